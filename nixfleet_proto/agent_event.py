@@ -1,0 +1,193 @@
+"""The twelve facts: what can happen on a host, in the past tense, with the agent's own timestamp.
+
+They are the payload of the wire and the input of the host machine. Defined here and nowhere else; a new
+kind of fact goes into `AgentEvent`, and the type checkers then name every place that must learn of it.
+Every fact has `seq`: from 1, strictly increasing per (hostname, rollout). Times are aware UTC.
+Source: design 1, Facts.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+
+class ProbeMode(StrEnum):
+    """What a probe's result may decide: only `ENFORCE` gates convergence and waves."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+    DISABLED = "disabled"
+
+
+class ProbeStatus(StrEnum):
+    """There is no "unknown": a probe that cannot run has failed."""
+
+    PASS = "pass"
+    FAIL = "fail"
+
+
+class OnHealthFailure(StrEnum):
+    """What a rollout's policy asks for when a host fails: stop there, or go back first."""
+
+    HALT = "halt"
+    ROLLBACK_AND_HALT = "rollback-and-halt"
+
+
+@frozen
+class ProbeTopologyEntry:
+    """One probe that the agent found in the closure and will run."""
+
+    probe_name: str
+    kind: str
+    mode: ProbeMode
+
+
+@frozen
+class ProbeSubResult:
+    """The result of one control inside a probe that checks several (`evidence`)."""
+
+    control_id: str
+    status: ProbeStatus
+    framework: str
+    article: str | None = None
+    effective_mode: ProbeMode = ProbeMode.ENFORCE
+    override_reason: str | None = None
+
+
+@frozen
+class DispatchAck:
+    """The agent accepted the dispatch; what was running then is its rollback target."""
+
+    current_closure_at_dispatch: str
+    received_at: datetime
+    seq: int
+
+
+@frozen
+class ActivationStarted:
+    """The switch to the target closure was started, by `switch_method`."""
+
+    started_at: datetime
+    switch_method: str
+    seq: int
+
+
+@frozen
+class ActivationCompleted:
+    """The switch ended well; `observed_current_closure` is what runs now."""
+
+    observed_current_closure: str
+    exit_code: int
+    completed_at: datetime
+    seq: int
+
+
+@frozen
+class ActivationFailed:
+    """The switch failed; what runs now is not known from this."""
+
+    exit_code: int
+    stderr_tail: str
+    failed_at: datetime
+    seq: int
+
+
+@frozen
+class ActivationDeferred:
+    """The closure is set but `component` cannot be swapped live; it takes effect at a reboot."""
+
+    component: str
+    deferred_at: datetime
+    seq: int
+
+
+@frozen
+class ProbeTopologyDeclared:
+    """Every probe of the new closure, declared (even when there is none) before the first result."""
+
+    probes: tuple[ProbeTopologyEntry, ...]
+    declared_at: datetime
+    seq: int
+
+
+@frozen
+class ProbeObservedFirst:
+    """A probe reported for the first time since the activation."""
+
+    probe_name: str
+    mode: ProbeMode
+    observed_at: datetime
+    seq: int
+
+
+@frozen
+class ProbeResult:
+    """One run of a probe. `failure_reason` is cut to 512 characters by who runs the probe."""
+
+    probe_name: str
+    mode: ProbeMode
+    status: ProbeStatus
+    observed_at: datetime
+    failure_reason: str | None = None
+    sub_results: tuple[ProbeSubResult, ...] | None = None
+    # Last on the wire, as in every fact; required all the same.
+    seq: int = field(kw_only=True)
+
+
+@frozen
+class ProbeFailureFirst:
+    """A probe failed for the first time in this rollout; kept for the record."""
+
+    probe_name: str
+    mode: ProbeMode
+    first_failed_at: datetime
+    seq: int
+
+
+@frozen
+class Failed:
+    """Enforce probes failed for a sustained time; `policy_applied` is the manifest's."""
+
+    failed_at: datetime
+    sustained_duration_secs: int
+    failing_probes: tuple[str, ...]
+    policy_applied: OnHealthFailure
+    seq: int
+
+
+@frozen
+class RollbackComplete:
+    """A rollback ran to its end; only exit code 0 means that it worked."""
+
+    reverted_to_closure: str
+    exit_code: int
+    completed_at: datetime
+    seq: int
+
+
+@frozen
+class Converged:
+    """Soak elapsed, enforce probes pass, and the running closure is the target."""
+
+    converged_at: datetime
+    current_closure: str
+    seq: int
+
+
+AgentEvent: TypeAlias = (
+    DispatchAck
+    | ActivationStarted
+    | ActivationCompleted
+    | ActivationFailed
+    | ActivationDeferred
+    | ProbeTopologyDeclared
+    | ProbeObservedFirst
+    | ProbeResult
+    | ProbeFailureFirst
+    | Failed
+    | RollbackComplete
+    | Converged
+)
+"""What an agent can report. The wire's `kind` is the class name."""

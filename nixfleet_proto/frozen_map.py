@@ -1,0 +1,88 @@
+"""An immutable, hashable, picklable mapping, for fields of frozen records.
+
+`types.MappingProxyType` was rejected: it can be neither hashed nor pickled, and it is only a view of a
+dict that somebody else may still change.
+"""
+
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import Generic, TypeVar, final, overload
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+
+@final
+class FrozenMap(Mapping[K, V], Generic[K, V]):
+    """A mapping that never changes; `with_item` returns a new one. Iterates in insertion order.
+
+    Equal to any mapping with the same items; hashable if its values are.
+    """
+
+    __slots__ = ("_hash", "_items")
+
+    _items: dict[K, V]
+    _hash: int | None
+
+    def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = ()) -> None:
+        object.__setattr__(self, "_items", dict(items))
+        object.__setattr__(self, "_hash", None)
+
+    def with_item(self, key: K, value: V) -> "FrozenMap[K, V]":
+        """Return a copy in which `key` is `value`."""
+        return FrozenMap({**self._items, key: value})
+
+    def __getitem__(self, key: K) -> V:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, /, default: V | D) -> V | D: ...
+    def get(self, key: K, /, default: V | D | None = None) -> V | D | None:
+        return self._items.get(key, default)
+
+    # A dict's own views are read-only and run in C; the ones `Mapping` would give us do not.
+    def keys(self) -> KeysView[K]:
+        return self._items.keys()
+
+    def values(self) -> ValuesView[V]:
+        return self._items.values()
+
+    def items(self) -> ItemsView[K, V]:
+        return self._items.items()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, FrozenMap):
+            return self._items == other._items
+        if isinstance(other, Mapping):
+            return self._items == dict(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        known = self._hash
+        if known is None:
+            known = hash(frozenset(self._items.items()))
+            object.__setattr__(self, "_hash", known)
+        return known
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: cannot delete {name!r}")
+
+    def __reduce__(self) -> tuple[type["FrozenMap[K, V]"], tuple[dict[K, V]]]:
+        return FrozenMap, (dict(self._items),)
+
+    def __repr__(self) -> str:
+        return f"FrozenMap({self._items!r})"

@@ -1,0 +1,81 @@
+"""Health checks: what an agent asks of a closure while it soaks. Frozen data.
+
+Rendered into the closure they belong to (`HEALTH_CHECKS_PATH`), so the closure's hash signs them.
+Source: design 4, Probe kinds.
+"""
+
+from typing import TypeAlias, assert_never
+
+from attrs import frozen
+
+from nixfleet_proto.agent_event import ProbeMode
+
+HEALTH_CHECKS_PATH = "etc/nixfleet/agent/health-checks.json"
+INTERVAL_SECONDS_MIN = 5
+FAILURE_REASON_LENGTH_MAX = 512
+
+
+@frozen
+class HttpProbe:
+    """Passes when GET `url` answers `expect_status` in time, with `body_contains` in the body."""
+
+    url: str
+    expect_status: int = 200
+    body_contains: str | None = None
+    timeout_secs: int = 3
+    interval_seconds: int = 30
+    mode: ProbeMode = ProbeMode.ENFORCE
+    run_once: bool = False
+
+
+@frozen
+class TcpProbe:
+    """Passes when a connection to `host`:`port` is accepted in time."""
+
+    host: str
+    port: int
+    connect_timeout_secs: int = 3
+    interval_seconds: int = 30
+    mode: ProbeMode = ProbeMode.ENFORCE
+    run_once: bool = False
+
+
+@frozen
+class ExecProbe:
+    """Passes when `command` (no shell) exits with `expect_exit_code` in time."""
+
+    command: tuple[str, ...]
+    expect_exit_code: int = 0
+    timeout_secs: int = 10
+    interval_seconds: int = 30
+    mode: ProbeMode = ProbeMode.ENFORCE
+    run_once: bool = False
+
+
+@frozen
+class EvidenceProbe:
+    """Passes when the signed evidence file says that every enforced control of `framework` does."""
+
+    framework: str
+    evidence_path: str
+    interval_seconds: int = 30
+    mode: ProbeMode = ProbeMode.ENFORCE
+    run_once: bool = False
+
+
+HealthCheck: TypeAlias = HttpProbe | TcpProbe | ExecProbe | EvidenceProbe
+
+
+def kind_of(check: HealthCheck) -> str:
+    """Return the kind as declarations and `ProbeTopologyEntry.kind` spell it."""
+    match check:
+        case HttpProbe():
+            return "http"
+        case TcpProbe():
+            return "tcp"
+        case ExecProbe():
+            return "exec"
+        case EvidenceProbe():
+            return "evidence"
+        case _:
+            assert_never(check)

@@ -1,0 +1,61 @@
+"""A rollout manifest: which host of one channel gets which closure, in which wave, under which policy.
+
+Signed by CI, handed on by the control plane, trusted by agents. Frozen data.
+Source: design 3, 4 and 6.
+"""
+
+from attrs import frozen
+
+from nixfleet_proto.fleet import SCHEMA_VERSION, Meta, RolloutPolicy, Selector
+from nixfleet_proto.ids import RolloutId
+
+
+@frozen
+class HostAssignment:
+    """The closure that one host gets, and its wave (0 where the channel has no waves)."""
+
+    hostname: str
+    target_closure: str
+    wave_index: int = 0
+
+
+@frozen
+class ManifestBudget:
+    """A disruption budget with its members frozen, so a later fleet cannot widen a rollout under way."""
+
+    selector: Selector
+    hosts: tuple[str, ...]
+    max_in_flight: int | None = None
+    max_in_flight_pct: int | None = None
+
+
+@frozen
+class RolloutManifest:
+    """What is signed for one rollout.
+
+    fleet_resolved_hash: SHA-256, in hex, of the canonical bytes of the `fleet.resolved.json` it came from.
+    wave_soak_minutes: one per wave; empty in manifests of the public project, which leave it to the fleet.
+    """
+
+    channel: str
+    channel_ref: str
+    display_name: str
+    fleet_resolved_hash: str
+    host_set: tuple[HostAssignment, ...]
+    meta: Meta
+    rollout_policy: RolloutPolicy = RolloutPolicy()
+    wave_soak_minutes: tuple[int, ...] = ()
+    disruption_budgets: tuple[ManifestBudget, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def rollout_id(self) -> RolloutId:
+        """The id rebuilt from what was signed. Raises: InvalidRolloutId."""
+        return RolloutId.of(self.channel, self.channel_ref)
+
+    def target_of(self, hostname: str) -> str | None:
+        """Return the closure signed for `hostname`, `None` when the manifest does not name it."""
+        for assignment in self.host_set:
+            if assignment.hostname == hostname:
+                return assignment.target_closure
+        return None

@@ -1,0 +1,47 @@
+"""What agents and the control plane say to each other. Frozen data; `codec` turns it into bytes.
+
+Source: design 5.
+"""
+
+from datetime import datetime
+
+from attrs import frozen
+
+from nixfleet_proto.agent_event import AgentEvent
+
+PROTOCOL_VERSION = 1
+BATCH_LENGTH_MAX = 256
+
+
+@frozen
+class AgentEventEnvelope:
+    """A fact, who says so, and in which rollout.
+
+    rollout_id: as the agent wrote it. Not required to be well-formed: one that names no rollout is
+    answered as unknown (404), exactly as the reference does.
+    signature: hex, over the canonical JSON of `{hostname, rolloutId, event}`.
+    """
+
+    hostname: str
+    rollout_id: str
+    event: AgentEvent
+    signature: str | None = None
+
+
+@frozen
+class Dispatch:
+    """An order waiting for a host: activate `target_closure`. The agent checks it against the manifest."""
+
+    hostname: str
+    rollout_id: str
+    target_closure: str
+    soak_due_at: datetime
+    enqueued_at: datetime
+
+
+@frozen
+class SignedArtefact:
+    """An artefact exactly as it was signed, with its detached signature."""
+
+    body: bytes
+    signature: bytes

@@ -1,0 +1,55 @@
+"""The four rules of convergence. The reducer refuses a `Converged` by them; an agent asks them before it says one.
+
+Observe and disabled probes never gate. A topology that was not declared counts as none declared: the wave
+gate, not the host, waits for a missing topology.
+Source: design 1, Transitions.
+"""
+
+from datetime import datetime
+
+from nixfleet_proto.agent_event import Converged, ProbeMode, ProbeStatus
+from nixfleet_state_machine.errors import ConvergenceRule, InvariantViolation
+from nixfleet_state_machine.host.state import HostRolloutState
+
+
+def require_convergence(state: HostRolloutState, fact: Converged) -> None:
+    """Return if `fact` satisfies all four rules for `state`.
+
+    Raises: InvariantViolation, naming the first rule that is broken.
+    """
+    broken = first_broken_rule(state, fact.current_closure, fact.converged_at)
+    if broken is not None:
+        rule, expected, found = broken
+        raise InvariantViolation(state, fact, rule, expected, found)
+
+
+def first_broken_rule(
+    state: HostRolloutState, current_closure: str, at: datetime
+) -> tuple[ConvergenceRule, str, str] | None:
+    """Return the first rule that keeps `state` from converging at `at`, with expected and found.
+
+    `None`: a `Converged` with this closure and time would be accepted from Soaking.
+    """
+    if current_closure != state.target_closure:
+        return ConvergenceRule.CLOSURE_IS_TARGET, state.target_closure, current_closure
+    if state.soak_due_at is not None and at < state.soak_due_at:
+        return (
+            ConvergenceRule.SOAK_ELAPSED,
+            f"{state.soak_due_at.isoformat()} or later",
+            at.isoformat(),
+        )
+    for name, probe in state.probes.items():
+        if probe.mode is ProbeMode.ENFORCE and probe.status is not ProbeStatus.PASS:
+            return (
+                ConvergenceRule.ENFORCE_PROBES_PASS,
+                f"probe {name!r} to pass",
+                probe.failure_reason or probe.status.value,
+            )
+    for declared in state.declared_probes or ():
+        if declared.mode is ProbeMode.ENFORCE and declared.probe_name not in state.probes:
+            return (
+                ConvergenceRule.DECLARED_PROBES_REPORTED,
+                f"a result of probe {declared.probe_name!r}",
+                "none since the activation",
+            )
+    return None

@@ -1,0 +1,434 @@
+"""Host reducer: every move out of a state is in its `_from_…`. No clock, no I/O, no log.
+
+`_moved` and `_noted` are the only two ways to build a successor: the emit or append effect, its `durable`
+flag and the `RecordTransition` come from them, so no arm can forget one. Facts that have no meaning in a
+state are named, never swept up by a wildcard.
+Source: design 1, Transitions.
+"""
+
+from datetime import datetime
+from typing import TypedDict, Unpack, assert_never, overload
+
+from attrs import evolve
+
+from nixfleet_proto.agent_event import (
+    ActivationCompleted,
+    ActivationDeferred,
+    ActivationFailed,
+    ActivationStarted,
+    AgentEvent,
+    Converged,
+    DispatchAck,
+    Failed,
+    OnHealthFailure,
+    ProbeFailureFirst,
+    ProbeMode,
+    ProbeObservedFirst,
+    ProbeResult,
+    ProbeStatus,
+    ProbeTopologyDeclared,
+    ProbeTopologyEntry,
+    RollbackComplete,
+)
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_state_machine.effect import (
+    AgentEffect,
+    ControlPlaneEffect,
+    EmitLog,
+    EmitMetric,
+    HostEffect,
+    LocalEmitEvent,
+    LocalFireRollbackTo,
+    LocalFireSwitch,
+    LocalResetProbeCache,
+    LogLevel,
+    RecordTransition,
+    RemoteAppendEventLog,
+    RemoteInsertQuarantine,
+)
+from nixfleet_state_machine.errors import IllegalForState, SeqRegression
+from nixfleet_state_machine.host.convergence import require_convergence
+from nixfleet_state_machine.host.event import Event, Local, Remote
+from nixfleet_state_machine.host.state import HostRolloutState, HostState, ProbeRecord
+
+
+@overload
+def step(
+    state: HostRolloutState, event: Local, now: datetime, policy: RolloutPolicy
+) -> tuple[HostRolloutState, tuple[AgentEffect, ...]]: ...
+@overload
+def step(
+    state: HostRolloutState, event: Remote, now: datetime, policy: RolloutPolicy
+) -> tuple[HostRolloutState, tuple[ControlPlaneEffect, ...]]: ...
+@overload
+def step(
+    state: HostRolloutState, event: Event, now: datetime, policy: RolloutPolicy
+) -> tuple[HostRolloutState, tuple[HostEffect, ...]]: ...
+def step(
+    state: HostRolloutState, event: Event, now: datetime, policy: RolloutPolicy
+) -> tuple[HostRolloutState, tuple[HostEffect, ...]]:
+    """Return the record after `event`, and the effects to carry out, in order.
+
+    now: aware UTC. policy: of the verified manifest. A `Local` event yields effects for the agent only,
+    a `Remote` one for the control plane only; the record that comes out is the same.
+    Raises: SeqRegression, IllegalForState, InvariantViolation; `state` is untouched.
+    Source: design 1, Transitions.
+    """
+    if event.fact.seq <= state.last_event_seq:
+        raise SeqRegression(state, event.fact)
+    match state.state:
+        case HostState.SOAKING:
+            return _from_soaking(state, event)
+        case HostState.ACTIVATING:
+            return _from_activating(state, event, policy)
+        case HostState.PENDING:
+            return _from_pending(state, event)
+        case HostState.DEFERRED:
+            return _from_deferred(state, event, policy)
+        case HostState.FAILED:
+            return _from_failed(state, event)
+        case HostState.CONVERGED | HostState.REVERTED:
+            raise IllegalForState(state, event.fact)
+        case _:
+            assert_never(state.state)
+
+
+def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
+    """Return what an agent does after it restored `state`: start its probes from scratch.
+
+    Source: design 1.
+    """
+    if state.state is HostState.PENDING:
+        return ()
+    return (LocalResetProbeCache(state.rollout_id),)
+
+
+_Step = tuple[HostRolloutState, tuple[HostEffect, ...]]
+
+
+def _from_pending(state: HostRolloutState, event: Event) -> _Step:
+    fact = event.fact
+    match fact:
+        case DispatchAck():
+            return _moved(
+                state,
+                event,
+                HostState.ACTIVATING,
+                fact.received_at,
+                fire=(LocalFireSwitch(state.rollout_id, state.target_closure),),
+                current_closure_at_dispatch=fact.current_closure_at_dispatch,
+                dispatch_acked_at=fact.received_at,
+            )
+        case (
+            ActivationStarted()
+            | ActivationCompleted()
+            | ActivationFailed()
+            | ActivationDeferred()
+            | ProbeTopologyDeclared()
+            | ProbeObservedFirst()
+            | ProbeResult()
+            | ProbeFailureFirst()
+            | Failed()
+            | RollbackComplete()
+            | Converged()
+        ):
+            raise IllegalForState(state, fact)
+        case _:
+            assert_never(fact)
+
+
+def _from_activating(state: HostRolloutState, event: Event, policy: RolloutPolicy) -> _Step:
+    fact = event.fact
+    match fact:
+        case ActivationStarted():
+            return _noted(state, event, activation_started_at=fact.started_at)
+        case ActivationCompleted():
+            return _activated(state, event, fact)
+        case ActivationDeferred():
+            return _moved(state, event, HostState.DEFERRED, fact.deferred_at)
+        case ActivationFailed():
+            return _activation_failed(state, event, fact, policy)
+        case (
+            DispatchAck()
+            | ProbeTopologyDeclared()
+            | ProbeObservedFirst()
+            | ProbeResult()
+            | ProbeFailureFirst()
+            | Failed()
+            | RollbackComplete()
+            | Converged()
+        ):
+            raise IllegalForState(state, fact)
+        case _:
+            assert_never(fact)
+
+
+def _from_deferred(state: HostRolloutState, event: Event, policy: RolloutPolicy) -> _Step:
+    fact = event.fact
+    match fact:
+        case ActivationCompleted():
+            return _activated(state, event, fact)
+        case ActivationFailed():
+            return _activation_failed(state, event, fact, policy)
+        case (
+            DispatchAck()
+            | ActivationStarted()
+            | ActivationDeferred()
+            | ProbeTopologyDeclared()
+            | ProbeObservedFirst()
+            | ProbeResult()
+            | ProbeFailureFirst()
+            | Failed()
+            | RollbackComplete()
+            | Converged()
+        ):
+            raise IllegalForState(state, fact)
+        case _:
+            assert_never(fact)
+
+
+def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
+    fact = event.fact
+    match fact:
+        case ProbeResult():
+            probe = _probe_after(state.probes.get(fact.probe_name), fact)
+            return _noted(state, event, probes=state.probes.with_item(fact.probe_name, probe))
+        case ProbeObservedFirst():
+            first = state.probe_observed_first_at or fact.observed_at
+            return _noted(state, event, probe_observed_first_at=first)
+        case ProbeFailureFirst():
+            # The first one ever, kept for the record; sustained failure is judged by `failing_since`.
+            first = state.probe_failure_first_at or fact.first_failed_at
+            return _noted(state, event, probe_failure_first_at=first)
+        case ProbeTopologyDeclared():
+            return _noted(state, event, declared_probes=fact.probes)
+        case Converged():
+            require_convergence(state, fact)
+            return _moved(
+                state,
+                event,
+                HostState.CONVERGED,
+                fact.converged_at,
+                took=("nixfleet_host_soak_seconds", state.activation_completed_at),
+                converged_at=fact.converged_at,
+                current_closure=fact.current_closure,
+            )
+        case Failed():
+            # The fact's policy, not the caller's: both sides must agree on what the agent did.
+            return _moved(
+                state,
+                event,
+                HostState.FAILED,
+                fact.failed_at,
+                fire=_rollback(state, fact.policy_applied),
+                failed_at=fact.failed_at,
+                policy_applied=fact.policy_applied,
+            )
+        case (
+            DispatchAck()
+            | ActivationStarted()
+            | ActivationCompleted()
+            | ActivationFailed()
+            | ActivationDeferred()
+            | RollbackComplete()
+        ):
+            raise IllegalForState(state, fact)
+        case _:
+            assert_never(fact)
+
+
+def _from_failed(state: HostRolloutState, event: Event) -> _Step:
+    fact = event.fact
+    match fact:
+        case RollbackComplete() if fact.exit_code == 0:
+            return _moved(
+                state,
+                event,
+                HostState.REVERTED,
+                fact.completed_at,
+                quarantine=(RemoteInsertQuarantine(state.channel, state.target_closure),),
+                reverted_at=fact.completed_at,
+                reverted_to=fact.reverted_to_closure,
+                current_closure=fact.reverted_to_closure,
+            )
+        case RollbackComplete():
+            after, effects = _noted(state, event, current_closure=fact.reverted_to_closure)
+            return after, (*effects, _rollback_failed(state, fact))
+        case (
+            DispatchAck()
+            | ActivationStarted()
+            | ActivationCompleted()
+            | ActivationFailed()
+            | ActivationDeferred()
+            | ProbeTopologyDeclared()
+            | ProbeObservedFirst()
+            | ProbeResult()
+            | ProbeFailureFirst()
+            | Failed()
+            | Converged()
+        ):
+            raise IllegalForState(state, fact)
+        case _:
+            assert_never(fact)
+
+
+def _activated(state: HostRolloutState, event: Event, fact: ActivationCompleted) -> _Step:
+    return _moved(
+        state,
+        event,
+        HostState.SOAKING,
+        fact.completed_at,
+        reset=(LocalResetProbeCache(state.rollout_id),),
+        took=("nixfleet_host_activation_seconds", state.dispatch_acked_at),
+        activation_completed_at=fact.completed_at,
+        current_closure=fact.observed_current_closure,
+        probes=FrozenMap[str, ProbeRecord](),
+        declared_probes=None,
+    )
+
+
+def _activation_failed(
+    state: HostRolloutState, event: Event, fact: ActivationFailed, policy: RolloutPolicy
+) -> _Step:
+    return _moved(
+        state,
+        event,
+        HostState.FAILED,
+        fact.failed_at,
+        fire=_rollback(state, policy.on_health_failure),
+        activation_failed_at=fact.failed_at,
+        failed_at=fact.failed_at,
+        policy_applied=policy.on_health_failure,
+    )
+
+
+def _rollback(state: HostRolloutState, policy: OnHealthFailure) -> tuple[LocalFireRollbackTo, ...]:
+    match policy:
+        case OnHealthFailure.HALT:
+            return ()
+        case OnHealthFailure.ROLLBACK_AND_HALT:
+            prior = state.current_closure_at_dispatch
+            return () if prior is None else (LocalFireRollbackTo(state.rollout_id, prior),)
+        case _:
+            assert_never(policy)
+
+
+def _rollback_failed(state: HostRolloutState, fact: RollbackComplete) -> EmitLog:
+    return EmitLog(
+        LogLevel.ERROR,
+        target="nixfleet.host",
+        message="the rollback failed; the host stays Failed",
+        fields=(
+            ("rollout_id", state.rollout_id),
+            ("host", state.hostname),
+            ("exit_code", str(fact.exit_code)),
+            ("current_closure", fact.reverted_to_closure),
+        ),
+    )
+
+
+def _probe_after(before: ProbeRecord | None, fact: ProbeResult) -> ProbeRecord:
+    match fact.status:
+        case ProbeStatus.PASS:
+            return ProbeRecord(fact.status, fact.mode, fact.observed_at, fact.observed_at)
+        case ProbeStatus.FAIL:
+            last_pass_at = None if before is None else before.last_pass_at
+            failing_since = None if before is None else before.failing_since
+            return ProbeRecord(
+                fact.status,
+                fact.mode,
+                fact.observed_at,
+                last_pass_at,
+                fact.failure_reason,
+                failing_since or fact.observed_at,
+            )
+        case _:
+            assert_never(fact.status)
+
+
+class _Changes(TypedDict, total=False):
+    """The fields that a fact may set. `state` and `last_event_seq` are the helpers' own."""
+
+    current_closure_at_dispatch: str
+    current_closure: str
+    reverted_to: str
+    dispatch_acked_at: datetime
+    activation_started_at: datetime
+    activation_completed_at: datetime
+    activation_failed_at: datetime
+    probe_observed_first_at: datetime
+    probe_failure_first_at: datetime
+    converged_at: datetime
+    failed_at: datetime
+    policy_applied: OnHealthFailure
+    reverted_at: datetime
+    probes: FrozenMap[str, ProbeRecord]
+    declared_probes: tuple[ProbeTopologyEntry, ...] | None
+
+
+def _noted(state: HostRolloutState, event: Event, **changes: Unpack[_Changes]) -> _Step:
+    """The fact is recorded and the state stays."""
+    after = evolve(state, last_event_seq=event.fact.seq, **changes)
+    match event:
+        case Local():
+            return after, (_emit(state, event.fact),)
+        case Remote():
+            return after, (_append(state, event.fact),)
+        case _:
+            assert_never(event)
+
+
+def _moved(
+    state: HostRolloutState,
+    event: Event,
+    to: HostState,
+    at: datetime,
+    *,
+    reset: tuple[LocalResetProbeCache, ...] = (),
+    quarantine: tuple[RemoteInsertQuarantine, ...] = (),
+    fire: tuple[LocalFireSwitch | LocalFireRollbackTo, ...] = (),
+    took: tuple[str, datetime | None] | None = None,
+    **changes: Unpack[_Changes],
+) -> _Step:
+    """The fact moves the host to `to`, at `at`.
+
+    reset and fire: the agent's only. quarantine: the control plane's only. took: a duration to report,
+    from that time until `at`.
+    """
+    after = evolve(state, state=to, last_event_seq=event.fact.seq, **changes)
+    moved = RecordTransition(state.hostname, state.rollout_id, state.state, to, at)
+    metrics = _metrics(moved, took)
+    match event:
+        case Local():
+            return after, (*reset, _emit(state, event.fact), moved, *fire, *metrics)
+        case Remote():
+            return after, (_append(state, event.fact), *quarantine, moved, *metrics)
+        case _:
+            assert_never(event)
+
+
+def _emit(state: HostRolloutState, fact: AgentEvent) -> LocalEmitEvent:
+    # Probe chatter may be lost in a crash: the next tick of the probe says it again.
+    chatter = isinstance(fact, ProbeResult | ProbeObservedFirst | ProbeFailureFirst)
+    return LocalEmitEvent(state.rollout_id, fact, durable=not chatter)
+
+
+def _append(state: HostRolloutState, fact: AgentEvent) -> RemoteAppendEventLog:
+    return RemoteAppendEventLog(state.hostname, state.rollout_id, fact)
+
+
+def _metrics(
+    moved: RecordTransition, took: tuple[str, datetime | None] | None
+) -> tuple[EmitMetric, ...]:
+    count = EmitMetric(
+        "nixfleet_host_transitions_total",
+        (("from", moved.from_.value), ("to", moved.to.value)),
+        1.0,
+    )
+    if took is None:
+        return (count,)
+    name, since = took
+    if since is None:
+        return (count,)
+    return count, EmitMetric(name, (), (moved.at - since).total_seconds())

@@ -1,0 +1,116 @@
+"""The record of one host in one rollout. Frozen; only `step` makes a successor.
+
+Two exceptions, both of the control plane before a host has said anything: `pending` opens the record and
+`dispatched` notes the dispatch. Timestamps are the agent's own, save `dispatched_at` and `soak_due_at`.
+Source: design 1, State record.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Self
+
+from attrs import evolve, field, frozen
+
+from nixfleet_proto.agent_event import (
+    OnHealthFailure,
+    ProbeMode,
+    ProbeStatus,
+    ProbeTopologyEntry,
+)
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+
+
+class HostState(StrEnum):
+    """Completes "the host is …". The values are the wire's."""
+
+    PENDING = "Pending"
+    ACTIVATING = "Activating"
+    DEFERRED = "Deferred"
+    SOAKING = "Soaking"
+    CONVERGED = "Converged"
+    FAILED = "Failed"
+    REVERTED = "Reverted"
+
+    @property
+    def is_ordering_eligible(self) -> bool:
+        """Whether hosts and waves that wait for this one may go."""
+        return self is HostState.CONVERGED or self is HostState.DEFERRED
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether the host counts against a disruption budget by its state alone."""
+        return self is HostState.ACTIVATING or self is HostState.SOAKING
+
+
+@frozen
+class ProbeRecord:
+    """The latest word on one probe. `failing_since`: start of the present unbroken run of Fail."""
+
+    status: ProbeStatus
+    mode: ProbeMode
+    last_observed_at: datetime
+    last_pass_at: datetime | None = None
+    failure_reason: str | None = None
+    failing_since: datetime | None = None
+
+
+@frozen
+class HostRolloutState:
+    """Everything that is known of one host in one rollout.
+
+    `declared_probes` is `None` until the topology was declared since the last activation.
+    """
+
+    rollout_id: RolloutId
+    hostname: str
+    channel: str
+    state: HostState
+    target_closure: str
+    current_closure_at_dispatch: str | None = None
+    current_closure: str | None = None
+    reverted_to: str | None = None
+    dispatched_at: datetime | None = None
+    dispatch_acked_at: datetime | None = None
+    activation_started_at: datetime | None = None
+    activation_completed_at: datetime | None = None
+    activation_failed_at: datetime | None = None
+    probe_observed_first_at: datetime | None = None
+    probe_failure_first_at: datetime | None = None
+    soak_due_at: datetime | None = None
+    converged_at: datetime | None = None
+    failed_at: datetime | None = None
+    policy_applied: OnHealthFailure | None = None
+    reverted_at: datetime | None = None
+    probes: FrozenMap[str, ProbeRecord] = field(factory=lambda: FrozenMap[str, ProbeRecord]())
+    last_event_seq: int = 0
+    declared_probes: tuple[ProbeTopologyEntry, ...] | None = None
+
+    @classmethod
+    def pending(
+        cls,
+        rollout_id: RolloutId,
+        hostname: str,
+        channel: str,
+        target_closure: str,
+        dispatched_at: datetime | None,
+        soak_due_at: datetime | None,
+    ) -> Self:
+        """Return the record of a host that has not acknowledged anything in this rollout.
+
+        dispatched_at, soak_due_at: `None` while no dispatch is queued for it.
+        """
+        return cls(
+            rollout_id=rollout_id,
+            hostname=hostname,
+            channel=channel,
+            state=HostState.PENDING,
+            target_closure=target_closure,
+            dispatched_at=dispatched_at,
+            soak_due_at=soak_due_at,
+        )
+
+    def dispatched(self, at: datetime | None, soak_due_at: datetime | None) -> Self:
+        """Return this Pending record with its dispatch noted, or withdrawn (`None`, `None`)."""
+        assert self.state is HostState.PENDING, self
+        return evolve(self, dispatched_at=at, soak_due_at=soak_due_at)

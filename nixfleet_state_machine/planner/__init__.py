@@ -1,0 +1,1 @@
+"""The planner: which rollouts open and which hosts go now, and for the others, why not. Pure."""

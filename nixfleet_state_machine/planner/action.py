@@ -1,0 +1,77 @@
+"""What the planner can decide. Data; the control-plane engine carries it out and logs it.
+
+Source: design 3.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+from attrs import frozen
+
+from nixfleet_proto.ids import RolloutId
+
+
+class Gate(StrEnum):
+    """What can hold a dispatch; the values are the wire's. In the order they are asked."""
+
+    QUARANTINE = "quarantine"
+    ROLLOUT_HALTED = "rollout-halted"
+    OPERATOR_HOLD = "operator-hold"
+    CHANNEL_EDGES = "channel-edges"
+    WAVE_PROMOTION = "wave-promotion"
+    WAVE_PROMOTION_HOST_UNSTAGED = "wave-promotion-host-unstaged"
+    HOST_EDGE = "host-edge"
+    DISRUPTION_BUDGET = "disruption-budget"
+    COMPLIANCE_WAVE = "compliance-wave"
+    PROBE_TOPOLOGY = "probe-topology"
+
+
+@frozen
+class GateBlock:
+    """A gate that holds, and why, in words an operator understands."""
+
+    gate: Gate
+    reason: str
+
+
+@frozen
+class OpenRollout:
+    """The channel's verified manifest names a rollout that has no record yet."""
+
+    rollout_id: RolloutId
+    channel: str
+    target_ref: str
+
+
+@frozen
+class QueueDispatch:
+    """No gate holds `host`: hand it `target_closure`."""
+
+    host: str
+    rollout_id: RolloutId
+    target_closure: str
+    soak_due_at: datetime
+
+
+@frozen
+class DeferDispatch:
+    """`gate` is the first that holds `host`."""
+
+    host: str
+    rollout_id: RolloutId
+    gate: Gate
+    reason: str
+
+
+@frozen
+class WithdrawDispatch:
+    """`host` has a dispatch that was queued and not acknowledged, and must not get it any more."""
+
+    host: str
+    rollout_id: RolloutId
+    gate: Gate
+    reason: str
+
+
+PlanAction: TypeAlias = OpenRollout | QueueDispatch | DeferDispatch | WithdrawDispatch

@@ -1,0 +1,100 @@
+"""The terms a rollout runs under, frozen when it opens: a later fleet cannot change a rollout under way.
+
+Source: design 3.
+"""
+
+from typing import Self
+
+from attrs import frozen
+
+from nixfleet_proto.fleet import Edge, FleetResolved, Selector, Wave
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
+from nixfleet_proto.trust import Verified
+
+
+@frozen
+class BudgetTerms:
+    """A disruption budget and its members. `limit` is the number of hosts that may be in flight at once."""
+
+    selector: Selector
+    hosts: frozenset[str]
+    limit: int
+
+    @classmethod
+    def of(cls, budget: ManifestBudget) -> Self:
+        """Return the budget with its share worked out: the smaller of the two limits, rounded down, at least 1."""
+        limits = [] if budget.max_in_flight is None else [budget.max_in_flight]
+        if budget.max_in_flight_pct is not None:
+            limits.append(max(1, len(budget.hosts) * budget.max_in_flight_pct // 100))
+        hosts = frozenset(budget.hosts)
+        return cls(budget.selector, hosts, min(limits, default=len(hosts)))
+
+
+@frozen
+class RolloutTerms:
+    """What a manifest, with the fleet it came from, says about one rollout.
+
+    targets: closure by host. wave_of: wave by host; a host that is in `targets` but not here is in no wave
+    though its channel has waves. wave_soak_minutes: one per wave, at least one.
+    host_edges: those of this channel. predecessors: channels that this one waits for.
+    """
+
+    rollout_id: RolloutId
+    channel: str
+    target_ref: str
+    targets: FrozenMap[str, str]
+    wave_of: FrozenMap[str, int]
+    wave_soak_minutes: tuple[int, ...]
+    budgets: tuple[BudgetTerms, ...]
+    host_edges: tuple[Edge, ...]
+    predecessors: tuple[str, ...]
+
+    @property
+    def last_wave(self) -> int:
+        return len(self.wave_soak_minutes) - 1
+
+    @classmethod
+    def of(cls, manifest: Verified[RolloutManifest], fleet: Verified[FleetResolved]) -> Self:
+        """Return the terms of a rollout. `fleet` is the one whose hash the manifest carries.
+
+        Raises: InvalidRolloutId.
+        """
+        return cls.of_values(manifest.value, fleet.value)
+
+    @classmethod
+    def of_values(cls, manifest: RolloutManifest, fleet: FleetResolved) -> Self:
+        """As `of`, for values whose proof the caller holds elsewhere."""
+        waves = fleet.waves.get(manifest.channel) or ()
+        targets = {entry.hostname: entry.target_closure for entry in manifest.host_set}
+        return cls(
+            rollout_id=manifest.rollout_id,
+            channel=manifest.channel,
+            target_ref=manifest.channel_ref,
+            targets=FrozenMap(targets),
+            wave_of=_wave_of(targets, waves, fleet),
+            wave_soak_minutes=tuple(wave.soak_minutes for wave in waves) or (0,),
+            budgets=tuple(map(BudgetTerms.of, manifest.disruption_budgets)),
+            host_edges=_edges_within(manifest.channel, fleet),
+            predecessors=tuple(
+                sorted({e.gates for e in fleet.channel_edges if e.gated == manifest.channel})
+            ),
+        )
+
+
+def _wave_of(
+    targets: dict[str, str], waves: tuple[Wave, ...], fleet: FleetResolved
+) -> FrozenMap[str, int]:
+    if not waves:
+        return FrozenMap({host: 0 for host in targets if host in fleet.hosts})
+    staged = ((host, index) for index, wave in enumerate(waves) for host in wave.hosts)
+    return FrozenMap({host: index for host, index in staged if host in targets})
+
+
+def _edges_within(channel: str, fleet: FleetResolved) -> tuple[Edge, ...]:
+    def is_here(host: str) -> bool:
+        known = fleet.hosts.get(host)
+        return known is not None and known.channel == channel
+
+    return tuple(edge for edge in fleet.edges if is_here(edge.gates) and is_here(edge.gated))

@@ -1,0 +1,1 @@
+"""The rollout machine: one record per rollout, on the control plane, moved by `reducer.step_rollout`."""

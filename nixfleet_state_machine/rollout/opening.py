@@ -1,0 +1,31 @@
+"""How a rollout's record comes to be. The one place that checks that its channel is free."""
+
+from collections.abc import Iterable
+
+from nixfleet_state_machine.rollout.errors import SupersessionExpected
+from nixfleet_state_machine.rollout.event import RolloutOpened
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+
+
+def open_rollout(
+    event: RolloutOpened, event_log_seq: int, of_channel: Iterable[RolloutRecord]
+) -> RolloutRecord:
+    """Return the record that `event` opens, in Opening at wave 0.
+
+    event_log_seq: the log row that says so. of_channel: the channel's other rollouts.
+    Raises: SupersessionExpected when one of them is live; send it `SuccessorOpened` first.
+    Source: design 2, Invariants.
+    """
+    for record in of_channel:
+        if record.state.is_live:
+            raise SupersessionExpected(record, event.rollout_id, event.at)
+    return RolloutRecord(
+        rollout_id=event.rollout_id,
+        channel=event.channel,
+        target_ref=event.target_ref,
+        state=RolloutState.OPENING,
+        current_wave=0,
+        opened_event_log_seq=event_log_seq,
+        last_transition_event_log_seq=event_log_seq,
+        opened_at=event.at,
+    )

@@ -1,0 +1,228 @@
+"""Rollout reducer: every move out of a state is in its `_from_…`. No clock, no I/O, no log.
+
+`_moved` is the only way to change the state, `_entered_rest` the only way to one in which the rollout
+rests: `SchedulePruning` comes from it. Late noise is named where it is ignored.
+Source: design 2.
+"""
+
+from datetime import datetime
+from typing import TypedDict, Unpack, assert_never
+
+from attrs import evolve
+
+from nixfleet_state_machine.rollout.effect import (
+    RecordRolloutTransition,
+    RolloutEffect,
+    SchedulePruning,
+    UpdateCurrentWave,
+)
+from nixfleet_state_machine.rollout.errors import IllegalForRolloutState, WrongRollout
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostStateChanged,
+    OperatorClearance,
+    RetentionExpired,
+    RolloutEvent,
+    RolloutOpened,
+    RolloutTerminal,
+    SuccessorOpened,
+    WaveAdvanced,
+    subject_of,
+)
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+
+_Step = tuple[RolloutRecord, tuple[RolloutEffect, ...]]
+
+
+def step_rollout(record: RolloutRecord, event: RolloutEvent, now: datetime) -> _Step:
+    """Return the record after `event`, and the effects to carry out, in order.
+
+    now: aware UTC; the event's own time is what is recorded. The log seqs of the record are the
+    caller's to set.
+    Raises: IllegalForRolloutState, WrongRollout; `record` is untouched.
+    Source: design 2.
+    """
+    if subject_of(event) != record.rollout_id:
+        raise WrongRollout(record, event)
+    match record.state:
+        case RolloutState.OPENING:
+            return _from_opening(record, event)
+        case RolloutState.ACTIVE:
+            return _from_active(record, event)
+        case RolloutState.CONVERGING:
+            return _from_converging(record, event)
+        case RolloutState.TERMINAL:
+            return _from_terminal(record, event)
+        case RolloutState.FAILED | RolloutState.REVERTED:
+            return _from_halted(record, event)
+        case RolloutState.SUPERSEDED:
+            return _from_superseded(record, event)
+        case RolloutState.PRUNED:
+            raise IllegalForRolloutState(record, event)
+        case _:
+            assert_never(record.state)
+
+
+def _from_opening(record: RolloutRecord, event: RolloutEvent) -> _Step:
+    match event:
+        case HostJoined():
+            # The cursor stays: it moves by WaveAdvanced alone, or a host of a later wave that joins
+            # first would open the gate for its wave.
+            return _moved(record, RolloutState.ACTIVE, event.at)
+        case SuccessorOpened():
+            return _superseded(record, event)
+        case (
+            RolloutOpened()
+            | HostStateChanged()
+            | WaveAdvanced()
+            | RolloutTerminal()
+            | RetentionExpired()
+            | OperatorClearance()
+        ):
+            raise IllegalForRolloutState(record, event)
+        case _:
+            assert_never(event)
+
+
+def _from_active(record: RolloutRecord, event: RolloutEvent) -> _Step:
+    match event:
+        case HostStateChanged():
+            return _after_host_change(record, event)
+        case HostJoined():
+            return record, ()
+        case WaveAdvanced() if event.to_wave > event.from_wave:
+            return _at_wave(record, event.to_wave)
+        case WaveAdvanced():
+            return _moved(record, RolloutState.CONVERGING, event.at)
+        case RolloutTerminal():
+            return _entered_rest(record, RolloutState.TERMINAL, event.at, terminal_at=event.at)
+        case SuccessorOpened():
+            return _superseded(record, event)
+        case RolloutOpened() | RetentionExpired() | OperatorClearance():
+            raise IllegalForRolloutState(record, event)
+        case _:
+            assert_never(event)
+
+
+def _from_converging(record: RolloutRecord, event: RolloutEvent) -> _Step:
+    match event:
+        case HostStateChanged():
+            return _after_host_change(record, event)
+        case HostJoined():
+            return record, ()
+        case WaveAdvanced() if event.to_wave > event.from_wave:
+            active, moved = _moved(record, RolloutState.ACTIVE, event.at)
+            after, waved = _at_wave(active, event.to_wave)
+            return after, (*moved, *waved)
+        case WaveAdvanced():
+            return record, ()
+        case RolloutTerminal():
+            return _entered_rest(record, RolloutState.TERMINAL, event.at, terminal_at=event.at)
+        case SuccessorOpened():
+            return _superseded(record, event)
+        case RolloutOpened() | RetentionExpired() | OperatorClearance():
+            raise IllegalForRolloutState(record, event)
+        case _:
+            assert_never(event)
+
+
+def _from_terminal(record: RolloutRecord, event: RolloutEvent) -> _Step:
+    match event:
+        case RolloutTerminal() | HostStateChanged() | HostJoined():
+            return record, ()
+        case SuccessorOpened():
+            return _superseded(record, event)
+        case RetentionExpired():
+            return _moved(record, RolloutState.PRUNED, event.at)
+        case RolloutOpened() | WaveAdvanced() | OperatorClearance():
+            raise IllegalForRolloutState(record, event)
+        case _:
+            assert_never(event)
+
+
+def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
+    match event:
+        case HostStateChanged():
+            reverts = record.state is RolloutState.FAILED and event.to is HostState.REVERTED
+            # The rollback that the policy asked for finished after the failure had halted us.
+            if reverts:
+                return _entered_rest(record, RolloutState.REVERTED, event.at)
+            return record, ()
+        case OperatorClearance():
+            excused = record.excused_hosts | event.excused_hosts
+            return _moved(record, RolloutState.ACTIVE, event.at, excused_hosts=excused)
+        case HostJoined() | WaveAdvanced() | RolloutTerminal():
+            return record, ()
+        case SuccessorOpened():
+            return _superseded(record, event)
+        case RetentionExpired():
+            return _moved(record, RolloutState.PRUNED, event.at)
+        case RolloutOpened():
+            raise IllegalForRolloutState(record, event)
+        case _:
+            assert_never(event)
+
+
+def _from_superseded(record: RolloutRecord, event: RolloutEvent) -> _Step:
+    match event:
+        case HostStateChanged() | HostJoined() | WaveAdvanced() | RolloutTerminal():
+            return record, ()
+        case SuccessorOpened():
+            return record, ()
+        case RetentionExpired():
+            return _moved(record, RolloutState.PRUNED, event.at)
+        case RolloutOpened() | OperatorClearance():
+            raise IllegalForRolloutState(record, event)
+        case _:
+            assert_never(event)
+
+
+def _after_host_change(record: RolloutRecord, event: HostStateChanged) -> _Step:
+    match event.to:
+        case HostState.REVERTED:
+            return _entered_rest(record, RolloutState.REVERTED, event.at)
+        case HostState.FAILED:
+            return _entered_rest(record, RolloutState.FAILED, event.at)
+        case (
+            HostState.PENDING
+            | HostState.ACTIVATING
+            | HostState.DEFERRED
+            | HostState.SOAKING
+            | HostState.CONVERGED
+        ):
+            return record, ()
+        case _:
+            assert_never(event.to)
+
+
+def _superseded(record: RolloutRecord, event: SuccessorOpened) -> _Step:
+    return _entered_rest(record, RolloutState.SUPERSEDED, event.at, superseded_at=event.at)
+
+
+def _at_wave(record: RolloutRecord, wave: int) -> _Step:
+    if wave <= record.current_wave:
+        return record, ()
+    return evolve(record, current_wave=wave), (UpdateCurrentWave(record.rollout_id, wave),)
+
+
+class _Changes(TypedDict, total=False):
+    terminal_at: datetime
+    superseded_at: datetime
+    excused_hosts: frozenset[str]
+
+
+def _moved(
+    record: RolloutRecord, to: RolloutState, at: datetime, **changes: Unpack[_Changes]
+) -> _Step:
+    after = evolve(record, state=to, **changes)
+    return after, (RecordRolloutTransition(record.rollout_id, record.state, to, at),)
+
+
+def _entered_rest(
+    record: RolloutRecord, to: RolloutState, at: datetime, **changes: Unpack[_Changes]
+) -> _Step:
+    """Terminal, Reverted, Failed or Superseded: from here the record may be pruned in time."""
+    after, effects = _moved(record, to, at, **changes)
+    delay_seconds = int(record.retention.total_seconds())
+    return after, (*effects, SchedulePruning(record.rollout_id, delay_seconds))

@@ -1,0 +1,128 @@
+"""Collections that can take back what was done to them since a mark.
+
+An engine changes its state while it decides, but the decision counts only once it is durable. Instead of
+copying fleet-wide maps, or reading through layers of them, every change leaves its own undoing behind: a
+failed write, or one poisonous input, is taken back in reverse order; a durable one is settled. Reads are
+those of a plain dict. Rejected: an overlay merged after the commit (every read pays for it, and an ordered
+index cannot be layered), persistent maps (a dependency, and five times slower).
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class UndoLog:
+    """What it takes to get back. Shared by all collections that must move together."""
+
+    def __init__(self) -> None:
+        self._undoings: list[Callable[[], object]] = []
+
+    def note(self, undoing: Callable[[], object]) -> None:
+        """Remember how to undo a change that was just made."""
+        self._undoings.append(undoing)
+
+    def mark(self) -> int:
+        """Return a place to which `undo_to` can go back, until the next `settle`."""
+        return len(self._undoings)
+
+    def undo_to(self, mark: int) -> None:
+        """Take back everything since `mark`, latest first."""
+        while len(self._undoings) > mark:
+            self._undoings.pop()()
+
+    def settle(self) -> None:
+        """Everything so far stands; it can no longer be taken back."""
+        self._undoings.clear()
+
+
+class UndoableDict(Mapping[K, V], Generic[K, V]):
+    """A dict whose changes can be taken back. Values must be immutable."""
+
+    __slots__ = ("_items", "_undo")
+
+    def __init__(self, undo: UndoLog) -> None:
+        self._items: dict[K, V] = {}
+        self._undo = undo
+
+    def set(self, key: K, value: V) -> None:
+        """Let `key` be `value`."""
+        items = self._items
+        if key in items:
+            before = items[key]
+            self._undo.note(lambda: items.__setitem__(key, before))
+        else:
+            self._undo.note(lambda: items.__delitem__(key))
+        items[key] = value
+
+    def discard(self, key: K) -> None:
+        """Let `key` be absent."""
+        items = self._items
+        if key in items:
+            before = items.pop(key)
+            self._undo.note(lambda: items.__setitem__(key, before))
+
+    def __getitem__(self, key: K) -> V:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+
+class SortedNames:
+    """A set of strings in order, whose changes can be taken back.
+
+    A list kept by bisection: at 100,000 names an insertion moves some 400 KB, about 20 µs; a balanced tree
+    in Python costs more than that in interpretation alone.
+    """
+
+    __slots__ = ("_names", "_undo")
+
+    def __init__(self, undo: UndoLog) -> None:
+        self._names: list[str] = []
+        self._undo = undo
+
+    def add(self, name: str) -> None:
+        """Let `name` be in the set."""
+        if self._insert(name):
+            self._undo.note(lambda: self._remove(name))
+
+    def discard(self, name: str) -> None:
+        """Let `name` not be in the set."""
+        if self._remove(name):
+            self._undo.note(lambda: self._insert(name))
+
+    def _insert(self, name: str) -> bool:
+        at = bisect_left(self._names, name)
+        if at < len(self._names) and self._names[at] == name:
+            return False
+        self._names.insert(at, name)
+        return True
+
+    def _remove(self, name: str) -> bool:
+        at = bisect_left(self._names, name)
+        if at == len(self._names) or self._names[at] != name:
+            return False
+        del self._names[at]
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        at = bisect_left(self._names, name)
+        return at < len(self._names) and self._names[at] == name
