@@ -5,7 +5,7 @@ dict that somebody else may still change.
 """
 
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import Generic, TypeVar, final, overload
+from typing import Generic, TypeVar, cast, final, overload
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -63,9 +63,9 @@ class FrozenMap(Mapping[K, V], Generic[K, V]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, FrozenMap):
-            return self._items == other._items
+            return self._items == cast("FrozenMap[K, V]", other)._items
         if isinstance(other, Mapping):
-            return self._items == dict(other)
+            return self._items == dict(cast("Mapping[K, V]", other))
         return NotImplemented
 
     def __hash__(self) -> int:

@@ -22,7 +22,6 @@ from nixfleet_proto.agent_event import (
     Failed,
     OnHealthFailure,
     ProbeFailureFirst,
-    ProbeMode,
     ProbeObservedFirst,
     ProbeResult,
     ProbeStatus,

@@ -10,6 +10,7 @@ from typing import TypedDict, Unpack, assert_never
 
 from attrs import evolve
 
+from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.effect import (
     RecordRolloutTransition,
     RolloutEffect,
@@ -17,7 +18,6 @@ from nixfleet_state_machine.rollout.effect import (
     UpdateCurrentWave,
 )
 from nixfleet_state_machine.rollout.errors import IllegalForRolloutState, WrongRollout
-from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
     HostStateChanged,

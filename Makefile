@@ -1,0 +1,62 @@
+# What a developer runs. Needs Python >= 3.11 with venv, git and make; all else comes from the lock.
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2
+LOCK_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements/dev.lock
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# The locked pyright is the one that runs; it need not ask whether a newer one exists.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test setup lint types lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## Show a rollout, from nothing
+	@$(BIN)/nixfleet demo
+
+test: lint types ## Run every check: style, types, import direction, tests
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+setup: $(VENV)/ready ## Make .venv with the locked tools and this checkout in it
+
+lint: setup ## Check style, format and import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup ## Check types with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+lock: ## Write requirements/dev.lock anew (LOCK_ARGS=--upgrade takes newer releases)
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --output-file $(LOCK) \
+		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command 'make lock' --quiet $(LOCK_ARGS)
+
+clean: ## Remove all that the other targets made
+	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \
+		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A changed lock gives a fresh environment, so that nothing removed from it lingers there.
+$(VENV)/locked: $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'nixfleet needs Python 3.11 or newer, and $(PYTHON) is:' \
+			"$$($(PYTHON) --version 2>&1)." 'Try: make PYTHON=python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --quiet --require-hashes -r $(LOCK)
+	@touch $@
+
+$(VENV)/ready: $(VENV)/locked pyproject.toml
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,1 @@
+"""The `nixfleet` command. Words in, words out; every decision is taken elsewhere."""

@@ -1,0 +1,85 @@
+"""Clocks: the only source of time. Shells ask them; engines are told.
+
+`FakeClock` is for tests, `ScaledClock` for demonstrations that tell of minutes within seconds.
+"""
+
+import heapq
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+
+
+class Clock(Protocol):
+    """Where time comes from. Implementations never go backwards by themselves, but a system's clock may."""
+
+    def now(self) -> datetime:
+        """Return the time, aware, in UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when `seconds` of this clock's time have passed."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """Return the time, aware, in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when `seconds` have passed."""
+        await anyio.sleep(seconds)
+
+
+class ScaledClock:
+    """A clock that runs `speed` times as fast as the machine's, from `start` (default: now)."""
+
+    def __init__(self, speed: float, start: datetime | None = None) -> None:
+        if speed <= 0:
+            raise ValueError(f"speed must be above 0, found {speed}")
+        self.speed = speed
+        self._real_start = datetime.now(UTC)
+        self._start = start or self._real_start
+
+    def now(self) -> datetime:
+        """Return the scaled time, aware, in UTC."""
+        return self._start + (datetime.now(UTC) - self._real_start) * self.speed
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when `seconds` of scaled time have passed."""
+        await anyio.sleep(seconds / self.speed)
+
+
+class FakeClock:
+    """A clock that stands still until `advance`; sleepers wake when their time has come."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+        self._sleepers: list[tuple[datetime, int, anyio.Event]] = []
+        self._posted = 0
+
+    def now(self) -> datetime:
+        """Return the time it was last set to."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass and wake everybody who waited for one of them."""
+        self._now += timedelta(seconds=seconds)
+        while self._sleepers and self._sleepers[0][0] <= self._now:
+            heapq.heappop(self._sleepers)[2].set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when `advance` has let `seconds` pass."""
+        if seconds <= 0:
+            await anyio.lowlevel.checkpoint()
+            return
+        woken = anyio.Event()
+        self._posted += 1
+        heapq.heappush(
+            self._sleepers, (self._now + timedelta(seconds=seconds), self._posted, woken)
+        )
+        await woken.wait()

@@ -1,0 +1,247 @@
+"""The kernel of both sides: many post, one task decides, what it decided is durable before anybody hears of it.
+
+The rules that hold here. One task calls the engine. Inputs are handled in the order they were posted; an
+urgent one goes ahead of those that still wait. A batch is written in one transaction, and only then are
+its posters answered and its actions carried out. If the write fails the engine takes everything back, and
+the inputs are tried again one by one, so that only the one at fault fails. An accepted input is always
+answered, even when its poster has been cancelled or the mutator is closing.
+Source: design 7, The kernel both sides share.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.streams.memory import MemoryObjectSendStream
+
+from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.engine import Commit, Engine
+
+InputT = TypeVar("InputT")
+WriteT = TypeVar("WriteT")
+ReplyT = TypeVar("ReplyT")
+ActionT = TypeVar("ActionT")
+
+_logger = logging.getLogger(__name__)
+
+
+class MutatorClosed(Exception):
+    """The mutator takes no more inputs; this one was not accepted."""
+
+
+class QueueFull(Exception):
+    """`length_max` inputs wait already; this one was not accepted. Try again later."""
+
+    def __init__(self, length_max: int) -> None:
+        super().__init__(length_max)
+        self.length_max = length_max
+
+    def __str__(self) -> str:
+        return f"{self.length_max} inputs wait already, which is as many as may"
+
+
+class EngineFault(Exception):
+    """The engine raised on `input`: a bug. The input changed nothing; the others were not affected."""
+
+    def __init__(self, input: object) -> None:
+        super().__init__(input)
+        self.input = input
+
+    def __str__(self) -> str:
+        return f"the engine failed on {self.input!r}: {self.__cause__!r}"
+
+
+class WriteFailed(Exception):
+    """What the input came to could not be made durable, so nothing happened. The cause says why."""
+
+    def __str__(self) -> str:
+        return f"could not be made durable: {self.__cause__}"
+
+
+class _Entry(Generic[InputT, ReplyT]):
+    """An input on its way, and the answer on its way back."""
+
+    __slots__ = ("_done", "_error", "_reply", "input")
+
+    def __init__(self, input: InputT) -> None:
+        self.input = input
+        self._done = anyio.Event()
+        self._reply: list[ReplyT] = []
+        self._error: Exception | None = None
+
+    def answer(self, reply: ReplyT) -> None:
+        self._reply.append(reply)
+        self._done.set()
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+        self._done.set()
+
+    async def answered(self) -> ReplyT:
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._reply[0]
+
+
+class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
+    """One bounded queue and one task, `run`, around an engine.
+
+    write: makes writes durable in one transaction, or raises; called in a worker thread.
+    carry_out: starts one after-commit action; must not block.
+    """
+
+    def __init__(
+        self,
+        engine: Engine[InputT, WriteT, ReplyT, ActionT],
+        write: Callable[[Sequence[WriteT]], None],
+        carry_out: Callable[[ActionT], None],
+        clock: Clock,
+        *,
+        queue_length_max: int = 4096,
+        batch_length_max: int = 512,
+    ) -> None:
+        self._engine = engine
+        self._write = write
+        self._carry_out = carry_out
+        self._clock = clock
+        self._queue_length_max = queue_length_max
+        self._batch_length_max = batch_length_max
+        # `None` in the queue says only "look at the urgent ones".
+        self._sender: MemoryObjectSendStream[_Entry[InputT, ReplyT] | None]
+        self._sender, self._receiver = anyio.create_memory_object_stream[
+            _Entry[InputT, ReplyT] | None
+        ](queue_length_max)
+        self._urgent: deque[_Entry[InputT, ReplyT]] = deque()
+        self._closed = False
+
+    async def post(self, input: InputT) -> ReplyT:
+        """Return the engine's reply to `input`, once what it came to is durable. Waits for room.
+
+        Raises: MutatorClosed, EngineFault, WriteFailed.
+        """
+        self._require_open(input)
+        entry = _Entry[InputT, ReplyT](input)
+        await self._sender.send(entry)
+        return await entry.answered()
+
+    async def post_if_room(self, input: InputT) -> ReplyT:
+        """As `post`, but refuse instead of waiting for room. Raises also: QueueFull."""
+        self._require_open(input)
+        entry = _Entry[InputT, ReplyT](input)
+        try:
+            self._sender.send_nowait(entry)
+        except anyio.WouldBlock:
+            raise QueueFull(self._queue_length_max) from None
+        return await entry.answered()
+
+    async def post_urgent(self, input: InputT) -> ReplyT:
+        """As `post`, ahead of everything that still waits: for an operator's orders."""
+        self._require_open(input)
+        entry = _Entry[InputT, ReplyT](input)
+        self._urgent.append(entry)
+        # With a full queue the mutator is awake, and looks at the urgent ones before each batch.
+        with suppress(anyio.WouldBlock):
+            self._sender.send_nowait(None)
+        return await entry.answered()
+
+    def close(self) -> None:
+        """Refuse new inputs. `run` returns when those that were accepted have been answered."""
+        if not self._closed:
+            self._closed = True
+            self._sender.close()
+
+    async def run(self) -> None:
+        """Handle inputs until `close`. Call it once."""
+        try:
+            while batch := await self._next_batch():
+                # What has begun must not be cut off between the write and the answers.
+                with anyio.CancelScope(shield=True):
+                    await self._settle(batch)
+        finally:
+            self._abandon()
+
+    async def _next_batch(self) -> list[_Entry[InputT, ReplyT]]:
+        """Wait for one input, then take what else is there. Empty: closed and drained."""
+        batch: list[_Entry[InputT, ReplyT]] = []
+        while not batch:
+            try:
+                first = await self._receiver.receive()
+            except anyio.EndOfStream:
+                return self._take_urgent()
+            batch = self._take_urgent()
+            if first is not None:
+                batch.append(first)
+            self._drain_into(batch)
+        return batch
+
+    def _drain_into(self, batch: list[_Entry[InputT, ReplyT]]) -> None:
+        while len(batch) < self._batch_length_max:
+            try:
+                entry = self._receiver.receive_nowait()
+            except (anyio.WouldBlock, anyio.EndOfStream):
+                return
+            if entry is not None:
+                batch.append(entry)
+
+    def _take_urgent(self) -> list[_Entry[InputT, ReplyT]]:
+        urgent = list(self._urgent)
+        self._urgent.clear()
+        return urgent
+
+    async def _settle(self, batch: Sequence[_Entry[InputT, ReplyT]]) -> None:
+        handled = [(entry, commit) for entry in batch if (commit := self._handle(entry))]
+        writes = [write for _, commit in handled for write in commit.writes]
+        try:
+            if writes:
+                await anyio.to_thread.run_sync(self._write, writes)
+        except Exception as error:
+            self._engine.take_back()
+            await self._retry_singly([entry for entry, _ in handled], error)
+            return
+        self._engine.settle()
+        for entry, commit in handled:
+            entry.answer(commit.reply)
+            for action in commit.actions:
+                self._carry_out(action)
+
+    def _handle(self, entry: _Entry[InputT, ReplyT]) -> Commit[WriteT, ReplyT, ActionT] | None:
+        try:
+            return self._engine.handle(entry.input, self._clock.now())
+        except Exception as error:
+            _logger.exception("the engine failed on an input: %r", entry.input)
+            fault = EngineFault(entry.input)
+            fault.__cause__ = error
+            entry.fail(fault)
+            return None
+
+    async def _retry_singly(
+        self, entries: Sequence[_Entry[InputT, ReplyT]], error: Exception
+    ) -> None:
+        if len(entries) == 1:
+            failed = WriteFailed()
+            failed.__cause__ = error
+            entries[0].fail(failed)
+            return
+        for entry in entries:
+            await self._settle([entry])
+
+    def _abandon(self) -> None:
+        """`run` ends: nobody may wait for an answer that will not come."""
+        self.close()
+        waiting = self._take_urgent()
+        self._drain_into(waiting)
+        while waiting:
+            for entry in waiting:
+                entry.fail(MutatorClosed(f"closed before {entry.input!r} was handled"))
+            waiting = []
+            self._drain_into(waiting)
+        self._receiver.close()
+
+    def _require_open(self, input: InputT) -> None:
+        if self._closed:
+            raise MutatorClosed(f"closed; {input!r} was not accepted")

@@ -1,0 +1,118 @@
+"""SQLite as both sides use it: one connection that writes, read-only ones beside it.
+
+SQLite 3.7.0–3.51.2 can corrupt a WAL database when two connections write or checkpoint at once, so exactly
+one does; readers never checkpoint. `synchronous=FULL`, or a power loss takes back what was acknowledged.
+Source: design 0, Facts about this platform.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class SchemaTooNew(Exception):
+    """The database was written by a newer version. Nothing was touched."""
+
+    def __init__(self, path: Path, found: int, supported: int) -> None:
+        super().__init__(path, found, supported)
+        self.path = path
+        self.found = found
+        self.supported = supported
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has schema {self.found}, this version knows up to {self.supported}: "
+            "use the version that wrote it, or a newer one"
+        )
+
+
+class NotOurDatabase(Exception):
+    """The file exists and is not the kind of database that was expected."""
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        super().__init__(path, expected, found)
+        self.path = path
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"{self.path}: expected {self.expected}, found {self.found}"
+
+
+def open_writer(
+    path: Path, *, application_id: int, schema: str, version: int
+) -> sqlite3.Connection:
+    """Return the one connection that may write `path`, made with `schema` if it did not exist.
+
+    The connection is in autocommit mode (use `transaction`) and may move between threads, one at a time.
+    Raises: SchemaTooNew, NotOurDatabase.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        found = _version_of(connection, path, application_id, version)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        if found == 0:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {schema}\n"
+                f"PRAGMA application_id={application_id}; PRAGMA user_version={version}; COMMIT;"
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Connection:
+    """Return a connection that can only read `path`, and sees what was committed.
+
+    Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no database at {path}")
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
+    )
+    try:
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        if _version_of(connection, path, application_id, version) == 0:
+            raise NotOurDatabase(path, f"a database of schema {version}", "an empty one")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done inside, or none of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A failed COMMIT may or may not have ended the transaction.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version_of(
+    connection: sqlite3.Connection, path: Path, application_id: int, supported: int
+) -> int:
+    """The schema's version; 0 for a new, empty file."""
+    try:
+        found_id: int = connection.execute("PRAGMA application_id").fetchone()[0]
+        found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise NotOurDatabase(path, "an SQLite database", str(error)) from error
+    if tables == 0 and found == 0:
+        return 0
+    if found_id != application_id:
+        raise NotOurDatabase(path, f"application id {application_id}", f"{found_id}")
+    if found > supported:
+        raise SchemaTooNew(path, found, supported)
+    return found
