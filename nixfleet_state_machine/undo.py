@@ -126,3 +126,26 @@ class SortedNames:
             return False
         at = bisect_left(self._names, name)
         return at < len(self._names) and self._names[at] == name
+
+
+class UndoableValue(Generic[V]):
+    """One value whose changes can be taken back. It must be immutable."""
+
+    __slots__ = ("_undo", "_value")
+
+    def __init__(self, undo: UndoLog, value: V) -> None:
+        self._undo = undo
+        self._value = value
+
+    def get(self) -> V:
+        """Return the value."""
+        return self._value
+
+    def set(self, value: V) -> None:
+        """Let it be `value`."""
+        before = self._value
+        self._undo.note(lambda: self._restore(before))
+        self._value = value
+
+    def _restore(self, value: V) -> None:
+        self._value = value

@@ -65,14 +65,17 @@ def open_writer(
 
 
 def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Connection:
-    """Return a connection that can only read `path`, and sees what was committed.
+    """Return a connection that can only read `path`, and sees what was committed. Any thread may use it.
 
     Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no database at {path}")
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
     )
     try:
         connection.execute("PRAGMA query_only=ON")

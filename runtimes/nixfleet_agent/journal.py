@@ -1,0 +1,201 @@
+"""The agent's journal: every fact before it is sent, every act before it begins. Protocol, and SQLite.
+
+Synchronous, like every store here: the mutator calls `commit` in one worker thread, one call per batch.
+`unsent` may be called beside it: it has a connection of its own and sees what was committed.
+Source: design 7, Agent, Journal and Intents.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol, TypeAlias, assert_never
+
+from attrs import frozen
+
+from nixfleet_agent.inputs import Intent, IntentKind
+from nixfleet_agent.state import LocalRollout
+from nixfleet_agent.writes import (
+    AppendEvent,
+    MarkAcknowledged,
+    MarkRefused,
+    MarkUnsent,
+    PutIntent,
+    PutRecord,
+    RemoveIntent,
+    RemoveRollout,
+    Write,
+)
+from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
+from nixfleet_proto.codec import (
+    decode_event,
+    encode_event,
+    format_time,
+    parse_time,
+)
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.record_codec import decode_host_record, encode_host_record
+from nixfleet_runtime.sqlite import open_reader, open_writer, transaction
+
+APPLICATION_ID = 0x6E666167  # "nfag"
+SCHEMA_VERSION = 1
+SCHEMA = files(__package__).joinpath("schema.sql").read_text()
+
+
+@frozen
+class JournalRow:
+    """A fact that the control plane has not acknowledged."""
+
+    row_id: int
+    rollout_id: RolloutId
+    fact: AgentEvent
+
+
+@frozen
+class JournalSnapshot:
+    """What a start needs."""
+
+    rollouts: tuple[LocalRollout, ...]
+    intents: tuple[Intent, ...]
+    last_intent_id: int
+
+
+class Journal(Protocol):
+    """Where an agent's commits become durable."""
+
+    def load(self) -> JournalSnapshot:
+        """Return what was committed."""
+        ...
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """Make all of `writes` durable, in order, or none of them. When it raises, nothing has changed."""
+        ...
+
+    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
+        """Return the oldest committed rows that are neither acknowledged nor refused."""
+        ...
+
+    def last_seqs(self) -> FrozenMap[str, int]:
+        """Return, for each rollout, the number of the last fact that is committed or was bootstrapped."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the resources. Nothing is written."""
+        ...
+
+
+_Value: TypeAlias = str | int | None
+_Statement: TypeAlias = tuple[str, tuple[_Value, ...]]
+
+
+class SqliteJournal:
+    """A journal in one file, made when it does not exist. Raises: SchemaTooNew, NotOurDatabase."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = open_writer(
+            path, application_id=APPLICATION_ID, schema=SCHEMA, version=SCHEMA_VERSION
+        )
+        self._reader = open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+
+    def load(self) -> JournalSnapshot:
+        """Return what was committed. Raises: DecodeError."""
+        last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'intents'")
+        return JournalSnapshot(
+            rollouts=tuple(
+                LocalRollout(
+                    decode_host_record(record.encode()),
+                    RolloutPolicy(OnHealthFailure(on_health_failure)),
+                    None if closed_at is None else parse_time(closed_at),
+                )
+                for record, on_health_failure, closed_at in self._writer.execute(
+                    "SELECT record, on_health_failure, closed_at FROM rollouts ORDER BY rollout_id"
+                )
+            ),
+            intents=tuple(
+                Intent(intent_id, IntentKind(kind), RolloutId(rollout_id), closure)
+                for intent_id, kind, rollout_id, closure in self._writer.execute(
+                    "SELECT intent_id, kind, rollout_id, closure FROM intents ORDER BY intent_id"
+                )
+            ),
+            last_intent_id=next((seq for (seq,) in last), 0),
+        )
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """Make all of `writes` durable, or none. Raises: sqlite3.Error, and nothing has changed."""
+        with transaction(self._writer):
+            for write in writes:
+                for statement in _statements(write):
+                    self._writer.execute(*statement)
+
+    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
+        """Return the oldest committed rows that are neither acknowledged nor refused."""
+        rows = self._reader.execute(
+            "SELECT row_id, rollout_id, fact FROM events"
+            " WHERE is_acknowledged = 0 AND refused_reason IS NULL ORDER BY row_id LIMIT ?",
+            (limit,),
+        )
+        return tuple(
+            JournalRow(row_id, RolloutId(rollout_id), decode_event(fact.encode()))
+            for row_id, rollout_id, fact in rows
+        )
+
+    def last_seqs(self) -> FrozenMap[str, int]:
+        """Return, for each rollout, the number of the last fact that is committed or was bootstrapped."""
+        rows = self._reader.execute(
+            "SELECT rollout_id, ifnull(json_extract(record, '$.last_event_seq'), 0) FROM rollouts"
+        )
+        return FrozenMap(rows.fetchall())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reader.close()
+        self._writer.close()
+
+
+def _statements(write: Write) -> tuple[_Statement, ...]:
+    match write:
+        case AppendEvent():
+            return (_append(write),)
+        case PutRecord():
+            return (_put_record(write),)
+        case PutIntent():
+            intent = write.intent
+            columns = intent.intent_id, intent.kind.value, intent.rollout_id, intent.closure
+            return (("INSERT INTO intents VALUES (?,?,?,?)", columns),)
+        case RemoveIntent():
+            return (("DELETE FROM intents WHERE intent_id = ?", (write.intent_id,)),)
+        case MarkAcknowledged():
+            mark = "UPDATE events SET is_acknowledged = 1 WHERE row_id = ?"
+            return tuple((mark, (row_id,)) for row_id in write.row_ids)
+        case MarkRefused():
+            mark = "UPDATE events SET refused_reason = ? WHERE row_id = ?"
+            return ((mark, (write.reason, write.row_id)),)
+        case MarkUnsent():
+            mark = "UPDATE events SET is_acknowledged = 0 WHERE rollout_id = ? AND seq >= ?"
+            return ((mark, (write.rollout_id, write.from_seq)),)
+        case RemoveRollout():
+            return tuple(
+                (f"DELETE FROM {table} WHERE rollout_id = ?", (write.rollout_id,))
+                for table in ("events", "rollouts")
+            )
+        case _:
+            assert_never(write)
+
+
+def _append(write: AppendEvent) -> _Statement:
+    return "INSERT INTO events (rollout_id, seq, fact, emitted_at) VALUES (?,?,?,?)", (
+        write.rollout_id,
+        write.fact.seq,
+        encode_event(write.fact).decode(),
+        format_time(write.emitted_at),
+    )
+
+
+def _put_record(write: PutRecord) -> _Statement:
+    return "INSERT OR REPLACE INTO rollouts VALUES (?,?,?,?)", (
+        write.record.rollout_id,
+        encode_host_record(write.record).decode(),
+        write.policy.on_health_failure.value,
+        None if write.closed_at is None else format_time(write.closed_at),
+    )

@@ -1,0 +1,103 @@
+"""What probes come to: which facts follow from a run, and when failing has lasted long enough. Pure.
+
+Source: design 7, Agent, Sustained failure and Probe runners.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from nixfleet_agent.probes.runner import ProbeOutcome
+from nixfleet_proto.agent_event import (
+    AgentEvent,
+    Failed,
+    ProbeFailureFirst,
+    ProbeMode,
+    ProbeObservedFirst,
+    ProbeResult,
+    ProbeStatus,
+    ProbeTopologyDeclared,
+    ProbeTopologyEntry,
+)
+from nixfleet_proto.codec import HealthCheckSet
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck, kind_of
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+
+FactOf: TypeAlias = Callable[[int], AgentEvent]
+"""A fact that waits for its number."""
+
+UNREADABLE_CHECKS = "health-checks"
+"""The probe that stands for health checks which could not be read."""
+
+
+def topology_of(checks: HealthCheckSet, now: datetime) -> FactOf:
+    """Return the declaration of all probes, by name."""
+    entries = tuple(
+        ProbeTopologyEntry(name, kind_of(check), check.mode)
+        for name, check in sorted(checks.items())
+    )
+    return lambda seq: ProbeTopologyDeclared(entries, now, seq)
+
+
+def unreadable_facts(problem: str, now: datetime) -> Iterator[FactOf]:
+    """Yield what to report when a closure's health checks cannot be read: one probe, and it fails."""
+    entry = ProbeTopologyEntry(UNREADABLE_CHECKS, "declaration", ProbeMode.ENFORCE)
+    yield lambda seq: ProbeTopologyDeclared((entry,), now, seq)
+    yield lambda seq: ProbeObservedFirst(UNREADABLE_CHECKS, ProbeMode.ENFORCE, now, seq)
+    yield lambda seq: ProbeFailureFirst(UNREADABLE_CHECKS, ProbeMode.ENFORCE, now, seq)
+    yield lambda seq: ProbeResult(
+        UNREADABLE_CHECKS,
+        ProbeMode.ENFORCE,
+        ProbeStatus.FAIL,
+        now,
+        problem[:FAILURE_REASON_LENGTH_MAX],
+        seq=seq,
+    )
+
+
+def facts_of_probe(
+    record: HostRolloutState,
+    probe_name: str,
+    check: HealthCheck,
+    outcome: ProbeOutcome,
+    now: datetime,
+) -> Iterator[FactOf]:
+    """Yield the facts that one run of a probe comes to, in order."""
+    mode = check.mode
+    if probe_name not in record.probes:
+        yield lambda seq: ProbeObservedFirst(probe_name, mode, now, seq)
+    if outcome.status is ProbeStatus.FAIL and record.probe_failure_first_at is None:
+        yield lambda seq: ProbeFailureFirst(probe_name, mode, now, seq)
+    yield lambda seq: ProbeResult(
+        probe_name,
+        mode,
+        outcome.status,
+        now,
+        outcome.failure_reason,
+        outcome.sub_results,
+        seq=seq,
+    )
+
+
+def sustained_failure(
+    record: HostRolloutState, policy: RolloutPolicy, threshold: timedelta, now: datetime
+) -> FactOf | None:
+    """Return the `Failed` that is due, if an enforce probe has failed without a pass for `threshold`.
+
+    A probe that recovers starts its clock anew: flapping is not sustained failure.
+    """
+    if record.state is not HostState.SOAKING:
+        return None
+    since = {
+        name: probe.failing_since
+        for name, probe in record.probes.items()
+        if probe.mode is ProbeMode.ENFORCE
+        and probe.failing_since is not None
+        and now - probe.failing_since >= threshold
+    }
+    if not since:
+        return None
+    lasted_secs = int((now - min(since.values())).total_seconds())
+    failing = tuple(sorted(since))
+    return lambda seq: Failed(now, lasted_secs, failing, policy.on_health_failure, seq)

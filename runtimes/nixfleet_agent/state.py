@@ -1,0 +1,90 @@
+"""What the agent knows of its rollouts, in memory. Every change can be taken back through `undo`.
+
+A rollout is open while the agent still works on it; a newer one closes it. Only the mutator's task may touch
+an instance.
+Source: design 7, Agent.
+"""
+
+from datetime import datetime
+
+from attrs import evolve, frozen
+
+from nixfleet_agent.inputs import Action, Intent, IntentKind, Reply
+from nixfleet_agent.writes import PutIntent, PutRecord, RemoveIntent, RemoveRollout, Write
+from nixfleet_proto.codec import HealthCheckSet
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.engine import Commit
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
+
+
+@frozen
+class LocalRollout:
+    """A rollout as this host lives it. `closed_at`: when a newer one took over."""
+
+    record: HostRolloutState
+    policy: RolloutPolicy
+    closed_at: datetime | None = None
+
+
+class CommitBuilder:
+    """The writes and actions of one commit, in order."""
+
+    def __init__(self) -> None:
+        self._writes: list[Write] = []
+        self._actions: list[Action] = []
+
+    def write(self, write: Write) -> None:
+        """Add a write after those that are there."""
+        self._writes.append(write)
+
+    def afterwards(self, action: Action) -> None:
+        """Add something to do once the writes are durable."""
+        self._actions.append(action)
+
+    def built(self, reply: Reply) -> Commit[Write, Reply, Action]:
+        """Return the commit."""
+        return Commit(tuple(self._writes), reply, tuple(self._actions))
+
+
+class State:
+    """The rollouts of one host, the acts under way, and what is running."""
+
+    def __init__(self, hostname: str) -> None:
+        self.hostname = hostname
+        self.undo = UndoLog()
+        self.rollouts = UndoableDict[RolloutId, LocalRollout](self.undo)
+        self.intents = UndoableDict[int, Intent](self.undo)
+        self.checks = UndoableDict[RolloutId, HealthCheckSet](self.undo)
+        self.last_intent_id = UndoableValue(self.undo, 0)
+
+    def put_record(self, commit: CommitBuilder, record: HostRolloutState) -> None:
+        """The record of a rollout that is known already is now `record`."""
+        self.put_rollout(commit, evolve(self.rollouts[record.rollout_id], record=record))
+
+    def put_rollout(self, commit: CommitBuilder, rollout: LocalRollout) -> None:
+        """The rollout is known, and this is all about it."""
+        self.rollouts.set(rollout.record.rollout_id, rollout)
+        commit.write(PutRecord(rollout.record, rollout.policy, rollout.closed_at))
+
+    def remove_rollout(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
+        """The rollout is forgotten, with its journal."""
+        self.rollouts.discard(rollout_id)
+        self.checks.discard(rollout_id)
+        commit.write(RemoveRollout(rollout_id))
+
+    def add_intent(
+        self, commit: CommitBuilder, kind: IntentKind, rollout_id: RolloutId, closure: str
+    ) -> Intent:
+        """Decide on an act, and return the decision."""
+        intent = Intent(self.last_intent_id.get() + 1, kind, rollout_id, closure)
+        self.last_intent_id.set(intent.intent_id)
+        self.intents.set(intent.intent_id, intent)
+        commit.write(PutIntent(intent))
+        return intent
+
+    def remove_intent(self, commit: CommitBuilder, intent: Intent) -> None:
+        """The act is over."""
+        self.intents.discard(intent.intent_id)
+        commit.write(RemoveIntent(intent.intent_id))

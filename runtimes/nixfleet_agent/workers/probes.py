@@ -1,0 +1,102 @@
+"""Reads a closure's health checks, and runs them, each at its interval, until told to stop.
+
+One task group per rollout: stopping a rollout's probes takes their running commands down with them.
+"""
+
+from typing import TypeAlias, assert_never
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from nixfleet_agent.activator import Activator
+from nixfleet_agent.inputs import (
+    ChecksLoaded,
+    ChecksUnreadable,
+    Input,
+    LoadChecks,
+    ProbeRan,
+    StartProbes,
+    StopProbes,
+)
+from nixfleet_agent.probes.run import run_probe
+from nixfleet_agent.workers.post import Post
+from nixfleet_proto.agent_event import ProbeMode
+from nixfleet_proto.codec import DecodeError, HealthCheckSet, decode_health_checks
+from nixfleet_proto.health_check import HEALTH_CHECKS_PATH, HealthCheck
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.clock import Clock
+
+Order: TypeAlias = LoadChecks | StartProbes | StopProbes
+ORDERS_MAX = 256
+
+
+class ProbeWorker:
+    """The probes of all open rollouts."""
+
+    def __init__(
+        self, activator: Activator, clock: Clock, interval_seconds_min: float, post: Post
+    ) -> None:
+        self._activator = activator
+        self._clock = clock
+        self._interval_seconds_min = interval_seconds_min
+        self._post = post
+        self._sender, self._receiver = anyio.create_memory_object_stream[Order](ORDERS_MAX)
+        self._scopes: dict[RolloutId, anyio.CancelScope] = {}
+
+    def order(self, order: Order) -> None:
+        """Do this after the orders before it."""
+        self._sender.send_nowait(order)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            async for order in self._receiver:
+                match order:
+                    case LoadChecks():
+                        tasks.start_soon(self._load, order)
+                    case StartProbes():
+                        self._stop(order.rollout_id)
+                        self._start(tasks, order)
+                    case StopProbes():
+                        self._stop(order.rollout_id)
+                    case _:
+                        assert_never(order)
+
+    async def _load(self, order: LoadChecks) -> None:
+        await self._post(await anyio.to_thread.run_sync(self._loaded, order))
+
+    def _loaded(self, order: LoadChecks) -> Input:
+        path = self._activator.root_of(order.closure) / HEALTH_CHECKS_PATH
+        try:
+            return ChecksLoaded(order.rollout_id, decode_health_checks(path.read_bytes()))
+        except FileNotFoundError:
+            return ChecksLoaded(order.rollout_id, HealthCheckSet())
+        except (OSError, DecodeError) as error:
+            return ChecksUnreadable(order.rollout_id, f"{HEALTH_CHECKS_PATH}: {error}")
+
+    def _start(self, tasks: TaskGroup, order: StartProbes) -> None:
+        scope = anyio.CancelScope()
+        self._scopes[order.rollout_id] = scope
+        tasks.start_soon(self._run_all, order, scope)
+
+    def _stop(self, rollout_id: RolloutId) -> None:
+        scope = self._scopes.pop(rollout_id, None)
+        if scope is not None:
+            scope.cancel()
+
+    async def _run_all(self, order: StartProbes, scope: anyio.CancelScope) -> None:
+        with scope:
+            async with anyio.create_task_group() as probes:
+                for name, check in order.checks.items():
+                    if check.mode is not ProbeMode.DISABLED:
+                        probes.start_soon(self._run, order.rollout_id, name, check)
+
+    async def _run(self, rollout_id: RolloutId, name: str, check: HealthCheck) -> None:
+        while True:
+            root = self._activator.root_of(await self._activator.current())
+            outcome = await run_probe(check, closure_root=root)
+            await self._post(ProbeRan(rollout_id, name, outcome))
+            if check.run_once:
+                return
+            await self._clock.sleep(max(check.interval_seconds, self._interval_seconds_min))

@@ -1,0 +1,94 @@
+"""Sends what the journal holds, in order, until the control plane has made it durable.
+
+Rows of one rollout never overtake each other. A rollout that the control plane does not know (yet) waits
+without holding up the others. When no answer comes, everything waits, longer each time.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+import anyio
+import anyio.to_thread
+
+from nixfleet_agent.inputs import EventRejected, EventsAcknowledged, ReplayAsked
+from nixfleet_agent.journal import Journal, JournalRow
+from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.post import Post
+from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope
+from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.transport import (
+    EventRefusal,
+    EventRefused,
+    ReplayFrom,
+    RolloutUnknown,
+    Transport,
+    TransportFailed,
+)
+
+
+class Sender:
+    """The task that empties the journal."""
+
+    def __init__(
+        self, hostname: str, journal: Journal, transport: Transport, clock: Clock, post: Post
+    ) -> None:
+        self._hostname = hostname
+        self._journal = journal
+        self._transport = transport
+        self._post = post
+        self._backoff = Backoff(clock)
+        self._woken = anyio.Event()
+
+    def wake(self) -> None:
+        """Look into the journal again."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            self._woken = anyio.Event()
+            rows = await anyio.to_thread.run_sync(self._journal.unsent, BATCH_LENGTH_MAX)
+            if not rows:
+                await self._woken.wait()
+            elif await self._send_all(rows):
+                self._backoff.reset()
+            else:
+                await self._backoff.wait()
+
+    async def _send_all(self, rows: Iterable[JournalRow]) -> bool:
+        """Send the rows of each rollout; return whether anything came of it."""
+        by_rollout: dict[str, list[JournalRow]] = {}
+        for row in rows:
+            by_rollout.setdefault(row.rollout_id, []).append(row)
+        moved = False
+        for of_rollout in by_rollout.values():
+            moved = await self._send(of_rollout) or moved
+        return moved
+
+    async def _send(self, rows: list[JournalRow]) -> bool:
+        envelopes = tuple(
+            AgentEventEnvelope(self._hostname, row.rollout_id, row.fact) for row in rows
+        )
+        try:
+            outcome = await self._transport.post_events(envelopes)
+        except TransportFailed:
+            return False
+        accepted = tuple(row.row_id for row in rows[: outcome.accepted])
+        if accepted:
+            await self._post(EventsAcknowledged(accepted))
+        if outcome.stopped_by is None:
+            return True
+        return await self._stopped(rows[outcome.accepted], outcome.stopped_by) or bool(accepted)
+
+    async def _stopped(self, row: JournalRow, refusal: EventRefusal) -> bool:
+        match refusal:
+            case EventRefused():
+                await self._post(EventRejected(row.row_id, refusal))
+                return True
+            case ReplayFrom():
+                await self._post(ReplayAsked(refusal))
+                return True
+            case RolloutUnknown():
+                return False  # Its manifests may be on their way: keep the rows, and ask again.
+            case _:
+                assert_never(refusal)

@@ -1,0 +1,305 @@
+"""The control-plane engine: which entries follow from an input. Sans I/O: it is told the time.
+
+It refuses, orders and derives; `books` carries out. A refusal is a reply, an exception is a bug and leaves
+the state as it was. After every input the plan is brought up to date for what the input stirred.
+Source: design 7, Control plane.
+"""
+
+from datetime import datetime
+from typing import assert_never
+
+from nixfleet_state_machine.planner.progress import due_rollout_events
+
+from nixfleet_control_plane import publishing
+from nixfleet_control_plane.books import carry_out_plan, defer, move_rollout, obey, take_fact
+from nixfleet_control_plane.commit_builder import CommitBuilder
+from nixfleet_control_plane.flushing import flush
+from nixfleet_control_plane.inputs import (
+    Action,
+    ArtefactRejected,
+    ClearRollout,
+    CommandOutcome,
+    DispatchAnswer,
+    DispatchPoll,
+    Done,
+    ExplainHost,
+    Explanation,
+    FlushRecords,
+    HostEvents,
+    Input,
+    ManifestAnswer,
+    ManifestPoll,
+    ManifestsUpdated,
+    OperatorCommand,
+    PauseScope,
+    PlanTick,
+    Reply,
+    ResumeScope,
+    RetireQuarantine,
+)
+from nixfleet_control_plane.log_entry import ArtefactRefused, Commanded, FactReported, Planned
+from nixfleet_control_plane.state import State
+from nixfleet_control_plane.writes import Write
+from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.engine import Commit
+from nixfleet_runtime.transport import (
+    EventRefusal,
+    EventRefused,
+    EventsOutcome,
+    Heartbeat,
+    HeartbeatReply,
+    ReplayFrom,
+    RolloutUnknown,
+)
+from nixfleet_state_machine.effect import RecordTransition
+from nixfleet_state_machine.errors import TransitionError
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    OpenRollout,
+    PlanAction,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.planner.plan import explain, replan
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostStateChanged,
+    OperatorClearance,
+    RetentionExpired,
+    SuccessorOpened,
+)
+from nixfleet_state_machine.rollout.state import RolloutState
+
+
+class ControlPlaneEngine:
+    """One control plane's state and every decision about it. Owned by one mutator."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        state.undo.settle()
+
+    def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
+        """Return what `input` comes to; the state is already as it is afterwards."""
+        mark = self._state.undo.mark()
+        commit = CommitBuilder()
+        try:
+            reply = self._reply(commit, input, now)
+            self._plan(commit, now)
+        except BaseException:
+            self._state.undo.undo_to(mark)
+            raise
+        return commit.built(reply)
+
+    def settle(self) -> None:
+        """Everything handled so far is durable."""
+        self._state.undo.settle()
+
+    def take_back(self) -> None:
+        """Nothing handled since the last `settle` is durable: be as then."""
+        self._state.undo.undo_to(0)
+
+    def _reply(self, commit: CommitBuilder, input: Input, now: datetime) -> Reply:
+        match input:
+            case HostEvents():
+                return self._hear_all(commit, input, now)
+            case DispatchPoll():
+                waiting = self._state.dispatches.get(input.hostname)
+                return DispatchAnswer(waiting[-1] if waiting else None)
+            case Heartbeat():
+                return self._compare(input, now)
+            case ManifestPoll():
+                return self._hand_out_manifest(input)
+            case ManifestsUpdated():
+                return publishing.take(self._state, commit, input, now)
+            case ArtefactRejected():
+                self._state.append(commit, ArtefactRefused(input.name, input.reason), now)
+                return Done()
+            case PauseScope() | ResumeScope() | ClearRollout() | RetireQuarantine():
+                return self._command(commit, input, now)
+            case ExplainHost():
+                return Explanation(
+                    explain(self._state.view, self._state.quarantines, input.hostname)
+                )
+            case PlanTick():
+                self._prune(commit, now)
+                return Done()
+            case FlushRecords():
+                return flush(self._state, commit, input.limit)
+            case _:
+                assert_never(input)
+
+    # What hosts say.
+
+    def _hear_all(self, commit: CommitBuilder, input: HostEvents, now: datetime) -> EventsOutcome:
+        for accepted, envelope in enumerate(input.envelopes):
+            refusal = self._hear(commit, input.hostname, envelope, now)
+            if refusal is not None:
+                return EventsOutcome(accepted, refusal)
+        return EventsOutcome(len(input.envelopes))
+
+    def _hear(
+        self, commit: CommitBuilder, hostname: str, envelope: AgentEventEnvelope, now: datetime
+    ) -> EventRefusal | None:
+        record = self._record(envelope.rollout_id, hostname)
+        seq = envelope.event.seq
+        if record is None:
+            return RolloutUnknown(envelope.rollout_id)
+        if seq <= record.last_event_seq:
+            return None  # A duplicate: its first copy is durable, or about to be in this batch.
+        if seq > record.last_event_seq + 1:
+            return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
+        entry = FactReported(hostname, record.rollout_id, envelope.event, envelope.signature)
+        try:
+            take_fact(self._state, commit, entry, now)
+        except TransitionError as error:
+            return EventRefused(envelope.rollout_id, seq, str(error))
+        self._join(commit, record.rollout_id, hostname, now)
+        for transition in commit.take_transitions():
+            self._tell_rollout(commit, transition, now)
+        return None
+
+    def _record(self, rollout_id: str, hostname: str) -> HostRolloutState | None:
+        try:
+            return self._state.view.host(RolloutId(rollout_id), hostname)
+        except InvalidRolloutId:
+            return None
+
+    def _compare(self, heartbeat: Heartbeat, now: datetime) -> HeartbeatReply:
+        ahead: list[HostRolloutState] = []
+        behind: list[ReplayFrom] = []
+        for rollout_id in sorted(self._state.view.rollouts):
+            record = self._state.view.host(rollout_id, heartbeat.hostname)
+            if record is None:
+                continue
+            told = heartbeat.last_seqs.get(rollout_id, 0)
+            if record.last_event_seq > told:
+                ahead.append(record)
+            elif record.last_event_seq < told:
+                behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
+        return HeartbeatReply(now, tuple(ahead), tuple(behind))
+
+    def _hand_out_manifest(self, poll: ManifestPoll) -> ManifestAnswer:
+        try:
+            kept = self._state.manifests.get(RolloutId(poll.rollout_id))
+        except InvalidRolloutId:
+            kept = None
+        return ManifestAnswer(None if kept is None else kept.artefact)
+
+    # What that means for rollouts.
+
+    def _join(
+        self, commit: CommitBuilder, rollout_id: RolloutId, hostname: str, now: datetime
+    ) -> None:
+        rollout = self._state.view.rollouts[rollout_id]
+        if rollout.state is RolloutState.OPENING:
+            wave = self._state.view.terms(rollout_id).wave_of.get(hostname, 0)
+            move_rollout(self._state, commit, HostJoined(rollout_id, hostname, wave, now), now)
+
+    def _tell_rollout(self, commit: CommitBuilder, moved: RecordTransition, now: datetime) -> None:
+        event = HostStateChanged(moved.rollout_id, moved.host, moved.from_, moved.to, moved.at)
+        move_rollout(self._state, commit, event, now)
+        self._advance(commit, moved.rollout_id, now)
+
+    def _advance(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+        """Promote waves and end the rollout, as far as its hosts allow by now."""
+        while events := due_rollout_events(self._state.view, rollout_id, now):
+            for event in events:
+                move_rollout(self._state, commit, event, now)
+
+    def _prune(self, commit: CommitBuilder, now: datetime) -> None:
+        due = sorted(key for key, at in self._state.prune_due.items() if at <= now)
+        for rollout_id in due:
+            move_rollout(self._state, commit, RetentionExpired(rollout_id, now), now)
+
+    # The plan.
+
+    def _plan(self, commit: CommitBuilder, now: datetime) -> None:
+        """Opening a rollout stirs its hosts, so: until nothing is left to say."""
+        while actions := replan(self._state.view, self._state.quarantines, now):
+            for action in actions:
+                self._follow(commit, action, now)
+
+    def _follow(self, commit: CommitBuilder, action: PlanAction, now: datetime) -> None:
+        match action:
+            case OpenRollout():
+                self._supersede(commit, action, now)
+                carry_out_plan(self._state, commit, Planned(action), now)
+            case QueueDispatch():
+                carry_out_plan(self._state, commit, Planned(action), now)
+                self._join(commit, action.rollout_id, action.host, now)
+            case WithdrawDispatch():
+                carry_out_plan(self._state, commit, Planned(action), now)
+            case DeferDispatch():
+                if self._state.deferrals.get((action.rollout_id, action.host)) != action:
+                    defer(self._state, commit, action, now)
+            case _:
+                assert_never(action)
+
+    def _supersede(self, commit: CommitBuilder, action: OpenRollout, now: datetime) -> None:
+        for record in self._state.view.rollouts_of(action.channel):
+            if record.state not in (RolloutState.SUPERSEDED, RolloutState.PRUNED):
+                event = SuccessorOpened(record.rollout_id, action.rollout_id, now)
+                move_rollout(self._state, commit, event, now)
+
+    # What operators order.
+
+    def _command(
+        self, commit: CommitBuilder, command: OperatorCommand, now: datetime
+    ) -> CommandOutcome:
+        refusal = self._objection(command)
+        if refusal is not None:
+            return CommandOutcome(refusal)
+        match command:
+            case ClearRollout():
+                self._clear(commit, command, now)
+            case PauseScope() | ResumeScope() | RetireQuarantine():
+                obey(self._state, commit, Commanded(command), now)
+            case _:
+                assert_never(command)
+        return CommandOutcome()
+
+    def _clear(self, commit: CommitBuilder, command: ClearRollout, now: datetime) -> None:
+        rollout_id = command.rollout_id
+        obey(self._state, commit, Commanded(command), now)
+        excused = command.excused_hosts or self._failed_hosts(rollout_id)
+        clearance = OperatorClearance(rollout_id, command.operator, command.reason, excused, now)
+        move_rollout(self._state, commit, clearance, now)
+        self._advance(commit, rollout_id, now)
+
+    def _failed_hosts(self, rollout_id: RolloutId) -> frozenset[str]:
+        return frozenset(
+            record.hostname
+            for record in self._state.view.hosts_of(rollout_id)
+            if record.state in (HostState.FAILED, HostState.REVERTED)
+        )
+
+    def _objection(self, command: OperatorCommand) -> str | None:
+        """Why the command cannot be carried out, in words for who gave it."""
+        state = self._state
+        match command:
+            case PauseScope():
+                if command.scope in state.holds:
+                    return f"{command.scope} is paused already, by {state.holds[command.scope].operator}"
+                if (
+                    command.scope not in state.view.offers
+                    and command.scope not in state.view.rollouts
+                ):
+                    return f"expected a channel or a rollout, found {command.scope!r}"
+                return None
+            case ResumeScope():
+                return None if command.scope in state.holds else f"{command.scope} is not paused"
+            case ClearRollout():
+                rollout = state.view.rollouts.get(command.rollout_id)
+                if rollout is None:
+                    return f"there is no rollout {command.rollout_id}"
+                if not rollout.state.is_halted:
+                    return f"{command.rollout_id} is {rollout.state.value}, not Reverted or Failed"
+                return None
+            case RetireQuarantine():
+                if command.closure in state.quarantines.get(command.channel, ()):
+                    return None
+                return f"{command.closure} is not quarantined on {command.channel}"
+            case _:
+                assert_never(command)

@@ -1,0 +1,261 @@
+"""Log entries to rows and back. The payload is JSON; host, rollout and signature have columns of their own.
+
+Times are text of one width, so that rows sort and compare as they are.
+Source: design 7, Store.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TypeVar, assert_never
+
+import cattrs
+import orjson
+from attrs import asdict, frozen
+
+from nixfleet_control_plane.inputs import (
+    ClearRollout,
+    OperatorCommand,
+    PauseScope,
+    ResumeScope,
+    RetireQuarantine,
+)
+from nixfleet_control_plane.log_entry import (
+    ArtefactRefused,
+    ArtefactTaken,
+    Commanded,
+    Deferred,
+    Entry,
+    FactReported,
+    LoggedEntry,
+    LogRow,
+    Planned,
+    RolloutMoved,
+    kind_of,
+)
+from nixfleet_proto.codec import decode_event, encode_event
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.record_codec import (
+    decode_plan_action,
+    decode_rollout_event,
+    encode_plan_action,
+    encode_rollout_event,
+)
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    OpenRollout,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostStateChanged,
+    OperatorClearance,
+    RetentionExpired,
+    RolloutEvent,
+    RolloutOpened,
+    RolloutTerminal,
+    SuccessorOpened,
+    WaveAdvanced,
+    subject_of,
+)
+
+T = TypeVar("T")
+
+
+class DamagedRow(Exception):
+    """A row of the log that this version cannot read: `seq`, `kind`, `problem`."""
+
+    def __init__(self, seq: int, kind: str, problem: str) -> None:
+        super().__init__(seq, kind, problem)
+        self.seq = seq
+        self.kind = kind
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"event_log row {self.seq} ({self.kind}) cannot be read: {self.problem}"
+
+
+def text_of(at: datetime) -> str:
+    """Return `at` in UTC with six digits, as every table has it."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def time_of(text: str) -> datetime:
+    """Return the time that `text_of` wrote."""
+    return datetime.fromisoformat(text)
+
+
+def row_of(logged: LoggedEntry) -> LogRow:
+    """Return the row that holds `logged`."""
+    entry = logged.entry
+    host_id, rollout_id, signature = _columns(entry)
+    return LogRow(
+        seq=logged.seq,
+        ts=text_of(logged.at),
+        kind=kind_of(entry),
+        host_id=host_id,
+        rollout_id=rollout_id,
+        payload=_payload(entry).decode(),
+        signature=signature,
+    )
+
+
+def entry_of(row: LogRow) -> LoggedEntry:
+    """Return what `row` says. Raises: DamagedRow."""
+    try:
+        return LoggedEntry(row.seq, time_of(row.ts), _entry(row))
+    except Exception as error:
+        raise DamagedRow(row.seq, row.kind, str(error)) from error
+
+
+def _columns(entry: Entry) -> tuple[str | None, str | None, str | None]:
+    """Host, rollout, signature."""
+    match entry:
+        case FactReported():
+            return entry.host, entry.rollout_id, entry.signature
+        case RolloutMoved():
+            return _host_of(entry.event), subject_of(entry.event), None
+        case Planned():
+            return _planned_host(entry.action), entry.action.rollout_id, None
+        case Deferred():
+            return entry.action.host, entry.action.rollout_id, None
+        case Commanded():
+            return None, _commanded_rollout(entry.command), None
+        case ArtefactTaken():
+            return None, entry.rollout_id, entry.signature
+        case ArtefactRefused():
+            return None, None, None
+        case _:
+            assert_never(entry)
+
+
+def _host_of(event: RolloutEvent) -> str | None:
+    match event:
+        case HostJoined() | HostStateChanged():
+            return event.host_id
+        case (
+            RolloutOpened()
+            | WaveAdvanced()
+            | RolloutTerminal()
+            | SuccessorOpened()
+            | RetentionExpired()
+            | OperatorClearance()
+        ):
+            return None
+        case _:
+            assert_never(event)
+
+
+def _planned_host(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str | None:
+    match action:
+        case OpenRollout():
+            return None
+        case QueueDispatch() | WithdrawDispatch():
+            return action.host
+        case _:
+            assert_never(action)
+
+
+def _commanded_rollout(command: OperatorCommand) -> str | None:
+    match command:
+        case ClearRollout():
+            return command.rollout_id
+        case PauseScope() | ResumeScope():
+            return command.scope if "@" in command.scope else None
+        case RetireQuarantine():
+            return None
+        case _:
+            assert_never(command)
+
+
+def _payload(entry: Entry) -> bytes:
+    match entry:
+        case FactReported():
+            return encode_event(entry.fact)
+        case RolloutMoved():
+            return encode_rollout_event(entry.event)
+        case Planned() | Deferred():
+            return encode_plan_action(entry.action)
+        case Commanded():
+            return orjson.dumps(_tagged(entry.command))
+        case ArtefactTaken() | ArtefactRefused():
+            return orjson.dumps(_tagged(_artefact_payload(entry)))
+        case _:
+            assert_never(entry)
+
+
+def _entry(row: LogRow) -> Entry:
+    payload = row.payload.encode()
+    match row.kind:
+        case "agent_event":
+            if row.host_id is None or row.rollout_id is None:
+                raise ValueError("expected a host and a rollout")
+            fact = decode_event(payload)
+            return FactReported(row.host_id, RolloutId(row.rollout_id), fact, row.signature)
+        case "rollout_event":
+            return RolloutMoved(decode_rollout_event(payload))
+        case "plan_action" | "gate_decision":
+            action = decode_plan_action(payload)
+            return Deferred(action) if isinstance(action, DeferDispatch) else Planned(action)
+        case "operator_command":
+            return Commanded(_untagged(payload, _COMMANDS))
+        case "verify_outcome":
+            return _artefact_entry(row, _untagged(payload, _ARTEFACTS))
+        case _:
+            raise ValueError(f"expected a kind that this version writes, found {row.kind!r}")
+
+
+@frozen
+class _Taken:
+    """The payload of `ArtefactTaken`: what has no column."""
+
+    name: str
+    body: str
+    signed_by: str
+
+
+def _artefact_payload(entry: ArtefactTaken | ArtefactRefused) -> "_Taken | ArtefactRefused":
+    match entry:
+        case ArtefactTaken():
+            return _Taken(entry.name, entry.body, entry.signed_by)
+        case ArtefactRefused():
+            return entry
+        case _:
+            assert_never(entry)
+
+
+def _artefact_entry(row: LogRow, payload: "_Taken | ArtefactRefused") -> Entry:
+    match payload:
+        case ArtefactRefused():
+            return payload
+        case _Taken():
+            rollout_id = None if row.rollout_id is None else RolloutId(row.rollout_id)
+            return ArtefactTaken(
+                payload.name, rollout_id, payload.body, row.signature or "", payload.signed_by
+            )
+        case _:
+            assert_never(payload)
+
+
+_COMMANDS: dict[str, type[OperatorCommand]] = {
+    kind.__name__: kind for kind in (PauseScope, ResumeScope, ClearRollout, RetireQuarantine)
+}
+_ARTEFACTS: dict[str, "type[_Taken | ArtefactRefused]"] = {
+    "ArtefactTaken": _Taken,
+    "ArtefactRefused": ArtefactRefused,
+}
+_converter = cattrs.Converter(forbid_extra_keys=True)
+_converter.register_structure_hook(RolloutId, lambda text, _: RolloutId(text))
+
+
+def _tagged(value: "OperatorCommand | _Taken | ArtefactRefused") -> dict[str, object]:
+    kind = "ArtefactTaken" if isinstance(value, _Taken) else type(value).__name__
+    fields = asdict(
+        value, value_serializer=lambda _, __, v: sorted(v) if isinstance(v, frozenset) else v
+    )
+    return {"kind": kind, **fields}
+
+
+def _untagged(payload: bytes, kinds: Mapping[str, type[T]]) -> T:
+    fields = orjson.loads(payload)
+    return _converter.structure(fields, kinds[fields.pop("kind")])

@@ -1,0 +1,45 @@
+"""The transport without a network: an agent in the control plane's own process, for tests and demonstrations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
+from nixfleet_runtime.mutator import EngineFault, MutatorClosed, WriteFailed
+from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
+
+
+class InProcessTransport:
+    """`hostname`'s way to a control plane in this process. A `Transport`."""
+
+    def __init__(self, service: ControlPlaneService, hostname: str) -> None:
+        self._service = service
+        self._hostname = hostname
+
+    async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        """Return what became of `envelopes`. Raises: TransportFailed."""
+        with _as_transport_failure():
+            return await self._service.take_events(self._hostname, envelopes)
+
+    async def next_dispatch(self, wait_seconds: float) -> Dispatch | None:
+        """Return the dispatch that waits for this host. Raises: TransportFailed."""
+        with _as_transport_failure():
+            return await self._service.next_dispatch(self._hostname, wait_seconds)
+
+    async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
+        """Return what the two sides need to come together. Raises: TransportFailed."""
+        with _as_transport_failure():
+            return await self._service.compare(heartbeat)
+
+    async def fetch_manifest(self, rollout_id: str) -> SignedArtefact | None:
+        """Return the manifest as it was signed. Raises: TransportFailed."""
+        with _as_transport_failure():
+            return await self._service.manifest(rollout_id)
+
+
+@contextmanager
+def _as_transport_failure() -> Iterator[None]:
+    try:
+        yield
+    except (MutatorClosed, WriteFailed, EngineFault) as error:
+        raise TransportFailed(str(error)) from error

@@ -1,0 +1,165 @@
+"""What a row of the canonical log can say, and the chain that binds the rows. Data and pure functions.
+
+An entry is everything needed to repeat, on the books as they were, what it did to them. `ENTRY_KINDS` is
+the `kind` column.
+Source: design 7, Control plane.
+"""
+
+from datetime import datetime
+from hashlib import sha256
+from typing import TypeAlias, assert_never
+
+from attrs import frozen
+
+from nixfleet_control_plane.inputs import OperatorCommand
+from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    OpenRollout,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.rollout.event import RolloutEvent
+
+ENTRY_KINDS = (
+    "agent_event",
+    "rollout_event",
+    "plan_action",
+    "gate_decision",
+    "operator_command",
+    "effect",
+    "verify_outcome",
+    "manifest_poll",
+)
+FIRST_PREV_HASH = bytes(32)
+
+
+@frozen
+class FactReported:
+    """A host reported a fact, and the record took it."""
+
+    host: str
+    rollout_id: RolloutId
+    fact: AgentEvent
+    signature: str | None
+
+
+@frozen
+class RolloutMoved:
+    """An event changed a rollout's record."""
+
+    event: RolloutEvent
+
+
+@frozen
+class Planned:
+    """The planner's decision was carried out."""
+
+    action: OpenRollout | QueueDispatch | WithdrawDispatch
+
+
+@frozen
+class Deferred:
+    """The reason why a host waits is a new one."""
+
+    action: DeferDispatch
+
+
+@frozen
+class Commanded:
+    """An operator's command was carried out."""
+
+    command: OperatorCommand
+
+
+@frozen
+class ArtefactTaken:
+    """A signed artefact was verified and is in force. `body` is what was signed."""
+
+    name: str
+    rollout_id: RolloutId | None
+    body: str
+    signature: str
+    signed_by: str
+
+
+@frozen
+class ArtefactRefused:
+    """An artefact was not taken."""
+
+    name: str
+    reason: str
+
+
+Entry: TypeAlias = (
+    FactReported | RolloutMoved | Planned | Deferred | Commanded | ArtefactTaken | ArtefactRefused
+)
+
+
+def kind_of(entry: Entry) -> str:
+    """Return the `kind` column of the row that holds `entry`."""
+    match entry:
+        case FactReported():
+            return "agent_event"
+        case RolloutMoved():
+            return "rollout_event"
+        case Planned():
+            return "plan_action"
+        case Deferred():
+            return "gate_decision"
+        case Commanded():
+            return "operator_command"
+        case ArtefactTaken() | ArtefactRefused():
+            return "verify_outcome"
+        case _:
+            assert_never(entry)
+
+
+@frozen
+class LogRow:
+    """One row of `event_log` as it is stored, without its place in the chain. `payload` is JSON."""
+
+    seq: int
+    ts: str
+    kind: str
+    host_id: str | None
+    rollout_id: str | None
+    payload: str
+    signature: str | None
+
+
+@frozen
+class LoggedEntry:
+    """An entry with its number and time: what `LogRow` says, decoded."""
+
+    seq: int
+    at: datetime
+    entry: Entry
+
+
+def chain_hash(prev_hash: bytes, row: LogRow) -> bytes:
+    """Return SHA-256(prev_hash ‖ canonical row).
+
+    Canonical row: each column as text, absent ones as nothing, each preceded by its length in bytes and
+    a colon (absent: `-`), in column order. Unambiguous without parsing JSON, so any language can check it.
+    """
+    digest = sha256(prev_hash)
+    columns = (
+        str(row.seq),
+        row.ts,
+        row.kind,
+        row.host_id,
+        row.rollout_id,
+        row.payload,
+        row.signature,
+    )
+    digest.update(b"".join(map(_canonical, columns)))
+    return digest.digest()
+
+
+def _canonical(column: str | None) -> bytes:
+    if column is None:
+        return b"-"
+    data = column.encode()
+    return b"%d:%b" % (len(data), data)

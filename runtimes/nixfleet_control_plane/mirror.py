@@ -1,0 +1,64 @@
+"""How a host's record on the control plane comes to be, from what the log says. Pure.
+
+Used live, in a replay, and when a start folds the log's tail into the record cache: one code, so the three
+cannot disagree.
+"""
+
+from datetime import datetime, timedelta
+
+from nixfleet_proto.agent_event import AgentEvent, DispatchAck
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_state_machine.effect import ControlPlaneEffect
+from nixfleet_state_machine.host.event import Remote
+from nixfleet_state_machine.host.reducer import step
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.terms import RolloutTerms
+
+
+def opened_record(terms: RolloutTerms, hostname: str) -> HostRolloutState:
+    """Return the Pending record of a host of a rollout that opens."""
+    closure = terms.targets[hostname]
+    return HostRolloutState.pending(terms.rollout_id, hostname, terms.channel, closure, None, None)
+
+
+def queued_record(
+    record: HostRolloutState, at: datetime, soak_due_at: datetime
+) -> HostRolloutState:
+    """Return `record` with its dispatch noted."""
+    return record.dispatched(at, soak_due_at)
+
+
+def told_record(
+    record: HostRolloutState,
+    fact: AgentEvent,
+    at: datetime,
+    terms: RolloutTerms,
+    policy: RolloutPolicy,
+) -> tuple[HostRolloutState, tuple[ControlPlaneEffect, ...]]:
+    """Return the record after `fact` was reported, and the effects.
+
+    Raises: TransitionError.
+    """
+    return step(_with_dispatch_times(record, fact, terms), Remote(fact), at, policy)
+
+
+def _with_dispatch_times(
+    record: HostRolloutState, fact: AgentEvent, terms: RolloutTerms
+) -> HostRolloutState:
+    """A dispatch made after the acknowledgement it now receives takes its times from that.
+
+    So a rebuilt control plane judges a replayed convergence by the original soak window, not by one that
+    began when it woke up. Source: design 7, Agent, Boot.
+    """
+    if not isinstance(fact, DispatchAck) or record.state is not HostState.PENDING:
+        return record
+    dispatched_at = record.dispatched_at
+    if dispatched_at is not None and dispatched_at <= fact.received_at:
+        return record
+    soak = timedelta(minutes=soak_minutes_of(terms, record.hostname))
+    return record.dispatched(fact.received_at, fact.received_at + soak)
+
+
+def soak_minutes_of(terms: RolloutTerms, hostname: str) -> int:
+    """Return how long `hostname` soaks in this rollout."""
+    return terms.wave_soak_minutes[terms.wave_of.get(hostname, 0)]

@@ -1,0 +1,101 @@
+"""What operators ask of a store: read-only, through a connection of their own, and so only what is durable.
+
+Source: design 5 (operator calls), design 7 (Store).
+"""
+
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+
+from attrs import frozen
+
+from nixfleet_control_plane.entry_codec import entry_of, time_of
+from nixfleet_control_plane.log_entry import LoggedEntry, LogRow
+from nixfleet_control_plane.sqlite_store import APPLICATION_ID, LOG_COLUMNS, SCHEMA_VERSION
+from nixfleet_runtime.record_codec import decode_rollout_record
+from nixfleet_runtime.sqlite import open_reader
+from nixfleet_state_machine.rollout.state import RolloutRecord
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a read-only connection to a control plane's database.
+
+    Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
+    """
+    return open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+
+
+@frozen
+class Quarantined:
+    """A closure that a channel does not get. `cleared` once an operator retired the quarantine."""
+
+    channel: str
+    closure: str
+    since: datetime
+    triggering_event_log_seq: int
+    cleared: bool
+
+
+@frozen
+class Waiting:
+    """A host that waits, for which gate, why, and since when."""
+
+    hostname: str
+    rollout_id: str
+    gate: str
+    reason: str
+    since: datetime
+
+
+def rollouts(connection: sqlite3.Connection) -> tuple[RolloutRecord, ...]:
+    """Return every rollout's record, oldest first, the pruned ones included."""
+    return tuple(
+        decode_rollout_record(record.encode())
+        for (record,) in connection.execute(
+            "SELECT record FROM rollouts ORDER BY opened_event_log_seq"
+        )
+    )
+
+
+def quarantines(connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
+    """Return every quarantine, oldest first."""
+    return tuple(
+        Quarantined(channel, closure, time_of(at), seq, cleared is not None)
+        for channel, closure, at, seq, cleared in connection.execute(
+            "SELECT channel, closure_hash, quarantined_at, triggering_event_log_seq, cleared_by_seq"
+            " FROM quarantined_closures ORDER BY triggering_event_log_seq"
+        )
+    )
+
+
+def deferrals(connection: sqlite3.Connection) -> tuple[Waiting, ...]:
+    """Return who waits and why, by rollout and host."""
+    return tuple(
+        Waiting(hostname, rollout_id, gate, reason, time_of(since))
+        for hostname, rollout_id, gate, reason, since in connection.execute(
+            "SELECT hostname, rollout_id, gate, reason, since FROM deferrals"
+            " ORDER BY rollout_id, hostname"
+        )
+    )
+
+
+def log_entries(
+    connection: sqlite3.Connection,
+    *,
+    after_seq: int = 0,
+    rollout_id: str | None = None,
+    host_id: str | None = None,
+) -> tuple[LoggedEntry, ...]:
+    """Return the log's entries after `after_seq`, oldest first, of one rollout or host if asked.
+
+    Raises: DamagedRow.
+    """
+    where, values = "seq > ?", [str(after_seq)]
+    for column, wanted in (("rollout_id", rollout_id), ("host_id", host_id)):
+        if wanted is not None:
+            where += f" AND {column} = ?"
+            values.append(wanted)
+    rows = connection.execute(
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE {where} ORDER BY seq", values
+    )
+    return tuple(entry_of(LogRow(*columns)) for columns in rows)

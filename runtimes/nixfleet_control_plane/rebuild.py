@@ -1,0 +1,150 @@
+"""Checking a store against its own log: is the chain whole, and do the views say what the log says?
+
+`check_chain` trusts nothing but the bytes. `check_views` repeats every entry on empty books, into empty tables
+of the same schema, and compares row by row. Neither changes the store.
+Source: design 7, Store.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from nixfleet_control_plane.books import replay
+from nixfleet_control_plane.commit_builder import CommitBuilder
+from nixfleet_control_plane.entry_codec import DamagedRow, entry_of
+from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
+from nixfleet_control_plane.sqlite_store import SCHEMA, read_log, view_statement
+from nixfleet_control_plane.state import State
+from nixfleet_control_plane.writes import PutHostRecord, RemoveHostRecords, SetRecordsThrough
+from nixfleet_runtime.record_codec import encode_host_record
+
+DERIVED_VIEWS = (
+    "rollouts",
+    "probe_failures",
+    "quarantined_closures",
+    "dispatch_queue",
+    "deferrals",
+    "operator_holds",
+    "artefacts",
+)
+
+
+@frozen
+class ChainReport:
+    """How far the chain holds. `broken_at` is the first row that is altered, missing or out of order."""
+
+    rows: int
+    head_hash: bytes
+    broken_at: int | None = None
+    problem: str | None = None
+
+
+@frozen
+class ViewDifference:
+    """A row that only one side has. `stored`: in the table; otherwise: only the log has it."""
+
+    table: str
+    row: tuple[object, ...]
+    stored: bool
+
+
+@frozen
+class ViewsReport:
+    """How the stored views compare with what the log says."""
+
+    entries: int
+    differences: tuple[ViewDifference, ...]
+
+
+def check_chain(connection: sqlite3.Connection) -> ChainReport:
+    """Return how far the hash chain of the log holds."""
+    head, rows = FIRST_PREV_HASH, 0
+    for row, prev_hash, row_hash in read_log(connection):
+        problem = _break_in(row, prev_hash, row_hash, head, rows + 1)
+        if problem is not None:
+            return ChainReport(rows, head, rows + 1, problem)
+        head, rows = row_hash, rows + 1
+    return ChainReport(rows, head)
+
+
+def _break_in(
+    row: LogRow, prev_hash: bytes, row_hash: bytes, head: bytes, expected_seq: int
+) -> str | None:
+    if row.seq != expected_seq:
+        return f"expected row {expected_seq}, found row {row.seq}: rows are missing"
+    if prev_hash != head:
+        return f"expected it to follow {head.hex()}, found {prev_hash.hex()}: rows were re-ordered or replaced"
+    computed = chain_hash(prev_hash, row)
+    if computed != row_hash:
+        return f"expected hash {computed.hex()}, found {row_hash.hex()}: the row was altered"
+    return None
+
+
+def check_views(connection: sqlite3.Connection) -> ViewsReport:
+    """Return where the stored views, and the cache of host records, differ from what the log says.
+
+    Raises: DamagedRow when an entry cannot be read, or could not have happened where it stands.
+    """
+    rebuilt = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        # The rows' own references are into the real log, which stays where it is.
+        rebuilt.execute("PRAGMA foreign_keys=OFF")
+        rebuilt.executescript(SCHEMA)
+        state = State()
+        entries = _replay_into(rebuilt, state, connection)
+        views = [d for table in DERIVED_VIEWS for d in _compare(table, connection, rebuilt)]
+        return ViewsReport(entries, (*views, *_compare_cache(connection, state)))
+    finally:
+        rebuilt.close()
+
+
+def _replay_into(rebuilt: sqlite3.Connection, state: State, connection: sqlite3.Connection) -> int:
+    entries = 0
+    rebuilt.execute("BEGIN")
+    for row, _, _ in read_log(connection):
+        commit = CommitBuilder()
+        try:
+            replay(state, commit, entry_of(row))
+        except DamagedRow:
+            raise
+        except Exception as error:
+            raise DamagedRow(row.seq, row.kind, f"it could not have happened: {error}") from error
+        if commit.log_rows != (row,):
+            raise DamagedRow(row.seq, row.kind, "repeating it does not give the same row")
+        for write in commit.writes:
+            if not isinstance(
+                write, LogRow | PutHostRecord | SetRecordsThrough | RemoveHostRecords
+            ):
+                rebuilt.execute(*view_statement(write))
+        state.undo.settle()
+        entries += 1
+    rebuilt.execute("COMMIT")
+    return entries
+
+
+def _compare(
+    table: str, stored: sqlite3.Connection, rebuilt: sqlite3.Connection
+) -> Iterator[ViewDifference]:
+    query = f"SELECT * FROM {table}"
+    there = set(stored.execute(query))
+    here = set(rebuilt.execute(query))
+    for row in sorted(there - here, key=repr):
+        yield ViewDifference(table, row, stored=True)
+    for row in sorted(here - there, key=repr):
+        yield ViewDifference(table, row, stored=False)
+
+
+def _compare_cache(connection: sqlite3.Connection, state: State) -> Iterator[ViewDifference]:
+    """A cached record that claims to be as new as the log's must be equal to it; an older one is no error."""
+    for rollout_id, hostname, record, event_log_seq in connection.execute(
+        "SELECT rollout_id, hostname, record, event_log_seq FROM host_rollout_records"
+    ):
+        changed_seq = state.unsaved.get((rollout_id, hostname))
+        current = state.view.host(rollout_id, hostname)
+        if current is None or changed_seq is None:
+            yield ViewDifference("host_rollout_records", (rollout_id, hostname), stored=True)
+        elif event_log_seq >= changed_seq and record != encode_host_record(current).decode():
+            yield ViewDifference(
+                "host_rollout_records", (rollout_id, hostname, record), stored=True
+            )

@@ -1,0 +1,182 @@
+"""The control plane's shell: the mutator, the pollers that wait, the ticks. The only `await`s of this side.
+
+No policy here. What a host or an operator asks becomes an input; what the engine says becomes an answer or a
+wake-up. A poll that waits is woken by name, never by broadcast.
+Source: design 7, Control plane; design 5, `GET /v1/agent/dispatch`.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar, assert_never
+
+import anyio
+import anyio.to_thread
+
+from nixfleet_control_plane.engine import ControlPlaneEngine
+from nixfleet_control_plane.inputs import (
+    Action,
+    ArtefactRejected,
+    CommandOutcome,
+    DispatchAnswer,
+    DispatchPoll,
+    Done,
+    ExplainHost,
+    Explanation,
+    Flushed,
+    FlushRecords,
+    HostEvents,
+    Input,
+    ManifestAnswer,
+    ManifestPoll,
+    ManifestsOutcome,
+    ManifestsUpdated,
+    OperatorCommand,
+    PlanTick,
+    Reply,
+    WakeHost,
+)
+from nixfleet_control_plane.loading import load_state
+from nixfleet_control_plane.store import Store
+from nixfleet_control_plane.writes import Write
+from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
+from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.mutator import SingleMutator
+from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
+from nixfleet_state_machine.effect import EmitLog, EmitMetric
+
+ReplyT = TypeVar("ReplyT", bound=Reply)
+
+FLUSH_PORTION = 500
+_log = logging.getLogger(__name__)
+
+
+class ControlPlaneService:
+    """One running control plane. Make it with `running`."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: ControlPlaneEngine,
+        clock: Clock,
+        record_metric: Callable[[EmitMetric], None],
+    ) -> None:
+        self._clock = clock
+        self._record_metric = record_metric
+        self._wakers: dict[str, anyio.Event] = {}
+        self._mutator = SingleMutator[Input, Write, Reply, Action](
+            engine, store.commit, self._carry_out, clock
+        )
+
+    # What hosts ask. Who asks was established by the transport.
+
+    async def take_events(
+        self, hostname: str, envelopes: tuple[AgentEventEnvelope, ...]
+    ) -> EventsOutcome:
+        """Return what became of the events; what is accepted is durable."""
+        return await self._ask(HostEvents(hostname, envelopes), EventsOutcome)
+
+    async def next_dispatch(self, hostname: str, wait_seconds: float) -> Dispatch | None:
+        """Return the dispatch that waits for the host, `None` if none came in `wait_seconds`."""
+        with anyio.move_on_after(wait_seconds):
+            while True:
+                # Taken before asking, so that no wake-up falls between the answer and the wait.
+                woken = self._wakers.setdefault(hostname, anyio.Event())
+                with anyio.CancelScope(shield=True):
+                    answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
+                if answer.dispatch is not None:
+                    return answer.dispatch
+                await woken.wait()
+        return None
+
+    async def compare(self, heartbeat: Heartbeat) -> HeartbeatReply:
+        """Return what the two sides need to bring their records together."""
+        return await self._ask(heartbeat, HeartbeatReply)
+
+    async def manifest(self, rollout_id: str) -> SignedArtefact | None:
+        """Return the manifest in force for a rollout, exactly as it was signed."""
+        return (await self._ask(ManifestPoll(rollout_id), ManifestAnswer)).artefact
+
+    # What CI and operators ask.
+
+    async def publish(self, update: ManifestsUpdated) -> ManifestsOutcome:
+        """Put verified manifests in force, and say which did not fit."""
+        return await self._ask(update, ManifestsOutcome)
+
+    async def note_rejected(self, name: str, reason: str) -> None:
+        """Keep in the log that an artefact did not verify."""
+        await self._ask(ArtefactRejected(name, reason), Done)
+
+    async def command(self, command: OperatorCommand) -> CommandOutcome:
+        """Carry out an operator's command, ahead of everything that waits."""
+        reply = await self._mutator.post_urgent(command)
+        assert isinstance(reply, CommandOutcome), reply
+        return reply
+
+    async def explain(self, hostname: str) -> Explanation:
+        """Return every gate that holds the host."""
+        return await self._ask(ExplainHost(hostname), Explanation)
+
+    async def _ask(self, input: Input, expected: type[ReplyT]) -> ReplyT:
+        reply = await self._mutator.post(input)
+        assert isinstance(reply, expected), reply
+        return reply
+
+    # What runs by itself.
+
+    async def run_mutator(self) -> None:
+        """Handle inputs until `close`."""
+        await self._mutator.run()
+
+    async def tick_every(self, seconds: float) -> None:
+        """Let time pass for the engine, and host records be written behind."""
+        while True:
+            await self._clock.sleep(seconds)
+            await self._ask(PlanTick(), Done)
+            await self._ask(FlushRecords(FLUSH_PORTION), Flushed)
+
+    async def close(self) -> None:
+        """Write what was left to be written behind, and stop. What was accepted is answered."""
+        while (await self._ask(FlushRecords(FLUSH_PORTION), Flushed)).left:
+            pass
+        self._mutator.close()
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case WakeHost():
+                waker = self._wakers.pop(action.hostname, None)
+                if waker is not None:
+                    waker.set()
+            case EmitMetric():
+                self._record_metric(action)
+            case EmitLog():
+                level = logging.getLevelNamesMapping()[action.level.value.upper()]
+                _log.log(level, "%s: %s %s", action.target, action.message, dict(action.fields))
+            case _:
+                assert_never(action)
+
+
+@asynccontextmanager
+async def running(
+    store: Store,
+    clock: Clock,
+    *,
+    tick_seconds: float = 5.0,
+    record_metric: Callable[[EmitMetric], None] = lambda _: None,
+) -> AsyncIterator[ControlPlaneService]:
+    """Run a control plane on `store` while the context is open; it is closed in order at the end.
+
+    tick_seconds: of `clock`. Raises: what `Store.load` raises.
+    """
+    state = await anyio.to_thread.run_sync(load_state, store)
+    service = ControlPlaneService(store, ControlPlaneEngine(state), clock, record_metric)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(service.run_mutator)
+        async with anyio.create_task_group() as ticking:
+            ticking.start_soon(service.tick_every, tick_seconds)
+            try:
+                yield service
+            finally:
+                ticking.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await service.close()

@@ -1,0 +1,323 @@
+"""The store on SQLite: one writing connection, one transaction per commit, the hash chain kept here.
+
+`view_statement` alone knows how a derived view becomes rows; `rebuild` uses it too, on an empty copy.
+Source: design 7, Store.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeAlias, assert_never
+
+from nixfleet_control_plane.entry_codec import entry_of, text_of, time_of
+from nixfleet_control_plane.inputs import PauseScope
+from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LoggedEntry, LogRow, chain_hash
+from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost
+from nixfleet_control_plane.writes import (
+    CacheWrite,
+    ClearProbeFailure,
+    OpenProbeFailure,
+    PutArtefact,
+    PutDeferral,
+    PutDispatch,
+    PutHold,
+    PutHostRecord,
+    PutQuarantine,
+    PutRollout,
+    RemoveArtefact,
+    RemoveDeferral,
+    RemoveDispatch,
+    RemoveHold,
+    RemoveHostRecords,
+    RetireQuarantineRow,
+    SetRecordsThrough,
+    ViewWrite,
+    Write,
+)
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.record_codec import (
+    decode_host_record,
+    decode_rollout_record,
+    encode_host_record,
+    encode_rollout_record,
+)
+from nixfleet_runtime.sqlite import open_writer, transaction
+from nixfleet_state_machine.planner.action import DeferDispatch, Gate
+from nixfleet_state_machine.rollout.state import RolloutState
+
+APPLICATION_ID = 0x6E666370  # "nfcp"
+SCHEMA_VERSION = 1
+SCHEMA = files(__package__).joinpath("schema.sql").read_text()
+
+LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
+
+_Value: TypeAlias = str | int | bytes | None
+Statement: TypeAlias = tuple[str, tuple[_Value, ...]]
+
+
+class SqliteStore:
+    """A control plane's database in one file, made when it does not exist.
+
+    Raises: SchemaTooNew, NotOurDatabase.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = open_writer(
+            path, application_id=APPLICATION_ID, schema=SCHEMA, version=SCHEMA_VERSION
+        )
+        self._head_hash = _head_hash(self._connection)
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """Make all of `writes` durable, or none. Raises: sqlite3.Error, and nothing has changed."""
+        head_hash = self._head_hash
+        with transaction(self._connection):
+            for write in writes:
+                if isinstance(write, LogRow):
+                    head_hash = self._append(write, head_hash)
+                else:
+                    self._connection.execute(*statement_of(write))
+        self._head_hash = head_hash
+
+    def _append(self, row: LogRow, prev_hash: bytes) -> bytes:
+        row_hash = chain_hash(prev_hash, row)
+        self._connection.execute(
+            f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)",
+            (
+                row.seq,
+                row.ts,
+                row.kind,
+                row.host_id,
+                row.rollout_id,
+                row.payload,
+                row.signature,
+                prev_hash,
+                row_hash,
+            ),
+        )
+        return row_hash
+
+    def load(self) -> Snapshot:
+        """Return what was committed. Raises: DamagedRow, DecodeError."""
+        connection = self._connection
+        through: int = connection.execute(
+            "SELECT event_log_seq FROM host_records_through"
+        ).fetchone()[0]
+        return Snapshot(
+            cached_through=through,
+            head_seq=connection.execute("SELECT ifnull(max(seq), 0) FROM event_log").fetchone()[0],
+            artefacts=tuple(_artefacts(connection)),
+            rollouts=tuple(
+                (decode_rollout_record(record.encode()), time_of(ts))
+                for record, ts in connection.execute(
+                    "SELECT record, ts FROM rollouts JOIN event_log"
+                    " ON seq = last_transition_event_log_seq WHERE state != ? ORDER BY 1",
+                    (RolloutState.PRUNED.value,),
+                )
+            ),
+            hosts=tuple(
+                StoredHost(decode_host_record(record.encode()), seq)
+                for record, seq in connection.execute(
+                    "SELECT record, event_log_seq FROM host_rollout_records"
+                )
+            ),
+            tail=tuple(entry_of(row) for row, _, _ in read_log(connection, after_seq=through)),
+            failures=tuple(
+                StoredFailure(RolloutId(rollout_id), *rest)
+                for rollout_id, *rest in connection.execute(
+                    "SELECT rollout_id, host_id, probe_name, control_id, framework, event_log_seq"
+                    " FROM probe_failures WHERE cleared_by_seq IS NULL"
+                )
+            ),
+            quarantines=tuple(
+                connection.execute(
+                    "SELECT channel, closure_hash FROM quarantined_closures"
+                    " WHERE cleared_by_seq IS NULL"
+                )
+            ),
+            dispatches=tuple(
+                Dispatch(hostname, rollout_id, closure, time_of(soak_due_at), time_of(enqueued_at))
+                for hostname, rollout_id, closure, soak_due_at, enqueued_at in connection.execute(
+                    "SELECT hostname, rollout_id, target_closure, soak_due_at, enqueued_at"
+                    " FROM dispatch_queue ORDER BY event_log_seq"
+                )
+            ),
+            deferrals=tuple(
+                DeferDispatch(host, RolloutId(rollout_id), Gate(gate), reason)
+                for host, rollout_id, gate, reason in connection.execute(
+                    "SELECT hostname, rollout_id, gate, reason FROM deferrals"
+                )
+            ),
+            holds=tuple(
+                PauseScope(*columns)
+                for columns in connection.execute(
+                    "SELECT scope, operator, reason FROM operator_holds"
+                )
+            ),
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+def read_log(
+    connection: sqlite3.Connection, after_seq: int = 0
+) -> Iterator[tuple[LogRow, bytes, bytes]]:
+    """Yield each row with its `prev_hash` and `hash`, in order."""
+    for *columns, prev_hash, row_hash in connection.execute(
+        f"SELECT {LOG_COLUMNS}, prev_hash, hash FROM event_log WHERE seq > ? ORDER BY seq",
+        (after_seq,),
+    ):
+        yield LogRow(*columns), prev_hash, row_hash
+
+
+def _head_hash(connection: sqlite3.Connection) -> bytes:
+    head = connection.execute("SELECT hash FROM event_log ORDER BY seq DESC LIMIT 1").fetchone()
+    return FIRST_PREV_HASH if head is None else head[0]
+
+
+def _artefacts(connection: sqlite3.Connection) -> Iterator[LoggedEntry]:
+    for columns in connection.execute(
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE seq IN (SELECT event_log_seq FROM artefacts)"
+        " ORDER BY seq"
+    ):
+        yield entry_of(LogRow(*columns))
+
+
+def statement_of(write: ViewWrite | CacheWrite) -> Statement:
+    """Return the statement that carries out `write`."""
+    match write:
+        case PutHostRecord():
+            return _put_host_record(write)
+        case SetRecordsThrough():
+            return "UPDATE host_records_through SET event_log_seq = ?", (write.event_log_seq,)
+        case RemoveHostRecords():
+            return "DELETE FROM host_rollout_records WHERE rollout_id = ?", (write.rollout_id,)
+        case _:
+            return view_statement(write)
+
+
+def view_statement(write: ViewWrite) -> Statement:
+    """Return the statement that brings a derived view up to date with `write`."""
+    match write:
+        case PutRollout():
+            return _put_rollout(write)
+        case OpenProbeFailure():
+            return "INSERT INTO probe_failures VALUES (?,?,?,?,?,?,?,NULL)", (
+                write.event_log_seq,
+                write.rollout_id,
+                write.host_id,
+                write.probe_name,
+                write.control_id,
+                write.framework,
+                text_of(write.observed_at),
+            )
+        case ClearProbeFailure():
+            return (
+                "UPDATE probe_failures SET cleared_by_seq = ?"
+                " WHERE event_log_seq = ? AND probe_name = ? AND control_id IS ?",
+                (
+                    write.cleared_by_seq,
+                    write.event_log_seq,
+                    write.probe_name,
+                    write.control_id,
+                ),
+            )
+        case PutQuarantine():
+            # Retired and now back: the row tells of the latest quarantine, the log of all.
+            return "INSERT OR REPLACE INTO quarantined_closures VALUES (?,?,?,?,NULL)", (
+                write.channel,
+                write.closure,
+                text_of(write.quarantined_at),
+                write.triggering_event_log_seq,
+            )
+        case RetireQuarantineRow():
+            return (
+                "UPDATE quarantined_closures SET cleared_by_seq = ?"
+                " WHERE channel = ? AND closure_hash = ?",
+                (write.cleared_by_seq, write.channel, write.closure),
+            )
+        case PutDispatch():
+            return _put_dispatch(write)
+        case RemoveDispatch():
+            return "DELETE FROM dispatch_queue WHERE hostname = ? AND rollout_id = ?", (
+                write.hostname,
+                write.rollout_id,
+            )
+        case PutDeferral():
+            return "INSERT OR REPLACE INTO deferrals VALUES (?,?,?,?,?,?)", (
+                write.deferral.host,
+                write.deferral.rollout_id,
+                write.deferral.gate.value,
+                write.deferral.reason,
+                text_of(write.since),
+                write.event_log_seq,
+            )
+        case RemoveDeferral():
+            return "DELETE FROM deferrals WHERE hostname = ? AND rollout_id = ?", (
+                write.host,
+                write.rollout_id,
+            )
+        case PutHold():
+            return "INSERT INTO operator_holds VALUES (?,?,?,?,?)", (
+                write.scope,
+                write.operator,
+                write.reason,
+                text_of(write.held_at),
+                write.event_log_seq,
+            )
+        case RemoveHold():
+            return "DELETE FROM operator_holds WHERE scope = ?", (write.scope,)
+        case PutArtefact():
+            return "INSERT OR REPLACE INTO artefacts VALUES (?,?,?)", (
+                write.name,
+                write.rollout_id,
+                write.event_log_seq,
+            )
+        case RemoveArtefact():
+            return "DELETE FROM artefacts WHERE name = ?", (write.name,)
+        case _:
+            assert_never(write)
+
+
+def _put_host_record(write: PutHostRecord) -> Statement:
+    record = write.record
+    return "INSERT OR REPLACE INTO host_rollout_records VALUES (?,?,?,?,?,?)", (
+        record.rollout_id,
+        record.hostname,
+        record.state.value,
+        encode_host_record(record).decode(),
+        str(record.last_event_seq),
+        write.event_log_seq,
+    )
+
+
+def _put_rollout(write: PutRollout) -> Statement:
+    record = write.record
+    return "INSERT OR REPLACE INTO rollouts VALUES (?,?,?,?,?,?,?,?,?,?,?)", (
+        record.rollout_id,
+        record.channel,
+        record.target_ref,
+        record.state.value,
+        record.current_wave,
+        record.opened_event_log_seq,
+        record.last_transition_event_log_seq,
+        text_of(record.opened_at),
+        None if record.terminal_at is None else text_of(record.terminal_at),
+        None if record.superseded_at is None else text_of(record.superseded_at),
+        encode_rollout_record(record).decode(),
+    )
+
+
+def _put_dispatch(write: PutDispatch) -> Statement:
+    dispatch = write.dispatch
+    return "INSERT OR REPLACE INTO dispatch_queue VALUES (?,?,?,?,?,?)", (
+        dispatch.hostname,
+        dispatch.rollout_id,
+        dispatch.target_closure,
+        text_of(dispatch.soak_due_at),
+        text_of(dispatch.enqueued_at),
+        write.event_log_seq,
+    )

@@ -1,0 +1,298 @@
+"""The control plane's state, and the primitive changes to it.
+
+Each change is made in memory and, where a table shows it, asked of the store in the same commit. No
+decision is taken here and nothing is appended to the log but by `append`. Only the mutator's task may touch
+an instance; every change can be taken back through `undo`.
+Source: design 7, Control plane.
+"""
+
+from datetime import datetime
+
+from attrs import frozen
+
+from nixfleet_control_plane.commit_builder import CommitBuilder
+from nixfleet_control_plane.entry_codec import row_of
+from nixfleet_control_plane.failures import Control, control_results
+from nixfleet_control_plane.inputs import PauseScope, WakeHost
+from nixfleet_control_plane.log_entry import Entry, LoggedEntry
+from nixfleet_control_plane.writes import (
+    ClearProbeFailure,
+    OpenProbeFailure,
+    PutArtefact,
+    PutDeferral,
+    PutDispatch,
+    PutHold,
+    PutQuarantine,
+    PutRollout,
+    RemoveArtefact,
+    RemoveDeferral,
+    RemoveDispatch,
+    RemoveHold,
+    RemoveHostRecords,
+    RetireQuarantineRow,
+)
+from nixfleet_proto.agent_event import ProbeResult
+from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.wire import Dispatch, SignedArtefact
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.action import DeferDispatch
+from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
+
+HostKey = tuple[RolloutId, str]
+"""A host in a rollout."""
+
+
+@frozen
+class KeptManifest:
+    """A manifest in force: what it says, what it means, and the bytes that were signed."""
+
+    manifest: RolloutManifest
+    terms: RolloutTerms
+    artefact: SignedArtefact
+
+
+@frozen
+class KeptFleet:
+    """A fleet that manifests in force are anchored in."""
+
+    name: str
+    fleet: FleetResolved
+
+
+@frozen
+class FlushCycle:
+    """Host records still to be written, and up to which log row the cache is true when they are."""
+
+    left: tuple[HostKey, ...] = ()
+    through: int = 0
+
+
+class State:
+    """Everything the control plane knows, in memory."""
+
+    def __init__(self) -> None:
+        self.undo = UndoLog()
+        self.view = FleetView(self.undo)
+        self.manifests = UndoableDict[RolloutId, KeptManifest](self.undo)
+        self.fleets = UndoableDict[str, KeptFleet](self.undo)
+        self.quarantines = UndoableDict[str, frozenset[str]](self.undo)
+        self.dispatches = UndoableDict[str, tuple[Dispatch, ...]](self.undo)
+        self.deferrals = UndoableDict[HostKey, DeferDispatch](self.undo)
+        self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
+        self.holds = UndoableDict[str, PauseScope](self.undo)
+        self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
+        self.unsaved = UndoableDict[HostKey, int](self.undo)
+        self.flush_cycle = UndoableValue(self.undo, FlushCycle())
+        self._head = UndoableValue(self.undo, 0)
+
+    @property
+    def head_seq(self) -> int:
+        """The number of the latest log row; 0 for an empty log."""
+        return self._head.get()
+
+    def start_at(self, head_seq: int) -> None:
+        """The log up to `head_seq` is in this state already."""
+        self._head.set(head_seq)
+
+    def append(self, commit: CommitBuilder, entry: Entry, at: datetime) -> int:
+        """Append `entry` to the log and return its number."""
+        seq = self._head.get() + 1
+        self._head.set(seq)
+        commit.write(row_of(LoggedEntry(seq, at, entry)))
+        return seq
+
+    # Host records. The table behind them is a cache, written by `FlushRecords`.
+
+    def put_host(self, record: HostRolloutState) -> None:
+        """The record of this host in this rollout is `record`, as of the latest log row."""
+        self.view.set_host(record)
+        self.unsaved.set((record.rollout_id, record.hostname), self.head_seq)
+
+    # Rollouts.
+
+    def put_rollout(self, commit: CommitBuilder, record: RolloutRecord) -> None:
+        """The record of this rollout is `record`."""
+        self.view.set_rollout(record)
+        commit.write(PutRollout(record))
+
+    def open_rollout(
+        self, commit: CommitBuilder, record: RolloutRecord, terms: RolloutTerms
+    ) -> None:
+        """A rollout begins; its hosts' records come next."""
+        self.view.open(record, terms)
+        commit.write(PutRollout(record))
+
+    def schedule_pruning(self, rollout_id: RolloutId, due_at: datetime) -> None:
+        """The rollout may be forgotten from `due_at` on."""
+        self.prune_due.set(rollout_id, due_at)
+
+    def forget_rollout(self, commit: CommitBuilder, record: RolloutRecord) -> None:
+        """The rollout is pruned: its row stays, its hosts' records and its manifest go."""
+        rollout_id = record.rollout_id
+        for host in self.view.hosts_of(rollout_id):
+            self.outstanding.discard((rollout_id, host.hostname))
+            self.unsaved.discard((rollout_id, host.hostname))
+        self.view.forget_rollout(rollout_id)
+        self.prune_due.discard(rollout_id)
+        self.manifests.discard(rollout_id)
+        commit.write(PutRollout(record))
+        commit.write(RemoveHostRecords(rollout_id))
+        commit.write(RemoveArtefact(manifest_name(rollout_id)))
+
+    # Dispatches and the reasons why there is none.
+
+    def queue_dispatch(self, commit: CommitBuilder, key: HostKey, dispatch: Dispatch) -> None:
+        """The host is handed `dispatch` at its polls, until `remove_dispatch`."""
+        self.put_dispatch(key, dispatch)
+        commit.write(PutDispatch(dispatch, self.head_seq))
+        commit.afterwards(WakeHost(dispatch.hostname))
+        self.remove_deferral(commit, key)
+
+    def put_dispatch(self, key: HostKey, dispatch: Dispatch) -> None:
+        """As `queue_dispatch`, for one that is in the store already."""
+        rollout_id, hostname = key
+        others = self.dispatches.get(hostname, ())
+        self.dispatches.set(hostname, (*others, dispatch))
+        self.view.set_queued(rollout_id, hostname, True)
+
+    def remove_dispatch(self, commit: CommitBuilder, key: HostKey) -> None:
+        """Nothing of this rollout waits for the host any more."""
+        rollout_id, hostname = key
+        waiting = self.dispatches.get(hostname, ())
+        left = tuple(dispatch for dispatch in waiting if dispatch.rollout_id != rollout_id)
+        if len(left) == len(waiting):
+            return
+        if left:
+            self.dispatches.set(hostname, left)
+        else:
+            self.dispatches.discard(hostname)
+        self.view.set_queued(rollout_id, hostname, False)
+        commit.write(RemoveDispatch(hostname, rollout_id))
+
+    def put_deferral(self, commit: CommitBuilder, deferral: DeferDispatch, since: datetime) -> None:
+        """The host waits, for this reason."""
+        self.deferrals.set((deferral.rollout_id, deferral.host), deferral)
+        commit.write(PutDeferral(deferral, since, self.head_seq))
+
+    def remove_deferral(self, commit: CommitBuilder, key: HostKey) -> None:
+        """The host waits no more."""
+        if key in self.deferrals:
+            self.deferrals.discard(key)
+            commit.write(RemoveDeferral(key[1], key[0]))
+
+    def remove_deferrals(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
+        """Nobody waits in this rollout any more."""
+        for record in self.view.hosts_of(rollout_id):
+            self.remove_deferral(commit, (rollout_id, record.hostname))
+
+    # Quarantines, holds, failures.
+
+    def quarantine(
+        self, commit: CommitBuilder, channel: str, closure: str, at: datetime, triggered_by: int
+    ) -> None:
+        """`closure` is not handed to hosts of `channel` any more. A second time changes nothing."""
+        closures = self.quarantines.get(channel, frozenset[str]())
+        if closure in closures:
+            return
+        self.quarantines.set(channel, closures | {closure})
+        self.view.stir_closure(channel, closure)
+        commit.write(PutQuarantine(channel, closure, at, triggered_by))
+
+    def retire_quarantine(
+        self, commit: CommitBuilder, channel: str, closure: str, cleared_by: int
+    ) -> None:
+        """`closure` may be handed to hosts of `channel` again."""
+        self.quarantines.set(channel, self.quarantines[channel] - {closure})
+        self.view.stir_closure(channel, closure)
+        commit.write(RetireQuarantineRow(channel, closure, cleared_by))
+
+    def hold(self, commit: CommitBuilder, pause: PauseScope, at: datetime) -> None:
+        """Nothing of the scope is dispatched."""
+        self.put_hold(pause)
+        commit.write(PutHold(pause.scope, pause.operator, pause.reason, at, self.head_seq))
+
+    def put_hold(self, pause: PauseScope) -> None:
+        """As `hold`, for one that is in the store already."""
+        self.holds.set(pause.scope, pause)
+        self.view.hold(pause.scope, f"{pause.operator}: {pause.reason}")
+
+    def release(self, commit: CommitBuilder, scope: str) -> None:
+        """The scope is dispatched again."""
+        self.holds.discard(scope)
+        self.view.release(scope)
+        commit.write(RemoveHold(scope))
+
+    def note_probe_result(
+        self, commit: CommitBuilder, key: HostKey, fact: ProbeResult, seq: int
+    ) -> None:
+        """Keep track of which failing controls are outstanding, after `fact` in log row `seq`."""
+        before = self.outstanding.get(key, FrozenMap[Control, int]())
+        after = dict(before)
+        for result in control_results(fact):
+            control = result.control
+            if result.is_failing_enforce and control not in after:
+                after[control] = seq
+                commit.write(_opened(seq, key, control, fact))
+            elif not result.is_failing_enforce and control in after:
+                commit.write(
+                    ClearProbeFailure(
+                        after.pop(control), control.probe_name, control.control_id, seq
+                    )
+                )
+        if after != before:
+            self.put_outstanding(key, FrozenMap(after))
+
+    def put_outstanding(self, key: HostKey, failures: FrozenMap[Control, int]) -> None:
+        """These controls of the host fail by their latest result; each since its log row."""
+        self.outstanding.set(key, failures)
+        self.view.set_outstanding(key[0], key[1], len(failures))
+
+    # Artefacts.
+
+    def put_fleet(self, commit: CommitBuilder, fleet_hash: str, kept: KeptFleet) -> None:
+        """The fleet is one that manifests may be anchored in."""
+        self.fleets.set(fleet_hash, kept)
+        commit.write(PutArtefact(kept.name, None, self.head_seq))
+
+    def put_manifest(
+        self, commit: CommitBuilder, rollout_id: RolloutId, kept: KeptManifest
+    ) -> None:
+        """The manifest is in force; its channel now names this rollout."""
+        self.manifests.set(rollout_id, kept)
+        self.view.offer(kept.terms)
+        commit.write(PutArtefact(manifest_name(rollout_id), rollout_id, self.head_seq))
+
+    def remove_unused_fleets(self, commit: CommitBuilder) -> None:
+        """Forget fleets in which no manifest in force is anchored."""
+        used = {kept.manifest.fleet_resolved_hash for kept in self.manifests.values()}
+        for fleet_hash in [known for known in self.fleets if known not in used]:
+            commit.write(RemoveArtefact(self.fleets[fleet_hash].name))
+            self.fleets.discard(fleet_hash)
+
+
+def manifest_name(rollout_id: RolloutId) -> str:
+    """Return the name under which a rollout's manifest is kept, as in a release directory."""
+    return f"rollouts/{rollout_id}.json"
+
+
+def fleet_name(fleet_hash: str) -> str:
+    """Return the name under which a fleet is kept."""
+    return f"fleet.resolved.json#{fleet_hash}"
+
+
+def _opened(seq: int, key: HostKey, control: Control, fact: ProbeResult) -> OpenProbeFailure:
+    return OpenProbeFailure(
+        event_log_seq=seq,
+        rollout_id=key[0],
+        host_id=key[1],
+        probe_name=control.probe_name,
+        control_id=control.control_id,
+        framework=control.framework,
+        observed_at=fact.observed_at,
+    )
