@@ -40,7 +40,7 @@ from nixfleet_runtime.sqlite import open_reader, open_writer, transaction
 
 APPLICATION_ID = 0x6E666167  # "nfag"
 SCHEMA_VERSION = 1
-SCHEMA = files(__package__).joinpath("schema.sql").read_text()
+SCHEMA = files("nixfleet_agent").joinpath("schema.sql").read_text()
 
 
 @frozen

@@ -78,16 +78,18 @@ class ControlPlaneService:
 
     async def next_dispatch(self, hostname: str, wait_seconds: float) -> Dispatch | None:
         """Return the dispatch that waits for the host, `None` if none came in `wait_seconds`."""
+        # The waker is taken before asking, so that no wake-up falls between the answer and the wait.
+        woken = self._waker(hostname)
+        answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
         with anyio.move_on_after(wait_seconds):
-            while True:
-                # Taken before asking, so that no wake-up falls between the answer and the wait.
-                woken = self._wakers.setdefault(hostname, anyio.Event())
-                with anyio.CancelScope(shield=True):
-                    answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
-                if answer.dispatch is not None:
-                    return answer.dispatch
+            while answer.dispatch is None:
                 await woken.wait()
-        return None
+                woken = self._waker(hostname)
+                answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
+        return answer.dispatch
+
+    def _waker(self, hostname: str) -> anyio.Event:
+        return self._wakers.setdefault(hostname, anyio.Event())
 
     async def compare(self, heartbeat: Heartbeat) -> HeartbeatReply:
         """Return what the two sides need to bring their records together."""

@@ -49,7 +49,7 @@ from nixfleet_state_machine.rollout.state import RolloutState
 
 APPLICATION_ID = 0x6E666370  # "nfcp"
 SCHEMA_VERSION = 1
-SCHEMA = files(__package__).joinpath("schema.sql").read_text()
+SCHEMA = files("nixfleet_control_plane").joinpath("schema.sql").read_text()
 
 LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
 

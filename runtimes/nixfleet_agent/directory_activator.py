@@ -1,0 +1,228 @@
+"""Activates closures that are plain directories. Owns two links, and runs one script per switch.
+
+`profile` leads to the closure that is selected: what boots, and where services find their files.
+`switching_from` exists only while a switch is unfinished and leads to the last closure whose switch
+ended well. Both are replaced in one step and made durable before anything relies on them:
+
+    1. check that the tree hashes to its name          nothing has changed yet
+    2. link switching_from to what runs, if not there   "unfinished" is on record
+    3. link profile to the new closure
+    4. run <closure>/bin/switch-to-configuration switch, if the closure has one
+    5. remove switching_from                            the new closure runs
+
+So a closure counts as running only once its script ended well. After a failure or a crash in
+between, `profile` stays at the new closure (it is half there, and pretending otherwise would hide
+it), `current()` names the old one, and whichever closure is asked for next gets its script run. If
+`profile` alone said what runs, a repeated order would find a failed closure "running" and report
+success, and the next rollout would take it for its rollback target. Scripts must therefore bear
+being run twice.
+
+Script: argument `switch`; in the closure's directory; environment: the agent's PATH, what
+`environment` adds, and NIXFLEET_CLOSURE (its name), NIXFLEET_CLOSURE_ROOT, NIXFLEET_PROFILE. A
+service it starts must not be left in its process group if it should outlive a script that is
+stopped. Exit 0: done. Exit 100, as NixOS's own: what runs as init cannot be swapped live; the
+switch is deferred with component `init` and `switching_from` stays until the next boot. For that it
+belongs on a file system that is emptied at boot (`/run/nixfleet/switching-from`): gone, it says
+that the machine booted into `profile`. Any other exit: failed.
+
+The store must be writable by nobody but who fills it: nothing is checked between hash and script.
+Source: design 7, Agent; design 4, What signs what.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+import anyio.to_thread
+from attrs import Factory, field, frozen
+
+from nixfleet_agent.activator import (
+    EXIT_CODE_DEFERRED,
+    EXIT_CODE_OF_AGENT,
+    ClosureMismatch,
+    NoRunningClosure,
+    Prepared,
+    PrepareOutcome,
+    RollbackFinished,
+    SwitchCompleted,
+    SwitchDeferred,
+    SwitchFailed,
+    SwitchOutcome,
+    SwitchPhase,
+    rollback_finished,
+)
+from nixfleet_agent.process import CommandOutcome, run_command
+from nixfleet_runtime.nar import (
+    FileChangedWhileRead,
+    InvalidClosureName,
+    NotArchivable,
+    closure_name_of,
+    split_closure_name,
+)
+
+SWITCH_SCRIPT: Final = "bin/switch-to-configuration"
+_DEFERRED_COMPONENT: Final = "init"
+_NOTHING: Final = "nothing"
+
+_T = TypeVar("_T")
+
+
+def _beside_the_profile(activator: "DirectoryActivator") -> Path:
+    return activator.profile.with_name(f"{activator.profile.name}.switching-from")
+
+
+@frozen
+class DirectoryActivator:
+    """An `Activator` for closures in `store/<closure name>`, selected by the link `profile`."""
+
+    store: Path
+    profile: Path
+    switching_from: Path = field(default=Factory(_beside_the_profile, takes_self=True))
+    switch_timeout_seconds: float = 300.0
+    environment: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def switch_method(self) -> str:
+        """How a switch is carried out, for `ActivationStarted.switch_method`."""
+        return "directory"
+
+    def root_of(self, closure: str) -> Path:
+        """Return the directory of `closure`, whether it exists or not."""
+        return self.store / closure
+
+    async def current(self) -> str:
+        """Return the last closure whose switch ended well.
+
+        Raises: NoRunningClosure.
+        """
+        running = self._running()
+        if running is None:
+            raise NoRunningClosure(self.profile)
+        return running
+
+    async def prepare(self, closure: str) -> PrepareOutcome:
+        """Check that the tree of `closure` is in the store and hashes to its name."""
+        # Abandoned on cancellation: reading on for a while harms nobody, waiting for it would.
+        return await _in_thread(lambda: self._verified(closure), abandon_on_cancel=True)
+
+    async def switch(self, closure: str) -> SwitchOutcome:
+        """Check `closure`, select it and run its script, unless it runs already."""
+        if self._is_settled_at(closure):
+            return SwitchCompleted(closure, 0)
+        prepared = await self.prepare(closure)
+        if not isinstance(prepared, Prepared):
+            return prepared
+        phase = SwitchPhase.PROFILE_SET
+        try:
+            await _in_thread(lambda: self._select(closure))
+            phase = SwitchPhase.SWITCH
+            outcome = await self._run_script(closure)
+            phase = SwitchPhase.CONFIRM
+            if outcome.exit_code == 0:
+                await _in_thread(lambda: _remove_link(self.switching_from))
+        except OSError as error:
+            return SwitchFailed(phase, EXIT_CODE_OF_AGENT, str(error))
+        return self._switched(closure, outcome)
+
+    async def rollback(self, closure: str) -> RollbackFinished:
+        """Switch back to `closure`: the same steps, so it too is checked and runs its own script."""
+        outcome = await self.switch(closure)
+        return rollback_finished(outcome, self._running() or "")
+
+    def _running(self) -> str | None:
+        unfinished = _closure_at(self.switching_from)
+        if unfinished is None:
+            return _closure_at(self.profile)
+        return None if unfinished == _NOTHING else unfinished
+
+    def _is_settled_at(self, closure: str) -> bool:
+        return _closure_at(self.switching_from) is None and _closure_at(self.profile) == closure
+
+    def _verified(self, closure: str) -> PrepareOutcome:
+        root = self.root_of(closure)
+        try:
+            _, name = split_closure_name(closure)
+            # A link would be hashed as a link, and what it leads to would be run unchecked.
+            if root.is_symlink() or not root.is_dir():
+                found = "something else" if os.path.lexists(root) else "nothing"
+                reason = f"{root}: expected the directory of the closure, found {found}"
+                return SwitchFailed(SwitchPhase.REALISE, EXIT_CODE_OF_AGENT, reason)
+            actual = closure_name_of(root, name)
+        except InvalidClosureName as error:
+            return SwitchFailed(SwitchPhase.REALISE, EXIT_CODE_OF_AGENT, str(error))
+        except (NotArchivable, FileChangedWhileRead, OSError) as error:
+            return SwitchFailed(SwitchPhase.VERIFY, EXIT_CODE_OF_AGENT, str(error))
+        return Prepared(closure) if actual == closure else ClosureMismatch(closure, actual)
+
+    def _select(self, closure: str) -> None:
+        if not self.switching_from.is_symlink():
+            leaving = _closure_at(self.profile)
+            _replace_link(self.switching_from, self.root_of(leaving) if leaving else Path(_NOTHING))
+        _replace_link(self.profile, self.root_of(closure).absolute())
+
+    async def _run_script(self, closure: str) -> CommandOutcome:
+        root = self.root_of(closure).absolute()
+        if not _has_script(root):
+            return CommandOutcome(0)
+        return await run_command(
+            [str(root / SWITCH_SCRIPT), "switch"],
+            timeout_seconds=self.switch_timeout_seconds,
+            cwd=root,
+            environment={
+                "PATH": os.environ.get("PATH", os.defpath),
+                **self.environment,
+                "NIXFLEET_CLOSURE": closure,
+                "NIXFLEET_CLOSURE_ROOT": str(root),
+                "NIXFLEET_PROFILE": str(self.profile.absolute()),
+            },
+        )
+
+    def _switched(self, closure: str, outcome: CommandOutcome) -> SwitchOutcome:
+        if outcome.timed_out:
+            reason = f"stopped after {self.switch_timeout_seconds} s: {outcome.stderr_tail}"
+            return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, reason)
+        if outcome.exit_code == 0:
+            return SwitchCompleted(closure, 0)
+        if outcome.exit_code == EXIT_CODE_DEFERRED:
+            return SwitchDeferred(_DEFERRED_COMPONENT)
+        return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, outcome.stderr_tail)
+
+
+def _has_script(root: Path) -> bool:
+    # A link that leads nowhere counts: running it fails, and says so.
+    return os.path.lexists(root / SWITCH_SCRIPT)
+
+
+def _closure_at(link: Path) -> str | None:
+    """Return the name of the closure that `link` leads to, `None` when there is no link."""
+    try:
+        return link.readlink().name
+    except FileNotFoundError:
+        return None
+
+
+def _replace_link(link: Path, target: Path) -> None:
+    """Make `link` lead to `target`, at once for every reader, and durably."""
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
+    _sync_directory(link.parent)
+
+
+def _remove_link(link: Path) -> None:
+    link.unlink(missing_ok=True)
+    _sync_directory(link.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _in_thread(work: Callable[[], _T], *, abandon_on_cancel: bool = False) -> _T:
+    return await anyio.to_thread.run_sync(work, abandon_on_cancel=abandon_on_cancel)

@@ -1,0 +1,38 @@
+"""Runs exec probes: a program that ends in time with the expected exit code passes.
+
+Which program: the first element of `command` without a slash is looked up in PATH, an absolute one
+is itself, and a relative one with a slash (`bin/check-database`) is a path inside the running
+closure. So a closure brings its own checks along, under the hash that is signed.
+"""
+
+from pathlib import Path
+
+from nixfleet_agent.process import CommandOutcome, run_command
+from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
+from nixfleet_proto.health_check import ExecProbe
+
+
+async def run_exec_probe(check: ExecProbe, closure_root: Path | None) -> ProbeOutcome:
+    """Run the check's command once; `closure_root` is the directory of the running closure."""
+    program, *arguments = check.command
+    if _is_inside_closure(program):
+        if closure_root is None:
+            return failed(f"to run {program} of the running closure", "no running closure")
+        program = str(closure_root / program)
+    outcome = await run_command([program, *arguments], timeout_seconds=check.timeout_secs)
+    if outcome.exit_code == check.expect_exit_code and not outcome.timed_out:
+        return PASSED
+    return failed(
+        f"exit code {check.expect_exit_code} within {check.timeout_secs} s",
+        _found(check, outcome),
+    )
+
+
+def _is_inside_closure(program: str) -> bool:
+    return "/" in program and not program.startswith("/")
+
+
+def _found(check: ExecProbe, outcome: CommandOutcome) -> str:
+    end = "it still running" if outcome.timed_out else str(outcome.exit_code)
+    said = " ".join(outcome.stderr_tail.split())
+    return f"{end} from {check.command[0]}" + (f": {said}" if said else "")

@@ -1,0 +1,65 @@
+"""Which runner a check is for. Whatever goes wrong in one is that check's failure.
+
+Source: design 4, Probe kinds: a probe that cannot run fails; there is no "unknown".
+"""
+
+from pathlib import Path
+from typing import assert_never
+
+from attrs import frozen
+
+from nixfleet_agent.probes.exec import run_exec_probe
+from nixfleet_agent.probes.http import run_http_probe
+from nixfleet_agent.probes.runner import ProbeOutcome, described, failed
+from nixfleet_agent.probes.tcp import run_tcp_probe
+from nixfleet_proto.health_check import (
+    EvidenceProbe,
+    ExecProbe,
+    HealthCheck,
+    HttpProbe,
+    TcpProbe,
+    kind_of,
+)
+
+
+@frozen
+class ClosureProbeRunner:
+    """The `ProbeRunner` that really runs them, for the closure whose files are in `closure_root`.
+
+    A link that always leads to the running closure will do as well.
+    """
+
+    closure_root: Path | None = None
+
+    async def run(self, check: HealthCheck) -> ProbeOutcome:
+        return await run_probe(check, closure_root=self.closure_root)
+
+
+async def run_probe(check: HealthCheck, *, closure_root: Path | None = None) -> ProbeOutcome:
+    """Run `check` once and return what it found; never raises, but for cancellation.
+
+    closure_root: where a command with a relative path is looked for; see `probes.exec`.
+    """
+    try:
+        return await _run(check, closure_root)
+    except Exception as error:
+        # A host name that cannot be encoded, a port out of range, no memory for a process: each
+        # library has its own, and to the fleet they all mean the same.
+        return failed(f"the {kind_of(check)} probe to run", described(error))
+
+
+async def _run(check: HealthCheck, closure_root: Path | None) -> ProbeOutcome:
+    match check:
+        case HttpProbe():
+            return await run_http_probe(check)
+        case TcpProbe():
+            return await run_tcp_probe(check)
+        case ExecProbe():
+            return await run_exec_probe(check, closure_root)
+        case EvidenceProbe():
+            return failed(
+                f"a collector key to check the evidence for {check.framework} with",
+                "none configured",
+            )
+        case _:
+            assert_never(check)

@@ -1,0 +1,90 @@
+"""Records and decisions as JSON, for stores and snapshots. Exact both ways.
+
+Field names are those of the types, in snake_case; what has its default is left out, so rows stay small.
+Unions are tagged by `kind`, the class name. Bytes that do not decode are damage, never another version:
+a store that changes a record's shape migrates its rows.
+"""
+
+from datetime import timedelta
+from typing import get_args
+
+from nixfleet_proto.codec.primitives import STRING, Refused, read_count, read_list
+from nixfleet_proto.codec.strict import Absent, Coder, Spelling, snake_case
+from nixfleet_proto.json_value import JsonValue
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.action import PlanAction
+from nixfleet_state_machine.rollout.event import RolloutEvent
+from nixfleet_state_machine.rollout.state import RolloutRecord
+
+
+def encode_host_record(record: HostRolloutState) -> bytes:
+    """Return the record of one host in one rollout as JSON."""
+    return _HOST_RECORD.encode(record)
+
+
+def decode_host_record(data: bytes) -> HostRolloutState:
+    """Return the record that `data` holds. Raises: DecodeError."""
+    return _HOST_RECORD.decode(data)
+
+
+def encode_rollout_record(record: RolloutRecord) -> bytes:
+    """Return the record of one rollout as JSON."""
+    return _ROLLOUT_RECORD.encode(record)
+
+
+def decode_rollout_record(data: bytes) -> RolloutRecord:
+    """Return the record that `data` holds. Raises: DecodeError."""
+    return _ROLLOUT_RECORD.decode(data)
+
+
+def encode_rollout_event(event: RolloutEvent) -> bytes:
+    """Return a rollout event as the log keeps it."""
+    return _ROLLOUT_EVENT.encode(event)
+
+
+def decode_rollout_event(data: bytes) -> RolloutEvent:
+    """Return the rollout event that `data` holds. Raises: DecodeError."""
+    return _ROLLOUT_EVENT.decode(data)
+
+
+def encode_plan_action(action: PlanAction) -> bytes:
+    """Return a decision of the planner as the log keeps it."""
+    return _PLAN_ACTION.encode(action)
+
+
+def decode_plan_action(data: bytes) -> PlanAction:
+    """Return the decision that `data` holds. Raises: DecodeError."""
+    return _PLAN_ACTION.decode(data)
+
+
+def _spelling() -> Spelling:
+    spelling = Spelling(snake_case, Absent.LEFT_OUT_AS_ANY_DEFAULT)
+    spelling.add(timedelta, _read_duration, _write_duration)
+    spelling.add(frozenset[str], _read_names, sorted)
+    spelling.tag(RolloutEvent, {case.__name__: case for case in get_args(RolloutEvent)})
+    spelling.tag(PlanAction, {case.__name__: case for case in get_args(PlanAction)})
+    return spelling
+
+
+def _read_duration(value: JsonValue, _: object = None) -> timedelta:
+    return timedelta(microseconds=read_count(value))
+
+
+def _write_duration(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)
+
+
+def _read_names(value: JsonValue, _: object = None) -> frozenset[str]:
+    names: set[str] = set()
+    for index, name in enumerate(read_list(value)):
+        if not isinstance(name, str):
+            raise Refused(STRING, name, index)
+        names.add(name)
+    return frozenset(names)
+
+
+_SPELLING = _spelling()
+_HOST_RECORD = Coder[HostRolloutState](_SPELLING, HostRolloutState, "host record")
+_ROLLOUT_RECORD = Coder[RolloutRecord](_SPELLING, RolloutRecord, "rollout record")
+_ROLLOUT_EVENT = Coder[RolloutEvent](_SPELLING, RolloutEvent, "rollout event")
+_PLAN_ACTION = Coder[PlanAction](_SPELLING, PlanAction, "plan action")
