@@ -1,0 +1,117 @@
+"""An agent's engine by itself: tell it something, look at what it wrote and ordered."""
+
+from datetime import UTC, datetime, timedelta
+
+from nixfleet_agent.activator import SwitchCompleted
+from nixfleet_agent.engine import AgentEngine
+from nixfleet_agent.inputs import (
+    Action,
+    CarryOut,
+    ChecksLoaded,
+    DispatchOffered,
+    Input,
+    Intent,
+    Reply,
+    SwitchEnded,
+)
+from nixfleet_agent.state import State
+from nixfleet_agent.writes import AppendEvent, Write
+from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
+from nixfleet_proto.codec import HealthCheckSet, encode_manifest
+from nixfleet_proto.fleet import Meta, RolloutPolicy
+from nixfleet_proto.health_check import ExecProbe
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import HostAssignment, RolloutManifest
+from nixfleet_proto.signing import SigningKey, sign_artefact, verify_manifest
+from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
+from nixfleet_proto.wire import Dispatch
+from nixfleet_state_machine.host.state import HostRolloutState
+
+T0 = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+KEY = SigningKey.generate()
+ALIVE = HealthCheckSet({"alive": ExecProbe(("bin/alive",))})
+SOAK_MINUTES = 5
+
+
+def manifest_of(
+    channel_ref: str = "r1",
+    closure: str = "new",
+    on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT,
+) -> Verified[RolloutManifest]:
+    """A verified manifest that gives web-01 `closure`."""
+    manifest = RolloutManifest(
+        channel="stable",
+        channel_ref=channel_ref,
+        display_name=f"stable@{channel_ref}",
+        fleet_resolved_hash="0" * 64,
+        host_set=(HostAssignment("web-01", closure),),
+        meta=Meta(T0),
+        rollout_policy=RolloutPolicy(on_health_failure),
+        wave_soak_minutes=(SOAK_MINUTES,),
+    )
+    return verify_manifest(
+        sign_artefact(encode_manifest(manifest), KEY),
+        TrustRoot(KeySlot(KEY.public_key)),
+        T0,
+        freshness_window_minutes=60,
+        expected_rollout_id=manifest.rollout_id,
+    )
+
+
+class LoneAgent:
+    """web-01's engine, at a time that the test sets."""
+
+    def __init__(self, state: State | None = None) -> None:
+        self.now = T0
+        self.state = state or State("web-01")
+        self.engine = AgentEngine(self.state)
+        self.facts: list[AgentEvent] = []
+        self.writes: tuple[Write, ...] = ()
+        self.actions: tuple[Action, ...] = ()
+
+    def tell(self, input: Input, *, after_seconds: float = 0) -> Reply:
+        """Put `input` to the engine after so many seconds, and note what came of it."""
+        self.now += timedelta(seconds=after_seconds)
+        commit = self.engine.handle(input, self.now)
+        self.engine.settle()
+        self.writes, self.actions = commit.writes, commit.actions
+        self.facts += [write.fact for write in commit.writes if isinstance(write, AppendEvent)]
+        return commit.reply
+
+    def offered(
+        self,
+        manifest: Verified[RolloutManifest] | None = None,
+        *,
+        hostname: str = "web-01",
+        closure: str = "new",
+        rollout_id: str | None = None,
+        running: str = "old",
+    ) -> DispatchOffered:
+        """A dispatch as it comes in, true to the manifest unless told otherwise."""
+        manifest = manifest or manifest_of()
+        dispatch = Dispatch(
+            hostname,
+            rollout_id or manifest.value.rollout_id,
+            closure,
+            self.now + timedelta(minutes=SOAK_MINUTES),
+            self.now,
+        )
+        return DispatchOffered(dispatch, manifest, running)
+
+    def record(self, rollout_id: str = "stable@r1") -> HostRolloutState:
+        return self.state.rollouts[RolloutId(rollout_id)].record
+
+    @property
+    def intent(self) -> Intent:
+        """The one act that the last input ordered."""
+        (ordered,) = [action for action in self.actions if isinstance(action, CarryOut)]
+        return ordered.intent
+
+
+def soaking_agent(manifest: Verified[RolloutManifest] | None = None) -> LoneAgent:
+    """An agent whose host switched to `new` and whose one probe has not run yet."""
+    agent = LoneAgent()
+    agent.tell(agent.offered(manifest))
+    agent.tell(SwitchEnded(agent.intent.intent_id, SwitchCompleted("new", 0)))
+    agent.tell(ChecksLoaded(agent.record().rollout_id, ALIVE))
+    return agent

@@ -1,0 +1,109 @@
+"""What an agent takes up again after a start, and what it learns from its control plane."""
+
+from datetime import timedelta
+
+from nixfleet_agent.activator import SwitchCompleted, SwitchDeferred
+from nixfleet_agent.inputs import (
+    Booted,
+    CarryOut,
+    LoadChecks,
+    RecordBootstrapped,
+    ReplayAsked,
+    StopProbes,
+    SwitchEnded,
+    Tick,
+    WakeSender,
+)
+from nixfleet_agent.writes import MarkUnsent, RemoveRollout
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.transport import ReplayFrom
+from nixfleet_state_machine.host.state import HostState
+from tests.agent.lone_agent import LoneAgent, manifest_of, soaking_agent
+
+R1 = RolloutId("stable@r1")
+
+
+def test_a_start_takes_up_the_switch_that_was_decided() -> None:
+    """An intent that is in the journal is carried out again."""
+    agent = LoneAgent()
+    agent.tell(agent.offered())
+    intent = agent.intent
+    restarted = LoneAgent(agent.state)
+    restarted.tell(Booted("old"))
+    assert CarryOut(intent) in restarted.actions
+    restarted.tell(SwitchEnded(intent.intent_id, SwitchCompleted("new", 0)))
+    assert restarted.record().state is HostState.SOAKING
+
+
+def test_a_start_while_soaking_begins_the_probes_from_scratch() -> None:
+    """The checks are read out of the closure again."""
+    restarted = LoneAgent(soaking_agent().state)
+    restarted.tell(Booted("new"))
+    assert restarted.actions[:2] == (StopProbes(R1), LoadChecks(R1, "new"))
+
+
+def test_a_start_after_the_reboot_completes_a_deferred_switch() -> None:
+    """An agent that finds the awaited closure running at its start says so at once."""
+    agent = LoneAgent()
+    agent.tell(agent.offered())
+    agent.tell(SwitchEnded(agent.intent.intent_id, SwitchDeferred("kernel")))
+    restarted = LoneAgent(agent.state)
+    restarted.tell(Booted("new"))
+    assert restarted.record().state is HostState.SOAKING
+
+
+def test_a_replay_marks_the_rows_unsent_and_wakes_the_sender() -> None:
+    """A control plane that lost its database hears the history again."""
+    agent = soaking_agent()
+    agent.tell(ReplayAsked(ReplayFrom("stable@r1", 1)))
+    assert agent.writes == (MarkUnsent(R1, 1),)
+    assert agent.actions == (WakeSender(),)
+
+
+def test_a_replay_of_an_unknown_rollout_is_ignored() -> None:
+    """There is nothing to send for a rollout that this host was never in."""
+    agent = soaking_agent()
+    agent.tell(ReplayAsked(ReplayFrom("stable@r9", 1)))
+    assert agent.writes == ()
+
+
+def test_a_replaced_disk_continues_from_the_control_planes_record() -> None:
+    """The record is taken over, and the switch that it says was under way is fired again."""
+    lost = LoneAgent()
+    lost.tell(lost.offered())
+    fresh = LoneAgent()
+    fresh.tell(RecordBootstrapped(lost.record(), manifest_of()))
+    assert fresh.record() == lost.record()
+    fresh.tell(SwitchEnded(fresh.intent.intent_id, SwitchCompleted("new", 0)))
+    assert fresh.facts[-1].seq == 2
+
+
+def test_a_bootstrap_that_knows_less_than_the_journal_changes_nothing() -> None:
+    """The journal is never set back."""
+    earlier = LoneAgent()
+    earlier.tell(earlier.offered())
+    agent = soaking_agent()
+    before = agent.record()
+    agent.tell(RecordBootstrapped(earlier.record(), manifest_of()))
+    assert agent.record() == before
+
+
+def test_a_closed_rollout_is_forgotten_after_its_retention() -> None:
+    """The journal keeps a superseded rollout for as long as somebody might ask, and no longer."""
+    agent = soaking_agent()
+    agent.tell(agent.offered(manifest_of("r2", "newer"), closure="newer"))
+    agent.tell(Tick(), after_seconds=timedelta(hours=71).total_seconds())
+    assert R1 in agent.state.rollouts
+    agent.tell(Tick(), after_seconds=timedelta(hours=1).total_seconds())
+    assert R1 not in agent.state.rollouts
+    assert RemoveRollout(R1) in agent.writes
+
+
+def test_an_input_that_is_taken_back_leaves_no_trace() -> None:
+    """What could not be made durable did not happen, and its number is used again."""
+    agent = soaking_agent()
+    before = agent.record()
+    agent.engine.handle(Tick(), agent.now + timedelta(hours=1))
+    agent.engine.handle(ReplayAsked(ReplayFrom("stable@r1", 1)), agent.now)
+    agent.engine.take_back()
+    assert agent.record() == before
