@@ -7,7 +7,7 @@ Source: design 6.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, final
 
 from attrs import field, frozen
 
@@ -65,30 +65,45 @@ class TrustRoot:
 
 
 class _Seal:
-    """Held by the verifier. Not exported: without it `Verified` cannot be constructed."""
+    """What the verifier holds and nobody else may take."""
 
 
 _SEAL: Final = _Seal()
 
 
-def _require_seal(_instance: object, _attribute: object, value: _Seal) -> None:
-    if value is not _SEAL:
-        raise TypeError(
-            "Verified values are made by nixfleet_proto.signing.verify and nothing else"
-        )
-
-
-@frozen
+@final
+@frozen(init=False)
 class Verified(Generic[T_co]):
     """A value whose signature, schema version and freshness were checked, and where it came from.
 
-    artefact: the received bytes. signature: the 64 bytes that were good for them. signed_by: the
-    public key that made it, in hex.
+    artefact: the received bytes. artefact_hash: SHA-256 of their canonical form, in hex: what anchors
+    compare. signature: the 64 bytes that were good for them. signed_by: the public key that made it, in hex.
     """
 
-    value: T_co
+    value: T_co  # type: ignore[misc]  # mypy takes attrs's private __attrs_init__ for a method
     artefact: bytes = field(repr=False)
+    artefact_hash: str
     signature: bytes = field(repr=False)
     signed_by: str
     signed_at: datetime
-    _seal: _Seal = field(repr=False, eq=False, validator=_require_seal)
+
+    # The seal is an argument and no field, so `evolve` cannot pass it on to another value.
+    def __init__(
+        self,
+        value: T_co,
+        artefact: bytes,
+        artefact_hash: str,
+        signature: bytes,
+        signed_by: str,
+        signed_at: datetime,
+        seal: _Seal | None = None,
+    ) -> None:
+        if seal is not _SEAL:
+            raise TypeError("Verified values are made by nixfleet_proto.signing and nothing else")
+        set_once = object.__setattr__
+        set_once(self, "value", value)
+        set_once(self, "artefact", artefact)
+        set_once(self, "artefact_hash", artefact_hash)
+        set_once(self, "signature", signature)
+        set_once(self, "signed_by", signed_by)
+        set_once(self, "signed_at", signed_at)

@@ -1,0 +1,65 @@
+"""Bytes <-> types: JSON as design 5 spells it, nothing coerced, every problem named at once.
+
+The one door to JSON; only the runtimes, `signing` and the test support go through it. `wire` has what agents
+and the control plane send each other, `artefact` what is signed or kept in files, `strict` the rules that
+both follow, `json_text` the text itself.
+Source: design 5.
+"""
+
+from nixfleet_proto.codec.artefact import (
+    HealthCheckSet,
+    decode_fleet,
+    decode_health_checks,
+    decode_manifest,
+    decode_trust_root,
+    encode_fleet,
+    encode_health_checks,
+    encode_manifest,
+    encode_trust_root,
+)
+from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes, parse_json
+from nixfleet_proto.codec.primitives import format_time, parse_time
+from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.wire import (
+    EventBatch,
+    batch_payload,
+    decode_dispatch,
+    decode_envelope,
+    decode_event,
+    decode_event_batch,
+    encode_dispatch,
+    encode_envelope,
+    encode_event,
+    encode_event_batch,
+    envelope_payload,
+)
+
+__all__ = [
+    "DecodeError",
+    "EventBatch",
+    "HealthCheckSet",
+    "Problem",
+    "Uncanonical",
+    "batch_payload",
+    "canonical_bytes",
+    "decode_dispatch",
+    "decode_envelope",
+    "decode_event",
+    "decode_event_batch",
+    "decode_fleet",
+    "decode_health_checks",
+    "decode_manifest",
+    "decode_trust_root",
+    "encode_dispatch",
+    "encode_envelope",
+    "encode_event",
+    "encode_event_batch",
+    "encode_fleet",
+    "encode_health_checks",
+    "encode_manifest",
+    "encode_trust_root",
+    "envelope_payload",
+    "format_time",
+    "parse_json",
+    "parse_time",
+]

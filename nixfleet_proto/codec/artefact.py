@@ -1,0 +1,156 @@
+"""What is signed or kept in files, as canonical bytes: fleets, manifests, health checks, trust files.
+
+Absent options are written as null, in the shape of the public project's `fleet.resolved.json`.
+Source: design 4, 5 and 6.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from attrs import frozen
+
+from nixfleet_proto.codec.json_text import parse_json
+from nixfleet_proto.codec.primitives import NOTHING, Found, shown
+from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
+from nixfleet_proto.fleet import SCHEMA_VERSION, Edge, FleetResolved, Meta
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.health_check import (
+    EvidenceProbe,
+    ExecProbe,
+    HealthCheck,
+    HttpProbe,
+    TcpProbe,
+)
+from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.trust import TrustRoot
+
+HealthCheckSet: TypeAlias = FrozenMap[str, HealthCheck]
+"""A closure's health checks by probe name."""
+
+
+@frozen
+class _Version:
+    schema_version: int = SCHEMA_VERSION
+
+
+@frozen
+class _Header:
+    meta: Meta
+
+
+def schema_version_of(artefact: JsonValue) -> int:
+    """Return which version any artefact is of; read before it is known what else is in it.
+
+    Raises: DecodeError.
+    """
+    return _VERSION.of_json(artefact).schema_version
+
+
+def meta_of(artefact: JsonValue) -> Meta:
+    """Return the `meta` of any artefact of this schema version. Raises: DecodeError."""
+    return _HEADER.of_json(artefact).meta
+
+
+def fleet_of(artefact: JsonValue) -> FleetResolved:
+    """As `decode_fleet`, of what is parsed already."""
+    return _FLEET.of_json(artefact)
+
+
+def manifest_of(artefact: JsonValue) -> RolloutManifest:
+    """As `decode_manifest`, of what is parsed already."""
+    return _MANIFEST.of_json(artefact)
+
+
+def encode_fleet(fleet: FleetResolved) -> bytes:
+    """Return the canonical bytes of `fleet.resolved.json`. Raises: Uncanonical."""
+    return _FLEET.encode_canonical(fleet)
+
+
+def decode_fleet(data: bytes) -> FleetResolved:
+    """Return the fleet that `data` holds. `before`/`after` are old names of an edge's `gates`/`gated`.
+
+    Raises: DecodeError.
+    """
+    return _FLEET.decode(data)
+
+
+def encode_manifest(manifest: RolloutManifest) -> bytes:
+    """Return the canonical bytes of a rollout manifest. Raises: Uncanonical."""
+    return _MANIFEST.encode_canonical(manifest)
+
+
+def decode_manifest(data: bytes) -> RolloutManifest:
+    """Return the manifest that `data` holds. Raises: DecodeError."""
+    return _MANIFEST.decode(data)
+
+
+def encode_health_checks(checks: HealthCheckSet) -> bytes:
+    """Return the canonical bytes of `health-checks.json`: probes with their `kind`, by name."""
+    return _HEALTH_CHECKS.encode_canonical(checks)
+
+
+def decode_health_checks(data: bytes) -> HealthCheckSet:
+    """Return the probes that `data` holds, by name: a mapping, or a list of probes with a `name`.
+
+    Raises: DecodeError.
+    """
+    parsed = parse_json(data, _HEALTH_CHECKS.what)
+    return _HEALTH_CHECKS.of_json(_by_name(parsed) if isinstance(parsed, list) else parsed)
+
+
+def encode_trust_root(trust: TrustRoot) -> bytes:
+    """Return the canonical bytes of a trust file."""
+    return _TRUST_ROOT.encode_canonical(trust)
+
+
+def decode_trust_root(data: bytes) -> TrustRoot:
+    """Return the trust root that a trust file holds. Raises: DecodeError."""
+    return _TRUST_ROOT.decode(data)
+
+
+def _by_name(probes: list[JsonValue]) -> JsonValue:
+    names = [
+        probe.get("name", NOTHING) if isinstance(probe, Mapping) else NOTHING for probe in probes
+    ]
+    problems = tuple(_name_problems(names))
+    if problems:
+        raise DecodeError(_HEALTH_CHECKS.what, problems)
+    return {str(name): probe for name, probe in zip(names, probes, strict=True)}
+
+
+def _name_problems(names: list[Found]) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            yield Problem(f"$[{index}].name", "the probe's name", shown(name))
+        elif name in names[:index]:
+            yield Problem(f"$[{index}].name", "a name of its own", f"{shown(name)} again")
+
+
+def _with_new_names(edge: JsonValue) -> JsonValue:
+    """`before` and `after` are what edges called `gates` and `gated` once."""
+    if not isinstance(edge, Mapping):
+        return edge
+    new_names = {"before": "gates", "after": "gated"}
+    return {**{new: edge[old] for old, new in new_names.items() if old in edge}, **edge}
+
+
+def _with_signing_time(meta: JsonValue) -> JsonValue:
+    """No `signedAt` and a null one say the same: not signed. The verifier tells, not the reader."""
+    return {"signedAt": None, **meta} if isinstance(meta, Mapping) else meta
+
+
+_NULLS = Spelling(camel_case, Absent.AS_NULL, {Edge: _with_new_names, Meta: _with_signing_time})
+_PROBES = Spelling(camel_case, Absent.LEFT_OUT)
+_PROBES.tag(
+    HealthCheck,
+    {"http": HttpProbe, "tcp": TcpProbe, "exec": ExecProbe, "evidence": EvidenceProbe},
+)
+
+_VERSION = Coder[_Version](_NULLS, _Version, "artefact")
+_HEADER = Coder[_Header](_NULLS, _Header, "artefact")
+_FLEET = Coder[FleetResolved](_NULLS, FleetResolved, "fleet")
+_MANIFEST = Coder[RolloutManifest](_NULLS, RolloutManifest, "rollout manifest")
+_TRUST_ROOT = Coder[TrustRoot](_NULLS, TrustRoot, "trust file")
+_HEALTH_CHECKS = Coder[HealthCheckSet](_PROBES, HealthCheckSet, "health checks file")

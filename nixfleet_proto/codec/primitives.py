@@ -1,0 +1,172 @@
+"""The smallest parts of a message: what each accepts, and how a refusal says what it wanted.
+
+A reader takes a parsed JSON value (and the wanted type, which cattrs passes along) and returns it or raises
+`Refused`; where it stood is for the caller to say. Nothing is coerced: "3" is not 3, nor is true 1 or 1.0 1.
+Source: design 5.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, TypeAlias, TypeVar
+
+import orjson
+
+from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_proto.json_value import JsonValue
+
+E = TypeVar("E", bound=StrEnum)
+
+U64_MAX = 2**64 - 1
+I32_MIN, I32_MAX = -(2**31), 2**31 - 1
+SHOWN_LENGTH_MAX = 60
+
+STRING = "a string"
+BOOLEAN = "true or false"
+INTEGER = "an integer"
+LIST = "a list"
+OBJECT = "an object"
+TIME = "an RFC 3339 time"
+ROLLOUT_ID = "a rollout id '{channel}@{channel_ref}'"
+
+# `fromisoformat` takes far more than RFC 3339: dates alone, weeks, any separator, no offset.
+_RFC3339 = re.compile(
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+class Nothing:
+    """Stands for a field that is not there, so that a refusal can say so."""
+
+
+NOTHING: Final = Nothing()
+
+Found: TypeAlias = "JsonValue | Nothing"
+
+
+class Refused(ValueError):
+    """A value is not what was wanted. `member`: the member of it that is meant, if not the whole."""
+
+    def __init__(self, expected: str, found: Found, member: str | int | None = None) -> None:
+        super().__init__(expected, found, member)
+        self.expected = expected
+        self.found = found
+        self.member = member
+
+
+def read_string(value: JsonValue, _: object = None) -> str:
+    if type(value) is not str:
+        raise Refused(STRING, value)
+    return value
+
+
+def read_bool(value: JsonValue, _: object = None) -> bool:
+    if type(value) is not bool:
+        raise Refused(BOOLEAN, value)
+    return value
+
+
+def read_count(value: JsonValue, _: object = None) -> int:
+    """An unsigned 64-bit integer: every integer of the wire but exit codes is a count."""
+    if type(value) is not int:
+        raise Refused(INTEGER, value)
+    if not 0 <= value <= U64_MAX:
+        raise Refused("an integer from 0 to 2^64 - 1", value)
+    return value
+
+
+def read_exit_code(value: JsonValue, _: object = None) -> int:
+    """A signed 32-bit integer, as operating systems have it."""
+    if type(value) is not int:
+        raise Refused(INTEGER, value)
+    if not I32_MIN <= value <= I32_MAX:
+        raise Refused("an integer from -2^31 to 2^31 - 1", value)
+    return value
+
+
+def read_rollout_id(value: JsonValue, _: object = None) -> RolloutId:
+    try:
+        return RolloutId(read_string(value))
+    except InvalidRolloutId as error:
+        raise Refused(ROLLOUT_ID, value) from error
+
+
+def read_time(value: JsonValue, _: object = None) -> datetime:
+    """An RFC 3339 time with its offset, in UTC; digits beyond microseconds are dropped."""
+    if type(value) is not str or not _RFC3339.fullmatch(value):
+        raise Refused(TIME, value)
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise Refused(TIME, value) from error
+
+
+def read_json_value(value: JsonValue, _: object = None) -> JsonValue:
+    """Any JSON, frozen: what is not interpreted is carried in immutable records all the same."""
+    if isinstance(value, Mapping):
+        return FrozenMap({name: read_json_value(inner) for name, inner in value.items()})
+    if isinstance(value, list):
+        return tuple(map(read_json_value, value))
+    return value
+
+
+def read_list(value: JsonValue) -> list[JsonValue]:
+    if not isinstance(value, list):
+        raise Refused(LIST, value)
+    return value
+
+
+def read_object(value: JsonValue) -> dict[str, JsonValue]:
+    if not isinstance(value, dict):
+        raise Refused(OBJECT, value)
+    return value
+
+
+def read_enum(value: JsonValue, enum: type[E]) -> E:
+    if isinstance(value, str):
+        try:
+            return enum(value)
+        except ValueError:
+            pass
+    raise Refused(one_of(enum), value)
+
+
+def parse_time(text: str) -> datetime:
+    """Return the time that `text` names, in UTC. Raises: DecodeError."""
+    try:
+        return read_time(text)
+    except Refused as refused:
+        raise DecodeError("time", (Problem("$", refused.expected, shown(text)),)) from refused
+
+
+def format_time(at: datetime) -> str:
+    """Return `at` as RFC 3339 in UTC: a fraction of 0, 3 or 6 digits, the shortest that is exact."""
+    assert at.tzinfo is not None, f"a time without an offset is a guess: {at.isoformat()}"
+    utc = at if at.tzinfo is UTC else at.astimezone(UTC)
+    if not utc.microsecond:
+        digits = "seconds"
+    elif utc.microsecond % 1000:
+        digits = "microseconds"
+    else:
+        digits = "milliseconds"
+    return utc.isoformat(timespec=digits)[: -len("+00:00")] + "Z"
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Return how a refusal names a closed set of strings."""
+    return "one of " + ", ".join(f"'{name}'" for name in names)
+
+
+def shown(found: Found) -> str:
+    """Return `found` as a refusal shows it: short, and never a whole subtree."""
+    if isinstance(found, Nothing):
+        return "nothing"
+    if isinstance(found, Mapping):
+        return OBJECT
+    if isinstance(found, Sequence) and not isinstance(found, str):
+        return LIST
+    text = orjson.dumps(found).decode()
+    return text if len(text) <= SHOWN_LENGTH_MAX else f"{text[:SHOWN_LENGTH_MAX]}…"

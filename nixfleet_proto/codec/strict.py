@@ -1,0 +1,297 @@
+"""A cattrs converter that coerces nothing and reports every problem with its path.
+
+cattrs by itself makes 3 out of "3", a tuple out of a string, and a bare `KeyError` out of an unknown tag: its
+hooks for these are replaced here. A new type on the wire needs nothing in this file unless it is made of
+something new.
+Source: design 5.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from enum import Enum, StrEnum, auto
+from functools import partial
+from operator import eq
+from typing import Any, Generic, TypeAlias, TypeVar, get_args, get_origin
+
+import attrs
+import orjson
+from cattrs import Converter
+from cattrs.cols import (
+    homogenous_tuple_structure_factory,
+    mapping_structure_factory,  # pyright: ignore[reportUnknownVariableType]
+)
+from cattrs.errors import AttributeValidationNote, BaseValidationError, IterableValidationNote
+from cattrs.fns import identity
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from nixfleet_proto.codec.json_text import as_dict, canonical_bytes, member_path, parse_json
+from nixfleet_proto.codec.primitives import (
+    BOOLEAN,
+    INTEGER,
+    LIST,
+    NOTHING,
+    OBJECT,
+    ROLLOUT_ID,
+    STRING,
+    TIME,
+    Refused,
+    format_time,
+    one_of,
+    read_bool,
+    read_count,
+    read_enum,
+    read_exit_code,
+    read_json_value,
+    read_list,
+    read_object,
+    read_rollout_id,
+    read_string,
+    read_time,
+    shown,
+)
+from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.json_value import JsonValue
+
+T = TypeVar("T")
+Reader: TypeAlias = Callable[[JsonValue, object], Any]
+Writer: TypeAlias = Callable[[Any], Any]
+
+EXIT_CODES = ("exit_code", "expect_exit_code")
+
+_READERS: dict[Any, tuple[str, Reader]] = {
+    str: (STRING, read_string),
+    bool: (BOOLEAN, read_bool),
+    int: (INTEGER, read_count),
+    datetime: (TIME, read_time),
+    RolloutId: (ROLLOUT_ID, read_rollout_id),
+}
+# The alias refers to itself: only as an argument does it have a value that a hook can be found by.
+_JSON_VALUE = get_args(FrozenMap[str, JsonValue])[1]
+
+
+class Absent(Enum):
+    """What is written for a field that has nothing to say."""
+
+    AS_NULL = auto()
+    LEFT_OUT = auto()
+    LEFT_OUT_AS_ANY_DEFAULT = auto()
+
+
+class Spelling:
+    """One way to spell types in JSON.
+
+    name_of: a field's name in JSON. reshaped: by class, what to make of a value before it is read as
+    one, for older and shorter forms.
+    """
+
+    def __init__(
+        self,
+        name_of: Callable[[str], str],
+        absent: Absent,
+        reshaped: Mapping[type, Callable[[JsonValue], JsonValue]] = FrozenMap(),
+    ) -> None:
+        self._name_of = name_of
+        self._absent = absent
+        self._reshaped = reshaped
+        self.converter = Converter(detailed_validation=True)
+        self._register_reading()
+        self._register_writing()
+
+    def add(self, form: object, read: Reader, write: Writer) -> None:
+        """Spell `form` as these two do; `read` raises `Refused`."""
+        self.converter.register_structure_hook_func(partial(eq, form), read)
+        self.converter.register_unstructure_hook_func(partial(eq, form), write)
+
+    def tag(self, union: object, cases: Mapping[str, type]) -> None:
+        """Spell `union` as an object whose `kind`, the first in it, names the case."""
+        readers = {kind: self.converter.get_structure_hook(case) for kind, case in cases.items()}
+        writers = {
+            case: (kind, self.converter.get_unstructure_hook(case)) for kind, case in cases.items()
+        }
+        expected = one_of(cases)
+
+        def read(value: JsonValue, _: object = None) -> Any:
+            kind = read_object(value).get("kind", NOTHING)
+            if not isinstance(kind, str) or kind not in readers:
+                raise Refused(expected, kind, "kind")
+            return readers[kind](value, None)
+
+        def write(value: Any) -> dict[str, Any]:
+            kind, write_case = writers[type(value)]
+            return {"kind": kind, **write_case(value)}
+
+        self.converter.register_structure_hook(union, read)
+        self.converter.register_unstructure_hook(union, write)
+
+    def problems_of(self, error: Exception) -> tuple[Problem, ...]:
+        """Return what `error`, raised while a value was read, says about it."""
+        return tuple(_problems(error, "$", self._name_of))
+
+    def _register_reading(self) -> None:
+        register = self.converter.register_structure_hook_factory
+        for form, (_, reader) in _READERS.items():
+            self.converter.register_structure_hook(form, reader)
+        self.converter.register_structure_hook(StrEnum, read_enum)
+        self.converter.register_structure_hook_func(partial(eq, _JSON_VALUE), read_json_value)
+        register(attrs.has, self._class_reader)
+        register(_is_tuple, self._tuple_reader)
+        register(_is_frozen_map, self._map_reader)
+
+    def _register_writing(self) -> None:
+        register = self.converter.register_unstructure_hook_factory
+        register(
+            lambda form: form in (str, RolloutId, _JSON_VALUE) or _is_str_enum(form), _as_it_is
+        )
+        self.converter.register_unstructure_hook(datetime, format_time)
+        register(attrs.has, self._class_writer)
+        register(_is_frozen_map, self._map_writer)
+
+    def _class_reader(self, cls: type[Any]) -> Reader:
+        read_members = make_dict_structure_fn(cls, self.converter, **self._overrides(cls))
+        reshaped = self._reshaped.get(cls)
+
+        def read(value: JsonValue, _: object = None) -> Any:
+            return read_members(read_object(value if reshaped is None else reshaped(value)), cls)
+
+        return read
+
+    def _class_writer(self, cls: type[Any]) -> Writer:
+        write: Writer = make_dict_unstructure_fn(
+            cls,
+            self.converter,
+            _cattrs_omit_if_default=self._absent is Absent.LEFT_OUT_AS_ANY_DEFAULT,
+            **self._overrides(cls),
+        )
+        has_options = any(field.default is None for field in attrs.fields(cls))
+        if self._absent is not Absent.LEFT_OUT or not has_options:
+            return write
+        # cattrs's own way to leave out would move `seq` in front of what is left in.
+        return lambda value: {n: v for n, v in write(value).items() if v is not None}
+
+    def _overrides(self, cls: type[Any]) -> dict[str, Any]:
+        return {
+            field.name: override(
+                rename=self._name_of(field.name),
+                struct_hook=read_exit_code if field.name in EXIT_CODES else None,
+            )
+            for field in attrs.fields(cls)
+        }
+
+    def _tuple_reader(self, form: Any) -> Reader:
+        read_items = homogenous_tuple_structure_factory(form, self.converter)
+
+        def read(value: JsonValue, _: object = None) -> Any:
+            return read_items(read_list(value), form)
+
+        return read
+
+    def _map_reader(self, form: Any) -> Reader:
+        read_items = mapping_structure_factory(form, self.converter)
+
+        def read(value: JsonValue, _: object = None) -> Any:
+            return FrozenMap(read_items(read_object(value), form))
+
+        return read
+
+    def _map_writer(self, form: Any) -> Writer:
+        write_item = self.converter.get_unstructure_hook(get_args(form)[1])
+        return lambda value: {name: write_item(item) for name, item in value.items()}
+
+
+class Coder(Generic[T]):
+    """Bytes <-> one type, in one spelling. `what`: how errors call the type."""
+
+    def __init__(self, spelling: Spelling, form: object, what: str) -> None:
+        self._spelling = spelling
+        self.what = what
+        self._read: Reader = spelling.converter.get_structure_hook(form)
+        self._write: Writer = spelling.converter.get_unstructure_hook(form)
+
+    def decode(self, data: bytes) -> T:
+        """Return the value that `data` holds. Raises: DecodeError."""
+        return self.of_json(parse_json(data, self.what))
+
+    def of_json(self, parsed: JsonValue) -> T:
+        """Return the value that `parsed` spells. Raises: DecodeError."""
+        try:
+            value: T = self._read(parsed, None)
+        except (BaseValidationError, Refused) as error:
+            raise DecodeError(self.what, self._spelling.problems_of(error)) from error
+        return value
+
+    def encode(self, value: T) -> bytes:
+        """Return `value` in one line, fields in the order of the type."""
+        return orjson.dumps(self._write(value), default=as_dict)
+
+    def encode_canonical(self, value: T) -> bytes:
+        """Return `value` as canonical JSON. Raises: Uncanonical."""
+        return canonical_bytes(self._write(value))
+
+    def to_json(self, value: T) -> JsonValue:
+        """Return `value` as JSON that is not text yet."""
+        parsed: JsonValue = self._write(value)
+        return parsed
+
+
+def camel_case(name: str) -> str:
+    """Return the field name as it is spelt in JSON: `exit_code` is `exitCode`."""
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+def snake_case(name: str) -> str:
+    """Return the field name as it is; `from_` loses what Python wants of it."""
+    return name.removesuffix("_")
+
+
+def _problems(error: BaseException, path: str, name_of: Callable[[str], str]) -> Iterator[Problem]:
+    note = _note_of(error)
+    if isinstance(note, AttributeValidationNote):
+        path = member_path(path, name_of(note.name))
+    elif note is not None:
+        path = member_path(path, note.index)
+    if isinstance(error, BaseValidationError):
+        for inner in error.exceptions:
+            yield from _problems(inner, path, name_of)
+    elif isinstance(error, Refused):
+        at = path if error.member is None else member_path(path, error.member)
+        yield Problem(at, error.expected, shown(error.found))
+    elif isinstance(error, KeyError) and note is not None:
+        yield Problem(path, _expected_of(note.type), shown(NOTHING))
+    else:
+        raise error  # ours, not the sender's
+
+
+def _note_of(error: BaseException) -> AttributeValidationNote | IterableValidationNote | None:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote | IterableValidationNote):
+            return note
+    return None
+
+
+def _expected_of(form: Any) -> str:
+    if form in _READERS:
+        return _READERS[form][0]
+    if _is_str_enum(form):
+        return one_of(form)
+    if _is_tuple(form):
+        return LIST
+    return OBJECT
+
+
+def _is_str_enum(form: Any) -> bool:
+    return isinstance(form, type) and issubclass(form, StrEnum)
+
+
+def _is_tuple(form: Any) -> bool:
+    return get_origin(form) is tuple
+
+
+def _is_frozen_map(form: Any) -> bool:
+    return get_origin(form) is FrozenMap
+
+
+def _as_it_is(_: object) -> Writer:
+    return identity

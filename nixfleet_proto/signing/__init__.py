@@ -1,0 +1,84 @@
+"""Signatures: who said what, and whether it may still be believed. ed25519 over canonical JSON.
+
+The only package that makes `Verified`. `artefact` checks what CI signed, in the order of design 6; `payload` is
+for what hosts sign; `key` keeps private keys; `refusal` has a class for each way not to be trusted. Nothing
+here shows a secret.
+Source: design 6.
+"""
+
+from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes
+from nixfleet_proto.signing.artefact import (
+    artefact_hash,
+    canonical_form,
+    require_anchor,
+    sign_artefact,
+    verify,
+    verify_fleet,
+    verify_manifest,
+)
+from nixfleet_proto.signing.key import (
+    InsecureKeyFile,
+    MalformedKeyFile,
+    SigningKey,
+    is_signed_by,
+)
+from nixfleet_proto.signing.payload import (
+    sign_batch,
+    sign_envelope,
+    sign_payload,
+    verify_batch,
+    verify_envelope,
+    verify_payload,
+)
+from nixfleet_proto.signing.refusal import (
+    CLOCK_SKEW,
+    BadSignature,
+    FutureDated,
+    MalformedArtefact,
+    MalformedKey,
+    MalformedSignature,
+    NotSigned,
+    RejectedAsCompromised,
+    Stale,
+    UnsupportedAlgorithm,
+    UnsupportedSchema,
+    VerifyError,
+    WrongAnchor,
+    WrongRolloutId,
+)
+
+__all__ = [
+    "CLOCK_SKEW",
+    "BadSignature",
+    "FutureDated",
+    "InsecureKeyFile",
+    "MalformedArtefact",
+    "MalformedKey",
+    "MalformedKeyFile",
+    "MalformedSignature",
+    "NotSigned",
+    "RejectedAsCompromised",
+    "SigningKey",
+    "Stale",
+    "Uncanonical",
+    "UnsupportedAlgorithm",
+    "UnsupportedSchema",
+    "VerifyError",
+    "WrongAnchor",
+    "WrongRolloutId",
+    "artefact_hash",
+    "canonical_bytes",
+    "canonical_form",
+    "is_signed_by",
+    "require_anchor",
+    "sign_artefact",
+    "sign_batch",
+    "sign_envelope",
+    "sign_payload",
+    "verify",
+    "verify_batch",
+    "verify_envelope",
+    "verify_fleet",
+    "verify_manifest",
+    "verify_payload",
+]

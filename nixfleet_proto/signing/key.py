@@ -1,0 +1,135 @@
+"""ed25519 keys: the private ones and the files they live in, and the one question to ask a public one.
+
+A key file is one line of 64 hexadecimal digits, its owner's alone. No error, `repr` or log line shows a
+private key.
+Source: design 6.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Self, final
+
+import nacl.exceptions
+import nacl.signing
+from attrs import define
+
+from nixfleet_proto.signing.refusal import MalformedKey, UnsupportedAlgorithm
+from nixfleet_proto.trust import TrustedKey
+
+ALGORITHM = "ed25519"
+SIGNATURE_LENGTH = 64
+
+_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@define
+class InsecureKeyFile(Exception):
+    """A key file that others than its owner can reach."""
+
+    path: Path
+    mode: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has mode {self.mode:04o}; expected 0600. Others may know the key: make a new "
+            "one, or `chmod 600` if you are sure that nobody looked"
+        )
+
+
+@define
+class MalformedKeyFile(Exception):
+    """A key file that holds no key; what it holds is not shown."""
+
+    path: Path
+    length: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} holds no key: expected 64 hexadecimal digits, found {self.length} bytes "
+            "of something else"
+        )
+
+
+@final
+class SigningKey:
+    """An ed25519 private key. It shows itself by its public half alone."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, seed: bytes) -> None:
+        """seed: 32 random bytes; `generate` and `load` know where from."""
+        self._key = nacl.signing.SigningKey(seed)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Return a new key."""
+        return cls(bytes(nacl.signing.SigningKey.generate()))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the key that `path` holds; the file must be its owner's alone (0600).
+
+        Raises: InsecureKeyFile, MalformedKeyFile, OSError.
+        """
+        with path.open("rb") as file:
+            # Of what was opened, not of what may be at `path` by now.
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & _OTHERS:
+                raise InsecureKeyFile(path, mode)
+            text = file.read()
+        seed = _key_bytes(text.decode("ascii", errors="replace").strip())
+        if seed is None:
+            raise MalformedKeyFile(path, len(text))
+        return cls(seed)
+
+    def save(self, path: Path) -> None:
+        """Write the key to `path` (0600), whole or not at all, and never over another file.
+
+        Raises: FileExistsError and other OSErrors.
+        """
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+            file.write(bytes(self._key).hex().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            path.hardlink_to(file.name)  # unlike a rename, this cannot replace a key
+
+    @property
+    def public_key(self) -> TrustedKey:
+        """The public half, as trust files and enrolment carry it."""
+        return TrustedKey(bytes(self._key.verify_key).hex(), ALGORITHM)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature of `message`."""
+        return self._key.sign(message).signature
+
+    def __repr__(self) -> str:
+        return f"SigningKey(public_key={self.public_key.public_key!r})"
+
+
+def is_signed_by(key: TrustedKey, message: bytes, signature: bytes) -> bool:
+    """Return whether `signature` is `key`'s for `message`.
+
+    Raises: MalformedKey, UnsupportedAlgorithm.
+    """
+    if key.algorithm != ALGORITHM:
+        raise UnsupportedAlgorithm(key.algorithm, key.public_key)
+    try:
+        _verify_key(key).verify(message, signature)
+    except (nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError):
+        return False
+    return True
+
+
+def _verify_key(key: TrustedKey) -> nacl.signing.VerifyKey:
+    public = _key_bytes(key.public_key)
+    if public is None:
+        raise MalformedKey(key.public_key)
+    return nacl.signing.VerifyKey(public)
+
+
+def _key_bytes(text: str) -> bytes | None:
+    return bytes.fromhex(text) if _HEX_KEY.fullmatch(text) else None
