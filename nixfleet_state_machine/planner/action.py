@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nixfleet_proto.ids import RolloutId
 
@@ -29,10 +29,15 @@ class Gate(StrEnum):
 
 @frozen
 class GateBlock:
-    """A gate that holds, and why, in words an operator understands."""
+    """A gate that holds, and why, in words an operator understands.
+
+    reason: changes only when what the host waits for does, so it can be logged when it changes.
+    detail: how things stand right now, for `explain`; two blocks that differ in it alone are equal.
+    """
 
     gate: Gate
     reason: str
+    detail: str = field(default="", eq=False)
 
 
 @frozen

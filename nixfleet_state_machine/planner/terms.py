@@ -3,24 +3,33 @@
 Source: design 3.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Self
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nixfleet_proto.fleet import Edge, FleetResolved, Selector, Wave
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
 from nixfleet_proto.trust import Verified
+from nixfleet_state_machine.scopes.selector import canonical, summary
 
 
 @frozen
 class BudgetTerms:
     """A disruption budget and its members. `limit` is the number of hosts that may be in flight at once."""
 
-    selector: Selector
+    selector: Selector = field(converter=canonical)
     hosts: frozenset[str]
     limit: int
+
+    @cached_property
+    def name(self) -> str:
+        """The selector on one line. Budgets of one name are one budget, shared between rollouts."""
+        return summary(self.selector)
 
     @classmethod
     def of(cls, budget: ManifestBudget) -> Self:
@@ -54,6 +63,43 @@ class RolloutTerms:
     @property
     def last_wave(self) -> int:
         return len(self.wave_soak_minutes) - 1
+
+    @cached_property
+    def wave_sizes(self) -> Counter[int]:
+        """How many hosts each wave has; an empty one counts 0."""
+        return Counter(self.wave_of.values())
+
+    def gating_hosts(self, hostname: str) -> tuple[str, ...]:
+        """Return the hosts that `hostname` waits for."""
+        return self._gating_hosts.get(hostname, ())
+
+    def gated_hosts(self, hostname: str) -> tuple[str, ...]:
+        """Return the hosts that wait for `hostname`."""
+        return self._gated_hosts.get(hostname, ())
+
+    def hosts_of_closure(self, closure: str) -> tuple[str, ...]:
+        """Return the hosts that are to get `closure`."""
+        return self._hosts_of_closure.get(closure, ())
+
+    def budgets_of(self, hostname: str) -> tuple[int, ...]:
+        """Return the places in `budgets` of those that `hostname` is a member of."""
+        return tuple([at for at, budget in enumerate(self.budgets) if hostname in budget.hosts])
+
+    def budget_names_of(self, hostname: str) -> frozenset[str]:
+        """Return the names of those budgets: where `hostname` counts, and counts once."""
+        return frozenset([budget.name for budget in self.budgets if hostname in budget.hosts])
+
+    @cached_property
+    def _gating_hosts(self) -> Mapping[str, tuple[str, ...]]:
+        return _grouped((edge.gated, edge.gates) for edge in self.host_edges)
+
+    @cached_property
+    def _gated_hosts(self) -> Mapping[str, tuple[str, ...]]:
+        return _grouped((edge.gates, edge.gated) for edge in self.host_edges)
+
+    @cached_property
+    def _hosts_of_closure(self) -> Mapping[str, tuple[str, ...]]:
+        return _grouped((closure, host) for host, closure in self.targets.items())
 
     @classmethod
     def of(cls, manifest: Verified[RolloutManifest], fleet: Verified[FleetResolved]) -> Self:
@@ -98,3 +144,10 @@ def _edges_within(channel: str, fleet: FleetResolved) -> tuple[Edge, ...]:
         return known is not None and known.channel == channel
 
     return tuple(edge for edge in fleet.edges if is_here(edge.gates) and is_here(edge.gated))
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> Mapping[str, tuple[str, ...]]:
+    groups: dict[str, list[str]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return {key: tuple(values) for key, values in groups.items()}

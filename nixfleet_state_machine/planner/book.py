@@ -1,0 +1,84 @@
+"""One rollout's hosts as the view keeps them: records, queue, and what is counted of them.
+
+Only `FleetView` changes a book: it knows what else a change may concern.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Set
+from typing import NamedTuple
+
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.tally import NOBODY, Tally, absent, tally_of
+from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.undo import SortedNames, UndoableDict, UndoLog
+
+
+class Figures(NamedTuple):
+    """What decisions look at in a host, be they about itself or about others."""
+
+    tally: Tally
+    is_waiting: bool
+    is_handed_out: bool
+    is_in_flight: bool
+    is_eligible: bool
+
+
+class RolloutBook:
+    """Records by host name; queue; counts by wave (`None`: in no wave) and by budget name."""
+
+    __slots__ = ("failing", "hosts", "in_flight", "queued", "tallies", "terms")
+
+    def __init__(self, terms: RolloutTerms, excused: Set[str], undo: UndoLog) -> None:
+        self.terms = terms
+        self.hosts = UndoableDict[str, HostRolloutState](undo)
+        self.queued = SortedNames(undo)
+        self.failing = UndoableDict[str, int](undo)
+        self.in_flight = UndoableDict[str, int](undo)
+        self.tallies = UndoableDict[int | None, Tally](undo)
+        counted = Counter(terms.wave_of.get(host) for host in terms.targets if host not in excused)
+        for wave, count in counted.items():
+            self.tallies.set(wave, absent(count))
+
+    def is_waiting(self, hostname: str) -> bool:
+        """Whether the host is Pending, unacknowledged and not queued."""
+        return _is_unacknowledged(self.hosts.get(hostname)) and hostname not in self.queued
+
+    def is_handed_out(self, hostname: str) -> bool:
+        """Whether the host has a dispatch in the queue that it has not acknowledged."""
+        return _is_unacknowledged(self.hosts.get(hostname)) and hostname in self.queued
+
+    def figures(self, hostname: str, excused: Set[str]) -> Figures:
+        """Return how `hostname` counts now."""
+        record = self.hosts.get(hostname)
+        tally = NOBODY if hostname in excused else tally_of(record, self.failing.get(hostname, 0))
+        if record is None:
+            return Figures(tally, False, False, False, False)
+        is_unacknowledged = _is_unacknowledged(record)
+        is_handed_out = is_unacknowledged and hostname in self.queued
+        return Figures(
+            tally=tally,
+            is_waiting=is_unacknowledged and not is_handed_out,
+            is_handed_out=is_handed_out,
+            is_in_flight=is_handed_out or record.state.is_in_flight,
+            is_eligible=record.state.is_ordering_eligible,
+        )
+
+    def recount_wave(self, hostname: str, before: Tally, after: Tally) -> tuple[Tally, Tally]:
+        """Count the host in its wave as `after` instead of `before`; return the wave's tally, old and new."""
+        wave = self.terms.wave_of.get(hostname)
+        old = self.tallies.get(wave, NOBODY)
+        new = old.replaced(before, after)
+        self.tallies.set(wave, new)
+        return old, new
+
+    def recount_in_flight(self, hostname: str, by: int, note: Callable[[str, int], object]) -> None:
+        """Count one host more or less in flight, and `note` it for each of its budgets."""
+        for name in self.terms.budget_names_of(hostname):
+            self.in_flight.set(name, self.in_flight.get(name, 0) + by)
+            note(name, by)
+
+
+def _is_unacknowledged(record: HostRolloutState | None) -> bool:
+    if record is None:
+        return False
+    return record.state is HostState.PENDING and record.dispatch_acked_at is None

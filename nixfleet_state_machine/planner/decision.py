@@ -1,0 +1,57 @@
+"""Single decisions, as actions: what a whole plan and a plan again are both made of. Pure.
+
+Source: design 3.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    GateBlock,
+    OpenRollout,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.planner.gates import Planning, withdrawing_block
+from nixfleet_state_machine.planner.view import FleetView
+
+
+def rollouts_to_open(view: FleetView, channels: Iterable[str]) -> Iterator[OpenRollout]:
+    """Yield the rollouts that manifests of `channels` name and that have no record."""
+    for channel in sorted(channels):
+        terms = view.offers.get(channel)
+        if terms is not None and terms.rollout_id not in view.rollouts:
+            yield OpenRollout(terms.rollout_id, channel, terms.target_ref)
+
+
+def withdrawals(
+    planning: Planning, handed_out: Iterable[tuple[RolloutId, str]]
+) -> Iterator[WithdrawDispatch]:
+    """Yield the dispatches that are queued, not acknowledged, and must not be handed out any more."""
+    for rollout_id, host in handed_out:
+        block = withdrawing_block(planning, rollout_id, host)
+        if block is not None:
+            yield WithdrawDispatch(host, rollout_id, block.gate, block.reason)
+
+
+def answer(
+    planning: Planning, rollout_id: RolloutId, host: str, block: GateBlock | None, now: datetime
+) -> QueueDispatch | DeferDispatch:
+    """Return the action for a waiting host that `block` holds; `None`: that may go, and takes its slots."""
+    if block is not None:
+        return DeferDispatch(host, rollout_id, block.gate, block.reason)
+    terms = planning.view.terms(rollout_id)
+    planning.dispatched.update(terms.budget_names_of(host))
+    soak_due_at = _soak_due_at(planning.view, rollout_id, host, now)
+    return QueueDispatch(host, rollout_id, terms.targets[host], soak_due_at)
+
+
+def _soak_due_at(view: FleetView, rollout_id: RolloutId, host: str, now: datetime) -> datetime:
+    """The record's own time, if an earlier dispatch left one; else now and the soak of the host's wave."""
+    record = view.host(rollout_id, host)
+    if record is not None and record.soak_due_at is not None:
+        return record.soak_due_at
+    terms = view.terms(rollout_id)
+    return now + timedelta(minutes=terms.wave_soak_minutes[terms.wave_of[host]])

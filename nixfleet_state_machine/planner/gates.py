@@ -1,0 +1,228 @@
+"""The gates: each says whether it holds a host, and why. Pure predicates, in the order they are asked.
+
+A reason names what is waited for, not how far it has come: it stays the same while the situation does, for
+each change of reason is a row in the log. How far it has come is the block's detail.
+Source: design 3, gates.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from typing import TypeAlias
+
+from attrs import Factory, frozen
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.action import Gate, GateBlock
+from nixfleet_state_machine.planner.terms import BudgetTerms
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+
+Quarantines: TypeAlias = Mapping[str, Set[str]]
+
+
+@frozen
+class Planning:
+    """What the gates look at during one plan. quarantines: closures by channel.
+
+    dispatched: how many hosts this plan has let go so far, by budget name; grows as the plan goes.
+    """
+
+    view: FleetView
+    quarantines: Quarantines
+    dispatched: Counter[str] = Factory(Counter[str])
+
+    def taken(self, budget: BudgetTerms) -> int:
+        """Return how many of the budget's slots are taken, by hosts in flight or let go by this plan."""
+        return self.view.in_flight_of(budget.name) + self.dispatched[budget.name]
+
+
+GateFunction: TypeAlias = Callable[[Planning, RolloutId, str], GateBlock | None]
+
+
+def first_block(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Return the answer of the first gate that holds `host`; `None`: it may go."""
+    return next(all_blocks(planning, rollout_id, host), None)
+
+
+def all_blocks(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[GateBlock]:
+    """Yield the answers of all gates that hold `host`, in order."""
+    return _blocks(GATES, planning, rollout_id, host)
+
+
+def withdrawing_block(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Return why a queued dispatch must not be handed out any more; `None`: it may."""
+    return next(_blocks(WITHDRAWING, planning, rollout_id, host), None)
+
+
+def gate_quarantine(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Hold the host while its target closure is quarantined on the channel."""
+    terms = planning.view.terms(rollout_id)
+    closure = terms.targets[host]
+    if closure not in planning.quarantines.get(terms.channel, ()):
+        return None
+    return GateBlock(
+        Gate.QUARANTINE,
+        f"closure {closure} is quarantined on channel {terms.channel}; release another one",
+    )
+
+
+def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Hold all hosts of a rollout that was halted and not cleared, or that is over."""
+    state = planning.view.rollouts[rollout_id].state
+    if state.is_halted:
+        return GateBlock(
+            Gate.ROLLOUT_HALTED,
+            f"rollout {rollout_id} is halted until an operator clears it",
+            f"it is {state}",
+        )
+    if not state.is_live:
+        return GateBlock(Gate.ROLLOUT_HALTED, f"rollout {rollout_id} is {state}")
+    return None
+
+
+def gate_operator_hold(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Hold all hosts of a rollout or a channel that an operator paused."""
+    holds = planning.view.holds
+    channel = planning.view.terms(rollout_id).channel
+    for scope, words in ((channel, f"channel {channel}"), (rollout_id, f"rollout {rollout_id}")):
+        why = holds.get(scope)
+        if why is not None:
+            reason = f"an operator paused {words}"
+            return GateBlock(Gate.OPERATOR_HOLD, f"{reason}: {why}" if why else reason)
+    return None
+
+
+def gate_channel_edges(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Hold all hosts of a channel while a predecessor has a manifest whose rollout is not done."""
+    view = planning.view
+    terms = view.terms(rollout_id)
+    for predecessor in terms.predecessors:
+        offered = view.offers.get(predecessor)
+        if offered is None:
+            continue
+        record = view.rollouts.get(offered.rollout_id)
+        if record is None or not _is_done(record):
+            state = "not open yet" if record is None else record.state
+            return GateBlock(
+                Gate.CHANNEL_EDGES,
+                f"channel {terms.channel} waits for channel {predecessor}",
+                f"rollout {offered.rollout_id} is {state}",
+            )
+    return None
+
+
+def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Hold the host until the rollout reaches its wave; for good, if it is in none."""
+    terms = planning.view.terms(rollout_id)
+    wave = terms.wave_of.get(host)
+    if wave is None:
+        return GateBlock(
+            Gate.WAVE_PROMOTION_HOST_UNSTAGED,
+            f"this host is in no wave of channel {terms.channel}; declare one that selects it",
+        )
+    current = planning.view.rollouts[rollout_id].current_wave
+    if wave <= current:
+        return None
+    tally = planning.view.tally(rollout_id, current)
+    return GateBlock(
+        Gate.WAVE_PROMOTION,
+        f"wave {wave} waits for wave {wave - 1}",
+        f"in wave {current}, {tally.eligible} of {tally.total} hosts are done",
+    )
+
+
+def gate_host_edge(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Hold the host until each host that gates it is Converged or Deferred in this rollout."""
+    for gating in planning.view.terms(rollout_id).gating_hosts(host):
+        record = planning.view.host(rollout_id, gating)
+        if record is None or not record.state.is_ordering_eligible:
+            state = "not part of this rollout" if record is None else record.state
+            return GateBlock(
+                Gate.HOST_EDGE,
+                f"waits for host {gating} to be {HostState.CONVERGED}",
+                f"{gating} is {state}",
+            )
+    return None
+
+
+def gate_disruption_budget(
+    planning: Planning, rollout_id: RolloutId, host: str
+) -> GateBlock | None:
+    """Hold the host when as many hosts as one of its budgets allows are in flight.
+
+    In flight: over all live rollouts that have the budget, with those that this plan let go.
+    """
+    terms = planning.view.terms(rollout_id)
+    budgets = [terms.budgets[place] for place in terms.budgets_of(host)]
+    full = [budget for budget in budgets if planning.taken(budget) >= budget.limit]
+    if not full:
+        return None
+    counts = (f"{planning.taken(each)} of {each.limit} in flight ({each.name})" for each in full)
+    return GateBlock(Gate.DISRUPTION_BUDGET, _budget_reason(budgets), "; ".join(counts))
+
+
+def gate_compliance_wave(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Hold the host while enforce controls fail on hosts of earlier waves."""
+    wave = planning.view.terms(rollout_id).wave_of.get(host, 0)
+    failing = planning.view.tally_before(rollout_id, wave).failing if wave else 0
+    if not failing:
+        return None
+    return GateBlock(
+        Gate.COMPLIANCE_WAVE,
+        f"enforce controls fail on hosts of waves before {wave}",
+        f"{failing} of them fail",
+    )
+
+
+def gate_probe_topology(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
+    """Hold the host while a running host of an earlier wave has not declared its probes."""
+    wave = planning.view.terms(rollout_id).wave_of.get(host, 0)
+    undeclared = planning.view.tally_before(rollout_id, wave).undeclared if wave else 0
+    if not undeclared:
+        return None
+    return GateBlock(
+        Gate.PROBE_TOPOLOGY,
+        f"awaiting probe topology of hosts of waves before {wave}",
+        f"{undeclared} of them have not declared their probes",
+    )
+
+
+GATES: tuple[GateFunction, ...] = (
+    gate_quarantine,
+    gate_rollout_halted,
+    gate_operator_hold,
+    gate_channel_edges,
+    gate_wave_promotion,
+    gate_host_edge,
+    gate_disruption_budget,
+    gate_compliance_wave,
+    gate_probe_topology,
+)
+
+# What takes back a dispatch that was queued; the others only keep one from being queued.
+WITHDRAWING: tuple[GateFunction, ...] = (gate_quarantine, gate_rollout_halted, gate_operator_hold)
+
+
+def _blocks(
+    gates: Iterable[GateFunction], planning: Planning, rollout_id: RolloutId, host: str
+) -> Iterator[GateBlock]:
+    for gate in gates:
+        block = gate(planning, rollout_id, host)
+        if block is not None:
+            yield block
+
+
+def _budget_reason(budgets: Sequence[BudgetTerms]) -> str:
+    # Not which of several is full: that changes with every host that goes or comes to an end.
+    if len(budgets) == 1:
+        return f"all {budgets[0].limit} slots are taken ({budgets[0].name})"
+    names = ", ".join(f"{budget.name}: {budget.limit}" for budget in budgets)
+    return f"all slots of one of its budgets are taken ({names})"
+
+
+def _is_done(record: RolloutRecord) -> bool:
+    """A rollout stays done when its retention expires: Pruned is no state to wait in."""
+    was_done = record.terminal_at is not None or record.superseded_at is not None
+    pruned = record.state is RolloutState.PRUNED
+    return record.state.is_terminal_for_ordering or (pruned and was_done)

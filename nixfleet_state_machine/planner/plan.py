@@ -1,0 +1,126 @@
+"""The plan: what opens, who goes now, and for the others, why not. Two ways to the same decisions.
+
+`plan_next` looks at everything and leaves the view as it is. `replan` looks at what was stirred since the
+last time; it is what an engine calls after each input. Whoever plans carries the actions out.
+Source: design 3.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.action import GateBlock, PlanAction
+from nixfleet_state_machine.planner.decision import answer, rollouts_to_open, withdrawals
+from nixfleet_state_machine.planner.gates import (
+    Planning,
+    Quarantines,
+    all_blocks,
+    first_block,
+    gate_host_edge,
+    gate_quarantine,
+)
+from nixfleet_state_machine.planner.lanes import Lane, LaneKey
+from nixfleet_state_machine.planner.stirred import Stirred
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.planner.walk import Walk, budgets_of
+
+
+def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
+    """Return every decision that is due: rollouts to open, dispatches to take back, an answer per waiting host.
+
+    In this order; by channel, then by rollout id and host name. The view is left as it is.
+    """
+    planning = Planning(view, quarantines)
+    return (
+        *rollouts_to_open(view, view.offers),
+        *withdrawals(planning, _all_handed_out(view)),
+        *_answers(planning, now),
+    )
+
+
+def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
+    """Return what `plan_next` would, without the deferrals that the same hosts were told before.
+
+    The caller carries all actions out before the next call. quarantines: as at the last call, save for the
+    closures stirred since.
+    """
+    if not view.is_stirred:
+        return ()
+    planning = Planning(view, quarantines)
+    stirred = view.take_stirred()
+    walk = Walk(planning, now)
+    # Lanes are walked as they stand once every host is in its place.
+    for lane, host in tuple(_placed(planning, stirred)):
+        walk.consider_host(lane, host)
+    for lane in _stirred_lanes(view, stirred):
+        walk.consider(lane)
+    return (
+        *rollouts_to_open(view, stirred.channels),
+        *withdrawals(planning, _handed_out(view, stirred)),
+        *walk.answers(),
+    )
+
+
+def explain(
+    view: FleetView, quarantines: Quarantines, hostname: str
+) -> Mapping[RolloutId, tuple[GateBlock, ...]]:
+    """Return all gates that hold `hostname`, for each live rollout that it waits in."""
+    planning = Planning(view, quarantines)
+    return {
+        rollout_id: tuple(all_blocks(planning, rollout_id, hostname))
+        for rollout_id in view.live_rollouts()
+        if view.is_waiting(rollout_id, hostname)
+    }
+
+
+def _all_handed_out(view: FleetView) -> Iterator[tuple[RolloutId, str]]:
+    for rollout_id in sorted(view.rollouts):
+        for host in view.queued_of(rollout_id):
+            if view.is_handed_out(rollout_id, host):
+                yield rollout_id, host
+
+
+def _answers(planning: Planning, now: datetime) -> Iterator[PlanAction]:
+    view = planning.view
+    for rollout_id in view.live_rollouts():
+        for record in view.hosts_of(rollout_id):
+            if view.is_waiting(rollout_id, record.hostname):
+                block = first_block(planning, rollout_id, record.hostname)
+                yield answer(planning, rollout_id, record.hostname, block, now)
+
+
+def _placed(planning: Planning, stirred: Stirred) -> Iterator[tuple[Lane, str]]:
+    """Move each stirred host to where it waits now; yield those that wait, with their lanes."""
+    view = planning.view
+    for rollout_id, hosts in stirred.hosts.items():
+        # In order, so that each goes to the end of its lane.
+        for host in sorted(hosts):
+            if view.is_waiting(rollout_id, host):
+                yield view.lanes.place(rollout_id, host, _key(planning, rollout_id, host)), host
+            else:
+                view.lanes.remove(rollout_id, host)
+
+
+def _key(planning: Planning, rollout_id: RolloutId, host: str) -> LaneKey:
+    terms = planning.view.terms(rollout_id)
+    snag = gate_quarantine(planning, rollout_id, host) or gate_host_edge(planning, rollout_id, host)
+    return LaneKey(terms.wave_of.get(host), snag, () if snag else terms.budgets_of(host))
+
+
+def _stirred_lanes(view: FleetView, stirred: Stirred) -> Iterator[Lane]:
+    for rollout_id in view.live_rollouts():
+        if rollout_id in stirred.rollouts:
+            yield from view.lanes.snagged(rollout_id)
+        is_stirred = rollout_id in stirred.rollouts or rollout_id in stirred.earlier_waves
+        for lane in view.lanes.free(rollout_id):
+            if is_stirred or any(
+                budget.name in stirred.budgets for budget in budgets_of(view, lane)
+            ):
+                yield lane
+
+
+def _handed_out(view: FleetView, stirred: Stirred) -> list[tuple[RolloutId, str]]:
+    stirred_hosts = ((id_, host) for id_, hosts in stirred.hosts.items() for host in hosts)
+    queued = {each for each in stirred_hosts if view.is_queued(*each)}
+    queued |= {(id_, host) for id_ in stirred.rollouts for host in view.queued_of(id_)}
+    return sorted(each for each in queued if view.is_handed_out(*each))

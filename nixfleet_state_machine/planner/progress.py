@@ -1,0 +1,75 @@
+"""Which rollout events are due, by the counts the view keeps. O(waves); never a look at the hosts.
+
+Source: design 2, Who emits rollout events.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import assert_never
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutTerminal, WaveAdvanced
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+
+
+def due_rollout_events(
+    view: FleetView, rollout_id: RolloutId, now: datetime
+) -> tuple[RolloutEvent, ...]:
+    """Return what has come to pass in a rollout by its hosts' states, in the order to apply it.
+
+    Nothing is due twice: once these are applied, and the record is set, none of them is.
+    """
+    record = view.rollouts[rollout_id]
+    match record.state:
+        case RolloutState.ACTIVE | RolloutState.CONVERGING:
+            return (*_waves(view, record, now), *_end(view, record, now))
+        case (
+            RolloutState.OPENING
+            | RolloutState.TERMINAL
+            | RolloutState.REVERTED
+            | RolloutState.FAILED
+            | RolloutState.SUPERSEDED
+            | RolloutState.PRUNED
+        ):
+            return ()
+        case _:
+            assert_never(record.state)
+
+
+def empty_waves(terms: RolloutTerms) -> tuple[int, ...]:
+    """Return the waves that have no host: such a rollout would never get past them, and must not open."""
+    waves = range(len(terms.wave_soak_minutes))
+    return tuple(wave for wave in waves if not terms.wave_sizes[wave])
+
+
+def _waves(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[WaveAdvanced]:
+    """Every wave that is done advances; the last one only has to settle, and does so once."""
+    rollout_id = record.rollout_id
+    last = view.terms(rollout_id).last_wave
+    wave = record.current_wave
+    while wave < last and _is_done(view, rollout_id, wave):
+        yield WaveAdvanced(rollout_id, wave, wave + 1, now)
+        wave += 1
+    # A rollout that is Converging has said so already.
+    says_so = record.state is RolloutState.ACTIVE or wave > record.current_wave
+    if wave == last and says_so and _is_settled(view, rollout_id, wave):
+        yield WaveAdvanced(rollout_id, wave, wave, now)
+
+
+def _end(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[RolloutTerminal]:
+    tally = view.tally(record.rollout_id)
+    if tally.converged == tally.total:
+        yield RolloutTerminal(record.rollout_id, now)
+
+
+def _is_done(view: FleetView, rollout_id: RolloutId, wave: int) -> bool:
+    tally = view.tally(rollout_id, wave)
+    # A wave whose hosts are all excused is done; one that never had any is not.
+    return tally.eligible == tally.total and view.terms(rollout_id).wave_sizes[wave] > 0
+
+
+def _is_settled(view: FleetView, rollout_id: RolloutId, wave: int) -> bool:
+    tally = view.tally(rollout_id, wave)
+    return tally.settled == tally.total and view.terms(rollout_id).wave_sizes[wave] > 0

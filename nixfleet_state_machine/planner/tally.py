@@ -1,0 +1,60 @@
+"""What is counted of hosts: the figures that waves, gates and progress look at.
+
+Excused hosts are in none of them.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+
+
+class Tally(NamedTuple):
+    """Hosts of a wave or of a rollout. A tuple: two are made for each host event.
+
+    total: those the terms name, with a record or not. eligible: Converged or Deferred.
+    settled: Soaking, Deferred or Converged. converged: Converged.
+    failing: not hosts but enforce controls, those whose latest result is a Fail.
+    undeclared: Soaking or Converged without having declared their probes.
+    """
+
+    total: int
+    eligible: int
+    settled: int
+    converged: int
+    failing: int
+    undeclared: int
+
+    def replaced(self, before: "Tally", after: "Tally") -> "Tally":
+        """Return the tally when one host's part in it is `after` instead of `before`."""
+        return Tally(*[n - b + a for n, b, a in zip(self, before, after, strict=True)])
+
+
+NOBODY = Tally(0, 0, 0, 0, 0, 0)
+
+
+def absent(count: int) -> Tally:
+    """Return the tally of hosts of which nothing is known but that they belong."""
+    return Tally(count, 0, 0, 0, 0, 0)
+
+
+def tally_of(record: HostRolloutState | None, failing: int) -> Tally:
+    """Return the tally of one host; `None` while it has no record."""
+    if record is None:
+        return Tally(1, 0, 0, 0, failing, 0)
+    state = record.state
+    runs = state is HostState.SOAKING or state is HostState.CONVERGED
+    return Tally(
+        total=1,
+        eligible=int(state.is_ordering_eligible),
+        settled=int(runs or state is HostState.DEFERRED),
+        converged=int(state is HostState.CONVERGED),
+        failing=failing,
+        undeclared=int(runs and record.declared_probes is None),
+    )
+
+
+def sum_of(tallies: Iterable[Tally]) -> Tally:
+    """Return the tally of all these hosts together."""
+    columns = zip(NOBODY, *tallies, strict=True)
+    return Tally(*map(sum, columns))

@@ -1,0 +1,297 @@
+"""The planner's view of the fleet: records, offers, holds and queue, with what is counted from them.
+
+Changed only through the methods of `FleetView`. Each change costs about as much as it touches, never a scan
+of the hosts; leaves its undoing in the `UndoLog`; and stirs what it may have changed the answer for, so that
+`replan` need look at nothing else. A rollout may be looked for among all rollouts: there are few.
+Source: design 3, Cost.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from nixfleet_proto.fleet import Selector
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.book import Figures, RolloutBook
+from nixfleet_state_machine.planner.lanes import LaneIndex
+from nixfleet_state_machine.planner.stirred import Stirred
+from nixfleet_state_machine.planner.tally import NOBODY, Tally, sum_of
+from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.scopes.selector import summary
+from nixfleet_state_machine.undo import UndoableDict, UndoLog
+
+
+class FleetView:
+    """What the planner knows. Owns the host and rollout records; the engine reads them from here.
+
+    lanes: where the waiting hosts wait; for `replan` alone.
+    """
+
+    def __init__(self, undo: UndoLog) -> None:
+        self._undo = undo
+        self._rollouts = UndoableDict[RolloutId, RolloutRecord](undo)
+        self._books = UndoableDict[RolloutId, RolloutBook](undo)
+        self._offers = UndoableDict[str, RolloutTerms](undo)
+        self._holds = UndoableDict[str, str](undo)
+        self._in_flight = UndoableDict[str, int](undo)
+        self._stirred = Stirred()
+        self.lanes = LaneIndex(undo)
+
+    # --- changes: offers and rollouts --------------------------------------------------------------
+
+    def offer(self, terms: RolloutTerms) -> None:
+        """The verified manifest of `terms.channel` now names this rollout, in place of any earlier one."""
+        known = self._offers.get(terms.channel)
+        if known is not None and known.rollout_id != terms.rollout_id:
+            self.retract(terms.channel)
+        self._offers.set(terms.channel, terms)
+        self._stir_channel(terms.channel)
+
+    def retract(self, channel: str) -> None:
+        """The fleet has no manifest for `channel` any more."""
+        offered = self._offers.get(channel)
+        self._offers.discard(channel)
+        if offered is not None and offered.rollout_id not in self._books:
+            self._rollouts.discard(offered.rollout_id)
+        self._stir_channel(channel)
+
+    def open(self, record: RolloutRecord, terms: RolloutTerms) -> None:
+        """Take in a rollout, new or loaded, with the terms it runs under. Its hosts follow by `set_host`."""
+        assert record.rollout_id == terms.rollout_id, (record, terms)
+        assert record.rollout_id not in self._books, record
+        self._books.set(terms.rollout_id, RolloutBook(terms, record.excused_hosts, self._undo))
+        self._rollouts.set(record.rollout_id, record)
+        self._stir_rollout(record)
+
+    def set_rollout(self, record: RolloutRecord) -> None:
+        """Replace the record of an open rollout: state, wave and excused hosts may differ."""
+        before = self._rollouts[record.rollout_id]
+        book = self._books.get(record.rollout_id)
+        self._rollouts.set(record.rollout_id, record)
+        if book is None:
+            return
+        if before.state.is_live is not record.state.is_live:
+            self._shift_in_flight(book, 1 if record.state.is_live else -1)
+        for hostname in before.excused_hosts ^ record.excused_hosts:
+            figures = book.figures(hostname, before.excused_hosts)
+            self._spread(record, book, hostname, figures)
+        if _is_planned_otherwise(before, record):
+            self._stir_rollout(record)
+
+    def forget_rollout(self, rollout_id: RolloutId) -> None:
+        """Drop a pruned rollout and its hosts.
+
+        The bare record stays while the channel's manifest still names it, or it would be opened again.
+        """
+        record = self._rollouts[rollout_id]
+        book = self._books.get(rollout_id)
+        if book is not None and record.state.is_live:
+            self._shift_in_flight(book, -1)
+        self._books.discard(rollout_id)
+        self.lanes.forget(rollout_id)
+        self._holds.discard(rollout_id)
+        offered = self._offers.get(record.channel)
+        if offered is None or offered.rollout_id != rollout_id:
+            self._rollouts.discard(rollout_id)
+        self._stir_channel(record.channel)
+
+    # --- changes: hosts ----------------------------------------------------------------------------
+
+    def set_host(self, record: HostRolloutState) -> None:
+        """Add or replace the record of (rollout, host), as the terms of the open rollout name it."""
+        book = self._books[record.rollout_id]
+        assert book.terms.targets.get(record.hostname) == record.target_closure, record
+        self._change(book, record.hostname, lambda: book.hosts.set(record.hostname, record))
+
+    def set_queued(self, rollout_id: RolloutId, hostname: str, queued: bool) -> None:
+        """A dispatch is in the queue for this host, or no longer is: withdrawn, or acknowledged."""
+        book = self._books[rollout_id]
+        set_membership = book.queued.add if queued else book.queued.discard
+        self._change(book, hostname, lambda: set_membership(hostname))
+
+    def set_outstanding(self, rollout_id: RolloutId, hostname: str, count: int) -> None:
+        """So many enforce controls of this host fail by their latest result."""
+        book = self._books[rollout_id]
+        self._change(book, hostname, lambda: book.failing.set(hostname, count))
+
+    # --- changes: operators and quarantine ---------------------------------------------------------
+
+    def hold(self, scope: str, why: str = "") -> None:
+        """An operator paused `scope`, a channel or a rollout id. why: by whom and for what."""
+        self._holds.set(scope, why)
+        self._stir_scope(scope)
+
+    def release(self, scope: str) -> None:
+        """The pause of `scope` is over."""
+        self._holds.discard(scope)
+        self._stir_scope(scope)
+
+    def stir_closure(self, channel: str, closure: str) -> None:
+        """`closure` was just quarantined on `channel`, or cleared: the next `replan` looks at its hosts."""
+        for rollout_id, book in self._books.items():
+            if book.terms.channel == channel:
+                for hostname in book.terms.hosts_of_closure(closure):
+                    self.stir_host(rollout_id, hostname)
+
+    # --- reads -------------------------------------------------------------------------------------
+
+    @property
+    def rollouts(self) -> Mapping[RolloutId, RolloutRecord]:
+        """The records by id, in no particular order."""
+        return self._rollouts
+
+    @property
+    def offers(self) -> Mapping[str, RolloutTerms]:
+        """What each channel's verified manifest names now."""
+        return self._offers
+
+    @property
+    def holds(self) -> Mapping[str, str]:
+        """Paused channels and rollout ids, and why."""
+        return self._holds
+
+    def terms(self, rollout_id: RolloutId) -> RolloutTerms:
+        """Return what an open rollout runs under. Raises: KeyError."""
+        return self._books[rollout_id].terms
+
+    def rollouts_of(self, channel: str) -> tuple[RolloutRecord, ...]:
+        """Return the records of one channel, by id."""
+        found = (record for record in self._rollouts.values() if record.channel == channel)
+        return tuple(sorted(found, key=lambda record: record.rollout_id))
+
+    def live_rollouts(self) -> list[RolloutId]:
+        """Return the ids of the open rollouts whose hosts are considered, in order."""
+        return sorted(id_ for id_ in self._books if self._rollouts[id_].state.is_live)
+
+    def host(self, rollout_id: RolloutId, hostname: str) -> HostRolloutState | None:
+        """Return the record of a host; `None` when there is none, or no such rollout."""
+        book = self._books.get(rollout_id)
+        return None if book is None else book.hosts.get(hostname)
+
+    def hosts_of(self, rollout_id: RolloutId) -> Iterator[HostRolloutState]:
+        """Yield the records of one rollout, by host name. Raises: KeyError."""
+        hosts = self._books[rollout_id].hosts
+        return (hosts[name] for name in sorted(hosts))
+
+    def is_waiting(self, rollout_id: RolloutId, hostname: str) -> bool:
+        """Whether the host is Pending, unacknowledged and not queued."""
+        book = self._books.get(rollout_id)
+        return book is not None and book.is_waiting(hostname)
+
+    def is_handed_out(self, rollout_id: RolloutId, hostname: str) -> bool:
+        """Whether the host has a dispatch in the queue that it has not acknowledged."""
+        book = self._books.get(rollout_id)
+        return book is not None and book.is_handed_out(hostname)
+
+    def is_queued(self, rollout_id: RolloutId, hostname: str) -> bool:
+        """Whether a dispatch is in the queue for this host."""
+        book = self._books.get(rollout_id)
+        return book is not None and hostname in book.queued
+
+    def queued_of(self, rollout_id: RolloutId) -> Iterator[str]:
+        """Yield the hosts of one rollout that have a dispatch in the queue, by name."""
+        book = self._books.get(rollout_id)
+        return iter(()) if book is None else iter(book.queued)
+
+    def in_flight(self, selector: Selector) -> int:
+        """Return how many hosts are in flight under budgets with this selector, over live rollouts."""
+        return self.in_flight_of(summary(selector))
+
+    def in_flight_of(self, budget: str) -> int:
+        """As `in_flight`, by the budget's name."""
+        return self._in_flight.get(budget, 0)
+
+    def tally(self, rollout_id: RolloutId, wave: int | None = None) -> Tally:
+        """Return the counts of one wave; `None`: of the whole rollout. Raises: KeyError."""
+        tallies = self._books[rollout_id].tallies
+        return sum_of(tallies.values()) if wave is None else tallies.get(wave, NOBODY)
+
+    def tally_before(self, rollout_id: RolloutId, wave: int) -> Tally:
+        """Return the counts of all waves before `wave`. Raises: KeyError."""
+        tallies = self._books[rollout_id].tallies
+        return sum_of(tallies.get(earlier, NOBODY) for earlier in range(wave))
+
+    # --- for `replan` ------------------------------------------------------------------------------
+
+    @property
+    def is_stirred(self) -> bool:
+        """Whether anything was stirred since the last `take_stirred`."""
+        return self._stirred.is_anything
+
+    def take_stirred(self) -> Stirred:
+        """Return what was stirred since the last call."""
+        taken, self._stirred = self._stirred, Stirred()
+        self._undo.note(lambda: self._stirred.add_all(taken))
+        return taken
+
+    def stir_host(self, rollout_id: RolloutId, hostname: str) -> None:
+        """Let the next `replan` look at this host."""
+        self._stirred.add_host(rollout_id, hostname)
+
+    def stir_earlier_waves(self, rollout_id: RolloutId) -> None:
+        """Let the next `replan` ask the gates that look at earlier waves again."""
+        self._stirred.earlier_waves.add(rollout_id)
+
+    # --- how changes spread ------------------------------------------------------------------------
+
+    def _change(self, book: RolloutBook, hostname: str, change: Callable[[], object]) -> None:
+        record = self._rollouts[book.terms.rollout_id]
+        before = book.figures(hostname, record.excused_hosts)
+        change()
+        self._spread(record, book, hostname, before)
+
+    def _spread(
+        self, record: RolloutRecord, book: RolloutBook, hostname: str, before: Figures
+    ) -> None:
+        """Let counts and stirs follow from how the host counted `before` and counts now."""
+        after = book.figures(hostname, record.excused_hosts)
+        rollout_id = record.rollout_id
+        if after.tally != before.tally:
+            old, new = book.recount_wave(hostname, before.tally, after.tally)
+            if _gates_otherwise(old, new):
+                self.stir_earlier_waves(rollout_id)
+        if after.is_in_flight is not before.is_in_flight:
+            note = self._count_in_flight if record.state.is_live else _ignore
+            book.recount_in_flight(hostname, 1 if after.is_in_flight else -1, note)
+        if after.is_eligible is not before.is_eligible:
+            for gated in book.terms.gated_hosts(hostname):
+                self.stir_host(rollout_id, gated)
+        if (after.is_waiting, after.is_handed_out) != (before.is_waiting, before.is_handed_out):
+            self.stir_host(rollout_id, hostname)
+
+    def _shift_in_flight(self, book: RolloutBook, sign: int) -> None:
+        for budget, count in book.in_flight.items():
+            self._count_in_flight(budget, sign * count)
+
+    def _count_in_flight(self, budget: str, by: int) -> None:
+        self._in_flight.set(budget, self.in_flight_of(budget) + by)
+        self._stirred.budgets.add(budget)
+
+    def _stir_rollout(self, record: RolloutRecord) -> None:
+        self._stirred.rollouts.add(record.rollout_id)
+        self._stir_channel(record.channel)
+
+    def _stir_channel(self, channel: str) -> None:
+        """Its manifest or rollout changed: it may have one to open, and followers that wait for it."""
+        self._stirred.channels.add(channel)
+        for rollout_id, book in self._books.items():
+            if channel in book.terms.predecessors:
+                self._stirred.rollouts.add(rollout_id)
+
+    def _stir_scope(self, scope: str) -> None:
+        for rollout_id, book in self._books.items():
+            if scope in (rollout_id, book.terms.channel):
+                self._stirred.rollouts.add(rollout_id)
+
+
+def _is_planned_otherwise(before: RolloutRecord, after: RolloutRecord) -> bool:
+    return (before.state, before.current_wave) != (after.state, after.current_wave)
+
+
+def _gates_otherwise(before: Tally, after: Tally) -> bool:
+    """Whether the gates that look at earlier waves see a difference."""
+    return (before.failing > 0, before.undeclared > 0) != (after.failing > 0, after.undeclared > 0)
+
+
+def _ignore(budget: str, by: int) -> None:
+    """A rollout that is not live shares no budget."""

@@ -1,0 +1,1 @@
+"""Scopes: which hosts a selector means, and which of several declarations a host lives by. Pure."""

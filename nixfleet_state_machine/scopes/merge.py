@@ -1,0 +1,139 @@
+"""One merge for everything that is declared in scopes: `fleet < tag < channel < host`, by name.
+
+A whole entry replaces a whole entry. What merges field by field is declared as one entry per field;
+what ranks its scopes in another order passes its own `precedence`. Nothing is guessed: every value says
+which scope it came from and what it shadowed, and two scopes of equal rank that declare one name are
+a conflict, also where a more specific scope would have overruled both.
+Source: design 4, Scopes.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from attrs import frozen
+
+from nixfleet_proto.fleet import FleetHost
+from nixfleet_proto.frozen_map import FrozenMap
+
+V = TypeVar("V")
+
+
+class ScopeKind(StrEnum):
+    """The four places in which something may be declared."""
+
+    FLEET = "fleet"
+    TAG = "tag"
+    CHANNEL = "channel"
+    HOST = "host"
+
+
+# Least specific first: a later scope wins.
+PRECEDENCE = (ScopeKind.FLEET, ScopeKind.TAG, ScopeKind.CHANNEL, ScopeKind.HOST)
+
+
+@frozen
+class Scope:
+    """One scope: its kind and its name (there is only one fleet, so that one has none)."""
+
+    kind: ScopeKind
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} {self.name}".rstrip()
+
+
+FLEET = Scope(ScopeKind.FLEET)
+
+
+@frozen
+class Declared(Generic[V]):
+    """A value and the scope that declares it."""
+
+    scope: Scope
+    value: V
+
+
+@frozen
+class Layer(Generic[V]):
+    """All that one scope declares, by name."""
+
+    scope: Scope
+    entries: FrozenMap[str, V]
+
+
+@frozen
+class Winner(Generic[V]):
+    """What a name comes to: the value, where it came from, and what it shadowed, least specific first."""
+
+    scope: Scope
+    value: V
+    shadowed: tuple[Declared[V], ...] = ()
+
+
+@frozen
+class Conflict(Generic[V]):
+    """Scopes of equal rank that declare one name, sorted by scope."""
+
+    name: str
+    rivals: tuple[Declared[V], ...]
+
+
+@frozen
+class Merged(Generic[V]):
+    """What layers come to, sorted by name. A name in conflict has no winner."""
+
+    winners: FrozenMap[str, Winner[V]]
+    conflicts: tuple[Conflict[V], ...] = ()
+
+    @property
+    def values(self) -> FrozenMap[str, V]:
+        """The winning values by name."""
+        return FrozenMap({name: winner.value for name, winner in self.winners.items()})
+
+
+def scopes_of(hostname: str, host: FleetHost) -> tuple[Scope, ...]:
+    """Return the scopes that a host lives in, least specific first."""
+    tags = (Scope(ScopeKind.TAG, tag) for tag in sorted(set(host.tags)))
+    return (FLEET, *tags, Scope(ScopeKind.CHANNEL, host.channel), Scope(ScopeKind.HOST, hostname))
+
+
+def layers_of(
+    hostname: str, host: FleetHost, declared: Mapping[Scope, FrozenMap[str, V]]
+) -> tuple[Layer[V], ...]:
+    """Return what the scopes of a host declare, of all that is declared anywhere in the fleet."""
+    scopes = scopes_of(hostname, host)
+    return tuple(Layer(scope, declared[scope]) for scope in scopes if scope in declared)
+
+
+def merge(layers: Iterable[Layer[V]], precedence: tuple[ScopeKind, ...] = PRECEDENCE) -> Merged[V]:
+    """Return what `layers`, in any order, come to: for each name the value of its most specific scope.
+
+    precedence: the kinds of all layers, least specific first.
+    """
+    winners: dict[str, Winner[V]] = {}
+    conflicts: list[Conflict[V]] = []
+    for name, ranked in _by_name(layers, precedence):
+        rivals = _rivals(ranked)
+        if rivals:
+            conflicts.append(Conflict(name, rivals))
+        else:
+            winners[name] = Winner(ranked[-1].scope, ranked[-1].value, tuple(ranked[:-1]))
+    return Merged(FrozenMap(winners), tuple(conflicts))
+
+
+def _by_name(
+    layers: Iterable[Layer[V]], precedence: tuple[ScopeKind, ...]
+) -> Iterator[tuple[str, list[Declared[V]]]]:
+    declared: dict[str, list[Declared[V]]] = {}
+    for layer in sorted(layers, key=lambda it: (precedence.index(it.scope.kind), it.scope.name)):
+        for name, value in layer.entries.items():
+            declared.setdefault(name, []).append(Declared(layer.scope, value))
+    for name in sorted(declared):
+        yield name, declared[name]
+
+
+def _rivals(ranked: list[Declared[V]]) -> tuple[Declared[V], ...]:
+    declared_in = Counter(it.scope.kind for it in ranked)
+    return tuple(it for it in ranked if declared_in[it.scope.kind] > 1)
