@@ -277,7 +277,7 @@ class State:
 
 
 def manifest_name(rollout_id: RolloutId) -> str:
-    """Return the name under which a rollout's manifest is kept, as in a release directory."""
+    """Return the name under which a rollout's manifest is kept."""
     return f"rollouts/{rollout_id}.json"
 
 

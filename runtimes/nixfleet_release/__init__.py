@@ -1,1 +1,74 @@
+"""The declaring side: a written fleet to signed files. No network, no clock, and neither side's runtime.
 
+    check ─▶ CheckedFleet ─ name_closures ─▶ closures by host
+                  └───────── release ──────────────┴──▶ a directory of signed files ─ load_release ─▶
+
+`check` reads TOML; whatever else declares a fleet makes a `FleetDeclaration` and goes through
+`check_declaration`. The steps in between are in `resolve` and `project`, to be imported from there.
+`docs/declaring-a-fleet.md` is for those who write a fleet.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from nixfleet_proto.signing import SigningKey
+from nixfleet_release.checked import CheckedFleet, Shadowing, check, check_declaration
+from nixfleet_release.closures import LeadsOutside, name_closures, render_health_checks
+from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration, WaveDeclaration
+from nixfleet_release.errors import DeclarationError, Problem
+from nixfleet_release.release_directory import (
+    IncompleteRelease,
+    NotARelease,
+    load_release,
+    save_release,
+)
+from nixfleet_release.signed import Release, sign_release
+
+__all__ = [
+    "CheckedFleet",
+    "DeclarationError",
+    "FleetDeclaration",
+    "IncompleteRelease",
+    "LeadsOutside",
+    "NotARelease",
+    "PolicyDeclaration",
+    "Problem",
+    "Release",
+    "Shadowing",
+    "WaveDeclaration",
+    "check",
+    "check_declaration",
+    "load_release",
+    "name_closures",
+    "release",
+    "render_health_checks",
+    "save_release",
+    "sign_release",
+]
+
+
+def release(
+    checked: CheckedFleet,
+    closures: Mapping[str, str],
+    directory: Path,
+    *,
+    channel_ref: str,
+    signed_at: datetime,
+    key: SigningKey,
+    ci_commit: str | None = None,
+) -> Release:
+    """Sign what `checked` comes to with `closures` by host, save it in `directory`, and return it.
+
+    Raises: DeclarationError, InvalidRolloutId, NotARelease, OSError; `directory` is then as it was.
+    """
+    signed = sign_release(
+        checked,
+        closures,
+        channel_ref=channel_ref,
+        signed_at=signed_at,
+        key=key,
+        ci_commit=ci_commit,
+    )
+    save_release(signed, directory)
+    return signed

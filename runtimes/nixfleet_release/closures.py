@@ -1,0 +1,87 @@
+"""Health checks into closures, and closures to their names. Writes into trees that are still being built.
+
+A closure's name is the hash of its tree, so the checks go in first; from then on, whoever signs the name
+signs them too. A tree that has its name already must not be given here: it would no longer be what it says.
+Source: design 4, What signs what.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from nixfleet_proto.codec import HealthCheckSet, encode_health_checks
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
+from nixfleet_release.checked import CheckedFleet
+from nixfleet_release.errors import DeclarationError, Problem, at, unknown
+from nixfleet_runtime.nar import closure_name_of
+
+
+class LeadsOutside(Exception):
+    """A link in a tree, at `path`, leads to `target`: what is written there would not be in the tree."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        super().__init__(path, target)
+        self.path = path
+        self.target = target
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: expected a directory of the closure's own, found a link to {self.target}; "
+            f"put the directory itself into the closure"
+        )
+
+
+def name_closures(checked: CheckedFleet, trees: Mapping[str, Path]) -> FrozenMap[str, str]:
+    """Put each host's health checks into its tree, and return the name of its closure, by host.
+
+    The closure of a tree at `…/web` is called `{hash}-web`. Hosts may share a tree if their health
+    checks are the same.
+    Raises: DeclarationError, LeadsOutside, OSError; InvalidClosureName, NotArchivable from the hashing.
+    """
+    problems = tuple(_problems(checked, trees))
+    if problems:
+        raise DeclarationError(problems)
+    hosts = {tree.resolve(): hostname for hostname, tree in sorted(trees.items())}
+    for tree, hostname in hosts.items():
+        render_health_checks(tree, checked.health_checks[hostname])
+    names = {tree: closure_name_of(tree, tree.name) for tree in hosts}
+    return FrozenMap({hostname: names[tree.resolve()] for hostname, tree in trees.items()})
+
+
+def render_health_checks(tree: Path, checks: HealthCheckSet) -> Path:
+    """Write `checks` to where the agent looks for them in a closure, and return that path.
+
+    Raises: LeadsOutside, OSError.
+    """
+    file = tree / HEALTH_CHECKS_PATH
+    for directory in _directories(tree):
+        if directory.is_symlink():
+            raise LeadsOutside(directory, directory.readlink())
+        directory.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)  # a link is not followed
+    file.write_bytes(encode_health_checks(checks))
+    return file
+
+
+def _directories(tree: Path) -> Iterator[Path]:
+    directory = tree
+    for part in Path(HEALTH_CHECKS_PATH).parent.parts:
+        directory /= part
+        yield directory
+
+
+def _problems(checked: CheckedFleet, trees: Mapping[str, Path]) -> Iterator[Problem]:
+    first_in: dict[Path, str] = {}
+    for hostname, tree in sorted(trees.items()):
+        path = at("closures", hostname)
+        if hostname not in checked.health_checks:
+            yield unknown(path, "host", hostname, checked.health_checks)
+            continue
+        first = first_in.setdefault(tree.resolve(), hostname)
+        if checked.health_checks[hostname] != checked.health_checks[first]:
+            yield Problem(
+                path,
+                "shares a tree with a host of other health checks",
+                "a tree of its own",
+                f"{tree}, as {first} has",
+            )

@@ -1,0 +1,61 @@
+"""What a fleet declaration says, before scopes and selectors are worked out. Frozen data.
+
+However it was written down, a declaration comes to these types; `validate` judges them, and `resolve`
+turns what was found good into a `FleetResolved`. Types of the resolved fleet serve here too wherever
+both say the same.
+Source: design 4.
+"""
+
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.codec import HealthCheckSet
+from nixfleet_proto.fleet import DisruptionBudget, Edge, FleetChannel, FleetHost, Selector
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_state_machine.scopes.merge import Scope
+
+ScopedHealthChecks: TypeAlias = FrozenMap[Scope, HealthCheckSet]
+"""The health checks that each scope declares, by probe name."""
+
+
+@frozen
+class WaveDeclaration:
+    """One wave of a policy. `selector` is `None` for the rest: the hosts in no other wave."""
+
+    selector: Selector | None
+    soak_minutes: int = 0
+
+    @property
+    def is_rest(self) -> bool:
+        return self.selector is None
+
+
+@frozen
+class PolicyDeclaration:
+    """How rollouts of the channels that use it go. No waves: all hosts at once."""
+
+    on_health_failure: OnHealthFailure = OnHealthFailure.HALT
+    waves: tuple[WaveDeclaration, ...] = ()
+
+
+@frozen
+class FleetDeclaration:
+    """A whole fleet as it was declared. Hosts, channels and policies are by name.
+
+    name: what people call the fleet. hosts: without closures; those are known when it is released.
+    """
+
+    hosts: FrozenMap[str, FleetHost]
+    channels: FrozenMap[str, FleetChannel]
+    policies: FrozenMap[str, PolicyDeclaration]
+    name: str | None = None
+    health_checks: ScopedHealthChecks = field(factory=lambda: ScopedHealthChecks())
+    budgets: tuple[DisruptionBudget, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    channel_edges: tuple[Edge, ...] = ()
+
+    def hosts_of(self, channel: str) -> FrozenMap[str, FleetHost]:
+        """Return the hosts of one channel."""
+        return FrozenMap({n: host for n, host in self.hosts.items() if host.channel == channel})

@@ -1,0 +1,71 @@
+"""Resolved fleet to rollout manifests: what each channel's agents are told, one signed file per channel. Pure.
+
+Everything a rollout runs under is frozen into its manifest, so that a later fleet cannot change it.
+Source: design 3 and 4.
+"""
+
+from nixfleet_proto.fleet import DisruptionBudget, FleetResolved
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_state_machine.scopes.selector import select
+
+
+def project(
+    fleet: FleetResolved, channel_ref: str, fleet_resolved_hash: str
+) -> tuple[RolloutManifest, ...]:
+    """Return the manifests, sorted by channel, of all channels with a host that has a closure.
+
+    fleet_resolved_hash: the `artefact_hash` of the bytes of `fleet`.
+    Raises: InvalidRolloutId.
+    """
+    manifests = (
+        project_channel(fleet, channel, channel_ref, fleet_resolved_hash)
+        for channel in sorted(fleet.channels)
+    )
+    return tuple(manifest for manifest in manifests if manifest.host_set)
+
+
+def project_channel(
+    fleet: FleetResolved, channel: str, channel_ref: str, fleet_resolved_hash: str
+) -> RolloutManifest:
+    """Return the manifest that moves one channel to `channel_ref`.
+
+    Hosts without a closure are not in it. Raises: InvalidRolloutId.
+    """
+    host_set = _host_set(fleet, channel)
+    return RolloutManifest(
+        channel=channel,
+        channel_ref=channel_ref,
+        display_name=RolloutId.of(channel, channel_ref),
+        fleet_resolved_hash=fleet_resolved_hash,
+        host_set=host_set,
+        meta=fleet.meta,
+        rollout_policy=fleet.rollout_policies[fleet.channels[channel].rollout_policy],
+        wave_soak_minutes=tuple(wave.soak_minutes for wave in fleet.waves.get(channel, ())),
+        disruption_budgets=_budgets(fleet, host_set),
+    )
+
+
+def _host_set(fleet: FleetResolved, channel: str) -> tuple[HostAssignment, ...]:
+    waves = fleet.waves.get(channel, ())
+    wave_of = {host: index for index, wave in enumerate(waves) for host in wave.hosts}
+    return tuple(
+        HostAssignment(name, host.closure_hash, wave_of.get(name, 0))
+        for name, host in sorted(fleet.hosts.items())
+        if host.channel == channel and host.closure_hash is not None
+    )
+
+
+def _budgets(
+    fleet: FleetResolved, host_set: tuple[HostAssignment, ...]
+) -> tuple[ManifestBudget, ...]:
+    # All members, not only this channel's: the limit is one for all channels together, and a share
+    # is a share of them all.
+    hosts = {assignment.hostname for assignment in host_set}
+    budgets = (_with_members(budget, fleet) for budget in fleet.disruption_budgets)
+    return tuple(budget for budget in budgets if not hosts.isdisjoint(budget.hosts))
+
+
+def _with_members(budget: DisruptionBudget, fleet: FleetResolved) -> ManifestBudget:
+    members = select(budget.selector, fleet.hosts)
+    return ManifestBudget(budget.selector, members, budget.max_in_flight, budget.max_in_flight_pct)

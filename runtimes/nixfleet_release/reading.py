@@ -1,0 +1,181 @@
+"""Reading tables of unknown content: every value comes out with its type, or leaves a problem behind.
+
+In place of a value that is missing or cannot be used stands a placeholder, so that reading goes on and
+finds the rest; whoever reads a document asks it for `problems` and uses nothing if there are any. Keys
+that nobody asked for are problems too: a misspelt key must not pass for an absent one.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import TypeGuard, TypeVar
+
+from nixfleet_release.errors import Problem, at, is_below, listed, quoted
+
+T = TypeVar("T")
+ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
+
+INTEGER_MAX = 2**31 - 1  # in minutes some 4,000 years; with more, times cannot be computed
+
+_EXPECTED: Mapping[type, str] = {
+    str: "a string",
+    int: f"an integer up to {INTEGER_MAX}",
+    bool: "true or false",
+    list: "an array, [...]",
+    dict: "a table, {...}",
+}
+
+
+class Document:
+    """One document while it is read. `root` is its outermost table."""
+
+    def __init__(self, content: Mapping[str, object]) -> None:
+        self._problems: list[Problem] = []
+        self._tables: list[Table] = []
+        self.root = self.table(content, "")
+
+    def table(self, content: Mapping[str, object], path: str) -> "Table":
+        """Return a reader for a table of this document."""
+        table = Table(self, content, path)
+        self._tables.append(table)
+        return table
+
+    def refuse(self, path: str, message: str, expected: str, found: str) -> None:
+        """Note that what stands at `path` cannot be used."""
+        self._problems.append(Problem(path, message, expected, found))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What could not be used so far; in its place stands a placeholder."""
+        refused = {problem.path for problem in self._problems}
+        return tuple(it for it in self._problems if not is_below(it.path, refused))
+
+    def unknown_keys(self) -> tuple[Problem, ...]:
+        """Return the keys that nobody asked for. Asked once everything has been read."""
+        return tuple(problem for table in self._tables for problem in table.unknown_keys())
+
+
+class Table:
+    """One table of a document, at `path`. A key that is asked for is known, whether it is there or not."""
+
+    def __init__(self, document: Document, content: Mapping[str, object], path: str) -> None:
+        self._document = document
+        self._content = content
+        self._known: set[str] = set()
+        self.path = path
+
+    def has(self, key: str) -> bool:
+        """Return whether the table says anything under `key`."""
+        self._known.add(key)
+        return key in self._content
+
+    def require(self, key: str, expected: str) -> None:
+        """Refuse the table if it says nothing under `key`."""
+        if not self.has(key):
+            self.refuse(key, "missing", expected, "nothing")
+
+    def overlook_rest(self) -> None:
+        """Know every key: what belongs into this table cannot be told."""
+        self._known |= self._content.keys()
+
+    def refuse(self, key: str | None, message: str, expected: str, found: str) -> None:
+        """Note that what stands under `key`, or with `None` the table itself, cannot be used."""
+        path = self.path if key is None else at(self.path, key)
+        self._document.refuse(path, message, expected, found)
+
+    def text(self, key: str) -> str:
+        """Return a string that must be there."""
+        self.require(key, _EXPECTED[str])
+        return self.optional_text(key) or ""
+
+    def optional_text(self, key: str) -> str | None:
+        text = self._value(key, str)
+        if text == "":
+            self.refuse(key, "empty", _EXPECTED[str], quoted(text))
+        return text or None
+
+    def integer(self, key: str, default: int) -> int:
+        value = self._value(key, int)
+        return default if value is None else value
+
+    def optional_integer(self, key: str) -> int | None:
+        """Return an integer if there is one; 1 stands in for one that cannot be used."""
+        return self.integer(key, 1) if self.has(key) else None
+
+    def flag(self, key: str) -> bool:
+        return self._value(key, bool) or False
+
+    def choice(self, key: str, default: ChoiceT) -> ChoiceT:
+        """Return one of the values of `default`'s enumeration."""
+        text = self.optional_text(key)
+        known = {choice.value: choice for choice in type(default)}
+        if text is not None and text not in known:
+            self.refuse(key, "unknown value", f"one of {listed(known)}", quoted(text))
+        return known.get(text or "", default)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Return an array of strings."""
+        return tuple(text or "" for _, text in self._items(key, str))
+
+    def some_texts(self, key: str) -> tuple[str, ...]:
+        """Return an array of strings which is not empty if it is there."""
+        texts = self.texts(key)
+        if self._content.get(key) == []:
+            self.refuse(key, "empty", "at least one entry", "none")
+        return texts
+
+    def section(self, key: str) -> "Table":
+        """Return the table under `key`, an empty one if there is none."""
+        return self._document.table(self._value(key, dict) or {}, at(self.path, key))
+
+    def sections(self, key: str) -> dict[str, "Table"]:
+        """Return the tables in the table under `key`, by name."""
+        outer = self.section(key)
+        return {name: outer.section(name) for name in outer._content}
+
+    def array(self, key: str) -> tuple["Table", ...]:
+        """Return the tables of an array of tables."""
+        items = self._items(key, dict)
+        return tuple(self._document.table(item or {}, path) for path, item in items)
+
+    def unknown_keys(self) -> Iterator[Problem]:
+        """Yield the keys of this table that nobody asked for."""
+        for key in self._content.keys() - self._known:
+            expected = f"one of {listed(self._known)}" if self._known else "no keys"
+            yield Problem(at(self.path, key), "unknown key", expected, quoted(key))
+
+    def _value(self, key: str, kind: type[T]) -> T | None:
+        if not self.has(key):
+            return None
+        return self._checked(at(self.path, key), self._content[key], kind)
+
+    def _items(self, key: str, kind: type[T]) -> Iterator[tuple[str, T | None]]:
+        array: list[object] = self._value(key, list) or []
+        for index, item in enumerate(array):
+            path = at(at(self.path, key), index)
+            yield path, self._checked(path, item, kind)
+
+    def _checked(self, path: str, value: object, kind: type[T]) -> T | None:
+        if _fits(value, kind):
+            return value
+        self._document.refuse(path, "cannot be used", _EXPECTED[kind], shown(value))
+        return None
+
+
+def _fits(value: object, kind: type[T]) -> TypeGuard[T]:
+    # The type itself, not `isinstance`: to Python, true is an integer.
+    return type(value) is kind and (not isinstance(value, int) or abs(value) <= INTEGER_MAX)
+
+
+def shown(value: object) -> str:
+    """Return a value as a problem's `found` shows it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return quoted(value)
+        case dict():
+            return "a table"
+        case list():
+            return "an array"
+        case _:
+            return str(value)

@@ -1,0 +1,109 @@
+"""Checked declaration and closures to a resolved fleet: waves by name, sets in order. Pure.
+
+Nothing is decided here: one declaration, in whatever order it was written, comes to one fleet.
+Source: design 4.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from attrs import evolve
+
+from nixfleet_proto.fleet import (
+    DisruptionBudget,
+    Edge,
+    FleetHost,
+    FleetResolved,
+    Meta,
+    PolicyWave,
+    RolloutPolicy,
+    Selector,
+    Wave,
+)
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_release.checked import CheckedFleet
+from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration
+from nixfleet_release.errors import DeclarationError, Problem, at, unknown
+from nixfleet_release.staging import stage
+from nixfleet_state_machine.scopes.selector import canonical, summary
+
+
+def resolve(checked: CheckedFleet, closures: Mapping[str, str], meta: Meta) -> FleetResolved:
+    """Return what a declaration comes to with `closures`: one for each host, by its name.
+
+    Raises: DeclarationError, when they are not for exactly the hosts that are declared.
+    """
+    fleet = checked.declaration
+    problems = (*_hosts_without(closures, fleet), *_strangers(closures, fleet))
+    if problems:
+        raise DeclarationError(problems)
+    return FleetResolved(
+        hosts=FrozenMap(
+            {name: _host(host, closures[name]) for name, host in sorted(fleet.hosts.items())}
+        ),
+        channels=FrozenMap(sorted(fleet.channels.items())),
+        rollout_policies=FrozenMap(
+            {name: _policy(fleet, name, policy) for name, policy in sorted(fleet.policies.items())}
+        ),
+        waves=FrozenMap({name: _waves(fleet, name) for name in sorted(fleet.channels)}),
+        meta=meta,
+        edges=_ordered(fleet.edges),
+        channel_edges=_ordered(fleet.channel_edges),
+        disruption_budgets=_budgets(fleet),
+    )
+
+
+def _hosts_without(closures: Mapping[str, str], fleet: FleetDeclaration) -> Iterator[Problem]:
+    for name in fleet.hosts:
+        if not closures.get(name):
+            yield Problem(at("closures", name), "missing", "the closure it should run", "none")
+
+
+def _strangers(closures: Mapping[str, str], fleet: FleetDeclaration) -> Iterator[Problem]:
+    for name in closures.keys() - fleet.hosts.keys():
+        yield unknown(at("closures", name), "host", name, fleet.hosts)
+
+
+def _host(host: FleetHost, closure: str) -> FleetHost:
+    return evolve(host, tags=tuple(sorted(set(host.tags))), closure_hash=closure)
+
+
+def _policy(fleet: FleetDeclaration, name: str, policy: PolicyDeclaration) -> RolloutPolicy:
+    return RolloutPolicy(
+        on_health_failure=policy.on_health_failure,
+        strategy="waves" if policy.waves else "all-at-once",
+        waves=_policy_waves(fleet, name, policy),
+    )
+
+
+def _policy_waves(
+    fleet: FleetDeclaration, name: str, policy: PolicyDeclaration
+) -> tuple[PolicyWave, ...]:
+    # A resolved selector has no word for "the rest": those that are, are given by name.
+    hosts = {
+        hostname: host
+        for hostname, host in fleet.hosts.items()
+        if fleet.channels[host.channel].rollout_policy == name
+    }
+    return tuple(
+        PolicyWave(
+            Selector(hosts=staged) if wave.selector is None else canonical(wave.selector),
+            wave.soak_minutes,
+        )
+        for wave, staged in zip(policy.waves, stage(policy, hosts), strict=False)
+    )
+
+
+def _waves(fleet: FleetDeclaration, channel: str) -> tuple[Wave, ...]:
+    policy = fleet.policies[fleet.channels[channel].rollout_policy]
+    soaks = [wave.soak_minutes for wave in policy.waves] or [0]
+    staged = stage(policy, fleet.hosts_of(channel))
+    return tuple(Wave(hosts, soak) for hosts, soak in zip(staged, soaks, strict=True))
+
+
+def _ordered(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+    return tuple(sorted(edges, key=lambda edge: (edge.gates, edge.gated, edge.reason or "")))
+
+
+def _budgets(fleet: FleetDeclaration) -> tuple[DisruptionBudget, ...]:
+    budgets = (evolve(budget, selector=canonical(budget.selector)) for budget in fleet.budgets)
+    return tuple(sorted(budgets, key=lambda budget: summary(budget.selector)))

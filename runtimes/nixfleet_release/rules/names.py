@@ -1,0 +1,139 @@
+"""Names: which ones may be given, and that whatever is referred to by name exists.
+
+Names go into file names, URLs and canonical JSON, so they are plain ASCII without separators. A tag
+exists by being on a host: one that no host has is a misspelling.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import assert_never
+
+from nixfleet_proto.fleet import Edge, Selector
+from nixfleet_proto.ids import is_channel_name
+from nixfleet_release.declaration import FleetDeclaration
+from nixfleet_release.errors import Problem, at, quoted, unknown
+from nixfleet_state_machine.scopes.merge import Scope, ScopeKind
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # what a host name may be, and `_`
+_NAME_EXPECTED = "letters, digits, '.', '_' and '-', with a letter or digit first"
+
+
+def names(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse names that could not be used everywhere a name is."""
+    for path, name in _named(fleet):
+        if not _NAME.fullmatch(name):
+            yield Problem(path, "cannot be a name", _NAME_EXPECTED, quoted(name))
+    for channel in fleet.channels:
+        if not is_channel_name(channel):
+            path = at("channels", channel)
+            yield Problem(path, "cannot name a channel", "[a-z0-9_-]+", quoted(channel))
+
+
+def references(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse references to a host, tag, channel or policy that there is not."""
+    yield from _between_tables(fleet)
+    yield from _of_scopes(fleet)
+    tags = tags_of(fleet)
+    for path, selector in selectors(fleet):
+        yield from _of_selector(path, selector, fleet, tags)
+    yield from _of_edges("edges", fleet.edges, "host", fleet.hosts.keys())
+    yield from _of_edges("channel_edges", fleet.channel_edges, "channel", fleet.channels.keys())
+
+
+def selectors(fleet: FleetDeclaration) -> Iterator[tuple[str, Selector]]:
+    """Yield every selector of a fleet with its path."""
+    for name, policy in fleet.policies.items():
+        for index, wave in enumerate(policy.waves):
+            if wave.selector is not None:
+                yield at(wave_path(name, index), "selector"), wave.selector
+    for index, budget in enumerate(fleet.budgets):
+        yield at(at("budgets", index), "selector"), budget.selector
+
+
+def wave_path(policy: str, index: int) -> str:
+    """Return the path of a policy's wave."""
+    return at(at(at("policies", policy), "waves"), index)
+
+
+def scope_path(scope: Scope) -> str:
+    """Return the path of the table in which a scope declares things; that of the fleet is the root."""
+    match scope.kind:
+        case ScopeKind.FLEET:
+            return ""
+        case ScopeKind.TAG:
+            return at("tags", scope.name)
+        case ScopeKind.CHANNEL:
+            return at("channels", scope.name)
+        case ScopeKind.HOST:
+            return at("hosts", scope.name)
+        case _:
+            assert_never(scope.kind)
+
+
+def tags_of(fleet: FleetDeclaration) -> frozenset[str]:
+    """Return the tags that there are: those that hosts have."""
+    return frozenset(tag for host in fleet.hosts.values() for tag in host.tags)
+
+
+def _named(fleet: FleetDeclaration) -> Iterator[tuple[str, str]]:
+    for name, host in fleet.hosts.items():
+        path = at("hosts", name)
+        yield path, name
+        for index, tag in enumerate(host.tags):
+            yield at(at(path, "tags"), index), tag
+    for name in fleet.policies:
+        yield at("policies", name), name
+    for scope, checks in fleet.health_checks.items():
+        for name in checks:
+            yield at(at(scope_path(scope), "health_checks"), name), name
+
+
+def _between_tables(fleet: FleetDeclaration) -> Iterator[Problem]:
+    for name, host in fleet.hosts.items():
+        if host.channel not in fleet.channels:
+            path = at(at("hosts", name), "channel")
+            yield unknown(path, "channel", host.channel, fleet.channels)
+    for name, channel in fleet.channels.items():
+        if channel.rollout_policy not in fleet.policies:
+            path = at(at("channels", name), "policy")
+            yield unknown(path, "policy", channel.rollout_policy, fleet.policies)
+
+
+def _of_scopes(fleet: FleetDeclaration) -> Iterator[Problem]:
+    known: Mapping[ScopeKind, Collection[str]] = {
+        ScopeKind.FLEET: ("",),
+        ScopeKind.TAG: tags_of(fleet),
+        ScopeKind.CHANNEL: fleet.channels.keys(),
+        ScopeKind.HOST: fleet.hosts.keys(),
+    }
+    for scope in fleet.health_checks:
+        if scope.name not in known[scope.kind]:
+            yield unknown(scope_path(scope), scope.kind.value, scope.name, known[scope.kind])
+
+
+def _of_selector(
+    path: str, selector: Selector, fleet: FleetDeclaration, tags: frozenset[str]
+) -> Iterator[Problem]:
+    yield from _of_list(at(path, "hosts"), "host", selector.hosts, fleet.hosts.keys())
+    yield from _of_list(at(path, "tags"), "tag", selector.tags, tags)
+    yield from _of_list(at(path, "tags_any"), "tag", selector.tags_any, tags)
+    if selector.channel is not None and selector.channel not in fleet.channels:
+        yield unknown(at(path, "channel"), "channel", selector.channel, fleet.channels)
+
+
+def _of_list(
+    path: str, what: str, names: tuple[str, ...], known: Collection[str]
+) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if name not in known:
+            yield unknown(at(path, index), what, name, known)
+
+
+def _of_edges(
+    table: str, edges: tuple[Edge, ...], what: str, known: Collection[str]
+) -> Iterator[Problem]:
+    for index, edge in enumerate(edges):
+        path = at(table, index)
+        for key, name in (("gates", edge.gates), ("gated", edge.gated)):
+            if name not in known:
+                yield unknown(at(path, key), what, name, known)

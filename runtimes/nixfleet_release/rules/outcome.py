@@ -1,0 +1,104 @@
+"""What a declaration comes to: channels with hosts, orders that can be kept, no rivals for one name."""
+
+from collections.abc import Collection, Iterator
+from graphlib import CycleError, TopologicalSorter
+
+from nixfleet_release.declaration import FleetDeclaration
+from nixfleet_release.errors import Problem, at, is_touched, listed
+from nixfleet_release.rules.names import scope_path
+from nixfleet_state_machine.scopes.merge import Scope, layers_of, merge
+from nixfleet_state_machine.scopes.selector import select, summary
+
+
+def members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse a fleet, or a channel, without hosts."""
+    if not fleet.hosts:
+        yield Problem("hosts", "an empty fleet", "at least one host", "none")
+    populated = {host.channel for host in fleet.hosts.values()}
+    for name in fleet.channels.keys() - populated:
+        yield Problem(at("channels", name), "an empty channel", "at least one host", "none")
+
+
+def budget_members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse budgets that protect nobody, and a second one with an equal selector."""
+    seen: dict[str, str] = {}
+    for index, budget in enumerate(fleet.budgets):
+        path = at(at("budgets", index), "selector")
+        if is_touched(path, broken):
+            continue
+        text = summary(budget.selector)
+        if not select(budget.selector, fleet.hosts):
+            yield Problem(path, "protects nobody", "a selector that means a host", text)
+        if text in seen:
+            yield Problem(
+                path, "already has a budget", "one per selector", f"{text} in {seen[text]}"
+            )
+        seen.setdefault(text, at("budgets", index))
+
+
+def cross_channel_edges(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse host edges between channels: a rollout knows nothing of another's hosts."""
+    for index, edge in enumerate(fleet.edges):
+        ends = (edge.gates, edge.gated)
+        if any(it not in fleet.hosts or at(at("hosts", it), "channel") in broken for it in ends):
+            continue
+        gates, gated = (fleet.hosts[it].channel for it in ends)
+        if gates != gated:
+            yield Problem(
+                at("edges", index),
+                "leads from one channel to another",
+                "two hosts of one channel (channels are ordered by channel_edges)",
+                f"{edge.gates} in {gates}, {edge.gated} in {gated}",
+            )
+
+
+def cycles(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse edges that lead back to where they began: everyone on the way would wait forever."""
+    for path, edges, known in (
+        ("edges", fleet.edges, fleet.hosts.keys()),
+        ("channel_edges", fleet.channel_edges, fleet.channels.keys()),
+    ):
+        ends = {(edge.gates, edge.gated) for edge in edges if {edge.gates, edge.gated} <= known}
+        for cycle in find_cycles(ends):
+            yield Problem(path, "a cycle", "an order", " → ".join(cycle))
+
+
+def find_cycles(edges: Collection[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """Return cycles such that no other is left without the last edge of each.
+
+    Each goes from the first of its names, by way of who waits for it, back to that name.
+    """
+    left, cycles = set(edges), list[tuple[str, ...]]()
+    while cycle := _a_cycle(left):
+        left.remove((cycle[-2], cycle[-1]))
+        cycles.append(cycle)
+    return tuple(sorted(cycles))
+
+
+def tag_conflicts(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse two tags of one host that declare one name: which of them counts would be a guess."""
+    hosts: dict[tuple[str, tuple[Scope, ...]], list[str]] = {}
+    for hostname, host in fleet.hosts.items():
+        for conflict in merge(layers_of(hostname, host, fleet.health_checks)).conflicts:
+            rivals = tuple(rival.scope for rival in conflict.rivals)
+            hosts.setdefault((conflict.name, rivals), []).append(hostname)
+    for (name, rivals), names in hosts.items():
+        yield Problem(
+            at(at(scope_path(rivals[-1]), "health_checks"), name),
+            "two tags of one host declare it",
+            "one tag of each host to do so",
+            f"{', '.join(map(str, rivals))} on {listed(names)}",
+        )
+
+
+def _a_cycle(edges: Collection[tuple[str, str]]) -> tuple[str, ...]:
+    graph = TopologicalSorter[str]()
+    for gates, gated in sorted(edges):
+        graph.add(gated, gates)
+    try:
+        graph.prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1][1:]
+        first = found.index(min(found))
+        return (*found[first:], *found[:first], found[first])
+    return ()

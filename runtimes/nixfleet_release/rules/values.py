@@ -1,0 +1,108 @@
+"""Values: numbers within their limits, and what a selector, budget or health check must say."""
+
+from collections.abc import Collection, Iterator
+from typing import assert_never
+
+from nixfleet_proto.fleet import DisruptionBudget, FleetChannel
+from nixfleet_proto.health_check import (
+    EvidenceProbe,
+    ExecProbe,
+    HealthCheck,
+    HttpProbe,
+    TcpProbe,
+)
+from nixfleet_release.declaration import FleetDeclaration
+from nixfleet_release.errors import Problem, at, is_touched, quoted
+from nixfleet_release.rules.names import scope_path, selectors, wave_path
+from nixfleet_state_machine.scopes.selector import is_empty
+
+
+def channels(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse intervals of no time, and artefacts that would go stale before they are signed anew."""
+    for name, channel in fleet.channels.items():
+        yield from _channel(at("channels", name), channel, broken)
+
+
+def waves(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse negative soaks."""
+    for name, policy in fleet.policies.items():
+        for index, wave in enumerate(policy.waves):
+            yield from _within(wave_path(name, index), "soak_minutes", wave.soak_minutes, 0)
+
+
+def empty_selectors(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse selectors without any part: they mean nobody."""
+    for path, selector in selectors(fleet):
+        if is_empty(selector) and not is_touched(path, broken):
+            expected = "at least one of all = true, channel, hosts, tags, tags_any"
+            yield Problem(path, "means nobody", expected, "none")
+
+
+def budgets(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse budgets that allow nothing, or say nothing."""
+    for index, budget in enumerate(fleet.budgets):
+        yield from _budget(at("budgets", index), budget)
+
+
+def health_checks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse health checks that could not run."""
+    for scope, checks in fleet.health_checks.items():
+        for name, check in checks.items():
+            path = at(at(scope_path(scope), "health_checks"), name)
+            yield from _within(path, "interval_seconds", check.interval_seconds, 1)
+            yield from _health_check(path, check)
+
+
+def _channel(path: str, channel: FleetChannel, broken: Collection[str]) -> Iterator[Problem]:
+    signing, freshness = channel.signing_interval_minutes, channel.freshness_window
+    yield from _within(path, "reconcile_interval_minutes", channel.reconcile_interval_minutes, 1)
+    yield from _within(path, "signing_interval_minutes", signing, 1)
+    if freshness < 2 * max(signing, 1) and at(path, "signing_interval_minutes") not in broken:
+        yield Problem(
+            at(path, "freshness_window_minutes"),
+            "artefacts would go stale before they are signed anew",
+            f"at least {2 * max(signing, 1)}, twice signing_interval_minutes",
+            str(freshness),
+        )
+
+
+def _budget(path: str, budget: DisruptionBudget) -> Iterator[Problem]:
+    limit, share = budget.max_in_flight, budget.max_in_flight_pct
+    if limit is None and share is None:
+        yield Problem(path, "no limit", "max_in_flight or max_in_flight_pct", "neither")
+    if limit is not None:
+        yield from _within(path, "max_in_flight", limit, 1)
+    if share is not None:
+        yield from _within(path, "max_in_flight_pct", share, 1, 100)
+
+
+def _health_check(path: str, check: HealthCheck) -> Iterator[Problem]:
+    match check:
+        case HttpProbe():
+            if not check.url.startswith(("http://", "https://")):
+                expected = "an address that starts with http:// or https://"
+                yield Problem(at(path, "url"), "cannot be asked", expected, quoted(check.url))
+            yield from _within(path, "expect_status", check.expect_status, 100, 599)
+            yield from _within(path, "timeout_secs", check.timeout_secs, 1)
+        case TcpProbe():
+            yield from _within(path, "port", check.port, 1, 65535)
+            yield from _within(path, "connect_timeout_secs", check.connect_timeout_secs, 1)
+        case ExecProbe():
+            if not any(check.command[:1]):
+                yield Problem(
+                    at(path, "command"), "names no program", "a program, then its arguments", "none"
+                )
+            yield from _within(path, "expect_exit_code", check.expect_exit_code, 0, 255)
+            yield from _within(path, "timeout_secs", check.timeout_secs, 1)
+        case EvidenceProbe():
+            pass
+        case _:
+            assert_never(check)
+
+
+def _within(
+    path: str, key: str, value: int, low: int, high: int | None = None
+) -> Iterator[Problem]:
+    if value < low or (high is not None and value > high):
+        expected = f"at least {low}" if high is None else f"{low} to {high}"
+        yield Problem(at(path, key), "out of range", expected, str(value))

@@ -1,0 +1,51 @@
+"""A fleet and its rollouts, resolved, projected and signed. No clock and no files: see `release_directory`.
+
+The same declaration, closures, ref, time and key give the same bytes.
+Source: design 4 and 6.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from attrs import frozen
+
+from nixfleet_proto.codec import encode_fleet, encode_manifest
+from nixfleet_proto.fleet import Meta
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import SigningKey, artefact_hash, sign_artefact
+from nixfleet_proto.wire import SignedArtefact
+from nixfleet_release.checked import CheckedFleet
+from nixfleet_release.project import project
+from nixfleet_release.resolve import resolve
+
+
+@frozen
+class Release:
+    """What was signed together: a resolved fleet, and the manifests projected from it by rollout id."""
+
+    fleet: SignedArtefact
+    manifests: FrozenMap[RolloutId, SignedArtefact]
+
+
+def sign_release(
+    checked: CheckedFleet,
+    closures: Mapping[str, str],
+    *,
+    channel_ref: str,
+    signed_at: datetime,
+    key: SigningKey,
+    ci_commit: str | None = None,
+) -> Release:
+    """Return the signed release that moves every channel to `channel_ref`.
+
+    closures: by host, one for each. signed_at: aware.
+    Raises: DeclarationError, InvalidRolloutId.
+    """
+    fleet = resolve(checked, closures, Meta(signed_at=signed_at, ci_commit=ci_commit))
+    signed_fleet = sign_artefact(encode_fleet(fleet), key)
+    manifests = project(fleet, channel_ref, artefact_hash(signed_fleet.body))
+    return Release(
+        signed_fleet,
+        FrozenMap({it.rollout_id: sign_artefact(encode_manifest(it), key) for it in manifests}),
+    )

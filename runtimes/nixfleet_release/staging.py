@@ -1,0 +1,23 @@
+"""Which host of a channel is in which wave, by what a policy says. Pure; what is odd about it is judged elsewhere."""
+
+from collections.abc import Mapping
+
+from nixfleet_proto.fleet import FleetHost
+from nixfleet_release.declaration import PolicyDeclaration
+from nixfleet_state_machine.scopes.selector import select
+
+
+def stage(policy: PolicyDeclaration, hosts: Mapping[str, FleetHost]) -> tuple[tuple[str, ...], ...]:
+    """Return the hosts of each wave, sorted: of all `hosts`, those that its selector means.
+
+    A wave of the rest has the hosts that no selector of the policy means, wherever it stands. A policy
+    without waves has one, with all hosts.
+    """
+    if not policy.waves:
+        return (tuple(sorted(hosts)),)
+    selected = [
+        None if wave.selector is None else select(wave.selector, hosts) for wave in policy.waves
+    ]
+    staged = {name for wave in selected if wave for name in wave}
+    rest = tuple(sorted(hosts.keys() - staged))
+    return tuple(rest if wave is None else wave for wave in selected)

@@ -1,0 +1,206 @@
+"""TOML to declaration: the shape of `fleet.toml`, each key with its type. What it means is judged elsewhere.
+
+Only what the types of a declaration cannot hold is refused here: wrong types, missing and unknown keys,
+kinds and modes that do not exist. Everything else is `validate`'s, for every way to declare a fleet.
+Source: design 4.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.fleet import DisruptionBudget, Edge, FleetChannel, FleetHost, Selector
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.health_check import (
+    EvidenceProbe,
+    ExecProbe,
+    HealthCheck,
+    HttpProbe,
+    TcpProbe,
+)
+from nixfleet_release.declaration import (
+    FleetDeclaration,
+    PolicyDeclaration,
+    WaveDeclaration,
+)
+from nixfleet_release.errors import Problem, listed, quoted
+from nixfleet_release.reading import Document, Table
+from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
+
+T = TypeVar("T")
+
+
+@frozen
+class Parsed:
+    """A declaration, and what stood in the way of reading it.
+
+    unusable: the declaration has placeholders in these places. unknown_keys: it says nothing of these.
+    """
+
+    declaration: FleetDeclaration
+    unusable: tuple[Problem, ...]
+    unknown_keys: tuple[Problem, ...]
+
+
+def parse(content: Mapping[str, object]) -> Parsed:
+    """Return what the tables of a fleet declaration say."""
+    document = Document(content)
+    declaration = _fleet(document.root)
+    return Parsed(declaration, document.problems, document.unknown_keys())
+
+
+def _fleet(root: Table) -> FleetDeclaration:
+    hosts, channels = root.sections("hosts"), root.sections("channels")
+    scopes = {
+        FLEET: root,
+        **{Scope(ScopeKind.TAG, name): table for name, table in root.sections("tags").items()},
+        **{Scope(ScopeKind.CHANNEL, name): table for name, table in channels.items()},
+        **{Scope(ScopeKind.HOST, name): table for name, table in hosts.items()},
+    }
+    return FleetDeclaration(
+        name=root.section("fleet").optional_text("name"),
+        hosts=_each(hosts, _host),
+        channels=_each(channels, _channel),
+        policies=_each(root.sections("policies"), _policy),
+        health_checks=FrozenMap(
+            {
+                scope: _each(table.sections("health_checks"), _health_check)
+                for scope, table in scopes.items()
+            }
+        ),
+        budgets=tuple(map(_budget, root.array("budgets"))),
+        edges=tuple(map(_edge, root.array("edges"))),
+        channel_edges=tuple(map(_edge, root.array("channel_edges"))),
+    )
+
+
+def _each(tables: Mapping[str, Table], read: Callable[[Table], T]) -> FrozenMap[str, T]:
+    return FrozenMap({name: read(table) for name, table in tables.items()})
+
+
+def _host(table: Table) -> FleetHost:
+    default = FleetHost(channel=table.text("channel"))
+    return evolve(
+        default,
+        tags=table.texts("tags"),
+        platform=table.optional_text("platform") or default.platform,
+        pubkey=table.optional_text("pubkey"),
+    )
+
+
+def _channel(table: Table) -> FleetChannel:
+    default = FleetChannel(rollout_policy=table.text("policy"))
+    return evolve(
+        default,
+        reconcile_interval_minutes=table.integer(
+            "reconcile_interval_minutes", default.reconcile_interval_minutes
+        ),
+        freshness_window=table.integer("freshness_window_minutes", default.freshness_window),
+        signing_interval_minutes=table.integer(
+            "signing_interval_minutes", default.signing_interval_minutes
+        ),
+    )
+
+
+def _policy(table: Table) -> PolicyDeclaration:
+    return PolicyDeclaration(
+        on_health_failure=table.choice("on_health_failure", OnHealthFailure.HALT),
+        waves=tuple(map(_wave, table.array("waves"))),
+    )
+
+
+def _wave(table: Table) -> WaveDeclaration:
+    is_rest, has_selector = table.flag("rest"), table.has("selector")
+    if is_rest == has_selector:
+        found = "both" if is_rest else "neither"
+        table.refuse(None, "must say once which hosts it has", "a selector or rest = true", found)
+    selector = _selector(table.section("selector"))
+    return WaveDeclaration(selector if has_selector else None, table.integer("soak_minutes", 0))
+
+
+def _selector(table: Table) -> Selector:
+    return Selector(
+        all=table.flag("all"),
+        hosts=table.some_texts("hosts"),
+        channel=table.optional_text("channel"),
+        tags=table.some_texts("tags"),
+        tags_any=table.some_texts("tags_any"),
+    )
+
+
+def _budget(table: Table) -> DisruptionBudget:
+    table.require("selector", "a table")
+    return DisruptionBudget(
+        selector=_selector(table.section("selector")),
+        max_in_flight=table.optional_integer("max_in_flight"),
+        max_in_flight_pct=table.optional_integer("max_in_flight_pct"),
+    )
+
+
+def _edge(table: Table) -> Edge:
+    return Edge(
+        gates=table.text("gates"), gated=table.text("gated"), reason=table.optional_text("reason")
+    )
+
+
+def _health_check(table: Table) -> HealthCheck:
+    table.require("kind", f"one of {listed(_KINDS)}")
+    kind = table.optional_text("kind")
+    if kind is not None and kind not in _KINDS:
+        table.refuse("kind", "unknown kind", f"one of {listed(_KINDS)}", quoted(kind))
+    check = _KINDS.get(kind or "", _of_unknown_kind)(table)
+    return evolve(
+        check,
+        interval_seconds=table.integer("interval_seconds", check.interval_seconds),
+        mode=table.choice("mode", check.mode),
+        run_once=table.flag("run_once"),
+    )
+
+
+def _http(table: Table) -> HttpProbe:
+    default = HttpProbe(url=table.text("url"))
+    return evolve(
+        default,
+        expect_status=table.integer("expect_status", default.expect_status),
+        body_contains=table.optional_text("body_contains"),
+        timeout_secs=table.integer("timeout_secs", default.timeout_secs),
+    )
+
+
+def _tcp(table: Table) -> TcpProbe:
+    table.require("port", "an integer")
+    default = TcpProbe(host=table.text("host"), port=table.integer("port", 1))
+    return evolve(
+        default,
+        connect_timeout_secs=table.integer("connect_timeout_secs", default.connect_timeout_secs),
+    )
+
+
+def _exec(table: Table) -> ExecProbe:
+    table.require("command", "an array of strings")
+    default = ExecProbe(command=table.some_texts("command"))
+    return evolve(
+        default,
+        expect_exit_code=table.integer("expect_exit_code", default.expect_exit_code),
+        timeout_secs=table.integer("timeout_secs", default.timeout_secs),
+    )
+
+
+def _evidence(table: Table) -> EvidenceProbe:
+    return EvidenceProbe(table.text("framework"), table.text("evidence_path"))
+
+
+def _of_unknown_kind(table: Table) -> HealthCheck:
+    # Which keys belong here is unknown too; only those that all kinds share can be judged.
+    table.overlook_rest()
+    return EvidenceProbe("unknown", "unknown")
+
+
+_KINDS: Mapping[str, Callable[[Table], HealthCheck]] = {
+    "http": _http,
+    "tcp": _tcp,
+    "exec": _exec,
+    "evidence": _evidence,
+}

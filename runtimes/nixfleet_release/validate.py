@@ -1,0 +1,52 @@
+"""Whether a declaration makes sense: all problems of all rules, each mistake told once. Pure.
+
+What follows from a mistake is not told with it: rules about what statements come to are given the
+places of those that are wrong by themselves, and nothing is said of what stands in a place that could
+not even be read.
+Source: design 4, Validation.
+"""
+
+from collections.abc import Collection
+
+from nixfleet_release.declaration import FleetDeclaration
+from nixfleet_release.errors import Problem, is_below
+from nixfleet_release.rules import Rule, names, outcome, values, waves
+
+# Each statement by itself.
+_STATEMENTS: tuple[Rule, ...] = (
+    names.names,
+    names.references,
+    values.channels,
+    values.waves,
+    values.empty_selectors,
+    values.budgets,
+    values.health_checks,
+    waves.rests,
+)
+# What the statements come to together.
+_CONSEQUENCES: tuple[Rule, ...] = (
+    outcome.members,
+    outcome.budget_members,
+    outcome.cross_channel_edges,
+    outcome.cycles,
+    outcome.tag_conflicts,
+    waves.staging,
+    waves.edges_against_waves,
+)
+
+
+def validate(fleet: FleetDeclaration, unusable: Collection[str] = ()) -> tuple[Problem, ...]:
+    """Return every problem of `fleet`; none, and it can be resolved.
+
+    unusable: the paths in which a placeholder stands for something that could not be read.
+    """
+    own = _all(_STATEMENTS, fleet, unusable)
+    broken = frozenset(unusable) | {problem.path for problem in own}
+    told = own + _all(_CONSEQUENCES, fleet, broken)
+    return tuple(it for it in told if it.path not in unusable and not is_below(it.path, unusable))
+
+
+def _all(
+    rules: tuple[Rule, ...], fleet: FleetDeclaration, broken: Collection[str]
+) -> tuple[Problem, ...]:
+    return tuple(problem for rule in rules for problem in rule(fleet, broken))
