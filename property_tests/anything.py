@@ -1,0 +1,91 @@
+"""Any value of a type, drawn wide: any text, any time, any number that fits. For laws of bytes, not of machines.
+
+The strategies that are shipped draw from few names, so that they collide; here nothing should.
+"""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import attrs
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.json_value import JsonValue
+
+JSON_VALUE = get_args(FrozenMap[str, JsonValue])[1]
+CANONICAL_INTEGER_MAX = 2**53 - 1
+EXIT_CODES = st.integers(-(2**31), 2**31 - 1)
+
+
+def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
+    """Return a strategy for `form`: a class, a union, or a collection, as it stands in an annotation."""
+    origin, arguments = get_origin(form), get_args(form)
+    if form in _SIMPLE:
+        return _SIMPLE[form]
+    if form is int:
+        return st.integers(0, integer_max)
+    if isinstance(form, type) and issubclass(form, StrEnum):
+        return st.sampled_from(form)
+    if origin in (Union, UnionType):
+        return st.one_of([anything(case, integer_max) for case in arguments])
+    if origin is tuple:
+        return st.lists(anything(arguments[0], integer_max), max_size=3).map(tuple)
+    if origin is frozenset:
+        return st.frozensets(anything(arguments[0], integer_max), max_size=3)
+    if origin is FrozenMap:
+        items = st.dictionaries(st.text(), anything(arguments[1], integer_max), max_size=3)
+        return items.map(FrozenMap)
+    assert attrs.has(form), f"no strategy for {form}"
+    return st.builds(form, **_fields(form, integer_max))
+
+
+def json_values(integer_max: int = CANONICAL_INTEGER_MAX) -> SearchStrategy[JsonValue]:
+    """JSON without floats, frozen as records carry it."""
+    leaves = st.none() | st.booleans() | st.integers(-integer_max, integer_max) | st.text()
+    return st.recursive(leaves, _containers, max_leaves=8)
+
+
+def times() -> SearchStrategy[datetime]:
+    """Aware times to the microsecond; whole seconds and milliseconds often."""
+    moments = st.datetimes(timezones=st.just(UTC))
+    units = st.sampled_from((1, 1_000, 1_000_000))
+    return st.builds(_cut, moments, units)
+
+
+def _cut(moment: datetime, unit: int) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // unit * unit)
+
+
+def _containers(inner: SearchStrategy[JsonValue]) -> SearchStrategy[JsonValue]:
+    lists = st.lists(inner, max_size=3).map(tuple)
+    return lists | st.dictionaries(st.text(), inner, max_size=3).map(FrozenMap)
+
+
+def _fields(form: type[Any], integer_max: int) -> dict[str, SearchStrategy[Any]]:
+    return {
+        field.alias or field.name: EXIT_CODES
+        if field.name in ("exit_code", "expect_exit_code")
+        else anything(field.type, integer_max)
+        for field in attrs.fields(form)
+    }
+
+
+def _rollout_ids() -> SearchStrategy[RolloutId]:
+    channels = st.from_regex(r"[a-z0-9_-]+", fullmatch=True)
+    refs = st.text(min_size=1).filter(lambda ref: "@" not in ref)
+    return st.builds(RolloutId.of, channels, refs)
+
+
+_SIMPLE: dict[Any, SearchStrategy[Any]] = {
+    str: st.text(),
+    bool: st.booleans(),
+    NoneType: st.none(),
+    datetime: times(),
+    timedelta: st.timedeltas(timedelta(0), timedelta(days=36_500)),
+    RolloutId: _rollout_ids(),
+    JSON_VALUE: json_values(),
+}

@@ -1,0 +1,11 @@
+"""How many examples, and whether chance has a say: `HYPOTHESIS_PROFILE=random` looks further than `ci`."""
+
+import os
+
+from hypothesis import settings
+
+# The same examples every time: what is green here is green for everyone.
+settings.register_profile("ci", derandomize=True, max_examples=200, deadline=None, database=None)
+# New examples every time; a failure prints what brings it back.
+settings.register_profile("random", max_examples=2_000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
