@@ -1,0 +1,76 @@
+"""How a host comes to be known: tokens, the list of nonces that are good for one, and revocations. Frozen data.
+
+Source: design 6, Hosts.
+"""
+
+from datetime import datetime
+
+from attrs import frozen
+
+from nixfleet_proto.fleet import SCHEMA_VERSION, Meta
+
+
+@frozen
+class BootstrapToken:
+    """Signed by the org root key: `hostname` may enrol once, with the key of this fingerprint.
+
+    expected_pubkey_fingerprint: SHA-256 of the 32 bytes of the public key, in hex.
+    """
+
+    hostname: str
+    expected_pubkey_fingerprint: str
+    issued_at: datetime
+    expires_at: datetime
+    nonce: str
+
+
+@frozen
+class SignedToken:
+    """A token and the org root key's signature over its canonical JSON, in hex."""
+
+    token: BootstrapToken
+    signature: str
+
+
+@frozen
+class EnrolRequest:
+    """A host's wish to be known by `public_key` (hex), which signs the request that carries this."""
+
+    token: SignedToken
+    public_key: str
+
+
+@frozen
+class BootstrapNonce:
+    """A nonce that a token may use, for one host, until it expires."""
+
+    nonce: str
+    hostname: str
+    expires_at: datetime
+
+
+@frozen
+class BootstrapNonces:
+    """The artefact `bootstrap-nonces.json`: every nonce that is good, sorted by nonce."""
+
+    nonces: tuple[BootstrapNonce, ...]
+    meta: Meta
+    schema_version: int = SCHEMA_VERSION
+
+
+@frozen
+class Revocation:
+    """Keys of `hostname` that were enrolled before `not_before` are refused."""
+
+    hostname: str
+    not_before: datetime
+    reason: str | None = None
+
+
+@frozen
+class Revocations:
+    """The artefact `revocations.json`, sorted by host name."""
+
+    revocations: tuple[Revocation, ...]
+    meta: Meta
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,77 @@
+"""`nixfleet fleet`: the declaring side. What is wrong with a declaration, or what it comes to."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from nixfleet_cli.failures import Findings
+from nixfleet_proto.fleet import DisruptionBudget
+from nixfleet_release import CheckedFleet, DeclarationError
+from nixfleet_release import check as check_fleet
+from nixfleet_release.staging import stage
+from nixfleet_state_machine.scopes.selector import select, summary
+
+
+@click.group()
+def fleet() -> None:
+    """The declaration of a fleet."""
+
+
+@fleet.command()
+@click.argument("file", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+def check(file: Path) -> None:
+    """Check the declaration in FILE, TOML, or in all *.toml of a directory.
+
+    Exit codes: 0 it can be released, and what it comes to; 1 every problem, with its path; 2 no such FILE.
+    """
+    try:
+        checked = check_fleet(file)
+    except DeclarationError as error:
+        raise Findings(f"{file}: {error}") from error
+    for line in _summary(checked):
+        click.echo(line)
+    for warning in checked.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _summary(checked: CheckedFleet) -> Iterator[str]:
+    declared = checked.declaration
+    yield (
+        f"fleet {declared.name or '(without a name)'}: "
+        f"{_count(len(declared.hosts), 'host')} in {_count(len(declared.channels), 'channel')}"
+    )
+    for channel in sorted(declared.channels):
+        yield from _channel(checked, channel)
+    for budget in declared.budgets:
+        members = len(select(budget.selector, declared.hosts))
+        yield f"budget {summary(budget.selector)}: {_limit(budget)} of {_count(members, 'host')} in flight"
+    for edge in (*declared.edges, *declared.channel_edges):
+        why = f" ({edge.reason})" if edge.reason else ""
+        yield f"order: {edge.gates} before {edge.gated}{why}"
+    checks = sum(map(len, checked.health_checks.values()))
+    yield f"health checks: {checks}, over all hosts"
+
+
+def _channel(checked: CheckedFleet, channel: str) -> Iterator[str]:
+    declared = checked.declaration
+    name = declared.channels[channel].rollout_policy
+    policy = declared.policies[name]
+    yield f"channel {channel}: policy {name}, on failure {policy.on_health_failure}"
+    soaks = [wave.soak_minutes for wave in policy.waves] or [0]
+    staged = stage(policy, declared.hosts_of(channel))
+    for index, (hosts, minutes) in enumerate(zip(staged, soaks, strict=True)):
+        yield f"  wave {index}, soak {minutes} min: {', '.join(hosts)}"
+
+
+def _limit(budget: DisruptionBudget) -> str:
+    limits = []
+    if budget.max_in_flight is not None:
+        limits.append(str(budget.max_in_flight))
+    if budget.max_in_flight_pct is not None:
+        limits.append(f"{budget.max_in_flight_pct} %")
+    return f"at most {' and '.join(limits)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

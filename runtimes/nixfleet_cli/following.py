@@ -1,0 +1,134 @@
+"""Following a log: the state it comes to, and what each entry changed. Decides and writes nothing.
+
+The state is folded by the code that the control plane itself runs (`books.replay`), so what is shown cannot
+differ from what is meant. A log that grows can be followed on.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import TypeAlias, assert_never
+
+from attrs import frozen
+
+from nixfleet_control_plane.books import replay
+from nixfleet_control_plane.commit_builder import CommitBuilder
+from nixfleet_control_plane.entry_codec import DamagedRow, entry_of
+from nixfleet_control_plane.log_entry import (
+    ArtefactRefused,
+    ArtefactTaken,
+    Commanded,
+    Deferred,
+    Entry,
+    FactReported,
+    LoggedEntry,
+    LogRow,
+    Planned,
+    RolloutMoved,
+)
+from nixfleet_control_plane.sqlite_store import read_log
+from nixfleet_control_plane.state import State
+from nixfleet_proto.agent_event import ProbeFailureFirst, ProbeObservedFirst, ProbeResult
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.action import OpenRollout
+from nixfleet_state_machine.rollout.event import subject_of
+from nixfleet_state_machine.rollout.state import RolloutRecord
+
+Subject: TypeAlias = HostRolloutState | RolloutRecord | None
+"""The record that an entry may move, if it may move one."""
+
+
+@frozen
+class Happening:
+    """An entry, the host and rollout that its row names, and the record it is about, before and after it."""
+
+    logged: LoggedEntry
+    host_id: str | None
+    rollout_id: str | None
+    before: Subject
+    after: Subject
+
+    @property
+    def state_before(self) -> str:
+        return "" if self.before is None else self.before.state.value
+
+    @property
+    def state_after(self) -> str:
+        return "" if self.after is None else self.after.state.value
+
+    @property
+    def is_move(self) -> bool:
+        """Whether a host or a rollout is in another state, or in another wave, than before."""
+        return (self.state_before, _wave_of(self.before)) != (
+            self.state_after,
+            _wave_of(self.after),
+        )
+
+    @property
+    def is_routine(self) -> bool:
+        """Whether a probe only says again what is known of it."""
+        entry = self.logged.entry
+        if not isinstance(entry, FactReported):
+            return False
+        fact = entry.fact
+        if isinstance(fact, ProbeObservedFirst | ProbeFailureFirst):
+            return True  # The result itself comes next, or came just before.
+        if not isinstance(fact, ProbeResult) or not isinstance(self.before, HostRolloutState):
+            return False
+        known = self.before.probes.get(fact.probe_name)
+        return known is not None and known.status is fact.status
+
+
+class Follower:
+    """What a control plane knew at the end of its log, as far as the log was read. `state`: for reading."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.state = State()
+
+    def catch_up(self) -> Iterator[Happening]:
+        """Yield what the log has beyond what was read, each when the state has just taken it.
+
+        Raises: DamagedRow, also for the row after a gap.
+        """
+        for row, _, _ in read_log(self._connection, self.state.head_seq):
+            yield self._take(row)
+
+    def read_all(self) -> State:
+        """Return the state at the end of the log. Raises: DamagedRow."""
+        for _ in self.catch_up():
+            pass
+        return self.state
+
+    def _take(self, row: LogRow) -> Happening:
+        expected_seq = self.state.head_seq + 1
+        if row.seq != expected_seq:
+            raise DamagedRow(row.seq, row.kind, f"expected row {expected_seq} here")
+        logged = entry_of(row)
+        before = _subject(self.state, logged.entry)
+        try:
+            replay(self.state, CommitBuilder(), logged)
+        except Exception as error:
+            problem = f"it could not have happened where it stands: {error!r}"
+            raise DamagedRow(row.seq, row.kind, problem) from error
+        self.state.undo.settle()
+        after = _subject(self.state, logged.entry)
+        return Happening(logged, row.host_id, row.rollout_id, before, after)
+
+
+def _subject(state: State, entry: Entry) -> Subject:
+    match entry:
+        case FactReported():
+            return state.view.host(entry.rollout_id, entry.host)
+        case RolloutMoved():
+            return state.view.rollouts.get(subject_of(entry.event))
+        case Planned():
+            opens = isinstance(entry.action, OpenRollout)
+            return state.view.rollouts.get(entry.action.rollout_id) if opens else None
+        case Deferred() | Commanded() | ArtefactTaken() | ArtefactRefused():
+            return None
+        case _:
+            assert_never(entry)
+
+
+def _wave_of(subject: Subject) -> int | None:
+    return subject.current_wave if isinstance(subject, RolloutRecord) else None

@@ -1,0 +1,20 @@
+"""The `nixfleet` command: the door to every group of commands. docs/cli.md shows each with an example."""
+
+import click
+
+from nixfleet_cli.demo.command import demo
+from nixfleet_cli.fleet import fleet
+from nixfleet_cli.log import log
+from nixfleet_cli.status import status
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nixfleet")
+def main() -> None:
+    """Keep a fleet of machines on the closures that a signed declaration names."""
+
+
+main.add_command(demo)
+main.add_command(status)
+main.add_command(log)
+main.add_command(fleet)

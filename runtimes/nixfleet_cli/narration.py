@@ -1,0 +1,238 @@
+"""Log entries in words: when, who, what, from which state to which, and why, in one line each. Pure.
+
+Closures are shortened to what people read; whoever needs the whole name finds it in the row's payload.
+"""
+
+from typing import assert_never
+
+from nixfleet_cli.following import Happening
+from nixfleet_control_plane.inputs import (
+    ClearRollout,
+    OperatorCommand,
+    PauseScope,
+    ResumeScope,
+    RetireQuarantine,
+)
+from nixfleet_control_plane.log_entry import (
+    ArtefactRefused,
+    ArtefactTaken,
+    Commanded,
+    Deferred,
+    Entry,
+    FactReported,
+    Planned,
+    RolloutMoved,
+)
+from nixfleet_proto.agent_event import (
+    ActivationCompleted,
+    ActivationDeferred,
+    ActivationFailed,
+    ActivationStarted,
+    AgentEvent,
+    Converged,
+    DispatchAck,
+    Failed,
+    ProbeFailureFirst,
+    ProbeObservedFirst,
+    ProbeResult,
+    ProbeStatus,
+    ProbeTopologyDeclared,
+    RollbackComplete,
+)
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostStateChanged,
+    OperatorClearance,
+    RetentionExpired,
+    RolloutEvent,
+    RolloutOpened,
+    RolloutTerminal,
+    SuccessorOpened,
+    WaveAdvanced,
+)
+
+_DIGEST_LENGTH_SHOWN = 8
+
+
+def short(closure: str) -> str:
+    """Return the name of a closure with as much of its hash as people read."""
+    digest, dash, name = closure.partition("-")
+    return f"{digest[:_DIGEST_LENGTH_SHOWN]}{dash}{name}"
+
+
+def line_of(happening: Happening) -> str:
+    """Return one line of the story: the log row's number, then when, in which rollout, who and what."""
+    logged = happening.logged
+    when = f"{logged.at:%Y-%m-%d %H:%M:%SZ}"
+    where = happening.rollout_id or "-"
+    return f"{logged.seq:>5}  {when}  {where:<17} {_who_and_what(happening)}"
+
+
+def brief_line_of(happening: Happening) -> str:
+    """As `line_of`, for where there is little room and the row and its rollout can be seen elsewhere."""
+    return f"{happening.logged.at:%H:%M:%S}  {_who_and_what(happening)}"
+
+
+def _who_and_what(happening: Happening) -> str:
+    entry = happening.logged.entry
+    return f"{actor_of(entry):<8} {_move(happening)}{told(entry)}{_consequence(happening)}"
+
+
+def _move(happening: Happening) -> str:
+    before, after = happening.state_before, happening.state_after
+    return "" if before == after else f"{before or 'new'} → {after or 'gone'}: "
+
+
+def _consequence(happening: Happening) -> str:
+    """A quarantine has no row of its own: it follows from the revert."""
+    record = happening.after
+    if not isinstance(record, HostRolloutState) or happening.state_before == happening.state_after:
+        return ""
+    if record.state is not HostState.REVERTED:
+        return ""
+    return f"; {short(record.target_closure)} is quarantined on {record.channel}"
+
+
+def actor_of(entry: Entry) -> str:
+    """Return who is behind `entry`: a host, an operator, or a part of the control plane."""
+    match entry:
+        case FactReported():
+            return entry.host
+        case RolloutMoved():
+            return "rollout"
+        case Planned() | Deferred():
+            return "planner"
+        case Commanded():
+            return entry.command.operator
+        case ArtefactTaken() | ArtefactRefused():
+            return "verifier"
+        case _:
+            assert_never(entry)
+
+
+def told(entry: Entry) -> str:
+    """Return what happened, as a sentence whose subject is `actor_of(entry)`."""
+    match entry:
+        case FactReported():
+            return _fact(entry.fact)
+        case RolloutMoved():
+            return _rollout_event(entry.event)
+        case Planned():
+            return _plan(entry.action)
+        case Deferred():
+            action = entry.action
+            return f"lets {action.host} wait ({action.gate}): {action.reason}"
+        case Commanded():
+            return _command(entry.command)
+        case ArtefactTaken():
+            key = entry.signed_by[:_DIGEST_LENGTH_SHOWN]
+            return f"takes {_artefact(entry.name)}, signed by key {key}"
+        case ArtefactRefused():
+            return f"refuses {_artefact(entry.name)}: {entry.reason}"
+        case _:
+            assert_never(entry)
+
+
+def _artefact(name: str) -> str:
+    """A fleet is kept under a name that ends in its hash."""
+    file, hash_sign, digest = name.partition("#")
+    return f"{file}{hash_sign}{digest[:_DIGEST_LENGTH_SHOWN]}"
+
+
+def _fact(fact: AgentEvent) -> str:
+    match fact:
+        case DispatchAck():
+            return f"accepts the dispatch; it runs {short(fact.current_closure_at_dispatch)}"
+        case ActivationStarted():
+            return f"begins to switch (method: {fact.switch_method})"
+        case ActivationCompleted():
+            return f"has switched to {short(fact.observed_current_closure)}"
+        case ActivationFailed():
+            return f"could not switch (exit code {fact.exit_code}): {fact.stderr_tail.strip()}"
+        case ActivationDeferred():
+            return f"switches at its next reboot: {fact.component} cannot be swapped live"
+        case ProbeTopologyDeclared():
+            probes = ", ".join(f"{it.probe_name} ({it.kind}, {it.mode})" for it in fact.probes)
+            return f"declares its probes: {probes or 'none'}"
+        case ProbeObservedFirst():
+            return f"has a first result of probe {fact.probe_name}"
+        case ProbeResult():
+            return _probe_result(fact)
+        case ProbeFailureFirst():
+            return f"sees probe {fact.probe_name} fail for the first time"
+        case Failed():
+            probes = ", ".join(fact.failing_probes)
+            lasted = f"{fact.sustained_duration_secs} s"
+            return f"gives up: {probes} failed for {lasted}; policy: {fact.policy_applied}"
+        case RollbackComplete():
+            closure = short(fact.reverted_to_closure)
+            if fact.exit_code == 0:
+                return f"is back on {closure}"
+            return f"could not roll back (exit code {fact.exit_code}); it runs {closure}"
+        case Converged():
+            return f"has converged on {short(fact.current_closure)}"
+        case _:
+            assert_never(fact)
+
+
+def _probe_result(fact: ProbeResult) -> str:
+    if fact.status is ProbeStatus.PASS:
+        return f"passes probe {fact.probe_name}"
+    return (
+        f"fails probe {fact.probe_name} ({fact.mode}): {fact.failure_reason or 'no reason given'}"
+    )
+
+
+def _rollout_event(event: RolloutEvent) -> str:
+    match event:
+        case RolloutOpened():
+            return f"opens channel {event.channel} to {event.target_ref}"
+        case HostJoined():
+            return f"is joined by its first host, {event.host_id} of wave {event.wave}"
+        case HostStateChanged():
+            return f"follows {event.host_id}, which is {event.to}"
+        case WaveAdvanced():
+            if event.from_wave == event.to_wave:
+                return f"sees its last wave, {event.to_wave}, switched"
+            return f"goes from wave {event.from_wave} to wave {event.to_wave}"
+        case RolloutTerminal():
+            return "is complete: every host that counts has converged"
+        case SuccessorOpened():
+            return f"is superseded by {event.successor_rollout_id}"
+        case RetentionExpired():
+            return "is forgotten: its retention has expired"
+        case OperatorClearance():
+            excused = ", ".join(sorted(event.excused_hosts)) or "nobody"
+            return f"may go on, says {event.operator}, without {excused}: {event.reason}"
+        case _:
+            assert_never(event)
+
+
+def _plan(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str:
+    match action:
+        case OpenRollout():
+            return f"opens a rollout of channel {action.channel} to {action.target_ref}"
+        case QueueDispatch():
+            soak = f"soak until {action.soak_due_at:%H:%M:%S}"
+            return f"lets {action.host} go: {short(action.target_closure)}, {soak}"
+        case WithdrawDispatch():
+            return f"takes the dispatch of {action.host} back ({action.gate}): {action.reason}"
+        case _:
+            assert_never(action)
+
+
+def _command(command: OperatorCommand) -> str:
+    match command:
+        case PauseScope():
+            return f"pauses {command.scope}: {command.reason}"
+        case ResumeScope():
+            return f"resumes {command.scope}: {command.reason}"
+        case ClearRollout():
+            return f"clears {command.rollout_id}: {command.reason}"
+        case RetireQuarantine():
+            closure = short(command.closure)
+            return f"retires the quarantine of {closure} on {command.channel}: {command.reason}"
+        case _:
+            assert_never(command)

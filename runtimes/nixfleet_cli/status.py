@@ -1,0 +1,94 @@
+"""`nixfleet status`: how the rollouts of a control plane stand, who waits, and what is held back. Reads only."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from nixfleet_cli.database import database_argument, reading
+from nixfleet_cli.following import Follower
+from nixfleet_cli.narration import short
+from nixfleet_control_plane.queries import Quarantined, Waiting, deferrals, quarantines, rollouts
+from nixfleet_control_plane.state import State
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.state import RolloutRecord
+
+Row = Sequence[str]
+_TIME = "%Y-%m-%d %H:%M:%SZ"
+
+
+@click.command()
+@database_argument
+def status(database: Path) -> None:
+    """Show every rollout with its hosts by state, who waits for what, quarantines and holds.
+
+    DB may be in use: what is shown is one moment of it.
+
+    Exit codes: 0 shown; 1 a row of the log is damaged; 2 DB cannot be read.
+    """
+    with reading(database) as connection:
+        # Host records are written behind, so their table lags; what the log comes to does not.
+        state = Follower(connection).read_all()
+        sections = (
+            told_rollouts(connection, state),
+            _section("waiting", map(_waiting, deferrals(connection))),
+            _section("quarantined", map(_quarantined, quarantines(connection))),
+            _section("held by operators", _holds(state)),
+        )
+    click.echo("\n\n".join(sections))
+
+
+def told_rollouts(connection: sqlite3.Connection, state: State) -> str:
+    """Return every rollout, oldest first, with its hosts by state. state: what the log comes to."""
+    return _section("rollouts", (_rollout(state, each) for each in rollouts(connection)))
+
+
+def _rollout(state: State, record: RolloutRecord) -> Row:
+    if record.rollout_id not in state.manifests:
+        return record.rollout_id, record.state, "", "its hosts are forgotten"
+    last_wave = state.view.terms(record.rollout_id).last_wave
+    counts = Counter(host.state for host in state.view.hosts_of(record.rollout_id))
+    hosts = ", ".join(f"{counts[each]} {each}" for each in HostState if counts[each])
+    excused = f" ({len(record.excused_hosts)} excused)" if record.excused_hosts else ""
+    return (
+        record.rollout_id,
+        record.state,
+        f"wave {record.current_wave} of 0–{last_wave}",
+        hosts + excused,
+    )
+
+
+def _waiting(waiting: Waiting) -> Row:
+    since = f"since {waiting.since:{_TIME}}"
+    return waiting.hostname, waiting.rollout_id, f"{waiting.gate}: {waiting.reason}", since
+
+
+def _quarantined(row: Quarantined) -> Row:
+    cleared = "retired by an operator" if row.cleared else ""
+    since = f"since {row.since:{_TIME}}"
+    return (
+        row.channel,
+        short(row.closure),
+        since,
+        f"log row {row.triggering_event_log_seq}",
+        cleared,
+    )
+
+
+def _holds(state: State) -> Iterator[Row]:
+    for scope, pause in sorted(state.holds.items()):
+        yield scope, pause.operator, pause.reason
+
+
+def _section(title: str, rows: Iterable[Row]) -> str:
+    lines = list(_aligned(list(rows))) or ["none"]
+    return "\n  ".join([title, *lines])
+
+
+def _aligned(rows: Sequence[Row]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,138 @@
+"""`nixfleet demo` as a user runs it: a process of its own, whole, spoilt, and interrupted."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+
+SECONDS_MAX = 60.0
+
+
+@contextmanager
+def _demo(*options: str, scratch: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run the demonstration, with `scratch` as the place for temporary files; it is not a terminal."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "nixfleet_cli", "demo", *options],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _heed_interrupts() -> None:
+    # A shell lets what it runs in the background ignore them, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if words in line:
+            return
+    raise AssertionError(f"the demonstration ended without saying {words!r}")
+
+
+def test_the_whole_story_is_told_and_checked(tmp_path: Path, nixfleet: Invoke) -> None:
+    """All three releases end as they should, each change is a line, and what is kept can be looked at."""
+    kept = tmp_path / "kept"
+
+    with _demo("--speed", "120", "--keep", str(kept), scratch=tmp_path) as process:
+        told, errors = process.communicate(timeout=SECONDS_MAX)
+
+    assert (process.returncode, errors) == (0, "")
+    moments = (
+        "Release 1 goes to everybody in waves",
+        "stable@release-1  web-01   Pending → Activating: accepts the dispatch; it runs ",
+        "stable@release-1  planner  lets web-04 wait (disruption-budget): all 2 slots are taken",
+        "stable@release-1  planner  lets web-05 wait (host-edge): waits for host db-01",
+        "stable@release-1  rollout  Converging → Terminal: is complete",
+        "Release 2 is broken.",
+        "stable@release-2  web-01   Soaking → Failed: gives up: shop-answers failed for ",
+        "stable@release-2  planner  lets web-05 wait (rollout-halted)",
+        "stable@release-2  web-01   Failed → Reverted: is back on ",
+        "Release 3 repairs it",
+        "stable@release-2  rollout  Reverted → Superseded: is superseded by stable@release-3",
+        "stable@release-3  rollout  Converging → Terminal: is complete",
+        "stable@release-2  Superseded  wave 0 of 0–2  5 Pending, 1 Reverted",
+        "the hash chain holds",
+        f"nixfleet status {kept}/control-plane.db",
+    )
+    places = [told.find(moment) for moment in moments]
+    assert -1 not in places, moments[places.index(-1)]
+    assert places == sorted(places)
+    assert "\x1b" not in told
+    assert nixfleet("log", "verify", kept / "control-plane.db").exit_code == 0
+    assert nixfleet("fleet", "check", kept / "fleet.toml").exit_code == 0
+
+
+def test_a_story_that_goes_wrong_says_what_was_expected_and_is_kept(tmp_path: Path) -> None:
+    """A host that loses its closure spoils release 1: exit code 1, what differs, and where to look."""
+    with _demo("--hosts", "3", scratch=tmp_path) as process:
+        _read_until(process, "web-01   Activating → Soaking")
+        (directory,) = tmp_path.iterdir()
+        for closure in directory.glob("hosts/web-02/store/*-shop-1"):
+            shutil.rmtree(closure)
+        _, errors = process.communicate(timeout=SECONDS_MAX)
+
+    assert process.returncode == 1
+    assert errors == (
+        "Error: stable@release-1: expected Terminal, found Reverted\n"
+        f"Everything is kept in {directory}; demo.log there may tell more.\n"
+    )
+    assert (directory / "control-plane.db").is_file()
+
+
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Ctrl-C in the middle of the story ends it with 130 and without a trace."""
+    with _demo(scratch=tmp_path) as process:
+        _read_until(process, "web-01   Activating → Soaking")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=SECONDS_MAX)
+
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("taken_by", "expected"),
+    [
+        ("kept/notes", "expected an empty directory, found notes in it"),
+        ("kept", "kept cannot be used: File exists"),
+    ],
+)
+def test_a_place_that_is_taken_is_refused(
+    taken_by: str, expected: str, nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """Nothing is done in a directory that is not empty, nor in the place of a file."""
+    file = tmp_path / taken_by
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+
+    refused = nixfleet("demo", "--keep", tmp_path / "kept")
+
+    assert refused.exit_code == 2
+    assert expected in refused.stderr
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize("options", [("--hosts", "2"), ("--speed", "0.5"), ("--speed", "fast")])
+def test_options_out_of_range_are_refused(options: tuple[str, ...], nixfleet: Invoke) -> None:
+    """A fleet without three waves, and a clock that stands still, are refused."""
+    refused = nixfleet("demo", *options)
+
+    assert refused.exit_code == 2
+    assert f"Invalid value for '{options[0]}'" in refused.stderr

@@ -1,0 +1,95 @@
+"""`nixfleet fleet check`: every problem, or what a declaration comes to."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Invoke
+
+SHOP = """\
+[fleet]
+name = "shop"
+
+[hosts.web-01]
+channel = "stable"
+tags = ["canary"]
+
+[hosts.web-02]
+channel = "stable"
+
+[hosts.web-02.health_checks.up]
+kind = "exec"
+command = ["true"]
+
+[channels.stable]
+policy = "canary-first"
+
+[policies.canary-first]
+on_health_failure = "rollback-and-halt"
+
+[[policies.canary-first.waves]]
+selector = { tags = ["canary"] }
+soak_minutes = 5
+
+[[policies.canary-first.waves]]
+rest = true
+
+[[budgets]]
+selector = { all = true }
+max_in_flight = 2
+max_in_flight_pct = 50
+
+[[edges]]
+gates = "web-01"
+gated = "web-02"
+reason = "one after the other"
+
+[health_checks.up]
+kind = "exec"
+command = ["true"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "fleet.toml"
+    file.write_text(SHOP)
+    return file
+
+
+def test_a_good_fleet_is_summed_up(nixfleet: Invoke, file: Path) -> None:
+    """Channels come with their waves, then budgets, orders and health checks; shadowings are warnings."""
+    checked = nixfleet("fleet", "check", file)
+
+    assert checked.exit_code == 0, checked.output
+    assert checked.stdout == (
+        "fleet shop: 2 hosts in 1 channel\n"
+        "channel stable: policy canary-first, on failure rollback-and-halt\n"
+        "  wave 0, soak 5 min: web-01\n"
+        "  wave 1, soak 0 min: web-02\n"
+        "budget all: at most 2 and 50 % of 2 hosts in flight\n"
+        "order: web-01 before web-02 (one after the other)\n"
+        "health checks: 2, over all hosts\n"
+    )
+    assert checked.stderr.startswith("warning: web-02: health check up of host web-02 shadows")
+
+
+def test_every_problem_is_told_with_its_path(nixfleet: Invoke, file: Path) -> None:
+    """A fleet with several mistakes is refused once, with all of them."""
+    file.write_text(SHOP.replace('"canary-first"', '"bold"').replace("max_in_flight = 2", ""))
+    file.write_text(file.read_text().replace("pct = 50", "pct = 0"))
+
+    checked = nixfleet("fleet", "check", file)
+
+    assert (checked.exit_code, checked.stdout) == (1, "")
+    assert "the fleet declaration has 2 problems:" in checked.stderr
+    assert "  channels.stable.policy: no such policy: " in checked.stderr
+    assert "  budgets[0].max_in_flight_pct: out of range: " in checked.stderr
+
+
+def test_a_missing_file_is_a_usage_error(nixfleet: Invoke, tmp_path: Path) -> None:
+    """A path that leads nowhere is the caller's mistake, not the fleet's."""
+    checked = nixfleet("fleet", "check", tmp_path / "none.toml")
+
+    assert checked.exit_code == 2
+    assert "does not exist" in checked.stderr

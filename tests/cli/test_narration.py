@@ -1,0 +1,111 @@
+"""Log entries in words: the sentences that a small fleet's log does not happen to have."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from nixfleet_cli.narration import actor_of, short, told
+from nixfleet_control_plane.inputs import ClearRollout, ResumeScope
+from nixfleet_control_plane.log_entry import (
+    ArtefactRefused,
+    ArtefactTaken,
+    Commanded,
+    Entry,
+    FactReported,
+    Planned,
+    RolloutMoved,
+)
+from nixfleet_proto.agent_event import (
+    ActivationDeferred,
+    ActivationFailed,
+    AgentEvent,
+    ProbeMode,
+    ProbeResult,
+    ProbeStatus,
+    ProbeTopologyDeclared,
+    RollbackComplete,
+)
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.action import Gate, WithdrawDispatch
+from nixfleet_state_machine.rollout.event import (
+    OperatorClearance,
+    RetentionExpired,
+    SuccessorOpened,
+)
+
+AT = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+R1, R2 = RolloutId("stable@r1"), RolloutId("stable@r2")
+
+
+def _reported(fact: AgentEvent) -> FactReported:
+    return FactReported("web-01", R1, fact, None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "actor", "sentence"),
+    [
+        (
+            _reported(ActivationFailed(4, "switch failed at verify\n", AT, 3)),
+            "web-01",
+            "could not switch (exit code 4): switch failed at verify",
+        ),
+        (
+            _reported(ActivationDeferred("systemd", AT, 3)),
+            "web-01",
+            "switches at its next reboot: systemd cannot be swapped live",
+        ),
+        (
+            _reported(RollbackComplete("new", 1, AT, 9)),
+            "web-01",
+            "could not roll back (exit code 1); it runs new",
+        ),
+        (_reported(ProbeTopologyDeclared((), AT, 4)), "web-01", "declares its probes: none"),
+        (
+            _reported(ProbeResult("up", ProbeMode.OBSERVE, ProbeStatus.FAIL, AT, seq=5)),
+            "web-01",
+            "fails probe up (observe): no reason given",
+        ),
+        (
+            Planned(WithdrawDispatch("web-01", R1, Gate.QUARANTINE, "it is quarantined")),
+            "planner",
+            "takes the dispatch of web-01 back (quarantine): it is quarantined",
+        ),
+        (RolloutMoved(SuccessorOpened(R1, R2, AT)), "rollout", "is superseded by stable@r2"),
+        (
+            RolloutMoved(RetentionExpired(R1, AT)),
+            "rollout",
+            "is forgotten: its retention has expired",
+        ),
+        (
+            RolloutMoved(OperatorClearance(R1, "ada", "known", frozenset({"b", "a"}), AT)),
+            "rollout",
+            "may go on, says ada, without a, b: known",
+        ),
+        (Commanded(ResumeScope("stable", "ada", "done")), "ada", "resumes stable: done"),
+        (Commanded(ClearRollout(R1, "ada", "known")), "ada", "clears stable@r1: known"),
+        (
+            ArtefactTaken("fleet.resolved.json#0123456789", None, "{}", "00", "abcdef0123"),
+            "verifier",
+            "takes fleet.resolved.json#01234567, signed by key abcdef01",
+        ),
+        (
+            ArtefactRefused("rollouts/stable@r1.json", "too old"),
+            "verifier",
+            "refuses rollouts/stable@r1.json: too old",
+        ),
+    ],
+    ids=lambda it: type(it).__name__ if not isinstance(it, str) else "",
+)
+def test_entry_is_told_as_a_sentence_about_its_actor(
+    entry: Entry, actor: str, sentence: str
+) -> None:
+    """Each entry has somebody behind it, and a sentence that goes on from that name."""
+    assert (actor_of(entry), told(entry)) == (actor, sentence)
+
+
+@pytest.mark.parametrize(
+    ("closure", "shown"), [("0123456789abcdef-web-1.2", "01234567-web-1.2"), ("plain", "plain")]
+)
+def test_closures_are_shortened_by_their_hash(closure: str, shown: str) -> None:
+    """A hash is cut to what people read; the name, dashes and all, is kept."""
+    assert short(closure) == shown

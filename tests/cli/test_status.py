@@ -1,0 +1,92 @@
+"""`nixfleet status`: one moment of a control plane."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from nixfleet_control_plane.inputs import ClearRollout, PauseScope, PlanTick, RetireQuarantine
+from nixfleet_proto.ids import RolloutId
+from tests.cli.conftest import Invoke
+from tests.engines.small_fleet import SmallFleet
+
+
+def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
+    nixfleet: Invoke, database: Path
+) -> None:
+    """Rollouts come with their hosts by state; waiting hosts with gate and reason; quarantines with their row."""
+    shown = nixfleet("status", database)
+
+    assert shown.exit_code == 0, shown.output
+    quarantined_by = next(
+        line.split()[0]
+        for line in nixfleet("log", "show", database).stdout.splitlines()
+        if "is quarantined" in line
+    )
+    reason = "rollout-halted: rollout stable@r2 is halted until an operator clears it"
+    assert shown.stdout == (
+        "rollouts\n"
+        "  stable@r1  Superseded  wave 1 of 0–1  3 Converged\n"
+        "  stable@r2  Reverted    wave 0 of 0–1  2 Pending, 1 Reverted\n"
+        "\n"
+        "waiting\n"
+        f"  web-02  stable@r2  {reason}  since 2026-05-16 01:17:00Z\n"
+        f"  web-03  stable@r2  {reason}  since 2026-05-16 01:17:00Z\n"
+        "\n"
+        "quarantined\n"
+        f"  stable  r2-web-01  since 2026-05-16 01:17:00Z  log row {quarantined_by}\n"
+        "\n"
+        "held by operators\n"
+        "  none\n"
+    )
+
+
+def test_what_operators_did_is_shown(nixfleet: Invoke, fleet: SmallFleet) -> None:
+    """Holds come with who and why; excused hosts and retired quarantines are marked."""
+    fleet.command(PauseScope("stable", "ada", "a holiday"))
+    fleet.command(ClearRollout(RolloutId("stable@r2"), "ada", "known"))
+    fleet.command(RetireQuarantine("stable", "r2-web-01", "ada", "it was the network"))
+
+    lines = nixfleet("status", fleet.database).stdout.splitlines()
+
+    assert "  stable  ada  a holiday" in lines
+    assert any(line.endswith("2 Pending, 1 Reverted (1 excused)") for line in lines)
+    assert any(line.endswith("retired by an operator") for line in lines)
+
+
+def test_hosts_are_as_new_as_the_log_though_their_table_lags(
+    nixfleet: Invoke, fleet: SmallFleet
+) -> None:
+    """Hosts are counted by what the log says; the table of their records is written behind."""
+    fleet.store.close()
+    fleet.start_control_plane()
+    fleet.publish("r3")
+    for agent in fleet.agents.values():
+        fleet.poll(agent)
+        fleet.send(agent)
+
+    shown = nixfleet("status", fleet.database)
+
+    assert "stable@r3  Active      wave 0 of 0–1  2 Pending, 1 Soaking" in shown.stdout
+
+
+def test_a_pruned_rollout_is_remembered_without_its_hosts(
+    nixfleet: Invoke, fleet: SmallFleet
+) -> None:
+    """After its retention a rollout's row is left, and says that its hosts are not."""
+    fleet.now += timedelta(
+        hours=72, minutes=-4
+    )  # r1 was superseded five minutes ago, r2 is younger
+    fleet.ask(PlanTick())
+
+    shown = nixfleet("status", fleet.database)
+
+    assert "stable@r1  Pruned" in shown.stdout
+    assert "its hosts are forgotten" in shown.stdout
+
+
+def test_an_empty_control_plane_has_nothing_to_show(nixfleet: Invoke, fleet: SmallFleet) -> None:
+    """A database in which nothing has happened yet is shown as that."""
+    fleet.destroy_control_plane()
+
+    shown = nixfleet("status", fleet.database)
+
+    assert (shown.exit_code, shown.stdout.count("none")) == (0, 4)
