@@ -16,7 +16,7 @@ from nixfleet_proto.signing import SigningKey
 from nixfleet_release.checked import CheckedFleet, Shadowing, check, check_declaration
 from nixfleet_release.closures import LeadsOutside, name_closures, render_health_checks
 from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration, WaveDeclaration
-from nixfleet_release.errors import DeclarationError, Problem
+from nixfleet_release.errors import DeclarationError
 from nixfleet_release.release_directory import (
     IncompleteRelease,
     NotARelease,
@@ -24,6 +24,7 @@ from nixfleet_release.release_directory import (
     save_release,
 )
 from nixfleet_release.signed import Release, sign_release
+from nixfleet_runtime.problems import Problem
 
 __all__ = [
     "CheckedFleet",

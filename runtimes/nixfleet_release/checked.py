@@ -13,9 +13,10 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HealthCheck
 from nixfleet_release.declaration import FleetDeclaration
 from nixfleet_release.documents import read_document
-from nixfleet_release.errors import DeclarationError, Problem
+from nixfleet_release.errors import DeclarationError
 from nixfleet_release.toml import parse
 from nixfleet_release.validate import validate
+from nixfleet_runtime.problems import Problem
 from nixfleet_state_machine.scopes.merge import Merged, Scope, layers_of, merge
 
 

@@ -5,13 +5,14 @@ top (budgets, edges) are put together. Nothing is overridden: what two files bot
 the names of the files decide nothing.
 """
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_release.errors import DeclarationError, Problem, at
+from nixfleet_release.errors import DeclarationError
+from nixfleet_runtime.problems import Problem, at
+from nixfleet_runtime.reading import read_toml
 
 
 @frozen
@@ -28,16 +29,13 @@ def read_document(path: Path) -> Written:
     Raises: DeclarationError, for all files that cannot be read as TOML.
     """
     problems: list[Problem] = []
-    documents: dict[str, dict[str, object]] = {}
+    documents: dict[str, Mapping[str, object]] = {}
     for file in _files(path, problems):
-        try:
-            documents[file.name] = tomllib.loads(file.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            problems.append(Problem(str(file), "not TOML", "TOML 1.0", str(error)))
-        except UnicodeDecodeError as error:
-            problems.append(Problem(str(file), "not TOML", "UTF-8", str(error)))
-        except OSError as error:
-            problems.append(_unreadable(file, error))
+        content = read_toml(file)
+        if isinstance(content, Problem):
+            problems.append(content)
+        else:
+            documents[file.name] = content
     if problems:
         raise DeclarationError(problems)
     return join(documents)
@@ -89,7 +87,3 @@ def _files(path: Path, problems: list[Problem]) -> Iterator[Path]:
     if not files:
         problems.append(Problem(str(path), "declares nothing", "at least one .toml file", "none"))
     yield from files
-
-
-def _unreadable(file: Path, error: OSError) -> Problem:
-    return Problem(str(file), "cannot be read", "a readable file", error.strerror or str(error))

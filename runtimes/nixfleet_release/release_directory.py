@@ -18,8 +18,8 @@ from urllib.parse import quote, unquote
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_release.errors import listed
 from nixfleet_release.signed import Release
+from nixfleet_runtime.problems import listed
 
 FLEET_FILE = "fleet.resolved.json"
 _ROLLOUTS = "rollouts"

@@ -22,8 +22,9 @@ from nixfleet_proto.fleet import (
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_release.checked import CheckedFleet
 from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration
-from nixfleet_release.errors import DeclarationError, Problem, at, unknown
+from nixfleet_release.errors import DeclarationError
 from nixfleet_release.staging import stage
+from nixfleet_runtime.problems import Problem, at, unknown
 from nixfleet_state_machine.scopes.selector import canonical, summary
 
 

@@ -25,8 +25,8 @@ from nixfleet_release.declaration import (
     PolicyDeclaration,
     WaveDeclaration,
 )
-from nixfleet_release.errors import Problem, listed, quoted
-from nixfleet_release.reading import Document, Table
+from nixfleet_runtime.problems import Problem, listed, quoted
+from nixfleet_runtime.reading import Document, Table
 from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
 
 T = TypeVar("T")

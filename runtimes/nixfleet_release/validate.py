@@ -9,8 +9,8 @@ Source: design 4, Validation.
 from collections.abc import Collection
 
 from nixfleet_release.declaration import FleetDeclaration
-from nixfleet_release.errors import Problem, is_below
 from nixfleet_release.rules import Rule, names, outcome, values, waves
+from nixfleet_runtime.problems import Problem, is_below
 
 # Each statement by itself.
 _STATEMENTS: tuple[Rule, ...] = (

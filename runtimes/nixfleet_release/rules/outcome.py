@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator
 from graphlib import CycleError, TopologicalSorter
 
 from nixfleet_release.declaration import FleetDeclaration
-from nixfleet_release.errors import Problem, at, is_touched, listed
 from nixfleet_release.rules.names import scope_path
+from nixfleet_runtime.problems import Problem, at, is_touched, listed
 from nixfleet_state_machine.scopes.merge import Scope, layers_of, merge
 from nixfleet_state_machine.scopes.selector import select, summary
 

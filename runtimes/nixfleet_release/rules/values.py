@@ -12,8 +12,8 @@ from nixfleet_proto.health_check import (
     TcpProbe,
 )
 from nixfleet_release.declaration import FleetDeclaration
-from nixfleet_release.errors import Problem, at, is_touched, quoted
 from nixfleet_release.rules.names import scope_path, selectors, wave_path
+from nixfleet_runtime.problems import Problem, at, is_touched, quoted
 from nixfleet_state_machine.scopes.selector import is_empty
 
 

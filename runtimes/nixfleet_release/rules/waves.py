@@ -6,9 +6,9 @@ from itertools import combinations
 from attrs import frozen
 
 from nixfleet_release.declaration import FleetDeclaration
-from nixfleet_release.errors import Problem, at, is_touched, listed
 from nixfleet_release.rules.names import wave_path
 from nixfleet_release.staging import stage
+from nixfleet_runtime.problems import Problem, at, is_touched, listed
 
 
 def rests(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:

@@ -3,13 +3,17 @@
 In place of a value that is missing or cannot be used stands a placeholder, so that reading goes on and
 finds the rest; whoever reads a document asks it for `problems` and uses nothing if there are any. Keys
 that nobody asked for are problems too: a misspelt key must not pass for an absent one.
+
+Both the declarations of fleets and the configurations of both sides are read with this.
 """
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import TypeGuard, TypeVar
 
-from nixfleet_release.errors import Problem, at, is_below, listed, quoted
+from nixfleet_runtime.problems import Problem, at, is_below, listed, quoted
 
 T = TypeVar("T")
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
@@ -19,10 +23,24 @@ INTEGER_MAX = 2**31 - 1  # in minutes some 4,000 years; with more, times cannot 
 _EXPECTED: Mapping[type, str] = {
     str: "a string",
     int: f"an integer up to {INTEGER_MAX}",
+    float: f"a number up to {INTEGER_MAX}",
     bool: "true or false",
     list: "an array, [...]",
     dict: "a table, {...}",
 }
+
+
+def read_toml(file: Path) -> Mapping[str, object] | Problem:
+    """Return what `file` says, or why it cannot be read as TOML."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        return Problem(str(file), "not TOML", "TOML 1.0", str(error))
+    except UnicodeDecodeError as error:
+        return Problem(str(file), "not TOML", "UTF-8", str(error))
+    except OSError as error:
+        found = error.strerror or str(error)
+        return Problem(str(file), "cannot be read", "a readable file", found)
 
 
 class Document:
@@ -73,6 +91,10 @@ class Table:
         if not self.has(key):
             self.refuse(key, "missing", expected, "nothing")
 
+    def override(self, key: str, value: object) -> None:
+        """Let `value` stand under `key`, whatever stands there."""
+        self._content = {**self._content, key: value}
+
     def overlook_rest(self) -> None:
         """Know every key: what belongs into this table cannot be told."""
         self._known |= self._content.keys()
@@ -100,6 +122,12 @@ class Table:
     def optional_integer(self, key: str) -> int | None:
         """Return an integer if there is one; 1 stands in for one that cannot be used."""
         return self.integer(key, 1) if self.has(key) else None
+
+    def number(self, key: str, default: float) -> float:
+        """Return a number; in TOML one without a point is one too."""
+        is_integer = type(self._content.get(key)) is int
+        value = self._value(key, int if is_integer else float)
+        return default if value is None else float(value)
 
     def flag(self, key: str) -> bool:
         return self._value(key, bool) or False
@@ -162,8 +190,10 @@ class Table:
 
 
 def _fits(value: object, kind: type[T]) -> TypeGuard[T]:
-    # The type itself, not `isinstance`: to Python, true is an integer.
-    return type(value) is kind and (not isinstance(value, int) or abs(value) <= INTEGER_MAX)
+    # The type itself, not `isinstance`: to Python, true is an integer. TOML's nan fails any comparison.
+    return type(value) is kind and (
+        not isinstance(value, (int, float)) or abs(value) <= INTEGER_MAX
+    )
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,291 @@
+"""The agent's configuration: what its TOML file may say, and what holds when it does not say so.
+
+Frozen data and the reading of it; nothing is opened or started. `docs/configuration.md` has a line for
+every option, and a test that it does.
+"""
+
+import socket
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, TypeAlias, assert_never
+from urllib.parse import urlsplit
+
+from attrs import fields_dict, frozen
+
+from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.ports import AgentSettings
+from nixfleet_runtime.config import Section, load
+from nixfleet_runtime.config_check import Side
+from nixfleet_runtime.config_sections import (
+    LogConfig,
+    TrustConfig,
+    read_log,
+    read_plain_http,
+    read_trust,
+)
+from nixfleet_runtime.path_checks import (
+    directory_to_fill,
+    file_to_write,
+    link_to_replace,
+    private_file_if_there,
+    private_file_to_make,
+    readable_directory,
+    readable_file,
+)
+from nixfleet_runtime.problems import quoted
+
+POLL_WAIT_SECONDS_MAX: Final = 60.0  # what the control plane answers by in any case
+_DEFAULTS: Final = AgentSettings("")
+
+
+@frozen
+class ControlPlaneAddress:
+    """`[control_plane]`. ca_certificate_file: `None` for the authorities that the machine trusts anyway."""
+
+    url: str
+    ca_certificate_file: Path | None = None
+    plain_http_beyond_loopback: bool = False
+
+
+@frozen
+class IdentityConfig:
+    """`[identity]`. The key is made on the host; the token is needed until the host is enrolled."""
+
+    key_file: Path
+    bootstrap_token_file: Path | None = None
+
+
+@frozen
+class JournalConfig:
+    """`[journal]`. path: the SQLite database."""
+
+    path: Path
+
+
+@frozen
+class ManifestsConfig:
+    """`[manifests]`. cache_directory: where they are kept while the control plane cannot be reached."""
+
+    cache_directory: Path
+
+
+class ActivatorKind(StrEnum):
+    """`[activator] kind`: what closures are on this host."""
+
+    DIRECTORY = "directory"
+    NIXOS = "nixos"
+
+
+@frozen
+class DirectoryActivatorConfig:
+    """`[activator]` of kind `directory`; the fields are those of `DirectoryActivator`."""
+
+    store: Path
+    profile: Path
+    switching_from: Path
+    switch_timeout_seconds: float
+
+
+@frozen
+class NixosActivatorConfig:
+    """`[activator]` of kind `nixos`; the fields are those of `NixosActivator`."""
+
+    store: Path = Path("/nix/store")
+    profile: Path = Path("/nix/var/nix/profiles/system")
+    current_system: Path = Path("/run/current-system")
+    switch_timeout_seconds: float = 300.0
+    poll_interval_seconds: float = 2.0
+    realise_timeout_seconds: float = 3600.0
+    command_timeout_seconds: float = 120.0
+
+
+ActivatorConfig: TypeAlias = DirectoryActivatorConfig | NixosActivatorConfig
+
+
+@frozen
+class ProbesConfig:
+    """`[probes]`: how often at most, and how long one may fail before its host does."""
+
+    interval_seconds_min: float = _DEFAULTS.probe_interval_seconds_min
+    failure_threshold_seconds: float = _DEFAULTS.failure_threshold_seconds
+
+
+@frozen
+class TicksConfig:
+    """`[ticks]`: how often the agent lets time pass, says that it is there, and asks again."""
+
+    heartbeat_seconds: float = _DEFAULTS.heartbeat_seconds
+    poll_wait_seconds: float = _DEFAULTS.poll_wait_seconds
+    tick_seconds: float = _DEFAULTS.tick_seconds
+
+
+@frozen
+class AgentConfig:
+    """All that an agent is told before it starts."""
+
+    hostname: str
+    control_plane: ControlPlaneAddress
+    trust: TrustConfig
+    identity: IdentityConfig
+    journal: JournalConfig
+    manifests: ManifestsConfig
+    activator: ActivatorConfig
+    probes: ProbesConfig
+    ticks: TicksConfig
+    log: LogConfig
+
+    @property
+    def settings(self) -> AgentSettings:
+        """How the agent behaves, as its service wants to be told."""
+        return AgentSettings(
+            hostname=self.hostname,
+            failure_threshold_seconds=self.probes.failure_threshold_seconds,
+            freshness_window_minutes=self.trust.freshness_window_minutes,
+            tick_seconds=self.ticks.tick_seconds,
+            heartbeat_seconds=self.ticks.heartbeat_seconds,
+            poll_wait_seconds=self.ticks.poll_wait_seconds,
+            probe_interval_seconds_min=self.probes.interval_seconds_min,
+        )
+
+
+def load_agent_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
+    """Return the configuration in the file at `path`, with the environment's overrides.
+
+    Raises: ConfigError, with every problem.
+    """
+    return load(path, environ, read_agent_config).config
+
+
+def read_agent_config(root: Section) -> AgentConfig:
+    """Return what the root section says."""
+    return AgentConfig(
+        hostname=root.text("hostname", socket.gethostname()),
+        control_plane=_control_plane(root.section("control_plane")),
+        trust=read_trust(root.section("trust")),
+        identity=_identity(root.section("identity")),
+        journal=JournalConfig(root.section("journal").path("path", file_to_write)),
+        manifests=ManifestsConfig(
+            root.section("manifests").path("cache_directory", directory_to_fill)
+        ),
+        activator=_activator(root.section("activator")),
+        probes=_probes(root.section("probes")),
+        ticks=_ticks(root.section("ticks")),
+        log=read_log(root.section("log")),
+    )
+
+
+def _control_plane(section: Section) -> ControlPlaneAddress:
+    url = section.text("url")
+    ca_certificate_file = section.optional_path("ca_certificate_file", readable_file)
+    plain_http_host = _plain_http_host(section, url) if url else None
+    if plain_http_host is not None and section.has("ca_certificate_file"):
+        section.refuse("ca_certificate_file", "has no effect", "an https:// url", quoted(url))
+    return ControlPlaneAddress(
+        url=url.rstrip("/"),
+        ca_certificate_file=ca_certificate_file,
+        plain_http_beyond_loopback=read_plain_http(section, "url", plain_http_host, "https://"),
+    )
+
+
+def _plain_http_host(section: Section, url: str) -> str | None:
+    """Return the host of an http:// URL, `None` of any other. What leads to no control plane is refused."""
+    if "@" in url:
+        expected = "no user name and no password: requests are signed"
+        section.refuse("url", "has credentials", expected, "some, not shown here")
+        return None
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable, parts = False, urlsplit("")
+    # A path would be part of what is signed, and the control plane's paths begin at its root.
+    if not is_usable or url.removesuffix("/") != f"{parts.scheme}://{parts.netloc}":
+        expected = "https://HOST:PORT or http://HOST:PORT, and nothing after it"
+        section.refuse("url", "cannot be used", expected, quoted(url))
+        return None
+    return parts.hostname if parts.scheme == "http" else None
+
+
+def _identity(section: Section) -> IdentityConfig:
+    # Neither need be there: a key may have yet to be made, and a token is thrown away once used.
+    return IdentityConfig(
+        key_file=section.path("key_file", private_file_to_make),
+        bootstrap_token_file=section.optional_path("bootstrap_token_file", private_file_if_there),
+    )
+
+
+def _activator(section: Section) -> ActivatorConfig:
+    kind = section.required_choice("kind", ActivatorKind)
+    match kind:
+        case None:
+            section.overlook_rest()
+            return NixosActivatorConfig()
+        case ActivatorKind.DIRECTORY:
+            return _directory_activator(section)
+        case ActivatorKind.NIXOS:
+            return _nixos_activator(section)
+        case _:
+            assert_never(kind)
+
+
+def _directory_activator(section: Section) -> DirectoryActivatorConfig:
+    default = DirectoryActivator(
+        store=section.path("store", readable_directory),
+        profile=section.path("profile", link_to_replace),
+    )
+    return DirectoryActivatorConfig(
+        store=default.store,
+        profile=default.profile,
+        switching_from=section.optional_path("switching_from", link_to_replace)
+        or default.switching_from,
+        switch_timeout_seconds=section.seconds(
+            "switch_timeout_seconds", default.switch_timeout_seconds
+        ),
+    )
+
+
+def _nixos_activator(section: Section) -> NixosActivatorConfig:
+    default = NixosActivatorConfig()
+    return NixosActivatorConfig(
+        store=section.path("store", readable_directory, default.store),
+        profile=section.path("profile", link_to_replace, default.profile),
+        current_system=section.path("current_system", readable_directory, default.current_system),
+        switch_timeout_seconds=section.seconds(
+            "switch_timeout_seconds", default.switch_timeout_seconds
+        ),
+        poll_interval_seconds=section.seconds(
+            "poll_interval_seconds", default.poll_interval_seconds
+        ),
+        realise_timeout_seconds=section.seconds(
+            "realise_timeout_seconds", default.realise_timeout_seconds
+        ),
+        command_timeout_seconds=section.seconds(
+            "command_timeout_seconds", default.command_timeout_seconds
+        ),
+    )
+
+
+def _probes(section: Section) -> ProbesConfig:
+    default = ProbesConfig()
+    return ProbesConfig(
+        interval_seconds_min=section.seconds("interval_seconds_min", default.interval_seconds_min),
+        failure_threshold_seconds=section.seconds(
+            "failure_threshold_seconds", default.failure_threshold_seconds
+        ),
+    )
+
+
+def _ticks(section: Section) -> TicksConfig:
+    default = TicksConfig()
+    return TicksConfig(
+        heartbeat_seconds=section.seconds("heartbeat_seconds", default.heartbeat_seconds),
+        poll_wait_seconds=section.seconds(
+            "poll_wait_seconds", default.poll_wait_seconds, at_most=POLL_WAIT_SECONDS_MAX
+        ),
+        tick_seconds=section.seconds("tick_seconds", default.tick_seconds),
+    )
+
+
+AGENT: Final = Side("agent", frozenset(fields_dict(AgentConfig)), read_agent_config)
+"""For `check_config`."""

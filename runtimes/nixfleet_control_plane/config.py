@@ -1,0 +1,188 @@
+"""The control plane's configuration: what its TOML file may say, and what holds when it does not say so.
+
+Frozen data and the reading of it; nothing is opened or started. `docs/configuration.md` has a line for
+every option, and a test that it does.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from attrs import fields_dict, frozen
+
+from nixfleet_runtime.config import Section, load
+from nixfleet_runtime.config_check import Side
+from nixfleet_runtime.config_sections import (
+    LogConfig,
+    TrustConfig,
+    read_log,
+    read_plain_http,
+    read_trust,
+)
+from nixfleet_runtime.path_checks import (
+    file_to_write,
+    private_file,
+    readable_directory,
+    readable_file,
+)
+
+PORT_MAX: Final = 65535
+# About the most that a full batch of events takes. Were less let in, a host with so much to tell would be stuck.
+BODY_BYTES_MAX_LEAST: Final = 1024 * 1024
+# A signed request has about a quarter of that.
+HEADER_BYTES_MAX_LEAST: Final = 4096
+RELEASES_POLL_SECONDS: Final = 10.0
+TLS_KEYS: Final = ("tls_certificate_file", "tls_key_file")
+
+
+@frozen
+class StoreConfig:
+    """`[store]`. path: the SQLite database."""
+
+    path: Path
+
+
+@frozen
+class TlsConfig:
+    """What the control plane proves its name with. Both files are PEM."""
+
+    certificate_file: Path
+    key_file: Path
+
+
+@frozen
+class ListenConfig:
+    """`[listen]`. tls: `None` for plain HTTP. behind_proxy: a proxy says what address a client has."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    tls: TlsConfig | None = None
+    plain_http_beyond_loopback: bool = False
+    behind_proxy: bool = False
+
+
+@frozen
+class ReleasesConfig:
+    """`[releases]`. directory: where CI puts what it signed."""
+
+    directory: Path
+    poll_seconds: float = RELEASES_POLL_SECONDS
+
+
+@frozen
+class LimitsConfig:
+    """`[limits]`: how much is taken on before more is refused. Pollers are requests that wait for a dispatch."""
+
+    body_bytes_max: int = BODY_BYTES_MAX_LEAST
+    body_seconds_max: float = 10.0
+    header_bytes_max: int = 16 * 1024
+    pollers_per_host_max: int = 2
+    pollers_max: int = 20_000
+    queue_length_max: int = 4096
+
+
+@frozen
+class TicksConfig:
+    """`[ticks]`. plan_seconds: how often the engine is told that time has passed."""
+
+    plan_seconds: float = 5.0
+
+
+@frozen
+class ControlPlaneConfig:
+    """All that a control plane is told before it starts."""
+
+    store: StoreConfig
+    listen: ListenConfig
+    trust: TrustConfig
+    releases: ReleasesConfig
+    limits: LimitsConfig
+    ticks: TicksConfig
+    log: LogConfig
+
+
+def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> ControlPlaneConfig:
+    """Return the configuration in the file at `path`, with the environment's overrides.
+
+    Raises: ConfigError, with every problem.
+    """
+    return load(path, environ, read_control_plane_config).config
+
+
+def read_control_plane_config(root: Section) -> ControlPlaneConfig:
+    """Return what the root section says."""
+    return ControlPlaneConfig(
+        store=StoreConfig(root.section("store").path("path", file_to_write)),
+        listen=_listen(root.section("listen")),
+        trust=read_trust(root.section("trust")),
+        releases=_releases(root.section("releases")),
+        limits=_limits(root.section("limits")),
+        ticks=_ticks(root.section("ticks")),
+        log=read_log(root.section("log")),
+    )
+
+
+def _listen(section: Section) -> ListenConfig:
+    default = ListenConfig()
+    host = section.text("host", default.host)
+    tls = _tls(section)
+    return ListenConfig(
+        host=host,
+        port=section.count("port", default.port, at_most=PORT_MAX),
+        tls=tls,
+        plain_http_beyond_loopback=read_plain_http(
+            section,
+            "host",
+            None if _names_tls(section) else host,
+            "tls_certificate_file and tls_key_file",
+        ),
+        behind_proxy=section.flag("behind_proxy"),
+    )
+
+
+def _tls(section: Section) -> TlsConfig | None:
+    certificate_file = section.optional_path(TLS_KEYS[0], readable_file)
+    key_file = section.optional_path(TLS_KEYS[1], private_file)
+    if _names_tls(section):
+        for key in TLS_KEYS:
+            section.require(key, "a path: both files, or neither")
+    if certificate_file is None or key_file is None:
+        return None
+    return TlsConfig(certificate_file, key_file)
+
+
+def _names_tls(section: Section) -> bool:
+    return any(map(section.has, TLS_KEYS))
+
+
+def _releases(section: Section) -> ReleasesConfig:
+    return ReleasesConfig(
+        directory=section.path("directory", readable_directory),
+        poll_seconds=section.seconds("poll_seconds", RELEASES_POLL_SECONDS),
+    )
+
+
+def _limits(section: Section) -> LimitsConfig:
+    default = LimitsConfig()
+    return LimitsConfig(
+        body_bytes_max=section.count(
+            "body_bytes_max", default.body_bytes_max, at_least=BODY_BYTES_MAX_LEAST
+        ),
+        body_seconds_max=section.seconds("body_seconds_max", default.body_seconds_max),
+        header_bytes_max=section.count(
+            "header_bytes_max", default.header_bytes_max, at_least=HEADER_BYTES_MAX_LEAST
+        ),
+        pollers_per_host_max=section.count("pollers_per_host_max", default.pollers_per_host_max),
+        pollers_max=section.count("pollers_max", default.pollers_max),
+        queue_length_max=section.count("queue_length_max", default.queue_length_max),
+    )
+
+
+def _ticks(section: Section) -> TicksConfig:
+    return TicksConfig(section.seconds("plan_seconds", TicksConfig().plan_seconds))
+
+
+CONTROL_PLANE: Final = Side(
+    "control plane", frozenset(fields_dict(ControlPlaneConfig)), read_control_plane_config
+)
+"""For `check_config`."""

@@ -1,0 +1,290 @@
+"""Reading a configuration: options out of one TOML file and the environment, all problems at once.
+
+A side's `config.py` asks a `Section` for its options, one after another. Each is looked up in the environment,
+then in the file, then it has its default; what was asked for is what is known, so a key or a variable
+that nobody asked for is a problem. Secrets are never options, only the paths of their files are: what looks
+like a secret is refused, and not shown.
+
+    NIXFLEET_HOSTNAME               hostname
+    NIXFLEET_LISTEN__PORT           port in [listen]
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Generic, TypeAlias, TypeVar
+
+from attrs import evolve, frozen
+
+from nixfleet_runtime.path_checks import PathCheck
+from nixfleet_runtime.problems import Problem, at, listed, quoted, told
+from nixfleet_runtime.reading import INTEGER_MAX, Document, Table, read_toml
+
+ConfigT = TypeVar("ConfigT")
+ValueT = TypeVar("ValueT", bound="Value")
+ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
+Value: TypeAlias = str | int | float | Path | None
+
+PREFIX = "NIXFLEET_"
+# What a closure's switch script is told in its environment. What it starts may inherit that.
+TOLD_TO_SCRIPTS = frozenset({"NIXFLEET_CLOSURE", "NIXFLEET_CLOSURE_ROOT", "NIXFLEET_PROFILE"})
+
+_SECRET_KEY = re.compile(r"key|token|secret|passw|passphrase|credential|seed", re.IGNORECASE)
+# PEM, JSON, hexadecimal or base64: what key files and tokens hold.
+_SECRET_TEXT = re.compile(
+    r"-----BEGIN.*|\s*\{.*|.*\n.*|[0-9A-Fa-f]{32,}|[0-9A-Za-z+/_-]{32,}={1,2}", re.DOTALL
+)
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used. `problems`: every one, sorted by place."""
+
+    def __init__(self, file: Path, problems: Iterable[Problem]) -> None:
+        self.file = file
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__(file, self.problems)
+
+    def __str__(self) -> str:
+        return told(str(self.file), self.problems)
+
+
+class Source(StrEnum):
+    """Where the value of an option comes from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+
+
+@frozen
+class Option:
+    """What one option came to. `path` is its place in the file: `listen.port`."""
+
+    path: str
+    value: Value
+    source: Source
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that overrides it."""
+        return variable_of(self.path)
+
+
+@frozen
+class Loaded(Generic[ConfigT]):
+    """A configuration in which no problem was found, and its options in the order of reading."""
+
+    config: ConfigT
+    options: tuple[Option, ...]
+
+
+def variable_of(path: str) -> str:
+    """Return the environment variable that overrides the option at `path`."""
+    return PREFIX + path.upper().replace(".", "__")
+
+
+def load(
+    file: Path, environ: Mapping[str, str], read: Callable[["Section"], ConfigT]
+) -> Loaded[ConfigT]:
+    """Return what `read` makes of the root section of `file`, with the environment's overrides.
+
+    Raises: ConfigError.
+    """
+    content = read_toml(file)
+    if isinstance(content, Problem):
+        raise ConfigError(file, [content])
+    return load_content(file, content, environ, read)
+
+
+def load_content(
+    file: Path,
+    content: Mapping[str, object],
+    environ: Mapping[str, str],
+    read: Callable[["Section"], ConfigT],
+) -> Loaded[ConfigT]:
+    """Return what `load` does, of a file that says `content`. Raises: ConfigError."""
+    reading = _Reading(file, content, environ)
+    config = read(Section(reading, reading.document.root))
+    problems = tuple(reading.problems())
+    if problems:
+        raise ConfigError(file, problems)
+    return Loaded(config, tuple(reading.options))
+
+
+class _Reading:
+    """One configuration while it is read."""
+
+    def __init__(
+        self, file: Path, content: Mapping[str, object], environ: Mapping[str, str]
+    ) -> None:
+        self.document = Document(content)
+        self.directory = file.absolute().parent
+        self.options: list[Option] = []
+        self.overlooked: list[str] = []
+        self.variables = {
+            name: text
+            for name, text in environ.items()
+            if name.startswith(PREFIX) and name not in TOLD_TO_SCRIPTS
+        }
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield everything that is wrong. Asked once everything has been read."""
+        overridden = {it.path: it.variable for it in self.options if it.variable in self.variables}
+        for problem in self.document.problems:
+            yield evolve(problem, path=overridden.get(problem.path, problem.path))
+        for problem in self.document.unknown_keys():
+            yield _without_secret(problem)
+        known = {option.variable for option in self.options}
+        for name in self.variables.keys() - known:
+            if not name.startswith(tuple(self.overlooked)):
+                yield _without_secret(_unknown_variable(name, known))
+
+
+class Section:
+    """One table of a configuration. To ask for an option reads it, checks it, and keeps its source."""
+
+    def __init__(self, reading: _Reading, table: Table) -> None:
+        self._reading = reading
+        self._table = table
+
+    def section(self, key: str) -> "Section":
+        """Return the table under `key`, an empty one if there is none."""
+        return Section(self._reading, self._table.section(key))
+
+    def overlook_rest(self) -> None:
+        """Know every option of this section: which ones belong here cannot be told."""
+        self._table.overlook_rest()
+        self._reading.overlooked.append(f"{variable_of(self._table.path)}__")
+
+    def has(self, key: str) -> bool:
+        """Return whether an option that was asked for is there, be it usable or not."""
+        return self._table.has(key)
+
+    def require(self, key: str, expected: str) -> None:
+        """Refuse the configuration if an option that was asked for is not there."""
+        self._table.require(key, expected)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return a string that is not empty; without a default it must be there."""
+        self._override(key, str)
+        text = self._table.text(key) if default is None else self._table.optional_text(key)
+        return self._kept(key, text or default or "")
+
+    def choice(self, key: str, default: ChoiceT) -> ChoiceT:
+        """Return one of the values of `default`'s enumeration."""
+        self._override(key, str)
+        return self._kept(key, self._table.choice(key, default))
+
+    def required_choice(self, key: str, choices: type[ChoiceT]) -> ChoiceT | None:
+        """Return one of `choices`, which must be there; `None` if it cannot be used."""
+        known = {choice.value: choice for choice in choices}
+        expected = f"one of {listed(known)}"
+        self._override(key, str)
+        self._table.require(key, expected)
+        text = self._kept(key, self._table.optional_text(key))
+        if text is not None and text not in known:
+            self.refuse(key, "unknown value", expected, quoted(text))
+        return known.get(text or "")
+
+    def flag(self, key: str) -> bool:
+        """Return true or false, which is the default."""
+        self._override(key, bool)
+        return self._kept(key, self._table.flag(key))
+
+    def count(
+        self, key: str, default: int, *, at_least: int = 1, at_most: int = INTEGER_MAX
+    ) -> int:
+        """Return an integer within the limits."""
+        self._override(key, int)
+        value = self._table.integer(key, default)
+        if not at_least <= value <= at_most:
+            self.refuse(key, "out of range", _range(at_least, at_most), str(value))
+        return self._kept(key, value)
+
+    def seconds(self, key: str, default: float, *, at_most: float = INTEGER_MAX) -> float:
+        """Return a duration that is not nothing."""
+        self._override(key, float)
+        value = self._table.number(key, default)
+        if not 0 < value <= at_most:
+            limit = "" if at_most == INTEGER_MAX else f", at most {at_most:g}"
+            self.refuse(key, "out of range", f"more than 0{limit}", f"{value:g}")
+        return self._kept(key, value)
+
+    def path(self, key: str, check: PathCheck, default: Path | None = None) -> Path:
+        """Return a path that `check` finds fit; without a default it must be there."""
+        path = self._path(key)
+        if default is None:
+            self._table.require(key, "a path")
+        self._check(key, path or default, check)
+        return self._kept(key, path or default or self._reading.directory)
+
+    def optional_path(self, key: str, check: PathCheck) -> Path | None:
+        """Return a path that `check` finds fit, if there is one."""
+        path = self._path(key)
+        self._check(key, path, check)
+        return self._kept(key, path)
+
+    def refuse(self, key: str, message: str, expected: str, found: str) -> None:
+        """Note that what stands under `key` cannot be used."""
+        self._table.refuse(key, message, expected, found)
+
+    def _path(self, key: str) -> Path | None:
+        self._override(key, str)
+        text = self._table.optional_text(key)
+        if text is None:
+            return None
+        if _SECRET_TEXT.fullmatch(text) or "\0" in text:
+            self.refuse(key, "looks like what a file holds", "the path of a file", "no path")
+            return None
+        return self._reading.directory / text
+
+    def _check(self, key: str, path: Path | None, check: PathCheck) -> None:
+        unfit = None if path is None else check(path)
+        if unfit is not None:
+            self.refuse(key, unfit.message, unfit.expected, unfit.found)
+
+    def _override(self, key: str, kind: type) -> None:
+        text = self._reading.variables.get(variable_of(at(self._table.path, key)))
+        if text is not None:
+            self._table.override(key, text if kind is str else _toml_value(text))
+
+    def _kept(self, key: str, value: ValueT) -> ValueT:
+        path = at(self._table.path, key)
+        if variable_of(path) in self._reading.variables:
+            source = Source.ENVIRONMENT
+        else:
+            source = Source.FILE if self._table.has(key) else Source.DEFAULT
+        self._reading.options.append(Option(path, value, source))
+        return value
+
+
+def _toml_value(text: str) -> object:
+    """Return what `text` means where TOML wants a value; what means nothing stays a string."""
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return document["value"] if len(document) == 1 else text
+
+
+def _range(at_least: int, at_most: int) -> str:
+    return f"{at_least} or more" if at_most == INTEGER_MAX else f"{at_least} to {at_most}"
+
+
+def _unknown_variable(name: str, known: Iterable[str]) -> Problem:
+    section = name.partition("__")[0] + "__"
+    likely = sorted(it for it in known if it.startswith(section)) or sorted(known)
+    return Problem(name, "unknown variable", f"one of {', '.join(likely)}", quoted(name))
+
+
+def _without_secret(problem: Problem) -> Problem:
+    """Return the problem of an unknown name, which is another one if the name is that of a secret."""
+    if not _SECRET_KEY.search(re.split(r"\.|__", problem.path)[-1]):
+        return problem
+    return evolve(
+        problem,
+        message="unknown, and secrets do not belong here",
+        expected=f"the path of a file; {problem.expected}",
+    )

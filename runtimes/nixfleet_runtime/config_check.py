@@ -1,0 +1,102 @@
+"""What `nixfleet config check` tells: whom a file configures, every option with its source, or every problem.
+
+It looks at what starting would look at, and starts nothing.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias, assert_never
+
+from attrs import frozen
+
+from nixfleet_runtime.config import ConfigError, Option, Section, Source, Value, load_content
+from nixfleet_runtime.problems import Problem
+from nixfleet_runtime.reading import read_toml
+
+Lines: TypeAlias = tuple[str, ...]
+
+
+@frozen
+class Side:
+    """One of those that have a configuration. keys: what may stand at the top of its file."""
+
+    name: str
+    keys: frozenset[str]
+    read: Callable[[Section], object]
+
+
+def check_config(
+    file: Path, environ: Mapping[str, str], sides: Sequence[Side]
+) -> tuple[Lines, tuple[Problem, ...]]:
+    """Return what the configuration in `file` comes to, or what is wrong with it; one of both is empty.
+
+    sides: whom it may be for. The keys at its top tell which of them it is for.
+    """
+    content = read_toml(file)
+    if isinstance(content, Problem):
+        return (), (content,)
+    side = side_of(content, sides)
+    if side is None:
+        return (), (_of_no_side(file, content, sides),)
+    try:
+        loaded = load_content(file, content, environ, side.read)
+    except ConfigError as error:
+        return (), error.problems
+    return (f"# {side.name}: {file}", *describe(loaded.options)), ()
+
+
+def side_of(content: Mapping[str, object], sides: Sequence[Side]) -> Side | None:
+    """Return the side that knows the most of the keys of `content`, `None` if no single one does."""
+    known = [len(content.keys() & side.keys) for side in sides]
+    most = max(known)
+    return sides[known.index(most)] if known.count(most) == 1 else None
+
+
+def describe(options: Iterable[Option]) -> Lines:
+    """Return the options as TOML, one a line, each with where it comes from."""
+    told = [(_setting(option), _source(option)) for option in options]
+    width = max((len(setting) for setting, _ in told), default=0)
+    return tuple(f"{setting:{width}}  # {source}" for setting, source in told)
+
+
+def _setting(option: Option) -> str:
+    if option.value is None:
+        return f"# {option.path} is not set"
+    return f"{option.path} = {toml_text(option.value)}"
+
+
+def toml_text(value: Value) -> str:
+    """Return a value as TOML writes it, and nothing for `None`."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case str() | Path():
+            return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
+        case _:
+            assert_never(value)
+
+
+def _source(option: Option) -> str:
+    match option.source:
+        case Source.DEFAULT | Source.FILE:
+            return option.source.value
+        case Source.ENVIRONMENT:
+            return option.variable
+        case _:
+            assert_never(option.source)
+
+
+def _of_no_side(file: Path, content: Mapping[str, object], sides: Sequence[Side]) -> Problem:
+    shared = frozenset.intersection(*(side.keys for side in sides))
+    known = (f"the {side.name}'s {', '.join(sorted(side.keys - shared))}" for side in sides)
+    return Problem(
+        str(file),
+        "cannot tell whom it configures",
+        " or ".join(known),
+        ", ".join(sorted(content)) or "nothing",
+    )

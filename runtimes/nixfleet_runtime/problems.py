@@ -1,0 +1,78 @@
+"""What is wrong with a written document, said all at once: each problem with its place and what was expected.
+
+Whoever finds problems collects them; whoever is asked for a result raises them together, as an error of
+its own. Callers act on the attributes; the text is for people.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable
+
+from attrs import frozen
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_LISTED_MAX = 8
+_SHOWN_LENGTH_MAX = 60
+
+
+@frozen(order=True)
+class Problem:
+    """One mistake. `path` is where it stands, spelled as in TOML: `policies.canary.waves[1].selector`.
+
+    message: what is wrong. expected: what would do. found: what stands there.
+    """
+
+    path: str
+    message: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}: expected {self.expected}, found {self.found}"
+
+
+def told(subject: str, problems: Collection[Problem]) -> str:
+    """Return the message that `subject` has these problems, each on a line of its own."""
+    count = len(problems)
+    lines = [f"{subject} has {count} problem{'' if count == 1 else 's'}:"]
+    return "\n  ".join([*lines, *map(str, problems)])
+
+
+def at(path: str, key: str | int) -> str:
+    """Return the path of what `key` names inside `path`; the root is the empty path."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    name = key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return f"{path}.{name}" if path else name
+
+
+def is_below(path: str, ancestors: Collection[str]) -> bool:
+    """Return whether `path` leads into what stands at one of `ancestors`."""
+    return path.startswith(tuple(it + into for it in ancestors for into in (".", "[")))
+
+
+def is_touched(path: str, broken: Collection[str]) -> bool:
+    """Return whether what stands at `path`, or a part of it, is `broken`."""
+    return path in broken or any(is_below(it, [path]) for it in broken)
+
+
+def unknown(path: str, what: str, name: str, known: Iterable[str]) -> Problem:
+    """Return the problem of a name that refers to nothing."""
+    names = listed(known)
+    return Problem(
+        path, f"no such {what}", f"one of {names}" if names else f"no {what}", quoted(name)
+    )
+
+
+def quoted(text: str) -> str:
+    """Return `text` in quotes, cut when it is long."""
+    cut = text if len(text) <= _SHOWN_LENGTH_MAX else text[:_SHOWN_LENGTH_MAX] + "…"
+    return json.dumps(cut, ensure_ascii=False)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return `names`, sorted, in a few words however many there are."""
+    known = sorted(names)
+    shown = ", ".join(known[:_LISTED_MAX])
+    more = len(known) - _LISTED_MAX
+    return f"{shown} and {more} more" if more > 0 else shown

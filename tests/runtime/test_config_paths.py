@@ -1,0 +1,194 @@
+"""Paths in a configuration: where they start, what must stand at their end, and that secrets do not."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nixfleet_runtime.config import ConfigError, load
+from nixfleet_runtime.path_checks import (
+    PathCheck,
+    directory_to_fill,
+    file_to_write,
+    link_to_replace,
+    private_file,
+    private_file_if_there,
+    private_file_to_make,
+    readable_directory,
+    readable_file,
+)
+from nixfleet_runtime.problems import Problem
+
+HEX_KEY = "0123456789abcdef" * 4
+Make = Callable[[Path], None]
+
+
+def nothing(path: Path) -> None:
+    pass
+
+
+def a_file(path: Path) -> None:
+    path.touch(mode=0o600)
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link(path: Path) -> None:
+    path.symlink_to(path.with_name("target"))
+
+
+def a_link_to_a_file(path: Path) -> None:
+    a_file(path.with_name("target"))
+    a_link(path)
+
+
+def a_circle(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def problems_of(file: Path, check: PathCheck, *, environ: dict[str, str]) -> tuple[Problem, ...]:
+    try:
+        load(file, environ, lambda root: root.path("it_file", check))
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration that names `data/it`, with the directory there."""
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "side.toml"
+    file.write_text("it_file = 'data/it'\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("check", "make"),
+    [
+        (readable_file, a_file),
+        (readable_file, a_link_to_a_file),
+        (private_file, a_file),
+        (private_file_if_there, a_file),
+        (private_file_if_there, nothing),
+        (private_file_to_make, a_file),
+        (private_file_to_make, nothing),
+        (file_to_write, a_file),
+        (file_to_write, nothing),
+        (readable_directory, a_directory),
+        (directory_to_fill, a_directory),
+        (directory_to_fill, nothing),
+        (link_to_replace, a_link),
+        (link_to_replace, nothing),
+    ],
+)
+def test_a_path_that_leads_to_what_is_needed_is_accepted(
+    config: Path, check: PathCheck, make: Make
+) -> None:
+    """What is made later need not be there, if only it can be made."""
+    make(config.parent / "data" / "it")
+    assert problems_of(config, check, environ={}) == ()
+
+
+@pytest.mark.parametrize(
+    ("check", "make", "message"),
+    [
+        (readable_file, nothing, "leads nowhere"),
+        (readable_file, a_link, "leads nowhere"),
+        (readable_file, a_directory, "cannot be used"),
+        (readable_file, a_circle, "cannot be looked at"),
+        (readable_file, os.mkfifo, "cannot be used"),
+        (private_file, nothing, "leads nowhere"),
+        (private_file_if_there, a_link, "leads nowhere"),
+        (private_file_if_there, a_directory, "cannot be used"),
+        (file_to_write, a_directory, "cannot be used"),
+        (readable_directory, nothing, "leads nowhere"),
+        (readable_directory, a_file, "cannot be used"),
+        (directory_to_fill, a_file, "cannot be used"),
+        (link_to_replace, a_file, "cannot be used"),
+        (link_to_replace, a_directory, "cannot be used"),
+    ],
+)
+def test_a_path_that_leads_to_something_else_is_refused(
+    config: Path, check: PathCheck, make: Make, message: str
+) -> None:
+    """The problem has the place of the option and the whole path."""
+    make(config.parent / "data" / "it")
+    (problem,) = problems_of(config, check, environ={})
+    assert (problem.path, problem.message) == ("it_file", message)
+    assert str(config.parent / "data" / "it") in problem.found
+
+
+@pytest.mark.parametrize(
+    "check", [private_file_to_make, file_to_write, directory_to_fill, link_to_replace]
+)
+def test_what_could_not_be_made_is_refused(tmp_path: Path, check: PathCheck) -> None:
+    """A directory that is missing on the way is told by its path."""
+    file = tmp_path / "side.toml"
+    file.write_text("it_file = 'none/it'\n", encoding="utf-8")
+    (problem,) = problems_of(file, check, environ={})
+    assert problem.found == f"nothing at {tmp_path}/none"
+
+
+@pytest.mark.parametrize("check", [private_file, private_file_if_there, private_file_to_make])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o610])
+def test_a_secret_file_that_others_can_reach_is_refused(
+    config: Path, check: PathCheck, mode: int
+) -> None:
+    """Key files are their owner's alone; the mode is told."""
+    key = config.parent / "data" / "it"
+    key.touch()
+    key.chmod(mode)
+    (problem,) = problems_of(config, check, environ={})
+    assert (problem.expected, problem.found) == ("mode 0600", f"mode {mode:04o} at {key}")
+
+
+def test_relative_paths_start_at_the_configuration(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where the process happens to be; from the environment neither."""
+    monkeypatch.chdir("/")
+    it = config.parent / "data" / "it"
+    it.touch()
+    for environ in ({}, {"NIXFLEET_IT_FILE": "data/it"}, {"NIXFLEET_IT_FILE": str(it)}):
+        found = load(config, environ, lambda root: root.path("it_file", readable_file))
+        assert found.config == it
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        HEX_KEY,
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQ",
+        "MC4CAQAwBQYDK2VwBCIEIGbE/0z+MC4CAQAwBQYDK2Vw=",
+        '{"token": {"nonce": "n"}}',
+    ],
+)
+def test_a_secret_in_place_of_its_path_is_refused_and_not_shown(config: Path, secret: str) -> None:
+    """Whoever pastes a key into a configuration does not find it in the logs as well."""
+    (problem,) = problems_of(config, private_file, environ={"NIXFLEET_IT_FILE": secret})
+    assert problem.message == "looks like what a file holds"
+    assert secret[:20] not in str(problem)
+
+
+def test_a_path_with_a_nul_character_is_refused(config: Path) -> None:
+    """What no file can be called is a problem, not an exception."""
+    config.write_text('it_file = "a\\u0000b"\n', encoding="utf-8")
+    (problem,) = problems_of(config, file_to_write, environ={})
+    assert problem.path == "it_file"
+
+
+@pytest.mark.parametrize("key", ["key", "it_token", "password", "passphrase", "client_secret"])
+def test_a_key_for_a_secret_is_refused_and_its_value_not_shown(config: Path, key: str) -> None:
+    """There is no option for a secret itself, in the file or in the environment."""
+    (config.parent / "data" / "it").touch(mode=0o600)
+    config.write_text(f"it_file = 'data/it'\n{key} = 'hunter2'\n", encoding="utf-8")
+    found = problems_of(
+        config, private_file, environ={f"NIXFLEET_IDENTITY__{key.upper()}": "hunter2"}
+    )
+    assert len(found) == 2
+    assert all("secrets do not belong here" in problem.message for problem in found)
+    assert "hunter2" not in str(found)
