@@ -50,7 +50,8 @@ class RolloutBook:
     def figures(self, hostname: str, excused: Set[str]) -> Figures:
         """Return how `hostname` counts now."""
         record = self.hosts.get(hostname)
-        tally = NOBODY if hostname in excused else tally_of(record, self.failing.get(hostname, 0))
+        is_counted = hostname not in excused and hostname in self.terms.targets
+        tally = tally_of(record, self.failing.get(hostname, 0)) if is_counted else NOBODY
         if record is None:
             return Figures(tally, False, False, False, False)
         is_unacknowledged = _is_unacknowledged(record)

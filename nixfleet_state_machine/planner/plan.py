@@ -5,7 +5,7 @@ last time; it is what an engine calls after each input. Whoever plans carries th
 Source: design 3.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from datetime import datetime
 
 from nixfleet_proto.ids import RolloutId
@@ -109,14 +109,18 @@ def _key(planning: Planning, rollout_id: RolloutId, host: str) -> LaneKey:
 
 def _stirred_lanes(view: FleetView, stirred: Stirred) -> Iterator[Lane]:
     for rollout_id in view.live_rollouts():
+        free = view.lanes.free(rollout_id)
         if rollout_id in stirred.rollouts:
             yield from view.lanes.snagged(rollout_id)
-        is_stirred = rollout_id in stirred.rollouts or rollout_id in stirred.earlier_waves
-        for lane in view.lanes.free(rollout_id):
-            if is_stirred or any(
-                budget.name in stirred.budgets for budget in budgets_of(view, lane)
-            ):
-                yield lane
+            yield from free
+        elif rollout_id in stirred.earlier_waves:
+            yield from free
+        else:
+            yield from (lane for lane in free if _has_any(view, lane, stirred.budgets))
+
+
+def _has_any(view: FleetView, lane: Lane, budgets: Set[str]) -> bool:
+    return any(budget.name in budgets for budget in budgets_of(view, lane))
 
 
 def _handed_out(view: FleetView, stirred: Stirred) -> list[tuple[RolloutId, str]]:

@@ -9,7 +9,7 @@ Source: design 3, Cost.
 from collections.abc import Iterator
 from datetime import datetime
 from heapq import heappop, heappush, heapreplace
-from itertools import dropwhile
+from itertools import count, dropwhile
 from typing import TypeAlias
 
 from attrs import Factory, define, frozen
@@ -34,33 +34,32 @@ _Place: TypeAlias = tuple[RolloutId, str]
 class _Round:
     """How a lane fares in this plan. block: what its next host will be told; `None`: go.
 
-    told: what its hosts were told in this plan. is_whole: that was all of them, one after the other.
+    is_walked: its hosts are being asked, one after the other. asked: how many were. told: what they heard.
     """
 
     lane: Lane
     block: GateBlock | None
-    told: set[GateBlock] = Factory(set[GateBlock])
     is_walked: bool = False
-    is_whole: bool = False
+    asked: int = 0
+    told: set[GateBlock] = Factory(set[GateBlock])
 
     @property
-    def is_settled(self) -> bool:
-        """Whether the hosts of the lane already know."""
+    def is_known(self) -> bool:
+        """Whether the hosts of the lane were told so before."""
         return self.block is not None and self.block == self.lane.told
 
 
 @frozen(eq=False)
 class _Names:
-    """Hosts of a lane yet to be asked. is_walk: those that already know need not be asked."""
+    """Hosts of a lane that are to be asked, in order. is_walk: only as long as they do not know."""
 
     round: _Round
     rest: Iterator[str]
     is_walk: bool
-    from_start: bool
 
 
 class Walk:
-    """All that is walked in one plan, in order of rollout and host."""
+    """All that is walked in one plan."""
 
     def __init__(self, planning: Planning, now: datetime) -> None:
         self._planning = planning
@@ -68,72 +67,69 @@ class Walk:
         self._live = frozenset(planning.view.live_rollouts())
         self._rounds: dict[Lane, _Round] = {}
         self._lanes_of_budget: dict[str, list[tuple[BudgetTerms, Lane]]] = {}
-        # The number keeps entries of one place in order of arrival, and the rest from being compared.
+        # The number settles the order of what is at one place, so that names need not be compared.
         self._ahead: list[tuple[RolloutId, str, int, _Names]] = []
-        self._arrivals = 0
+        self._numbers = count()
 
     def consider(self, lane: Lane) -> None:
-        """Walk `lane` if its hosts do not know their answer."""
-        if lane.rollout_id in self._live:
-            round_ = self._round(lane)
-            if not round_.is_walked and not round_.is_settled:
-                self._walk(round_, iter(lane.hosts), from_start=True)
+        """Walk `lane`, of a live rollout, if its hosts do not know their answer."""
+        round_ = self._round(lane)
+        if not round_.is_walked and not round_.is_known:
+            self._walk(round_, iter(lane.hosts))
 
     def consider_host(self, lane: Lane, host: str) -> None:
-        """Ask `host`, which is new in `lane`."""
+        """Ask `host`, which is new in `lane`: that the others know their answer is nothing to it."""
+        if lane.rollout_id not in self._live:
+            return
         self.consider(lane)
-        if lane.rollout_id in self._live and not self._rounds[lane].is_walked:
-            self._enter(_Names(self._rounds[lane], iter((host,)), is_walk=False, from_start=False))
+        # A lane in which nobody knows is walked to its end.
+        if lane.told is not None:
+            self._enter(_Names(self._round(lane), iter((host,)), is_walk=False))
 
     def answers(self) -> Iterator[PlanAction]:
         """Yield an action for each host that is asked, and note what the lanes were told."""
         last: _Place | None = None
         while self._ahead:
             rollout_id, host, _, names = self._ahead[0]
-            if names.is_walk and names.round.is_settled:
-                self._leave(is_whole=False)
+            if names.is_walk and names.round.is_known:
+                self._leave()
                 continue
             if last != (rollout_id, host):
                 last = (rollout_id, host)
                 yield self._ask(names.round, last)
-            self._step(names)
+            self._step()
         for round_ in self._rounds.values():
             self._note_told(round_)
 
     def _ask(self, round_: _Round, place: _Place) -> QueueDispatch | DeferDispatch:
-        if round_.block is not None:
-            round_.told.add(round_.block)
-        action = answer(self._planning, *place, round_.block, self._now)
-        if round_.block is None:
-            # Asked again next time, should it still be waiting then.
-            self._planning.view.stir_host(*place)
-            self._revise_under(round_.lane, place)
+        block = round_.block
+        round_.asked += 1
+        action = answer(self._planning, *place, block, self._now)
+        if block is None:
+            self._revise_lanes(round_.lane, place)
+        else:
+            round_.told.add(block)
         return action
 
-    def _revise_under(self, lane: Lane, place: _Place) -> None:
-        """A host of `lane` took slots; lanes for which one was the last have another answer now."""
+    def _revise_lanes(self, lane: Lane, place: _Place) -> None:
+        """A host of `lane` took slots. Where one was the last, lanes have another answer from here on."""
         for taken in budgets_of(self._planning.view, lane):
-            for budget, other in self._under(taken.name):
+            for budget, other in self._lanes_under(taken.name):
                 if self._planning.taken(budget) == budget.limit:
                     self._revise(other, place)
 
     def _revise(self, lane: Lane, place: _Place) -> None:
         round_ = self._round(lane)
         round_.block = self._block(lane)
-        if round_.is_walked or round_.is_settled or lane.rollout_id < place[0]:
-            return
-        if lane.rollout_id == place[0]:
-            rest = dropwhile(lambda name: name <= place[1], lane.hosts)
-            self._walk(round_, rest, from_start=False)
-        else:
-            self._walk(round_, iter(lane.hosts), from_start=True)
+        if not round_.is_walked and not round_.is_known:
+            self._walk(round_, _names_after(lane, place))
 
-    def _under(self, budget: str) -> list[tuple[BudgetTerms, Lane]]:
+    def _lanes_under(self, budget: str) -> list[tuple[BudgetTerms, Lane]]:
         """Return the lanes whose hosts are members of the budget, each with its rollout's own limit."""
         known = self._lanes_of_budget.get(budget)
         if known is None:
             view = self._planning.view
-            lanes = (lane for id_ in self._live for lane in view.lanes.free(id_))
+            lanes = (lane for rollout_id in self._live for lane in view.lanes.free(rollout_id))
             pairs = ((each, lane) for lane in lanes for each in budgets_of(view, lane))
             known = [(each, lane) for each, lane in pairs if each.name == budget]
             self._lanes_of_budget[budget] = known
@@ -148,42 +144,49 @@ class Walk:
     def _block(self, lane: Lane) -> GateBlock | None:
         return first_block(self._planning, lane.rollout_id, lane.hosts[0])
 
-    def _walk(self, round_: _Round, rest: Iterator[str], from_start: bool) -> None:
+    def _walk(self, round_: _Round, names: Iterator[str]) -> None:
         round_.is_walked = True
-        self._enter(_Names(round_, rest, is_walk=True, from_start=from_start))
+        self._enter(_Names(round_, names, is_walk=True))
 
     def _enter(self, names: _Names) -> None:
         host = next(names.rest, None)
         if host is None:
             names.round.is_walked = False
-            return
-        self._arrivals += 1
-        heappush(self._ahead, (names.round.lane.rollout_id, host, self._arrivals, names))
+        else:
+            entry = (names.round.lane.rollout_id, host, next(self._numbers), names)
+            heappush(self._ahead, entry)
 
-    def _step(self, names: _Names) -> None:
+    def _step(self) -> None:
+        rollout_id, _, number, names = self._ahead[0]
         host = next(names.rest, None)
         if host is None:
-            self._leave(is_whole=names.from_start)
+            self._leave()
         else:
-            rollout_id, _, arrival, _ = self._ahead[0]
-            heapreplace(self._ahead, (rollout_id, host, arrival, names))
+            heapreplace(self._ahead, (rollout_id, host, number, names))
 
-    def _leave(self, is_whole: bool) -> None:
+    def _leave(self) -> None:
         *_, names = heappop(self._ahead)
         if names.is_walk:
             names.round.is_walked = False
-            names.round.is_whole = is_whole
 
     def _note_told(self, round_: _Round) -> None:
         lane = round_.lane
-        told = round_.told if round_.is_whole else {*round_.told, lane.told}
-        now_told = told.pop() if len(told) == 1 else None
-        if now_told != lane.told:
-            self._planning.view.lanes.tell(lane, now_told)
-        if now_told is None:
-            self._planning.view.stir_earlier_waves(lane.rollout_id)
+        are_all = round_.asked == len(lane.hosts)
+        told = round_.told if are_all else {*round_.told, lane.told}
+        block = told.pop() if len(told) == 1 else None
+        if block != lane.told:
+            self._planning.view.lanes.tell(lane, block)
 
 
 def budgets_of(view: FleetView, lane: Lane) -> Iterator[BudgetTerms]:
+    """Yield the budgets that the hosts of `lane` are members of."""
     budgets = view.terms(lane.rollout_id).budgets
     return (budgets[place] for place in lane.key.budgets)
+
+
+def _names_after(lane: Lane, place: _Place) -> Iterator[str]:
+    """Yield the hosts of `lane` that come after `place` in a plan."""
+    rollout_id, host = place
+    if lane.rollout_id != rollout_id:
+        return iter(lane.hosts if lane.rollout_id > rollout_id else ())
+    return dropwhile(lambda name: name <= host, lane.hosts)

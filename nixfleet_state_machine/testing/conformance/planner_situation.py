@@ -1,0 +1,216 @@
+"""What a recorded plan was made of, read into our terms and records.
+
+The recorder knew less and more than we do. Less: its rollout summaries have no state, its records no probe
+topology. More: hosts in a rollout that the rollout's manifest does not name, which we never have.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import cattrs
+from attrs import evolve, frozen
+
+from nixfleet_proto.fleet import (
+    Edge,
+    FleetChannel,
+    FleetHost,
+    FleetResolved,
+    Meta,
+    RolloutPolicy,
+    Wave,
+)
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.testing.conformance.answer import JsonObject
+from nixfleet_state_machine.testing.conformance.reference_json import (
+    number_at,
+    object_at,
+    objects_at,
+    read_host_record,
+    read_time,
+    text_at,
+)
+from nixfleet_state_machine.undo import UndoLog
+
+
+@frozen
+class Situation:
+    """All that a plan depends on. terms: of every rollout, open or offered. offers: rollout by channel."""
+
+    terms: Mapping[RolloutId, RolloutTerms]
+    offers: Mapping[str, RolloutId]
+    rollouts: Mapping[RolloutId, RolloutRecord]
+    hosts: Mapping[tuple[RolloutId, str], HostRolloutState]
+    outstanding: Mapping[tuple[RolloutId, str], int]
+    quarantines: Mapping[str, frozenset[str]]
+    now: datetime
+
+    def view(self) -> FleetView:
+        """Return a fresh view of the situation."""
+        view = FleetView(UndoLog())
+        for rollout_id in self.offers.values():
+            view.offer(self.terms[rollout_id])
+        for record in self.rollouts.values():
+            view.open(record, self.terms[record.rollout_id])
+        for host in self.hosts.values():
+            view.set_host(host)
+        for key, count in self.outstanding.items():
+            view.set_outstanding(*key, count)
+        return view
+
+
+def read_situation(json: JsonObject) -> Situation:
+    """Return the situation in `json`. Raises: ValueError, KeyError, TypeError."""
+    now = read_time(json["now"])
+    state = object_at(json, "fleet_state")
+    summaries = _objects_in(state, "rollouts")
+    hosts = tuple(
+        _read_host(object_at(each, "state"), now) for each in objects_at(state, "host_states")
+    )
+    outstanding = _read_outstanding(object_at(state, "outstanding_failing_enforce_probes"))
+    offered = tuple(map(_read_manifest, _objects_in(json, "manifests")))
+    # A rollout that has its manifest yet runs under that.
+    manifests = {
+        each.rollout_id: each for each in (*map(_manifest_of_summary, summaries), *offered)
+    }
+    closures = _closures(hosts, outstanding)
+    fleet = _read_fleet(object_at(json, "fleet"))
+    return Situation(
+        terms={id_: _terms(each, fleet, closures.get(id_, {})) for id_, each in manifests.items()},
+        offers={manifest.channel: manifest.rollout_id for manifest in offered},
+        rollouts={record.rollout_id: record for record in map(_read_rollout, summaries)},
+        hosts={(host.rollout_id, host.hostname): host for host in hosts},
+        outstanding=outstanding,
+        quarantines=_converter.structure(json["quarantines"], dict[str, frozenset[str]]),
+        now=now,
+    )
+
+
+def _read_host(json: JsonObject, now: datetime) -> HostRolloutState:
+    """The recorder hands out `now` where it has no time for the soak; we work one out."""
+    host = evolve(read_host_record(json), declared_probes=())
+    if host.state is HostState.PENDING and host.soak_due_at is None:
+        return evolve(host, soak_due_at=now)
+    return host
+
+
+def _read_outstanding(json: JsonObject) -> Mapping[tuple[RolloutId, str], int]:
+    by_rollout = ((RolloutId(key), object_at(json, key)) for key in json)
+    return {(id_, host): number_at(hosts, host) for id_, hosts in by_rollout for host in hosts}
+
+
+def _closures(
+    hosts: Iterable[HostRolloutState], outstanding: Iterable[tuple[RolloutId, str]]
+) -> Mapping[RolloutId, Mapping[str, str]]:
+    """Return the closure of each host that is spoken of, by rollout."""
+    closures: dict[RolloutId, dict[str, str]] = {}
+    for rollout_id, host in outstanding:
+        closures.setdefault(rollout_id, {})[host] = "unknown"
+    for record in hosts:
+        closures.setdefault(record.rollout_id, {})[record.hostname] = record.target_closure
+    return closures
+
+
+def _read_rollout(json: JsonObject) -> RolloutRecord:
+    """A rollout is Terminal since `terminal_at`; without, it is Active."""
+    terminal_at = None if json["terminal_at"] is None else read_time(json["terminal_at"])
+    return RolloutRecord(
+        rollout_id=RolloutId(text_at(json, "rollout_id")),
+        channel=text_at(json, "channel"),
+        target_ref=text_at(json, "target_ref"),
+        state=RolloutState.ACTIVE if terminal_at is None else RolloutState.TERMINAL,
+        current_wave=number_at(json, "current_wave"),
+        opened_event_log_seq=0,
+        last_transition_event_log_seq=0,
+        opened_at=read_time(json["opened_at"]),
+        terminal_at=terminal_at,
+    )
+
+
+def _terms(
+    manifest: RolloutManifest, fleet: FleetResolved, closures: Mapping[str, str]
+) -> RolloutTerms:
+    """Return the terms for the hosts of the manifest and for those of `closures` that it does not name."""
+    named = {host.hostname: host.target_closure for host in manifest.host_set}
+    hosts = (HostAssignment(*item) for item in {**closures, **named}.items())
+    terms = RolloutTerms.of_values(evolve(manifest, host_set=tuple(hosts)), fleet)
+    return _with_strangers(terms, fleet, closures)
+
+
+def _with_strangers(
+    terms: RolloutTerms, fleet: FleetResolved, hosts: Iterable[str]
+) -> RolloutTerms:
+    """The recorder takes waves and edges from the channel a host is in, even in another's rollout."""
+    known = {name: host.channel for name, host in fleet.hosts.items()}
+    strangers = {host for host in hosts if known.get(host, terms.channel) != terms.channel}
+    waves = ((host, _own_wave(host, fleet)) for host in strangers)
+    staged = {host: wave for host, wave in waves if wave is not None}
+    edges = (
+        edge
+        for edge in fleet.edges
+        if edge.gated in strangers and known.get(edge.gates) == known[edge.gated]
+    )
+    return evolve(
+        terms,
+        wave_of=FrozenMap({**terms.wave_of, **staged}),
+        host_edges=(*terms.host_edges, *edges),
+    )
+
+
+def _own_wave(host: str, fleet: FleetResolved) -> int | None:
+    waves = fleet.waves.get(fleet.hosts[host].channel) or (Wave(hosts=(host,)),)
+    return next((index for index, wave in enumerate(waves) if host in wave.hosts), None)
+
+
+def _manifest_of_summary(json: JsonObject) -> RolloutManifest:
+    return _manifest(text_at(json, "channel"), text_at(json, "target_ref"), json["budgets"], ())
+
+
+def _read_manifest(json: JsonObject) -> RolloutManifest:
+    hosts = _converter.structure(json["host_set"], tuple[HostAssignment, ...])
+    channel, channel_ref = text_at(json, "channel"), text_at(json, "channel_ref")
+    return _manifest(channel, channel_ref, json["disruption_budgets"], hosts)
+
+
+def _manifest(
+    channel: str, channel_ref: str, budgets: JsonValue, hosts: tuple[HostAssignment, ...]
+) -> RolloutManifest:
+    return RolloutManifest(
+        channel=channel,
+        channel_ref=channel_ref,
+        display_name=f"{channel}@{channel_ref}",
+        fleet_resolved_hash="",
+        host_set=hosts,
+        meta=_META,
+        disruption_budgets=_converter.structure(budgets, tuple[ManifestBudget, ...]),
+    )
+
+
+def _read_fleet(json: JsonObject) -> FleetResolved:
+    """Return the fleet, as far as the terms of a rollout look at it."""
+    hosts = object_at(json, "hosts")
+    channels = {name: text_at(object_at(hosts, name), "channel") for name in hosts}
+    return FleetResolved(
+        hosts=FrozenMap({name: FleetHost(channel) for name, channel in channels.items()}),
+        channels=FrozenMap[str, FleetChannel](),
+        rollout_policies=FrozenMap[str, RolloutPolicy](),
+        waves=FrozenMap(_converter.structure(json["waves"], dict[str, tuple[Wave, ...]])),
+        meta=_META,
+        edges=_converter.structure(json["edges"], tuple[Edge, ...]),
+        channel_edges=_converter.structure(json["channel_edges"], tuple[Edge, ...]),
+    )
+
+
+def _objects_in(json: JsonObject, key: str) -> tuple[JsonObject, ...]:
+    objects = object_at(json, key)
+    return tuple(object_at(objects, name) for name in sorted(objects))
+
+
+_META = Meta(signed_at=None)
+_converter = cattrs.Converter(forbid_extra_keys=True)

@@ -1,0 +1,71 @@
+"""Reading vector files: gzipped JSON lines. A broken line is reported with its number; the rest is read."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+import cattrs
+from attrs import frozen
+
+from nixfleet_state_machine.testing.conformance.answer import JsonObject
+
+T = TypeVar("T")
+
+
+@frozen
+class BrokenLine:
+    """Line `number`, from 1, could not be read, and why."""
+
+    number: int
+    reason: str
+
+
+@frozen
+class VectorFile(Generic[T]):
+    """What a file had: the vectors that could be read, and the lines that could not."""
+
+    vectors: tuple[T, ...]
+    broken: tuple[BrokenLine, ...]
+
+
+def read_vectors(path: Path, read_row: Callable[[JsonObject], T]) -> VectorFile[T]:
+    """Return what the file at `path` has, each row made into a vector by `read_row`.
+
+    Raises: OSError when the file cannot be opened.
+    """
+    vectors: list[T] = []
+    broken: list[BrokenLine] = []
+    for number, line in enumerate(_lines(path), start=1):
+        if isinstance(line, str):
+            broken.append(BrokenLine(number, line))
+        elif line.strip():
+            try:
+                vectors.append(read_row(_row(line)))
+            except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
+                broken.append(BrokenLine(number, _reason(error)))
+    return VectorFile(tuple(vectors), tuple(broken))
+
+
+def _lines(path: Path) -> Iterator[bytes | str]:
+    """Yield the lines; where the archive itself is damaged, why, and then no more."""
+    with gzip.open(path) as lines:
+        try:
+            yield from lines
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            yield f"the archive is damaged: {error}"
+
+
+def _row(line: bytes) -> JsonObject:
+    row: object = json.loads(line)
+    if not isinstance(row, dict):
+        raise TypeError(f"expected an object, found {type(row).__name__}")
+    return cast(JsonObject, row)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, cattrs.BaseValidationError):
+        return "; ".join(cattrs.transform_error(error))
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,314 @@
+"""Histories for the planner's laws: a kept view and a plain world that go through the same changes.
+
+Universes are small, so that hosts, budgets and closures meet. Most changes are a rollout's daily business;
+the others are all that a view allows, sensible or not.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from attrs import define, evolve
+from hypothesis import strategies as st
+
+from nixfleet_proto.fleet import Edge, Selector
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    OpenRollout,
+    PlanAction,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.undo import UndoLog
+from tests.planner.builders import host_of, rollout_of
+from tests.planner.world import NOW, HostKey, World
+
+T = TypeVar("T")
+
+# "ops-eu" sorts before "ops" as a rollout id, and after it as a channel.
+CHANNELS = ("app", "ops", "ops-eu")
+HOSTS_PER_CHANNEL = 5
+HOSTS = {
+    channel: tuple(f"{channel}-{number}" for number in range(HOSTS_PER_CHANNEL))
+    for channel in CHANNELS
+}
+EVERYBODY = tuple(host for hosts in HOSTS.values() for host in hosts)
+CLOSURES = ("red", "green", "blue")
+SELECTORS = (
+    Selector(all=True),
+    Selector(tags=("db", "eu")),
+    Selector(tags=("eu", "db")),  # the same as the one before
+    Selector(hosts=("app-1", "ops-1")),
+)
+
+# Made once: hypothesis checks every strategy that is new to it.
+_budgets = st.builds(
+    BudgetTerms,
+    selector=st.sampled_from(SELECTORS),
+    hosts=st.frozensets(st.sampled_from(EVERYBODY), max_size=4).map(
+        frozenset(EVERYBODY).difference
+    ),
+    limit=st.integers(1, 4),
+)
+_budget_lists = st.lists(_budgets, min_size=1, max_size=2)
+_closures = st.tuples(*[st.sampled_from(CLOSURES)] * HOSTS_PER_CHANNEL)
+# By number of waves; the wave after the last is none.
+_waves = {
+    waves: st.tuples(*[st.sampled_from((*[*range(waves)] * 3, waves))] * HOSTS_PER_CHANNEL)
+    for waves in (1, 2, 3)
+}
+_edges = {
+    channel: st.lists(
+        st.builds(Edge, st.sampled_from(HOSTS[channel]), st.sampled_from(HOSTS[channel])),
+        max_size=2,
+    )
+    for channel in CHANNELS
+}
+
+
+@st.composite
+def rollout_terms(draw: st.DrawFn, channel: str) -> RolloutTerms:
+    """Draw the terms of a rollout of `channel`."""
+    hosts = HOSTS[channel]
+    waves = draw(st.sampled_from((1, 2, 3)))
+    wave_of = zip(hosts, draw(_waves[waves]), strict=True)
+    rollout_id = RolloutId.of(channel, draw(st.sampled_from(("a1", "b2"))))
+    others = [(other,) for other in CHANNELS if other != channel]
+    return RolloutTerms(
+        rollout_id=rollout_id,
+        channel=channel,
+        target_ref=rollout_id.channel_ref,
+        targets=FrozenMap(zip(hosts, draw(_closures), strict=True)),
+        wave_of=FrozenMap({host: wave for host, wave in wave_of if wave < waves}),
+        wave_soak_minutes=tuple(range(waves)),
+        budgets=tuple(draw(_budget_lists)),
+        host_edges=tuple(draw(_edges[channel])),
+        predecessors=draw(st.sampled_from(((), (), (), *others))),
+    )
+
+
+@define
+class History:
+    """What happens is drawn from `data`, done to `world`, and done to `view`."""
+
+    data: st.DataObject
+    undo: UndoLog
+    view: FleetView
+    world: World
+
+    @classmethod
+    def begun(cls, data: st.DataObject) -> "History":
+        """Return a history in which every channel has a rollout, at some wave."""
+        undo = UndoLog()
+        history = cls(data, undo, FleetView(undo), World.empty())
+        for channel in CHANNELS:
+            history._offer(channel)
+            terms = history.world.offers[channel]
+            history._open(terms)
+            wave = history._one_of(range(terms.last_wave + 1))
+            history._set_rollout(terms, RolloutState.ACTIVE, wave, ())
+        return history
+
+    def happen(self) -> None:
+        """Let a few things happen, of which nobody plans before the last."""
+        for _ in range(self.data.draw(st.integers(1, 3))):
+            self._one_of(_CHANGES)(self)
+
+    def carry_out(self, actions: Iterable[PlanAction]) -> None:
+        """Do what was planned."""
+        for action in actions:
+            match action:
+                case OpenRollout():
+                    self._open(self.world.offers[action.channel])
+                case QueueDispatch():
+                    self._set_queued((action.rollout_id, action.host), True)
+                case WithdrawDispatch():
+                    self._set_queued((action.rollout_id, action.host), False)
+                case DeferDispatch():
+                    pass
+
+    # A rollout's daily business.
+
+    def acknowledge(self) -> None:
+        """A host that has a dispatch in its queue takes it."""
+        key = self._any_of(sorted(self.world.queued))
+        if key is not None:
+            self._put(
+                evolve(self.world.hosts[key], state=HostState.ACTIVATING, dispatch_acked_at=NOW)
+            )
+            self._set_queued(key, False)
+
+    def run_on(self) -> None:
+        """A host that is under way goes on."""
+        running = [key for key, host in self.world.hosts.items() if host.state.is_in_flight]
+        key = self._any_of(sorted(running))
+        if key is not None:
+            states = (
+                HostState.SOAKING,
+                HostState.CONVERGED,
+                HostState.CONVERGED,
+                HostState.DEFERRED,
+            )
+            self._put(evolve(self.world.hosts[key], state=self._one_of(states)))
+
+    def declare(self) -> None:
+        """A running host that has not declared its probes does; if there is none, one has yet to again."""
+        running = [key for key, host in self.world.hosts.items() if _runs(host)]
+        silent = [key for key in running if self.world.hosts[key].declared_probes is None]
+        key = self._any_of(sorted(silent or running))
+        if key is not None:
+            self._put(evolve(self.world.hosts[key], declared_probes=() if silent else None))
+
+    def fail_controls(self) -> None:
+        """Controls that fail pass; if there are none, some fail."""
+        failing = [key for key, count in self.world.outstanding.items() if count]
+        key = self._any_of(sorted(failing or self.world.hosts))
+        if key is not None:
+            count = self._one_of((0, 0, 1) if failing else (1, 2))
+            self.world.outstanding[key] = count
+            self.view.set_outstanding(*key, count)
+
+    def promote(self) -> None:
+        """A rollout runs, at a later wave."""
+        terms = self._any_rollout()
+        if terms is not None:
+            record = self.world.rollouts[terms.rollout_id]
+            wave = min(record.current_wave + 1, terms.last_wave)
+            self._set_rollout(terms, RolloutState.ACTIVE, wave, record.excused_hosts)
+
+    # What an operator or a release may do.
+
+    def hold(self) -> None:
+        scope = self._one_of((*CHANNELS, *self.open_rollouts()))
+        self.world.holds[scope] = self._one_of(("", "ann: power cut"))
+        self.view.hold(scope, self.world.holds[scope])
+
+    def release(self) -> None:
+        scope = self._any_of(sorted(self.world.holds))
+        if scope is not None:
+            del self.world.holds[scope]
+            self.view.release(scope)
+
+    def toggle_quarantine(self) -> None:
+        channel, closure = self._one_of(CHANNELS), self._one_of(CLOSURES)
+        known = self.world.quarantines.get(channel, frozenset())
+        self.world.quarantines[channel] = known ^ {closure}
+        self.view.stir_closure(channel, closure)
+
+    def offer(self) -> None:
+        self._offer(self._one_of(CHANNELS))
+
+    def retract(self) -> None:
+        channel = self._one_of(CHANNELS)
+        self._drop_forgotten(channel, None)
+        self.world.offers.pop(channel, None)
+        self.view.retract(channel)
+
+    def prune(self) -> None:
+        """A rollout is forgotten; while the manifest names it, its record stays."""
+        terms = self._any_rollout()
+        if terms is None:
+            return
+        id_ = terms.rollout_id
+        record = evolve(self.world.rollouts[id_], state=RolloutState.PRUNED)
+        if self._one_of((True, False)):
+            self.view.set_rollout(record)
+            self.world.rollouts[id_] = record
+        self.view.forget_rollout(id_)
+        self.world.forget(id_)
+
+    # Whatever a view allows.
+
+    def set_rollout(self) -> None:
+        terms = self._any_rollout()
+        if terms is not None:
+            wave = self._one_of(range(terms.last_wave + 1))
+            excused = self.data.draw(st.sets(st.sampled_from(sorted(terms.targets)), max_size=3))
+            self._set_rollout(terms, self._one_of(tuple(RolloutState)), wave, excused)
+
+    def set_host(self) -> None:
+        key = self._any_of(sorted(self.world.hosts))
+        if key is not None:
+            state = self._one_of(tuple(HostState))
+            at = None if state is HostState.PENDING else NOW
+            self._put(evolve(self.world.hosts[key], state=state, dispatch_acked_at=at))
+
+    def set_queued(self) -> None:
+        key = self._any_of(sorted(self.world.hosts))
+        if key is not None:
+            self._set_queued(key, self._one_of((True, False)))
+
+    # How it is done to both.
+
+    def _offer(self, channel: str) -> None:
+        drawn = self.data.draw(rollout_terms(channel))
+        self._drop_forgotten(channel, drawn.rollout_id)
+        # A rollout keeps the terms it was opened under.
+        terms = self.world.terms.get(drawn.rollout_id, drawn)
+        self.world.offers[channel] = terms
+        self.view.offer(terms)
+
+    def _drop_forgotten(self, channel: str, successor: RolloutId | None) -> None:
+        offered = self.world.offers.get(channel)
+        if offered is not None and offered.rollout_id != successor:
+            self.world.drop_forgotten(offered.rollout_id)
+
+    def _open(self, terms: RolloutTerms) -> None:
+        record = rollout_of(terms)
+        self.world.terms[terms.rollout_id] = terms
+        self.world.rollouts[terms.rollout_id] = record
+        self.view.open(record, terms)
+        for name in terms.targets:
+            self._put(host_of(terms, name))
+
+    def _set_rollout(
+        self, terms: RolloutTerms, state: RolloutState, wave: int, excused: Iterable[str]
+    ) -> None:
+        record = rollout_of(terms, state, wave=wave, excused=frozenset(excused))
+        self.world.rollouts[terms.rollout_id] = record
+        self.view.set_rollout(record)
+
+    def _put(self, record: HostRolloutState) -> None:
+        self.world.hosts[record.rollout_id, record.hostname] = record
+        self.view.set_host(record)
+
+    def _set_queued(self, key: HostKey, queued: bool) -> None:
+        (self.world.queued.add if queued else self.world.queued.discard)(key)
+        self.view.set_queued(*key, queued)
+
+    def _one_of(self, choices: Sequence[T]) -> T:
+        return self.data.draw(st.sampled_from(choices))
+
+    def _any_of(self, choices: Sequence[T]) -> T | None:
+        return self._one_of(choices) if choices else None
+
+    def open_rollouts(self) -> list[RolloutId]:
+        """Return the rollouts that have hosts, by id."""
+        return sorted(self.world.terms.keys() - self.world.forgotten)
+
+    def _any_rollout(self) -> RolloutTerms | None:
+        rollout_id = self._any_of(self.open_rollouts())
+        return None if rollout_id is None else self.world.terms[rollout_id]
+
+
+def _runs(host: HostRolloutState) -> bool:
+    return host.state is HostState.SOAKING or host.state is HostState.CONVERGED
+
+
+# Some more often than others, so that rollouts come to something.
+_CHANGES: Sequence[Callable[[History], None]] = (
+    *[History.acknowledge, History.run_on] * 8,
+    *[History.promote, History.declare, History.fail_controls] * 4,
+    *[History.set_host, History.set_queued, History.release] * 2,
+    History.set_rollout,
+    History.hold,
+    History.toggle_quarantine,
+    History.offer,
+    History.retract,
+    History.prune,
+)

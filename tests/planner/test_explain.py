@@ -1,0 +1,88 @@
+"""`explain`: all that holds a host, for whoever asks."""
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.action import Gate, GateBlock
+from nixfleet_state_machine.planner.plan import explain
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.state import RolloutState
+from tests.planner.builders import (
+    budget,
+    detail_of,
+    open_rollout,
+    put,
+    rollout_of,
+    terms_of,
+    view_of,
+)
+
+WEBS = ("web-1", "web-2", "web-3")
+TERMS = terms_of(
+    waves=(("web-1",), ("web-2", "web-3")),
+    budgets=(budget(1, *WEBS),),
+    edges=(("web-3", "web-2"),),
+    predecessors=("infra",),
+)
+
+
+def _gates(view: FleetView, hostname: str) -> dict[RolloutId, list[Gate]]:
+    blocks = explain(view, {"stable": {"a1-web-2"}}, hostname)
+    return {rollout_id: [block.gate for block in each] for rollout_id, each in blocks.items()}
+
+
+def test_explaining_a_host_that_everything_holds_names_every_gate_in_order() -> None:
+    """Gates behind the first that holds are asked as well."""
+    view = view_of(terms_of("infra@c3", waves=(("db-1",),)), TERMS)
+    view.set_rollout(rollout_of(TERMS, RolloutState.FAILED))
+    view.hold("stable", "ann: power cut")
+    put(view, TERMS, web_1=HostState.SOAKING)
+    view.set_outstanding(TERMS.rollout_id, "web-1", 1)
+
+    assert _gates(view, "web-2") == {
+        TERMS.rollout_id: [
+            Gate.QUARANTINE,
+            Gate.ROLLOUT_HALTED,
+            Gate.OPERATOR_HOLD,
+            Gate.CHANNEL_EDGES,
+            Gate.WAVE_PROMOTION,
+            Gate.HOST_EDGE,
+            Gate.DISRUPTION_BUDGET,
+            Gate.COMPLIANCE_WAVE,
+        ]
+    }
+
+
+def test_explaining_a_host_that_may_go_says_that_nothing_holds_it() -> None:
+    """A host that waits without being held is answered with no gate."""
+    assert _gates(view_of(TERMS), "web-1") == {TERMS.rollout_id: []}
+
+
+def test_explaining_a_host_that_does_not_wait_says_nothing() -> None:
+    """A host that is queued, under way, or unknown waits nowhere."""
+    view = view_of(TERMS)
+    view.set_queued(TERMS.rollout_id, "web-1", True)
+    put(view, TERMS, web_2=HostState.CONVERGED)
+
+    assert [_gates(view, host) for host in ("web-1", "web-2", "ghost")] == [{}, {}, {}]
+
+
+def test_explaining_a_host_of_a_rollout_that_is_over_speaks_of_the_live_one_alone() -> None:
+    """A host that never got a superseded closure does not wait for it any more."""
+    view = view_of(TERMS)
+    view.set_rollout(rollout_of(TERMS, RolloutState.SUPERSEDED))
+    successor = terms_of("stable@b2", waves=(("web-1",),))
+    open_rollout(view, successor)
+
+    assert _gates(view, "web-1") == {successor.rollout_id: []}
+
+
+def test_explaining_gives_the_numbers_of_the_moment_beside_the_reason() -> None:
+    """The reason is the one that the log has; the detail is how things stand now."""
+    terms = terms_of(waves=(WEBS,), budgets=(budget(2, *WEBS),))
+    view = view_of(terms)
+    put(view, terms, web_1=HostState.SOAKING, web_2=HostState.ACTIVATING)
+
+    [block] = explain(view, {}, "web-3")[terms.rollout_id]
+
+    assert block == GateBlock(Gate.DISRUPTION_BUDGET, "all 2 slots are taken (tags:web)")
+    assert detail_of(block) == "2 of 2 in flight (tags:web)"

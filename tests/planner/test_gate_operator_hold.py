@@ -1,0 +1,52 @@
+"""The operator-hold gate: somebody paused the rollout or its channel."""
+
+import pytest
+
+from nixfleet_state_machine.planner.action import Gate, GateBlock
+from nixfleet_state_machine.planner.gates import gate_operator_hold
+from tests.planner.builders import planning, terms_of, view_of
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"), [("stable", "channel stable"), ("stable@a1", "rollout stable@a1")]
+)
+def test_host_in_a_paused_scope_is_held(scope: str, words: str) -> None:
+    """A pause of the channel or of the rollout holds its hosts, and the reason says who asked for it."""
+    terms = terms_of()
+    view = view_of(terms)
+    view.hold(scope, "ann: power cut")
+
+    assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") == GateBlock(
+        Gate.OPERATOR_HOLD, f"an operator paused {words}: ann: power cut"
+    )
+
+
+def test_host_in_a_paused_scope_without_a_reason_is_held() -> None:
+    """A pause that nobody explained is told without an explanation."""
+    terms = terms_of()
+    view = view_of(terms)
+    view.hold("stable")
+
+    assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") == GateBlock(
+        Gate.OPERATOR_HOLD, "an operator paused channel stable"
+    )
+
+
+def test_host_in_a_scope_that_was_released_passes() -> None:
+    """A pause that is over holds nobody."""
+    terms = terms_of()
+    view = view_of(terms)
+    view.hold("stable")
+    view.release("stable")
+
+    assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") is None
+
+
+@pytest.mark.parametrize("scope", ["edge", "stable@b2", "web-1"])
+def test_host_outside_of_a_paused_scope_passes(scope: str) -> None:
+    """Another channel's pause, another rollout's, or one of what is neither holds nobody here."""
+    terms = terms_of()
+    view = view_of(terms)
+    view.hold(scope)
+
+    assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") is None

@@ -1,0 +1,211 @@
+"""`replan`: after a change, the hosts it concerns are answered anew, and nobody else."""
+
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    Gate,
+    OpenRollout,
+    PlanAction,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.planner.plan import plan_next, replan
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.undo import UndoLog
+from tests.planner.builders import (
+    NOW,
+    budget,
+    carry_out,
+    put,
+    rollout_of,
+    terms_of,
+    view_of,
+)
+
+CROWD = tuple(f"web-{number:03}" for number in range(500))
+
+
+def _replan(view: FleetView) -> tuple[PlanAction, ...]:
+    actions = replan(view, {}, NOW)
+    carry_out(view, actions)
+    return actions
+
+
+def _told(actions: tuple[PlanAction, ...]) -> dict[str, Gate | None]:
+    answers = [action for action in actions if isinstance(action, QueueDispatch | DeferDispatch)]
+    return {each.host: each.gate if isinstance(each, DeferDispatch) else None for each in answers}
+
+
+def test_replanning_for_the_first_time_answers_everybody() -> None:
+    """A view that was just loaded is stirred all over."""
+    view = view_of(terms_of(waves=(CROWD,), budgets=(budget(3, *CROWD),)))
+
+    assert replan(view, {}, NOW) == plan_next(view, {}, NOW)
+
+
+def test_replanning_when_nothing_happened_says_nothing() -> None:
+    """Once everybody was answered, there is nothing left to say."""
+    view = view_of(terms_of(waves=(CROWD,), budgets=(budget(3, *CROWD),)))
+    _replan(view)
+
+    assert _replan(view) == ()
+
+
+def test_replanning_after_one_host_finished_lets_the_next_one_go_and_tells_nobody_else() -> None:
+    """A freed slot goes to the next host by name; all the others wait for what they waited for."""
+    terms = terms_of(waves=(CROWD,), budgets=(budget(3, *CROWD),))
+    view = view_of(terms)
+    _replan(view)
+    view.set_queued(terms.rollout_id, "web-001", False)
+    put(view, terms, web_001=HostState.CONVERGED)
+
+    assert _told(_replan(view)) == {"web-003": None}
+    assert _replan(view) == ()
+
+
+def test_replanning_after_a_promotion_answers_the_wave_that_was_reached() -> None:
+    """The hosts of the new current wave hear anew; those of later waves do not."""
+    terms = terms_of(waves=(("web-1",), ("web-2", "web-3"), ("web-4",)))
+    view = view_of(terms)
+    _replan(view)
+    put(view, terms, web_1=HostState.CONVERGED)
+    view.set_rollout(rollout_of(terms, wave=1))
+
+    assert _told(_replan(view)) == {"web-2": None, "web-3": None}
+
+
+def test_replanning_after_a_gating_host_is_done_answers_the_host_it_gates() -> None:
+    """An edge wakes the host at its end."""
+    terms = terms_of(waves=(("db-1", "web-1", "web-2"),), edges=(("db-1", "web-1"),))
+    view = view_of(terms)
+    assert _told(_replan(view))["web-1"] is Gate.HOST_EDGE
+    view.set_queued(terms.rollout_id, "db-1", False)
+    put(view, terms, db_1=HostState.DEFERRED)
+
+    assert _told(_replan(view)) == {"web-1": None}
+
+
+def test_replanning_after_a_quarantine_was_cleared_answers_the_hosts_of_that_closure() -> None:
+    """A closure that may be handed out again wakes those that are to get it."""
+    terms = terms_of()
+    view = view_of(terms)
+    quarantined = replan(view, {"stable": {"a1-web-1", "a1-web-2"}}, NOW)
+    assert set(_told(quarantined).values()) == {Gate.QUARANTINE}
+    view.stir_closure("stable", "a1-web-2")
+
+    assert _told(replan(view, {"stable": {"a1-web-1"}}, NOW)) == {"web-2": None}
+
+
+def test_replanning_after_a_predecessor_is_done_answers_its_followers() -> None:
+    """A channel edge wakes the channel at its end."""
+    infra = terms_of("infra@c3", waves=(("db-1",),))
+    view = view_of(infra, terms_of(predecessors=("infra",)))
+    _replan(view)
+    view.set_rollout(rollout_of(infra, RolloutState.TERMINAL))
+
+    told = _told(_replan(view))
+
+    assert told == {"web-1": None, "web-2": None}
+
+
+def test_replanning_after_a_pause_takes_back_what_is_queued_and_tells_who_waits() -> None:
+    """A pause takes back the dispatches of its scope, and then says why those hosts wait."""
+    terms = terms_of(waves=(("web-1", "web-2"),), budgets=(budget(1, "web-1", "web-2"),))
+    view = view_of(terms)
+    _replan(view)
+    view.hold("stable", "ann: power cut")
+    actions = _replan(view)
+
+    reason = "an operator paused channel stable: ann: power cut"
+    assert actions == (
+        WithdrawDispatch("web-1", terms.rollout_id, Gate.OPERATOR_HOLD, reason),
+        DeferDispatch("web-2", terms.rollout_id, Gate.OPERATOR_HOLD, reason),
+    )
+    assert _told(_replan(view)) == {"web-1": Gate.OPERATOR_HOLD}
+
+
+def test_replanning_after_an_offer_opens_the_rollout_once() -> None:
+    """A manifest is answered when it comes, not at every plan until its rollout is there."""
+    view = view_of(terms_of())
+    _replan(view)
+    successor = terms_of("stable@b2")
+    view.offer(successor)
+
+    assert _replan(view) == (OpenRollout(successor.rollout_id, "stable", "b2"),)
+    view.open(rollout_of(successor), successor)
+    view.offer(successor)
+    assert _replan(view) == ()
+
+
+def test_replanning_when_a_dispatch_takes_the_last_slot_tells_those_behind_it_in_the_same_plan() -> (
+    None
+):
+    """Hosts held by a later gate hear of the budget when it fills up before their turn, not when after."""
+    names = ("web-1", "web-2", "web-3")
+    terms = terms_of(waves=(("db-1", "web-2"), ("web-1", "web-3")), budgets=(budget(1, *names),))
+    view = view_of(terms)
+    view.set_rollout(rollout_of(terms, wave=1))
+    put(view, terms, db_1=HostState.CONVERGED)
+    view.hold("stable")
+    _replan(view)
+    view.set_outstanding(terms.rollout_id, "db-1", 1)
+    view.release("stable")
+
+    assert _told(_replan(view)) == {
+        "web-1": Gate.COMPLIANCE_WAVE,
+        "web-2": None,
+        "web-3": Gate.DISRUPTION_BUDGET,
+    }
+    assert _told(_replan(view)) == {
+        "web-1": Gate.DISRUPTION_BUDGET,
+        "web-3": Gate.DISRUPTION_BUDGET,
+    }
+    assert _replan(view) == ()
+
+
+def test_replanning_remembers_that_hosts_of_one_kind_were_told_differently() -> None:
+    """A host that was passed over while its peers were told something else is told that in its turn."""
+    names = ("web-1", "web-2", "web-3", "web-4")
+    terms = terms_of(
+        waves=(("db-1", "web-2", "web-4"), ("web-1", "web-3")), budgets=(budget(1, *names),)
+    )
+    view = view_of(terms)
+    view.set_rollout(rollout_of(terms, wave=1))
+    put(view, terms, db_1=HostState.CONVERGED, web_4=HostState.SOAKING)
+    view.set_outstanding(terms.rollout_id, "db-1", 1)
+    first = _told(_replan(view))
+    assert set(first.values()) == {Gate.DISRUPTION_BUDGET}
+    put(view, terms, web_4=HostState.CONVERGED)
+    # web-1 hears of the failing control; then web-2 takes the slot, and web-3 knows that it is taken.
+    assert _told(_replan(view)) == {"web-1": Gate.COMPLIANCE_WAVE, "web-2": None}
+    view.set_queued(terms.rollout_id, "web-2", False)
+    put(view, terms, web_2=HostState.CONVERGED)
+
+    assert _told(_replan(view))["web-3"] is Gate.COMPLIANCE_WAVE
+
+
+def test_replanning_after_an_undoing_says_again_what_was_taken_back() -> None:
+    """Who was told something in a batch that failed is told it again when it is so again."""
+    undo = UndoLog()
+    terms = terms_of(waves=(("web-1",), ("web-2",)))
+    view = view_of(terms, undo=undo)
+    _replan(view)
+    mark = undo.mark()
+    for _ in range(2):
+        view.hold("stable")
+        assert _told(_replan(view)) == {"web-2": Gate.OPERATOR_HOLD}
+        undo.undo_to(mark)
+
+
+def test_replanning_forgets_the_lanes_of_a_forgotten_rollout() -> None:
+    """Nothing is kept of hosts that waited in a rollout that is gone."""
+    terms = terms_of(edges=(("web-1", "web-2"),))
+    view = view_of(terms)
+    view.hold("stable")
+    _replan(view)
+    view.set_rollout(rollout_of(terms, RolloutState.SUPERSEDED))
+    view.forget_rollout(terms.rollout_id)
+
+    assert [*view.lanes.free(terms.rollout_id), *view.lanes.snagged(terms.rollout_id)] == []
+    assert _replan(view) == ()
