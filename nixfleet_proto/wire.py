@@ -29,6 +29,17 @@ class AgentEventEnvelope:
 
 
 @frozen
+class EventBatch:
+    """Up to `BATCH_LENGTH_MAX` events of one host, in order, with one signature over the whole.
+
+    signature: hex, over the canonical JSON of `{events}`; the envelopes themselves carry none.
+    """
+
+    events: tuple[AgentEventEnvelope, ...]
+    signature: str | None = None
+
+
+@frozen
 class Dispatch:
     """An order waiting for a host: activate `target_closure`. The agent checks it against the manifest."""
 

@@ -1,8 +1,8 @@
 """Bytes <-> types: JSON as design 5 spells it, nothing coerced, every problem named at once.
 
 The one door to JSON; only the runtimes, `signing` and the test support go through it. `wire` has what agents
-and the control plane send each other, `artefact` what is signed or kept in files, `strict` the rules that
-both follow, `json_text` the text itself.
+and the control plane send each other, `artefact` what is signed or kept in files, `enrolment` how a host comes to
+be known, `strict` the rules that all follow, `json_text` the text itself.
 Source: design 5.
 """
 
@@ -17,11 +17,21 @@ from nixfleet_proto.codec.artefact import (
     encode_manifest,
     encode_trust_root,
 )
+from nixfleet_proto.codec.enrolment import (
+    decode_bootstrap_nonces,
+    decode_enrol_request,
+    decode_revocations,
+    decode_signed_token,
+    encode_bootstrap_nonces,
+    encode_enrol_request,
+    encode_revocations,
+    encode_signed_token,
+    token_payload,
+)
 from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes, parse_json
 from nixfleet_proto.codec.primitives import format_time, parse_time
 from nixfleet_proto.codec.problem import DecodeError, Problem
 from nixfleet_proto.codec.wire import (
-    EventBatch,
     batch_payload,
     decode_dispatch,
     decode_envelope,
@@ -33,6 +43,7 @@ from nixfleet_proto.codec.wire import (
     encode_event_batch,
     envelope_payload,
 )
+from nixfleet_proto.wire import EventBatch
 
 __all__ = [
     "DecodeError",
@@ -42,24 +53,33 @@ __all__ = [
     "Uncanonical",
     "batch_payload",
     "canonical_bytes",
+    "decode_bootstrap_nonces",
     "decode_dispatch",
+    "decode_enrol_request",
     "decode_envelope",
     "decode_event",
     "decode_event_batch",
     "decode_fleet",
     "decode_health_checks",
     "decode_manifest",
+    "decode_revocations",
+    "decode_signed_token",
     "decode_trust_root",
+    "encode_bootstrap_nonces",
     "encode_dispatch",
+    "encode_enrol_request",
     "encode_envelope",
     "encode_event",
     "encode_event_batch",
     "encode_fleet",
     "encode_health_checks",
     "encode_manifest",
+    "encode_revocations",
+    "encode_signed_token",
     "encode_trust_root",
     "envelope_payload",
     "format_time",
     "parse_json",
     "parse_time",
+    "token_payload",
 ]

@@ -5,7 +5,7 @@ Source: design 4, 5 and 6.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -141,16 +141,18 @@ def _with_signing_time(meta: JsonValue) -> JsonValue:
     return {"signedAt": None, **meta} if isinstance(meta, Mapping) else meta
 
 
-_NULLS = Spelling(camel_case, Absent.AS_NULL, {Edge: _with_new_names, Meta: _with_signing_time})
+ARTEFACT_SPELLING: Final = Spelling(
+    camel_case, Absent.AS_NULL, {Edge: _with_new_names, Meta: _with_signing_time}
+)
 _PROBES = Spelling(camel_case, Absent.LEFT_OUT)
 _PROBES.tag(
     HealthCheck,
     {"http": HttpProbe, "tcp": TcpProbe, "exec": ExecProbe, "evidence": EvidenceProbe},
 )
 
-_VERSION = Coder[_Version](_NULLS, _Version, "artefact")
-_HEADER = Coder[_Header](_NULLS, _Header, "artefact")
-_FLEET = Coder[FleetResolved](_NULLS, FleetResolved, "fleet")
-_MANIFEST = Coder[RolloutManifest](_NULLS, RolloutManifest, "rollout manifest")
-_TRUST_ROOT = Coder[TrustRoot](_NULLS, TrustRoot, "trust file")
+_VERSION = Coder[_Version](ARTEFACT_SPELLING, _Version, "artefact")
+_HEADER = Coder[_Header](ARTEFACT_SPELLING, _Header, "artefact")
+_FLEET = Coder[FleetResolved](ARTEFACT_SPELLING, FleetResolved, "fleet")
+_MANIFEST = Coder[RolloutManifest](ARTEFACT_SPELLING, RolloutManifest, "rollout manifest")
+_TRUST_ROOT = Coder[TrustRoot](ARTEFACT_SPELLING, TrustRoot, "trust file")
 _HEALTH_CHECKS = Coder[HealthCheckSet](_PROBES, HealthCheckSet, "health checks file")

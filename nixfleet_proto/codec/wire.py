@@ -8,7 +8,7 @@ Source: design 5.
 from collections.abc import Iterator
 from typing import get_args
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec.json_text import sorted_bytes
@@ -16,18 +16,7 @@ from nixfleet_proto.codec.primitives import Refused
 from nixfleet_proto.codec.problem import DecodeError, Problem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case, snake_case
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch
-
-
-@frozen
-class EventBatch:
-    """Up to 256 events of one host, in order, with one signature over the whole.
-
-    signature: hex, over the canonical JSON of `{events}`; the envelopes themselves carry none.
-    """
-
-    events: tuple[AgentEventEnvelope, ...]
-    signature: str | None = None
+from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch, EventBatch
 
 
 def encode_event(event: AgentEvent) -> bytes:

@@ -1,8 +1,8 @@
 """Signatures: who said what, and whether it may still be believed. ed25519 over canonical JSON.
 
 The only package that makes `Verified`. `artefact` checks what CI signed, in the order of design 6; `payload` is
-for what hosts sign; `key` keeps private keys; `refusal` has a class for each way not to be trusted. Nothing
-here shows a secret.
+for what hosts sign, `enrolment` for what lets them in; `key` keeps private keys; `refusal` has a class for each
+way not to be trusted. Nothing here shows a secret.
 Source: design 6.
 """
 
@@ -16,11 +16,19 @@ from nixfleet_proto.signing.artefact import (
     verify_fleet,
     verify_manifest,
 )
+from nixfleet_proto.signing.enrolment import (
+    fingerprint_of,
+    sign_token,
+    verify_nonces,
+    verify_revocations,
+    verify_token,
+)
 from nixfleet_proto.signing.key import (
     InsecureKeyFile,
     MalformedKeyFile,
     SigningKey,
     is_signed_by,
+    read_public_key,
 )
 from nixfleet_proto.signing.payload import (
     sign_batch,
@@ -37,9 +45,12 @@ from nixfleet_proto.signing.refusal import (
     MalformedArtefact,
     MalformedKey,
     MalformedSignature,
+    NoOrgRootKey,
     NotSigned,
     RejectedAsCompromised,
     Stale,
+    TokenExpired,
+    TokenNotYetIssued,
     UnsupportedAlgorithm,
     UnsupportedSchema,
     VerifyError,
@@ -56,10 +67,13 @@ __all__ = [
     "MalformedKey",
     "MalformedKeyFile",
     "MalformedSignature",
+    "NoOrgRootKey",
     "NotSigned",
     "RejectedAsCompromised",
     "SigningKey",
     "Stale",
+    "TokenExpired",
+    "TokenNotYetIssued",
     "Uncanonical",
     "UnsupportedAlgorithm",
     "UnsupportedSchema",
@@ -69,16 +83,22 @@ __all__ = [
     "artefact_hash",
     "canonical_bytes",
     "canonical_form",
+    "fingerprint_of",
     "is_signed_by",
+    "read_public_key",
     "require_anchor",
     "sign_artefact",
     "sign_batch",
     "sign_envelope",
     "sign_payload",
+    "sign_token",
     "verify",
     "verify_batch",
     "verify_envelope",
     "verify_fleet",
     "verify_manifest",
+    "verify_nonces",
     "verify_payload",
+    "verify_revocations",
+    "verify_token",
 ]

@@ -112,9 +112,9 @@ def verify(
     """
     parsed = _parsed(signed.body)
     canonical = _canonical(parsed)
-    signer = _signer_of(canonical, signed.signature, keys)
+    signer = signer_of(canonical, signed.signature, keys)
     signed_at = _signing_time(parsed)
-    _require_not_compromised(signed_at, keys)
+    require_not_compromised(signed_at, keys)
     _require_fresh(signed_at, now, freshness_window_minutes)
     return Verified(
         value=_checked(read, parsed),
@@ -143,18 +143,11 @@ def canonical_form(artefact: bytes) -> bytes:
     return _canonical(_parsed(artefact))
 
 
-def _parsed(artefact: bytes) -> JsonValue:
-    return _checked(parse_json, artefact)
+def signer_of(message: bytes, signature: bytes, keys: KeySlot) -> TrustedKey:
+    """Return the key of the slot that made `signature`.
 
-
-def _canonical(parsed: JsonValue) -> bytes:
-    try:
-        return canonical_bytes(parsed)
-    except Uncanonical as error:
-        raise MalformedArtefact("artefact", (error.problem,)) from error
-
-
-def _signer_of(message: bytes, signature: bytes, keys: KeySlot) -> TrustedKey:
+    Raises: MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature.
+    """
     if len(signature) != SIGNATURE_LENGTH:
         raise MalformedSignature(f"{SIGNATURE_LENGTH} bytes", f"{len(signature)} bytes")
     unsupported: UnsupportedAlgorithm | None = None
@@ -169,6 +162,23 @@ def _signer_of(message: bytes, signature: bytes, keys: KeySlot) -> TrustedKey:
     raise BadSignature(tuple(key.public_key for key in keys.keys))
 
 
+def require_not_compromised(signed_at: datetime, keys: KeySlot) -> None:
+    """Return if what was signed at this time may be believed. Raises: RejectedAsCompromised."""
+    if keys.reject_before is not None and signed_at < keys.reject_before:
+        raise RejectedAsCompromised(signed_at, keys.reject_before)
+
+
+def _parsed(artefact: bytes) -> JsonValue:
+    return _checked(parse_json, artefact)
+
+
+def _canonical(parsed: JsonValue) -> bytes:
+    try:
+        return canonical_bytes(parsed)
+    except Uncanonical as error:
+        raise MalformedArtefact("artefact", (error.problem,)) from error
+
+
 def _signing_time(parsed: JsonValue) -> datetime:
     version = _checked(schema_version_of, parsed)
     if version != SCHEMA_VERSION:
@@ -179,11 +189,6 @@ def _signing_time(parsed: JsonValue) -> datetime:
     if meta.signed_at is None:
         raise NotSigned("meta.signedAt")
     return meta.signed_at
-
-
-def _require_not_compromised(signed_at: datetime, keys: KeySlot) -> None:
-    if keys.reject_before is not None and signed_at < keys.reject_before:
-        raise RejectedAsCompromised(signed_at, keys.reject_before)
 
 
 def _require_fresh(signed_at: datetime, now: datetime, window_minutes: int) -> None:

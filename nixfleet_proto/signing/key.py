@@ -5,6 +5,7 @@ private key.
 Source: design 6.
 """
 
+import base64
 import os
 import re
 import stat
@@ -23,6 +24,9 @@ ALGORITHM = "ed25519"
 SIGNATURE_LENGTH = 64
 
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
+# Length and name of the algorithm, then the length of the key. 51 bytes are 68 characters, without padding.
+_OPENSSH_PREFIX = b"\0\0\0\x0bssh-ed25519\0\0\0\x20"
+_OPENSSH_KEY = re.compile(r"ssh-ed25519 +([A-Za-z0-9+/]{68})(?: .*)?")
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -118,17 +122,34 @@ def is_signed_by(key: TrustedKey, message: bytes, signature: bytes) -> bool:
     if key.algorithm != ALGORITHM:
         raise UnsupportedAlgorithm(key.algorithm, key.public_key)
     try:
-        _verify_key(key).verify(message, signature)
+        nacl.signing.VerifyKey(public_key_bytes(key)).verify(message, signature)
     except (nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError):
         return False
     return True
 
 
-def _verify_key(key: TrustedKey) -> nacl.signing.VerifyKey:
+def read_public_key(text: str) -> TrustedKey | None:
+    """Return the ed25519 key that `text` spells, in hex or as OpenSSH does; `None` if it is another's or none.
+
+    Declarations carry what `/etc/ssh/ssh_host_ed25519_key.pub` holds: a kind, base64, perhaps a comment.
+    """
+    if _HEX_KEY.fullmatch(text):
+        return TrustedKey(text.lower(), ALGORITHM)
+    openssh = _OPENSSH_KEY.fullmatch(text.strip())
+    if openssh is None:
+        return None
+    wire = base64.b64decode(openssh[1])
+    if not wire.startswith(_OPENSSH_PREFIX):
+        return None
+    return TrustedKey(wire[len(_OPENSSH_PREFIX) :].hex(), ALGORITHM)
+
+
+def public_key_bytes(key: TrustedKey) -> bytes:
+    """Return the 32 bytes of a public key. Raises: MalformedKey."""
     public = _key_bytes(key.public_key)
     if public is None:
         raise MalformedKey(key.public_key)
-    return nacl.signing.VerifyKey(public)
+    return public
 
 
 def _key_bytes(text: str) -> bytes | None:

@@ -9,11 +9,11 @@ import re
 
 from attrs import evolve
 
-from nixfleet_proto.codec.wire import EventBatch, batch_payload, envelope_payload
+from nixfleet_proto.codec.wire import batch_payload, envelope_payload
 from nixfleet_proto.signing.key import SIGNATURE_LENGTH, SigningKey, is_signed_by
 from nixfleet_proto.signing.refusal import BadSignature, MalformedSignature, NotSigned
 from nixfleet_proto.trust import TrustedKey
-from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_proto.wire import AgentEventEnvelope, EventBatch
 
 _HEX_SIGNATURE = re.compile(r"[0-9a-f]{128}")
 
@@ -50,8 +50,13 @@ def verify_payload(payload: bytes, signature: str | None, key: TrustedKey) -> No
     """
     if signature is None:
         raise NotSigned("signature")
+    if not is_signed_by(key, payload, signature_bytes(signature)):
+        raise BadSignature((key.public_key,))
+
+
+def signature_bytes(signature: str) -> bytes:
+    """Return the signature that stands in a message, in hex. Raises: MalformedSignature."""
     if not _HEX_SIGNATURE.fullmatch(signature):
         expected = f"{2 * SIGNATURE_LENGTH} lower-case hexadecimal digits"
         raise MalformedSignature(expected, f"{signature[:16]!r}… of length {len(signature)}")
-    if not is_signed_by(key, payload, bytes.fromhex(signature)):
-        raise BadSignature((key.public_key,))
+    return bytes.fromhex(signature)

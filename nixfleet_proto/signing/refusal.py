@@ -166,3 +166,45 @@ class WrongAnchor(VerifyError):
             f"the manifest of {self.rollout_id} is anchored to fleet {self.found}; "
             f"expected {self.expected}"
         )
+
+
+@define
+class NoOrgRootKey(VerifyError):
+    """There is nothing to check a token against."""
+
+    def __str__(self) -> str:
+        return (
+            "the trust file has no orgRootKey, so no token can be checked and no host can enrol: "
+            "add the key that signs tokens"
+        )
+
+
+@define
+class TokenNotYetIssued(VerifyError):
+    """A token from later than it can be here, even with clocks that differ."""
+
+    hostname: str
+    issued_at: datetime
+    now: datetime
+
+    def __str__(self) -> str:
+        return (
+            f"the token of {self.hostname} was issued {format_time(self.issued_at)}, "
+            f"{self.issued_at - self.now} ahead of {format_time(self.now)}; expected at most "
+            f"{CLOCK_SKEW.seconds} s: check both clocks"
+        )
+
+
+@define
+class TokenExpired(VerifyError):
+    """A token that was good once."""
+
+    hostname: str
+    expires_at: datetime
+    now: datetime
+
+    def __str__(self) -> str:
+        return (
+            f"the token of {self.hostname} expired {format_time(self.expires_at)}, it is "
+            f"{format_time(self.now)}: issue a new one"
+        )

@@ -83,8 +83,8 @@ def _read_names(value: JsonValue, _: object = None) -> frozenset[str]:
     return frozenset(names)
 
 
-_SPELLING = _spelling()
-_HOST_RECORD = Coder[HostRolloutState](_SPELLING, HostRolloutState, "host record")
-_ROLLOUT_RECORD = Coder[RolloutRecord](_SPELLING, RolloutRecord, "rollout record")
-_ROLLOUT_EVENT = Coder[RolloutEvent](_SPELLING, RolloutEvent, "rollout event")
-_PLAN_ACTION = Coder[PlanAction](_SPELLING, PlanAction, "plan action")
+RECORD_SPELLING = _spelling()
+_HOST_RECORD = Coder[HostRolloutState](RECORD_SPELLING, HostRolloutState, "host record")
+_ROLLOUT_RECORD = Coder[RolloutRecord](RECORD_SPELLING, RolloutRecord, "rollout record")
+_ROLLOUT_EVENT = Coder[RolloutEvent](RECORD_SPELLING, RolloutEvent, "rollout event")
+_PLAN_ACTION = Coder[PlanAction](RECORD_SPELLING, PlanAction, "plan action")

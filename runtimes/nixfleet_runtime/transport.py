@@ -16,7 +16,18 @@ from nixfleet_state_machine.host.state import HostRolloutState
 
 
 class TransportFailed(Exception):
-    """No answer came. The request may or may not have been received: repeat it."""
+    """No answer came that says what became of the request: repeat it.
+
+    retry_after_seconds: how long the other side asked to wait first, if it did.
+    """
+
+    def __init__(self, problem: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.retry_after_seconds = retry_after_seconds
+
+    def __str__(self) -> str:
+        return self.problem
 
 
 @frozen

@@ -1,0 +1,78 @@
+"""How a host comes to be known, as bytes: tokens, the request that brings one, the list of nonces, revocations.
+
+Tokens and requests travel; the other two are artefacts, and spelt like all of them.
+Source: design 5 and 6.
+"""
+
+from nixfleet_proto.codec.artefact import ARTEFACT_SPELLING
+from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.enrolment import (
+    BootstrapNonces,
+    BootstrapToken,
+    EnrolRequest,
+    Revocations,
+    SignedToken,
+)
+from nixfleet_proto.json_value import JsonValue
+
+
+def token_payload(token: BootstrapToken) -> bytes:
+    """Return what the signature of `token` is over: its canonical JSON."""
+    return _TOKEN.encode_canonical(token)
+
+
+def encode_signed_token(signed: SignedToken) -> bytes:
+    """Return the content of a token file, as canonical bytes."""
+    return _SIGNED_TOKEN.encode_canonical(signed)
+
+
+def decode_signed_token(data: bytes) -> SignedToken:
+    """Return the token that a token file holds. Raises: DecodeError."""
+    return _SIGNED_TOKEN.decode(data)
+
+
+def encode_enrol_request(request: EnrolRequest) -> bytes:
+    """Return the body of `POST /v1/enroll`."""
+    return _ENROL_REQUEST.encode(request)
+
+
+def decode_enrol_request(data: bytes) -> EnrolRequest:
+    """Return the request that `data` holds. Raises: DecodeError."""
+    return _ENROL_REQUEST.decode(data)
+
+
+def encode_bootstrap_nonces(nonces: BootstrapNonces) -> bytes:
+    """Return the canonical bytes of `bootstrap-nonces.json`."""
+    return _NONCES.encode_canonical(nonces)
+
+
+def decode_bootstrap_nonces(data: bytes) -> BootstrapNonces:
+    """Return the nonces that `data` holds. Raises: DecodeError."""
+    return _NONCES.decode(data)
+
+
+def bootstrap_nonces_of(artefact: JsonValue) -> BootstrapNonces:
+    """As `decode_bootstrap_nonces`, of what is parsed already."""
+    return _NONCES.of_json(artefact)
+
+
+def encode_revocations(revocations: Revocations) -> bytes:
+    """Return the canonical bytes of `revocations.json`."""
+    return _REVOCATIONS.encode_canonical(revocations)
+
+
+def decode_revocations(data: bytes) -> Revocations:
+    """Return the revocations that `data` holds. Raises: DecodeError."""
+    return _REVOCATIONS.decode(data)
+
+
+def revocations_of(artefact: JsonValue) -> Revocations:
+    """As `decode_revocations`, of what is parsed already."""
+    return _REVOCATIONS.of_json(artefact)
+
+
+_TOKEN = Coder[BootstrapToken](ARTEFACT_SPELLING, BootstrapToken, "bootstrap token")
+_SIGNED_TOKEN = Coder[SignedToken](ARTEFACT_SPELLING, SignedToken, "bootstrap token file")
+_ENROL_REQUEST = Coder[EnrolRequest](ARTEFACT_SPELLING, EnrolRequest, "enrolment request")
+_NONCES = Coder[BootstrapNonces](ARTEFACT_SPELLING, BootstrapNonces, "list of bootstrap nonces")
+_REVOCATIONS = Coder[Revocations](ARTEFACT_SPELLING, Revocations, "list of revocations")

@@ -1,0 +1,306 @@
+"""Who is who: which key a key id stands for, when it no longer does, and who may enrol. Pure rules, no I/O.
+
+A `KeyRing` is immutable: the engine makes the next one when an enrolment, a fleet or a revocation is committed, and
+who authenticates requests holds the latest. Whether a request is really signed by a key is not asked here.
+Source: design 6, Hosts and Operators.
+"""
+
+from collections.abc import Callable, Container
+from datetime import datetime
+from typing import Self, TypeAlias, assert_never
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.codec import format_time
+from nixfleet_proto.enrolment import (
+    BootstrapNonce,
+    BootstrapNonces,
+    BootstrapToken,
+    EnrolRequest,
+    Revocation,
+    Revocations,
+)
+from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.signing import VerifyError, fingerprint_of, read_public_key, verify_token
+from nixfleet_proto.trust import Operator, TrustedKey, TrustRoot
+from nixfleet_runtime.http.key_id import (
+    HostSubject,
+    OperatorSubject,
+    host_key_id,
+    subject_of,
+)
+from nixfleet_runtime.http.refusal import RevokedKey
+
+
+@frozen
+class EnrolledHost:
+    """A host that came with a token, the key it came with, and when."""
+
+    hostname: str
+    public_key: TrustedKey
+    enrolled_at: datetime
+
+
+@frozen
+class KeyRing:
+    """Everybody whose signed requests are listened to.
+
+    The key that the signed fleet gives a host goes before the one it enrolled with: what is declared is what is.
+    A revocation takes both away, and only an enrolment from `not_before` on stands again. That a fleet was signed
+    since then does not help its key: fleets are signed anew every hour without anybody deciding anything.
+    """
+
+    operators: FrozenMap[str, Operator] = FrozenMap()
+    enrolled: FrozenMap[str, EnrolledHost] = FrozenMap()
+    fleet_keys: FrozenMap[str, TrustedKey] = FrozenMap()
+    revoked: FrozenMap[str, Revocation] = FrozenMap()
+
+    @classmethod
+    def of(cls, trust: TrustRoot) -> Self:
+        """Return the ring of a control plane that knows its trust file alone."""
+        return cls(FrozenMap((operator.name, operator) for operator in trust.operators))
+
+    def with_host(self, host: EnrolledHost) -> "KeyRing":
+        """Return the ring in which `host` is enrolled, in place of an earlier enrolment of its name."""
+        return evolve(self, enrolled=self.enrolled.with_item(host.hostname, host))
+
+    def with_fleet(self, fleet: FleetResolved) -> "KeyRing":
+        """Return the ring in which the hosts with a `pubkey` in `fleet` have that, and no others have one from it.
+
+        A `pubkey` that is no ed25519 key, in hex or as OpenSSH writes it, is as good as none.
+        """
+        keys = (
+            (name, read_public_key(host.pubkey))
+            for name, host in fleet.hosts.items()
+            if host.pubkey is not None
+        )
+        return evolve(
+            self, fleet_keys=FrozenMap((name, key) for name, key in keys if key is not None)
+        )
+
+    def with_revocations(self, revocations: Revocations) -> "KeyRing":
+        """Return the ring in which `revocations`, and no others, are in force; of two for a host the later."""
+        in_order = sorted(revocations.revocations, key=lambda revocation: revocation.not_before)
+        return evolve(
+            self, revoked=FrozenMap((revocation.hostname, revocation) for revocation in in_order)
+        )
+
+    def key_of(self, key_id: str) -> TrustedKey | None:
+        """Return the key that `key_id` stands for: the `keys` of `verify_request`. Raises: RevokedKey."""
+        subject = subject_of(key_id)
+        match subject:
+            case HostSubject(hostname):
+                return self._key_of_host(hostname)
+            case OperatorSubject(name):
+                operator = self.operators.get(name)
+                return None if operator is None else operator.public_key
+            case None:
+                return None
+            case _:
+                assert_never(subject)
+
+    def operator_of(self, key_id: str) -> Operator | None:
+        """Return the operator whose key id this is, with the role; `None` if it is nobody's."""
+        subject = subject_of(key_id)
+        return self.operators.get(subject.name) if isinstance(subject, OperatorSubject) else None
+
+    def _key_of_host(self, hostname: str) -> TrustedKey | None:
+        revocation = self.revoked.get(hostname)
+        declared = self.fleet_keys.get(hostname)
+        if declared is not None and revocation is None:
+            return declared
+        host = self.enrolled.get(hostname)
+        if host is not None and (revocation is None or host.enrolled_at >= revocation.not_before):
+            return host.public_key
+        if revocation is None or (declared is None and host is None):
+            return None
+        raise RevokedKey(host_key_id(hostname), revocation.not_before)
+
+
+@frozen
+class TokenRefused:
+    """The token is not good, whoever brings it; `reason` says why."""
+
+    hostname: str
+    reason: VerifyError
+
+    def __str__(self) -> str:
+        return f"the token for {self.hostname!r} is refused: {self.reason}"
+
+
+@frozen
+class SignedByAnother:
+    """The request is not signed with the key that it wants to be known by."""
+
+    hostname: str
+    public_key: str
+    signer: str
+
+    def __str__(self) -> str:
+        return (
+            f"expected the enrolment of {self.hostname!r} to be signed with the key that it brings, "
+            f"{self.public_key}; found it signed with {self.signer}"
+        )
+
+
+@frozen
+class WrongFingerprint:
+    """The token is made out to another key."""
+
+    hostname: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return (
+            f"the token for {self.hostname!r} is made out to the key with fingerprint {self.expected}; "
+            f"found {self.found}: issue one for the key that the host has"
+        )
+
+
+@frozen
+class NonceNotListed:
+    """The token's nonce is not one that the signed list has for this host, or not any more."""
+
+    hostname: str
+    nonce: str
+    expired_at: datetime | None = None
+
+    def __str__(self) -> str:
+        if self.expired_at is not None:
+            return (
+                f"nonce {self.nonce!r} was good for {self.hostname!r} until "
+                f"{format_time(self.expired_at)}: issue a new token"
+            )
+        return (
+            f"bootstrap-nonces.json has no nonce {self.nonce!r} for {self.hostname!r}: "
+            "add it there and release, or wait until the release has arrived"
+        )
+
+
+@frozen
+class NonceUsed:
+    """Somebody enrolled with this nonce before."""
+
+    hostname: str
+    nonce: str
+
+    def __str__(self) -> str:
+        return (
+            f"nonce {self.nonce!r} for {self.hostname!r} was used before: issue a new token, and find out "
+            "who used it if that was not this host"
+        )
+
+
+@frozen
+class DeclaredOtherwise:
+    """The signed fleet gives this host another key, and that is the one that would count."""
+
+    hostname: str
+    declared: str
+    found: str
+
+    def __str__(self) -> str:
+        return (
+            f"the fleet declares key {self.declared} for {self.hostname!r}, the host brings {self.found}: "
+            "change or remove its pubkey in the declaration"
+        )
+
+
+@frozen
+class RevokedUntil:
+    """A revocation that is still to come into its time would refuse the key at once."""
+
+    hostname: str
+    not_before: datetime
+
+    def __str__(self) -> str:
+        return (
+            f"keys of {self.hostname!r} from before {format_time(self.not_before)} are revoked, "
+            "and it is not that time yet"
+        )
+
+
+EnrolmentObjection: TypeAlias = (
+    TokenRefused
+    | SignedByAnother
+    | WrongFingerprint
+    | NonceNotListed
+    | NonceUsed
+    | DeclaredOtherwise
+    | RevokedUntil
+)
+"""Why a host may not enrol. `str` of one is for people."""
+
+
+def claimed_key(request: EnrolRequest) -> Callable[[str], TrustedKey | None]:
+    """Return the `keys` of `verify_request` for an enrolment: its host signs it with the key that it brings."""
+    key_id = host_key_id(request.token.token.hostname)
+    return lambda asked: read_public_key(request.public_key) if asked == key_id else None
+
+
+def enrolment_objection(
+    request: EnrolRequest,
+    signer: TrustedKey,
+    *,
+    ring: KeyRing,
+    nonces: BootstrapNonces,
+    used_nonces: Container[str],
+    trust: TrustRoot,
+    now: datetime,
+) -> EnrolmentObjection | None:
+    """Return why the host of `request` may not enrol, `None` if it may.
+
+    signer: the key that the request's own signature was good for, under the key id of the token's host; see
+    `claimed_key`. nonces: the signed list in force. used_nonces: those of every enrolment so far; one may be forgotten
+    when its token and its entry in the list have expired. A host that is enrolled already may enrol again: whoever
+    issued the token wanted it.
+    """
+    try:
+        token = verify_token(request.token, trust, now)
+        fingerprint = fingerprint_of(signer)
+    except VerifyError as error:
+        return TokenRefused(request.token.token.hostname, error)
+    key = read_public_key(request.public_key)
+    if key is None or fingerprint_of(key) != fingerprint:
+        return SignedByAnother(token.hostname, request.public_key, signer.public_key)
+    if fingerprint != token.expected_pubkey_fingerprint.lower():
+        return WrongFingerprint(token.hostname, token.expected_pubkey_fingerprint, fingerprint)
+    return _nonce_objection(token, nonces, used_nonces, now) or _ring_objection(
+        token.hostname, key, ring, now
+    )
+
+
+def _nonce_objection(
+    token: BootstrapToken, nonces: BootstrapNonces, used_nonces: Container[str], now: datetime
+) -> NonceUsed | NonceNotListed | None:
+    if token.nonce in used_nonces:
+        return NonceUsed(token.hostname, token.nonce)
+    listed = _listed(token, nonces)
+    if listed is None:
+        return NonceNotListed(token.hostname, token.nonce)
+    if now >= listed.expires_at:
+        return NonceNotListed(token.hostname, token.nonce, listed.expires_at)
+    return None
+
+
+def _listed(token: BootstrapToken, nonces: BootstrapNonces) -> BootstrapNonce | None:
+    for nonce in nonces.nonces:
+        if nonce.nonce == token.nonce and nonce.hostname == token.hostname:
+            return nonce
+    return None
+
+
+def _ring_objection(
+    hostname: str, key: TrustedKey, ring: KeyRing, now: datetime
+) -> DeclaredOtherwise | RevokedUntil | None:
+    """An enrolment that succeeds and does not count would be worse than one that is refused."""
+    revocation = ring.revoked.get(hostname)
+    if revocation is not None:
+        early = now < revocation.not_before
+        return RevokedUntil(hostname, revocation.not_before) if early else None
+    declared = ring.fleet_keys.get(hostname)
+    if declared is not None and declared != key:
+        return DeclaredOtherwise(hostname, declared.public_key, key.public_key)
+    return None

@@ -1,0 +1,1 @@
+"""What both sides of the HTTP surface must agree on: signatures, header names, problems. No sockets, no routes."""

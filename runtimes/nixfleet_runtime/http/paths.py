@@ -1,0 +1,29 @@
+"""Where things are: the paths of design 5, in one place for both sides."""
+
+from typing import Final
+from urllib.parse import quote
+
+AGENT_EVENTS: Final = "/v1/agent/events"
+AGENT_EVENT_BATCHES: Final = "/v1/agent/event-batches"
+AGENT_DISPATCH: Final = "/v1/agent/dispatch"
+AGENT_HEARTBEAT: Final = "/v1/agent/heartbeat"
+ENROL: Final = "/v1/enroll"
+ROLLOUTS: Final = "/v1/rollouts"
+HOSTS: Final = "/v1/hosts"
+DEFERRALS: Final = "/v1/deferrals"
+CHANNELS: Final = "/v1/channels"
+
+
+def rollout_path(rollout_id: str, then: str = "") -> str:
+    """Return the path of a rollout, or of what is below it (`/signature`, `/events`, `/pause` …)."""
+    return f"{ROLLOUTS}/{quote(rollout_id, safe='@')}{then}"
+
+
+def channel_path(channel: str, then: str) -> str:
+    """Return the path of what is below a channel (`/pause`, `/resume`, `/quarantines/retire`)."""
+    return f"{CHANNELS}/{quote(channel, safe='')}{then}"
+
+
+def host_path(hostname: str, then: str) -> str:
+    """Return the path of what is below a host (`/explain`)."""
+    return f"{HOSTS}/{quote(hostname, safe='')}{then}"
