@@ -17,7 +17,7 @@ class Figures(NamedTuple):
     """What decisions look at in a host, be they about itself or about others."""
 
     tally: Tally
-    is_waiting: bool
+    is_unacknowledged: bool
     is_handed_out: bool
     is_in_flight: bool
     is_eligible: bool
@@ -58,7 +58,7 @@ class RolloutBook:
         is_handed_out = is_unacknowledged and hostname in self.queued
         return Figures(
             tally=tally,
-            is_waiting=is_unacknowledged and not is_handed_out,
+            is_unacknowledged=is_unacknowledged,
             is_handed_out=is_handed_out,
             is_in_flight=is_handed_out or record.state.is_in_flight,
             is_eligible=record.state.is_ordering_eligible,

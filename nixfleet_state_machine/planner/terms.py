@@ -8,27 +8,27 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Self
 
-from attrs import field, frozen
+from attrs import frozen
 
 from nixfleet_proto.fleet import Edge, FleetResolved, Selector, Wave
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
 from nixfleet_proto.trust import Verified
-from nixfleet_state_machine.scopes.selector import canonical, summary
+from nixfleet_state_machine.scopes.selector import summary
 
 
 @frozen
 class BudgetTerms:
     """A disruption budget and its members. `limit` is the number of hosts that may be in flight at once."""
 
-    selector: Selector = field(converter=canonical)
+    selector: Selector
     hosts: frozenset[str]
     limit: int
 
     @cached_property
     def name(self) -> str:
-        """The selector on one line. Budgets of one name are one budget, shared between rollouts."""
+        """The selector on one line: budgets with equal selectors have one name, and share their slots."""
         return summary(self.selector)
 
     @classmethod

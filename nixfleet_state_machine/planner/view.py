@@ -256,7 +256,7 @@ class FleetView:
         if after.is_eligible is not before.is_eligible:
             for gated in book.terms.gated_hosts(hostname):
                 self.stir_host(rollout_id, gated)
-        if (after.is_waiting, after.is_handed_out) != (before.is_waiting, before.is_handed_out):
+        if _is_asked_otherwise(before, after):
             self.stir_host(rollout_id, hostname)
 
     def _shift_in_flight(self, book: RolloutBook, sign: int) -> None:
@@ -282,6 +282,12 @@ class FleetView:
         for rollout_id, book in self._books.items():
             if scope in (rollout_id, book.terms.channel):
                 self._stirred.rollouts.add(rollout_id)
+
+
+def _is_asked_otherwise(before: Figures, after: Figures) -> bool:
+    """Whether the host began or ceased to wait, or to have a dispatch that may be taken back."""
+    was = before.is_unacknowledged, before.is_handed_out
+    return was != (after.is_unacknowledged, after.is_handed_out)
 
 
 def _is_planned_otherwise(before: RolloutRecord, after: RolloutRecord) -> bool:

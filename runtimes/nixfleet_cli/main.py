@@ -2,8 +2,10 @@
 
 import click
 
+from nixfleet_cli.conformance import conformance
 from nixfleet_cli.demo.command import demo
 from nixfleet_cli.fleet import fleet
+from nixfleet_cli.graph import graph
 from nixfleet_cli.log import log
 from nixfleet_cli.status import status
 
@@ -18,3 +20,5 @@ main.add_command(demo)
 main.add_command(status)
 main.add_command(log)
 main.add_command(fleet)
+main.add_command(graph)
+main.add_command(conformance)

@@ -64,6 +64,15 @@ def test_wave_that_never_had_a_host_stays() -> None:
     assert not any(isinstance(event, WaveAdvanced) for event in _due(view))
 
 
+def test_last_wave_that_never_had_a_host_does_not_close() -> None:
+    """An empty wave has not settled either."""
+    terms = terms_of(waves=(("web-1",),), soak_minutes=(0, 0))
+    view = view_of(terms)
+    view.set_rollout(rollout_of(terms, wave=1))
+
+    assert _due(view) == ()
+
+
 def test_wave_with_a_host_that_has_no_record_stays() -> None:
     """A host that the terms name counts, also while nothing is known of it."""
     view = FleetView(UndoLog())

@@ -17,6 +17,7 @@ from tests.planner.builders import (
     NOW,
     budget,
     carry_out,
+    host_of,
     put,
     rollout_of,
     terms_of,
@@ -161,6 +162,55 @@ def test_replanning_when_a_dispatch_takes_the_last_slot_tells_those_behind_it_in
         "web-1": Gate.DISRUPTION_BUDGET,
         "web-3": Gate.DISRUPTION_BUDGET,
     }
+    assert _replan(view) == ()
+
+
+def test_replanning_when_the_last_slot_is_taken_tells_those_that_had_not_to_be_asked() -> None:
+    """A slot taken on the way changes the answer of hosts that nothing else had changed, also elsewhere."""
+    names = ("web-1", "web-2", "web-3", "web-7")
+    terms = terms_of(
+        waves=(("db-1", "db-2", "web-2"), ("web-1", "web-3")),
+        budgets=(budget(1, *names),),
+        edges=(("db-2", "web-2"),),
+    )
+    other = terms_of("zeta@c3", waves=(("db-7",), ("web-7",)), budgets=(budget(1, *names),))
+    view = view_of(terms, other)
+    for each, failing in ((terms, "db-1"), (other, "db-7")):
+        view.set_rollout(rollout_of(each, wave=1))
+        view.set_host(host_of(each, failing, HostState.CONVERGED))
+        view.set_outstanding(each.rollout_id, failing, 1)
+    put(view, terms, db_2=HostState.SOAKING)
+    first = _told(_replan(view))
+    assert first.pop("web-2") is Gate.HOST_EDGE
+    assert set(first.values()) == {Gate.COMPLIANCE_WAVE}
+    put(view, terms, db_2=HostState.CONVERGED)
+
+    full = Gate.DISRUPTION_BUDGET
+    assert _told(_replan(view)) == {"web-2": None, "web-3": full, "web-7": full}
+    assert _told(_replan(view))["web-1"] is full
+
+
+def test_replanning_tells_a_newcomer_though_another_takes_the_slot_it_came_for() -> None:
+    """A host that waits again is answered, also when its peers need no answer in the end."""
+    app = terms_of("app@c3", waves=(("web-1",),), budgets=(budget(1, "web-1", "web-5", "web-6"),))
+    stable = terms_of(waves=(("web-5", "web-6"),), budgets=app.budgets)
+    view = view_of(app, stable)
+    view.hold("app")
+    assert _told(_replan(view))["web-5"] is None
+    view.set_queued(stable.rollout_id, "web-5", False)
+    view.release("app")
+
+    assert _told(_replan(view)) == {"web-1": None, "web-5": Gate.DISRUPTION_BUDGET}
+
+
+def test_replanning_says_nothing_to_hosts_of_a_rollout_that_is_over() -> None:
+    """A host whose dispatch was taken back by a successor waits for that one alone."""
+    view = view_of(terms_of(waves=(("web-1",),)))
+    terms = view.offers["stable"]
+    _replan(view)
+    view.set_rollout(rollout_of(terms, RolloutState.SUPERSEDED))
+
+    assert [type(action) for action in _replan(view)] == [WithdrawDispatch]
     assert _replan(view) == ()
 
 

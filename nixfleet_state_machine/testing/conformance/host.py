@@ -165,11 +165,14 @@ def _read_answer(result: JsonObject) -> Answer:
     return Accepted(object_at(accepted, "state"), objects_at(accepted, "effects"))
 
 
-_RULES = {
+BROKEN_RULES = {
     "Converged event: current_closure != target_closure": ConvergenceRule.CLOSURE_IS_TARGET,
     "Converged event: converged_at before soak_due_at": ConvergenceRule.SOAK_ELAPSED,
     "Converged event: at least one enforce-mode probe is not Pass": (
         ConvergenceRule.ENFORCE_PROBES_PASS
+    ),
+    "Converged event: a declared enforce-mode probe has not reported": (
+        ConvergenceRule.DECLARED_PROBES_REPORTED
     ),
 }
 
@@ -177,7 +180,7 @@ _RULES = {
 def _recorded_reason(error: JsonObject) -> str:
     kind = text_at(error, "kind")
     if kind == "Invariant":
-        return f"rule {_RULES[text_at(error, 'detail')]}"
+        return f"rule {BROKEN_RULES[text_at(error, 'detail')]}"
     detail = object_at(error, "detail")
     host = f"of {text_at(detail, 'hostname')} in {text_at(detail, 'rollout_id')}"
     if kind == "SeqRegression":

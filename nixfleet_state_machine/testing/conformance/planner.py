@@ -59,7 +59,7 @@ def check_plan(vector: PlannerVector, planner: Planner = plan.plan_next) -> Run:
     found = planner(situation.view(), situation.quarantines, situation.now)
     mismatches = [*unsoundness(situation, found)]
     if not vector.differs_by_design:
-        mismatches += _plan_mismatches(vector.actions, tuple(map(_action_json, found)))
+        mismatches += _plan_mismatches(vector.actions, tuple(map(action_json, found)))
     return Run.of(vector.id, 1, " ".join(vector.differs_by_design) or None, mismatches)
 
 
@@ -96,7 +96,9 @@ def _unanswered(situation: Situation, actions: Sequence[PlanAction]) -> Iterator
 
 def _is_waiting(situation: Situation, host: HostRolloutState) -> bool:
     is_unacknowledged = host.state is HostState.PENDING and host.dispatch_acked_at is None
-    return is_unacknowledged and situation.rollouts[host.rollout_id].state.is_live
+    is_queued = (host.rollout_id, host.hostname) in situation.queued
+    is_live = situation.rollouts[host.rollout_id].state.is_live
+    return is_unacknowledged and is_live and not is_queued
 
 
 def _objections(situation: Situation, dispatch: QueueDispatch) -> Iterator[str]:
@@ -104,6 +106,10 @@ def _objections(situation: Situation, dispatch: QueueDispatch) -> Iterator[str]:
     terms = situation.terms[dispatch.rollout_id]
     if dispatch.target_closure in situation.quarantines.get(terms.channel, ()):
         yield f"{dispatch.target_closure} is quarantined"
+    if situation.rollouts[dispatch.rollout_id].state.is_halted:
+        yield f"{dispatch.rollout_id} is halted"
+    for scope in situation.holds.keys() & {terms.channel, dispatch.rollout_id}:
+        yield f"{scope} is paused"
     for channel in terms.predecessors:
         if channel in situation.offers and not _is_done(situation, situation.offers[channel]):
             yield f"channel {channel} is not done"
@@ -125,8 +131,10 @@ def _is_done(situation: Situation, rollout_id: RolloutId) -> bool:
 
 def _earlier_failures(situation: Situation, rollout_id: RolloutId, wave: int) -> Iterator[str]:
     wave_of = situation.terms[rollout_id].wave_of
+    excused = situation.rollouts[rollout_id].excused_hosts
     for (failing_in, host), count in situation.outstanding.items():
-        if failing_in == rollout_id and count and wave_of.get(host, wave) < wave:
+        is_earlier = wave_of.get(host, wave) < wave and host not in excused
+        if failing_in == rollout_id and count and is_earlier:
             yield f"{count} controls of {host} fail"
 
 
@@ -134,7 +142,8 @@ def _over_budget(situation: Situation, dispatches: Sequence[QueueDispatch]) -> I
     """Yield the dispatches after which more hosts are in flight than a budget of theirs allows."""
     in_flight: Counter[str] = Counter()
     for (rollout_id, name), host in situation.hosts.items():
-        if situation.rollouts[rollout_id].state.is_live and host.state.is_in_flight:
+        is_taken = host.state.is_in_flight or (rollout_id, name) in situation.queued
+        if situation.rollouts[rollout_id].state.is_live and is_taken:
             in_flight.update({budget.name for budget in _budgets(situation, rollout_id, name)})
     for dispatch in dispatches:
         budgets = _budgets(situation, dispatch.rollout_id, dispatch.host)
@@ -158,7 +167,7 @@ def _plan_mismatches(
         yield from value_mismatches(recorded, ours, f"plan.{place}")
 
 
-def _action_json(action: PlanAction) -> JsonObject:
+def action_json(action: PlanAction) -> JsonObject:
     """Return the action as the recorder spells it."""
     json = _without_reason({"type": type(action).__name__, **to_json_object(action)})
     match action:

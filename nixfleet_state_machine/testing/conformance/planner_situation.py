@@ -1,7 +1,8 @@
 """What a recorded plan was made of, read into our terms and records.
 
 The recorder knew less and more than we do. Less: its rollout summaries have no state, its records no probe
-topology. More: hosts in a rollout that the rollout's manifest does not name, which we never have.
+topology, and it had no pauses and no queue; a row of ours has them all (docs/vector-format.md). More: hosts in a
+rollout that the rollout's manifest does not name, which we never have.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,7 @@ from nixfleet_state_machine.testing.conformance.reference_json import (
     object_at,
     objects_at,
     read_host_record,
+    read_rollout_record,
     read_time,
     text_at,
 )
@@ -41,7 +43,10 @@ from nixfleet_state_machine.undo import UndoLog
 
 @frozen
 class Situation:
-    """All that a plan depends on. terms: of every rollout, open or offered. offers: rollout by channel."""
+    """All that a plan depends on. terms: of every rollout, open or offered. offers: rollout by channel.
+
+    holds: why, by paused channel or rollout id. queued: who has a dispatch that waits to be fetched.
+    """
 
     terms: Mapping[RolloutId, RolloutTerms]
     offers: Mapping[str, RolloutId]
@@ -50,6 +55,8 @@ class Situation:
     outstanding: Mapping[tuple[RolloutId, str], int]
     quarantines: Mapping[str, frozenset[str]]
     now: datetime
+    holds: Mapping[str, str]
+    queued: frozenset[tuple[RolloutId, str]]
 
     def view(self) -> FleetView:
         """Return a fresh view of the situation."""
@@ -62,6 +69,10 @@ class Situation:
             view.set_host(host)
         for key, count in self.outstanding.items():
             view.set_outstanding(*key, count)
+        for rollout_id, hostname in sorted(self.queued):
+            view.set_queued(rollout_id, hostname, queued=True)
+        for scope, why in self.holds.items():
+            view.hold(scope, why)
         return view
 
 
@@ -89,11 +100,23 @@ def read_situation(json: JsonObject) -> Situation:
         outstanding=outstanding,
         quarantines=_converter.structure(json["quarantines"], dict[str, frozenset[str]]),
         now=now,
+        holds=_converter.structure(state.get("holds", {}), dict[str, str]),
+        queued=_read_queued(state),
     )
 
 
+def _read_queued(state: JsonObject) -> frozenset[tuple[RolloutId, str]]:
+    queued = _converter.structure(state.get("queued", {}), dict[str, tuple[str, ...]])
+    return frozenset((RolloutId(id_), host) for id_, hosts in queued.items() for host in hosts)
+
+
 def _read_host(json: JsonObject, now: datetime) -> HostRolloutState:
-    """The recorder hands out `now` where it has no time for the soak; we work one out."""
+    """The recorder hands out `now` where it has no time for the soak; we work one out.
+
+    One that knows of declared probes knows that too.
+    """
+    if "declared_probes" in json:
+        return read_host_record(json)
     host = evolve(read_host_record(json), declared_probes=())
     if host.state is HostState.PENDING and host.soak_due_at is None:
         return evolve(host, soak_due_at=now)
@@ -118,7 +141,9 @@ def _closures(
 
 
 def _read_rollout(json: JsonObject) -> RolloutRecord:
-    """A rollout is Terminal since `terminal_at`; without, it is Active."""
+    """Without a state, a rollout is Terminal since `terminal_at`, or Active."""
+    if "state" in json:
+        return read_rollout_record({key: json[key] for key in json if key != "budgets"})
     terminal_at = None if json["terminal_at"] is None else read_time(json["terminal_at"])
     return RolloutRecord(
         rollout_id=RolloutId(text_at(json, "rollout_id")),

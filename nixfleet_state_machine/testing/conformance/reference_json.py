@@ -4,7 +4,7 @@ Reading is strict: an unknown field, or a number where text belongs, breaks the 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar, cast, get_args
 
 import attrs
@@ -65,21 +65,21 @@ def read_event(json: JsonObject) -> Event:
 
 
 def read_rollout_event(json: JsonObject) -> RolloutEvent:
-    """Return the rollout event that `json` describes; a clearance there excuses nobody."""
+    """Return the rollout event that `json` describes; a clearance that does not say whom excuses nobody."""
     kind = ROLLOUT_EVENTS[text_at(json, "type")]
     fields = {name: value for name, value in json.items() if name != "type"}
     if kind is OperatorClearance:
-        fields["excused_hosts"] = []
+        fields.setdefault("excused_hosts", [])
     return _converter.structure(fields, kind)
 
 
 def read_host_record(json: JsonObject) -> HostRolloutState:
-    """Return the host record that `json` describes, with no topology declared."""
+    """Return the host record that `json` describes; no topology is declared if it does not speak of it."""
     return _converter.structure(json, HostRolloutState)
 
 
 def read_rollout_record(json: JsonObject) -> RolloutRecord:
-    """Return the rollout record that `json` describes, with nobody excused."""
+    """Return the rollout record that `json` describes; nobody is excused if it does not speak of it."""
     return _converter.structure(with_log_seqs(json), RolloutRecord)
 
 
@@ -140,14 +140,20 @@ def to_json(value: object) -> JsonValue:
     if isinstance(value, Mapping):
         items = cast(Mapping[str, object], value)
         return {key: to_json(item) for key, item in items.items()}
-    if isinstance(value, tuple | frozenset):
+    if isinstance(value, frozenset):
+        # A set has no order of its own, and a vector needs one.
+        return [*sorted(cast(frozenset[str], value))]
+    if isinstance(value, tuple):
         return [to_json(item) for item in cast(Iterable[object], value)]
+    if isinstance(value, timedelta):
+        return int(value.total_seconds())
     if isinstance(value, datetime):
         return _spelled(value)
     if attrs.has(type(value)):
         return to_json_object(cast(AttrsInstance, value))
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    # Enums and ids are texts of a kind; here they are plain ones.
     return str(value)
 
 
@@ -175,6 +181,10 @@ def _structure_time(value: object, _: type[datetime]) -> datetime:
     return at
 
 
+def _structure_seconds(value: object, _: type[timedelta]) -> timedelta:
+    return timedelta(seconds=_exactly(value, int))
+
+
 def _structure_id(value: object, _: type[RolloutId]) -> RolloutId:
     return RolloutId(_exactly(value, str))
 
@@ -188,6 +198,7 @@ def _make_converter() -> cattrs.Converter:
     # By predicate: a hook for `str` itself would be taken for its subclasses, the enums, too.
     converter.register_structure_hook_func(lambda kind: kind in (int, str), _exactly)
     converter.register_structure_hook(datetime, _structure_time)
+    converter.register_structure_hook(timedelta, _structure_seconds)
     converter.register_structure_hook(RolloutId, _structure_id)
     converter.register_structure_hook_func(
         lambda kind: kind == FrozenMap[str, ProbeRecord], _structure_probes
@@ -195,10 +206,6 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(
         HostStateChanged,
         make_dict_structure_fn(HostStateChanged, converter, from_=override(rename="from")),
-    )
-    converter.register_structure_hook(
-        RolloutRecord,
-        make_dict_structure_fn(RolloutRecord, converter, retention=override(omit=True)),
     )
     return converter
 

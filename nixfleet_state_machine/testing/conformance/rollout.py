@@ -1,7 +1,7 @@
 """The rollout machine against recorded histories and matrix.
 
 A history ends where a row says that we diverge (ours must be exactly what design 2 says), and at an event about
-another rollout: the recorder never looked, ours must refuse it.
+another rollout: ours must refuse it. A recorder that refused it too goes on, like any other refusal.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,7 +84,8 @@ def check_rollout(vector: RolloutVector, step: RolloutStep = reducer.step_rollou
     for count, recorded in enumerate(vector.steps, start=1):
         after, found = _answer(step, record, recorded)
         if recorded.divergence is None:
-            mismatches = tuple(answer_mismatches(recorded.answer, _without_pruning(found)))
+            comparable = found if _knows_retention(recorded.answer) else _without_pruning(found)
+            mismatches = tuple(answer_mismatches(recorded.answer, comparable))
         else:
             designed = _by_design(recorded.divergence, record, recorded.event)
             mismatches = tuple(answer_mismatches(designed, found))
@@ -119,13 +120,18 @@ def _read_step(
     json: JsonObject, initial: RolloutRecord, divergence: RolloutDivergence | None
 ) -> RolloutVectorStep:
     event = read_rollout_event(object_at(json, "event"))
-    foreign = subject_of(event) != initial.rollout_id
+    answer = _read_answer(object_at(json, "result"))
+    foreign = subject_of(event) != initial.rollout_id and not _is_refused_as_foreign(answer)
     return RolloutVectorStep(
         event=event,
         now=read_time(json["now"]),
-        answer=_read_answer(object_at(json, "result")),
+        answer=answer,
         divergence=RolloutDivergence.FOREIGN if foreign else divergence,
     )
+
+
+def _is_refused_as_foreign(answer: Answer) -> bool:
+    return isinstance(answer, Refused) and answer.reason.startswith(f"{WrongRollout.__name__}:")
 
 
 def _read_answer(result: JsonObject) -> Answer:
@@ -160,6 +166,11 @@ def _answer(
 
 def _accepted(after: RolloutRecord, *effects: RolloutEffect) -> Accepted:
     return Accepted(to_json_object(after), tuple(map(to_json_object, effects)))
+
+
+def _knows_retention(answer: Answer) -> bool:
+    """A recorder that has no retention in its records orders no pruning either."""
+    return isinstance(answer, Accepted) and "retention" in answer.state
 
 
 def _without_pruning(answer: Answer) -> Answer:

@@ -1,9 +1,12 @@
-"""Reading vector files: gzipped JSON lines. A broken line is reported with its number; the rest is read."""
+"""Vector files: JSON lines, plain or gzipped. A broken line is reported with its number; the rest is read.
+
+What is written here has the same bytes whenever and wherever it is written.
+"""
 
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
@@ -13,6 +16,11 @@ from attrs import frozen
 from nixfleet_state_machine.testing.conformance.answer import JsonObject
 
 T = TypeVar("T")
+
+# By content, not by name: who writes vectors names the file.
+_GZIP_MAGIC = b"\x1f\x8b"
+# RecursionError: JSON that is nested too deep to be read.
+_NO_VECTOR = (ValueError, KeyError, TypeError, RecursionError, cattrs.BaseValidationError)
 
 
 @frozen
@@ -44,14 +52,30 @@ def read_vectors(path: Path, read_row: Callable[[JsonObject], T]) -> VectorFile[
         elif line.strip():
             try:
                 vectors.append(read_row(_row(line)))
-            except (ValueError, KeyError, TypeError, cattrs.BaseValidationError) as error:
+            except _NO_VECTOR as error:
                 broken.append(BrokenLine(number, _reason(error)))
     return VectorFile(tuple(vectors), tuple(broken))
 
 
+def write_vectors(path: Path, rows: Iterable[JsonObject]) -> None:
+    """Write `rows` to `path`, gzipped, keys in order, with no time and no name in the archive."""
+    text = "".join(
+        json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n"
+        for row in rows
+    )
+    # Not gzip.compress: what that puts into the header depends on the version of Python.
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", compresslevel=9, fileobj=file, mtime=0) as archive,
+    ):
+        archive.write(text.encode())
+
+
 def _lines(path: Path) -> Iterator[bytes | str]:
     """Yield the lines; where the archive itself is damaged, why, and then no more."""
-    with gzip.open(path) as lines:
+    with path.open("rb") as start:
+        is_archive = start.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    with gzip.open(path) if is_archive else path.open("rb") as lines:
         try:
             yield from lines
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

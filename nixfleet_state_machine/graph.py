@@ -1,0 +1,323 @@
+"""The machines as they really behave: the production `step` and `step_rollout`, tried out and drawn.
+
+No move is written down here. A machine's first record is tried with every sample; so is each record that comes of
+that, until nothing new comes. What moved is an edge. A drawing is text, made of a graph alone.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from textwrap import wrap
+from typing import Generic, TypeVar
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.agent_event import (
+    ActivationCompleted,
+    ActivationDeferred,
+    ActivationFailed,
+    ActivationStarted,
+    AgentEvent,
+    Converged,
+    DispatchAck,
+    Failed,
+    OnHealthFailure,
+    ProbeFailureFirst,
+    ProbeMode,
+    ProbeObservedFirst,
+    ProbeResult,
+    ProbeStatus,
+    ProbeTopologyDeclared,
+    ProbeTopologyEntry,
+    RollbackComplete,
+)
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.effect import (
+    EmitMetric,
+    HostEffect,
+    LocalEmitEvent,
+    RecordTransition,
+    RemoteAppendEventLog,
+)
+from nixfleet_state_machine.errors import ConvergenceRule, InvariantViolation, TransitionError
+from nixfleet_state_machine.host.event import Local, Remote
+from nixfleet_state_machine.host.reducer import step
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.rollout.effect import RecordRolloutTransition, RolloutEffect
+from nixfleet_state_machine.rollout.errors import RolloutTransitionError
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostStateChanged,
+    OperatorClearance,
+    RetentionExpired,
+    RolloutEvent,
+    RolloutOpened,
+    RolloutTerminal,
+    SuccessorOpened,
+    WaveAdvanced,
+)
+from nixfleet_state_machine.rollout.opening import open_rollout
+from nixfleet_state_machine.rollout.reducer import step_rollout
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+
+R = TypeVar("R", HostRolloutState, RolloutRecord)
+
+
+@frozen
+class Edge:
+    """A fact or event of kind `cause` may take a record from `source` to `target`.
+
+    condition: which variants of the cause do, where others do not; or the rules it must satisfy.
+    orders: effects, save those of every move; with a "?" where only some records or policies have them.
+    """
+
+    source: str
+    target: str
+    cause: str
+    condition: str = ""
+    orders: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The edge in words: `cause [condition] / orders`."""
+        condition = f" [{self.condition}]" if self.condition else ""
+        orders = f" / {', '.join(self.orders)}" if self.orders else ""
+        return f"{self.cause}{condition}{orders}"
+
+
+@frozen
+class Graph:
+    """One machine: the states that can be reached from `start`, and every way on from them."""
+
+    name: str
+    start: str
+    nodes: tuple[str, ...]
+    edges: tuple[Edge, ...]
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The states that nothing leads out of."""
+        left = {edge.source for edge in self.edges if edge.target != edge.source}
+        return tuple(node for node in self.nodes if node not in left)
+
+
+def host_graph() -> Graph:
+    """Return the host machine. Both sides make the same moves; an edge has the orders of both."""
+    pending = HostRolloutState.pending(
+        _ROLLOUT, "web-01", "stable", "target", dispatched_at=_BEFORE, soak_due_at=_DUE
+    )
+    return _graph("host", HostState, tuple(_explored(pending, _host_trials)))
+
+
+def rollout_graph() -> Graph:
+    """Return the rollout machine."""
+    opening = open_rollout(RolloutOpened(_ROLLOUT, "stable", "a1b2", _BEFORE), 1, of_channel=())
+    return _graph("rollout", RolloutState, tuple(_explored(opening, _rollout_trials)))
+
+
+# --- drawings --------------------------------------------------------------------------------------
+
+
+def text(graph: Graph) -> str:
+    """Return `graph` as lines: each state, and under it what leads on from there."""
+    lines = [f"{graph.name}: starts as {graph.start}, ends as {' or '.join(graph.ends)}"]
+    for node in graph.nodes:
+        lines.append(f"  {node}")
+        lines.extend(f"    -> {e.target}: {e.label}" for e in graph.edges if e.source == node)
+    return "\n".join(lines)
+
+
+def mermaid(graph: Graph) -> str:
+    """Return `graph` as a Mermaid state diagram, with one arrow from a state to another."""
+    lines = ["stateDiagram-v2", f"  [*] --> {graph.start}"]
+    for (source, target), labels in _arrows(graph).items():
+        lines.append(f"  {source} --> {target}: {'<br>'.join(labels)}")
+    lines.extend(f"  {node} --> [*]" for node in graph.ends)
+    return "\n".join(lines)
+
+
+def dot(graph: Graph) -> str:
+    """Return `graph` in the language of Graphviz, with one arrow from a state to another."""
+    lines = [f"digraph {graph.name} {{", "  node [shape=box, style=rounded];"]
+    lines.extend(f"  {node} [peripheries=2];" for node in graph.ends)
+    for (source, target), labels in _arrows(graph).items():
+        wrapped = [line for label in labels for line in wrap(label, 40, break_on_hyphens=False)]
+        lines.append(f'  {source} -> {target} [label="' + "\\n".join(wrapped) + '"];')
+    return "\n".join((*lines, "}"))
+
+
+def _arrows(graph: Graph) -> dict[tuple[str, str], list[str]]:
+    labels: dict[tuple[str, str], list[str]] = {}
+    for edge in graph.edges:
+        labels.setdefault((edge.source, edge.target), []).append(edge.label)
+    return labels
+
+
+# --- from what was tried to edges ------------------------------------------------------------------
+
+
+@frozen
+class _Trial(Generic[R]):
+    """What came of one sample. after: `None` if nothing did; rule: the one it broke."""
+
+    before: R
+    cause: str
+    variant: str
+    after: R | None = None
+    orders: tuple[str, ...] = ()
+    rule: ConvergenceRule | None = None
+
+    @property
+    def source(self) -> str:
+        return self.before.state.value
+
+    @property
+    def target(self) -> str | None:
+        return None if self.after is None else self.after.state.value
+
+
+def _explored(start: R, tries: Callable[[R], Iterable[_Trial[R]]]) -> Iterator[_Trial[R]]:
+    """Yield all that comes of `start`, of what comes of that, and so on."""
+    ahead = [start]
+    known = {start}
+    for record in ahead:
+        for trial in tries(record):
+            yield trial
+            if trial.after is not None and trial.after not in known:
+                known.add(trial.after)
+                ahead.append(trial.after)
+
+
+def _graph(name: str, states: Iterable[str], trials: tuple[_Trial[R], ...]) -> Graph:
+    by_cause: dict[tuple[str, str], list[_Trial[R]]] = {}
+    for trial in trials:
+        by_cause.setdefault((trial.source, trial.cause), []).append(trial)
+    reached = {source for source, _ in by_cause}
+    nodes = [str(state) for state in states if state in reached]
+    edges = [edge for tried in by_cause.values() for edge in _edges(tried)]
+    edges.sort(key=lambda edge: nodes.index(edge.source))
+    return Graph(name, trials[0].source, tuple(nodes), tuple(edges))
+
+
+def _edges(trials: list[_Trial[R]]) -> Iterator[Edge]:
+    """Yield the edges that one kind of fact or event makes out of one state."""
+    rules = [rule.value for rule in ConvergenceRule if any(t.rule is rule for t in trials)]
+    by_target: dict[str | None, list[_Trial[R]]] = {}
+    for trial in trials:
+        if trial.rule is None:
+            by_target.setdefault(trial.target, []).append(trial)
+    for target, moves in by_target.items():
+        if target is not None:
+            variants = dict.fromkeys(move.variant for move in moves) if len(by_target) > 1 else ()
+            condition = " or ".join(variants) or " and ".join(rules)
+            yield Edge(moves[0].source, target, moves[0].cause, condition, _orders(moves))
+
+
+def _orders(trials: list[_Trial[R]]) -> tuple[str, ...]:
+    all_orders = dict.fromkeys(order for trial in trials for order in trial.orders)
+    return tuple(
+        order if all(order in trial.orders for trial in trials) else f"{order}?"
+        for order in all_orders
+    )
+
+
+# --- trying ----------------------------------------------------------------------------------------
+
+
+_BEFORE = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+_DUE = _BEFORE + timedelta(minutes=5)
+_AT = _BEFORE + timedelta(minutes=10)
+_ROLLOUT = RolloutId("stable@a1b2")
+_SUCCESSOR = RolloutId("stable@c3d4")
+_POLICIES = tuple(RolloutPolicy(on_health_failure=policy) for policy in OnHealthFailure)
+
+# What every move has, and so says nothing about any.
+_OF_EVERY_MOVE = (
+    LocalEmitEvent,
+    RemoteAppendEventLog,
+    RecordTransition,
+    RecordRolloutTransition,
+    EmitMetric,
+)
+
+
+def _host_trials(record: HostRolloutState) -> Iterator[_Trial[HostRolloutState]]:
+    for variant, fact in _facts():
+        for policy in _POLICIES:
+            yield _host_trial(record, variant, fact, policy)
+
+
+def _host_trial(
+    record: HostRolloutState, variant: str, fact: AgentEvent, policy: RolloutPolicy
+) -> _Trial[HostRolloutState]:
+    cause = type(fact).__name__
+    try:
+        after, local = step(record, Local(fact), _AT, policy)
+        _, remote = step(record, Remote(fact), _AT, policy)
+    except InvariantViolation as refusal:
+        return _Trial(record, cause, variant, rule=refusal.rule)
+    except TransitionError:
+        return _Trial(record, cause, variant)
+    # Every fact is the first one: histories that differ only in length are not worth telling apart.
+    after = evolve(after, last_event_seq=record.last_event_seq)
+    return _Trial(record, cause, variant, after, _orders_among((*local, *remote)))
+
+
+def _rollout_trials(record: RolloutRecord) -> Iterator[_Trial[RolloutRecord]]:
+    for variant, event in _rollout_events():
+        yield _rollout_trial(record, variant, event)
+
+
+def _rollout_trial(
+    record: RolloutRecord, variant: str, event: RolloutEvent
+) -> _Trial[RolloutRecord]:
+    cause = type(event).__name__
+    try:
+        after, effects = step_rollout(record, event, _AT)
+    except RolloutTransitionError:
+        return _Trial(record, cause, variant)
+    is_ignored = after == record and not effects
+    return _Trial(record, cause, variant, None if is_ignored else after, _orders_among(effects))
+
+
+def _orders_among(effects: Iterable[HostEffect | RolloutEffect]) -> tuple[str, ...]:
+    orders = (effect for effect in effects if not isinstance(effect, _OF_EVERY_MOVE))
+    return tuple(dict.fromkeys(type(order).__name__ for order in orders))
+
+
+def _facts() -> Iterator[tuple[str, AgentEvent]]:
+    """Yield every kind of fact, in every variant that a reducer might tell apart."""
+    enforce = ProbeMode.ENFORCE
+    yield "", DispatchAck("prior", _AT, 1)
+    yield "", ActivationStarted(_AT, "systemd-run", 1)
+    yield "", ActivationCompleted("target", 0, _AT, 1)
+    yield "", ActivationDeferred("kernel", _AT, 1)
+    yield "", ActivationFailed(1, "boom", _AT, 1)
+    yield "", ProbeTopologyDeclared((ProbeTopologyEntry("nginx", "http", enforce),), _AT, 1)
+    yield "", ProbeObservedFirst("nginx", enforce, _AT, 1)
+    for status in ProbeStatus:
+        yield status.value, ProbeResult("nginx", enforce, status, _AT, seq=1)
+    yield "", ProbeFailureFirst("nginx", enforce, _AT, 1)
+    for policy in OnHealthFailure:
+        yield policy.value, Failed(_AT, 60, ("nginx",), policy, 1)
+    yield "exit code 0", RollbackComplete("prior", 0, _AT, 1)
+    yield "another exit code", RollbackComplete("prior", 1, _AT, 1)
+    yield "", Converged(_AT, "target", 1)
+    yield "on another closure", Converged(_AT, "other", 1)
+    yield "before the soak is due", Converged(_BEFORE, "target", 1)
+
+
+def _rollout_events() -> Iterator[tuple[str, RolloutEvent]]:
+    """Yield every kind of event, in every variant that a reducer might tell apart."""
+    yield "", RolloutOpened(_ROLLOUT, "stable", "a1b2", _AT)
+    yield "", HostJoined(_ROLLOUT, "web-01", 0, _AT)
+    for state in HostState:
+        change = HostStateChanged(_ROLLOUT, "web-01", HostState.SOAKING, state, _AT)
+        yield f"to {state.value}", change
+    yield "to a later wave", WaveAdvanced(_ROLLOUT, 1, 2, _AT)
+    yield "to the same wave", WaveAdvanced(_ROLLOUT, 1, 1, _AT)
+    yield "to an earlier wave", WaveAdvanced(_ROLLOUT, 1, 0, _AT)
+    yield "", RolloutTerminal(_ROLLOUT, _AT)
+    yield "", OperatorClearance(_ROLLOUT, "alice", "replaced", frozenset({"web-01"}), _AT)
+    yield "", SuccessorOpened(_ROLLOUT, _SUCCESSOR, _AT)
+    yield "", RetentionExpired(_ROLLOUT, _AT)

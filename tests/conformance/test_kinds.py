@@ -1,0 +1,101 @@
+"""Any vector file is run as what its rows are; a line that is no vector costs that line alone."""
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from nixfleet_proto.codec import DecodeError, decode_envelope, encode_envelope
+from nixfleet_proto.json_value import JsonValue
+from nixfleet_state_machine.testing.conformance.kinds import (
+    CheckedFile,
+    VectorKind,
+    check_file,
+    kind_of,
+)
+from nixfleet_state_machine.testing.conformance.wire import WireCodec
+from tests.conformance.recorded import VECTORS
+
+OURS = WireCodec(encode_envelope, decode_envelope, DecodeError)
+
+
+def _first_line(name: str) -> bytes:
+    with gzip.open(VECTORS / "nixfleet" / f"{name}.jsonl.gz") as lines:
+        return next(iter(lines))
+
+
+def _check(directory: Path, *lines: bytes) -> CheckedFile:
+    path = directory / "vectors.jsonl"
+    path.write_bytes(b"".join(line.rstrip() + b"\n" for line in lines))
+    return check_file(path, OURS)
+
+
+@pytest.mark.parametrize("recorder", [".", "nixfleet"])
+@pytest.mark.parametrize("kind", VectorKind)
+def test_a_row_of_either_recorder_is_recognised_by_its_keys(
+    recorder: str, kind: VectorKind
+) -> None:
+    """Each kind is told from the row, not from the name of the file."""
+    words = kind.value if kind.value.endswith("matrix") else f"{kind.value} vectors"
+    name = words.replace(" ", "_")
+    with gzip.open(VECTORS / recorder / f"{name}.jsonl.gz") as lines:
+        assert kind_of(json.loads(next(iter(lines)))) is kind
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({}, "found none"),
+        ({"id": 1, "colour": "red"}, "found colour, id"),
+        ({"steps": [], "initial": 7}, "initial: expected an object, found 7"),
+    ],
+)
+def test_a_row_of_no_kind_is_refused_with_what_it_has(
+    row: Mapping[str, JsonValue], reason: str
+) -> None:
+    """What is no vector is refused, and the reason says what was found."""
+    with pytest.raises((ValueError, TypeError), match=reason):
+        kind_of(row)
+
+
+def test_a_plain_file_of_several_kinds_is_run_row_by_row(tmp_path: Path) -> None:
+    """Rows of different kinds may share a file, and it need not be an archive."""
+    found = _check(tmp_path, _first_line("wire_vectors"), _first_line("host_matrix"))
+
+    assert found.counts == {VectorKind.WIRE: 1, VectorKind.HOST_MATRIX: 1}
+    assert (found.broken, found.differences) == ((), ())
+
+
+def test_a_plan_of_a_situation_that_cannot_be_is_a_broken_line(tmp_path: Path) -> None:
+    """A host of a rollout that is not there makes the planner stumble; the next line still runs."""
+    impossible = json.loads(_first_line("planner_vectors"))
+    impossible["input"]["fleet_state"]["rollouts"] = {}
+    found = _check(tmp_path, json.dumps(impossible).encode(), _first_line("planner_vectors"))
+
+    assert [line.number for line in found.broken] == [1]
+    assert found.broken[0].reason.startswith("ValueError: it cannot be run: KeyError: ")
+    assert found.counts == {VectorKind.PLANNER: 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "instead", "path"),
+    [
+        ("host_matrix", b'"declared_probes":null', b'"declared_probes":[]', "state"),
+        ("rollout_matrix", b'"kind":"IllegalForState"', b'"kind":"WrongRollout"', "answer"),
+        ("planner_vectors", b'"type":"QueueDispatch"', b'"type":"DeferDispatch"', "plan.1.type"),
+        ("rehydration_vectors", b'"effects":[]', b'"effects":[{"type":"X"}]', "effects.X"),
+        ("wire_vectors", b'"wire":"{', b'"wire":"{ ', "wire"),
+    ],
+)
+def test_a_changed_answer_is_a_difference_at_its_field(
+    tmp_path: Path, name: str, written: bytes, instead: bytes, path: str
+) -> None:
+    """A row that says something else than our code is told apart, where it says so."""
+    before, mark, answer = _first_line(name).rpartition(written)
+    assert mark
+    found = _check(tmp_path, before + instead + answer)
+
+    assert found.broken == ()
+    assert [each.path.startswith(path) for each in found.differences] == [True]
