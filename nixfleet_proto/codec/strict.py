@@ -197,7 +197,8 @@ class Spelling:
 
     def _map_writer(self, form: Any) -> Writer:
         write_item = self.converter.get_unstructure_hook(get_args(form)[1])
-        return lambda value: {name: write_item(item) for name, item in value.items()}
+        # orjson takes no name of a class of its own, such as a rollout id.
+        return lambda value: {str(name): write_item(item) for name, item in value.items()}
 
 
 class Coder(Generic[T]):

@@ -86,12 +86,14 @@ def _queue_dispatch(
 ) -> None:
     record = state.view.host(effect.rollout_id, effect.host)
     assert record is not None, effect
-    state.put_host(queued_record(record, at, effect.soak_due_at))
+    record = queued_record(record, at, effect.soak_due_at)
+    assert record.dispatched_at is not None, record
+    state.put_host(record)
     dispatch = Dispatch(
         hostname=effect.host,
         rollout_id=effect.rollout_id,
         target_closure=effect.target_closure,
         soak_due_at=effect.soak_due_at,
-        enqueued_at=at,
+        enqueued_at=record.dispatched_at,
     )
     state.queue_dispatch(commit, (effect.rollout_id, effect.host), dispatch)

@@ -75,9 +75,8 @@ def take_fact(state: State, commit: CommitBuilder, entry: FactReported, at: date
     key = entry.rollout_id, entry.host
     record = state.view.host(*key)
     assert record is not None, entry
-    kept = state.manifests[entry.rollout_id]
-    policy = kept.manifest.rollout_policy
-    after, effects = told_record(record, entry.fact, at, kept.terms, policy)
+    policy = state.manifests[entry.rollout_id].manifest.rollout_policy
+    after, effects = told_record(record, entry.fact, at, policy)
     for effect in effects:
         apply(effect, state, commit, at, entry.signature)
     state.put_host(after)
@@ -95,14 +94,16 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
     seq = state.append(commit, RolloutMoved(event), at)
     if after.state is not record.state:
         after = evolve(after, last_transition_event_log_seq=seq)
+        # A halt that was cleared had announced its pruning; whatever comes to rest announces it anew.
+        state.cancel_pruning(record.rollout_id)
+    if record.state.is_live and not after.state.is_live:
+        state.remove_deferrals(commit, record.rollout_id)
     if after.state is RolloutState.PRUNED:
         state.forget_rollout(commit, after)
     else:
         state.put_rollout(commit, after)
     for effect in effects:
         apply_to_rollout(effect, state, commit, at)
-    if record.state.is_live and not after.state.is_live:
-        state.remove_deferrals(commit, record.rollout_id)
 
 
 def carry_out_plan(state: State, commit: CommitBuilder, entry: Planned, at: datetime) -> None:
@@ -155,7 +156,7 @@ def take_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken, at:
     state.append(commit, entry, at)
     put_artefact(state, commit, entry)
     if entry.rollout_id is not None:
-        state.remove_unused_fleets(commit)
+        state.remove_unused_artefacts(commit)
 
 
 def put_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken) -> None:

@@ -5,10 +5,9 @@ the state as it was. After every input the plan is brought up to date for what t
 Source: design 7, Control plane.
 """
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import assert_never
-
-from nixfleet_state_machine.planner.progress import due_rollout_events
 
 from nixfleet_control_plane import publishing
 from nixfleet_control_plane.books import carry_out_plan, defer, move_rollout, obey, take_fact
@@ -26,7 +25,9 @@ from nixfleet_control_plane.inputs import (
     Explanation,
     FlushRecords,
     HostEvents,
+    HostList,
     Input,
+    ListHosts,
     ManifestAnswer,
     ManifestPoll,
     ManifestsUpdated,
@@ -63,6 +64,7 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.plan import explain, replan
+from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
     HostStateChanged,
@@ -70,7 +72,7 @@ from nixfleet_state_machine.rollout.event import (
     RetentionExpired,
     SuccessorOpened,
 )
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
 
 class ControlPlaneEngine:
@@ -122,6 +124,8 @@ class ControlPlaneEngine:
                 return Explanation(
                     explain(self._state.view, self._state.quarantines, input.hostname)
                 )
+            case ListHosts():
+                return HostList(tuple(self._all_hosts()))
             case PlanTick():
                 self._prune(commit, now)
                 return Done()
@@ -175,7 +179,9 @@ class ControlPlaneEngine:
                 continue
             told = heartbeat.last_seqs.get(rollout_id, 0)
             if record.last_event_seq > told:
-                ahead.append(record)
+                # What a successor ended must not be taken up again: the host would switch back.
+                if self._state.view.rollouts[rollout_id].state is not RolloutState.SUPERSEDED:
+                    ahead.append(record)
             elif record.last_event_seq < told:
                 behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
         return HeartbeatReply(now, tuple(ahead), tuple(behind))
@@ -186,6 +192,10 @@ class ControlPlaneEngine:
         except InvalidRolloutId:
             kept = None
         return ManifestAnswer(None if kept is None else kept.artefact)
+
+    def _all_hosts(self) -> Iterator[HostRolloutState]:
+        for rollout_id in sorted(self._state.view.rollouts):
+            yield from self._state.view.hosts_of(rollout_id)
 
     # What that means for rollouts.
 
@@ -198,8 +208,10 @@ class ControlPlaneEngine:
             move_rollout(self._state, commit, HostJoined(rollout_id, hostname, wave, now), now)
 
     def _tell_rollout(self, commit: CommitBuilder, moved: RecordTransition, now: datetime) -> None:
-        event = HostStateChanged(moved.rollout_id, moved.host, moved.from_, moved.to, moved.at)
-        move_rollout(self._state, commit, event, now)
+        # An excused host does not count: its rollback may end after the clearance, and would halt anew.
+        if moved.host not in self._state.view.rollouts[moved.rollout_id].excused_hosts:
+            event = HostStateChanged(moved.rollout_id, moved.host, moved.from_, moved.to, moved.at)
+            move_rollout(self._state, commit, event, now)
         self._advance(commit, moved.rollout_id, now)
 
     def _advance(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
@@ -226,6 +238,8 @@ class ControlPlaneEngine:
             case OpenRollout():
                 self._supersede(commit, action, now)
                 carry_out_plan(self._state, commit, Planned(action), now)
+            case QueueDispatch() | DeferDispatch() if not self._is_live(action.rollout_id):
+                pass  # The same plan opened the successor of its rollout.
             case QueueDispatch():
                 carry_out_plan(self._state, commit, Planned(action), now)
                 self._join(commit, action.rollout_id, action.host, now)
@@ -236,6 +250,9 @@ class ControlPlaneEngine:
                     defer(self._state, commit, action, now)
             case _:
                 assert_never(action)
+
+    def _is_live(self, rollout_id: RolloutId) -> bool:
+        return self._state.view.rollouts[rollout_id].state.is_live
 
     def _supersede(self, commit: CommitBuilder, action: OpenRollout, now: datetime) -> None:
         for record in self._state.view.rollouts_of(action.channel):
@@ -296,10 +313,25 @@ class ControlPlaneEngine:
                     return f"there is no rollout {command.rollout_id}"
                 if not rollout.state.is_halted:
                     return f"{command.rollout_id} is {rollout.state.value}, not Reverted or Failed"
-                return None
+                return self._objection_to_excused(rollout, command.excused_hosts)
             case RetireQuarantine():
                 if command.closure in state.quarantines.get(command.channel, ()):
                     return None
                 return f"{command.closure} is not quarantined on {command.channel}"
             case _:
                 assert_never(command)
+
+    def _objection_to_excused(self, rollout: RolloutRecord, excused: frozenset[str]) -> str | None:
+        rollout_id = rollout.rollout_id
+        strangers = excused - self._state.view.terms(rollout_id).targets.keys()
+        if strangers:
+            # They would be taken out of a count that they are not in.
+            return f"expected hosts of {rollout_id}, found {_listed(strangers)}"
+        left = self._failed_hosts(rollout_id) - rollout.excused_hosts - excused
+        if excused and left:
+            return f"expected also {_listed(left)}: failed, and would hold {rollout_id} for ever"
+        return None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

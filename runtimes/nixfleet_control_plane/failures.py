@@ -1,7 +1,8 @@
 """Which failing controls of a host are outstanding. Pure.
 
 Outstanding: the latest result of that (host, probe, control) in the rollout is a Fail with mode enforce.
-A probe that reports controls is judged by them; one that does not counts as one control without a name.
+A probe that reports controls is judged by them; one that does not counts as one control without a name,
+which is over once the probe runs and reports its controls.
 Source: design 3, gates.
 """
 
@@ -35,6 +36,7 @@ def control_results(fact: ProbeResult) -> Iterator[ControlResult]:
         control = Control(fact.probe_name, None, None)
         yield ControlResult(control, _gates(fact.status, fact.mode))
         return
+    yield ControlResult(Control(fact.probe_name, None, None), False)
     for sub in fact.sub_results:
         control = Control(fact.probe_name, sub.control_id, sub.framework)
         enforced = fact.mode if sub.effective_mode is ProbeMode.ENFORCE else sub.effective_mode

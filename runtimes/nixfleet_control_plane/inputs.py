@@ -15,6 +15,7 @@ from nixfleet_proto.trust import Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import GateBlock
 
 
@@ -105,6 +106,11 @@ class ExplainHost:
 
 
 @frozen
+class ListHosts:
+    """An operator asks for the record of every host."""
+
+
+@frozen
 class PlanTick:
     """Time passed: look whether anything has become due."""
 
@@ -125,6 +131,7 @@ Input: TypeAlias = (
     | ArtefactRejected
     | OperatorCommand
     | ExplainHost
+    | ListHosts
     | PlanTick
     | FlushRecords
 )
@@ -167,6 +174,13 @@ class Explanation:
 
 
 @frozen
+class HostList:
+    """Every host's record in the rollouts that are not pruned, by rollout and name."""
+
+    records: tuple[HostRolloutState, ...]
+
+
+@frozen
 class Flushed:
     """How many host records the cache table still lacks."""
 
@@ -186,6 +200,7 @@ Reply: TypeAlias = (
     | ManifestsOutcome
     | CommandOutcome
     | Explanation
+    | HostList
     | Flushed
     | Done
 )

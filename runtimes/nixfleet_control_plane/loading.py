@@ -1,5 +1,7 @@
 """A state out of a store's snapshot. The views are taken as they are; the host records are completed from the log.
 
+The cache of host records is trusted with what it has, not with having everything: one that lacks a record is
+not used, and the whole log is folded instead.
 Source: design 7, Store: a start loads the cache and folds the log's tail.
 """
 
@@ -20,25 +22,34 @@ from nixfleet_control_plane.log_entry import (
     RolloutMoved,
 )
 from nixfleet_control_plane.mirror import opened_record, queued_record, told_record
-from nixfleet_control_plane.state import HostKey, State
+from nixfleet_control_plane.state import HostKey, KeptManifest, State
 from nixfleet_control_plane.store import Snapshot, Store, StoredHost
+from nixfleet_control_plane.writes import SetRecordsThrough
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
 
 def load_state(store: Store) -> State:
     """Return the state as of the last commit. Raises: DamagedRow, DecodeError."""
-    snapshot = store.load()
+    try:
+        return _state_of(store.load())
+    except _CacheIncomplete:
+        store.commit((SetRecordsThrough(0),))
+        return _state_of(store.load())
+
+
+class _CacheIncomplete(Exception):
+    """The cache does not have a record that it claims to have."""
+
+
+def _state_of(snapshot: Snapshot) -> State:
     state = State()
     state.start_at(snapshot.head_seq)
     _load_artefacts(state, snapshot)
-    for record, moved_at in snapshot.rollouts:
-        state.view.open(record, state.manifests[record.rollout_id].terms)
-        if _rests(record):
-            state.schedule_pruning(record.rollout_id, moved_at + record.retention)
+    _load_rollouts(state, snapshot)
     for key, stored in _complete_hosts(state, snapshot).items():
         state.view.set_host(stored.record)
         if stored.event_log_seq > snapshot.cached_through:
@@ -54,16 +65,50 @@ def _load_artefacts(state: State, snapshot: Snapshot) -> None:
         put_artefact(state, CommitBuilder(), logged.entry)
 
 
+def _load_rollouts(state: State, snapshot: Snapshot) -> None:
+    for rollout_id in snapshot.pruned:
+        state.pruned.add(rollout_id)
+    for record, moved_at in snapshot.rollouts:
+        state.view.open(record, state.manifests[record.rollout_id].terms)
+        if record.state is RolloutState.PRUNED:
+            # Its channel still names it: the bare record is what is left of it.
+            state.view.forget_rollout(record.rollout_id)
+        elif _rests(record):
+            state.schedule_pruning(record.rollout_id, moved_at + record.retention)
+
+
 def _rests(record: RolloutRecord) -> bool:
     return record.state.is_halted or record.state.is_terminal_for_ordering
 
 
 def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHost]:
-    hosts = {(h.record.rollout_id, h.record.hostname): h for h in snapshot.hosts}
+    hosts = {
+        (stored.record.rollout_id, stored.record.hostname): stored
+        for stored in snapshot.hosts
+        if _kept_if_open(state, stored.record.rollout_id) is not None
+    }
     for logged in snapshot.tail:
         for key, record in _records_after(state, hosts, logged):
             hosts[key] = StoredHost(record, logged.seq)
+    if hosts.keys() != _expected_hosts(state):
+        raise _CacheIncomplete
     return hosts
+
+
+def _expected_hosts(state: State) -> set[HostKey]:
+    return {
+        (rollout_id, hostname)
+        for rollout_id in state.view.rollouts
+        if (kept := _kept_if_open(state, rollout_id)) is not None
+        for hostname in kept.terms.targets
+    }
+
+
+def _earlier(hosts: Mapping[HostKey, StoredHost], key: HostKey, seq: int) -> StoredHost | None:
+    """Return the record if it does not know of log row `seq` yet; `None` if it does."""
+    if key not in hosts:
+        raise _CacheIncomplete
+    return hosts[key] if hosts[key].event_log_seq < seq else None
 
 
 def _records_after(
@@ -73,12 +118,11 @@ def _records_after(
     entry = logged.entry
     match entry:
         case FactReported():
-            kept = state.manifests.get(entry.rollout_id)
+            kept = _kept_if_open(state, entry.rollout_id)
             key = entry.rollout_id, entry.host
-            if kept is not None and hosts[key].event_log_seq < logged.seq:
+            if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
                 policy = kept.manifest.rollout_policy
-                before = hosts[key].record
-                yield key, told_record(before, entry.fact, logged.at, kept.terms, policy)[0]
+                yield key, told_record(before.record, entry.fact, logged.at, policy)[0]
         case Planned():
             yield from _records_planned(state, hosts, entry.action, logged)
         case RolloutMoved() | Deferred() | Commanded() | ArtefactTaken() | ArtefactRefused():
@@ -87,15 +131,23 @@ def _records_after(
             assert_never(entry)
 
 
+def _kept_if_open(state: State, rollout_id: RolloutId) -> KeptManifest | None:
+    """Return what an open rollout runs under; `None` for one that was pruned since."""
+    record = state.view.rollouts.get(rollout_id)
+    if record is None or record.state is RolloutState.PRUNED:
+        return None
+    return state.manifests[rollout_id]
+
+
 def _records_planned(
     state: State,
     hosts: Mapping[HostKey, StoredHost],
     action: OpenRollout | QueueDispatch | WithdrawDispatch,
     logged: LoggedEntry,
 ) -> Iterator[tuple[HostKey, HostRolloutState]]:
-    kept = state.manifests.get(action.rollout_id)
+    kept = _kept_if_open(state, action.rollout_id)
     if kept is None:
-        return  # Pruned since.
+        return
     match action:
         case OpenRollout():
             for hostname in kept.terms.targets:
@@ -103,8 +155,9 @@ def _records_planned(
                     yield (action.rollout_id, hostname), opened_record(kept.terms, hostname)
         case QueueDispatch():
             key = action.rollout_id, action.host
-            if hosts[key].event_log_seq < logged.seq:
-                yield key, queued_record(hosts[key].record, logged.at, action.soak_due_at)
+            before = _earlier(hosts, key, logged.seq)
+            if before is not None:
+                yield key, queued_record(before.record, logged.at, action.soak_due_at)
         case WithdrawDispatch():
             pass
         case _:

@@ -4,7 +4,7 @@ Used live, in a replay, and when a start folds the log's tail into the record ca
 cannot disagree.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
 from nixfleet_proto.fleet import RolloutPolicy
@@ -24,41 +24,38 @@ def opened_record(terms: RolloutTerms, hostname: str) -> HostRolloutState:
 def queued_record(
     record: HostRolloutState, at: datetime, soak_due_at: datetime
 ) -> HostRolloutState:
-    """Return `record` with its dispatch noted."""
-    return record.dispatched(at, soak_due_at)
+    """Return `record` with its dispatch noted.
+
+    One that was queued before and withdrawn keeps its times: the host may go by the copy it got then.
+    """
+    return record if record.dispatched_at is not None else record.dispatched(at, soak_due_at)
 
 
 def told_record(
     record: HostRolloutState,
     fact: AgentEvent,
     at: datetime,
-    terms: RolloutTerms,
     policy: RolloutPolicy,
 ) -> tuple[HostRolloutState, tuple[ControlPlaneEffect, ...]]:
     """Return the record after `fact` was reported, and the effects.
 
     Raises: TransitionError.
     """
-    return step(_with_dispatch_times(record, fact, terms), Remote(fact), at, policy)
+    return step(_with_dispatch_times(record, fact), Remote(fact), at, policy)
 
 
-def _with_dispatch_times(
-    record: HostRolloutState, fact: AgentEvent, terms: RolloutTerms
-) -> HostRolloutState:
+def _with_dispatch_times(record: HostRolloutState, fact: AgentEvent) -> HostRolloutState:
     """A dispatch made after the acknowledgement it now receives takes its times from that.
 
-    So a rebuilt control plane judges a replayed convergence by the original soak window, not by one that
-    began when it woke up. Source: design 7, Agent, Boot.
+    So a rebuilt control plane does not judge a replayed convergence by a soak window that began when it woke
+    up. When the dispatch that the host went by was made, and its window ended, nobody here knows any more:
+    some time before the acknowledgement, and so before any window counted from that. Such a window would
+    refuse for ever what a host did right, so the host, which knows its own, is trusted with it.
+    Source: design 7, Agent, Boot.
     """
     if not isinstance(fact, DispatchAck) or record.state is not HostState.PENDING:
         return record
     dispatched_at = record.dispatched_at
     if dispatched_at is not None and dispatched_at <= fact.received_at:
         return record
-    soak = timedelta(minutes=soak_minutes_of(terms, record.hostname))
-    return record.dispatched(fact.received_at, fact.received_at + soak)
-
-
-def soak_minutes_of(terms: RolloutTerms, hostname: str) -> int:
-    """Return how long `hostname` soaks in this rollout."""
-    return terms.wave_soak_minutes[terms.wave_of.get(hostname, 0)]
+    return record.dispatched(fact.received_at, fact.received_at)

@@ -7,8 +7,6 @@ Source: design 2 (empty waves), design 6 (anchors).
 
 from datetime import datetime
 
-from nixfleet_state_machine.planner.progress import empty_waves
-
 from nixfleet_control_plane.books import take_artefact
 from nixfleet_control_plane.commit_builder import CommitBuilder
 from nixfleet_control_plane.inputs import ManifestsOutcome, ManifestsUpdated
@@ -19,6 +17,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import VerifyError, artefact_hash, require_anchor
 from nixfleet_proto.trust import Verified
+from nixfleet_state_machine.planner.progress import empty_waves
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -92,13 +91,15 @@ def _conflict(state: State, manifest: Verified[RolloutManifest], terms: RolloutT
     record = state.view.rollouts.get(terms.rollout_id)
     if record is not None and record.state is RolloutState.SUPERSEDED:
         return f"{terms.rollout_id} was superseded; expected a new channel ref"
+    if record is None and terms.rollout_id in state.pruned:
+        return f"{terms.rollout_id} is over; expected a new channel ref"
     in_force = state.manifests.get(terms.rollout_id)
     policy = manifest.value.rollout_policy
     if in_force is not None and (in_force.terms, in_force.manifest.rollout_policy) != (
         terms,
         policy,
     ):
-        return f"{terms.rollout_id} is under way under other terms; expected a new channel ref"
+        return f"{terms.rollout_id} is in force under other terms; expected a new channel ref"
     offered = state.view.offers.get(terms.channel)
     newest = None if offered is None else state.manifests.get(offered.rollout_id)
     signed_at = None if newest is None else newest.manifest.meta.signed_at

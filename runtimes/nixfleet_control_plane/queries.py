@@ -99,3 +99,14 @@ def log_entries(
         f"SELECT {LOG_COLUMNS} FROM event_log WHERE {where} ORDER BY seq", values
     )
     return tuple(entry_of(LogRow(*columns)) for columns in rows)
+
+
+def log_rows(
+    connection: sqlite3.Connection, rollout_id: str, *, after_seq: int, limit: int
+) -> tuple[LogRow, ...]:
+    """Return a page of the log of one rollout, oldest first, as it is stored."""
+    rows = connection.execute(
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE rollout_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (rollout_id, after_seq, limit),
+    )
+    return tuple(LogRow(*columns) for columns in rows)

@@ -14,10 +14,9 @@ from nixfleet_control_plane.books import replay
 from nixfleet_control_plane.commit_builder import CommitBuilder
 from nixfleet_control_plane.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
-from nixfleet_control_plane.sqlite_store import SCHEMA, read_log, view_statement
+from nixfleet_control_plane.sqlite_store import SCHEMA, read_log, statement_of, view_statement
 from nixfleet_control_plane.state import State
 from nixfleet_control_plane.writes import PutHostRecord, RemoveHostRecords, SetRecordsThrough
-from nixfleet_runtime.record_codec import encode_host_record
 
 DERIVED_VIEWS = (
     "rollouts",
@@ -60,11 +59,15 @@ class ViewsReport:
 def check_chain(connection: sqlite3.Connection) -> ChainReport:
     """Return how far the hash chain of the log holds."""
     head, rows = FIRST_PREV_HASH, 0
-    for row, prev_hash, row_hash in read_log(connection):
-        problem = _break_in(row, prev_hash, row_hash, head, rows + 1)
-        if problem is not None:
-            return ChainReport(rows, head, rows + 1, problem)
-        head, rows = row_hash, rows + 1
+    try:
+        for row, prev_hash, row_hash in read_log(connection):
+            problem = _break_in(row, prev_hash, row_hash, head, rows + 1)
+            if problem is not None:
+                return ChainReport(rows, head, rows + 1, problem)
+            head, rows = row_hash, rows + 1
+    except sqlite3.DatabaseError as error:
+        # Text that is none, or a page that is none any more.
+        return ChainReport(rows, head, rows + 1, f"the row cannot be read: {error}")
     return ChainReport(rows, head)
 
 
@@ -136,15 +139,21 @@ def _compare(
 
 
 def _compare_cache(connection: sqlite3.Connection, state: State) -> Iterator[ViewDifference]:
-    """A cached record that claims to be as new as the log's must be equal to it; an older one is no error."""
-    for rollout_id, hostname, record, event_log_seq in connection.execute(
-        "SELECT rollout_id, hostname, record, event_log_seq FROM host_rollout_records"
-    ):
+    """A cached record may be behind the log, if both it and the cache say so; what it says must be true.
+
+    One that is missing is no error: a start sees that, and reads the log.
+    """
+    (through,) = connection.execute(
+        "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
+    ).fetchone()
+    for row in connection.execute("SELECT * FROM host_rollout_records"):
+        (rollout_id, hostname, *_, event_log_seq) = row
         changed_seq = state.unsaved.get((rollout_id, hostname))
         current = state.view.host(rollout_id, hostname)
         if current is None or changed_seq is None:
-            yield ViewDifference("host_rollout_records", (rollout_id, hostname), stored=True)
-        elif event_log_seq >= changed_seq and record != encode_host_record(current).decode():
-            yield ViewDifference(
-                "host_rollout_records", (rollout_id, hostname, record), stored=True
-            )
+            yield ViewDifference("host_rollout_records", row, stored=True)
+        elif event_log_seq < changed_seq:
+            if changed_seq <= through:
+                yield ViewDifference("host_rollout_records", row, stored=True)
+        elif row != statement_of(PutHostRecord(current, event_log_seq))[1]:
+            yield ViewDifference("host_rollout_records", row, stored=True)

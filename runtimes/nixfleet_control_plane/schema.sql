@@ -21,6 +21,10 @@ CREATE TRIGGER event_log_is_append_only_update BEFORE UPDATE ON event_log
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
 CREATE TRIGGER event_log_is_append_only_delete BEFORE DELETE ON event_log
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
+-- INSERT OR REPLACE asks no other trigger.
+CREATE TRIGGER event_log_is_append_only_insert BEFORE INSERT ON event_log
+WHEN NEW.seq IS NOT (SELECT ifnull(max(seq), 0) + 1 FROM event_log)
+BEGIN SELECT RAISE(ABORT, 'event_log is append-only: expected the number after the last'); END;
 
 -- A cache of the reducer's records, written behind. `host_records_through` says up to where it is complete.
 CREATE TABLE host_rollout_records (
@@ -64,7 +68,7 @@ CREATE TABLE probe_failures (
     cleared_by_seq  INTEGER REFERENCES event_log (seq)
 ) STRICT;
 CREATE UNIQUE INDEX probe_failures_by_origin
-    ON probe_failures (event_log_seq, probe_name, ifnull(control_id, ''));
+    ON probe_failures (event_log_seq, probe_name, ifnull(control_id, ''), ifnull(framework, ''));
 CREATE INDEX probe_failures_outstanding
     ON probe_failures (rollout_id, host_id) WHERE cleared_by_seq IS NULL;
 

@@ -26,7 +26,9 @@ from nixfleet_control_plane.inputs import (
     Flushed,
     FlushRecords,
     HostEvents,
+    HostList,
     Input,
+    ListHosts,
     ManifestAnswer,
     ManifestPoll,
     ManifestsOutcome,
@@ -41,7 +43,7 @@ from nixfleet_control_plane.store import Store
 from nixfleet_control_plane.writes import Write
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.mutator import SingleMutator
+from nixfleet_runtime.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.effect import EmitLog, EmitMetric
 
@@ -64,6 +66,7 @@ class ControlPlaneService:
         self._clock = clock
         self._record_metric = record_metric
         self._wakers: dict[str, anyio.Event] = {}
+        self._is_closing = False
         self._mutator = SingleMutator[Input, Write, Reply, Action](
             engine, store.commit, self._carry_out, clock
         )
@@ -77,13 +80,19 @@ class ControlPlaneService:
         return await self._ask(HostEvents(hostname, envelopes), EventsOutcome)
 
     async def next_dispatch(self, hostname: str, wait_seconds: float) -> Dispatch | None:
-        """Return the dispatch that waits for the host, `None` if none came in `wait_seconds`."""
+        """Return the dispatch that waits for the host.
+
+        `None`: none came in `wait_seconds`, or the control plane closes. They are seconds of the machine's
+        clock, not of the fleet's: it is a connection that waits.
+        """
         # The waker is taken before asking, so that no wake-up falls between the answer and the wait.
         woken = self._waker(hostname)
         answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
         with anyio.move_on_after(wait_seconds):
             while answer.dispatch is None:
                 await woken.wait()
+                if self._is_closing:
+                    break
                 woken = self._waker(hostname)
                 answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
         return answer.dispatch
@@ -119,6 +128,10 @@ class ControlPlaneService:
         """Return every gate that holds the host."""
         return await self._ask(ExplainHost(hostname), Explanation)
 
+    async def host_records(self) -> HostList:
+        """Return every host's record in the rollouts that are not pruned."""
+        return await self._ask(ListHosts(), HostList)
+
     async def _ask(self, input: Input, expected: type[ReplyT]) -> ReplyT:
         reply = await self._mutator.post(input)
         assert isinstance(reply, expected), reply
@@ -127,21 +140,44 @@ class ControlPlaneService:
     # What runs by itself.
 
     async def run_mutator(self) -> None:
-        """Handle inputs until `close`."""
-        await self._mutator.run()
+        """Handle inputs until `close`: only that ends it, so that what was accepted is answered."""
+        with anyio.CancelScope(shield=True):
+            await self._mutator.run()
 
     async def tick_every(self, seconds: float) -> None:
-        """Let time pass for the engine, and host records be written behind."""
+        """Let time pass for the engine, and host records be written behind.
+
+        A tick that fails, on a full disk or by a bug, is logged: the next one makes up for it.
+        """
         while True:
             await self._clock.sleep(seconds)
-            await self._ask(PlanTick(), Done)
-            await self._ask(FlushRecords(FLUSH_PORTION), Flushed)
+            try:
+                await self._ask(PlanTick(), Done)
+                await self._ask(FlushRecords(FLUSH_PORTION), Flushed)
+            except (WriteFailed, EngineFault) as error:
+                _log.error("a tick failed: %s", error)
 
     async def close(self) -> None:
-        """Write what was left to be written behind, and stop. What was accepted is answered."""
-        while (await self._ask(FlushRecords(FLUSH_PORTION), Flushed)).left:
-            pass
-        self._mutator.close()
+        """Release who polls, write what was left to be written behind, and stop.
+
+        What was accepted is answered. What cannot be written behind is in the log all the same.
+        """
+        self._is_closing = True
+        for waker in self._wakers.values():
+            waker.set()
+        try:
+            await self._flush_all()
+        except (WriteFailed, EngineFault, MutatorClosed) as error:
+            _log.warning("host records were not all written behind: %s", error)
+        finally:
+            self._mutator.close()
+
+    async def _flush_all(self) -> None:
+        """Write behind what there is now; hosts that still report could keep this going for ever."""
+        left = (await self._ask(FlushRecords(FLUSH_PORTION), Flushed)).left
+        # One more, for the portion that is short because a cycle ends with it.
+        for _ in range(0, left + FLUSH_PORTION, FLUSH_PORTION):
+            await self._ask(FlushRecords(FLUSH_PORTION), Flushed)
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -174,11 +210,11 @@ async def running(
     service = ControlPlaneService(store, ControlPlaneEngine(state), clock, record_metric)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.run_mutator)
-        async with anyio.create_task_group() as ticking:
-            ticking.start_soon(service.tick_every, tick_seconds)
-            try:
+        try:
+            async with anyio.create_task_group() as ticking:
+                ticking.start_soon(service.tick_every, tick_seconds)
                 yield service
-            finally:
                 ticking.cancel_scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await service.close()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await service.close()

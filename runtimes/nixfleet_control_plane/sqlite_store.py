@@ -102,7 +102,7 @@ class SqliteStore:
         """Return what was committed. Raises: DamagedRow, DecodeError."""
         connection = self._connection
         through: int = connection.execute(
-            "SELECT event_log_seq FROM host_records_through"
+            "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
         ).fetchone()[0]
         return Snapshot(
             cached_through=through,
@@ -112,8 +112,15 @@ class SqliteStore:
                 (decode_rollout_record(record.encode()), time_of(ts))
                 for record, ts in connection.execute(
                     "SELECT record, ts FROM rollouts JOIN event_log"
-                    " ON seq = last_transition_event_log_seq WHERE state != ? ORDER BY 1",
+                    " ON seq = last_transition_event_log_seq WHERE state != ?"
+                    " OR rollouts.rollout_id IN (SELECT rollout_id FROM artefacts) ORDER BY 1",
                     (RolloutState.PRUNED.value,),
+                )
+            ),
+            pruned=tuple(
+                rollout_id
+                for (rollout_id,) in connection.execute(
+                    "SELECT rollout_id FROM rollouts WHERE state = ?", (RolloutState.PRUNED.value,)
                 )
             ),
             hosts=tuple(
@@ -192,7 +199,9 @@ def statement_of(write: ViewWrite | CacheWrite) -> Statement:
         case PutHostRecord():
             return _put_host_record(write)
         case SetRecordsThrough():
-            return "UPDATE host_records_through SET event_log_seq = ?", (write.event_log_seq,)
+            return "INSERT OR REPLACE INTO host_records_through VALUES (1, ?)", (
+                write.event_log_seq,
+            )
         case RemoveHostRecords():
             return "DELETE FROM host_rollout_records WHERE rollout_id = ?", (write.rollout_id,)
         case _:
@@ -217,12 +226,13 @@ def view_statement(write: ViewWrite) -> Statement:
         case ClearProbeFailure():
             return (
                 "UPDATE probe_failures SET cleared_by_seq = ?"
-                " WHERE event_log_seq = ? AND probe_name = ? AND control_id IS ?",
+                " WHERE event_log_seq = ? AND probe_name = ? AND control_id IS ? AND framework IS ?",
                 (
                     write.cleared_by_seq,
                     write.event_log_seq,
                     write.probe_name,
                     write.control_id,
+                    write.framework,
                 ),
             )
         case PutQuarantine():

@@ -42,7 +42,7 @@ from nixfleet_state_machine.planner.action import DeferDispatch
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutRecord
-from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
+from nixfleet_state_machine.undo import SortedNames, UndoableDict, UndoableValue, UndoLog
 
 HostKey = tuple[RolloutId, str]
 """A host in a rollout."""
@@ -87,6 +87,7 @@ class State:
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
         self.holds = UndoableDict[str, PauseScope](self.undo)
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
+        self.pruned = SortedNames(self.undo)
         self.unsaved = UndoableDict[HostKey, int](self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
         self._head = UndoableValue(self.undo, 0)
@@ -132,18 +133,26 @@ class State:
         """The rollout may be forgotten from `due_at` on."""
         self.prune_due.set(rollout_id, due_at)
 
+    def cancel_pruning(self, rollout_id: RolloutId) -> None:
+        """The rollout goes on: nothing of it may be forgotten."""
+        self.prune_due.discard(rollout_id)
+
     def forget_rollout(self, commit: CommitBuilder, record: RolloutRecord) -> None:
-        """The rollout is pruned: its row stays, its hosts' records and its manifest go."""
+        """The rollout is pruned: its row stays, its hosts' records, its hold and its manifest go.
+
+        The manifest stays while its channel names it: hosts may fetch it, and it must not open again.
+        """
         rollout_id = record.rollout_id
         for host in self.view.hosts_of(rollout_id):
             self.outstanding.discard((rollout_id, host.hostname))
             self.unsaved.discard((rollout_id, host.hostname))
+        if rollout_id in self.holds:
+            self.release(commit, rollout_id)
+        self.put_rollout(commit, record)
         self.view.forget_rollout(rollout_id)
-        self.prune_due.discard(rollout_id)
-        self.manifests.discard(rollout_id)
-        commit.write(PutRollout(record))
+        self.pruned.add(rollout_id)
         commit.write(RemoveHostRecords(rollout_id))
-        commit.write(RemoveArtefact(manifest_name(rollout_id)))
+        self.remove_unused_artefacts(commit)
 
     # Dispatches and the reasons why there is none.
 
@@ -240,11 +249,7 @@ class State:
                 after[control] = seq
                 commit.write(_opened(seq, key, control, fact))
             elif not result.is_failing_enforce and control in after:
-                commit.write(
-                    ClearProbeFailure(
-                        after.pop(control), control.probe_name, control.control_id, seq
-                    )
-                )
+                commit.write(_cleared(after.pop(control), control, by_seq=seq))
         if after != before:
             self.put_outstanding(key, FrozenMap(after))
 
@@ -268,8 +273,14 @@ class State:
         self.view.offer(kept.terms)
         commit.write(PutArtefact(manifest_name(rollout_id), rollout_id, self.head_seq))
 
-    def remove_unused_fleets(self, commit: CommitBuilder) -> None:
-        """Forget fleets in which no manifest in force is anchored."""
+    def remove_unused_artefacts(self, commit: CommitBuilder) -> None:
+        """Forget manifests that no channel and no rollout needs, and fleets that no manifest does."""
+        named = {terms.rollout_id for terms in self.view.offers.values()}
+        for rollout_id in [known for known in self.manifests if known not in named]:
+            # What a channel names no more has a record here for as long as it is not pruned.
+            if rollout_id not in self.view.rollouts:
+                commit.write(RemoveArtefact(manifest_name(rollout_id)))
+                self.manifests.discard(rollout_id)
         used = {kept.manifest.fleet_resolved_hash for kept in self.manifests.values()}
         for fleet_hash in [known for known in self.fleets if known not in used]:
             commit.write(RemoveArtefact(self.fleets[fleet_hash].name))
@@ -284,6 +295,16 @@ def manifest_name(rollout_id: RolloutId) -> str:
 def fleet_name(fleet_hash: str) -> str:
     """Return the name under which a fleet is kept."""
     return f"fleet.resolved.json#{fleet_hash}"
+
+
+def _cleared(opened_by_seq: int, control: Control, by_seq: int) -> ClearProbeFailure:
+    return ClearProbeFailure(
+        event_log_seq=opened_by_seq,
+        probe_name=control.probe_name,
+        control_id=control.control_id,
+        framework=control.framework,
+        cleared_by_seq=by_seq,
+    )
 
 
 def _opened(seq: int, key: HostKey, control: Control, fact: ProbeResult) -> OpenProbeFailure:

@@ -44,15 +44,16 @@ class StoredFailure:
 class Snapshot:
     """What a start needs.
 
-    artefacts: the entries in force, oldest first. rollouts: all that are not pruned, each with when it
-    last moved. cached_through: the log row up to which the cache of host records is complete.
-    tail: every entry after that row.
+    artefacts: the entries in force, oldest first. rollouts: all that are not pruned, or whose manifest is
+    still in force, each with when it last moved. pruned: the ids of all that are. cached_through: the log
+    row up to which the cache of host records is complete. tail: every entry after that row.
     """
 
     head_seq: int
     cached_through: int
     artefacts: tuple[LoggedEntry, ...]
     rollouts: tuple[tuple[RolloutRecord, datetime], ...]
+    pruned: tuple[str, ...]
     hosts: tuple[StoredHost, ...]
     tail: tuple[LoggedEntry, ...]
     failures: tuple[StoredFailure, ...]

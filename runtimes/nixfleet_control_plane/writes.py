@@ -44,6 +44,7 @@ class ClearProbeFailure:
     event_log_seq: int
     probe_name: str
     control_id: str | None
+    framework: str | None
     cleared_by_seq: int
 
 

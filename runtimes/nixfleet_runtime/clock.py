@@ -31,8 +31,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Return when `seconds` have passed."""
-        await anyio.sleep(seconds)
+        """Return when `seconds` have passed; at once, if that is none or less."""
+        await anyio.sleep(max(0.0, seconds))
 
 
 class ScaledClock:
@@ -51,7 +51,7 @@ class ScaledClock:
 
     async def sleep(self, seconds: float) -> None:
         """Return when `seconds` of scaled time have passed."""
-        await anyio.sleep(seconds / self.speed)
+        await anyio.sleep(max(0.0, seconds / self.speed))
 
 
 class FakeClock:

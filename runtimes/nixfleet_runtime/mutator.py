@@ -3,15 +3,16 @@
 The rules that hold here. One task calls the engine. Inputs are handled in the order they were posted; an
 urgent one goes ahead of those that still wait. A batch is written in one transaction, and only then are
 its posters answered and its actions carried out. If the write fails the engine takes everything back, and
-the inputs are tried again one by one, so that only the one at fault fails. An accepted input is always
-answered, even when its poster has been cancelled or the mutator is closing.
+the inputs are tried again one by one, so that only the one at fault fails. An accepted input is handled
+even when its poster has been cancelled or the mutator is closing, and nobody is left waiting, however
+`run` ends.
 Source: design 7, The kernel both sides share.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 import anyio
@@ -30,7 +31,7 @@ _logger = logging.getLogger(__name__)
 
 
 class MutatorClosed(Exception):
-    """The mutator takes no more inputs; this one was not accepted."""
+    """The mutator takes no more inputs. This one was not handled, or `run` broke off while it was."""
 
 
 class QueueFull(Exception):
@@ -78,8 +79,10 @@ class _Entry(Generic[InputT, ReplyT]):
         self._done.set()
 
     def fail(self, error: Exception) -> None:
-        self._error = error
-        self._done.set()
+        """Let the poster have `error`, unless it was answered already."""
+        if not self._done.is_set():
+            self._error = error
+            self._done.set()
 
     async def answered(self) -> ReplyT:
         await self._done.wait()
@@ -117,6 +120,8 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             _Entry[InputT, ReplyT] | None
         ](queue_length_max)
         self._urgent: deque[_Entry[InputT, ReplyT]] = deque()
+        # Everybody who waits for an answer, wherever the input is by now.
+        self._awaited: set[_Entry[InputT, ReplyT]] = set()
         self._closed = False
 
     async def post(self, input: InputT) -> ReplyT:
@@ -124,30 +129,31 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
 
         Raises: MutatorClosed, EngineFault, WriteFailed.
         """
-        self._require_open(input)
-        entry = _Entry[InputT, ReplyT](input)
-        await self._sender.send(entry)
-        return await entry.answered()
+        with self._entered(input) as entry:
+            try:
+                await self._sender.send(entry)
+            except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+                # Closed while it waited for room.
+                raise _not_accepted(input) from None
+            return await entry.answered()
 
     async def post_if_room(self, input: InputT) -> ReplyT:
         """As `post`, but refuse instead of waiting for room. Raises also: QueueFull."""
-        self._require_open(input)
-        entry = _Entry[InputT, ReplyT](input)
-        try:
-            self._sender.send_nowait(entry)
-        except anyio.WouldBlock:
-            raise QueueFull(self._queue_length_max) from None
-        return await entry.answered()
+        with self._entered(input) as entry:
+            try:
+                self._sender.send_nowait(entry)
+            except anyio.WouldBlock:
+                raise QueueFull(self._queue_length_max) from None
+            return await entry.answered()
 
     async def post_urgent(self, input: InputT) -> ReplyT:
         """As `post`, ahead of everything that still waits: for an operator's orders."""
-        self._require_open(input)
-        entry = _Entry[InputT, ReplyT](input)
-        self._urgent.append(entry)
-        # With a full queue the mutator is awake, and looks at the urgent ones before each batch.
-        with suppress(anyio.WouldBlock):
-            self._sender.send_nowait(None)
-        return await entry.answered()
+        with self._entered(input) as entry:
+            self._urgent.append(entry)
+            # With a full queue the mutator is awake, and looks at the urgent ones before each batch.
+            with suppress(anyio.WouldBlock):
+                self._sender.send_nowait(None)
+            return await entry.answered()
 
     def close(self) -> None:
         """Refuse new inputs. `run` returns when those that were accepted have been answered."""
@@ -207,7 +213,14 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         for entry, commit in handled:
             entry.answer(commit.reply)
             for action in commit.actions:
-                self._carry_out(action)
+                self._start(action)
+
+    def _start(self, action: ActionT) -> None:
+        try:
+            self._carry_out(action)
+        except Exception:
+            # What it follows from is durable, and others wait: there is nobody to tell but the operator.
+            _logger.exception("an action failed after its input was made durable: %r", action)
 
     def _handle(self, entry: _Entry[InputT, ReplyT]) -> Commit[WriteT, ReplyT, ActionT] | None:
         try:
@@ -233,15 +246,22 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
     def _abandon(self) -> None:
         """`run` ends: nobody may wait for an answer that will not come."""
         self.close()
-        waiting = self._take_urgent()
-        self._drain_into(waiting)
-        while waiting:
-            for entry in waiting:
-                entry.fail(MutatorClosed(f"closed before {entry.input!r} was handled"))
-            waiting = []
-            self._drain_into(waiting)
+        for entry in self._awaited:
+            entry.fail(MutatorClosed(f"closed before {entry.input!r} was answered"))
         self._receiver.close()
 
-    def _require_open(self, input: InputT) -> None:
+    @contextmanager
+    def _entered(self, input: InputT) -> Iterator[_Entry[InputT, ReplyT]]:
+        """Make an entry that is known to be waited for. Raises: MutatorClosed."""
         if self._closed:
-            raise MutatorClosed(f"closed; {input!r} was not accepted")
+            raise _not_accepted(input)
+        entry = _Entry[InputT, ReplyT](input)
+        self._awaited.add(entry)
+        try:
+            yield entry
+        finally:
+            self._awaited.discard(entry)
+
+
+def _not_accepted(input: object) -> MutatorClosed:
+    return MutatorClosed(f"closed; {input!r} was not accepted")

@@ -112,7 +112,7 @@ def _version_of(
         tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.DatabaseError as error:
         raise NotOurDatabase(path, "an SQLite database", str(error)) from error
-    if tables == 0 and found == 0:
+    if tables == 0 and found == 0 and found_id == 0:
         return 0
     if found_id != application_id:
         raise NotOurDatabase(path, f"application id {application_id}", f"{found_id}")

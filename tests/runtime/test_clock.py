@@ -83,10 +83,17 @@ async def test_sleeping_on_a_fake_clock_counts_from_when_it_begins() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
-async def test_sleeping_no_time_on_a_fake_clock_returns_without_an_advance(seconds: float) -> None:
-    """To sleep for no time at all is to let the others run once."""
+@pytest.mark.parametrize(
+    "clock",
+    [FakeClock(START), ScaledClock(2, START), SystemClock()],
+    ids=lambda c: type(c).__name__,
+)
+async def test_sleeping_until_a_time_that_has_passed_returns_at_once(
+    clock: Clock, seconds: float
+) -> None:
+    """To sleep for no time, or less, is to let the others run once."""
     with anyio.fail_after(10):
-        await FakeClock(START).sleep(seconds)
+        await clock.sleep(seconds)
 
 
 async def test_a_sleeper_that_was_cancelled_does_not_disturb_the_others() -> None:

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import anyio
 import pytest
 from anyio.abc import TaskGroup
-from tests.engines.ledger import Disk, HeldUpDisk, Ledger
 
 from nixfleet_runtime.clock import FakeClock
 from nixfleet_runtime.mutator import EngineFault, QueueFull, SingleMutator, WriteFailed
+from tests.engines.ledger import Disk, HeldUpDisk, Ledger
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 from anyio.abc import TaskGroup
-from tests.engines.ledger import Disk, HeldUpDisk, SpoiltLedger
-from tests.runtime.test_mutator import Desk, closed_afterwards, open_desk
 
-from nixfleet_runtime.mutator import MutatorClosed
+from nixfleet_runtime.mutator import MutatorClosed, WriteFailed
+from tests.engines.ledger import Disk, ForgetfulLedger, HeldUpDisk, SpoiltLedger, StumblingDisk
+from tests.runtime.test_mutator import Desk, closed_afterwards, open_desk
 
 pytestmark = pytest.mark.anyio
 
@@ -76,10 +76,9 @@ async def test_closing_twice_is_as_good_as_once() -> None:
 async def test_an_input_of_a_cancelled_poster_is_handled_all_the_same() -> None:
     """An accepted input is handled though its poster no longer waits for the answer."""
     desk = Desk()
-    async with closed_afterwards(desk):
-        async with anyio.create_task_group() as posters:
-            await desk.line_up(posters, "a")
-            posters.cancel_scope.cancel()
+    async with closed_afterwards(desk), anyio.create_task_group() as posters:
+        await desk.line_up(posters, "a")
+        posters.cancel_scope.cancel()
 
     assert (desk.disk.transactions, desk.answers) == ([("a",)], {})
 
@@ -139,6 +138,23 @@ async def test_cancelling_the_run_during_a_write_still_answers_its_batch() -> No
     )
 
 
+async def test_cancelling_the_run_during_a_write_that_fails_still_tries_its_batch_again() -> None:
+    """A batch that is under way is seen through, one by one if need be, though the run is cancelled."""
+    disk = HeldUpDisk(has_no_room_for=["b"])
+    desk = Desk(disk=disk, queue_length_max=3)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as posters:
+            await desk.line_up(posters, "a", "b", "c")
+            running = await _start(desk, posters)
+            await disk.reached.wait()
+            running.cancel()
+            disk.let_go()
+
+    assert isinstance(desk.answers.pop("b"), WriteFailed)
+    assert desk.answers == {"a": "a is 1", "c": "c is 2"}
+    assert disk.transactions == [("a",), ("c",)]
+
+
 async def test_cancelling_the_run_refuses_later_posts_by_name() -> None:
     """A mutator whose `run` was cancelled is closed."""
     desk = Desk()
@@ -179,6 +195,21 @@ async def test_an_engine_that_cannot_take_back_ends_the_run_and_leaves_no_poster
     assert {word: str(answer) for word, answer in desk.answers.items()} == {
         "a": "closed before 'a' was answered",
         "b": "closed before 'b' was answered",
+    }
+
+
+async def test_a_run_that_breaks_down_leaves_the_answers_that_were_given() -> None:
+    """An input that became durable before the engine broke down is answered with its reply."""
+    desk = Desk(ForgetfulLedger(), StumblingDisk())
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as posters:
+            await desk.line_up(posters, "a", "ask")
+            with pytest.raises(RuntimeError, match="cannot settle again"):
+                await desk.mutator.run()
+
+    assert {word: str(answer) for word, answer in desk.answers.items()} == {
+        "a": "a is 1",
+        "ask": "closed before 'ask' was answered",
     }
 
 

@@ -116,7 +116,9 @@ def test_a_newer_schema_is_refused_by_name_and_untouched(path: Path, open_it: Op
 
 
 @pytest.mark.parametrize("open_it", [_open_writer, _open_reader])
-def test_a_database_of_somebody_else_is_refused_by_name_and_untouched(path: Path, open_it: Opening) -> None:
+def test_a_database_of_somebody_else_is_refused_by_name_and_untouched(
+    path: Path, open_it: Opening
+) -> None:
     """A database with another mark is refused, with both marks, and not a byte changes."""
     _make(path, "PRAGMA application_id=7", "CREATE TABLE theirs (x)")
     before = path.read_bytes()
@@ -135,7 +137,9 @@ def test_an_emptied_database_of_somebody_else_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("open_it", [_open_writer, _open_reader])
-def test_a_file_that_is_no_database_is_refused_by_name_and_untouched(path: Path, open_it: Opening) -> None:
+def test_a_file_that_is_no_database_is_refused_by_name_and_untouched(
+    path: Path, open_it: Opening
+) -> None:
     """A file of another kind is refused, and not a byte changes."""
     text = b"To whom it may concern: this is a letter.\n" * 100
     path.write_bytes(text)
@@ -190,11 +194,12 @@ def test_a_reader_sees_only_what_was_committed(path: Path, writer: sqlite3.Conne
         assert (during, _words(reader)) == ([], ["new"])
 
 
-def test_a_transaction_that_raises_leaves_nothing_behind(writer: sqlite3.Connection) -> None:
-    """What was done inside a transaction that raised is undone, and the error goes on."""
-    with pytest.raises(KeyboardInterrupt), transaction(writer):
-        writer.execute("INSERT INTO words VALUES ('half', NULL)")
-        raise KeyboardInterrupt
+def test_a_transaction_that_is_broken_off_leaves_nothing_behind(
+    writer: sqlite3.Connection,
+) -> None:
+    """What was done inside a transaction that was interrupted is undone, and the error goes on."""
+    with pytest.raises(KeyboardInterrupt):
+        _insert(writer, ("half", None), interrupt=True)
 
     assert (_words(writer), writer.in_transaction) == ([], False)
 
@@ -203,20 +208,17 @@ def test_a_statement_that_fails_takes_its_whole_transaction_with_it(
     writer: sqlite3.Connection,
 ) -> None:
     """One statement that breaks a reference undoes those before it."""
-    with pytest.raises(sqlite3.IntegrityError), transaction(writer):
-        writer.execute("INSERT INTO words VALUES ('good', NULL)")
-        writer.execute("INSERT INTO words VALUES ('bad', 'nobody')")
+    with pytest.raises(sqlite3.IntegrityError):
+        _insert(writer, ("good", None), ("bad", "nobody"))
 
     assert _words(writer) == []
 
 
 def test_a_commit_that_fails_leaves_nothing_behind(writer: sqlite3.Connection) -> None:
     """When the commit itself is refused, the transaction is undone and the next one works."""
-    with pytest.raises(sqlite3.IntegrityError), transaction(writer):
-        writer.execute("PRAGMA defer_foreign_keys=ON")
-        writer.execute("INSERT INTO words VALUES ('orphan', 'nobody')")
-    with transaction(writer):
-        writer.execute("INSERT INTO words VALUES ('next', NULL)")
+    with pytest.raises(sqlite3.IntegrityError):
+        _insert(writer, ("orphan", "nobody"), check_at_commit=True)
+    _insert(writer, ("next", None))
 
     assert _words(writer) == ["next"]
 
@@ -227,12 +229,25 @@ def test_a_full_disk_undoes_the_transaction_and_the_next_one_works(
     """A transaction that finds no room is undone as a whole; with room again, the next one works."""
     pages: int = writer.execute("PRAGMA page_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count={pages}")
-    with pytest.raises(sqlite3.OperationalError, match="disk is full"), transaction(writer):
-        writer.execute("INSERT INTO words VALUES ('small', NULL)")
-        writer.execute("INSERT INTO words VALUES (?, NULL)", ("large" * 10_000,))
+    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        _insert(writer, ("small", None), ("large" * 10_000, None))
     left = _words(writer)
     writer.execute(f"PRAGMA max_page_count={pages + 100}")
-    with transaction(writer):
-        writer.execute("INSERT INTO words VALUES ('next', NULL)")
+    _insert(writer, ("next", None))
 
     assert (left, _words(writer)) == ([], ["next"])
+
+
+def _insert(
+    writer: sqlite3.Connection,
+    *rows: tuple[str, str | None],
+    check_at_commit: bool = False,
+    interrupt: bool = False,
+) -> None:
+    """Insert words with their parents in one transaction."""
+    with transaction(writer):
+        if check_at_commit:
+            writer.execute("PRAGMA defer_foreign_keys=ON")
+        writer.executemany("INSERT INTO words VALUES (?, ?)", rows)
+        if interrupt:
+            raise KeyboardInterrupt

@@ -19,8 +19,8 @@ class Backoff:
         """The last try worked."""
         self._seconds = FIRST_SECONDS
 
-    async def wait(self) -> None:
-        """Wait before the next try."""
-        seconds = self._seconds * random.uniform(0.5, 1.0)
+    async def wait(self, at_least_seconds: float | None = None) -> None:
+        """Wait before the next try; longer, if the other side asked for it."""
+        seconds = max(self._seconds * random.uniform(0.5, 1.0), at_least_seconds or 0.0)
         self._seconds = min(self._seconds * 2, LAST_SECONDS)
         await self._clock.sleep(seconds)

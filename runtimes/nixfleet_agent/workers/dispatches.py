@@ -46,8 +46,9 @@ class DispatchWorker:
                 if dispatch is not None:
                     await self._offer(dispatch)
                 self._backoff.reset()
-            except TransportFailed:
-                await self._backoff.wait()
+            except TransportFailed as error:
+                _log.info("no dispatch: %s", error)
+                await self._backoff.wait(error.retry_after_seconds)
 
     async def _offer(self, dispatch: Dispatch) -> None:
         try:

@@ -4,6 +4,7 @@ Rows of one rollout never overtake each other. A rollout that the control plane 
 without holding up the others. When no answer comes, everything waits, longer each time.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import assert_never
 
@@ -25,6 +26,8 @@ from nixfleet_runtime.transport import (
     TransportFailed,
 )
 
+_log = logging.getLogger(__name__)
+
 
 class Sender:
     """The task that empties the journal."""
@@ -38,6 +41,7 @@ class Sender:
         self._post = post
         self._backoff = Backoff(clock)
         self._woken = anyio.Event()
+        self._retry_after_seconds: float | None = None
 
     def wake(self) -> None:
         """Look into the journal again."""
@@ -53,7 +57,7 @@ class Sender:
             elif await self._send_all(rows):
                 self._backoff.reset()
             else:
-                await self._backoff.wait()
+                await self._backoff.wait(self._retry_after_seconds)
 
     async def _send_all(self, rows: Iterable[JournalRow]) -> bool:
         """Send the rows of each rollout; return whether anything came of it."""
@@ -71,7 +75,9 @@ class Sender:
         )
         try:
             outcome = await self._transport.post_events(envelopes)
-        except TransportFailed:
+        except TransportFailed as error:
+            _log.info("events wait in the journal: %s", error)
+            self._retry_after_seconds = error.retry_after_seconds
             return False
         accepted = tuple(row.row_id for row in rows[: outcome.accepted])
         if accepted:

@@ -1,0 +1,160 @@
+"""The transport over HTTP: every request is signed, every envelope too. One connection pool per agent.
+
+An answer that says what became of a request is a value; everything else is `TransportFailed`, and the caller
+repeats it. Nothing is retried here: who waits, and how long, is the worker's to know.
+Source: design 5 and 6.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from ssl import SSLContext
+
+import httpx2
+
+from nixfleet_proto.codec import (
+    DecodeError,
+    decode_dispatch,
+    encode_envelope,
+    encode_event_batch,
+)
+from nixfleet_proto.signing import SigningKey, sign_batch, sign_envelope
+from nixfleet_proto.wire import (
+    PROTOCOL_VERSION,
+    AgentEventEnvelope,
+    Dispatch,
+    EventBatch,
+    SignedArtefact,
+)
+from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.http.bodies import decode_heartbeat_reply, encode_heartbeat
+from nixfleet_runtime.http.headers import PROTOCOL, RETRY_AFTER
+from nixfleet_runtime.http.key_id import host_key_id
+from nixfleet_runtime.http.outcomes import outcome_of
+from nixfleet_runtime.http.paths import (
+    AGENT_DISPATCH,
+    AGENT_EVENT_BATCHES,
+    AGENT_EVENTS,
+    AGENT_HEARTBEAT,
+    rollout_path,
+)
+from nixfleet_runtime.http.problem import decode_problem
+from nixfleet_runtime.http.signatures import new_nonce, sign_request
+from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
+
+ANSWER_SECONDS_MAX = 30.0
+"""How long an answer may take, beyond the time that a long-poll waits anyway."""
+
+
+class HttpTransport:
+    """One host's signed way to its control plane. A `Transport`; made by `connected`."""
+
+    def __init__(
+        self, client: httpx2.AsyncClient, hostname: str, key: SigningKey, clock: Clock
+    ) -> None:
+        self._client = client
+        self._hostname = hostname
+        self._key = key
+        self._clock = clock
+
+    async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        """Return what became of `envelopes`. Raises: TransportFailed."""
+        if len(envelopes) == 1:
+            body = encode_envelope(sign_envelope(envelopes[0], self._key))
+            answer = await self._send("POST", AGENT_EVENTS, body)
+        else:
+            body = encode_event_batch(sign_batch(EventBatch(envelopes), self._key))
+            answer = await self._send("POST", AGENT_EVENT_BATCHES, body)
+        if answer.status_code == httpx2.codes.NO_CONTENT:
+            return EventsOutcome(len(envelopes))
+        outcome = outcome_of(decode_problem(answer.content, answer.status_code))
+        if outcome is None:
+            raise _failed(answer)
+        return outcome
+
+    async def next_dispatch(self, wait_seconds: float) -> Dispatch | None:
+        """Return the dispatch that waits for this host. Raises: TransportFailed."""
+        path = f"{AGENT_DISPATCH}?wait={max(0, round(wait_seconds))}"
+        answer = await self._send("GET", path, answer_seconds_max=wait_seconds + ANSWER_SECONDS_MAX)
+        if answer.status_code == httpx2.codes.NO_CONTENT:
+            return None
+        with _reading(answer):
+            return decode_dispatch(_content(answer))
+
+    async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
+        """Return what the two sides need to come together. Raises: TransportFailed."""
+        answer = await self._send("POST", AGENT_HEARTBEAT, encode_heartbeat(heartbeat))
+        with _reading(answer):
+            return decode_heartbeat_reply(_content(answer))
+
+    async def fetch_manifest(self, rollout_id: str) -> SignedArtefact | None:
+        """Return the manifest as it was signed. Raises: TransportFailed.
+
+        Body and signature are two calls; a manifest that is signed anew in between does not verify, and is
+        fetched again by who needs it.
+        """
+        body = await self._send("GET", rollout_path(rollout_id))
+        if body.status_code == httpx2.codes.NOT_FOUND:
+            return None
+        signature = await self._send("GET", rollout_path(rollout_id, "/signature"))
+        return SignedArtefact(_content(body), _content(signature))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        answer_seconds_max: float = ANSWER_SECONDS_MAX,
+    ) -> httpx2.Response:
+        key_id = host_key_id(self._hostname)
+        signed = sign_request(self._key, key_id, method, path, body, self._clock.now(), new_nonce())
+        headers = {**signed, PROTOCOL: str(PROTOCOL_VERSION), "Content-Type": "application/json"}
+        try:
+            return await self._client.request(
+                method, path, content=body, headers=headers, timeout=answer_seconds_max
+            )
+        except httpx2.HTTPError as error:
+            raise TransportFailed(f"{method} {path}: {type(error).__name__}: {error}") from error
+
+
+@asynccontextmanager
+async def connected(
+    base_url: str,
+    hostname: str,
+    key: SigningKey,
+    clock: Clock,
+    *,
+    tls: SSLContext | bool = True,
+) -> AsyncIterator[HttpTransport]:
+    """Yield a transport to the control plane at `base_url`; its connections are closed at the end.
+
+    tls: what the server's certificate is checked against; `True`: the machine's own authorities.
+    """
+    # No proxies from the environment: what a host says is for its control plane alone.
+    async with httpx2.AsyncClient(base_url=base_url, verify=tls, trust_env=False) as client:
+        yield HttpTransport(client, hostname, key, clock)
+
+
+def _content(answer: httpx2.Response) -> bytes:
+    if answer.status_code != httpx2.codes.OK:
+        raise _failed(answer)
+    return answer.content
+
+
+@contextmanager
+def _reading(answer: httpx2.Response) -> Iterator[None]:
+    try:
+        yield
+    except DecodeError as error:
+        raise TransportFailed(f"the answer of {answer.url.path} cannot be read: {error}") from error
+
+
+def _failed(answer: httpx2.Response) -> TransportFailed:
+    problem = decode_problem(answer.content, answer.status_code)
+    said = f"{problem.status} {problem.title}: {problem.detail}"
+    return TransportFailed(said, _retry_after_seconds(answer.headers))
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    seconds = headers.get(RETRY_AFTER, "")
+    return float(seconds) if seconds.isdecimal() else None

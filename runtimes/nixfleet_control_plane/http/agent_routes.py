@@ -1,0 +1,150 @@
+"""The routes of agents. Source: design 5."""
+
+from attrs import evolve, frozen
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nixfleet_control_plane.http.answers import (
+    bytes_answer,
+    malformed,
+    nothing,
+    problem_answer,
+    refusal,
+)
+from nixfleet_control_plane.http.authentication import Gatekeeper, HostRequest
+from nixfleet_control_plane.http.limits import POLL_SECONDS_MAX, Pollers
+from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_proto.codec import (
+    DecodeError,
+    decode_envelope,
+    decode_event_batch,
+    encode_dispatch,
+)
+from nixfleet_proto.signing import VerifyError, verify_batch, verify_envelope
+from nixfleet_proto.wire import AgentEventEnvelope, EventBatch
+from nixfleet_runtime.http.bodies import decode_heartbeat, encode_heartbeat_reply
+from nixfleet_runtime.http.outcomes import answer_of
+
+
+@frozen
+class AgentRoutes:
+    """What an agent can call."""
+
+    service: ControlPlaneService
+    gatekeeper: Gatekeeper
+    pollers: Pollers
+
+    async def post_event(self, request: Request) -> Response:
+        """204 once the event is durable."""
+        asked = await self.gatekeeper.host(request)
+        try:
+            envelope = decode_envelope(asked.body)
+            verify_envelope(envelope, asked.key)
+        except DecodeError as error:
+            raise malformed(error) from error
+        except VerifyError as error:
+            raise refusal(
+                "envelope-signature", "The envelope is not signed", 401, str(error)
+            ) from error
+        return await self._take(asked, (envelope,))
+
+    async def post_event_batch(self, request: Request) -> Response:
+        """204 once every event is durable."""
+        asked = await self.gatekeeper.host(request)
+        try:
+            batch = decode_event_batch(asked.body)
+            verify_batch(batch, asked.key)
+        except DecodeError as error:
+            raise malformed(error) from error
+        except VerifyError as error:
+            raise refusal(
+                "envelope-signature", "The batch is not signed", 401, str(error)
+            ) from error
+        return await self._take(asked, _with_batch_signature(batch))
+
+    async def _take(
+        self, asked: HostRequest, envelopes: tuple[AgentEventEnvelope, ...]
+    ) -> Response:
+        for envelope in envelopes:
+            _require_own(asked, envelope.hostname)
+        outcome = await self.service.take_events(asked.hostname, envelopes)
+        stopped = answer_of(outcome)
+        return nothing() if stopped is None else problem_answer(stopped.problem, stopped.headers)
+
+    async def next_dispatch(self, request: Request) -> Response:
+        """200 with the dispatch that waits, or 204 when none came in `wait` seconds."""
+        asked = await self.gatekeeper.host(request)
+        wait_seconds = _wait_seconds(request)
+        with self.pollers.waiting(asked.hostname):
+            dispatch = await self.service.next_dispatch(asked.hostname, wait_seconds)
+        if dispatch is None:
+            return nothing()
+        return bytes_answer(encode_dispatch(dispatch), "application/json")
+
+    async def heartbeat(self, request: Request) -> Response:
+        """200 with what the two sides need to come together."""
+        asked = await self.gatekeeper.host(request)
+        try:
+            heartbeat = decode_heartbeat(asked.body)
+        except DecodeError as error:
+            raise malformed(error) from error
+        _require_own(asked, heartbeat.hostname)
+        reply = await self.service.compare(heartbeat)
+        answer = bytes_answer(encode_heartbeat_reply(reply), "application/json")
+        if reply.replay_from:
+            answer.headers["X-Nixfleet-Replay-From"] = ", ".join(
+                f"{replay.rollout_id}={replay.first_missing_seq}" for replay in reply.replay_from
+            )
+        return answer
+
+    async def manifest(self, request: Request) -> Response:
+        """200 with the manifest, byte for byte as it was signed."""
+        await self.gatekeeper.host(request)
+        artefact = await self.service.manifest(request.path_params["rollout_id"])
+        if artefact is None:
+            raise _no_manifest(request)
+        return bytes_answer(artefact.body, "application/json")
+
+    async def manifest_signature(self, request: Request) -> Response:
+        """200 with the 64 bytes of the manifest's signature."""
+        await self.gatekeeper.host(request)
+        artefact = await self.service.manifest(request.path_params["rollout_id"])
+        if artefact is None:
+            raise _no_manifest(request)
+        return bytes_answer(artefact.signature, "application/octet-stream")
+
+
+def _with_batch_signature(batch: EventBatch) -> tuple[AgentEventEnvelope, ...]:
+    """The signature is kept on the batch's last row, with where it starts. Source: design 6."""
+    first, *_ = batch.events
+    kept = f"{batch.signature};batch-from={first.event.seq}"
+    return (*batch.events[:-1], evolve(batch.events[-1], signature=kept))
+
+
+def _require_own(asked: HostRequest, hostname: str) -> None:
+    if hostname != asked.hostname:
+        raise refusal(
+            "another-host",
+            "Hosts speak for themselves",
+            403,
+            f"expected what {asked.hostname} says about itself, found {hostname!r}",
+        )
+
+
+def _wait_seconds(request: Request) -> float:
+    text = request.query_params.get("wait", "0")
+    if not text.isdecimal() or len(text) > 6:
+        raise refusal(
+            "malformed-query",
+            "The query cannot be read",
+            422,
+            f"$.wait: expected seconds, found {text!r}",
+        )
+    return float(min(int(text), POLL_SECONDS_MAX))
+
+
+def _no_manifest(request: Request) -> Exception:
+    rollout_id = request.path_params["rollout_id"]
+    return refusal(
+        "rollout-unknown", "The rollout is unknown", 404, f"no manifest of {rollout_id!r}"
+    )

@@ -1,0 +1,77 @@
+"""Answers: problems as RFC 9457 wants them, JSON, and nothing at all. What every route ends with."""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import orjson
+from starlette.responses import Response
+
+from nixfleet_proto.codec import DecodeError
+from nixfleet_proto.json_value import JsonValue
+from nixfleet_runtime.http.headers import RETRY_AFTER
+from nixfleet_runtime.http.problem import (
+    PROBLEM_CONTENT_TYPE,
+    TYPE_PREFIX,
+    Problem,
+    encode_problem,
+)
+
+Headers: TypeAlias = Mapping[str, str]
+
+
+class Refusal(Exception):
+    """A route's way to end with a problem."""
+
+    def __init__(self, problem: Problem, headers: Headers | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.headers = headers or {}
+
+
+def problem_answer(problem: Problem, headers: Headers | None = None) -> Response:
+    """Return the answer that says `problem`."""
+    return Response(
+        encode_problem(problem), problem.status, headers, media_type=PROBLEM_CONTENT_TYPE
+    )
+
+
+def json_answer(value: JsonValue) -> Response:
+    """Return `value` as JSON."""
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+def bytes_answer(body: bytes, media_type: str) -> Response:
+    """Return `body` as it is."""
+    return Response(body, media_type=media_type)
+
+
+def nothing() -> Response:
+    """Return 204."""
+    return Response(status_code=204)
+
+
+def refusal(
+    name: str,
+    title: str,
+    status: int,
+    detail: str,
+    headers: Headers | None = None,
+    **more: JsonValue,
+) -> Refusal:
+    """Return a refusal of our own type; `more` are members of the problem."""
+    return Refusal(Problem(f"{TYPE_PREFIX}{name}", title, status, detail, more), headers)
+
+
+def malformed(error: DecodeError) -> Refusal:
+    """Return 422 with every problem of the body and its path."""
+    problems: list[JsonValue] = [
+        {"path": problem.path, "expected": problem.expected, "found": problem.found}
+        for problem in error.problems
+    ]
+    return refusal("malformed-body", "The body cannot be read", 422, str(error), problems=problems)
+
+
+def unavailable(title: str, detail: str, retry_after_seconds: int) -> Refusal:
+    """Return 503: nothing was lost on either side; try again then."""
+    headers = {RETRY_AFTER: str(retry_after_seconds)}
+    return refusal("unavailable", title, 503, detail, headers)

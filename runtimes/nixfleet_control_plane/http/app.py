@@ -1,0 +1,146 @@
+"""The application: which call goes where, and what becomes of those that end badly.
+
+Everything that can go wrong ends as `application/problem+json`. What we did not foresee is a 500 with nothing of
+its insides in it, and is in the operator's log.
+Source: design 5.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from nixfleet_control_plane.http.agent_routes import AgentRoutes
+from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
+from nixfleet_control_plane.http.authentication import Gatekeeper
+from nixfleet_control_plane.http.limits import Limits, Pollers
+from nixfleet_control_plane.http.metrics import Metrics
+from nixfleet_control_plane.http.open_routes import OpenRoutes
+from nixfleet_control_plane.http.operator_routes import OperatorRoutes
+from nixfleet_control_plane.identity import KeyRing
+from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.nonces import NonceMemory
+from nixfleet_runtime.http.problem import UNTYPED, Problem
+from nixfleet_runtime.mutator import MutatorClosed, QueueFull, WriteFailed
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+FRESH_SECONDS = 60
+
+
+def make_app(
+    service: ControlPlaneService,
+    ring: Callable[[], KeyRing],
+    database: Path,
+    clock: Clock,
+    *,
+    not_ready_because: Callable[[], str | None] = lambda: None,
+    limits: Limits | None = None,
+    metrics: Metrics | None = None,
+) -> Starlette:
+    """Return the ASGI application in front of `service`.
+
+    ring: the keys in force now. database: what the service's store writes, to be read. not_ready_because:
+    what `/readyz` says; `None`: ready.
+    """
+    limits, metrics = limits or Limits(), metrics or Metrics()
+    nonces = NonceMemory(FRESH_SECONDS, clock.now())
+    gatekeeper = Gatekeeper(ring, nonces, limits, clock)
+    pollers = Pollers(limits)
+    metrics.watch("nixfleet_dispatch_polls", "hosts that wait for a dispatch", lambda: len(pollers))
+    agents = AgentRoutes(service, gatekeeper, pollers)
+    operators = OperatorRoutes(service, gatekeeper, database)
+    everybody = OpenRoutes(not_ready_because, metrics)
+    return Starlette(
+        routes=[*_open(everybody), *_agents(agents), *_operators(operators)],
+        exception_handlers={
+            Refusal: _refused,
+            HTTPException: _http_refused,
+            QueueFull: _full,
+            WriteFailed: _not_written,
+            MutatorClosed: _closing,
+            Exception: _failed,
+        },
+    )
+
+
+def _open(routes: OpenRoutes) -> list[Route]:
+    return [
+        _get("/healthz", routes.healthz),
+        _get("/readyz", routes.readyz),
+        _get("/metrics", routes.show_metrics),
+    ]
+
+
+def _agents(routes: AgentRoutes) -> list[Route]:
+    return [
+        _post(paths.AGENT_EVENTS, routes.post_event),
+        _post(paths.AGENT_EVENT_BATCHES, routes.post_event_batch),
+        _get(paths.AGENT_DISPATCH, routes.next_dispatch),
+        _post(paths.AGENT_HEARTBEAT, routes.heartbeat),
+        _get(paths.ROLLOUTS + "/{rollout_id}", routes.manifest),
+        _get(paths.ROLLOUTS + "/{rollout_id}/signature", routes.manifest_signature),
+    ]
+
+
+def _operators(routes: OperatorRoutes) -> list[Route]:
+    rollout = paths.ROLLOUTS + "/{rollout_id}"
+    channel = paths.CHANNELS + "/{channel}"
+    return [
+        _get(paths.ROLLOUTS, routes.rollouts),
+        _get(f"{rollout}/events", routes.rollout_events),
+        _get(paths.HOSTS, routes.hosts),
+        _get(paths.HOSTS + "/{hostname}/explain", routes.explain),
+        _get(paths.DEFERRALS, routes.deferrals),
+        _post(f"{rollout}/pause", routes.pause),
+        _post(f"{rollout}/resume", routes.resume),
+        _post(f"{rollout}/clear", routes.clear),
+        _post(f"{channel}/pause", routes.pause),
+        _post(f"{channel}/resume", routes.resume),
+        _post(f"{channel}/quarantines/retire", routes.retire_quarantine),
+    ]
+
+
+def _get(path: str, endpoint: Endpoint) -> Route:
+    return Route(path, endpoint, methods=["GET"])
+
+
+def _post(path: str, endpoint: Endpoint) -> Route:
+    return Route(path, endpoint, methods=["POST"])
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal), error
+    return problem_answer(error.problem, error.headers)
+
+
+async def _http_refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), error
+    return problem_answer(Problem(UNTYPED, error.detail, error.status_code), error.headers)
+
+
+async def _full(_: Request, error: Exception) -> Response:
+    return _unavailable("Too much to do", error, retry_after_seconds=1)
+
+
+async def _not_written(_: Request, error: Exception) -> Response:
+    return _unavailable("Nothing can be written", error, retry_after_seconds=5)
+
+
+async def _closing(_: Request, error: Exception) -> Response:
+    return _unavailable("Shutting down", error, retry_after_seconds=5)
+
+
+def _unavailable(title: str, error: Exception, retry_after_seconds: int) -> Response:
+    refused = unavailable(title, str(error), retry_after_seconds)
+    return problem_answer(refused.problem, refused.headers)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    # The server logs it: Starlette raises it again after this answer.
+    return problem_answer(Problem(UNTYPED, "Internal error", 500))

@@ -1,0 +1,74 @@
+"""Figures for Prometheus. Labels are bounded: states and kinds, never hosts, rollouts or closures.
+
+The effects bring the figures of the reducers; what else there is to count is asked when somebody looks.
+Source: issue of the network, `/metrics`; Prometheus naming conventions.
+"""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from nixfleet_state_machine.effect import EmitMetric
+
+SECONDS_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+
+
+class Metrics:
+    """One control plane's figures."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+
+    def record(self, metric: EmitMetric) -> None:
+        """Count (`_total`) or observe (`_seconds`) one figure."""
+        labels = dict(metric.labels)
+        if metric.name.endswith("_total"):
+            counter = self._counters.get(metric.name) or self._new_counter(metric)
+            (counter.labels(**labels) if labels else counter).inc(metric.value)
+        else:
+            histogram = self._histograms.get(metric.name) or self._new_histogram(metric)
+            (histogram.labels(**labels) if labels else histogram).observe(metric.value)
+
+    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Show what `read` returns whenever somebody looks."""
+        self._registry.register(_Watched(name, documentation, read))
+
+    def shown(self) -> bytes:
+        """Return all figures in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _new_counter(self, metric: EmitMetric) -> Counter:
+        names = [name for name, _ in metric.labels]
+        counter = Counter(metric.name, _words(metric.name), names, registry=self._registry)
+        return self._counters.setdefault(metric.name, counter)
+
+    def _new_histogram(self, metric: EmitMetric) -> Histogram:
+        names = [name for name, _ in metric.labels]
+        histogram = Histogram(
+            metric.name,
+            _words(metric.name),
+            names,
+            registry=self._registry,
+            buckets=SECONDS_BUCKETS,
+        )
+        return self._histograms.setdefault(metric.name, histogram)
+
+
+class _Watched(Collector):
+    """A gauge that is read when it is looked at."""
+
+    def __init__(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(self._name, self._documentation, value=self._read())
+
+
+def _words(name: str) -> str:
+    return name.removeprefix("nixfleet_").removesuffix("_total").replace("_", " ")

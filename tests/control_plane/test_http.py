@@ -1,0 +1,281 @@
+"""The HTTP surface as an agent and an operator meet it: a real server on loopback, real signatures."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import httpx2
+import pytest
+import uvicorn
+from attrs import frozen
+
+from nixfleet_agent.http_transport import HttpTransport, connected
+from nixfleet_control_plane.http.app import make_app
+from nixfleet_control_plane.http.limits import Limits
+from nixfleet_control_plane.identity import EnrolledHost, KeyRing
+from nixfleet_control_plane.service import ControlPlaneService, running
+from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_proto.agent_event import ActivationStarted, Converged, DispatchAck
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
+from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.http.key_id import operator_key_id
+from nixfleet_runtime.http.signatures import new_nonce, sign_request
+from nixfleet_runtime.transport import (
+    EventRefused,
+    EventsOutcome,
+    Heartbeat,
+    ReplayFrom,
+    RolloutUnknown,
+    TransportFailed,
+)
+from tests.engines.releases import Layout, Publisher, rollout_id_of
+
+pytestmark = pytest.mark.anyio
+
+CLOCK = SystemClock()
+KEY, STRANGER, OPERATOR_KEY, READER_KEY = (SigningKey.generate() for _ in range(4))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@frozen
+class Site:
+    """A control plane that listens, and what one needs to talk to it."""
+
+    url: str
+    service: ControlPlaneService
+    publisher: Publisher
+
+    async def publish(self, channel_ref: str = "r1") -> RolloutId:
+        release = self.publisher.release(Layout(), channel_ref, CLOCK.now())
+        await self.service.publish(release)
+        return rollout_id_of(release)
+
+    @asynccontextmanager
+    async def agent(
+        self, hostname: str = "web-01", key: SigningKey = KEY
+    ) -> AsyncIterator[HttpTransport]:
+        async with connected(self.url, hostname, key, CLOCK) as transport:
+            yield transport
+
+    async def operate(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        name: str = "alice",
+        key: SigningKey = OPERATOR_KEY,
+    ) -> httpx2.Response:
+        key_id = operator_key_id(name)
+        headers = sign_request(key, key_id, method, path, body, CLOCK.now(), new_nonce())
+        async with httpx2.AsyncClient(base_url=self.url, trust_env=False) as client:
+            return await client.request(method, path, content=body, headers=headers)
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site_with(tmp_path, Limits(pollers_per_host_max=1, body_bytes_max=4096)) as made:
+        yield made
+
+
+@asynccontextmanager
+async def site_with(directory: Path, limits: Limits) -> AsyncIterator[Site]:
+    """A control plane in front of which web-01 is enrolled and alice may operate."""
+    database = directory / "control-plane.sqlite"
+    store = SqliteStore(database)
+    ring = _ring()
+    async with running(store, CLOCK) as service:
+        app = make_app(service, lambda: ring, database, CLOCK, limits=limits)
+        server = uvicorn.Server(
+            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+        )
+        # What was signed in the second before the start is refused: begin in the next one.
+        await anyio.sleep(1.0 - CLOCK.now().microsecond / 1e6)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve)
+            while not server.started:
+                await anyio.lowlevel.checkpoint()
+            port = server.servers[0].sockets[0].getsockname()[1]
+            yield Site(f"http://127.0.0.1:{port}", service, Publisher())
+            server.should_exit = True
+    store.close()
+
+
+def _ring() -> KeyRing:
+    trust = TrustRoot(
+        KeySlot(SigningKey.generate().public_key),
+        operators=(
+            Operator("alice", OPERATOR_KEY.public_key, OperatorRole.OPERATE),
+            Operator("bob", READER_KEY.public_key, OperatorRole.READ),
+        ),
+    )
+    return KeyRing.of(trust).with_host(EnrolledHost("web-01", KEY.public_key, CLOCK.now()))
+
+
+def ack(seq: int = 1) -> DispatchAck:
+    return DispatchAck("old", CLOCK.now(), seq)
+
+
+async def test_an_agent_gets_its_dispatch_and_the_manifest_as_it_was_signed(site: Site) -> None:
+    """The long-poll answers with the dispatch; the manifest comes byte for byte."""
+    rollout_id = await site.publish()
+    async with site.agent() as agent:
+        dispatch = await agent.next_dispatch(5)
+        assert dispatch is not None
+        assert dispatch.target_closure == "r1-web-01"
+        artefact = await agent.fetch_manifest(rollout_id)
+        assert artefact == await site.service.manifest(rollout_id)
+        assert await agent.fetch_manifest("stable@other") is None
+
+
+async def test_events_are_answered_once_durable_and_duplicates_again(site: Site) -> None:
+    """A batch is taken as a whole; sent again it is a duplicate, and as good."""
+    rollout_id = await site.publish()
+    facts = (ack(1), ActivationStarted(CLOCK.now(), "directory", 2))
+    envelopes = tuple(AgentEventEnvelope("web-01", rollout_id, fact) for fact in facts)
+    async with site.agent() as agent:
+        assert await agent.post_events(envelopes) == EventsOutcome(2)
+        assert await agent.post_events(envelopes[:1]) == EventsOutcome(1)
+    (record, *_) = (await site.service.host_records()).records
+    assert record.last_event_seq == 2
+
+
+async def test_what_stops_events_comes_over_the_wire_as_it_is_in_process(site: Site) -> None:
+    """A gap, a refusal and an unknown rollout arrive as the outcomes they are."""
+    rollout_id = await site.publish()
+
+    def told(name: str, fact: DispatchAck | Converged) -> tuple[AgentEventEnvelope, ...]:
+        return (AgentEventEnvelope("web-01", name, fact),)
+
+    early = Converged(CLOCK.now(), "r1-web-01", 1)
+    async with site.agent() as agent:
+        gap = await agent.post_events(told(rollout_id, ack(3)))
+        assert gap == EventsOutcome(0, ReplayFrom(rollout_id, 1))
+        unknown = await agent.post_events(told("stable@other", ack(1)))
+        assert unknown == EventsOutcome(0, RolloutUnknown("stable@other"))
+        refused = await agent.post_events(told(rollout_id, early))
+        assert isinstance(refused.stopped_by, EventRefused)
+        assert "not legal from Pending" in refused.stopped_by.reason
+
+
+async def test_a_heartbeat_names_what_is_missing_here(site: Site) -> None:
+    """A journal that is ahead is asked for what the control plane lacks."""
+    rollout_id = await site.publish()
+    async with site.agent() as agent:
+        reply = await agent.heartbeat(Heartbeat("web-01", "old", FrozenMap[str, int]({rollout_id: 4})))
+        assert reply.replay_from == (ReplayFrom(rollout_id, 1),)
+
+
+async def test_a_host_that_is_not_known_gets_nowhere(site: Site) -> None:
+    """Neither an unknown name nor another key than the one that is known is let in."""
+    async with site.agent("web-02") as stranger:
+        with pytest.raises(TransportFailed, match="401 The key is not known"):
+            await stranger.next_dispatch(0)
+    async with site.agent(key=STRANGER) as impostor:
+        with pytest.raises(TransportFailed, match="401 The signature is not good"):
+            await impostor.next_dispatch(0)
+
+
+async def test_a_host_cannot_speak_for_another(site: Site) -> None:
+    """What one host signs about another is turned away."""
+    rollout_id = await site.publish()
+    async with site.agent() as agent:
+        with pytest.raises(TransportFailed, match="403 Hosts speak for themselves"):
+            await agent.post_events((AgentEventEnvelope("web-02", rollout_id, ack()),))
+
+
+async def test_an_unsigned_request_is_told_what_it_lacks(site: Site) -> None:
+    """Problems are problem+json, and say what was expected."""
+    async with httpx2.AsyncClient(base_url=site.url, trust_env=False) as client:
+        answer = await client.get("/v1/agent/dispatch")
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:nixfleet:problem:not-signed"
+
+
+async def test_a_body_that_is_too_large_is_refused(site: Site) -> None:
+    """413, before the signature is looked at."""
+    async with httpx2.AsyncClient(base_url=site.url, trust_env=False) as client:
+        answer = await client.post("/v1/agent/events", content=b"x" * 5000)
+    assert answer.status_code == 413
+
+
+async def test_another_protocol_is_told_to_upgrade(site: Site) -> None:
+    """426 names both versions."""
+    async with httpx2.AsyncClient(base_url=site.url, trust_env=False) as client:
+        answer = await client.get("/v1/agent/dispatch", headers={"X-Nixfleet-Protocol": "2"})
+    assert answer.status_code == 426
+
+
+async def test_a_pause_by_an_operator_holds_the_next_dispatch(site: Site) -> None:
+    """The command is durable when it is answered, and its name and reason are what the gate says."""
+    rollout_id = await site.publish()
+    body = b'{"reason": "maintenance"}'
+    paused = await site.operate("POST", f"/v1/rollouts/{rollout_id}/pause", body)
+    assert paused.status_code == 204
+    async with site.agent() as agent:
+        assert await agent.next_dispatch(0) is None
+    explained = (await site.operate("GET", "/v1/hosts/web-01/explain")).json()
+    assert "alice: maintenance" in explained[rollout_id][0]["reason"]
+    again = await site.operate("POST", f"/v1/rollouts/{rollout_id}/pause", body)
+    assert (again.status_code, again.json()["title"]) == (409, "The command is refused")
+
+
+async def test_an_operator_who_may_only_read_cannot_pause(site: Site) -> None:
+    """403 names the role that was expected."""
+    rollout_id = await site.publish()
+    path = f"/v1/rollouts/{rollout_id}/pause"
+    answer = await site.operate("POST", path, b'{"reason": "x"}', name="bob", key=READER_KEY)
+    assert answer.status_code == 403
+    listed = await site.operate("GET", "/v1/rollouts", name="bob", key=READER_KEY)
+    assert listed.json()["rollouts"][0]["rolloutId"] == rollout_id
+
+
+async def test_a_command_without_a_reason_is_told_every_problem(site: Site) -> None:
+    """422 lists paths, what was expected and what was found."""
+    rollout_id = await site.publish()
+    answer = await site.operate("POST", f"/v1/rollouts/{rollout_id}/pause", b"{}")
+    assert answer.status_code == 422
+    assert answer.json()["problems"][0]["path"] == "$.reason"
+
+
+async def test_operators_read_hosts_deferrals_and_the_log(site: Site) -> None:
+    """What is listed is what is committed."""
+    rollout_id = await site.publish()
+    hosts = (await site.operate("GET", "/v1/hosts")).json()["hosts"]
+    assert [host["hostname"] for host in hosts] == ["web-01", "web-02", "web-03"]
+    deferrals = (await site.operate("GET", "/v1/deferrals")).json()["deferrals"]
+    assert {deferral["gate"] for deferral in deferrals} == {"wave-promotion"}
+    events = (await site.operate("GET", f"/v1/rollouts/{rollout_id}/events")).json()["events"]
+    assert events[0]["kind"] == "verify_outcome"
+
+
+async def test_a_second_poll_of_one_host_waits_its_turn(tmp_path: Path) -> None:
+    """A host polls once at a time; more are asked to come again."""
+    async with (
+        site_with(tmp_path, Limits(pollers_per_host_max=1)) as site,
+        site.agent() as agent,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(agent.next_dispatch, 30)
+        with anyio.fail_after(5):
+            while "nixfleet_dispatch_polls 1.0" not in await _metrics(site):
+                await anyio.lowlevel.checkpoint()
+        with pytest.raises(TransportFailed, match="429"):
+            await agent.next_dispatch(30)
+        tasks.cancel_scope.cancel()
+
+
+async def _metrics(site: Site) -> str:
+    async with httpx2.AsyncClient(base_url=site.url, trust_env=False) as client:
+        return (await client.get("/metrics")).text

@@ -1,0 +1,186 @@
+"""The store: a commit is whole or not there, and the log only ever grows."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nixfleet_control_plane.entry_codec import row_of
+from nixfleet_control_plane.inputs import ArtefactRejected, PauseScope
+from nixfleet_control_plane.log_entry import ArtefactRefused, LoggedEntry, LogRow
+from nixfleet_control_plane.sqlite_store import SCHEMA_VERSION, SqliteStore
+from nixfleet_control_plane.writes import PutHold, RemoveHold
+from nixfleet_runtime.sqlite import SchemaTooNew
+from tests.engines.control_plane import ScriptedControlPlane
+from tests.engines.releases import START
+from tests.engines.story import STEPS, Story
+
+REFERENCES = (
+    ("host_rollout_records", "event_log_seq", True),
+    ("rollouts", "opened_event_log_seq", True),
+    ("rollouts", "last_transition_event_log_seq", True),
+    ("probe_failures", "event_log_seq", True),
+    ("probe_failures", "cleared_by_seq", False),
+    ("quarantined_closures", "triggering_event_log_seq", True),
+    ("quarantined_closures", "cleared_by_seq", False),
+    ("dispatch_queue", "event_log_seq", True),
+    ("deferrals", "event_log_seq", True),
+    ("operator_holds", "event_log_seq", True),
+    ("artefacts", "event_log_seq", True),
+)
+"""Every column that names a row of the log, and whether it must name one."""
+
+
+def _row(seq: int) -> LogRow:
+    return row_of(LoggedEntry(seq, START, ArtefactRefused("x", "y")))
+
+
+@pytest.fixture
+def eventful(story: Story) -> Path:
+    """A database with rows in every table."""
+    for step in STEPS[:33]:
+        step(story)
+    story.control_plane.pause("late")
+    story.control_plane.publish("r4")
+    story.control_plane.flush()
+    story.control_plane.store.close()
+    return story.control_plane.database
+
+
+def test_a_batch_of_inputs_is_one_transaction(control_plane: ScriptedControlPlane) -> None:
+    """When the last write of a batch is refused none of its inputs has become durable."""
+    control_plane.publish("r1")
+    before = control_plane.store.load()
+    first = control_plane.engine.handle(ArtefactRejected("x", "y"), control_plane.now)
+    broken = PutHold("stable", "ada", "why", START, event_log_seq=999)
+    with pytest.raises(sqlite3.IntegrityError):
+        control_plane.store.commit([*first.writes, broken])
+
+    assert control_plane.store.load() == before
+
+
+def test_a_commit_after_a_refused_one_continues_the_chain(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """A commit that failed leaves no trace in the hashes of the next."""
+    control_plane.publish("r1")
+    commit = control_plane.engine.handle(PauseScope("stable", "ada", "why"), control_plane.now)
+    broken = PutHold("other", "ada", "why", START, event_log_seq=999)
+    with pytest.raises(sqlite3.IntegrityError):
+        control_plane.store.commit([*commit.writes, broken])
+    control_plane.engine.take_back()
+    control_plane.pause("stable")
+
+    assert control_plane.check_store().differences == ()
+
+
+def test_writes_are_carried_out_in_order(control_plane: ScriptedControlPlane) -> None:
+    """What one commit puts and takes away again is gone."""
+    control_plane.publish("r1")
+    hold = PutHold("stable", "ada", "why", START, event_log_seq=1)
+    control_plane.store.commit([hold, RemoveHold("stable"), hold, RemoveHold("stable")])
+
+    assert control_plane.store.load().holds == ()
+
+
+def test_an_empty_commit_is_no_error(control_plane: ScriptedControlPlane) -> None:
+    """A commit of nothing leaves everything as it is."""
+    before = control_plane.store.load()
+    control_plane.store.commit([])
+
+    assert control_plane.store.load() == before
+
+
+def test_a_store_opened_again_has_what_was_committed(control_plane: ScriptedControlPlane) -> None:
+    """What a commit wrote is there after the store was closed."""
+    control_plane.publish("r1")
+    before = control_plane.store.load()
+    control_plane.store.close()
+    with closing(control_plane.open_store()) as store:
+        assert store.load() == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE event_log SET payload = '{}' WHERE seq = 1",
+        "DELETE FROM event_log WHERE seq = 1",
+        "DELETE FROM event_log",
+        "INSERT OR REPLACE INTO event_log SELECT * FROM event_log WHERE seq = 1",
+        "INSERT INTO event_log SELECT seq + 1000, ts, kind, host_id, rollout_id, payload, signature,"
+        " prev_hash, hash FROM event_log WHERE seq = 1",
+    ],
+    ids=["update", "delete", "delete all", "replace", "leave a gap"],
+)
+def test_the_log_refuses_everything_but_the_next_row(
+    control_plane: ScriptedControlPlane, statement: str
+) -> None:
+    """Rows of the log can be neither changed nor removed nor replaced, and are added one after the other."""
+    control_plane.publish("r1")
+    with (
+        closing(sqlite3.connect(control_plane.database)) as connection,
+        pytest.raises(sqlite3.IntegrityError, match="event_log is append-only"),
+    ):
+        connection.execute(statement)
+
+
+def test_every_column_that_names_a_log_row_is_known_to_these_tests(eventful: Path) -> None:
+    """No table has a column for a row of the log that the tests below leave out."""
+    with closing(sqlite3.connect(eventful)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+        found = {
+            (table, column[3])
+            for table in tables
+            for column in connection.execute(f"PRAGMA foreign_key_list({table})")
+        }
+        named = {
+            (table, column[1])
+            for table in tables
+            for column in connection.execute(f"PRAGMA table_info({table})")
+            if column[1].endswith("_seq")
+        }
+
+    known = {(table, column) for table, column, _ in REFERENCES}
+    assert found == known
+    # What an agent numbers, and the mark of the cache, which starts before any row, are no references.
+    assert named - known == {
+        ("host_rollout_records", "last_event_seq"),
+        ("host_records_through", "event_log_seq"),
+    }
+
+
+@pytest.mark.parametrize(("table", "column", "is_needed"), REFERENCES)
+def test_a_view_row_that_names_no_log_row_is_refused(
+    eventful: Path, table: str, column: str, is_needed: bool
+) -> None:
+    """A row that says nothing of where it came from, or names a row that is not there, is refused."""
+    wrong = ["NULL", "999999"] if is_needed else ["999999"]
+    with closing(sqlite3.connect(eventful)) as connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() > (0,)
+        for value in wrong:
+            with pytest.raises(sqlite3.IntegrityError):
+                connection.execute(f"UPDATE {table} SET {column} = {value}")
+
+
+def test_a_log_row_with_a_number_that_is_taken_is_refused(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """Two writers of one log are found out by the first number that both give."""
+    control_plane.publish("r1")
+    with closing(control_plane.open_store()) as other:
+        other.commit([_row(control_plane.state.head_seq + 1)])
+    with pytest.raises(sqlite3.IntegrityError):
+        control_plane.pause("stable")
+
+
+def test_a_database_of_a_newer_version_is_refused_by_name(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """A store does not open what a newer version wrote."""
+    control_plane.store.close()
+    with closing(sqlite3.connect(control_plane.database)) as connection:
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    with pytest.raises(SchemaTooNew, match=f"has schema {SCHEMA_VERSION + 1}"):
+        SqliteStore(control_plane.database)

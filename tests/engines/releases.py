@@ -1,0 +1,160 @@
+"""What CI does, in little: declares a channel by a layout, and signs its fleet and its manifest."""
+
+from datetime import UTC, datetime
+
+from attrs import evolve, frozen
+
+from nixfleet_control_plane.inputs import ManifestsUpdated
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.codec import encode_fleet, encode_manifest
+from nixfleet_proto.fleet import (
+    DisruptionBudget,
+    Edge,
+    FleetChannel,
+    FleetHost,
+    FleetResolved,
+    Meta,
+    RolloutPolicy,
+    Selector,
+    Wave,
+)
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_proto.signing import (
+    SigningKey,
+    artefact_hash,
+    sign_artefact,
+    verify_fleet,
+    verify_manifest,
+)
+from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
+
+START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+CHANNEL = "stable"
+YEAR_MINUTES = 365 * 24 * 60
+
+
+@frozen
+class Layout:
+    """A channel: who is in which wave, under which policy.
+
+    after: the channels that it waits for. closure: what every host gets; `None`: each its own.
+    """
+
+    waves: tuple[tuple[str, ...], ...] = (("web-01",), ("web-02", "web-03"))
+    soak_minutes: int = 5
+    max_in_flight: int | None = None
+    edges: tuple[Edge, ...] = ()
+    on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT
+    channel: str = CHANNEL
+    after: tuple[str, ...] = ()
+    closure: str | None = None
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host for wave in self.waves for host in wave)
+
+    def fleet(self, channel_ref: str, now: datetime) -> FleetResolved:
+        """Return a fleet in which every host gets its closure."""
+        return FleetResolved(
+            hosts=FrozenMap(
+                {
+                    host: FleetHost(self.channel, closure_hash=self._closure_of(channel_ref, host))
+                    for host in self.hosts
+                }
+            ),
+            channels=FrozenMap({self.channel: FleetChannel("canary-first")}),
+            rollout_policies=FrozenMap({"canary-first": RolloutPolicy(self.on_health_failure)}),
+            waves=FrozenMap(
+                {self.channel: tuple(Wave(hosts, self.soak_minutes) for hosts in self.waves)}
+            ),
+            meta=Meta(now),
+            edges=self.edges,
+            channel_edges=tuple(Edge(gates, self.channel) for gates in self.after),
+            disruption_budgets=self._budgets(),
+        )
+
+    def manifest(self, channel_ref: str, now: datetime, fleet_hash: str) -> RolloutManifest:
+        """Return the manifest of the channel's rollout."""
+        return RolloutManifest(
+            channel=self.channel,
+            channel_ref=channel_ref,
+            display_name=f"{self.channel}@{channel_ref}",
+            fleet_resolved_hash=fleet_hash,
+            host_set=tuple(
+                HostAssignment(host, self._closure_of(channel_ref, host), index)
+                for index, wave in enumerate(self.waves)
+                for host in wave
+            ),
+            meta=Meta(now),
+            rollout_policy=RolloutPolicy(self.on_health_failure),
+            wave_soak_minutes=tuple(self.soak_minutes for _ in self.waves),
+            disruption_budgets=tuple(
+                ManifestBudget(budget.selector, self.hosts, budget.max_in_flight)
+                for budget in self._budgets()
+            ),
+        )
+
+    def _closure_of(self, channel_ref: str, host: str) -> str:
+        return self.closure or f"{channel_ref}-{host}"
+
+    def _budgets(self) -> tuple[DisruptionBudget, ...]:
+        if self.max_in_flight is None:
+            return ()
+        return (DisruptionBudget(Selector(all=True), self.max_in_flight),)
+
+
+class Publisher:
+    """CI, with a key of its own. What it signs is verified as everybody verifies."""
+
+    def __init__(self) -> None:
+        self._key = SigningKey.generate()
+        self.trust = TrustRoot(KeySlot(self._key.public_key))
+
+    def release(self, layout: Layout, channel_ref: str, now: datetime) -> ManifestsUpdated:
+        """Return a release of one channel, fresh from the press."""
+        fleet = self.fleet(layout.fleet(channel_ref, now), now)
+        manifest = layout.manifest(channel_ref, now, fleet.artefact_hash)
+        return ManifestsUpdated(fleet, (self.manifest(manifest, now),))
+
+    def signed_again(self, release: ManifestsUpdated, now: datetime) -> ManifestsUpdated:
+        """Return the same release, signed anew at `now`."""
+        fleet = self.fleet(evolve(release.fleet.value, meta=Meta(now)), now)
+        manifests = tuple(
+            self.manifest(
+                evolve(each.value, meta=Meta(now), fleet_resolved_hash=fleet.artefact_hash), now
+            )
+            for each in release.manifests
+        )
+        return ManifestsUpdated(fleet, manifests)
+
+    def fleet(self, fleet: FleetResolved, now: datetime) -> Verified[FleetResolved]:
+        """Return `fleet`, signed and verified."""
+        return verify_fleet(
+            sign_artefact(encode_fleet(fleet), self._key),
+            self.trust,
+            now,
+            freshness_window_minutes=YEAR_MINUTES,
+        )
+
+    def manifest(self, manifest: RolloutManifest, now: datetime) -> Verified[RolloutManifest]:
+        """Return `manifest`, signed and verified."""
+        return verify_manifest(
+            sign_artefact(encode_manifest(manifest), self._key),
+            self.trust,
+            now,
+            freshness_window_minutes=YEAR_MINUTES,
+            expected_rollout_id=manifest.rollout_id,
+        )
+
+
+def rollout_id_of(release: ManifestsUpdated) -> RolloutId:
+    """Return the rollout that a release of one channel is for."""
+    (manifest,) = release.manifests
+    return manifest.value.rollout_id
+
+
+def fleet_hash_of(fleet: FleetResolved) -> str:
+    """Return what a manifest is anchored by."""
+    return artefact_hash(encode_fleet(fleet))

@@ -1,0 +1,183 @@
+"""A control plane's life in steps, with something of everything in it: for what must hold after each of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self, TypeAlias
+
+from nixfleet_control_plane.inputs import (
+    ArtefactRejected,
+    FlushRecords,
+    PlanTick,
+    RetireQuarantine,
+)
+from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, ProbeSubResult
+from nixfleet_proto.fleet import Edge
+from nixfleet_proto.ids import RolloutId
+from tests.engines.control_plane import ScriptedControlPlane
+from tests.engines.releases import Layout, Publisher
+from tests.engines.scripted_host import ScriptedHost
+
+LAYOUT = Layout(
+    waves=(("web-01",), ("web-02", "web-03", "web-04")),
+    max_in_flight=2,
+    edges=(Edge("web-02", "web-03"),),
+)
+LATE = Layout(waves=(("db-01", "db-02"),), channel="late", after=("stable",), closure="same")
+RETENTION_MINUTES = 72 * 60
+
+
+class Story:
+    """The hosts of a control plane whose life is told step by step."""
+
+    def __init__(self, control_plane: ScriptedControlPlane) -> None:
+        self.control_plane = control_plane
+        self._hosts: dict[tuple[str, str], ScriptedHost] = {}
+
+    @classmethod
+    def within(cls, directory: Path, ci: Publisher | None = None) -> Self:
+        """Return a story whose control plane has its database in `directory`."""
+        return cls(ScriptedControlPlane(directory, LAYOUT, ci))
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.control_plane.close()
+
+    def host(self, rollout_id: str, hostname: str) -> ScriptedHost:
+        key = rollout_id, hostname
+        if key not in self._hosts:
+            self._hosts[key] = ScriptedHost(self.control_plane, RolloutId(rollout_id), hostname)
+        return self._hosts[key]
+
+
+Step: TypeAlias = Callable[[Story], object]
+
+
+def _wait(minutes: float) -> Step:
+    def step(story: Story) -> None:
+        story.control_plane.wait(minutes=minutes)
+        story.control_plane.tick()
+
+    return step
+
+
+def _publish(channel_ref: str, layout: Layout | None = None) -> Step:
+    return lambda story: story.control_plane.publish(channel_ref, layout)
+
+
+def _sign_again(rollout_id: str) -> Step:
+    def step(story: Story) -> None:
+        control_plane = story.control_plane
+        release = control_plane.released[RolloutId(rollout_id)]
+        again = control_plane.ci.signed_again(release, control_plane.now)
+        assert control_plane.offer(again).refused == ()
+
+    return step
+
+
+def _refuse(channel_ref: str) -> Step:
+    def step(story: Story) -> None:
+        control_plane = story.control_plane
+        release = control_plane.ci.release(LAYOUT, channel_ref, control_plane.now)
+        assert control_plane.offer(release).taken == ()
+
+    return step
+
+
+def _host(rollout_id: str, hostname: str, what: Callable[[ScriptedHost], object]) -> Step:
+    return lambda story: what(story.host(rollout_id, hostname))
+
+
+def _pause(scope: str) -> Step:
+    return lambda story: story.control_plane.pause(scope)
+
+
+def _resume(scope: str) -> Step:
+    return lambda story: story.control_plane.resume(scope)
+
+
+def _report_failing_controls(host: ScriptedHost) -> None:
+    host.probe(
+        ProbeStatus.FAIL,
+        ProbeMode.ENFORCE,
+        ProbeSubResult("4.1", ProbeStatus.FAIL, "nis2"),
+        ProbeSubResult("4.1", ProbeStatus.FAIL, "iso-27001"),
+        ProbeSubResult("4.2", ProbeStatus.FAIL, "nis2", effective_mode=ProbeMode.OBSERVE),
+    )
+
+
+def _report_fewer_failing_controls(host: ScriptedHost) -> None:
+    host.probe(
+        ProbeStatus.PASS,
+        ProbeMode.ENFORCE,
+        ProbeSubResult("4.1", ProbeStatus.PASS, "nis2"),
+        ProbeSubResult("4.1", ProbeStatus.FAIL, "iso-27001"),
+    )
+
+
+def _fail_and_roll_back(host: ScriptedHost) -> None:
+    host.soak()
+    host.fail()
+    host.roll_back()
+
+
+def _retire(closure: str) -> Step:
+    return lambda story: story.control_plane.command(
+        RetireQuarantine("stable", closure, "ada", "was the disk")
+    )
+
+
+def _several_at_once(story: Story) -> None:
+    story.control_plane.ask(
+        PlanTick(), ArtefactRejected("rollouts/stable@r7.json", "bad signature"), FlushRecords(2)
+    )
+
+
+STEPS: tuple[Step, ...] = (
+    _publish("r1"),
+    _publish("r1", LATE),
+    _host("stable@r1", "web-01", ScriptedHost.acknowledge),
+    _host("stable@r1", "web-01", ScriptedHost.start),
+    _host("stable@r1", "web-01", ScriptedHost.complete),
+    _host("stable@r1", "web-01", ScriptedHost.declare),
+    _host("stable@r1", "web-01", _report_failing_controls),
+    _pause("stable"),
+    _sign_again("stable@r1"),
+    _host("stable@r1", "web-01", _report_fewer_failing_controls),
+    _wait(5),
+    _host("stable@r1", "web-01", ScriptedHost.converge),
+    _resume("stable"),
+    lambda story: story.control_plane.flush(limit=2),
+    _publish("r2"),
+    _host("stable@r2", "web-01", ScriptedHost.finish),
+    _host("stable@r2", "web-02", ScriptedHost.acknowledge),
+    _pause("stable@r2"),
+    _host("stable@r2", "web-04", ScriptedHost.acknowledge),
+    _several_at_once,
+    _resume("stable@r2"),
+    _host("stable@r2", "web-04", ScriptedHost.defer),
+    _host("stable@r2", "web-02", ScriptedHost.break_down),
+    _host("stable@r2", "web-02", ScriptedHost.roll_back),
+    _refuse("r1"),
+    lambda story: story.control_plane.clear(RolloutId("stable@r2")),
+    _retire("r2-web-02"),
+    _host("stable@r2", "web-04", ScriptedHost.complete),
+    _wait(1),
+    _publish("r3"),
+    _host("stable@r3", "web-01", _fail_and_roll_back),
+    lambda story: story.control_plane.flush(),
+    _publish("r4"),
+    _host("stable@r4", "web-01", ScriptedHost.finish),
+    _host("stable@r4", "web-02", ScriptedHost.finish),
+    _host("stable@r4", "web-03", ScriptedHost.finish),
+    lambda story: story.control_plane.flush(limit=3),
+    _host("stable@r4", "web-04", ScriptedHost.finish),
+    _host("late@r1", "db-01", ScriptedHost.acknowledge),
+    _wait(RETENTION_MINUTES),
+    _sign_again("stable@r4"),
+    _host("late@r1", "db-01", ScriptedHost.break_down),
+    _wait(RETENTION_MINUTES),
+    _refuse("r1"),
+    _publish("r5"),
+    _wait(RETENTION_MINUTES),
+)
+"""Waves, budgets, edges of hosts and of channels, failures of all kinds, operators, and what is forgotten."""
