@@ -89,12 +89,11 @@ class ControlPlaneService:
         woken = self._waker(hostname)
         answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
         with anyio.move_on_after(wait_seconds):
-            while answer.dispatch is None:
+            while answer.dispatch is None and not self._is_closing:
                 await woken.wait()
-                if self._is_closing:
-                    break
-                woken = self._waker(hostname)
-                answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
+                if not self._is_closing:
+                    woken = self._waker(hostname)
+                    answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
         return answer.dispatch
 
     def _waker(self, hostname: str) -> anyio.Event:

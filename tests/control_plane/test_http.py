@@ -172,7 +172,9 @@ async def test_a_heartbeat_names_what_is_missing_here(site: Site) -> None:
     """A journal that is ahead is asked for what the control plane lacks."""
     rollout_id = await site.publish()
     async with site.agent() as agent:
-        reply = await agent.heartbeat(Heartbeat("web-01", "old", FrozenMap[str, int]({rollout_id: 4})))
+        reply = await agent.heartbeat(
+            Heartbeat("web-01", "old", FrozenMap[str, int]({rollout_id: 4}))
+        )
         assert reply.replay_from == (ReplayFrom(rollout_id, 1),)
 
 

@@ -41,7 +41,7 @@ from nixfleet_runtime.transport import EventsOutcome, Heartbeat
 from nixfleet_state_machine.effect import EmitMetric
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.releases import START, Layout, Publisher
-from tests.engines.shaky_store import ShakyStore
+from tests.engines.shaky_store import HeldUpStore, ShakyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -359,6 +359,27 @@ async def test_closing_releases_the_polls_that_wait(store: SqliteStore) -> None:
             await anyio.wait_all_tasks_blocked()
 
     assert answers.of == {"web-01": None}
+
+
+async def test_a_poll_that_comes_while_it_closes_is_released_too(store: SqliteStore) -> None:
+    """Who polls when the end has begun does not wait for what will not come."""
+    held_up = HeldUpStore(store)
+    service = ControlPlaneService(
+        held_up, ControlPlaneEngine(load_state(store)), FakeClock(START), lambda _: None
+    )
+    answers = Answers(service)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.run_mutator)
+            tasks.start_soon(_publish, service)
+            await held_up.reached.wait()
+            tasks.start_soon(service.close)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(answers.poll, "web-02")
+            await anyio.wait_all_tasks_blocked()
+            held_up.let_go()
+
+    assert answers.of == {"web-02": None}
 
 
 async def test_closing_writes_behind_what_was_left(store: SqliteStore) -> None:

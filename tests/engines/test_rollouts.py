@@ -88,8 +88,10 @@ def test_a_rebuilt_control_plane_differs_from_its_agents_in_nothing_but_the_disp
 
     mirrored = fleet.mirrored(rollout_id, "web-01")
     lived = agent.record(rollout_id)
-    dispatch = {"dispatched_at": mirrored.dispatched_at, "soak_due_at": mirrored.soak_due_at}
-    assert evolve(lived, **dispatch) == mirrored
+    assert (
+        evolve(lived, dispatched_at=mirrored.dispatched_at, soak_due_at=mirrored.soak_due_at)
+        == mirrored
+    )
 
 
 def test_a_failed_switch_reverts_and_halts(fleet: SmallFleet) -> None:
