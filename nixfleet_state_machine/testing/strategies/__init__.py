@@ -4,18 +4,16 @@ Two rules. Valid by construction: records are what legal histories lead to, neve
 is filtered. Small universes: few names, closures and times, so that they collide and shrink to what can be read.
 """
 
-from typing import get_args
-
-from hypothesis import strategies as st
-
-from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.host.event import Local, Remote
-from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.rollout.event import RolloutEvent
-from nixfleet_state_machine.rollout.state import RolloutRecord
-from nixfleet_state_machine.testing.strategies.facts import FACTS, events, facts
+from nixfleet_hypothesis import register_types
+from nixfleet_state_machine.testing.strategies.effects import (
+    agent_effects,
+    control_plane_effects,
+    gate_blocks,
+    plan_actions,
+    rollout_effects,
+)
+from nixfleet_state_machine.testing.strategies.facts import events, facts
+from nixfleet_state_machine.testing.strategies.histories import History, HistoryKind, histories
 from nixfleet_state_machine.testing.strategies.hosts import (
     HostHistory,
     HostMoment,
@@ -26,6 +24,13 @@ from nixfleet_state_machine.testing.strategies.hosts import (
     pending_records,
     soaking_records,
 )
+from nixfleet_state_machine.testing.strategies.messages import (
+    dispatches,
+    envelopes,
+    event_batches,
+    health_checks,
+    trust_roots,
+)
 from nixfleet_state_machine.testing.strategies.names import (
     channels,
     closures,
@@ -35,8 +40,14 @@ from nixfleet_state_machine.testing.strategies.names import (
     rollout_ids,
     times,
 )
+from nixfleet_state_machine.testing.strategies.releases import (
+    budgets,
+    fleets,
+    manifests,
+    selectors,
+    terms,
+)
 from nixfleet_state_machine.testing.strategies.rollouts import (
-    ROLLOUT_EVENTS,
     RolloutHistory,
     RolloutMoment,
     legal_rollout_events,
@@ -46,47 +57,63 @@ from nixfleet_state_machine.testing.strategies.rollouts import (
     rollout_records,
     rollouts_opened,
 )
+from nixfleet_state_machine.testing.strategies.situations import (
+    FleetSituation,
+    OpenSituation,
+    fleet_situations,
+    fleet_views,
+)
 
 __all__ = [
+    "FleetSituation",
+    "History",
+    "HistoryKind",
     "HostHistory",
     "HostMoment",
+    "OpenSituation",
     "RolloutHistory",
     "RolloutMoment",
+    "agent_effects",
+    "budgets",
     "channels",
     "closures",
+    "control_plane_effects",
+    "dispatches",
+    "envelopes",
+    "event_batches",
     "events",
     "facts",
+    "fleet_situations",
+    "fleet_views",
+    "fleets",
+    "gate_blocks",
+    "health_checks",
+    "histories",
     "host_histories",
     "host_moments",
     "host_records",
     "hostnames",
     "legal_facts",
     "legal_rollout_events",
+    "manifests",
     "pending_records",
+    "plan_actions",
     "policies",
     "probe_names",
+    "rollout_effects",
     "rollout_events",
     "rollout_histories",
     "rollout_ids",
     "rollout_moments",
     "rollout_records",
     "rollouts_opened",
+    "selectors",
     "soaking_records",
+    "terms",
     "times",
+    "trust_roots",
 ]
 
 
-def _register() -> None:
-    st.register_type_strategy(RolloutId, rollout_ids())
-    st.register_type_strategy(RolloutPolicy, policies())
-    st.register_type_strategy(HostRolloutState, host_records())
-    st.register_type_strategy(RolloutRecord, rollout_records())
-    st.register_type_strategy(Local, facts().map(Local))
-    st.register_type_strategy(Remote, facts().map(Remote))
-    for fact in get_args(AgentEvent):
-        st.register_type_strategy(fact, FACTS[fact])
-    for event in get_args(RolloutEvent):
-        st.register_type_strategy(event, ROLLOUT_EVENTS[event])
-
-
-_register()
+# Where the entry point is switched off, or not installed, this is what makes `st.from_type` know the types.
+register_types()

@@ -97,7 +97,7 @@ def _probes_observed_first() -> SearchStrategy[ProbeObservedFirst]:
 
 
 def _probe_results() -> SearchStrategy[ProbeResult]:
-    return st.one_of(passes(probe_names(), st.sampled_from(ProbeMode)), _fails())
+    return st.one_of(passes(probe_names(), st.sampled_from(ProbeMode)), fails(probe_names()))
 
 
 def passes(
@@ -106,10 +106,10 @@ def passes(
     return st.builds(ProbeResult, names, modes, st.just(ProbeStatus.PASS), times(), seq=_SEQS)
 
 
-def _fails() -> SearchStrategy[ProbeResult]:
+def fails(names: SearchStrategy[str]) -> SearchStrategy[ProbeResult]:
     return st.builds(
         ProbeResult,
-        probe_names(),
+        names,
         st.sampled_from(ProbeMode),
         st.just(ProbeStatus.FAIL),
         times(),

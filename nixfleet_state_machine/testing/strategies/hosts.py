@@ -5,6 +5,7 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.agent_event import (
@@ -25,11 +26,12 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_state_machine.host.convergence import first_broken_rule
-from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.host.state import HostRolloutState, HostState, ProbeRecord
 from nixfleet_state_machine.replay import replay_host
 from nixfleet_state_machine.testing.strategies.facts import (
     FACTS,
     facts,
+    fails,
     numbered,
     passes,
     rollbacks_complete,
@@ -40,6 +42,7 @@ from nixfleet_state_machine.testing.strategies.names import (
     closures,
     hostnames,
     policies,
+    probe_names,
     rollout_ids,
     times,
 )
@@ -87,9 +90,13 @@ def pending_records(draw: st.DrawFn) -> HostRolloutState:
 
 
 @st.composite
-def host_histories(draw: st.DrawFn, to: SearchStrategy[HostState] = ANY_STATE) -> HostHistory:
-    """Histories of one host from Pending to a state drawn from `to`, by any way there."""
-    history = HostHistory(draw(pending_records()), draw(policies()))
+def host_histories(
+    draw: st.DrawFn,
+    to: SearchStrategy[HostState] = ANY_STATE,
+    pending: SearchStrategy[HostRolloutState] | None = None,
+) -> HostHistory:
+    """Histories of one host from a record of `pending` to a state drawn from `to`, by any way there."""
+    history = HostHistory(draw(pending_records() if pending is None else pending), draw(policies()))
     goal = draw(to)
     for state, following in draw(st.sampled_from(_ROADS[goal])):
         history = _stayed(draw, history, state)
@@ -108,6 +115,18 @@ def soaking_records() -> SearchStrategy[HostRolloutState]:
 
 
 @st.composite
+def probe_records(draw: st.DrawFn) -> ProbeRecord:
+    """What a soaking host knows of a probe after a few results, one at least."""
+    name = draw(probe_names())
+    results = passes(st.just(name), st.sampled_from(ProbeMode)) | fails(st.just(name))
+    to_soaking = host_histories(to=st.just(HostState.SOAKING))
+    history = draw(to_soaking)
+    for _ in range(draw(st.integers(1, 2))):
+        history = _took(draw, history, results)
+    return history.record.probes[name]
+
+
+@st.composite
 def host_moments(draw: st.DrawFn) -> HostMoment:
     """A record and a fact for it: legal, of any kind but in order, or of any kind and number."""
     record = draw(host_records())
@@ -121,7 +140,9 @@ def host_moments(draw: st.DrawFn) -> HostMoment:
 
 
 def legal_facts(record: HostRolloutState) -> SearchStrategy[AgentEvent]:
-    """The facts that `step` takes from `record`; nothing when its state is terminal."""
+    """The facts that `step` takes from `record`. Raises: InvalidArgument when its state is terminal."""
+    if record.state is HostState.CONVERGED or record.state is HostState.REVERTED:
+        raise InvalidArgument(f"no fact is legal from {record.state.value}")
     kinds = _LEGAL[record.state]
     if record.state is HostState.SOAKING and _may_converge(record):
         kinds = kinds | _convergences(record)
@@ -152,7 +173,8 @@ _STAYS: Mapping[HostState, SearchStrategy[AgentEvent]] = {
     HostState.FAILED: rollbacks_complete(st.sampled_from((1, -9))),
 }
 _CONVERGES = (HostState.SOAKING, HostState.CONVERGED)
-_ROADS = roads((*_MOVES, _CONVERGES), start=HostState.PENDING, length_max=4)
+HOST_MOVES = (*_MOVES, _CONVERGES)
+_ROADS = roads(HOST_MOVES, start=HostState.PENDING, length_max=4)
 
 
 def _kinds_legal_from(state: HostState) -> Iterator[SearchStrategy[AgentEvent]]:

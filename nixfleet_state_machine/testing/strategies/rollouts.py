@@ -5,6 +5,7 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.ids import RolloutId
@@ -86,7 +87,9 @@ def rollout_moments(draw: st.DrawFn) -> RolloutMoment:
 
 
 def legal_rollout_events(record: RolloutRecord) -> SearchStrategy[RolloutEvent]:
-    """The events that `step_rollout` takes from `record`; nothing when it is Pruned."""
+    """The events that `step_rollout` takes from `record`. Raises: InvalidArgument when it is Pruned."""
+    if record.state is RolloutState.PRUNED:
+        raise InvalidArgument("no event is legal from Pruned")
     return addressed(_LEGAL[record.state], to=record.rollout_id)
 
 
@@ -231,7 +234,8 @@ _STAYS: Mapping[RolloutState, SearchStrategy[RolloutEvent]] = {
     RolloutState.FAILED: _host_changes(*_HARMLESS, HostState.FAILED) | _LATE,
     RolloutState.SUPERSEDED: _of(HostStateChanged, SuccessorOpened) | _LATE,
 }
-_ROADS = roads(_MOVES, start=RolloutState.OPENING, length_max=5)
+ROLLOUT_MOVES = tuple(_MOVES)
+_ROADS = roads(ROLLOUT_MOVES, start=RolloutState.OPENING, length_max=5)
 
 
 def _kinds_legal_from(state: RolloutState) -> Iterator[SearchStrategy[RolloutEvent]]:
