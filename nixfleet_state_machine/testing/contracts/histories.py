@@ -1,0 +1,168 @@
+"""Three lives of one host, fixed: every kind of fact, and every effect that follows from one, occurs in them.
+
+Texts and times are awkward on purpose (quotes, line ends, characters beyond ASCII, microseconds): what is
+kept must come back as it was.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.agent_event import (
+    ActivationCompleted,
+    ActivationDeferred,
+    ActivationFailed,
+    ActivationStarted,
+    AgentEvent,
+    Converged,
+    DispatchAck,
+    Failed,
+    OnHealthFailure,
+    ProbeFailureFirst,
+    ProbeMode,
+    ProbeObservedFirst,
+    ProbeResult,
+    ProbeStatus,
+    ProbeSubResult,
+    ProbeTopologyDeclared,
+    ProbeTopologyEntry,
+    RollbackComplete,
+)
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.effect import AgentEffect, ControlPlaneEffect
+from nixfleet_state_machine.host.event import Local, Remote
+from nixfleet_state_machine.host.reducer import step
+from nixfleet_state_machine.host.state import HostRolloutState
+
+T0 = datetime(2026, 5, 16, 1, 0, 0, 123456, tzinfo=UTC)
+HOST = "web-01"
+OTHER_HOST = "web-02"
+CHANNEL = "stable"
+ROLLOUT = RolloutId("stable@a1b2c3")
+OTHER_ROLLOUT = RolloutId("stable@d4e5f6")
+PRIOR = "9xq-web-01-25.11"
+TARGET = "k2f-web-01-26.05"
+SOAK = timedelta(minutes=5)
+POLICY = RolloutPolicy(OnHealthFailure.ROLLBACK_AND_HALT)
+
+
+def at(seconds: float) -> datetime:
+    """Return the time so many seconds after `T0`."""
+    return T0 + timedelta(seconds=seconds)
+
+
+def pending_record(rollout_id: RolloutId = ROLLOUT, hostname: str = HOST) -> HostRolloutState:
+    """Return the record of a host that is to get `TARGET` and has not said anything."""
+    return HostRolloutState.pending(rollout_id, hostname, CHANNEL, TARGET, T0, T0 + SOAK)
+
+
+_ACTIVATED = (
+    DispatchAck(PRIOR, at(1), seq=1),
+    ActivationStarted(at(2), "systemd-run", seq=2),
+    ActivationCompleted(TARGET, 0, at(30.000001), seq=3),
+    ProbeTopologyDeclared((ProbeTopologyEntry("nginx", "http", ProbeMode.ENFORCE),), at(31), seq=4),
+    ProbeObservedFirst("nginx", ProbeMode.ENFORCE, at(32), seq=5),
+)
+
+CONVERGES: tuple[AgentEvent, ...] = (
+    *_ACTIVATED,
+    ProbeResult(
+        "nginx",
+        ProbeMode.ENFORCE,
+        ProbeStatus.PASS,
+        at(33),
+        sub_results=(
+            ProbeSubResult("tls-1.3", ProbeStatus.PASS, "bsi", article="§ 4"),
+            ProbeSubResult(
+                "hsts",
+                ProbeStatus.FAIL,
+                "bsi",
+                effective_mode=ProbeMode.OBSERVE,
+                override_reason='"until June"',
+            ),
+        ),
+        seq=6,
+    ),
+    Converged(at(301), TARGET, seq=7),
+)
+"""A host that converges."""
+
+ROLLS_BACK: tuple[AgentEvent, ...] = (
+    *_ACTIVATED,
+    ProbeResult(
+        "nginx",
+        ProbeMode.ENFORCE,
+        ProbeStatus.FAIL,
+        at(33),
+        "expected 200, found 503\n\t“gateway” ✗",
+        seq=6,
+    ),
+    ProbeFailureFirst("nginx", ProbeMode.ENFORCE, at(33), seq=7),
+    Failed(at(93), 60, ("nginx",), OnHealthFailure.ROLLBACK_AND_HALT, seq=8),
+    RollbackComplete(PRIOR, 0, at(120), seq=9),
+)
+"""A host whose probe keeps failing, and that goes back to what ran before."""
+
+ROLLBACK_FAILS_FIRST: tuple[AgentEvent, ...] = (
+    DispatchAck(PRIOR, at(1), seq=1),
+    ActivationDeferred("kernel", at(2), seq=2),
+    ActivationFailed(4, "unit “nginx.service” failed:\r\n  it's 100% broken \\o/", at(3), seq=3),
+    RollbackComplete(TARGET, 1, at(4), seq=4),
+    RollbackComplete(PRIOR, 0, at(5), seq=5),
+)
+"""A host whose deferred switch fails, and that needs two attempts to go back."""
+
+HISTORIES = {
+    "converges": CONVERGES,
+    "rolls-back": ROLLS_BACK,
+    "rollback-fails-first": ROLLBACK_FAILS_FIRST,
+}
+
+
+@frozen
+class LocalStep:
+    """What an agent makes of a fact: the record after it, and the effects in order."""
+
+    fact: AgentEvent
+    record: HostRolloutState
+    effects: tuple[AgentEffect, ...]
+
+
+@frozen
+class RemoteStep:
+    """What a control plane makes of a fact: the record after it, and the effects in order."""
+
+    fact: AgentEvent
+    record: HostRolloutState
+    effects: tuple[ControlPlaneEffect, ...]
+
+
+def lived(facts: Iterable[AgentEvent], hostname: str = HOST) -> tuple[LocalStep, ...]:
+    """Return the steps of a host that lives `facts`, from its Pending record on."""
+    record = pending_record(hostname=hostname)
+    steps: list[LocalStep] = []
+    for fact in facts:
+        record, effects = step(record, Local(fact), T0, POLICY)
+        steps.append(LocalStep(fact, record, effects))
+    return tuple(steps)
+
+
+def told(facts: Iterable[AgentEvent], hostname: str = HOST) -> tuple[RemoteStep, ...]:
+    """Return the steps of a control plane that is told `facts`, from the Pending record on."""
+    record = pending_record(hostname=hostname)
+    steps: list[RemoteStep] = []
+    for fact in facts:
+        record, effects = step(record, Remote(fact), T0, POLICY)
+        steps.append(RemoteStep(fact, record, effects))
+    return tuple(steps)
+
+
+def record_after(
+    facts: Iterable[AgentEvent], rollout_id: RolloutId = ROLLOUT, hostname: str = HOST
+) -> HostRolloutState:
+    """Return the record of a host after `facts`."""
+    steps = told(facts, hostname)
+    record = steps[-1].record if steps else pending_record(hostname=hostname)
+    return evolve(record, rollout_id=rollout_id)

@@ -1,0 +1,1 @@
+"""Contracts of an agent's ports: pytest classes to subclass. Needs pytest; nothing else imports it."""

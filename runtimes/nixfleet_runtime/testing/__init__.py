@@ -1,0 +1,1 @@
+"""Contracts of what both sides share: pytest classes to subclass. Needs pytest; nothing else imports it."""

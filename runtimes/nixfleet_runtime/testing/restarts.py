@@ -1,0 +1,51 @@
+"""A port with something durable behind it, as one process after the other opens it on the same directory."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+
+class Closable(Protocol):
+    """What can be told that it is over."""
+
+    def close(self) -> None: ...
+
+
+PortT = TypeVar("PortT", bound=Closable)
+
+
+class Restarts(Generic[PortT]):
+    """Opens a port again and again, after an orderly end or after a crash."""
+
+    def __init__(self, opener: Callable[[Path], PortT], directory: Path) -> None:
+        self._opener = opener
+        self._directory = directory
+        # A process that crashed does nothing more: nothing it left behind may be collected, and finished by that.
+        self._opened: list[PortT] = []
+
+    def start(self) -> PortT:
+        """Open the port as a new process does."""
+        port = self._opener(self._directory)
+        self._opened.append(port)
+        return port
+
+    def crash(self) -> PortT:
+        """The process that has the port is gone, without a word; open it as the next one does."""
+        return self.start()
+
+    def restart(self) -> PortT:
+        """The process that has the port ends in order; open it as the next one does."""
+        self._opened.pop().close()
+        return self.start()
+
+    @classmethod
+    @contextmanager
+    def of(cls, opener: Callable[[Path], PortT], directory: Path) -> "Iterator[Restarts[PortT]]":
+        """Yield restarts on `directory`, and let go of everything that was opened."""
+        restarts = Restarts(opener, directory)
+        try:
+            yield restarts
+        finally:
+            for port in reversed(restarts._opened):
+                port.close()

@@ -1,0 +1,281 @@
+"""Journals with one planted bug each. `says`: words of the failure that must tell its author what is wrong."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import evolve
+
+from nixfleet_agent.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
+from nixfleet_agent.testing.journal import JournalContract
+from nixfleet_agent.writes import (
+    MarkRefused,
+    MarkUnsent,
+    PutRecord,
+    RemoveRollout,
+    Write,
+)
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.frozen_map import FrozenMap
+
+
+class AnswersBeforeItCommits(SqliteJournal):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._waiting: Sequence[Write] = ()
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        waiting, self._waiting = self._waiting, writes
+        super().commit(waiting)
+
+    def load(self) -> JournalSnapshot:
+        self.commit(())
+        return super().load()
+
+    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
+        self.commit(())
+        return super().unsent(limit)
+
+
+class TestAcknowledgesBeforeItCommits(JournalContract):
+    """Keeps each commit in memory until the next one comes."""
+
+    says = "after a crash nothing is to be sent: make it durable first"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return AnswersBeforeItCommits(directory / "db")
+
+
+class SharesItsConnection(SqliteJournal):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._reader.close()
+        self._reader = self._writer
+
+
+class TestSendsBeforeItIsDurable(JournalContract):
+    """Answers the sender from the connection that writes, in the middle of its transaction."""
+
+    says = "were unsent in the middle of a commit, which then failed"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return SharesItsConnection(directory / "db")
+
+
+class CommitsRowByRow(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        for write in writes:
+            super().commit([write])
+
+
+class TestCommitsRowByRow(JournalContract):
+    """Makes every write a transaction of its own."""
+
+    says = "put all writes of a commit into one transaction"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return CommitsRowByRow(directory / "db")
+
+
+class LeavesTransactionsOpen(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        try:
+            super().commit(writes)
+        except sqlite3.Error:
+            self._writer.execute("BEGIN IMMEDIATE")
+            raise
+
+
+class TestLeavesAFailedTransactionOpen(JournalContract):
+    """Does not end the transaction of a commit that failed."""
+
+    says = "after a commit that failed, the next one failed too"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return LeavesTransactionsOpen(directory / "db")
+
+
+class IgnoresConflicts(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        with suppress(sqlite3.IntegrityError):
+            super().commit(writes)
+
+
+class TestDropsACommitWithoutAWord(JournalContract):
+    """Passes over a commit that cannot be, as if it had been carried out."""
+
+    says = "and `commit` took another one"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return IgnoresConflicts(directory / "db")
+
+
+class NewestFirst(SqliteJournal):
+    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
+        return super().unsent(limit)[::-1]
+
+
+class TestSendsTheNewestFirst(JournalContract):
+    """Returns what is unsent in the wrong order."""
+
+    says = "lived in the order"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return NewestFirst(directory / "db")
+
+
+class IgnoresTheLimit(SqliteJournal):
+    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
+        return super().unsent(1_000)
+
+
+class TestReturnsMoreThanAskedFor(JournalContract):
+    """Fills a batch beyond what the wire takes."""
+
+    says = "and of these `unsent(3)` returns"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return IgnoresTheLimit(directory / "db")
+
+
+class ForgetsWhatWasSent(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit(writes)
+        self._writer.execute("DELETE FROM events WHERE is_acknowledged = 1")
+
+
+class TestForgetsWhatWasAcknowledged(JournalContract):
+    """Deletes a fact once the control plane has it."""
+
+    says = "a replay has nothing to send: keep it"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return ForgetsWhatWasSent(directory / "db")
+
+
+class ReplaysEverything(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit(writes)
+        if any(isinstance(write, MarkUnsent) for write in writes):
+            self._writer.execute("UPDATE events SET is_acknowledged = 0")
+
+
+class TestReplaysEveryRollout(JournalContract):
+    """Sends all facts again when one rollout's were asked for."""
+
+    says = "asked to replay stable@a1b2c3 from 3, the journal sends"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return ReplaysEverything(directory / "db")
+
+
+class ForgetsRefusals(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit([write for write in writes if not isinstance(write, MarkRefused)])
+
+
+class TestSendsARefusedFactAgain(JournalContract):
+    """Has what the control plane will never take hold up the rest for ever."""
+
+    says = "fact 1 was refused; unsent: [1,"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return ForgetsRefusals(directory / "db")
+
+
+class CountsOpenIntents(SqliteJournal):
+    def load(self) -> JournalSnapshot:
+        found = super().load()
+        last = max((intent.intent_id for intent in found.intents), default=0)
+        return evolve(found, last_intent_id=last)
+
+
+class TestGivesTheNumberOfAnIntentTwice(JournalContract):
+    """Takes the highest number that is in use for the last one that was given."""
+
+    says = "it would be given again"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return CountsOpenIntents(directory / "db")
+
+
+class ForgetsIntents(SqliteJournal):
+    def load(self) -> JournalSnapshot:
+        return evolve(super().load(), intents=())
+
+
+class TestForgetsWhatWasDecided(JournalContract):
+    """Does not know after a start which switches were under way."""
+
+    says = "of what was decided and is not over, after a crash"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return ForgetsIntents(directory / "db")
+
+
+class KeepsFacts(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit([write for write in writes if not isinstance(write, RemoveRollout)])
+        for write in writes:
+            if isinstance(write, RemoveRollout):
+                self._writer.execute(
+                    "DELETE FROM rollouts WHERE rollout_id = ?", (write.rollout_id,)
+                )
+
+
+class TestKeepsTheFactsOfAForgottenRollout(JournalContract):
+    """Sends what belongs to a rollout that it forgot."""
+
+    says = "stable@a1b2c3 was forgotten, and the facts are those of"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return KeepsFacts(directory / "db")
+
+
+class Reopens(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit(
+            [evolve(w, closed_at=None) if isinstance(w, PutRecord) else w for w in writes]
+        )
+
+
+class TestReopensClosedRollouts(JournalContract):
+    """Forgets that a newer rollout took over, and may roll back what no longer runs."""
+
+    says = "[0].closed_at: expected datetime"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return Reopens(directory / "db")
+
+
+class ForgetsThePolicy(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        policy = RolloutPolicy()
+        super().commit(
+            [evolve(w, policy=policy) if isinstance(w, PutRecord) else w for w in writes]
+        )
+
+
+class TestForgetsThePolicy(JournalContract):
+    """Does not roll back after a restart what was to be rolled back before it."""
+
+    says = "[0].policy.on_health_failure: expected"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return ForgetsThePolicy(directory / "db")
+
+
+class CountsItsOwnFacts(SqliteJournal):
+    def last_seqs(self) -> FrozenMap[str, int]:
+        rows = self._reader.execute("SELECT rollout_id, max(seq) FROM events GROUP BY rollout_id")
+        return FrozenMap(rows.fetchall())
+
+
+class TestForgetsBootstrappedNumbers(JournalContract):
+    """Tells the control plane only of facts of its own, and is handed the same record for ever."""
+
+    says = "`last_seqs` says {}"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return CountsItsOwnFacts(directory / "db")

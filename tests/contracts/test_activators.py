@@ -1,0 +1,22 @@
+"""Our activators keep the contract of an activator."""
+
+from pathlib import Path
+
+from nixfleet_agent.testing.activator import ActivatorContract
+from tests.contracts.machines import DirectoryMachine, NixosMachine
+
+
+class TestDirectoryActivator(ActivatorContract):
+    """Closures that are directories, with real scripts."""
+
+    def make_machine(self, directory: Path) -> DirectoryMachine:
+        """Return a store and a profile in `directory`."""
+        return DirectoryMachine(directory)
+
+
+class TestNixosActivator(ActivatorContract):
+    """NixOS systems, with NixOS's programs replaced."""
+
+    def make_machine(self, directory: Path) -> NixosMachine:
+        """Return a machine whose files are in `directory`."""
+        return NixosMachine(directory)

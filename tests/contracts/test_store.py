@@ -1,0 +1,24 @@
+"""Our store keeps the contract of a store, and the contract leaves no kind of write out."""
+
+from pathlib import Path
+from typing import get_args
+
+from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.testing.kept import CASES, ROWS
+from nixfleet_control_plane.testing.store import StoreContract
+from nixfleet_control_plane.writes import Write
+
+
+class TestSqliteStore(StoreContract):
+    """The embedded default."""
+
+    def open_store(self, directory: Path) -> SqliteStore:
+        """Open the database in `directory`."""
+        return SqliteStore(directory / "control-plane.sqlite")
+
+
+def test_a_new_kind_of_write_must_be_in_the_contract() -> None:
+    """Every kind of write is committed and read back by some case."""
+    written = {type(write) for case in CASES.values() for write in (*ROWS, *case.writes)}
+
+    assert written == set(get_args(Write))
