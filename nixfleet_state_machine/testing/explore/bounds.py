@@ -1,0 +1,122 @@
+"""How large a world is, and the times, names and terms in it. What is not here cannot happen in it.
+
+Times are abstract. Nothing compares the times of two hosts, and of those of one host in one rollout only four
+matter: when it was dispatched, when it acknowledged, when its soak is due, when it converged. So each has a clock
+of its own that starts with its first dispatch; whatever is dispatched again, is so after an acknowledgement of
+the first; and a host converges at the very moment its soak is due, which is the earliest it may.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+from attrs import frozen
+
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.fleet import Edge, RolloutPolicy, Selector
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
+
+CHANNEL = "stable"
+BASE_CLOSURE = "base"
+RELEASES = ("one", "two", "three")
+PROBE = "http"
+
+SOAK_MINUTES = 60
+DISPATCHED_AT = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+ACKNOWLEDGED_AFTER = timedelta(minutes=5)
+DISPATCHED_AGAIN_AT = DISPATCHED_AT + timedelta(minutes=10)
+LIVED_AT = DISPATCHED_AT + timedelta(minutes=20)
+
+
+@frozen
+class Bounds:
+    """One bounded world: a channel, its hosts in waves, and what may befall them.
+
+    releases: how many are published, each superseding the one before. probe_runs: how often the one enforce probe
+    of a host reports, 0 for a host without probes. on_the_way: how many facts of a host the control plane may be
+    behind; `None`: all of them. budget: hosts in flight at once. deferral: a switch may have to wait for a reboot.
+    edges: each host waits for the one before it in its wave. own_closures: each host has one of its own.
+    pause, clear, retire: what operators may do, at any time and as often as it applies.
+    every_fact: also those that are only noted (ActivationStarted, ProbeObservedFirst, ProbeFailureFirst).
+    """
+
+    hosts: int = 3
+    waves: int = 2
+    policy: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT
+    releases: int = 1
+    probe_runs: int = 1
+    on_the_way: int | None = None
+    budget: int | None = None
+    edges: bool = False
+    own_closures: bool = False
+    deferral: bool = False
+    pause: bool = False
+    clear: bool = False
+    retire: bool = False
+    every_fact: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.waves <= self.hosts:
+            raise ValueError(f"expected 1 to {self.hosts} waves, found {self.waves}")
+        if not 1 <= self.releases <= len(RELEASES):
+            raise ValueError(f"expected 1 to {len(RELEASES)} releases, found {self.releases}")
+
+    @cached_property
+    def rollout_policy(self) -> RolloutPolicy:
+        return RolloutPolicy(self.policy)
+
+    @cached_property
+    def hostnames(self) -> tuple[str, ...]:
+        return tuple(f"web-{number}" for number in range(1, self.hosts + 1))
+
+    @cached_property
+    def wave_of(self) -> tuple[int, ...]:
+        """The wave of each host. The waves are as even as can be, the earlier ones the larger."""
+        return tuple(place * self.waves // self.hosts for place in range(self.hosts))
+
+    @cached_property
+    def terms(self) -> tuple[RolloutTerms, ...]:
+        """What each release's rollout runs under."""
+        return tuple(map(self._terms, RELEASES[: self.releases]))
+
+    def _terms(self, release: str) -> RolloutTerms:
+        return RolloutTerms(
+            rollout_id=RolloutId.of(CHANNEL, release),
+            channel=CHANNEL,
+            target_ref=release,
+            targets=FrozenMap({host: self._closure(release, host) for host in self.hostnames}),
+            wave_of=FrozenMap(zip(self.hostnames, self.wave_of, strict=True)),
+            wave_soak_minutes=(SOAK_MINUTES,) * self.waves,
+            budgets=self._budgets(),
+            host_edges=self._edges(),
+            predecessors=(),
+        )
+
+    def _closure(self, release: str, host: str) -> str:
+        return f"closure-{release}-{host}" if self.own_closures else f"closure-{release}"
+
+    @cached_property
+    def twins(self) -> tuple[int, ...]:
+        """The hosts that are interchangeable with the one before them: those of one wave.
+
+        Not where names make a difference: slots of a budget go by name, edges and own closures are between names.
+        """
+        if self.budget is not None or self.edges or self.own_closures:
+            return ()
+        return self._not_first_of_wave
+
+    @property
+    def _not_first_of_wave(self) -> tuple[int, ...]:
+        wave_of = self.wave_of
+        return tuple(host for host in range(1, self.hosts) if wave_of[host] == wave_of[host - 1])
+
+    def _edges(self) -> tuple[Edge, ...]:
+        names = self.hostnames
+        pairs = ((names[host - 1], names[host]) for host in self._not_first_of_wave)
+        return tuple(Edge(gates, gated) for gates, gated in pairs) if self.edges else ()
+
+    def _budgets(self) -> tuple[BudgetTerms, ...]:
+        if self.budget is None:
+            return ()
+        return (BudgetTerms(Selector(all=True), frozenset(self.hostnames), self.budget),)

@@ -1,0 +1,63 @@
+"""The functions that are explored: production's, save where a test puts a planted bug in their place."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from attrs import frozen
+
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.effect import HostEffect
+from nixfleet_state_machine.host import reducer as host_reducer
+from nixfleet_state_machine.host.event import Event
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner import plan as planner
+from nixfleet_state_machine.planner import progress
+from nixfleet_state_machine.planner.action import PlanAction
+from nixfleet_state_machine.planner.gates import Quarantines
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout import opening
+from nixfleet_state_machine.rollout import reducer as rollout_reducer
+from nixfleet_state_machine.rollout.effect import RolloutEffect
+from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutOpened
+from nixfleet_state_machine.rollout.state import RolloutRecord
+
+StepRollout: TypeAlias = Callable[
+    [RolloutRecord, RolloutEvent, datetime], tuple[RolloutRecord, tuple[RolloutEffect, ...]]
+]
+OpenRollout: TypeAlias = Callable[[RolloutOpened, int, Iterable[RolloutRecord]], RolloutRecord]
+DueRolloutEvents: TypeAlias = Callable[[FleetView, RolloutId, datetime], tuple[RolloutEvent, ...]]
+Plan: TypeAlias = Callable[[FleetView, Quarantines, datetime], tuple[PlanAction, ...]]
+NoteDispatch: TypeAlias = Callable[[HostRolloutState, datetime, datetime], HostRolloutState]
+
+
+class Step(Protocol):
+    """What `step` is to who has events of both sides."""
+
+    def __call__(
+        self, state: HostRolloutState, event: Event, now: datetime, policy: RolloutPolicy
+    ) -> tuple[HostRolloutState, tuple[HostEffect, ...]]: ...
+
+
+def first_dispatch(
+    record: HostRolloutState, at: datetime, soak_due_at: datetime
+) -> HostRolloutState:
+    """Note a dispatch in a Pending record. One that was withdrawn and is made again keeps its first times.
+
+    For an acknowledgement of the first may be on its way, and the host soaks by that.
+    """
+    return record if record.dispatched_at is not None else record.dispatched(at, soak_due_at)
+
+
+@frozen
+class Machine:
+    """Every decision of the world. plan: over a fresh view; replan: over the one that is kept."""
+
+    step: Step = host_reducer.step
+    step_rollout: StepRollout = rollout_reducer.step_rollout
+    open_rollout: OpenRollout = opening.open_rollout
+    due_rollout_events: DueRolloutEvents = progress.due_rollout_events
+    plan: Plan = planner.plan_next
+    replan: Plan = planner.replan
+    note_dispatch: NoteDispatch = first_dispatch

@@ -1,0 +1,147 @@
+"""Machines with one planted bug each. An exploration that does not find them proves nothing."""
+
+from datetime import datetime
+
+from attrs import evolve
+
+from nixfleet_proto.agent_event import RollbackComplete
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_state_machine.effect import HostEffect, LocalFireSwitch
+from nixfleet_state_machine.host.event import Event, Local, Remote
+from nixfleet_state_machine.host.reducer import step
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    Gate,
+    PlanAction,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.planner.gates import Quarantines
+from nixfleet_state_machine.planner.plan import plan_next, replan
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.effect import RolloutEffect
+from nixfleet_state_machine.rollout.event import HostStateChanged, RolloutEvent
+from nixfleet_state_machine.rollout.reducer import step_rollout
+from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.testing.explore.bounds import DISPATCHED_AT
+from nixfleet_state_machine.testing.explore.machine import Machine, Plan
+
+_Stepped = tuple[HostRolloutState, tuple[HostEffect, ...]]
+
+
+def wave_moves_with_its_first_host() -> Machine:
+    """The wave cursor goes on when the first host of the wave converges, not the last."""
+
+    def planted(
+        record: RolloutRecord, event: RolloutEvent, now: datetime
+    ) -> tuple[RolloutRecord, tuple[RolloutEffect, ...]]:
+        after, effects = step_rollout(record, event, now)
+        if isinstance(event, HostStateChanged) and event.to is HostState.CONVERGED:
+            after = evolve(after, current_wave=1)
+        return after, effects
+
+    return Machine(step_rollout=planted)
+
+
+def failed_rollback_is_a_revert() -> Machine:
+    """A rollback with a non-zero exit code is taken for one that worked."""
+
+    def planted(
+        state: HostRolloutState, event: Event, now: datetime, policy: RolloutPolicy
+    ) -> _Stepped:
+        fact = event.fact
+        if isinstance(fact, RollbackComplete):
+            fact = evolve(fact, exit_code=0)
+        worked = Local(fact) if isinstance(event, Local) else Remote(fact)
+        return step(state, worked, now, policy)
+
+    return Machine(step=planted)
+
+
+def halt_is_not_honoured() -> Machine:
+    """The planner goes on with a rollout that was halted."""
+
+    def ignoring_halts(plan: Plan) -> Plan:
+        def planted(
+            view: FleetView, quarantines: Quarantines, now: datetime
+        ) -> tuple[PlanAction, ...]:
+            actions = plan(view, quarantines, now)
+            return tuple(
+                _as_if_not_halted(view, action)
+                for action in actions
+                if not isinstance(action, WithdrawDispatch)
+            )
+
+        return planted
+
+    return Machine(plan=ignoring_halts(plan_next), replan=ignoring_halts(replan))
+
+
+def repeated_facts_are_taken() -> Machine:
+    """The host machine does not look at a fact's number."""
+
+    def planted(
+        state: HostRolloutState, event: Event, now: datetime, policy: RolloutPolicy
+    ) -> _Stepped:
+        unnumbered = evolve(state, last_event_seq=min(state.last_event_seq, event.fact.seq - 1))
+        return step(unnumbered, event, now, policy)
+
+    return Machine(step=planted)
+
+
+def switch_is_not_fired() -> Machine:
+    """An acknowledged dispatch has no consequence: the host waits for ever."""
+
+    def planted(
+        state: HostRolloutState, event: Event, now: datetime, policy: RolloutPolicy
+    ) -> _Stepped:
+        after, effects = step(state, event, now, policy)
+        return after, tuple(each for each in effects if not isinstance(each, LocalFireSwitch))
+
+    return Machine(step=planted)
+
+
+def second_dispatch_has_new_times() -> Machine:
+    """A dispatch that was withdrawn and is made again moves the soak window of a host that has the first."""
+    return Machine(note_dispatch=HostRolloutState.dispatched)
+
+
+def withdrawals_are_forgotten() -> Machine:
+    """The planner leaves dispatches in the queue whatever happens."""
+
+    def forgetting(plan: Plan) -> Plan:
+        def planted(
+            view: FleetView, quarantines: Quarantines, now: datetime
+        ) -> tuple[PlanAction, ...]:
+            actions = plan(view, quarantines, now)
+            return tuple(each for each in actions if not isinstance(each, WithdrawDispatch))
+
+        return planted
+
+    return Machine(plan=forgetting(plan_next), replan=forgetting(replan))
+
+
+def kept_plan_forgets_later_waves() -> Machine:
+    """The plan over the kept view dispatches nobody beyond the first wave; one over a fresh view does."""
+
+    def planted(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
+        actions = replan(view, quarantines, now)
+        return tuple(each for each in actions if not _is_dispatch_of_later_wave(view, each))
+
+    return Machine(replan=planted)
+
+
+def _is_dispatch_of_later_wave(view: FleetView, action: PlanAction) -> bool:
+    if not isinstance(action, QueueDispatch):
+        return False
+    return view.terms(action.rollout_id).wave_of[action.host] > 0
+
+
+def _as_if_not_halted(view: FleetView, action: PlanAction) -> PlanAction:
+    match action:
+        case DeferDispatch(host, rollout_id, Gate.ROLLOUT_HALTED):
+            closure = view.terms(rollout_id).targets[host]
+            return QueueDispatch(host, rollout_id, closure, DISPATCHED_AT)
+        case _:
+            return action

@@ -1,0 +1,72 @@
+"""Each planted bug is found, as a breach of the law it breaks, with a shortest path to it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from nixfleet_state_machine.testing.explore import Bounds, Finding, Law, Machine, explore
+from tests.explore import planted
+
+BUGS = [
+    (planted.wave_moves_with_its_first_host, Bounds(hosts=3, waves=2), Law.WAVE_DONE, 11),
+    (planted.failed_rollback_is_a_revert, Bounds(hosts=3, waves=2), Law.RUNNING, 4),
+    (planted.halt_is_not_honoured, Bounds(hosts=3, waves=2), Law.WITHDRAWN, 5),
+    (planted.repeated_facts_are_taken, Bounds(hosts=3, waves=2), Law.REPEATED, 3),
+    (planted.switch_is_not_fired, Bounds(hosts=2, waves=2), Law.RESTS, 3),
+    (planted.second_dispatch_has_new_times, Bounds(hosts=2, waves=1, pause=True), Law.MIRROR, 4),
+    (planted.withdrawals_are_forgotten, Bounds(hosts=2, waves=1, pause=True), Law.WITHDRAWN, 2),
+    (planted.kept_plan_forgets_later_waves, Bounds(hosts=2, waves=2), Law.ONE_PLAN, 11),
+]
+
+
+@pytest.mark.parametrize(("bug", "bounds", "law", "moves"), BUGS)
+def test_a_planted_bug_is_found_by_a_shortest_path(
+    bug: Callable[[], Machine], bounds: Bounds, law: Law, moves: int
+) -> None:
+    """The law that the bug breaks is named, after as few moves as it takes."""
+    finding = _found(bounds, bug())
+    assert finding.law is law
+    assert len(finding.path) == moves
+
+
+def test_a_finding_tells_its_path_in_words() -> None:
+    """Each move is told with what the control plane did thereupon."""
+    finding = _found(Bounds(hosts=2, waves=2), planted.halt_is_not_honoured())
+    assert finding.found == "a dispatch waits for web-2 in stable@one, which is Failed"
+    assert [(step.what, step.did) for step in finding.path] == [
+        (
+            "CI publishes stable@one",
+            (
+                "stable@one opens",
+                "web-1 is dispatched",
+                "stable@one goes from Opening to Active",
+            ),
+        ),
+        ("web-1 takes the dispatch of stable@one", ()),
+        ("web-1 fails to switch", ()),
+        (
+            "web-1 is heard: DispatchAck, seq 1 of stable@one",
+            ("web-1 goes from Pending to Activating",),
+        ),
+        (
+            "web-1 is heard: ActivationFailed, seq 2 of stable@one",
+            (
+                "web-1 goes from Activating to Failed",
+                "stable@one goes from Active to Failed",
+                "web-2 is dispatched",
+            ),
+        ),
+    ]
+
+
+def test_a_path_found_among_twins_keeps_each_host_under_one_name() -> None:
+    """A host that stood for its twin on the way is called the same from the first move to the last."""
+    finding = _found(Bounds(hosts=3, waves=2), planted.wave_moves_with_its_first_host())
+    of_hosts = [step.what.split()[0] for step in finding.path if step.what.startswith("web-")]
+    assert len(set(of_hosts)) == 1
+
+
+def _found(bounds: Bounds, machine: Machine) -> Finding:
+    finding = explore(bounds, machine).finding
+    assert finding is not None
+    return finding
