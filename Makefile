@@ -9,12 +9,21 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# What `coverage` runs: the tests of the pure packages themselves. That a runtime happens to pass by proves little.
+PURE_TESTS := $(addprefix tests/,proto host rollout planner scopes conformance) \
+	$(patsubst %,tests/test_%.py,graph transition_listing undo) \
+	$(patsubst %,property_tests/test_%_laws.py,codec signing host rollout planner scopes)
+
+# mutmut plants the defects; in an environment of its own, for nothing else needs it or what it brings.
+MUTMUT := mutmut==3.8.1
+MUTANTS := build/mutants/venv
+
 # The locked pyright is the one that runs; it need not ask whether a newer one exists.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test setup lint types lock clean
+.PHONY: help demo test setup lint types coverage mutants lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +45,12 @@ types: setup ## Check types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
+coverage: setup ## Say which branches of the pure packages no test takes
+	$(BIN)/pytest $(PYTEST_ARGS) --cov --cov-fail-under=100 $(PURE_TESTS)
+
+mutants: $(MUTANTS)/ready ## Say which planted defects of the core no test notices (takes its time)
+	$(MUTANTS)/bin/python tools/mutants/measure.py
+
 lock: ## Write requirements/dev.lock anew (LOCK_ARGS=--upgrade takes newer releases)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
@@ -55,6 +70,12 @@ $(VENV)/locked: $(LOCK)
 			"$$($(PYTHON) --version 2>&1)." 'Try: make PYTHON=python3.12' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --quiet --require-hashes -r $(LOCK)
+	@touch $@
+
+$(MUTANTS)/ready: $(LOCK) Makefile
+	$(PYTHON) -m venv --clear $(MUTANTS)
+	$(MUTANTS)/bin/pip install --quiet --require-hashes -r $(LOCK)
+	$(MUTANTS)/bin/pip install --quiet $(MUTMUT)
 	@touch $@
 
 $(VENV)/ready: $(VENV)/locked pyproject.toml

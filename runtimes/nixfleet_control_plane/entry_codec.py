@@ -77,7 +77,7 @@ class DamagedRow(Exception):
 
 def text_of(at: datetime) -> str:
     """Return `at` in UTC with six digits, as every table has it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def time_of(text: str) -> datetime:

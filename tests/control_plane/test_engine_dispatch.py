@@ -358,3 +358,16 @@ def test_a_release_right_after_a_restart_leaves_nobody_waiting_in_the_rollout_be
 
     assert {rollout_id for rollout_id, _ in control_plane.state.deferrals} == {second}
     assert {each.action.rollout_id for each in control_plane.logged(Deferred, rows)} == {second}
+
+
+def test_a_host_that_changed_channels_is_handed_the_newer_dispatch_also_after_a_restart(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """Of two dispatches that wait for a host the one that was made last is handed out."""
+    control_plane.publish("r1")
+    newer = control_plane.publish("r1", Layout(waves=(("web-01",),), channel="late"))
+    handed_out = [control_plane.dispatch_of("web-01")]
+    control_plane.restart_control_plane()
+    handed_out.append(control_plane.dispatch_of("web-01"))
+
+    assert [None if each is None else each.rollout_id for each in handed_out] == [newer, newer]

@@ -97,7 +97,14 @@ async def site_with(directory: Path, limits: Limits) -> AsyncIterator[Site]:
     async with running(store, CLOCK) as service:
         app = make_app(service, lambda: ring, database, CLOCK, limits=limits)
         server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+            uvicorn.Config(
+                app,
+                host="127.0.0.1",
+                port=0,
+                log_level="critical",
+                lifespan="off",
+                timeout_graceful_shutdown=1,
+            )
         )
         # What was signed in the second before the start is refused: begin in the next one.
         await anyio.sleep(1.0 - CLOCK.now().microsecond / 1e6)
@@ -172,9 +179,7 @@ async def test_a_heartbeat_names_what_is_missing_here(site: Site) -> None:
     """A journal that is ahead is asked for what the control plane lacks."""
     rollout_id = await site.publish()
     async with site.agent() as agent:
-        reply = await agent.heartbeat(
-            Heartbeat("web-01", "old", FrozenMap[str, int]({rollout_id: 4}))
-        )
+        reply = await agent.heartbeat(Heartbeat("web-01", "old", FrozenMap({str(rollout_id): 4})))
         assert reply.replay_from == (ReplayFrom(rollout_id, 1),)
 
 
