@@ -6,7 +6,7 @@ Source: design 7, Control plane; design 5, `GET /v1/agent/dispatch`.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar, assert_never
 
@@ -139,9 +139,8 @@ class ControlPlaneService:
     # What runs by itself.
 
     async def run_mutator(self) -> None:
-        """Handle inputs until `close`: only that ends it, so that what was accepted is answered."""
-        with anyio.CancelScope(shield=True):
-            await self._mutator.run()
+        """Handle inputs until `close`."""
+        await self._mutator.run()
 
     async def tick_every(self, seconds: float) -> None:
         """Let time pass for the engine, and host records be written behind.
@@ -208,7 +207,7 @@ async def running(
     state = await anyio.to_thread.run_sync(load_state, store)
     service = ControlPlaneService(store, ControlPlaneEngine(state), clock, record_metric)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(service.run_mutator)
+        tasks.start_soon(_shielded, service.run_mutator)
         try:
             async with anyio.create_task_group() as ticking:
                 ticking.start_soon(service.tick_every, tick_seconds)
@@ -217,3 +216,9 @@ async def running(
         finally:
             with anyio.CancelScope(shield=True):
                 await service.close()
+
+
+async def _shielded(run: Callable[[], Awaitable[None]]) -> None:
+    """Let only `close` end the mutator, so that what was accepted is answered."""
+    with anyio.CancelScope(shield=True):
+        await run()

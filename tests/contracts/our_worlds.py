@@ -34,7 +34,13 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, RolloutManifest
 from nixfleet_proto.signing import artefact_hash
-from nixfleet_state_machine.effect import AgentEffect, ControlPlaneEffect, EmitLog, EmitMetric
+from nixfleet_state_machine.effect import (
+    AgentEffect,
+    ControlPlaneEffect,
+    EmitLog,
+    EmitMetric,
+    RecordTransition,
+)
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout
 from nixfleet_state_machine.rollout.event import RolloutOpened
@@ -42,6 +48,7 @@ from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.testing.contracts.agent_applier import AgentWorld
 from nixfleet_state_machine.testing.contracts.control_plane_applier import (
     ControlPlaneWorld,
+    HandedOut,
     LoggedFact,
 )
 from nixfleet_state_machine.testing.contracts.histories import (
@@ -148,6 +155,7 @@ class OurControlPlaneWorld(ControlPlaneWorld):
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "control-plane.sqlite"
+        self._transitions: list[RecordTransition] = []
         self._metrics: list[EmitMetric] = []
         self._logs: list[EmitLog] = []
         self._stores: list[SqliteStore] = []
@@ -171,6 +179,7 @@ class OurControlPlaneWorld(ControlPlaneWorld):
 
     def apply(self, effect: ControlPlaneEffect) -> None:
         control_plane_applier.apply(effect, self.state, self.builder, T0)
+        self._transitions += self.builder.take_transitions()
 
     def commit(self) -> None:
         commit = self.builder.built(flush(self.state, self.builder, 1_000))
@@ -210,9 +219,9 @@ class OurControlPlaneWorld(ControlPlaneWorld):
             if isinstance(entry, FactReported)
         ]
 
-    def dispatched(self, host: str) -> str | None:
+    def dispatched(self, host: str) -> HandedOut | None:
         waiting = self.state.dispatches.get(host)
-        return waiting[-1].target_closure if waiting else None
+        return HandedOut(waiting[-1].target_closure, waiting[-1].soak_due_at) if waiting else None
 
     def quarantined(self, channel: str) -> Collection[str]:
         return self.state.quarantines.get(channel, ())
@@ -221,6 +230,9 @@ class OurControlPlaneWorld(ControlPlaneWorld):
         return [
             (record.rollout_id, record.hostname) for record in self.state.view.hosts_of(ROLLOUT)
         ]
+
+    def transitions(self) -> Sequence[RecordTransition]:
+        return self._transitions
 
     def metrics(self) -> Sequence[EmitMetric]:
         return self._metrics

@@ -14,6 +14,7 @@ from nixfleet_control_plane.engine import ControlPlaneEngine
 from nixfleet_control_plane.inputs import (
     Action,
     DispatchPoll,
+    ExplainHost,
     Flushed,
     Input,
     PauseScope,
@@ -62,16 +63,19 @@ def store(scratch: Path) -> Iterator[SqliteStore]:
 
 
 class CountingEngine(ControlPlaneEngine):
-    """Counts who polled."""
+    """Notes what it was asked, in order."""
 
     def __init__(self, store: Store) -> None:
-        self.polls: list[str] = []
+        self.asked: list[Input] = []
         super().__init__(load_state(store))
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
-        if isinstance(input, DispatchPoll):
-            self.polls.append(input.hostname)
+        self.asked.append(input)
         return super().handle(input, now)
+
+    @property
+    def polls(self) -> list[str]:
+        return [input.hostname for input in self.asked if isinstance(input, DispatchPoll)]
 
 
 class BusyEngine(ControlPlaneEngine):
@@ -316,6 +320,27 @@ async def test_a_failed_rollback_is_told_to_the_operator(
 
 
 # Answers to the others.
+
+
+async def test_an_operators_command_goes_ahead_of_what_waits(store: SqliteStore) -> None:
+    """While the disk is slow, a command overtakes everything that was asked before it and waits."""
+    held_up = HeldUpStore(store)
+    engine = CountingEngine(held_up)
+    service = ControlPlaneService(held_up, engine, FakeClock(START), lambda _: None)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.run_mutator)
+            tasks.start_soon(_publish, service)
+            await held_up.reached.wait()
+            tasks.start_soon(service.explain, "web-01")
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(service.command, PauseScope("stable", "ada", "why"))
+            await anyio.wait_all_tasks_blocked()
+            held_up.let_go()
+            await service.close()
+
+    kinds = [type(input) for input in engine.asked]
+    assert kinds.index(PauseScope) < kinds.index(ExplainHost)
 
 
 async def test_a_full_disk_is_told_to_who_asked(store: SqliteStore) -> None:

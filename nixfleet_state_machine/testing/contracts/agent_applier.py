@@ -99,6 +99,10 @@ class AgentWorld(ABC):
         """Return the rollouts whose probes run. `None`: nothing is probed here."""
         return None
 
+    def transitions(self) -> Sequence[RecordTransition] | None:
+        """Return the moves that were passed on, oldest first. `None`: nobody is told here."""
+        return None
+
     def metrics(self) -> Sequence[EmitMetric] | None:
         """Return what was recorded, oldest first. `None`: nothing is counted here."""
         return None
@@ -264,7 +268,7 @@ class AgentApplierContract(ABC):
         assert not world.facts(), f"{list(world.facts())} stands though it was never committed"
         assert world.running() == PRIOR, f"{world.running()} runs though that was never committed"
 
-    # Probes, metrics, logs.
+    # Probes, transitions, metrics, logs.
 
     def test_a_reset_stops_the_probes_of_its_rollout(self, world: AgentWorld) -> None:
         """After `LocalResetProbeCache` nothing of that rollout is probed, whatever was before."""
@@ -282,6 +286,18 @@ class AgentApplierContract(ABC):
         _settle(world, soaking[-1].record)
         assert ROLLOUT not in (world.probed() or ()), (
             f"the probes of {ROLLOUT} still run after they were reset"
+        )
+
+    @pytest.mark.parametrize("facts", HISTORIES.values(), ids=HISTORIES)
+    def test_each_transition_is_passed_on_once(
+        self, facts: tuple[AgentEvent, ...], world: AgentWorld
+    ) -> None:
+        """Whoever follows the host's moves is told of each."""
+        expected = _carried_out(world, facts, RecordTransition)
+        if (found := world.transitions()) is None:
+            pytest.skip("nobody is told of transitions in this world")
+        assert list(found) == expected, (
+            f"the transitions are not those that happened: {difference(expected, list(found))}"
         )
 
     @pytest.mark.parametrize("facts", HISTORIES.values(), ids=HISTORIES)

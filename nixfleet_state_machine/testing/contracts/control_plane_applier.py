@@ -6,6 +6,7 @@ body need not be written for an applier that does everything at once, and where 
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -68,6 +69,14 @@ class LoggedFact:
     fact: AgentEvent
 
 
+@frozen
+class HandedOut:
+    """What a host is to do, and until when it then soaks at least."""
+
+    target_closure: str
+    soak_due_at: datetime
+
+
 class ControlPlaneWorld(ABC):
     """Your applier and the world it acts on: two hosts, to be given `TARGET` in one rollout of one channel."""
 
@@ -80,8 +89,8 @@ class ControlPlaneWorld(ABC):
         """Return the facts in the log, in its order."""
 
     @abstractmethod
-    def dispatched(self, host: str) -> str | None:
-        """Return the closure that the next poll of `host` is answered with, `None` for none."""
+    def dispatched(self, host: str) -> HandedOut | None:
+        """Return what the next poll of `host` is answered with, `None` for nothing."""
 
     @abstractmethod
     def quarantined(self, channel: str) -> Collection[str]:
@@ -99,6 +108,10 @@ class ControlPlaneWorld(ABC):
 
     def close(self) -> None:
         """Let go of resources. Override it if your world has any."""
+
+    def transitions(self) -> Sequence[RecordTransition] | None:
+        """Return the moves of hosts that were passed on, oldest first. `None`: nobody is told here."""
+        return None
 
     def metrics(self) -> Sequence[EmitMetric] | None:
         """Return what was recorded, oldest first. `None`: nothing is counted here."""
@@ -187,8 +200,10 @@ class ControlPlaneApplierContract(ABC):
         """The host gets its closure, and nobody else gets anything."""
         world.apply(DISPATCH)
         world.commit()
-        assert world.dispatched(HOST) == TARGET, (
-            f"{TARGET} was queued for {HOST}, whose poll is answered with {world.dispatched(HOST)}"
+        expected = HandedOut(DISPATCH.target_closure, DISPATCH.soak_due_at)
+        found = world.dispatched(HOST)
+        assert found == expected, (
+            f"what {HOST} is handed is not what was queued for it: {difference(expected, found)}"
         )
         assert world.dispatched(OTHER_HOST) is None, (
             f"a dispatch for {HOST} was handed to {OTHER_HOST}: {world.dispatched(OTHER_HOST)}"
@@ -252,7 +267,19 @@ class ControlPlaneApplierContract(ABC):
             f"before: {before}; after effects that were never committed, and a crash: {_seen(world)}"
         )
 
-    # Metrics, logs.
+    # Transitions, metrics, logs.
+
+    @pytest.mark.parametrize("facts", HISTORIES.values(), ids=HISTORIES)
+    def test_each_transition_is_passed_on_once(
+        self, facts: tuple[AgentEvent, ...], world: ControlPlaneWorld
+    ) -> None:
+        """Whoever follows a host's moves, as its rollout does, is told of each."""
+        expected = [e for e in _carry_out(world, facts) if isinstance(e, RecordTransition)]
+        if (found := world.transitions()) is None:
+            pytest.skip("nobody is told of transitions in this world")
+        assert list(found) == expected, (
+            f"the transitions are not those that happened: {difference(expected, list(found))}"
+        )
 
     def test_each_metric_is_recorded_once(self, world: ControlPlaneWorld) -> None:
         """What a life counts and measures is recorded, each figure once."""

@@ -81,6 +81,18 @@ class ActivatorContract(ABC):
 
     # What runs.
 
+    def test_it_says_how_it_switches_and_where_closures_are(self, tmp_path: Path) -> None:
+        """The method goes into every `ActivationStarted`; health checks are looked for under the root."""
+        machine = self.make_machine(tmp_path)
+        closure = machine.add("closure")
+        method, root = machine.activator().switch_method, machine.activator().root_of(closure)
+        assert isinstance(method, str), f"`switch_method` must be a word, found {method!r}"
+        assert method, "`switch_method` must be a word, found none"
+        assert isinstance(root, Path), f"`root_of` must return a path, found {root!r}"
+        assert machine.activator().root_of(machine.unknown()) != root, (
+            f"`root_of` returns {root} for a closure that is there and for one that is not"
+        )
+
     @in_event_loop
     async def test_a_machine_on_which_nothing_runs_says_so(self, tmp_path: Path) -> None:
         """There is no name for nothing: asking is an error by name."""

@@ -215,7 +215,9 @@ class MutatorContract(ABC):
         desk = await self._handled(word, "a")
         expected = {word: f"{word} is number 1", "a": "a is number 2"}
         desk.require("an action failed, and posters were not answered", expected, desk.answers)
-        desk.require("an action failed, and others were not begun", [REFUSED_ACTION, "after a"], desk.done)
+        desk.require(
+            "an action failed, and others were not begun", [REFUSED_ACTION, "after a"], desk.done
+        )
 
     # Coming to an end.
 
@@ -275,7 +277,7 @@ class MutatorContract(ABC):
         @in_event_loop
         async def post_to_closed() -> None:
             desk = self._desk()
-        async with desk.running() as tasks:
+            async with desk.running() as tasks:
                 desk.mutator.close()
                 tasks.start_soon(desk.ask, getattr(desk.mutator, way), "late")
             answer = desk.answers.get("late")

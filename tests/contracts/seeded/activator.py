@@ -195,6 +195,21 @@ class TestCallsADeferredSwitchDone(ActivatorContract):
 
 
 @frozen
+class HasOneRoot(DirectoryActivator):
+    def root_of(self, closure: str) -> Path:
+        return self.profile
+
+
+class TestLooksForAllClosuresInOnePlace(ActivatorContract):
+    """Takes the link to what is selected for the files of any closure."""
+
+    says = "for a closure that is there and for one that is not"
+
+    def make_machine(self, directory: Path) -> Machine:
+        return MachineWith(directory, HasOneRoot)
+
+
+@frozen
 class NamesNothing(DirectoryActivator):
     async def current(self) -> str:
         return self._running() or ""

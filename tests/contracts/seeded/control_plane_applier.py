@@ -11,6 +11,7 @@ from nixfleet_proto.agent_event import ProbeResult
 from nixfleet_state_machine.effect import (
     ControlPlaneEffect,
     EmitLog,
+    RecordTransition,
     RemoteAppendEventLog,
     RemoteInsertQuarantine,
     RemoteQueueDispatch,
@@ -20,7 +21,7 @@ from nixfleet_state_machine.testing.contracts.control_plane_applier import (
     ControlPlaneApplierContract,
     ControlPlaneWorld,
 )
-from nixfleet_state_machine.testing.contracts.histories import HOST, OTHER_HOST, PRIOR
+from nixfleet_state_machine.testing.contracts.histories import HOST, OTHER_HOST, PRIOR, T0
 from tests.contracts.our_worlds import OurControlPlaneWorld
 
 
@@ -129,8 +130,35 @@ class ForgetsDispatches(OurControlPlaneWorld):
 class TestForgetsDispatches(SeededContract):
     """Queues a dispatch in memory alone."""
 
-    says = "the dispatches were {'web-01': 'k2f-web-01-26.05'"
+    says = "the dispatches were {'web-01': HandedOut("
     world_kind = ForgetsDispatches
+
+
+class LosesTheSoak(OurControlPlaneWorld):
+    def apply(self, effect: ControlPlaneEffect) -> None:
+        if isinstance(effect, RemoteQueueDispatch):
+            effect = evolve(effect, soak_due_at=T0)
+        super().apply(effect)
+
+
+class TestLosesTheSoakWindow(SeededContract):
+    """Hands out a dispatch whose soak is over when it begins."""
+
+    says = "what web-01 is handed is not what was queued for it: soak_due_at: expected"
+    world_kind = LosesTheSoak
+
+
+class TellsNobody(OurControlPlaneWorld):
+    def apply(self, effect: ControlPlaneEffect) -> None:
+        if not isinstance(effect, RecordTransition):
+            super().apply(effect)
+
+
+class TestTellsNobodyOfTransitions(SeededContract):
+    """Has a rollout that never hears how its hosts are."""
+
+    says = "the transitions are not those that happened: [0]: missing RecordTransition("
+    world_kind = TellsNobody
 
 
 class QuarantinesEverywhere(OurControlPlaneWorld):

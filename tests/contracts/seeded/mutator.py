@@ -11,7 +11,7 @@ from attrs import evolve
 
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.engine import Commit, Engine
-from nixfleet_runtime.mutator import EngineFault, SingleMutator, _Entry
+from nixfleet_runtime.mutator import EngineFault, MutatorClosed, SingleMutator, _Entry
 from nixfleet_runtime.testing.mutator import Mutator, MutatorContract
 
 Kernel: TypeAlias = SingleMutator[str, str, str, str]
@@ -308,6 +308,62 @@ class TestNeverRefuses(SeededContract):
 
     says = "expected QueueFull"
     kernel = AlwaysWaits
+
+
+class ForgetsWaiting(Kernel):
+    async def post(self, input: str) -> str:
+        try:
+            return await super().post(input)
+        except MutatorClosed:
+            return ""
+
+
+class TestAcceptsWhoHadNoRoom(SeededContract):
+    """Answers those for whom there was no room when it was closed."""
+
+    says = "closed while somebody waited for room: expected MutatorClosed"
+    kernel = ForgetsWaiting
+
+
+class SleepsOn(Kernel):
+    async def post_urgent(self, input: str) -> str:
+        with self._entered(input) as entry:
+            self._urgent.append(entry)
+            return await entry.answered()
+
+
+class TestSleepsThroughUrgentInputs(SeededContract):
+    """Does not wake up for an operator's stop when it has nothing else to do."""
+
+    says = "`post_urgent` was not answered"
+    kernel = SleepsOn
+
+
+class DiesOfActions(Kernel):
+    def _start(self, action: str) -> None:
+        self._carry_out(action)
+
+
+class TestDiesOfAnAction(SeededContract):
+    """Ends when an action raises, after its input was made durable."""
+
+    says = "cannot do after boom"
+    kernel = DiesOfActions
+
+
+class HidesCauses(Kernel):
+    async def post(self, input: str) -> str:
+        try:
+            return await super().post(input)
+        except EngineFault:
+            raise EngineFault(input) from None
+
+
+class TestHidesTheCause(SeededContract):
+    """Says that the engine failed, and not on what."""
+
+    says = "must have what the engine raised as its cause"
+    kernel = HidesCauses
 
 
 class ReturnsNothing(Kernel):
