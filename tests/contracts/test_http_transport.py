@@ -32,18 +32,18 @@ NO_DATABASE = Path("not read by agents")
 class TestHttpTransport(TransportContract):
     """Both hosts talk to one server, each with its own key."""
 
-    def __init__(self) -> None:
-        self._clock = FakeClock(T0)
-        self._url = ""
+    clock: FakeClock
+    url: str
 
     @asynccontextmanager
     async def serve(self, directory: Path) -> AsyncIterator[ServedFleet]:
         """Serve the control plane on a free port."""
         async with served_fleet(directory) as fleet:
-            app = make_app(fleet.service, lambda: RING, NO_DATABASE, self._clock)
+            self.clock = FakeClock(T0)
+            app = make_app(fleet.service, lambda: RING, NO_DATABASE, self.clock)
             # What was signed in the second of the start is refused.
-            self._clock.advance(2)
-            async with _served(app) as self._url:
+            self.clock.advance(2)
+            async with _served(app) as self.url:
                 yield fleet
 
     @asynccontextmanager
@@ -51,7 +51,7 @@ class TestHttpTransport(TransportContract):
         self, control_plane: ControlPlaneService, hostname: str
     ) -> AsyncIterator[Transport]:
         """Sign requests to the server."""
-        async with connected(self._url, hostname, KEYS[hostname], self._clock) as transport:
+        async with connected(self.url, hostname, KEYS[hostname], self.clock) as transport:
             yield transport
 
     @pytest.mark.xfail(reason="a poll whose client is gone counts until its time is over")

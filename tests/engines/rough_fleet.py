@@ -95,13 +95,23 @@ class RoughFleet(SmallFleet):
     # The network.
 
     def post(self, hostname: str) -> None:
-        """The host sends what it has not had acknowledged."""
+        """The host sends what it has not had acknowledged, in one message for each rollout."""
         rows: dict[RolloutId, list[JournalRow]] = {}
-        for row in self.agents[hostname].journal.unsent(UNSENT_MAX):
+        for row in self._unsent(hostname):
             rows.setdefault(row.rollout_id, []).append(row)
-            self.facts.setdefault((row.rollout_id, hostname), {})[row.fact.seq] = row.fact
         for rollout_id, of_rollout in rows.items():
             self.under_way.append(Message(hostname, rollout_id, tuple(of_rollout)))
+
+    def post_piecemeal(self, hostname: str) -> None:
+        """As `post`, in one message for each fact."""
+        for row in self._unsent(hostname):
+            self.under_way.append(Message(hostname, row.rollout_id, (row,)))
+
+    def _unsent(self, hostname: str) -> tuple[JournalRow, ...]:
+        rows = self.agents[hostname].journal.unsent(UNSENT_MAX)
+        for row in rows:
+            self.facts.setdefault((row.rollout_id, hostname), {})[row.fact.seq] = row.fact
+        return rows
 
     def arrive(self, message: Message, *, is_answer_lost: bool) -> None:
         """A message reaches the control plane, and the answer its host, or not."""

@@ -67,10 +67,9 @@ class MutatorContract(ABC):
         @in_event_loop
         async def post() -> None:
             desk = self._desk()
-            async with desk.running() as tasks:
+            async with desk.running():
                 await let_others_run()
-                tasks.start_soon(desk.ask, getattr(desk.mutator, way), "a")
-                await let_others_run()
+                await desk.ask(getattr(desk.mutator, way), "a")
             desk.require(f"`{way}` was not answered", {"a": "a is number 1"}, desk.answers)
 
         post()

@@ -79,7 +79,9 @@ class DropsTheBatch(Kernel):
         for entry in batch:
             if entry.input.startswith("poison"):
                 for each in batch:
-                    each.fail(EngineFault(each.input))
+                    fault = EngineFault(each.input)
+                    fault.__cause__ = RuntimeError(f"cannot digest {entry.input}")
+                    each.fail(fault)
                 return
         await super()._settle(batch)
 
