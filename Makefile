@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The lock names everything, so nothing is left to resolve: a resolver would look past it, for an older pip asks for the
+# newest release of what another package wants with an extra (`coverage[toml]`), and then misses its hash.
+FROM_LOCK := install --quiet --no-deps --require-hashes -r $(LOCK)
 
 # What `coverage` runs: the tests of the pure packages themselves. That a runtime happens to pass by proves little.
 PURE_TESTS := $(addprefix tests/,proto host rollout planner scopes conformance) \
@@ -69,12 +72,12 @@ $(VENV)/locked: $(LOCK)
 		echo 'nixfleet needs Python 3.11 or newer, and $(PYTHON) is:' \
 			"$$($(PYTHON) --version 2>&1)." 'Try: make PYTHON=python3.12' >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --quiet --require-hashes -r $(LOCK)
+	$(PIP) $(FROM_LOCK)
 	@touch $@
 
 $(MUTANTS)/ready: $(LOCK) Makefile
 	$(PYTHON) -m venv --clear $(MUTANTS)
-	$(MUTANTS)/bin/pip install --quiet --require-hashes -r $(LOCK)
+	$(MUTANTS)/bin/pip $(FROM_LOCK)
 	$(MUTANTS)/bin/pip install --quiet $(MUTMUT)
 	@touch $@
 

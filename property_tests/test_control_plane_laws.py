@@ -1,5 +1,6 @@
 """Laws of the control plane: what holds whatever CI, hosts, operators, the network and the machine do."""
 
+import random
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from typing import TypeAlias, TypeVar
@@ -44,6 +45,9 @@ HOSTS = ("web-01", "web-02", "web-03")
 CLOSURES = ("red", "green")
 MINUTES = (0.5, 1, 5, 72 * 60)
 STEPS_BETWEEN_RELEASES = 6
+WILD_ACTS = 20
+WAIT_SHARE = 0.1
+CHANGE_OF_MIND_SHARE = 0.05
 
 _BROKEN = SwitchFailed(SwitchPhase.SWITCH, 1, "no such unit")
 _ILL = ProbeOutcome(ProbeStatus.FAIL, "expected 200, found 503")
@@ -70,6 +74,13 @@ def _look(fleet: RoughFleet, hostname: str) -> None:
     agent.tell(Tick())
 
 
+def _live(fleet: RoughFleet, hostname: str) -> None:
+    fleet.ask_for_dispatch(hostname)
+    fleet.take_dispatch(hostname)
+    _work(fleet, hostname)
+    _look(fleet, hostname)
+
+
 def _compare(fleet: RoughFleet, hostname: str) -> None:
     fleet.compare(fleet.agents[hostname])
 
@@ -78,13 +89,40 @@ def _reboot(fleet: RoughFleet, hostname: str) -> None:
     fleet.agent(hostname).reboot()
 
 
+def _first_message_arrives(fleet: RoughFleet, hostname: str) -> None:
+    for message in fleet.under_way_from(hostname)[:1]:
+        fleet.under_way.remove(message)
+        fleet.arrive(message, is_answer_lost=False)
+
+
+def _last_message_arrives(fleet: RoughFleet, hostname: str) -> None:
+    for message in fleet.under_way_from(hostname)[-1:]:
+        fleet.under_way.remove(message)
+        fleet.arrive(message, is_answer_lost=False)
+
+
+def _copy_arrives(fleet: RoughFleet, hostname: str) -> None:
+    for message in fleet.under_way_from(hostname)[-1:]:
+        fleet.arrive(message, is_answer_lost=True)
+
+
+def _message_is_lost(fleet: RoughFleet, hostname: str) -> None:
+    for message in fleet.under_way_from(hostname)[:1]:
+        fleet.under_way.remove(message)
+
+
 ACTS: tuple[Act, ...] = (
     RoughFleet.ask_for_dispatch,
     RoughFleet.take_dispatch,
     _work,
     _look,
+    _live,
     RoughFleet.post,
     RoughFleet.post_piecemeal,
+    _first_message_arrives,
+    _last_message_arrives,
+    _copy_arrives,
+    _message_is_lost,
     _compare,
     _reboot,
 )
@@ -195,10 +233,21 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
     def a_closure_turns_out_otherwise(self, closure: str, conduct: Conduct) -> None:
         self._behave(closure, conduct)
 
-    @rule(hostname=hosts, acts=st.lists(st.sampled_from(ACTS), min_size=1, max_size=6))
+    @rule(hostname=hosts, acts=st.lists(st.sampled_from(ACTS), min_size=1, max_size=12))
     def a_host_acts(self, hostname: str, acts: list[Act]) -> None:
         for act in acts:
             act(self.fleet, hostname)
+
+    @rule(seed=st.integers(0, 2**32 - 1))
+    def everybody_acts_at_random(self, seed: int) -> None:
+        """More than can be drawn one by one. Minutes pass meanwhile, and operators change their minds."""
+        chance = random.Random(seed)
+        for _ in range(WILD_ACTS):
+            chance.choice(ACTS)(self.fleet, chance.choice(HOSTS))
+            if chance.random() < WAIT_SHARE:
+                self.fleet.wait(minutes=1)
+            if chance.random() < CHANGE_OF_MIND_SHARE:
+                self._change_mind()
 
     # What the network, time and the control plane's machine do.
 
@@ -208,11 +257,6 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
         index = data.draw(st.integers(0, len(self.fleet.under_way) - 1))
         message = self.fleet.under_way[index] if is_copy else self.fleet.under_way.pop(index)
         self.fleet.arrive(message, is_answer_lost=is_answer_lost)
-
-    @precondition(lambda self: self.fleet.under_way)
-    @rule()
-    def a_message_is_lost(self) -> None:
-        self.fleet.under_way.pop()
 
     @rule(minutes=st.sampled_from((1, 1, 2, 4, 8)))
     def minutes_are_calm(self, minutes: int) -> None:
@@ -316,6 +360,12 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
     def _id(self, rollout_id: str) -> RolloutId:
         return RolloutId(rollout_id)
 
+    def _change_mind(self) -> None:
+        if CHANNEL in self.fleet.state.holds:
+            self.fleet.resume(CHANNEL)
+        elif CHANNEL in self.fleet.state.view.offers:
+            self.fleet.pause(CHANNEL)
+
     def _held(self) -> list[str]:
         return sorted(self.fleet.state.holds)
 
@@ -335,5 +385,5 @@ def _with(known: Mapping[str, T], closure: str, outcome: T | None) -> Mapping[st
 
 TestControlPlaneInRoughWeather = ControlPlaneInRoughWeather.TestCase
 TestControlPlaneInRoughWeather.settings = settings(
-    max_examples=settings().max_examples * 3 // 4, stateful_step_count=50
+    max_examples=settings().max_examples * 3 // 4, stateful_step_count=40
 )

@@ -107,6 +107,10 @@ class RoughFleet(SmallFleet):
         for row in self._unsent(hostname):
             self.under_way.append(Message(hostname, row.rollout_id, (row,)))
 
+    def under_way_from(self, hostname: str) -> list[Message]:
+        """Return the messages of a host that have not arrived, oldest first."""
+        return [message for message in self.under_way if message.hostname == hostname]
+
     def _unsent(self, hostname: str) -> tuple[JournalRow, ...]:
         rows = self.agents[hostname].journal.unsent(UNSENT_MAX)
         for row in rows:

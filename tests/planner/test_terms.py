@@ -1,0 +1,181 @@
+"""`RolloutTerms`: what a manifest and the fleet it came from say, worked out once when the rollout opens."""
+
+from datetime import UTC, datetime
+
+import pytest
+from attrs import evolve
+
+from nixfleet_proto.codec import encode_fleet, encode_manifest
+from nixfleet_proto.fleet import (
+    Edge,
+    FleetChannel,
+    FleetHost,
+    FleetResolved,
+    Meta,
+    RolloutPolicy,
+    Selector,
+    Wave,
+)
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_proto.signing import SigningKey, sign_artefact, verify_fleet, verify_manifest
+from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
+
+NOW = datetime(2026, 5, 26, 12, 0, tzinfo=UTC)
+META = Meta(signed_at=NOW)
+WEB = Selector(tags=("web",))
+
+FLEET = FleetResolved(
+    hosts=FrozenMap(
+        {
+            "web-1": FleetHost("stable"),
+            "web-2": FleetHost("stable"),
+            "db-1": FleetHost("stable"),
+            "edge-1": FleetHost("edge"),
+            "edge-2": FleetHost("edge"),
+        }
+    ),
+    channels=FrozenMap({"stable": FleetChannel("careful"), "edge": FleetChannel("careful")}),
+    rollout_policies=FrozenMap({"careful": RolloutPolicy()}),
+    waves=FrozenMap(
+        {"stable": (Wave(("web-1", "gone-1"), soak_minutes=10), Wave(("web-2",), soak_minutes=30))}
+    ),
+    meta=META,
+    edges=(
+        Edge("db-1", "web-1", "the database first"),
+        Edge("edge-1", "web-1"),
+        Edge("web-2", "edge-1"),
+        Edge("db-1", "gone-1"),
+        Edge("edge-1", "edge-2"),
+    ),
+    channel_edges=(
+        Edge("infra", "stable"),
+        Edge("edge", "stable"),
+        Edge("infra", "stable", "declared twice"),
+        Edge("stable", "edge"),
+    ),
+)
+MANIFEST = RolloutManifest(
+    channel="stable",
+    channel_ref="a1",
+    display_name="release 1",
+    fleet_resolved_hash="ab" * 32,
+    host_set=(
+        HostAssignment("web-1", "red"),
+        HostAssignment("web-2", "red", wave_index=1),
+        HostAssignment("db-1", "blue"),
+    ),
+    meta=META,
+    disruption_budgets=(ManifestBudget(WEB, ("web-1", "web-2"), max_in_flight=1),),
+)
+TERMS = RolloutTerms.of_values(MANIFEST, FLEET)
+
+
+def _edge_terms() -> RolloutTerms:
+    hosts = (HostAssignment("edge-1", "red"), HostAssignment("edge-2", "red"))
+    return RolloutTerms.of_values(
+        evolve(MANIFEST, channel="edge", host_set=(*hosts, HostAssignment("new-1", "red"))), FLEET
+    )
+
+
+def test_terms_carry_the_rollout_that_the_manifest_names() -> None:
+    """Id, channel, ref and targets are the manifest's."""
+    assert (TERMS.rollout_id, TERMS.channel, TERMS.target_ref) == ("stable@a1", "stable", "a1")
+    assert TERMS.targets == {"web-1": "red", "web-2": "red", "db-1": "blue"}
+
+
+def test_terms_carry_the_waves_of_the_channel() -> None:
+    """A host's wave and its soak are the fleet's; who has no target, or no wave, is not staged."""
+    assert TERMS.wave_of == {"web-1": 0, "web-2": 1}
+    assert TERMS.wave_soak_minutes == (10, 30)
+    assert TERMS.last_wave == 1
+    assert TERMS.wave_sizes == {0: 1, 1: 1}
+
+
+def test_terms_of_a_channel_without_waves_are_one_wave_without_a_soak() -> None:
+    """All hosts that the fleet knows go at once; one that it does not know stays unstaged."""
+    terms = _edge_terms()
+
+    assert terms.wave_of == {"edge-1": 0, "edge-2": 0}
+    assert terms.wave_soak_minutes == (0,)
+    assert terms.last_wave == 0
+
+
+def test_terms_carry_the_host_edges_within_the_channel_alone() -> None:
+    """An edge to another channel's host, or to nobody's, orders nothing here."""
+    assert TERMS.host_edges == (Edge("db-1", "web-1", "the database first"),)
+    assert _edge_terms().host_edges == (Edge("edge-1", "edge-2"),)
+
+
+def test_terms_carry_the_channels_that_go_before() -> None:
+    """Each predecessor once, in order; followers are none."""
+    assert TERMS.predecessors == ("edge", "infra")
+    assert _edge_terms().predecessors == ("stable",)
+
+
+def test_terms_carry_the_budgets_of_the_manifest() -> None:
+    """Selector, members and limit are frozen with the manifest."""
+    assert TERMS.budgets == (BudgetTerms(WEB, frozenset({"web-1", "web-2"}), 1),)
+
+
+def test_terms_of_verified_artefacts_are_those_of_their_values() -> None:
+    """The proof is asked for and changes nothing."""
+    ci = SigningKey(bytes(range(32)))
+    trust = TrustRoot(KeySlot(ci.public_key))
+    manifest = verify_manifest(
+        sign_artefact(encode_manifest(MANIFEST), ci),
+        trust,
+        NOW,
+        freshness_window_minutes=5,
+        expected_rollout_id=RolloutId("stable@a1"),
+    )
+    fleet = verify_fleet(
+        sign_artefact(encode_fleet(FLEET), ci), trust, NOW, freshness_window_minutes=5
+    )
+
+    assert RolloutTerms.of(manifest, fleet) == TERMS
+
+
+def test_hosts_are_found_by_edge_by_closure_and_by_budget() -> None:
+    """Both ends of an edge know each other; who is in nothing has nothing."""
+    assert TERMS.gating_hosts("web-1") == ("db-1",)
+    assert TERMS.gated_hosts("db-1") == ("web-1",)
+    assert TERMS.gating_hosts("db-1") == TERMS.gated_hosts("web-1") == ()
+    assert TERMS.hosts_of_closure("red") == ("web-1", "web-2")
+    assert TERMS.hosts_of_closure("green") == ()
+    assert (TERMS.budgets_of("web-2"), TERMS.budgets_of("db-1")) == ((0,), ())
+
+
+def test_budgets_with_one_selector_count_a_host_once() -> None:
+    """Two budgets of one name are two limits on one count."""
+    narrow = BudgetTerms(WEB, frozenset({"web-1"}), 1)
+    terms = evolve(TERMS, budgets=(*TERMS.budgets, narrow))
+
+    assert terms.budgets_of("web-1") == (0, 1)
+    assert terms.budget_names_of("web-1") == {"tags:web"}
+    assert terms.budget_names_of("db-1") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("max_in_flight", "pct", "limit"),
+    [
+        (None, None, 3),
+        (2, None, 2),
+        (None, 100, 3),
+        (None, 66, 1),
+        (None, 67, 2),
+        (None, 1, 1),
+        (2, 100, 2),
+        (3, 67, 2),
+    ],
+)
+def test_limit_of_a_budget_of_three_is_the_smaller_of_its_two(
+    max_in_flight: int | None, pct: int | None, limit: int
+) -> None:
+    """A share is rounded down, to no less than one; without any limit all may go at once."""
+    hosts = ("web-1", "web-2", "web-3")
+    terms = BudgetTerms.of(ManifestBudget(WEB, hosts, max_in_flight, pct))
+
+    assert terms == BudgetTerms(WEB, frozenset(hosts), limit)
