@@ -1,9 +1,6 @@
 """A release as files: all of them or none, and read back exactly as they were signed.
 
-    fleet.resolved.json         fleet.resolved.json.sig
-    rollouts/<rollout id>.json  rollouts/<rollout id>.json.sig
-
-A signature is its 64 bytes. What a file name cannot hold of a rollout id is percent-encoded. A release is
+The layout is that of `nixfleet_runtime.release_layout`. A release is
 written beside its place and moved there whole. The one before it is moved aside first, since no portable
 call exchanges two directories: for a moment there is none, and never a mixture.
 """
@@ -13,17 +10,19 @@ import tempfile
 from collections.abc import Iterator
 from errno import ENOTDIR
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.signed import Release
 from nixfleet_runtime.problems import listed
-
-FLEET_FILE = "fleet.resolved.json"
-_ROLLOUTS = "rollouts"
-_SIGNATURE = ".sig"
+from nixfleet_runtime.release_layout import (
+    FLEET_FILE,
+    ROLLOUTS_DIRECTORY,
+    SIGNATURE_SUFFIX,
+    manifest_file,
+    rollout_of,
+)
 
 
 class NotARelease(Exception):
@@ -63,10 +62,10 @@ def save_release(release: Release, directory: Path) -> None:
         _names_in(place)
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as beside:
         new = Path(beside, "new")
-        (new / _ROLLOUTS).mkdir(parents=True)
+        (new / ROLLOUTS_DIRECTORY).mkdir(parents=True)
         for name, content in _files(release):
             _write(new / name, content)
-        _sync(new / _ROLLOUTS)
+        _sync(new / ROLLOUTS_DIRECTORY)
         _sync(new)
         _exchange(place, new, Path(beside, "old"))
     _sync(place.parent)
@@ -89,16 +88,11 @@ def load_release(directory: Path) -> Release:
                 return release
 
 
-def manifest_file(rollout_id: RolloutId) -> str:
-    """Return the name, relative to its release, of the file of a rollout's manifest."""
-    return f"{_ROLLOUTS}/{quote(rollout_id, safe='@')}.json"
-
-
 def _files(release: Release) -> Iterator[tuple[str, bytes]]:
     artefacts = {manifest_file(it): signed for it, signed in release.manifests.items()}
     for name, signed in {FLEET_FILE: release.fleet, **artefacts}.items():
         yield name, signed.body
-        yield name + _SIGNATURE, signed.signature
+        yield name + SIGNATURE_SUFFIX, signed.signature
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -136,8 +130,8 @@ def _identity(directory: Path) -> tuple[int, int]:
 
 def _read(directory: Path) -> Release:
     names = _names_in(directory)
-    artefacts = {FLEET_FILE} | {name.removesuffix(_SIGNATURE) for name in names}
-    expected = artefacts | {name + _SIGNATURE for name in artefacts}
+    artefacts = {FLEET_FILE} | {name.removesuffix(SIGNATURE_SUFFIX) for name in names}
+    expected = artefacts | {name + SIGNATURE_SUFFIX for name in artefacts}
     missing = tuple(sorted(expected - names))
     if missing:
         raise IncompleteRelease(directory, missing)
@@ -154,7 +148,7 @@ def _read(directory: Path) -> Release:
 
 def _signed(directory: Path, name: str) -> SignedArtefact:
     return SignedArtefact(
-        (directory / name).read_bytes(), (directory / (name + _SIGNATURE)).read_bytes()
+        (directory / name).read_bytes(), (directory / (name + SIGNATURE_SUFFIX)).read_bytes()
     )
 
 
@@ -170,14 +164,11 @@ def _names_in(directory: Path) -> frozenset[str]:
 
 
 def _is_of_a_release(name: str) -> bool:
-    artefact = name.removesuffix(_SIGNATURE)
-    if artefact == FLEET_FILE:
-        return True
-    try:
-        return artefact == manifest_file(_rollout_id(artefact))
-    except InvalidRolloutId:
-        return False
+    artefact = name.removesuffix(SIGNATURE_SUFFIX)
+    return artefact == FLEET_FILE or rollout_of(artefact) is not None
 
 
 def _rollout_id(name: str) -> RolloutId:
-    return RolloutId(unquote(name.removeprefix(f"{_ROLLOUTS}/").removesuffix(".json")))
+    rollout_id = rollout_of(name)
+    assert rollout_id is not None, name
+    return rollout_id
