@@ -36,13 +36,18 @@ class SystemClock:
 
 
 class ScaledClock:
-    """A clock that runs `speed` times as fast as the machine's, from `start` (default: now)."""
+    """A clock that runs `speed` times as fast as the machine's, and shows `start` when that shows `real_start`.
 
-    def __init__(self, speed: float, start: datetime | None = None) -> None:
+    Both default to now. Two clocks, in whatever processes, that were given the same three agree.
+    """
+
+    def __init__(
+        self, speed: float, start: datetime | None = None, real_start: datetime | None = None
+    ) -> None:
         if speed <= 0:
             raise ValueError(f"speed must be above 0, found {speed}")
         self.speed = speed
-        self._real_start = datetime.now(UTC)
+        self._real_start = real_start or datetime.now(UTC)
         self._start = start or self._real_start
 
     def now(self) -> datetime:

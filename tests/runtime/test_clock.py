@@ -130,6 +130,15 @@ def test_a_scaled_clock_without_a_start_begins_now() -> None:
     assert before <= shown <= datetime.now(UTC)
 
 
+def test_scaled_clocks_that_began_together_agree() -> None:
+    """Of two clocks with one speed and one beginning, the one made later is not behind."""
+    earlier = ScaledClock(1_000, START, START)
+    shown = earlier.now()
+    later = ScaledClock(1_000, START, START)
+
+    assert shown <= later.now() <= earlier.now()
+
+
 async def test_a_scaled_clock_sleeps_as_much_less_as_it_is_faster() -> None:
     """An hour of a clock that is a million times as fast passes at once."""
     clock = ScaledClock(1_000_000, START)

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from nixfleet_cli.demo.at_rest import checked_at_rest
 from nixfleet_cli.demo.declaration import hostnames_of
+from nixfleet_cli.demo.in_process import running_in_process
 from nixfleet_cli.demo.scratch import scratch_directory
 from nixfleet_cli.demo.screen import screen_for
 from nixfleet_cli.demo.story import tell
 from nixfleet_cli.demo.watch import Watch, WentWrong
-from nixfleet_cli.demo.world import database_in, running_world
+from nixfleet_cli.demo.world import database_in, made_world
 from nixfleet_control_plane.queries import open_for_reading
 from nixfleet_runtime.clock import ScaledClock
 
@@ -65,14 +66,17 @@ def perform(keep: Path | None, host_count: int, speed: float) -> None:
 async def _play(stage: _Stage, directory: Path) -> None:
     """Let the story happen in `directory`. Raises: WentWrong; what the runtimes raise."""
     went_wrong: WentWrong | None = None
-    async with running_world(directory, stage.host_count, stage.clock) as world:
+    async with (
+        made_world(directory, stage.host_count, stage.clock) as world,
+        running_in_process(world) as runtimes,
+    ):
         with (
             closing(open_for_reading(database_in(directory))) as connection,
             screen_for(Console(), stage.clock, hostnames_of(stage.host_count)) as screen,
         ):
             try:
                 watch = Watch(connection, screen, stage.patience_seconds)
-                await tell(world, watch, screen)
+                await tell(world, runtimes, watch, screen)
             except WentWrong as error:
                 went_wrong = error  # Raised here, task groups would wrap it once for every agent.
     if went_wrong is not None:

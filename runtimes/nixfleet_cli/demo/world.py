@@ -1,31 +1,24 @@
-"""The world of the demonstration: a scratch directory with a whole fleet in it, running.
+"""The world of the demonstration: a scratch directory with all that a fleet is made of, before anything runs in it.
 
     keys/ fleet.toml releases/<ref>/         what CI would have
     control-plane.db                         what the control plane has
     hosts/<name>/{store,profile,journal.db}  what each machine has
 
-Everything is real but the network (agents and control plane share this process) and the speed of the clock.
-Hosts run their first closure before their agents start, as a machine does after its installation.
+Hosts run their first closure before their agents start, as a machine does after its installation. Who lets the
+runtimes run is `in_process` or `processes`.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_agent import service as agent
 from nixfleet_agent.activator import SwitchCompleted
 from nixfleet_agent.directory_activator import DirectoryActivator
-from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_cli.demo.closures import ShopVersion, build_tree
 from nixfleet_cli.demo.declaration import declaration_of, hostnames_of
 from nixfleet_cli.demo.web import serving
-from nixfleet_control_plane import service as control_plane
-from nixfleet_control_plane.in_process import InProcessTransport
-from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, TrustRoot
@@ -50,7 +43,7 @@ class DemoHost:
 
 @frozen
 class World:
-    """What the story needs of a running fleet. `hosts` are in the order of their waves."""
+    """What the story needs to know of its fleet. `hosts` are in the order of their waves."""
 
     directory: Path
     clock: Clock
@@ -58,7 +51,6 @@ class World:
     trust: TrustRoot
     checked: CheckedFleet
     hosts: tuple[DemoHost, ...]
-    control_plane: ControlPlaneService
 
     @property
     def canary(self) -> DemoHost:
@@ -76,25 +68,14 @@ def journal_in(directory: Path, hostname: str) -> Path:
 
 
 @asynccontextmanager
-async def running_world(directory: Path, host_count: int, clock: Clock) -> AsyncIterator[World]:
-    """Make a fleet in `directory`, an empty one, and run it while the context is open."""
+async def made_world(directory: Path, host_count: int, clock: Clock) -> AsyncIterator[World]:
+    """Make a fleet in `directory`, an empty one; its hosts' web servers run while the context is open."""
     key, trust = _keys(directory)
     with ExitStack() as stack:
         hosts = _machines(directory, host_count, stack)
         checked = _declare(directory, hosts)
         await _install(checked, hosts, directory)
-        store = stack.enter_context(closing(SqliteStore(database_in(directory))))
-        async with AsyncExitStack() as running:
-            service = await running.enter_async_context(control_plane.running(store, clock))
-            for host in hosts:
-                journal = stack.enter_context(
-                    closing(SqliteJournal(journal_in(directory, host.hostname)))
-                )
-                transport = InProcessTransport(service, host.hostname)
-                ports = AgentPorts(journal, transport, host.activator, clock, trust)
-                settings = AgentSettings(host.hostname)
-                await running.enter_async_context(agent.running(settings, ports))
-            yield World(directory, clock, key, trust, checked, hosts, service)
+        yield World(directory, clock, key, trust, checked, hosts)
 
 
 def build_closures(

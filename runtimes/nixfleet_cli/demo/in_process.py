@@ -1,0 +1,76 @@
+"""The demonstration's fleet in this very process: agents and control plane share it, and nothing happens to them."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from pathlib import Path
+
+from attrs import frozen
+
+from nixfleet_agent import service as agent
+from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.ports import AgentPorts, AgentSettings
+from nixfleet_cli.demo.declaration import CHANNEL
+from nixfleet_cli.demo.releases import Published
+from nixfleet_cli.demo.screen import Screen
+from nixfleet_cli.demo.watch import Watch
+from nixfleet_cli.demo.world import World, database_in, journal_in
+from nixfleet_control_plane import service as control_plane
+from nixfleet_control_plane.in_process import InProcessTransport
+from nixfleet_control_plane.inputs import ManifestsUpdated
+from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_proto.signing import verify_fleet, verify_manifest
+from nixfleet_release import load_release
+
+
+@frozen
+class InProcess:
+    """The `Runtimes` without a network."""
+
+    world: World
+    control_plane: ControlPlaneService
+
+    async def put_in_force(self, release: Path) -> None:
+        """Verify the release in the directory `release`, and publish it."""
+        update = _verified(self.world, release)
+        outcome = await self.control_plane.publish(update)
+        assert not outcome.refused, outcome
+
+    async def meet_trouble(self, published: Published, watch: Watch, screen: Screen) -> None:
+        """Nothing happens."""
+
+
+@asynccontextmanager
+async def running_in_process(world: World) -> AsyncIterator[InProcess]:
+    """Run the fleet of `world` while the context is open."""
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(SqliteStore(database_in(world.directory))))
+        async with AsyncExitStack() as running:
+            service = await running.enter_async_context(control_plane.running(store, world.clock))
+            for host in world.hosts:
+                journal = stack.enter_context(
+                    closing(SqliteJournal(journal_in(world.directory, host.hostname)))
+                )
+                transport = InProcessTransport(service, host.hostname)
+                ports = AgentPorts(journal, transport, host.activator, world.clock, world.trust)
+                settings = AgentSettings(host.hostname)
+                await running.enter_async_context(agent.running(settings, ports))
+            yield InProcess(world, service)
+
+
+def _verified(world: World, directory: Path) -> ManifestsUpdated:
+    """Return what the release in `directory` says, with the proof that CI stands behind it."""
+    saved, now = load_release(directory), world.clock.now()
+    window = world.checked.declaration.channels[CHANNEL].freshness_window
+    fleet = verify_fleet(saved.fleet, world.trust, now, freshness_window_minutes=window)
+    manifests = (
+        verify_manifest(
+            signed,
+            world.trust,
+            now,
+            freshness_window_minutes=window,
+            expected_rollout_id=rollout_id,
+        )
+        for rollout_id, signed in saved.manifests.items()
+    )
+    return ManifestsUpdated(fleet, tuple(manifests))
