@@ -39,7 +39,7 @@ TYPES: Mapping[str, Sequence[str]] = {
             "DisruptionBudget FleetResolved"
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
-        "nixfleet_proto.health_check": "HttpProbe TcpProbe ExecProbe EvidenceProbe",
+        "nixfleet_proto.health_check": "HttpProbe TcpProbe ExecProbe EvidenceProbe ControlOverride",
         "nixfleet_proto.ids": "RolloutId",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
         "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",

@@ -6,9 +6,10 @@ Source: design 4, Probe kinds.
 
 from typing import TypeAlias, assert_never
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nixfleet_proto.agent_event import ProbeMode
+from nixfleet_proto.frozen_map import FrozenMap
 
 HEALTH_CHECKS_PATH = "etc/nixfleet/agent/health-checks.json"
 INTERVAL_SECONDS_MIN = 5
@@ -53,14 +54,29 @@ class ExecProbe:
 
 
 @frozen
+class ControlOverride:
+    """How one control of a framework counts, where it counts otherwise than the framework does."""
+
+    mode: ProbeMode
+    reason: str | None = None
+
+
+@frozen
 class EvidenceProbe:
-    """Passes when the signed evidence file says that every enforced control of `framework` does."""
+    """Passes when the signed evidence file says that every enforced control of `framework` does.
+
+    reason: why the framework counts as it does here. control_overrides: by control id.
+    """
 
     framework: str
     evidence_path: str
     interval_seconds: int = 30
     mode: ProbeMode = ProbeMode.ENFORCE
     run_once: bool = False
+    reason: str | None = None
+    control_overrides: FrozenMap[str, ControlOverride] = field(
+        factory=lambda: FrozenMap[str, ControlOverride]()
+    )
 
 
 HealthCheck: TypeAlias = HttpProbe | TcpProbe | ExecProbe | EvidenceProbe

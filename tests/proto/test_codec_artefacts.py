@@ -33,7 +33,14 @@ from nixfleet_proto.fleet import (
     Wave,
 )
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.health_check import EvidenceProbe, ExecProbe, HealthCheck, HttpProbe, TcpProbe
+from nixfleet_proto.health_check import (
+    ControlOverride,
+    EvidenceProbe,
+    ExecProbe,
+    HealthCheck,
+    HttpProbe,
+    TcpProbe,
+)
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustedKey, TrustRoot
@@ -248,6 +255,31 @@ def test_health_checks_are_spelt_by_name_with_their_kind() -> None:
         ]
     )
     assert decode_health_checks(encode_health_checks(CHECKS)) == CHECKS
+
+
+def test_control_overrides_are_spelt_by_control_id() -> None:
+    """An evidence probe says which controls count otherwise, and why; a reason may be left out."""
+    probe = EvidenceProbe(
+        "nis2",
+        "/var/lib/evidence.json",
+        reason="an old host",
+        control_overrides=FrozenMap(
+            {
+                "art-21": ControlOverride(ProbeMode.OBSERVE, "replaced in May"),
+                "art-23": ControlOverride(ProbeMode.DISABLED),
+            }
+        ),
+    )
+    checks: HealthCheckSet = FrozenMap({"nis2": probe})
+
+    spelt = json.loads(encode_health_checks(checks))["nis2"]
+
+    assert spelt["reason"] == "an old host"
+    assert spelt["controlOverrides"] == {
+        "art-21": {"mode": "observe", "reason": "replaced in May"},
+        "art-23": {"mode": "disabled"},
+    }
+    assert decode_health_checks(encode_health_checks(checks)) == checks
 
 
 def test_decoding_health_checks_from_a_list_takes_their_names_from_the_entries() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
+from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.enrolment import (
     BootstrapNonce,
     BootstrapNonces,
@@ -17,7 +18,9 @@ from nixfleet_proto.enrolment import (
     Revocations,
     SignedToken,
 )
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import (
+    ControlOverride,
     EvidenceProbe,
     ExecProbe,
     HealthCheck,
@@ -39,6 +42,8 @@ from nixfleet_state_machine.testing.strategies.releases import DIGESTS, metas
 _HEX_SIGNATURES = st.sampled_from(("0" * 128, "f" * 128))
 _INTERVALS = st.sampled_from((5, 30))
 _RUN_ONCE = st.booleans()
+_CONTROLS: SearchStrategy[str] = st.sampled_from(("art-21", "art-23"))
+_REASONS = st.none() | st.just("replaced in May")
 _NONCES = st.sampled_from(("n-1", "n-2"))
 
 
@@ -102,7 +107,15 @@ def evidence_probes() -> SearchStrategy[EvidenceProbe]:
         st.just("/var/lib/evidence.json"),
         interval_seconds=_INTERVALS,
         run_once=_RUN_ONCE,
+        reason=_REASONS,
+        control_overrides=st.dictionaries(_CONTROLS, control_overrides()).map(
+            FrozenMap[str, ControlOverride]
+        ),
     )
+
+
+def control_overrides() -> SearchStrategy[ControlOverride]:
+    return st.builds(ControlOverride, st.sampled_from(ProbeMode), _REASONS)
 
 
 def health_checks() -> SearchStrategy[HealthCheck]:

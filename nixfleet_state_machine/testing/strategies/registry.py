@@ -29,7 +29,13 @@ from nixfleet_proto.fleet import (
     Wave,
 )
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.health_check import EvidenceProbe, ExecProbe, HttpProbe, TcpProbe
+from nixfleet_proto.health_check import (
+    ControlOverride,
+    EvidenceProbe,
+    ExecProbe,
+    HttpProbe,
+    TcpProbe,
+)
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_proto.trust import KeySlot, Operator, TrustedKey, TrustRoot, Verified
@@ -99,6 +105,7 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     TcpProbe: messages.tcp_probes(),
     ExecProbe: messages.exec_probes(),
     EvidenceProbe: messages.evidence_probes(),
+    ControlOverride: messages.control_overrides(),
     RolloutId: rollout_ids(),
     HostAssignment: releases.host_assignments(),
     ManifestBudget: releases.manifest_budgets(),
