@@ -66,6 +66,7 @@ class EvidenceProbe:
     """Passes when the signed evidence file says that every enforced control of `framework` does.
 
     reason: why the framework counts as it does here. control_overrides: by control id.
+    max_age_secs: evidence that was collected longer ago fails.
     """
 
     framework: str
@@ -77,6 +78,7 @@ class EvidenceProbe:
     control_overrides: FrozenMap[str, ControlOverride] = field(
         factory=lambda: FrozenMap[str, ControlOverride]()
     )
+    max_age_secs: int = 24 * 60 * 60
 
 
 HealthCheck: TypeAlias = HttpProbe | TcpProbe | ExecProbe | EvidenceProbe

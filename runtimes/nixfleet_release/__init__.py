@@ -17,14 +17,15 @@ from nixfleet_release.checked import CheckedFleet, Shadowing, check, check_decla
 from nixfleet_release.closures import LeadsOutside, name_closures, render_health_checks
 from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration, WaveDeclaration
 from nixfleet_release.errors import DeclarationError
-from nixfleet_release.release_directory import (
+from nixfleet_release.saving import save_release
+from nixfleet_release.signed import sign_release
+from nixfleet_runtime.problems import Problem
+from nixfleet_runtime.release_directory import (
     IncompleteRelease,
     NotARelease,
+    Release,
     load_release,
-    save_release,
 )
-from nixfleet_release.signed import Release, sign_release
-from nixfleet_runtime.problems import Problem
 
 __all__ = [
     "CheckedFleet",

@@ -1,4 +1,4 @@
-"""A fleet and its rollouts, resolved, projected and signed. No clock and no files: see `release_directory`.
+"""A fleet and its rollouts, resolved, projected and signed. No clock and no files: see `saving`.
 
 The same declaration, closures, ref, time and key give the same bytes.
 Source: design 4 and 6.
@@ -7,25 +7,14 @@ Source: design 4 and 6.
 from collections.abc import Mapping
 from datetime import datetime
 
-from attrs import frozen
-
 from nixfleet_proto.codec import encode_fleet, encode_manifest
 from nixfleet_proto.fleet import Meta
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey, artefact_hash, sign_artefact
-from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.checked import CheckedFleet
 from nixfleet_release.project import project
 from nixfleet_release.resolve import resolve
-
-
-@frozen
-class Release:
-    """What was signed together: a resolved fleet, and the manifests projected from it by rollout id."""
-
-    fleet: SignedArtefact
-    manifests: FrozenMap[RolloutId, SignedArtefact]
+from nixfleet_runtime.release_directory import Release
 
 
 def sign_release(
