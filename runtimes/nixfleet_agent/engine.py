@@ -35,6 +35,7 @@ from nixfleet_agent.inputs import (
     Input,
     Intent,
     IntentKind,
+    KeepManifestsOf,
     LoadChecks,
     ProbeRan,
     RecordBootstrapped,
@@ -318,6 +319,7 @@ class AgentEngine:
             commit.afterwards(CarryOut(intent))
         self._reboot_may_have_ended_deferral(commit, input.running_closure, now)
         commit.afterwards(WakeSender())
+        commit.afterwards(KeepManifestsOf(tuple(self._state.rollouts)))
 
     def _bootstrap(self, commit: CommitBuilder, input: RecordBootstrapped, now: datetime) -> None:
         """Take over what the control plane remembers and the journal does not, and go on from there."""
@@ -354,9 +356,15 @@ class AgentEngine:
             commit.afterwards(WakeSender())
 
     def _forget_closed(self, commit: CommitBuilder, now: datetime) -> None:
-        for rollout_id, rollout in list(self._state.rollouts.items()):
-            if rollout.closed_at is not None and now - rollout.closed_at >= self._retention:
-                self._state.remove_rollout(commit, rollout_id)
+        expired = [
+            rollout_id
+            for rollout_id, rollout in self._state.rollouts.items()
+            if rollout.closed_at is not None and now - rollout.closed_at >= self._retention
+        ]
+        for rollout_id in expired:
+            self._state.remove_rollout(commit, rollout_id)
+        if expired:
+            commit.afterwards(KeepManifestsOf(tuple(self._state.rollouts)))
 
     # What all of it comes down to.
 

@@ -114,7 +114,8 @@ class HttpTransport:
                 method, path, content=body, headers=headers, timeout=answer_seconds_max
             )
         except httpx2.HTTPError as error:
-            raise TransportFailed(f"{method} {path}: {type(error).__name__}: {error}") from error
+            kind = type(error).__name__
+            raise TransportFailed(f"{method} {path}: {kind}: {error}", kind=kind) from error
 
 
 @asynccontextmanager
@@ -152,7 +153,8 @@ def _reading(answer: httpx2.Response) -> Iterator[None]:
 def _failed(answer: httpx2.Response) -> TransportFailed:
     problem = decode_problem(answer.content, answer.status_code)
     said = f"{problem.status} {problem.title}: {problem.detail}"
-    return TransportFailed(said, _retry_after_seconds(answer.headers))
+    kind = f"{problem.status} {problem.type}"
+    return TransportFailed(said, _retry_after_seconds(answer.headers), kind)
 
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -218,6 +218,20 @@ class WakeSender:
     """There is something to send."""
 
 
+@frozen
+class KeepManifestsOf:
+    """These rollouts are in the journal; the manifests of others need not be kept."""
+
+    rollout_ids: tuple[RolloutId, ...]
+
+
 Action: TypeAlias = (
-    CarryOut | LoadChecks | StartProbes | StopProbes | WakeSender | EmitMetric | EmitLog
+    CarryOut
+    | LoadChecks
+    | StartProbes
+    | StopProbes
+    | WakeSender
+    | KeepManifestsOf
+    | EmitMetric
+    | EmitLog
 )

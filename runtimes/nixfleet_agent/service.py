@@ -1,19 +1,20 @@
 """The agent's shell: the mutator and the workers around it. The only `await`s of this side.
 
 Every worker does one thing and posts what came of it as an input; none decides. They share nothing but the
-mutator. The agent starts and does its work with the control plane down: what it has to say waits in the
-journal.
+mutator, and the knowledge whether the machine is being switched. One that fails begins again; the others do not
+notice. The agent starts and does its work with the control plane down: what it has to say waits in the journal.
 Source: design 7, Agent.
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import assert_never
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from nixfleet_agent.engine import AgentEngine
 from nixfleet_agent.inputs import (
@@ -21,6 +22,7 @@ from nixfleet_agent.inputs import (
     Booted,
     CarryOut,
     Input,
+    KeepManifestsOf,
     LoadChecks,
     Reply,
     RunningClosureSeen,
@@ -31,11 +33,15 @@ from nixfleet_agent.inputs import (
 )
 from nixfleet_agent.loading import load_state
 from nixfleet_agent.ports import AgentPorts, AgentSettings
+from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.desk import Desk
 from nixfleet_agent.workers.dispatches import DispatchWorker
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
 from nixfleet_agent.workers.intents import IntentWorker
+from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.probes import ProbeWorker
 from nixfleet_agent.workers.sender import Sender
+from nixfleet_agent.workers.supervision import supervised
 from nixfleet_agent.writes import Write
 from nixfleet_runtime.mutator import SingleMutator
 from nixfleet_state_machine.effect import EmitLog, EmitMetric
@@ -52,42 +58,89 @@ class AgentService:
         self._mutator = SingleMutator[Input, Write, Reply, Action](
             engine, ports.journal.commit, self._carry_out, ports.clock
         )
-        post = self._mutator.post
-        self._intents = IntentWorker(ports.activator, post)
-        self._sender = Sender(settings.hostname, ports.journal, ports.transport, ports.clock, post)
-        self._probes = ProbeWorker(
-            ports.activator, ports.clock, settings.probe_interval_seconds_min, post
+        self._stopping = anyio.Event()
+        self._desk = Desk(self._mutator.post, self._backoff())
+        insist, try_once = self._desk.insist, self._desk.try_once
+        self._manifests = ManifestSource(
+            ports.transport,
+            ports.manifests,
+            ports.trust,
+            ports.clock,
+            settings.freshness_window_minutes,
         )
-        self._dispatches = DispatchWorker(settings, ports, post)
-        self._heartbeats = HeartbeatWorker(settings, ports, post)
+        self._intents = IntentWorker(ports.activator, insist, self._backoff())
+        self._sender = Sender(
+            settings.hostname, ports.journal, ports.transport, insist, self._backoff()
+        )
+        self._probes = ProbeWorker(
+            ports.activator, ports.clock, settings.probe_interval_seconds_min, insist, try_once
+        )
+        self._dispatches = DispatchWorker(
+            settings, ports, self._manifests, self._intents, try_once, self._backoff()
+        )
+        self._heartbeats = HeartbeatWorker(
+            settings, ports, self._manifests, insist, self._backoff()
+        )
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Let `run` end in order: nothing new is begun, a switch under way is given a little time to end."""
+        self._stopping.set()
 
     async def run(self) -> None:
-        """Work until cancelled. What the journal had left undone is taken up first."""
+        """Work until `stop`, or until cancelled. What the journal had left undone is taken up first.
+
+        What the workers posted is durable when this returns, and no probe is running any more. A switch that is
+        cut off is still an intent in the journal: the next start finishes it.
+        Raises: NoRunningClosure, when the machine runs nothing yet.
+        """
+        current = await self._ports.activator.current()
         async with anyio.create_task_group() as mutating:
-            mutating.start_soon(self._mutator.run)
+            mutating.start_soon(self._mutate)
             try:
-                await self._work()
+                await self._work(current)
             finally:
-                # What the workers posted is answered and durable before this returns.
                 self._mutator.close()
 
-    async def _work(self) -> None:
-        async with anyio.create_task_group() as working:
-            working.start_soon(self._intents.run)
-            working.start_soon(self._probes.run)
-            await self._mutator.post(Booted(await self._ports.activator.current()))
-            working.start_soon(self._sender.run)
-            working.start_soon(self._heartbeats.run)
-            working.start_soon(self._dispatches.run)
-            working.start_soon(self._tick)
+    async def _mutate(self) -> None:
+        # It ends when it is closed and drained. Cancelled, it would drop what was accepted.
+        with anyio.CancelScope(shield=True):
+            await self._mutator.run()
+
+    async def _work(self, current: str) -> None:
+        async with anyio.create_task_group() as acting:
+            self._begin(acting, "the worker for switches", self._intents.run)
+            async with anyio.create_task_group() as working:
+                self._begin(working, "the worker for probes", self._probes.run)
+                self._begin(working, "the keeper of manifests", self._manifests.run)
+                await self._desk.insist(Booted(current))
+                self._begin(working, "the sender", self._sender.run)
+                self._begin(working, "the heartbeat", self._heartbeats.run)
+                self._begin(working, "the poll for dispatches", self._dispatches.run)
+                self._begin(working, "the tick", self._tick)
+                await self._stopping.wait()
+                working.cancel_scope.cancel()
+            with anyio.move_on_after(self._settings.switch_grace_seconds):
+                await self._intents.until_idle()
+            acting.cancel_scope.cancel()
+
+    def _begin(self, tasks: TaskGroup, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        tasks.start_soon(supervised, name, work, self._backoff())
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._ports.clock, self._ports.chance)
 
     async def _tick(self) -> None:
         while True:
             await self._ports.clock.sleep(self._settings.tick_seconds)
             if not self._intents.is_busy:
                 current = await self._ports.activator.current()
-                await self._mutator.post(RunningClosureSeen(current))
-            await self._mutator.post(Tick())
+                await self._desk.try_once(RunningClosureSeen(current))
+            await self._desk.try_once(Tick())
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -97,6 +150,8 @@ class AgentService:
                 self._intents.add(action.intent)
             case LoadChecks() | StartProbes() | StopProbes():
                 self._probes.order(action)
+            case KeepManifestsOf():
+                self._manifests.keep_only(action.rollout_ids)
             case EmitMetric():
                 self._ports.record_metric(action)
             case EmitLog():
@@ -108,13 +163,18 @@ class AgentService:
 
 @asynccontextmanager
 async def running(settings: AgentSettings, ports: AgentPorts) -> AsyncIterator[AgentService]:
-    """Run an agent while the context is open. Raises: what `Journal.load` raises."""
-    state = await anyio.to_thread.run_sync(load_state, ports.journal, settings.hostname)
-    threshold = timedelta(seconds=settings.failure_threshold_seconds)
-    service = AgentService(settings, ports, AgentEngine(state, failure_threshold=threshold))
+    """Run an agent while the context is open. Raises: what `service_of` and `AgentService.run` raise."""
+    service = await service_of(settings, ports)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.run)
         try:
             yield service
         finally:
             tasks.cancel_scope.cancel()
+
+
+async def service_of(settings: AgentSettings, ports: AgentPorts) -> AgentService:
+    """Return an agent that goes on where its journal ends, and does not run yet. Raises: what `Journal.load` raises."""
+    state = await anyio.to_thread.run_sync(load_state, ports.journal, settings.hostname)
+    threshold = timedelta(seconds=settings.failure_threshold_seconds)
+    return AgentService(settings, ports, AgentEngine(state, failure_threshold=threshold))

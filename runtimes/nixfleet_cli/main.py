@@ -2,6 +2,8 @@
 
 import click
 
+from nixfleet_cli.agent import agent
+from nixfleet_cli.config import config
 from nixfleet_cli.conformance import conformance
 from nixfleet_cli.demo.command import demo
 from nixfleet_cli.fleet import fleet
@@ -17,6 +19,8 @@ def main() -> None:
 
 
 main.add_command(demo)
+main.add_command(agent)
+main.add_command(config)
 main.add_command(status)
 main.add_command(log)
 main.add_command(fleet)

@@ -19,12 +19,16 @@ class TransportFailed(Exception):
     """No answer came that says what became of the request: repeat it.
 
     retry_after_seconds: how long the other side asked to wait first, if it did.
+    kind: what tells one reason from another, such as the type of the problem that the other side named.
     """
 
-    def __init__(self, problem: str, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, problem: str, retry_after_seconds: float | None = None, kind: str = ""
+    ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.retry_after_seconds = retry_after_seconds
+        self.kind = kind
 
     def __str__(self) -> str:
         return self.problem

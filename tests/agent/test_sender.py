@@ -1,6 +1,5 @@
 """The sender: in order, until durable, and no rollout holds up another."""
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from nixfleet_agent.inputs import (
     Reply,
 )
 from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.writes import AppendEvent, MarkAcknowledged, MarkRefused, MarkUnsent
 from nixfleet_proto.agent_event import ActivationStarted
@@ -87,7 +87,9 @@ class Desk:
     is_empty: anyio.Event = field(factory=anyio.Event)
 
     def __attrs_post_init__(self) -> None:
-        self.sender = Sender("web-01", self.journal, self.control_plane, self.clock, self.post)
+        self.sender = Sender(
+            "web-01", self.journal, self.control_plane, self.post, Backoff(self.clock, lambda: 0.0)
+        )
 
     async def post(self, input: Input) -> Reply:
         match input:
@@ -126,7 +128,6 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    random.seed(0)
     return Desk(SqliteJournal(tmp_path / "journal.sqlite"), FakeControlPlane(), FakeClock(T0))
 
 

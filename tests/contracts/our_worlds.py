@@ -9,6 +9,7 @@ from nixfleet_agent.inputs import (
     Action,
     CarryOut,
     Done,
+    KeepManifestsOf,
     LoadChecks,
     StartProbes,
     StopProbes,
@@ -120,7 +121,7 @@ class OurAgentWorld(AgentWorld):
                 self._metrics.append(action)
             case EmitLog():
                 self._logs.append(action)
-            case WakeSender():
+            case WakeSender() | KeepManifestsOf():
                 pass
             case _:
                 assert_never(action)

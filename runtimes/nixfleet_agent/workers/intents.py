@@ -1,39 +1,83 @@
 """Carries out switches and rollbacks, one at a time, in the order they were decided.
 
-An intent may be given twice, and after a crash it is: the activator looks at what is running first.
+An intent may be given twice, and after a crash it is: the activator looks at what is running first. While one is
+carried out nobody else may rely on what runs: `at_rest` is held.
 """
+
+import logging
+from collections import deque
 
 import anyio
 
-from nixfleet_agent.activator import Activator
+from nixfleet_agent.activator import Activator, NoRunningClosure
 from nixfleet_agent.inputs import Intent, IntentKind, RollbackEnded, SwitchEnded, SwitchStarted
+from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.post import Post
+from nixfleet_agent.workers.trouble import Trouble
 
-WAITING_MAX = 64
-"""Intents that may wait. A host has one rollout under way at a time, so more than two is a bug."""
+_log = logging.getLogger(__name__)
 
 
 class IntentWorker:
-    """A queue of intents and the task that works on them."""
+    """A queue of intents and the task that works on them.
 
-    def __init__(self, activator: Activator, post: Post) -> None:
+    at_rest: held from before an act begins until what came of it is durable. Whoever holds it knows that what
+    runs now will still run when what they post is handled.
+    """
+
+    def __init__(self, activator: Activator, post: Post, backoff: Backoff) -> None:
         self._activator = activator
         self._post = post
-        self._sender, self._receiver = anyio.create_memory_object_stream[Intent](WAITING_MAX)
-        self.is_busy = False
+        self._backoff = backoff
+        self._trouble = Trouble(_log, "an act that was decided cannot be carried out yet")
+        self._waiting = deque[Intent]()
+        self._woken = anyio.Event()
+        self._idle = anyio.Event()
+        self._idle.set()
+        self.at_rest = anyio.Lock()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being carried out, or waits for that."""
+        return bool(self._waiting)
 
     def add(self, intent: Intent) -> None:
         """Carry out `intent` when those before it are over."""
-        self._sender.send_nowait(intent)
+        if not self._waiting:
+            self._idle = anyio.Event()
+        self._waiting.append(intent)
+        self._woken.set()
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async for intent in self._receiver:
-            self.is_busy = True
-            await self._carry_out(intent)
-            self.is_busy = False
+        while True:
+            while self._waiting:
+                # It leaves the queue when it is over, so that nothing that goes wrong on the way can lose it.
+                async with self.at_rest:
+                    await self._carry_out(self._waiting[0])
+                self._waiting.popleft()
+            self._idle.set()
+            self._woken = anyio.Event()
+            await self._woken.wait()
+
+    async def until_idle(self) -> None:
+        """Return when nothing is carried out and nothing waits for that."""
+        await self._idle.wait()
 
     async def _carry_out(self, intent: Intent) -> None:
+        while True:
+            try:
+                await self._act(intent)
+            except (NoRunningClosure, OSError) as error:
+                # The machine did not let itself be looked at. The host is between two closures: go on trying.
+                self._trouble.goes_on(type(error).__name__, error)
+                await self._backoff.wait()
+            else:
+                self._trouble.is_over()
+                self._backoff.reset()
+                return
+
+    async def _act(self, intent: Intent) -> None:
         if intent.kind is IntentKind.ROLLBACK:
             undone = await self._activator.rollback(intent.closure)
             await self._post(RollbackEnded(intent.intent_id, undone))

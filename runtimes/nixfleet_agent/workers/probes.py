@@ -3,6 +3,9 @@
 One task group per rollout: stopping a rollout's probes takes their running commands down with them.
 """
 
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeAlias, assert_never
 
 import anyio
@@ -20,7 +23,9 @@ from nixfleet_agent.inputs import (
     StopProbes,
 )
 from nixfleet_agent.probes.run import run_probe
-from nixfleet_agent.workers.post import Post
+from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.post import Post, TryOnce
+from nixfleet_agent.workers.supervision import supervised
 from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import DecodeError, HealthCheckSet, decode_health_checks
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH, HealthCheck
@@ -28,20 +33,26 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.clock import Clock
 
 Order: TypeAlias = LoadChecks | StartProbes | StopProbes
-ORDERS_MAX = 256
 
 
 class ProbeWorker:
-    """The probes of all open rollouts."""
+    """The probes of all open rollouts. try_once: for results, which the next run brings again."""
 
     def __init__(
-        self, activator: Activator, clock: Clock, interval_seconds_min: float, post: Post
+        self,
+        activator: Activator,
+        clock: Clock,
+        interval_seconds_min: float,
+        post: Post,
+        try_once: TryOnce,
     ) -> None:
         self._activator = activator
         self._clock = clock
         self._interval_seconds_min = interval_seconds_min
         self._post = post
-        self._sender, self._receiver = anyio.create_memory_object_stream[Order](ORDERS_MAX)
+        self._try_once = try_once
+        # Without a bound: a batch of inputs may order any number at once, and none may be lost.
+        self._sender, self._receiver = anyio.create_memory_object_stream[Order](math.inf)
         self._scopes: dict[RolloutId, anyio.CancelScope] = {}
 
     def order(self, order: Order) -> None:
@@ -54,7 +65,7 @@ class ProbeWorker:
             async for order in self._receiver:
                 match order:
                     case LoadChecks():
-                        tasks.start_soon(self._load, order)
+                        self._begin(tasks, "reading health checks", partial(self._load, order))
                     case StartProbes():
                         self._stop(order.rollout_id)
                         self._start(tasks, order)
@@ -62,6 +73,9 @@ class ProbeWorker:
                         self._stop(order.rollout_id)
                     case _:
                         assert_never(order)
+
+    def _begin(self, tasks: TaskGroup, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        tasks.start_soon(supervised, name, work, Backoff(self._clock))
 
     async def _load(self, order: LoadChecks) -> None:
         await self._post(await anyio.to_thread.run_sync(self._loaded, order))
@@ -90,13 +104,14 @@ class ProbeWorker:
             async with anyio.create_task_group() as probes:
                 for name, check in order.checks.items():
                     if check.mode is not ProbeMode.DISABLED:
-                        probes.start_soon(self._run, order.rollout_id, name, check)
+                        run = partial(self._run, order.rollout_id, name, check)
+                        self._begin(probes, f"probe {name}", run)
 
     async def _run(self, rollout_id: RolloutId, name: str, check: HealthCheck) -> None:
         while True:
             root = self._activator.root_of(await self._activator.current())
             outcome = await run_probe(check, closure_root=root)
-            await self._post(ProbeRan(rollout_id, name, outcome))
-            if check.run_once:
+            reply = await self._try_once(ProbeRan(rollout_id, name, outcome))
+            if check.run_once and reply is not None:
                 return
             await self._clock.sleep(max(check.interval_seconds, self._interval_seconds_min))

@@ -15,8 +15,8 @@ from nixfleet_agent.inputs import EventRejected, EventsAcknowledged, ReplayAsked
 from nixfleet_agent.journal import Journal, JournalRow
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.post import Post
+from nixfleet_agent.workers.trouble import Trouble
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope
-from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.transport import (
     EventRefusal,
     EventRefused,
@@ -33,13 +33,14 @@ class Sender:
     """The task that empties the journal."""
 
     def __init__(
-        self, hostname: str, journal: Journal, transport: Transport, clock: Clock, post: Post
+        self, hostname: str, journal: Journal, transport: Transport, post: Post, backoff: Backoff
     ) -> None:
         self._hostname = hostname
         self._journal = journal
         self._transport = transport
         self._post = post
-        self._backoff = Backoff(clock)
+        self._backoff = backoff
+        self._trouble = Trouble(_log, "events wait in the journal")
         self._woken = anyio.Event()
         self._retry_after_seconds: float | None = None
 
@@ -61,6 +62,7 @@ class Sender:
 
     async def _send_all(self, rows: Iterable[JournalRow]) -> bool:
         """Send the rows of each rollout; return whether anything came of it."""
+        self._retry_after_seconds = None
         by_rollout: dict[str, list[JournalRow]] = {}
         for row in rows:
             by_rollout.setdefault(row.rollout_id, []).append(row)
@@ -76,9 +78,10 @@ class Sender:
         try:
             outcome = await self._transport.post_events(envelopes)
         except TransportFailed as error:
-            _log.info("events wait in the journal: %s", error)
+            self._trouble.goes_on(error.kind, error)
             self._retry_after_seconds = error.retry_after_seconds
             return False
+        self._trouble.is_over()
         accepted = tuple(row.row_id for row in rows[: outcome.accepted])
         if accepted:
             await self._post(EventsAcknowledged(accepted))

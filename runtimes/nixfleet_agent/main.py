@@ -1,0 +1,147 @@
+"""The agent as a process: puts together what a configuration names, and runs it until it is told to stop.
+
+The composition root of this side. No policy, and nothing that a test of a worker or of the engine would need.
+"""
+
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+from typing import assert_never
+
+import anyio
+
+from nixfleet_agent.activator import Activator
+from nixfleet_agent.config import (
+    ActivatorConfig,
+    AgentConfig,
+    ControlPlaneAddress,
+    DirectoryActivatorConfig,
+    NixosActivatorConfig,
+)
+from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.http_transport import HttpTransport, connected
+from nixfleet_agent.instance_lock import only_agent_on
+from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.manifest_cache import DirectoryManifestCache
+from nixfleet_agent.nixos_activator import NixosActivator
+from nixfleet_agent.ports import AgentPorts
+from nixfleet_agent.process import ProcessRunner
+from nixfleet_agent.service import AgentService, service_of
+from nixfleet_proto.codec import decode_trust_root
+from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.clock import Clock, SystemClock
+
+_log = logging.getLogger(__name__)
+
+
+async def run_agent(config: AgentConfig, environ: Mapping[str, str]) -> None:
+    """Run the agent of `config` until SIGTERM or SIGINT, then end it in order.
+
+    Raises: JournalInUse, NoRunningClosure, DecodeError (of the trust file or the journal), SchemaTooNew,
+    NotOurDatabase, InsecureKeyFile, MalformedKeyFile, OSError, sqlite3.Error.
+    """
+    clock = SystemClock()
+    with only_agent_on(config.journal.path):
+        async with AsyncExitStack() as stack:
+            key = SigningKey.load(config.identity.key_file)
+            trust = load_trust(config.trust.file)
+            transport = await stack.enter_async_context(way_to_control_plane(config, key, clock))
+            journal = stack.enter_context(closing(SqliteJournal(config.journal.path)))
+            ports = AgentPorts(
+                journal,
+                transport,
+                activator_of(config.activator, clock),
+                clock,
+                trust,
+                manifests=DirectoryManifestCache(config.manifests.cache_directory),
+            )
+            service = await service_of(config.settings, ports)
+            _log.info("the agent of %s works for %s", config.hostname, config.control_plane.url)
+            await _run_until_told(service, environ)
+    _log.info("the agent has ended; its journal has everything")
+
+
+def load_trust(file: Path) -> TrustRoot:
+    """Return whom the trust file names. Raises: DecodeError, OSError."""
+    return decode_trust_root(file.read_bytes())
+
+
+@asynccontextmanager
+async def way_to_control_plane(
+    config: AgentConfig, key: SigningKey, clock: Clock
+) -> AsyncIterator[HttpTransport]:
+    """Yield the transport that `config` and the host's key make. Raises: OSError (of the certificate file)."""
+    address = config.control_plane
+    tls = _tls_of(address)
+    async with connected(address.url, config.hostname, key, clock, tls=tls) as transport:
+        yield transport
+
+
+def activator_of(config: ActivatorConfig, clock: Clock) -> Activator:
+    """Return what moves this machine between closures."""
+    match config:
+        case DirectoryActivatorConfig():
+            return DirectoryActivator(
+                config.store,
+                config.profile,
+                config.switching_from,
+                config.switch_timeout_seconds,
+            )
+        case NixosActivatorConfig():
+            return NixosActivator(
+                ProcessRunner(),
+                clock,
+                config.store,
+                config.profile,
+                config.current_system,
+                config.switch_timeout_seconds,
+                config.poll_interval_seconds,
+                config.realise_timeout_seconds,
+                config.command_timeout_seconds,
+            )
+        case _:
+            assert_never(config)
+
+
+def _tls_of(address: ControlPlaneAddress) -> ssl.SSLContext | bool:
+    if address.ca_certificate_file is None:
+        return True
+    return ssl.create_default_context(cafile=str(address.ca_certificate_file))
+
+
+async def _run_until_told(service: AgentService, environ: Mapping[str, str]) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_stop_when_told, service, tasks.cancel_scope)
+        _tell_systemd("READY=1", environ)
+        await service.run()
+        tasks.cancel_scope.cancel()
+
+
+async def _stop_when_told(service: AgentService, everything: anyio.CancelScope) -> None:
+    """The first signal ends the agent in order, the second one at once; either way the journal is whole."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            if service.is_stopping:
+                _log.warning("%s again: not waiting any longer", number.name)
+                everything.cancel()
+                return
+            _log.info("%s: ending", number.name)
+            service.stop()
+
+
+def _tell_systemd(state: str, environ: Mapping[str, str]) -> None:
+    """Tell a service manager that started this with `Type=notify`; there is nobody else who wants to know."""
+    address = environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+    except OSError as error:
+        _log.warning("%s cannot be told %s: %s", os.fsdecode(address), state, error)

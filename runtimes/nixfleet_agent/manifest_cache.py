@@ -1,0 +1,130 @@
+"""Manifests on disk, for when the control plane is away. What is in here proves nothing: every use verifies it again.
+
+One file for each rollout, replaced as a whole: the 64 bytes of the signature, then the body exactly as it was
+signed. A rollout id may contain anything, slashes too, so its SHA-256 is the file's name.
+Source: design 6, The agent trusts the manifest.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from nixfleet_proto.wire import SignedArtefact
+
+SIGNATURE_LENGTH: Final = 64
+_SUFFIX: Final = ".manifest"
+
+_log = logging.getLogger(__name__)
+
+
+class ManifestCache(Protocol):
+    """Where manifests are kept. Nothing here raises: without a cache an agent only needs its control plane more."""
+
+    def get(self, rollout_id: str) -> SignedArtefact | None:
+        """Return what was kept, `None` when there is nothing that could be a manifest."""
+        ...
+
+    def put(self, rollout_id: str, artefact: SignedArtefact) -> None:
+        """Keep `artefact`, in place of what was kept for this rollout."""
+        ...
+
+    def keep_only(self, rollout_ids: Iterable[str]) -> None:
+        """Forget every other rollout."""
+        ...
+
+
+@frozen
+class NoManifestCache:
+    """Keeps nothing."""
+
+    def get(self, rollout_id: str) -> SignedArtefact | None:
+        return None
+
+    def put(self, rollout_id: str, artefact: SignedArtefact) -> None:
+        pass
+
+    def keep_only(self, rollout_ids: Iterable[str]) -> None:
+        pass
+
+
+@frozen
+class DirectoryManifestCache:
+    """Keeps manifests in `directory`, which is made when the first one comes."""
+
+    directory: Path
+
+    def path_of(self, rollout_id: str) -> Path:
+        """Return where the manifest of this rollout is, or would be."""
+        digest = hashlib.sha256(rollout_id.encode("utf-8", "surrogatepass")).hexdigest()
+        return self.directory / f"{digest}{_SUFFIX}"
+
+    def get(self, rollout_id: str) -> SignedArtefact | None:
+        """Return what was kept, `None` when there is nothing that could be a manifest."""
+        path = self.path_of(rollout_id)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _log.warning("the manifest of %s that was kept cannot be read: %s", rollout_id, error)
+            return None
+        if len(data) <= SIGNATURE_LENGTH:
+            _log.warning(
+                "the manifest of %s that was kept is damaged: %s: expected a signature and a body, found %d bytes",
+                rollout_id,
+                path,
+                len(data),
+            )
+            return None
+        return SignedArtefact(data[SIGNATURE_LENGTH:], data[:SIGNATURE_LENGTH])
+
+    def put(self, rollout_id: str, artefact: SignedArtefact) -> None:
+        """Keep `artefact`, whole or not at all; what cannot be kept is said."""
+        if len(artefact.signature) != SIGNATURE_LENGTH:
+            return
+        path = self.path_of(rollout_id)
+        try:
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            _replace(path, artefact.signature + artefact.body)
+        except OSError as error:
+            _log.warning("the manifest of %s cannot be kept: %s: %s", rollout_id, path, error)
+
+    def keep_only(self, rollout_ids: Iterable[str]) -> None:
+        """Forget every other rollout, and what a crash left half-written."""
+        kept = {self.path_of(rollout_id).name for rollout_id in rollout_ids}
+        try:
+            found = [path for path in self.directory.iterdir() if _SUFFIX in path.name]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.warning("kept manifests cannot be looked through: %s", error)
+            return
+        for path in found:
+            if path.name not in kept:
+                _remove(path)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        fresh = Path(file.name)
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            fresh.replace(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+
+
+def _remove(path: Path) -> None:
+    # One that stays is looked for again at the next start, and is never used without being verified.
+    with suppress(OSError):
+        path.unlink()

@@ -1,0 +1,49 @@
+"""Where workers hand in what they found: the mutator's door, with patience for a journal that cannot be written.
+
+A full disk is not the end of an agent. What must not be lost is handed in until it is durable; what the world will
+say again anyway is let go. Either way it is said once, and once when it is over.
+"""
+
+import logging
+
+from nixfleet_agent.inputs import Input, Reply
+from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.post import Post
+from nixfleet_agent.workers.trouble import Trouble
+from nixfleet_runtime.mutator import WriteFailed
+
+_log = logging.getLogger(__name__)
+
+
+class Desk:
+    """What all workers of one agent post through."""
+
+    def __init__(self, post: Post, backoff: Backoff) -> None:
+        self._post = post
+        self._backoff = backoff
+        self._journal = Trouble(_log, "the journal cannot be written, and what depends on it waits")
+
+    async def insist(self, input: Input) -> Reply:
+        """Return the reply to `input`, however often it takes until that is durable.
+
+        Raises: EngineFault, MutatorClosed.
+        """
+        while True:
+            reply = await self.try_once(input)
+            if reply is not None:
+                return reply
+            await self._backoff.wait()
+
+    async def try_once(self, input: Input) -> Reply | None:
+        """Return the reply to `input`, `None` if it could not be made durable: then nothing happened.
+
+        Raises: EngineFault, MutatorClosed.
+        """
+        try:
+            reply = await self._post(input)
+        except WriteFailed as error:
+            self._journal.goes_on("cannot be written", error)
+            return None
+        self._journal.is_over()
+        self._backoff.reset()
+        return reply
