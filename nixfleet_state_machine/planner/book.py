@@ -14,13 +14,16 @@ from nixfleet_state_machine.undo import SortedNames, UndoableDict, UndoLog
 
 
 class Figures(NamedTuple):
-    """What decisions look at in a host, be they about itself or about others."""
+    """What decisions look at in a host, be they about itself or about others.
+
+    is_awaited: hosts at the far ends of its edges wait for it.
+    """
 
     tally: Tally
     is_unacknowledged: bool
     is_handed_out: bool
     is_in_flight: bool
-    is_eligible: bool
+    is_awaited: bool
 
 
 class RolloutBook:
@@ -50,10 +53,11 @@ class RolloutBook:
     def figures(self, hostname: str, excused: Set[str]) -> Figures:
         """Return how `hostname` counts now."""
         record = self.hosts.get(hostname)
-        is_counted = hostname not in excused and hostname in self.terms.targets
+        is_excused = hostname in excused
+        is_counted = not is_excused and hostname in self.terms.targets
         tally = tally_of(record, self.failing.get(hostname, 0)) if is_counted else NOBODY
         if record is None:
-            return Figures(tally, False, False, False, False)
+            return Figures(tally, False, False, False, not is_excused)
         is_unacknowledged = _is_unacknowledged(record)
         is_handed_out = is_unacknowledged and hostname in self.queued
         return Figures(
@@ -61,7 +65,7 @@ class RolloutBook:
             is_unacknowledged=is_unacknowledged,
             is_handed_out=is_handed_out,
             is_in_flight=is_handed_out or record.state.is_in_flight,
-            is_eligible=record.state.is_ordering_eligible,
+            is_awaited=not (is_excused or record.state.is_ordering_eligible),
         )
 
     def recount_wave(self, hostname: str, before: Tally, after: Tally) -> tuple[Tally, Tally]:

@@ -133,9 +133,15 @@ def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) ->
 
 
 def gate_host_edge(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold the host until each host that gates it is Converged or Deferred in this rollout."""
-    for gating in planning.view.terms(rollout_id).gating_hosts(host):
-        record = planning.view.host(rollout_id, gating)
+    """Hold the host until each host that gates it is Converged or Deferred in this rollout, or excused.
+
+    An excused host counts for nothing: whoever waited for it would wait for ever.
+    """
+    view = planning.view
+    for gating in view.terms(rollout_id).gating_hosts(host):
+        if gating in view.rollouts[rollout_id].excused_hosts:
+            continue
+        record = view.host(rollout_id, gating)
         if record is None or not record.state.is_ordering_eligible:
             state = "not part of this rollout" if record is None else record.state
             return GateBlock(

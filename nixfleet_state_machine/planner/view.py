@@ -253,7 +253,7 @@ class FleetView:
         if after.is_in_flight is not before.is_in_flight:
             note = self._count_in_flight if record.state.is_live else _ignore
             book.recount_in_flight(hostname, 1 if after.is_in_flight else -1, note)
-        if after.is_eligible is not before.is_eligible:
+        if after.is_awaited is not before.is_awaited:
             for gated in book.terms.gated_hosts(hostname):
                 self.stir_host(rollout_id, gated)
         if _is_asked_otherwise(before, after):

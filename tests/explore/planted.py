@@ -122,6 +122,21 @@ def withdrawals_are_forgotten() -> Machine:
     return Machine(plan=forgetting(plan_next), replan=forgetting(replan))
 
 
+def excused_hosts_hold_by_their_edges() -> Machine:
+    """A host that waits for another one waits on when that one is excused."""
+
+    def waiting_on(plan: Plan) -> Plan:
+        def planted(
+            view: FleetView, quarantines: Quarantines, now: datetime
+        ) -> tuple[PlanAction, ...]:
+            actions = plan(view, quarantines, now)
+            return tuple(each for each in actions if not _is_dispatch_past_edge(view, each))
+
+        return planted
+
+    return Machine(plan=waiting_on(plan_next), replan=waiting_on(replan))
+
+
 def kept_plan_forgets_later_waves() -> Machine:
     """The plan over the kept view dispatches nobody beyond the first wave; one over a fresh view does."""
 
@@ -130,6 +145,14 @@ def kept_plan_forgets_later_waves() -> Machine:
         return tuple(each for each in actions if not _is_dispatch_of_later_wave(view, each))
 
     return Machine(replan=planted)
+
+
+def _is_dispatch_past_edge(view: FleetView, action: PlanAction) -> bool:
+    if not isinstance(action, QueueDispatch):
+        return False
+    gating = view.terms(action.rollout_id).gating_hosts(action.host)
+    records = (view.host(action.rollout_id, name) for name in gating)
+    return any(each is None or not each.state.is_ordering_eligible for each in records)
 
 
 def _is_dispatch_of_later_wave(view: FleetView, action: PlanAction) -> bool:

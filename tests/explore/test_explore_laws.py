@@ -10,6 +10,9 @@ WORLDS = {
     "operators at any moment": Bounds(hosts=3, waves=2, pause=True, clear=True),
     "one slot": Bounds(hosts=2, waves=1, budget=1, pause=True, clear=True, deferral=True),
     "edges": Bounds(hosts=2, waves=1, edges=True, pause=True, deferral=True),
+    "edges to hosts that are excused": Bounds(
+        hosts=2, waves=1, edges=True, own_closures=True, clear=True, deferral=True
+    ),
     "closures of their own": Bounds(hosts=2, waves=2, own_closures=True, clear=True, retire=True),
     "a successor": Bounds(hosts=2, waves=2, releases=2, on_the_way=2, budget=1),
     "a successor after a pause": Bounds(hosts=1, waves=1, releases=2, pause=True, deferral=True),

@@ -15,6 +15,12 @@ BUGS = [
     (planted.switch_is_not_fired, Bounds(hosts=2, waves=2), Law.RESTS, 3),
     (planted.second_dispatch_has_new_times, Bounds(hosts=2, waves=1, pause=True), Law.MIRROR, 4),
     (planted.withdrawals_are_forgotten, Bounds(hosts=2, waves=1, pause=True), Law.WITHDRAWN, 2),
+    (
+        planted.excused_hosts_hold_by_their_edges,
+        Bounds(hosts=2, waves=1, edges=True, own_closures=True, clear=True),
+        Law.RESTS,
+        8,
+    ),
     (planted.kept_plan_forgets_later_waves, Bounds(hosts=2, waves=2), Law.ONE_PLAN, 11),
 ]
 

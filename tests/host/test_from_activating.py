@@ -82,6 +82,17 @@ def test_a_completed_activation_reports_how_long_it_took() -> None:
     assert EmitMetric("nixfleet_host_activation_seconds", (), 20.0) in observed
 
 
+def test_a_completed_activation_of_unknown_beginning_reports_no_duration() -> None:
+    """A record that was restored without its acknowledgement is counted, and no seconds are made up."""
+    restored = evolve(activating_host(), dispatch_acked_at=None)
+
+    assert metrics(restored, activation_completed(seconds=30)) == [
+        EmitMetric(
+            "nixfleet_host_transitions_total", (("from", "Activating"), ("to", "Soaking")), 1.0
+        )
+    ]
+
+
 def test_a_deferred_activation_makes_the_host_deferred() -> None:
     """ActivationDeferred moves the host, and claims neither a completion nor a closure."""
     after, _ = told(activating_host(), activation_deferred(seconds=30))

@@ -123,7 +123,7 @@ def _wave_promotion(world: World, key: HostKey, dispatched: list[HostKey]) -> Ga
 
 def _host_edge(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | None:
     for edge in world.terms[key[0]].host_edges:
-        if edge.gated == key[1]:
+        if edge.gated == key[1] and edge.gates not in world.rollouts[key[0]].excused_hosts:
             gating = world.hosts.get((key[0], edge.gates))
             if gating is None or gating.state not in (HostState.CONVERGED, HostState.DEFERRED):
                 return Gate.HOST_EDGE

@@ -87,6 +87,33 @@ def test_replanning_after_a_gating_host_is_done_answers_the_host_it_gates() -> N
     assert _told(_replan(view)) == {"web-1": None}
 
 
+def test_replanning_after_a_gating_host_was_excused_answers_the_host_it_gates() -> None:
+    """A clearance wakes whoever waits for the hosts that it excuses, and nobody else."""
+    terms = terms_of(
+        waves=(("db-1", "db-2", "web-1", "web-2"),), edges=(("db-1", "web-1"), ("db-2", "web-2"))
+    )
+    view = view_of(terms)
+    _replan(view)
+    for name in ("db-1", "db-2"):
+        view.set_queued(terms.rollout_id, name, False)
+    put(view, terms, db_1=HostState.FAILED, db_2=HostState.ACTIVATING)
+    view.set_rollout(rollout_of(terms, excused={"db-1"}))
+
+    assert _told(_replan(view)) == {"web-1": None}
+
+
+def test_replanning_after_an_excused_gating_host_reverted_says_nothing() -> None:
+    """What becomes of an excused host is nothing to those that waited for it."""
+    terms = terms_of(waves=(("db-1", "web-1"),), edges=(("db-1", "web-1"),))
+    view = view_of(terms)
+    put(view, terms, db_1=HostState.FAILED)
+    view.set_rollout(rollout_of(terms, excused={"db-1"}))
+    assert _told(_replan(view)) == {"web-1": None}
+    put(view, terms, db_1=HostState.REVERTED)
+
+    assert _replan(view) == ()
+
+
 def test_replanning_after_a_quarantine_was_cleared_answers_the_hosts_of_that_closure() -> None:
     """A closure that may be handed out again wakes those that are to get it."""
     terms = terms_of()

@@ -161,6 +161,19 @@ def test_forgotten_rollout_that_the_manifest_still_names_is_not_opened_again() -
     assert plan_next(view, {}, NOW) == (OpenRollout(successor.rollout_id, "stable", "b2"),)
 
 
+def test_forgotten_rollout_whose_record_is_set_again_stays_forgotten() -> None:
+    """The bare record that is left can be replaced; there are no hosts to count."""
+    view = view_of(TERMS)
+    view.set_rollout(_pruned(rollout_of(TERMS, RolloutState.TERMINAL)))
+    view.forget_rollout(TERMS.rollout_id)
+    again = _pruned(rollout_of(TERMS, RolloutState.TERMINAL, excused={"web-1"}))
+    view.set_rollout(again)
+
+    assert dict(view.rollouts) == {TERMS.rollout_id: again}
+    assert view.in_flight(WEB) == 0
+    assert plan_next(view, {}, NOW) == ()
+
+
 def test_forgotten_rollout_that_no_manifest_names_is_gone() -> None:
     """A superseded rollout leaves nothing behind: no record, no slot, no pause."""
     view = view_of(TERMS)

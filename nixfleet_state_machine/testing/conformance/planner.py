@@ -113,7 +113,8 @@ def _objections(situation: Situation, dispatch: QueueDispatch) -> Iterator[str]:
     for channel in terms.predecessors:
         if channel in situation.offers and not _is_done(situation, situation.offers[channel]):
             yield f"channel {channel} is not done"
-    for gating in terms.gating_hosts(dispatch.host):
+    excused = situation.rollouts[dispatch.rollout_id].excused_hosts
+    for gating in (each for each in terms.gating_hosts(dispatch.host) if each not in excused):
         host = situation.hosts.get((dispatch.rollout_id, gating))
         if host is None or not host.state.is_ordering_eligible:
             yield f"{gating} is not done"

@@ -218,9 +218,11 @@ class Engine:
 
     def _tell_rollout(self, moved: RecordTransition) -> None:
         self._did.append(f"{moved.host} goes from {moved.from_} to {moved.to}")
-        self._move_rollout(
-            HostStateChanged(moved.rollout_id, moved.host, moved.from_, moved.to, moved.at)
-        )
+        # An excused host does not count: its rollback may end after the clearance, and would halt anew.
+        if moved.host not in self._view.rollouts[moved.rollout_id].excused_hosts:
+            self._move_rollout(
+                HostStateChanged(moved.rollout_id, moved.host, moved.from_, moved.to, moved.at)
+            )
         self._advance(moved.rollout_id)
 
     def _advance(self, rollout_id: RolloutId) -> None:

@@ -86,7 +86,8 @@ class SmallFleetMachine(ScriptedMachine):
         if before.state is HostState.PENDING:
             self.view.set_queued(rollout_id, hostname, False)
         self._quarantine(effects)
-        if after.state is not before.state:
+        is_counted = hostname not in self.view.rollouts[rollout_id].excused_hosts
+        if is_counted and after.state is not before.state:
             self._tell(HostStateChanged(rollout_id, hostname, before.state, after.state, now), now)
         self._go_on(rollout_id, now)
         self.check_report(before, fact, after, effects)
