@@ -4,14 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
-import anyio.lowlevel
-import pytest
-import uvicorn
-from starlette.applications import Starlette
-
 from nixfleet_agent.http_transport import connected
 from nixfleet_control_plane.http.app import make_app
+from nixfleet_control_plane.http.limits import Limits
 from nixfleet_control_plane.identity import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.testing.served_fleet import ServedFleet, served_fleet
@@ -21,6 +16,7 @@ from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.clock import FakeClock
 from nixfleet_runtime.transport import Transport
 from nixfleet_state_machine.testing.contracts.histories import HOST, OTHER_HOST, T0
+from tests.control_plane.site import served
 
 KEYS = {host: SigningKey.generate() for host in (HOST, OTHER_HOST)}
 RING = KeyRing(
@@ -43,7 +39,8 @@ class TestHttpTransport(TransportContract):
             app = make_app(fleet.service, lambda: RING, NO_DATABASE, self.clock)
             # What was signed in the second of the start is refused.
             self.clock.advance(2)
-            async with _served(app) as self.url:
+            async with served(app, Limits()) as port:
+                self.url = f"http://127.0.0.1:{port}"
                 yield fleet
 
     @asynccontextmanager
@@ -53,39 +50,3 @@ class TestHttpTransport(TransportContract):
         """Sign requests to the server."""
         async with connected(self.url, hostname, KEYS[hostname], self.clock) as transport:
             yield transport
-
-    @pytest.mark.xfail(reason="a poll whose client is gone counts until its time is over")
-    def test_polls_that_were_cancelled_do_not_stand_in_the_way_of_the_next(
-        self, tmp_path: Path
-    ) -> None:
-        """As in the contract."""
-        super().test_polls_that_were_cancelled_do_not_stand_in_the_way_of_the_next(tmp_path)
-
-
-@asynccontextmanager
-async def _served(app: Starlette) -> AsyncIterator[str]:
-    config = uvicorn.Config(
-        app,
-        host="127.0.0.1",
-        port=0,
-        log_level="critical",
-        lifespan="off",
-        # A poll of somebody who is gone would hold up the end for as long as it waits.
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-
-    async def serve() -> None:
-        # Only `should_exit` lets it close what it opened.
-        with anyio.CancelScope(shield=True):
-            await server.serve()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve)
-        try:
-            while not server.started:
-                await anyio.lowlevel.checkpoint()
-            port = server.servers[0].sockets[0].getsockname()[1]
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True

@@ -1,31 +1,17 @@
 """The HTTP surface as an agent and an operator meet it: a real server on loopback, real signatures."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import httpx2
 import pytest
-import uvicorn
-from attrs import frozen
 
-from nixfleet_agent.http_transport import HttpTransport, connected
-from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.limits import Limits
-from nixfleet_control_plane.identity import EnrolledHost, KeyRing
-from nixfleet_control_plane.service import ControlPlaneService, running
-from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import ActivationStarted, Converged, DispatchAck
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.signing import SigningKey
-from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.clock import SystemClock
-from nixfleet_runtime.http.key_id import operator_key_id
-from nixfleet_runtime.http.signatures import new_nonce, sign_request
 from nixfleet_runtime.transport import (
     EventRefused,
     EventsOutcome,
@@ -34,12 +20,9 @@ from nixfleet_runtime.transport import (
     RolloutUnknown,
     TransportFailed,
 )
-from tests.engines.releases import Layout, Publisher, rollout_id_of
+from tests.control_plane.site import CLOCK, READER_KEY, STRANGER, Site, site_with
 
 pytestmark = pytest.mark.anyio
-
-CLOCK = SystemClock()
-KEY, STRANGER, OPERATOR_KEY, READER_KEY = (SigningKey.generate() for _ in range(4))
 
 
 @pytest.fixture
@@ -47,86 +30,10 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@frozen
-class Site:
-    """A control plane that listens, and what one needs to talk to it."""
-
-    url: str
-    service: ControlPlaneService
-    publisher: Publisher
-
-    async def publish(self, channel_ref: str = "r1") -> RolloutId:
-        release = self.publisher.release(Layout(), channel_ref, CLOCK.now())
-        await self.service.publish(release)
-        return rollout_id_of(release)
-
-    @asynccontextmanager
-    async def agent(
-        self, hostname: str = "web-01", key: SigningKey = KEY
-    ) -> AsyncIterator[HttpTransport]:
-        async with connected(self.url, hostname, key, CLOCK) as transport:
-            yield transport
-
-    async def operate(
-        self,
-        method: str,
-        path: str,
-        body: bytes = b"",
-        *,
-        name: str = "alice",
-        key: SigningKey = OPERATOR_KEY,
-    ) -> httpx2.Response:
-        key_id = operator_key_id(name)
-        headers = sign_request(key, key_id, method, path, body, CLOCK.now(), new_nonce())
-        async with httpx2.AsyncClient(base_url=self.url, trust_env=False) as client:
-            return await client.request(method, path, content=body, headers=headers)
-
-
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with site_with(tmp_path, Limits(pollers_per_host_max=1, body_bytes_max=4096)) as made:
         yield made
-
-
-@asynccontextmanager
-async def site_with(directory: Path, limits: Limits) -> AsyncIterator[Site]:
-    """A control plane in front of which web-01 is enrolled and alice may operate."""
-    database = directory / "control-plane.sqlite"
-    store = SqliteStore(database)
-    ring = _ring()
-    async with running(store, CLOCK) as service:
-        app = make_app(service, lambda: ring, database, CLOCK, limits=limits)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host="127.0.0.1",
-                port=0,
-                log_level="critical",
-                lifespan="off",
-                timeout_graceful_shutdown=1,
-            )
-        )
-        # What was signed in the second before the start is refused: begin in the next one.
-        await anyio.sleep(1.0 - CLOCK.now().microsecond / 1e6)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve)
-            while not server.started:
-                await anyio.lowlevel.checkpoint()
-            port = server.servers[0].sockets[0].getsockname()[1]
-            yield Site(f"http://127.0.0.1:{port}", service, Publisher())
-            server.should_exit = True
-    store.close()
-
-
-def _ring() -> KeyRing:
-    trust = TrustRoot(
-        KeySlot(SigningKey.generate().public_key),
-        operators=(
-            Operator("alice", OPERATOR_KEY.public_key, OperatorRole.OPERATE),
-            Operator("bob", READER_KEY.public_key, OperatorRole.READ),
-        ),
-    )
-    return KeyRing.of(trust).with_host(EnrolledHost("web-01", KEY.public_key, CLOCK.now()))
 
 
 def ack(seq: int = 1) -> DispatchAck:
@@ -185,7 +92,7 @@ async def test_a_heartbeat_names_what_is_missing_here(site: Site) -> None:
 
 async def test_a_host_that_is_not_known_gets_nowhere(site: Site) -> None:
     """Neither an unknown name nor another key than the one that is known is let in."""
-    async with site.agent("web-02") as stranger:
+    async with site.agent("web-09") as stranger:
         with pytest.raises(TransportFailed, match="401 The key is not known"):
             await stranger.next_dispatch(0)
     async with site.agent(key=STRANGER) as impostor:

@@ -1,5 +1,7 @@
 """The routes of agents. Source: design 5."""
 
+from functools import partial
+
 from attrs import evolve, frozen
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +15,7 @@ from nixfleet_control_plane.http.answers import (
 )
 from nixfleet_control_plane.http.authentication import Gatekeeper, HostRequest
 from nixfleet_control_plane.http.limits import POLL_SECONDS_MAX, Pollers
+from nixfleet_control_plane.http.presence import while_connected
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.codec import (
     DecodeError,
@@ -76,7 +79,9 @@ class AgentRoutes:
         asked = await self.gatekeeper.host(request)
         wait_seconds = _wait_seconds(request)
         with self.pollers.waiting(asked.hostname):
-            dispatch = await self.service.next_dispatch(asked.hostname, wait_seconds)
+            dispatch = await while_connected(
+                request, partial(self.service.next_dispatch, asked.hostname, wait_seconds)
+            )
         if dispatch is None:
             return nothing()
         return bytes_answer(encode_dispatch(dispatch), "application/json")

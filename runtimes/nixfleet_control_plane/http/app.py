@@ -6,10 +6,12 @@ Source: design 5.
 """
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,6 +23,7 @@ from nixfleet_control_plane.http.limits import Limits, Pollers
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.open_routes import OpenRoutes
 from nixfleet_control_plane.http.operator_routes import OperatorRoutes
+from nixfleet_control_plane.http.paths import UndecodedPaths
 from nixfleet_control_plane.identity import KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_runtime.clock import Clock
@@ -56,7 +59,7 @@ def make_app(
     agents = AgentRoutes(service, gatekeeper, pollers)
     operators = OperatorRoutes(service, gatekeeper, database)
     everybody = OpenRoutes(not_ready_because, metrics)
-    return Starlette(
+    app = Starlette(
         routes=[*_open(everybody), *_agents(agents), *_operators(operators)],
         exception_handlers={
             Refusal: _refused,
@@ -66,7 +69,11 @@ def make_app(
             MutatorClosed: _closing,
             Exception: _failed,
         },
+        middleware=[Middleware(UndecodedPaths)],
     )
+    # A path with a slash too many is another path, and a signature that covers it is not good for this one.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _open(routes: OpenRoutes) -> list[Route]:
@@ -83,19 +90,19 @@ def _agents(routes: AgentRoutes) -> list[Route]:
         _post(paths.AGENT_EVENT_BATCHES, routes.post_event_batch),
         _get(paths.AGENT_DISPATCH, routes.next_dispatch),
         _post(paths.AGENT_HEARTBEAT, routes.heartbeat),
-        _get(paths.ROLLOUTS + "/{rollout_id}", routes.manifest),
-        _get(paths.ROLLOUTS + "/{rollout_id}/signature", routes.manifest_signature),
+        _get(paths.ROLLOUTS + "/{rollout_id:name}", routes.manifest),
+        _get(paths.ROLLOUTS + "/{rollout_id:name}/signature", routes.manifest_signature),
     ]
 
 
 def _operators(routes: OperatorRoutes) -> list[Route]:
-    rollout = paths.ROLLOUTS + "/{rollout_id}"
-    channel = paths.CHANNELS + "/{channel}"
+    rollout = paths.ROLLOUTS + "/{rollout_id:name}"
+    channel = paths.CHANNELS + "/{channel:name}"
     return [
         _get(paths.ROLLOUTS, routes.rollouts),
         _get(f"{rollout}/events", routes.rollout_events),
         _get(paths.HOSTS, routes.hosts),
-        _get(paths.HOSTS + "/{hostname}/explain", routes.explain),
+        _get(paths.HOSTS + "/{hostname:name}/explain", routes.explain),
         _get(paths.DEFERRALS, routes.deferrals),
         _post(f"{rollout}/pause", routes.pause),
         _post(f"{rollout}/resume", routes.resume),
@@ -119,9 +126,15 @@ async def _refused(_: Request, error: Exception) -> Response:
     return problem_answer(error.problem, error.headers)
 
 
-async def _http_refused(_: Request, error: Exception) -> Response:
+async def _http_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), error
-    return problem_answer(Problem(UNTYPED, error.detail, error.status_code), error.headers)
+    if error.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
+        return problem_answer(Problem(UNTYPED, error.detail, error.status_code), error.headers)
+    allowed = {method.strip() for method in (error.headers or {})["Allow"].split(",")}
+    headers = {"Allow": ", ".join(sorted(allowed | {"OPTIONS"}))}
+    if request.method == "OPTIONS":
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+    return problem_answer(Problem(UNTYPED, error.detail, error.status_code), headers)
 
 
 async def _full(_: Request, error: Exception) -> Response:

@@ -12,7 +12,8 @@ from attrs import frozen
 from starlette.requests import Request
 
 from nixfleet_control_plane.http.answers import Refusal, refusal
-from nixfleet_control_plane.http.limits import Limits, read_body
+from nixfleet_control_plane.http.bodies import read_body
+from nixfleet_control_plane.http.limits import Limits
 from nixfleet_control_plane.identity import KeyRing
 from nixfleet_proto.trust import Operator, OperatorRole, TrustedKey
 from nixfleet_runtime.clock import Clock
@@ -102,8 +103,10 @@ class Gatekeeper:
         return key_id, body
 
     def _require_protocol(self, request: Request) -> None:
+        # Two lines that say different things are a version that nobody knows.
+        lines = request.headers.getlist(PROTOCOL)
         try:
-            require_protocol(request.headers.get(PROTOCOL))
+            require_protocol(", ".join(lines) if lines else None)
         except RequestRefused as refused:
             raise Refusal(refused.as_problem(), refused.headers) from refused
 

@@ -1,5 +1,7 @@
-"""What a request may cost: size and time of its body, and how many may wait for a dispatch at once.
+"""What a client may cost: the bounds, and the count of those who wait for a dispatch.
 
+Who holds a bound is elsewhere: `connection` for what is not a request yet, `bodies` for bodies, the mutator for its
+queue.
 Source: design 5 (413, long-poll); docs/configuration.md, `[limits]`.
 """
 
@@ -7,9 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import anyio
 from attrs import frozen
-from starlette.requests import ClientDisconnect, Request
 
 from nixfleet_control_plane.http.answers import refusal, unavailable
 
@@ -18,38 +18,23 @@ POLL_SECONDS_MAX = 60
 
 @frozen
 class Limits:
-    """Upper bounds. body_seconds_max: for the whole body, however slowly it comes."""
+    """Upper bounds.
+
+    header_bytes_max, header_seconds_max: of the request line with all headers. body_seconds_max: for the whole body,
+    however slowly it comes. answer_seconds_max: for a client that does not take what it asked for.
+    keep_alive_seconds: how long a connection is kept on which nothing is asked. connections_max: of all clients, those
+    that wait included.
+    """
 
     body_bytes_max: int = 1024 * 1024
     body_seconds_max: float = 10.0
+    header_bytes_max: int = 16 * 1024
+    header_seconds_max: float = 10.0
+    answer_seconds_max: float = 30.0
+    keep_alive_seconds: int = 30
+    connections_max: int = 25_000
     pollers_per_host_max: int = 2
     pollers_max: int = 20_000
-
-
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """Return the whole body. Raises: Refusal, 413 when it is too large, 408 when it is too slow."""
-    body = bytearray()
-    with anyio.move_on_after(limits.body_seconds_max) as scope:
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limits.body_bytes_max:
-                    raise refusal(
-                        "too-large",
-                        "The body is too large",
-                        413,
-                        f"expected at most {limits.body_bytes_max} bytes",
-                    )
-        except ClientDisconnect:
-            raise refusal("cut-off", "The body was cut off", 400, "the client went away") from None
-    if scope.cancelled_caught:
-        raise refusal(
-            "too-slow",
-            "The body came too slowly",
-            408,
-            f"expected it in {limits.body_seconds_max} s",
-        )
-    return bytes(body)
 
 
 class Pollers:

@@ -1,0 +1,77 @@
+"""How a body is read: JSON, not coded, not too large, and in time. What is in it is others' to say.
+
+Source: design 5 (413); RFC 9110 for what a type or a coding that we do not take is answered with.
+"""
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+
+from nixfleet_control_plane.http.answers import Refusal, refusal
+from nixfleet_control_plane.http.limits import Limits
+
+_CODINGS = {"", "identity"}
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Return the whole body; a request without one has an empty one.
+
+    Raises: Refusal: 415 for what says that it is no JSON, 413 when it is too large, 408 when it is too slow.
+    """
+    _require_json(request)
+    _require_size(_declared_size(request), limits)
+    body = bytearray()
+    with anyio.move_on_after(limits.body_seconds_max) as scope:
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                _require_size(len(body), limits)
+        except ClientDisconnect:
+            raise refusal("cut-off", "The body was cut off", 400, "the client went away") from None
+    if scope.cancelled_caught:
+        raise refusal(
+            "too-slow",
+            "The body came too slowly",
+            408,
+            f"expected it in {limits.body_seconds_max:g} s",
+        )
+    return bytes(body)
+
+
+def _require_json(request: Request) -> None:
+    coding = _header(request, "content-encoding").lower()
+    if coding not in _CODINGS:
+        raise _unsupported("a body without a coding", f"Content-Encoding: {coding}")
+    content_type = _header(request, "content-type")
+    media_type = content_type.partition(";")[0].strip().lower()
+    # Whoever says nothing means what every body here is.
+    if media_type not in {"", "application/json"}:
+        raise _unsupported("Content-Type: application/json", content_type)
+
+
+def _require_size(size: int, limits: Limits) -> None:
+    if size > limits.body_bytes_max:
+        raise refusal(
+            "too-large",
+            "The body is too large",
+            413,
+            f"expected at most {limits.body_bytes_max} bytes",
+        )
+
+
+def _declared_size(request: Request) -> int:
+    declared = _header(request, "content-length")
+    return int(declared) if declared.isdecimal() else 0
+
+
+def _header(request: Request, name: str) -> str:
+    """All lines of a header, as one: who writes two means neither."""
+    return ", ".join(request.headers.getlist(name)).strip()
+
+
+def _unsupported(expected: str, found: str) -> Refusal:
+    return refusal(
+        "unsupported-content",
+        "Not a kind of content that is read here",
+        415,
+        f"expected {expected}, found {found[:100]!r}",
+    )

@@ -1,0 +1,161 @@
+"""A control plane that listens on loopback, and those who talk to it: an agent, operators, and a bare socket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import httpx2
+import uvicorn
+from attrs import frozen
+from starlette.types import ASGIApp
+
+from nixfleet_agent.http_transport import HttpTransport, connected
+from nixfleet_control_plane.http.app import make_app
+from nixfleet_control_plane.http.limits import Limits
+from nixfleet_control_plane.http.server import server_config
+from nixfleet_control_plane.identity import EnrolledHost, KeyRing
+from nixfleet_control_plane.service import ControlPlaneService, running
+from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
+from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.http.key_id import host_key_id, operator_key_id
+from nixfleet_runtime.http.signatures import new_nonce, sign_request
+from tests.engines.releases import Layout, Publisher, rollout_id_of
+
+CLOCK = SystemClock()
+KEY, OTHER_KEY, STRANGER, OPERATOR_KEY, READER_KEY = (SigningKey.generate() for _ in range(5))
+ANSWER_SECONDS_MAX = 10
+
+
+@frozen
+class Site:
+    """A control plane that listens, and what one needs to talk to it."""
+
+    url: str
+    port: int
+    database: Path
+    service: ControlPlaneService
+    publisher: Publisher
+
+    async def publish(self, channel_ref: str = "r1") -> RolloutId:
+        """Put a release in force: web-01 is dispatched."""
+        release = self.publisher.release(Layout(), channel_ref, CLOCK.now())
+        await self.service.publish(release)
+        return rollout_id_of(release)
+
+    @asynccontextmanager
+    async def agent(
+        self, hostname: str = "web-01", key: SigningKey = KEY
+    ) -> AsyncIterator[HttpTransport]:
+        """Yield a host's way here."""
+        async with connected(self.url, hostname, key, CLOCK) as transport:
+            yield transport
+
+    async def operate(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        name: str = "alice",
+        key: SigningKey = OPERATOR_KEY,
+    ) -> httpx2.Response:
+        """Return the answer to what an operator asks."""
+        key_id = operator_key_id(name)
+        headers = sign_request(key, key_id, method, path, body, CLOCK.now(), new_nonce())
+        return await self.ask(method, path, body, headers)
+
+    async def ask(
+        self, method: str, path: str, body: bytes = b"", headers: object = None
+    ) -> httpx2.Response:
+        """Return the answer to a request with just these headers."""
+        async with httpx2.AsyncClient(base_url=self.url, trust_env=False) as client:
+            return await client.request(method, path, content=body, headers=headers)  # type: ignore[arg-type]
+
+    async def say(self, *parts: bytes, pause_seconds: float = 0.0) -> bytes:
+        """Return all that is answered to these bytes until the other side closes. Between parts there is a pause."""
+        answer = bytearray()
+        with anyio.fail_after(ANSWER_SECONDS_MAX):
+            async with (
+                await anyio.connect_tcp("127.0.0.1", self.port) as stream,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(_hear, stream, answer)
+                # Who is cut off has been told why before.
+                with suppress(anyio.BrokenResourceError):
+                    for part in parts:
+                        await stream.send(part)
+                        await anyio.sleep(pause_seconds)
+        return bytes(answer)
+
+
+def signed(
+    method: str, path: str, body: bytes = b"", *, hostname: str = "web-01", key: SigningKey = KEY
+) -> dict[str, str]:
+    """The headers that make this a request of a host."""
+    key_id = host_key_id(hostname)
+    return dict(sign_request(key, key_id, method, path, body, CLOCK.now(), new_nonce()))
+
+
+async def _hear(stream: anyio.abc.ByteReceiveStream, answer: bytearray) -> None:
+    with suppress(anyio.BrokenResourceError):
+        async for chunk in stream:
+            answer += chunk
+
+
+@asynccontextmanager
+async def site_with(directory: Path, limits: Limits | None = None) -> AsyncIterator[Site]:
+    """A control plane that knows web-01 and web-02, alice who may operate, and bob who may read."""
+    database = directory / "control-plane.sqlite"
+    limits = limits or Limits()
+    store = SqliteStore(database)
+    ring = _ring()
+    async with running(store, CLOCK) as service:
+        app = make_app(service, lambda: ring, database, CLOCK, limits=limits)
+        # What was signed in the second before the start is refused: begin in the next one.
+        await anyio.sleep(1.0 - CLOCK.now().microsecond / 1e6)
+        async with served(app, limits) as port:
+            yield Site(f"http://127.0.0.1:{port}", port, database, service, Publisher())
+    store.close()
+
+
+@asynccontextmanager
+async def served(app: ASGIApp, limits: Limits) -> AsyncIterator[int]:
+    """Serve `app` as a control plane does, on the port that is yielded."""
+    server = uvicorn.Server(server_config(app, limits, shutdown_seconds_max=1))
+
+    async def serve() -> None:
+        # Only `should_exit` lets it close what it opened.
+        with anyio.CancelScope(shield=True):
+            await server.serve()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        try:
+            while not server.started:
+                await anyio.lowlevel.checkpoint()
+            yield server.servers[0].sockets[0].getsockname()[1]
+        finally:
+            server.should_exit = True
+
+
+def _ring() -> KeyRing:
+    trust = TrustRoot(
+        KeySlot(SigningKey.generate().public_key),
+        operators=(
+            Operator("alice", OPERATOR_KEY.public_key, OperatorRole.OPERATE),
+            Operator("bob", READER_KEY.public_key, OperatorRole.READ),
+        ),
+    )
+    enrolled = (
+        EnrolledHost(name, key.public_key, CLOCK.now())
+        for name, key in (("web-01", KEY), ("web-02", OTHER_KEY))
+    )
+    ring = KeyRing.of(trust)
+    for host in enrolled:
+        ring = ring.with_host(host)
+    return ring
