@@ -12,6 +12,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # newest release of what another package wants with an extra (`coverage[toml]`), and then misses its hash.
 FROM_LOCK := install --quiet --no-deps --require-hashes -r $(LOCK)
 
+COMPILE := .venv-lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock' --quiet
+
 # What `coverage` runs: the tests of the pure packages themselves. That a runtime happens to pass by proves little.
 PURE_TESTS := $(addprefix tests/,proto host rollout planner scopes conformance) \
 	$(patsubst %,tests/test_%.py,graph transition_listing undo) \
@@ -21,12 +24,17 @@ PURE_TESTS := $(addprefix tests/,proto host rollout planner scopes conformance) 
 MUTMUT := mutmut==3.8.1
 MUTANTS := build/mutants/venv
 
+# What the project is measured against is in an environment of its own, with a lock of its own.
+BENCH := build/bench/venv
+BENCH_LOCK := requirements/bench.lock
+BENCH_ARGS ?= --write
+
 # The locked pyright is the one that runs; it need not ask whether a newer one exists.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test setup lint types coverage mutants lock clean
+.PHONY: help demo test setup lint types coverage mutants bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -54,12 +62,15 @@ coverage: setup ## Say which branches of the pure packages no test takes
 mutants: $(MUTANTS)/ready ## Say which planted defects of the core no test notices (takes its time)
 	$(MUTANTS)/bin/python tools/mutants/measure.py
 
-lock: ## Write requirements/dev.lock anew (LOCK_ARGS=--upgrade takes newer releases)
+bench: $(BENCH)/ready ## Measure everything beside its peers, and write docs/performance.md (BENCH_ARGS=--quick)
+	PYTHONPATH=.:runtimes $(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
+lock: ## Write both locks in requirements/ anew (LOCK_ARGS=--upgrade takes newer releases)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --output-file $(LOCK) \
-		--universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--custom-compile-command 'make lock' --quiet $(LOCK_ARGS)
+	$(COMPILE) pyproject.toml --extra dev --output-file $(LOCK) $(LOCK_ARGS)
+	$(COMPILE) pyproject.toml requirements/bench.in --extra runtime --extra http \
+		--output-file $(BENCH_LOCK) $(LOCK_ARGS)
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \
@@ -79,6 +90,11 @@ $(MUTANTS)/ready: $(LOCK) Makefile
 	$(PYTHON) -m venv --clear $(MUTANTS)
 	$(MUTANTS)/bin/pip $(FROM_LOCK)
 	$(MUTANTS)/bin/pip install --quiet $(MUTMUT)
+	@touch $@
+
+$(BENCH)/ready: $(BENCH_LOCK)
+	$(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/pip install --quiet --no-deps --require-hashes -r $(BENCH_LOCK)
 	@touch $@
 
 $(VENV)/ready: $(VENV)/locked pyproject.toml

@@ -22,15 +22,18 @@ class FrozenMap(Mapping[K, V], Generic[K, V]):
     __slots__ = ("_hash", "_items")
 
     _items: dict[K, V]
-    _hash: int | None
+    _hash: int  # absent until somebody asks
 
     def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = ()) -> None:
         object.__setattr__(self, "_items", dict(items))
-        object.__setattr__(self, "_hash", None)
 
     def with_item(self, key: K, value: V) -> "FrozenMap[K, V]":
         """Return a copy in which `key` is `value`."""
-        return FrozenMap({**self._items, key: value})
+        items = self._items.copy()
+        items[key] = value
+        copy = object.__new__(type(self))
+        object.__setattr__(copy, "_items", items)
+        return copy
 
     def __getitem__(self, key: K) -> V:
         return self._items[key]
@@ -69,11 +72,11 @@ class FrozenMap(Mapping[K, V], Generic[K, V]):
         return NotImplemented
 
     def __hash__(self) -> int:
-        known = self._hash
-        if known is None:
-            known = hash(frozenset(self._items.items()))
-            object.__setattr__(self, "_hash", known)
-        return known
+        try:
+            return self._hash
+        except AttributeError:
+            object.__setattr__(self, "_hash", hash(frozenset(self._items.items())))
+            return self._hash
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: cannot set {name!r}")

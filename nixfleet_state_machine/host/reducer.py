@@ -9,8 +9,6 @@ Source: design 1, Transitions.
 from datetime import datetime
 from typing import TypedDict, Unpack, assert_never, overload
 
-from attrs import evolve
-
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationDeferred,
@@ -29,6 +27,7 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyEntry,
     RollbackComplete,
 )
+from nixfleet_proto.drafting import evolver, maker
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_state_machine.effect import (
@@ -102,6 +101,17 @@ def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
         return ()
     return (LocalResetProbeCache(state.rollout_id),)
 
+
+# Building what comes out is most of a step: these build it as attrs does, in a fifth of the time.
+_evolved = evolver(HostRolloutState, "state", "last_event_seq")
+_probe_record = maker(ProbeRecord)
+_emit_event = maker(LocalEmitEvent)
+_append_event_log = maker(RemoteAppendEventLog)
+_record_transition = maker(RecordTransition)
+_emit_metric = maker(EmitMetric)
+
+# Probe chatter may be lost in a crash: the next tick of the probe says it again.
+_CHATTER = (ProbeResult, ProbeObservedFirst, ProbeFailureFirst)
 
 _Step = tuple[HostRolloutState, tuple[HostEffect, ...]]
 
@@ -330,11 +340,11 @@ def _rollback_failed(state: HostRolloutState, fact: RollbackComplete) -> EmitLog
 def _probe_after(before: ProbeRecord | None, fact: ProbeResult) -> ProbeRecord:
     match fact.status:
         case ProbeStatus.PASS:
-            return ProbeRecord(fact.status, fact.mode, fact.observed_at, fact.observed_at)
+            return _probe_record(fact.status, fact.mode, fact.observed_at, fact.observed_at)
         case ProbeStatus.FAIL:
             last_pass_at = None if before is None else before.last_pass_at
             failing_since = None if before is None else before.failing_since
-            return ProbeRecord(
+            return _probe_record(
                 fact.status,
                 fact.mode,
                 fact.observed_at,
@@ -368,7 +378,7 @@ class _Changes(TypedDict, total=False):
 
 def _noted(state: HostRolloutState, event: Event, **changes: Unpack[_Changes]) -> _Step:
     """The fact is recorded and the state stays."""
-    after = evolve(state, last_event_seq=event.fact.seq, **changes)
+    after = _evolved(state, state.state, event.fact.seq, changes)
     match event:
         case Local():
             return after, (_emit(state, event.fact),)
@@ -395,8 +405,8 @@ def _moved(
     reset and fire: the agent's only. quarantine: the control plane's only. took: a duration to report,
     from that time until `at`.
     """
-    after = evolve(state, state=to, last_event_seq=event.fact.seq, **changes)
-    moved = RecordTransition(state.hostname, state.rollout_id, state.state, to, at)
+    after = _evolved(state, to, event.fact.seq, changes)
+    moved = _record_transition(state.hostname, state.rollout_id, state.state, to, at)
     metrics = _metrics(moved, took)
     match event:
         case Local():
@@ -408,19 +418,17 @@ def _moved(
 
 
 def _emit(state: HostRolloutState, fact: AgentEvent) -> LocalEmitEvent:
-    # Probe chatter may be lost in a crash: the next tick of the probe says it again.
-    chatter = isinstance(fact, ProbeResult | ProbeObservedFirst | ProbeFailureFirst)
-    return LocalEmitEvent(state.rollout_id, fact, durable=not chatter)
+    return _emit_event(state.rollout_id, fact, not isinstance(fact, _CHATTER))
 
 
 def _append(state: HostRolloutState, fact: AgentEvent) -> RemoteAppendEventLog:
-    return RemoteAppendEventLog(state.hostname, state.rollout_id, fact)
+    return _append_event_log(state.hostname, state.rollout_id, fact)
 
 
 def _metrics(
     moved: RecordTransition, took: tuple[str, datetime | None] | None
 ) -> tuple[EmitMetric, ...]:
-    count = EmitMetric(
+    count = _emit_metric(
         "nixfleet_host_transitions_total",
         (("from", moved.from_.value), ("to", moved.to.value)),
         1.0,
@@ -430,4 +438,4 @@ def _metrics(
     name, since = took
     if since is None:
         return (count,)
-    return count, EmitMetric(name, (), (moved.at - since).total_seconds())
+    return count, _emit_metric(name, (), (moved.at - since).total_seconds())
