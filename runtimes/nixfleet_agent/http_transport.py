@@ -7,16 +7,20 @@ Source: design 5 and 6.
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from email.utils import parsedate_to_datetime
 from ssl import SSLContext
 
 import httpx2
 
+from nixfleet_agent.enrolment import EnrolmentRefused
 from nixfleet_proto.codec import (
     DecodeError,
     decode_dispatch,
+    encode_enrol_request,
     encode_envelope,
     encode_event_batch,
 )
+from nixfleet_proto.enrolment import EnrolRequest
 from nixfleet_proto.signing import SigningKey, sign_batch, sign_envelope
 from nixfleet_proto.wire import (
     PROTOCOL_VERSION,
@@ -35,6 +39,7 @@ from nixfleet_runtime.http.paths import (
     AGENT_EVENT_BATCHES,
     AGENT_EVENTS,
     AGENT_HEARTBEAT,
+    ENROL,
     rollout_path,
 )
 from nixfleet_runtime.http.problem import decode_problem
@@ -43,6 +48,8 @@ from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply,
 
 ANSWER_SECONDS_MAX = 30.0
 """How long an answer may take, beyond the time that a long-poll waits anyway."""
+
+_ASK_AGAIN = frozenset({408, 425, 429})
 
 
 class HttpTransport:
@@ -97,6 +104,19 @@ class HttpTransport:
             return None
         signature = await self._send("GET", rollout_path(rollout_id, "/signature"))
         return SignedArtefact(_content(body), _content(signature))
+
+    async def enrol(self, request: EnrolRequest) -> None:
+        """Return when this host is known by the key that `request` brings, which must be this transport's.
+
+        Raises: EnrolmentRefused; TransportFailed, also when the control plane cannot answer now.
+        """
+        answer = await self._send("POST", ENROL, encode_enrol_request(request))
+        if answer.is_success:
+            return
+        problem = decode_problem(answer.content, answer.status_code)
+        if answer.is_client_error and answer.status_code not in _ASK_AGAIN:
+            raise EnrolmentRefused(problem)
+        raise _failed(answer)
 
     async def _send(
         self,
@@ -158,5 +178,12 @@ def _failed(answer: httpx2.Response) -> TransportFailed:
 
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    seconds = headers.get(RETRY_AFTER, "")
-    return float(seconds) if seconds.isdecimal() else None
+    """How long to wait, in either of RFC 9110's spellings; a date is held against the answer's own."""
+    asked = headers.get(RETRY_AFTER, "")
+    if asked.isascii() and asked.isdecimal():
+        return float(asked)
+    try:
+        until, now = (parsedate_to_datetime(text) for text in (asked, headers.get("Date", "")))
+        return max(0.0, (until - now).total_seconds())
+    except (ValueError, TypeError):
+        return None  # one of them is no date, or does not say in which zone

@@ -24,6 +24,7 @@ from nixfleet_agent.config import (
     NixosActivatorConfig,
 )
 from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.enrolment import own_key
 from nixfleet_agent.http_transport import HttpTransport, connected
 from nixfleet_agent.instance_lock import only_agent_on
 from nixfleet_agent.journal import SqliteJournal
@@ -32,6 +33,9 @@ from nixfleet_agent.nixos_activator import NixosActivator
 from nixfleet_agent.ports import AgentPorts
 from nixfleet_agent.process import ProcessRunner
 from nixfleet_agent.service import AgentService, service_of
+from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.enrolment import EnrolmentWorker
+from nixfleet_agent.workers.supervision import supervised
 from nixfleet_proto.codec import decode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustRoot
@@ -49,9 +53,13 @@ async def run_agent(config: AgentConfig, environ: Mapping[str, str]) -> None:
     clock = SystemClock()
     with only_agent_on(config.journal.path):
         async with AsyncExitStack() as stack:
-            key = SigningKey.load(config.identity.key_file)
+            own = own_key(config.identity.key_file)
+            if own.is_new:
+                _log.info("made the host's key; its fingerprint is %s", own.fingerprint)
             trust = load_trust(config.trust.file)
-            transport = await stack.enter_async_context(way_to_control_plane(config, key, clock))
+            transport = await stack.enter_async_context(
+                way_to_control_plane(config, own.key, clock)
+            )
             journal = stack.enter_context(closing(SqliteJournal(config.journal.path)))
             ports = AgentPorts(
                 journal,
@@ -63,7 +71,16 @@ async def run_agent(config: AgentConfig, environ: Mapping[str, str]) -> None:
             )
             service = await service_of(config.settings, ports)
             _log.info("the agent of %s works for %s", config.hostname, config.control_plane.url)
-            await _run_until_told(service, environ)
+            enrolment = EnrolmentWorker(
+                config.hostname,
+                own,
+                config.identity.bootstrap_token_file,
+                transport,
+                trust,
+                clock,
+                Backoff(clock),
+            )
+            await _run_until_told(service, enrolment, Backoff(clock), environ)
     _log.info("the agent has ended; its journal has everything")
 
 
@@ -115,9 +132,12 @@ def _tls_of(address: ControlPlaneAddress) -> ssl.SSLContext | bool:
     return ssl.create_default_context(cafile=str(address.ca_certificate_file))
 
 
-async def _run_until_told(service: AgentService, environ: Mapping[str, str]) -> None:
+async def _run_until_told(
+    service: AgentService, enrolment: EnrolmentWorker, backoff: Backoff, environ: Mapping[str, str]
+) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_stop_when_told, service, tasks.cancel_scope)
+        tasks.start_soon(supervised, "the enrolment", enrolment.run, backoff)
         _tell_systemd("READY=1", environ)
         await service.run()
         tasks.cancel_scope.cancel()

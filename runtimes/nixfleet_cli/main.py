@@ -6,10 +6,13 @@ from nixfleet_cli.agent import agent
 from nixfleet_cli.config import config
 from nixfleet_cli.conformance import conformance
 from nixfleet_cli.demo.command import demo
+from nixfleet_cli.enroll import enroll
 from nixfleet_cli.fleet import fleet
 from nixfleet_cli.graph import graph
+from nixfleet_cli.keys import keys
 from nixfleet_cli.log import log
 from nixfleet_cli.status import status
+from nixfleet_cli.token import token
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,6 +24,9 @@ def main() -> None:
 main.add_command(demo)
 main.add_command(agent)
 main.add_command(config)
+main.add_command(enroll)
+main.add_command(keys)
+main.add_command(token)
 main.add_command(status)
 main.add_command(log)
 main.add_command(fleet)

@@ -1,0 +1,161 @@
+"""A control plane that does nothing but let hosts in: real HTTP, real signatures, the real rules of enrolment."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from nixfleet_control_plane.identity import (
+    EnrolledHost,
+    KeyRing,
+    claimed_key,
+    enrolment_objection,
+)
+from nixfleet_proto.codec import decode_enrol_request
+from nixfleet_proto.enrolment import (
+    BootstrapNonce,
+    BootstrapNonces,
+    BootstrapToken,
+    SignedToken,
+)
+from nixfleet_proto.fleet import Meta
+from nixfleet_proto.signing import SigningKey, fingerprint_of, sign_token
+from nixfleet_proto.trust import KeySlot, TrustedKey, TrustRoot
+from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.http.nonces import NonceMemory
+from nixfleet_runtime.http.paths import AGENT_DISPATCH, ENROL
+from nixfleet_runtime.http.problem import PROBLEM_CONTENT_TYPE, TYPE_PREFIX, Problem, encode_problem
+from nixfleet_runtime.http.refusal import RequestRefused
+from nixfleet_runtime.http.signatures import verify_request
+
+ORG_ROOT_KEY = SigningKey.generate()
+CI_KEY = SigningKey.generate()
+TRUST = TrustRoot(KeySlot(CI_KEY.public_key), KeySlot(ORG_ROOT_KEY.public_key))
+STARTS_WITHIN_SECONDS = 10.0
+
+
+def token_for(key: SigningKey, hostname: str = "web-01", nonce: str = "n-1") -> SignedToken:
+    """A good token, now."""
+    now = SystemClock().now()
+    token = BootstrapToken(
+        hostname,
+        fingerprint_of(key.public_key),
+        now - timedelta(minutes=1),
+        now + timedelta(hours=1),
+        nonce,
+    )
+    return sign_token(token, ORG_ROOT_KEY)
+
+
+class EnrollingServer:
+    """What the server knows. nonces: those on the list, all for web-01. answer_with: a problem for every enrolment."""
+
+    def __init__(self) -> None:
+        self.ring = KeyRing()
+        self.nonces = ["n-1"]
+        self.used: set[str] = set()
+        self.answer_with: Problem | None = None
+        self.loses_answers = False
+        self.enrolments = 0
+        self.url = ""
+        long_ago = SystemClock().now() - timedelta(hours=1)
+        self._memory = NonceMemory(60, long_ago)
+
+    @property
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route(ENROL, self._enrol, methods=["POST"]),
+                Route(AGENT_DISPATCH, self._dispatch),
+            ]
+        )
+
+    async def _dispatch(self, request: Request) -> Response:
+        try:
+            self._verified(request, b"", self.ring.key_of)
+        except RequestRefused as refused:
+            return _problem(refused.as_problem())
+        return Response(status_code=204)
+
+    async def _enrol(self, request: Request) -> Response:
+        self.enrolments += 1
+        if self.answer_with is not None:
+            return _problem(self.answer_with)
+        body = await request.body()
+        wish = decode_enrol_request(body)
+        self._verified(request, body, claimed_key(wish))
+        now = SystemClock().now()
+        key = claimed_key(wish)(f"host:{wish.token.token.hostname}")
+        assert key is not None
+        objection = enrolment_objection(
+            wish,
+            key,
+            ring=self.ring,
+            nonces=self._listed(now),
+            used_nonces=self.used,
+            trust=TRUST,
+            now=now,
+        )
+        if objection is not None:
+            return _problem(
+                Problem(f"{TYPE_PREFIX}enrolment", "The host may not enrol", 403, str(objection))
+            )
+        self.used.add(wish.token.token.nonce)
+        self.ring = self.ring.with_host(EnrolledHost(wish.token.token.hostname, key, now))
+        if self.loses_answers:
+            raise ConnectionResetError("the answer is lost")
+        return Response(status_code=204)
+
+    def _verified(
+        self, request: Request, body: bytes, keys: Callable[[str], TrustedKey | None]
+    ) -> None:
+        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        now = SystemClock().now()
+        verify_request(
+            request.method,
+            path,
+            request.headers,
+            body,
+            keys,
+            self._memory,
+            now,
+        )
+
+    def _listed(self, now: datetime) -> BootstrapNonces:
+        expires_at = now + timedelta(hours=1)
+        listed = tuple(BootstrapNonce(nonce, "web-01", expires_at) for nonce in self.nonces)
+        return BootstrapNonces(listed, Meta(now))
+
+
+@contextmanager
+def enrolling_server() -> Iterator[EnrollingServer]:
+    """Serve on a free port of loopback, in a thread, while the context is open."""
+    server = EnrollingServer()
+    config = uvicorn.Config(
+        server.app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"
+    )
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=anyio.run, args=(running.serve,), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + STARTS_WITHIN_SECONDS
+    while not running.started:
+        assert time.monotonic() < deadline, "the server does not start"
+        time.sleep(0.01)
+    server.url = f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    try:
+        yield server
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+def _problem(problem: Problem) -> Response:
+    return Response(encode_problem(problem), problem.status, media_type=PROBLEM_CONTENT_TYPE)

@@ -1,0 +1,273 @@
+"""A host becomes known: its key, its token, and every way to be turned away."""
+
+import stat
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+from attrs import evolve
+
+from nixfleet_agent.enrolment import (
+    EnrolmentRefused,
+    OwnKey,
+    WrongToken,
+    enrol_request,
+    own_key,
+)
+from nixfleet_agent.http_transport import HttpTransport, connected
+from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.enrolment import EnrolmentWorker, is_known
+from nixfleet_proto.codec import encode_signed_token
+from nixfleet_proto.signing import SigningKey, sign_token
+from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.http.problem import TYPE_PREFIX, Problem
+from nixfleet_runtime.transport import TransportFailed
+from tests.agent.enrolling_server import (
+    CI_KEY,
+    TRUST,
+    EnrollingServer,
+    enrolling_server,
+    token_for,
+)
+
+KEY = SigningKey.generate()
+OWN = OwnKey(KEY, is_new=False)
+NOW = SystemClock().now()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def server() -> Iterator[EnrollingServer]:
+    with enrolling_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def transport(server: EnrollingServer) -> AsyncIterator[HttpTransport]:
+    async with connected(server.url, "web-01", KEY, SystemClock()) as transport:
+        yield transport
+
+
+# The key.
+
+
+def test_a_host_without_a_key_makes_one_that_is_its_own(tmp_path: Path) -> None:
+    """The file is its owner's alone, and the next start finds the same key."""
+    file = tmp_path / "host.key"
+    made = own_key(file)
+    assert made.is_new
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    found = own_key(file)
+    assert not found.is_new
+    assert found.fingerprint == made.fingerprint
+
+
+def test_a_key_that_appears_meanwhile_is_the_one_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that make a key at once one wins, and both use that."""
+    file = tmp_path / "host.key"
+    generate = SigningKey.generate
+
+    def generate_late() -> SigningKey:
+        KEY.save(file)
+        return generate()
+
+    monkeypatch.setattr(SigningKey, "generate", generate_late)
+    assert own_key(file).fingerprint == OWN.fingerprint
+
+
+# The token.
+
+
+def test_a_token_for_another_host_is_named() -> None:
+    """Both names are told before anybody is asked."""
+    with pytest.raises(WrongToken, match="expected a token for web-02, found one for web-01"):
+        enrol_request(token_for(KEY), "web-02", OWN, TRUST, NOW)
+
+
+def test_a_token_for_another_key_is_named() -> None:
+    """Both fingerprints are told."""
+    other = OwnKey(SigningKey.generate(), is_new=False)
+    with pytest.raises(WrongToken) as wrong:
+        enrol_request(token_for(KEY), "web-01", other, TRUST, NOW)
+    assert other.fingerprint in str(wrong.value)
+    assert OWN.fingerprint in str(wrong.value)
+
+
+def test_an_expired_token_is_named_with_its_time() -> None:
+    """When it expired is told, and what time it is here."""
+    with pytest.raises(WrongToken, match=r"the token for web-01 is not good: .*Z"):
+        enrol_request(token_for(KEY), "web-01", OWN, TRUST, NOW + timedelta(hours=2))
+
+
+def test_a_token_that_another_key_signed_is_named() -> None:
+    """What the organisation did not sign lets nobody in."""
+    forged = sign_token(token_for(KEY).token, CI_KEY)
+    with pytest.raises(WrongToken, match="signed by none of the trusted keys"):
+        enrol_request(forged, "web-01", OWN, TRUST, NOW)
+
+
+def test_a_trust_file_without_the_org_root_key_leaves_the_check_to_the_control_plane() -> None:
+    """A host need not know the organisation's key."""
+    forged = sign_token(token_for(KEY).token, CI_KEY)
+    trust = TrustRoot(KeySlot(CI_KEY.public_key))
+    assert enrol_request(forged, "web-01", OWN, trust, NOW).token == forged
+
+
+# The control plane.
+
+
+@pytest.mark.anyio
+async def test_a_host_with_a_good_token_is_known_from_then_on(
+    server: EnrollingServer, transport: HttpTransport
+) -> None:
+    """Its next signed request is taken."""
+    assert not await is_known(transport)
+    await transport.enrol(enrol_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+    assert await is_known(transport)
+
+
+@pytest.mark.anyio
+async def test_a_refusal_says_what_the_control_plane_says(
+    server: EnrollingServer, transport: HttpTransport
+) -> None:
+    """The reason is in the operator's words, with what to do."""
+    token = token_for(KEY, nonce="not on the list")
+    with pytest.raises(EnrolmentRefused) as refused:
+        await transport.enrol(enrol_request(token, "web-01", OWN, TRUST, NOW))
+    assert "bootstrap-nonces.json has no nonce 'not on the list'" in str(refused.value)
+    assert "add it there and release" in str(refused.value)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_control_plane_that_cannot_answer_now_has_refused_nothing(
+    status: int, server: EnrollingServer, transport: HttpTransport
+) -> None:
+    """Whoever is told to come back later comes back."""
+    server.answer_with = Problem(f"{TYPE_PREFIX}full", "The queue is full", status)
+    with pytest.raises(TransportFailed, match="The queue is full"):
+        await transport.enrol(enrol_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+
+
+# The worker of an agent that runs.
+
+
+class NoWaiting(Backoff):
+    """Waits for what a test does next instead of for time."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.waits = 0
+        self.after: dict[int, object] = {}
+
+    async def wait(self, at_least_seconds: float | None = None) -> None:
+        self.waits += 1
+        step = self.after.get(self.waits)
+        if callable(step):
+            step()
+
+
+def worker_of(
+    transport: HttpTransport, token_file: Path | None
+) -> tuple[EnrolmentWorker, NoWaiting]:
+    waiting = NoWaiting()
+    clock = SystemClock()
+    return EnrolmentWorker("web-01", OWN, token_file, transport, TRUST, clock, waiting), waiting
+
+
+@pytest.mark.anyio
+async def test_an_agent_enrols_when_its_token_arrives(
+    server: EnrollingServer,
+    transport: HttpTransport,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Until then it says once what an operator has to do, fingerprint included."""
+    file = tmp_path / "token.json"
+    worker, waiting = worker_of(transport, file)
+    waiting.after[3] = lambda: file.write_bytes(encode_signed_token(token_for(KEY)))
+    with anyio.fail_after(10):
+        await worker.run()
+    assert waiting.waits == 3
+    assert caplog.text.count(f"--fingerprint {OWN.fingerprint}") == 1
+    assert await is_known(transport)
+
+
+@pytest.mark.anyio
+async def test_an_agent_that_is_known_does_not_enrol_again(
+    server: EnrollingServer, transport: HttpTransport, tmp_path: Path
+) -> None:
+    """The token stays unused, and may be gone."""
+    await transport.enrol(enrol_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+    worker, waiting = worker_of(transport, None)
+    await worker.run()
+    assert (server.enrolments, waiting.waits) == (1, 0)
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_was_lost_costs_a_question(
+    server: EnrollingServer, transport: HttpTransport, tmp_path: Path
+) -> None:
+    """The nonce is used up, but the host is known: that is asked before the token is brought again."""
+    file = tmp_path / "token.json"
+    file.write_bytes(encode_signed_token(token_for(KEY)))
+    server.loses_answers = True
+    worker, waiting = worker_of(transport, file)
+    with anyio.fail_after(10):
+        await worker.run()
+    assert (server.enrolments, waiting.waits) == (1, 1)
+
+
+@pytest.mark.anyio
+async def test_an_agent_that_is_refused_asks_again_and_says_it_once(
+    server: EnrollingServer,
+    transport: HttpTransport,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A list of nonces that has yet to arrive is waited for."""
+    file = tmp_path / "token.json"
+    file.write_bytes(encode_signed_token(token_for(KEY)))
+    server.nonces = []
+    worker, waiting = worker_of(transport, file)
+    waiting.after[4] = lambda: server.nonces.append("n-1")
+    with anyio.fail_after(10):
+        await worker.run()
+    assert caplog.text.count("has no nonce 'n-1'") == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"token": 1}', b"\xff"])
+async def test_a_token_file_that_holds_no_token_is_named(
+    content: bytes,
+    server: EnrollingServer,
+    transport: HttpTransport,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The file and what is wrong with it are told, and a better one is waited for."""
+    file = tmp_path / "token.json"
+    file.write_bytes(content)
+    worker, waiting = worker_of(transport, file)
+    waiting.after[1] = lambda: file.write_bytes(encode_signed_token(token_for(KEY)))
+    with anyio.fail_after(10):
+        await worker.run()
+    assert str(file) in caplog.text
+
+
+def test_an_own_key_shows_nothing_secret(tmp_path: Path) -> None:
+    """Neither the record nor what is derived from it has the private half in it."""
+    file = tmp_path / "host.key"
+    made = own_key(file)
+    secret = file.read_text().strip()
+    shown = f"{made!r} {evolve(made, is_new=False)} {made.fingerprint}"
+    assert secret not in shown
