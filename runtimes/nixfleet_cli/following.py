@@ -19,7 +19,9 @@ from nixfleet_control_plane.log_entry import (
     Commanded,
     Deferred,
     Entry,
+    FactRefused,
     FactReported,
+    HostEnrolled,
     LoggedEntry,
     LogRow,
     Planned,
@@ -117,14 +119,14 @@ class Follower:
 
 def _subject(state: State, entry: Entry) -> Subject:
     match entry:
-        case FactReported():
+        case FactReported() | FactRefused():
             return state.view.host(entry.rollout_id, entry.host)
         case RolloutMoved():
             return state.view.rollouts.get(subject_of(entry.event))
         case Planned():
             opens = isinstance(entry.action, OpenRollout)
             return state.view.rollouts.get(entry.action.rollout_id) if opens else None
-        case Deferred() | Commanded() | ArtefactTaken() | ArtefactRefused():
+        case Deferred() | Commanded() | ArtefactTaken() | ArtefactRefused() | HostEnrolled():
             return None
         case _:
             assert_never(entry)

@@ -5,6 +5,7 @@ import click
 from nixfleet_cli.agent import agent
 from nixfleet_cli.config import config
 from nixfleet_cli.conformance import conformance
+from nixfleet_cli.control_plane import control_plane
 from nixfleet_cli.demo.command import demo
 from nixfleet_cli.enroll import enroll
 from nixfleet_cli.fleet import fleet
@@ -27,6 +28,7 @@ main.add_command(config)
 main.add_command(enroll)
 main.add_command(keys)
 main.add_command(token)
+main.add_command(control_plane)
 main.add_command(status)
 main.add_command(log)
 main.add_command(fleet)

@@ -19,7 +19,9 @@ from nixfleet_control_plane.log_entry import (
     Commanded,
     Deferred,
     Entry,
+    FactRefused,
     FactReported,
+    HostEnrolled,
     Planned,
     RolloutMoved,
 )
@@ -98,7 +100,7 @@ def _consequence(happening: Happening) -> str:
 def actor_of(entry: Entry) -> str:
     """Return who is behind `entry`: a host, an operator, or a part of the control plane."""
     match entry:
-        case FactReported():
+        case FactReported() | FactRefused():
             return entry.host
         case RolloutMoved():
             return "rollout"
@@ -108,6 +110,8 @@ def actor_of(entry: Entry) -> str:
             return entry.command.operator
         case ArtefactTaken() | ArtefactRefused():
             return "verifier"
+        case HostEnrolled():
+            return entry.token.token.hostname
         case _:
             assert_never(entry)
 
@@ -117,6 +121,8 @@ def told(entry: Entry) -> str:
     match entry:
         case FactReported():
             return _fact(entry.fact)
+        case FactRefused():
+            return f"is not believed that it {_fact(entry.fact)}: {entry.reason}"
         case RolloutMoved():
             return _rollout_event(entry.event)
         case Planned():
@@ -131,6 +137,8 @@ def told(entry: Entry) -> str:
             return f"takes {_artefact(entry.name)}, signed by key {key}"
         case ArtefactRefused():
             return f"refuses {_artefact(entry.name)}: {entry.reason}"
+        case HostEnrolled():
+            return f"enrols, with key {entry.public_key[:_DIGEST_LENGTH_SHOWN]}"
         case _:
             assert_never(entry)
 

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from nixfleet_control_plane.applier import apply, apply_to_rollout
 from nixfleet_control_plane.commit_builder import CommitBuilder
+from nixfleet_control_plane.identity import EnrolledHost, UsedNonce, nonce_kept_until
 from nixfleet_control_plane.inputs import (
     ClearRollout,
     PauseScope,
@@ -24,16 +25,25 @@ from nixfleet_control_plane.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
+    FactRefused,
     FactReported,
+    HostEnrolled,
     LoggedEntry,
     Planned,
     RolloutMoved,
 )
-from nixfleet_control_plane.mirror import told_record
+from nixfleet_control_plane.mirror import passed_over, told_record
 from nixfleet_control_plane.state import KeptFleet, KeptManifest, State
-from nixfleet_proto.codec import decode_fleet, decode_manifest
+from nixfleet_proto.codec import (
+    decode_bootstrap_nonces,
+    decode_fleet,
+    decode_manifest,
+    decode_revocations,
+)
 from nixfleet_proto.signing import artefact_hash
+from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.release_layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.effect import RemoteOpenRolloutRecord, RemoteQueueDispatch
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
@@ -54,6 +64,8 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
     match entry:
         case FactReported():
             take_fact(state, commit, entry, logged.at)
+        case FactRefused():
+            pass_over_fact(state, commit, entry, logged.at)
         case RolloutMoved():
             move_rollout(state, commit, entry.event, logged.at)
         case Planned():
@@ -66,6 +78,8 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
             take_artefact(state, commit, entry, logged.at)
         case ArtefactRefused():
             state.append(commit, entry, logged.at)
+        case HostEnrolled():
+            enrol(state, commit, entry, logged.at)
         case _:
             assert_never(entry)
 
@@ -83,6 +97,16 @@ def take_fact(state: State, commit: CommitBuilder, entry: FactReported, at: date
     # Whatever the host said first, it has its dispatch.
     state.remove_dispatch(commit, key)
     state.remove_deferral(commit, key)
+
+
+def pass_over_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datetime) -> None:
+    """A host's record takes the number of a fact that does not apply, so that those after it can come."""
+    key = entry.rollout_id, entry.host
+    record = state.view.host(*key)
+    assert record is not None, entry
+    seq = state.append(commit, entry, at)
+    state.put_host(passed_over(record, entry.fact.seq))
+    state.refuse_fact(commit, key, entry.fact.seq, entry.reason, seq)
 
 
 def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: datetime) -> None:
@@ -162,11 +186,28 @@ def take_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken, at:
 def put_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken) -> None:
     """As `take_artefact`, for one that is in the log already."""
     body = entry.body.encode()
-    if entry.rollout_id is None:
-        state.put_fleet(commit, artefact_hash(body), KeptFleet(entry.name, decode_fleet(body)))
-    else:
+    if entry.rollout_id is not None:
         artefact = SignedArtefact(body, bytes.fromhex(entry.signature))
         state.put_manifest(commit, entry.rollout_id, _kept_manifest(state, artefact))
+    elif entry.name == REVOCATIONS_FILE:
+        state.put_revocations(commit, decode_revocations(body))
+    elif entry.name == NONCES_FILE:
+        state.put_nonces(commit, decode_bootstrap_nonces(body))
+    else:
+        state.put_fleet(commit, artefact_hash(body), KeptFleet(entry.name, decode_fleet(body)))
+
+
+def enrol(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetime) -> None:
+    """A host is known by its key from here on."""
+    seq = state.append(commit, entry, at)
+    token, key = entry.token.token, TrustedKey(entry.public_key)
+    kept_until = nonce_kept_until(token, state.identities.nonces.get())
+    state.identities.enrol(
+        commit,
+        EnrolledHost(token.hostname, key, at),
+        UsedNonce(token.nonce, token.hostname, key, kept_until),
+        seq,
+    )
 
 
 def _kept_manifest(state: State, artefact: SignedArtefact) -> KeptManifest:

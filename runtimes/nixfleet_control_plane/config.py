@@ -128,7 +128,7 @@ def _listen(section: Section) -> ListenConfig:
     tls = _tls(section)
     return ListenConfig(
         host=host,
-        port=section.count("port", default.port, at_most=PORT_MAX),
+        port=section.count("port", default.port, at_least=0, at_most=PORT_MAX),
         tls=tls,
         plain_http_beyond_loopback=read_plain_http(
             section,

@@ -10,9 +10,23 @@ from datetime import datetime
 from typing import assert_never
 
 from nixfleet_control_plane import publishing
-from nixfleet_control_plane.books import carry_out_plan, defer, move_rollout, obey, take_fact
+from nixfleet_control_plane.books import (
+    carry_out_plan,
+    defer,
+    enrol,
+    move_rollout,
+    obey,
+    pass_over_fact,
+    take_fact,
+)
 from nixfleet_control_plane.commit_builder import CommitBuilder
 from nixfleet_control_plane.flushing import flush
+from nixfleet_control_plane.identity import (
+    EnrolmentObjection,
+    TokenRefused,
+    enrolment_objection,
+    is_repeated,
+)
 from nixfleet_control_plane.inputs import (
     Action,
     ArtefactRejected,
@@ -21,6 +35,8 @@ from nixfleet_control_plane.inputs import (
     DispatchAnswer,
     DispatchPoll,
     Done,
+    EnrolHost,
+    EnrolOutcome,
     ExplainHost,
     Explanation,
     FlushRecords,
@@ -28,6 +44,7 @@ from nixfleet_control_plane.inputs import (
     HostList,
     Input,
     ListHosts,
+    ListsUpdated,
     ManifestAnswer,
     ManifestPoll,
     ManifestsUpdated,
@@ -38,10 +55,19 @@ from nixfleet_control_plane.inputs import (
     ResumeScope,
     RetireQuarantine,
 )
-from nixfleet_control_plane.log_entry import ArtefactRefused, Commanded, FactReported, Planned
+from nixfleet_control_plane.log_entry import (
+    ArtefactRefused,
+    Commanded,
+    FactRefused,
+    FactReported,
+    HostEnrolled,
+    Planned,
+)
 from nixfleet_control_plane.state import State
 from nixfleet_control_plane.writes import Write
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_proto.signing import NoOrgRootKey
+from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.engine import Commit
 from nixfleet_runtime.transport import (
@@ -78,9 +104,16 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 class ControlPlaneEngine:
     """One control plane's state and every decision about it. Owned by one mutator."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, trust: TrustRoot | None = None) -> None:
+        """trust: whose tokens let hosts in; `None`: nobody's."""
         self._state = state
+        self._trust = trust
         state.undo.settle()
+
+    @property
+    def has_manifests(self) -> bool:
+        """Whether any manifest is in force, or will be when what was handled is durable."""
+        return bool(self._state.manifests)
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
         """Return what `input` comes to; the state is already as it is afterwards."""
@@ -115,6 +148,10 @@ class ControlPlaneEngine:
                 return self._hand_out_manifest(input)
             case ManifestsUpdated():
                 return publishing.take(self._state, commit, input, now)
+            case ListsUpdated():
+                return publishing.take_lists(self._state, commit, input, now)
+            case EnrolHost():
+                return self._enrol(commit, input, now)
             case ArtefactRejected():
                 self._state.append(commit, ArtefactRefused(input.name, input.reason), now)
                 return Done()
@@ -137,11 +174,19 @@ class ControlPlaneEngine:
     # What hosts say.
 
     def _hear_all(self, commit: CommitBuilder, input: HostEvents, now: datetime) -> EventsOutcome:
+        """A fact that does not apply is passed over, and what comes after it is heard, though not answered for.
+
+        So a batch is in the log whole, with the signature on its last row; the host sends what came after again.
+        """
+        first_refused: EventsOutcome | None = None
         for accepted, envelope in enumerate(input.envelopes):
             refusal = self._hear(commit, input.hostname, envelope, now)
-            if refusal is not None:
-                return EventsOutcome(accepted, refusal)
-        return EventsOutcome(len(input.envelopes))
+            if refusal is None:
+                continue
+            first_refused = first_refused or EventsOutcome(accepted, refusal)
+            if not isinstance(refusal, EventRefused):
+                break
+        return first_refused or EventsOutcome(len(input.envelopes))
 
     def _hear(
         self, commit: CommitBuilder, hostname: str, envelope: AgentEventEnvelope, now: datetime
@@ -151,14 +196,20 @@ class ControlPlaneEngine:
         if record is None:
             return RolloutUnknown(envelope.rollout_id)
         if seq <= record.last_event_seq:
-            return None  # A duplicate: its first copy is durable, or about to be in this batch.
+            # A duplicate: its first copy is durable, or about to be in this batch.
+            known = self._state.refused.get((record.rollout_id, hostname, seq))
+            return None if known is None else EventRefused(envelope.rollout_id, seq, known)
         if seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
         entry = FactReported(hostname, record.rollout_id, envelope.event, envelope.signature)
         try:
             take_fact(self._state, commit, entry, now)
         except TransitionError as error:
-            return EventRefused(envelope.rollout_id, seq, str(error))
+            refused = FactRefused(
+                hostname, record.rollout_id, envelope.event, str(error), envelope.signature
+            )
+            pass_over_fact(self._state, commit, refused, now)
+            return EventRefused(envelope.rollout_id, seq, refused.reason)
         self._join(commit, record.rollout_id, hostname, now)
         for transition in commit.take_transitions():
             self._tell_rollout(commit, transition, now)
@@ -196,6 +247,31 @@ class ControlPlaneEngine:
     def _all_hosts(self) -> Iterator[HostRolloutState]:
         for rollout_id in sorted(self._state.view.rollouts):
             yield from self._state.view.hosts_of(rollout_id)
+
+    def _enrol(self, commit: CommitBuilder, input: EnrolHost, now: datetime) -> EnrolOutcome:
+        request, known = input.request, self._state.identities
+        hostname = request.token.token.hostname
+        if is_repeated(request, known.ring, known.used_nonces):
+            return EnrolOutcome(known.ring.enrolled[hostname])
+        objection = self._objection_to(input, now)
+        if objection is not None:
+            return EnrolOutcome(objection)
+        enrol(self._state, commit, HostEnrolled(input.signer.public_key, request.token), now)
+        return EnrolOutcome(known.ring.enrolled[hostname])
+
+    def _objection_to(self, input: EnrolHost, now: datetime) -> EnrolmentObjection | None:
+        known = self._state.identities
+        if self._trust is None:
+            return TokenRefused(input.request.token.token.hostname, NoOrgRootKey())
+        return enrolment_objection(
+            input.request,
+            input.signer,
+            ring=known.ring,
+            nonces=known.nonces.get(),
+            used_nonces=known.used_nonces,
+            trust=self._trust,
+            now=now,
+        )
 
     # What that means for rollouts.
 

@@ -6,7 +6,7 @@ Source: design 7, Store.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TypeVar, assert_never
+from typing import TypeAlias, TypeVar, assert_never
 
 import cattrs
 import orjson
@@ -25,14 +25,21 @@ from nixfleet_control_plane.log_entry import (
     Commanded,
     Deferred,
     Entry,
+    FactRefused,
     FactReported,
+    HostEnrolled,
     LoggedEntry,
     LogRow,
     Planned,
     RolloutMoved,
     kind_of,
 )
-from nixfleet_proto.codec import decode_event, encode_event
+from nixfleet_proto.codec import (
+    decode_event,
+    decode_signed_token,
+    encode_event,
+    encode_signed_token,
+)
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.record_codec import (
     decode_plan_action,
@@ -125,6 +132,10 @@ def _columns(entry: Entry) -> tuple[str | None, str | None, str | None]:
             return None, entry.rollout_id, entry.signature
         case ArtefactRefused():
             return None, None, None
+        case FactRefused():
+            return entry.host, entry.rollout_id, entry.signature
+        case HostEnrolled():
+            return entry.token.token.hostname, None, None
         case _:
             assert_never(entry)
 
@@ -178,8 +189,8 @@ def _payload(entry: Entry) -> bytes:
             return encode_plan_action(entry.action)
         case Commanded():
             return orjson.dumps(_tagged(entry.command))
-        case ArtefactTaken() | ArtefactRefused():
-            return orjson.dumps(_tagged(_artefact_payload(entry)))
+        case ArtefactTaken() | ArtefactRefused() | FactRefused() | HostEnrolled():
+            return orjson.dumps(_tagged(_outcome_payload(entry)))
         case _:
             assert_never(entry)
 
@@ -188,10 +199,8 @@ def _entry(row: LogRow) -> Entry:
     payload = row.payload.encode()
     match row.kind:
         case "agent_event":
-            if row.host_id is None or row.rollout_id is None:
-                raise ValueError("expected a host and a rollout")
-            fact = decode_event(payload)
-            return FactReported(row.host_id, RolloutId(row.rollout_id), fact, row.signature)
+            host, rollout_id = _host_and_rollout(row)
+            return FactReported(host, rollout_id, decode_event(payload), row.signature)
         case "rollout_event":
             return RolloutMoved(decode_rollout_event(payload))
         case "plan_action" | "gate_decision":
@@ -200,7 +209,7 @@ def _entry(row: LogRow) -> Entry:
         case "operator_command":
             return Commanded(_untagged(payload, _COMMANDS))
         case "verify_outcome":
-            return _artefact_entry(row, _untagged(payload, _ARTEFACTS))
+            return _outcome_entry(row, _untagged(payload, _OUTCOMES))
         case _:
             raise ValueError(f"expected a kind that this version writes, found {row.kind!r}")
 
@@ -214,17 +223,42 @@ class _Taken:
     signed_by: str
 
 
-def _artefact_payload(entry: ArtefactTaken | ArtefactRefused) -> "_Taken | ArtefactRefused":
+@frozen
+class _Refused:
+    """The payload of `FactRefused`. fact: as it came, so that the signature over it can be checked."""
+
+    fact: str
+    reason: str
+
+
+@frozen
+class _Enrolled:
+    """The payload of `HostEnrolled`. token: the content of the token file, with its signature."""
+
+    public_key: str
+    token: str
+
+
+_Outcome: TypeAlias = _Taken | ArtefactRefused | _Refused | _Enrolled
+
+
+def _outcome_payload(
+    entry: ArtefactTaken | ArtefactRefused | FactRefused | HostEnrolled,
+) -> _Outcome:
     match entry:
         case ArtefactTaken():
             return _Taken(entry.name, entry.body, entry.signed_by)
         case ArtefactRefused():
             return entry
+        case FactRefused():
+            return _Refused(encode_event(entry.fact).decode(), entry.reason)
+        case HostEnrolled():
+            return _Enrolled(entry.public_key, encode_signed_token(entry.token).decode())
         case _:
             assert_never(entry)
 
 
-def _artefact_entry(row: LogRow, payload: "_Taken | ArtefactRefused") -> Entry:
+def _outcome_entry(row: LogRow, payload: _Outcome) -> Entry:
     match payload:
         case ArtefactRefused():
             return payload
@@ -233,23 +267,38 @@ def _artefact_entry(row: LogRow, payload: "_Taken | ArtefactRefused") -> Entry:
             return ArtefactTaken(
                 payload.name, rollout_id, payload.body, row.signature or "", payload.signed_by
             )
+        case _Refused():
+            host, rollout_id = _host_and_rollout(row)
+            fact = decode_event(payload.fact.encode())
+            return FactRefused(host, rollout_id, fact, payload.reason, row.signature)
+        case _Enrolled():
+            return HostEnrolled(payload.public_key, decode_signed_token(payload.token.encode()))
         case _:
             assert_never(payload)
+
+
+def _host_and_rollout(row: LogRow) -> tuple[str, RolloutId]:
+    if row.host_id is None or row.rollout_id is None:
+        raise ValueError("expected a host and a rollout")
+    return row.host_id, RolloutId(row.rollout_id)
 
 
 _COMMANDS: dict[str, type[OperatorCommand]] = {
     kind.__name__: kind for kind in (PauseScope, ResumeScope, ClearRollout, RetireQuarantine)
 }
-_ARTEFACTS: dict[str, "type[_Taken | ArtefactRefused]"] = {
+_OUTCOMES: dict[str, type[_Outcome]] = {
     "ArtefactTaken": _Taken,
     "ArtefactRefused": ArtefactRefused,
+    "FactRefused": _Refused,
+    "HostEnrolled": _Enrolled,
 }
+_OUTCOME_NAMES: dict[type, str] = {payload: name for name, payload in _OUTCOMES.items()}
 _converter = cattrs.Converter(forbid_extra_keys=True)
 _converter.register_structure_hook(RolloutId, lambda text, _: RolloutId(text))
 
 
-def _tagged(value: "OperatorCommand | _Taken | ArtefactRefused") -> dict[str, object]:
-    kind = "ArtefactTaken" if isinstance(value, _Taken) else type(value).__name__
+def _tagged(value: OperatorCommand | _Outcome) -> dict[str, object]:
+    kind = _OUTCOME_NAMES.get(type(value), type(value).__name__)
     fields = asdict(
         value, value_serializer=lambda _, __, v: sorted(v) if isinstance(v, frozenset) else v
     )

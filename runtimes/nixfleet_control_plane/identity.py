@@ -5,7 +5,7 @@ who authenticates requests holds the latest. Whether a request is really signed 
 Source: design 6, Hosts and Operators.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
 from typing import Self, TypeAlias, assert_never
 
@@ -40,6 +40,16 @@ class EnrolledHost:
     hostname: str
     public_key: TrustedKey
     enrolled_at: datetime
+
+
+@frozen
+class UsedNonce:
+    """The nonce of a token that a host enrolled with, and the key it brought. Kept until `expires_at`."""
+
+    nonce: str
+    hostname: str
+    public_key: TrustedKey
+    expires_at: datetime
 
 
 @frozen
@@ -240,12 +250,34 @@ def claimed_key(request: EnrolRequest) -> Callable[[str], TrustedKey | None]:
     return lambda asked: read_public_key(request.public_key) if asked == key_id else None
 
 
+def is_repeated(request: EnrolRequest, ring: KeyRing, used_nonces: Mapping[str, UsedNonce]) -> bool:
+    """Return whether `request` is one that was granted before, and what it granted still stands.
+
+    The answer to it may have been lost. It grants nothing, so it does not matter whether its token is still good;
+    that it is signed with the key it brings was checked before.
+    """
+    token = request.token.token
+    used, host = used_nonces.get(token.nonce), ring.enrolled.get(token.hostname)
+    if used is None or host is None or used.hostname != token.hostname:
+        return False
+    if read_public_key(request.public_key) != host.public_key or host.public_key != used.public_key:
+        return False
+    revocation = ring.revoked.get(token.hostname)
+    return revocation is None or host.enrolled_at >= revocation.not_before
+
+
+def nonce_kept_until(token: BootstrapToken, nonces: BootstrapNonces | None) -> datetime:
+    """Return when the nonce of `token` may be forgotten: token and entry of the list are both over then."""
+    listed = None if nonces is None else _listed(token, nonces)
+    return token.expires_at if listed is None else max(token.expires_at, listed.expires_at)
+
+
 def enrolment_objection(
     request: EnrolRequest,
     signer: TrustedKey,
     *,
     ring: KeyRing,
-    nonces: BootstrapNonces,
+    nonces: BootstrapNonces | None,
     used_nonces: Container[str],
     trust: TrustRoot,
     now: datetime,
@@ -253,8 +285,8 @@ def enrolment_objection(
     """Return why the host of `request` may not enrol, `None` if it may.
 
     signer: the key that the request's own signature was good for, under the key id of the token's host; see
-    `claimed_key`. nonces: the signed list in force. used_nonces: those of every enrolment so far; one may be forgotten
-    when its token and its entry in the list have expired. A host that is enrolled already may enrol again: whoever
+    `claimed_key`. nonces: the signed list in force, if there is one. used_nonces: those of every enrolment so far; one
+    may be forgotten at `nonce_kept_until`. A host that is enrolled already may enrol again: whoever
     issued the token wanted it.
     """
     try:
@@ -273,11 +305,14 @@ def enrolment_objection(
 
 
 def _nonce_objection(
-    token: BootstrapToken, nonces: BootstrapNonces, used_nonces: Container[str], now: datetime
+    token: BootstrapToken,
+    nonces: BootstrapNonces | None,
+    used_nonces: Container[str],
+    now: datetime,
 ) -> NonceUsed | NonceNotListed | None:
     if token.nonce in used_nonces:
         return NonceUsed(token.hostname, token.nonce)
-    listed = _listed(token, nonces)
+    listed = None if nonces is None else _listed(token, nonces)
     if listed is None:
         return NonceNotListed(token.hostname, token.nonce)
     if now >= listed.expires_at:

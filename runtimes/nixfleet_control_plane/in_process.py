@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
-from nixfleet_runtime.mutator import EngineFault, MutatorClosed, WriteFailed
+from nixfleet_runtime.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 
 
@@ -41,5 +41,5 @@ class InProcessTransport:
 def _as_transport_failure() -> Iterator[None]:
     try:
         yield
-    except (MutatorClosed, WriteFailed, EngineFault) as error:
+    except (MutatorClosed, QueueFull, WriteFailed, EngineFault) as error:
         raise TransportFailed(str(error)) from error

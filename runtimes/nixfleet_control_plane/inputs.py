@@ -8,10 +8,12 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from nixfleet_control_plane.identity import EnrolledHost, EnrolmentObjection, KeyRing
+from nixfleet_proto.enrolment import BootstrapNonces, EnrolRequest, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
-from nixfleet_proto.trust import Verified
+from nixfleet_proto.trust import TrustedKey, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.effect import EmitLog, EmitMetric
@@ -47,6 +49,22 @@ class ManifestsUpdated:
 
     fleet: Verified[FleetResolved]
     manifests: tuple[Verified[RolloutManifest], ...]
+
+
+@frozen
+class ListsUpdated:
+    """CI published these: who is revoked, and whose tokens are good."""
+
+    revocations: Verified[Revocations] | None = None
+    nonces: Verified[BootstrapNonces] | None = None
+
+
+@frozen
+class EnrolHost:
+    """A host wants to be known. signer: the key that the request's own signature was good for."""
+
+    request: EnrolRequest
+    signer: TrustedKey
 
 
 @frozen
@@ -128,6 +146,8 @@ Input: TypeAlias = (
     | ManifestPoll
     | Heartbeat
     | ManifestsUpdated
+    | ListsUpdated
+    | EnrolHost
     | ArtefactRejected
     | OperatorCommand
     | ExplainHost
@@ -157,6 +177,21 @@ class ManifestsOutcome:
 
     taken: tuple[RolloutId, ...]
     refused: tuple[tuple[str, str], ...]
+
+
+@frozen
+class ListsOutcome:
+    """Which lists were taken, by name, and why the others were not."""
+
+    taken: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...]
+
+
+@frozen
+class EnrolOutcome:
+    """The host as it is known now, or why it is not."""
+
+    answer: EnrolledHost | EnrolmentObjection
 
 
 @frozen
@@ -198,6 +233,8 @@ Reply: TypeAlias = (
     | ManifestAnswer
     | HeartbeatReply
     | ManifestsOutcome
+    | ListsOutcome
+    | EnrolOutcome
     | CommandOutcome
     | Explanation
     | HostList
@@ -213,4 +250,11 @@ class WakeHost:
     hostname: str
 
 
-Action: TypeAlias = WakeHost | EmitMetric | EmitLog
+@frozen
+class UseKeys:
+    """Tell who authenticates requests that these are the hosts' keys now."""
+
+    ring: KeyRing
+
+
+Action: TypeAlias = WakeHost | UseKeys | EmitMetric | EmitLog

@@ -16,12 +16,14 @@ from nixfleet_control_plane.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
+    FactRefused,
     FactReported,
+    HostEnrolled,
     LoggedEntry,
     Planned,
     RolloutMoved,
 )
-from nixfleet_control_plane.mirror import opened_record, queued_record, told_record
+from nixfleet_control_plane.mirror import opened_record, passed_over, queued_record, told_record
 from nixfleet_control_plane.state import HostKey, KeptManifest, State
 from nixfleet_control_plane.store import Snapshot, Store, StoredHost
 from nixfleet_control_plane.writes import SetRecordsThrough
@@ -123,9 +125,16 @@ def _records_after(
             if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
                 policy = kept.manifest.rollout_policy
                 yield key, told_record(before.record, entry.fact, logged.at, policy)[0]
+        case FactRefused():
+            kept = _kept_if_open(state, entry.rollout_id)
+            key = entry.rollout_id, entry.host
+            if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
+                yield key, passed_over(before.record, entry.fact.seq)
         case Planned():
             yield from _records_planned(state, hosts, entry.action, logged)
-        case RolloutMoved() | Deferred() | Commanded() | ArtefactTaken() | ArtefactRefused():
+        case RolloutMoved() | Deferred() | Commanded() | HostEnrolled():
+            pass
+        case ArtefactTaken() | ArtefactRefused():
             pass
         case _:
             assert_never(entry)
@@ -170,6 +179,11 @@ def _load_views(state: State, snapshot: Snapshot) -> None:
         state.quarantines.set(channel, known | {closure})
     for pause in snapshot.holds:
         state.put_hold(pause)
+    for refusal in snapshot.refused:
+        state.refused.set((refusal.rollout_id, refusal.hostname, refusal.seq), refusal.reason)
+    for used in snapshot.used_nonces:
+        state.identities.put_used_nonce(used)
+    state.identities.put_stored(snapshot.enrolled, snapshot.revoked)
     for dispatch in snapshot.dispatches:
         state.put_dispatch((RolloutId(dispatch.rollout_id), dispatch.hostname), dispatch)
     for deferral in snapshot.deferrals:

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from nixfleet_control_plane.inputs import OperatorCommand
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.enrolment import SignedToken
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
@@ -42,6 +43,17 @@ class FactReported:
     host: str
     rollout_id: RolloutId
     fact: AgentEvent
+    signature: str | None
+
+
+@frozen
+class FactRefused:
+    """A host reported a fact that does not apply. The record takes its number and nothing else."""
+
+    host: str
+    rollout_id: RolloutId
+    fact: AgentEvent
+    reason: str
     signature: str | None
 
 
@@ -92,8 +104,24 @@ class ArtefactRefused:
     reason: str
 
 
+@frozen
+class HostEnrolled:
+    """A host came with a good token, and is known by `public_key` from then on."""
+
+    public_key: str
+    token: SignedToken
+
+
 Entry: TypeAlias = (
-    FactReported | RolloutMoved | Planned | Deferred | Commanded | ArtefactTaken | ArtefactRefused
+    FactReported
+    | FactRefused
+    | RolloutMoved
+    | Planned
+    | Deferred
+    | Commanded
+    | ArtefactTaken
+    | ArtefactRefused
+    | HostEnrolled
 )
 
 
@@ -110,7 +138,7 @@ def kind_of(entry: Entry) -> str:
             return "gate_decision"
         case Commanded():
             return "operator_command"
-        case ArtefactTaken() | ArtefactRefused():
+        case ArtefactTaken() | ArtefactRefused() | HostEnrolled() | FactRefused():
             return "verify_outcome"
         case _:
             assert_never(entry)

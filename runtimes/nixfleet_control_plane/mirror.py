@@ -6,6 +6,8 @@ cannot disagree.
 
 from datetime import datetime
 
+from attrs import evolve
+
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_state_machine.effect import ControlPlaneEffect
@@ -42,6 +44,14 @@ def told_record(
     Raises: TransitionError.
     """
     return step(_with_dispatch_times(record, fact), Remote(fact), at, policy)
+
+
+def passed_over(record: HostRolloutState, seq: int) -> HostRolloutState:
+    """Return `record` after a fact that it cannot take: the number is used up, and nothing else happened.
+
+    The host goes on from that number, and so must whoever takes this record over from here.
+    """
+    return evolve(record, last_event_seq=seq)
 
 
 def _with_dispatch_times(record: HostRolloutState, fact: AgentEvent) -> HostRolloutState:

@@ -9,14 +9,22 @@ from datetime import datetime
 
 from nixfleet_control_plane.books import take_artefact
 from nixfleet_control_plane.commit_builder import CommitBuilder
-from nixfleet_control_plane.inputs import ManifestsOutcome, ManifestsUpdated
+from nixfleet_control_plane.inputs import (
+    ListsOutcome,
+    ListsUpdated,
+    ManifestsOutcome,
+    ManifestsUpdated,
+)
 from nixfleet_control_plane.log_entry import ArtefactRefused, ArtefactTaken
 from nixfleet_control_plane.state import State, fleet_name, manifest_name
-from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.codec import format_time
+from nixfleet_proto.enrolment import BootstrapNonces, Revocations
+from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import VerifyError, artefact_hash, require_anchor
 from nixfleet_proto.trust import Verified
+from nixfleet_runtime.release_layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.planner.progress import empty_waves
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -40,6 +48,39 @@ def take(
     return ManifestsOutcome(tuple(taken), tuple(refused))
 
 
+def take_lists(
+    state: State, commit: CommitBuilder, update: ListsUpdated, now: datetime
+) -> ListsOutcome:
+    """Put those lists of `update` in force that are not older than what is; say why the others are not."""
+    taken: list[str] = []
+    refused: list[tuple[str, str]] = []
+    identities = state.identities
+    for name, offered, in_force in (
+        (REVOCATIONS_FILE, update.revocations, identities.revocations.get()),
+        (NONCES_FILE, update.nonces, identities.nonces.get()),
+    ):
+        if offered is None:
+            continue
+        objection = None if in_force is None else _older(offered, in_force.meta)
+        if objection is not None:
+            refused.append((name, objection))
+            state.append(commit, ArtefactRefused(name, objection), now)
+            continue
+        taken.append(name)
+        if offered.value != in_force:
+            take_artefact(state, commit, _taken(name, None, offered), now)
+    return ListsOutcome(tuple(taken), tuple(refused))
+
+
+def _older(offered: Verified[Revocations | BootstrapNonces], in_force: Meta) -> str | None:
+    if in_force.signed_at is None or offered.signed_at >= in_force.signed_at:
+        return None
+    return (
+        f"signed {format_time(offered.signed_at)}, older than the one in force, "
+        f"of {format_time(in_force.signed_at)}"
+    )
+
+
 def _put_in_force(
     state: State,
     commit: CommitBuilder,
@@ -59,7 +100,9 @@ def _put_in_force(
 
 
 def _taken(
-    name: str, rollout_id: RolloutId | None, verified: Verified[RolloutManifest | FleetResolved]
+    name: str,
+    rollout_id: RolloutId | None,
+    verified: Verified[RolloutManifest | FleetResolved | Revocations | BootstrapNonces],
 ) -> ArtefactTaken:
     return ArtefactTaken(
         name=name,

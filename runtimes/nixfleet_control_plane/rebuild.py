@@ -26,6 +26,10 @@ DERIVED_VIEWS = (
     "deferrals",
     "operator_holds",
     "artefacts",
+    "refused_events",
+    "hosts",
+    "token_replay",
+    "revocations",
 )
 
 

@@ -115,3 +115,36 @@ CREATE TABLE artefacts (
     rollout_id     TEXT,
     event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
 ) STRICT, WITHOUT ROWID;
+
+-- Facts that a host's record could not take; it has their numbers all the same.
+CREATE TABLE refused_events (
+    rollout_id     TEXT NOT NULL,
+    hostname       TEXT NOT NULL,
+    seq            TEXT NOT NULL, -- text: as `last_event_seq`
+    reason         TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
+    PRIMARY KEY (rollout_id, hostname, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Who is who. A nonce is forgotten with the first enrolment after `expires_at`.
+CREATE TABLE hosts (
+    hostname       TEXT PRIMARY KEY,
+    public_key     TEXT NOT NULL,
+    enrolled_at    TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE token_replay (
+    nonce          TEXT PRIMARY KEY,
+    hostname       TEXT NOT NULL,
+    public_key     TEXT NOT NULL,
+    expires_at     TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE revocations (
+    hostname       TEXT PRIMARY KEY,
+    not_before     TEXT NOT NULL,
+    reason         TEXT,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;

@@ -12,8 +12,10 @@ from typing import TypeVar, assert_never
 
 import anyio
 import anyio.to_thread
+from attrs import evolve
 
 from nixfleet_control_plane.engine import ControlPlaneEngine
+from nixfleet_control_plane.identity import EnrolledHost, EnrolmentObjection, KeyRing
 from nixfleet_control_plane.inputs import (
     Action,
     ArtefactRejected,
@@ -21,6 +23,8 @@ from nixfleet_control_plane.inputs import (
     DispatchAnswer,
     DispatchPoll,
     Done,
+    EnrolHost,
+    EnrolOutcome,
     ExplainHost,
     Explanation,
     Flushed,
@@ -29,6 +33,8 @@ from nixfleet_control_plane.inputs import (
     HostList,
     Input,
     ListHosts,
+    ListsOutcome,
+    ListsUpdated,
     ManifestAnswer,
     ManifestPoll,
     ManifestsOutcome,
@@ -36,11 +42,14 @@ from nixfleet_control_plane.inputs import (
     OperatorCommand,
     PlanTick,
     Reply,
+    UseKeys,
     WakeHost,
 )
 from nixfleet_control_plane.loading import load_state
 from nixfleet_control_plane.store import Store
 from nixfleet_control_plane.writes import Write
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
@@ -50,6 +59,7 @@ from nixfleet_state_machine.effect import EmitLog, EmitMetric
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
 FLUSH_PORTION = 500
+QUEUE_LENGTH_MAX = 4096
 _log = logging.getLogger(__name__)
 
 
@@ -62,14 +72,31 @@ class ControlPlaneService:
         engine: ControlPlaneEngine,
         clock: Clock,
         record_metric: Callable[[EmitMetric], None],
+        ring: KeyRing | None = None,
+        queue_length_max: int = QUEUE_LENGTH_MAX,
     ) -> None:
+        self._engine = engine
         self._clock = clock
         self._record_metric = record_metric
+        self._ring = ring or KeyRing()
         self._wakers: dict[str, anyio.Event] = {}
         self._is_closing = False
         self._mutator = SingleMutator[Input, Write, Reply, Action](
-            engine, store.commit, self._carry_out, clock
+            engine, store.commit, self._carry_out, clock, queue_length_max=queue_length_max
         )
+
+    def ring(self) -> KeyRing:
+        """Return the keys in force now: those of hosts as committed, those of operators as the trust file has them."""
+        return self._ring
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it refuses what is new."""
+        return self._is_closing
+
+    def has_manifests(self) -> bool:
+        """Return whether any manifest is in force."""
+        return self._engine.has_manifests
 
     # What hosts ask. Who asks was established by the transport.
 
@@ -77,7 +104,7 @@ class ControlPlaneService:
         self, hostname: str, envelopes: tuple[AgentEventEnvelope, ...]
     ) -> EventsOutcome:
         """Return what became of the events; what is accepted is durable."""
-        return await self._ask(HostEvents(hostname, envelopes), EventsOutcome)
+        return await self._ask_if_room(HostEvents(hostname, envelopes), EventsOutcome)
 
     async def next_dispatch(self, hostname: str, wait_seconds: float) -> Dispatch | None:
         """Return the dispatch that waits for the host.
@@ -87,25 +114,35 @@ class ControlPlaneService:
         """
         # The waker is taken before asking, so that no wake-up falls between the answer and the wait.
         woken = self._waker(hostname)
-        answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
+        answer = await self._waiting_for(hostname)
         with anyio.move_on_after(wait_seconds):
             while answer.dispatch is None and not self._is_closing:
                 await woken.wait()
                 if not self._is_closing:
                     woken = self._waker(hostname)
-                    answer = await self._ask(DispatchPoll(hostname), DispatchAnswer)
+                    answer = await self._waiting_for(hostname)
         return answer.dispatch
+
+    async def _waiting_for(self, hostname: str) -> DispatchAnswer:
+        # Also while it closes: who polls then is released like the others.
+        answer = await self._mutator.post_if_room(DispatchPoll(hostname))
+        assert isinstance(answer, DispatchAnswer), answer
+        return answer
 
     def _waker(self, hostname: str) -> anyio.Event:
         return self._wakers.setdefault(hostname, anyio.Event())
 
     async def compare(self, heartbeat: Heartbeat) -> HeartbeatReply:
         """Return what the two sides need to bring their records together."""
-        return await self._ask(heartbeat, HeartbeatReply)
+        return await self._ask_if_room(heartbeat, HeartbeatReply)
 
     async def manifest(self, rollout_id: str) -> SignedArtefact | None:
         """Return the manifest in force for a rollout, exactly as it was signed."""
-        return (await self._ask(ManifestPoll(rollout_id), ManifestAnswer)).artefact
+        return (await self._ask_if_room(ManifestPoll(rollout_id), ManifestAnswer)).artefact
+
+    async def enrol(self, wish: EnrolHost) -> EnrolledHost | EnrolmentObjection:
+        """Return the host as it is known from now on, or why it is not."""
+        return (await self._ask_if_room(wish, EnrolOutcome)).answer
 
     # What CI and operators ask.
 
@@ -113,23 +150,39 @@ class ControlPlaneService:
         """Put verified manifests in force, and say which did not fit."""
         return await self._ask(update, ManifestsOutcome)
 
+    async def publish_lists(self, update: ListsUpdated) -> ListsOutcome:
+        """Put verified lists in force, and say which are older than what is."""
+        return await self._ask(update, ListsOutcome)
+
     async def note_rejected(self, name: str, reason: str) -> None:
         """Keep in the log that an artefact did not verify."""
         await self._ask(ArtefactRejected(name, reason), Done)
 
     async def command(self, command: OperatorCommand) -> CommandOutcome:
         """Carry out an operator's command, ahead of everything that waits."""
+        self._require_open(command)
         reply = await self._mutator.post_urgent(command)
         assert isinstance(reply, CommandOutcome), reply
         return reply
 
     async def explain(self, hostname: str) -> Explanation:
         """Return every gate that holds the host."""
-        return await self._ask(ExplainHost(hostname), Explanation)
+        return await self._ask_if_room(ExplainHost(hostname), Explanation)
 
     async def host_records(self) -> HostList:
         """Return every host's record in the rollouts that are not pruned."""
-        return await self._ask(ListHosts(), HostList)
+        return await self._ask_if_room(ListHosts(), HostList)
+
+    async def _ask_if_room(self, input: Input, expected: type[ReplyT]) -> ReplyT:
+        """As `_ask`, for the many. Raises: QueueFull, and MutatorClosed from `begin_closing` on."""
+        self._require_open(input)
+        reply = await self._mutator.post_if_room(input)
+        assert isinstance(reply, expected), reply
+        return reply
+
+    def _require_open(self, input: Input) -> None:
+        if self._is_closing:
+            raise MutatorClosed(f"closing; {type(input).__name__} was not accepted")
 
     async def _ask(self, input: Input, expected: type[ReplyT]) -> ReplyT:
         reply = await self._mutator.post(input)
@@ -155,14 +208,18 @@ class ControlPlaneService:
             except (WriteFailed, EngineFault) as error:
                 _log.error("a tick failed: %s", error)
 
-    async def close(self) -> None:
-        """Release who polls, write what was left to be written behind, and stop.
-
-        What was accepted is answered. What cannot be written behind is in the log all the same.
-        """
+    def begin_closing(self) -> None:
+        """Release who polls, and refuse from now on what hosts and operators ask. What was accepted is answered."""
         self._is_closing = True
         for waker in self._wakers.values():
             waker.set()
+
+    async def close(self) -> None:
+        """As `begin_closing`; then write what was left to be written behind, and stop.
+
+        What cannot be written behind is in the log all the same.
+        """
+        self.begin_closing()
         try:
             await self._flush_all()
         except (WriteFailed, EngineFault, MutatorClosed) as error:
@@ -183,6 +240,8 @@ class ControlPlaneService:
                 waker = self._wakers.pop(action.hostname, None)
                 if waker is not None:
                     waker.set()
+            case UseKeys():
+                self._ring = evolve(action.ring, operators=self._ring.operators)
             case EmitMetric():
                 self._record_metric(action)
             case EmitLog():
@@ -197,15 +256,26 @@ async def running(
     store: Store,
     clock: Clock,
     *,
+    trust: TrustRoot | None = None,
     tick_seconds: float = 5.0,
+    queue_length_max: int = QUEUE_LENGTH_MAX,
     record_metric: Callable[[EmitMetric], None] = lambda _: None,
 ) -> AsyncIterator[ControlPlaneService]:
     """Run a control plane on `store` while the context is open; it is closed in order at the end.
 
-    tick_seconds: of `clock`. Raises: what `Store.load` raises.
+    trust: who operates, and whose tokens let hosts in; `None`: nobody. tick_seconds: of `clock`.
+    Raises: what `Store.load` raises.
     """
     state = await anyio.to_thread.run_sync(load_state, store)
-    service = ControlPlaneService(store, ControlPlaneEngine(state), clock, record_metric)
+    operators = FrozenMap[str, Operator]() if trust is None else KeyRing.of(trust).operators
+    service = ControlPlaneService(
+        store,
+        ControlPlaneEngine(state, trust),
+        clock,
+        record_metric,
+        evolve(state.identities.ring, operators=operators),
+        queue_length_max,
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_shielded, service.run_mutator)
         try:

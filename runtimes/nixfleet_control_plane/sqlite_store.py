@@ -11,31 +11,42 @@ from pathlib import Path
 from typing import TypeAlias, assert_never
 
 from nixfleet_control_plane.entry_codec import entry_of, text_of, time_of
+from nixfleet_control_plane.identity import EnrolledHost, UsedNonce
 from nixfleet_control_plane.inputs import PauseScope
 from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LoggedEntry, LogRow, chain_hash
-from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost
+from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
 from nixfleet_control_plane.writes import (
     CacheWrite,
     ClearProbeFailure,
+    IdentityWrite,
     OpenProbeFailure,
     PutArtefact,
     PutDeferral,
     PutDispatch,
+    PutEnrolledHost,
     PutHold,
     PutHostRecord,
     PutQuarantine,
+    PutRefusedEvent,
+    PutRevocation,
     PutRollout,
+    PutUsedNonce,
     RemoveArtefact,
     RemoveDeferral,
     RemoveDispatch,
     RemoveHold,
     RemoveHostRecords,
+    RemoveRefusedEvents,
+    RemoveRevocations,
+    RemoveUsedNonce,
     RetireQuarantineRow,
     SetRecordsThrough,
     ViewWrite,
     Write,
 )
+from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.record_codec import (
     decode_host_record,
@@ -160,6 +171,30 @@ class SqliteStore:
                 PauseScope(*columns)
                 for columns in connection.execute(
                     "SELECT scope, operator, reason FROM operator_holds"
+                )
+            ),
+            refused=tuple(
+                StoredRefusal(RolloutId(rollout_id), hostname, int(seq), reason)
+                for rollout_id, hostname, seq, reason in connection.execute(
+                    "SELECT rollout_id, hostname, seq, reason FROM refused_events"
+                )
+            ),
+            enrolled=tuple(
+                EnrolledHost(hostname, TrustedKey(public_key), time_of(enrolled_at))
+                for hostname, public_key, enrolled_at in connection.execute(
+                    "SELECT hostname, public_key, enrolled_at FROM hosts"
+                )
+            ),
+            used_nonces=tuple(
+                UsedNonce(nonce, hostname, TrustedKey(public_key), time_of(expires_at))
+                for nonce, hostname, public_key, expires_at in connection.execute(
+                    "SELECT nonce, hostname, public_key, expires_at FROM token_replay"
+                )
+            ),
+            revoked=tuple(
+                Revocation(hostname, time_of(not_before), reason)
+                for hostname, not_before, reason in connection.execute(
+                    "SELECT hostname, not_before, reason FROM revocations"
                 )
             ),
         )
@@ -288,6 +323,48 @@ def view_statement(write: ViewWrite) -> Statement:
             )
         case RemoveArtefact():
             return "DELETE FROM artefacts WHERE name = ?", (write.name,)
+        case PutRefusedEvent():
+            return "INSERT INTO refused_events VALUES (?,?,?,?,?)", (
+                write.rollout_id,
+                write.hostname,
+                str(write.seq),
+                write.reason,
+                write.event_log_seq,
+            )
+        case RemoveRefusedEvents():
+            return "DELETE FROM refused_events WHERE rollout_id = ?", (write.rollout_id,)
+        case _:
+            return _identity_statement(write)
+
+
+def _identity_statement(write: IdentityWrite) -> Statement:
+    match write:
+        case PutEnrolledHost():
+            return "INSERT OR REPLACE INTO hosts VALUES (?,?,?,?)", (
+                write.host.hostname,
+                write.host.public_key.public_key,
+                text_of(write.host.enrolled_at),
+                write.event_log_seq,
+            )
+        case PutUsedNonce():
+            return "INSERT INTO token_replay VALUES (?,?,?,?,?)", (
+                write.used.nonce,
+                write.used.hostname,
+                write.used.public_key.public_key,
+                text_of(write.used.expires_at),
+                write.event_log_seq,
+            )
+        case RemoveUsedNonce():
+            return "DELETE FROM token_replay WHERE nonce = ?", (write.nonce,)
+        case PutRevocation():
+            return "INSERT INTO revocations VALUES (?,?,?,?)", (
+                write.revocation.hostname,
+                text_of(write.revocation.not_before),
+                write.revocation.reason,
+                write.event_log_seq,
+            )
+        case RemoveRevocations():
+            return "DELETE FROM revocations", ()
         case _:
             assert_never(write)
 

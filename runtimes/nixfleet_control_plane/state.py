@@ -13,6 +13,7 @@ from attrs import frozen
 from nixfleet_control_plane.commit_builder import CommitBuilder
 from nixfleet_control_plane.entry_codec import row_of
 from nixfleet_control_plane.failures import Control, control_results
+from nixfleet_control_plane.identities import Identities
 from nixfleet_control_plane.inputs import PauseScope, WakeHost
 from nixfleet_control_plane.log_entry import Entry, LoggedEntry
 from nixfleet_control_plane.writes import (
@@ -23,20 +24,24 @@ from nixfleet_control_plane.writes import (
     PutDispatch,
     PutHold,
     PutQuarantine,
+    PutRefusedEvent,
     PutRollout,
     RemoveArtefact,
     RemoveDeferral,
     RemoveDispatch,
     RemoveHold,
     RemoveHostRecords,
+    RemoveRefusedEvents,
     RetireQuarantineRow,
 )
 from nixfleet_proto.agent_event import ProbeResult
+from nixfleet_proto.enrolment import BootstrapNonces, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.wire import Dispatch, SignedArtefact
+from nixfleet_runtime.release_layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch
 from nixfleet_state_machine.planner.terms import RolloutTerms
@@ -89,6 +94,8 @@ class State:
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
         self.pruned = SortedNames(self.undo)
         self.unsaved = UndoableDict[HostKey, int](self.undo)
+        self.refused = UndoableDict[tuple[RolloutId, str, int], str](self.undo)
+        self.identities = Identities(self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
         self._head = UndoableValue(self.undo, 0)
 
@@ -114,6 +121,13 @@ class State:
         """The record of this host in this rollout is `record`, as of the latest log row."""
         self.view.set_host(record)
         self.unsaved.set((record.rollout_id, record.hostname), self.head_seq)
+
+    def refuse_fact(
+        self, commit: CommitBuilder, key: HostKey, seq: int, reason: str, event_log_seq: int
+    ) -> None:
+        """Whenever this fact comes again, that is the answer."""
+        self.refused.set((*key, seq), reason)
+        commit.write(PutRefusedEvent(*key, seq, reason, event_log_seq))
 
     # Rollouts.
 
@@ -146,12 +160,15 @@ class State:
         for host in self.view.hosts_of(rollout_id):
             self.outstanding.discard((rollout_id, host.hostname))
             self.unsaved.discard((rollout_id, host.hostname))
+        for refused in [known for known in self.refused if known[0] == rollout_id]:
+            self.refused.discard(refused)
         if rollout_id in self.holds:
             self.release(commit, rollout_id)
         self.put_rollout(commit, record)
         self.view.forget_rollout(rollout_id)
         self.pruned.add(rollout_id)
         commit.write(RemoveHostRecords(rollout_id))
+        commit.write(RemoveRefusedEvents(rollout_id))
         self.remove_unused_artefacts(commit)
 
     # Dispatches and the reasons why there is none.
@@ -264,6 +281,10 @@ class State:
         """The fleet is one that manifests may be anchored in."""
         self.fleets.set(fleet_hash, kept)
         commit.write(PutArtefact(kept.name, None, self.head_seq))
+        self._name_hosts(commit)
+
+    def _name_hosts(self, commit: CommitBuilder) -> None:
+        self.identities.name_by(commit, {it: kept.fleet for it, kept in self.fleets.items()})
 
     def put_manifest(
         self, commit: CommitBuilder, rollout_id: RolloutId, kept: KeptManifest
@@ -272,6 +293,16 @@ class State:
         self.manifests.set(rollout_id, kept)
         self.view.offer(kept.terms)
         commit.write(PutArtefact(manifest_name(rollout_id), rollout_id, self.head_seq))
+
+    def put_revocations(self, commit: CommitBuilder, revocations: Revocations) -> None:
+        """The list of revocations is in force."""
+        self.identities.put_revocations(commit, revocations, self.head_seq)
+        commit.write(PutArtefact(REVOCATIONS_FILE, None, self.head_seq))
+
+    def put_nonces(self, commit: CommitBuilder, nonces: BootstrapNonces) -> None:
+        """The list of nonces is in force."""
+        self.identities.nonces.set(nonces)
+        commit.write(PutArtefact(NONCES_FILE, None, self.head_seq))
 
     def remove_unused_artefacts(self, commit: CommitBuilder) -> None:
         """Forget manifests that no channel and no rollout needs, and fleets that no manifest does."""
@@ -285,6 +316,7 @@ class State:
         for fleet_hash in [known for known in self.fleets if known not in used]:
             commit.write(RemoveArtefact(self.fleets[fleet_hash].name))
             self.fleets.discard(fleet_hash)
+        self._name_hosts(commit)
 
 
 def manifest_name(rollout_id: RolloutId) -> str:

@@ -10,9 +10,11 @@ from typing import Protocol
 
 from attrs import frozen
 
+from nixfleet_control_plane.identity import EnrolledHost, UsedNonce
 from nixfleet_control_plane.inputs import PauseScope
 from nixfleet_control_plane.log_entry import LoggedEntry
 from nixfleet_control_plane.writes import Write
+from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -41,6 +43,16 @@ class StoredFailure:
 
 
 @frozen
+class StoredRefusal:
+    """A fact that the host's record could not take."""
+
+    rollout_id: RolloutId
+    hostname: str
+    seq: int
+    reason: str
+
+
+@frozen
 class Snapshot:
     """What a start needs.
 
@@ -61,6 +73,10 @@ class Snapshot:
     dispatches: tuple[Dispatch, ...]
     deferrals: tuple[DeferDispatch, ...]
     holds: tuple[PauseScope, ...]
+    refused: tuple[StoredRefusal, ...]
+    enrolled: tuple[EnrolledHost, ...]
+    used_nonces: tuple[UsedNonce, ...]
+    revoked: tuple[Revocation, ...]
 
 
 class Store(Protocol):

@@ -9,7 +9,9 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from nixfleet_control_plane.identity import EnrolledHost, UsedNonce
 from nixfleet_control_plane.log_entry import LogRow
+from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -119,6 +121,50 @@ class RemoveArtefact:
 
 
 @frozen
+class PutEnrolledHost:
+    host: EnrolledHost
+    event_log_seq: int
+
+
+@frozen
+class PutUsedNonce:
+    used: UsedNonce
+    event_log_seq: int
+
+
+@frozen
+class RemoveUsedNonce:
+    nonce: str
+
+
+@frozen
+class PutRevocation:
+    revocation: Revocation
+    event_log_seq: int
+
+
+@frozen
+class RemoveRevocations:
+    """All of them: another list comes into force."""
+
+
+@frozen
+class PutRefusedEvent:
+    """A fact that the record could not take: what its sender is told when it comes again."""
+
+    rollout_id: RolloutId
+    hostname: str
+    seq: int
+    reason: str
+    event_log_seq: int
+
+
+@frozen
+class RemoveRefusedEvents:
+    rollout_id: RolloutId
+
+
+@frozen
 class PutHostRecord:
     """The record cache: `record` is true up to `event_log_seq`."""
 
@@ -138,6 +184,9 @@ class RemoveHostRecords:
     rollout_id: RolloutId
 
 
+IdentityWrite: TypeAlias = (
+    PutEnrolledHost | PutUsedNonce | RemoveUsedNonce | PutRevocation | RemoveRevocations
+)
 ViewWrite: TypeAlias = (
     PutRollout
     | OpenProbeFailure
@@ -152,6 +201,9 @@ ViewWrite: TypeAlias = (
     | RemoveHold
     | PutArtefact
     | RemoveArtefact
+    | PutRefusedEvent
+    | RemoveRefusedEvents
+    | IdentityWrite
 )
 CacheWrite: TypeAlias = PutHostRecord | SetRecordsThrough | RemoveHostRecords
 Write: TypeAlias = LogRow | ViewWrite | CacheWrite

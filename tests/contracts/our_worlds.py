@@ -23,7 +23,7 @@ from nixfleet_control_plane import applier as control_plane_applier
 from nixfleet_control_plane.books import take_artefact
 from nixfleet_control_plane.commit_builder import CommitBuilder
 from nixfleet_control_plane.flushing import flush
-from nixfleet_control_plane.inputs import WakeHost
+from nixfleet_control_plane.inputs import UseKeys, WakeHost
 from nixfleet_control_plane.loading import load_state
 from nixfleet_control_plane.log_entry import ArtefactTaken, FactReported, Planned
 from nixfleet_control_plane.queries import log_entries, open_for_reading
@@ -192,7 +192,7 @@ class OurControlPlaneWorld(ControlPlaneWorld):
                     self._metrics.append(action)
                 case EmitLog():
                     self._logs.append(action)
-                case WakeHost():
+                case WakeHost() | UseKeys():
                     pass
                 case _:
                     assert_never(action)

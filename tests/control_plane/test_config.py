@@ -150,8 +150,8 @@ def test_a_tls_key_that_others_can_read_is_refused(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "setting", "expected"),
     [
-        ("listen", "port = 0", "1 to 65535"),
-        ("listen", "port = 65536", "1 to 65535"),
+        ("listen", "port = -1", "0 to 65535"),
+        ("listen", "port = 65536", "0 to 65535"),
         ("limits", "body_bytes_max = 1048575", "1048576 or more"),
         ("limits", "header_bytes_max = 4095", "4096 or more"),
         ("limits", "pollers_max = 0", "1 or more"),

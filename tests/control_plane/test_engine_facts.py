@@ -162,14 +162,15 @@ def test_a_convergence_within_the_soak_is_refused_by_rule(
 def test_a_refused_fact_within_a_batch_keeps_what_came_before_it(
     control_plane: ScriptedControlPlane,
 ) -> None:
-    """Facts before a refused one are taken."""
+    """Facts before a refused one are taken, and the refused one has its number."""
     rollout_id = control_plane.publish("r1")
     again = DispatchAck("release-0", START, seq=2)
     outcome = control_plane.hear("web-01", rollout_id, ACK, again)
 
     assert outcome.accepted == 1
     assert isinstance(outcome.stopped_by, EventRefused)
-    assert control_plane.mirrored(rollout_id, "web-01").last_event_seq == 1
+    assert len(control_plane.logged(FactReported)) == 1
+    assert control_plane.mirrored(rollout_id, "web-01").last_event_seq == 2
 
 
 def test_the_first_fact_of_a_rollout_whose_queue_is_empty_makes_the_host_join(

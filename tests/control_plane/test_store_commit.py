@@ -28,6 +28,10 @@ REFERENCES = (
     ("deferrals", "event_log_seq", True),
     ("operator_holds", "event_log_seq", True),
     ("artefacts", "event_log_seq", True),
+    ("refused_events", "event_log_seq", True),
+    ("hosts", "event_log_seq", True),
+    ("token_replay", "event_log_seq", True),
+    ("revocations", "event_log_seq", True),
 )
 """Every column that names a row of the log, and whether it must name one."""
 
@@ -39,7 +43,7 @@ def _row(seq: int) -> LogRow:
 @pytest.fixture
 def eventful(story: Story) -> Path:
     """A database with rows in every table."""
-    for step in STEPS[:33]:
+    for step in STEPS[:40]:
         step(story)
     story.control_plane.pause("late")
     story.control_plane.publish("r4")

@@ -25,7 +25,7 @@ from tests.engines.tampering import cut, forge, knife, with_payload
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with rows in every view, and a host record that is ahead of its copy in the cache."""
     story = Story.within(tmp_path_factory.mktemp("views"))
-    for step in STEPS[:33]:
+    for step in STEPS[:40]:
         step(story)
     story.control_plane.pause("late")
     story.control_plane.publish("r4")
@@ -88,6 +88,10 @@ CHANGES = {
     "deferrals": "reason = 'because'",
     "operator_holds": "operator = 'mallory'",
     "artefacts": "event_log_seq = 1",
+    "refused_events": "reason = 'because'",
+    "hosts": "public_key = 'forged'",
+    "token_replay": "hostname = 'mallory'",
+    "revocations": "not_before = '2020'",
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from nixfleet_control_plane.engine import ControlPlaneEngine
+from nixfleet_control_plane.identity import EnrolledHost, EnrolmentObjection
 from nixfleet_control_plane.inputs import (
     Action,
     ClearRollout,
@@ -15,10 +16,13 @@ from nixfleet_control_plane.inputs import (
     DispatchAnswer,
     DispatchPoll,
     Done,
+    EnrolOutcome,
     Flushed,
     FlushRecords,
     HostEvents,
     Input,
+    ListsOutcome,
+    ListsUpdated,
     ManifestsOutcome,
     ManifestsUpdated,
     OperatorCommand,
@@ -34,8 +38,10 @@ from nixfleet_control_plane.rebuild import ViewsReport, check_chain, check_views
 from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_control_plane.state import State
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.enrolment import BootstrapToken, Revocation
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
@@ -72,7 +78,7 @@ class ScriptedControlPlane:
         """Start for the first time."""
         self.store = self.open_store()
         self.state: State = load_state(self.store)
-        self.engine = ControlPlaneEngine(self.state)
+        self.engine = ControlPlaneEngine(self.state, self.ci.trust)
 
     def restart_control_plane(self) -> None:
         """Crash, and start again: what is not in the database is gone."""
@@ -130,6 +136,19 @@ class ScriptedControlPlane:
             if manifest.value.rollout_id in outcome.taken:
                 self.released[manifest.value.rollout_id] = release
         return outcome
+
+    def publish_lists(
+        self, *, revoked: tuple[Revocation, ...] = (), tokens: tuple[BootstrapToken, ...] = ()
+    ) -> ListsOutcome:
+        """Publish both lists: who is revoked, and whose tokens are good."""
+        update = ListsUpdated(
+            self.ci.revocations(self.now, *revoked), self.ci.nonces(self.now, *tokens)
+        )
+        return self.ask_for(ListsOutcome, update)
+
+    def enrol(self, token: BootstrapToken, key: SigningKey) -> EnrolledHost | EnrolmentObjection:
+        """Let a host that has `key` come with `token`."""
+        return self.ask_for(EnrolOutcome, self.ci.enrolment(token, key)).answer
 
     def command(self, command: OperatorCommand) -> CommandOutcome:
         return self.ask_for(CommandOutcome, command)

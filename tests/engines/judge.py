@@ -20,7 +20,9 @@ from nixfleet_control_plane.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
+    FactRefused,
     FactReported,
+    HostEnrolled,
     LoggedEntry,
     Planned,
     RolloutMoved,
@@ -91,7 +93,7 @@ class Judge:
                     if entry.rollout_id is not None:
                         body = entry.body.encode()
                         self._manifests[entry.rollout_id] = decode_manifest(body)
-                case Deferred() | ArtefactRefused():
+                case Deferred() | ArtefactRefused() | FactRefused() | HostEnrolled():
                     pass
                 case _:
                     assert_never(entry)

@@ -1,12 +1,25 @@
 """What CI does, in little: declares a channel by a layout, and signs its fleet and its manifest."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from attrs import evolve, frozen
 
-from nixfleet_control_plane.inputs import ManifestsUpdated
+from nixfleet_control_plane.inputs import EnrolHost, ManifestsUpdated
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.codec import encode_fleet, encode_manifest
+from nixfleet_proto.codec import (
+    encode_bootstrap_nonces,
+    encode_fleet,
+    encode_manifest,
+    encode_revocations,
+)
+from nixfleet_proto.enrolment import (
+    BootstrapNonce,
+    BootstrapNonces,
+    BootstrapToken,
+    EnrolRequest,
+    Revocation,
+    Revocations,
+)
 from nixfleet_proto.fleet import (
     DisruptionBudget,
     Edge,
@@ -24,9 +37,13 @@ from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManif
 from nixfleet_proto.signing import (
     SigningKey,
     artefact_hash,
+    fingerprint_of,
     sign_artefact,
+    sign_token,
     verify_fleet,
     verify_manifest,
+    verify_nonces,
+    verify_revocations,
 )
 from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
 
@@ -109,8 +126,8 @@ class Publisher:
     """CI, with a key of its own. What it signs is verified as everybody verifies."""
 
     def __init__(self) -> None:
-        self._key = SigningKey.generate()
-        self.trust = TrustRoot(KeySlot(self._key.public_key))
+        self._key, self._org_root = SigningKey.generate(), SigningKey.generate()
+        self.trust = TrustRoot(KeySlot(self._key.public_key), KeySlot(self._org_root.public_key))
 
     def release(self, layout: Layout, channel_ref: str, now: datetime) -> ManifestsUpdated:
         """Return a release of one channel, fresh from the press."""
@@ -138,6 +155,30 @@ class Publisher:
             freshness_window_minutes=YEAR_MINUTES,
         )
 
+    def revocations(self, now: datetime, *revoked: Revocation) -> Verified[Revocations]:
+        """Return the list of those who are revoked, signed and verified."""
+        return verify_revocations(
+            sign_artefact(encode_revocations(Revocations(revoked, Meta(now))), self._key),
+            self.trust,
+            now,
+            freshness_window_minutes=YEAR_MINUTES,
+        )
+
+    def nonces(self, now: datetime, *tokens: BootstrapToken) -> Verified[BootstrapNonces]:
+        """Return the list of the nonces of `tokens`, signed and verified."""
+        listed = tuple(BootstrapNonce(it.nonce, it.hostname, it.expires_at) for it in tokens)
+        return verify_nonces(
+            sign_artefact(encode_bootstrap_nonces(BootstrapNonces(listed, Meta(now))), self._key),
+            self.trust,
+            now,
+            freshness_window_minutes=YEAR_MINUTES,
+        )
+
+    def enrolment(self, token: BootstrapToken, key: SigningKey) -> EnrolHost:
+        """Return the wish of a host that has `key` and this token, which the org root signs."""
+        request = EnrolRequest(sign_token(token, self._org_root), key.public_key.public_key)
+        return EnrolHost(request, key.public_key)
+
     def manifest(self, manifest: RolloutManifest, now: datetime) -> Verified[RolloutManifest]:
         """Return `manifest`, signed and verified."""
         return verify_manifest(
@@ -147,6 +188,14 @@ class Publisher:
             freshness_window_minutes=YEAR_MINUTES,
             expected_rollout_id=manifest.rollout_id,
         )
+
+
+def token_for(
+    hostname: str, key: SigningKey, now: datetime, nonce: str = "n-1", *, minutes: float = 60
+) -> BootstrapToken:
+    """Return a token that lets `hostname` in with `key`, for so long."""
+    expires_at = now + timedelta(minutes=minutes)
+    return BootstrapToken(hostname, fingerprint_of(key.public_key), now, expires_at, nonce)
 
 
 def rollout_id_of(release: ManifestsUpdated) -> RolloutId:

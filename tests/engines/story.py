@@ -1,20 +1,26 @@
 """A control plane's life in steps, with something of everything in it: for what must hold after each of them."""
 
 from collections.abc import Callable
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Self, TypeAlias
 
+from nixfleet_control_plane.identity import EnrolledHost, SignedByAnother, WrongFingerprint
 from nixfleet_control_plane.inputs import (
     ArtefactRejected,
     FlushRecords,
     PlanTick,
     RetireQuarantine,
 )
-from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, ProbeSubResult
+from nixfleet_proto.agent_event import DispatchAck, ProbeMode, ProbeStatus, ProbeSubResult
+from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import SigningKey
+from nixfleet_runtime.transport import EventRefused
 from tests.engines.control_plane import ScriptedControlPlane
-from tests.engines.releases import Layout, Publisher
+from tests.engines.releases import Layout, Publisher, token_for
 from tests.engines.scripted_host import ScriptedHost
 
 LAYOUT = Layout(
@@ -126,6 +132,28 @@ def _retire(closure: str) -> Step:
     )
 
 
+def _enrol(hostname: str, nonce: str) -> Step:
+    def step(story: Story) -> None:
+        # The same in every life, so that lives can be compared.
+        key, another = (SigningKey(sha256((nonce + it).encode()).digest()) for it in ("", "!"))
+        control_plane = story.control_plane
+        token = token_for(hostname, key, control_plane.now, nonce)
+        control_plane.publish_lists(revoked=_revoked(control_plane.now), tokens=(token,))
+        assert isinstance(control_plane.enrol(token, key), EnrolledHost)
+        assert isinstance(control_plane.enrol(token, another), SignedByAnother | WrongFingerprint)
+
+    return step
+
+
+def _revoked(now: datetime) -> tuple[Revocation, ...]:
+    return (Revocation("web-02", now, "stolen"), Revocation("web-03", now))
+
+
+def _report_what_cannot_be(host: ScriptedHost) -> None:
+    outcome = host.tell(lambda seq: DispatchAck("release-0", host.now, seq))
+    assert isinstance(outcome.stopped_by, EventRefused)
+
+
 def _several_at_once(story: Story) -> None:
     story.control_plane.ask(
         PlanTick(), ArtefactRejected("rollouts/stable@r7.json", "bad signature"), FlushRecords(2)
@@ -141,9 +169,13 @@ STEPS: tuple[Step, ...] = (
     _host("stable@r1", "web-01", ScriptedHost.declare),
     _host("stable@r1", "web-01", _report_failing_controls),
     _pause("stable"),
+    _enrol("web-01", "n-1"),
+    _host("stable@r1", "web-01", _report_what_cannot_be),
     _sign_again("stable@r1"),
     _host("stable@r1", "web-01", _report_fewer_failing_controls),
     _wait(5),
+    _enrol("web-02", "n-2"),
+    _host("stable@r1", "web-01", _report_what_cannot_be),
     _host("stable@r1", "web-01", ScriptedHost.converge),
     _resume("stable"),
     lambda story: story.control_plane.flush(limit=2),
@@ -151,6 +183,9 @@ STEPS: tuple[Step, ...] = (
     _host("stable@r2", "web-01", ScriptedHost.finish),
     _host("stable@r2", "web-02", ScriptedHost.acknowledge),
     _pause("stable@r2"),
+    _wait(90),
+    _enrol("web-01", "n-3"),
+    _host("stable@r2", "web-02", _report_what_cannot_be),
     _host("stable@r2", "web-04", ScriptedHost.acknowledge),
     _several_at_once,
     _resume("stable@r2"),

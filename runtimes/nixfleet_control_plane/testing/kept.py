@@ -10,6 +10,7 @@ from datetime import datetime
 from attrs import evolve, frozen
 
 from nixfleet_control_plane.entry_codec import row_of
+from nixfleet_control_plane.identity import EnrolledHost, UsedNonce
 from nixfleet_control_plane.inputs import PauseScope
 from nixfleet_control_plane.log_entry import (
     ArtefactTaken,
@@ -21,26 +22,35 @@ from nixfleet_control_plane.log_entry import (
     LogRow,
     Planned,
 )
-from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost
+from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
 from nixfleet_control_plane.writes import (
     ClearProbeFailure,
     OpenProbeFailure,
     PutArtefact,
     PutDeferral,
     PutDispatch,
+    PutEnrolledHost,
     PutHold,
     PutHostRecord,
     PutQuarantine,
+    PutRefusedEvent,
+    PutRevocation,
     PutRollout,
+    PutUsedNonce,
     RemoveArtefact,
     RemoveDeferral,
     RemoveDispatch,
     RemoveHold,
     RemoveHostRecords,
+    RemoveRefusedEvents,
+    RemoveRevocations,
+    RemoveUsedNonce,
     RetireQuarantineRow,
     SetRecordsThrough,
     Write,
 )
+from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, OpenRollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
@@ -121,6 +131,7 @@ _PRUNED = evolve(_ACTIVE, state=RolloutState.PRUNED)
 _SOAKING = record_after(ROLLS_BACK[:7])
 # An agent's number may be any unsigned 64-bit one.
 _CONVERGED = evolve(record_after(CONVERGES, OTHER_ROLLOUT, OTHER_HOST), last_event_seq=2**64 - 1)
+_KEY, _OTHER_KEY = TrustedKey("ab" * 32), TrustedKey("cd" * 32)
 _DEFERRAL = DeferDispatch(OTHER_HOST, ROLLOUT, Gate.WAVE_PROMOTION, "waits for “wave 0”")
 
 
@@ -184,6 +195,30 @@ def _holds(snapshot: Snapshot) -> object:
 
 def _cache(snapshot: Snapshot) -> object:
     return snapshot.cached_through, [logged.seq for logged in snapshot.tail]
+
+
+def _refusals(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.refused)
+
+
+def _enrolled(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.enrolled)
+
+
+def _used_nonces(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.used_nonces)
+
+
+def _revoked(snapshot: Snapshot) -> object:
+    return snapshot.revoked
+
+
+def _refused(seq: int, hostname: str) -> PutRefusedEvent:
+    return PutRefusedEvent(ROLLOUT, hostname, seq, "breaks rule “x”", 4)
+
+
+def _used(nonce: str) -> UsedNonce:
+    return UsedNonce(nonce, HOST, _KEY, at(60.000007))
 
 
 def _quarantine(channel: str, seq: int = 5) -> PutQuarantine:
@@ -324,6 +359,58 @@ CASES: dict[str, Case] = {
     ),
     "an artefact that was replaced": Case(
         (PutArtefact(FLEET, None, 1), PutArtefact(FLEET, None, 2)), _artefacts, LOGGED[1:2]
+    ),
+    "refused events": Case(
+        (_refused(4, HOST), _refused(2**64 - 1, OTHER_HOST), _refused(5, OTHER_HOST)),
+        _refusals,
+        frozenset(
+            {
+                StoredRefusal(ROLLOUT, HOST, 4, "breaks rule “x”"),
+                StoredRefusal(ROLLOUT, OTHER_HOST, 2**64 - 1, "breaks rule “x”"),
+                StoredRefusal(ROLLOUT, OTHER_HOST, 5, "breaks rule “x”"),
+            }
+        ),
+    ),
+    "the refused events of one rollout, removed": Case(
+        (
+            _refused(4, HOST),
+            PutRefusedEvent(OTHER_ROLLOUT, HOST, 4, "no", 5),
+            RemoveRefusedEvents(ROLLOUT),
+        ),
+        _refusals,
+        frozenset({StoredRefusal(OTHER_ROLLOUT, HOST, 4, "no")}),
+    ),
+    "an enrolled host that enrolled again": Case(
+        (
+            PutEnrolledHost(EnrolledHost(HOST, _KEY, at(4)), 4),
+            PutEnrolledHost(EnrolledHost(OTHER_HOST, _KEY, at(5)), 5),
+            PutEnrolledHost(EnrolledHost(HOST, _OTHER_KEY, at(6.000007)), 6),
+        ),
+        _enrolled,
+        frozenset(
+            {
+                EnrolledHost(HOST, _OTHER_KEY, at(6.000007)),
+                EnrolledHost(OTHER_HOST, _KEY, at(5)),
+            }
+        ),
+    ),
+    "used nonces, one forgotten": Case(
+        (
+            PutUsedNonce(_used("n-1"), 4),
+            PutUsedNonce(_used("n-2"), 5),
+            RemoveUsedNonce("n-1"),
+        ),
+        _used_nonces,
+        frozenset({_used("n-2")}),
+    ),
+    "revocations in place of others": Case(
+        (
+            PutRevocation(Revocation(HOST, at(1)), 4),
+            RemoveRevocations(),
+            PutRevocation(Revocation(OTHER_HOST, at(2), "stolen"), 5),
+        ),
+        _revoked,
+        (Revocation(OTHER_HOST, at(2), "stolen"),),
     ),
     "a removed artefact": Case(
         (PutArtefact(FLEET, None, 1), PutArtefact(MANIFEST, ROLLOUT, 2), RemoveArtefact(FLEET)),

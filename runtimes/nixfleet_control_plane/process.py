@@ -1,0 +1,248 @@
+"""The control plane as a process: what it is made of, and in which order that begins and ends. The composition root.
+
+It begins with what can go wrong (trust file, database, address), so that a process that has begun to listen stays.
+It ends by refusing what is new, answering what was accepted, letting go of those who wait, and writing behind what is
+left; whoever kills it instead loses nothing that was answered.
+Source: design 7; docs/running.md.
+"""
+
+import fcntl
+import gc
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import IO, Final
+
+import anyio
+import anyio.lowlevel
+import uvicorn
+from attrs import frozen
+
+from nixfleet_control_plane.config import ControlPlaneConfig, ListenConfig
+from nixfleet_control_plane.entry_codec import DamagedRow
+from nixfleet_control_plane.http.app import make_app
+from nixfleet_control_plane.http.limits import Limits
+from nixfleet_control_plane.http.metrics import Metrics
+from nixfleet_control_plane.release_watcher import ReleaseWatcher
+from nixfleet_control_plane.releases import ReleaseWatch
+from nixfleet_control_plane.service import ControlPlaneService, running
+from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_proto.codec import DecodeError, decode_trust_root
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.process_log import log_to_stderr
+from nixfleet_runtime.service_manager import notify
+from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
+
+GRACE_SECONDS: Final = 20
+# Most of what lives at that time lives as long as the process: see the benchmarks of pauses.
+GC_THRESHOLDS: Final = (50_000, 20, 100)
+_BACKLOG: Final = 2048
+_log = logging.getLogger(__name__)
+
+
+class CannotStart(Exception):
+    """What the configuration names cannot be used: `what`, and `problem`."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what = what
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem}"
+
+
+def run_control_plane(config: ControlPlaneConfig, on_listening: Callable[[str], None]) -> None:
+    """Run a control plane until SIGTERM or SIGINT.
+
+    on_listening: told the URL once it can be reached there. Raises: CannotStart, before that.
+    """
+    log_to_stderr(config.log.level)
+    with ExitStack() as held:
+        trust = _trust_in(config.trust.file)
+        store = _open_store(config.store.path, held)
+        listener = _listen(config.listen, held)
+        parts = _Parts(config, trust, store, listener)
+        anyio.run(partial(_serve, parts, on_listening), backend_options={"use_uvloop": True})
+
+
+@frozen
+class _Parts:
+    """What was found to be in order before anything was begun."""
+
+    config: ControlPlaneConfig
+    trust: TrustRoot
+    store: SqliteStore
+    listener: socket.socket
+
+
+async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
+    config, clock, metrics = parts.config, SystemClock(), Metrics()
+    async with AsyncExitStack() as open_service:
+        with _starting("the database", config.store.path):
+            service = await open_service.enter_async_context(
+                running(
+                    parts.store,
+                    clock,
+                    trust=parts.trust,
+                    tick_seconds=config.ticks.plan_seconds,
+                    queue_length_max=config.limits.queue_length_max,
+                    record_metric=metrics.record,
+                )
+            )
+        server = _server(parts, service, metrics)
+        watch = ReleaseWatch(parts.trust, config.trust.freshness_window_minutes)
+        watcher = ReleaseWatcher(service, config.releases.directory, watch, clock)
+        _settle_garbage()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_on_signal, service, server)
+            tasks.start_soon(watcher.run, config.releases.poll_seconds)
+            tasks.start_soon(_announce, server, _url(parts), on_listening)
+            await server.serve(sockets=[parts.listener])
+            tasks.cancel_scope.cancel()
+    _log.info("stopped")
+
+
+def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_Server":
+    config = parts.config
+    app = make_app(
+        service,
+        service.ring,
+        config.store.path,
+        SystemClock(),
+        not_ready_because=partial(_not_ready_because, service),
+        limits=Limits(
+            body_bytes_max=config.limits.body_bytes_max,
+            body_seconds_max=config.limits.body_seconds_max,
+            pollers_per_host_max=config.limits.pollers_per_host_max,
+            pollers_max=config.limits.pollers_max,
+        ),
+        metrics=metrics,
+    )
+    tls = config.listen.tls
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=config.listen.behind_proxy,
+            forwarded_allow_ips="*" if config.listen.behind_proxy else None,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=None if tls is None else tls.certificate_file,
+            ssl_keyfile=None if tls is None else tls.key_file,
+        )
+    )
+
+
+def _not_ready_because(service: ControlPlaneService) -> str | None:
+    if service.is_closing:
+        return "shutting down"
+    return None if service.has_manifests() else "no release has been verified yet"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its own idea of what signals mean."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them to `_stop_on_signal`, which lets go of those who wait first."""
+        yield
+
+
+async def _stop_on_signal(service: ControlPlaneService, server: _Server) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for received in signals:
+            # A second one means: now.
+            server.force_exit = server.should_exit
+            server.should_exit = True
+            _log.info("%s: answering what was accepted, then stopping", received.name)
+            notify("STOPPING=1")
+            service.begin_closing()
+
+
+async def _announce(server: _Server, url: str, on_listening: Callable[[str], None]) -> None:
+    while not server.started:
+        await anyio.lowlevel.checkpoint()
+    _log.info("listening on %s", url)
+    on_listening(url)
+    notify("READY=1")
+
+
+def _settle_garbage() -> None:
+    """What was loaded stays: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+# What can go wrong before anything is begun.
+
+
+def _trust_in(path: Path) -> TrustRoot:
+    try:
+        return decode_trust_root(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise CannotStart("the trust file", str(error)) from error
+
+
+def _open_store(path: Path, held: ExitStack) -> SqliteStore:
+    with _starting("the database", path):
+        lock = path.with_name(f"{path.name}.lock")
+        _lock(held.enter_context(lock.open("w")), path)
+        return held.enter_context(closing(SqliteStore(path)))
+
+
+def _lock(file: IO[str], database: Path) -> None:
+    """Two processes that write one database would corrupt it. The lock ends with the process, however that ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise CannotStart("the database", f"another process has {database} in use") from error
+
+
+@contextmanager
+def _starting(what: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error, NotOurDatabase, SchemaTooNew, DamagedRow) as error:
+        raise CannotStart(what, f"{path}: {error}") from error
+
+
+def _listen(config: ListenConfig, held: ExitStack) -> socket.socket:
+    try:
+        if config.tls is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(config.tls.certificate_file, config.tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise CannotStart("the TLS certificate", str(error)) from error
+    try:
+        (family, *_, address), *_ = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = held.enter_context(closing(socket.socket(family, socket.SOCK_STREAM)))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise CannotStart(f"the address {config.host}:{config.port}", str(error)) from error
+    os.set_inheritable(listener.fileno(), False)
+    return listener
+
+
+def _url(parts: _Parts) -> str:
+    listen = parts.config.listen
+    scheme = "http" if listen.tls is None else "https"
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{scheme}://{host}:{parts.listener.getsockname()[1]}"
