@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from nixfleet_cli.failures import Unusable
+from nixfleet_cli.logging_setup import log_to_stderr
 from nixfleet_control_plane.config import load_control_plane_config
 from nixfleet_control_plane.process import CannotStart, run_control_plane
 from nixfleet_runtime.config import ConfigError
@@ -47,6 +48,7 @@ def run(config_file: Path, url_file: Path | None) -> None:
 
     try:
         config = load_control_plane_config(config_file, os.environ)
+        log_to_stderr(config.log.level)
         run_control_plane(config, on_listening)
     except (ConfigError, CannotStart) as error:
         raise Unusable(str(error)) from error

@@ -25,9 +25,10 @@ import anyio.lowlevel
 import uvicorn
 from attrs import frozen
 
-from nixfleet_control_plane.config import ControlPlaneConfig, ListenConfig
+from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
 from nixfleet_control_plane.entry_codec import DamagedRow
 from nixfleet_control_plane.http.app import make_app
+from nixfleet_control_plane.http.connection import connection_class
 from nixfleet_control_plane.http.limits import Limits
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.release_watcher import ReleaseWatcher
@@ -37,7 +38,6 @@ from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.clock import SystemClock
-from nixfleet_runtime.process_log import log_to_stderr
 from nixfleet_runtime.service_manager import notify
 from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
 
@@ -65,7 +65,6 @@ def run_control_plane(config: ControlPlaneConfig, on_listening: Callable[[str], 
 
     on_listening: told the URL once it can be reached there. Raises: CannotStart, before that.
     """
-    log_to_stderr(config.log.level)
     with ExitStack() as held:
         trust = _trust_in(config.trust.file)
         store = _open_store(config.store.path, held)
@@ -113,25 +112,21 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
 
 def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_Server":
     config = parts.config
+    limits = _limits(config.limits)
     app = make_app(
         service,
         service.ring,
         config.store.path,
         SystemClock(),
         not_ready_because=partial(_not_ready_because, service),
-        limits=Limits(
-            body_bytes_max=config.limits.body_bytes_max,
-            body_seconds_max=config.limits.body_seconds_max,
-            pollers_per_host_max=config.limits.pollers_per_host_max,
-            pollers_max=config.limits.pollers_max,
-        ),
+        limits=limits,
         metrics=metrics,
     )
     tls = config.listen.tls
     return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=connection_class(limits),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -139,10 +134,21 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
             server_header=False,
             proxy_headers=config.listen.behind_proxy,
             forwarded_allow_ips="*" if config.listen.behind_proxy else None,
+            timeout_keep_alive=limits.keep_alive_seconds,
             timeout_graceful_shutdown=GRACE_SECONDS,
             ssl_certfile=None if tls is None else tls.certificate_file,
             ssl_keyfile=None if tls is None else tls.key_file,
         )
+    )
+
+
+def _limits(config: LimitsConfig) -> Limits:
+    return Limits(
+        body_bytes_max=config.body_bytes_max,
+        body_seconds_max=config.body_seconds_max,
+        header_bytes_max=config.header_bytes_max,
+        pollers_per_host_max=config.pollers_per_host_max,
+        pollers_max=config.pollers_max,
     )
 
 
