@@ -26,6 +26,7 @@ from nixfleet_proto.signing.enrolment import (
 from nixfleet_proto.signing.key import (
     InsecureKeyFile,
     MalformedKeyFile,
+    Signer,
     SigningKey,
     is_signed_by,
     read_public_key,
@@ -70,6 +71,7 @@ __all__ = [
     "NoOrgRootKey",
     "NotSigned",
     "RejectedAsCompromised",
+    "Signer",
     "SigningKey",
     "Stale",
     "TokenExpired",

@@ -22,7 +22,7 @@ from nixfleet_proto.fleet import SCHEMA_VERSION, FleetResolved
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import RolloutManifest
-from nixfleet_proto.signing.key import SIGNATURE_LENGTH, SigningKey, is_signed_by
+from nixfleet_proto.signing.key import SIGNATURE_LENGTH, Signer, is_signed_by
 from nixfleet_proto.signing.refusal import (
     CLOCK_SKEW,
     BadSignature,
@@ -127,8 +127,11 @@ def verify(
     )
 
 
-def sign_artefact(artefact: bytes, key: SigningKey) -> SignedArtefact:
-    """Return the canonical form of `artefact` with its detached signature. Raises: MalformedArtefact."""
+def sign_artefact(artefact: bytes, key: Signer) -> SignedArtefact:
+    """Return the canonical form of `artefact` with its detached signature.
+
+    Raises: MalformedArtefact; and what the signer raises.
+    """
     canonical = canonical_form(artefact)
     return SignedArtefact(canonical, key.sign(canonical))
 

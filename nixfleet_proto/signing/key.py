@@ -11,7 +11,7 @@ import re
 import stat
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Self, final
+from typing import Protocol, Self, final
 
 import nacl.exceptions
 import nacl.signing
@@ -56,6 +56,19 @@ class MalformedKeyFile(Exception):
             f"{self.path} holds no key: expected 64 hexadecimal digits, found {self.length} bytes "
             "of something else"
         )
+
+
+class Signer(Protocol):
+    """Whatever makes signatures that `public_key` stands behind: a key in memory, or a device that keeps its own."""
+
+    @property
+    def public_key(self) -> TrustedKey:
+        """The public half, as trust files carry it."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature of `message`."""
+        ...
 
 
 @final

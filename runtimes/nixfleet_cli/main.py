@@ -12,6 +12,7 @@ from nixfleet_cli.fleet import fleet
 from nixfleet_cli.graph import graph
 from nixfleet_cli.keys import keys
 from nixfleet_cli.log import log
+from nixfleet_cli.release import release
 from nixfleet_cli.status import status
 from nixfleet_cli.token import token
 
@@ -32,5 +33,6 @@ main.add_command(control_plane)
 main.add_command(status)
 main.add_command(log)
 main.add_command(fleet)
+main.add_command(release)
 main.add_command(graph)
 main.add_command(conformance)

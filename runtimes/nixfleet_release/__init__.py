@@ -12,13 +12,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.signing import Signer
+from nixfleet_release.admission import Admission, read_admission
 from nixfleet_release.checked import CheckedFleet, Shadowing, check, check_declaration
-from nixfleet_release.closures import LeadsOutside, name_closures, render_health_checks
+from nixfleet_release.closures import (
+    LeadsOutside,
+    add_closures,
+    name_closures,
+    render_health_checks,
+)
 from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration, WaveDeclaration
-from nixfleet_release.errors import DeclarationError
+from nixfleet_release.errors import AdmissionError, DeclarationError
 from nixfleet_release.saving import save_release
 from nixfleet_release.signed import sign_release
+from nixfleet_release.store_paths import NamedClosures, closures_at, read_store_paths
 from nixfleet_runtime.problems import Problem
 from nixfleet_runtime.release_directory import (
     IncompleteRelease,
@@ -28,21 +35,28 @@ from nixfleet_runtime.release_directory import (
 )
 
 __all__ = [
+    "Admission",
+    "AdmissionError",
     "CheckedFleet",
     "DeclarationError",
     "FleetDeclaration",
     "IncompleteRelease",
     "LeadsOutside",
+    "NamedClosures",
     "NotARelease",
     "PolicyDeclaration",
     "Problem",
     "Release",
     "Shadowing",
     "WaveDeclaration",
+    "add_closures",
     "check",
     "check_declaration",
+    "closures_at",
     "load_release",
     "name_closures",
+    "read_admission",
+    "read_store_paths",
     "release",
     "render_health_checks",
     "save_release",
@@ -57,8 +71,9 @@ def release(
     *,
     channel_ref: str,
     signed_at: datetime,
-    key: SigningKey,
+    key: Signer,
     ci_commit: str | None = None,
+    admission: Admission | None = None,
 ) -> Release:
     """Sign what `checked` comes to with `closures` by host, save it in `directory`, and return it.
 
@@ -71,6 +86,7 @@ def release(
         signed_at=signed_at,
         key=key,
         ci_commit=ci_commit,
+        admission=admission,
     )
     save_release(signed, directory)
     return signed

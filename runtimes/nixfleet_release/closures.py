@@ -5,6 +5,8 @@ signs them too. A tree that has its name already must not be given here: it woul
 Source: design 4, What signs what.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -39,14 +41,34 @@ def name_closures(checked: CheckedFleet, trees: Mapping[str, Path]) -> FrozenMap
     checks are the same.
     Raises: DeclarationError, LeadsOutside, OSError; InvalidClosureName, NotArchivable from the hashing.
     """
-    problems = tuple(_problems(checked, trees))
-    if problems:
-        raise DeclarationError(problems)
+    _require_fit(checked, trees)
     hosts = {tree.resolve(): hostname for hostname, tree in sorted(trees.items())}
     for tree, hostname in hosts.items():
         render_health_checks(tree, checked.health_checks[hostname])
     names = {tree: closure_name_of(tree, tree.name) for tree in hosts}
     return FrozenMap({hostname: names[tree.resolve()] for hostname, tree in trees.items()})
+
+
+def add_closures(
+    checked: CheckedFleet, trees: Mapping[str, Path], store: Path
+) -> FrozenMap[str, str]:
+    """Do as `name_closures` does, with copies of the trees, which then stand in `store` under their names.
+
+    The trees stay as they are, so that they can be released again.
+    Raises: as `name_closures`.
+    """
+    _require_fit(checked, trees)
+    built = {tree.resolve() for tree in trees.values()}
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as beside:
+        copies = {tree: Path(beside, str(at), tree.name) for at, tree in enumerate(sorted(built))}
+        for tree, copy in copies.items():
+            shutil.copytree(tree, copy, symlinks=True)
+        copy_of = {hostname: copies[tree.resolve()] for hostname, tree in trees.items()}
+        closures = name_closures(checked, copy_of)
+        for copy, closure in {copy_of[hostname]: it for hostname, it in closures.items()}.items():
+            if not (store / closure).exists():
+                copy.rename(store / closure)
+    return closures
 
 
 def render_health_checks(tree: Path, checks: HealthCheckSet) -> Path:
@@ -69,6 +91,12 @@ def _directories(tree: Path) -> Iterator[Path]:
     for part in Path(HEALTH_CHECKS_PATH).parent.parts:
         directory /= part
         yield directory
+
+
+def _require_fit(checked: CheckedFleet, trees: Mapping[str, Path]) -> None:
+    problems = tuple(_problems(checked, trees))
+    if problems:
+        raise DeclarationError(problems)
 
 
 def _problems(checked: CheckedFleet, trees: Mapping[str, Path]) -> Iterator[Problem]:

@@ -14,3 +14,14 @@ class DeclarationError(Exception):
 
     def __str__(self) -> str:
         return told("the fleet declaration", self.problems)
+
+
+class AdmissionError(Exception):
+    """Revocations and nonces that cannot be signed as they are written. `problems`: every one, sorted by path."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return told("what is said of revocations and nonces", self.problems)

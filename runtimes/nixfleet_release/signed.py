@@ -7,10 +7,16 @@ Source: design 4 and 6.
 from collections.abc import Mapping
 from datetime import datetime
 
-from nixfleet_proto.codec import encode_fleet, encode_manifest
+from nixfleet_proto.codec import (
+    encode_bootstrap_nonces,
+    encode_fleet,
+    encode_manifest,
+    encode_revocations,
+)
 from nixfleet_proto.fleet import Meta
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.signing import SigningKey, artefact_hash, sign_artefact
+from nixfleet_proto.signing import Signer, artefact_hash, sign_artefact
+from nixfleet_release.admission import Admission
 from nixfleet_release.checked import CheckedFleet
 from nixfleet_release.project import project
 from nixfleet_release.resolve import resolve
@@ -23,18 +29,23 @@ def sign_release(
     *,
     channel_ref: str,
     signed_at: datetime,
-    key: SigningKey,
+    key: Signer,
     ci_commit: str | None = None,
+    admission: Admission | None = None,
 ) -> Release:
     """Return the signed release that moves every channel to `channel_ref`.
 
-    closures: by host, one for each. signed_at: aware.
-    Raises: DeclarationError, InvalidRolloutId.
+    closures: by host, one for each. signed_at: aware; what has expired by then is left out.
+    Raises: DeclarationError, InvalidRolloutId; and what the signer raises.
     """
-    fleet = resolve(checked, closures, Meta(signed_at=signed_at, ci_commit=ci_commit))
+    meta = Meta(signed_at=signed_at, ci_commit=ci_commit)
+    fleet = resolve(checked, closures, meta)
     signed_fleet = sign_artefact(encode_fleet(fleet), key)
     manifests = project(fleet, channel_ref, artefact_hash(signed_fleet.body))
+    said = admission or Admission()
     return Release(
         signed_fleet,
         FrozenMap({it.rollout_id: sign_artefact(encode_manifest(it), key) for it in manifests}),
+        sign_artefact(encode_revocations(said.revocations_as_of(meta)), key),
+        sign_artefact(encode_bootstrap_nonces(said.nonces_as_of(meta, signed_at)), key),
     )

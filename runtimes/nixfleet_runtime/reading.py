@@ -9,6 +9,7 @@ Both the declarations of fleets and the configurations of both sides are read wi
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeGuard, TypeVar
@@ -27,6 +28,7 @@ _EXPECTED: Mapping[type, str] = {
     bool: "true or false",
     list: "an array, [...]",
     dict: "a table, {...}",
+    datetime: "a date and time with an offset, 2026-05-16T01:00:00Z",
 }
 
 
@@ -128,6 +130,14 @@ class Table:
         is_integer = type(self._content.get(key)) is int
         value = self._value(key, int if is_integer else float)
         return default if value is None else float(value)
+
+    def instant(self, key: str) -> datetime:
+        """Return a date and time, with an offset, that must be there, in UTC."""
+        self.require(key, _EXPECTED[datetime])
+        value = self._value(key, datetime)
+        if value is not None and value.tzinfo is None:
+            self.refuse(key, "without an offset", _EXPECTED[datetime], str(value))
+        return datetime.max.replace(tzinfo=UTC) if value is None else value.astimezone(UTC)
 
     def flag(self, key: str) -> bool:
         return self._value(key, bool) or False

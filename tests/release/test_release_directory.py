@@ -61,7 +61,7 @@ def files_in(directory: Path) -> Iterator[str]:
 def test_a_release_is_written_as_artefacts_with_signatures(
     tmp_path: Path, checked: Checked, shop: str, key: SigningKey
 ) -> None:
-    """The fleet and every manifest stand in a file of their own, each with 64 bytes beside it."""
+    """Fleet, manifests and the two lists stand in a file each, with 64 bytes beside it."""
     made = release(
         checked(shop),
         CLOSURES,
@@ -73,8 +73,12 @@ def test_a_release_is_written_as_artefacts_with_signatures(
     )
 
     assert sorted(files_in(tmp_path / "out")) == [
+        "bootstrap-nonces.json",
+        "bootstrap-nonces.json.sig",
         "fleet.resolved.json",
         "fleet.resolved.json.sig",
+        "revocations.json",
+        "revocations.json.sig",
         "rollouts/stable@a1b2.json",
         "rollouts/stable@a1b2.json.sig",
     ]

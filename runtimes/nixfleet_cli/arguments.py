@@ -1,0 +1,70 @@
+"""What several commands are given: times, keys and trust files, read in one way and refused in one way."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_proto.codec import DecodeError, decode_trust_root, parse_time
+from nixfleet_proto.signing import (
+    InsecureKeyFile,
+    MalformedKeyFile,
+    SigningKey,
+    read_public_key,
+)
+from nixfleet_proto.trust import TrustedKey, TrustRoot
+
+FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+DIRECTORY: Final = click.Path(exists=True, file_okay=False, path_type=Path)
+NEW_FILE: Final = click.Path(dir_okay=False, path_type=Path)
+
+
+def time(text: str) -> datetime:
+    """Return a time as artefacts carry it: RFC 3339, in UTC, with `Z`."""
+    try:
+        return parse_time(text)
+    except DecodeError as error:
+        raise click.BadParameter(
+            f"expected a time such as 2026-05-16T01:00:00Z, found {text!r}"
+        ) from error
+
+
+def public_key(text: str) -> TrustedKey:
+    """Return the ed25519 key that `text` spells, in hex or as OpenSSH does, or that the file of this name holds."""
+    key = read_public_key(text)
+    if key is None and Path(text).is_file():
+        content = Path(text).read_text(encoding="ascii", errors="replace")
+        key = read_public_key(content.strip())
+    if key is None:
+        raise click.BadParameter(
+            "expected an ed25519 public key (64 hexadecimal digits, or a line that begins with ssh-ed25519) "
+            f"or a file that holds one, found {text!r}"
+        )
+    return key
+
+
+def now() -> datetime:
+    """Return the time that the clock of this machine shows, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def load_trust(file: Path) -> TrustRoot:
+    """Return what a trust file says. Raises: Findings."""
+    try:
+        return decode_trust_root(file.read_bytes())
+    except DecodeError as error:
+        raise Findings(f"{file}: {error}") from error
+    except OSError as error:
+        raise Unusable(f"{file}: {error.strerror}") from error
+
+
+def load_key(file: Path) -> SigningKey:
+    """Return the private key in a file. Raises: Unusable."""
+    try:
+        return SigningKey.load(file)
+    except (InsecureKeyFile, MalformedKeyFile) as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(f"{file}: {error.strerror}") from error

@@ -1,0 +1,296 @@
+"""`nixfleet release`: from a declaration and closures to signed files, and what they will do to whom."""
+
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+import click
+from attrs import frozen
+
+from nixfleet_cli import arguments
+from nixfleet_cli.arguments import DIRECTORY, FILE, load_key, load_trust, now
+from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_proto.codec import DecodeError, HealthCheckSet, format_time
+from nixfleet_proto.ids import InvalidRolloutId
+from nixfleet_proto.signing import Signer
+from nixfleet_proto.trust import TrustedKey, TrustRoot
+from nixfleet_release import (
+    AdmissionError,
+    CheckedFleet,
+    DeclarationError,
+    IncompleteRelease,
+    LeadsOutside,
+    NotARelease,
+    Release,
+    add_closures,
+    check,
+    closures_at,
+    load_release,
+    read_admission,
+    read_store_paths,
+    save_release,
+    sign_release,
+)
+from nixfleet_release.changes import LookInto, Said, changes
+from nixfleet_release.hook import SigningHook, SigningHookError
+from nixfleet_release.store_paths import health_checks_in
+from nixfleet_release.verifying import Verdict, verify_release
+from nixfleet_runtime.config_sections import FRESHNESS_WINDOW_MINUTES
+from nixfleet_runtime.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
+
+STORE = Path("/nix/store")
+
+_RELEASE = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.group()
+def release() -> None:
+    """Releases: signed files that say which host gets which closure."""
+
+
+@frozen
+class _Signing:
+    """Who signs, when, and whose keys the result is held against."""
+
+    signer: Signer
+    trust: TrustRoot
+    signed_at: datetime
+
+
+@release.command()
+@click.argument("declaration", type=click.Path(exists=True, path_type=Path))
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--ref", required=True, help="What the channels point at from now on; usually a commit."
+)
+@click.option(
+    "--trust", "trust_file", required=True, type=FILE, help="The trust file that the fleet has."
+)
+@click.option(
+    "--closures", type=DIRECTORY, help="Built trees, one directory for each host, by its name."
+)
+@click.option(
+    "--store", type=DIRECTORY, help="With --closures: where the trees go, under their new names."
+)
+@click.option(
+    "--store-paths", type=FILE, help="JSON: store paths by host, of closures that have their names."
+)
+@click.option("--key", "key_file", type=FILE, help="Sign with the key in this file (0600).")
+@click.option(
+    "--sign-with", "hook", metavar="COMMAND", help="Sign with this command; see docs/trust.md."
+)
+@click.option(
+    "--public-key",
+    type=arguments.public_key,
+    help="With --sign-with: its key, if not the trust file's current.",
+)
+@click.option("--admission", type=FILE, help="TOML: revocations and bootstrap nonces.")
+@click.option("--tokens", type=DIRECTORY, help="Token files whose nonces are good.")
+@click.option("--signed-at", type=arguments.time, help="The time of signing; now, if not given.")
+@click.option("--commit", help="The commit that it was made from, for those who read it.")
+def make(
+    declaration: Path,
+    out: Path,
+    ref: str,
+    trust_file: Path,
+    closures: Path | None,
+    store: Path | None,
+    store_paths: Path | None,
+    key_file: Path | None,
+    hook: str | None,
+    public_key: TrustedKey | None,
+    admission: Path | None,
+    tokens: Path | None,
+    signed_at: datetime | None,
+    commit: str | None,
+) -> None:
+    """Sign what DECLARATION comes to, and let the directory OUT hold it, in place of an earlier release.
+
+    All of it is written or nothing. What it changes for whom is told.
+
+    Exit codes: 0 written; 1 not written, for what was given is not in order; 2 it could not be read or signed.
+    """
+    trust = load_trust(trust_file)
+    signing = _Signing(
+        _signer(key_file, hook, public_key, trust), trust, now() if signed_at is None else signed_at
+    )
+    _require_trusted(signing)
+    try:
+        checked = check(declaration)
+        by_host = _closures(checked, closures, store, store_paths)
+        made = sign_release(
+            checked,
+            by_host,
+            channel_ref=ref,
+            signed_at=signing.signed_at,
+            key=signing.signer,
+            ci_commit=commit,
+            admission=read_admission(admission, tokens),
+        )
+        _require_believed(made, signing)
+        before = load_release(out) if out.exists() else None
+        save_release(made, out)
+    except (DeclarationError, AdmissionError, InvalidRolloutId, LeadsOutside) as error:
+        raise Findings(f"{declaration}: {error}") from error
+    except (NotArchivable, FileChangedWhileRead, InvalidClosureName) as error:
+        raise Findings(f"closures: {error}") from error
+    except (NotARelease, IncompleteRelease, SigningHookError) as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(f"{error.filename or out}: {error.strerror}") from error
+    _tell_made(made, before, out, store or STORE, checked)
+
+
+@release.command()
+@click.argument("old", type=_RELEASE)
+@click.argument("new", type=_RELEASE)
+@click.option(
+    "--store",
+    type=DIRECTORY,
+    default=None,
+    help="Where closures are looked into; /nix/store if not given.",
+)
+def diff(old: Path, new: Path, store: Path | None) -> None:
+    """Tell what the release in NEW does to whom that runs the one in OLD. Nothing is verified.
+
+    Exit codes: 0 told; 2 one of them is no release.
+    """
+    told = changes(_said(old), _said(new), _look_into(store or STORE))
+    for line in told or ("nothing changes",):
+        click.echo(line)
+
+
+@release.command("check")
+@click.argument("directory", type=_RELEASE)
+@click.option(
+    "--trust", "trust_file", required=True, type=FILE, help="The trust file that the fleet has."
+)
+@click.option(
+    "--at", "at_time", type=arguments.time, help="Judge as at this time; now, if not given."
+)
+@click.option(
+    "--freshness-minutes",
+    default=FRESHNESS_WINDOW_MINUTES,
+    show_default=True,
+    type=click.IntRange(1),
+)
+def check_(
+    directory: Path, trust_file: Path, at_time: datetime | None, freshness_minutes: int
+) -> None:
+    """Say whether control plane and agents will believe the release in DIRECTORY.
+
+    Exit codes: 0 they will; 1 they will not, with every reason; 2 it is no release.
+    """
+    verdict = verify_release(
+        _load(directory),
+        load_trust(trust_file),
+        now() if at_time is None else at_time,
+        freshness_window_minutes=freshness_minutes,
+    )
+    tell_believed(verdict)
+    if verdict.refused:
+        raise Findings("\n".join(map(str, verdict.refused)))
+
+
+def tell_believed(verdict: Verdict) -> None:
+    """Print what of a verdict is in order."""
+    for it in verdict.believed:
+        click.echo(f"{it.name}: signed {format_time(it.signed_at)} by {it.signed_by}")
+
+
+def _signer(
+    key_file: Path | None, hook: str | None, public_key: TrustedKey | None, trust: TrustRoot
+) -> Signer:
+    if (key_file is None) == (hook is None):
+        raise click.UsageError("expected one of --key and --sign-with")
+    if key_file is not None:
+        return load_key(key_file)
+    command = tuple(shlex.split(hook or ""))
+    if not command:
+        raise click.UsageError("expected --sign-with to name a command")
+    return SigningHook(command, public_key or trust.ci_release_key.current)
+
+
+def _require_trusted(signing: _Signing) -> None:
+    # Before anything is built or a device asked: the verdict at the end would say it too late.
+    known = [key.public_key for key in signing.trust.ci_release_key.keys]
+    found = signing.signer.public_key.public_key
+    if found not in known:
+        raise Findings(
+            f"the fleet would not believe this release: expected a key of the trust file ({', '.join(known)}), "
+            f"found {found}"
+        )
+
+
+def _closures(
+    checked: CheckedFleet, trees: Path | None, store: Path | None, store_paths: Path | None
+) -> Mapping[str, str]:
+    if (trees is None) == (store_paths is None):
+        raise click.UsageError("expected one of --closures and --store-paths")
+    if store_paths is not None:
+        named = closures_at(checked, read_store_paths(store_paths))
+        if named.unseen:
+            click.echo(
+                "warning: not on this machine, so their health checks were not compared: "
+                + ", ".join(named.unseen),
+                err=True,
+            )
+        return named.closures
+    if trees is None or store is None:
+        raise click.UsageError("expected --store with --closures: where hosts get closures from")
+    by_host = {it.name: it for it in trees.iterdir() if it.is_dir() and it.name[0] != "."}
+    return add_closures(checked, by_host, store)
+
+
+def _require_believed(made: Release, signing: _Signing) -> None:
+    verdict = verify_release(
+        made, signing.trust, signing.signed_at, freshness_window_minutes=FRESHNESS_WINDOW_MINUTES
+    )
+    if verdict.refused:
+        told = "\n  ".join(map(str, verdict.refused))
+        raise Findings(
+            f"the fleet would not believe this release, and it was not written:\n  {told}"
+        )
+
+
+def _tell_made(
+    made: Release, before: Release | None, out: Path, store: Path, checked: CheckedFleet
+) -> None:
+    for warning in checked.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"{out}: {', '.join(made.manifests) or 'no rollouts'}")
+    if before is None:
+        return
+    try:
+        lines = changes(Said.by(before), Said.by(made), _look_into(store))
+    except DecodeError as error:
+        click.echo(f"warning: the earlier release cannot be compared: {error}", err=True)
+        return
+    for line in lines or ("nothing changes",):
+        click.echo(line)
+
+
+def _said(directory: Path) -> Said:
+    try:
+        return Said.by(_load(directory))
+    except DecodeError as error:
+        raise Unusable(f"{directory}: {error}") from error
+
+
+def _load(directory: Path) -> Release:
+    try:
+        return load_release(directory)
+    except (NotARelease, IncompleteRelease) as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
+
+
+def _look_into(store: Path) -> LookInto:
+    def look(closure: str) -> HealthCheckSet | None:
+        tree = store / closure
+        return health_checks_in(tree) if tree.exists() else None
+
+    return cache(look)

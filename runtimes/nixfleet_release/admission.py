@@ -1,0 +1,101 @@
+"""Who is let in and who is kept out: what an operator writes of it, and what is signed with a release.
+
+    [[revocations]]                       [[nonces]]
+    hostname = "web-03"                   nonce = "5f0c..."
+    not_before = 2026-05-16T02:00:00Z     hostname = "web-04"
+    reason = "disk stolen"                expires_at = 2026-05-17T00:00:00Z
+
+Nonces come from token files too: what is on a token need not be written again. No clock: `now` is an argument.
+Source: design 6, Hosts.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.codec import DecodeError, decode_signed_token
+from nixfleet_proto.enrolment import (
+    BootstrapNonce,
+    BootstrapNonces,
+    Revocation,
+    Revocations,
+)
+from nixfleet_proto.fleet import Meta
+from nixfleet_release.errors import AdmissionError
+from nixfleet_runtime.problems import Problem, at, quoted
+from nixfleet_runtime.reading import Document, Table, read_toml
+
+
+@frozen
+class Admission:
+    """Hosts whose keys are revoked, and nonces that are good for one enrolment each."""
+
+    revocations: tuple[Revocation, ...] = ()
+    nonces: tuple[BootstrapNonce, ...] = ()
+
+    def revocations_as_of(self, meta: Meta) -> Revocations:
+        """Return the artefact, sorted by host name."""
+        return Revocations(tuple(sorted(self.revocations, key=lambda it: it.hostname)), meta)
+
+    def nonces_as_of(self, meta: Meta, now: datetime) -> BootstrapNonces:
+        """Return the artefact, sorted by nonce, without those that have expired at `now`."""
+        good = (it for it in self.nonces if it.expires_at > now)
+        return BootstrapNonces(tuple(sorted(good, key=lambda it: it.nonce)), meta)
+
+
+def read_admission(file: Path | None, tokens: Path | None = None) -> Admission:
+    """Return what `file` (TOML) says, and the nonces of all `*.json` token files in `tokens`.
+
+    Raises: AdmissionError, with every problem; OSError.
+    """
+    admission, problems = _read(file) if file is not None else (Admission(), [])
+    for token_file in sorted(tokens.glob("*.json")) if tokens is not None else ():
+        try:
+            token = decode_signed_token(token_file.read_bytes()).token
+        except DecodeError as error:
+            problems.extend(
+                Problem(f"{token_file}: {it.path}", "not a bootstrap token", it.expected, it.found)
+                for it in error.problems
+            )
+            continue
+        nonce = BootstrapNonce(token.nonce, token.hostname, token.expires_at)
+        if nonce not in admission.nonces:
+            admission = evolve(admission, nonces=(*admission.nonces, nonce))
+    problems.extend(_repetitions("revocations", (it.hostname for it in admission.revocations)))
+    problems.extend(_repetitions("nonces", (it.nonce for it in admission.nonces)))
+    if problems:
+        raise AdmissionError(problems)
+    return admission
+
+
+def _read(file: Path) -> tuple[Admission, list[Problem]]:
+    content = read_toml(file)
+    if isinstance(content, Problem):
+        return Admission(), [content]
+    document = Document(content)
+    admission = Admission(
+        tuple(map(_revocation, document.root.array("revocations"))),
+        tuple(map(_nonce, document.root.array("nonces"))),
+    )
+    return admission, [*document.problems, *document.unknown_keys()]
+
+
+def _revocation(table: Table) -> Revocation:
+    return Revocation(
+        table.text("hostname"), table.instant("not_before"), table.optional_text("reason")
+    )
+
+
+def _nonce(table: Table) -> BootstrapNonce:
+    return BootstrapNonce(table.text("nonce"), table.text("hostname"), table.instant("expires_at"))
+
+
+def _repetitions(key: str, names: Iterable[str]) -> Iterator[Problem]:
+    for name, count in sorted(Counter(names).items()):
+        if name and count > 1:
+            yield Problem(
+                at(key, name), "said more than once", "one entry", f"{quoted(name)} {count} times"
+            )

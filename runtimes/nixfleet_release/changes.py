@@ -1,0 +1,251 @@
+"""What a release changes for whom, in words, before it is published. Pure: closures are looked into by the caller.
+
+It compares what two releases say, whoever signed them. A host that keeps its closure while its channel moves is
+told too: it is pinned, or nothing changed for it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from attrs import frozen
+
+from nixfleet_proto.codec import (
+    HealthCheckSet,
+    decode_bootstrap_nonces,
+    decode_fleet,
+    decode_manifest,
+    decode_revocations,
+    format_time,
+)
+from nixfleet_proto.enrolment import BootstrapNonce, Revocation
+from nixfleet_proto.fleet import DisruptionBudget, Edge, FleetResolved, RolloutPolicy, Wave
+from nixfleet_proto.health_check import kind_of
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_runtime.problems import listed
+from nixfleet_runtime.release_directory import Release
+from nixfleet_state_machine.scopes.selector import summary
+
+LookInto: TypeAlias = Callable[[str], HealthCheckSet | None]
+"""Returns the health checks of a closure by its name, `None` if it is not here."""
+
+_HASH_SHOWN = 8
+
+
+@frozen
+class Said:
+    """What a release says, as one compares it."""
+
+    fleet: FleetResolved
+    manifests: Mapping[RolloutId, RolloutManifest]
+    revocations: Mapping[str, Revocation]
+    nonces: Mapping[str, BootstrapNonce]
+
+    @classmethod
+    def by(cls, release: Release) -> "Said":
+        """Return what `release` says. Nothing is verified. Raises: DecodeError."""
+        revoked = (
+            decode_revocations(release.revocations.body).revocations if release.revocations else ()
+        )
+        nonces = decode_bootstrap_nonces(release.nonces.body).nonces if release.nonces else ()
+        return cls(
+            decode_fleet(release.fleet.body),
+            {it: decode_manifest(signed.body) for it, signed in release.manifests.items()},
+            {it.hostname: it for it in revoked},
+            {it.nonce: it for it in nonces},
+        )
+
+
+def changes(old: Said, new: Said, look_into: LookInto) -> tuple[str, ...]:
+    """Return the lines that tell what `new` changes, under headings; none if it changes nothing."""
+    sections = {
+        "rollouts": _rollouts(old, new),
+        "hosts": _hosts(old, new),
+        "waves": _waves(old.fleet, new.fleet),
+        "policies": _policies(old.fleet, new.fleet),
+        "probes": _probes(old.fleet, new.fleet, look_into),
+        "order and budgets": _limits(old.fleet, new.fleet),
+        "revocations": _revocations(old.revocations, new.revocations),
+        "nonces": _nonces(old.nonces, new.nonces),
+    }
+    return tuple(_under_headings(sections))
+
+
+def short(closure: str | None) -> str:
+    """Return a closure's name with the beginning of its hash alone."""
+    if closure is None:
+        return "no closure"
+    digest, dash, name = closure.partition("-")
+    return f"{digest[:_HASH_SHOWN]}{dash}{name}"
+
+
+def _under_headings(sections: Mapping[str, Iterator[str]]) -> Iterator[str]:
+    for heading, lines in sections.items():
+        told = tuple(lines)
+        if told:
+            yield heading
+            yield from (f"  {line}" for line in told)
+
+
+def _rollouts(old: Said, new: Said) -> Iterator[str]:
+    before = {it.channel: it for it in old.manifests}
+    after = {it.channel: it for it in new.manifests}
+    for channel in sorted(before.keys() | after.keys()):
+        was, now = before.get(channel), after.get(channel)
+        if now is None:
+            yield f"{was} is not in it any more: what runs of it goes on, and nothing follows"
+        elif was is None:
+            yield f"{now} is the first of channel {channel}"
+        elif was != now:
+            yield f"{was} is followed by {now}"
+        elif _terms(old.manifests[was]) != _terms(new.manifests[now]):
+            yield (
+                f"{now} keeps its name and says something else: where it is open already, it stays as it "
+                "was opened; give it another ref"
+            )
+
+
+def _terms(manifest: RolloutManifest) -> object:
+    return (
+        manifest.host_set,
+        manifest.rollout_policy,
+        manifest.wave_soak_minutes,
+        manifest.disruption_budgets,
+    )
+
+
+def _hosts(old: Said, new: Said) -> Iterator[str]:
+    for name in sorted(old.fleet.hosts.keys() | new.fleet.hosts.keys()):
+        was, now = old.fleet.hosts.get(name), new.fleet.hosts.get(name)
+        if now is None:
+            yield f"{name} leaves: it keeps what it runs, and gets nothing any more"
+        elif was is None:
+            yield f"{name} joins {now.channel} and gets {short(now.closure_hash)}"
+        else:
+            if was.channel != now.channel:
+                yield f"{name} changes from channel {was.channel} to {now.channel}"
+            if was.closure_hash != now.closure_hash:
+                yield f"{name} moves from {short(was.closure_hash)} to {short(now.closure_hash)}"
+            elif _moves(now.channel, old, new):
+                yield f"{name} keeps {short(now.closure_hash)} while {now.channel} moves"
+            if was.pubkey != now.pubkey:
+                yield (
+                    f"{name} has another public key"
+                    if now.pubkey
+                    else f"{name} has no key any more"
+                )
+
+
+def _moves(channel: str, old: Said, new: Said) -> bool:
+    refs = [{it for it in said.manifests if it.channel == channel} for said in (old, new)]
+    return refs[0] != refs[1]
+
+
+def _waves(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
+    for channel in sorted(old.channels.keys() & new.channels.keys()):
+        before, after = old.waves.get(channel, ()), new.waves.get(channel, ())
+        for index in range(max(len(before), len(after))):
+            was = before[index] if index < len(before) else None
+            now = after[index] if index < len(after) else None
+            if was != now:
+                yield f"{channel}, wave {index}: {_wave(now)}; before: {_wave(was)}"
+
+
+def _wave(wave: Wave | None) -> str:
+    return "none" if wave is None else f"{listed(wave.hosts)}, soak {wave.soak_minutes} min"
+
+
+def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
+    for channel, now in sorted(new.channels.items()):
+        was = old.channels.get(channel)
+        if was is None:
+            continue
+        if was.rollout_policy != now.rollout_policy:
+            yield f"{channel} goes by {now.rollout_policy} instead of {was.rollout_policy}"
+        if was.freshness_window != now.freshness_window:
+            yield (
+                f"{channel}: signatures are good for {now.freshness_window} minutes instead of "
+                f"{was.freshness_window}"
+            )
+    for name in sorted(old.rollout_policies.keys() | new.rollout_policies.keys()):
+        yield from _policy(name, old.rollout_policies.get(name), new.rollout_policies.get(name))
+
+
+def _policy(name: str, was: RolloutPolicy | None, now: RolloutPolicy | None) -> Iterator[str]:
+    if was is None or now is None:
+        yield f"{name} is {'gone' if now is None else 'new'}"
+    elif was.on_health_failure != now.on_health_failure:
+        yield f"{name}: on failure {now.on_health_failure} instead of {was.on_health_failure}"
+    elif was != now:
+        yield f"{name} has other waves"
+
+
+def _probes(old: FleetResolved, new: FleetResolved, look_into: LookInto) -> Iterator[str]:
+    unseen: set[str] = set()
+    for name, host in sorted(new.hosts.items()):
+        was = old.hosts[name].closure_hash if name in old.hosts else None
+        now = host.closure_hash
+        if was is None or now is None or was == now:
+            continue
+        before, after = look_into(was), look_into(now)
+        if before is None or after is None:
+            unseen.add(name)
+        else:
+            yield from (f"{name}: {change}" for change in _checks(before, after))
+    if unseen:
+        yield f"not compared, for the closures are not here: {listed(unseen)}"
+
+
+def _checks(before: HealthCheckSet, after: HealthCheckSet) -> Iterator[str]:
+    for check in sorted(before.keys() | after.keys()):
+        was, now = before.get(check), after.get(check)
+        if now is None:
+            yield f"{check} is not asked any more"
+        elif was is None:
+            yield f"{check} ({kind_of(now)}, {now.mode}) is new"
+        elif was.mode != now.mode:
+            yield f"{check} is {now.mode} instead of {was.mode}"
+        elif was != now:
+            yield f"{check} ({kind_of(now)}, {now.mode}) asks something else"
+
+
+def _limits(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
+    before = {*old.edges, *old.channel_edges}
+    after = {*new.edges, *new.channel_edges}
+    yield from (f"{_edge(it)}: new" for it in sorted(after - before, key=_edge))
+    yield from (f"{_edge(it)}: not any more" for it in sorted(before - after, key=_edge))
+    limits_before = {summary(it.selector): _limit(it) for it in old.disruption_budgets}
+    limits_after = {summary(it.selector): _limit(it) for it in new.disruption_budgets}
+    for budget in sorted(limits_before.keys() | limits_after.keys()):
+        was, now = limits_before.get(budget, "no limit"), limits_after.get(budget, "no limit")
+        if was != now:
+            yield f"in flight of {budget}: {now} instead of {was}"
+
+
+def _edge(edge: Edge) -> str:
+    return f"{edge.gates} before {edge.gated}"
+
+
+def _limit(budget: DisruptionBudget) -> str:
+    share = None if budget.max_in_flight_pct is None else f"{budget.max_in_flight_pct} %"
+    number = None if budget.max_in_flight is None else str(budget.max_in_flight)
+    return " and ".join(filter(None, (number, share)))
+
+
+def _revocations(old: Mapping[str, Revocation], new: Mapping[str, Revocation]) -> Iterator[str]:
+    for name in sorted(old.keys() | new.keys()):
+        was, now = old.get(name), new.get(name)
+        if now is None:
+            yield f"{name} is not revoked any more: keys it enrolled with are believed again"
+        elif was is None or was.not_before != now.not_before:
+            why = f" ({now.reason})" if now.reason else ""
+            yield f"{name} is refused until it enrols anew after {format_time(now.not_before)}{why}"
+
+
+def _nonces(old: Mapping[str, BootstrapNonce], new: Mapping[str, BootstrapNonce]) -> Iterator[str]:
+    for nonce in sorted(old.keys() | new.keys()):
+        was, now = old.get(nonce), new.get(nonce)
+        if now is None and was is not None:
+            yield f"{was.hostname} may not enrol with nonce {nonce} any more"
+        elif now is not None and now != was:
+            yield f"{now.hostname} may enrol with nonce {nonce} until {format_time(now.expires_at)}"

@@ -1,0 +1,102 @@
+"""Closures that were built elsewhere and have their names: their health checks are compared, not written.
+
+What is on this machine is looked into; what is not, cannot be, and is said to be so.
+Source: design 4, What signs what.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from nixfleet_proto.codec import DecodeError, HealthCheckSet, decode_health_checks, parse_json
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
+from nixfleet_release.checked import CheckedFleet
+from nixfleet_release.errors import DeclarationError
+from nixfleet_runtime.nar import InvalidClosureName, split_closure_name
+from nixfleet_runtime.problems import Problem, at, listed, quoted, unknown
+
+
+@frozen
+class NamedClosures:
+    """Closures by host. unseen: the hosts whose closure is not on this machine, so that nobody looked into it."""
+
+    closures: FrozenMap[str, str]
+    unseen: tuple[str, ...] = ()
+
+
+def read_store_paths(file: Path) -> Mapping[str, Path]:
+    """Return the store paths that a JSON object in `file` gives by host. Raises: DeclarationError, OSError."""
+    try:
+        content = parse_json(file.read_bytes())
+    except DecodeError as error:
+        raise DeclarationError(
+            Problem(f"{file}: {it.path}", "not JSON", it.expected, it.found)
+            for it in error.problems
+        ) from error
+    entries = content if isinstance(content, dict) else {"$": content}
+    paths = {host: Path(path) for host, path in entries.items() if isinstance(path, str)}
+    if len(paths) < len(entries) or not isinstance(content, dict):
+        expected = '{"web-01": "/nix/store/…"}'
+        found = listed(entries.keys() - paths.keys())
+        raise DeclarationError([Problem(str(file), "not store paths by host", expected, found)])
+    return paths
+
+
+def closures_at(checked: CheckedFleet, paths: Mapping[str, Path]) -> NamedClosures:
+    """Return the closures at `paths`, by host, after a look into those that are here.
+
+    Raises: DeclarationError, with every problem; OSError.
+    """
+    problems = tuple(_problems(checked, paths))
+    if problems:
+        raise DeclarationError(problems)
+    return NamedClosures(
+        FrozenMap({hostname: path.name for hostname, path in sorted(paths.items())}),
+        tuple(hostname for hostname, path in sorted(paths.items()) if not path.exists()),
+    )
+
+
+def health_checks_in(tree: Path) -> HealthCheckSet:
+    """Return the health checks that the closure at `tree` brings along, none if it has no such file.
+
+    Raises: DecodeError, OSError.
+    """
+    try:
+        return decode_health_checks((tree / HEALTH_CHECKS_PATH).read_bytes())
+    except FileNotFoundError:
+        return FrozenMap()
+
+
+def _problems(checked: CheckedFleet, paths: Mapping[str, Path]) -> Iterator[Problem]:
+    for hostname, path in sorted(paths.items()):
+        place = at("closures", hostname)
+        if hostname not in checked.health_checks:
+            yield unknown(place, "host", hostname, checked.health_checks)
+            continue
+        try:
+            split_closure_name(path.name)
+        except InvalidClosureName as error:
+            yield Problem(place, "not a store path", "/nix/store/{hash}-{name}", quoted(error.text))
+            continue
+        if path.exists():
+            yield from _differences(place, path, checked.health_checks[hostname])
+
+
+def _differences(place: str, tree: Path, declared: HealthCheckSet) -> Iterator[Problem]:
+    try:
+        built = health_checks_in(tree)
+    except DecodeError as error:
+        yield Problem(place, "unreadable health checks", HEALTH_CHECKS_PATH, str(error))
+        return
+    different = {
+        name for name in built.keys() | declared.keys() if built.get(name) != declared.get(name)
+    }
+    if different:
+        yield Problem(
+            place,
+            "built with other health checks than are declared",
+            f"{listed(declared) or 'none'}, in {HEALTH_CHECKS_PATH}",
+            f"a difference in {listed(different)}",
+        )

@@ -1,0 +1,165 @@
+"""Is a release what its receivers will believe? The verifier that they use, every artefact, every problem. Pure.
+
+Source: design 6, Artefacts and Anchors.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.signing import (
+    VerifyError,
+    WrongAnchor,
+    require_anchor,
+    verify_fleet,
+    verify_manifest,
+    verify_nonces,
+    verify_revocations,
+)
+from nixfleet_proto.trust import TrustRoot, Verified
+from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.release_directory import Release
+from nixfleet_runtime.release_layout import (
+    FLEET_FILE,
+    NONCES_FILE,
+    REVOCATIONS_FILE,
+    manifest_file,
+    rollout_of,
+)
+
+T = TypeVar("T")
+
+
+@frozen
+class Believed:
+    """An artefact that holds: by whom it was signed, and when."""
+
+    name: str
+    signed_by: str
+    signed_at: datetime
+
+
+@frozen
+class Refused:
+    """An artefact that does not, or something of it; `why` is told to people."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+@frozen
+class Verdict:
+    """What became of each artefact. `refused` is empty if all of it will be believed."""
+
+    believed: tuple[Believed, ...] = ()
+    refused: tuple[Refused, ...] = ()
+
+
+def is_artefact_name(name: str) -> bool:
+    """Return whether releases have artefacts of this name."""
+    return name in (FLEET_FILE, REVOCATIONS_FILE, NONCES_FILE) or rollout_of(name) is not None
+
+
+def verify_release(
+    release: Release, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int
+) -> Verdict:
+    """Return what a control plane and its agents would say of `release` at `now`."""
+    trial = Trial(trust, now, freshness_window_minutes)
+    fleet = trial.fleet(release.fleet)
+    for rollout_id, signed in release.manifests.items():
+        manifest = trial.manifest(rollout_id, signed)
+        if fleet is not None and manifest is not None:
+            trial.compare(manifest_file(rollout_id), manifest, fleet)
+    if release.revocations is not None:
+        trial.hear(REVOCATIONS_FILE, verify_revocations, release.revocations)
+    if release.nonces is not None:
+        trial.hear(NONCES_FILE, verify_nonces, release.nonces)
+    return trial.verdict
+
+
+class Trial:
+    """Artefacts that are looked at one after the other, against one trust file at one time."""
+
+    def __init__(self, trust: TrustRoot, now: datetime, freshness_window_minutes: int) -> None:
+        self._trust = trust
+        self._now = now
+        self._minutes = freshness_window_minutes
+        self.verdict = Verdict()
+
+    def by_name(self, name: str, signed: SignedArtefact) -> None:
+        """Hear what stands in a release under `name`. Raises: ValueError, if no artefact has that name."""
+        rollout_id = rollout_of(name)
+        if rollout_id is not None:
+            self.manifest(rollout_id, signed)
+        elif name == FLEET_FILE:
+            self.fleet(signed)
+        elif name == REVOCATIONS_FILE:
+            self.hear(name, verify_revocations, signed)
+        elif name == NONCES_FILE:
+            self.hear(name, verify_nonces, signed)
+        else:
+            raise ValueError(f"no artefact has the name {name!r}")
+
+    def fleet(self, signed: SignedArtefact) -> Verified[FleetResolved] | None:
+        """Hear the fleet."""
+        return self.hear(FLEET_FILE, verify_fleet, signed)
+
+    def manifest(
+        self, rollout_id: RolloutId, signed: SignedArtefact
+    ) -> Verified[RolloutManifest] | None:
+        """Hear the manifest of a rollout."""
+        verify = partial(verify_manifest, expected_rollout_id=rollout_id)
+        return self.hear(manifest_file(rollout_id), verify, signed)
+
+    def hear(
+        self, name: str, verify: Callable[..., Verified[T]], signed: SignedArtefact
+    ) -> Verified[T] | None:
+        """Return the artefact if `verify` believes it, and keep what became of it."""
+        try:
+            verified = verify(
+                signed, self._trust, self._now, freshness_window_minutes=self._minutes
+            )
+        except VerifyError as error:
+            self._refuse(name, str(error))
+            return None
+        believed = Believed(name, verified.signed_by, verified.signed_at)
+        self.verdict = evolve(self.verdict, believed=(*self.verdict.believed, believed))
+        return verified
+
+    def compare(
+        self, name: str, manifest: Verified[RolloutManifest], fleet: Verified[FleetResolved]
+    ) -> None:
+        """Refuse a manifest that does not say what its fleet says."""
+        try:
+            require_anchor(manifest, fleet)
+        except WrongAnchor as error:
+            self._refuse(name, str(error))
+            return
+        for why in _differences(manifest.value, fleet.value):
+            self._refuse(name, why)
+
+    def _refuse(self, name: str, why: str) -> None:
+        self.verdict = evolve(self.verdict, refused=(*self.verdict.refused, Refused(name, why)))
+
+
+def _differences(manifest: RolloutManifest, fleet: FleetResolved) -> Iterator[str]:
+    for assignment in manifest.host_set:
+        name = assignment.hostname
+        host = fleet.hosts.get(name)
+        if host is None or host.channel != manifest.channel:
+            found = "no such host" if host is None else f"it in {host.channel}"
+            yield f"{name}: expected a host of channel {manifest.channel}, found {found}"
+        elif host.closure_hash != assignment.target_closure:
+            yield (
+                f"{name}: expected the fleet's closure {host.closure_hash}, "
+                f"found {assignment.target_closure}"
+            )

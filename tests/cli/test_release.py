@@ -1,0 +1,193 @@
+"""`nixfleet release`: signed files, what they change for whom, and whether they will be believed."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from nixfleet_proto.codec import encode_trust_root
+from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_runtime.nar import closure_name_of
+from tests.cli.conftest import Invoke
+from tests.cli.test_fleet_check import SHOP
+
+CI, STRANGER = SigningKey(b"\1" * 32), SigningKey(b"\2" * 32)
+AT = "2026-05-16T01:00:00Z"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A declaration, a tree for each host, keys, and a trust file."""
+    (tmp_path / "fleet.toml").write_text(SHOP)
+    for hostname in ("web-01", "web-02"):
+        build(tmp_path, hostname, "1")
+    (tmp_path / "store").mkdir()
+    CI.save(tmp_path / "ci.key")
+    STRANGER.save(tmp_path / "stranger.key")
+    trust = TrustRoot(KeySlot(CI.public_key))
+    (tmp_path / "trust.json").write_bytes(encode_trust_root(trust))
+    return tmp_path
+
+
+def build(place: Path, hostname: str, version: str) -> None:
+    tree = place / "built" / hostname / "bin"
+    tree.mkdir(parents=True, exist_ok=True)
+    (tree / "shop").write_text(version)
+
+
+def arguments(place: Path, *, ref: str = "a1b2", out: str = "releases", at: str = AT) -> list[str]:
+    return [
+        *("release", "make", f"{place}/fleet.toml", f"{place}/{out}", "--ref", ref),
+        *("--trust", f"{place}/trust.json", "--signed-at", at),
+        *("--closures", f"{place}/built", "--store", f"{place}/store"),
+    ]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    files = (it for it in directory.rglob("*") if it.is_file())
+    return {it.relative_to(directory).as_posix(): it.read_bytes() for it in files}
+
+
+def test_a_release_is_made_and_will_be_believed(nixfleet: Invoke, place: Path) -> None:
+    """Trees go into the store under the names that the manifest gives, and every file verifies."""
+    made = nixfleet(*arguments(place), "--key", place / "ci.key")
+    checked = nixfleet(
+        "release", "check", place / "releases", "--trust", place / "trust.json", "--at", AT
+    )
+
+    assert (made.exit_code, made.stdout) == (0, f"{place}/releases: stable@a1b2\n"), made.output
+    assert checked.exit_code == 0, checked.output
+    assert [line.partition(":")[0] for line in checked.stdout.splitlines()] == [
+        "fleet.resolved.json",
+        "rollouts/stable@a1b2.json",
+        "revocations.json",
+        "bootstrap-nonces.json",
+    ]
+    for closure in (place / "store").iterdir():
+        assert closure.name == closure_name_of(closure, closure.name.partition("-")[2])
+        assert (closure / "etc/nixfleet/agent/health-checks.json").is_file()
+        assert closure.name.encode() in (place / "releases/rollouts/stable@a1b2.json").read_bytes()
+    assert contents(place / "built").keys() == {"web-01/bin/shop", "web-02/bin/shop"}
+
+
+def test_the_same_is_released_twice_as_the_same_bytes(nixfleet: Invoke, place: Path) -> None:
+    """A key in a file and the same key behind a command make no difference either."""
+    script = (
+        "import os; from pathlib import Path; from nixfleet_proto.signing import SigningKey; "
+        "Path(os.environ['NIXFLEET_OUTPUT']).write_bytes("
+        f"SigningKey.load(Path('{place}/ci.key')).sign(Path(os.environ['NIXFLEET_INPUT']).read_bytes()))"
+    )
+    nixfleet(*arguments(place, out="one"), "--key", place / "ci.key")
+    made = nixfleet(
+        *arguments(place, out="other"), "--sign-with", f'{sys.executable} -c "{script}"'
+    )
+
+    assert made.exit_code == 0, made.output
+    assert contents(place / "one") == contents(place / "other")
+
+
+def test_what_a_release_changes_is_told(nixfleet: Invoke, place: Path) -> None:
+    """Whoever replaces a release, or compares two, reads what happens to whom."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    shutil.copytree(place / "releases", place / "old")
+    build(place, "web-02", "2")
+    (place / "fleet.toml").write_text(SHOP.replace("soak_minutes = 5", "soak_minutes = 9"))
+    admission = place / "admission.toml"
+    admission.write_text(
+        'revocations = [{hostname = "web-01", not_before = 2026-05-16T00:00:00Z, reason = "stolen"}]'
+    )
+    made = nixfleet(
+        *arguments(place, ref="c3d4"), "--key", place / "ci.key", "--admission", admission
+    )
+    told = nixfleet(
+        "release", "diff", place / "old", place / "releases", "--store", place / "store"
+    )
+
+    assert (made.exit_code, told.exit_code) == (0, 0), made.output + told.output
+    assert told.stdout == made.stdout.partition("\n")[2]
+    lines = told.stdout.splitlines()
+    assert "  stable@a1b2 is followed by stable@c3d4" in lines
+    assert any(line.startswith("  web-01 keeps ") for line in lines)
+    assert any(line.startswith("  web-02 moves from ") for line in lines)
+    assert "  stable, wave 0: web-01, soak 9 min; before: web-01, soak 5 min" in lines
+    assert "  web-01 is refused until it enrols anew after 2026-05-16T00:00:00Z (stolen)" in lines
+
+
+def test_a_key_that_the_fleet_does_not_trust_signs_nothing(nixfleet: Invoke, place: Path) -> None:
+    """A release that nobody would believe is refused before it is made."""
+    made = nixfleet(*arguments(place), "--key", place / "stranger.key")
+
+    assert made.exit_code == 1
+    assert CI.public_key.public_key in made.stderr
+    assert STRANGER.public_key.public_key in made.stderr
+    assert not (place / "releases").exists()
+
+
+def test_a_hook_that_fails_leaves_the_earlier_release(nixfleet: Invoke, place: Path) -> None:
+    """Nothing is written before everything is signed."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    before = contents(place / "releases")
+
+    made = nixfleet(*arguments(place, ref="c3d4"), "--sign-with", "false")
+
+    assert made.exit_code == 2
+    assert "the signing command false failed" in made.stderr
+    assert contents(place / "releases") == before
+
+
+def test_every_mistake_of_a_declaration_is_told(nixfleet: Invoke, place: Path) -> None:
+    """A host without a tree and a tree without a host are mistakes too, and nothing is written."""
+    (place / "built" / "web-01").rename(place / "built" / "web-91")
+
+    made = nixfleet(*arguments(place), "--key", place / "ci.key")
+
+    assert made.exit_code == 1
+    assert "closures.web-91: no such host" in made.stderr
+    assert not (place / "releases").exists()
+
+
+def test_closures_that_have_their_names_are_taken_with_their_checks(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """Store paths are compared with the declaration where they are here; what is not is named."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    here = next(it for it in (place / "store").iterdir() if it.name.endswith("web-01"))
+    paths = place / "paths.json"
+    away = f"/nix/store/{'0a' * 16}-web-02"
+    paths.write_text(f'{{"web-01": "{here}", "web-02": "{away}"}}')
+    given = arguments(place, out="named")[:-4]
+
+    made = nixfleet(*given, "--store-paths", paths, "--key", place / "ci.key")
+    (place / "fleet.toml").write_text(SHOP.replace('["true"]', '["false"]'))
+    stale = nixfleet(*given, "--store-paths", paths, "--key", place / "ci.key")
+
+    assert made.exit_code == 0, made.output
+    assert "not on this machine, so their health checks were not compared: web-02" in made.stderr
+    assert stale.exit_code == 1
+    assert "closures.web-01: built with other health checks than are declared" in stale.stderr
+
+
+def test_a_release_that_was_tampered_with_is_told_with_every_reason(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """A changed byte, and a manifest of another fleet, are both told, by the file they are in."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    nixfleet(
+        *arguments(place, ref="c3d4", out="other", at="2026-05-16T01:00:01Z"),
+        "--key",
+        place / "ci.key",
+    )
+    for name in ("stable@c3d4.json", "stable@c3d4.json.sig"):
+        shutil.copy(place / "other/rollouts" / name, place / "releases/rollouts")
+    nonces = place / "releases/bootstrap-nonces.json"
+    nonces.write_bytes(nonces.read_bytes().replace(b"ed25519", b"ed25518"))
+
+    checked = nixfleet(
+        "release", "check", place / "releases", "--trust", place / "trust.json", "--at", AT
+    )
+
+    assert checked.exit_code == 1
+    assert "bootstrap-nonces.json: signed by none of the trusted keys" in checked.stderr
+    assert "rollouts/stable@c3d4.json: " in checked.stderr
