@@ -39,7 +39,7 @@ def apply(effect: AgentEffect, state: State, commit: CommitBuilder, at: datetime
             )
             commit.afterwards(CarryOut(intent))
         case LocalResetProbeCache():
-            state.checks.discard(effect.rollout_id)
+            state.forget_probes(effect.rollout_id)
             commit.afterwards(StopProbes(effect.rollout_id))
         case RecordTransition():
             _follow(effect, state, commit)

@@ -5,7 +5,8 @@ the signed manifest, never on the dispatch; whether to roll back it decides from
 Source: design 7, Agent; design 6, The agent trusts the manifest.
 """
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from attrs import evolve
@@ -18,6 +19,7 @@ from nixfleet_agent.activator import (
     SwitchFailed,
     SwitchOutcome,
 )
+from nixfleet_agent.agreement import objection_to_dispatch, objection_to_record
 from nixfleet_agent.applier import apply
 from nixfleet_agent.inputs import (
     Action,
@@ -33,7 +35,6 @@ from nixfleet_agent.inputs import (
     EventRejected,
     EventsAcknowledged,
     Input,
-    Intent,
     IntentKind,
     KeepManifestsOf,
     LoadChecks,
@@ -42,6 +43,7 @@ from nixfleet_agent.inputs import (
     ReplayAsked,
     Reply,
     RollbackEnded,
+    RolloutDisowned,
     RunningClosureSeen,
     StartProbes,
     StopProbes,
@@ -54,6 +56,7 @@ from nixfleet_agent.probing import (
     UNREADABLE_CHECKS,
     FactOf,
     facts_of_probe,
+    failing_from,
     sustained_failure,
     topology_of,
     unreadable_facts,
@@ -67,11 +70,13 @@ from nixfleet_proto.agent_event import (
     ActivationStarted,
     Converged,
     DispatchAck,
-    OnHealthFailure,
     RollbackComplete,
 )
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.engine import Commit
+from nixfleet_state_machine.effect import EmitLog, LocalFireRollbackTo, LogLevel
 from nixfleet_state_machine.host.convergence import first_broken_rule
 from nixfleet_state_machine.host.event import Local
 from nixfleet_state_machine.host.reducer import rehydration_effects, step
@@ -124,7 +129,7 @@ class AgentEngine:
             case ProbeRan():
                 self._probe_ran(commit, input, now)
             case Tick():
-                self._tick(commit, now)
+                self._tick(commit, input, now)
             case DispatchOffered():
                 return self._consider(commit, input, now)
             case SwitchStarted():
@@ -149,6 +154,8 @@ class AgentEngine:
                 self._boot(commit, input, now)
             case RecordBootstrapped():
                 self._bootstrap(commit, input, now)
+            case RolloutDisowned():
+                self._disowned(commit, input, now)
             case _:
                 assert_never(input)
         return Done()
@@ -156,10 +163,11 @@ class AgentEngine:
     # From dispatch to soak.
 
     def _consider(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> Reply:
-        refusal = self._objection(offer)
+        manifest = offer.manifest.value
+        refusal = objection_to_dispatch(offer.dispatch, manifest, self._state.hostname)
         if refusal is not None:
             return DispatchRefused(refusal)
-        rollout_id = offer.manifest.value.rollout_id
+        rollout_id = manifest.rollout_id
         if rollout_id in self._state.rollouts:
             # It is acknowledged; what the journal says has yet to reach the control plane.
             commit.afterwards(WakeSender())
@@ -173,23 +181,6 @@ class AgentEngine:
             commit, rollout_id, lambda seq: DispatchAck(offer.running_closure, now, seq), now
         )
         return DispatchTaken()
-
-    def _objection(self, offer: DispatchOffered) -> str | None:
-        """Why the dispatch is not what the manifest says."""
-        dispatch, manifest = offer.dispatch, offer.manifest.value
-        if dispatch.hostname != self._state.hostname:
-            return (
-                f"expected a dispatch for {self._state.hostname}, found one for {dispatch.hostname}"
-            )
-        if dispatch.rollout_id != manifest.rollout_id:
-            return f"expected the manifest of {dispatch.rollout_id}, found that of {manifest.rollout_id}"
-        signed = manifest.target_of(self._state.hostname)
-        if signed != dispatch.target_closure:
-            return (
-                f"the manifest of {manifest.rollout_id} gives {self._state.hostname} "
-                f"{signed or 'no closure'}, the dispatch says {dispatch.target_closure}"
-            )
-        return None
 
     def _open(self, commit: CommitBuilder, offer: DispatchOffered) -> None:
         manifest, dispatch = offer.manifest.value, offer.dispatch
@@ -206,12 +197,12 @@ class AgentEngine:
     def _close(self, commit: CommitBuilder, rollout: LocalRollout, now: datetime) -> None:
         """A newer rollout takes over: no more probes, no rollback of what no longer runs."""
         self._state.put_rollout(commit, evolve(rollout, closed_at=now))
-        self._state.checks.discard(rollout.record.rollout_id)
+        self._state.forget_probes(rollout.record.rollout_id)
         commit.afterwards(StopProbes(rollout.record.rollout_id))
 
     def _switch_started(self, commit: CommitBuilder, input: SwitchStarted, now: datetime) -> None:
         intent = self._state.intents.get(input.intent_id)
-        if intent is None:
+        if intent is None or intent.rollout_id not in self._state.rollouts:
             return
         record = self._state.rollouts[intent.rollout_id].record
         # A resumed switch was started before.
@@ -226,7 +217,7 @@ class AgentEngine:
         if intent is None:
             return
         self._state.remove_intent(commit, intent)
-        if self._state.rollouts[intent.rollout_id].record.state is HostState.ACTIVATING:
+        if self._state_of(intent.rollout_id) is HostState.ACTIVATING:
             self._emit(commit, intent.rollout_id, _activation_fact(input.outcome, now), now)
 
     def _reboot_may_have_ended_deferral(
@@ -267,17 +258,28 @@ class AgentEngine:
             return  # It was started for a closure or a soak that is over.
         for fact_of in facts_of_probe(rollout.record, input.probe_name, check, input.outcome, now):
             self._emit(commit, input.rollout_id, fact_of, now)
+        record = self._state.rollouts[input.rollout_id].record
+        known = self._state.failing_from.get(input.rollout_id, FrozenMap())
+        self._state.failing_from.set(
+            input.rollout_id, failing_from(known, record, input.probe_name, now)
+        )
         self._converge_if_due(commit, input.rollout_id, now)
 
-    def _tick(self, commit: CommitBuilder, now: datetime) -> None:
+    def _tick(self, commit: CommitBuilder, tick: Tick, now: datetime) -> None:
         for rollout in self._open_rollouts():
             rollout_id = rollout.record.rollout_id
-            failed = sustained_failure(rollout.record, rollout.policy, self._failure_threshold, now)
+            failed = sustained_failure(
+                rollout.record,
+                rollout.policy,
+                self._failure_threshold,
+                now,
+                self._state.failing_from.get(rollout_id, FrozenMap()),
+            )
             if failed is not None:
                 self._emit(commit, rollout_id, failed, now)
             else:
                 self._converge_if_due(commit, rollout_id, now)
-        self._forget_closed(commit, now)
+        self._forget(commit, [it for it in self._expired(now) if it not in tick.unsent])
 
     def _converge_if_due(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
         rollout = self._soaking(rollout_id)
@@ -297,7 +299,7 @@ class AgentEngine:
             return
         self._state.remove_intent(commit, intent)
         outcome = input.outcome
-        if self._state.rollouts[intent.rollout_id].record.state is HostState.FAILED:
+        if self._state_of(intent.rollout_id) is HostState.FAILED:
             self._emit(
                 commit,
                 intent.rollout_id,
@@ -327,43 +329,95 @@ class AgentEngine:
         known = self._state.rollouts.get(record.rollout_id)
         if known is not None and known.record.last_event_seq >= record.last_event_seq:
             return
-        policy = input.manifest.value.rollout_policy
-        self._state.put_rollout(commit, LocalRollout(record, policy))
+        objection = objection_to_record(record, input.manifest.value, self._state.hostname)
+        if objection is not None:
+            commit.afterwards(
+                _said(LogLevel.ERROR, "what it remembers is not taken over", objection)
+            )
+            return
+        self._take_over(commit, record, input.manifest.value.rollout_policy, now)
+        if self._state.rollouts[record.rollout_id].closed_at is not None:
+            return
         for effect in rehydration_effects(record):
             apply(effect, self._state, commit, now)
-        intent = self._interrupted(commit, record)
-        if intent is not None:
+        if record.state is HostState.ACTIVATING:
+            # Decided and not known to be over; the activator does it once in effect.
+            intent = self._state.add_intent(
+                commit, IntentKind.SWITCH, record.rollout_id, record.target_closure
+            )
             commit.afterwards(CarryOut(intent))
         elif record.state is HostState.SOAKING:
             commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
 
-    def _interrupted(self, commit: CommitBuilder, record: HostRolloutState) -> Intent | None:
-        """The act that the record says was decided and not ended; an activator does it once in effect."""
-        prior = record.current_closure_at_dispatch
-        if record.state is HostState.ACTIVATING:
-            return self._state.add_intent(
-                commit, IntentKind.SWITCH, record.rollout_id, record.target_closure
-            )
-        wants_rollback = record.policy_applied is OnHealthFailure.ROLLBACK_AND_HALT
-        if record.state is HostState.FAILED and wants_rollback and prior is not None:
-            return self._state.add_intent(commit, IntentKind.ROLLBACK, record.rollout_id, prior)
-        return None
+    def _take_over(
+        self, commit: CommitBuilder, record: HostRolloutState, policy: RolloutPolicy, now: datetime
+    ) -> None:
+        """One rollout is open at a time, the latest: taken up, an older one would switch the host back."""
+        is_latest = True
+        for other in self._open_rollouts():
+            if other.record.rollout_id == record.rollout_id:
+                continue
+            if _began(other.record) > _began(record):
+                is_latest = False
+            else:
+                self._close(commit, other, now)
+        known = self._state.rollouts.get(record.rollout_id)
+        closed_at = None if known is None else known.closed_at
+        taken = LocalRollout(
+            record,
+            policy,
+            closed_at if is_latest else closed_at or now,
+            taken_over_seq=record.last_event_seq,
+        )
+        self._state.put_rollout(commit, taken)
 
     def _replay(self, commit: CommitBuilder, input: ReplayAsked) -> None:
         rollout_id = next((r for r in self._state.rollouts if r == input.replay.rollout_id), None)
-        if rollout_id is not None:
-            commit.write(MarkUnsent(rollout_id, input.replay.first_missing_seq))
-            commit.afterwards(WakeSender())
+        if rollout_id is None:
+            return
+        if input.replay.first_missing_seq <= self._state.rollouts[rollout_id].taken_over_seq:
+            self._start_over(commit, rollout_id)
+            return
+        commit.write(MarkUnsent(rollout_id, input.replay.first_missing_seq))
+        commit.afterwards(WakeSender())
 
-    def _forget_closed(self, commit: CommitBuilder, now: datetime) -> None:
-        expired = [
+    def _start_over(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
+        """Both sides have lost the beginning: nobody can tell it any more. The next dispatch begins anew."""
+        if any(intent.rollout_id == rollout_id for intent in self._state.intents.values()):
+            return  # It is asked for again when the act is over.
+        commit.afterwards(
+            _said(
+                LogLevel.ERROR,
+                "its beginning is lost on both sides, so it is forgotten and may be dispatched anew",
+                rollout_id,
+            )
+        )
+        commit.afterwards(StopProbes(rollout_id))
+        self._forget(commit, [rollout_id])
+
+    def _disowned(self, commit: CommitBuilder, input: RolloutDisowned, now: datetime) -> None:
+        """Once its retention has passed, what nobody will ever take need not be kept for anybody."""
+        if input.rollout_id in self._expired(now):
+            commit.afterwards(
+                _said(
+                    LogLevel.WARNING,
+                    "forgotten with facts that the control plane did not take, as it does not know the rollout",
+                    input.rollout_id,
+                )
+            )
+            self._forget(commit, [input.rollout_id])
+
+    def _expired(self, now: datetime) -> list[RolloutId]:
+        return [
             rollout_id
             for rollout_id, rollout in self._state.rollouts.items()
             if rollout.closed_at is not None and now - rollout.closed_at >= self._retention
         ]
-        for rollout_id in expired:
+
+    def _forget(self, commit: CommitBuilder, rollout_ids: Sequence[RolloutId]) -> None:
+        for rollout_id in rollout_ids:
             self._state.remove_rollout(commit, rollout_id)
-        if expired:
+        if rollout_ids:
             commit.afterwards(KeepManifestsOf(tuple(self._state.rollouts)))
 
     # What all of it comes down to.
@@ -377,16 +431,36 @@ class AgentEngine:
         record, effects = step(rollout.record, Local(fact), now, rollout.policy)
         self._state.put_record(commit, record)
         for effect in effects:
-            apply(effect, self._state, commit, now)
+            if isinstance(effect, LocalFireRollbackTo) and rollout.taken_over_seq:
+                # Where to go back to is the control plane's word here, and that moves no machine.
+                said = f"{rollout_id} to {effect.closure}"
+                commit.afterwards(
+                    _said(LogLevel.ERROR, "not rolling back, as the journal was lost", said)
+                )
+            else:
+                apply(effect, self._state, commit, now)
 
     def _open_rollouts(self) -> list[LocalRollout]:
         return [r for r in self._state.rollouts.values() if r.closed_at is None]
+
+    def _state_of(self, rollout_id: RolloutId) -> HostState | None:
+        rollout = self._state.rollouts.get(rollout_id)
+        return None if rollout is None else rollout.record.state
 
     def _soaking(self, rollout_id: RolloutId) -> LocalRollout | None:
         rollout = self._state.rollouts.get(rollout_id)
         if rollout is None or rollout.closed_at is not None:
             return None
         return rollout if rollout.record.state is HostState.SOAKING else None
+
+
+def _began(record: HostRolloutState) -> datetime:
+    """When the control plane decided on it, by its own clock; a record always says so, but for its type."""
+    return record.dispatched_at or datetime.min.replace(tzinfo=UTC)
+
+
+def _said(level: LogLevel, message: str, about: object) -> EmitLog:
+    return EmitLog(level, "nixfleet_agent.engine", message, (("about", str(about)),))
 
 
 def _activation_fact(outcome: SwitchOutcome, now: datetime) -> FactOf:

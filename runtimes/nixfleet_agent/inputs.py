@@ -136,8 +136,17 @@ class RecordBootstrapped:
 
 
 @frozen
+class RolloutDisowned:
+    """The control plane does not know a rollout of which it is told."""
+
+    rollout_id: RolloutId
+
+
+@frozen
 class Tick:
-    """Time passed."""
+    """Time passed. unsent: the rollouts of which facts wait in the journal."""
+
+    unsent: frozenset[RolloutId] = frozenset()
 
 
 Input: TypeAlias = (
@@ -154,6 +163,7 @@ Input: TypeAlias = (
     | EventRejected
     | ReplayAsked
     | RecordBootstrapped
+    | RolloutDisowned
     | Tick
 )
 

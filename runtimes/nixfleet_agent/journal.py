@@ -5,7 +5,7 @@ Synchronous, like every store here: the mutator calls `commit` in one worker thr
 Source: design 7, Agent, Journal and Intents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Protocol, TypeAlias, assert_never
@@ -72,8 +72,8 @@ class Journal(Protocol):
         """Make all of `writes` durable, in order, or none of them. When it raises, nothing has changed."""
         ...
 
-    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
-        """Return the oldest committed rows that are neither acknowledged nor refused."""
+    def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
+        """Return the oldest committed rows that are neither acknowledged nor refused, of other rollouts than these."""
         ...
 
     def last_seqs(self) -> FrozenMap[str, int]:
@@ -107,9 +107,11 @@ class SqliteJournal:
                     decode_host_record(record.encode()),
                     RolloutPolicy(OnHealthFailure(on_health_failure)),
                     None if closed_at is None else parse_time(closed_at),
+                    taken_over_seq,
                 )
-                for record, on_health_failure, closed_at in self._writer.execute(
-                    "SELECT record, on_health_failure, closed_at FROM rollouts ORDER BY rollout_id"
+                for record, on_health_failure, closed_at, taken_over_seq in self._writer.execute(
+                    "SELECT record, on_health_failure, closed_at, taken_over_seq"
+                    " FROM rollouts ORDER BY rollout_id"
                 )
             ),
             intents=tuple(
@@ -128,12 +130,14 @@ class SqliteJournal:
                 for statement in _statements(write):
                     self._writer.execute(*statement)
 
-    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
-        """Return the oldest committed rows that are neither acknowledged nor refused."""
+    def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
+        """Return the oldest committed rows that are neither acknowledged nor refused, of other rollouts than these."""
         rows = self._reader.execute(
             "SELECT row_id, rollout_id, fact FROM events"
-            " WHERE is_acknowledged = 0 AND refused_reason IS NULL ORDER BY row_id LIMIT ?",
-            (limit,),
+            " WHERE is_acknowledged = 0 AND refused_reason IS NULL"
+            f" AND rollout_id NOT IN ({','.join('?' * len(excluding))})"
+            " ORDER BY row_id LIMIT ?",
+            (*excluding, limit),
         )
         return tuple(
             JournalRow(row_id, RolloutId(rollout_id), decode_event(fact.encode()))
@@ -172,7 +176,10 @@ def _statements(write: Write) -> tuple[_Statement, ...]:
             mark = "UPDATE events SET refused_reason = ? WHERE row_id = ?"
             return ((mark, (write.reason, write.row_id)),)
         case MarkUnsent():
-            mark = "UPDATE events SET is_acknowledged = 0 WHERE rollout_id = ? AND seq >= ?"
+            mark = (
+                "UPDATE events SET is_acknowledged = 0, refused_reason = NULL"
+                " WHERE rollout_id = ? AND seq >= ?"
+            )
             return ((mark, (write.rollout_id, write.from_seq)),)
         case RemoveRollout():
             return tuple(
@@ -193,9 +200,10 @@ def _append(write: AppendEvent) -> _Statement:
 
 
 def _put_record(write: PutRecord) -> _Statement:
-    return "INSERT OR REPLACE INTO rollouts VALUES (?,?,?,?)", (
+    return "INSERT OR REPLACE INTO rollouts VALUES (?,?,?,?,?)", (
         write.record.rollout_id,
         encode_host_record(write.record).decode(),
         write.policy.on_health_failure.value,
         None if write.closed_at is None else format_time(write.closed_at),
+        write.taken_over_seq,
     )

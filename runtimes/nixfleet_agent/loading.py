@@ -1,7 +1,8 @@
-"""An agent's state out of its journal. Source: design 7, Agent, Boot."""
+"""What a journal comes to: an agent's state at its start, and what is still to be said. Source: design 7, Agent."""
 
 from nixfleet_agent.journal import Journal
 from nixfleet_agent.state import State
+from nixfleet_proto.ids import RolloutId
 
 
 def load_state(journal: Journal, hostname: str) -> State:
@@ -15,3 +16,11 @@ def load_state(journal: Journal, hostname: str) -> State:
     state.last_intent_id.set(snapshot.last_intent_id)
     state.undo.settle()
     return state
+
+
+def unsent_rollouts(journal: Journal) -> frozenset[RolloutId]:
+    """Return the rollouts of which facts wait to be sent. Raises: what `Journal.unsent` raises."""
+    found: set[RolloutId] = set()
+    while rows := journal.unsent(1, found):
+        found.add(rows[0].rollout_id)
+    return frozenset(found)

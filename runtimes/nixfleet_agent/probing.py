@@ -3,7 +3,7 @@
 Source: design 7, Agent, Sustained failure and Probe runners.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck, kind_of
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
@@ -80,22 +81,41 @@ def facts_of_probe(
     )
 
 
+def failing_from(
+    known: Mapping[str, datetime], record: HostRolloutState, name: str, now: datetime
+) -> FrozenMap[str, datetime]:
+    """Return since when each probe fails, when `name` has just had the result that `record` holds.
+
+    known: the same, before. It is the start of the unbroken run, as in the record; but a run that began at a time
+    which is yet to come, since the clock was set back, is counted from now on.
+    """
+    since = record.probes[name].failing_since
+    others = {other: began for other, began in known.items() if other != name}
+    if since is None:
+        return FrozenMap(others)
+    return FrozenMap({**others, name: min(known.get(name, since), now)})
+
+
 def sustained_failure(
-    record: HostRolloutState, policy: RolloutPolicy, threshold: timedelta, now: datetime
+    record: HostRolloutState,
+    policy: RolloutPolicy,
+    threshold: timedelta,
+    now: datetime,
+    failing_from: Mapping[str, datetime],
 ) -> FactOf | None:
     """Return the `Failed` that is due, if an enforce probe has failed without a pass for `threshold`.
 
-    A probe that recovers starts its clock anew: flapping is not sustained failure.
+    A probe that recovers starts its clock anew: flapping is not sustained failure. failing_from: where it differs
+    from the record, it counts.
     """
     if record.state is not HostState.SOAKING:
         return None
-    since = {
-        name: probe.failing_since
+    began = {
+        name: failing_from.get(name, probe.failing_since)
         for name, probe in record.probes.items()
-        if probe.mode is ProbeMode.ENFORCE
-        and probe.failing_since is not None
-        and now - probe.failing_since >= threshold
+        if probe.mode is ProbeMode.ENFORCE and probe.failing_since is not None
     }
+    since = {name: at for name, at in began.items() if now - at >= threshold}
     if not since:
         return None
     lasted_secs = int((now - min(since.values())).total_seconds())

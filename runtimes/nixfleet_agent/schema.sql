@@ -17,7 +17,8 @@ CREATE TABLE rollouts (
     rollout_id         TEXT PRIMARY KEY,
     record             TEXT NOT NULL,
     on_health_failure  TEXT NOT NULL, -- all that the host machine asks of the manifest's policy
-    closed_at          TEXT
+    closed_at          TEXT,
+    taken_over_seq     INTEGER NOT NULL DEFAULT 0 -- up to here the control plane remembered it, and this journal did not
 ) STRICT, WITHOUT ROWID;
 
 -- Acts that were decided and are not known to be over. Numbers are not used twice.

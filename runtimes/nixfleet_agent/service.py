@@ -31,7 +31,7 @@ from nixfleet_agent.inputs import (
     Tick,
     WakeSender,
 )
-from nixfleet_agent.loading import load_state
+from nixfleet_agent.loading import load_state, unsent_rollouts
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.desk import Desk
@@ -140,7 +140,8 @@ class AgentService:
             if not self._intents.is_busy:
                 current = await self._ports.activator.current()
                 await self._desk.try_once(RunningClosureSeen(current))
-            await self._desk.try_once(Tick())
+            unsent = await anyio.to_thread.run_sync(unsent_rollouts, self._ports.journal)
+            await self._desk.try_once(Tick(unsent))
 
     def _carry_out(self, action: Action) -> None:
         match action:

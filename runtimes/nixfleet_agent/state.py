@@ -13,6 +13,7 @@ from nixfleet_agent.inputs import Action, Intent, IntentKind, Reply
 from nixfleet_agent.writes import PutIntent, PutRecord, RemoveIntent, RemoveRollout, Write
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.engine import Commit
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -21,11 +22,16 @@ from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
 
 @frozen
 class LocalRollout:
-    """A rollout as this host lives it. `closed_at`: when a newer one took over."""
+    """A rollout as this host lives it. `closed_at`: when a newer one took over.
+
+    taken_over_seq: up to this number the record is what the control plane remembered, because this journal did
+    not (a replaced disk); 0: all of it was lived here.
+    """
 
     record: HostRolloutState
     policy: RolloutPolicy
     closed_at: datetime | None = None
+    taken_over_seq: int = 0
 
 
 class CommitBuilder:
@@ -57,6 +63,8 @@ class State:
         self.rollouts = UndoableDict[RolloutId, LocalRollout](self.undo)
         self.intents = UndoableDict[int, Intent](self.undo)
         self.checks = UndoableDict[RolloutId, HealthCheckSet](self.undo)
+        # Since when each probe fails, by this process's reckoning: a clock that is set back starts it anew.
+        self.failing_from = UndoableDict[RolloutId, FrozenMap[str, datetime]](self.undo)
         self.last_intent_id = UndoableValue(self.undo, 0)
 
     def put_record(self, commit: CommitBuilder, record: HostRolloutState) -> None:
@@ -66,13 +74,20 @@ class State:
     def put_rollout(self, commit: CommitBuilder, rollout: LocalRollout) -> None:
         """The rollout is known, and this is all about it."""
         self.rollouts.set(rollout.record.rollout_id, rollout)
-        commit.write(PutRecord(rollout.record, rollout.policy, rollout.closed_at))
+        commit.write(
+            PutRecord(rollout.record, rollout.policy, rollout.closed_at, rollout.taken_over_seq)
+        )
 
     def remove_rollout(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
         """The rollout is forgotten, with its journal."""
         self.rollouts.discard(rollout_id)
-        self.checks.discard(rollout_id)
+        self.forget_probes(rollout_id)
         commit.write(RemoveRollout(rollout_id))
+
+    def forget_probes(self, rollout_id: RolloutId) -> None:
+        """Whatever ran before, the rollout's probes have not found anything yet."""
+        self.checks.discard(rollout_id)
+        self.failing_from.discard(rollout_id)
 
     def add_intent(
         self, commit: CommitBuilder, kind: IntentKind, rollout_id: RolloutId, closure: str

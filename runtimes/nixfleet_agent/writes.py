@@ -23,11 +23,12 @@ class AppendEvent:
 
 @frozen
 class PutRecord:
-    """The record of a rollout, the policy it runs under, and when it was closed on this host."""
+    """The record of a rollout, its policy, when it was closed here, and up to which fact it was not lived here."""
 
     record: HostRolloutState
     policy: RolloutPolicy
     closed_at: datetime | None
+    taken_over_seq: int = 0
 
 
 @frozen
@@ -59,7 +60,10 @@ class MarkRefused:
 
 @frozen
 class MarkUnsent:
-    """The rows of this rollout from `from_seq` on are to be sent again."""
+    """The rows of this rollout from `from_seq` on are to be sent again, those that were refused too.
+
+    Who asks for them has lost what it knew, its refusals as well; without them there would be a gap for good.
+    """
 
     rollout_id: RolloutId
     from_seq: int

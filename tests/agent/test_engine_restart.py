@@ -6,9 +6,10 @@ from nixfleet_agent.activator import SwitchCompleted, SwitchDeferred
 from nixfleet_agent.inputs import (
     Booted,
     CarryOut,
+    KeepManifestsOf,
     LoadChecks,
-    RecordBootstrapped,
     ReplayAsked,
+    RolloutDisowned,
     StopProbes,
     SwitchEnded,
     Tick,
@@ -17,10 +18,19 @@ from nixfleet_agent.inputs import (
 from nixfleet_agent.writes import MarkUnsent, RemoveRollout
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import ReplayFrom
+from nixfleet_state_machine.effect import EmitLog
 from nixfleet_state_machine.host.state import HostState
 from tests.agent.lone_agent import LoneAgent, manifest_of, soaking_agent
 
-R1 = RolloutId("stable@r1")
+R1, R2 = RolloutId("stable@r1"), RolloutId("stable@r2")
+HOUR = 3600.0
+
+
+def superseded_agent() -> LoneAgent:
+    """An agent whose host left r1 for r2 just now."""
+    agent = soaking_agent()
+    agent.tell(agent.offered(manifest_of("r2", "newer"), closure="newer"))
+    return agent
 
 
 def test_a_start_takes_up_the_switch_that_was_decided() -> None:
@@ -67,36 +77,41 @@ def test_a_replay_of_an_unknown_rollout_is_ignored() -> None:
     assert agent.writes == ()
 
 
-def test_a_replaced_disk_continues_from_the_control_planes_record() -> None:
-    """The record is taken over, and the switch that it says was under way is fired again."""
-    lost = LoneAgent()
-    lost.tell(lost.offered())
-    fresh = LoneAgent()
-    fresh.tell(RecordBootstrapped(lost.record(), manifest_of()))
-    assert fresh.record() == lost.record()
-    fresh.tell(SwitchEnded(fresh.intent.intent_id, SwitchCompleted("new", 0)))
-    assert fresh.facts[-1].seq == 2
-
-
-def test_a_bootstrap_that_knows_less_than_the_journal_changes_nothing() -> None:
-    """The journal is never set back."""
-    earlier = LoneAgent()
-    earlier.tell(earlier.offered())
-    agent = soaking_agent()
-    before = agent.record()
-    agent.tell(RecordBootstrapped(earlier.record(), manifest_of()))
-    assert agent.record() == before
-
-
 def test_a_closed_rollout_is_forgotten_after_its_retention() -> None:
     """The journal keeps a superseded rollout for as long as somebody might ask, and no longer."""
-    agent = soaking_agent()
-    agent.tell(agent.offered(manifest_of("r2", "newer"), closure="newer"))
-    agent.tell(Tick(), after_seconds=timedelta(hours=71).total_seconds())
+    agent = superseded_agent()
+    agent.tell(Tick(), after_seconds=HOUR * 71)
     assert R1 in agent.state.rollouts
-    agent.tell(Tick(), after_seconds=timedelta(hours=1).total_seconds())
+    agent.tell(Tick(), after_seconds=HOUR)
     assert R1 not in agent.state.rollouts
     assert RemoveRollout(R1) in agent.writes
+    assert agent.actions == (KeepManifestsOf((R2,)),)
+
+
+def test_a_closed_rollout_with_facts_that_wait_outlives_its_retention() -> None:
+    """What the control plane has not acknowledged is never dropped because time passed."""
+    agent = superseded_agent()
+    agent.tell(Tick(frozenset({R1})), after_seconds=HOUR * 1000)
+    assert R1 in agent.state.rollouts
+    agent.tell(Tick(frozenset({R2})))
+    assert R1 not in agent.state.rollouts
+
+
+def test_facts_that_nobody_will_take_go_when_the_retention_has_passed() -> None:
+    """A control plane that pruned the rollout will never acknowledge it: before retention it may still learn of it."""
+    agent = superseded_agent()
+    agent.tell(RolloutDisowned(R1), after_seconds=HOUR * 71)
+    assert R1 in agent.state.rollouts
+    agent.tell(RolloutDisowned(R1), after_seconds=HOUR)
+    assert agent.writes == (RemoveRollout(R1),)
+    assert isinstance(agent.actions[0], EmitLog)
+
+
+def test_an_open_rollout_that_is_not_known_elsewhere_stays() -> None:
+    """However long the control plane takes to learn of it."""
+    agent = soaking_agent()
+    agent.tell(RolloutDisowned(R1), after_seconds=HOUR * 1000)
+    assert R1 in agent.state.rollouts
 
 
 def test_an_input_that_is_taken_back_leaves_no_trace() -> None:

@@ -15,6 +15,7 @@ from nixfleet_agent.inputs import (
     Input,
     ReplayAsked,
     Reply,
+    RolloutDisowned,
 )
 from nixfleet_agent.journal import SqliteJournal
 from nixfleet_agent.workers.backoff import Backoff
@@ -22,7 +23,7 @@ from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.writes import AppendEvent, MarkAcknowledged, MarkRefused, MarkUnsent
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
+from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.clock import FakeClock
 from nixfleet_runtime.transport import (
     EventRefused,
@@ -99,6 +100,8 @@ class Desk:
                 self.journal.commit([MarkRefused(row_id, refusal.reason)])
             case ReplayAsked(replay):
                 self.journal.commit([MarkUnsent(R1, replay.first_missing_seq)])
+            case RolloutDisowned():
+                pass
             case _:
                 raise AssertionError(input)
         if not self.journal.unsent(1):
@@ -196,3 +199,54 @@ async def test_an_unknown_rollout_does_not_hold_up_another(desk: Desk) -> None:
     desk.lived(R2, 1)
     await desk.send_until_empty()
     assert desk.control_plane.accepted == [(R2, 1), (R1, 1)]
+
+
+async def test_any_number_of_facts_of_an_unknown_rollout_do_not_hide_the_others(desk: Desk) -> None:
+    """More of them than a batch holds, and older than everything else: the next rollout is heard all the same."""
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        if envelopes[0].rollout_id == R1 and (R2, 1) not in desk.control_plane.accepted:
+            return EventsOutcome(0, RolloutUnknown(R1))
+        return all_of(envelopes)
+
+    desk.control_plane.answer = answer
+    desk.lived(R1, *range(1, BATCH_LENGTH_MAX + 2))
+    desk.lived(R2, 1)
+    await desk.send_until_empty()
+    assert desk.control_plane.accepted[0] == (R2, 1)
+    assert len(desk.control_plane.accepted) == BATCH_LENGTH_MAX + 2
+
+
+async def test_a_replay_that_does_not_help_is_not_repeated_in_a_hurry(desk: Desk) -> None:
+    """Asked for the same again, the sender takes its time, longer each time."""
+    desk.control_plane.answer = lambda envelopes: EventsOutcome(0, ReplayFrom(R1, 1))
+    desk.lived(R1, 2)
+    with anyio.move_on_after(0.5):
+        await desk.sender.run()
+    assert desk.control_plane.posts == 2
+
+
+async def test_a_wait_that_was_asked_for_is_kept_and_not_carried_over(desk: Desk) -> None:
+    """Retry-After counts for the try that it answered; the next failure without one waits by itself."""
+    waited: list[float] = []
+    sleep = desk.clock.sleep
+
+    async def noted_sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(0)
+
+    desk.clock.sleep = noted_sleep  # type: ignore[method-assign]
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        match desk.control_plane.posts:
+            case 1:
+                raise TransportFailed("full", retry_after_seconds=30)
+            case 2:
+                raise TransportFailed("cut off")
+            case _:
+                return all_of(envelopes)
+
+    desk.control_plane.answer = answer
+    desk.lived(R1, 1)
+    await desk.send_until_empty()
+    assert waited == [30.0, 1.0]

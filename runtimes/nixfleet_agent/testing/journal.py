@@ -59,10 +59,13 @@ def appended(*facts: AgentEvent, rollout_id: RolloutId = ROLLOUT) -> tuple[Appen
 
 
 def kept(
-    record: HostRolloutState, policy: RolloutPolicy = ROLL_BACK, closed_at: datetime | None = None
+    record: HostRolloutState,
+    policy: RolloutPolicy = ROLL_BACK,
+    closed_at: datetime | None = None,
+    taken_over_seq: int = 0,
 ) -> PutRecord:
     """Return the write that keeps a rollout's record."""
-    return PutRecord(record, policy, closed_at)
+    return PutRecord(record, policy, closed_at, taken_over_seq)
 
 
 class JournalContract(ABC):
@@ -116,6 +119,17 @@ class JournalContract(ABC):
         expected = (LocalRollout(latest, policy, closed_at),)
         assert found == expected, (
             f"the rollout is not the same after a crash: {difference(expected, found)}"
+        )
+
+    def test_how_much_of_a_rollout_was_taken_over_is_there_after_a_crash(
+        self, journals: Restarts[Journal]
+    ) -> None:
+        """An agent must know for good which facts were not lived here: on those it does not act."""
+        latest = record_after(ROLLS_BACK)
+        journals.start().commit([kept(latest, taken_over_seq=3)])
+        found = [rollout.taken_over_seq for rollout in journals.crash().load().rollouts]
+        assert found == [3], (
+            f"the first 3 facts of {ROLLOUT} were taken over; after a crash: {found}"
         )
 
     def test_an_intent_is_there_until_it_is_removed(self, journals: Restarts[Journal]) -> None:
@@ -203,6 +217,32 @@ class JournalContract(ABC):
         assert found == expected, (
             f"asked to replay {ROLLOUT} from 3, the journal sends {[(r, f.seq) for r, f in found]}"
         )
+
+    def test_a_refused_fact_is_sent_again_in_a_replay(self, journals: Restarts[Journal]) -> None:
+        """Who asks for a replay has forgotten the refusal too; without the fact there would be a gap for good."""
+        journal = journals.start()
+        journal.commit(appended(*CONVERGES))
+        row_ids = [row.row_id for row in journal.unsent(10)]
+        journal.commit(
+            [MarkRefused(row_ids[2], "breaks a rule"), MarkAcknowledged(tuple(row_ids[3:]))]
+        )
+        journal.commit([MarkAcknowledged(tuple(row_ids[:2])), MarkUnsent(ROLLOUT, 2)])
+        found = _unsent_seqs(journals.crash())
+        assert found == [2, 3, 4, 5, 6, 7], (
+            f"fact 3 had been refused, and asked to replay from 2 the journal sends {found}"
+        )
+
+    def test_a_rollout_can_be_left_out_of_what_is_sent(self, journals: Restarts[Journal]) -> None:
+        """Facts that nobody takes, however many, do not hide those of other rollouts."""
+        journal = journals.start()
+        journal.commit([*appended(*CONVERGES), *appended(*CONVERGES[:2], rollout_id=OTHER_ROLLOUT)])
+        found = [(row.rollout_id, row.fact.seq) for row in journal.unsent(3, {ROLLOUT})]
+        expected = [(OTHER_ROLLOUT, 1), (OTHER_ROLLOUT, 2)]
+        assert found == expected, (
+            f"without {ROLLOUT} there are {expected}, `unsent` returns {found}"
+        )
+        nothing = journal.unsent(3, {ROLLOUT, OTHER_ROLLOUT})
+        assert nothing == (), f"without either rollout there is nothing, `unsent` returns {nothing}"
 
     def test_nothing_is_sent_before_it_is_durable(self, journals: Restarts[Journal]) -> None:
         """Whoever asks in the middle of a commit does not see its facts: it may still fail, and this one does."""

@@ -11,11 +11,17 @@ from typing import assert_never
 import anyio
 import anyio.to_thread
 
-from nixfleet_agent.inputs import EventRejected, EventsAcknowledged, ReplayAsked
+from nixfleet_agent.inputs import (
+    EventRejected,
+    EventsAcknowledged,
+    ReplayAsked,
+    RolloutDisowned,
+)
 from nixfleet_agent.journal import Journal, JournalRow
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.post import Post
 from nixfleet_agent.workers.trouble import Trouble
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope
 from nixfleet_runtime.transport import (
     EventRefusal,
@@ -43,6 +49,9 @@ class Sender:
         self._trouble = Trouble(_log, "events wait in the journal")
         self._woken = anyio.Event()
         self._retry_after_seconds: float | None = None
+        # Rollouts that are unknown there: theirs wait while others have something to say.
+        self._disowned: set[RolloutId] = set()
+        self._asked_before: ReplayFrom | None = None
 
     def wake(self) -> None:
         """Look into the journal again."""
@@ -52,17 +61,25 @@ class Sender:
         """Work until cancelled."""
         while True:
             self._woken = anyio.Event()
-            rows = await anyio.to_thread.run_sync(self._journal.unsent, BATCH_LENGTH_MAX)
-            if not rows:
+            self._retry_after_seconds = None
+            unknown_before = len(self._disowned)
+            rows = await self._unsent()
+            if not rows and not self._disowned:
                 await self._woken.wait()
             elif await self._send_all(rows):
                 self._backoff.reset()
-            else:
+            elif len(self._disowned) == unknown_before:
+                # Nobody else has anything to say, or nobody answers: ask again later, about all of them.
+                self._disowned.clear()
                 await self._backoff.wait(self._retry_after_seconds)
+
+    async def _unsent(self) -> tuple[JournalRow, ...]:
+        return await anyio.to_thread.run_sync(
+            self._journal.unsent, BATCH_LENGTH_MAX, frozenset(self._disowned)
+        )
 
     async def _send_all(self, rows: Iterable[JournalRow]) -> bool:
         """Send the rows of each rollout; return whether anything came of it."""
-        self._retry_after_seconds = None
         by_rollout: dict[str, list[JournalRow]] = {}
         for row in rows:
             by_rollout.setdefault(row.rollout_id, []).append(row)
@@ -96,8 +113,14 @@ class Sender:
                 return True
             case ReplayFrom():
                 await self._post(ReplayAsked(refusal))
-                return True
+                # Asked for the same again, what was sent did not help: not in a hurry any more.
+                is_new = refusal != self._asked_before
+                self._asked_before = refusal
+                return is_new
             case RolloutUnknown():
-                return False  # Its manifests may be on their way: keep the rows, and ask again.
+                # Its manifests may be on their way: keep the rows, and ask again.
+                self._disowned.add(row.rollout_id)
+                await self._post(RolloutDisowned(row.rollout_id))
+                return False
             case _:
                 assert_never(refusal)

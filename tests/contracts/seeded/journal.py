@@ -1,7 +1,7 @@
 """Journals with one planted bug each. `says`: words of the failure that must tell its author what is wrong."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,9 +33,9 @@ class AnswersBeforeItCommits(SqliteJournal):
         self.commit(())
         return super().load()
 
-    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
+    def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
         self.commit(())
-        return super().unsent(limit)
+        return super().unsent(limit, excluding)
 
 
 class TestAcknowledgesBeforeItCommits(JournalContract):
@@ -112,8 +112,8 @@ class TestDropsACommitWithoutAWord(JournalContract):
 
 
 class NewestFirst(SqliteJournal):
-    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
-        return super().unsent(limit)[::-1]
+    def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
+        return super().unsent(limit, excluding)[::-1]
 
 
 class TestSendsTheNewestFirst(JournalContract):
@@ -126,7 +126,7 @@ class TestSendsTheNewestFirst(JournalContract):
 
 
 class IgnoresTheLimit(SqliteJournal):
-    def unsent(self, limit: int) -> tuple[JournalRow, ...]:
+    def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
         return super().unsent(1_000)
 
 
@@ -279,3 +279,53 @@ class TestForgetsBootstrappedNumbers(JournalContract):
 
     def open_journal(self, directory: Path) -> Journal:
         return CountsItsOwnFacts(directory / "db")
+
+
+class KeepsRefusals(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        refused = self._writer.execute("SELECT row_id, refused_reason FROM events").fetchall()
+        super().commit(writes)
+        if any(isinstance(write, MarkUnsent) for write in writes):
+            for row_id, reason in refused:
+                self._writer.execute(
+                    "UPDATE events SET refused_reason = ? WHERE row_id = ?", (reason, row_id)
+                )
+
+
+class TestLeavesAGapInAReplay(JournalContract):
+    """Does not send a refused fact to a control plane that has forgotten the refusal."""
+
+    says = "fact 3 had been refused, and asked to replay from 2"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return KeepsRefusals(directory / "db")
+
+
+class ExcludesNothing(SqliteJournal):
+    def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
+        return super().unsent(limit)
+
+
+class TestLetsOneRolloutHideTheOthers(JournalContract):
+    """Returns what nobody takes for ever, and nothing else."""
+
+    says = "without stable@a1b2c3 there are"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return ExcludesNothing(directory / "db")
+
+
+class ForgetsWhatWasTakenOver(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit(
+            [evolve(w, taken_over_seq=0) if isinstance(w, PutRecord) else w for w in writes]
+        )
+
+
+class TestForgetsWhatWasTakenOver(JournalContract):
+    """Takes what the control plane remembered for what was lived here."""
+
+    says = "the first 3 facts of stable@a1b2c3 were taken over; after a crash: [0]"
+
+    def open_journal(self, directory: Path) -> Journal:
+        return ForgetsWhatWasTakenOver(directory / "db")

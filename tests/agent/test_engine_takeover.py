@@ -1,0 +1,203 @@
+"""What an agent takes over from its control plane when its journal was lost, and what it does not do on its word."""
+
+from datetime import timedelta
+
+import pytest
+from attrs import evolve
+
+from nixfleet_agent.activator import RollbackFinished, SwitchCompleted, SwitchFailed, SwitchPhase
+from nixfleet_agent.inputs import (
+    CarryOut,
+    ChecksLoaded,
+    LoadChecks,
+    ProbeRan,
+    RecordBootstrapped,
+    ReplayAsked,
+    RollbackEnded,
+    SwitchEnded,
+    Tick,
+)
+from nixfleet_agent.probes.runner import ProbeOutcome
+from nixfleet_agent.writes import RemoveRollout
+from nixfleet_proto.agent_event import Converged, ProbeStatus
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.transport import ReplayFrom
+from nixfleet_state_machine.effect import EmitLog
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from tests.agent.lone_agent import ALIVE, LoneAgent, manifest_of, soaking_agent
+
+R1, R2 = RolloutId("stable@r1"), RolloutId("stable@r2")
+BAD = ProbeOutcome(ProbeStatus.FAIL, "expected status 200, found 503")
+
+
+def activating_record() -> HostRolloutState:
+    lost = LoneAgent()
+    lost.tell(lost.offered())
+    return lost.record()
+
+
+RECORD = activating_record()
+
+
+def replaced_disk(record: HostRolloutState) -> LoneAgent:
+    """An agent without a past that was told `record` of stable@r1."""
+    fresh = LoneAgent()
+    fresh.tell(RecordBootstrapped(record, manifest_of()))
+    return fresh
+
+
+def logged(agent: LoneAgent) -> str:
+    return " ".join(str(action) for action in agent.actions if isinstance(action, EmitLog))
+
+
+def test_a_replaced_disk_continues_from_the_control_planes_record() -> None:
+    """The record is taken over, the switch that it says was under way is fired again, the numbers go on."""
+    fresh = replaced_disk(activating_record())
+    assert fresh.record() == activating_record()
+    fresh.tell(SwitchEnded(fresh.intent.intent_id, SwitchCompleted("new", 0)))
+    assert fresh.facts[-1].seq == 2
+
+
+def test_a_replaced_disk_in_a_soak_goes_on_to_converge() -> None:
+    """The checks are read again, and the soak ends when it would have ended."""
+    lost = soaking_agent()
+    fresh = LoneAgent()
+    fresh.now = lost.now
+    fresh.tell(RecordBootstrapped(lost.record(), manifest_of()))
+    assert LoadChecks(R1, "new") in fresh.actions
+    fresh.tell(ChecksLoaded(R1, ALIVE))
+    fresh.tell(ProbeRan(R1, "alive", ProbeOutcome(ProbeStatus.PASS)))
+    fresh.tell(Tick(), after_seconds=300)
+    assert isinstance(fresh.facts[-1], Converged)
+
+
+def test_a_record_that_knows_less_than_the_journal_changes_nothing() -> None:
+    """The journal is never set back."""
+    agent = soaking_agent()
+    before = agent.record()
+    agent.tell(RecordBootstrapped(activating_record(), manifest_of()))
+    assert agent.record() == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (evolve(RECORD, target_closure="evil"), "gives web-01 new, the record says evil"),
+        (evolve(RECORD, hostname="web-02"), "expected a record for web-01, found one for web-02"),
+        (evolve(RECORD, rollout_id=R2), "expected the manifest of stable@r2"),
+    ],
+)
+def test_a_record_that_the_signed_manifest_does_not_allow_is_not_taken_over(
+    wrong: HostRolloutState, words: str
+) -> None:
+    """Nothing is switched to, nothing is remembered, and the difference is said."""
+    fresh = replaced_disk(wrong)
+    assert fresh.writes == ()
+    assert words in logged(fresh)
+    assert not [action for action in fresh.actions if isinstance(action, CarryOut)]
+
+
+def test_no_rollback_is_fired_to_where_only_the_control_plane_says_the_host_was() -> None:
+    """A record that says Failed, with any closure as the prior one, moves no machine."""
+    lost = LoneAgent()
+    lost.tell(lost.offered())
+    lost.tell(SwitchEnded(lost.intent.intent_id, SwitchFailed(SwitchPhase.SWITCH, 1, "")))
+    forged = evolve(lost.record(), current_closure_at_dispatch="evil")
+    fresh = replaced_disk(forged)
+    assert not [action for action in fresh.actions if isinstance(action, CarryOut)]
+
+
+def test_a_failure_after_a_take_over_rolls_nothing_back_and_says_so() -> None:
+    """The host is Failed, and stays where it is: where it was before, nobody here knows."""
+    fresh = replaced_disk(activating_record())
+    fresh.tell(SwitchEnded(fresh.intent.intent_id, SwitchFailed(SwitchPhase.SWITCH, 1, "")))
+    assert fresh.record().state is HostState.FAILED
+    assert not [action for action in fresh.actions if isinstance(action, CarryOut)]
+    assert "stable@r1 to old" in logged(fresh)
+
+
+def test_an_older_rollout_is_taken_over_as_closed() -> None:
+    """An answer that was on its way when the host went on to a newer rollout does not switch it back."""
+    agent = LoneAgent()
+    agent.now += timedelta(minutes=1)
+    agent.tell(agent.offered(manifest_of("r2", "newer"), closure="newer"))
+    agent.tell(RecordBootstrapped(activating_record(), manifest_of()))
+    assert agent.state.rollouts[R1].closed_at == agent.now
+    assert agent.record() == activating_record()
+    assert agent.state.rollouts[R2].closed_at is None
+    assert agent.actions == ()
+
+
+def test_a_newer_rollout_that_is_taken_over_closes_the_older_one() -> None:
+    """A journal that was restored from an old copy goes on with what the host is really in."""
+    later = LoneAgent()
+    later.now += timedelta(minutes=1)
+    later.tell(later.offered(manifest_of("r2", "newer"), closure="newer"))
+    agent = soaking_agent()
+    agent.tell(RecordBootstrapped(later.record("stable@r2"), manifest_of("r2", "newer")))
+    assert agent.state.rollouts[R1].closed_at == agent.now
+    assert agent.intent.closure == "newer"
+
+
+def test_a_history_that_is_lost_on_both_sides_is_begun_anew() -> None:
+    """Nobody can tell the beginning any more: the rollout is forgotten, and its next dispatch starts at 1."""
+    fresh = replaced_disk(soaking_agent().record())
+    fresh.tell(ReplayAsked(ReplayFrom(R1, 1)))
+    assert fresh.writes == (RemoveRollout(R1),)
+    assert "lost on both sides" in logged(fresh)
+    fresh.tell(fresh.offered(running="new"))
+    assert fresh.facts[-1].seq == 1
+
+
+def test_what_was_lived_here_after_a_take_over_is_replayed() -> None:
+    """From the first fact that this journal has, it can be told."""
+    lost = soaking_agent()
+    fresh = replaced_disk(lost.record())
+    own = lost.record().last_event_seq + 1
+    fresh.tell(ReplayAsked(ReplayFrom(R1, own)))
+    assert R1 in fresh.state.rollouts
+
+
+def test_a_history_that_is_lost_on_both_sides_waits_for_the_switch_under_way() -> None:
+    """An act is never without a rollout to report to."""
+    fresh = replaced_disk(activating_record())
+    intent = fresh.intent
+    fresh.tell(ReplayAsked(ReplayFrom(R1, 1)))
+    assert R1 in fresh.state.rollouts
+    fresh.tell(SwitchEnded(intent.intent_id, SwitchCompleted("new", 0)))
+    fresh.tell(ReplayAsked(ReplayFrom(R1, 1)))
+    assert R1 not in fresh.state.rollouts
+
+
+def test_an_outcome_for_a_rollout_that_is_gone_changes_nothing() -> None:
+    """It comes too late, and that is not a fault."""
+    agent = LoneAgent()
+    agent.tell(agent.offered())
+    intent = agent.intent
+    agent.state.rollouts.discard(R1)
+    agent.tell(RollbackEnded(intent.intent_id, RollbackFinished("old", 0)))
+    assert agent.facts[1:] == []
+
+
+def test_a_clock_that_is_set_back_delays_a_sustained_failure_by_the_threshold_at_most() -> None:
+    """A run of failures that began at a time yet to come is counted anew from now, not until that time comes."""
+    agent = soaking_agent()
+    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=3600)
+    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=-3600)
+    agent.tell(Tick(), after_seconds=59)
+    assert agent.record().state is HostState.SOAKING
+    agent.tell(Tick(), after_seconds=1)
+    assert agent.record().state is HostState.FAILED
+
+
+def test_a_pass_after_the_clock_was_set_back_begins_the_count_anew() -> None:
+    """Flapping is not sustained failure, whatever the clock does."""
+    agent = soaking_agent()
+    agent.tell(ProbeRan(R1, "alive", BAD))
+    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=-600)
+    agent.tell(ProbeRan(R1, "alive", ProbeOutcome(ProbeStatus.PASS)), after_seconds=30)
+    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=30)
+    agent.tell(Tick(), after_seconds=59)
+    assert agent.record().state is HostState.SOAKING
+    agent.tell(Tick(), after_seconds=1)
+    assert agent.record().state is HostState.FAILED
