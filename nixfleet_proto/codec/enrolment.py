@@ -4,6 +4,8 @@ Tokens and requests travel; the other two are artefacts, and spelt like all of t
 Source: design 5 and 6.
 """
 
+from typing import Final
+
 from nixfleet_proto.codec.artefact import ARTEFACT_SPELLING
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.enrolment import (
@@ -33,12 +35,12 @@ def decode_signed_token(data: bytes) -> SignedToken:
 
 def encode_enrol_request(request: EnrolRequest) -> bytes:
     """Return the body of `POST /v1/enroll`."""
-    return _ENROL_REQUEST.encode(request)
+    return ENROL_REQUEST.encode(request)
 
 
 def decode_enrol_request(data: bytes) -> EnrolRequest:
     """Return the request that `data` holds. Raises: DecodeError."""
-    return _ENROL_REQUEST.decode(data)
+    return ENROL_REQUEST.decode(data)
 
 
 def encode_bootstrap_nonces(nonces: BootstrapNonces) -> bytes:
@@ -73,6 +75,6 @@ def revocations_of(artefact: JsonValue) -> Revocations:
 
 _TOKEN = Coder[BootstrapToken](ARTEFACT_SPELLING, BootstrapToken, "bootstrap token")
 _SIGNED_TOKEN = Coder[SignedToken](ARTEFACT_SPELLING, SignedToken, "bootstrap token file")
-_ENROL_REQUEST = Coder[EnrolRequest](ARTEFACT_SPELLING, EnrolRequest, "enrolment request")
+ENROL_REQUEST: Final = Coder[EnrolRequest](ARTEFACT_SPELLING, EnrolRequest, "enrolment request")
 _NONCES = Coder[BootstrapNonces](ARTEFACT_SPELLING, BootstrapNonces, "list of bootstrap nonces")
 _REVOCATIONS = Coder[Revocations](ARTEFACT_SPELLING, Revocations, "list of revocations")

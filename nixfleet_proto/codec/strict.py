@@ -83,7 +83,7 @@ class Spelling:
     """One way to spell types in JSON.
 
     name_of: a field's name in JSON. reshaped: by class, what to make of a value before it is read as
-    one, for older and shorter forms.
+    one, for older and shorter forms. cases: the classes of each union that is tagged, by kind.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class Spelling:
         absent: Absent,
         reshaped: Mapping[type, Callable[[JsonValue], JsonValue]] = FrozenMap(),
     ) -> None:
-        self._name_of = name_of
+        self.name_of = name_of
+        self.cases: dict[object, Mapping[str, type]] = {}
         self._absent = absent
         self._reshaped = reshaped
         self.converter = Converter(detailed_validation=True)
@@ -111,6 +112,7 @@ class Spelling:
             case: (kind, self.converter.get_unstructure_hook(case)) for kind, case in cases.items()
         }
         expected = one_of(cases)
+        self.cases[union] = cases
 
         def read(value: JsonValue, _: object = None) -> Any:
             kind = read_object(value).get("kind", NOTHING)
@@ -127,7 +129,7 @@ class Spelling:
 
     def problems_of(self, error: Exception) -> tuple[Problem, ...]:
         """Return what `error`, raised while a value was read, says about it."""
-        return tuple(_problems(error, "$", self._name_of))
+        return tuple(_problems(error, "$", self.name_of))
 
     def _register_reading(self) -> None:
         register = self.converter.register_structure_hook_factory
@@ -173,7 +175,7 @@ class Spelling:
     def _overrides(self, cls: type[Any]) -> dict[str, Any]:
         return {
             field.name: override(
-                rename=self._name_of(field.name),
+                rename=self.name_of(field.name),
                 struct_hook=read_exit_code if field.name in EXIT_CODES else None,
             )
             for field in attrs.fields(cls)
@@ -205,7 +207,8 @@ class Coder(Generic[T]):
     """Bytes <-> one type, in one spelling. `what`: how errors call the type."""
 
     def __init__(self, spelling: Spelling, form: object, what: str) -> None:
-        self._spelling = spelling
+        self.spelling = spelling
+        self.form = form
         self.what = what
         self._read: Reader = spelling.converter.get_structure_hook(form)
         self._write: Writer = spelling.converter.get_unstructure_hook(form)
@@ -219,7 +222,7 @@ class Coder(Generic[T]):
         try:
             value: T = self._read(parsed, None)
         except (BaseValidationError, Refused) as error:
-            raise DecodeError(self.what, self._spelling.problems_of(error)) from error
+            raise DecodeError(self.what, self.spelling.problems_of(error)) from error
         return value
 
     def encode(self, value: T) -> bytes:

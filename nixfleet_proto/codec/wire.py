@@ -6,7 +6,7 @@ Source: design 5.
 """
 
 from collections.abc import Iterator
-from typing import get_args
+from typing import Final, get_args
 
 from attrs import evolve
 
@@ -31,7 +31,7 @@ def decode_event(data: bytes) -> AgentEvent:
 
 def encode_envelope(envelope: AgentEventEnvelope) -> bytes:
     """Return the body of `POST /v1/agent/events`."""
-    return _ENVELOPE.encode(envelope)
+    return ENVELOPE.encode(envelope)
 
 
 def decode_envelope(data: bytes) -> AgentEventEnvelope:
@@ -39,17 +39,17 @@ def decode_envelope(data: bytes) -> AgentEventEnvelope:
 
     Raises: DecodeError.
     """
-    return _ENVELOPE.decode(data)
+    return ENVELOPE.decode(data)
 
 
 def envelope_payload(envelope: AgentEventEnvelope) -> bytes:
     """Return what the signature of `envelope` is over: canonical `{hostname, rolloutId, event}`."""
-    return sorted_bytes(_ENVELOPE.to_json(evolve(envelope, signature=None)))
+    return sorted_bytes(ENVELOPE.to_json(evolve(envelope, signature=None)))
 
 
 def encode_event_batch(batch: EventBatch) -> bytes:
     """Return the body of `POST /v1/agent/event-batches`."""
-    return _BATCH.encode(batch)
+    return EVENT_BATCH.encode(batch)
 
 
 def decode_event_batch(data: bytes) -> EventBatch:
@@ -57,7 +57,7 @@ def decode_event_batch(data: bytes) -> EventBatch:
 
     Raises: DecodeError.
     """
-    batch = _BATCH.decode(data)
+    batch = EVENT_BATCH.decode(data)
     problems = tuple(_batch_problems(batch))
     if problems:
         raise DecodeError("event batch", problems)
@@ -66,17 +66,17 @@ def decode_event_batch(data: bytes) -> EventBatch:
 
 def batch_payload(batch: EventBatch) -> bytes:
     """Return what the signature of `batch` is over: the canonical JSON of the whole, without it."""
-    return sorted_bytes(_BATCH.to_json(evolve(batch, signature=None)))
+    return sorted_bytes(EVENT_BATCH.to_json(evolve(batch, signature=None)))
 
 
 def encode_dispatch(dispatch: Dispatch) -> bytes:
     """Return the answer of `GET /v1/agent/dispatch`, in snake_case."""
-    return _DISPATCH.encode(dispatch)
+    return DISPATCH.encode(dispatch)
 
 
 def decode_dispatch(data: bytes) -> Dispatch:
     """Return the dispatch that `data` holds. Raises: DecodeError."""
-    return _DISPATCH.decode(data)
+    return DISPATCH.decode(data)
 
 
 def _batch_problems(batch: EventBatch) -> Iterator[Problem]:
@@ -107,6 +107,6 @@ _CAMEL.tag(AgentEvent, {fact.__name__: fact for fact in get_args(AgentEvent)})
 _SNAKE = Spelling(snake_case, Absent.LEFT_OUT)
 
 _EVENT = Coder[AgentEvent](_CAMEL, AgentEvent, "event")
-_ENVELOPE = Coder[AgentEventEnvelope](_CAMEL, AgentEventEnvelope, "event envelope")
-_BATCH = Coder[EventBatch](_CAMEL, EventBatch, "event batch")
-_DISPATCH = Coder[Dispatch](_SNAKE, Dispatch, "dispatch")
+ENVELOPE: Final = Coder[AgentEventEnvelope](_CAMEL, AgentEventEnvelope, "event envelope")
+EVENT_BATCH: Final = Coder[EventBatch](_CAMEL, EventBatch, "event batch")
+DISPATCH: Final = Coder[Dispatch](_SNAKE, Dispatch, "dispatch")

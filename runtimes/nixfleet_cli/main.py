@@ -12,6 +12,7 @@ from nixfleet_cli.fleet import fleet
 from nixfleet_cli.graph import graph
 from nixfleet_cli.keys import keys
 from nixfleet_cli.log import log
+from nixfleet_cli.openapi import openapi
 from nixfleet_cli.release import release
 from nixfleet_cli.status import status
 from nixfleet_cli.token import token
@@ -36,3 +37,4 @@ main.add_command(fleet)
 main.add_command(release)
 main.add_command(graph)
 main.add_command(conformance)
+main.add_command(openapi)

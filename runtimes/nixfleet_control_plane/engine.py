@@ -7,6 +7,7 @@ Source: design 7, Control plane.
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import assert_never
 
 from nixfleet_control_plane import publishing
@@ -162,7 +163,7 @@ class ControlPlaneEngine:
                     explain(self._state.view, self._state.quarantines, input.hostname)
                 )
             case ListHosts():
-                return HostList(tuple(self._all_hosts()))
+                return HostList(tuple(islice(self._hosts_after(input.after), input.limit)))
             case PlanTick():
                 self._prune(commit, now)
                 return Done()
@@ -244,9 +245,13 @@ class ControlPlaneEngine:
             kept = None
         return ManifestAnswer(None if kept is None else kept.artefact)
 
-    def _all_hosts(self) -> Iterator[HostRolloutState]:
+    def _hosts_after(self, after: tuple[str, str] | None) -> Iterator[HostRolloutState]:
         for rollout_id in sorted(self._state.view.rollouts):
-            yield from self._state.view.hosts_of(rollout_id)
+            if after is None or rollout_id > after[0]:
+                yield from self._state.view.hosts_of(rollout_id)
+            elif rollout_id == after[0]:
+                hosts = self._state.view.hosts_of(rollout_id)
+                yield from (host for host in hosts if host.hostname > after[1])
 
     def _enrol(self, commit: CommitBuilder, input: EnrolHost, now: datetime) -> EnrolOutcome:
         request, known = input.request, self._state.identities

@@ -125,7 +125,10 @@ class ExplainHost:
 
 @frozen
 class ListHosts:
-    """An operator asks for the record of every host."""
+    """An operator asks for records of hosts: up to `limit`, after a rollout and host."""
+
+    after: tuple[str, str] | None
+    limit: int
 
 
 @frozen
@@ -210,7 +213,7 @@ class Explanation:
 
 @frozen
 class HostList:
-    """Every host's record in the rollouts that are not pruned, by rollout and name."""
+    """Records of hosts in the rollouts that are not pruned, by rollout and name."""
 
     records: tuple[HostRolloutState, ...]
 

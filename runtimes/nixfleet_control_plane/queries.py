@@ -6,6 +6,7 @@ Source: design 5 (operator calls), design 7 (Store).
 import sqlite3
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
@@ -15,6 +16,9 @@ from nixfleet_control_plane.sqlite_store import APPLICATION_ID, LOG_COLUMNS, SCH
 from nixfleet_runtime.record_codec import decode_rollout_record
 from nixfleet_runtime.sqlite import open_reader
 from nixfleet_state_machine.rollout.state import RolloutRecord
+
+ALL: Final = -1
+"""SQLite's word for no limit."""
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -47,14 +51,16 @@ class Waiting:
     since: datetime
 
 
-def rollouts(connection: sqlite3.Connection) -> tuple[RolloutRecord, ...]:
-    """Return every rollout's record, oldest first, the pruned ones included."""
-    return tuple(
-        decode_rollout_record(record.encode())
-        for (record,) in connection.execute(
-            "SELECT record FROM rollouts ORDER BY opened_event_log_seq"
-        )
+def rollouts(
+    connection: sqlite3.Connection, *, after_seq: int = 0, limit: int = ALL
+) -> tuple[RolloutRecord, ...]:
+    """Return rollouts' records, oldest first, the pruned ones included: those opened after a row of the log."""
+    rows = connection.execute(
+        "SELECT record FROM rollouts WHERE opened_event_log_seq > ?"
+        " ORDER BY opened_event_log_seq LIMIT ?",
+        (after_seq, limit),
     )
+    return tuple(decode_rollout_record(record.encode()) for (record,) in rows)
 
 
 def quarantines(connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
@@ -68,14 +74,18 @@ def quarantines(connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
     )
 
 
-def deferrals(connection: sqlite3.Connection) -> tuple[Waiting, ...]:
-    """Return who waits and why, by rollout and host."""
+def deferrals(
+    connection: sqlite3.Connection, *, after: tuple[str, str] | None = None, limit: int = ALL
+) -> tuple[Waiting, ...]:
+    """Return who waits and why, by rollout and host: those after a rollout and host."""
+    rows = connection.execute(
+        "SELECT hostname, rollout_id, gate, reason, since FROM deferrals"
+        " WHERE (rollout_id, hostname) > (?, ?) ORDER BY rollout_id, hostname LIMIT ?",
+        (*(after or ("", "")), limit),
+    )
     return tuple(
         Waiting(hostname, rollout_id, gate, reason, time_of(since))
-        for hostname, rollout_id, gate, reason, since in connection.execute(
-            "SELECT hostname, rollout_id, gate, reason, since FROM deferrals"
-            " ORDER BY rollout_id, hostname"
-        )
+        for hostname, rollout_id, gate, reason, since in rows
     )
 
 

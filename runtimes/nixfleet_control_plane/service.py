@@ -169,9 +169,14 @@ class ControlPlaneService:
         """Return every gate that holds the host."""
         return await self._ask_if_room(ExplainHost(hostname), Explanation)
 
-    async def host_records(self) -> HostList:
-        """Return every host's record in the rollouts that are not pruned."""
-        return await self._ask_if_room(ListHosts(), HostList)
+    async def host_records(
+        self, after: tuple[str, str] | None = None, limit: int = 1000
+    ) -> HostList:
+        """Return the records of up to `limit` hosts, by rollout and name, after a rollout and name.
+
+        Rollouts that are pruned have none. A page, since whoever lists a fleet must not hold up those who report.
+        """
+        return await self._ask_if_room(ListHosts(after, limit), HostList)
 
     async def _ask_if_room(self, input: Input, expected: type[ReplyT]) -> ReplyT:
         """As `_ask`, for the many. Raises: QueueFull, and MutatorClosed from `begin_closing` on."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 import anyio.lowlevel
@@ -140,7 +141,9 @@ async def test_a_pause_by_an_operator_holds_the_next_dispatch(site: Site) -> Non
     async with site.agent() as agent:
         assert await agent.next_dispatch(0) is None
     explained = (await site.operate("GET", "/v1/hosts/web-01/explain")).json()
-    assert "alice: maintenance" in explained[rollout_id][0]["reason"]
+    (waits,) = explained["rollouts"]
+    assert waits["rolloutId"] == rollout_id
+    assert "alice: maintenance" in waits["gates"][0]["reason"]
     again = await site.operate("POST", f"/v1/rollouts/{rollout_id}/pause", body)
     assert (again.status_code, again.json()["title"]) == (409, "The command is refused")
 
@@ -172,6 +175,38 @@ async def test_operators_read_hosts_deferrals_and_the_log(site: Site) -> None:
     assert {deferral["gate"] for deferral in deferrals} == {"wave-promotion"}
     events = (await site.operate("GET", f"/v1/rollouts/{rollout_id}/events")).json()["events"]
     assert events[0]["kind"] == "verify_outcome"
+
+
+async def test_a_list_comes_a_page_at_a_time(site: Site) -> None:
+    """`next` of one page is `after` of the following one; the last page has none."""
+    await site.publish("r1")
+    await site.publish("r2")
+    for path, what, count in (
+        ("/v1/hosts", "hosts", 6),
+        ("/v1/deferrals", "deferrals", 2),
+        ("/v1/rollouts", "rollouts", 2),
+    ):
+        whole = (await site.operate("GET", path)).json()
+        assert len(whole[what]) == count, path
+        assert "next" not in whole
+        listed, after = [], None
+        for _ in range(count):
+            query = "?limit=1" if after is None else f"?limit=1&after={quote(after)}"
+            page = (await site.operate("GET", path + query)).json()
+            listed += page[what]
+            after = page.get("next")
+        assert listed == whole[what], path
+        assert after is None
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "limit=1&limit=2", "after=x", "limit=%FF", "after=W10="]
+)
+async def test_a_query_that_cannot_be_read_is_refused(query: str, site: Site) -> None:
+    """422 names the parameter."""
+    answer = await site.operate("GET", f"/v1/hosts?{query}")
+    assert answer.status_code == 422
+    assert f"$.{query.partition('=')[0]}: expected" in answer.json()["detail"]
 
 
 async def test_a_second_poll_of_one_host_waits_its_turn(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The routes of agents. Source: design 5."""
 
 from functools import partial
+from typing import Final
+from urllib.parse import quote
 
 from attrs import evolve, frozen
 from starlette.requests import Request
@@ -14,8 +16,10 @@ from nixfleet_control_plane.http.answers import (
     refusal,
 )
 from nixfleet_control_plane.http.authentication import Gatekeeper, HostRequest
+from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.limits import POLL_SECONDS_MAX, Pollers
 from nixfleet_control_plane.http.presence import while_connected
+from nixfleet_control_plane.http.query import WAIT
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.codec import (
     DecodeError,
@@ -23,9 +27,18 @@ from nixfleet_proto.codec import (
     decode_event_batch,
     encode_dispatch,
 )
+from nixfleet_proto.codec.wire import DISPATCH, ENVELOPE, EVENT_BATCH
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import VerifyError, verify_batch, verify_envelope
 from nixfleet_proto.wire import AgentEventEnvelope, EventBatch
-from nixfleet_runtime.http.bodies import decode_heartbeat, encode_heartbeat_reply
+from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.bodies import (
+    HEARTBEAT,
+    HEARTBEAT_REPLY,
+    decode_heartbeat,
+    encode_heartbeat_reply,
+)
+from nixfleet_runtime.http.headers import REPLAY_FROM
 from nixfleet_runtime.http.outcomes import answer_of
 
 
@@ -77,7 +90,7 @@ class AgentRoutes:
     async def next_dispatch(self, request: Request) -> Response:
         """200 with the dispatch that waits, or 204 when none came in `wait` seconds."""
         asked = await self.gatekeeper.host(request)
-        wait_seconds = _wait_seconds(request)
+        wait_seconds = min(WAIT.of(request), POLL_SECONDS_MAX)
         with self.pollers.waiting(asked.hostname):
             dispatch = await while_connected(
                 request, partial(self.service.next_dispatch, asked.hostname, wait_seconds)
@@ -97,8 +110,10 @@ class AgentRoutes:
         reply = await self.service.compare(heartbeat)
         answer = bytes_answer(encode_heartbeat_reply(reply), "application/json")
         if reply.replay_from:
-            answer.headers["X-Nixfleet-Replay-From"] = ", ".join(
-                f"{replay.rollout_id}={replay.first_missing_seq}" for replay in reply.replay_from
+            answer.headers[REPLAY_FROM] = ", ".join(
+                # A header carries ASCII, and a ref may be anything.
+                f"{quote(replay.rollout_id, safe='@/')}={replay.first_missing_seq}"
+                for replay in reply.replay_from
             )
         return answer
 
@@ -119,6 +134,83 @@ class AgentRoutes:
         return bytes_answer(artefact.signature, "application/octet-stream")
 
 
+_STOPPED = (
+    Answer(
+        409,
+        "an event is missing before the one that stopped the rest, or it does not apply; "
+        "`accepted` says how many were taken before it",
+        headers=FrozenMap({REPLAY_FROM: "of a gap: the first seq that is missing"}),
+    ),
+    Answer(404, "this host is in no such rollout that is known here"),
+)
+_MANIFEST_UNKNOWN = Answer(404, "no such rollout is in force")
+
+AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
+    Call(
+        "POST",
+        paths.AGENT_EVENTS,
+        AgentRoutes.post_event,
+        Caller.HOST,
+        (Answer(204, "the event is durable, or was"), *_STOPPED),
+        takes=ENVELOPE,
+    ),
+    Call(
+        "POST",
+        paths.AGENT_EVENT_BATCHES,
+        AgentRoutes.post_event_batch,
+        Caller.HOST,
+        (Answer(204, "all events are durable, or were"), *_STOPPED),
+        takes=EVENT_BATCH,
+    ),
+    Call(
+        "GET",
+        paths.AGENT_DISPATCH,
+        AgentRoutes.next_dispatch,
+        Caller.HOST,
+        (
+            Answer(200, "what the host is to activate", DISPATCH),
+            Answer(204, "nothing came in time"),
+            Answer(429, "the host has as many polls open as it may"),
+        ),
+        query=(WAIT,),
+    ),
+    Call(
+        "POST",
+        paths.AGENT_HEARTBEAT,
+        AgentRoutes.heartbeat,
+        Caller.HOST,
+        (
+            Answer(
+                200,
+                "what each side has and the other lacks",
+                HEARTBEAT_REPLY,
+                FrozenMap(
+                    {
+                        REPLAY_FROM: "if events are missing here: a rollout id, percent-encoded, '=' and the "
+                        "first seq, of each; as `replay_from` in the body"
+                    }
+                ),
+            ),
+        ),
+        takes=HEARTBEAT,
+    ),
+    Call(
+        "GET",
+        paths.ROLLOUTS + "/{rollout_id}",
+        AgentRoutes.manifest,
+        Caller.HOST,
+        (Answer(200, "the manifest", "application/json"), _MANIFEST_UNKNOWN),
+    ),
+    Call(
+        "GET",
+        paths.ROLLOUTS + "/{rollout_id}/signature",
+        AgentRoutes.manifest_signature,
+        Caller.HOST,
+        (Answer(200, "64 bytes", "application/octet-stream"), _MANIFEST_UNKNOWN),
+    ),
+)
+
+
 def _with_batch_signature(batch: EventBatch) -> tuple[AgentEventEnvelope, ...]:
     """The signature is kept on the batch's last row, with where it starts. Source: design 6."""
     first, *_ = batch.events
@@ -134,18 +226,6 @@ def _require_own(asked: HostRequest, hostname: str) -> None:
             403,
             f"expected what {asked.hostname} says about itself, found {hostname!r}",
         )
-
-
-def _wait_seconds(request: Request) -> float:
-    text = request.query_params.get("wait", "0")
-    if not text.isdecimal() or len(text) > 6:
-        raise refusal(
-            "malformed-query",
-            "The query cannot be read",
-            422,
-            f"$.wait: expected seconds, found {text!r}",
-        )
-    return float(min(int(text), POLL_SECONDS_MAX))
 
 
 def _no_manifest(request: Request) -> Exception:

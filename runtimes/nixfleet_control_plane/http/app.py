@@ -5,9 +5,11 @@ its insides in it, and is in the operator's log.
 Source: design 5.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,23 +18,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nixfleet_control_plane.http.agent_routes import AgentRoutes
+from nixfleet_control_plane.http.agent_routes import AGENT_CALLS, AgentRoutes
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
 from nixfleet_control_plane.http.authentication import Gatekeeper
+from nixfleet_control_plane.http.calls import Call
 from nixfleet_control_plane.http.limits import Limits, Pollers
 from nixfleet_control_plane.http.metrics import Metrics
-from nixfleet_control_plane.http.open_routes import OpenRoutes
-from nixfleet_control_plane.http.operator_routes import OperatorRoutes
+from nixfleet_control_plane.http.open_routes import OPEN_CALLS, OpenRoutes
+from nixfleet_control_plane.http.openapi import openapi_document
+from nixfleet_control_plane.http.operator_routes import OPERATOR_CALLS, OperatorRoutes
 from nixfleet_control_plane.http.paths import UndecodedPaths
 from nixfleet_control_plane.identity import KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.nonces import NonceMemory
 from nixfleet_runtime.http.problem import UNTYPED, Problem
 from nixfleet_runtime.mutator import MutatorClosed, QueueFull, WriteFailed
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+R = TypeVar("R")
+ALL_CALLS: Final[tuple[Call[Any], ...]] = (*OPEN_CALLS, *AGENT_CALLS, *OPERATOR_CALLS)
 FRESH_SECONDS = 60
 
 
@@ -58,9 +62,13 @@ def make_app(
     metrics.watch("nixfleet_dispatch_polls", "hosts that wait for a dispatch", lambda: len(pollers))
     agents = AgentRoutes(service, gatekeeper, pollers)
     operators = OperatorRoutes(service, gatekeeper, database)
-    everybody = OpenRoutes(not_ready_because, metrics)
+    everybody = OpenRoutes(not_ready_because, metrics, cache(partial(openapi_document, ALL_CALLS)))
     app = Starlette(
-        routes=[*_open(everybody), *_agents(agents), *_operators(operators)],
+        routes=[
+            *_routes(OPEN_CALLS, everybody),
+            *_routes(AGENT_CALLS, agents),
+            *_routes(OPERATOR_CALLS, operators),
+        ],
         exception_handlers={
             Refusal: _refused,
             HTTPException: _http_refused,
@@ -76,49 +84,16 @@ def make_app(
     return app
 
 
-def _open(routes: OpenRoutes) -> list[Route]:
+def _routes(calls: tuple[Call[R], ...], routes: R) -> list[Route]:
     return [
-        _get("/healthz", routes.healthz),
-        _get("/readyz", routes.readyz),
-        _get("/metrics", routes.show_metrics),
+        Route(
+            # Names are decoded by segment: see `paths`.
+            call.path.replace("}", ":name}"),
+            partial(call.endpoint, routes),
+            methods=[call.method],
+        )
+        for call in calls
     ]
-
-
-def _agents(routes: AgentRoutes) -> list[Route]:
-    return [
-        _post(paths.AGENT_EVENTS, routes.post_event),
-        _post(paths.AGENT_EVENT_BATCHES, routes.post_event_batch),
-        _get(paths.AGENT_DISPATCH, routes.next_dispatch),
-        _post(paths.AGENT_HEARTBEAT, routes.heartbeat),
-        _get(paths.ROLLOUTS + "/{rollout_id:name}", routes.manifest),
-        _get(paths.ROLLOUTS + "/{rollout_id:name}/signature", routes.manifest_signature),
-    ]
-
-
-def _operators(routes: OperatorRoutes) -> list[Route]:
-    rollout = paths.ROLLOUTS + "/{rollout_id:name}"
-    channel = paths.CHANNELS + "/{channel:name}"
-    return [
-        _get(paths.ROLLOUTS, routes.rollouts),
-        _get(f"{rollout}/events", routes.rollout_events),
-        _get(paths.HOSTS, routes.hosts),
-        _get(paths.HOSTS + "/{hostname:name}/explain", routes.explain),
-        _get(paths.DEFERRALS, routes.deferrals),
-        _post(f"{rollout}/pause", routes.pause),
-        _post(f"{rollout}/resume", routes.resume),
-        _post(f"{rollout}/clear", routes.clear),
-        _post(f"{channel}/pause", routes.pause),
-        _post(f"{channel}/resume", routes.resume),
-        _post(f"{channel}/quarantines/retire", routes.retire_quarantine),
-    ]
-
-
-def _get(path: str, endpoint: Endpoint) -> Route:
-    return Route(path, endpoint, methods=["GET"])
-
-
-def _post(path: str, endpoint: Endpoint) -> Route:
-    return Route(path, endpoint, methods=["POST"])
 
 
 async def _refused(_: Request, error: Exception) -> Response:

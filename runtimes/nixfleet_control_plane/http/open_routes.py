@@ -4,13 +4,16 @@ Source: design 5.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from nixfleet_control_plane.http.answers import unavailable
+from nixfleet_control_plane.http.answers import bytes_answer, unavailable
+from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.metrics import Metrics
+from nixfleet_runtime.http import paths
 
 
 @frozen
@@ -19,6 +22,7 @@ class OpenRoutes:
 
     not_ready_because: Callable[[], str | None]
     metrics: Metrics
+    document: Callable[[], bytes]
 
     async def healthz(self, request: Request) -> Response:
         """200 as long as the process answers."""
@@ -34,3 +38,39 @@ class OpenRoutes:
     async def show_metrics(self, request: Request) -> Response:
         """200 with all figures in Prometheus' text format."""
         return Response(self.metrics.shown(), media_type="text/plain; version=0.0.4")
+
+    async def openapi(self, request: Request) -> Response:
+        """200 with this document."""
+        return bytes_answer(self.document(), "application/json")
+
+
+OPEN_CALLS: Final[tuple[Call[OpenRoutes], ...]] = (
+    Call(
+        "GET",
+        "/healthz",
+        OpenRoutes.healthz,
+        Caller.ANYBODY,
+        (Answer(200, "it does", "text/plain"),),
+    ),
+    Call(
+        "GET",
+        "/readyz",
+        OpenRoutes.readyz,
+        Caller.ANYBODY,
+        (Answer(200, "it is", "text/plain"), Answer(503, "why it is not")),
+    ),
+    Call(
+        "GET",
+        "/metrics",
+        OpenRoutes.show_metrics,
+        Caller.ANYBODY,
+        (Answer(200, "all figures", "text/plain"),),
+    ),
+    Call(
+        "GET",
+        paths.OPENAPI,
+        OpenRoutes.openapi,
+        Caller.ANYBODY,
+        (Answer(200, "OpenAPI 3.1", "application/json"),),
+    ),
+)

@@ -3,6 +3,8 @@
 Source: design 5.
 """
 
+from typing import Final
+
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_runtime.record_codec import RECORD_SPELLING
 from nixfleet_runtime.transport import Heartbeat, HeartbeatReply
@@ -10,12 +12,12 @@ from nixfleet_runtime.transport import Heartbeat, HeartbeatReply
 
 def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
     """Return a heartbeat as it is sent: `hostname`, `currentClosure`, `lastSeqs` by rollout id."""
-    return _HEARTBEAT.encode(heartbeat)
+    return HEARTBEAT.encode(heartbeat)
 
 
 def decode_heartbeat(data: bytes) -> Heartbeat:
     """Return the heartbeat that `data` holds. Raises: DecodeError."""
-    return _HEARTBEAT.decode(data)
+    return HEARTBEAT.decode(data)
 
 
 def encode_heartbeat_reply(reply: HeartbeatReply) -> bytes:
@@ -23,13 +25,15 @@ def encode_heartbeat_reply(reply: HeartbeatReply) -> bytes:
 
     Its names are in snake_case: they are those of the records it carries.
     """
-    return _HEARTBEAT_REPLY.encode(reply)
+    return HEARTBEAT_REPLY.encode(reply)
 
 
 def decode_heartbeat_reply(data: bytes) -> HeartbeatReply:
     """Return the answer that `data` holds. Raises: DecodeError."""
-    return _HEARTBEAT_REPLY.decode(data)
+    return HEARTBEAT_REPLY.decode(data)
 
 
-_HEARTBEAT = Coder[Heartbeat](Spelling(camel_case, Absent.LEFT_OUT), Heartbeat, "heartbeat")
-_HEARTBEAT_REPLY = Coder[HeartbeatReply](RECORD_SPELLING, HeartbeatReply, "answer to a heartbeat")
+HEARTBEAT: Final = Coder[Heartbeat](Spelling(camel_case, Absent.LEFT_OUT), Heartbeat, "heartbeat")
+HEARTBEAT_REPLY: Final = Coder[HeartbeatReply](
+    RECORD_SPELLING, HeartbeatReply, "answer to a heartbeat"
+)

@@ -12,6 +12,7 @@ ROLLOUTS: Final = "/v1/rollouts"
 HOSTS: Final = "/v1/hosts"
 DEFERRALS: Final = "/v1/deferrals"
 CHANNELS: Final = "/v1/channels"
+OPENAPI: Final = "/openapi.json"
 
 
 def rollout_path(rollout_id: str, then: str = "") -> str:

@@ -1,0 +1,240 @@
+"""The OpenAPI document, from the definitions that the routes are made of. docs/openapi.json is it, written down.
+
+What every call shares is said once here: who may call, which headers a signature needs, how a refusal looks.
+"""
+
+from collections.abc import Sequence
+from inspect import getdoc
+from re import findall
+from typing import Any, Final, assert_never
+
+import orjson
+
+from nixfleet_control_plane.http.calls import Answer, Call, Caller
+from nixfleet_control_plane.http.query import Parameter
+from nixfleet_proto.codec.schema import REFERENCES, ROLLOUT_ID_PATTERN, Schema, SchemaBook
+from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.wire import BATCH_LENGTH_MAX, PROTOCOL_VERSION, EventBatch
+from nixfleet_runtime.http.headers import (
+    CONTENT_DIGEST,
+    PROTOCOL,
+    RETRY_AFTER,
+    SIGNATURE,
+    SIGNATURE_INPUT,
+)
+from nixfleet_runtime.http.problem import PROBLEM_CONTENT_TYPE
+
+OPENAPI: Final = "3.1.0"
+_PROBLEM: Final = "Problem"
+_LIMITS: Final[dict[tuple[type, str], Schema]] = {
+    (EventBatch, "events"): Schema(minItems=1, maxItems=BATCH_LENGTH_MAX),
+}
+_ANY: Final = Caller.ANYBODY
+
+_REFUSALS: Final = {
+    400: "not HTTP, or cut off",
+    401: "not signed, or not by a key that is known, or too long ago, or for the second time",
+    403: "signed by somebody who may not",
+    404: "what the path names is not known",
+    408: "the request came too slowly",
+    413: "the body is too large",
+    415: "the body says that it is not JSON",
+    422: "the body or the query cannot be read; every problem is named with its path",
+    426: "another protocol version",
+    429: "too many at once",
+    431: "the headers are too large",
+    503: "not now; nothing was lost, and nothing was done",
+}
+_WAITS: Final = (429, 503)
+_PATH_NAMES: Final[dict[str, Schema]] = {
+    "rollout_id": {"type": "string", "pattern": ROLLOUT_ID_PATTERN},
+    "channel": {"type": "string", "minLength": 1},
+    "hostname": {"type": "string", "minLength": 1},
+}
+
+
+def openapi_document(calls: Sequence[Call[Any]]) -> bytes:
+    """Return the document that describes `calls`, as JSON in a form that shows well in a diff."""
+    book = SchemaBook(FrozenMap(_LIMITS))
+    paths: dict[str, dict[str, JsonValue]] = {}
+    for call in calls:
+        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, book)
+    document: JsonValue = {
+        "openapi": OPENAPI,
+        "info": {
+            "title": "nixfleet control plane",
+            "version": str(PROTOCOL_VERSION),
+            "description": _DESCRIPTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": {path: dict(operations) for path, operations in paths.items()},
+        "components": {
+            "schemas": {**book.definitions, _PROBLEM: _problem_schema()},
+            "securitySchemes": _security_schemes(),
+        },
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def _operation(call: Call[Any], book: SchemaBook) -> JsonValue:
+    operation: dict[str, JsonValue] = {
+        "operationId": call.name,
+        "summary": _summary(call),
+        "tags": [_tag(call.caller)],
+        "security": _security(call.caller),
+        "parameters": [*_path_parameters(call.path), *map(_query, call.query), *_headers(call)],
+        "responses": _responses(call, book),
+    }
+    if call.takes is not None:
+        operation["requestBody"] = {"required": True, "content": _content(call.takes, book)}
+    return operation
+
+
+def _summary(call: Call[Any]) -> str:
+    first, *_ = (getdoc(call.endpoint) or "").splitlines()
+    return first
+
+
+def _tag(caller: Caller) -> str:
+    match caller:
+        case Caller.ANYBODY:
+            return "open"
+        case Caller.NEWCOMER | Caller.HOST:
+            return "agents"
+        case Caller.READER | Caller.OPERATOR:
+            return "operators"
+        case _:
+            assert_never(caller)
+
+
+def _security(caller: Caller) -> list[JsonValue]:
+    match caller:
+        case Caller.ANYBODY:
+            return []
+        case Caller.NEWCOMER:
+            return [{"newcomer": []}]
+        case Caller.HOST:
+            return [{"host": []}]
+        case Caller.READER:
+            return [{"operator": ["read"]}, {"operator": ["operate"]}]
+        case Caller.OPERATOR:
+            return [{"operator": ["operate"]}]
+        case _:
+            assert_never(caller)
+
+
+def _security_schemes() -> JsonValue:
+    how = (
+        f"HTTP Message Signatures (RFC 9421) in {SIGNATURE_INPUT} and {SIGNATURE}, with {CONTENT_DIGEST}: "
+        "docs/http-api.md"
+    )
+    return {
+        name: {"type": "apiKey", "in": "header", "name": SIGNATURE, "description": f"{who}. {how}"}
+        for name, who in (
+            ("host", "The key of an enrolled host"),
+            ("newcomer", "The key that the request brings"),
+            ("operator", "The key of an operator in the trust file; roles: read, operate"),
+        )
+    }
+
+
+def _path_parameters(path: str) -> list[JsonValue]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": _PATH_NAMES[name]}
+        for name in findall(r"{(\w+)}", path)
+    ]
+
+
+def _query(parameter: Parameter) -> JsonValue:
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
+    }
+
+
+def _headers(call: Call[Any]) -> list[JsonValue]:
+    if call.caller is _ANY:
+        return []
+    return [
+        {
+            "name": PROTOCOL,
+            "in": "header",
+            "description": "the version of the protocol; none means 1",
+            "schema": {"type": "string", "pattern": rf"^{PROTOCOL_VERSION}(\.[0-9]+)*$"},
+        }
+    ]
+
+
+def _responses(call: Call[Any], book: SchemaBook) -> JsonValue:
+    own = {answer.status: answer for answer in call.answers}
+    answers = {status: Answer(status, _REFUSALS[status]) for status in _refusals(call)} | own
+    return {str(status): _response(answers[status], book) for status in sorted(answers)}
+
+
+def _refusals(call: Call[Any]) -> set[int]:
+    every = {400, 408, 431, 503}
+    if call.caller is not _ANY:
+        every |= {401, 403, 413, 415, 426}
+    if call.takes is not None or call.query:
+        every.add(422)
+    if "{" in call.path:
+        every.add(404)
+    return every
+
+
+def _response(answer: Answer, book: SchemaBook) -> JsonValue:
+    headers = dict(answer.headers)
+    if answer.status in _WAITS:
+        headers[RETRY_AFTER] = "how many seconds to wait before the same may be asked again"
+    response: dict[str, JsonValue] = {"description": answer.description}
+    if headers:
+        response["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        }
+    if answer.content is not None:
+        response["content"] = _content(answer.content, book)
+    elif answer.status >= 400:
+        response["content"] = {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": REFERENCES + _PROBLEM}}}
+    return response
+
+
+def _content(content: Coder[Any] | str, book: SchemaBook) -> JsonValue:
+    if isinstance(content, Coder):
+        return {"application/json": {"schema": book.schema_of(content)}}
+    # What is signed is handed on byte for byte, and described where it is made.
+    schema: JsonValue = {} if content == "application/json" else {"type": "string"}
+    return {content: {"schema": schema}}
+
+
+def _problem_schema() -> JsonValue:
+    text: JsonValue = {"type": "string"}
+    return {
+        "description": "RFC 9457. Act on `type`; texts are for people. Some types have more members.",
+        "type": "object",
+        "properties": {
+            "type": text,
+            "title": text,
+            "status": {"type": "integer"},
+            "detail": text,
+            "problems": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {"path": text, "expected": text, "found": text},
+                    "required": ["path", "expected", "found"],
+                },
+            },
+        },
+        "required": ["type", "title", "status"],
+    }
+
+
+_DESCRIPTION = (
+    "What agents and operators ask of a control plane. The control plane never opens a connection to a host. "
+    "Fields that are not known are ignored on both sides; docs/http-api.md has examples, signing, and what to do when."
+)

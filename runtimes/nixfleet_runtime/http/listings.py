@@ -1,0 +1,132 @@
+"""What operators are shown, a page at a time. Frozen data, and how it is spelt.
+
+`next` of a page is what to ask for `after` it; the last page has none.
+Source: design 5, operator calls.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from attrs import frozen
+
+from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.json_value import JsonValue
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.rollout.state import RolloutState
+
+PAGE_LENGTH_MAX: Final = 500
+
+
+@frozen
+class ListedRollout:
+    """How a rollout stands."""
+
+    rollout_id: RolloutId
+    channel: str
+    state: RolloutState
+    current_wave: int
+    opened_at: datetime
+    excused_hosts: tuple[str, ...]
+
+
+@frozen
+class RolloutPage:
+    """Rollouts, oldest first, those whose hosts are forgotten included."""
+
+    rollouts: tuple[ListedRollout, ...]
+    next: str | None = None
+
+
+@frozen
+class ListedHost:
+    """How a host stands in a rollout. current_closure: what it said last that it runs."""
+
+    hostname: str
+    rollout_id: RolloutId
+    state: HostState
+    target_closure: str
+    last_event_seq: int
+    current_closure: str | None = None
+
+
+@frozen
+class HostPage:
+    """Hosts, by rollout and name; rollouts whose retention is over have none."""
+
+    hosts: tuple[ListedHost, ...]
+    next: str | None = None
+
+
+@frozen
+class ListedDeferral:
+    """A host that waits: for which gate, why, and since when."""
+
+    hostname: str
+    rollout_id: RolloutId
+    gate: Gate
+    reason: str
+    since: datetime
+
+
+@frozen
+class DeferralPage:
+    """Hosts that wait, by rollout and name."""
+
+    deferrals: tuple[ListedDeferral, ...]
+    next: str | None = None
+
+
+@frozen
+class ListedRow:
+    """A row of the log. signature: of the host that said it, in hex; of a batch it is on the last row."""
+
+    seq: int
+    ts: datetime
+    kind: str
+    payload: FrozenMap[str, JsonValue]
+    host: str | None = None
+    signature: str | None = None
+
+
+@frozen
+class LogPage:
+    """Rows of the log of one rollout, oldest first."""
+
+    events: tuple[ListedRow, ...]
+    next: str | None = None
+
+
+@frozen
+class HoldingGate:
+    """A gate that holds a host, and why. detail: how things stand right now."""
+
+    gate: Gate
+    reason: str
+    detail: str
+
+
+@frozen
+class ExplainedRollout:
+    """A rollout that a host is in, and every gate that holds it there; none: nothing holds it."""
+
+    rollout_id: RolloutId
+    gates: tuple[HoldingGate, ...]
+
+
+@frozen
+class HostExplained:
+    """Why a host waits; no rollouts: it waits in none."""
+
+    hostname: str
+    rollouts: tuple[ExplainedRollout, ...]
+
+
+_SPELLING = Spelling(camel_case, Absent.LEFT_OUT)
+ROLLOUT_PAGE: Final = Coder[RolloutPage](_SPELLING, RolloutPage, "list of rollouts")
+HOST_PAGE: Final = Coder[HostPage](_SPELLING, HostPage, "list of hosts")
+DEFERRAL_PAGE: Final = Coder[DeferralPage](_SPELLING, DeferralPage, "list of waiting hosts")
+LOG_PAGE: Final = Coder[LogPage](_SPELLING, LogPage, "page of the log")
+HOST_EXPLAINED: Final = Coder[HostExplained](_SPELLING, HostExplained, "explanation")
