@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from nixfleet_cli.failures import Findings
-from nixfleet_proto.fleet import DisruptionBudget
-from nixfleet_release import CheckedFleet, DeclarationError
+from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError
 from nixfleet_release import check as check_fleet
 from nixfleet_release.staging import stage
-from nixfleet_state_machine.scopes.selector import select, summary
+from nixfleet_state_machine.scopes.expression import meant
+from nixfleet_state_machine.scopes.one_line import one_line
 
 
 @click.group()
@@ -44,8 +44,9 @@ def _summary(checked: CheckedFleet) -> Iterator[str]:
     for channel in sorted(declared.channels):
         yield from _channel(checked, channel)
     for budget in declared.budgets:
-        members = len(select(budget.selector, declared.hosts))
-        yield f"budget {summary(budget.selector)}: {_limit(budget)} of {_count(members, 'host')} in flight"
+        selected = budget.selector.expression
+        members = _count(len(meant(selected, declared.hosts)), "host")
+        yield f"budget {one_line(selected)}: {_limit(budget)} of {members} in flight"
     for edge in (*declared.edges, *declared.channel_edges):
         why = f" ({edge.reason})" if edge.reason else ""
         yield f"order: {edge.gates} before {edge.gated}{why}"
@@ -64,7 +65,7 @@ def _channel(checked: CheckedFleet, channel: str) -> Iterator[str]:
         yield f"  wave {index}, soak {minutes} min: {', '.join(hosts)}"
 
 
-def _limit(budget: DisruptionBudget) -> str:
+def _limit(budget: BudgetDeclaration) -> str:
     limits = []
     if budget.max_in_flight is not None:
         limits.append(str(budget.max_in_flight))

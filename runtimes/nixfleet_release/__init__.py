@@ -21,7 +21,13 @@ from nixfleet_release.closures import (
     name_closures,
     render_health_checks,
 )
-from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration, WaveDeclaration
+from nixfleet_release.declaration import (
+    BudgetDeclaration,
+    FleetDeclaration,
+    PolicyDeclaration,
+    SelectorDeclaration,
+    WaveDeclaration,
+)
 from nixfleet_release.errors import AdmissionError, DeclarationError
 from nixfleet_release.saving import save_release
 from nixfleet_release.signed import sign_release
@@ -37,6 +43,7 @@ from nixfleet_runtime.release_directory import (
 __all__ = [
     "Admission",
     "AdmissionError",
+    "BudgetDeclaration",
     "CheckedFleet",
     "DeclarationError",
     "FleetDeclaration",
@@ -47,6 +54,7 @@ __all__ = [
     "PolicyDeclaration",
     "Problem",
     "Release",
+    "SelectorDeclaration",
     "Shadowing",
     "WaveDeclaration",
     "add_closures",

@@ -12,7 +12,7 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HealthCheck
 from nixfleet_release.declaration import FleetDeclaration
-from nixfleet_release.documents import read_document
+from nixfleet_release.documents import Written, read_document
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.toml import parse
 from nixfleet_release.validate import validate
@@ -51,12 +51,18 @@ def check(path: Path) -> CheckedFleet:
 
     Raises: DeclarationError, with every problem.
     """
-    written = read_document(path)
+    return check_written(read_document(path))
+
+
+def check_written(written: Written) -> CheckedFleet:
+    """Return the fleet that is declared by what was written, wherever. Raises: as `check`."""
     parsed = parse(written.content)
-    unusable = frozenset(problem.path for problem in parsed.unusable)
-    problems = validate(parsed.declaration, unusable)
-    found = (*written.repeated, *parsed.unusable, *parsed.unknown_keys, *problems)
-    return _merged(parsed.declaration, found)
+    misread = {problem.path for problem in written.problems}
+    problems = [it for it in parsed.problems if it.path not in misread]
+    if written.is_whole:
+        problems += validate(parsed.declaration, parsed.unusable | misread)
+    found = (*written.problems, *problems)
+    return _merged(parsed.declaration, tuple(map(written.places.located, found)))
 
 
 def check_declaration(declaration: FleetDeclaration) -> CheckedFleet:

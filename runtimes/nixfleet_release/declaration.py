@@ -6,14 +6,15 @@ both say the same.
 Source: design 4.
 """
 
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from attrs import field, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.fleet import DisruptionBudget, Edge, FleetChannel, FleetHost, Selector
+from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_state_machine.scopes.expression import Expression, Mention, mentions
 from nixfleet_state_machine.scopes.merge import Scope
 
 ScopedHealthChecks: TypeAlias = FrozenMap[Scope, HealthCheckSet]
@@ -21,10 +22,23 @@ ScopedHealthChecks: TypeAlias = FrozenMap[Scope, HealthCheckSet]
 
 
 @frozen
+class SelectorDeclaration:
+    """Which hosts are meant, and where each name is given: in which path below the selector's own."""
+
+    expression: Expression
+    mentioned: tuple[tuple[Mention, str], ...] = field(eq=False)
+
+    @classmethod
+    def of(cls, expression: Expression) -> Self:
+        """Return the declaration of a selector that is written as a whole, in one place."""
+        return cls(expression, tuple((it, "") for it in mentions(expression)))
+
+
+@frozen
 class WaveDeclaration:
     """One wave of a policy. `selector` is `None` for the rest: the hosts in no other wave."""
 
-    selector: Selector | None
+    selector: SelectorDeclaration | None
     soak_minutes: int = 0
 
     @property
@@ -41,6 +55,15 @@ class PolicyDeclaration:
 
 
 @frozen
+class BudgetDeclaration:
+    """How many of the selected hosts may be in flight at once, as a number or a share of them."""
+
+    selector: SelectorDeclaration
+    max_in_flight: int | None = None
+    max_in_flight_pct: int | None = None
+
+
+@frozen
 class FleetDeclaration:
     """A whole fleet as it was declared. Hosts, channels and policies are by name.
 
@@ -52,7 +75,7 @@ class FleetDeclaration:
     policies: FrozenMap[str, PolicyDeclaration]
     name: str | None = None
     health_checks: ScopedHealthChecks = field(factory=lambda: ScopedHealthChecks())
-    budgets: tuple[DisruptionBudget, ...] = ()
+    budgets: tuple[BudgetDeclaration, ...] = ()
     edges: tuple[Edge, ...] = ()
     channel_edges: tuple[Edge, ...] = ()
 

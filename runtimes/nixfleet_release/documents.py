@@ -5,85 +5,158 @@ top (budgets, edges) are put together. Nothing is overridden: what two files bot
 the names of the files decide nothing.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from nixfleet_release.errors import DeclarationError
-from nixfleet_runtime.problems import Problem, at
-from nixfleet_runtime.reading import read_toml
+from nixfleet_release.toml_source import Source, read_source
+from nixfleet_runtime.problems import Place, Problem, at, parent_of
+
+_TOP_ITEM = re.compile(r"([A-Za-z0-9_-]+)\[(\d+)\]")
+
+
+@frozen
+class Places:
+    """Where things stand that are known by their paths; `whole` is where all of it does."""
+
+    whole: Place
+    keys: Mapping[str, Place] = field(factory=dict)
+    values: Mapping[str, Place] = field(factory=dict)
+
+    def located(self, problem: Problem) -> Problem:
+        """Return the problem with its place: that of its path, or of what its path leads into."""
+        return problem if problem.place else evolve(problem, place=self._place_of(problem))
+
+    def _place_of(self, problem: Problem) -> Place:
+        path = problem.path
+        if problem.is_key and path in self.keys:
+            return self.keys[path]
+        while path and path not in self.values:
+            path = parent_of(path)
+        return self.values.get(path, self.whole)
 
 
 @frozen
 class Written:
-    """What the files of a declaration say together. repeated: what more than one of them says."""
+    """What a declaration says, however it was written down.
+
+    problems: what could not be read, or is said twice. is_whole: nothing had to be left out.
+    """
 
     content: Mapping[str, object]
-    repeated: tuple[Problem, ...] = ()
+    places: Places
+    problems: tuple[Problem, ...] = ()
+    is_whole: bool = True
 
 
 def read_document(path: Path) -> Written:
     """Return what the declaration at `path`, a file or a directory, says.
 
-    Raises: DeclarationError, for all files that cannot be read as TOML.
+    Raises: DeclarationError, if there is a file that cannot be read as text.
     """
     problems: list[Problem] = []
-    documents: dict[str, Mapping[str, object]] = {}
+    sources: dict[str, Source] = {}
     for file in _files(path, problems):
-        content = read_toml(file)
-        if isinstance(content, Problem):
-            problems.append(content)
+        source = _read(file)
+        if isinstance(source, Problem):
+            problems.append(source)
         else:
-            documents[file.name] = content
+            sources[str(file)] = source
     if problems:
-        raise DeclarationError(problems)
-    return join(documents)
+        found_in_others = (it for source in sources.values() for it in source.problems)
+        raise DeclarationError((*problems, *found_in_others))
+    return join(sources, Place(str(path)))
 
 
-def join(documents: Mapping[str, Mapping[str, object]]) -> Written:
-    """Return what `documents`, by the names of their files, say together."""
+def join(sources: Mapping[str, Source], whole: Place) -> Written:
+    """Return what `sources`, by the names of their files, say together."""
     joined = _Joined()
-    for file, document in sorted(documents.items()):
-        joined.add(file, document)
-    return Written(joined.content, tuple(joined.problems))
+    for file, source in sorted(sources.items()):
+        joined.add(file, source)
+    return Written(
+        joined.content,
+        Places(whole, joined.keys, joined.values),
+        tuple(joined.problems),
+        all(source.is_whole for source in sources.values()),
+    )
 
 
 class _Joined:
-    """Documents put together so far, and which file was the first to say what."""
+    """Sources put together so far, and which file was the first to say what."""
 
     def __init__(self) -> None:
         self.content: dict[str, object] = {}
+        self.keys: dict[str, Place] = {}
+        self.values: dict[str, Place] = {}
         self.problems: list[Problem] = []
         self._first_file: dict[str, str] = {}
 
-    def add(self, file: str, document: Mapping[str, object]) -> None:
+    def add(self, file: str, source: Source) -> None:
         """Add what `file` says."""
-        self._add_table(file, document, self.content, "")
+        lengths = {key: len(it) for key, it in self.content.items() if isinstance(it, list)}
+        self._add_table(file, source, source.content, self.content, "")
+        for into, places in ((self.keys, source.keys), (self.values, source.values)):
+            for path, place in places.items():
+                into.setdefault(_shifted(path, lengths), place)
+        for problem in source.problems:
+            self.problems.append(evolve(problem, path=_shifted(problem.path, lengths)))
 
     def _add_table(
-        self, file: str, table: Mapping[str, object], into: dict[str, object], path: str
+        self,
+        file: str,
+        source: Source,
+        table: Mapping[str, object],
+        into: dict[str, object],
+        path: str,
     ) -> None:
         for key, value in table.items():
             place = at(path, key)
             first_file = self._first_file.setdefault(place, file)
             known = into.setdefault(key, {} if isinstance(value, dict) else [])
             if isinstance(value, dict) and isinstance(known, dict):
-                self._add_table(file, value, known, place)
+                self._add_table(file, source, value, known, place)
             elif isinstance(value, list) and isinstance(known, list) and not path:
                 known.extend(value)
             elif first_file == file:
                 into[key] = value
             else:
                 expected = f"it in one file ({first_file})"
-                self.problems.append(Problem(place, "said twice", expected, f"it in {file} too"))
+                stands = source.keys.get(place, Place(file))
+                self.problems.append(
+                    Problem(place, "said twice", expected, f"it in {file} too", place=stands)
+                )
 
 
-def _files(path: Path, problems: list[Problem]) -> Iterator[Path]:
+def _shifted(path: str, lengths: Mapping[str, int]) -> str:
+    """The path that an item of an array at the top has behind those of the files before."""
+    item = _TOP_ITEM.match(path)
+    if item is None or item[1] not in lengths:
+        return path
+    return f"{item[1]}[{int(item[2]) + lengths[item[1]]}]{path[item.end() :]}"
+
+
+def _read(file: Path) -> Source | Problem:
+    try:
+        # In a text, as TOML has it, a line may end with CR LF.
+        return read_source(file.read_bytes().decode("utf-8"), str(file))
+    except UnicodeDecodeError as error:
+        return _unreadable(file, "not TOML", "UTF-8", str(error))
+    except OSError as error:
+        found = error.strerror or str(error)
+        return _unreadable(file, "cannot be read", "a readable file", found)
+
+
+def _unreadable(file: Path, message: str, expected: str, found: str) -> Problem:
+    return Problem("", message, expected, found, place=Place(str(file)))
+
+
+def _files(path: Path, problems: list[Problem]) -> Iterable[Path]:
     if not path.is_dir():
-        yield path
-        return
+        return (path,)
     files = sorted(path.glob("*.toml"))
     if not files:
-        problems.append(Problem(str(path), "declares nothing", "at least one .toml file", "none"))
-    yield from files
+        problems.append(_unreadable(path, "declares nothing", "at least one .toml file", "none"))
+    return files

@@ -2,18 +2,22 @@
 
 from collections.abc import Iterable
 
-from nixfleet_runtime.problems import Problem, told
+from nixfleet_runtime.problems import Place, Problem, told
 
 
 class DeclarationError(Exception):
-    """A fleet that cannot be released as it was declared. `problems`: every one, sorted by path."""
+    """A fleet that cannot be released as it was declared. `problems`: every one, sorted by place and path."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
+        self.problems = tuple(sorted(set(problems), key=_order))
         super().__init__(self.problems)
 
     def __str__(self) -> str:
         return told("the fleet declaration", self.problems)
+
+
+def _order(problem: Problem) -> tuple[Place, Problem]:
+    return (problem.place or Place(""), problem)
 
 
 class AdmissionError(Exception):

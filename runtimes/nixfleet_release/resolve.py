@@ -25,7 +25,9 @@ from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.staging import stage
 from nixfleet_runtime.problems import Problem, at, unknown
-from nixfleet_state_machine.scopes.selector import canonical, summary
+from nixfleet_state_machine.scopes.expression import Expression, meant
+from nixfleet_state_machine.scopes.normal_form import normal_form, plain_selector
+from nixfleet_state_machine.scopes.selector import summary
 
 
 def resolve(checked: CheckedFleet, closures: Mapping[str, str], meta: Meta) -> FleetResolved:
@@ -87,7 +89,9 @@ def _policy_waves(
     }
     return tuple(
         PolicyWave(
-            Selector(hosts=staged) if wave.selector is None else canonical(wave.selector),
+            Selector(hosts=staged)
+            if wave.selector is None
+            else _plain(wave.selector.expression, hosts),
             wave.soak_minutes,
         )
         for wave, staged in zip(policy.waves, stage(policy, hosts), strict=False)
@@ -106,5 +110,18 @@ def _ordered(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
 
 
 def _budgets(fleet: FleetDeclaration) -> tuple[DisruptionBudget, ...]:
-    budgets = (evolve(budget, selector=canonical(budget.selector)) for budget in fleet.budgets)
+    budgets = (
+        DisruptionBudget(
+            _plain(budget.selector.expression, fleet.hosts),
+            budget.max_in_flight,
+            budget.max_in_flight_pct,
+        )
+        for budget in fleet.budgets
+    )
     return tuple(sorted(budgets, key=lambda budget: summary(budget.selector)))
+
+
+def _plain(expression: Expression, hosts: Mapping[str, FleetHost]) -> Selector:
+    """The plain selector that means the same whatever the fleet; if there is none, the hosts by name."""
+    plain = plain_selector(normal_form(expression))
+    return Selector(hosts=meant(expression, hosts)) if plain is None else plain

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from nixfleet_proto.fleet import FleetHost
 from nixfleet_release.declaration import PolicyDeclaration
-from nixfleet_state_machine.scopes.selector import select
+from nixfleet_state_machine.scopes.expression import meant
 
 
 def stage(policy: PolicyDeclaration, hosts: Mapping[str, FleetHost]) -> tuple[tuple[str, ...], ...]:
@@ -16,7 +16,8 @@ def stage(policy: PolicyDeclaration, hosts: Mapping[str, FleetHost]) -> tuple[tu
     if not policy.waves:
         return (tuple(sorted(hosts)),)
     selected = [
-        None if wave.selector is None else select(wave.selector, hosts) for wave in policy.waves
+        None if wave.selector is None else meant(wave.selector.expression, hosts)
+        for wave in policy.waves
     ]
     staged = {name for wave in selected if wave for name in wave}
     rest = tuple(sorted(hosts.keys() - staged))

@@ -11,7 +11,7 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.fleet import DisruptionBudget, Edge, FleetChannel, FleetHost, Selector
+from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import (
     EvidenceProbe,
@@ -21,11 +21,13 @@ from nixfleet_proto.health_check import (
     TcpProbe,
 )
 from nixfleet_release.declaration import (
+    BudgetDeclaration,
     FleetDeclaration,
     PolicyDeclaration,
     WaveDeclaration,
 )
-from nixfleet_runtime.problems import Problem, listed, quoted
+from nixfleet_release.selectors import SELECTOR_EXPECTED, read_selector
+from nixfleet_runtime.problems import Problem, at, is_below, listed
 from nixfleet_runtime.reading import Document, Table
 from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
 
@@ -36,19 +38,34 @@ T = TypeVar("T")
 class Parsed:
     """A declaration, and what stood in the way of reading it.
 
-    unusable: the declaration has placeholders in these places. unknown_keys: it says nothing of these.
+    problems: each misread place once. unusable: the paths where a placeholder stands, or a guess.
     """
 
     declaration: FleetDeclaration
-    unusable: tuple[Problem, ...]
-    unknown_keys: tuple[Problem, ...]
+    problems: tuple[Problem, ...]
+    unusable: frozenset[str]
 
 
 def parse(content: Mapping[str, object]) -> Parsed:
-    """Return what the tables of a fleet declaration say."""
-    document = Document(content)
-    declaration = _fleet(document.root)
-    return Parsed(declaration, document.problems, document.unknown_keys())
+    """Return what the tables of a fleet declaration say.
+
+    A misspelt key is read as what was probably meant: it is one problem, and what follows from the absence
+    of the right one is none.
+    """
+    as_written = Document(content)
+    declaration = _fleet(as_written.root)
+    unknown_keys, misspelt = as_written.unknown_keys(), as_written.misspelt()
+    if not misspelt:
+        unusable = frozenset(it.path for it in as_written.problems)
+        return Parsed(declaration, (*as_written.problems, *unknown_keys), unusable)
+    as_meant = Document(content, misspelt)
+    declaration = _fleet(as_meant.root)
+    guesses = {at(path, right) for path, keys in misspelt.items() for right in keys.values()}
+    problems = tuple(
+        it for it in as_meant.problems if it.path not in guesses and not is_below(it.path, guesses)
+    )
+    unusable = frozenset((*guesses, *(it.path for it in problems)))
+    return Parsed(declaration, (*problems, *unknown_keys), unusable)
 
 
 def _fleet(root: Table) -> FleetDeclaration:
@@ -116,24 +133,14 @@ def _wave(table: Table) -> WaveDeclaration:
     if is_rest == has_selector:
         found = "both" if is_rest else "neither"
         table.refuse(None, "must say once which hosts it has", "a selector or rest = true", found)
-    selector = _selector(table.section("selector"))
-    return WaveDeclaration(selector if has_selector else None, table.integer("soak_minutes", 0))
+    selector = read_selector(table, "selector") if has_selector else None
+    return WaveDeclaration(selector, table.integer("soak_minutes", 0))
 
 
-def _selector(table: Table) -> Selector:
-    return Selector(
-        all=table.flag("all"),
-        hosts=table.some_texts("hosts"),
-        channel=table.optional_text("channel"),
-        tags=table.some_texts("tags"),
-        tags_any=table.some_texts("tags_any"),
-    )
-
-
-def _budget(table: Table) -> DisruptionBudget:
-    table.require("selector", "a table")
-    return DisruptionBudget(
-        selector=_selector(table.section("selector")),
+def _budget(table: Table) -> BudgetDeclaration:
+    table.require("selector", SELECTOR_EXPECTED)
+    return BudgetDeclaration(
+        selector=read_selector(table, "selector"),
         max_in_flight=table.optional_integer("max_in_flight"),
         max_in_flight_pct=table.optional_integer("max_in_flight_pct"),
     )
@@ -149,7 +156,7 @@ def _health_check(table: Table) -> HealthCheck:
     table.require("kind", f"one of {listed(_KINDS)}")
     kind = table.optional_text("kind")
     if kind is not None and kind not in _KINDS:
-        table.refuse("kind", "unknown kind", f"one of {listed(_KINDS)}", quoted(kind))
+        table.refuse_choice("kind", "unknown kind", kind, _KINDS)
     check = _KINDS.get(kind or "", _of_unknown_kind)(table)
     return evolve(
         check,

@@ -2,13 +2,15 @@
 
 What follows from a mistake is not told with it: rules about what statements come to are given the
 places of those that are wrong by themselves, and nothing is said of what stands in a place that could
-not even be read.
+not even be read. What would be gone if every misspelt name were what it was probably meant to be only
+follows from the misspelling.
 Source: design 4, Validation.
 """
 
 from collections.abc import Collection
 
 from nixfleet_release.declaration import FleetDeclaration
+from nixfleet_release.respelling import respelt
 from nixfleet_release.rules import Rule, names, outcome, values, waves
 from nixfleet_runtime.problems import Problem, is_below
 
@@ -18,7 +20,7 @@ _STATEMENTS: tuple[Rule, ...] = (
     names.references,
     values.channels,
     values.waves,
-    values.empty_selectors,
+    values.selectors,
     values.budgets,
     values.health_checks,
     waves.rests,
@@ -42,7 +44,12 @@ def validate(fleet: FleetDeclaration, unusable: Collection[str] = ()) -> tuple[P
     """
     own = _all(_STATEMENTS, fleet, unusable)
     broken = frozenset(unusable) | {problem.path for problem in own}
-    told = own + _all(_CONSEQUENCES, fleet, broken)
+    follows = _all(_CONSEQUENCES, fleet, broken)
+    meant = respelt(fleet, own)
+    if meant != fleet:
+        still = {(it.path, it.message) for it in _all(_CONSEQUENCES, meant, broken)}
+        follows = tuple(it for it in follows if (it.path, it.message) in still)
+    told = own + follows
     return tuple(it for it in told if it.path not in unusable and not is_below(it.path, unusable))
 
 

@@ -7,28 +7,50 @@ its own. Callers act on the attributes; the text is for people.
 import json
 import re
 from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 
-from attrs import frozen
+from attrs import field, frozen
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_STEP = re.compile(r'\.?(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*")|\[\d+\]')
 _LISTED_MAX = 8
 _SHOWN_LENGTH_MAX = 60
+
+
+@frozen(order=True)
+class Place:
+    """Where in which file something stands; lines and columns from 1, 0 where there is none to tell."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        numbers = (self.line, self.column) if self.column else (self.line,)
+        return ":".join([self.file, *map(str, numbers)]) if self.line else self.file
 
 
 @frozen(order=True)
 class Problem:
     """One mistake. `path` is where it stands, spelled as in TOML: `policies.canary.waves[1].selector`.
 
-    message: what is wrong. expected: what would do. found: what stands there.
+    message: what is wrong. expected: what would do. found: what stands there. suggestion: what was
+    probably meant. place: where it is written, as far as that is known; problems that differ in
+    nothing else are equal. is_key: it is the key itself that is wrong, not what stands under it.
     """
 
     path: str
     message: str
     expected: str
     found: str
+    suggestion: str | None = field(default=None, order=False)
+    place: Place | None = field(default=None, eq=False)
+    is_key: bool = field(default=False, eq=False)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}: expected {self.expected}, found {self.found}"
+        where = "".join(f"{it}: " for it in (self.place, self.path) if it)
+        meant = f"; did you mean {self.suggestion}?" if self.suggestion else ""
+        return f"{where}{self.message}: expected {self.expected}, found {self.found}{meant}"
 
 
 def told(subject: str, problems: Collection[Problem]) -> str:
@@ -46,6 +68,12 @@ def at(path: str, key: str | int) -> str:
     return f"{path}.{name}" if path else name
 
 
+def parent_of(path: str) -> str:
+    """Return the path of what `path` leads into last; that of a key at the root is the root."""
+    steps = list(_STEP.finditer(path))
+    return path[: steps[-1].start()] if steps else ""
+
+
 def is_below(path: str, ancestors: Collection[str]) -> bool:
     """Return whether `path` leads into what stands at one of `ancestors`."""
     return path.startswith(tuple(it + into for it in ancestors for into in (".", "[")))
@@ -58,10 +86,14 @@ def is_touched(path: str, broken: Collection[str]) -> bool:
 
 def unknown(path: str, what: str, name: str, known: Iterable[str]) -> Problem:
     """Return the problem of a name that refers to nothing."""
-    names = listed(known)
-    return Problem(
-        path, f"no such {what}", f"one of {names}" if names else f"no {what}", quoted(name)
-    )
+    known = sorted(known)
+    expected = f"one of {listed(known)}" if known else f"no {what}"
+    return Problem(path, f"no such {what}", expected, quoted(name), closest(name, known))
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return which of the known names `name` is probably a misspelling of, if any."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.7)), None)
 
 
 def quoted(text: str) -> str:

@@ -8,13 +8,13 @@ Both the declarations of fleets and the configurations of both sides are read wi
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeGuard, TypeVar
 
-from nixfleet_runtime.problems import Problem, at, is_below, listed, quoted
+from nixfleet_runtime.problems import Problem, at, closest, is_below, listed, quoted
 
 T = TypeVar("T")
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
@@ -48,20 +48,28 @@ def read_toml(file: Path) -> Mapping[str, object] | Problem:
 class Document:
     """One document while it is read. `root` is its outermost table."""
 
-    def __init__(self, content: Mapping[str, object]) -> None:
+    def __init__(
+        self, content: Mapping[str, object], misspelt: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        """misspelt: by path of a table, what to read some of its keys as."""
         self._problems: list[Problem] = []
         self._tables: list[Table] = []
+        self._misspelt = misspelt or {}
         self.root = self.table(content, "")
 
     def table(self, content: Mapping[str, object], path: str) -> "Table":
         """Return a reader for a table of this document."""
-        table = Table(self, content, path)
+        table = Table(self, _respelt(content, self._misspelt.get(path, {})), path)
         self._tables.append(table)
         return table
 
     def refuse(self, path: str, message: str, expected: str, found: str) -> None:
         """Note that what stands at `path` cannot be used."""
-        self._problems.append(Problem(path, message, expected, found))
+        self.add(Problem(path, message, expected, found))
+
+    def add(self, problem: Problem) -> None:
+        """Note that what stands at the problem's path cannot be used."""
+        self._problems.append(problem)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -72,6 +80,11 @@ class Document:
     def unknown_keys(self) -> tuple[Problem, ...]:
         """Return the keys that nobody asked for. Asked once everything has been read."""
         return tuple(problem for table in self._tables for problem in table.unknown_keys())
+
+    def misspelt(self) -> dict[str, dict[str, str]]:
+        """Return, by path of a table, which of its unknown keys are probably which known one."""
+        by_table = {table.path: table.misspelt() for table in self._tables}
+        return {path: keys for path, keys in by_table.items() if keys}
 
 
 class Table:
@@ -105,6 +118,20 @@ class Table:
         """Note that what stands under `key`, or with `None` the table itself, cannot be used."""
         path = self.path if key is None else at(self.path, key)
         self._document.refuse(path, message, expected, found)
+
+    def refuse_choice(self, key: str, message: str, found: str, known: Iterable[str]) -> None:
+        """Note that what stands under `key` is none of the `known`."""
+        known = sorted(known)
+        path, expected = at(self.path, key), f"one of {listed(known)}"
+        self._document.add(Problem(path, message, expected, quoted(found), closest(found, known)))
+
+    def is_a(self, kind: type, key: str) -> bool:
+        """Return whether a value of this type stands under `key`."""
+        return self.has(key) and type(self._content[key]) is kind
+
+    def says_nothing(self) -> bool:
+        """Return whether the table is empty."""
+        return not self._content
 
     def text(self, key: str) -> str:
         """Return a string that must be there."""
@@ -147,7 +174,7 @@ class Table:
         text = self.optional_text(key)
         known = {choice.value: choice for choice in type(default)}
         if text is not None and text not in known:
-            self.refuse(key, "unknown value", f"one of {listed(known)}", quoted(text))
+            self.refuse_choice(key, "unknown value", text, known)
         return known.get(text or "", default)
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -179,7 +206,23 @@ class Table:
         """Yield the keys of this table that nobody asked for."""
         for key in self._content.keys() - self._known:
             expected = f"one of {listed(self._known)}" if self._known else "no keys"
-            yield Problem(at(self.path, key), "unknown key", expected, quoted(key))
+            meant = closest(key, self._known)
+            path = at(self.path, key)
+            yield Problem(path, "unknown key", expected, quoted(key), meant, is_key=True)
+
+    def misspelt(self) -> dict[str, str]:
+        """Return which unknown keys are probably which known one that could be read in their place."""
+        meant = {
+            key: closest(key, filter(self._could_be(key), self._known))
+            for key in sorted(self._content.keys() - self._known)
+        }
+        return {key: right for key, right in meant.items() if right is not None}
+
+    def _could_be(self, key: str) -> Callable[[str], bool]:
+        both_tables = isinstance(self._content[key], dict)
+        return lambda known: (
+            known not in self._content or (both_tables and isinstance(self._content[known], dict))
+        )
 
     def _value(self, key: str, kind: type[T]) -> T | None:
         if not self.has(key):
@@ -188,6 +231,9 @@ class Table:
 
     def _items(self, key: str, kind: type[T]) -> Iterator[tuple[str, T | None]]:
         array: list[object] = self._value(key, list) or []
+        if type(self._content.get(key)) is kind:
+            # It is refused; but what it says is what was meant, and what follows is judged by that.
+            array = [self._content[key]]
         for index, item in enumerate(array):
             path = at(at(self.path, key), index)
             yield path, self._checked(path, item, kind)
@@ -197,6 +243,16 @@ class Table:
             return value
         self._document.refuse(path, "cannot be used", _EXPECTED[kind], shown(value))
         return None
+
+
+def _respelt(content: Mapping[str, object], meant: Mapping[str, str]) -> Mapping[str, object]:
+    respelt = {key: value for key, value in content.items() if key not in meant}
+    for wrong, right in meant.items():
+        misplaced, known = content[wrong], respelt.get(right, {})
+        if isinstance(misplaced, dict) and isinstance(known, dict):
+            misplaced = {**misplaced, **known}
+        respelt[right] = misplaced
+    return respelt
 
 
 def _fits(value: object, kind: type[T]) -> TypeGuard[T]:

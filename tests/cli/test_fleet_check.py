@@ -83,8 +83,8 @@ def test_every_problem_is_told_with_its_path(nixfleet: Invoke, file: Path) -> No
 
     assert (checked.exit_code, checked.stdout) == (1, "")
     assert "the fleet declaration has 2 problems:" in checked.stderr
-    assert "  channels.stable.policy: no such policy: " in checked.stderr
-    assert "  budgets[0].max_in_flight_pct: out of range: " in checked.stderr
+    assert f"  {file}:16:10: channels.stable.policy: no such policy: " in checked.stderr
+    assert f"  {file}:31:21: budgets[0].max_in_flight_pct: out of range: " in checked.stderr
 
 
 def test_a_missing_file_is_a_usage_error(nixfleet: Invoke, tmp_path: Path) -> None:

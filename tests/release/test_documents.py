@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from nixfleet_release import DeclarationError, check
+from nixfleet_runtime.problems import Place
 
 
 def written(directory: Path, **files: str) -> Path:
@@ -85,7 +86,7 @@ def test_every_file_that_is_not_toml_is_told(tmp_path: Path, shop: str) -> None:
     with pytest.raises(DeclarationError) as caught:
         check(files)
 
-    assert [Path(problem.path).name for problem in caught.value.problems] == [
+    assert [it.place and Path(it.place.file).name for it in caught.value.problems] == [
         "bad.toml",
         "latin.toml",
     ]
@@ -97,4 +98,4 @@ def test_a_directory_without_toml_is_refused(tmp_path: Path) -> None:
         check(tmp_path)
 
     (problem,) = caught.value.problems
-    assert (problem.path, problem.message) == (str(tmp_path), "declares nothing")
+    assert (problem.place, problem.message) == (Place(str(tmp_path)), "declares nothing")

@@ -61,7 +61,9 @@ def test_the_program_of_the_guide_makes_a_release(
     assert list(load_release(tmp_path / "release").manifests) == ["stable@a1b2c3"]
 
 
-def test_the_report_of_the_guide_is_what_is_reported(tmp_path: Path) -> None:
+def test_the_report_of_the_guide_is_what_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The three mistakes that the guide shows are told in its words."""
     text = BLOCKS[0].replace('policy = "canary-first"', 'policy = "canary-frist"')
     text = text.replace('tags = ["web"]', 'tag = ["web"]')
@@ -69,7 +71,8 @@ def test_the_report_of_the_guide_is_what_is_reported(tmp_path: Path) -> None:
         text += f"[[edges]]\ngates = '{gates}'\ngated = '{gated}'\n"
     (tmp_path / "fleet.toml").write_text(text, encoding="utf-8")
 
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(DeclarationError) as caught:
-        check(tmp_path / "fleet.toml")
+        check(Path("fleet.toml"))
 
     assert blocks("text") == [f"{caught.value}\n"]

@@ -1,10 +1,10 @@
 """One declaration with ten mistakes of different sorts, and the whole report that comes of it."""
 
-from collections.abc import Callable
+from pathlib import Path
 
-from nixfleet_release import DeclarationError, Problem
+import pytest
 
-Problems = Callable[[str], tuple[Problem, ...]]
+from nixfleet_release import DeclarationError, check
 
 TEN_MISTAKES = """
 [fleet]
@@ -57,21 +57,31 @@ host = "localhost"
 
 TEN_MESSAGES = """\
 the fleet declaration has 10 problems:
-  budgets[0].max_in_flight: out of range: expected at least 1, found 0
-  channels.edge.policy: no such policy: expected one of canary-first, found "canary-last"
-  channels.stable.freshness_window_minutes: artefacts would go stale before they are signed anew: \
-expected at least 120, twice signing_interval_minutes, found 30
-  edges: a cycle: expected an order, found web-03 → web-03
-  fleet.nmae: unknown key: expected one of name, found "nmae"
-  health_checks.up.port: missing: expected an integer, found nothing
-  hosts.web-02.channel: no such channel: expected one of edge, stable, found "stabel"
-  hosts.web-03.tags: cannot be used: expected an array, [...], found "web"
-  policies.canary-first.waves: hosts of channel stable in no wave: expected each host in one wave \
+  fleet.toml:3:1: fleet.nmae: unknown key: expected one of name, found "nmae"; did you mean name?
+  fleet.toml:10:11: hosts.web-02.channel: no such channel: expected one of edge, stable, found "stabel"; \
+did you mean stable?
+  fleet.toml:15:8: hosts.web-03.tags: cannot be used: expected an array, [...], found "web"
+  fleet.toml:23:28: channels.stable.freshness_window_minutes: artefacts would go stale before they are signed \
+anew: expected at least 120, twice signing_interval_minutes, found 30
+  fleet.toml:26:10: channels.edge.policy: no such policy: expected one of canary-first, found "canary-last"; \
+did you mean canary-first?
+  fleet.toml:31:25: policies.canary-first.waves: hosts of channel stable in no wave: expected each host in one wave \
 (a wave with rest = true has those that are left), found db-01
-  policies.canary-first.waves[1]: hosts of channel stable in two waves: \
-expected each host in one wave, found web-01 in waves[0] too"""
+  fleet.toml:34:25: policies.canary-first.waves[1]: hosts of channel stable in two waves: \
+expected each host in one wave, found web-01 in waves[0] too
+  fleet.toml:37:3: edges[0]: a cycle: expected an order, found web-03 → web-03
+  fleet.toml:43:17: budgets[0].max_in_flight: out of range: expected at least 1, found 0
+  fleet.toml:45:16: health_checks.up.port: missing: expected an integer, found nothing"""
 
 
-def test_ten_mistakes_are_told_in_ten_messages(problems: Problems) -> None:
+def test_ten_mistakes_are_told_in_ten_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mistakes of every sort, in one file, are all found at once and none of them twice."""
-    assert str(DeclarationError(problems(TEN_MISTAKES))) == TEN_MESSAGES
+    monkeypatch.chdir(tmp_path)
+    Path("fleet.toml").write_text(TEN_MISTAKES)
+
+    with pytest.raises(DeclarationError) as caught:
+        check(Path("fleet.toml"))
+
+    assert str(caught.value) == TEN_MESSAGES

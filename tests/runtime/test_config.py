@@ -86,7 +86,7 @@ def test_every_problem_is_told_at_once(problems: ProblemsOf) -> None:
         "nmae = 'Ada'\n[paint]\ncolour = 'green'\nshiny = 1\ncoats = '3'\ndry_seconds = 0\n"
     )
     assert [str(problem) for problem in found] == [
-        'nmae: unknown key: expected one of name, paint, found "nmae"',
+        'nmae: unknown key: expected one of name, paint, found "nmae"; did you mean name?',
         'paint.coats: cannot be used: expected an integer up to 2147483647, found "3"',
         'paint.colour: unknown value: expected one of blue, red, found "green"',
         "paint.dry_seconds: out of range: expected more than 0, at most 60, found 0",

@@ -8,9 +8,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import assert_never
 
-from nixfleet_proto.fleet import Edge, Selector
+from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import is_channel_name
-from nixfleet_release.declaration import FleetDeclaration
+from nixfleet_release.declaration import FleetDeclaration, SelectorDeclaration
 from nixfleet_runtime.problems import Problem, at, quoted, unknown
 from nixfleet_state_machine.scopes.merge import Scope, ScopeKind
 
@@ -33,14 +33,14 @@ def references(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Pro
     """Refuse references to a host, tag, channel or policy that there is not."""
     yield from _between_tables(fleet)
     yield from _of_scopes(fleet)
-    tags = tags_of(fleet)
+    known = {"host": fleet.hosts.keys(), "channel": fleet.channels.keys(), "tag": tags_of(fleet)}
     for path, selector in selectors(fleet):
-        yield from _of_selector(path, selector, fleet, tags)
+        yield from _of_selector(path, selector, known)
     yield from _of_edges("edges", fleet.edges, "host", fleet.hosts.keys())
     yield from _of_edges("channel_edges", fleet.channel_edges, "channel", fleet.channels.keys())
 
 
-def selectors(fleet: FleetDeclaration) -> Iterator[tuple[str, Selector]]:
+def selectors(fleet: FleetDeclaration) -> Iterator[tuple[str, SelectorDeclaration]]:
     """Yield every selector of a fleet with its path."""
     for name, policy in fleet.policies.items():
         for index, wave in enumerate(policy.waves):
@@ -112,21 +112,11 @@ def _of_scopes(fleet: FleetDeclaration) -> Iterator[Problem]:
 
 
 def _of_selector(
-    path: str, selector: Selector, fleet: FleetDeclaration, tags: frozenset[str]
+    path: str, selector: SelectorDeclaration, known: Mapping[str, Collection[str]]
 ) -> Iterator[Problem]:
-    yield from _of_list(at(path, "hosts"), "host", selector.hosts, fleet.hosts.keys())
-    yield from _of_list(at(path, "tags"), "tag", selector.tags, tags)
-    yield from _of_list(at(path, "tags_any"), "tag", selector.tags_any, tags)
-    if selector.channel is not None and selector.channel not in fleet.channels:
-        yield unknown(at(path, "channel"), "channel", selector.channel, fleet.channels)
-
-
-def _of_list(
-    path: str, what: str, names: tuple[str, ...], known: Collection[str]
-) -> Iterator[Problem]:
-    for index, name in enumerate(names):
-        if name not in known:
-            yield unknown(at(path, index), what, name, known)
+    for mention, below in selector.mentioned:
+        if mention.name not in known[mention.what]:
+            yield unknown(path + below, mention.what, mention.name, known[mention.what])
 
 
 def _of_edges(

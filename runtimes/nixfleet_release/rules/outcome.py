@@ -6,8 +6,9 @@ from graphlib import CycleError, TopologicalSorter
 from nixfleet_release.declaration import FleetDeclaration
 from nixfleet_release.rules.names import scope_path
 from nixfleet_runtime.problems import Problem, at, is_touched, listed
+from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.merge import Scope, layers_of, merge
-from nixfleet_state_machine.scopes.selector import select, summary
+from nixfleet_state_machine.scopes.one_line import one_line
 
 
 def members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
@@ -15,8 +16,9 @@ def members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Proble
     if not fleet.hosts:
         yield Problem("hosts", "an empty fleet", "at least one host", "none")
     populated = {host.channel for host in fleet.hosts.values()}
-    for name in fleet.channels.keys() - populated:
-        yield Problem(at("channels", name), "an empty channel", "at least one host", "none")
+    if populated <= fleet.channels.keys():  # else it may be that a host was meant to be there
+        for name in fleet.channels.keys() - populated:
+            yield Problem(at("channels", name), "an empty channel", "at least one host", "none")
 
 
 def budget_members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
@@ -26,8 +28,8 @@ def budget_members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator
         path = at(at("budgets", index), "selector")
         if is_touched(path, broken):
             continue
-        text = summary(budget.selector)
-        if not select(budget.selector, fleet.hosts):
+        text = one_line(budget.selector.expression)
+        if not meant(budget.selector.expression, fleet.hosts):
             yield Problem(path, "protects nobody", "a selector that means a host", text)
         if text in seen:
             yield Problem(
@@ -54,13 +56,18 @@ def cross_channel_edges(fleet: FleetDeclaration, broken: Collection[str]) -> Ite
 
 def cycles(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
     """Refuse edges that lead back to where they began: everyone on the way would wait forever."""
-    for path, edges, known in (
+    for table, edges, known in (
         ("edges", fleet.edges, fleet.hosts.keys()),
         ("channel_edges", fleet.channel_edges, fleet.channels.keys()),
     ):
-        ends = {(edge.gates, edge.gated) for edge in edges if {edge.gates, edge.gated} <= known}
-        for cycle in find_cycles(ends):
-            yield Problem(path, "a cycle", "an order", " → ".join(cycle))
+        index_of = {
+            (edge.gates, edge.gated): index
+            for index, edge in reversed(tuple(enumerate(edges)))
+            if {edge.gates, edge.gated} <= known
+        }
+        for cycle in find_cycles(index_of.keys()):
+            closing = index_of[cycle[-2], cycle[-1]]
+            yield Problem(at(table, closing), "a cycle", "an order", " → ".join(cycle))
 
 
 def find_cycles(edges: Collection[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:

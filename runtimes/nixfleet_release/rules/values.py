@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from typing import assert_never
 
-from nixfleet_proto.fleet import DisruptionBudget, FleetChannel
+from nixfleet_proto.fleet import FleetChannel
 from nixfleet_proto.health_check import (
     EvidenceProbe,
     ExecProbe,
@@ -11,10 +11,11 @@ from nixfleet_proto.health_check import (
     HttpProbe,
     TcpProbe,
 )
-from nixfleet_release.declaration import FleetDeclaration
-from nixfleet_release.rules.names import scope_path, selectors, wave_path
+from nixfleet_release.declaration import BudgetDeclaration, FleetDeclaration
+from nixfleet_release.rules import names
+from nixfleet_release.rules.names import scope_path, wave_path
 from nixfleet_runtime.problems import Problem, at, is_touched, quoted
-from nixfleet_state_machine.scopes.selector import is_empty
+from nixfleet_state_machine.scopes.normal_form import TooManyClauses, normal_form
 
 
 def channels(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
@@ -30,12 +31,20 @@ def waves(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]
             yield from _within(wave_path(name, index), "soak_minutes", wave.soak_minutes, 0)
 
 
-def empty_selectors(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse selectors without any part: they mean nobody."""
-    for path, selector in selectors(fleet):
-        if is_empty(selector) and not is_touched(path, broken):
-            expected = "at least one of all = true, channel, hosts, tags, tags_any"
-            yield Problem(path, "means nobody", expected, "none")
+def selectors(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse selectors that mean nobody, whatever the fleet, and those that nobody could understand."""
+    for path, selector in names.selectors(fleet):
+        if is_touched(path, broken):
+            continue
+        try:
+            form = normal_form(selector.expression)
+        except TooManyClauses as error:
+            expected = f"at most {error.limit} clauses"
+            yield Problem(path, "says too much at once", expected, "more")
+            continue
+        if form.is_nobody:
+            expected = "parts that a host can satisfy together"
+            yield Problem(path, "means nobody", expected, "contradictions, or none")
 
 
 def budgets(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
@@ -66,7 +75,7 @@ def _channel(path: str, channel: FleetChannel, broken: Collection[str]) -> Itera
         )
 
 
-def _budget(path: str, budget: DisruptionBudget) -> Iterator[Problem]:
+def _budget(path: str, budget: BudgetDeclaration) -> Iterator[Problem]:
     limit, share = budget.max_in_flight, budget.max_in_flight_pct
     if limit is None and share is None:
         yield Problem(path, "no limit", "max_in_flight or max_in_flight_pct", "neither")

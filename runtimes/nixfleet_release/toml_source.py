@@ -1,0 +1,370 @@
+"""TOML text to tables, with the place of every key and value, and everything in it that is not TOML.
+
+`tomllib` alone decides whether a text is TOML and what it says. But it tells no places and stops at the first
+mistake; so the scanner here goes through the text as well, statement by statement. Where `tomllib` has nothing
+against the text, the scanner tells where things stand, and nothing else. Where it has, the scanner goes on
+after each mistake with the next line that looks like a statement, so that all are found; what could be
+read is there to be judged too. A name that is defined twice is such a mistake: the first one counts.
+"""
+
+import re
+import tomllib
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+
+from attrs import frozen
+
+from nixfleet_runtime.problems import Place, Problem, at, quoted
+
+_BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_SPACE = re.compile(r"[ \t]*")
+_END_OF_LINE = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z)")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_STRING = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"' r"|'[^'\n]*'")
+_LONG_STRING = re.compile(r'"""(?:[^\\]|\\.)*?"{3,5}' r"|'''.*?'{3,5}", re.DOTALL)
+_LONG_QUOTES = ('"""', "'''")
+_DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d[^\s,\]}#]*")
+_BARE_VALUE = re.compile(r"[^\s,\]}#]+")
+_STATEMENT = re.compile(
+    r"""^[ \t]*(?:\[|(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*(?:\.[^=\n]*)?=)""", re.MULTILINE
+)
+_NESTED_MAX = 64
+_A_VALUE = "a string in quotes, a number, true, false, a date, [...] or {...}"
+_TOLD_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+@frozen
+class Source:
+    """What a text says, where, and what in it is not TOML.
+
+    keys, values: places by path. is_whole: whether no statement had to be left out altogether.
+    """
+
+    content: Mapping[str, object]
+    keys: Mapping[str, Place]
+    values: Mapping[str, Place]
+    problems: tuple[Problem, ...] = ()
+    is_whole: bool = True
+
+
+def read_source(text: str, file: str) -> Source:
+    """Return what `text` says; `file` is what its places call it."""
+    scanner = _Scanner(text, file)
+    scanner.scan()
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problems = tuple(scanner.problems) or (_told_by_tomllib(error, text, file),)
+        return Source(scanner.root, scanner.keys, scanner.values, problems, scanner.is_whole)
+    except RecursionError:
+        problem = Problem(
+            "", "not TOML", "values in one another a few levels deep", "more", place=Place(file)
+        )
+        return Source({}, {}, {}, (problem,), is_whole=False)
+    return Source(content, scanner.keys, scanner.values)
+
+
+def _told_by_tomllib(error: tomllib.TOMLDecodeError, text: str, file: str) -> Problem:
+    told = str(error)
+    place = _TOLD_PLACE.search(told)
+    line, column = (place.groups() if place else (None, None)) or (None, None)
+    return Problem(
+        "",
+        "not TOML",
+        "TOML 1.0",
+        _TOLD_PLACE.sub("", told),
+        place=Place(file, int(line or text.count("\n") + 1), int(column or 1)),
+    )
+
+
+class _Broken(Exception):
+    """At `at` the text is not TOML. `path`: of what it should have said, if that is known."""
+
+    def __init__(self, at: int, expected: str, path: str | None = None, found: str = "") -> None:
+        super().__init__(at, expected)
+        self.at = at
+        self.expected = expected
+        self.path = path
+        self.found = found
+
+
+@frozen
+class _Key:
+    name: str
+    at: int
+
+
+class _Scanner:
+    """One text while it is gone through."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.root: dict[str, object] = {}
+        self.keys: dict[str, Place] = {}
+        self.values: dict[str, Place] = {}
+        self.problems: list[Problem] = []
+        self.is_whole = True
+        self._text = text
+        self._file = file
+        self._lines = [0, *(it.end() for it in re.finditer("\n", text))]
+        self._at = 0
+        self._table: dict[str, object] = self.root
+        self._path = ""
+        self._headed: set[str] = set()  # tables that had a header
+        self._arrays: set[str] = set()  # arrays whose items have headers
+        self._closed: set[str] = set()  # what stands behind a `=`
+
+    def scan(self) -> None:
+        while True:
+            self._skip(_BLANK)
+            if self._at >= len(self._text):
+                return
+            start = self._at
+            try:
+                self._header() if self._peek() == "[" else self._statement()
+            except _Broken as broken:
+                self._note(broken)
+                self._resume(start)
+
+    # --- statements ------------------------------------------------------------------------------
+
+    def _header(self) -> None:
+        start = self._at
+        is_item = self._text.startswith("[[", start)
+        closing = "]]" if is_item else "]"
+        self._at += len(closing)
+        keys = self._dotted_key()
+        is_closed = self._takes(closing)
+        if not is_closed or not self._is_at_end_of_line():
+            expected = "the end of the line" if is_closed else f"{closing!r}"
+            self._note(_Broken(self._at, expected, self._spelt(keys)))
+            self._at = self._line_end(self._at)
+        self._open(keys, is_item=is_item)
+
+    def _statement(self) -> None:
+        keys = self._dotted_key()
+        if not self._takes("="):
+            raise _Broken(self._at, "'=' and a value", self._spelt(keys))
+        path = self._spelt(keys)
+        # Places of what is said twice stay those of the first.
+        is_new = path not in self.values
+        value = self._value(path, is_new, 0)
+        self._put(self._table, self._path, keys, value)
+        if not self._is_at_end_of_line():
+            raise _Broken(self._at, "the end of the line", path)
+
+    def _open(self, keys: list[_Key], *, is_item: bool) -> None:
+        """Go on in the table, or new item, of a header; after a second one, in a table that nobody sees."""
+        table, path = self.root, ""
+        for key in keys[:-1]:
+            path = at(path, key.name)
+            self._place(path, key.at)
+            inner = table.setdefault(key.name, {})
+            if isinstance(inner, list) and path in self._arrays:
+                path = at(path, len(inner) - 1)
+                inner = inner[-1]
+            if not isinstance(inner, dict) or path in self._closed:
+                return self._open_nowhere(path, key)
+            table = inner
+        last = keys[-1]
+        path = at(path, last.name)
+        if is_item:
+            return self._open_item(table, path, last)
+        inner = table.setdefault(last.name, {})
+        if not isinstance(inner, dict) or path in self._headed | self._closed:
+            return self._open_nowhere(path, last)
+        self._headed.add(path)
+        self._place(path, last.at)
+        self._table, self._path = inner, path
+        return None
+
+    def _open_item(self, table: dict[str, object], path: str, key: _Key) -> None:
+        items = table.setdefault(key.name, [])
+        if not isinstance(items, list) or path in self._closed:
+            return self._open_nowhere(path, key)
+        self._arrays.add(path)
+        items.append({})
+        self._place(path, key.at)
+        self._table, self._path = items[-1], at(path, len(items) - 1)
+        self._place(self._path, key.at)
+        return None
+
+    def _open_nowhere(self, path: str, key: _Key) -> None:
+        self._note_twice(path, key.at)
+        self._table, self._path = {}, "\0"  # no path begins so
+
+    def _put(self, table: dict[str, object], path: str, keys: list[_Key], value: object) -> None:
+        for key in keys[:-1]:
+            path = at(path, key.name)
+            self._place(path, key.at)
+            inner = table.setdefault(key.name, {})
+            if not isinstance(inner, dict) or path in self._closed | self._headed:
+                return self._note_twice(path, key.at)
+            table = inner
+        last = keys[-1]
+        path = at(path, last.name)
+        if last.name in table:
+            return self._note_twice(path, last.at)
+        self.keys[path] = self._place_of(last.at)
+        self._closed.add(path)
+        table[last.name] = value
+        return None
+
+    # --- keys and values -------------------------------------------------------------------------
+
+    def _dotted_key(self, path: str | None = None) -> list[_Key]:
+        keys = [self._key(path)]
+        while self._takes("."):
+            keys.append(self._key(path))
+        return keys
+
+    def _key(self, path: str | None) -> _Key:
+        self._skip(_SPACE)
+        start = self._at
+        if bare := _BARE_KEY.match(self._text, start):
+            self._at = bare.end()
+            key = _Key(bare.group(), start)
+        elif string := _STRING.match(self._text, start):
+            self._at = string.end()
+            key = _Key(str(self._literal(string.group(), start, "")), start)
+        else:
+            raise _Broken(start, "a key", path)
+        self._skip(_SPACE)
+        return key
+
+    def _value(self, path: str, is_new: bool, depth: int) -> object:
+        self._skip(_SPACE)
+        start = self._at
+        if is_new:
+            self.values[path] = self._place_of(start)
+        match self._peek():
+            case "[":
+                return self._array(path, is_new, depth)
+            case "{":
+                return self._inline_table(path, is_new, depth)
+            case '"' | "'":
+                is_long = self._text.startswith(_LONG_QUOTES, start)
+                string = (_LONG_STRING if is_long else _STRING).match(self._text, start)
+                if not string:
+                    raise _Broken(start, "a closing quote", path)
+                self._at = string.end()
+                return self._literal(string.group(), start, path)
+            case _:
+                bare = _DATE_AND_TIME.match(self._text, start) or _BARE_VALUE.match(
+                    self._text, start
+                )
+                if not bare:
+                    raise _Broken(start, _A_VALUE, path)
+                self._at = bare.end()
+                return self._literal(bare.group(), start, path)
+
+    def _array(self, path: str, is_new: bool, depth: int) -> list[object]:
+        items = list[object]()
+        for _ in self._members("]", path, depth):
+            items.append(self._value(at(path, len(items)), is_new, depth + 1))
+        return items
+
+    def _inline_table(self, path: str, is_new: bool, depth: int) -> dict[str, object]:
+        table = dict[str, object]()
+        for _ in self._members("}", path, depth):
+            keys = self._dotted_key(path)
+            inner = self._spelt(keys, path)
+            if not self._takes("="):
+                raise _Broken(self._at, "'=' and a value", path)
+            self._put(table, path, keys, self._value(inner, is_new, depth + 1))
+        return table
+
+    def _members(self, closing: str, path: str, depth: int) -> Iterator[None]:
+        """Stop before each member of an array or inline table that opens here; then behind its end."""
+        if depth > _NESTED_MAX:
+            raise _Broken(self._at, f"at most {_NESTED_MAX} values in one another", path)
+        self._at += 1
+        is_first, is_in_line = True, closing == "}"
+        while True:
+            is_in_line = self._skip_blank(path, is_in_line=is_in_line)
+            if self._peek() == closing and (is_first or closing == "]"):
+                break
+            yield
+            is_first = False
+            is_in_line = self._skip_blank(path, is_in_line=is_in_line)
+            if self._peek() == closing:
+                break
+            if not self._takes(","):
+                raise _Broken(self._at, f"',' or '{closing}'", path)
+        self._at += 1
+
+    def _skip_blank(self, path: str, *, is_in_line: bool) -> bool:
+        """Skip what means nothing; where it must not contain the end of a line, that is told once."""
+        self._skip(_SPACE)
+        is_broken = is_in_line and self._is_at_end_of_line() and self._at < len(self._text)
+        if is_broken:
+            self._note(_Broken(self._at, "'}' in the same line", path))
+        self._skip(_BLANK)
+        return is_in_line and not is_broken
+
+    def _literal(self, text: str, start: int, path: str) -> object:
+        try:
+            return tomllib.loads(f"x = {text}")["x"]
+        except tomllib.TOMLDecodeError:
+            raise _Broken(start, _A_VALUE, path, quoted(text)) from None
+
+    # --- reading on ------------------------------------------------------------------------------
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _skip(self, what: re.Pattern[str]) -> None:
+        if skipped := what.match(self._text, self._at):
+            self._at = skipped.end()
+
+    def _takes(self, text: str) -> bool:
+        self._skip(_SPACE)
+        is_next = self._text.startswith(text, self._at)
+        self._at += len(text) if is_next else 0
+        return is_next
+
+    def _is_at_end_of_line(self) -> bool:
+        self._skip(_SPACE)
+        return _END_OF_LINE.match(self._text, self._at) is not None
+
+    def _resume(self, start: int) -> None:
+        # From where the statement began: what looked like a long string may have had no end.
+        following = _STATEMENT.search(self._text, self._line_end(max(start, self._at - 1)))
+        self._at = following.start() if following else len(self._text)
+
+    def _line_end(self, at: int) -> int:
+        end = self._text.find("\n", at)
+        return len(self._text) if end < 0 else end + 1
+
+    # --- places and problems ---------------------------------------------------------------------
+
+    def _place_of(self, offset: int) -> Place:
+        line = bisect_right(self._lines, offset)
+        return Place(self._file, line, offset - self._lines[line - 1] + 1)
+
+    def _place(self, path: str, offset: int) -> None:
+        """Note where a table stands; if it has several headers, the first."""
+        self.keys.setdefault(path, self._place_of(offset))
+        self.values.setdefault(path, self._place_of(offset))
+
+    def _spelt(self, keys: list[_Key], path: str | None = None) -> str:
+        path = self._path if path is None else path
+        for key in keys:
+            path = at(path, key.name)
+        return path
+
+    def _note(self, broken: _Broken) -> None:
+        self.is_whole = self.is_whole and broken.path is not None
+        rest = self._text[broken.at : self._line_end(broken.at)].strip()
+        found = broken.found or (quoted(rest) if rest else "the end of the line")
+        path = (broken.path or "").lstrip("\0.")
+        self.problems.append(
+            Problem(path, "not TOML", broken.expected, found, place=self._place_of(broken.at))
+        )
+
+    def _note_twice(self, path: str, offset: int) -> None:
+        path = path.lstrip("\0.")
+        first = self.keys.get(path) or self.values.get(path)
+        expected = f"it once (the first is in line {first.line})" if first else "it once"
+        self.problems.append(
+            Problem(path, "said twice", expected, "it again", place=self._place_of(offset))
+        )
