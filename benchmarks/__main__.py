@@ -14,7 +14,7 @@ from benchmarks import report
 from benchmarks.harness import FULL, QUICK, TINY, Figure, Scale, from_json, to_json
 from benchmarks.machine import described
 
-WORKLOADS = ("step",)
+WORKLOADS = ("step", "durable_ingest")
 SCALES = {scale.name: scale for scale in (FULL, QUICK, TINY)}
 RESULTS = Path("benchmarks/results/latest.json")
 PAGE = Path("docs/performance.md")

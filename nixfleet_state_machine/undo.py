@@ -8,8 +8,9 @@ index cannot be layered), persistent maps (a dependency, and five times slower).
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Generic, NoReturn, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -39,43 +40,41 @@ class UndoLog:
         self._undoings.clear()
 
 
-class UndoableDict(Mapping[K, V], Generic[K, V]):
-    """A dict whose changes can be taken back. Values must be immutable."""
+class UndoableDict(dict[K, V]):
+    """A dict whose changes can be taken back: by `set` and `discard`, and in no other way. Values must be immutable.
 
-    __slots__ = ("_items", "_undo")
+    Reads are the dict's own, in C; all the methods of a dict that would change it refuse.
+    """
+
+    __slots__ = ("_undo",)
 
     def __init__(self, undo: UndoLog) -> None:
-        self._items: dict[K, V] = {}
+        super().__init__()
         self._undo = undo
 
     def set(self, key: K, value: V) -> None:
         """Let `key` be `value`."""
-        items = self._items
-        if key in items:
-            before = items[key]
-            self._undo.note(lambda: items.__setitem__(key, before))
+        if key in self:
+            self._undo.note(partial(_set_item, self, key, self[key]))
         else:
-            self._undo.note(lambda: items.__delitem__(key))
-        items[key] = value
+            self._undo.note(partial(_del_item, self, key))
+        _set_item(self, key, value)
 
     def discard(self, key: K) -> None:
         """Let `key` be absent."""
-        items = self._items
-        if key in items:
-            before = items.pop(key)
-            self._undo.note(lambda: items.__setitem__(key, before))
+        if key in self:
+            self._undo.note(partial(_set_item, self, key, self[key]))
+            _del_item(self, key)
 
-    def __getitem__(self, key: K) -> V:
-        return self._items[key]
+    def _refuse(self: object, *_: object, **__: object) -> NoReturn:
+        raise TypeError("changed by `set` and `discard` alone, or it could not be taken back")
 
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._items)
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
-    def __len__(self) -> int:
-        return len(self._items)
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._items
+_set_item = dict[Any, Any].__setitem__
+_del_item = dict[Any, Any].__delitem__
 
 
 class SortedNames:

@@ -39,6 +39,18 @@ def test_a_dict_reads_as_a_dict(states: UndoableDict[str, str]) -> None:
     assert states.get("db-01") is None
 
 
+def test_changing_a_dict_in_another_way_is_refused(states: UndoableDict[str, str]) -> None:
+    """What a dict would do without leaving its undoing behind is not done."""
+    with pytest.raises(TypeError):
+        states["web-02"] = "Pending"
+    with pytest.raises(TypeError):
+        del states["web-01"]
+    for change in (states.clear, states.popitem, states.update, states.setdefault, states.pop):
+        with pytest.raises(TypeError):
+            change()
+    assert dict(states) == {"web-01": "Soaking"}
+
+
 def test_undoing_a_new_key_removes_it(states: UndoableDict[str, str], undo: UndoLog) -> None:
     """A key that was not there before is gone after undoing."""
     states.set("web-02", "Pending")

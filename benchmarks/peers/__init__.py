@@ -7,6 +7,7 @@ and the same guard in front of convergence.
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 
 MakeHost = Callable[[], Callable[[object], None]]
 
@@ -26,3 +27,16 @@ def available_hosts() -> Iterator[tuple[str, MakeHost]]:
         except ModuleNotFoundError:
             continue
         yield name, make_host
+
+
+Recorder = Callable[[Path, int, int], float]
+"""(directory, events, events per save) -> events per second, durable."""
+
+
+def available_recorder() -> Recorder | None:
+    """Return how `eventsourcing` records events in SQLite, if it is installed."""
+    try:
+        record: Recorder = import_module(f"{__name__}.eventsourcing_recorder").record
+    except ModuleNotFoundError:
+        return None
+    return record

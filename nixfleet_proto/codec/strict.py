@@ -166,11 +166,19 @@ class Spelling:
             _cattrs_omit_if_default=self._absent is Absent.LEFT_OUT_AS_ANY_DEFAULT,
             **self._overrides(cls),
         )
-        has_options = any(field.default is None for field in attrs.fields(cls))
-        if self._absent is not Absent.LEFT_OUT or not has_options:
+        options = [self.name_of(field.name) for field in attrs.fields(cls) if field.default is None]
+        if self._absent is not Absent.LEFT_OUT or not options:
             return write
+
         # cattrs's own way to leave out would move `seq` in front of what is left in.
-        return lambda value: {n: v for n, v in write(value).items() if v is not None}
+        def write_without_absent(value: Any) -> dict[str, Any]:
+            written: dict[str, Any] = write(value)
+            for name in options:
+                if written[name] is None:
+                    del written[name]
+            return written
+
+        return write_without_absent
 
     def _overrides(self, cls: type[Any]) -> dict[str, Any]:
         return {

@@ -83,6 +83,15 @@ class RolloutBook:
             note(name, by)
 
 
+def counts_alike(before: HostRolloutState, after: HostRolloutState) -> bool:
+    """Whether two records of one host have the same `Figures`, whatever else they say."""
+    return (
+        before.state is after.state
+        and (before.declared_probes is None) is (after.declared_probes is None)
+        and (before.dispatch_acked_at is None) is (after.dispatch_acked_at is None)
+    )
+
+
 def _is_unacknowledged(record: HostRolloutState | None) -> bool:
     if record is None:
         return False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from nixfleet_proto.fleet import Selector
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.planner.book import Figures, RolloutBook
+from nixfleet_state_machine.planner.book import Figures, RolloutBook, counts_alike
 from nixfleet_state_machine.planner.lanes import LaneIndex
 from nixfleet_state_machine.planner.stirred import Stirred
 from nixfleet_state_machine.planner.tally import NOBODY, Tally, sum_of
@@ -101,7 +101,12 @@ class FleetView:
         """Add or replace the record of (rollout, host), as the terms of the open rollout name it."""
         book = self._books[record.rollout_id]
         assert book.terms.targets.get(record.hostname) == record.target_closure, record
-        self._change(book, record.hostname, lambda: book.hosts.set(record.hostname, record))
+        before = book.hosts.get(record.hostname)
+        if before is not None and counts_alike(before, record):
+            # Most facts: a probe's result changes nothing that anybody counts.
+            book.hosts.set(record.hostname, record)
+        else:
+            self._change(book, record.hostname, lambda: book.hosts.set(record.hostname, record))
 
     def set_queued(self, rollout_id: RolloutId, hostname: str, queued: bool) -> None:
         """A dispatch is in the queue for this host, or no longer is: withdrawn, or acknowledged."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from nixfleet_control_plane.commit_builder import CommitBuilder
-from nixfleet_control_plane.log_entry import FactReported
+from nixfleet_control_plane.log_entry import fact_reported
 from nixfleet_control_plane.mirror import opened_record, queued_record
 from nixfleet_control_plane.state import State
 from nixfleet_proto.agent_event import ProbeResult
@@ -44,7 +44,7 @@ def apply(
     match effect:
         case RemoteAppendEventLog():
             key = effect.rollout_id, effect.host
-            entry = FactReported(effect.host, effect.rollout_id, effect.payload, signature)
+            entry = fact_reported(effect.host, effect.rollout_id, effect.payload, signature)
             seq = state.append(commit, entry, at)
             if isinstance(effect.payload, ProbeResult):
                 state.note_probe_result(commit, key, effect.payload, seq)

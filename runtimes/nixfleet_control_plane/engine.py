@@ -8,7 +8,7 @@ Source: design 7, Control plane.
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import assert_never
+from typing import assert_never, cast
 
 from nixfleet_control_plane import publishing
 from nixfleet_control_plane.books import (
@@ -60,9 +60,9 @@ from nixfleet_control_plane.log_entry import (
     ArtefactRefused,
     Commanded,
     FactRefused,
-    FactReported,
     HostEnrolled,
     Planned,
+    fact_reported,
 )
 from nixfleet_control_plane.state import State
 from nixfleet_control_plane.writes import Write
@@ -202,7 +202,7 @@ class ControlPlaneEngine:
             return None if known is None else EventRefused(envelope.rollout_id, seq, known)
         if seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
-        entry = FactReported(hostname, record.rollout_id, envelope.event, envelope.signature)
+        entry = fact_reported(hostname, record.rollout_id, envelope.event, envelope.signature)
         try:
             take_fact(self._state, commit, entry, now)
         except TransitionError as error:
@@ -217,10 +217,8 @@ class ControlPlaneEngine:
         return None
 
     def _record(self, rollout_id: str, hostname: str) -> HostRolloutState | None:
-        try:
-            return self._state.view.host(RolloutId(rollout_id), hostname)
-        except InvalidRolloutId:
-            return None
+        # What is no rollout id names no rollout either: it need not be looked at twice.
+        return self._state.view.host(cast("RolloutId", rollout_id), hostname)
 
     def _compare(self, heartbeat: Heartbeat, now: datetime) -> HeartbeatReply:
         ahead: list[HostRolloutState] = []

@@ -6,6 +6,7 @@ Source: design 7, Store.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeAlias, TypeVar, assert_never
 
 import cattrs
@@ -33,6 +34,7 @@ from nixfleet_control_plane.log_entry import (
     Planned,
     RolloutMoved,
     kind_of,
+    log_row,
 )
 from nixfleet_proto.codec import (
     decode_event,
@@ -82,6 +84,7 @@ class DamagedRow(Exception):
         return f"event_log row {self.seq} ({self.kind}) cannot be read: {self.problem}"
 
 
+@lru_cache(maxsize=64)  # what comes of one input has one time, and is many rows
 def text_of(at: datetime) -> str:
     """Return `at` in UTC with six digits, as every table has it."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
@@ -96,7 +99,7 @@ def row_of(logged: LoggedEntry) -> LogRow:
     """Return the row that holds `logged`."""
     entry = logged.entry
     host_id, rollout_id, signature = _columns(entry)
-    return LogRow(
+    return log_row(
         seq=logged.seq,
         ts=text_of(logged.at),
         kind=kind_of(entry),

@@ -7,6 +7,8 @@ Source: design 7, Store.
 import sqlite3
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
@@ -63,6 +65,7 @@ SCHEMA_VERSION = 1
 SCHEMA = files("nixfleet_control_plane").joinpath("schema.sql").read_text()
 
 LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
+INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)"
 
 _Value: TypeAlias = str | int | bytes | None
 Statement: TypeAlias = tuple[str, tuple[_Value, ...]]
@@ -83,31 +86,20 @@ class SqliteStore:
     def commit(self, writes: Sequence[Write]) -> None:
         """Make all of `writes` durable, or none. Raises: sqlite3.Error, and nothing has changed."""
         head_hash = self._head_hash
+        log: list[tuple[_Value, ...]] = []
+        others: list[Statement] = []
+        for write in writes:
+            if isinstance(write, LogRow):
+                prev_hash, head_hash = head_hash, chain_hash(head_hash, write)
+                log.append(_log_values(write, prev_hash, head_hash))
+            else:
+                others.append(statement_of(write))
         with transaction(self._connection):
-            for write in writes:
-                if isinstance(write, LogRow):
-                    head_hash = self._append(write, head_hash)
-                else:
-                    self._connection.execute(*statement_of(write))
+            # First, for the rows of the views refer to them.
+            self._connection.executemany(INSERT_LOG, log)
+            for statement, alike in groupby(others, key=itemgetter(0)):
+                self._connection.executemany(statement, [values for _, values in alike])
         self._head_hash = head_hash
-
-    def _append(self, row: LogRow, prev_hash: bytes) -> bytes:
-        row_hash = chain_hash(prev_hash, row)
-        self._connection.execute(
-            f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)",
-            (
-                row.seq,
-                row.ts,
-                row.kind,
-                row.host_id,
-                row.rollout_id,
-                row.payload,
-                row.signature,
-                prev_hash,
-                row_hash,
-            ),
-        )
-        return row_hash
 
     def load(self) -> Snapshot:
         """Return what was committed. Raises: DamagedRow, DecodeError."""
@@ -213,6 +205,20 @@ def read_log(
         (after_seq,),
     ):
         yield LogRow(*columns), prev_hash, row_hash
+
+
+def _log_values(row: LogRow, prev_hash: bytes, row_hash: bytes) -> tuple[_Value, ...]:
+    return (
+        row.seq,
+        row.ts,
+        row.kind,
+        row.host_id,
+        row.rollout_id,
+        row.payload,
+        row.signature,
+        prev_hash,
+        row_hash,
+    )
 
 
 def _head_hash(connection: sqlite3.Connection) -> bytes:

@@ -15,7 +15,7 @@ from nixfleet_control_plane.entry_codec import row_of
 from nixfleet_control_plane.failures import Control, control_results
 from nixfleet_control_plane.identities import Identities
 from nixfleet_control_plane.inputs import PauseScope, WakeHost
-from nixfleet_control_plane.log_entry import Entry, LoggedEntry
+from nixfleet_control_plane.log_entry import Entry, logged_entry
 from nixfleet_control_plane.writes import (
     ClearProbeFailure,
     OpenProbeFailure,
@@ -34,7 +34,7 @@ from nixfleet_control_plane.writes import (
     RemoveRefusedEvents,
     RetireQuarantineRow,
 )
-from nixfleet_proto.agent_event import ProbeResult
+from nixfleet_proto.agent_event import ProbeResult, ProbeStatus
 from nixfleet_proto.enrolment import BootstrapNonces, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
@@ -51,6 +51,8 @@ from nixfleet_state_machine.undo import SortedNames, UndoableDict, UndoableValue
 
 HostKey = tuple[RolloutId, str]
 """A host in a rollout."""
+
+_NOTHING_FAILS = FrozenMap[Control, int]()
 
 
 @frozen
@@ -112,7 +114,7 @@ class State:
         """Append `entry` to the log and return its number."""
         seq = self._head.get() + 1
         self._head.set(seq)
-        commit.write(row_of(LoggedEntry(seq, at, entry)))
+        commit.write(row_of(logged_entry(seq, at, entry)))
         return seq
 
     # Host records. The table behind them is a cache, written by `FlushRecords`.
@@ -258,7 +260,9 @@ class State:
         self, commit: CommitBuilder, key: HostKey, fact: ProbeResult, seq: int
     ) -> None:
         """Keep track of which failing controls are outstanding, after `fact` in log row `seq`."""
-        before = self.outstanding.get(key, FrozenMap[Control, int]())
+        before = self.outstanding.get(key, _NOTHING_FAILS)
+        if not before and fact.status is ProbeStatus.PASS and not fact.sub_results:
+            return  # Nearly always: nothing failed, and nothing does.
         after = dict(before)
         for result in control_results(fact):
             control = result.control

@@ -1,0 +1,123 @@
+"""A control plane with a fleet that waits to be heard: every host was dispatched and says nothing yet.
+
+Real signatures, the real service, SQLite with `synchronous=FULL` on the disk of the working tree.
+"""
+
+import gc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from benchmarks.life import POLICY, ROLLOUT, SOAK_SECONDS, TARGET, life
+from nixfleet_control_plane.engine import ControlPlaneEngine
+from nixfleet_control_plane.inputs import FlushRecords, ManifestsUpdated
+from nixfleet_control_plane.loading import load_state
+from nixfleet_control_plane.service import ControlPlaneService, running
+from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_proto.codec import encode_fleet, encode_manifest
+from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Wave
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.manifest import HostAssignment, RolloutManifest
+from nixfleet_proto.signing import (
+    SigningKey,
+    artefact_hash,
+    sign_artefact,
+    verify_fleet,
+    verify_manifest,
+)
+from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.clock import SystemClock
+
+CLOCK = SystemClock()
+FRESHNESS_MINUTES = 60
+
+
+def host_names(count: int) -> tuple[str, ...]:
+    """Return so many host names."""
+    return tuple(f"web-{index:06d}" for index in range(count))
+
+
+def release(hosts: tuple[str, ...]) -> ManifestsUpdated:
+    """Return a signed and verified release of one channel with one wave and no budget."""
+    key, now = SigningKey.generate(), CLOCK.now()
+    trust = TrustRoot(KeySlot(key.public_key))
+    channel = ROLLOUT.channel
+    fleet = FleetResolved(
+        hosts=FrozenMap({host: FleetHost(channel, closure_hash=TARGET) for host in hosts}),
+        channels=FrozenMap({channel: FleetChannel("at-once")}),
+        rollout_policies=FrozenMap({"at-once": POLICY}),
+        waves=FrozenMap({channel: (Wave(hosts, SOAK_SECONDS // 60),)}),
+        meta=Meta(now),
+    )
+    fleet_body = encode_fleet(fleet)
+    manifest = RolloutManifest(
+        channel=channel,
+        channel_ref=ROLLOUT.channel_ref,
+        display_name=ROLLOUT,
+        fleet_resolved_hash=artefact_hash(fleet_body),
+        host_set=tuple(HostAssignment(host, TARGET, 0) for host in hosts),
+        meta=Meta(now),
+        rollout_policy=POLICY,
+        wave_soak_minutes=(SOAK_SECONDS // 60,),
+    )
+    signed = sign_artefact(fleet_body, key), sign_artefact(encode_manifest(manifest), key)
+    return ManifestsUpdated(
+        verify_fleet(signed[0], trust, now, freshness_window_minutes=FRESHNESS_MINUTES),
+        (
+            verify_manifest(
+                signed[1],
+                trust,
+                now,
+                freshness_window_minutes=FRESHNESS_MINUTES,
+                expected_rollout_id=ROLLOUT,
+            ),
+        ),
+    )
+
+
+def prepare_database(path: Path, hosts: tuple[str, ...]) -> None:
+    """Write a database in which the rollout is open and every host was dispatched, at the time of the facts."""
+    store = SqliteStore(path)
+    engine = ControlPlaneEngine(load_state(store))
+    from benchmarks.life import T0
+
+    for input in (release(hosts), FlushRecords(len(hosts) + 1)):
+        commit = engine.handle(input, T0)
+        store.commit(commit.writes)
+        engine.settle()
+    store.close()
+
+
+@asynccontextmanager
+async def control_plane(path: Path) -> AsyncIterator[ControlPlaneService]:
+    """Run the service on a prepared database."""
+    store = SqliteStore(path)
+    try:
+        async with running(store, CLOCK) as service:
+            with tuned_collector():
+                yield service
+    finally:
+        store.close()
+
+
+@contextmanager
+def tuned_collector() -> Iterator[None]:
+    """As the control-plane process has it: what is loaded is not looked at again."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def envelopes(hosts: tuple[str, ...]) -> dict[str, tuple[AgentEventEnvelope, ...]]:
+    """Return what each host has to say, in envelopes."""
+    facts = life()
+    return {
+        host: tuple(AgentEventEnvelope(host, ROLLOUT, fact) for fact in facts) for host in hosts
+    }
