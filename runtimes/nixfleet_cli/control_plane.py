@@ -42,9 +42,9 @@ def run(config_file: Path, url_file: Path | None) -> None:
     """
 
     def on_listening(url: str) -> None:
-        click.echo(f"control plane: {url}")
         if url_file is not None:
             _write(url_file, f"{url}\n")
+        click.echo(f"control plane: {url}")
 
     try:
         config = load_control_plane_config(config_file, os.environ)

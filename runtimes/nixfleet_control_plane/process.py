@@ -16,6 +16,7 @@ import sqlite3
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO, Final
@@ -25,12 +26,13 @@ import anyio.lowlevel
 import uvicorn
 from attrs import frozen
 
+from nixfleet_control_plane import queries
 from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
 from nixfleet_control_plane.entry_codec import DamagedRow
-from nixfleet_control_plane.http.app import make_app
-from nixfleet_control_plane.http.connection import connection_class
+from nixfleet_control_plane.http.app import FRESH_SECONDS, make_app
 from nixfleet_control_plane.http.limits import Limits
 from nixfleet_control_plane.http.metrics import Metrics
+from nixfleet_control_plane.http.server import TlsFiles, server_config
 from nixfleet_control_plane.release_watcher import ReleaseWatcher
 from nixfleet_control_plane.releases import ReleaseWatch
 from nixfleet_control_plane.service import ControlPlaneService, running
@@ -41,7 +43,6 @@ from nixfleet_runtime.clock import SystemClock
 from nixfleet_runtime.service_manager import notify
 from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
 
-GRACE_SECONDS: Final = 20
 # Most of what lives at that time lives as long as the process: see the benchmarks of pauses.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 _BACKLOG: Final = 2048
@@ -121,25 +122,25 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
         not_ready_because=partial(_not_ready_because, service),
         limits=limits,
         metrics=metrics,
+        commands_signed_since=_commands_signed_since(config.store.path),
     )
-    tls = config.listen.tls
-    return _Server(
-        uvicorn.Config(
-            app,
-            http=connection_class(limits),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=config.listen.behind_proxy,
-            forwarded_allow_ips="*" if config.listen.behind_proxy else None,
-            timeout_keep_alive=limits.keep_alive_seconds,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            ssl_certfile=None if tls is None else tls.certificate_file,
-            ssl_keyfile=None if tls is None else tls.key_file,
-        )
-    )
+    named = config.listen.tls
+    tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)
+    behind_proxy = config.listen.behind_proxy
+    return _Server(server_config(app, limits, tls=tls, behind_proxy=behind_proxy))
+
+
+def _commands_signed_since(database: Path) -> datetime | None:
+    """Return from when on a command was certainly not obeyed by the process before this one.
+
+    It may have taken one from a clock that was ahead by the window. That was no later than the last in the log; so who
+    commands right after a start waits at most so long, and only if somebody commanded right before.
+    """
+    window = timedelta(seconds=FRESH_SECONDS)
+    with closing(queries.open_for_reading(database)) as connection:
+        last = queries.last_command_at(connection, SystemClock().now() - window)
+    # A whole second more: a signature says its time in seconds.
+    return None if last is None else last + window + timedelta(seconds=1)
 
 
 def _limits(config: LimitsConfig) -> Limits:

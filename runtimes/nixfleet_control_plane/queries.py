@@ -111,6 +111,17 @@ def log_entries(
     return tuple(entry_of(LogRow(*columns)) for columns in rows)
 
 
+def last_command_at(connection: sqlite3.Connection, since: datetime) -> datetime | None:
+    """Return when the latest command of an operator was carried out, `None` if that is not `since` then."""
+    for ts, kind in connection.execute("SELECT ts, kind FROM event_log ORDER BY seq DESC"):
+        at = time_of(ts)
+        if at < since:
+            return None
+        if kind == "operator_command":
+            return at
+    return None
+
+
 def log_rows(
     connection: sqlite3.Connection, rollout_id: str, *, after_seq: int, limit: int
 ) -> tuple[LogRow, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -108,14 +109,23 @@ async def _hear(stream: anyio.abc.ByteReceiveStream, answer: bytearray) -> None:
 
 
 @asynccontextmanager
-async def site_with(directory: Path, limits: Limits | None = None) -> AsyncIterator[Site]:
+async def site_with(
+    directory: Path, limits: Limits | None = None, commands_signed_since: datetime | None = None
+) -> AsyncIterator[Site]:
     """A control plane that knows web-01 and web-02, alice who may operate, and bob who may read."""
     database = directory / "control-plane.sqlite"
     limits = limits or Limits()
     store = SqliteStore(database)
     ring = _ring()
     async with running(store, CLOCK) as service:
-        app = make_app(service, lambda: ring, database, CLOCK, limits=limits)
+        app = make_app(
+            service,
+            lambda: ring,
+            database,
+            CLOCK,
+            limits=limits,
+            commands_signed_since=commands_signed_since,
+        )
         # What was signed in the second before the start is refused: begin in the next one.
         await anyio.sleep(1.0 - CLOCK.now().microsecond / 1e6)
         async with served(app, limits) as port:

@@ -1,6 +1,7 @@
 """The HTTP surface as an agent and an operator meet it: a real server on loopback, real signatures."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -228,3 +229,17 @@ async def test_a_second_poll_of_one_host_waits_its_turn(tmp_path: Path) -> None:
 async def _metrics(site: Site) -> str:
     async with httpx2.AsyncClient(base_url=site.url, trust_env=False) as client:
         return (await client.get("/metrics")).text
+
+
+async def test_a_command_that_may_have_been_obeyed_before_the_start_is_not_obeyed_again(
+    tmp_path: Path,
+) -> None:
+    """Until the last command before the start can have no copies, commands are refused; reading goes on."""
+    since = CLOCK.now() + timedelta(seconds=30)
+    async with site_with(tmp_path, commands_signed_since=since) as site:
+        await site.publish()
+        refused = await site.operate("POST", "/v1/channels/stable/pause", b'{"reason": "odd"}')
+        assert refused.json()["type"] == "urn:nixfleet:problem:signed-before-start"
+        assert (await site.operate("GET", "/v1/rollouts")).status_code == 200
+        async with site.agent() as agent:
+            assert await agent.next_dispatch(0) is not None

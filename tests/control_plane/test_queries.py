@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 
 import pytest
 
@@ -11,6 +12,7 @@ from nixfleet_control_plane.queries import (
     Quarantined,
     Waiting,
     deferrals,
+    last_command_at,
     log_entries,
     open_for_reading,
     quarantines,
@@ -117,3 +119,14 @@ def test_a_reader_sees_nothing_that_is_not_durable(
     control_plane.engine.handle(release, START)
 
     assert [record.rollout_id for record in rollouts(connection)] == ["stable@r1"]
+
+
+def test_the_last_command_is_found_if_it_is_recent(control_plane: ScriptedControlPlane) -> None:
+    """A command counts from its time in the log on; one that is longer ago than asked for is none."""
+    control_plane.publish("r1")
+    control_plane.pause("stable")
+    control_plane.wait(minutes=1)
+    control_plane.publish("r2")
+    with closing(open_for_reading(control_plane.database)) as connection:
+        assert last_command_at(connection, START) == START
+        assert last_command_at(connection, START + timedelta(seconds=1)) is None

@@ -57,6 +57,7 @@ class Layout:
     """A channel: who is in which wave, under which policy.
 
     after: the channels that it waits for. closure: what every host gets; `None`: each its own.
+    pubkeys: of hosts, by name.
     """
 
     waves: tuple[tuple[str, ...], ...] = (("web-01",), ("web-02", "web-03"))
@@ -67,6 +68,7 @@ class Layout:
     channel: str = CHANNEL
     after: tuple[str, ...] = ()
     closure: str | None = None
+    pubkeys: tuple[tuple[str, str], ...] = ()
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -77,7 +79,11 @@ class Layout:
         return FleetResolved(
             hosts=FrozenMap(
                 {
-                    host: FleetHost(self.channel, closure_hash=self._closure_of(channel_ref, host))
+                    host: FleetHost(
+                        self.channel,
+                        closure_hash=self._closure_of(channel_ref, host),
+                        pubkey=dict(self.pubkeys).get(host),
+                    )
                     for host in self.hosts
                 }
             ),

@@ -6,6 +6,7 @@ Source: design 5.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +23,7 @@ from nixfleet_control_plane.http.agent_routes import AGENT_CALLS, AgentRoutes
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
 from nixfleet_control_plane.http.authentication import Gatekeeper
 from nixfleet_control_plane.http.calls import Call
+from nixfleet_control_plane.http.enrolment_routes import NEWCOMER_CALLS, EnrolmentRoutes
 from nixfleet_control_plane.http.limits import Limits, Pollers
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.open_routes import OPEN_CALLS, OpenRoutes
@@ -36,7 +38,12 @@ from nixfleet_runtime.http.problem import UNTYPED, Problem
 from nixfleet_runtime.mutator import MutatorClosed, QueueFull, WriteFailed
 
 R = TypeVar("R")
-ALL_CALLS: Final[tuple[Call[Any], ...]] = (*OPEN_CALLS, *AGENT_CALLS, *OPERATOR_CALLS)
+ALL_CALLS: Final[tuple[Call[Any], ...]] = (
+    *OPEN_CALLS,
+    *NEWCOMER_CALLS,
+    *AGENT_CALLS,
+    *OPERATOR_CALLS,
+)
 FRESH_SECONDS = 60
 
 
@@ -49,23 +56,34 @@ def make_app(
     not_ready_because: Callable[[], str | None] = lambda: None,
     limits: Limits | None = None,
     metrics: Metrics | None = None,
+    signed_since: datetime | None = None,
+    commands_signed_since: datetime | None = None,
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
 
     ring: the keys in force now. database: what the service's store writes, to be read. not_ready_because:
-    what `/readyz` says; `None`: ready.
+    what `/readyz` says; `None`: ready. signed_since, commands_signed_since: nothing that was signed before is let in,
+    no command that was signed before is obeyed: by whoever ran before, it may have been. `None`: now.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
-    nonces = NonceMemory(FRESH_SECONDS, clock.now())
-    gatekeeper = Gatekeeper(ring, nonces, limits, clock)
+    since = signed_since or clock.now()
+    gatekeeper = Gatekeeper(
+        ring,
+        NonceMemory(FRESH_SECONDS, since),
+        NonceMemory(FRESH_SECONDS, max(since, commands_signed_since or since)),
+        limits,
+        clock,
+    )
     pollers = Pollers(limits)
     metrics.watch("nixfleet_dispatch_polls", "hosts that wait for a dispatch", lambda: len(pollers))
     agents = AgentRoutes(service, gatekeeper, pollers)
+    newcomers = EnrolmentRoutes(service, gatekeeper)
     operators = OperatorRoutes(service, gatekeeper, database)
     everybody = OpenRoutes(not_ready_because, metrics, cache(partial(openapi_document, ALL_CALLS)))
     app = Starlette(
         routes=[
             *_routes(OPEN_CALLS, everybody),
+            *_routes(NEWCOMER_CALLS, newcomers),
             *_routes(AGENT_CALLS, agents),
             *_routes(OPERATOR_CALLS, operators),
         ],

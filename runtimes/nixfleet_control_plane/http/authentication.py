@@ -6,7 +6,8 @@ Source: design 6, Hosts and Operators.
 """
 
 from collections.abc import Callable
-from typing import assert_never
+from datetime import timedelta
+from typing import Final, assert_never
 
 from attrs import frozen
 from starlette.requests import Request
@@ -14,7 +15,8 @@ from starlette.requests import Request
 from nixfleet_control_plane.http.answers import Refusal, refusal
 from nixfleet_control_plane.http.bodies import read_body
 from nixfleet_control_plane.http.limits import Limits
-from nixfleet_control_plane.identity import KeyRing
+from nixfleet_control_plane.identity import KeyRing, claimed_key
+from nixfleet_proto.enrolment import EnrolRequest
 from nixfleet_proto.trust import Operator, OperatorRole, TrustedKey
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.http.headers import PROTOCOL, require_protocol
@@ -22,6 +24,9 @@ from nixfleet_runtime.http.key_id import HostSubject, OperatorSubject, host_key_
 from nixfleet_runtime.http.nonces import NonceMemory
 from nixfleet_runtime.http.refusal import RequestRefused
 from nixfleet_runtime.http.signatures import verify_request
+
+NEWCOMERS_MAX: Final = 10_000
+"""How many requests to enrol may be fresh at once."""
 
 
 @frozen
@@ -42,19 +47,33 @@ class OperatorRequest:
 
 
 class Gatekeeper:
-    """Lets requests in. ring: returns the keys that are in force now."""
+    """Lets requests in. ring: returns the keys that are in force now. commands: the nonces of operators' commands.
+
+    All that hosts say can be said twice without harm, and what is only read, too; a command cannot. So a command is
+    held against what whoever ran before may have obeyed, and the others are not held up by that.
+    """
 
     def __init__(
-        self, ring: Callable[[], KeyRing], nonces: NonceMemory, limits: Limits, clock: Clock
+        self,
+        ring: Callable[[], KeyRing],
+        nonces: NonceMemory,
+        commands: NonceMemory,
+        limits: Limits,
+        clock: Clock,
     ) -> None:
         self._ring = ring
         self._nonces = nonces
+        self._commands = commands
         self._limits = limits
         self._clock = clock
+        # Anybody can sign with a key that nobody knows yet; that must not use up the room of those who are known. A
+        # wish from before the start may have been granted then, and is answered the same again.
+        since = clock.now() - timedelta(seconds=nonces.window_seconds)
+        self._newcomers = NonceMemory(nonces.window_seconds, since, limit=NEWCOMERS_MAX)
 
     async def host(self, request: Request) -> HostRequest:
         """Return the request of an enrolled host. Raises: Refusal."""
-        key_id, body = await self._signed(request)
+        key_id, body = await self._signed(request, self._nonces)
         subject = subject_of(key_id)
         match subject:
             case HostSubject(hostname):
@@ -68,7 +87,8 @@ class Gatekeeper:
 
     async def operator(self, request: Request, role: OperatorRole) -> OperatorRequest:
         """Return the request of an operator who may do what `role` may. Raises: Refusal."""
-        key_id, body = await self._signed(request)
+        nonces = self._commands if role is OperatorRole.OPERATE else self._nonces
+        key_id, body = await self._signed(request, nonces)
         operator = self._ring().operator_of(key_id)
         if operator is None:
             raise _not_for(key_id, "operators")
@@ -86,21 +106,36 @@ class Gatekeeper:
         self._require_protocol(request)
         return await read_body(request, self._limits)
 
-    async def _signed(self, request: Request) -> tuple[str, bytes]:
+    def newcomer(self, request: Request, body: bytes, wish: EnrolRequest) -> TrustedKey:
+        """Return the key that `wish`, which is in `body`, brings and is signed with. Raises: Refusal."""
+        keys = claimed_key(wish)
+        key = keys(self._verified(request, body, keys, self._newcomers))
+        assert key is not None, "a key that has just been used is known"
+        return key
+
+    async def _signed(self, request: Request, nonces: NonceMemory) -> tuple[str, bytes]:
         body = await self.unsigned(request)
+        return self._verified(request, body, self._ring().key_of, nonces), body
+
+    def _verified(
+        self,
+        request: Request,
+        body: bytes,
+        keys: Callable[[str], TrustedKey | None],
+        nonces: NonceMemory,
+    ) -> str:
         try:
-            key_id = verify_request(
+            return verify_request(
                 request.method,
                 path_and_query_of(request),
                 request.headers,
                 body,
-                self._ring().key_of,
-                self._nonces,
+                keys,
+                nonces,
                 self._clock.now(),
             )
         except RequestRefused as refused:
             raise Refusal(refused.as_problem(), refused.headers) from refused
-        return key_id, body
 
     def _require_protocol(self, request: Request) -> None:
         # Two lines that say different things are a version that nobody knows.

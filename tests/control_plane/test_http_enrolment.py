@@ -1,0 +1,114 @@
+"""Enrolling over the wire: the agent's own client against the real application."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from nixfleet_agent.enrolment import EnrolmentRefused
+from nixfleet_control_plane.http.app import make_app
+from nixfleet_control_plane.http.enrolment_routes import refusal_of
+from nixfleet_control_plane.http.limits import Limits
+from nixfleet_control_plane.identity import (
+    DeclaredOtherwise,
+    EnrolmentObjection,
+    NonceNotListed,
+    NonceUsed,
+    RevokedUntil,
+    SignedByAnother,
+    TokenRefused,
+    WrongFingerprint,
+)
+from nixfleet_control_plane.inputs import ListsUpdated
+from nixfleet_control_plane.service import running
+from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_proto.codec import encode_enrol_request
+from nixfleet_proto.signing import NoOrgRootKey, SigningKey
+from nixfleet_runtime.transport import TransportFailed
+from tests.control_plane.site import CLOCK, Site, served, signed
+from tests.engines.releases import START, Publisher, token_for
+
+pytestmark = pytest.mark.anyio
+
+KEY, OTHER_KEY = SigningKey.generate(), SigningKey.generate()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """A control plane that knows nobody, and has a token of web-01 for KEY on its list."""
+    database, publisher = tmp_path / "control-plane.sqlite", Publisher()
+    store = SqliteStore(database)
+    async with running(store, CLOCK, trust=publisher.trust) as service:
+        now = CLOCK.now()
+        token = token_for("web-01", KEY, now)
+        await service.publish_lists(ListsUpdated(nonces=publisher.nonces(now, token)))
+        app = make_app(service, service.ring, database, CLOCK, signed_since=START)
+        async with served(app, Limits()) as port:
+            yield Site(f"http://127.0.0.1:{port}", port, database, service, publisher)
+    store.close()
+
+
+async def test_a_host_enrols_and_is_known_at_once(site: Site) -> None:
+    """Before, its requests are turned away; after the answer, they are let in."""
+    wish = site.publisher.enrolment(token_for("web-01", KEY, CLOCK.now()), KEY)
+    async with site.agent(key=KEY) as agent:
+        with pytest.raises(TransportFailed, match="401 The key is not known"):
+            await agent.next_dispatch(0)
+        await agent.enrol(wish.request)
+        assert await agent.next_dispatch(0) is None
+        await agent.enrol(wish.request)
+
+
+async def test_a_host_that_may_not_enrol_is_told_why(site: Site) -> None:
+    """The objection comes as a problem of its own type."""
+    wish = site.publisher.enrolment(token_for("web-01", KEY, CLOCK.now(), "n-9"), KEY)
+    async with site.agent(key=KEY) as agent:
+        with pytest.raises(EnrolmentRefused) as refused:
+            await agent.enrol(wish.request)
+    assert refused.value.kind == "403 urn:nixfleet:problem:nonce-not-listed"
+    assert "has no nonce 'n-9'" in str(refused.value)
+
+
+async def test_a_wish_signed_with_another_key_is_turned_away(site: Site) -> None:
+    """Whoever has a token and not the key cannot even ask."""
+    wish = site.publisher.enrolment(token_for("web-01", KEY, CLOCK.now()), KEY)
+    async with site.agent(key=OTHER_KEY) as impostor:
+        with pytest.raises(EnrolmentRefused, match="The signature is not good"):
+            await impostor.enrol(wish.request)
+    body = encode_enrol_request(wish.request)
+    headers = signed("POST", "/v1/enroll", body, hostname="web-02", key=KEY)
+    answer = await site.ask("POST", "/v1/enroll", body, headers)
+    assert answer.json()["type"] == "urn:nixfleet:problem:unknown-key"
+
+
+async def test_a_body_that_is_no_wish_is_refused_with_every_problem(site: Site) -> None:
+    """What cannot be read is 422, whoever signed it."""
+    body = b'{"token": {}, "publicKey": 3}'
+    answer = await site.ask("POST", "/v1/enroll", body, signed("POST", "/v1/enroll", body, key=KEY))
+    assert answer.status_code == 422
+    assert {"$.publicKey", "$.token.token"} <= {it["path"] for it in answer.json()["problems"]}
+
+
+OBJECTIONS: tuple[tuple[EnrolmentObjection, int], ...] = (
+    (TokenRefused("web-01", NoOrgRootKey()), 401),
+    (SignedByAnother("web-01", "ab", "cd"), 401),
+    (WrongFingerprint("web-01", "ab", "cd"), 403),
+    (NonceNotListed("web-01", "n-1"), 403),
+    (RevokedUntil("web-01", START), 403),
+    (NonceUsed("web-01", "n-1"), 409),
+    (DeclaredOtherwise("web-01", "ab", "cd"), 409),
+)
+
+
+@pytest.mark.parametrize(("objection", "status"), OBJECTIONS, ids=lambda it: type(it).__name__)
+def test_every_objection_has_its_status_and_says_itself(
+    objection: EnrolmentObjection, status: int
+) -> None:
+    """401 for who it says it is, 403 for what it wants, 409 for what is there already."""
+    problem = refusal_of(objection).problem
+    assert (problem.status, problem.detail) == (status, str(objection))
