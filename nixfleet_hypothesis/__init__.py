@@ -34,6 +34,7 @@ TYPES: Mapping[str, Sequence[str]] = {
             "BootstrapToken SignedToken EnrolRequest BootstrapNonce BootstrapNonces "
             "Revocation Revocations"
         ),
+        "nixfleet_proto.evidence": "ControlFinding Evidence",
         "nixfleet_proto.fleet": (
             "Meta Selector FleetHost FleetChannel PolicyWave RolloutPolicy Wave Edge "
             "DisruptionBudget FleetResolved"

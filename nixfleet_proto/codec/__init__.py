@@ -28,6 +28,7 @@ from nixfleet_proto.codec.enrolment import (
     encode_signed_token,
     token_payload,
 )
+from nixfleet_proto.codec.evidence import decode_evidence, encode_evidence
 from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes, parse_json
 from nixfleet_proto.codec.primitives import format_time, parse_time
 from nixfleet_proto.codec.problem import DecodeError, Problem
@@ -59,6 +60,7 @@ __all__ = [
     "decode_envelope",
     "decode_event",
     "decode_event_batch",
+    "decode_evidence",
     "decode_fleet",
     "decode_health_checks",
     "decode_manifest",
@@ -71,6 +73,7 @@ __all__ = [
     "encode_envelope",
     "encode_event",
     "encode_event_batch",
+    "encode_evidence",
     "encode_fleet",
     "encode_health_checks",
     "encode_manifest",

@@ -23,6 +23,7 @@ from nixfleet_proto.signing.enrolment import (
     verify_revocations,
     verify_token,
 )
+from nixfleet_proto.signing.evidence import verify_evidence
 from nixfleet_proto.signing.key import (
     InsecureKeyFile,
     MalformedKeyFile,
@@ -30,6 +31,7 @@ from nixfleet_proto.signing.key import (
     SigningKey,
     is_signed_by,
     read_public_key,
+    seal_to,
 )
 from nixfleet_proto.signing.payload import (
     sign_batch,
@@ -89,6 +91,7 @@ __all__ = [
     "is_signed_by",
     "read_public_key",
     "require_anchor",
+    "seal_to",
     "sign_artefact",
     "sign_batch",
     "sign_envelope",
@@ -97,6 +100,7 @@ __all__ = [
     "verify",
     "verify_batch",
     "verify_envelope",
+    "verify_evidence",
     "verify_fleet",
     "verify_manifest",
     "verify_nonces",

@@ -127,6 +127,18 @@ def verify(
     )
 
 
+def parsed_if_signed(signed: SignedArtefact, key: TrustedKey, read: Callable[[JsonValue], T]) -> T:
+    """Return what `read` makes of an artefact without a `meta`, if `key` signed it.
+
+    Raises: MalformedArtefact, MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature,
+    UnsupportedSchema.
+    """
+    parsed = _parsed(signed.body)
+    signer_of(_canonical(parsed), signed.signature, KeySlot(key))
+    _require_known_schema(parsed)
+    return _checked(read, parsed)
+
+
 def sign_artefact(artefact: bytes, key: Signer) -> SignedArtefact:
     """Return the canonical form of `artefact` with its detached signature.
 
@@ -183,15 +195,19 @@ def _canonical(parsed: JsonValue) -> bytes:
 
 
 def _signing_time(parsed: JsonValue) -> datetime:
-    version = _checked(schema_version_of, parsed)
-    if version != SCHEMA_VERSION:
-        raise UnsupportedSchema(SCHEMA_VERSION, version)
+    _require_known_schema(parsed)
     meta = _checked(meta_of, parsed)
     if meta.schema_version != SCHEMA_VERSION:
         raise UnsupportedSchema(SCHEMA_VERSION, meta.schema_version)
     if meta.signed_at is None:
         raise NotSigned("meta.signedAt")
     return meta.signed_at
+
+
+def _require_known_schema(parsed: JsonValue) -> None:
+    version = _checked(schema_version_of, parsed)
+    if version != SCHEMA_VERSION:
+        raise UnsupportedSchema(SCHEMA_VERSION, version)
 
 
 def _require_fresh(signed_at: datetime, now: datetime, window_minutes: int) -> None:

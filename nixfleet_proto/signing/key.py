@@ -14,6 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import Protocol, Self, final
 
 import nacl.exceptions
+import nacl.public
 import nacl.signing
 from attrs import define
 
@@ -123,6 +124,14 @@ class SigningKey:
         """Return the 64-byte signature of `message`."""
         return self._key.sign(message).signature
 
+    def unseal(self, sealed: bytes) -> bytes | None:
+        """Return what `seal_to` sealed to this key; `None` if it was to another, or was changed since."""
+        box = nacl.public.SealedBox(self._key.to_curve25519_private_key())
+        try:
+            return box.decrypt(sealed)
+        except (nacl.exceptions.CryptoError, nacl.exceptions.TypeError):
+            return None
+
     def __repr__(self) -> str:
         return f"SigningKey(public_key={self.public_key.public_key!r})"
 
@@ -139,6 +148,20 @@ def is_signed_by(key: TrustedKey, message: bytes, signature: bytes) -> bool:
     except (nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError):
         return False
     return True
+
+
+def seal_to(key: TrustedKey, message: bytes) -> bytes:
+    """Return `message` so that only the private half of `key` can read it. Never twice the same bytes.
+
+    The key's X25519 form is libsodium's own conversion. Raises: MalformedKey, UnsupportedAlgorithm.
+    """
+    if key.algorithm != ALGORITHM:
+        raise UnsupportedAlgorithm(key.algorithm, key.public_key)
+    try:
+        public = nacl.signing.VerifyKey(public_key_bytes(key)).to_curve25519_public_key()
+    except nacl.exceptions.CryptoError as error:  # no point of the curve, or one of the weak ones
+        raise MalformedKey(key.public_key) from error
+    return nacl.public.SealedBox(public).encrypt(message)
 
 
 def read_public_key(text: str) -> TrustedKey | None:

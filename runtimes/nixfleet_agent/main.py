@@ -31,6 +31,7 @@ from nixfleet_agent.journal import SqliteJournal
 from nixfleet_agent.manifest_cache import DirectoryManifestCache
 from nixfleet_agent.nixos_activator import NixosActivator
 from nixfleet_agent.ports import AgentPorts
+from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_agent.process import ProcessRunner
 from nixfleet_agent.service import AgentService, service_of
 from nixfleet_agent.workers.backoff import Backoff
@@ -68,6 +69,7 @@ async def run_agent(config: AgentConfig, environ: Mapping[str, str]) -> None:
                 clock,
                 trust,
                 manifests=DirectoryManifestCache(config.manifests.cache_directory),
+                evidence=EvidenceReader(own.key.public_key, clock),
             )
             service = await service_of(config.settings, ports)
             _log.info("the agent of %s works for %s", config.hostname, config.control_plane.url)

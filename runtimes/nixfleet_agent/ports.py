@@ -9,6 +9,7 @@ from nixfleet_agent.activator import Activator
 from nixfleet_agent.engine import FAILURE_THRESHOLD_DEFAULT
 from nixfleet_agent.journal import Journal
 from nixfleet_agent.manifest_cache import ManifestCache, NoManifestCache
+from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.transport import Transport
@@ -39,7 +40,8 @@ class AgentSettings:
 class AgentPorts:
     """What an agent stands on: embedders put their own behind any of these.
 
-    chance: from 0 up to 1, for waits that are not to be in step with other hosts'.
+    chance: from 0 up to 1, for waits that are not to be in step with other hosts'. evidence: without it, evidence
+    probes fail.
     """
 
     journal: Journal
@@ -50,3 +52,4 @@ class AgentPorts:
     record_metric: Callable[[EmitMetric], None] = lambda _: None
     manifests: ManifestCache = NoManifestCache()
     chance: Callable[[], float] = random.random
+    evidence: EvidenceReader | None = None

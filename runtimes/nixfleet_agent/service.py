@@ -73,7 +73,12 @@ class AgentService:
             settings.hostname, ports.journal, ports.transport, insist, self._backoff()
         )
         self._probes = ProbeWorker(
-            ports.activator, ports.clock, settings.probe_interval_seconds_min, insist, try_once
+            ports.activator,
+            ports.clock,
+            settings.probe_interval_seconds_min,
+            insist,
+            try_once,
+            ports.evidence,
         )
         self._dispatches = DispatchWorker(
             settings, ports, self._manifests, self._intents, try_once, self._backoff()

@@ -8,12 +8,14 @@ from nixfleet_cli.conformance import conformance
 from nixfleet_cli.control_plane import control_plane
 from nixfleet_cli.demo.command import demo
 from nixfleet_cli.enroll import enroll
+from nixfleet_cli.evidence import evidence
 from nixfleet_cli.fleet import fleet
 from nixfleet_cli.graph import graph
 from nixfleet_cli.keys import keys
 from nixfleet_cli.log import log
 from nixfleet_cli.openapi import openapi
 from nixfleet_cli.release import release
+from nixfleet_cli.secrets import secrets
 from nixfleet_cli.status import status
 from nixfleet_cli.token import token
 
@@ -35,6 +37,8 @@ main.add_command(status)
 main.add_command(log)
 main.add_command(fleet)
 main.add_command(release)
+main.add_command(evidence)
+main.add_command(secrets)
 main.add_command(graph)
 main.add_command(conformance)
 main.add_command(openapi)

@@ -25,13 +25,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_running_an_evidence_probe_without_a_collector_key_fails() -> None:
+async def test_running_an_evidence_probe_without_a_key_fails() -> None:
     """Evidence that nothing can check fails; it is never taken on trust."""
     outcome = await run_probe(EvidenceProbe("cis", "/var/lib/evidence/cis.json"))
 
     assert outcome.status is ProbeStatus.FAIL
     assert outcome.failure_reason == (
-        "expected a collector key to check the evidence for cis with, found none configured"
+        "expected the host's key, to check evidence for cis with, found none"
     )
 
 

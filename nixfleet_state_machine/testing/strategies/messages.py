@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
-from nixfleet_proto.agent_event import ProbeMode
+from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
 from nixfleet_proto.enrolment import (
     BootstrapNonce,
     BootstrapNonces,
@@ -18,6 +18,7 @@ from nixfleet_proto.enrolment import (
     Revocations,
     SignedToken,
 )
+from nixfleet_proto.evidence import ControlFinding, Evidence
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import (
     ControlOverride,
@@ -116,6 +117,22 @@ def evidence_probes() -> SearchStrategy[EvidenceProbe]:
 
 def control_overrides() -> SearchStrategy[ControlOverride]:
     return st.builds(ControlOverride, st.sampled_from(ProbeMode), _REASONS)
+
+
+def control_findings() -> SearchStrategy[ControlFinding]:
+    return st.builds(
+        ControlFinding,
+        _CONTROLS,
+        st.sampled_from(("nis2", "cis")),
+        st.sampled_from(ProbeStatus),
+        article=st.none() | st.just("21(2)(a)"),
+        reason=_REASONS,
+    )
+
+
+def evidence() -> SearchStrategy[Evidence]:
+    """Evidence of two frameworks; a control may be found out about more than once."""
+    return st.builds(Evidence, times(), st.lists(control_findings(), max_size=4).map(tuple))
 
 
 def health_checks() -> SearchStrategy[HealthCheck]:

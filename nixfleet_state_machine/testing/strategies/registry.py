@@ -16,6 +16,7 @@ from nixfleet_proto.enrolment import (
     Revocations,
     SignedToken,
 )
+from nixfleet_proto.evidence import ControlFinding, Evidence
 from nixfleet_proto.fleet import (
     DisruptionBudget,
     Edge,
@@ -91,6 +92,8 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     BootstrapNonces: messages.nonce_lists(),
     Revocation: messages.revocations(),
     Revocations: messages.revocation_lists(),
+    ControlFinding: messages.control_findings(),
+    Evidence: messages.evidence(),
     Meta: releases.metas(),
     Selector: releases.selectors(),
     FleetHost: releases.fleet_hosts(),

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from attrs import frozen
 
+from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_agent.probes.exec import run_exec_probe
 from nixfleet_agent.probes.http import run_http_probe
 from nixfleet_agent.probes.runner import ProbeOutcome, described, failed
@@ -30,25 +31,34 @@ class ClosureProbeRunner:
     """
 
     closure_root: Path | None = None
+    evidence: EvidenceReader | None = None
 
     async def run(self, check: HealthCheck) -> ProbeOutcome:
-        return await run_probe(check, closure_root=self.closure_root)
+        return await run_probe(check, closure_root=self.closure_root, evidence=self.evidence)
 
 
-async def run_probe(check: HealthCheck, *, closure_root: Path | None = None) -> ProbeOutcome:
+async def run_probe(
+    check: HealthCheck,
+    *,
+    closure_root: Path | None = None,
+    evidence: EvidenceReader | None = None,
+) -> ProbeOutcome:
     """Run `check` once and return what it found; never raises, but for cancellation.
 
-    closure_root: where a command with a relative path is looked for; see `probes.exec`.
+    closure_root: where a command with a relative path is looked for; see `probes.exec`. evidence: reads what this
+    host's key signed; without one, no evidence is believed.
     """
     try:
-        return await _run(check, closure_root)
+        return await _run(check, closure_root, evidence)
     except Exception as error:
         # A host name that cannot be encoded, a port out of range, no memory for a process: each
         # library has its own, and to the fleet they all mean the same.
         return failed(f"the {kind_of(check)} probe to run", described(error))
 
 
-async def _run(check: HealthCheck, closure_root: Path | None) -> ProbeOutcome:
+async def _run(
+    check: HealthCheck, closure_root: Path | None, evidence: EvidenceReader | None
+) -> ProbeOutcome:
     match check:
         case HttpProbe():
             return await run_http_probe(check)
@@ -57,9 +67,10 @@ async def _run(check: HealthCheck, closure_root: Path | None) -> ProbeOutcome:
         case ExecProbe():
             return await run_exec_probe(check, closure_root)
         case EvidenceProbe():
-            return failed(
-                f"a collector key to check the evidence for {check.framework} with",
-                "none configured",
-            )
+            if evidence is None:
+                return failed(
+                    f"the host's key, to check evidence for {check.framework} with", "none"
+                )
+            return await evidence.run(check)
         case _:
             assert_never(check)

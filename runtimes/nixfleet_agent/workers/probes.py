@@ -22,6 +22,7 @@ from nixfleet_agent.inputs import (
     StartProbes,
     StopProbes,
 )
+from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_agent.probes.run import run_probe
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.post import Post, TryOnce
@@ -36,7 +37,10 @@ Order: TypeAlias = LoadChecks | StartProbes | StopProbes
 
 
 class ProbeWorker:
-    """The probes of all open rollouts. try_once: for results, which the next run brings again."""
+    """The probes of all open rollouts.
+
+    try_once: for results, which the next run brings again. evidence: see `run_probe`.
+    """
 
     def __init__(
         self,
@@ -45,12 +49,14 @@ class ProbeWorker:
         interval_seconds_min: float,
         post: Post,
         try_once: TryOnce,
+        evidence: EvidenceReader | None = None,
     ) -> None:
         self._activator = activator
         self._clock = clock
         self._interval_seconds_min = interval_seconds_min
         self._post = post
         self._try_once = try_once
+        self._evidence = evidence
         # Without a bound: a batch of inputs may order any number at once, and none may be lost.
         self._sender, self._receiver = anyio.create_memory_object_stream[Order](math.inf)
         self._scopes: dict[RolloutId, anyio.CancelScope] = {}
@@ -110,7 +116,7 @@ class ProbeWorker:
     async def _run(self, rollout_id: RolloutId, name: str, check: HealthCheck) -> None:
         while True:
             root = self._activator.root_of(await self._activator.current())
-            outcome = await run_probe(check, closure_root=root)
+            outcome = await run_probe(check, closure_root=root, evidence=self._evidence)
             reply = await self._try_once(ProbeRan(rollout_id, name, outcome))
             if check.run_once and reply is not None:
                 return

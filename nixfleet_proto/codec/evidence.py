@@ -1,0 +1,27 @@
+"""Evidence files as bytes, spelt like all that is signed.
+
+Source: design 4 and 5.
+"""
+
+from nixfleet_proto.codec.artefact import ARTEFACT_SPELLING
+from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.evidence import Evidence
+from nixfleet_proto.json_value import JsonValue
+
+
+def encode_evidence(evidence: Evidence) -> bytes:
+    """Return the canonical bytes of an evidence file."""
+    return _EVIDENCE.encode_canonical(evidence)
+
+
+def decode_evidence(data: bytes) -> Evidence:
+    """Return the evidence that `data` holds. Raises: DecodeError."""
+    return _EVIDENCE.decode(data)
+
+
+def evidence_of(artefact: JsonValue) -> Evidence:
+    """As `decode_evidence`, of what is parsed already."""
+    return _EVIDENCE.of_json(artefact)
+
+
+_EVIDENCE = Coder[Evidence](ARTEFACT_SPELLING, Evidence, "evidence file")

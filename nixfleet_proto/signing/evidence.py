@@ -1,0 +1,19 @@
+"""Whether a host's own key stands behind evidence. When it was collected is for the probe to judge.
+
+Source: design 4, Probe kinds, and design 6.
+"""
+
+from nixfleet_proto.codec.evidence import evidence_of
+from nixfleet_proto.evidence import Evidence
+from nixfleet_proto.signing.artefact import parsed_if_signed
+from nixfleet_proto.trust import TrustedKey
+from nixfleet_proto.wire import SignedArtefact
+
+
+def verify_evidence(signed: SignedArtefact, host_key: TrustedKey) -> Evidence:
+    """Return what the collector found, if the host's key signed it.
+
+    Raises: MalformedArtefact, MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature,
+    UnsupportedSchema.
+    """
+    return parsed_if_signed(signed, host_key, evidence_of)

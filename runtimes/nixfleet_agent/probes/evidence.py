@@ -1,0 +1,178 @@
+"""Runs evidence probes: what a collector wrote about this host, believed if this host's key signed it.
+
+    /var/lib/compliance/evidence.json      canonical JSON or any other, `nixfleet_proto.evidence`
+    /var/lib/compliance/evidence.json.sig  64 bytes, over its canonical form
+
+A file that has not changed is not verified again, but judged again: it grows stale by itself. Two files cannot be
+replaced in one step, so a signature that does not fit is looked at once more before it counts.
+Source: design 4, Probe kinds.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import anyio.to_thread
+from attrs import evolve
+
+from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
+from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, ProbeSubResult
+from nixfleet_proto.codec import format_time
+from nixfleet_proto.evidence import ControlFinding, Evidence
+from nixfleet_proto.health_check import EvidenceProbe
+from nixfleet_proto.signing import CLOCK_SKEW, BadSignature, VerifyError, verify_evidence
+from nixfleet_proto.trust import TrustedKey
+from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.release_layout import SIGNATURE_SUFFIX
+
+FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+SECOND_LOOK_SECONDS: Final = 0.2
+
+_Identity: TypeAlias = tuple[tuple[int, int, int], ...]
+
+
+class EvidenceReader:
+    """Reads evidence for the probes of one host, and remembers what it verified.
+
+    host_key: the public half of the key that the host holds.
+    """
+
+    def __init__(self, host_key: TrustedKey, clock: Clock) -> None:
+        self._host_key = host_key
+        self._clock = clock
+        self._verified: dict[Path, tuple[_Identity, Evidence]] = {}
+
+    async def run(self, check: EvidenceProbe) -> ProbeOutcome:
+        """Judge what stands at the check's path now."""
+        path = Path(check.evidence_path)
+        expected = f"evidence for {check.framework} that this host's key signed"
+        try:
+            evidence = await self._read(path)
+        except FileNotFoundError as error:
+            return failed(expected, f"no file {error.filename}")
+        except OSError as error:
+            return failed(expected, f"{error.strerror} at {error.filename or path}")
+        except VerifyError as error:
+            return failed(expected, f"{path}: {error}")
+        return judge(evidence, check, self._clock.now())
+
+    async def _read(self, path: Path) -> Evidence:
+        try:
+            return await anyio.to_thread.run_sync(self._load, path)
+        except BadSignature:
+            # The collector may have replaced one of the two files just now.
+            await self._clock.sleep(SECOND_LOOK_SECONDS)
+            return await anyio.to_thread.run_sync(self._load, path)
+
+    def _load(self, path: Path) -> Evidence:
+        before = _identity_of(path)
+        known = self._verified.get(path)
+        if known is not None and known[0] == before:
+            return known[1]
+        signed = SignedArtefact(_content(path), _content(_signature_of(path)))
+        evidence = verify_evidence(signed, self._host_key)
+        if _identity_of(path) == before:
+            self._verified[path] = (before, evidence)
+        return evidence
+
+
+def judge(evidence: Evidence, check: EvidenceProbe, now: datetime) -> ProbeOutcome:
+    """Return what verified `evidence` means for `check` at `now`. Pure.
+
+    A control counts by the mode that the check gives it. Every control of the framework is in the result, also
+    those that do not count.
+    """
+    age = now - evidence.collected_at
+    if age.total_seconds() > check.max_age_secs:
+        return failed(
+            f"evidence that is at most {check.max_age_secs} s old",
+            f"it {_seconds(age)} s old, collected {format_time(evidence.collected_at)}",
+        )
+    if -age > CLOCK_SKEW:
+        return failed(
+            "evidence from the past",
+            f"it {_seconds(-age)} s ahead, collected {format_time(evidence.collected_at)}",
+        )
+    findings = [it for it in evidence.controls if it.framework == check.framework]
+    unfit = next(_unfit(findings, evidence, check), None)
+    return _counted(findings, check) if unfit is None else unfit
+
+
+def _unfit(
+    findings: Sequence[ControlFinding], evidence: Evidence, check: EvidenceProbe
+) -> Iterator[ProbeOutcome]:
+    """Yield why findings cannot be counted."""
+    if not findings:
+        others = sorted({it.framework for it in evidence.controls})
+        yield failed(f"findings for {check.framework}", ", ".join(others) or "none at all")
+    counts = Counter(it.control_id for it in findings)
+    repeated = sorted(control for control, count in counts.items() if count > 1)
+    if repeated:
+        yield failed("one finding for each control", f"more for {', '.join(repeated)}")
+    enforced = {
+        it for it, over in check.control_overrides.items() if over.mode is ProbeMode.ENFORCE
+    }
+    missing = sorted(enforced - counts.keys())
+    if missing:
+        yield failed("a finding for each enforced control", f"none for {', '.join(missing)}")
+
+
+def _counted(findings: Sequence[ControlFinding], check: EvidenceProbe) -> ProbeOutcome:
+    ordered = sorted(findings, key=lambda it: it.control_id)
+    results = tuple(_result(it, check) for it in ordered)
+    counting = [it for it in zip(ordered, results, strict=True) if _counts(it[1], check)]
+    failing = [it for it, result in counting if result.status is ProbeStatus.FAIL]
+    if not failing:
+        return evolve(PASSED, sub_results=results)
+    outcome = failed(
+        f"all {len(counting)} controls of {check.framework} that count to pass",
+        f"{len(failing)} that fail: {', '.join(map(_told, failing))}",
+    )
+    return evolve(outcome, sub_results=results)
+
+
+def _result(finding: ControlFinding, check: EvidenceProbe) -> ProbeSubResult:
+    override = check.control_overrides.get(finding.control_id)
+    return ProbeSubResult(
+        control_id=finding.control_id,
+        status=finding.status,
+        framework=finding.framework,
+        article=finding.article,
+        effective_mode=check.mode if override is None else override.mode,
+        override_reason=check.reason if override is None else override.reason or check.reason,
+    )
+
+
+def _counts(result: ProbeSubResult, check: EvidenceProbe) -> bool:
+    # A framework that is only observed tells the truth about what is observed.
+    observed = check.mode is not ProbeMode.ENFORCE and result.effective_mode is ProbeMode.OBSERVE
+    return result.effective_mode is ProbeMode.ENFORCE or observed
+
+
+def _told(finding: ControlFinding) -> str:
+    return finding.control_id + (f" ({finding.reason})" if finding.reason else "")
+
+
+def _seconds(duration: timedelta) -> int:
+    return int(duration.total_seconds())
+
+
+def _signature_of(path: Path) -> Path:
+    return path.with_name(path.name + SIGNATURE_SUFFIX)
+
+
+def _identity_of(path: Path) -> _Identity:
+    statuses = (path.stat(), _signature_of(path).stat())
+    return tuple((it.st_ino, it.st_ctime_ns, it.st_size) for it in statuses)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(FILE_BYTES_MAX + 1)
+    if len(content) > FILE_BYTES_MAX:
+        raise OSError(0, f"more than {FILE_BYTES_MAX} bytes", os.fspath(path))
+    return content

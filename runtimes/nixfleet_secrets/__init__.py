@@ -1,0 +1,50 @@
+"""Secrets that operators hold, sealed to several public keys: any of them opens. No network, no plaintext on a disk.
+
+The other tier, a machine's own key, is made on the machine and never leaves it: `SigningKey.generate` and `save`.
+`sealed` seals and opens, `sealed_file` is bytes and files. docs/trust.md is for those who use it.
+Source: design 6.
+"""
+
+from nixfleet_secrets.errors import (
+    NoRecipients,
+    NotARecipient,
+    NotASealedSecret,
+    SealingError,
+    SecretTooLong,
+    TamperedSecret,
+    UnsupportedVersion,
+)
+from nixfleet_secrets.sealed import (
+    SECRET_BYTES_MAX,
+    SealedSecret,
+    open_secret,
+    reseal_secret,
+    seal_secret,
+)
+from nixfleet_secrets.sealed_file import (
+    decode_sealed,
+    encode_sealed,
+    load_sealed,
+    replace_sealed,
+    save_sealed,
+)
+
+__all__ = [
+    "SECRET_BYTES_MAX",
+    "NoRecipients",
+    "NotARecipient",
+    "NotASealedSecret",
+    "SealedSecret",
+    "SealingError",
+    "SecretTooLong",
+    "TamperedSecret",
+    "UnsupportedVersion",
+    "decode_sealed",
+    "encode_sealed",
+    "load_sealed",
+    "open_secret",
+    "replace_sealed",
+    "reseal_secret",
+    "save_sealed",
+    "seal_secret",
+]
