@@ -1,4 +1,4 @@
-"""The transport over HTTP: every request is signed, every envelope too. One connection pool per agent.
+"""The transport over HTTP: every request is signed, every envelope too.
 
 An answer that says what became of a request is a value; everything else is `TransportFailed`, and the caller
 repeats it. Nothing is retried here: who waits, and how long, is the worker's to know.
@@ -23,7 +23,6 @@ from nixfleet_proto.codec import (
 from nixfleet_proto.enrolment import EnrolRequest
 from nixfleet_proto.signing import SigningKey, sign_batch, sign_envelope
 from nixfleet_proto.wire import (
-    PROTOCOL_VERSION,
     AgentEventEnvelope,
     Dispatch,
     EventBatch,
@@ -31,7 +30,13 @@ from nixfleet_proto.wire import (
 )
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.http.bodies import decode_heartbeat_reply, encode_heartbeat
-from nixfleet_runtime.http.headers import PROTOCOL, RETRY_AFTER
+from nixfleet_runtime.http.client import (
+    ANSWER_SECONDS_MAX,
+    NoAnswer,
+    SignedClient,
+    signed_client,
+)
+from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.key_id import host_key_id
 from nixfleet_runtime.http.outcomes import outcome_of
 from nixfleet_runtime.http.paths import (
@@ -43,11 +48,7 @@ from nixfleet_runtime.http.paths import (
     rollout_path,
 )
 from nixfleet_runtime.http.problem import decode_problem
-from nixfleet_runtime.http.signatures import new_nonce, sign_request
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
-
-ANSWER_SECONDS_MAX = 30.0
-"""How long an answer may take, beyond the time that a long-poll waits anyway."""
 
 _ASK_AGAIN = frozenset({408, 425, 429})
 
@@ -55,13 +56,9 @@ _ASK_AGAIN = frozenset({408, 425, 429})
 class HttpTransport:
     """One host's signed way to its control plane. A `Transport`; made by `connected`."""
 
-    def __init__(
-        self, client: httpx2.AsyncClient, hostname: str, key: SigningKey, clock: Clock
-    ) -> None:
+    def __init__(self, client: SignedClient, key: SigningKey) -> None:
         self._client = client
-        self._hostname = hostname
         self._key = key
-        self._clock = clock
 
     async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
         """Return what became of `envelopes`. Raises: TransportFailed."""
@@ -126,16 +123,12 @@ class HttpTransport:
         *,
         answer_seconds_max: float = ANSWER_SECONDS_MAX,
     ) -> httpx2.Response:
-        key_id = host_key_id(self._hostname)
-        signed = sign_request(self._key, key_id, method, path, body, self._clock.now(), new_nonce())
-        headers = {**signed, PROTOCOL: str(PROTOCOL_VERSION), "Content-Type": "application/json"}
         try:
-            return await self._client.request(
-                method, path, content=body, headers=headers, timeout=answer_seconds_max
+            return await self._client.send(
+                method, path, body, answer_seconds_max=answer_seconds_max
             )
-        except httpx2.HTTPError as error:
-            kind = type(error).__name__
-            raise TransportFailed(f"{method} {path}: {kind}: {error}", kind=kind) from error
+        except NoAnswer as error:
+            raise TransportFailed(str(error), kind=error.kind) from error
 
 
 @asynccontextmanager
@@ -151,9 +144,8 @@ async def connected(
 
     tls: what the server's certificate is checked against; `True`: the machine's own authorities.
     """
-    # No proxies from the environment: what a host says is for its control plane alone.
-    async with httpx2.AsyncClient(base_url=base_url, verify=tls, trust_env=False) as client:
-        yield HttpTransport(client, hostname, key, clock)
+    async with signed_client(base_url, host_key_id(hostname), key, clock, tls=tls) as client:
+        yield HttpTransport(client, key)
 
 
 def _content(answer: httpx2.Response) -> bytes:

@@ -14,6 +14,7 @@ from nixfleet_cli.graph import graph
 from nixfleet_cli.keys import keys
 from nixfleet_cli.log import log
 from nixfleet_cli.openapi import openapi
+from nixfleet_cli.operator import operator
 from nixfleet_cli.release import release
 from nixfleet_cli.secrets import secrets
 from nixfleet_cli.status import status
@@ -42,3 +43,4 @@ main.add_command(secrets)
 main.add_command(graph)
 main.add_command(conformance)
 main.add_command(openapi)
+main.add_command(operator)

@@ -30,6 +30,8 @@ Value: TypeAlias = str | int | float | Path | None
 PREFIX = "NIXFLEET_"
 # What a closure's switch script is told in its environment. What it starts may inherit that.
 TOLD_TO_SCRIPTS = frozenset({"NIXFLEET_CLOSURE", "NIXFLEET_CLOSURE_ROOT", "NIXFLEET_PROFILE"})
+TOLD_TO_OPERATORS = "NIXFLEET_OPERATOR_"
+"""How the variables begin that `nixfleet operator` reads, perhaps on the machine of a control plane."""
 
 _SECRET_KEY = re.compile(r"key|token|secret|passw|passphrase|credential|seed", re.IGNORECASE)
 # PEM, JSON, hexadecimal or base64: what key files and tokens hold.
@@ -126,7 +128,9 @@ class _Reading:
         self.variables = {
             name: text
             for name, text in environ.items()
-            if name.startswith(PREFIX) and name not in TOLD_TO_SCRIPTS
+            if name.startswith(PREFIX)
+            and name not in TOLD_TO_SCRIPTS
+            and not name.startswith(TOLD_TO_OPERATORS)
         }
 
     def problems(self) -> Iterator[Problem]:

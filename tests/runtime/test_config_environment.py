@@ -109,3 +109,8 @@ def test_every_option_has_the_variable_that_its_place_names(loaded: LoadWith) ->
         "NIXFLEET_LISTEN__LOUD",
     ]
     assert variable_of("a.b.c") == "NIXFLEET_A__B__C"
+
+
+def test_what_operators_commands_read_is_not_taken_for_an_option(loaded: LoadWith) -> None:
+    """Somebody may operate from the machine that the control plane runs on."""
+    assert loaded({"NIXFLEET_OPERATOR_URL": "x"}).config == ("nobody", 1, 1.0, False)
