@@ -5,6 +5,7 @@ Synchronous, like every store here: the mutator calls `commit` in one worker thr
 Source: design 7, Agent, Journal and Intents.
 """
 
+import sqlite3
 from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -100,28 +101,7 @@ class SqliteJournal:
 
     def load(self) -> JournalSnapshot:
         """Return what was committed. Raises: DecodeError."""
-        last = self._writer.execute("SELECT seq FROM sqlite_sequence WHERE name = 'intents'")
-        return JournalSnapshot(
-            rollouts=tuple(
-                LocalRollout(
-                    decode_host_record(record.encode()),
-                    RolloutPolicy(OnHealthFailure(on_health_failure)),
-                    None if closed_at is None else parse_time(closed_at),
-                    taken_over_seq,
-                )
-                for record, on_health_failure, closed_at, taken_over_seq in self._writer.execute(
-                    "SELECT record, on_health_failure, closed_at, taken_over_seq"
-                    " FROM rollouts ORDER BY rollout_id"
-                )
-            ),
-            intents=tuple(
-                Intent(intent_id, IntentKind(kind), RolloutId(rollout_id), closure)
-                for intent_id, kind, rollout_id, closure in self._writer.execute(
-                    "SELECT intent_id, kind, rollout_id, closure FROM intents ORDER BY intent_id"
-                )
-            ),
-            last_intent_id=next((seq for (seq,) in last), 0),
-        )
+        return snapshot_of(self._writer)
 
     def commit(self, writes: Sequence[Write]) -> None:
         """Make all of `writes` durable, or none. Raises: sqlite3.Error, and nothing has changed."""
@@ -155,6 +135,32 @@ class SqliteJournal:
         """Let go of the file."""
         self._reader.close()
         self._writer.close()
+
+
+def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
+    """Return what a start of the journal behind `connection` would need. Raises: DecodeError."""
+    last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'intents'")
+    return JournalSnapshot(
+        rollouts=tuple(
+            LocalRollout(
+                decode_host_record(record.encode()),
+                RolloutPolicy(OnHealthFailure(on_health_failure)),
+                None if closed_at is None else parse_time(closed_at),
+                taken_over_seq,
+            )
+            for record, on_health_failure, closed_at, taken_over_seq in connection.execute(
+                "SELECT record, on_health_failure, closed_at, taken_over_seq"
+                " FROM rollouts ORDER BY rollout_id"
+            )
+        ),
+        intents=tuple(
+            Intent(intent_id, IntentKind(kind), RolloutId(rollout_id), closure)
+            for intent_id, kind, rollout_id, closure in connection.execute(
+                "SELECT intent_id, kind, rollout_id, closure FROM intents ORDER BY intent_id"
+            )
+        ),
+        last_intent_id=next((seq for (seq,) in last), 0),
+    )
 
 
 def _statements(write: Write) -> tuple[_Statement, ...]:

@@ -1,22 +1,21 @@
-"""`nixfleet status`: how the rollouts of a control plane stand, who waits, and what is held back. Reads only."""
+"""`nixfleet status`: how the rollouts of a control plane stand, or those of one host by its journal. Reads only."""
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from nixfleet_cli.database import database_argument, reading
 from nixfleet_cli.following import Follower
+from nixfleet_cli.journal_status import is_journal, told_journal
 from nixfleet_cli.narration import short
+from nixfleet_cli.sections import TIME, Row, section
 from nixfleet_control_plane.queries import Quarantined, Waiting, deferrals, quarantines, rollouts
 from nixfleet_control_plane.state import State
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
-
-Row = Sequence[str]
-_TIME = "%Y-%m-%d %H:%M:%SZ"
 
 
 @click.command()
@@ -24,25 +23,33 @@ _TIME = "%Y-%m-%d %H:%M:%SZ"
 def status(database: Path) -> None:
     """Show every rollout with its hosts by state, who waits for what, quarantines and holds.
 
+    Of an agent's journal: its host's rollouts, what is under way, what waits to be sent and what was refused.
     DB may be in use: what is shown is one moment of it.
 
-    Exit codes: 0 shown; 1 a row of the log is damaged; 2 DB cannot be read.
+    Exit codes: 0 shown; 1 a row of it is damaged; 2 DB cannot be read.
     """
+    if is_journal(database):
+        click.echo(told_journal(database))
+    else:
+        click.echo(_told_control_plane(database))
+
+
+def _told_control_plane(database: Path) -> str:
     with reading(database) as connection:
         # Host records are written behind, so their table lags; what the log comes to does not.
         state = Follower(connection).read_all()
         sections = (
             told_rollouts(connection, state),
-            _section("waiting", map(_waiting, deferrals(connection))),
-            _section("quarantined", map(_quarantined, quarantines(connection))),
-            _section("held by operators", _holds(state)),
+            section("waiting", map(_waiting, deferrals(connection))),
+            section("quarantined", map(_quarantined, quarantines(connection))),
+            section("held by operators", _holds(state)),
         )
-    click.echo("\n\n".join(sections))
+    return "\n\n".join(sections)
 
 
 def told_rollouts(connection: sqlite3.Connection, state: State) -> str:
     """Return every rollout, oldest first, with its hosts by state. state: what the log comes to."""
-    return _section("rollouts", (_rollout(state, each) for each in rollouts(connection)))
+    return section("rollouts", (_rollout(state, each) for each in rollouts(connection)))
 
 
 def _rollout(state: State, record: RolloutRecord) -> Row:
@@ -61,13 +68,13 @@ def _rollout(state: State, record: RolloutRecord) -> Row:
 
 
 def _waiting(waiting: Waiting) -> Row:
-    since = f"since {waiting.since:{_TIME}}"
+    since = f"since {waiting.since:{TIME}}"
     return waiting.hostname, waiting.rollout_id, f"{waiting.gate}: {waiting.reason}", since
 
 
 def _quarantined(row: Quarantined) -> Row:
     cleared = "retired by an operator" if row.cleared else ""
-    since = f"since {row.since:{_TIME}}"
+    since = f"since {row.since:{TIME}}"
     return (
         row.channel,
         short(row.closure),
@@ -80,15 +87,3 @@ def _quarantined(row: Quarantined) -> Row:
 def _holds(state: State) -> Iterator[Row]:
     for scope, pause in sorted(state.holds.items()):
         yield scope, pause.operator, pause.reason
-
-
-def _section(title: str, rows: Iterable[Row]) -> str:
-    lines = list(_aligned(list(rows))) or ["none"]
-    return "\n  ".join([title, *lines])
-
-
-def _aligned(rows: Sequence[Row]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()

@@ -1,0 +1,64 @@
+"""What operators ask of an agent's journal: read-only, beside the agent that may be writing it."""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from attrs import frozen
+
+from nixfleet_agent.journal import APPLICATION_ID, SCHEMA_VERSION
+from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.codec import decode_event, parse_time
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.sqlite import open_reader
+
+
+def open_journal_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a read-only connection to an agent's journal.
+
+    Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
+    """
+    return open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+
+
+@frozen
+class WaitingFacts:
+    """How many facts of a rollout wait to be sent, and since when the oldest of them does."""
+
+    rollout_id: RolloutId
+    count: int
+    since: datetime
+
+
+@frozen
+class RefusedFact:
+    """A fact that the control plane refused for good, and why."""
+
+    rollout_id: RolloutId
+    fact: AgentEvent
+    emitted_at: datetime
+    reason: str
+
+
+def waiting_facts(journal: sqlite3.Connection) -> Iterator[WaitingFacts]:
+    """Yield the rollouts of which facts wait, the one that waits longest first."""
+    rows = journal.execute(
+        "SELECT rollout_id, count(*), min(emitted_at) FROM events"
+        " WHERE is_acknowledged = 0 AND refused_reason IS NULL"
+        " GROUP BY rollout_id ORDER BY min(row_id)"
+    )
+    for rollout_id, count, since in rows:
+        yield WaitingFacts(RolloutId(rollout_id), count, parse_time(since))
+
+
+def refused_facts(journal: sqlite3.Connection) -> Iterator[RefusedFact]:
+    """Yield every fact that was refused, oldest first. Raises: DecodeError."""
+    rows = journal.execute(
+        "SELECT rollout_id, fact, emitted_at, refused_reason FROM events"
+        " WHERE refused_reason IS NOT NULL ORDER BY row_id"
+    )
+    for rollout_id, fact, emitted_at, reason in rows:
+        yield RefusedFact(
+            RolloutId(rollout_id), decode_event(fact.encode()), parse_time(emitted_at), reason
+        )
