@@ -56,6 +56,7 @@ from nixfleet_agent.probing import (
     UNREADABLE_CHECKS,
     FactOf,
     facts_of_probe,
+    facts_of_running_closure,
     failing_from,
     sustained_failure,
     topology_of,
@@ -145,11 +146,11 @@ class AgentEngine:
             case EventsAcknowledged():
                 commit.write(MarkAcknowledged(input.row_ids))
             case EventRejected():
-                commit.write(MarkRefused(input.row_id, input.refusal.reason))
+                self._rejected(commit, input, now)
             case ReplayAsked():
                 self._replay(commit, input)
             case RunningClosureSeen():
-                self._reboot_may_have_ended_deferral(commit, input.running_closure, now)
+                self._look_at(commit, input.running_closure, now)
             case Booted():
                 self._boot(commit, input, now)
             case RecordBootstrapped():
@@ -217,17 +218,22 @@ class AgentEngine:
         if intent is None:
             return
         self._state.remove_intent(commit, intent)
+        if isinstance(input.outcome, SwitchCompleted):
+            self._state.running_closure.set(input.outcome.current_closure)
         if self._state_of(intent.rollout_id) is HostState.ACTIVATING:
             self._emit(commit, intent.rollout_id, _activation_fact(input.outcome, now), now)
 
-    def _reboot_may_have_ended_deferral(
-        self, commit: CommitBuilder, running_closure: str, now: datetime
-    ) -> None:
+    def _look_at(self, commit: CommitBuilder, running: str, now: datetime) -> None:
+        """A reboot may have brought a deferred closure to life, or another one than the one that soaks."""
+        self._state.running_closure.set(running)
         for rollout in self._open_rollouts():
             record = rollout.record
-            if record.state is HostState.DEFERRED and running_closure == record.target_closure:
-                outcome = SwitchCompleted(running_closure, exit_code=0)
+            if record.state is HostState.DEFERRED and running == record.target_closure:
+                outcome = SwitchCompleted(running, exit_code=0)
                 self._emit(commit, record.rollout_id, _activation_fact(outcome, now), now)
+            elif record.state is HostState.SOAKING:
+                for fact_of in facts_of_running_closure(record, running, now):
+                    self._emit(commit, record.rollout_id, fact_of, now)
 
     # From soak to rest.
 
@@ -256,7 +262,9 @@ class AgentEngine:
         check = None if checks is None else checks.get(input.probe_name)
         if rollout is None or check is None:
             return  # It was started for a closure or a soak that is over.
-        for fact_of in facts_of_probe(rollout.record, input.probe_name, check, input.outcome, now):
+        for fact_of in facts_of_probe(
+            rollout.record, input.probe_name, check.mode, input.outcome, now
+        ):
             self._emit(commit, input.rollout_id, fact_of, now)
         record = self._state.rollouts[input.rollout_id].record
         known = self._state.failing_from.get(input.rollout_id, FrozenMap())
@@ -286,7 +294,7 @@ class AgentEngine:
         if rollout is None:
             return
         record = rollout.record
-        running = record.current_closure
+        running = self._state.running_closure.get() or record.current_closure
         # The topology comes first: before it, "every declared probe has reported" would be empty talk.
         if record.declared_probes is None or running is None:
             return
@@ -299,6 +307,7 @@ class AgentEngine:
             return
         self._state.remove_intent(commit, intent)
         outcome = input.outcome
+        self._state.running_closure.set(outcome.current_closure)
         if self._state_of(intent.rollout_id) is HostState.FAILED:
             self._emit(
                 commit,
@@ -319,7 +328,7 @@ class AgentEngine:
                 )
         for intent in self._state.intents.values():
             commit.afterwards(CarryOut(intent))
-        self._reboot_may_have_ended_deferral(commit, input.running_closure, now)
+        self._look_at(commit, input.running_closure, now)
         commit.afterwards(WakeSender())
         commit.afterwards(KeepManifestsOf(tuple(self._state.rollouts)))
 
@@ -370,6 +379,34 @@ class AgentEngine:
             taken_over_seq=record.last_event_seq,
         )
         self._state.put_rollout(commit, taken)
+
+    def _rejected(self, commit: CommitBuilder, input: EventRejected, now: datetime) -> None:
+        """The row is marked, and the rest goes on; a convergence that was refused is not the end of a rollout."""
+        commit.write(MarkRefused(input.row_id, input.refusal.reason))
+        rollout = self._state.rollouts.get(RolloutId(input.refusal.rollout_id))
+        if rollout is None or rollout.closed_at is not None:
+            return
+        record = rollout.record
+        if record.state is HostState.CONVERGED and record.last_event_seq == input.refusal.seq:
+            self._soak_again(commit, record, now)
+
+    def _soak_again(self, commit: CommitBuilder, record: HostRolloutState, now: datetime) -> None:
+        """Go back to the soak that the control plane still sees, for a whole window from now.
+
+        It may have lost its database and dispatched anew while the host went by the dispatch from before. Its window
+        began before now, so the next convergence is late enough. No event of the machine leads out of Converged, and
+        none should: here the two records are brought together again, as when one is taken over.
+        """
+        window = (record.soak_due_at or now) - (record.dispatched_at or now)
+        again = evolve(
+            record, state=HostState.SOAKING, converged_at=None, soak_due_at=now + abs(window)
+        )
+        self._state.put_record(commit, again)
+        about = f"{record.rollout_id}, until {again.soak_due_at}"
+        commit.afterwards(
+            _said(LogLevel.WARNING, "its convergence was refused: it soaks again", about)
+        )
+        commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
 
     def _replay(self, commit: CommitBuilder, input: ReplayAsked) -> None:
         rollout_id = next((r for r in self._state.rollouts if r == input.replay.rollout_id), None)

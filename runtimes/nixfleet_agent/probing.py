@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from nixfleet_agent.probes.runner import ProbeOutcome
+from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
 from nixfleet_proto.agent_event import (
     AgentEvent,
     Failed,
@@ -22,7 +22,7 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck, kind_of
+from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, kind_of
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
 FactOf: TypeAlias = Callable[[int], AgentEvent]
@@ -30,6 +30,9 @@ FactOf: TypeAlias = Callable[[int], AgentEvent]
 
 UNREADABLE_CHECKS = "health-checks"
 """The probe that stands for health checks which could not be read."""
+
+RUNNING_CLOSURE = "running-closure"
+"""The probe that stands for what runs; it reports only when that is not what soaks, and when it is again."""
 
 
 def topology_of(checks: HealthCheckSet, now: datetime) -> FactOf:
@@ -57,15 +60,31 @@ def unreadable_facts(problem: str, now: datetime) -> Iterator[FactOf]:
     )
 
 
+def facts_of_running_closure(
+    record: HostRolloutState, running: str, now: datetime
+) -> Iterator[FactOf]:
+    """Yield what to report when something else than the closure that soaks runs, or when that is over.
+
+    Somebody switched the machine by hand, or it booted into another generation: what the probes say then is not
+    about the closure that is to converge.
+    """
+    known = record.probes.get(RUNNING_CLOSURE)
+    is_failing = known is not None and known.status is ProbeStatus.FAIL
+    target = record.target_closure
+    if (running != target) is is_failing:
+        return
+    outcome = PASSED if running == target else failed(f"{target} to run", running)
+    yield from facts_of_probe(record, RUNNING_CLOSURE, ProbeMode.ENFORCE, outcome, now)
+
+
 def facts_of_probe(
     record: HostRolloutState,
     probe_name: str,
-    check: HealthCheck,
+    mode: ProbeMode,
     outcome: ProbeOutcome,
     now: datetime,
 ) -> Iterator[FactOf]:
     """Yield the facts that one run of a probe comes to, in order."""
-    mode = check.mode
     if probe_name not in record.probes:
         yield lambda seq: ProbeObservedFirst(probe_name, mode, now, seq)
     if outcome.status is ProbeStatus.FAIL and record.probe_failure_first_at is None:

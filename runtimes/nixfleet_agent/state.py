@@ -66,6 +66,8 @@ class State:
         # Since when each probe fails, by this process's reckoning: a clock that is set back starts it anew.
         self.failing_from = UndoableDict[RolloutId, FrozenMap[str, datetime]](self.undo)
         self.last_intent_id = UndoableValue(self.undo, 0)
+        # What was last seen to run; `None` until the first look.
+        self.running_closure = UndoableValue[str | None](self.undo, None)
 
     def put_record(self, commit: CommitBuilder, record: HostRolloutState) -> None:
         """The record of a rollout that is known already is now `record`."""

@@ -7,26 +7,30 @@ from attrs import evolve
 
 from nixfleet_agent.activator import RollbackFinished, SwitchCompleted, SwitchFailed, SwitchPhase
 from nixfleet_agent.inputs import (
+    Booted,
     CarryOut,
     ChecksLoaded,
+    EventRejected,
     LoadChecks,
     ProbeRan,
     RecordBootstrapped,
     ReplayAsked,
     RollbackEnded,
+    RunningClosureSeen,
     SwitchEnded,
     Tick,
 )
 from nixfleet_agent.probes.runner import ProbeOutcome
-from nixfleet_agent.writes import RemoveRollout
-from nixfleet_proto.agent_event import Converged, ProbeStatus
+from nixfleet_agent.writes import MarkRefused, RemoveRollout
+from nixfleet_proto.agent_event import Converged, ProbeResult, ProbeStatus
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.transport import ReplayFrom
+from nixfleet_runtime.transport import EventRefused, ReplayFrom
 from nixfleet_state_machine.effect import EmitLog
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from tests.agent.lone_agent import ALIVE, LoneAgent, manifest_of, soaking_agent
 
 R1, R2 = RolloutId("stable@r1"), RolloutId("stable@r2")
+GOOD = ProbeOutcome(ProbeStatus.PASS)
 BAD = ProbeOutcome(ProbeStatus.FAIL, "expected status 200, found 503")
 
 
@@ -66,7 +70,7 @@ def test_a_replaced_disk_in_a_soak_goes_on_to_converge() -> None:
     fresh.tell(RecordBootstrapped(lost.record(), manifest_of()))
     assert LoadChecks(R1, "new") in fresh.actions
     fresh.tell(ChecksLoaded(R1, ALIVE))
-    fresh.tell(ProbeRan(R1, "alive", ProbeOutcome(ProbeStatus.PASS)))
+    fresh.tell(ProbeRan(R1, "alive", GOOD))
     fresh.tell(Tick(), after_seconds=300)
     assert isinstance(fresh.facts[-1], Converged)
 
@@ -195,9 +199,82 @@ def test_a_pass_after_the_clock_was_set_back_begins_the_count_anew() -> None:
     agent = soaking_agent()
     agent.tell(ProbeRan(R1, "alive", BAD))
     agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=-600)
-    agent.tell(ProbeRan(R1, "alive", ProbeOutcome(ProbeStatus.PASS)), after_seconds=30)
+    agent.tell(ProbeRan(R1, "alive", GOOD), after_seconds=30)
     agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=30)
     agent.tell(Tick(), after_seconds=59)
     assert agent.record().state is HostState.SOAKING
     agent.tell(Tick(), after_seconds=1)
     assert agent.record().state is HostState.FAILED
+
+
+def test_a_convergence_that_was_refused_is_soaked_for_again() -> None:
+    """A whole window later the host converges once more, under the next number."""
+    agent = soaking_agent()
+    agent.tell(ProbeRan(R1, "alive", GOOD))
+    agent.tell(Tick(), after_seconds=300)
+    refused = agent.facts[-1]
+    assert isinstance(refused, Converged)
+    agent.tell(EventRejected(7, EventRefused(R1, refused.seq, "soak-elapsed")))
+    assert agent.record().state is HostState.SOAKING
+    assert agent.writes[0] == MarkRefused(7, "soak-elapsed")
+    assert LoadChecks(R1, "new") in agent.actions
+    agent.tell(Tick(), after_seconds=299)
+    assert agent.record().state is HostState.SOAKING
+    agent.tell(Tick(), after_seconds=1)
+    assert agent.facts[-1] == Converged(agent.now, "new", refused.seq + 1)
+
+
+def test_another_fact_that_was_refused_changes_nothing_but_its_row() -> None:
+    """It is marked, and the rollout goes on as it lived it."""
+    agent = soaking_agent()
+    before = agent.record()
+    agent.tell(EventRejected(3, EventRefused(R1, 1, "a rule")))
+    assert agent.record() == before
+    assert agent.writes == (MarkRefused(3, "a rule"),)
+
+
+def test_a_host_that_runs_something_else_does_not_converge() -> None:
+    """What the probes say is about another closure then: it is reported, and fails the host if it lasts."""
+    agent = soaking_agent()
+    agent.tell(ProbeRan(R1, "alive", GOOD))
+    agent.tell(RunningClosureSeen("by-hand"), after_seconds=300)
+    assert [type(fact).__name__ for fact in agent.facts[-3:]] == [
+        "ProbeObservedFirst",
+        "ProbeFailureFirst",
+        "ProbeResult",
+    ]
+    agent.tell(Tick())
+    assert agent.record().state is HostState.SOAKING
+    agent.tell(Tick(), after_seconds=60)
+    assert agent.record().state is HostState.FAILED
+    assert agent.intent.closure == "old"
+
+
+def test_a_host_that_runs_its_closure_again_converges() -> None:
+    """A moment on another closure is over when it is over."""
+    agent = soaking_agent()
+    agent.tell(ProbeRan(R1, "alive", GOOD))
+    agent.tell(RunningClosureSeen("by-hand"))
+    agent.tell(RunningClosureSeen("by-hand"), after_seconds=5)
+    agent.tell(RunningClosureSeen("new"), after_seconds=5)
+    agent.tell(RunningClosureSeen("new"), after_seconds=5)
+    assert [fact.status for fact in agent.facts if isinstance(fact, ProbeResult)] == [
+        ProbeStatus.PASS,
+        ProbeStatus.FAIL,
+        ProbeStatus.PASS,
+    ]
+    agent.tell(Tick(), after_seconds=300)
+    assert agent.record().state is HostState.CONVERGED
+
+
+def test_a_record_of_a_soak_that_is_not_what_runs_does_not_converge() -> None:
+    """The disk was replaced after the host had gone back: what the control plane remembers is no longer so."""
+    agent = soaking_agent()
+    agent.tell(ProbeRan(R1, "alive", GOOD))
+    fresh = LoneAgent()
+    fresh.tell(Booted("old"), after_seconds=3600)
+    fresh.tell(RecordBootstrapped(agent.record(), manifest_of()))
+    fresh.tell(ChecksLoaded(R1, ALIVE))
+    fresh.tell(ProbeRan(R1, "alive", GOOD))
+    fresh.tell(Tick())
+    assert fresh.record().state is HostState.SOAKING
