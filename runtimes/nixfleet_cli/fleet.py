@@ -5,12 +5,16 @@ from pathlib import Path
 
 import click
 
+from nixfleet_cli.arguments import now
 from nixfleet_cli.failures import Findings
+from nixfleet_proto.fleet import FleetHost
 from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError
 from nixfleet_release import check as check_fleet
 from nixfleet_release.staging import stage
+from nixfleet_runtime.problems import is_below, unknown
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.one_line import one_line
+from nixfleet_state_machine.scopes.setting import explain as explain_all
 
 
 @click.group()
@@ -26,13 +30,57 @@ def check(file: Path) -> None:
     Exit codes: 0 it can be released, and what it comes to; 1 every problem, with its path; 2 no such FILE.
     """
     try:
-        checked = check_fleet(file)
+        checked = check_fleet(file, now=now())
     except DeclarationError as error:
-        raise Findings(f"{file}: {error}") from error
+        raise Findings(str(error)) from error
     for line in _summary(checked):
         click.echo(line)
     for warning in checked.warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+@fleet.command()
+@click.argument("host", metavar="HOST")
+@click.argument("key", metavar="[KEY]", default="")
+@click.option(
+    "-f",
+    "--fleet",
+    "file",
+    metavar="FILE",
+    type=click.Path(exists=True, path_type=Path),
+    default=Path("fleet.toml"),
+    show_default=True,
+    help="The declaration: TOML, or a directory of it.",
+)
+def explain(host: str, key: str, file: Path) -> None:
+    """Say what HOST lives by: every value, the scope it is from, and what it shadows.
+
+    KEY is one of the keys that are shown without it, or the beginning of some: health_checks.
+    Exit codes: 0 told; 1 the fleet has problems, or no such HOST or KEY; 2 no such FILE.
+    """
+    try:
+        checked = check_fleet(file, now=now())
+    except DeclarationError as error:
+        raise Findings(str(error)) from error
+    hosts = checked.declaration.hosts
+    if host not in hosts:
+        raise Findings(str(unknown("HOST", "host", host, hosts)))
+    values = tuple(explain_all(checked.settings, host, hosts[host]))
+    told = [it for it in values if not key or it.key == key or is_below(it.key, [key])]
+    if key and not told:
+        raise Findings(str(unknown("KEY", "key", key, {it.key for it in values})))
+    if not key:
+        click.echo(_host_line(host, hosts[host]))
+    for value in told:
+        click.echo(f"{value.key} = {value.value}")
+        click.echo(f"    from {value.scope}")
+        for shadowed in reversed(value.shadowed):
+            click.echo(f"    shadows {shadowed.value} from {shadowed.scope}")
+
+
+def _host_line(name: str, host: FleetHost) -> str:
+    tags = ", ".join(sorted(set(host.tags))) or "none"
+    return f"host {name}: channel {host.channel}, tags {tags}"
 
 
 def _summary(checked: CheckedFleet) -> Iterator[str]:
@@ -52,6 +100,8 @@ def _summary(checked: CheckedFleet) -> Iterator[str]:
         yield f"order: {edge.gates} before {edge.gated}{why}"
     checks = sum(map(len, checked.health_checks.values()))
     yield f"health checks: {checks}, over all hosts"
+    for hostname, pin in sorted(checked.pins.items()):
+        yield f"pinned: {hostname} to {pin.value.commit}, by {pin.scope}"
 
 
 def _channel(checked: CheckedFleet, channel: str) -> Iterator[str]:

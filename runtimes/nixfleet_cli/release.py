@@ -118,7 +118,7 @@ def make(
     )
     _require_trusted(signing)
     try:
-        checked = check(declaration)
+        checked = check(declaration, now=signing.signed_at)
         by_host = _closures(checked, closures, store, store_paths)
         made = sign_release(
             checked,

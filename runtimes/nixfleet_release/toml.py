@@ -13,21 +13,21 @@ from attrs import evolve, frozen
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.health_check import (
-    EvidenceProbe,
-    ExecProbe,
-    HealthCheck,
-    HttpProbe,
-    TcpProbe,
-)
 from nixfleet_release.declaration import (
     BudgetDeclaration,
     FleetDeclaration,
+    FrameworkDeclaration,
     PolicyDeclaration,
     WaveDeclaration,
 )
 from nixfleet_release.selectors import SELECTOR_EXPECTED, read_selector
-from nixfleet_runtime.problems import Problem, at, is_below, listed
+from nixfleet_release.toml_settings import (
+    read_compliance,
+    read_framework,
+    read_health_check,
+    read_pin,
+)
+from nixfleet_runtime.problems import Problem, at, is_below
 from nixfleet_runtime.reading import Document, Table
 from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
 
@@ -81,12 +81,10 @@ def _fleet(root: Table) -> FleetDeclaration:
         hosts=_each(hosts, _host),
         channels=_each(channels, _channel),
         policies=_each(root.sections("policies"), _policy),
-        health_checks=FrozenMap(
-            {
-                scope: _each(table.sections("health_checks"), _health_check)
-                for scope, table in scopes.items()
-            }
-        ),
+        health_checks=_by_scope(scopes, "health_checks", read_health_check),
+        frameworks=_each(channels, _frameworks),
+        compliance=_by_scope(scopes, "compliance", read_compliance),
+        pins=FrozenMap({it: read_pin(table) for it, table in scopes.items() if it != FLEET}),
         budgets=tuple(map(_budget, root.array("budgets"))),
         edges=tuple(map(_edge, root.array("edges"))),
         channel_edges=tuple(map(_edge, root.array("channel_edges"))),
@@ -95,6 +93,16 @@ def _fleet(root: Table) -> FleetDeclaration:
 
 def _each(tables: Mapping[str, Table], read: Callable[[Table], T]) -> FrozenMap[str, T]:
     return FrozenMap({name: read(table) for name, table in tables.items()})
+
+
+def _by_scope(
+    scopes: Mapping[Scope, Table], key: str, read: Callable[[Table], T]
+) -> FrozenMap[Scope, FrozenMap[str, T]]:
+    return FrozenMap({scope: _each(it.sections(key), read) for scope, it in scopes.items()})
+
+
+def _frameworks(channel: Table) -> FrozenMap[str, FrameworkDeclaration]:
+    return _each(channel.sections("compliance"), read_framework)
 
 
 def _host(table: Table) -> FleetHost:
@@ -150,64 +158,3 @@ def _edge(table: Table) -> Edge:
     return Edge(
         gates=table.text("gates"), gated=table.text("gated"), reason=table.optional_text("reason")
     )
-
-
-def _health_check(table: Table) -> HealthCheck:
-    table.require("kind", f"one of {listed(_KINDS)}")
-    kind = table.optional_text("kind")
-    if kind is not None and kind not in _KINDS:
-        table.refuse_choice("kind", "unknown kind", kind, _KINDS)
-    check = _KINDS.get(kind or "", _of_unknown_kind)(table)
-    return evolve(
-        check,
-        interval_seconds=table.integer("interval_seconds", check.interval_seconds),
-        mode=table.choice("mode", check.mode),
-        run_once=table.flag("run_once"),
-    )
-
-
-def _http(table: Table) -> HttpProbe:
-    default = HttpProbe(url=table.text("url"))
-    return evolve(
-        default,
-        expect_status=table.integer("expect_status", default.expect_status),
-        body_contains=table.optional_text("body_contains"),
-        timeout_secs=table.integer("timeout_secs", default.timeout_secs),
-    )
-
-
-def _tcp(table: Table) -> TcpProbe:
-    table.require("port", "an integer")
-    default = TcpProbe(host=table.text("host"), port=table.integer("port", 1))
-    return evolve(
-        default,
-        connect_timeout_secs=table.integer("connect_timeout_secs", default.connect_timeout_secs),
-    )
-
-
-def _exec(table: Table) -> ExecProbe:
-    table.require("command", "an array of strings")
-    default = ExecProbe(command=table.some_texts("command"))
-    return evolve(
-        default,
-        expect_exit_code=table.integer("expect_exit_code", default.expect_exit_code),
-        timeout_secs=table.integer("timeout_secs", default.timeout_secs),
-    )
-
-
-def _evidence(table: Table) -> EvidenceProbe:
-    return EvidenceProbe(table.text("framework"), table.text("evidence_path"))
-
-
-def _of_unknown_kind(table: Table) -> HealthCheck:
-    # Which keys belong here is unknown too; only those that all kinds share can be judged.
-    table.overlook_rest()
-    return EvidenceProbe("unknown", "unknown")
-
-
-_KINDS: Mapping[str, Callable[[Table], HealthCheck]] = {
-    "http": _http,
-    "tcp": _tcp,
-    "exec": _exec,
-    "evidence": _evidence,
-}

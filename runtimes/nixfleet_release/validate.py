@@ -8,10 +8,14 @@ Source: design 4, Validation.
 """
 
 from collections.abc import Collection
+from datetime import datetime
+
+from attrs import evolve
 
 from nixfleet_release.declaration import FleetDeclaration
 from nixfleet_release.respelling import respelt
 from nixfleet_release.rules import Rule, names, outcome, values, waves
+from nixfleet_release.settings import live_pins
 from nixfleet_runtime.problems import Problem, is_below
 
 # Each statement by itself.
@@ -23,6 +27,7 @@ _STATEMENTS: tuple[Rule, ...] = (
     values.selectors,
     values.budgets,
     values.health_checks,
+    values.frameworks,
     waves.rests,
 )
 # What the statements come to together.
@@ -31,17 +36,23 @@ _CONSEQUENCES: tuple[Rule, ...] = (
     outcome.budget_members,
     outcome.cross_channel_edges,
     outcome.cycles,
-    outcome.tag_conflicts,
+    outcome.clashes,
+    outcome.framework_checks,
+    outcome.refinements,
     waves.staging,
     waves.edges_against_waves,
 )
 
 
-def validate(fleet: FleetDeclaration, unusable: Collection[str] = ()) -> tuple[Problem, ...]:
+def validate(
+    fleet: FleetDeclaration, unusable: Collection[str] = (), now: datetime | None = None
+) -> tuple[Problem, ...]:
     """Return every problem of `fleet`; none, and it can be resolved.
 
-    unusable: the paths in which a placeholder stands for something that could not be read.
+    unusable: the paths in which a placeholder stands for something that could not be read. now: pins
+    that have expired by then cannot clash; with `None`, none has.
     """
+    fleet = evolve(fleet, pins=live_pins(fleet.pins, now))
     own = _all(_STATEMENTS, fleet, unusable)
     broken = frozenset(unusable) | {problem.path for problem in own}
     follows = _all(_CONSEQUENCES, fleet, broken)

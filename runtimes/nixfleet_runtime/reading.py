@@ -53,15 +53,16 @@ class Document:
     ) -> None:
         """misspelt: by path of a table, what to read some of its keys as."""
         self._problems: list[Problem] = []
-        self._tables: list[Table] = []
+        self._tables: dict[str, Table] = {}
         self._misspelt = misspelt or {}
         self.root = self.table(content, "")
 
     def table(self, content: Mapping[str, object], path: str) -> "Table":
-        """Return a reader for a table of this document."""
-        table = Table(self, _respelt(content, self._misspelt.get(path, {})), path)
-        self._tables.append(table)
-        return table
+        """Return the reader for a table of this document: one, however often it is asked for."""
+        if path not in self._tables:
+            respelt = _respelt(content, self._misspelt.get(path, {}))
+            self._tables[path] = Table(self, respelt, path)
+        return self._tables[path]
 
     def refuse(self, path: str, message: str, expected: str, found: str) -> None:
         """Note that what stands at `path` cannot be used."""
@@ -79,11 +80,11 @@ class Document:
 
     def unknown_keys(self) -> tuple[Problem, ...]:
         """Return the keys that nobody asked for. Asked once everything has been read."""
-        return tuple(problem for table in self._tables for problem in table.unknown_keys())
+        return tuple(it for table in self._tables.values() for it in table.unknown_keys())
 
     def misspelt(self) -> dict[str, dict[str, str]]:
         """Return, by path of a table, which of its unknown keys are probably which known one."""
-        by_table = {table.path: table.misspelt() for table in self._tables}
+        by_table = {path: table.misspelt() for path, table in self._tables.items()}
         return {path: keys for path, keys in by_table.items() if keys}
 
 
@@ -143,6 +144,10 @@ class Table:
         if text == "":
             self.refuse(key, "empty", _EXPECTED[str], quoted(text))
         return text or None
+
+    def any_text(self, key: str) -> str | None:
+        """Return a string if there is one, be it empty."""
+        return self._value(key, str)
 
     def integer(self, key: str, default: int) -> int:
         value = self._value(key, int)

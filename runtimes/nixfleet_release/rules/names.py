@@ -86,6 +86,9 @@ def _named(fleet: FleetDeclaration) -> Iterator[tuple[str, str]]:
     for scope, checks in fleet.health_checks.items():
         for name in checks:
             yield at(at(scope_path(scope), "health_checks"), name), name
+    for channel, frameworks in fleet.frameworks.items():
+        for name in frameworks:
+            yield at(at(at("channels", channel), "compliance"), name), name
 
 
 def _between_tables(fleet: FleetDeclaration) -> Iterator[Problem]:
@@ -106,7 +109,7 @@ def _of_scopes(fleet: FleetDeclaration) -> Iterator[Problem]:
         ScopeKind.CHANNEL: fleet.channels.keys(),
         ScopeKind.HOST: fleet.hosts.keys(),
     }
-    for scope in fleet.health_checks:
+    for scope in {*fleet.health_checks, *fleet.compliance, *fleet.pins}:
         if scope.name not in known[scope.kind]:
             yield unknown(scope_path(scope), scope.kind.value, scope.name, known[scope.kind])
 

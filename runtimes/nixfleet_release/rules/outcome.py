@@ -3,11 +3,14 @@
 from collections.abc import Collection, Iterator
 from graphlib import CycleError, TopologicalSorter
 
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.health_check import HealthCheck
 from nixfleet_release.declaration import FleetDeclaration
 from nixfleet_release.rules.names import scope_path
-from nixfleet_runtime.problems import Problem, at, is_touched, listed
+from nixfleet_release.settings import check_name, settings_of
+from nixfleet_runtime.problems import Problem, at, is_touched, listed, unknown
 from nixfleet_state_machine.scopes.expression import meant
-from nixfleet_state_machine.scopes.merge import Scope, layers_of, merge
+from nixfleet_state_machine.scopes.merge import Scope, ScopeKind, scopes_of
 from nixfleet_state_machine.scopes.one_line import one_line
 
 
@@ -82,20 +85,52 @@ def find_cycles(edges: Collection[tuple[str, str]]) -> tuple[tuple[str, ...], ..
     return tuple(sorted(cycles))
 
 
-def tag_conflicts(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse two tags of one host that declare one name: which of them counts would be a guess."""
+def clashes(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse two tags of one host that declare one thing: which of them counts would be a guess."""
     hosts: dict[tuple[str, tuple[Scope, ...]], list[str]] = {}
+    settings = settings_of(fleet, None)
     for hostname, host in fleet.hosts.items():
-        for conflict in merge(layers_of(hostname, host, fleet.health_checks)).conflicts:
-            rivals = tuple(rival.scope for rival in conflict.rivals)
-            hosts.setdefault((conflict.name, rivals), []).append(hostname)
-    for (name, rivals), names in hosts.items():
-        yield Problem(
-            at(at(scope_path(rivals[-1]), "health_checks"), name),
-            "two tags of one host declare it",
-            "one tag of each host to do so",
-            f"{', '.join(map(str, rivals))} on {listed(names)}",
-        )
+        for clash in settings.clashes(hostname, host):
+            hosts.setdefault((clash.key, clash.scopes), []).append(hostname)
+    for (key, scopes), names in hosts.items():
+        if len(set(scopes)) == len(scopes):  # else it is one of `framework_checks`
+            yield Problem(
+                f"{scope_path(scopes[-1])}.{key}",
+                "two tags of one host declare it",
+                "one tag of each host to do so",
+                f"{', '.join(map(str, scopes))} on {listed(names)}",
+            )
+
+
+def framework_checks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse a health check with the name of one that a framework of the same channel comes to."""
+    for channel, frameworks in fleet.frameworks.items():
+        scope = Scope(ScopeKind.CHANNEL, channel)
+        declared = fleet.health_checks.get(scope, FrozenMap[str, HealthCheck]())
+        for framework in frameworks:
+            if check_name(framework) in declared:
+                path = at(at(scope_path(scope), "health_checks"), check_name(framework))
+                found = f"the framework {framework} with a check of that name"
+                yield Problem(path, "duplicate name in one scope", "a name of its own", found)
+
+
+def refinements(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse to say how a framework counts where no host is held to it."""
+    known = frozenset(name for declared in fleet.frameworks.values() for name in declared)
+    held = {
+        (scope, framework)
+        for hostname, host in fleet.hosts.items()
+        for scope in scopes_of(hostname, host)
+        for framework in fleet.frameworks_of(host.channel)
+    }
+    for scope, declared in fleet.compliance.items():
+        for framework in declared:
+            path = at(at(scope_path(scope), "compliance"), framework)
+            if framework not in known:
+                yield unknown(path, "framework", framework, known)
+            elif (scope, framework) not in held and scope.kind is not ScopeKind.CHANNEL:
+                expected = "a framework that the channel of a host declares"
+                yield Problem(path, "is for nobody", expected, f"no such host in {scope}")
 
 
 def _a_cycle(edges: Collection[tuple[str, str]]) -> tuple[str, ...]:

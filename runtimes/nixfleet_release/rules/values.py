@@ -1,7 +1,9 @@
 """Values: numbers within their limits, and what a selector, budget or health check must say."""
 
+import re
 from collections.abc import Collection, Iterator
 from typing import assert_never
+from urllib.parse import urlsplit
 
 from nixfleet_proto.fleet import FleetChannel
 from nixfleet_proto.health_check import (
@@ -16,6 +18,8 @@ from nixfleet_release.rules import names
 from nixfleet_release.rules.names import scope_path, wave_path
 from nixfleet_runtime.problems import Problem, at, is_touched, quoted
 from nixfleet_state_machine.scopes.normal_form import TooManyClauses, normal_form
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?")
 
 
 def channels(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
@@ -62,6 +66,15 @@ def health_checks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[
             yield from _health_check(path, check)
 
 
+def frameworks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse frameworks whose evidence could not be read."""
+    for channel, declared in fleet.frameworks.items():
+        for name, framework in declared.items():
+            path = at(at(at("channels", channel), "compliance"), name)
+            yield from _within(path, "interval_seconds", framework.interval_seconds, 1)
+            yield from _absolute(path, framework.evidence_path)
+
+
 def _channel(path: str, channel: FleetChannel, broken: Collection[str]) -> Iterator[Problem]:
     signing, freshness = channel.signing_interval_minutes, channel.freshness_window
     yield from _within(path, "reconcile_interval_minutes", channel.reconcile_interval_minutes, 1)
@@ -88,12 +101,17 @@ def _budget(path: str, budget: BudgetDeclaration) -> Iterator[Problem]:
 def _health_check(path: str, check: HealthCheck) -> Iterator[Problem]:
     match check:
         case HttpProbe():
-            if not check.url.startswith(("http://", "https://")):
-                expected = "an address that starts with http:// or https://"
+            if not _is_url(check.url):
+                expected = "an address such as http://127.0.0.1:8080/healthz"
                 yield Problem(at(path, "url"), "cannot be asked", expected, quoted(check.url))
             yield from _within(path, "expect_status", check.expect_status, 100, 599)
             yield from _within(path, "timeout_secs", check.timeout_secs, 1)
         case TcpProbe():
+            if not _HOST.fullmatch(check.host):
+                expected = "the name or address of a host, and nothing else"
+                yield Problem(
+                    at(path, "host"), "cannot be connected to", expected, quoted(check.host)
+                )
             yield from _within(path, "port", check.port, 1, 65535)
             yield from _within(path, "connect_timeout_secs", check.connect_timeout_secs, 1)
         case ExecProbe():
@@ -104,9 +122,29 @@ def _health_check(path: str, check: HealthCheck) -> Iterator[Problem]:
             yield from _within(path, "expect_exit_code", check.expect_exit_code, 0, 255)
             yield from _within(path, "timeout_secs", check.timeout_secs, 1)
         case EvidenceProbe():
-            pass
+            yield from _absolute(path, check.evidence_path)
         case _:
             assert_never(check)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        is_port = url.port is None or url.port > 0
+    except ValueError:  # a port that is no number, or too large; brackets that do not match
+        return False
+    host = url.hostname or ""
+    return url.scheme in ("http", "https") and is_port and _HOST.fullmatch(host) is not None
+
+
+def _absolute(path: str, evidence_path: str) -> Iterator[Problem]:
+    if not evidence_path.startswith("/"):
+        yield Problem(
+            at(path, "evidence_path"),
+            "leads nowhere",
+            "an absolute path, from / on",
+            quoted(evidence_path),
+        )
 
 
 def _within(

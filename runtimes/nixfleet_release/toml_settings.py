@@ -1,0 +1,120 @@
+"""What scopes declare, in TOML: health checks, compliance and pins. Keys and types, as in `toml`."""
+
+from collections.abc import Callable, Mapping
+
+from attrs import evolve
+
+from nixfleet_proto.agent_event import ProbeMode
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.health_check import (
+    ControlOverride,
+    EvidenceProbe,
+    ExecProbe,
+    HealthCheck,
+    HttpProbe,
+    TcpProbe,
+)
+from nixfleet_release.declaration import ComplianceDeclaration, FrameworkDeclaration, Pin
+from nixfleet_runtime.problems import listed
+from nixfleet_runtime.reading import Table
+
+
+def read_health_check(table: Table) -> HealthCheck:
+    """Return the health check of a table."""
+    table.require("kind", f"one of {listed(_KINDS)}")
+    kind = table.optional_text("kind")
+    if kind is not None and kind not in _KINDS:
+        table.refuse_choice("kind", "unknown kind", kind, _KINDS)
+    check = _KINDS.get(kind or "", _of_unknown_kind)(table)
+    return evolve(
+        check,
+        interval_seconds=table.integer("interval_seconds", check.interval_seconds),
+        mode=table.choice("mode", check.mode),
+        run_once=table.flag("run_once"),
+    )
+
+
+def read_framework(table: Table) -> FrameworkDeclaration:
+    """Return where the evidence is of a framework that a channel declares."""
+    default = FrameworkDeclaration(table.text("evidence_path"))
+    interval_seconds = table.integer("interval_seconds", default.interval_seconds)
+    return evolve(default, interval_seconds=interval_seconds)
+
+
+def read_compliance(table: Table) -> ComplianceDeclaration:
+    """Return what a scope says of how a framework counts."""
+    return ComplianceDeclaration(
+        mode=table.choice("mode", ProbeMode.ENFORCE) if table.has("mode") else None,
+        reason=table.any_text("reason"),
+        control_overrides=FrozenMap(
+            {name: _override(it) for name, it in table.sections("control_overrides").items()}
+        ),
+    )
+
+
+def read_pin(scope: Table) -> FrozenMap[str, Pin]:
+    """Return the pin of a scope, under no name; nothing if it has none."""
+    if not scope.has("pin"):
+        return FrozenMap[str, Pin]()
+    table = scope.section("pin")
+    return FrozenMap(
+        {
+            "": Pin(
+                commit=table.text("commit"),
+                reason=table.optional_text("reason"),
+                expires_at=table.instant("expires_at") if table.has("expires_at") else None,
+            )
+        }
+    )
+
+
+def _override(table: Table) -> ControlOverride:
+    table.require("mode", f"one of {listed(ProbeMode)}")
+    return ControlOverride(table.choice("mode", ProbeMode.ENFORCE), table.optional_text("reason"))
+
+
+def _http(table: Table) -> HttpProbe:
+    default = HttpProbe(url=table.text("url"))
+    return evolve(
+        default,
+        expect_status=table.integer("expect_status", default.expect_status),
+        body_contains=table.optional_text("body_contains"),
+        timeout_secs=table.integer("timeout_secs", default.timeout_secs),
+    )
+
+
+def _tcp(table: Table) -> TcpProbe:
+    table.require("port", "an integer")
+    default = TcpProbe(host=table.text("host"), port=table.integer("port", 1))
+    return evolve(
+        default,
+        connect_timeout_secs=table.integer("connect_timeout_secs", default.connect_timeout_secs),
+    )
+
+
+def _exec(table: Table) -> ExecProbe:
+    table.require("command", "an array of strings")
+    default = ExecProbe(command=table.some_texts("command"))
+    return evolve(
+        default,
+        expect_exit_code=table.integer("expect_exit_code", default.expect_exit_code),
+        timeout_secs=table.integer("timeout_secs", default.timeout_secs),
+    )
+
+
+def _evidence(table: Table) -> EvidenceProbe:
+    return EvidenceProbe(table.text("framework"), table.text("evidence_path"))
+
+
+def _of_unknown_kind(table: Table) -> HealthCheck:
+    # Which keys belong here is unknown too; only those that all kinds share can be judged.
+    table.overlook_rest()
+    return EvidenceProbe("unknown", "/unknown")
+
+
+_KINDS: Mapping[str, Callable[[Table], HealthCheck]] = {
+    "http": _http,
+    "tcp": _tcp,
+    "exec": _exec,
+    "evidence": _evidence,
+}
