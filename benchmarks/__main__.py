@@ -14,7 +14,17 @@ from benchmarks import report
 from benchmarks.harness import FULL, QUICK, TINY, Figure, Scale, from_json, to_json
 from benchmarks.machine import described
 
-WORKLOADS = ("step", "durable_ingest")
+WORKLOADS = (
+    "step",
+    "step_many_hosts",
+    "durable_ingest",
+    "replay",
+    "cold_start",
+    "plan",
+    "growth",
+    "memory",
+    "import_time",
+)
 SCALES = {scale.name: scale for scale in (FULL, QUICK, TINY)}
 RESULTS = Path("benchmarks/results/latest.json")
 PAGE = Path("docs/performance.md")

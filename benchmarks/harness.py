@@ -8,6 +8,7 @@ import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -115,13 +116,13 @@ def ratio(
 def percentile(values: Sequence[float], share: float) -> float:
     """Return the smallest value that at least this share of `values` does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Yield a directory on the disk that the working tree is on: a memory file system would not sync."""
-    build = Path("build")
+    build = Path(__file__).parent.parent / "build"
     build.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=build, prefix="bench-") as directory:
         yield Path(directory)

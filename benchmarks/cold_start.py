@@ -1,0 +1,36 @@
+"""cold_start: from a database with a million log rows to a control plane that could answer.
+
+The cache of host records is complete but for the last rows, as after a crash between two flushes; the operating
+system's cache is warm. What is measured is opening the file and loading the state.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.harness import Figure, Scale, scratch
+from benchmarks.logged import write_log
+from nixfleet_control_plane.loading import load_state
+from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.writes import SetRecordsThrough
+
+TAIL_ROWS = 5_000
+
+
+def figures(scale: Scale) -> Iterator[Figure]:
+    """Yield the seconds of a start."""
+    with scratch() as directory:
+        database = directory / "control-plane.sqlite"
+        rows = write_log(database, scale.pick(1_000_000, 100_000, 100))
+        with closing(SqliteStore(database)) as store:
+            store.commit((SetRecordsThrough(max(0, rows - TAIL_ROWS)),))
+        values = tuple(_seconds(database) for _ in range(scale.rounds))
+    yield Figure("cold_start", f"{rows:,} rows, {TAIL_ROWS:,} not in the cache", "s", values)
+
+
+def _seconds(database: Path) -> float:
+    begun = perf_counter()
+    with closing(SqliteStore(database)) as store:
+        load_state(store)
+        return perf_counter() - begun
