@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeAlias, assert_never
 
-import cattrs
 from attrs import frozen
 
 from nixfleet_proto.ids import RolloutId
@@ -34,9 +33,10 @@ from nixfleet_state_machine.testing.conformance.answer import (
 )
 from nixfleet_state_machine.testing.conformance.planner_situation import Situation, read_situation
 from nixfleet_state_machine.testing.conformance.reference_json import (
-    number_at,
-    object_at,
+    id_at,
     objects_at,
+    read_at,
+    structured_at,
     to_json_object,
 )
 
@@ -64,12 +64,14 @@ def check_plan(vector: PlannerVector, planner: Planner = plan.plan_next) -> Run:
 
 
 def read_planner_vector(row: JsonObject) -> PlannerVector:
-    """Return the vector in `row`, of `planner_vectors`. Raises: ValueError, KeyError, TypeError."""
+    """Return the vector in `row`, of `planner_vectors`. Raises: ValueError."""
     return PlannerVector(
-        id=str(number_at(row, "id")),
-        situation=read_situation(object_at(row, "input")),
+        id=id_at(row),
+        situation=read_at(row, "input", read_situation),
         actions=tuple(map(_without_reason, objects_at(row, "actions"))),
-        differs_by_design=cattrs.structure(row["differs_by_design"], tuple[str, ...]),
+        differs_by_design=structured_at(
+            {"differs_by_design": [], **row}, "differs_by_design", tuple[str, ...]
+        ),
     )
 
 

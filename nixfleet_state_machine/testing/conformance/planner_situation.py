@@ -5,10 +5,10 @@ topology, and it had no pauses and no queue; a row of ours has them all (docs/ve
 rollout that the rollout's manifest does not name, which we never have.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from typing import TypeVar
 
-import cattrs
 from attrs import evolve, frozen
 
 from nixfleet_proto.fleet import (
@@ -22,7 +22,6 @@ from nixfleet_proto.fleet import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.terms import RolloutTerms
@@ -32,13 +31,19 @@ from nixfleet_state_machine.testing.conformance.answer import JsonObject
 from nixfleet_state_machine.testing.conformance.reference_json import (
     number_at,
     object_at,
-    objects_at,
+    read_at,
+    read_each_at,
     read_host_record,
     read_rollout_record,
-    read_time,
+    structured_at,
     text_at,
+    time_at,
+    value_at,
 )
+from nixfleet_state_machine.testing.conformance.unreadable import within
 from nixfleet_state_machine.undo import UndoLog
+
+T = TypeVar("T")
 
 
 @frozen
@@ -77,36 +82,42 @@ class Situation:
 
 
 def read_situation(json: JsonObject) -> Situation:
-    """Return the situation in `json`. Raises: ValueError, KeyError, TypeError."""
-    now = read_time(json["now"])
+    """Return the situation in `json`. Raises: ValueError."""
+    now = time_at(json, "now")
     state = object_at(json, "fleet_state")
-    summaries = _objects_in(state, "rollouts")
-    hosts = tuple(
-        _read_host(object_at(each, "state"), now) for each in objects_at(state, "host_states")
-    )
-    outstanding = _read_outstanding(object_at(state, "outstanding_failing_enforce_probes"))
-    offered = tuple(map(_read_manifest, _objects_in(json, "manifests")))
+    with within("fleet_state"):
+        summaries = _objects_in(state, "rollouts")
+        hosts = read_each_at(
+            state,
+            "host_states",
+            lambda _, each: read_at(each, "state", lambda record: _read_host(record, now)),
+        )
+        outstanding = read_at(state, "outstanding_failing_enforce_probes", _read_outstanding)
+        rollouts = _read_each_in(state, "rollouts", _read_rollout)
+        holds = structured_at({"holds": {}, **state}, "holds", dict[str, str])
+        queued = _read_queued(state)
+    offered = _read_each_in(json, "manifests", _read_manifest)
     # A rollout that has its manifest yet runs under that.
     manifests = {
         each.rollout_id: each for each in (*map(_manifest_of_summary, summaries), *offered)
     }
     closures = _closures(hosts, outstanding)
-    fleet = _read_fleet(object_at(json, "fleet"))
+    fleet = read_at(json, "fleet", _read_fleet)
     return Situation(
         terms={id_: _terms(each, fleet, closures.get(id_, {})) for id_, each in manifests.items()},
         offers={manifest.channel: manifest.rollout_id for manifest in offered},
-        rollouts={record.rollout_id: record for record in map(_read_rollout, summaries)},
+        rollouts={record.rollout_id: record for record in rollouts},
         hosts={(host.rollout_id, host.hostname): host for host in hosts},
         outstanding=outstanding,
-        quarantines=_converter.structure(json["quarantines"], dict[str, frozenset[str]]),
+        quarantines=structured_at(json, "quarantines", dict[str, frozenset[str]]),
         now=now,
-        holds=_converter.structure(state.get("holds", {}), dict[str, str]),
-        queued=_read_queued(state),
+        holds=holds,
+        queued=queued,
     )
 
 
 def _read_queued(state: JsonObject) -> frozenset[tuple[RolloutId, str]]:
-    queued = _converter.structure(state.get("queued", {}), dict[str, tuple[str, ...]])
+    queued = structured_at({"queued": {}, **state}, "queued", dict[str, tuple[str, ...]])
     return frozenset((RolloutId(id_), host) for id_, hosts in queued.items() for host in hosts)
 
 
@@ -144,7 +155,8 @@ def _read_rollout(json: JsonObject) -> RolloutRecord:
     """Without a state, a rollout is Terminal since `terminal_at`, or Active."""
     if "state" in json:
         return read_rollout_record({key: json[key] for key in json if key != "budgets"})
-    terminal_at = None if json["terminal_at"] is None else read_time(json["terminal_at"])
+    is_over = value_at(json, "terminal_at") is not None
+    terminal_at = time_at(json, "terminal_at") if is_over else None
     return RolloutRecord(
         rollout_id=RolloutId(text_at(json, "rollout_id")),
         channel=text_at(json, "channel"),
@@ -153,7 +165,7 @@ def _read_rollout(json: JsonObject) -> RolloutRecord:
         current_wave=number_at(json, "current_wave"),
         opened_event_log_seq=0,
         last_transition_event_log_seq=0,
-        opened_at=read_time(json["opened_at"]),
+        opened_at=time_at(json, "opened_at"),
         terminal_at=terminal_at,
     )
 
@@ -194,17 +206,21 @@ def _own_wave(host: str, fleet: FleetResolved) -> int | None:
 
 
 def _manifest_of_summary(json: JsonObject) -> RolloutManifest:
-    return _manifest(text_at(json, "channel"), text_at(json, "target_ref"), json["budgets"], ())
+    budgets = structured_at(json, "budgets", tuple[ManifestBudget, ...])
+    return _manifest(text_at(json, "channel"), text_at(json, "target_ref"), budgets, ())
 
 
 def _read_manifest(json: JsonObject) -> RolloutManifest:
-    hosts = _converter.structure(json["host_set"], tuple[HostAssignment, ...])
-    channel, channel_ref = text_at(json, "channel"), text_at(json, "channel_ref")
-    return _manifest(channel, channel_ref, json["disruption_budgets"], hosts)
+    hosts = structured_at(json, "host_set", tuple[HostAssignment, ...])
+    budgets = structured_at(json, "disruption_budgets", tuple[ManifestBudget, ...])
+    return _manifest(text_at(json, "channel"), text_at(json, "channel_ref"), budgets, hosts)
 
 
 def _manifest(
-    channel: str, channel_ref: str, budgets: JsonValue, hosts: tuple[HostAssignment, ...]
+    channel: str,
+    channel_ref: str,
+    budgets: tuple[ManifestBudget, ...],
+    hosts: tuple[HostAssignment, ...],
 ) -> RolloutManifest:
     return RolloutManifest(
         channel=channel,
@@ -213,7 +229,7 @@ def _manifest(
         fleet_resolved_hash="",
         host_set=hosts,
         meta=_META,
-        disruption_budgets=_converter.structure(budgets, tuple[ManifestBudget, ...]),
+        disruption_budgets=budgets,
     )
 
 
@@ -225,10 +241,10 @@ def _read_fleet(json: JsonObject) -> FleetResolved:
         hosts=FrozenMap({name: FleetHost(channel) for name, channel in channels.items()}),
         channels=FrozenMap[str, FleetChannel](),
         rollout_policies=FrozenMap[str, RolloutPolicy](),
-        waves=FrozenMap(_converter.structure(json["waves"], dict[str, tuple[Wave, ...]])),
+        waves=FrozenMap(structured_at(json, "waves", dict[str, tuple[Wave, ...]])),
         meta=_META,
-        edges=_converter.structure(json["edges"], tuple[Edge, ...]),
-        channel_edges=_converter.structure(json["channel_edges"], tuple[Edge, ...]),
+        edges=structured_at(json, "edges", tuple[Edge, ...]),
+        channel_edges=structured_at(json, "channel_edges", tuple[Edge, ...]),
     )
 
 
@@ -237,5 +253,11 @@ def _objects_in(json: JsonObject, key: str) -> tuple[JsonObject, ...]:
     return tuple(object_at(objects, name) for name in sorted(objects))
 
 
+def _read_each_in(json: JsonObject, key: str, read: Callable[[JsonObject], T]) -> tuple[T, ...]:
+    """Return what `read` makes of each object in the object under `key`, in the order of their names."""
+    objects = object_at(json, key)
+    with within(key):
+        return tuple(read_at(objects, name, read) for name in sorted(objects))
+
+
 _META = Meta(signed_at=None)
-_converter = cattrs.Converter(forbid_extra_keys=True)

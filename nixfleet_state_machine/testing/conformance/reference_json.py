@@ -5,7 +5,9 @@ Reading is strict: an unknown field, or a number where text belongs, breaks the 
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar, cast, get_args
+from enum import StrEnum
+from types import GenericAlias
+from typing import TypeVar, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -28,6 +30,7 @@ from nixfleet_state_machine.rollout.event import (
 )
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.testing.conformance.answer import JsonObject
+from nixfleet_state_machine.testing.conformance.unreadable import Unreadable, within
 
 T = TypeVar("T")
 
@@ -61,12 +64,12 @@ def read_event(json: JsonObject) -> Event:
     side = _SIDES["Local" if event_type.startswith("Local") else "Remote"]
     dropped = {"type", *_NOT_OF_THE_FACT.get(event_type, ())}
     fields = {name: value for name, value in json.items() if name not in dropped}
-    return side(_converter.structure(fields, FACTS[fact_name(event_type)]))
+    return side(_converter.structure(fields, one_of(FACTS, fact_name(event_type), "a fact")))
 
 
 def read_rollout_event(json: JsonObject) -> RolloutEvent:
     """Return the rollout event that `json` describes; a clearance that does not say whom excuses nobody."""
-    kind = ROLLOUT_EVENTS[text_at(json, "type")]
+    kind = one_of(ROLLOUT_EVENTS, text_at(json, "type"), "a rollout event")
     fields = {name: value for name, value in json.items() if name != "type"}
     if kind is OperatorClearance:
         fields.setdefault("excused_hosts", [])
@@ -96,35 +99,85 @@ def read_policy(json: JsonObject) -> RolloutPolicy:
     return RolloutPolicy(on_health_failure=OnHealthFailure(text_at(json, "on_health_failure")))
 
 
-def read_time(json: JsonValue) -> datetime:
-    """Return the aware time that `json` spells."""
-    return _converter.structure(json, datetime)
+def value_at(json: JsonObject, key: str) -> JsonValue:
+    """Return what is under `key`. Raises: ValueError."""
+    if key not in json:
+        raise Unreadable(key, f"expected this key, found {', '.join(sorted(json)) or 'none'}")
+    return json[key]
 
 
 def object_at(json: JsonObject, key: str) -> JsonObject:
-    """Return the object under `key`. Raises: KeyError, TypeError."""
-    value = json[key]
+    """Return the object under `key`. Raises: ValueError."""
+    value = value_at(json, key)
     if not isinstance(value, Mapping):
-        raise TypeError(f"{key}: expected an object, found {value!r}")
+        raise Unreadable(key, f"expected an object, found {value!r}")
     return value
 
 
 def objects_at(json: JsonObject, key: str) -> tuple[JsonObject, ...]:
-    """Return the objects listed under `key`. Raises: KeyError, TypeError."""
-    values = json[key]
+    """Return the objects listed under `key`. Raises: ValueError."""
+    values = value_at(json, key)
     if not isinstance(values, list):
-        raise TypeError(f"{key}: expected an array, found {values!r}")
-    return tuple(object_at({key: value}, key) for value in values)
+        raise Unreadable(key, f"expected an array, found {values!r}")
+    with within(key):
+        numbered = {str(place): value for place, value in enumerate(values)}
+        return tuple(object_at(numbered, place) for place in numbered)
+
+
+def read_at(json: JsonObject, key: str, read: Callable[[JsonObject], T]) -> T:
+    """Return what `read` makes of the object under `key`. Raises: ValueError."""
+    value = object_at(json, key)
+    with within(key):
+        return read(value)
+
+
+def read_each_at(json: JsonObject, key: str, read: Callable[[int, JsonObject], T]) -> tuple[T, ...]:
+    """Return what `read` makes of each object listed under `key`, and of its place. Raises: ValueError."""
+
+    def read_one(place: int, value: JsonObject) -> T:
+        with within(f"{key}.{place}"):
+            return read(place, value)
+
+    return tuple(read_one(*pair) for pair in enumerate(objects_at(json, key)))
+
+
+def structured_at(json: JsonObject, key: str, kind: type[T]) -> T:
+    """Return what is under `key`, as a `kind`. Raises: ValueError."""
+    value = value_at(json, key)
+    with within(key):
+        return _converter.structure(value, kind)
 
 
 def text_at(json: JsonObject, key: str) -> str:
-    """Return the text under `key`. Raises: KeyError, TypeError."""
-    return _exactly(json[key], str)
+    """Return the text under `key`. Raises: ValueError."""
+    value = value_at(json, key)
+    with within(key):
+        return _exactly(value, str)
 
 
 def number_at(json: JsonObject, key: str) -> int:
-    """Return the whole number under `key`. Raises: KeyError, TypeError."""
-    return _exactly(json[key], int)
+    """Return the whole number under `key`. Raises: ValueError."""
+    value = value_at(json, key)
+    with within(key):
+        return _exactly(value, int)
+
+
+def time_at(json: JsonObject, key: str) -> datetime:
+    """Return the aware time under `key`. Raises: ValueError."""
+    return structured_at(json, key, datetime)
+
+
+def id_at(json: JsonObject) -> str:
+    """Return the id of a row, a number or a text. Raises: ValueError."""
+    value = value_at(json, "id")
+    return value if isinstance(value, str) else str(number_at(json, "id"))
+
+
+def one_of(known: Mapping[str, T], name: str, what: str) -> T:
+    """Return what is known under `name`. Raises: ValueError."""
+    if name not in known:
+        raise ValueError(f"expected the name of {what}, found {name!r}")
+    return known[name]
 
 
 def to_json_object(value: AttrsInstance) -> JsonObject:
@@ -189,14 +242,38 @@ def _structure_id(value: object, _: type[RolloutId]) -> RolloutId:
     return RolloutId(_exactly(value, str))
 
 
+def _structure_enum(value: object, kind: type[StrEnum]) -> StrEnum:
+    return kind(_exactly(value, str))
+
+
+def _is_array(kind: object) -> bool:
+    origin: object = get_origin(kind)
+    return origin is tuple or origin is frozenset
+
+
+def _structure_array(value: object, kind: object) -> object:
+    if not isinstance(value, list):
+        # A text would be taken for the array of its letters.
+        raise TypeError(f"expected an array, found {value!r}")
+    members = _converter.structure(value, cast(type[list[object]], _list_of(get_args(kind)[0])))
+    return frozenset(members) if get_origin(kind) is frozenset else tuple(members)
+
+
+def _list_of(element: object) -> object:
+    return GenericAlias(list, (element,))
+
+
 def _structure_probes(value: object, _: object) -> FrozenMap[str, ProbeRecord]:
     return FrozenMap(_converter.structure(value, dict[str, ProbeRecord]))
 
 
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
-    # By predicate: a hook for `str` itself would be taken for its subclasses, the enums, too.
-    converter.register_structure_hook_func(lambda kind: kind in (int, str), _exactly)
+    for kind in (int, str):
+        converter.register_structure_hook(kind, _exactly)
+    # The hook for `str` would be taken for enums, which are texts too.
+    converter.register_structure_hook(StrEnum, _structure_enum)
+    converter.register_structure_hook_func(_is_array, _structure_array)
     converter.register_structure_hook(datetime, _structure_time)
     converter.register_structure_hook(timedelta, _structure_seconds)
     converter.register_structure_hook(RolloutId, _structure_id)

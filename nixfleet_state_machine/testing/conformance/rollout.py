@@ -35,13 +35,16 @@ from nixfleet_state_machine.testing.conformance.answer import (
     answer_mismatches,
 )
 from nixfleet_state_machine.testing.conformance.reference_json import (
+    id_at,
     number_at,
     object_at,
     objects_at,
+    read_at,
+    read_each_at,
     read_rollout_event,
     read_rollout_record,
-    read_time,
     text_at,
+    time_at,
     to_json_object,
     with_log_seqs,
 )
@@ -98,16 +101,15 @@ def check_rollout(vector: RolloutVector, step: RolloutStep = reducer.step_rollou
 def read_rollout_vector(row: JsonObject) -> RolloutVector:
     """Return the history in `row`, of `rollout_vectors` or `rollout_matrix`.
 
-    Raises: ValueError, KeyError, TypeError.
+    Raises: ValueError.
     """
-    initial = read_rollout_record(object_at(row, "initial"))
-    marks = {} if row["diverges"] is None else _divergence(object_at(row, "diverges"))
+    initial = read_at(row, "initial", read_rollout_record)
+    marks = {} if row.get("diverges") is None else read_at(row, "diverges", _divergence)
     return RolloutVector(
-        id=str(number_at(row, "id")),
+        id=id_at(row),
         initial=initial,
-        steps=tuple(
-            _read_step(step, initial, marks.get(index))
-            for index, step in enumerate(objects_at(row, "steps"))
+        steps=read_each_at(
+            row, "steps", lambda place, step: _read_step(step, initial, marks.get(place))
         ),
     )
 
@@ -119,12 +121,12 @@ def _divergence(json: JsonObject) -> dict[int, RolloutDivergence]:
 def _read_step(
     json: JsonObject, initial: RolloutRecord, divergence: RolloutDivergence | None
 ) -> RolloutVectorStep:
-    event = read_rollout_event(object_at(json, "event"))
-    answer = _read_answer(object_at(json, "result"))
+    event = read_at(json, "event", read_rollout_event)
+    answer = read_at(json, "result", _read_answer)
     foreign = subject_of(event) != initial.rollout_id and not _is_refused_as_foreign(answer)
     return RolloutVectorStep(
         event=event,
-        now=read_time(json["now"]),
+        now=time_at(json, "now"),
         answer=answer,
         divergence=RolloutDivergence.FOREIGN if foreign else divergence,
     )
@@ -136,7 +138,7 @@ def _is_refused_as_foreign(answer: Answer) -> bool:
 
 def _read_answer(result: JsonObject) -> Answer:
     if "err" in result:
-        return Refused(_recorded_reason(object_at(result, "err")))
+        return Refused(read_at(result, "err", _recorded_reason))
     accepted = object_at(result, "ok")
     state = with_log_seqs(object_at(accepted, "state"))
     return Accepted(state, objects_at(accepted, "effects"))

@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-import cattrs
 from attrs import frozen
 
 from nixfleet_state_machine.testing.conformance.answer import JsonObject
+from nixfleet_state_machine.testing.conformance.unreadable import UNREADABLE, reason_of
 
 T = TypeVar("T")
 
 # By content, not by name: who writes vectors names the file.
 _GZIP_MAGIC = b"\x1f\x8b"
-# RecursionError: JSON that is nested too deep to be read.
-_NO_VECTOR = (ValueError, KeyError, TypeError, RecursionError, cattrs.BaseValidationError)
 
 
 @frozen
@@ -52,8 +50,8 @@ def read_vectors(path: Path, read_row: Callable[[JsonObject], T]) -> VectorFile[
         elif line.strip():
             try:
                 vectors.append(read_row(_row(line)))
-            except _NO_VECTOR as error:
-                broken.append(BrokenLine(number, _reason(error)))
+            except UNREADABLE as error:
+                broken.append(BrokenLine(number, reason_of(error)))
     return VectorFile(tuple(vectors), tuple(broken))
 
 
@@ -87,9 +85,3 @@ def _row(line: bytes) -> JsonObject:
     if not isinstance(row, dict):
         raise TypeError(f"expected an object, found {type(row).__name__}")
     return cast(JsonObject, row)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, cattrs.BaseValidationError):
-        return "; ".join(cattrs.transform_error(error))
-    return f"{type(error).__name__}: {error}"

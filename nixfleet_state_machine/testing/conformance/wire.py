@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from attrs import frozen
 
 from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_state_machine.host.event import Event
 from nixfleet_state_machine.testing.conformance.answer import (
     JsonObject,
     Mismatch,
@@ -15,12 +16,15 @@ from nixfleet_state_machine.testing.conformance.answer import (
     value_mismatches,
 )
 from nixfleet_state_machine.testing.conformance.reference_json import (
-    number_at,
+    id_at,
     object_at,
+    read_at,
     read_event,
     text_at,
     to_json_object,
+    value_at,
 )
+from nixfleet_state_machine.testing.conformance.unreadable import within
 
 REFUSED = "refused"
 
@@ -72,34 +76,36 @@ def check_wire_parse(vector: WireParseVector, codec: WireCodec) -> Run:
 
 
 def read_wire_vector(row: JsonObject) -> WireVector:
-    """Return the envelope in `row`, of `wire_vectors`. Raises: ValueError, KeyError, TypeError."""
+    """Return the envelope in `row`, of `wire_vectors`. Raises: ValueError."""
+    event = read_at(row, "remote_event", read_event)
     return WireVector(
-        id=str(number_at(row, "id")),
-        envelope=_envelope(object_at(row, "value"), object_at(row, "remote_event")),
+        id=id_at(row),
+        envelope=read_at(row, "value", lambda value: _envelope(value, event)),
         wire=text_at(row, "wire").encode(),
     )
 
 
 def read_wire_parse_vector(row: JsonObject) -> WireParseVector:
-    """Return the text in `row`, of `wire_parse_vectors`. Raises: ValueError, KeyError, TypeError."""
+    """Return the text in `row`, of `wire_parse_vectors`. Raises: ValueError."""
     name, wire, result = text_at(row, "case"), text_at(row, "wire"), object_at(row, "result")
     if "err" in result:
         return WireParseVector(name, wire.encode(), None, None)
-    accepted = object_at(result, "ok")
-    return WireParseVector(
-        id=name,
-        wire=wire.encode(),
-        envelope=_envelope(accepted, object_at(accepted, "remote_event")),
-        rewritten=text_at(accepted, "reserialized").encode(),
-    )
+    with within("result"):
+        envelope, rewritten = read_at(result, "ok", _accepted)
+    return WireParseVector(name, wire.encode(), envelope, rewritten)
 
 
-def _envelope(json: JsonObject, event: JsonObject) -> AgentEventEnvelope:
+def _accepted(json: JsonObject) -> tuple[AgentEventEnvelope, bytes]:
+    event = read_at(json, "remote_event", read_event)
+    return _envelope(json, event), text_at(json, "reserialized").encode()
+
+
+def _envelope(json: JsonObject, event: Event) -> AgentEventEnvelope:
     return AgentEventEnvelope(
         hostname=text_at(json, "hostname"),
         rollout_id=text_at(json, "rollout_id"),
-        event=read_event(event).fact,
-        signature=None if json["signature"] is None else text_at(json, "signature"),
+        event=event.fact,
+        signature=None if value_at(json, "signature") is None else text_at(json, "signature"),
     )
 
 
