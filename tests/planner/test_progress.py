@@ -55,6 +55,15 @@ def test_wave_whose_hosts_are_all_excused_advances() -> None:
     assert _due(view) == (WaveAdvanced(ID, 0, 1, NOW), WaveAdvanced(ID, 1, 1, NOW))
 
 
+def test_waves_that_are_all_done_advance_one_after_the_other() -> None:
+    """A control plane that hears late goes through every wave, those of a single host too."""
+    terms = terms_of(waves=(("web-1",), ("web-2",), ("web-3",), ("web-4",)))
+    view = view_of(terms)
+    put(view, terms, **dict.fromkeys(("web_1", "web_2", "web_3"), HostState.CONVERGED))
+
+    assert _due(view) == tuple(WaveAdvanced(ID, wave, wave + 1, NOW) for wave in range(3))
+
+
 def test_wave_that_never_had_a_host_stays() -> None:
     """An empty wave is never promoted past by itself."""
     terms = terms_of(waves=((), ("web-3",)))

@@ -61,6 +61,7 @@ def test_a_rollout_beside_a_live_one_is_refused(live: RolloutRecord) -> None:
         open_rollout(opened(SUCCESSOR, seconds=700), 42, [live])
 
     assert refusal.value.live == live
+    assert (refusal.value.opening, refusal.value.at) == (SUCCESSOR, at(700))
     assert str(refusal.value) == (
         f"cannot open stable@c3d4: stable@a1b2 is still {live.state.value} on channel stable; "
         "expected SuccessorOpened for it first"
