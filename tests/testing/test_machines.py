@@ -7,6 +7,8 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.action import PlanAction, QueueDispatch
+from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.testing.machines import (
     HostMachine,
     RolloutMachine,
@@ -37,16 +39,31 @@ def test_a_machine_as_it_is_finds_nothing(machine: type[ScriptedMachine]) -> Non
     run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=30))
 
 
-@pytest.mark.parametrize(("machine", "calls"), [(NoHostSoaks, 3)])
-def test_a_failing_check_prints_a_short_history_that_fails_again_when_pasted(
+class NoHostReportsAProbe(HostMachine):
+    """Wrong on purpose."""
+
+    def check_record(self, record: HostRolloutState) -> None:
+        assert not record.probes
+
+
+class NoHostIsDispatched(SmallFleetMachine):
+    """Wrong on purpose."""
+
+    def check_plan(self, view: FleetView, actions: tuple[PlanAction, ...]) -> None:
+        assert [each.host for each in actions if isinstance(each, QueueDispatch)] == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "calls"), [(NoHostSoaks, 3), (NoHostReportsAProbe, 4), (NoHostIsDispatched, 3)]
+)
+def test_a_failing_check_prints_the_shortest_history_that_fails_again_when_pasted(
     machine: type[ScriptedMachine], calls: int
 ) -> None:
     """The script in the failure's notes, run by itself, fails at the same check."""
     with pytest.raises(AssertionError) as failure:
         run_state_machine_as_test(machine, settings=SETTINGS)
     script = script_in("\n".join(failure.value.__notes__))
-    # The shrinker may leave a step that could go; it never doubles them by much.
-    assert calls <= script.count("\nmachine.") <= 2 * calls + 1
+    assert script.count("\nmachine.") == calls
 
     script = re.sub(r"^from \S*test_machines import", "# at hand: ", script, flags=re.MULTILINE)
     with pytest.raises(AssertionError) as again:

@@ -35,13 +35,13 @@ class HostMachine(ScriptedMachine):
 
     def begin(self, pending: HostRolloutState, policy: RolloutPolicy) -> None:
         """Start with `pending`."""
-        self.script.add_call("begin", pending, policy)
+        self.keep_call("begin", pending, policy)
         self.record, self.policy = pending, policy
         self.check_record(pending)
 
     def take(self, event: Event, now: datetime) -> None:
         """Let `event` come, and check what follows from it."""
-        self.script.add_call("take", event, now)
+        self.keep_call("take", event, now)
         before = self.record
         try:
             self.record, effects = step(before, event, now, self.policy)

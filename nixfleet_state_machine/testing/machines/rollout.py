@@ -31,13 +31,13 @@ class RolloutMachine(ScriptedMachine):
 
     def begin(self, opened: RolloutOpened) -> None:
         """Start with the record that `opened` opens."""
-        self.script.add_call("begin", opened)
+        self.keep_call("begin", opened)
         self.record = open_rollout(opened, 1, ())
         self.check_record(self.record)
 
     def take(self, event: RolloutEvent, now: datetime) -> None:
         """Let `event` come, and check what follows from it."""
-        self.script.add_call("take", event, now)
+        self.keep_call("take", event, now)
         before = self.record
         try:
             self.record, effects = step_rollout(before, event, now)

@@ -1,35 +1,35 @@
 """Histories as Python: constructor calls and the imports they need, defaults left out."""
 
+import sys
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import cast
 
 import attrs
+from attrs import frozen
 from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine
+from hypothesis.vendor.pretty import RepresentationPrinter
 
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.testing.machines.shortest import Call, shortest_part
 
 
 class Script:
-    """Lines of Python, and the names they use."""
+    """Calls of a machine as lines of Python, and the names they use."""
 
-    def __init__(self) -> None:
-        self._lines: list[str] = []
+    def __init__(self, machine: type[object], calls: Iterable[Call]) -> None:
         self._imports: set[str] = set()
-
-    def add_machine(self, machine: type[object]) -> None:
-        """Let the script make a `machine`."""
-        self._lines.append(f"machine = {self._named(machine)}()")
-
-    def add_call(self, method: str, *arguments: object) -> None:
-        """Let the script call `method` of the machine."""
-        written = ", ".join(map(self.written, arguments))
-        self._lines.append(f"machine.{method}({written})")
+        self._lines = [f"machine = {self._named(machine)}()", *map(self._line, calls)]
 
     def __str__(self) -> str:
         return "\n".join([*sorted(self._imports), *self._lines])
+
+    def _line(self, call: Call) -> str:
+        method, arguments = call
+        return f"machine.{method}({', '.join(map(self.written, arguments))})"
 
     def written(self, value: object) -> str:
         """Return `value` as an expression."""
@@ -82,12 +82,32 @@ def _is_default(field: "attrs.Attribute[object]", value: object) -> bool:
 
 
 class ScriptedMachine(RuleBasedStateMachine):
-    """A machine that keeps its script, and notes it when it is torn down: Hypothesis shows the shortest one."""
+    """A machine that keeps its calls, and notes them when it is torn down; Hypothesis shows those of its last run."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.script = Script()
-        self.script.add_machine(type(self))
+        self._calls: list[Call] = []
+
+    def keep_call(self, method: str, *arguments: object) -> None:
+        """Let the history that is shown call `method`."""
+        self._calls.append((method, arguments))
 
     def teardown(self) -> None:
-        note(f"Paste this to see it again:\n\n{self.script}\n")
+        failure = sys.exc_info()[1]
+        note(_History(type(self), self._calls, failure if isinstance(failure, Exception) else None))
+
+
+@frozen
+class _History:
+    """What a machine went through. It is shortened when it is shown, which that of most runs is not."""
+
+    machine: type[object]
+    calls: Sequence[Call]
+    failure: Exception | None
+
+    def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
+        """How Hypothesis asks for the words of a note."""
+        calls = self.calls
+        if self.failure is not None:
+            calls = shortest_part(self.machine, calls, self.failure)
+        printer.text(f"Paste this to see it again:\n\n{Script(self.machine, calls)}\n")

@@ -61,7 +61,7 @@ class SmallFleetMachine(ScriptedMachine):
 
     def begin(self, offers: tuple[RolloutTerms, ...], policy: RolloutPolicy) -> None:
         """Start with one rollout offered for each channel."""
-        self.script.add_call("begin", offers, policy)
+        self.keep_call("begin", offers, policy)
         self.view, self.policy, self.quarantines = FleetView(UndoLog()), policy, {}
         for offered in offers:
             self.view.offer(offered)
@@ -69,7 +69,7 @@ class SmallFleetMachine(ScriptedMachine):
 
     def plan(self, now: datetime) -> None:
         """Plan, and carry it out."""
-        self.script.add_call("plan", now)
+        self.keep_call("plan", now)
         actions = plan_next(self.view, self.quarantines, now)
         self.check_plan(self.view, actions)
         for action in actions:
@@ -78,7 +78,7 @@ class SmallFleetMachine(ScriptedMachine):
 
     def report(self, rollout_id: RolloutId, hostname: str, fact: AgentEvent, now: datetime) -> None:
         """Let a host report `fact`, and its rollout go on as far as that lets it."""
-        self.script.add_call("report", rollout_id, hostname, fact, now)
+        self.keep_call("report", rollout_id, hostname, fact, now)
         before = self.view.host(rollout_id, hostname)
         assert before is not None, (rollout_id, hostname)
         after, effects = step(before, Remote(fact), now, self.policy)
@@ -95,7 +95,7 @@ class SmallFleetMachine(ScriptedMachine):
 
     def clear(self, rollout_id: RolloutId, now: datetime) -> None:
         """Let an operator clear a halted rollout; hosts that failed are excused."""
-        self.script.add_call("clear", rollout_id, now)
+        self.keep_call("clear", rollout_id, now)
         ended = (HostState.FAILED, HostState.REVERTED)
         hosts = self.view.hosts_of(rollout_id)
         excused = frozenset(host.hostname for host in hosts if host.state in ended)
@@ -105,7 +105,7 @@ class SmallFleetMachine(ScriptedMachine):
 
     def pause(self, scope: str) -> None:
         """Let an operator pause a channel or a rollout, or resume it if it is paused."""
-        self.script.add_call("pause", scope)
+        self.keep_call("pause", scope)
         (self.view.release if scope in self.view.holds else self.view.hold)(scope)
         self.check_fleet(self.view)
 
