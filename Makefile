@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2
 LOCK_ARGS ?=
+KILLS ?= 200
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,16 +35,19 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test setup lint types coverage mutants bench lock clean
+.PHONY: help demo test test-faults setup lint types coverage mutants bench lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## Show a rollout, from nothing
 	@$(BIN)/nixfleet demo
 
 test: lint types ## Run every check: style, types, import direction, tests
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-faults: setup ## Kill each side 200 times, and let the network and the machines fail
+	NIXFLEET_KILLS=$(KILLS) $(BIN)/pytest -s tests/faults
 
 setup: $(VENV)/ready ## Make .venv with the locked tools and this checkout in it
 

@@ -4,16 +4,15 @@ The composition root of this side. No policy, and nothing that a test of a worke
 """
 
 import logging
-import os
 import signal
-import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import assert_never
 
 import anyio
+from anyio.abc import TaskStatus
 
 from nixfleet_agent.activator import Activator
 from nixfleet_agent.config import (
@@ -41,17 +40,19 @@ from nixfleet_proto.codec import decode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.clock import Clock, SystemClock
+from nixfleet_runtime.service_manager import notify
 
 _log = logging.getLogger(__name__)
 
 
-async def run_agent(config: AgentConfig, environ: Mapping[str, str]) -> None:
+async def run_agent(config: AgentConfig, clock: Clock) -> None:
     """Run the agent of `config` until SIGTERM or SIGINT, then end it in order.
+
+    clock: the fleet's. Requests are signed by the machine's own, in whose time connections are lost and repeated.
 
     Raises: JournalInUse, NoRunningClosure, DecodeError (of the trust file or the journal), SchemaTooNew,
     NotOurDatabase, InsecureKeyFile, MalformedKeyFile, OSError, sqlite3.Error.
     """
-    clock = SystemClock()
     with only_agent_on(config.journal.path):
         async with AsyncExitStack() as stack:
             own = own_key(config.identity.key_file)
@@ -59,7 +60,7 @@ async def run_agent(config: AgentConfig, environ: Mapping[str, str]) -> None:
                 _log.info("made the host's key; its fingerprint is %s", own.fingerprint)
             trust = load_trust(config.trust.file)
             transport = await stack.enter_async_context(
-                way_to_control_plane(config, own.key, clock)
+                way_to_control_plane(config, own.key, SystemClock())
             )
             journal = stack.enter_context(closing(SqliteJournal(config.journal.path)))
             ports = AgentPorts(
@@ -72,7 +73,6 @@ async def run_agent(config: AgentConfig, environ: Mapping[str, str]) -> None:
                 evidence=EvidenceReader(own.key.public_key, clock),
             )
             service = await service_of(config.settings, ports)
-            _log.info("the agent of %s works for %s", config.hostname, config.control_plane.url)
             enrolment = EnrolmentWorker(
                 config.hostname,
                 own,
@@ -82,7 +82,7 @@ async def run_agent(config: AgentConfig, environ: Mapping[str, str]) -> None:
                 clock,
                 Backoff(clock),
             )
-            await _run_until_told(service, enrolment, Backoff(clock), environ)
+            await _run_until_told(config, service, enrolment, Backoff(clock))
     _log.info("the agent has ended; its journal has everything")
 
 
@@ -135,19 +135,27 @@ def _tls_of(address: ControlPlaneAddress) -> ssl.SSLContext | bool:
 
 
 async def _run_until_told(
-    service: AgentService, enrolment: EnrolmentWorker, backoff: Backoff, environ: Mapping[str, str]
+    config: AgentConfig, service: AgentService, enrolment: EnrolmentWorker, backoff: Backoff
 ) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_stop_when_told, service, tasks.cancel_scope)
+        # It heeds signals before anybody is told that it runs.
+        await tasks.start(_stop_when_told, service, tasks.cancel_scope)
         tasks.start_soon(supervised, "the enrolment", enrolment.run, backoff)
-        _tell_systemd("READY=1", environ)
+        _log.info("the agent of %s works for %s", config.hostname, config.control_plane.url)
+        notify("READY=1")
         await service.run()
         tasks.cancel_scope.cancel()
 
 
-async def _stop_when_told(service: AgentService, everything: anyio.CancelScope) -> None:
+async def _stop_when_told(
+    service: AgentService,
+    everything: anyio.CancelScope,
+    *,
+    task_status: TaskStatus[None],
+) -> None:
     """The first signal ends the agent in order, the second one at once; either way the journal is whole."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for number in signals:
             if service.is_stopping:
                 _log.warning("%s again: not waiting any longer", number.name)
@@ -155,15 +163,3 @@ async def _stop_when_told(service: AgentService, everything: anyio.CancelScope) 
                 return
             _log.info("%s: ending", number.name)
             service.stop()
-
-
-def _tell_systemd(state: str, environ: Mapping[str, str]) -> None:
-    """Tell a service manager that started this with `Type=notify`; there is nobody else who wants to know."""
-    address = environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
-    except OSError as error:
-        _log.warning("%s cannot be told %s: %s", os.fsdecode(address), state, error)

@@ -3,7 +3,7 @@
 One task group per rollout: stopping a rollout's probes takes their running commands down with them.
 """
 
-import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias, assert_never
@@ -58,27 +58,35 @@ class ProbeWorker:
         self._try_once = try_once
         self._evidence = evidence
         # Without a bound: a batch of inputs may order any number at once, and none may be lost.
-        self._sender, self._receiver = anyio.create_memory_object_stream[Order](math.inf)
+        self._orders = deque[Order]()
+        self._woken = anyio.Event()
         self._scopes: dict[RolloutId, anyio.CancelScope] = {}
 
     def order(self, order: Order) -> None:
         """Do this after the orders before it."""
-        self._sender.send_nowait(order)
+        self._orders.append(order)
+        self._woken.set()
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with anyio.create_task_group() as tasks:
-            async for order in self._receiver:
-                match order:
-                    case LoadChecks():
-                        self._begin(tasks, "reading health checks", partial(self._load, order))
-                    case StartProbes():
-                        self._stop(order.rollout_id)
-                        self._start(tasks, order)
-                    case StopProbes():
-                        self._stop(order.rollout_id)
-                    case _:
-                        assert_never(order)
+            while True:
+                while self._orders:
+                    self._follow(tasks, self._orders.popleft())
+                self._woken = anyio.Event()
+                await self._woken.wait()
+
+    def _follow(self, tasks: TaskGroup, order: Order) -> None:
+        match order:
+            case LoadChecks():
+                self._begin(tasks, "reading health checks", partial(self._load, order))
+            case StartProbes():
+                self._stop(order.rollout_id)
+                self._start(tasks, order)
+            case StopProbes():
+                self._stop(order.rollout_id)
+            case _:
+                assert_never(order)
 
     def _begin(self, tasks: TaskGroup, name: str, work: Callable[[], Awaitable[None]]) -> None:
         tasks.start_soon(supervised, name, work, Backoff(self._clock))

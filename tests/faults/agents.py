@@ -1,0 +1,54 @@
+"""Agents of a site in the test's own process: their engine, journal, activator and probes are real, and so is HTTP."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+
+from nixfleet_agent.http_transport import connected
+from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.ports import AgentPorts, AgentSettings
+from nixfleet_agent.service import running
+from nixfleet_runtime.clock import Clock, SystemClock
+from tests.faults.site import Host, Site
+from tests.faults.witness import Witness, WitnessedTransport
+
+
+@asynccontextmanager
+async def agents_of(
+    site: Site,
+    witness: Witness,
+    *,
+    url: str | None = None,
+    clock: Clock | None = None,
+    probe_seconds: float = 0.05,
+) -> AsyncIterator[None]:
+    """Run the agent of every host while the context is open; `witness` sees what they are told.
+
+    url: where they find the control plane, if not where it is. clock: theirs, also for signing.
+    """
+    async with AsyncExitStack() as stack:
+        for host in site.hosts:
+            await stack.enter_async_context(
+                _agent_of(
+                    site, host, witness, url or site.url, clock or SystemClock(), probe_seconds
+                )
+            )
+        yield
+
+
+@asynccontextmanager
+async def _agent_of(
+    site: Site, host: Host, witness: Witness, url: str, clock: Clock, probe_seconds: float
+) -> AsyncIterator[None]:
+    with closing(SqliteJournal(host.journal)) as journal:
+        async with connected(url, host.hostname, host.key, clock) as transport:
+            ports = AgentPorts(
+                journal, WitnessedTransport(transport, witness), host.activator, clock, site.trust
+            )
+            settings = AgentSettings(
+                host.hostname,
+                tick_seconds=0.1,
+                heartbeat_seconds=0.5,
+                probe_interval_seconds_min=probe_seconds,
+            )
+            async with running(settings, ports):
+                yield

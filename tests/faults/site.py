@@ -1,0 +1,232 @@
+"""A control plane as a process, and what CI, hosts and operators need to deal with it. Everything is real.
+
+`Site` is where it all lies: keys, releases, the database. Hosts are agents in the test's own process (`agent_of`) or
+processes of their own (`agent_process`); both talk to the control plane over HTTP, under keys that the fleet declares.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from attrs import Factory, field, frozen
+
+from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_cli.demo.child import Child
+from nixfleet_cli.demo.processes import free_port
+from nixfleet_proto.codec import encode_trust_root
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_release import CheckedFleet, check, name_closures, release
+
+CHANNEL = "stable"
+READY = r"control plane: (http://\S+)"
+
+_FLEET = """\
+[fleet]
+name = "faults"
+
+[channels.stable]
+policy = "at-once"
+
+[policies.at-once]
+on_health_failure = "halt"
+
+[[policies.at-once.waves]]
+rest = true
+soak_minutes = {soak_minutes}
+
+[health_checks.often]
+kind = "tcp"
+host = "127.0.0.1"
+port = {probed_port}
+interval_seconds = 1
+mode = "observe"
+"""
+
+_HOST = """
+[hosts.{hostname}]
+channel = "stable"
+pubkey = "{pubkey}"
+"""
+
+_CONTROL_PLANE = """\
+[store]
+path = "control-plane.db"
+
+[listen]
+port = {port}
+
+[trust]
+file = "trust.json"
+
+[releases]
+directory = "releases"
+poll_seconds = 0.1
+
+[ticks]
+plan_seconds = 0.2
+"""
+
+_AGENT = """\
+hostname = "{hostname}"
+
+[control_plane]
+url = "{url}"
+
+[trust]
+file = "../trust.json"
+
+[identity]
+key_file = "host.key"
+
+[journal]
+path = "journal.db"
+
+[manifests]
+cache_directory = "manifests"
+
+[activator]
+kind = "directory"
+store = "store"
+profile = "profile"
+
+[probes]
+interval_seconds_min = {probe_seconds}
+
+[ticks]
+tick_seconds = 0.1
+heartbeat_seconds = 0.5
+"""
+
+
+@frozen
+class Host:
+    """One machine of the site."""
+
+    hostname: str
+    directory: Path
+    key: SigningKey
+
+    @property
+    def journal(self) -> Path:
+        return self.directory / "journal.db"
+
+    @property
+    def activator(self) -> DirectoryActivator:
+        return DirectoryActivator(self.directory / "store", self.directory / "profile")
+
+
+@frozen
+class Site:
+    """A directory with a control plane in it that listens at `port`, and its hosts. Made by `make_site`."""
+
+    directory: Path
+    hosts: tuple[Host, ...]
+    release_key: SigningKey
+    trust: TrustRoot
+    checked: CheckedFleet
+    port: int = field(factory=free_port)
+    control_plane: Child = field(
+        default=Factory(
+            lambda self: Child(
+                "control plane",
+                ("control-plane", "run", "--config", str(self.directory / "control-plane.toml")),
+                self.directory / "control-plane.out",
+            ),
+            takes_self=True,
+        )
+    )
+
+    @property
+    def database(self) -> Path:
+        return self.directory / "control-plane.db"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start_control_plane(self) -> None:
+        """Start the control plane, and return when it listens."""
+        log = self.control_plane.log
+        said_before = log.stat().st_size if log.exists() else 0
+        await self.control_plane.start()
+        await self.control_plane.said(READY, since=said_before)
+
+    async def start_agent(self, agent: Child) -> None:
+        """Start an agent, and return when it works."""
+        said_before = agent.log.stat().st_size if agent.log.exists() else 0
+        await agent.start()
+        await agent.said("works for", since=said_before)
+
+    def publish(self, channel_ref: str) -> RolloutId:
+        """Release a new closure to every host."""
+        closures = self._build(channel_ref)
+        release(
+            self.checked,
+            closures,
+            self.directory / "releases",
+            channel_ref=channel_ref,
+            signed_at=datetime.now(UTC),
+            key=self.release_key,
+        )
+        return RolloutId.of(CHANNEL, channel_ref)
+
+    def agent_process(
+        self, host: Host, *, url: str | None = None, probe_seconds: float = 0.1
+    ) -> Child:
+        """Return the agent of `host` as a process that has yet to be started."""
+        config = host.directory / "agent.toml"
+        config.write_text(
+            _AGENT.format(hostname=host.hostname, url=url or self.url, probe_seconds=probe_seconds)
+        )
+        arguments = ("agent", "run", "--config", str(config))
+        return Child(f"agent of {host.hostname}", arguments, host.directory / "agent.out")
+
+    async def install(self, channel_ref: str) -> None:
+        """Let every host run a first closure, as after its installation."""
+        closures = self._build(channel_ref)
+        for host in self.hosts:
+            await host.activator.switch(closures[host.hostname])
+
+    def _build(self, channel_ref: str) -> Mapping[str, str]:
+        trees: dict[str, Path] = {}
+        for host in self.hosts:
+            tree = host.directory / "build" / f"system-{channel_ref}"
+            tree.mkdir(parents=True)
+            (tree / "release").write_text(channel_ref)
+            trees[host.hostname] = tree
+        closures = name_closures(self.checked, trees)
+        for host in self.hosts:
+            trees[host.hostname].rename(host.activator.root_of(closures[host.hostname]))
+        return closures
+
+
+def make_site(
+    directory: Path, hostnames: Sequence[str], probed_port: int, *, soak_minutes: int
+) -> Site:
+    """Make everything that a control plane and the hosts need, in `directory`, an empty one."""
+    key = SigningKey.generate()
+    trust = TrustRoot(KeySlot(key.public_key))
+    (directory / "trust.json").write_bytes(encode_trust_root(trust))
+    (directory / "releases").mkdir()
+    hosts = tuple(_host(directory / hostname) for hostname in hostnames)
+    fleet = directory / "fleet.toml"
+    fleet.write_text(
+        _FLEET.format(soak_minutes=soak_minutes, probed_port=probed_port)
+        + "".join(
+            _HOST.format(hostname=host.hostname, pubkey=host.key.public_key.public_key)
+            for host in hosts
+        )
+    )
+    site = Site(directory, hosts, key, trust, check(fleet))
+    (directory / "control-plane.toml").write_text(_CONTROL_PLANE.format(port=site.port))
+    return site
+
+
+def _host(directory: Path) -> Host:
+    for name in ("store", "manifests"):
+        (directory / name).mkdir(parents=True)
+    key = SigningKey.generate()
+    key.save(directory / "host.key")
+    return Host(directory.name, directory, key)

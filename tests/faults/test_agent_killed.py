@@ -1,0 +1,47 @@
+"""Agents are killed, again and again, between whatever they do. What they lived is never lost, nor lived twice."""
+
+import random
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.faults.site import make_site
+from tests.faults.waiting import more_facts
+from tests.faults.witness import Audit
+
+pytestmark = pytest.mark.anyio
+
+HOSTNAMES = ("web-01", "web-02", "web-03", "web-04")
+KILLS_PER_RELEASE = 8
+
+
+async def test_killed_at_any_moment_it_goes_on_where_its_journal_ends(
+    tmp_path: Path, probed_port: int, kills: int, chance: random.Random
+) -> None:
+    """After each SIGKILL the log has a prefix of what the host lived, and what a journal calls acknowledged."""
+    site = make_site(tmp_path, HOSTNAMES, probed_port, soak_minutes=600)
+    await site.install("r0")
+    await site.start_control_plane()
+    agents = [site.agent_process(host) for host in site.hosts]
+    for agent in agents:
+        await site.start_agent(agent)
+    with closing(Audit(site)) as audit:
+        for kill in range(kills):
+            if kill % KILLS_PER_RELEASE == 0:
+                site.publish(f"r{1 + kill // KILLS_PER_RELEASE}")
+            await more_facts(audit, chance.randint(1, 15))
+            victim = chance.choice(agents)
+            await victim.kill()
+
+            audit.read_on()
+            audit.require_hosts()
+            audit.require_acknowledged()
+            await site.start_agent(victim)
+        await more_facts(audit, 1)
+        for child in (*agents, site.control_plane):
+            assert await child.stop() == 0, child.log.read_text()[-2000:]
+        audit.read_on()
+        audit.require_hosts()
+        audit.require_acknowledged()
+        print(f"{kills} kills, {len(audit.facts)} facts, none lost")

@@ -1,0 +1,102 @@
+"""A control plane without its database, a host without its disk, and both started again together."""
+
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from nixfleet_control_plane.state import State
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostState
+from tests.faults.site import Site, make_site
+from tests.faults.waiting import terminal, until
+from tests.faults.witness import Audit
+
+pytestmark = pytest.mark.anyio
+
+HOSTNAMES = ("web-01", "web-02")
+PATIENCE_SECONDS = 120.0
+
+
+async def test_a_control_plane_that_lost_its_database_has_the_same_records_again(
+    tmp_path: Path, probed_port: int
+) -> None:
+    """The hosts tell it everything anew, and it comes to the records that it had."""
+    site = await _running_site(tmp_path, probed_port, soak_minutes=0)
+    agents = [site.agent_process(host, probe_seconds=600) for host in site.hosts]
+    for agent in agents:
+        await site.start_agent(agent)
+    rollout_id = site.publish("r1")
+    with closing(Audit(site)) as before, anyio.fail_after(PATIENCE_SECONDS):
+        await terminal(before, rollout_id)
+        had, facts = before.state.view.hosts_of(rollout_id), before.facts
+    await site.control_plane.kill()
+    for file in site.directory.glob("control-plane.db*"):
+        file.unlink()
+
+    await site.start_control_plane()
+    with closing(Audit(site)) as after, anyio.fail_after(PATIENCE_SECONDS):
+        await terminal(after, rollout_id)
+        after.require_hosts()
+        assert after.facts == facts
+        assert [record.state for record in had] == [
+            record.state for record in after.state.view.hosts_of(rollout_id)
+        ]
+    for child in (*agents, site.control_plane):
+        assert await child.stop() == 0
+
+
+async def test_a_host_that_lost_its_disk_goes_on_where_the_control_plane_remembers_it(
+    tmp_path: Path, probed_port: int
+) -> None:
+    """Its numbers go on, its rollout ends, and the control plane refuses nothing that it says."""
+    site = await _running_site(tmp_path, probed_port, soak_minutes=1)
+    host = site.hosts[0]
+    agents = [site.agent_process(each) for each in site.hosts]
+    for agent in agents:
+        await site.start_agent(agent)
+    rollout_id = site.publish("r1")
+    with closing(Audit(site)) as audit, anyio.fail_after(PATIENCE_SECONDS):
+        await until(audit, lambda state: _soaks(state, rollout_id, host.hostname))
+        await agents[0].kill()
+        for file in host.directory.glob("journal.db*"):
+            file.unlink()
+        await site.start_agent(agents[0])
+        await terminal(audit, rollout_id)
+    for child in (*agents, site.control_plane):
+        assert await child.stop() == 0
+
+
+async def test_both_sides_that_are_killed_together_go_on_together(
+    tmp_path: Path, probed_port: int
+) -> None:
+    """Everybody is killed in the middle of a rollout and started again; it ends as it would have."""
+    site = await _running_site(tmp_path, probed_port, soak_minutes=0)
+    everybody = [site.control_plane, *(site.agent_process(host) for host in site.hosts)]
+    for agent in everybody[1:]:
+        await site.start_agent(agent)
+    rollout_id = site.publish("r1")
+    with closing(Audit(site)) as audit, anyio.fail_after(PATIENCE_SECONDS):
+        await until(audit, lambda state: rollout_id in state.view.rollouts)
+        for child in everybody:
+            await child.kill()
+        await site.start_control_plane()
+        for agent in everybody[1:]:
+            await site.start_agent(agent)
+        await terminal(audit, rollout_id)
+        audit.require_hosts()
+    for child in everybody:
+        assert await child.stop() == 0
+
+
+async def _running_site(directory: Path, probed_port: int, *, soak_minutes: int) -> Site:
+    site = make_site(directory, HOSTNAMES, probed_port, soak_minutes=soak_minutes)
+    await site.install("r0")
+    await site.start_control_plane()
+    return site
+
+
+def _soaks(state: State, rollout_id: RolloutId, hostname: str) -> bool:
+    record = state.view.host(rollout_id, hostname)
+    return record is not None and record.state is HostState.SOAKING

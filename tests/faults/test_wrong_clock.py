@@ -1,0 +1,56 @@
+"""The clock of a host is ten minutes off. It is told so, nothing is lost, and it goes on once its clock is right."""
+
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from nixfleet_runtime.clock import SystemClock
+from tests.faults.agents import agents_of
+from tests.faults.site import make_site
+from tests.faults.witness import Audit, Witness
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE_SECONDS = 60.0
+
+
+class WrongClock(SystemClock):
+    """The machine's clock, and how wrong somebody set it."""
+
+    def __init__(self) -> None:
+        self.error = timedelta()
+
+    def now(self) -> datetime:
+        """Return what it shows."""
+        return super().now() + self.error
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+async def test_a_host_whose_clock_is_off_is_refused_until_it_is_right(
+    minutes: int, tmp_path: Path, probed_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its facts wait in its journal meanwhile, and the log of the agent says by how much the clock is off."""
+    site = make_site(tmp_path, ("web-01",), probed_port, soak_minutes=600)
+    await site.install("r0")
+    await site.start_control_plane()
+    site.publish("r1")
+    witness, clock = Witness(), WrongClock()
+    with closing(Audit(site)) as audit, anyio.fail_after(PATIENCE_SECONDS):
+        async with agents_of(site, witness, clock=clock):
+            await witness.more_acknowledged(10)
+            clock.error = timedelta(minutes=minutes)
+            await witness.more_posts(1)
+            acknowledged = len(witness.acknowledged)
+            await witness.more_posts(2)
+            assert len(witness.acknowledged) == acknowledged
+
+            clock.error = timedelta()
+            await witness.more_acknowledged(10)
+        assert await site.control_plane.stop() == 0
+        audit.read_on()
+        audit.require(witness)
+        audit.require_hosts()
+    assert any("clock" in text and "600" in text for text in caplog.messages), caplog.messages
