@@ -12,10 +12,12 @@ from nixfleet_agent.activator import NoRunningClosure
 from nixfleet_agent.config import AgentConfig, load_agent_config
 from nixfleet_agent.instance_lock import JournalInUse
 from nixfleet_agent.main import run_agent
+from nixfleet_cli.clock_option import clock_option
 from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_cli.logging_setup import log_to_stderr
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
+from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.config import ConfigError
 from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
 
@@ -50,7 +52,8 @@ def agent() -> None:
 
 @agent.command()
 @config_option
-def run(file: Path) -> None:
+@clock_option
+def run(file: Path, clock: Clock) -> None:
     """Run the agent until SIGTERM or SIGINT, with its log on standard error.
 
     It starts and works while the control plane is down: what it has to say waits in its journal.
@@ -61,7 +64,7 @@ def run(file: Path) -> None:
     config = loaded_config(file)
     log_to_stderr(config.log.level)
     try:
-        anyio.run(run_agent, config, os.environ)
+        anyio.run(run_agent, config, clock)
     except Exception as error:
         raise _ending(error) from error
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import click
 
+from nixfleet_cli.clock_option import clock_option
 from nixfleet_cli.failures import Unusable
 from nixfleet_cli.logging_setup import log_to_stderr
 from nixfleet_control_plane.config import load_control_plane_config
 from nixfleet_control_plane.process import CannotStart, run_control_plane
+from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.config import ConfigError
 
 
@@ -32,7 +34,8 @@ def control_plane() -> None:
     type=click.Path(path_type=Path),
     help="Write the URL there once it can be reached: for port 0.",
 )
-def run(config_file: Path, url_file: Path | None) -> None:
+@clock_option
+def run(config_file: Path, url_file: Path | None, clock: Clock) -> None:
     """Run a control plane until SIGTERM or SIGINT.
 
     Prints one line with its URL when it can be reached. What it says of itself after that are lines of JSON on
@@ -49,7 +52,7 @@ def run(config_file: Path, url_file: Path | None) -> None:
     try:
         config = load_control_plane_config(config_file, os.environ)
         log_to_stderr(config.log.level)
-        run_control_plane(config, on_listening)
+        run_control_plane(config, clock, on_listening)
     except (ConfigError, CannotStart) as error:
         raise Unusable(str(error)) from error
 

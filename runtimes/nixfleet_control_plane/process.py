@@ -39,7 +39,7 @@ from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.clock import Clock, SystemClock
 from nixfleet_runtime.service_manager import notify
 from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
 
@@ -61,16 +61,19 @@ class CannotStart(Exception):
         return f"{self.what}: {self.problem}"
 
 
-def run_control_plane(config: ControlPlaneConfig, on_listening: Callable[[str], None]) -> None:
+def run_control_plane(
+    config: ControlPlaneConfig, clock: Clock, on_listening: Callable[[str], None]
+) -> None:
     """Run a control plane until SIGTERM or SIGINT.
 
-    on_listening: told the URL once it can be reached there. Raises: CannotStart, before that.
+    clock: the fleet's. Signed requests are judged by the machine's own, in whose time connections are lost and
+    repeated. on_listening: told the URL once it can be reached there. Raises: CannotStart, before that.
     """
     with ExitStack() as held:
         trust = _trust_in(config.trust.file)
         store = _open_store(config.store.path, held)
         listener = _listen(config.listen, held)
-        parts = _Parts(config, trust, store, listener)
+        parts = _Parts(config, clock, trust, store, listener)
         anyio.run(partial(_serve, parts, on_listening), backend_options={"use_uvloop": True})
 
 
@@ -79,13 +82,14 @@ class _Parts:
     """What was found to be in order before anything was begun."""
 
     config: ControlPlaneConfig
+    clock: Clock
     trust: TrustRoot
     store: SqliteStore
     listener: socket.socket
 
 
 async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
-    config, clock, metrics = parts.config, SystemClock(), Metrics()
+    config, clock, metrics = parts.config, parts.clock, Metrics()
     async with AsyncExitStack() as open_service:
         with _starting("the database", config.store.path):
             service = await open_service.enter_async_context(

@@ -79,6 +79,27 @@ def test_the_whole_story_is_told_and_checked(tmp_path: Path, nixfleet: Invoke) -
     assert nixfleet("fleet", "check", kept / "fleet.toml").exit_code == 0
 
 
+def test_the_story_ends_the_same_in_processes_of_which_two_are_killed(tmp_path: Path) -> None:
+    """A killed control plane and an agent killed in its switch start again, and the end is the same."""
+    with _demo("--processes", "--speed", "120", scratch=tmp_path) as process:
+        told, errors = process.communicate(timeout=2 * SECONDS_MAX)
+
+    assert (process.returncode, errors) == (0, ""), told
+    moments = (
+        "Release 1 goes to everybody in waves",
+        "The control plane is killed, and starts again.",
+        "The agent of web-02 is killed in the middle of its switch, and starts again.",
+        "stable@release-1  rollout  Converging → Terminal: is complete",
+        "stable@release-2  web-01   Failed → Reverted: is back on ",
+        "stable@release-3  rollout  Converging → Terminal: is complete",
+        "the hash chain holds",
+    )
+    places = [told.find(moment) for moment in moments]
+    assert -1 not in places, moments[places.index(-1)]
+    assert places == sorted(places)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_story_that_goes_wrong_says_what_was_expected_and_is_kept(tmp_path: Path) -> None:
     """A host that loses its closure spoils release 1: exit code 1, what differs, and where to look."""
     with _demo("--hosts", "3", scratch=tmp_path) as process:

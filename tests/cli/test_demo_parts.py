@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from nixfleet_cli.demo.closures import ShopVersion, build_tree
-from nixfleet_cli.demo.declaration import declaration_of, hostnames_of
+from nixfleet_cli.demo.declaration import DeclaredHost, declaration_of, hostnames_of
 from nixfleet_cli.demo.expectations import differences
 from nixfleet_cli.demo.scratch import scratch_directory
 from nixfleet_cli.demo.screen import screen_for
@@ -21,6 +21,7 @@ from nixfleet_cli.demo.web import serving
 from nixfleet_cli.failures import Findings
 from nixfleet_cli.following import Follower
 from nixfleet_control_plane.queries import open_for_reading
+from nixfleet_proto.signing import SigningKey
 from nixfleet_release import check
 from nixfleet_release.staging import stage
 from nixfleet_runtime.clock import FakeClock
@@ -28,6 +29,7 @@ from tests.cli.conftest import Invoke
 
 NOW = datetime(2026, 5, 16, 1, 20, tzinfo=UTC)
 HOSTS = ("web-01", "web-02", "web-03")
+HOST = DeclaredHost("http://127.0.0.1:1/healthz", SigningKey.generate().public_key)
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def test_every_size_of_fleet_can_be_declared(count: int, tmp_path: Path) -> None
     """Fleets of every size have three waves, begin with one canary, and lose no host."""
     hostnames = hostnames_of(count)
     file = tmp_path / "fleet.toml"
-    file.write_text(declaration_of(dict.fromkeys(hostnames, "http://127.0.0.1:1/healthz")))
+    file.write_text(declaration_of(dict.fromkeys(hostnames, HOST)))
 
     declared = check(file).declaration
 

@@ -11,12 +11,18 @@ from attrs import frozen
 HEALTH_PAGE = "healthz"
 WEB_ROOT = "www"
 SWITCH_HISTORY = "switches.log"
+SWITCH_PID = "switching.pid"
+HELD_UP = "held-up"
+"""While a host has this file, beside its profile, its switches take as long."""
 
 _SWITCH = f"""\
 #!/bin/sh
 # What a system would do here: restart what changed. This one keeps a history beside the profile.
 set -eu
-echo "$NIXFLEET_CLOSURE" >> "$(dirname "$NIXFLEET_PROFILE")/{SWITCH_HISTORY}"
+cd "$(dirname "$NIXFLEET_PROFILE")"
+echo $$ > {SWITCH_PID}
+while test -e {HELD_UP}; do sleep 0.05; done
+echo "$NIXFLEET_CLOSURE" >> {SWITCH_HISTORY}
 """
 
 _CHECK_CONFIGURATION = """\

@@ -7,6 +7,10 @@ server; the other checks come from the fleet and from a tag.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from attrs import frozen
+
+from nixfleet_proto.trust import TrustedKey
+
 HOSTS_MIN: Final = 3
 CHANNEL: Final = "stable"
 
@@ -63,6 +67,7 @@ _HOST = """
 [hosts.{hostname}]
 channel = "{channel}"
 tags = [{tags}]
+pubkey = "{pubkey}"
 
 [hosts.{hostname}.health_checks.shop-answers]
 kind = "http"
@@ -81,6 +86,14 @@ reason = "the database is migrated first"
 """
 
 
+@frozen
+class DeclaredHost:
+    """What is particular to one host: where its server answers, and its public key."""
+
+    health_url: str
+    pubkey: TrustedKey
+
+
 def hostnames_of(count: int) -> tuple[str, ...]:
     """Return the names of `count` hosts, at least HOSTS_MIN, in the order of their waves."""
     before_rest = 1 + _early_hosts(count)
@@ -90,14 +103,22 @@ def hostnames_of(count: int) -> tuple[str, ...]:
     return (*web[:before_rest], "db-01", *web[before_rest:-1])
 
 
-def declaration_of(health_urls: Mapping[str, str]) -> str:
-    """Return the fleet whose hosts, in the order of their waves, answer at `health_urls`."""
-    hostnames = tuple(health_urls)
+def declaration_of(hosts: Mapping[str, DeclaredHost]) -> str:
+    """Return the fleet of `hosts`, by name and in the order of their waves."""
+    hostnames = tuple(hosts)
     parts = [_FLEET.format(channel=CHANNEL, in_flight_max=max(2, len(hostnames) // 3))]
     parts.extend(_edges(hostnames))
-    for index, (hostname, url) in enumerate(health_urls.items()):
+    for index, (hostname, host) in enumerate(hosts.items()):
         tags = ", ".join(f'"{tag}"' for tag in _tags(index, len(hostnames)))
-        parts.append(_HOST.format(hostname=hostname, channel=CHANNEL, tags=tags, url=url))
+        parts.append(
+            _HOST.format(
+                hostname=hostname,
+                channel=CHANNEL,
+                tags=tags,
+                pubkey=host.pubkey.public_key,
+                url=host.health_url,
+            )
+        )
     return "".join(parts)
 
 

@@ -1,8 +1,8 @@
 """One performance of the demonstration: sets the stage, lets the story happen, checks what is left of it."""
 
 import time
-from contextlib import closing
-from datetime import datetime
+from contextlib import AbstractAsyncContextManager, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -10,14 +10,17 @@ import click
 from attrs import Factory, field, frozen
 from rich.console import Console
 
+from nixfleet_cli.clock_option import clock_arguments, shared_clock
 from nixfleet_cli.demo.at_rest import checked_at_rest
 from nixfleet_cli.demo.declaration import hostnames_of
 from nixfleet_cli.demo.in_process import running_in_process
+from nixfleet_cli.demo.processes import running_processes
+from nixfleet_cli.demo.runtimes import Runtimes
 from nixfleet_cli.demo.scratch import scratch_directory
 from nixfleet_cli.demo.screen import screen_for
 from nixfleet_cli.demo.story import tell
 from nixfleet_cli.demo.watch import Watch, WentWrong
-from nixfleet_cli.demo.world import database_in, made_world
+from nixfleet_cli.demo.world import World, database_in, made_world
 from nixfleet_control_plane.queries import open_for_reading
 from nixfleet_runtime.clock import ScaledClock
 
@@ -30,14 +33,24 @@ class _Stage:
     """With how many hosts the story happens, how fast, and since when; in real seconds and the fleet's time."""
 
     host_count: int
-    clock: ScaledClock
-    began_at: datetime = field(default=Factory(lambda self: self.clock.now(), takes_self=True))
+    speed: float
+    in_processes: bool
+    began_at: datetime = field(factory=lambda: datetime.now(UTC))
     began_seconds: float = field(factory=time.monotonic)
+    clock: ScaledClock = field(
+        default=Factory(lambda self: shared_clock(self.speed, self.began_at), takes_self=True)
+    )
 
     @property
     def patience_seconds(self) -> float:
         """How long one release may take: half an hour of the fleet's, or what a busy machine needs."""
-        return max(_PATIENCE_SECONDS_MIN, _PATIENCE_FLEET_SECONDS / self.clock.speed)
+        return max(_PATIENCE_SECONDS_MIN, _PATIENCE_FLEET_SECONDS / self.speed)
+
+    def running(self, world: World) -> AbstractAsyncContextManager[Runtimes]:
+        """Let the fleet of `world` run, as it is to run here, while the context is open."""
+        if self.in_processes:
+            return running_processes(world, clock_arguments(self.speed, self.began_at))
+        return running_in_process(world)
 
     @property
     def told_duration(self) -> str:
@@ -48,13 +61,14 @@ class _Stage:
         return f"{real_seconds:.1f} s, in which {minutes} min {seconds} s passed for the fleet"
 
 
-def perform(keep: Path | None, host_count: int, speed: float) -> None:
+def perform(keep: Path | None, host_count: int, speed: float, *, in_processes: bool) -> None:
     """Show the whole story, and check its end.
 
-    keep: where to work and leave everything; `None`: somewhere, and leave nothing.
+    keep: where to work and leave everything; `None`: somewhere, and leave nothing. in_processes: whether each
+    runtime is a process, and two of them are killed.
     Raises: Findings, when the story went otherwise; Unusable, when `keep` is no place to begin in.
     """
-    stage = _Stage(host_count, ScaledClock(speed))
+    stage = _Stage(host_count, speed, in_processes)
     with scratch_directory(keep) as directory:
         anyio.run(_play, stage, directory)
         left = checked_at_rest(directory, hostnames_of(host_count))
@@ -68,7 +82,7 @@ async def _play(stage: _Stage, directory: Path) -> None:
     went_wrong: WentWrong | None = None
     async with (
         made_world(directory, stage.host_count, stage.clock) as world,
-        running_in_process(world) as runtimes,
+        stage.running(world) as runtimes,
     ):
         with (
             closing(open_for_reading(database_in(directory))) as connection,

@@ -1,8 +1,8 @@
 """The world of the demonstration: a scratch directory with all that a fleet is made of, before anything runs in it.
 
-    keys/ fleet.toml releases/<ref>/         what CI would have
-    control-plane.db                         what the control plane has
-    hosts/<name>/{store,profile,journal.db}  what each machine has
+    keys/ fleet.toml releases/<ref>/                  what CI would have
+    control-plane.db                                  what the control plane has
+    hosts/<name>/{store,profile,host.key,journal.db}  what each machine has
 
 Hosts run their first closure before their agents start, as a machine does after its installation. Who lets the
 runtimes run is `in_process` or `processes`.
@@ -17,7 +17,7 @@ from attrs import frozen
 from nixfleet_agent.activator import SwitchCompleted
 from nixfleet_agent.directory_activator import DirectoryActivator
 from nixfleet_cli.demo.closures import ShopVersion, build_tree
-from nixfleet_cli.demo.declaration import declaration_of, hostnames_of
+from nixfleet_cli.demo.declaration import DeclaredHost, declaration_of, hostnames_of
 from nixfleet_cli.demo.web import serving
 from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.signing import SigningKey
@@ -40,6 +40,10 @@ class DemoHost:
     def activator(self) -> DirectoryActivator:
         return DirectoryActivator(self.directory / "store", self.directory / "profile")
 
+    @property
+    def key_file(self) -> Path:
+        return self.directory / "host.key"
+
 
 @frozen
 class World:
@@ -60,6 +64,11 @@ class World:
 def database_in(directory: Path) -> Path:
     """Return where the control plane of the world in `directory` has its database."""
     return directory / "control-plane.db"
+
+
+def trust_file_in(directory: Path) -> Path:
+    """Return where those who verify, in the world in `directory`, learn whom to believe."""
+    return directory / "keys" / "trust.json"
 
 
 def journal_in(directory: Path, hostname: str) -> Path:
@@ -105,7 +114,7 @@ def _keys(directory: Path) -> tuple[SigningKey, TrustRoot]:
     keys = directory / "keys"
     keys.mkdir()
     key.save(keys / "ci-release.key")
-    (keys / "trust.json").write_bytes(encode_trust_root(trust))
+    trust_file_in(directory).write_bytes(encode_trust_root(trust))
     return key, trust
 
 
@@ -116,13 +125,19 @@ def _machines(directory: Path, count: int, stack: ExitStack) -> tuple[DemoHost, 
         place = _place_of(directory, hostname)
         (place / "store").mkdir(parents=True)
         url = stack.enter_context(serving(place / "profile"))
-        hosts.append(DemoHost(hostname, place, url))
+        host = DemoHost(hostname, place, url)
+        SigningKey.generate().save(host.key_file)
+        hosts.append(host)
     return tuple(hosts)
 
 
 def _declare(directory: Path, hosts: tuple[DemoHost, ...]) -> CheckedFleet:
     file = directory / "fleet.toml"
-    file.write_text(declaration_of({host.hostname: host.health_url for host in hosts}))
+    declared = {
+        host.hostname: DeclaredHost(host.health_url, SigningKey.load(host.key_file).public_key)
+        for host in hosts
+    }
+    file.write_text(declaration_of(declared))
     return check(file)
 
 
