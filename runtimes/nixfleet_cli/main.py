@@ -17,6 +17,7 @@ from nixfleet_cli.openapi import openapi
 from nixfleet_cli.operator import operator
 from nixfleet_cli.release import release
 from nixfleet_cli.secrets import secrets
+from nixfleet_cli.simulate import simulate
 from nixfleet_cli.status import status
 from nixfleet_cli.token import token
 
@@ -44,3 +45,4 @@ main.add_command(graph)
 main.add_command(conformance)
 main.add_command(openapi)
 main.add_command(operator)
+main.add_command(simulate)

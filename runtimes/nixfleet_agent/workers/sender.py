@@ -5,32 +5,18 @@ without holding up the others. When no answer comes, everything waits, longer ea
 """
 
 import logging
-from collections.abc import Iterable
-from typing import assert_never
+from collections.abc import Iterable, Sequence
 
 import anyio
 import anyio.to_thread
 
-from nixfleet_agent.inputs import (
-    EventRejected,
-    EventsAcknowledged,
-    ReplayAsked,
-    RolloutDisowned,
-)
 from nixfleet_agent.journal import Journal, JournalRow
+from nixfleet_agent.sending import Sending, envelopes_of, rows_by_rollout
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.post import Post
 from nixfleet_agent.workers.trouble import Trouble
-from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope
-from nixfleet_runtime.transport import (
-    EventRefusal,
-    EventRefused,
-    ReplayFrom,
-    RolloutUnknown,
-    Transport,
-    TransportFailed,
-)
+from nixfleet_proto.wire import BATCH_LENGTH_MAX
+from nixfleet_runtime.transport import Transport, TransportFailed
 
 _log = logging.getLogger(__name__)
 
@@ -49,9 +35,7 @@ class Sender:
         self._trouble = Trouble(_log, "events wait in the journal")
         self._woken = anyio.Event()
         self._retry_after_seconds: float | None = None
-        # Rollouts that are unknown there: theirs wait while others have something to say.
-        self._disowned: set[RolloutId] = set()
-        self._asked_before: ReplayFrom | None = None
+        self._sending = Sending()
 
     def wake(self) -> None:
         """Look into the journal again."""
@@ -62,65 +46,34 @@ class Sender:
         while True:
             self._woken = anyio.Event()
             self._retry_after_seconds = None
-            unknown_before = len(self._disowned)
             rows = await self._unsent()
-            if not rows and not self._disowned:
+            if not rows and not self._sending.has_left_out:
                 await self._woken.wait()
             elif await self._send_all(rows):
                 self._backoff.reset()
-            elif len(self._disowned) == unknown_before:
-                # Nobody else has anything to say, or nobody answers: ask again later, about all of them.
-                self._disowned.clear()
+            elif self._sending.must_wait():
                 await self._backoff.wait(self._retry_after_seconds)
 
     async def _unsent(self) -> tuple[JournalRow, ...]:
-        return await anyio.to_thread.run_sync(
-            self._journal.unsent, BATCH_LENGTH_MAX, frozenset(self._disowned)
-        )
+        left_out = self._sending.look()
+        return await anyio.to_thread.run_sync(self._journal.unsent, BATCH_LENGTH_MAX, left_out)
 
     async def _send_all(self, rows: Iterable[JournalRow]) -> bool:
         """Send the rows of each rollout; return whether anything came of it."""
-        by_rollout: dict[str, list[JournalRow]] = {}
-        for row in rows:
-            by_rollout.setdefault(row.rollout_id, []).append(row)
         moved = False
-        for of_rollout in by_rollout.values():
+        for of_rollout in rows_by_rollout(rows):
             moved = await self._send(of_rollout) or moved
         return moved
 
-    async def _send(self, rows: list[JournalRow]) -> bool:
-        envelopes = tuple(
-            AgentEventEnvelope(self._hostname, row.rollout_id, row.fact) for row in rows
-        )
+    async def _send(self, rows: Sequence[JournalRow]) -> bool:
         try:
-            outcome = await self._transport.post_events(envelopes)
+            outcome = await self._transport.post_events(envelopes_of(self._hostname, rows))
         except TransportFailed as error:
             self._trouble.goes_on(error.kind, error)
             self._retry_after_seconds = error.retry_after_seconds
             return False
         self._trouble.is_over()
-        accepted = tuple(row.row_id for row in rows[: outcome.accepted])
-        if accepted:
-            await self._post(EventsAcknowledged(accepted))
-        if outcome.stopped_by is None:
-            return True
-        return await self._stopped(rows[outcome.accepted], outcome.stopped_by) or bool(accepted)
-
-    async def _stopped(self, row: JournalRow, refusal: EventRefusal) -> bool:
-        match refusal:
-            case EventRefused():
-                await self._post(EventRejected(row.row_id, refusal))
-                return True
-            case ReplayFrom():
-                await self._post(ReplayAsked(refusal))
-                # Asked for the same again, what was sent did not help: not in a hurry any more.
-                is_new = refusal != self._asked_before
-                self._asked_before = refusal
-                return is_new
-            case RolloutUnknown():
-                # Its manifests may be on their way: keep the rows, and ask again.
-                self._disowned.add(row.rollout_id)
-                await self._post(RolloutDisowned(row.rollout_id))
-                return False
-            case _:
-                assert_never(refusal)
+        sent = self._sending.after_answer(rows, outcome)
+        for input in sent.inputs:
+            await self._post(input)
+        return sent.moved

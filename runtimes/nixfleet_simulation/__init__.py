@@ -1,0 +1,1 @@
+"""The simulated fleet: production engines under every fault, from one number, checked after every step."""

@@ -1,0 +1,53 @@
+"""Virtual time: what will happen, in order. Nothing here knows what it is.
+
+Time is a whole number of microseconds. What is due at the same moment happens in the order it was put down.
+What belongs to a life that is over (a process that has died) does not happen.
+"""
+
+import heapq
+from collections.abc import Callable
+from typing import TypeAlias
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+class Life:
+    """One run of a process, from its start to its end."""
+
+    __slots__ = ("is_over",)
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+
+_Due: TypeAlias = tuple[int, int, Life | None, Callable[..., None], tuple[object, ...]]
+
+
+class Agenda:
+    """The one queue of virtual time. `now`: microseconds since the beginning. `events`: how many happened."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.events = 0
+        self._due: list[_Due] = []
+        self._put_down = 0
+
+    def after(
+        self, delay: int, life: Life | None, happen: Callable[..., None], *arguments: object
+    ) -> None:
+        """Let `happen(*arguments)` come in `delay` microseconds, if `life` is not over by then."""
+        self._put_down += 1
+        heapq.heappush(self._due, (self.now + delay, self._put_down, life, happen, arguments))
+
+    def run_until(self, moment: int) -> None:
+        """Let everything happen that is due up to `moment`."""
+        due = self._due
+        while due and due[0][0] <= moment:
+            self.now, _, life, happen, arguments = heapq.heappop(due)
+            if life is None or not life.is_over:
+                self.events += 1
+                happen(*arguments)
+        self.now = moment

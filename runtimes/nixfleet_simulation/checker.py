@@ -1,0 +1,200 @@
+"""Checks every promise after every step, from the independent model. The one place that raises `PromiseBroken`.
+
+The world shows it what became durable, what went out and what started; it never asks what it checks to judge
+itself. Two things it reads out of an engine: the records of the mirror, and what a start loaded; it compares
+them with what the hosts lived and with what the log said.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from attrs import evolve
+
+from nixfleet_agent.inputs import Intent
+from nixfleet_agent.journal import JournalSnapshot
+from nixfleet_control_plane.state import State
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_simulation.agenda import Agenda
+from nixfleet_simulation.ci import Offer
+from nixfleet_simulation.control_plane import HandledInput
+from nixfleet_simulation.host.process import HandledInput as HandledByHost
+from nixfleet_simulation.model.gates import differing
+from nixfleet_simulation.model.ledger import Broken, Ledger
+from nixfleet_simulation.model.lives import Lives
+from nixfleet_simulation.model.releases import Releases, Signing
+from nixfleet_simulation.model.rollout_course import AT_REST
+from nixfleet_simulation.promises import Promise, PromiseBroken
+from nixfleet_simulation.scenario import ChannelLayout
+from nixfleet_state_machine.host.state import HostRolloutState
+
+
+class Checker:
+    """The judge of a whole run."""
+
+    def __init__(self, agenda: Agenda, trust: Callable[[], TrustRoot]) -> None:
+        self.releases = Releases()
+        self.lives = Lives(self.releases)
+        self.ledger = Ledger(self.releases)
+        self._agenda = agenda
+        self._trust = trust
+        self._checks_before = 0
+
+    @property
+    def checks(self) -> int:
+        """How many times something was checked."""
+        return self._checks_before + self.ledger.checks + self.lives.checks
+
+    # What CI does.
+
+    def released(
+        self, layout: ChannelLayout, offer: Offer, at: datetime, key: str, manifest: bytes
+    ) -> None:
+        """CI signed a release."""
+        self.releases.note(layout, offer, Signing(at, key), manifest)
+
+    # The control plane.
+
+    def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
+        """These inputs were handled, in order, and what they came to is durable."""
+        with self._judging():
+            for each in handled:
+                self.ledger.take(each.input, each.commit.reply, each.commit.writes)
+            self._compare_mirror(state)
+
+    def _compare_mirror(self, state: State) -> None:
+        for rollout_id, host in self.ledger.touched:
+            mirrored = state.view.host(RolloutId(rollout_id), host)
+            life = self.lives.lives.get((rollout_id, host))
+            if mirrored is None or life is None:
+                continue
+            # Before its first fact a host has nothing that could be mirrored.
+            lived = life.records.get(mirrored.last_event_seq or -1)
+            if lived is not None and lived != mirrored:
+                self._require_same(lived, mirrored)
+        self.ledger.touched.clear()
+
+    def _require_same(self, lived: HostRolloutState, mirrored: HostRolloutState) -> None:
+        if mirrored.dispatched_at == mirrored.dispatch_acked_at:
+            # By the clocks, the dispatch was made after it was acknowledged: its times are the acknowledgement's.
+            lived = evolve(
+                lived, dispatched_at=mirrored.dispatched_at, soak_due_at=mirrored.soak_due_at
+            )
+        if lived != mirrored:
+            found = f"expected {lived}, found {mirrored}"
+            raise Broken(Promise.MIRROR_IS_THE_HOST, found)
+
+    def control_plane_started(self, state: State) -> None:
+        """A control plane started, and this is what it knows."""
+        with self._judging():
+            self._require_loaded(state)
+
+    def _require_loaded(self, state: State) -> None:
+        ledger = self.ledger
+        ledger.checks += 1
+        if state.head_seq != ledger.head:
+            found = f"the log ended at row {ledger.head}; a start found {state.head_seq}"
+            raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
+        for rollout_id, rollout in ledger.rollouts.items():
+            if rollout.due.state == "Pruned":
+                continue
+            record = state.view.rollouts[RolloutId(rollout_id)]
+            if (record.state.value, record.current_wave) != (rollout.due.state, rollout.due.wave):
+                found = f"{rollout_id} was {rollout.due}; a start found {record}"
+                raise Broken(Promise.VIEWS_ARE_THE_LOG, found)
+            for host, course in rollout.hosts.items():
+                loaded = state.view.host(RolloutId(rollout_id), host)
+                expected = course.state, course.last_seq
+                if loaded is None or (loaded.state.value, loaded.last_event_seq) != expected:
+                    found = f"{host} in {rollout_id} was {expected}; a start found {loaded}"
+                    raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
+                ledger.touched.add((rollout_id, host))
+        self._compare_mirror(state)
+        self._require_loaded_views(state)
+
+    def _require_loaded_views(self, state: State) -> None:
+        queued = {
+            (dispatch.rollout_id, host)
+            for host, waiting in state.dispatches.items()
+            for dispatch in waiting
+        }
+        quarantined = differing(self.ledger.gates.quarantined, state.quarantines)
+        if queued != self.ledger.views.dispatches:
+            raise Broken(Promise.VIEWS_ARE_THE_LOG, f"a start found these dispatches: {queued}")
+        if quarantined is not None:
+            raise Broken(Promise.VIEWS_ARE_THE_LOG, f"a start found quarantines: {quarantined}")
+        if set(state.holds) != self.ledger.gates.holds:
+            raise Broken(Promise.VIEWS_ARE_THE_LOG, f"a start found holds: {sorted(state.holds)}")
+
+    def database_lost(self) -> None:
+        """The control plane's database is gone: its next log begins with row 1."""
+        self._checks_before += self.ledger.checks
+        self.ledger = Ledger(self.releases)
+
+    # Hosts.
+
+    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost]) -> None:
+        """These inputs were handled, in order, and what they came to is durable."""
+        with self._judging():
+            for each in handled:
+                if each.commit.writes:
+                    self.lives.take(hostname, each.commit.writes, self._trust())
+
+    def agent_started(
+        self, hostname: str, expected: JournalSnapshot, found: JournalSnapshot
+    ) -> None:
+        """An agent started; its journal must give back what it kept."""
+        with self._judging():
+            self.lives.checks += 1
+            if expected != found:
+                text = f"{hostname} kept {expected}, and a start found {found}"
+                raise Broken(Promise.JOURNAL, text)
+
+    def intent_began(self, hostname: str, intent: Intent, running: str) -> None:
+        """The machine is told to do something."""
+        with self._judging():
+            self.lives.act(hostname, intent)
+
+    def disk_lost(self, hostname: str) -> None:
+        """A host's journal is gone."""
+        self.lives.lose(hostname)
+
+    def engine_raised(self, who: str, input: object, error: Exception) -> None:
+        """An engine raised on an input: a bug."""
+        found = f"{who} on {input!r}: {error!r}"
+        raise PromiseBroken(Promise.NO_ENGINE_FAILS, found, self._agenda.now) from error
+
+    # The end.
+
+    def everything_rests(self) -> bool:
+        """Return whether every rollout has come to rest."""
+        return all(rollout.due.state in AT_REST for rollout in self.ledger.rollouts.values())
+
+    def require_rest(self, seconds: float) -> None:
+        """Faults have been over for `seconds`: nothing may be under way."""
+        moving = [
+            f"{rollout_id} is {rollout.due.state}"
+            for rollout_id, rollout in self.ledger.rollouts.items()
+            if rollout.due.state not in AT_REST
+        ]
+        if moving:
+            found = f"{seconds:.0f} s after the last fault {', '.join(moving)}"
+            raise PromiseBroken(Promise.EVERYTHING_RESTS, found, self._agenda.now)
+
+    def require_history(self) -> None:
+        """All that any host still has is in the log, of every rollout that the control plane knows."""
+        for (rollout_id, host), life in self.lives.lives.items():
+            course = self.ledger.course(rollout_id, host)
+            if course is not None and course.last_seq != life.last_seq and life.last_seq:
+                found = (
+                    f"{host} has {life.last_seq} facts of {rollout_id}, the log {course.last_seq}"
+                )
+                raise PromiseBroken(Promise.HISTORY_SURVIVES, found, self._agenda.now)
+
+    @contextmanager
+    def _judging(self) -> Iterator[None]:
+        try:
+            yield
+        except Broken as broken:
+            raise PromiseBroken(broken.promise, broken.found, self._agenda.now) from None

@@ -1,0 +1,60 @@
+"""How a closure behaves on a machine: what its switch comes to, what its probes say. Data.
+
+A closure nobody speaks of switches well and is healthy.
+"""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+
+class SwitchWay(StrEnum):
+    """What becomes of a switch to the closure."""
+
+    WORKS = "works"
+    FAILS_BEFORE_ANYTHING = "fails before anything has changed"
+    FAILS_HALF_WAY = "fails with the new closure running"
+    HANGS = "hangs until its time is over"
+    WAITS_FOR_REBOOT = "waits for a reboot"
+    ENDS_ON_A_THIRD_CLOSURE = "ends with another closure running"
+    IS_NOT_WHAT_ITS_NAME_SAYS = "is not what its name says"
+
+
+class RollbackWay(StrEnum):
+    """What becomes of a rollback away from the closure."""
+
+    WORKS = "works"
+    FAILS = "fails"
+    HANGS = "hangs until its time is over"
+
+
+class Health(StrEnum):
+    """What the enforce probe of the closure says."""
+
+    GOOD = "passes"
+    BAD = "fails"
+    BAD_LATER = "fails after a while"
+    FLAPPING = "flaps"
+    SILENT = "does not report"
+    CONTROL_FAILS = "passes, with a control that fails"
+    UNREADABLE = "cannot be read"
+
+
+@frozen
+class Conduct:
+    """All about one closure on one host."""
+
+    switch: SwitchWay = SwitchWay.WORKS
+    rollback: RollbackWay = RollbackWay.WORKS
+    health: Health = Health.GOOD
+
+    def __str__(self) -> str:
+        odd = (
+            ("switch", self.switch, SwitchWay.WORKS),
+            ("rollback", self.rollback, RollbackWay.WORKS),
+            ("health", self.health, Health.GOOD),
+        )
+        return ", ".join(f"{what} {way.value}" for what, way, usual in odd if way is not usual)
+
+
+GOOD = Conduct()

@@ -1,0 +1,136 @@
+"""A journal in memory: what `SqliteJournal` keeps, kept in dicts. A `Journal`, by the same contract suite.
+
+A host reads its journal at every send, and a simulation has no time for SQL there. The production journal gets
+every commit too, from the disk, before anything is read from it after a crash; the two must then agree.
+"""
+
+from collections.abc import Collection, Sequence
+from itertools import islice
+from typing import assert_never
+
+from attrs import define
+
+from nixfleet_agent.inputs import Intent
+from nixfleet_agent.journal import JournalRow, JournalSnapshot
+from nixfleet_agent.state import LocalRollout
+from nixfleet_agent.writes import (
+    AppendEvent,
+    MarkAcknowledged,
+    MarkRefused,
+    MarkUnsent,
+    PutIntent,
+    PutRecord,
+    RemoveIntent,
+    RemoveRollout,
+    Write,
+)
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+
+
+@define
+class _Row:
+    row: JournalRow
+    is_acknowledged: bool = False
+    is_refused: bool = False
+
+    @property
+    def is_unsent(self) -> bool:
+        return not self.is_acknowledged and not self.is_refused
+
+
+class MemoryJournal:
+    """The rows, records and intents of one host."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, _Row] = {}
+        self._unsent: dict[int, JournalRow] = {}
+        self._is_sorted = True
+        self._rollouts: dict[RolloutId, LocalRollout] = {}
+        self._intents: dict[int, Intent] = {}
+        self._last_intent_id = 0
+
+    def load(self) -> JournalSnapshot:
+        """Return what was committed."""
+        return JournalSnapshot(
+            tuple(self._rollouts[rollout_id] for rollout_id in sorted(self._rollouts)),
+            tuple(self._intents[intent_id] for intent_id in sorted(self._intents)),
+            self._last_intent_id,
+        )
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """Keep all of `writes`, in order."""
+        for write in writes:
+            self._keep(write)
+
+    def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
+        """Return the oldest committed rows that are neither acknowledged nor refused, of other rollouts than these."""
+        if not self._is_sorted:
+            self._unsent = dict(sorted(self._unsent.items()))
+            self._is_sorted = True
+        rows = (row for row in self._unsent.values() if row.rollout_id not in excluding)
+        return tuple(islice(rows, limit))
+
+    def last_seqs(self) -> FrozenMap[str, int]:
+        """Return, for each rollout, the number of the last fact that is committed or was bootstrapped."""
+        return FrozenMap(
+            {str(id_): kept.record.last_event_seq for id_, kept in self._rollouts.items()}
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _keep(self, write: Write) -> None:
+        match write:
+            case PutRecord():
+                kept = LocalRollout(
+                    write.record, write.policy, write.closed_at, write.taken_over_seq
+                )
+                self._rollouts[write.record.rollout_id] = kept
+            case AppendEvent():
+                # As SQLite numbers rows: one more than the highest there is.
+                row_id = next(reversed(self._rows), 0) + 1
+                self._put(JournalRow(row_id, write.rollout_id, write.fact))
+            case MarkAcknowledged():
+                for row_id in write.row_ids:
+                    self._mark(row_id, is_acknowledged=True)
+            case MarkRefused():
+                if write.row_id in self._rows:
+                    self._rows[write.row_id].is_refused = True
+                    self._unsent.pop(write.row_id, None)
+            case MarkUnsent():
+                for row_id, row in self._rows.items():
+                    is_meant = row.row.rollout_id == write.rollout_id
+                    if is_meant and row.row.fact.seq >= write.from_seq:
+                        row.is_refused = False
+                        self._mark(row_id, is_acknowledged=False)
+            case PutIntent():
+                self._intents[write.intent.intent_id] = write.intent
+                self._last_intent_id = max(self._last_intent_id, write.intent.intent_id)
+            case RemoveIntent():
+                self._intents.pop(write.intent_id, None)
+            case RemoveRollout():
+                self._remove(write.rollout_id)
+            case _:
+                assert_never(write)
+
+    def _put(self, row: JournalRow) -> None:
+        self._rows[row.row_id] = _Row(row)
+        self._unsent[row.row_id] = row
+
+    def _mark(self, row_id: int, *, is_acknowledged: bool) -> None:
+        row = self._rows.get(row_id)
+        if row is None:
+            return
+        row.is_acknowledged = is_acknowledged
+        if not row.is_unsent:
+            self._unsent.pop(row_id, None)
+        elif row_id not in self._unsent:
+            self._unsent[row_id] = row.row
+            self._is_sorted = False
+
+    def _remove(self, rollout_id: RolloutId) -> None:
+        self._rollouts.pop(rollout_id, None)
+        for row_id in [id_ for id_, row in self._rows.items() if row.row.rollout_id == rollout_id]:
+            del self._rows[row_id]
+            self._unsent.pop(row_id, None)

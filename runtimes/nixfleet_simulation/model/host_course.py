@@ -1,0 +1,148 @@
+"""One host in one rollout, as the facts in the log make it: design 1 written down a second time, as a table.
+
+The production machine is a `match` per state; this is a lookup. It reads facts as the JSON that the log holds.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from attrs import Factory, define
+
+Json: TypeAlias = Mapping[str, Any]
+"""A parsed payload; what is in it is looked at, not trusted."""
+
+MOVES: Final[Mapping[tuple[str, str], str]] = {
+    ("Pending", "DispatchAck"): "Activating",
+    ("Activating", "ActivationStarted"): "Activating",
+    ("Activating", "ActivationCompleted"): "Soaking",
+    ("Deferred", "ActivationCompleted"): "Soaking",
+    ("Activating", "ActivationDeferred"): "Deferred",
+    ("Activating", "ActivationFailed"): "Failed",
+    ("Deferred", "ActivationFailed"): "Failed",
+    ("Soaking", "ProbeTopologyDeclared"): "Soaking",
+    ("Soaking", "ProbeObservedFirst"): "Soaking",
+    ("Soaking", "ProbeResult"): "Soaking",
+    ("Soaking", "ProbeFailureFirst"): "Soaking",
+    ("Soaking", "Failed"): "Failed",
+    ("Soaking", "Converged"): "Converged",
+    ("Failed", "RollbackComplete"): "Reverted",
+}
+
+Control: TypeAlias = tuple[str, str | None, str | None]
+"""Probe, control, framework."""
+
+
+class IllegalFact(Exception):
+    """The fact is not legal where it stands, by design 1."""
+
+
+@define
+class HostCourse:
+    """How far a host has come. dispatched_at, soak_due_at: text. failing: outstanding enforce controls."""
+
+    target: str
+    state: str = "Pending"
+    last_seq: int = 0
+    is_queued: bool = False
+    dispatched_at: str | None = None
+    soak_due_at: str | None = None
+    has_declared: bool = False
+    declared: tuple[str, ...] = ()
+    enforced: dict[str, bool] = Factory(dict[str, bool])
+    failing: set[Control] = Factory(set[Control])
+
+    def take(self, fact: Json) -> bool:
+        """Take a fact; return whether the state changed. Raises: IllegalFact."""
+        kind, seq = fact["kind"], fact["seq"]
+        if seq != self.last_seq + 1:
+            raise IllegalFact(f"fact {seq} follows fact {self.last_seq}")
+        to = MOVES.get((self.state, kind))
+        if to is None:
+            raise IllegalFact(f"{kind} is not legal while {self.state}")
+        if kind == "ProbeResult":
+            self._probe_result(fact)
+        elif kind == "Converged":
+            self._require_convergence(fact)
+        elif kind == "ProbeTopologyDeclared":
+            self._declare(fact)
+        elif kind == "DispatchAck":
+            self._acknowledge(fact["receivedAt"])
+        elif kind == "ActivationCompleted":
+            self.has_declared = False
+            self.declared = ()
+            self.enforced.clear()
+        elif kind == "RollbackComplete" and fact["exitCode"] != 0:
+            to = "Failed"
+        before, self.state, self.last_seq = self.state, to, seq
+        return before != to
+
+    @property
+    def is_unacknowledged(self) -> bool:
+        return self.state == "Pending"
+
+    @property
+    def is_eligible(self) -> bool:
+        return self.state in ("Converged", "Deferred")
+
+    @property
+    def is_settled(self) -> bool:
+        return self.state in ("Converged", "Deferred", "Soaking")
+
+    @property
+    def is_in_flight(self) -> bool:
+        return self.state in ("Activating", "Soaking") or (
+            self.is_queued and self.is_unacknowledged
+        )
+
+    @property
+    def is_undeclared(self) -> bool:
+        return self.state in ("Soaking", "Converged") and not self.has_declared
+
+    def _acknowledge(self, received_at: str) -> None:
+        """A dispatch that was made after its acknowledgement is not the one that the host went by."""
+        if self.dispatched_at is None or _time(self.dispatched_at) > _time(received_at):
+            self.soak_due_at = received_at
+
+    def _declare(self, fact: Json) -> None:
+        self.has_declared = True
+        self.declared = tuple(
+            each["probeName"] for each in fact["probes"] if each["mode"] == "enforce"
+        )
+
+    def _probe_result(self, fact: Json) -> None:
+        name, mode = fact["probeName"], fact["mode"]
+        if mode == "enforce":
+            self.enforced[name] = fact["status"] == "pass"
+        else:
+            self.enforced.pop(name, None)
+        controls = fact.get("subResults") or ()
+        whole: Control = (name, None, None)
+        self._note(whole, not controls and mode == "enforce" and fact["status"] == "fail")
+        for each in controls:
+            is_enforced = mode == "enforce" and each.get("effectiveMode", "enforce") == "enforce"
+            control = (name, each["controlId"], each["framework"])
+            self._note(control, is_enforced and each["status"] == "fail")
+
+    def _note(self, control: Control, is_failing: bool) -> None:
+        if is_failing:
+            self.failing.add(control)
+        else:
+            self.failing.discard(control)
+
+    def _require_convergence(self, fact: Json) -> None:
+        if fact["currentClosure"] != self.target:
+            raise IllegalFact(f"it converged on {fact['currentClosure']}, not on {self.target}")
+        due = self.soak_due_at
+        if due is not None and _time(fact["convergedAt"]) < _time(due):
+            raise IllegalFact(f"it converged at {fact['convergedAt']}, before {due}")
+        failing = sorted(name for name, passes in self.enforced.items() if not passes)
+        if failing:
+            raise IllegalFact(f"it converged while {', '.join(failing)} failed")
+        silent = sorted(set(self.declared) - self.enforced.keys())
+        if silent:
+            raise IllegalFact(f"it converged before {', '.join(silent)} reported")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

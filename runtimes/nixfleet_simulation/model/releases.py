@@ -1,0 +1,45 @@
+"""What CI really released: the only things that may ever run, and when each was signed."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from attrs import define, field, frozen
+
+from nixfleet_simulation.ci import Offer
+from nixfleet_simulation.scenario import ChannelLayout
+
+
+@frozen
+class Signing:
+    """CI signed a release at a time, with a key."""
+
+    at: datetime
+    key: str
+
+
+@define
+class Released:
+    """One release: the closure of each host, and all its signings."""
+
+    layout: ChannelLayout
+    closures: Mapping[str, str]
+    signings: list[Signing] = field(factory=list[Signing])
+
+
+class Releases:
+    """All genuine releases, by rollout id. believed: the keys that are good now, and since when what is signed is."""
+
+    def __init__(self) -> None:
+        self._released: dict[str, Released] = {}
+        self.manifests: set[bytes] = set()
+
+    def note(self, layout: ChannelLayout, offer: Offer, signing: Signing, manifest: bytes) -> None:
+        """CI signed `offer`."""
+        rollout_id = f"{layout.name}@{offer.ref}"
+        released = self._released.setdefault(rollout_id, Released(layout, dict(offer.closures)))
+        released.signings.append(signing)
+        self.manifests.add(manifest)
+
+    def find(self, rollout_id: str) -> Released | None:
+        """Return the release, if CI ever made it."""
+        return self._released.get(rollout_id)

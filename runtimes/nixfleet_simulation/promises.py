@@ -1,0 +1,36 @@
+"""What must hold whatever fails, by name, and the exception that says which did not."""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+
+class Promise(StrEnum):
+    """The seven promises of design 7, the invariants of designs 1 to 3, and that no engine fails on an input."""
+
+    ACKNOWLEDGED_IS_KEPT = "1: no event acknowledged with 204 is ever lost"
+    MIRROR_IS_THE_HOST = "2: the control plane's record equals the agent's for the same facts"
+    ONLY_WHAT_IS_SIGNED = (
+        "3: no host activates what no fresh, signed manifest names for it; quarantines hold"
+    )
+    WITHIN_LIMITS = "4: budgets, waves, halts and pauses are kept"
+    VIEWS_ARE_THE_LOG = "5: the views are what the log says, and its chain holds"
+    EVERYTHING_RESTS = "6: once faults stop, every rollout comes to rest"
+    HISTORY_SURVIVES = "7: a destroyed database loses no history that an agent still has"
+    HOST_MACHINE = "design 1: the host machine"
+    ROLLOUT_MACHINE = "design 2: the rollout machine"
+    PLANNER = "design 3: the planner and its gates"
+    JOURNAL = "design 7: what the journal has is what the host lived"
+    NO_ENGINE_FAILS = "no engine raises on an input"
+
+
+@frozen
+class PromiseBroken(Exception):
+    """A promise did not hold. `moment`: of virtual time."""
+
+    promise: Promise
+    found: str
+    moment: int
+
+    def __str__(self) -> str:
+        return f"{self.promise.value}: {self.found}"

@@ -1,0 +1,24 @@
+"""Fixed seeds: every promise holds under all faults."""
+
+import pytest
+
+from nixfleet_simulation.acts import Family
+from nixfleet_simulation.drawing import ALL_FAULTS, draw
+from nixfleet_simulation.run import run
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_under_all_faults_every_promise_holds(seed: int) -> None:
+    """A quarter of a day in a life with everything in it."""
+    outcome = run(draw(seed, 5, 0.25))
+
+    assert outcome.broken is None
+
+
+@pytest.mark.parametrize("family", sorted(ALL_FAULTS))
+def test_under_one_kind_of_fault_every_promise_holds(family: Family) -> None:
+    """Each kind of trouble alone."""
+    outcome = run(draw(1, 5, 0.1, frozenset({family})))
+
+    assert outcome.broken is None
+    assert outcome.facts
