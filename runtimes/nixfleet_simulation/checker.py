@@ -33,18 +33,21 @@ from nixfleet_state_machine.host.state import HostRolloutState
 class Checker:
     """The judge of a whole run."""
 
-    def __init__(self, agenda: Agenda, trust: Callable[[], TrustRoot]) -> None:
+    def __init__(
+        self, agenda: Agenda, trust: Callable[[], TrustRoot], threshold_seconds: float
+    ) -> None:
         self.releases = Releases()
         self.lives = Lives(self.releases)
-        self.ledger = Ledger(self.releases)
+        self.ledger = Ledger(self.releases, threshold_seconds)
+        self.ended: list[Ledger] = []
+        self._threshold_seconds = threshold_seconds
         self._agenda = agenda
         self._trust = trust
-        self._checks_before = 0
 
     @property
     def checks(self) -> int:
         """How many times something was checked."""
-        return self._checks_before + self.ledger.checks + self.lives.checks
+        return sum(ledger.checks for ledger in (*self.ended, self.ledger)) + self.lives.checks
 
     # What CI does.
 
@@ -129,17 +132,17 @@ class Checker:
 
     def database_lost(self) -> None:
         """The control plane's database is gone: its next log begins with row 1."""
-        self._checks_before += self.ledger.checks
-        self.ledger = Ledger(self.releases)
+        self.ended.append(self.ledger)
+        self.ledger = Ledger(self.releases, self._threshold_seconds)
 
     # Hosts.
 
-    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost]) -> None:
+    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
         """These inputs were handled, in order, and what they came to is durable."""
         with self._judging():
             for each in handled:
                 if each.commit.writes:
-                    self.lives.take(hostname, each.commit.writes, self._trust())
+                    self.lives.take(hostname, each.commit.writes, running, self._trust())
 
     def agent_started(
         self, hostname: str, expected: JournalSnapshot, found: JournalSnapshot

@@ -46,13 +46,13 @@ class Recorder:
         """A control plane started."""
         self._checker.control_plane_started(state)
 
-    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost]) -> None:
+    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
         """These inputs were handled, in order, and what they came to is durable."""
         for each in handled:
             for write in each.commit.writes:
                 if isinstance(write, AppendEvent):
                     self._live(hostname, write)
-        self._checker.agent_kept(hostname, handled)
+        self._checker.agent_kept(hostname, handled, running)
 
     def _live(self, hostname: str, write: AppendEvent) -> None:
         fact = write.fact

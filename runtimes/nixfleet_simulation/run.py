@@ -68,7 +68,8 @@ def run(
             world.trace.tell("judge", str(error))
         finally:
             world.close()
-    rollouts = world.checker.ledger.rollouts.values()
+    ledgers = (*world.checker.ended, world.checker.ledger)
+    rollouts = [rollout for ledger in ledgers for rollout in ledger.rollouts.values()]
     return Outcome(
         scenario=scenario,
         broken=broken,

@@ -60,8 +60,8 @@ HostDisk: TypeAlias = Disk[Write, SqliteJournal]
 class Watcher(Protocol):
     """Who checks what an agent does."""
 
-    def agent_kept(self, hostname: str, handled: Sequence[HandledInput]) -> None:
-        """These inputs were handled, in order, and what they came to is durable."""
+    def agent_kept(self, hostname: str, handled: Sequence[HandledInput], running: str) -> None:
+        """These inputs were handled, in order, and what they came to is durable, while `running` runs."""
         ...
 
     def agent_started(
@@ -235,7 +235,7 @@ class Host:
     def _kept(self, handled: Sequence[HandledInput]) -> None:
         for each in handled:
             self._journal.commit(each.commit.writes)
-        self._watcher.agent_kept(self.hostname, handled)
+        self._watcher.agent_kept(self.hostname, handled, self.machine.running)
 
     def _began(self, intent: Intent) -> None:
         running = self.machine.running

@@ -39,9 +39,13 @@ class IllegalFact(Exception):
 
 @define
 class HostCourse:
-    """How far a host has come. dispatched_at, soak_due_at: text. failing: outstanding enforce controls."""
+    """How far a host has come. dispatched_at, soak_due_at: text. failing: outstanding enforce controls.
+
+    enforced: whether each enforce probe passes. fails_from: the earliest result of its present run of failures.
+    """
 
     target: str
+    threshold_seconds: float
     state: str = "Pending"
     last_seq: int = 0
     is_queued: bool = False
@@ -50,6 +54,7 @@ class HostCourse:
     has_declared: bool = False
     declared: tuple[str, ...] = ()
     enforced: dict[str, bool] = Factory(dict[str, bool])
+    fails_from: dict[str, datetime] = Factory(dict[str, datetime])
     failing: set[Control] = Factory(set[Control])
 
     def take(self, fact: Json) -> bool:
@@ -66,12 +71,15 @@ class HostCourse:
             self._require_convergence(fact)
         elif kind == "ProbeTopologyDeclared":
             self._declare(fact)
+        elif kind == "Failed":
+            self._require_sustained(fact)
         elif kind == "DispatchAck":
             self._acknowledge(fact["receivedAt"])
         elif kind == "ActivationCompleted":
             self.has_declared = False
             self.declared = ()
             self.enforced.clear()
+            self.fails_from.clear()
         elif kind == "RollbackComplete" and fact["exitCode"] != 0:
             to = "Failed"
         before, self.state, self.last_seq = self.state, to, seq
@@ -116,6 +124,12 @@ class HostCourse:
             self.enforced[name] = fact["status"] == "pass"
         else:
             self.enforced.pop(name, None)
+        if fact["status"] == "pass":
+            self.fails_from.pop(name, None)
+        else:
+            # The earliest by the host's clock, which may have been set back meanwhile.
+            at = _time(fact["observedAt"])
+            self.fails_from[name] = min(self.fails_from.get(name, at), at)
         controls = fact.get("subResults") or ()
         whole: Control = (name, None, None)
         self._note(whole, not controls and mode == "enforce" and fact["status"] == "fail")
@@ -129,6 +143,17 @@ class HostCourse:
             self.failing.add(control)
         else:
             self.failing.discard(control)
+
+    def _require_sustained(self, fact: Json) -> None:
+        failed_at, lasted = _time(fact["failedAt"]), fact["sustainedDurationSecs"]
+        for name in fact["failingProbes"]:
+            if self.enforced.get(name, True):
+                raise IllegalFact(f"it gave up for {name}, which does not fail")
+            since = (failed_at - self.fails_from[name]).total_seconds()
+            if since < self.threshold_seconds:
+                raise IllegalFact(f"it gave up for {name}, which failed for {since:.0f} s")
+        if not fact["failingProbes"] or lasted < self.threshold_seconds:
+            raise IllegalFact(f"it gave up after {lasted} s, for {fact['failingProbes']}")
 
     def _require_convergence(self, fact: Json) -> None:
         if fact["currentClosure"] != self.target:

@@ -5,6 +5,7 @@ views and the answers say. Raises `Broken` at the first thing that does not fit.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final, TypeAlias
 
 import orjson
@@ -53,7 +54,7 @@ class Broken(Exception):
 class Ledger:
     """Everything the log of one control plane has said so far. touched: host records to compare."""
 
-    def __init__(self, releases: Releases) -> None:
+    def __init__(self, releases: Releases, threshold_seconds: float) -> None:
         self.checks = 0
         self.head = 0
         self.gates = Gates()
@@ -63,6 +64,7 @@ class Ledger:
         self.facts = 0
         self.outcomes: dict[str, int] = {}
         self._releases = releases
+        self._threshold_seconds = threshold_seconds
         self._changed: dict[str, None] = {}
         self._is_stirred = False
 
@@ -101,7 +103,7 @@ class Ledger:
             case "agent_event":
                 self._fact(str(row.rollout_id), str(row.host_id), payload)
             case "rollout_event":
-                self._event(str(row.rollout_id), payload)
+                self._event(row, payload)
             case "plan_action":
                 self._plan(row, payload)
             case "gate_decision":
@@ -137,11 +139,12 @@ class Ledger:
             rollout.host_moved(host)
         self._changed[rollout_id] = None
 
-    def _event(self, rollout_id: str, event: Json) -> None:
+    def _event(self, row: LogRow, event: Json) -> None:
+        rollout_id, at = str(row.rollout_id), datetime.fromisoformat(row.ts)
         rollout = self.rollouts.get(rollout_id)
         if rollout is None:
             raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id} is not open")
-        problem = rollout.hear(event)
+        problem = rollout.hear(event, at)
         if problem is not None:
             raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id}: {problem}")
         if event["kind"] == "SuccessorOpened":
@@ -201,7 +204,10 @@ class Ledger:
             if other.layout.name == channel and other.due.state not in ("Superseded", "Pruned"):
                 found = f"{rollout_id} opens while {other.rollout_id} is {other.due.state}"
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
-        hosts = {host: HostCourse(closure) for host, closure in released.closures.items()}
+        hosts = {
+            host: HostCourse(closure, self._threshold_seconds)
+            for host, closure in released.closures.items()
+        }
         self.rollouts[rollout_id] = RolloutCourse(rollout_id, released.layout, hosts)
 
     def _command(self, command: Json) -> None:

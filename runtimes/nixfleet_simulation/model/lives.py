@@ -41,14 +41,14 @@ class Lives:
         self.lives: dict[tuple[str, str], Life] = {}
         self._releases = releases
 
-    def take(self, host: str, writes: Sequence[Write], trust: TrustRoot) -> None:
-        """Take what became durable in a host's journal. Raises: Broken."""
+    def take(self, host: str, writes: Sequence[Write], running: str, trust: TrustRoot) -> None:
+        """Take what became durable in a host's journal, while `running` runs. Raises: Broken."""
         for write in writes:
             match write:
                 case PutRecord():
                     self._record(host, write)
                 case AppendEvent():
-                    self._fact(host, write, trust)
+                    self._fact(host, write, running, trust)
                 case RemoveRollout():
                     self.lives.pop((write.rollout_id, host), None)
                 case _:
@@ -70,7 +70,7 @@ class Lives:
             life.prior = record.current_closure_at_dispatch
         life.records[record.last_event_seq] = record
 
-    def _fact(self, host: str, write: AppendEvent, trust: TrustRoot) -> None:
+    def _fact(self, host: str, write: AppendEvent, running: str, trust: TrustRoot) -> None:
         self.checks += 1
         self.facts += 1
         fact, rollout_id = write.fact, write.rollout_id
@@ -82,6 +82,9 @@ class Lives:
         life.last_seq = fact.seq
         if isinstance(fact, DispatchAck):
             life.prior = fact.current_closure_at_dispatch
+            if life.prior != running:
+                found = f"{host} runs {running}, and would go back to {life.prior}"
+                raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
             self._is_signed(host, rollout_id, fact.received_at, trust)
 
     def _is_signed(self, host: str, rollout_id: str, now: datetime, trust: TrustRoot) -> Released:

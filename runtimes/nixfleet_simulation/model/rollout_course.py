@@ -4,6 +4,7 @@
 must agree after every input.
 """
 
+from datetime import datetime, timedelta
 from typing import Final
 
 from attrs import Factory, define, field
@@ -14,6 +15,7 @@ from nixfleet_simulation.scenario import ChannelLayout
 LIVE: Final = frozenset({"Opening", "Active", "Converging", "Reverted", "Failed"})
 HALTED: Final = frozenset({"Reverted", "Failed"})
 DONE: Final = frozenset({"Terminal", "Superseded"})
+RETENTION: Final = timedelta(hours=72)
 AT_REST: Final = HALTED | DONE | {"Pruned"}
 
 
@@ -37,6 +39,7 @@ class RolloutCourse:
     said: Place = Factory(Place)
     excused: set[str] = Factory(set[str])
     was_done: bool = False
+    moved_at: datetime | None = None
 
     def __attrs_post_init__(self) -> None:
         self.wave_of = {
@@ -108,8 +111,15 @@ class RolloutCourse:
 
     # What the log says.
 
-    def hear(self, event: Json) -> str | None:
+    def hear(self, event: Json, at: datetime) -> str | None:
         """Take a rollout event of the log; return why it is not legal by design 2, if it is not."""
+        before = self.said.state
+        problem = self._hear(event, at)
+        if self.said.state != before:
+            self.moved_at = at
+        return problem
+
+    def _hear(self, event: Json, at: datetime) -> str | None:
         kind, said = event["kind"], self.said
         if said.state == "Pruned":
             return f"{kind} after it was pruned"
@@ -128,6 +138,9 @@ class RolloutCourse:
             case "SuccessorOpened":
                 return self._say("Superseded", said.state != "Superseded", kind)
             case "RetentionExpired":
+                lasted = None if self.moved_at is None else at - self.moved_at
+                if lasted is None or lasted < RETENTION:
+                    return f"it is pruned {lasted} after it came to rest"
                 problem = self._say("Pruned", said.state in HALTED | DONE, kind)
                 self.due.state = "Pruned"
                 return problem
