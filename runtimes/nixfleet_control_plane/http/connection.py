@@ -111,6 +111,9 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= PIPELINED_MAX:
             # uvicorn would take in all that comes; the parser stops, and with it the connection.
             raise BufferError(f"more than {PIPELINED_MAX} requests wait")
+        if b"#" in self.url:
+            # uvicorn would drop what follows, and what was signed would not be what was sent.
+            raise ValueError("a request's target has no fragment")
         self._is_in_head = False
         self._expect(self.limits.body_seconds_max + GRACE_SECONDS, self._end)
         lines = sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
