@@ -12,29 +12,42 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import pytest
 from attrs import evolve, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import decode_fleet, decode_manifest
 from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.health_check import ExecProbe
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import SigningKey
 from nixfleet_release import (
     CheckedFleet,
     DeclarationError,
+    Fleet,
     Release,
+    Wave,
     check,
+    import_fleet,
     load_release,
+    on_channel,
+    on_host,
+    on_tag,
+    rest,
     save_release,
     sign_release,
+    wave,
 )
+from nixfleet_release.selectors import read_selector
 from nixfleet_release.toml import parse
 from nixfleet_release.validate import validate
+from nixfleet_runtime.reading import Document
 from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.scopes.merge import FLEET, Scope
 from nixfleet_state_machine.scopes.selector import matches, select
 
 T = TypeVar("T")
@@ -81,6 +94,7 @@ def fleets(draw: st.DrawFn) -> Drawn:
         *((("edges",), [edge]) for it in channels for edge in draw(edges(waves[it]))),
         *((("budgets",), [budget]) for budget in draw(budgets(channels, tags))),
         *(draw(health_checks([*scopes("channels", channels), *scopes("hosts", tags_of)], tags))),
+        *(draw(compliance(channels, tags_of))),
     ]
     closures = {host: draw(st.sampled_from(["aaa-system", "bbb-system"])) for host in tags_of}
     return Drawn(statements, closures, waves)
@@ -103,10 +117,18 @@ def wave_tables(draw: st.DrawFn, waves: list[list[str]]) -> list[dict[str, objec
     return [
         {
             "soak_minutes": draw(st.integers(0, 9)),
-            **({"rest": True} if at == rest else {"selector": {"hosts": hosts}}),
+            **({"rest": True} if at == rest else {"selector": draw(one_of_many(hosts, waves))}),
         }
         for at, hosts in enumerate(waves)
     ]
+
+
+def one_of_many(hosts: list[str], waves: list[list[str]]) -> st.SearchStrategy[object]:
+    """The ways to say that a wave of one channel has these hosts."""
+    others = [host for wave in waves for host in wave if host not in hosts]
+    but_others: dict[str, object] = {"and": [{"all": True}, {"not": {"hosts": others}}]}
+    ways: list[object] = [{"hosts": hosts}, f"hosts:{','.join(hosts)}"]
+    return st.sampled_from([*ways, but_others, f"!hosts:{','.join(others)}"] if others else ways)
 
 
 @st.composite
@@ -153,6 +175,19 @@ LIMITS: list[dict[str, object]] = [
     {"max_in_flight_pct": 50},
     {"max_in_flight": 2, "max_in_flight_pct": 100},
 ]
+
+
+@st.composite
+def compliance(draw: st.DrawFn, channels: list[str], hosts: Iterable[str]) -> list[Statement]:
+    """A framework on one channel, refined on some of its hosts; pins of channels and hosts."""
+    (channel, *_) = draw(st.permutations(channels))
+    refined = draw(some_of([host for host in hosts if host.startswith(channel)]))
+    places = [*scopes("channels", channels), *scopes("hosts", hosts)]
+    return [
+        (("channels", channel, "compliance", "nis2", "evidence_path"), "/run/nis2.json"),
+        *((("hosts", it, "compliance", "nis2", "mode"), "observe") for it in refined),
+        *(((*place, "pin", "commit"), "-".join(place)) for place in draw(some_of(places))),
+    ]
 
 
 def scopes(table: str, names: Iterable[str]) -> list[Key]:
@@ -245,6 +280,79 @@ def released(drawn: Drawn) -> tuple[FleetResolved, list[RolloutManifest]]:
     return decode_fleet(release.fleet.body), manifests
 
 
+def built(drawn: Drawn) -> Fleet:
+    """The statements as calls; those of one table are one call."""
+    fleet, tables = Fleet(), dict[Key, dict[str, Any]]()
+    for key, value in drawn.statements:
+        if key[0] in ARRAYS:
+            for item in as_list(value):
+                fleet = call(fleet, key, as_dict(item))
+        else:
+            end = table_length(key)
+            said = {key[end]: value} if end < len(key) else as_dict(value)
+            tables.setdefault(key[:end], {}).update(said)
+    for key, table in tables.items():
+        fleet = call(fleet, key, table)
+    return fleet
+
+
+def table_length(key: Key) -> int:
+    """How many keys lead to the table that one call says."""
+    for setting, own in (("health_checks", 2), ("compliance", 2), ("pin", 1)):
+        if setting in key:
+            return key.index(setting) + own
+    return 2
+
+
+def call(fleet: Fleet, key: Key, table: dict[str, Any]) -> Fleet:
+    match key:
+        case ("hosts", name):
+            return fleet.host(name, **table)
+        case ("channels", name):
+            return fleet.channel(name, **table)
+        case ("policies", name):
+            return fleet.policy(name, *map(wave_call, table["waves"]))
+        case ("budgets",):
+            selector = read_selector(Document({"it": table.pop("selector")}).root, "it")
+            return fleet.budget(selector.expression, **table)
+        case ("edges",):
+            return fleet.edge(**table)
+        case (*scope, "health_checks", name):
+            return fleet.health_check(name, ExecProbe(tuple(table["command"])), on=on(scope))
+        case ("channels", channel, "compliance", name):
+            return fleet.framework(name, channel=channel, **table)
+        case (*scope, "compliance", name):
+            return fleet.compliance(name, on=on(scope), mode=ProbeMode(table["mode"]))
+        case (*scope, "pin"):
+            return fleet.pin(table["commit"], on=on(scope))
+        case _:
+            raise AssertionError(key)
+
+
+def wave_call(table: dict[str, Any]) -> Wave:
+    if "rest" in table:
+        return rest(soak_minutes=table["soak_minutes"])
+    selector = read_selector(Document(table).root, "selector")
+    return wave(selector.expression, soak_minutes=table["soak_minutes"])
+
+
+def on(scope: list[str]) -> Scope:
+    match scope:
+        case ["tags", name]:
+            return on_tag(name)
+        case ["channels", name]:
+            return on_channel(name)
+        case ["hosts", name]:
+            return on_host(name)
+        case _:
+            return FLEET
+
+
+def as_dict(value: object) -> dict[str, Any]:
+    assert isinstance(value, dict)
+    return dict(value)
+
+
 # --- laws ----------------------------------------------------------------------------------------
 
 
@@ -257,8 +365,31 @@ def test_the_order_in_which_a_fleet_is_written_does_not_matter(
     other = checked_of(*data.draw(rewritten(drawn.statements)))
 
     assert one.health_checks == other.health_checks
+    assert one.pins == other.pins
     assert one.warnings == other.warnings
     assert signed(drawn, one) == signed(drawn, other)
+
+
+@given(fleets())
+def test_a_fleet_built_in_python_is_that_of_its_toml(drawn: Drawn) -> None:
+    """Calls and statements that say the same come to the same checks and signed bytes."""
+    one, other = checked_of(written(drawn.statements)), built(drawn).check()
+
+    assert one.health_checks == other.health_checks
+    assert one.pins == other.pins
+    assert one.warnings == other.warnings
+    assert signed(drawn, one) == signed(drawn, other)
+
+
+@given(fleets())
+def test_a_resolved_fleet_is_imported_as_it_was_signed(drawn: Drawn) -> None:
+    """What is resolved here is in order for whoever imports it, to the byte."""
+    body = signed(drawn).fleet.body
+    imported = import_fleet(body)
+
+    assert imported.canonical == body
+    assert imported.unknown_fields == ()
+    assert imported.fleet == decode_fleet(body)
 
 
 @given(fleets())
@@ -318,9 +449,9 @@ def test_a_resolved_policy_selects_the_waves_that_were_resolved(drawn: Drawn) ->
 
     for channel, waves in fleet.waves.items():
         policy = fleet.rollout_policies[fleet.channels[channel].rollout_policy]
-        for declared, wave in zip(policy.waves, waves, strict=bool(policy.waves)):
+        for declared, resolved in zip(policy.waves, waves, strict=bool(policy.waves)):
             hosts = {n: host for n, host in fleet.hosts.items() if host.channel == channel}
-            assert select(declared.selector, hosts) == wave.hosts
+            assert select(declared.selector, hosts) == resolved.hosts
 
 
 # Few examples: each waits for the disk, file by file.

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from nixfleet_cli.arguments import now
-from nixfleet_cli.failures import Findings
+from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_proto.fleet import FleetHost
-from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError
+from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError, import_fleet
 from nixfleet_release import check as check_fleet
 from nixfleet_release.staging import stage
 from nixfleet_runtime.problems import is_below, unknown
@@ -76,6 +76,37 @@ def explain(host: str, key: str, file: Path) -> None:
         click.echo(f"    from {value.scope}")
         for shadowed in reversed(value.shadowed):
             click.echo(f"    shadows {shadowed.value} from {shadowed.scope}")
+
+
+@fleet.command(name="import")
+@click.argument(
+    "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="OUT",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the canonical bytes to this file, not to standard output.",
+)
+def import_(file: Path, out: Path | None) -> None:
+    """Check the resolved fleet in FILE, JSON as a Nix evaluation writes it, and give its canonical bytes.
+
+    Fields that are unknown here stay in them, and are warnings.
+    Exit codes: 0 it is in order; 1 every problem, with its path; 2 FILE cannot be read, or OUT not written.
+    """
+    try:
+        imported = import_fleet(file.read_bytes())
+        if out is not None:
+            out.write_bytes(imported.canonical)
+    except DeclarationError as error:
+        raise Findings(f"{file}: {error}") from error
+    except OSError as error:
+        raise Unusable(f"{error.filename}: {error.strerror}") from error
+    for path in imported.unknown_fields:
+        click.echo(f"warning: {path}: unknown field, kept as it is", err=True)
+    if out is None:
+        click.echo(imported.canonical, nl=False)
 
 
 def _host_line(name: str, host: FleetHost) -> str:

@@ -3,8 +3,9 @@
     check ─▶ CheckedFleet ─ name_closures ─▶ closures by host
                   └───────── release ──────────────┴──▶ a directory of signed files ─ load_release ─▶
 
-`check` reads TOML; whatever else declares a fleet makes a `FleetDeclaration` and goes through
-`check_declaration`. The steps in between are in `resolve` and `project`, to be imported from there.
+`check` reads TOML, and `Fleet().check()` what was declared in Python; whatever else declares a fleet makes a
+`FleetDeclaration` and goes through `check_declaration`. `import_fleet` takes what was resolved elsewhere.
+The steps in between are in `resolve` and `project`, to be imported from there.
 `docs/declaring-a-fleet.md` is for those who write a fleet.
 """
 
@@ -14,7 +15,16 @@ from pathlib import Path
 
 from nixfleet_proto.signing import Signer
 from nixfleet_release.admission import Admission, read_admission
-from nixfleet_release.checked import CheckedFleet, Shadowing, check, check_declaration
+from nixfleet_release.builder import (
+    Fleet,
+    Wave,
+    on_channel,
+    on_host,
+    on_tag,
+    rest,
+    wave,
+)
+from nixfleet_release.checked import CheckedFleet, ExpiredPin, Shadowing, check, check_declaration
 from nixfleet_release.closures import (
     LeadsOutside,
     add_closures,
@@ -29,6 +39,7 @@ from nixfleet_release.declaration import (
     WaveDeclaration,
 )
 from nixfleet_release.errors import AdmissionError, DeclarationError
+from nixfleet_release.imported import ImportedFleet, import_fleet
 from nixfleet_release.saving import save_release
 from nixfleet_release.signed import sign_release
 from nixfleet_release.store_paths import NamedClosures, closures_at, read_store_paths
@@ -46,7 +57,10 @@ __all__ = [
     "BudgetDeclaration",
     "CheckedFleet",
     "DeclarationError",
+    "ExpiredPin",
+    "Fleet",
     "FleetDeclaration",
+    "ImportedFleet",
     "IncompleteRelease",
     "LeadsOutside",
     "NamedClosures",
@@ -56,19 +70,26 @@ __all__ = [
     "Release",
     "SelectorDeclaration",
     "Shadowing",
+    "Wave",
     "WaveDeclaration",
     "add_closures",
     "check",
     "check_declaration",
     "closures_at",
+    "import_fleet",
     "load_release",
     "name_closures",
+    "on_channel",
+    "on_host",
+    "on_tag",
     "read_admission",
     "read_store_paths",
     "release",
     "render_health_checks",
+    "rest",
     "save_release",
     "sign_release",
+    "wave",
 ]
 
 

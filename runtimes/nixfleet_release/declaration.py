@@ -7,7 +7,7 @@ Source: design 4.
 """
 
 from datetime import datetime
-from typing import Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from attrs import field, frozen
 
@@ -15,9 +15,11 @@ from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.health_check import ControlOverride
+from nixfleet_proto.health_check import ControlOverride, EvidenceProbe
 from nixfleet_state_machine.scopes.expression import Expression, Mention, mentions
 from nixfleet_state_machine.scopes.merge import Scope
+
+EVIDENCE_AGE_SECS_MAX: Final = EvidenceProbe("", "").max_age_secs  # unless something else is said
 
 ScopedHealthChecks: TypeAlias = FrozenMap[Scope, HealthCheckSet]
 """The health checks that each scope declares, by probe name."""
@@ -29,6 +31,7 @@ class FrameworkDeclaration:
 
     evidence_path: str
     interval_seconds: int = 30
+    max_age_secs: int = EVIDENCE_AGE_SECS_MAX
 
 
 @frozen

@@ -157,6 +157,7 @@ def _evidence(
         mode,
         reason=reason,
         control_overrides=FrozenMap(overrides),
+        max_age_secs=framework.max_age_secs,
     )
 
 

@@ -14,7 +14,12 @@ from nixfleet_proto.health_check import (
     HttpProbe,
     TcpProbe,
 )
-from nixfleet_release.declaration import ComplianceDeclaration, FrameworkDeclaration, Pin
+from nixfleet_release.declaration import (
+    EVIDENCE_AGE_SECS_MAX,
+    ComplianceDeclaration,
+    FrameworkDeclaration,
+    Pin,
+)
 from nixfleet_runtime.problems import listed
 from nixfleet_runtime.reading import Table
 
@@ -37,8 +42,11 @@ def read_health_check(table: Table) -> HealthCheck:
 def read_framework(table: Table) -> FrameworkDeclaration:
     """Return where the evidence is of a framework that a channel declares."""
     default = FrameworkDeclaration(table.text("evidence_path"))
-    interval_seconds = table.integer("interval_seconds", default.interval_seconds)
-    return evolve(default, interval_seconds=interval_seconds)
+    return evolve(
+        default,
+        interval_seconds=table.integer("interval_seconds", default.interval_seconds),
+        max_age_secs=table.integer("max_age_secs", default.max_age_secs),
+    )
 
 
 def read_compliance(table: Table) -> ComplianceDeclaration:
@@ -46,9 +54,7 @@ def read_compliance(table: Table) -> ComplianceDeclaration:
     return ComplianceDeclaration(
         mode=table.choice("mode", ProbeMode.ENFORCE) if table.has("mode") else None,
         reason=table.any_text("reason"),
-        control_overrides=FrozenMap(
-            {name: _override(it) for name, it in table.sections("control_overrides").items()}
-        ),
+        control_overrides=_overrides(table),
     )
 
 
@@ -65,6 +71,12 @@ def read_pin(scope: Table) -> FrozenMap[str, Pin]:
                 expires_at=table.instant("expires_at") if table.has("expires_at") else None,
             )
         }
+    )
+
+
+def _overrides(table: Table) -> FrozenMap[str, ControlOverride]:
+    return FrozenMap(
+        {name: _override(it) for name, it in table.sections("control_overrides").items()}
     )
 
 
@@ -103,7 +115,13 @@ def _exec(table: Table) -> ExecProbe:
 
 
 def _evidence(table: Table) -> EvidenceProbe:
-    return EvidenceProbe(table.text("framework"), table.text("evidence_path"))
+    return EvidenceProbe(
+        table.text("framework"),
+        table.text("evidence_path"),
+        reason=table.optional_text("reason"),
+        control_overrides=_overrides(table),
+        max_age_secs=table.integer("max_age_secs", EVIDENCE_AGE_SECS_MAX),
+    )
 
 
 def _of_unknown_kind(table: Table) -> HealthCheck:

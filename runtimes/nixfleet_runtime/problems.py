@@ -68,10 +68,22 @@ def at(path: str, key: str | int) -> str:
     return f"{path}.{name}" if path else name
 
 
+def keys_of(path: str) -> tuple[str | int, ...]:
+    """Return the keys and indices that `path` leads through."""
+    return tuple(_key_of(step.group()) for step in _STEP.finditer(path))
+
+
 def parent_of(path: str) -> str:
     """Return the path of what `path` leads into last; that of a key at the root is the root."""
     steps = list(_STEP.finditer(path))
     return path[: steps[-1].start()] if steps else ""
+
+
+def _key_of(step: str) -> str | int:
+    if step.startswith("["):
+        return int(step[1:-1])
+    key = step.removeprefix(".")
+    return str(json.loads(key)) if key.startswith('"') else key
 
 
 def is_below(path: str, ancestors: Collection[str]) -> bool:

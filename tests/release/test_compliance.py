@@ -19,6 +19,7 @@ NIS2 = """
 [channels.stable.compliance.nis2]
 evidence_path = "/var/lib/evidence/nis2.json"
 interval_seconds = 600
+max_age_secs = 7200
 """
 CHECK = "compliance-nis2"
 
@@ -46,7 +47,7 @@ def test_a_framework_of_a_channel_is_an_evidence_check_on_its_hosts(
         + "[hosts.x]\nchannel = 'edge'\n[channels.edge]\npolicy = 'plain'\n[policies.plain]"
     )
 
-    probe = EvidenceProbe("nis2", "/var/lib/evidence/nis2.json", 600)
+    probe = EvidenceProbe("nis2", "/var/lib/evidence/nis2.json", 600, max_age_secs=7200)
     for host in ("web-01", "web-02", "db-01"):
         assert fleet.health_checks[host] == {CHECK: probe}
     assert fleet.health_checks["x"] == {}
@@ -137,6 +138,11 @@ def test_a_frameworks_check_merges_as_any_other(checked: Checked, shop: str) -> 
         (
             "[channels.stable.compliance.cis]\nevidence_path = '/c'\ninterval_seconds = 0",
             "channels.stable.compliance.cis.interval_seconds",
+            "out of range",
+        ),
+        (
+            "[channels.stable.compliance.cis]\nevidence_path = '/c'\nmax_age_secs = 0",
+            "channels.stable.compliance.cis.max_age_secs",
             "out of range",
         ),
         ("[compliance.nis2]\nmode = 'enforced'", "compliance.nis2.mode", "unknown value"),

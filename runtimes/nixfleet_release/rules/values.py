@@ -72,6 +72,7 @@ def frameworks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Pro
         for name, framework in declared.items():
             path = at(at(at("channels", channel), "compliance"), name)
             yield from _within(path, "interval_seconds", framework.interval_seconds, 1)
+            yield from _within(path, "max_age_secs", framework.max_age_secs, 1)
             yield from _absolute(path, framework.evidence_path)
 
 
@@ -122,6 +123,7 @@ def _health_check(path: str, check: HealthCheck) -> Iterator[Problem]:
             yield from _within(path, "expect_exit_code", check.expect_exit_code, 0, 255)
             yield from _within(path, "timeout_secs", check.timeout_secs, 1)
         case EvidenceProbe():
+            yield from _within(path, "max_age_secs", check.max_age_secs, 1)
             yield from _absolute(path, check.evidence_path)
         case _:
             assert_never(check)

@@ -1,0 +1,172 @@
+"""A `fleet.resolved.json` that somebody else made, such as a Nix evaluation: read, judged, and kept as it is.
+
+It may be signed already, and manifests carry its hash; so what comes back is the canonical form of what was
+read, with fields that are unknown here and old names as they are. Nothing is decided by an unknown field.
+What must hold of a fleet is what holds of one that was declared here, told with the paths of the JSON.
+Source: design 4 and 5.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.codec import (
+    DecodeError,
+    Uncanonical,
+    canonical_bytes,
+    decode_fleet,
+    encode_fleet,
+    parse_json,
+)
+from nixfleet_proto.codec.json_text import member_path
+from nixfleet_proto.codec.strict import camel_case
+from nixfleet_proto.fleet import SCHEMA_VERSION, FleetResolved
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.json_value import JsonValue
+from nixfleet_release.declaration import (
+    BudgetDeclaration,
+    FleetDeclaration,
+    PolicyDeclaration,
+    SelectorDeclaration,
+)
+from nixfleet_release.errors import DeclarationError
+from nixfleet_release.rules import Rule, names, outcome, values
+from nixfleet_runtime.problems import Problem, keys_of, listed, unknown
+from nixfleet_state_machine.scopes.expression import of_selector
+
+# Those that speak of what a resolved fleet has too. Not: tags that no host has, for a selector may outlive them.
+_RULES: tuple[Rule, ...] = (
+    names.names,
+    names.references,
+    values.channels,
+    values.budgets,
+    outcome.cross_channel_edges,
+    outcome.cycles,
+)
+_OLD_NAMES = frozenset(("before", "after"))
+_SPELT: Mapping[str, str] = {
+    "budgets": "disruptionBudgets",
+    "policies": "rolloutPolicies",
+    "policy": "rolloutPolicy",
+    "freshness_window_minutes": "freshnessWindow",
+}
+
+
+@frozen
+class ImportedFleet:
+    """A resolved fleet in which no problem was found.
+
+    canonical: the canonical form of what was read, all of it. unknown_fields: the paths of what is
+    in there and not in `fleet`.
+    """
+
+    fleet: FleetResolved
+    canonical: bytes
+    unknown_fields: tuple[str, ...] = ()
+
+
+def import_fleet(data: bytes) -> ImportedFleet:
+    """Return the fleet that `data` holds; `before` and `after` are old names of `gates` and `gated`.
+
+    Raises: DeclarationError, with every problem and its path in the JSON.
+    """
+    try:
+        parsed = parse_json(data, "fleet")
+        fleet = decode_fleet(data)
+        canonical = canonical_bytes(parsed)
+    except DecodeError as error:
+        raise DeclarationError(
+            Problem(it.path, "cannot be used", it.expected, it.found) for it in error.problems
+        ) from error
+    except Uncanonical as error:
+        it = error.problem
+        raise DeclarationError(
+            (Problem(it.path, "cannot be signed", it.expected, it.found),)
+        ) from error
+    problems = tuple(_problems(fleet))
+    if problems:
+        raise DeclarationError(problems)
+    known = parse_json(encode_fleet(fleet))
+    return ImportedFleet(fleet, canonical, tuple(_unknown_fields(parsed, known, "$")))
+
+
+def _problems(fleet: FleetResolved) -> Iterator[Problem]:
+    if fleet.schema_version != SCHEMA_VERSION:
+        found = str(fleet.schema_version)
+        yield Problem("$.schemaVersion", "unknown version", str(SCHEMA_VERSION), found)
+    declared = _as_declared(fleet)
+    for rule in _RULES:
+        for problem in rule(declared, ()):
+            yield evolve(problem, path=_json_path(problem.path))
+    for channel in fleet.waves:
+        path = member_path("$.waves", channel)
+        if channel not in fleet.channels:
+            yield unknown(path, "channel", channel, fleet.channels)
+        yield from _wave_problems(fleet, channel, path)
+
+
+def _wave_problems(fleet: FleetResolved, channel: str, path: str) -> Iterator[Problem]:
+    waves = fleet.waves[channel]
+    for index, wave in enumerate(waves):
+        if not wave.hosts:
+            yield Problem(f"{path}[{index}].hosts", "empty wave", "at least one host", "none")
+        for at, host in enumerate(wave.hosts):
+            place = f"{path}[{index}].hosts[{at}]"
+            if host not in fleet.hosts:
+                yield unknown(place, "host", host, fleet.hosts)
+            elif fleet.hosts[host].channel != channel:
+                expected, found = f"a host of channel {channel}", fleet.hosts[host].channel
+                yield Problem(
+                    place, "host of another channel", expected, f"{host} in channel {found}"
+                )
+    waves_of = Counter(host for wave in waves for host in set(wave.hosts))
+    if twice := [host for host, count in waves_of.items() if count > 1]:
+        yield Problem(path, "hosts in two waves", "each host in one wave", listed(twice))
+    of_channel = {name for name, host in fleet.hosts.items() if host.channel == channel}
+    if waves and (left_out := of_channel - waves_of.keys()):
+        yield Problem(path, "hosts in no wave", "each host in one wave", listed(left_out))
+
+
+def _as_declared(fleet: FleetResolved) -> FleetDeclaration:
+    """The part of a resolved fleet that a declaration has too, with selectors that refer to nobody."""
+    budgets = (
+        BudgetDeclaration(
+            SelectorDeclaration(of_selector(it.selector), ()),
+            it.max_in_flight,
+            it.max_in_flight_pct,
+        )
+        for it in fleet.disruption_budgets
+    )
+    return FleetDeclaration(
+        hosts=fleet.hosts,
+        channels=fleet.channels,
+        policies=FrozenMap({name: PolicyDeclaration() for name in fleet.rollout_policies}),
+        budgets=tuple(budgets),
+        edges=fleet.edges,
+        channel_edges=fleet.channel_edges,
+    )
+
+
+def _json_path(path: str) -> str:
+    """The path in the JSON of what a declaration has at `path`."""
+    spelt = "$"
+    keys = keys_of(path)
+    for index, key in enumerate(keys):
+        is_name = index == 1 and keys[0] in ("hosts", "channels", "policies")
+        if isinstance(key, str) and not is_name:
+            key = _SPELT.get(key, camel_case(key))
+        spelt = member_path(spelt, key)
+    return spelt
+
+
+def _unknown_fields(read: JsonValue, known: JsonValue, path: str) -> Iterator[str]:
+    if isinstance(read, Mapping) and isinstance(known, Mapping):
+        for name, value in read.items():
+            if name in known:
+                yield from _unknown_fields(value, known[name], member_path(path, name))
+            elif name not in _OLD_NAMES:
+                yield member_path(path, name)
+    elif isinstance(read, list) and isinstance(known, list):
+        for index, (value, kept) in enumerate(zip(read, known, strict=True)):
+            yield from _unknown_fields(value, kept, member_path(path, index))
