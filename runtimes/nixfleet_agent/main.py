@@ -80,7 +80,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 transport,
                 trust,
                 clock,
-                Backoff(clock),
+                service.backoff_for_answers(),
             )
             await _run_until_told(config, service, enrolment, Backoff(clock))
     _log.info("the agent has ended; its journal has everything")

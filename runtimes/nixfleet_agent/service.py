@@ -59,6 +59,7 @@ class AgentService:
             engine, ports.journal.commit, self._carry_out, ports.clock
         )
         self._stopping = anyio.Event()
+        self._waiting_for_answers: list[Backoff] = []
         self._desk = Desk(self._mutator.post, self._backoff())
         insist, try_once = self._desk.insist, self._desk.try_once
         self._manifests = ManifestSource(
@@ -70,7 +71,7 @@ class AgentService:
         )
         self._intents = IntentWorker(ports.activator, insist, self._backoff())
         self._sender = Sender(
-            settings.hostname, ports.journal, ports.transport, insist, self._backoff()
+            settings.hostname, ports.journal, ports.transport, insist, self.backoff_for_answers()
         )
         self._probes = ProbeWorker(
             ports.activator,
@@ -81,10 +82,10 @@ class AgentService:
             ports.evidence,
         )
         self._dispatches = DispatchWorker(
-            settings, ports, self._manifests, self._intents, try_once, self._backoff()
+            settings, ports, self._manifests, self._intents, try_once, self.backoff_for_answers()
         )
         self._heartbeats = HeartbeatWorker(
-            settings, ports, self._manifests, insist, self._backoff()
+            settings, ports, self._manifests, insist, self.backoff_for_answers()
         )
 
     @property
@@ -103,11 +104,10 @@ class AgentService:
         cut off is still an intent in the journal: the next start finishes it.
         Raises: NoRunningClosure, when the machine runs nothing yet.
         """
-        current = await self._ports.activator.current()
         async with anyio.create_task_group() as mutating:
             mutating.start_soon(self._mutate)
             try:
-                await self._work(current)
+                await self._work(await self._ports.activator.current())
             finally:
                 self._mutator.close()
 
@@ -135,6 +135,10 @@ class AgentService:
 
     def _begin(self, tasks: TaskGroup, name: str, work: Callable[[], Awaitable[None]]) -> None:
         tasks.start_soon(supervised, name, work, self._backoff())
+
+    def backoff_for_answers(self) -> Backoff:
+        """Return the patience of one more who asks the control plane; who gets through, gets the others through."""
+        return Backoff(self._ports.clock, self._ports.chance, self._waiting_for_answers)
 
     def _backoff(self) -> Backoff:
         return Backoff(self._ports.clock, self._ports.chance)

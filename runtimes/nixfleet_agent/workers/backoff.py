@@ -3,6 +3,8 @@
 import random
 from collections.abc import Callable
 
+import anyio
+
 from nixfleet_runtime.clock import Clock
 
 FIRST_SECONDS = 1.0
@@ -15,17 +17,34 @@ class Backoff:
     """Doubles the wait after each failure, up to a minute, and takes a random part of it.
 
     chance: what is random about it, from 0 up to 1; a fleet that lost its control plane at one moment must not
-    come back at one moment.
+    come back at one moment. companions: those who wait for the same thing, this one included once it is made: when
+    one of them gets through after a failure, the others need not wait any longer.
     """
 
-    def __init__(self, clock: Clock, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        chance: Callable[[], float] = random.random,
+        companions: list["Backoff"] | None = None,
+    ) -> None:
         self._clock = clock
         self._chance = chance
         self._seconds = FIRST_SECONDS
+        self._waiting: anyio.CancelScope | None = None
+        self._companions = [] if companions is None else companions
+        self._companions.append(self)
 
     def reset(self) -> None:
         """The last try worked."""
-        self._seconds = FIRST_SECONDS
+        if self._seconds != FIRST_SECONDS:
+            self._seconds = FIRST_SECONDS
+            for companion in self._companions:
+                companion.hurry()
+
+    def hurry(self) -> None:
+        """Wait no longer, unless the other side asked for it."""
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def next_seconds(self, at_least_seconds: float | None = None) -> float:
         """Return how long to wait before the next try: half to all of the present wait, which then doubles.
@@ -38,4 +57,8 @@ class Backoff:
 
     async def wait(self, at_least_seconds: float | None = None) -> None:
         """Wait before the next try, as `next_seconds` says."""
-        await self._clock.sleep(self.next_seconds(at_least_seconds))
+        seconds = self.next_seconds(at_least_seconds)
+        with anyio.CancelScope() as waiting:
+            self._waiting = waiting if at_least_seconds is None else None
+            await self._clock.sleep(seconds)
+        self._waiting = None

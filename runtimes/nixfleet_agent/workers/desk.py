@@ -21,7 +21,8 @@ class Desk:
     def __init__(self, post: Post, backoff: Backoff) -> None:
         self._post = post
         self._backoff = backoff
-        self._journal = Trouble(_log, "the journal cannot be written, and what depends on it waits")
+        self._failed_with: type[Input] | None = None
+        self._journal = Trouble(_log, "writing the journal, for which everything waits,")
 
     async def insist(self, input: Input) -> Reply:
         """Return the reply to `input`, however often it takes until that is durable.
@@ -43,7 +44,11 @@ class Desk:
             reply = await self._post(input)
         except WriteFailed as error:
             self._journal.goes_on("cannot be written", error)
+            self._failed_with = type(input)
             return None
-        self._journal.is_over()
-        self._backoff.reset()
+        # Many inputs write nothing, and prove nothing of a disk; one like the one that failed does.
+        if type(input) is self._failed_with:
+            self._failed_with = None
+            self._journal.is_over()
+            self._backoff.reset()
         return reply

@@ -49,7 +49,7 @@ class DispatchWorker:
         self._intents = intents
         self._post = post
         self._backoff = backoff
-        self._trouble = Trouble(_log, "no dispatch")
+        self._trouble = Trouble(_log, "the poll for dispatches")
 
     async def run(self) -> None:
         """Work until cancelled."""

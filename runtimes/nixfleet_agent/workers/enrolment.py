@@ -45,12 +45,13 @@ class EnrolmentWorker:
         self._trust = trust
         self._clock = clock
         self._backoff = backoff
-        self._trouble = Trouble(_log, "not enrolled")
+        self._trouble = Trouble(_log, "enrolment")
 
     async def run(self) -> None:
         """Work until the host is known, or cancelled."""
         while not await self._is_done():
             await self._backoff.wait()
+        self._backoff.reset()
 
     async def _is_done(self) -> bool:
         try:

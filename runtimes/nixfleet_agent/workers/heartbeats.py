@@ -32,7 +32,7 @@ class HeartbeatWorker:
         self._manifests = manifests
         self._post = post
         self._backoff = backoff
-        self._trouble = Trouble(_log, "no answer to the heartbeat")
+        self._trouble = Trouble(_log, "the heartbeat")
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -29,7 +29,7 @@ class IntentWorker:
         self._activator = activator
         self._post = post
         self._backoff = backoff
-        self._trouble = Trouble(_log, "an act that was decided cannot be carried out yet")
+        self._trouble = Trouble(_log, "carrying out what was decided")
         self._waiting = deque[Intent]()
         self._woken = anyio.Event()
         self._idle = anyio.Event()

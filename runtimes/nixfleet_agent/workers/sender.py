@@ -32,7 +32,7 @@ class Sender:
         self._transport = transport
         self._post = post
         self._backoff = backoff
-        self._trouble = Trouble(_log, "events wait in the journal")
+        self._trouble = Trouble(_log, "sending events, which wait in the journal,")
         self._woken = anyio.Event()
         self._retry_after_seconds: float | None = None
         self._sending = Sending()
