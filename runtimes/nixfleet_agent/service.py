@@ -146,11 +146,20 @@ class AgentService:
     async def _tick(self) -> None:
         while True:
             await self._ports.clock.sleep(self._settings.tick_seconds)
-            if not self._intents.is_busy:
-                current = await self._ports.activator.current()
-                await self._desk.try_once(RunningClosureSeen(current))
+            await self._look_at_what_runs()
             unsent = await anyio.to_thread.run_sync(unsent_rollouts, self._ports.journal)
             await self._desk.try_once(Tick(unsent))
+
+    async def _look_at_what_runs(self) -> None:
+        try:
+            self._intents.at_rest.acquire_nowait()
+        except anyio.WouldBlock:
+            return  # It is being changed: whoever does that says what came of it.
+        try:
+            current = await self._ports.activator.current()
+            await self._desk.try_once(RunningClosureSeen(current))
+        finally:
+            self._intents.at_rest.release()
 
     def _carry_out(self, action: Action) -> None:
         match action:

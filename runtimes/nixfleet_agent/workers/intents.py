@@ -36,11 +36,6 @@ class IntentWorker:
         self._idle.set()
         self.at_rest = anyio.Lock()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether something is being carried out, or waits for that."""
-        return bool(self._waiting)
-
     def add(self, intent: Intent) -> None:
         """Carry out `intent` when those before it are over."""
         if not self._waiting:
