@@ -31,6 +31,7 @@ from nixfleet_proto.signing.key import (
     SigningKey,
     is_signed_by,
     read_public_key,
+    require_usable,
     seal_to,
 )
 from nixfleet_proto.signing.payload import (
@@ -91,6 +92,7 @@ __all__ = [
     "is_signed_by",
     "read_public_key",
     "require_anchor",
+    "require_usable",
     "seal_to",
     "sign_artefact",
     "sign_batch",

@@ -155,13 +155,15 @@ def seal_to(key: TrustedKey, message: bytes) -> bytes:
 
     The key's X25519 form is libsodium's own conversion. Raises: MalformedKey, UnsupportedAlgorithm.
     """
-    if key.algorithm != ALGORITHM:
-        raise UnsupportedAlgorithm(key.algorithm, key.public_key)
-    try:
-        public = nacl.signing.VerifyKey(public_key_bytes(key)).to_curve25519_public_key()
-    except nacl.exceptions.CryptoError as error:  # no point of the curve, or one of the weak ones
-        raise MalformedKey(key.public_key) from error
-    return nacl.public.SealedBox(public).encrypt(message)
+    return nacl.public.SealedBox(_as_x25519(key)).encrypt(message)
+
+
+def require_usable(key: TrustedKey) -> None:
+    """Return if `key` can stand behind anything: ed25519, and a point that a private key can have.
+
+    Raises: MalformedKey, UnsupportedAlgorithm.
+    """
+    _as_x25519(key)
 
 
 def read_public_key(text: str) -> TrustedKey | None:
@@ -186,6 +188,15 @@ def public_key_bytes(key: TrustedKey) -> bytes:
     if public is None:
         raise MalformedKey(key.public_key)
     return public
+
+
+def _as_x25519(key: TrustedKey) -> nacl.public.PublicKey:
+    if key.algorithm != ALGORITHM:
+        raise UnsupportedAlgorithm(key.algorithm, key.public_key)
+    try:
+        return nacl.signing.VerifyKey(public_key_bytes(key)).to_curve25519_public_key()
+    except nacl.exceptions.CryptoError as error:  # no point of the curve, or one of the weak ones
+        raise MalformedKey(key.public_key) from error
 
 
 def _key_bytes(text: str) -> bytes | None:

@@ -20,6 +20,7 @@ from nixfleet_cli.secrets import secrets
 from nixfleet_cli.simulate import simulate
 from nixfleet_cli.status import status
 from nixfleet_cli.token import token
+from nixfleet_cli.trust import trust
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +40,7 @@ main.add_command(status)
 main.add_command(log)
 main.add_command(fleet)
 main.add_command(release)
+main.add_command(trust)
 main.add_command(evidence)
 main.add_command(secrets)
 main.add_command(graph)

@@ -1,0 +1,146 @@
+"""`nixfleet trust`: a trust file made, checked, and its keys changed; and what that means for a release."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from nixfleet_proto.codec import decode_trust_root
+from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.trust import Operator, OperatorRole
+from tests.cli.conftest import Invoke
+from tests.cli.test_fleet_check import SHOP
+from tests.cli.test_release import arguments, build
+
+CI, NEXT, ORG, ANNA = (SigningKey(bytes([number]) * 32) for number in range(1, 5))
+AT = "2026-05-16T01:00:00Z"
+LATER = "2026-05-16T02:00:00Z"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "fleet.toml").write_text(SHOP)
+    (tmp_path / "store").mkdir()
+    for hostname in ("web-01", "web-02"):
+        build(tmp_path, hostname, "1")
+    for name, key in (("ci", CI), ("next", NEXT), ("org", ORG)):
+        key.save(tmp_path / f"{name}.key")
+    return tmp_path
+
+
+@pytest.fixture
+def file(nixfleet: Invoke, place: Path) -> Path:
+    """A trust file that was made by the command."""
+    file = place / "trust.json"
+    made = nixfleet(
+        *("trust", "make", file, "--ci", CI.public_key.public_key),
+        *("--org", ORG.public_key.public_key),
+        *("--operator", f"anna={ANNA.public_key.public_key}:operate"),
+    )
+    assert made.exit_code == 0, made.output
+    return file
+
+
+def check(nixfleet: Invoke, file: Path, *artefacts: Path, at: str = AT) -> Result:
+    return nixfleet("trust", "check", file, *artefacts, "--at", at)
+
+
+def test_a_trust_file_is_made_of_public_keys(nixfleet: Invoke, file: Path) -> None:
+    """Keys come to their places, operators with their roles, and an existing file is left alone."""
+    trust = decode_trust_root(file.read_bytes())
+    again = nixfleet("trust", "make", file, "--ci", NEXT.public_key.public_key)
+
+    assert trust.ci_release_key.current == CI.public_key
+    assert trust.operators == (Operator("anna", ANNA.public_key, OperatorRole.OPERATE),)
+    assert again.exit_code == 1
+    assert check(nixfleet, file).stdout.splitlines() == [
+        f"signs releases: {CI.public_key.public_key}",
+        f"lets hosts in: {ORG.public_key.public_key}",
+        f"anna, an operator (operate): {ANNA.public_key.public_key}",
+    ]
+
+
+def test_a_release_outlives_a_rotation_until_the_old_key_is_retired(
+    nixfleet: Invoke, place: Path, file: Path
+) -> None:
+    """During the overlap an old release is believed, with a hint; a new one after it; the old one not any more."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    rotated = nixfleet("trust", "rotate", file, "--to", NEXT.public_key.public_key)
+    during = check(nixfleet, file, place / "releases")
+    nixfleet("trust", "retire", file)
+    after = check(nixfleet, file, place / "releases", place / "releases/fleet.resolved.json")
+    anew = nixfleet(*arguments(place, at=LATER), "--key", place / "next.key")
+
+    assert rotated.exit_code == 0, rotated.output
+    assert during.exit_code == 0, during.output
+    assert "(the previous key: sign it anew before that is retired)" in during.stdout
+    assert after.exit_code == 1
+    assert after.stderr.count("signed by none of the trusted keys") == 5
+    assert anew.exit_code == 0, anew.output
+    manifest = place / "releases/rollouts/stable@a1b2.json"
+    assert check(nixfleet, file, manifest, at=LATER).exit_code == 0
+
+
+def test_a_compromise_refuses_everything_from_before(
+    nixfleet: Invoke, place: Path, file: Path
+) -> None:
+    """The old key is out at once, and the new one is believed from the switch on."""
+    done = nixfleet(
+        *("trust", "compromised", file, "--to", NEXT.public_key.public_key),
+        *("--reject-before", LATER),
+    )
+    early = nixfleet(*arguments(place, at=AT), "--key", place / "next.key")
+    late = nixfleet(*arguments(place, at=LATER), "--key", place / "next.key")
+
+    assert f"signs releases: nothing from before {LATER}" in done.stdout
+    assert early.exit_code == 1
+    assert f"signed {AT} is older than reject_before {LATER}" in early.stderr
+    assert late.exit_code == 0, late.output
+
+
+def test_everything_that_is_wrong_is_told(nixfleet: Invoke, place: Path, file: Path) -> None:
+    """Problems of the trust file, and of each artefact, stale ones too, in one go."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    text = file.read_text().replace(ANNA.public_key.public_key, "abc")
+    file.write_text(text)
+
+    checked = check(nixfleet, file, place / "releases", at="2026-05-17T01:00:00Z")
+
+    assert checked.exit_code == 1
+    assert "operators[0].publicKey.publicKey: no key" in checked.stderr
+    assert "rollouts/stable@a1b2.json: " in checked.stderr
+    assert "bootstrap-nonces.json: " in checked.stderr
+
+
+def test_tokens_are_artefacts_too(nixfleet: Invoke, place: Path, file: Path) -> None:
+    """A token of the organisation is believed, and one of anybody else is not."""
+    for name in ("org", "ci"):
+        minted = nixfleet(
+            *("token", "mint", "--key", place / f"{name}.key", "--hostname", "web-03"),
+            *("--fingerprint", "ab" * 32, "--out", place / f"{name}.token"),
+        )
+        assert minted.exit_code == 0, minted.output
+
+    assert nixfleet("trust", "check", file, place / "org.token").exit_code == 0
+    refused = nixfleet("trust", "check", file, place / "ci.token")
+    assert (refused.exit_code, "signed by none of the trusted keys" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments_",
+    [
+        ["retire"],
+        ["rotate", "--to", CI.public_key.public_key],
+        ["rotate", "--to", ANNA.public_key.public_key],
+        ["rotate", "--to", "00" * 32],
+    ],
+)
+def test_a_change_that_makes_no_sense_leaves_the_file_as_it_was(
+    nixfleet: Invoke, file: Path, arguments_: list[str]
+) -> None:
+    """Nothing to retire, a key that is there, or that is an operator's, or none: told, and nothing is written."""
+    before = file.read_bytes()
+
+    done = nixfleet("trust", arguments_[0], file, *arguments_[1:])
+
+    assert (done.exit_code, file.read_bytes()) == (1, before), done.output
