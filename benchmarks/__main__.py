@@ -24,6 +24,7 @@ WORKLOADS = (
     "growth",
     "memory",
     "import_time",
+    "nar",
 )
 SCALES = {scale.name: scale for scale in (FULL, QUICK, TINY)}
 RESULTS = Path("benchmarks/results/latest.json")

@@ -3,7 +3,8 @@
 The NAR serialisation of a tree depends on names, contents, executable bits and link targets alone:
 no times, no owners, no order of creation. So its hash names a tree on every machine. What is not a
 file, a link or a directory has no place in it and is refused. A file is read in pieces, never as a
-whole, so the size of a closure does not matter.
+whole, so the size of a closure does not matter. Inside, paths are bytes and calls the system's own: in a tree of
+small files, a `Path` for each takes twice as long as the hashing (`benchmarks/nar.py`).
 Source: design 4, What signs what; the format is the one of the Nix manual.
 """
 
@@ -13,7 +14,10 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+_Node: TypeAlias = tuple[bytes, int]
+"""A path, and a mode of which only the kind counts."""
 
 BASE32_ALPHABET: Final = "0123456789abcdfghijklmnpqrsvwxyz"
 _READ_SIZE: Final = 256 * 1024
@@ -107,23 +111,23 @@ def nar_chunks(path: Path) -> Iterator[bytes]:
     """
     yield _tokens(b"nix-archive-1")
     # A stack instead of recursion: a tree may be deeper than Python recurses.
-    todo: list[bytes | Path] = [path]
+    root = os.fsencode(path)
+    todo: list[bytes | _Node] = [(root, os.lstat(root).st_mode)]
     while todo:
         item = todo.pop()
         if isinstance(item, bytes):
             yield item
             continue
-        mode = item.lstat().st_mode
+        place, mode = item
         if stat.S_ISREG(mode):
-            yield from _regular(item, executable=bool(mode & stat.S_IXUSR))
+            yield from _regular(place)
         elif stat.S_ISLNK(mode):
-            target = os.fsencode(item.readlink())
-            yield _tokens(b"(", b"type", b"symlink", b"target", target, b")")
+            yield _LINK + _token(os.readlink(place)) + _CLOSE  # noqa: PTH115
         elif stat.S_ISDIR(mode):
-            yield _tokens(b"(", b"type", b"directory")
-            todo.extend(_directory_in_reverse(item))
+            yield _DIRECTORY
+            todo.extend(_directory_in_reverse(place))
         else:
-            raise NotArchivable(item, _KINDS.get(stat.S_IFMT(mode), "something unknown"))
+            raise _not_archivable(place, mode)
 
 
 def nix_base32(data: bytes) -> str:
@@ -133,34 +137,58 @@ def nix_base32(data: bytes) -> str:
     return "".join(BASE32_ALPHABET[number >> 5 * n & 31] for n in reversed(range(digits)))
 
 
-def _regular(path: Path, *, executable: bool) -> Iterator[bytes]:
-    mark = (b"executable", b"") if executable else ()
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        yield _tokens(b"(", b"type", b"regular", *mark, b"contents") + _length(size)
+def _regular(path: bytes) -> Iterator[bytes]:
+    # What is opened is what is looked at, whatever stood there when the directory was read.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _not_archivable(path, status.st_mode)
+        size = status.st_size
+        head = _EXECUTABLE if status.st_mode & stat.S_IXUSR else _REGULAR
+        yield head + _length(size)
         found = 0
-        while chunk := file.read(_READ_SIZE):
+        while chunk := os.read(descriptor, _READ_SIZE):
             found += len(chunk)
             yield chunk
+    finally:
+        os.close(descriptor)
     if found != size:
-        raise FileChangedWhileRead(path, size, found)
-    yield _padding(size) + _tokens(b")")
+        raise FileChangedWhileRead(Path(os.fsdecode(path)), size, found)
+    yield _padding(size) + _CLOSE
 
 
-def _directory_in_reverse(path: Path) -> Iterator[bytes | Path]:
-    yield _tokens(b")")
-    for entry in sorted(path.iterdir(), key=_encoded_name, reverse=True):
-        yield _tokens(b")")
-        yield entry
-        yield _tokens(b"entry", b"(", b"name", _encoded_name(entry), b"node")
+def _directory_in_reverse(path: bytes) -> Iterator[bytes | _Node]:
+    yield _CLOSE
+    with os.scandir(path) as entries:
+        nodes = [(entry.name, entry.path, _mode_of(entry)) for entry in entries]
+    for name, place, mode in sorted(nodes, reverse=True):
+        yield _CLOSE
+        yield place, mode
+        yield _ENTRY + _token(name) + _NODE
 
 
-def _encoded_name(path: Path) -> bytes:
-    return os.fsencode(path.name)
+def _mode_of(entry: os.DirEntry[bytes]) -> int:
+    """Return the kind of an entry as a mode; asking for more would ask the file system once more."""
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFLNK if entry.is_symlink() else entry.stat(follow_symlinks=False).st_mode
+
+
+def _not_archivable(path: bytes, mode: int) -> NotArchivable:
+    return NotArchivable(
+        Path(os.fsdecode(path)), _KINDS.get(stat.S_IFMT(mode), "something unknown")
+    )
 
 
 def _tokens(*tokens: bytes) -> bytes:
-    return b"".join(_length(len(token)) + token + _padding(len(token)) for token in tokens)
+    return b"".join(map(_token, tokens))
+
+
+def _token(token: bytes) -> bytes:
+    return _length(len(token)) + token + _padding(len(token))
 
 
 def _length(size: int) -> bytes:
@@ -177,3 +205,10 @@ _KINDS: Final = {
     stat.S_IFBLK: "a block device",
     stat.S_IFCHR: "a character device",
 }
+_CLOSE: Final = _tokens(b")")
+_DIRECTORY: Final = _tokens(b"(", b"type", b"directory")
+_LINK: Final = _tokens(b"(", b"type", b"symlink", b"target")
+_REGULAR: Final = _tokens(b"(", b"type", b"regular", b"contents")
+_EXECUTABLE: Final = _tokens(b"(", b"type", b"regular", b"executable", b"", b"contents")
+_ENTRY: Final = _tokens(b"entry", b"(", b"name")
+_NODE: Final = _tokens(b"node")
