@@ -27,8 +27,10 @@ from nixfleet_release import (
     add_closures,
     check,
     closures_at,
+    closures_of_pinned,
     load_release,
     read_admission,
+    read_built,
     read_store_paths,
     save_release,
     sign_release,
@@ -59,6 +61,16 @@ class _Signing:
     signed_at: datetime
 
 
+@frozen
+class _Built:
+    """Where closures are: as trees and the store they go to, or under their names; and those of other commits."""
+
+    trees: Path | None
+    store: Path | None
+    store_paths: Path | None
+    pinned: tuple[str, ...]
+
+
 @release.command()
 @click.argument("declaration", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
@@ -76,6 +88,12 @@ class _Signing:
 )
 @click.option(
     "--store-paths", type=FILE, help="JSON: store paths by host, of closures that have their names."
+)
+@click.option(
+    "--pinned",
+    multiple=True,
+    metavar="COMMIT=PATH",
+    help="For hosts pinned to COMMIT: an earlier release, or JSON as for --store-paths.",
 )
 @click.option("--key", "key_file", type=FILE, help="Sign with the key in this file (0600).")
 @click.option(
@@ -98,6 +116,7 @@ def make(
     closures: Path | None,
     store: Path | None,
     store_paths: Path | None,
+    pinned: tuple[str, ...],
     key_file: Path | None,
     hook: str | None,
     public_key: TrustedKey | None,
@@ -119,7 +138,7 @@ def make(
     _require_trusted(signing)
     try:
         checked = check(declaration, now=signing.signed_at)
-        by_host = _closures(checked, closures, store, store_paths)
+        by_host = _closures(checked, ref, _Built(closures, store, store_paths, pinned))
         made = sign_release(
             checked,
             by_host,
@@ -224,24 +243,34 @@ def _require_trusted(signing: _Signing) -> None:
         )
 
 
-def _closures(
-    checked: CheckedFleet, trees: Path | None, store: Path | None, store_paths: Path | None
-) -> Mapping[str, str]:
-    if (trees is None) == (store_paths is None):
+def _closures(checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, str]:
+    if (built.trees is None) == (built.store_paths is None):
         raise click.UsageError("expected one of --closures and --store-paths")
-    if store_paths is not None:
-        named = closures_at(checked, read_store_paths(store_paths))
+    pinned = closures_of_pinned(checked, ref, dict(map(_of_commit, built.pinned)))
+    if built.store_paths is not None:
+        paths = read_store_paths(built.store_paths)
+        named = closures_at(checked, {it: path for it, path in paths.items() if it not in pinned})
         if named.unseen:
             click.echo(
                 "warning: not on this machine, so their health checks were not compared: "
                 + ", ".join(named.unseen),
                 err=True,
             )
-        return named.closures
-    if trees is None or store is None:
+        return {**named.closures, **pinned}
+    if built.trees is None or built.store is None:
         raise click.UsageError("expected --store with --closures: where hosts get closures from")
-    by_host = {it.name: it for it in trees.iterdir() if it.is_dir() and it.name[0] != "."}
-    return add_closures(checked, by_host, store)
+    trees = {it.name: it for it in built.trees.iterdir() if it.is_dir() and it.name[0] != "."}
+    due = {hostname: tree for hostname, tree in trees.items() if hostname not in pinned}
+    return {**add_closures(checked, due, built.store), **pinned}
+
+
+def _of_commit(text: str) -> tuple[str, Mapping[str, str]]:
+    commit, equals, path = text.partition("=")
+    if not commit or not equals or not Path(path).exists():
+        raise click.BadParameter(
+            f"expected COMMIT=PATH, with a path that exists, found {text!r}", param_hint="--pinned"
+        )
+    return commit, read_built(Path(path))
 
 
 def _require_believed(made: Release, signing: _Signing) -> None:

@@ -4,6 +4,8 @@ Everything a rollout runs under is frozen into its manifest, so that a later fle
 Source: design 3 and 4.
 """
 
+from collections.abc import Mapping
+
 from nixfleet_proto.fleet import DisruptionBudget, FleetResolved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
@@ -11,15 +13,20 @@ from nixfleet_state_machine.scopes.selector import select
 
 
 def project(
-    fleet: FleetResolved, channel_ref: str, fleet_resolved_hash: str
+    fleet: FleetResolved,
+    channel_ref: str,
+    fleet_resolved_hash: str,
+    other_refs: Mapping[str, str] | None = None,
 ) -> tuple[RolloutManifest, ...]:
     """Return the manifests, sorted by channel, of all channels with a host that has a closure.
 
-    fleet_resolved_hash: the `artefact_hash` of the bytes of `fleet`.
+    fleet_resolved_hash: the `artefact_hash` of the bytes of `fleet`. other_refs: of the channels that do not
+    point at `channel_ref`.
     Raises: InvalidRolloutId.
     """
+    refs = other_refs or {}
     manifests = (
-        project_channel(fleet, channel, channel_ref, fleet_resolved_hash)
+        project_channel(fleet, channel, refs.get(channel, channel_ref), fleet_resolved_hash)
         for channel in sorted(fleet.channels)
     )
     return tuple(manifest for manifest in manifests if manifest.host_set)

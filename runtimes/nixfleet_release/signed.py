@@ -18,6 +18,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import Signer, artefact_hash, sign_artefact
 from nixfleet_release.admission import Admission
 from nixfleet_release.checked import CheckedFleet
+from nixfleet_release.pinned import pinned_refs
 from nixfleet_release.project import project
 from nixfleet_release.resolve import resolve
 from nixfleet_runtime.release_directory import Release
@@ -33,7 +34,7 @@ def sign_release(
     ci_commit: str | None = None,
     admission: Admission | None = None,
 ) -> Release:
-    """Return the signed release that moves every channel to `channel_ref`.
+    """Return the signed release that moves every channel to `channel_ref`, or to where it is pinned.
 
     closures: by host, one for each. signed_at: aware; what has expired by then is left out.
     Raises: DeclarationError, InvalidRolloutId; and what the signer raises.
@@ -41,7 +42,9 @@ def sign_release(
     meta = Meta(signed_at=signed_at, ci_commit=ci_commit)
     fleet = resolve(checked, closures, meta)
     signed_fleet = sign_artefact(encode_fleet(fleet), key)
-    manifests = project(fleet, channel_ref, artefact_hash(signed_fleet.body))
+    manifests = project(
+        fleet, channel_ref, artefact_hash(signed_fleet.body), pinned_refs(checked, signed_at)
+    )
     said = admission or Admission()
     return Release(
         signed_fleet,

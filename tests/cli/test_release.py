@@ -191,3 +191,43 @@ def test_a_release_that_was_tampered_with_is_told_with_every_reason(
     assert checked.exit_code == 1
     assert "bootstrap-nonces.json: signed by none of the trusted keys" in checked.stderr
     assert "rollouts/stable@c3d4.json: " in checked.stderr
+
+
+def test_a_pinned_host_keeps_what_was_built_for_it(nixfleet: Invoke, place: Path) -> None:
+    """Its closure comes from the release of the commit that it is pinned to; the rest of the channel moves."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    shutil.copytree(place / "releases", place / "old")
+    for hostname in ("web-01", "web-02"):
+        build(place, hostname, "2")
+    declaration = place / "fleet.toml"
+    declaration.write_text(SHOP + '\n[hosts.web-02.pin]\ncommit = "a1b2"\n')
+    missing = nixfleet(*arguments(place, ref="c3d4"), "--key", place / "ci.key")
+    pinned = ["--pinned", f"a1b2={place}/old", "--key", place / "ci.key"]
+    made = nixfleet(*arguments(place, ref="c3d4"), *pinned)
+
+    assert missing.exit_code == 1
+    assert "closures.web-02: pinned to a1b2 by host web-02" in missing.stderr
+    assert made.exit_code == 0, made.output
+    assert "stable@a1b2 is followed by stable@c3d4" in made.stdout
+    assert "  web-01 moves from " in made.stdout
+    assert "  web-02 keeps " in made.stdout
+
+
+def test_a_pinned_channel_stays_where_it_is(nixfleet: Invoke, place: Path) -> None:
+    """Its rollout id is that of its pin, so no rollout follows; after the pin expired it moves."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    shutil.copytree(place / "releases", place / "old")
+    build(place, "web-01", "2")
+    (place / "fleet.toml").write_text(
+        SHOP + '\n[channels.stable.pin]\ncommit = "a1b2"\nexpires_at = 2026-05-17T00:00:00Z\n'
+    )
+    pinned = ["--pinned", f"a1b2={place}/old", "--key", place / "ci.key"]
+    during = nixfleet(*arguments(place, ref="c3d4"), *pinned)
+    after = nixfleet(*arguments(place, ref="c3d4", at="2026-05-17T00:00:00Z"), *pinned)
+
+    assert (during.exit_code, during.stdout) == (
+        0,
+        f"{place}/releases: stable@a1b2\nnothing changes\n",
+    ), during.output
+    assert f"{place}/releases: stable@c3d4\n" in after.stdout
+    assert "the pin of channel stable to a1b2 expired" in after.stderr
