@@ -9,8 +9,12 @@ import click
 
 from nixfleet_simulation.acts import Family
 from nixfleet_simulation.drawing import ALL_FAULTS, draw
+from nixfleet_simulation.minimise import minimise
+from nixfleet_simulation.promises import PromiseBroken
 from nixfleet_simulation.report import Totals
 from nixfleet_simulation.run import Outcome, run
+from nixfleet_simulation.scenario import Scenario
+from nixfleet_simulation.story import pasteable_test, story
 
 EXIT_BROKEN = 1
 NOTHING = "none"
@@ -57,17 +61,36 @@ def simulate(
     first = secrets.randbits(SEED_BITS) if seed is None else seed
     click.echo(f"seed {first}")
     began, totals = time.monotonic(), Totals()
+    broken: Outcome | None = None
     for each in range(first, first + seeds):
         rebuilds = seeds == 1 or each % REBUILDS_EVERY == 0
         outcome = run(draw(each, hosts, days, faults), rebuilds=rebuilds)
         totals.add(outcome)
         click.echo(_progress(outcome))
         if outcome.broken is not None:
+            broken = outcome
             break
+    click.echo()
     for line in totals.lines(time.monotonic() - began):
         click.echo(line)
-    if totals.broken:
+    if broken is not None and broken.broken is not None:
+        _tell(broken.scenario, broken.broken)
         sys.exit(EXIT_BROKEN)
+
+
+def _tell(scenario: Scenario, broken: PromiseBroken) -> None:
+    """Make the history smaller, and show it as a story and as a test."""
+    click.echo(f"\nseed {scenario.seed} breaks a promise.\n  {broken}")
+    click.echo("making the history smaller …", err=True)
+    smallest = minimise(scenario, broken)
+    told = run(smallest, keeps_lines=True)
+    count = f"{len(smallest.acts)} of {len(scenario.acts)} acts, {len(smallest.hosts)} hosts"
+    click.echo(f"\nThe smallest history that was found ({count}):")
+    for line in story(told):
+        click.echo(f"  {line}")
+    click.echo("\nAs a test:\n")
+    for line in pasteable_test(smallest, broken):
+        click.echo(line)
 
 
 def _progress(outcome: Outcome) -> str:

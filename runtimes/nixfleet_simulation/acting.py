@@ -205,7 +205,8 @@ class Acting:
     def _comes_to_its_end(self, name: str) -> None:
         """The node came to the boundary at which it dies."""
         act = self._crashes.pop(name, None)
-        survives = act is not None and act.write_survives
+        die_at = self._world.die_at
+        survives = act.write_survives if act else die_at is not None and die_at.write_survives
         self._world.node(name).die(write_survives=survives)
         back = CRASHED_BACK_AFTER_SECONDS if act is None else act.back_after_seconds
         self._later(back, self.start, name)

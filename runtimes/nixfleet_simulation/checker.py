@@ -16,6 +16,7 @@ from nixfleet_agent.journal import JournalSnapshot
 from nixfleet_control_plane.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.transport import EventsOutcome
 from nixfleet_simulation.agenda import Agenda
 from nixfleet_simulation.ci import Offer
 from nixfleet_simulation.control_plane import HandledInput
@@ -25,6 +26,7 @@ from nixfleet_simulation.model.ledger import Broken, Ledger
 from nixfleet_simulation.model.lives import Lives
 from nixfleet_simulation.model.releases import Releases, Signing
 from nixfleet_simulation.model.rollout_course import AT_REST
+from nixfleet_simulation.network import Answer, Request, SendEvents
 from nixfleet_simulation.promises import Promise, PromiseBroken
 from nixfleet_simulation.scenario import ChannelLayout
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -87,6 +89,12 @@ class Checker:
         if lived != mirrored:
             found = f"expected {lived}, found {mirrored}"
             raise Broken(Promise.MIRROR_IS_THE_HOST, found)
+
+    def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
+        """This goes out: what it acknowledges must be durable by now."""
+        if isinstance(request, SendEvents) and isinstance(answer, EventsOutcome):
+            with self._judging():
+                self.ledger.require_kept(hostname, request.envelopes[: answer.accepted])
 
     def control_plane_started(self, state: State) -> None:
         """A control plane started, and this is what it knows."""

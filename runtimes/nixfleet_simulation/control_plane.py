@@ -35,7 +35,14 @@ from nixfleet_simulation.clock import NodeClock
 from nixfleet_simulation.crossings import Crossings
 from nixfleet_simulation.disk import Disk
 from nixfleet_simulation.mutator import Handled, Mutator, Shell
-from nixfleet_simulation.network import AskDispatch, Call, FetchManifest, SendEvents
+from nixfleet_simulation.network import (
+    Answer,
+    AskDispatch,
+    Call,
+    FetchManifest,
+    Request,
+    SendEvents,
+)
 from nixfleet_simulation.trace import Trace
 from nixfleet_state_machine.effect import EmitLog, EmitMetric
 
@@ -50,6 +57,10 @@ class Watcher(Protocol):
 
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
         """These inputs were handled, in order, and what they came to is durable."""
+        ...
+
+    def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
+        """This goes out."""
         ...
 
     def control_plane_started(self, state: State) -> None:
@@ -159,6 +170,7 @@ class ControlPlane:
     def _answer(self, call: Call, reply: Reply) -> None:
         assert isinstance(reply, EventsOutcome | HeartbeatReply | ManifestAnswer | DispatchAnswer)
         if not self.crossings.cross(Boundary.BEFORE_SEND):
+            self._watcher.control_plane_answered(call.hostname, call.request, reply)
             call.answer(reply)
 
     def _fail(self, call: Call, error: Exception) -> None:

@@ -12,11 +12,14 @@ from nixfleet_simulation.acts import Boundary
 class Crossings:
     """One node's boundaries. die: ends the process. crossed: how many there have been.
 
+    died_at: where it died last.
+
     die_at: dies at the crossing of this number, for going through them all one by one.
     """
 
     def __init__(self, die: Callable[[Boundary], None], die_at: int | None = None) -> None:
         self.crossed = 0
+        self.died_at: Boundary | None = None
         self.armed: Boundary | None = None
         self._die = die
         self._die_at = die_at
@@ -27,5 +30,6 @@ class Crossings:
         if self.armed is not boundary and self.crossed != self._die_at:
             return False
         self.armed = None
+        self.died_at = boundary
         self._die(boundary)
         return True

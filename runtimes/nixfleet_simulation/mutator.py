@@ -165,7 +165,9 @@ class Mutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self._engine.settle()
         for entry, each in zip(batch, handled, strict=True):
             entry.then(each.commit.reply)
-            if self._shell.crossings.cross(Boundary.AFTER_ANSWERS):
+            # Where nothing was written, nothing can be half done.
+            writes = bool(each.commit.writes)
+            if writes and self._shell.crossings.cross(Boundary.AFTER_ANSWERS):
                 return
             for action in each.commit.actions:
                 self._shell.carry_out(action)

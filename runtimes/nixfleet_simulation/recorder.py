@@ -14,6 +14,7 @@ from nixfleet_simulation.acts import CONTROL_PLANE
 from nixfleet_simulation.checker import Checker
 from nixfleet_simulation.control_plane import HandledInput
 from nixfleet_simulation.host.process import HandledInput as HandledByHost
+from nixfleet_simulation.network import Answer, Request
 from nixfleet_simulation.trace import Trace
 
 
@@ -41,6 +42,10 @@ class Recorder:
             self._trace.note(CONTROL_PLANE, f"row {row.seq}: {row.payload}")
         else:
             self._trace.tell(CONTROL_PLANE, f"row {row.seq}: {_in_words(row)}")
+
+    def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
+        """This goes out."""
+        self._checker.control_plane_answered(hostname, request, answer)
 
     def control_plane_started(self, state: State) -> None:
         """A control plane started."""

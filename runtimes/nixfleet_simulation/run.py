@@ -11,7 +11,7 @@ from attrs import frozen
 from nixfleet_control_plane.queries import open_for_reading
 from nixfleet_control_plane.rebuild import check_chain, check_views
 from nixfleet_simulation.acting import Acting
-from nixfleet_simulation.acts import CONTROL_PLANE
+from nixfleet_simulation.acts import CONTROL_PLANE, Boundary
 from nixfleet_simulation.agenda import DAY, SECOND
 from nixfleet_simulation.calm import Calm, Rest
 from nixfleet_simulation.parts import PRODUCTION, Parts
@@ -27,7 +27,7 @@ SHARED_MEMORY = Path("/dev/shm")
 class Outcome:
     """What came of a run. broken: the first promise that did not hold. cpu_seconds: of this process.
 
-    crossed: how many boundaries each node crossed.
+    crossed: how many boundaries each node crossed. died_at: where the node died that was to.
     """
 
     scenario: Scenario
@@ -42,6 +42,7 @@ class Outcome:
     cpu_seconds: float
     trace: Trace
     crossed: dict[str, int]
+    died_at: Boundary | None
 
 
 def run(
@@ -85,6 +86,7 @@ def run(
         crossed={
             name: world.node(name).crossings.crossed for name in (CONTROL_PLANE, *world.hosts)
         },
+        died_at=None if die_at is None else world.node(die_at.node).crossings.died_at,
     )
 
 

@@ -6,9 +6,8 @@ to the engines.
 
 from collections import Counter
 from pathlib import Path
-from typing import TypeAlias
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from nixfleet_control_plane.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_simulation.acts import CONTROL_PLANE
@@ -30,8 +29,17 @@ from nixfleet_simulation.watching import ReleaseWatcher
 
 SKEW_MAX = 5 * SECOND
 
-DieAt: TypeAlias = tuple[str, int]
-"""A node, and the number of the boundary at which it dies, once."""
+
+@frozen
+class DieAt:
+    """The node dies, once, at the boundary of this number that it crosses.
+
+    write_survives: whether what is being written then is there afterwards.
+    """
+
+    node: str
+    number: int
+    write_survives: bool = False
 
 
 class World:
@@ -56,7 +64,7 @@ class World:
         self.forged: Counter[str] = Counter()
         self._directory = directory
         self._parts = parts
-        self._die_at = die_at
+        self.die_at = die_at
         self._recorder = Recorder(self.trace, self.checker)
         self.control_plane = self._made_control_plane()
         self.network = Network(
@@ -131,7 +139,8 @@ class World:
         )
 
     def _dies_at(self, node: str) -> int | None:
-        return self._die_at[1] if self._die_at is not None and self._die_at[0] == node else None
+        die_at = self.die_at
+        return die_at.number if die_at is not None and die_at.node == node else None
 
     # The way to the control plane.
 

@@ -298,12 +298,7 @@ class Ledger:
                 pass
 
     def _judge_events(self, input: HostEvents, reply: EventsOutcome) -> None:
-        for envelope in input.envelopes[: reply.accepted]:
-            self.checks += 1
-            course = self.course(envelope.rollout_id, input.hostname)
-            if course is None or course.last_seq < envelope.event.seq:
-                found = f"{_named(input.hostname, envelope)} is acknowledged and not in the log"
-                raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
+        self.require_kept(input.hostname, input.envelopes[: reply.accepted])
         refusal = reply.stopped_by
         if refusal is None:
             return
@@ -323,6 +318,15 @@ class Ledger:
             case EventRefused():
                 found = f"{_named(input.hostname, envelope)} was lived, and is refused: {refusal.reason}"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
+
+    def require_kept(self, host: str, acknowledged: Sequence[AgentEventEnvelope]) -> None:
+        """Every fact that a host is told is kept must be in the log. Raises: Broken."""
+        for envelope in acknowledged:
+            self.checks += 1
+            course = self.course(envelope.rollout_id, host)
+            if course is None or course.last_seq < envelope.event.seq:
+                found = f"{_named(host, envelope)} is acknowledged and not in the log"
+                raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
 
     def _judge_dispatch(self, host: str, reply: DispatchAnswer) -> None:
         self.checks += 1

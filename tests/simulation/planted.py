@@ -1,0 +1,374 @@
+"""Bugs planted in the production parts, as long as a patch lasts. A simulation that does not find them proves nothing.
+
+Each is a function that plants one; its sentence says what goes wrong. The first seven are known ones of the public Rust
+implementation.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias, cast
+
+import pytest
+from attrs import evolve
+
+from nixfleet_agent import engine as agent_engine
+from nixfleet_agent.engine import AgentEngine
+from nixfleet_control_plane import books, engine, loading
+from nixfleet_control_plane.engine import ControlPlaneEngine
+from nixfleet_control_plane.flushing import flush
+from nixfleet_control_plane.inputs import DispatchPoll
+from nixfleet_control_plane.log_entry import LogRow
+from nixfleet_control_plane.state import FlushCycle, State
+from nixfleet_proto.agent_event import RollbackComplete
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import artefact as signed_artefact
+from nixfleet_runtime.transport import EventsOutcome, HeartbeatReply, RolloutUnknown
+from nixfleet_simulation.disk import Disk
+from nixfleet_simulation.mutator import Mutator
+from nixfleet_state_machine import undo
+from nixfleet_state_machine.errors import ConvergenceRule
+from nixfleet_state_machine.host import convergence, reducer
+from nixfleet_state_machine.planner import gates, plan, progress
+from nixfleet_state_machine.rollout import reducer as rollout_reducer
+from nixfleet_state_machine.rollout.opening import open_rollout
+
+Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
+
+
+def _without(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Take gates away, wherever they are asked."""
+    for tuple_name in ("GATES", "WITHDRAWING"):
+        left = tuple(g for g in getattr(gates, tuple_name) if g.__name__ not in names)
+        patch.setattr(gates, tuple_name, left)
+
+
+# Known ones.
+
+
+def acknowledges_before_it_commits(patch: pytest.MonkeyPatch) -> None:
+    """The control plane answers a host before what it answered is durable."""
+    settle_next = Mutator._settle_next
+
+    def eager(self: Any) -> None:
+        for batch in self._left:
+            for entry in batch:
+                if type(entry.input).__name__ == "HostEvents":
+                    entry.then(EventsOutcome(len(entry.input.envelopes)))
+                    entry.then = lambda _: None
+        settle_next(self)
+
+    patch.setattr(Mutator, "_settle_next", eager)
+
+
+def deletes_a_dispatch_when_it_is_handed_out(patch: pytest.MonkeyPatch) -> None:
+    """A dispatch leaves the queue before its acknowledgement is durable."""
+    reply = ControlPlaneEngine._reply
+
+    def hasty(self: Any, commit: Any, input: Any, now: datetime) -> Any:
+        answer: Any = cast(Any, reply)(self, commit, input, now)
+        if isinstance(input, DispatchPoll) and answer.dispatch is not None:
+            key = RolloutId(answer.dispatch.rollout_id), input.hostname
+            self._state.remove_dispatch(commit, key)
+        return answer
+
+    patch.setattr(ControlPlaneEngine, "_reply", hasty)
+
+
+def drops_facts_while_manifests_are_missing(patch: pytest.MonkeyPatch) -> None:
+    """What is reported of a rollout that is not known yet is acknowledged, and forgotten."""
+    hear = ControlPlaneEngine._hear
+
+    def careless(self: Any, *arguments: Any) -> Any:
+        refusal = hear(self, *arguments)
+        return None if isinstance(refusal, RolloutUnknown) else refusal
+
+    patch.setattr(ControlPlaneEngine, "_hear", careless)
+
+
+def does_not_read_quarantines_back(patch: pytest.MonkeyPatch) -> None:
+    """A restarted control plane hands out closures that rolled back."""
+    load_views = loading._load_views
+    patch.setattr(
+        loading,
+        "_load_views",
+        lambda state, found: load_views(state, evolve(found, quarantines=())),
+    )
+
+
+def does_not_honour_a_halt(patch: pytest.MonkeyPatch) -> None:
+    """A rollout that failed dispatches on."""
+    _without(patch, "gate_rollout_halted")
+
+
+def takes_the_rollback_target_from_its_books(patch: pytest.MonkeyPatch) -> None:
+    """A host goes back to what it should have run, not to what ran when it acknowledged."""
+    consider = AgentEngine._consider
+
+    def bookish(self: Any, commit: Any, offer: Any, now: datetime) -> Any:
+        known = [rollout.record for rollout in self._open_rollouts()]
+        if known:
+            offer = evolve(offer, running_closure=known[-1].target_closure)
+        return consider(self, commit, offer, now)
+
+    patch.setattr(AgentEngine, "_consider", bookish)
+
+
+def never_clears_the_stamp_of_a_failure(patch: pytest.MonkeyPatch) -> None:
+    """A probe that recovered is still taken to fail since its first failure."""
+    probe_after = reducer._probe_after
+
+    def unforgiving(before: Any, fact: Any) -> Any:
+        after = probe_after(before, fact)
+        if before is not None and before.failing_since is not None:
+            after = evolve(after, failing_since=before.failing_since)
+        return after
+
+    patch.setattr(reducer, "_probe_after", unforgiving)
+
+
+# The control plane.
+
+
+def lets_one_host_too_many_go(patch: pytest.MonkeyPatch) -> None:
+    """A budget is kept to its limit and one."""
+    taken = gates.Planning.taken
+    patch.setattr(gates.Planning, "taken", lambda self, budget: taken(self, budget) - 1)
+
+
+def promotes_a_wave_that_soaks(patch: pytest.MonkeyPatch) -> None:
+    """The next wave begins when the hosts of this one soak."""
+    patch.setattr(progress, "_is_done", progress._is_settled)
+
+
+def forgets_edges(patch: pytest.MonkeyPatch) -> None:
+    """A host goes before the one it waits for."""
+    _without(patch, "gate_host_edge")
+    patch.setattr(plan, "gate_host_edge", lambda *_: None)
+
+
+def leaves_queued_dispatches_when_paused(patch: pytest.MonkeyPatch) -> None:
+    """A pause keeps dispatches from being queued, and hands out those that are."""
+    left = tuple(g for g in gates.WITHDRAWING if g.__name__ != "gate_operator_hold")
+    patch.setattr(gates, "WITHDRAWING", left)
+
+
+def ignores_controls_that_fail(patch: pytest.MonkeyPatch) -> None:
+    """Later waves go while controls of earlier ones fail."""
+    _without(patch, "gate_compliance_wave")
+
+
+def counts_excused_hosts(patch: pytest.MonkeyPatch) -> None:
+    """An operator's clearance excuses nobody."""
+    clear = rollout_reducer._from_halted
+
+    def stubborn(record: Any, event: Any) -> Any:
+        after, effects = clear(record, event)
+        return evolve(after, excused_hosts=record.excused_hosts), effects
+
+    patch.setattr(rollout_reducer, "_from_halted", stubborn)
+
+
+def opens_beside_the_one_before(patch: pytest.MonkeyPatch) -> None:
+    """A newer rollout does not end the older one of its channel."""
+    patch.setattr(ControlPlaneEngine, "_supersede", lambda *_: None)
+    patch.setattr(books, "open_rollout", lambda opened, seq, _: open_rollout(opened, seq, ()))
+
+
+def asks_for_one_fact_too_late(patch: pytest.MonkeyPatch) -> None:
+    """A control plane that lost its log asks hosts to begin with their second fact."""
+    compare = ControlPlaneEngine._compare
+
+    def late(self: Any, heartbeat: Any, now: datetime) -> HeartbeatReply:
+        reply: HeartbeatReply = compare(self, heartbeat, now)
+        behind = tuple(
+            evolve(replay, first_missing_seq=replay.first_missing_seq + 1)
+            for replay in reply.replay_from
+        )
+        return evolve(reply, replay_from=behind)
+
+    patch.setattr(ControlPlaneEngine, "_compare", late)
+
+
+def claims_records_that_it_did_not_write(patch: pytest.MonkeyPatch) -> None:
+    """The cache of host records is said to be true up to where the log ends, not where the writing began."""
+
+    def boastful(state: State, commit: Any, limit: int) -> Any:
+        cycle = state.flush_cycle.get()
+        if cycle.left:
+            state.flush_cycle.set(FlushCycle(cycle.left, state.head_seq))
+        return flush(state, commit, 1)
+
+    patch.setattr(engine, "flush", boastful)
+
+
+def takes_back_too_little(patch: pytest.MonkeyPatch) -> None:
+    """When a write fails, the oldest change of the batch stays."""
+
+    def forgetful(self: Any, mark: int) -> None:
+        if len(self._undoings) > mark and mark == 0:
+            del self._undoings[0]
+        while len(self._undoings) > mark:
+            self._undoings.pop()()
+
+    patch.setattr(undo.UndoLog, "undo_to", forgetful)
+
+
+# Stores and disks.
+
+
+def loses_its_last_commit_in_a_crash(patch: pytest.MonkeyPatch) -> None:
+    """A commit returns before a loss of power could not take it back any more."""
+    cut_off = Disk.cut_off
+
+    def lazy(self: Any, *, write_survives: bool) -> None:
+        cut_off(self, write_survives=write_survives)
+        if self._unread:
+            self._unread.pop()
+
+    patch.setattr(Disk, "cut_off", lazy)
+
+
+def keeps_half_of_a_torn_commit(patch: pytest.MonkeyPatch) -> None:
+    """A commit that a crash cuts off is there in part."""
+    cut_off = Disk.cut_off
+
+    def torn(self: Any, *, write_survives: bool) -> None:
+        under_way = self._under_way
+        cut_off(self, write_survives=write_survives)
+        if under_way is not None and not write_survives:
+            writes = under_way[0]
+            self._unread.append(writes[: (len(writes) + 1) // 2])
+
+    patch.setattr(Disk, "cut_off", torn)
+
+
+def leaves_a_view_as_it_was(patch: pytest.MonkeyPatch) -> None:
+    """Withdrawn dispatches stay in their table."""
+    state_remove = State.remove_dispatch
+
+    def forgetful(self: Any, commit: Any, key: Any) -> None:
+        length = len(commit._writes)
+        state_remove(self, commit, key)
+        kept = [w for w in commit._writes[length:] if isinstance(w, LogRow)]
+        commit._writes[length:] = kept
+
+    patch.setattr(State, "remove_dispatch", forgetful)
+
+
+# Agents.
+
+
+def trusts_the_dispatch(patch: pytest.MonkeyPatch) -> None:
+    """A host activates what it is told, not what was signed."""
+    patch.setattr(agent_engine, "objection_to_dispatch", lambda *_: None)
+
+
+def takes_manifests_of_any_age(patch: pytest.MonkeyPatch) -> None:
+    """A manifest that went stale, or that a compromised key signed, is acted upon."""
+    patch.setattr(signed_artefact, "_require_fresh", lambda *_: None)
+    patch.setattr(signed_artefact, "require_not_compromised", lambda *_: None)
+
+
+def does_not_check_signatures(patch: pytest.MonkeyPatch) -> None:
+    """Whoever signed it is believed."""
+    patch.setattr(signed_artefact, "is_signed_by", lambda *_: True)
+
+
+def keeps_older_rollouts_open(patch: pytest.MonkeyPatch) -> None:
+    """A newer dispatch is acknowledged, and the older rollout goes on on the host."""
+    patch.setattr(AgentEngine, "_close", lambda *_: None)
+
+
+def converges_without_soaking(patch: pytest.MonkeyPatch) -> None:
+    """A host is done before its soak is over."""
+    first_broken_rule = convergence.first_broken_rule
+
+    def impatient(state: Any, current_closure: str, at: datetime) -> Any:
+        broken = first_broken_rule(state, current_closure, at)
+        is_soak = broken is not None and broken[0] is ConvergenceRule.SOAK_ELAPSED
+        return None if is_soak else broken
+
+    patch.setattr(convergence, "first_broken_rule", impatient)
+    patch.setattr(agent_engine, "first_broken_rule", impatient)
+
+
+def converges_before_every_probe_reported(patch: pytest.MonkeyPatch) -> None:
+    """A declared probe that never reported counts as passed."""
+    first_broken_rule = convergence.first_broken_rule
+
+    def trusting(state: Any, current_closure: str, at: datetime) -> Any:
+        return first_broken_rule(evolve(state, declared_probes=()), current_closure, at)
+
+    patch.setattr(convergence, "first_broken_rule", trusting)
+    patch.setattr(agent_engine, "first_broken_rule", trusting)
+
+
+def takes_a_failed_rollback_for_a_revert(patch: pytest.MonkeyPatch) -> None:
+    """A rollback with a non-zero exit code is reported as one that worked."""
+    from_failed = reducer._from_failed
+
+    def hopeful(state: Any, event: Any) -> Any:
+        fact = event.fact
+        if isinstance(fact, RollbackComplete) and fact.exit_code != 0:
+            moved, effects = from_failed(state, evolve(event, fact=evolve(fact, exit_code=0)))
+            return moved, tuple(_with_fact(effect, fact) for effect in effects)
+        return from_failed(state, event)
+
+    patch.setattr(reducer, "_from_failed", hopeful)
+
+
+def _with_fact(effect: Any, fact: RollbackComplete) -> Any:
+    return evolve(effect, payload=fact) if hasattr(effect, "payload") else effect
+
+
+def does_not_send_again_what_was_acknowledged(patch: pytest.MonkeyPatch) -> None:
+    """Asked to replay, a host sends only what it thinks is not known there."""
+    patch.setattr(AgentEngine, "_replay", lambda *_: None)
+
+
+def forgets_intents_in_a_crash(patch: pytest.MonkeyPatch) -> None:
+    """A switch that was decided when the agent died is never begun again."""
+    boot = AgentEngine._boot
+
+    def forgetful(self: Any, commit: Any, input: Any, now: datetime) -> None:
+        for intent in tuple(self._state.intents.values()):
+            self._state.remove_intent(commit, intent)
+        boot(self, commit, input, now)
+
+    patch.setattr(AgentEngine, "_boot", forgetful)
+
+
+PLANTED: Final[Mapping[str, Plant]] = {
+    plant.__name__: plant
+    for plant in (
+        acknowledges_before_it_commits,
+        deletes_a_dispatch_when_it_is_handed_out,
+        drops_facts_while_manifests_are_missing,
+        does_not_read_quarantines_back,
+        does_not_honour_a_halt,
+        takes_the_rollback_target_from_its_books,
+        never_clears_the_stamp_of_a_failure,
+        lets_one_host_too_many_go,
+        promotes_a_wave_that_soaks,
+        forgets_edges,
+        leaves_queued_dispatches_when_paused,
+        ignores_controls_that_fail,
+        counts_excused_hosts,
+        opens_beside_the_one_before,
+        asks_for_one_fact_too_late,
+        claims_records_that_it_did_not_write,
+        takes_back_too_little,
+        loses_its_last_commit_in_a_crash,
+        keeps_half_of_a_torn_commit,
+        leaves_a_view_as_it_was,
+        trusts_the_dispatch,
+        takes_manifests_of_any_age,
+        does_not_check_signatures,
+        keeps_older_rollouts_open,
+        converges_without_soaking,
+        converges_before_every_probe_reported,
+        takes_a_failed_rollback_for_a_revert,
+        does_not_send_again_what_was_acknowledged,
+        forgets_intents_in_a_crash,
+    )
+}
