@@ -12,7 +12,6 @@ from datetime import datetime
 from attrs import evolve
 
 from nixfleet_agent.inputs import Intent
-from nixfleet_agent.journal import JournalSnapshot
 from nixfleet_control_plane.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot
@@ -21,6 +20,7 @@ from nixfleet_simulation.agenda import Agenda
 from nixfleet_simulation.ci import Offer
 from nixfleet_simulation.control_plane import HandledInput
 from nixfleet_simulation.host.process import HandledInput as HandledByHost
+from nixfleet_simulation.host.process import KeptJournal
 from nixfleet_simulation.model.gates import differing
 from nixfleet_simulation.model.ledger import Broken, Ledger
 from nixfleet_simulation.model.lives import Lives
@@ -152,9 +152,7 @@ class Checker:
                 if each.commit.writes:
                     self.lives.take(hostname, each.commit.writes, running, self._trust())
 
-    def agent_started(
-        self, hostname: str, expected: JournalSnapshot, found: JournalSnapshot
-    ) -> None:
+    def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
         """An agent started; its journal must give back what it kept."""
         with self._judging():
             self.lives.checks += 1

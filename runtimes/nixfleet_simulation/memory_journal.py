@@ -28,6 +28,18 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 
 
+class FactTwice(Exception):
+    """A number of a rollout means a fact already. Nothing of the commit was kept."""
+
+    def __init__(self, rollout_id: str, seq: int) -> None:
+        super().__init__(rollout_id, seq)
+        self.rollout_id = rollout_id
+        self.seq = seq
+
+    def __str__(self) -> str:
+        return f"{self.rollout_id} has a fact {self.seq} already"
+
+
 @define
 class _Row:
     row: JournalRow
@@ -48,6 +60,7 @@ class MemoryJournal:
         self._is_sorted = True
         self._rollouts: dict[RolloutId, LocalRollout] = {}
         self._intents: dict[int, Intent] = {}
+        self._facts: set[tuple[str, int]] = set()
         self._last_intent_id = 0
 
     def load(self) -> JournalSnapshot:
@@ -59,9 +72,20 @@ class MemoryJournal:
         )
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Keep all of `writes`, in order."""
+        """Keep all of `writes`, in order, or none. Raises: FactTwice, and nothing has changed."""
+        self._require_new_facts(writes)
         for write in writes:
             self._keep(write)
+
+    def _require_new_facts(self, writes: Sequence[Write]) -> None:
+        fresh: set[tuple[str, int]] = set()
+        for write in writes:
+            if isinstance(write, AppendEvent):
+                key = write.rollout_id, write.fact.seq
+                if key in self._facts or key in fresh:
+                    raise FactTwice(*key)
+                fresh.add(key)
+        self._facts |= fresh
 
     def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
         """Return the oldest committed rows that are neither acknowledged nor refused, of other rollouts than these."""
@@ -132,5 +156,6 @@ class MemoryJournal:
     def _remove(self, rollout_id: RolloutId) -> None:
         self._rollouts.pop(rollout_id, None)
         for row_id in [id_ for id_, row in self._rows.items() if row.row.rollout_id == rollout_id]:
-            del self._rows[row_id]
+            row = self._rows.pop(row_id).row
+            self._facts.discard((rollout_id, row.fact.seq))
             self._unsent.pop(row_id, None)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import orjson
 
 from nixfleet_agent.inputs import Intent
-from nixfleet_agent.journal import JournalSnapshot
 from nixfleet_agent.writes import AppendEvent
 from nixfleet_control_plane.log_entry import LogRow
 from nixfleet_control_plane.state import State
@@ -14,6 +13,7 @@ from nixfleet_simulation.acts import CONTROL_PLANE
 from nixfleet_simulation.checker import Checker
 from nixfleet_simulation.control_plane import HandledInput
 from nixfleet_simulation.host.process import HandledInput as HandledByHost
+from nixfleet_simulation.host.process import KeptJournal
 from nixfleet_simulation.network import Answer, Request
 from nixfleet_simulation.trace import Trace
 
@@ -67,9 +67,7 @@ class Recorder:
         else:
             self._trace.tell(hostname, what)
 
-    def agent_started(
-        self, hostname: str, expected: JournalSnapshot, found: JournalSnapshot
-    ) -> None:
+    def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
         """An agent started."""
         self._checker.agent_started(hostname, expected, found)
 

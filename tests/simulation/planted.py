@@ -372,3 +372,36 @@ PLANTED: Final[Mapping[str, Plant]] = {
         forgets_intents_in_a_crash,
     )
 }
+
+FOUND_BY: Final[Mapping[str, int]] = {
+    "acknowledges_before_it_commits": 1,
+    "deletes_a_dispatch_when_it_is_handed_out": 1,
+    "drops_facts_while_manifests_are_missing": 18,
+    "does_not_read_quarantines_back": 3,
+    "does_not_honour_a_halt": 1,
+    "takes_the_rollback_target_from_its_books": 3,
+    "never_clears_the_stamp_of_a_failure": 27,
+    "lets_one_host_too_many_go": 1,
+    "promotes_a_wave_that_soaks": 2,
+    "forgets_edges": 6,
+    "leaves_queued_dispatches_when_paused": 10,
+    "ignores_controls_that_fail": 24,
+    "counts_excused_hosts": 3,
+    "opens_beside_the_one_before": 1,
+    "asks_for_one_fact_too_late": 2,
+    "claims_records_that_it_did_not_write": 142,
+    "takes_back_too_little": 4,
+    "loses_its_last_commit_in_a_crash": 1,
+    "keeps_half_of_a_torn_commit": 3,
+    "leaves_a_view_as_it_was": 1,
+    "trusts_the_dispatch": 30,
+    "takes_manifests_of_any_age": 47,
+    "does_not_check_signatures": 2,
+    "keeps_older_rollouts_open": 25,
+    "converges_without_soaking": 1,
+    "converges_before_every_probe_reported": 1,
+    "takes_a_failed_rollback_for_a_revert": 1,
+    "does_not_send_again_what_was_acknowledged": 2,
+    "forgets_intents_in_a_crash": 3,
+}
+"""The first seed that finds each, with five hosts and a tenth of a day. `python -m tools.simulation.planted` counts anew."""

@@ -3,10 +3,12 @@
 What `nixfleet_agent.service` does with tasks is done here with the agenda.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Protocol, TypeAlias, assert_never
+
+from attrs import frozen
 
 from nixfleet_agent.engine import AgentEngine
 from nixfleet_agent.inputs import (
@@ -24,7 +26,7 @@ from nixfleet_agent.inputs import (
     Tick,
     WakeSender,
 )
-from nixfleet_agent.journal import JournalSnapshot, SqliteJournal
+from nixfleet_agent.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
 from nixfleet_agent.loading import load_state, unsent_rollouts
 from nixfleet_agent.state import State
 from nixfleet_agent.writes import Write
@@ -56,6 +58,18 @@ from nixfleet_state_machine.effect import EmitLog, EmitMetric
 HandledInput: TypeAlias = Handled[Input, Write, Reply, Action]
 HostDisk: TypeAlias = Disk[Write, SqliteJournal]
 
+ROWS_MAX = 1_000_000
+"""More than any simulated host has to say."""
+
+
+@frozen
+class KeptJournal:
+    """All that an agent reads out of a journal."""
+
+    snapshot: JournalSnapshot
+    unsent: tuple[JournalRow, ...]
+    last_seqs: Mapping[str, int]
+
 
 class Watcher(Protocol):
     """Who checks what an agent does."""
@@ -64,9 +78,7 @@ class Watcher(Protocol):
         """These inputs were handled, in order, and what they came to is durable, while `running` runs."""
         ...
 
-    def agent_started(
-        self, hostname: str, expected: JournalSnapshot, found: JournalSnapshot
-    ) -> None:
+    def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
         """An agent started. expected: what it had made durable. found: what its journal gave it."""
         ...
 
@@ -151,7 +163,7 @@ class Host:
             self._has_run = True
             return self._journal
         kept = self.disk.reopened()
-        self._watcher.agent_started(self.hostname, self._journal.load(), kept.load())
+        self._watcher.agent_started(self.hostname, _all_of(self._journal), _all_of(kept))
         return kept
 
     def _start_workers(self) -> None:
@@ -233,9 +245,9 @@ class Host:
     # What follows.
 
     def _kept(self, handled: Sequence[HandledInput]) -> None:
+        self._watcher.agent_kept(self.hostname, handled, self.machine.running)
         for each in handled:
             self._journal.commit(each.commit.writes)
-        self._watcher.agent_kept(self.hostname, handled, self.machine.running)
 
     def _began(self, intent: Intent) -> None:
         running = self.machine.running
@@ -256,3 +268,7 @@ class Host:
                 pass
             case _:
                 assert_never(action)
+
+
+def _all_of(journal: Journal) -> KeptJournal:
+    return KeptJournal(journal.load(), journal.unsent(ROWS_MAX), journal.last_seqs())

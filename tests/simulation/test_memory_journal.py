@@ -1,0 +1,17 @@
+"""The journal that a simulated host reads from is a journal, by the contract that the production one keeps."""
+
+from pathlib import Path
+
+from nixfleet_agent.testing.journal import JournalContract
+from nixfleet_simulation.memory_journal import MemoryJournal
+
+
+class TestMemoryJournal(JournalContract):
+    """What is on a simulated host's disk outlives its processes."""
+
+    kept: dict[Path, MemoryJournal]
+
+    def open_journal(self, directory: Path) -> MemoryJournal:
+        """Return what is on that disk."""
+        self.kept = getattr(self, "kept", {})
+        return self.kept.setdefault(directory, MemoryJournal())

@@ -1,0 +1,26 @@
+"""A simulation that finds nothing may be blind: each planted bug is found, by a seed that is written down."""
+
+from collections.abc import Callable
+
+import pytest
+
+from nixfleet_simulation.drawing import draw
+from nixfleet_simulation.run import run
+from tests.simulation.planted import FOUND_BY, PLANTED
+
+HOSTS = 5
+DAYS = 0.1
+SEEDS_TRIED = 12
+"""A change of the code changes what a seed comes to; by and large it goes on finding what it found."""
+
+
+@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)
+def test_a_planted_bug_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some promise is broken, not long after the seed that found it first."""
+    plant(monkeypatch)
+    first = FOUND_BY[plant.__name__]
+    outcomes = (run(draw(seed, HOSTS, DAYS)) for seed in range(first, first + SEEDS_TRIED))
+
+    assert any(outcome.broken is not None for outcome in outcomes), plant.__doc__
