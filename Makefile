@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2
 LOCK_ARGS ?=
+SOAK_SEEDS ?= 20000
 KILLS ?= 200
 
 VENV := .venv
@@ -35,7 +36,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-faults setup lint types coverage mutants bench lock clean
+.PHONY: help demo soak test test-faults setup lint types coverage mutants bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +60,10 @@ lint: setup ## Check style, format and import direction
 types: setup ## Check types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
+
+soak: setup ## Run simulated fleets from fresh seeds, for hours (SOAK_SEEDS=20000)
+	$(BIN)/nixfleet simulate --crash-points
+	$(BIN)/nixfleet simulate --seeds $(SOAK_SEEDS)
 
 coverage: setup ## Say which branches of the pure packages no test takes
 	$(BIN)/pytest $(PYTEST_ARGS) --cov --cov-fail-under=100 $(PURE_TESTS)

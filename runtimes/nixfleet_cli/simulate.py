@@ -3,11 +3,13 @@
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection
 
 import click
 
 from nixfleet_simulation.acts import Family
+from nixfleet_simulation.crash_points import crash_points as all_crash_points
 from nixfleet_simulation.drawing import ALL_FAULTS, draw
 from nixfleet_simulation.minimise import minimise
 from nixfleet_simulation.promises import PromiseBroken
@@ -48,8 +50,18 @@ def _families(_: click.Context, __: click.Parameter, text: str) -> Collection[Fa
     metavar="FAMILIES",
     help=f"Which trouble may come: {', '.join(sorted(ALL_FAULTS))}; or all, or none.",
 )
+@click.option(
+    "--crash-points",
+    is_flag=True,
+    help="Instead: one scripted rollout with a rollback; each side dies once at each of its writes and sends.",
+)
 def simulate(
-    seed: int | None, seeds: int, hosts: int, days: float, faults: Collection[Family]
+    seed: int | None,
+    seeds: int,
+    hosts: int,
+    days: float,
+    faults: Collection[Family],
+    crash_points: bool,
 ) -> None:
     """Run the production engines under faults, in virtual time, and check every promise after every step.
 
@@ -58,6 +70,29 @@ def simulate(
 
     Exit codes: 0 every promise held; 1 one was broken, and how is told; 2 wrong use.
     """
+    if crash_points:
+        _go_through_crash_points()
+    else:
+        _simulate(seed, seeds, hosts, days, faults)
+
+
+def _go_through_crash_points() -> None:
+    counts, violations = Counter[str](), 0
+    for point in all_crash_points():
+        counts[point.boundary.value] += 1
+        if point.broken is not None:
+            violations += 1
+            click.echo(f"{point.die_at}: {point.broken}")
+    for boundary, count in sorted(counts.items()):
+        click.echo(f"{boundary:<40}{count:>6}")
+    click.echo(f"{counts.total()} points, {violations} violations")
+    if violations:
+        sys.exit(EXIT_BROKEN)
+
+
+def _simulate(
+    seed: int | None, seeds: int, hosts: int, days: float, faults: Collection[Family]
+) -> None:
     first = secrets.randbits(SEED_BITS) if seed is None else seed
     click.echo(f"seed {first}")
     began, totals = time.monotonic(), Totals()

@@ -57,7 +57,7 @@ class Checker:
         self, layout: ChannelLayout, offer: Offer, at: datetime, key: str, manifest: bytes
     ) -> None:
         """CI signed a release."""
-        self.releases.note(layout, offer, Signing(at, key), manifest)
+        self.releases.note(layout, offer.ref, offer.closures, Signing(at, key), manifest)
 
     # The control plane.
 

@@ -8,6 +8,9 @@ from attrs import evolve, frozen
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_simulation.acts import Act
 
+FRESHNESS_WINDOW_MINUTES = 180
+"""How old a manifest may be, for both sides."""
+
 
 @frozen
 class ChannelLayout:

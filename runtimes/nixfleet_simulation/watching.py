@@ -14,7 +14,7 @@ from nixfleet_proto.signing import VerifyError, verify_fleet, verify_manifest
 from nixfleet_simulation.agenda import SECOND, Agenda
 from nixfleet_simulation.ci import Published, ReleaseDirectory
 from nixfleet_simulation.control_plane import ControlPlane
-from nixfleet_simulation.host.manifests import FRESHNESS_WINDOW_MINUTES
+from nixfleet_simulation.scenario import FRESHNESS_WINDOW_MINUTES
 
 
 class ReleaseWatcher:

@@ -404,4 +404,4 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "does_not_send_again_what_was_acknowledged": 2,
     "forgets_intents_in_a_crash": 3,
 }
-"""The first seed that finds each, with five hosts and a tenth of a day. `python -m tools.simulation.planted` counts anew."""
+"""The first seed that finds each, with five hosts and a tenth of a day; `python -m tools.simulation.planted` tells."""

@@ -13,8 +13,7 @@ from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.transport import TransportFailed
 from nixfleet_simulation.host.shell import ANSWER_AFTER_MAX, WorkerShell
 from nixfleet_simulation.network import Answer, FetchManifest
-
-FRESHNESS_WINDOW_MINUTES = 180
+from nixfleet_simulation.scenario import FRESHNESS_WINDOW_MINUTES
 
 Take: TypeAlias = Callable[[Verified[RolloutManifest]], None]
 Refuse: TypeAlias = Callable[[VerifyError | InvalidRolloutId], None]

@@ -12,10 +12,10 @@ from nixfleet_agent.inputs import Intent, IntentKind
 from nixfleet_agent.writes import AppendEvent, PutRecord, RemoveRollout, Write
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_simulation.host.manifests import FRESHNESS_WINDOW_MINUTES
 from nixfleet_simulation.model.ledger import Broken
 from nixfleet_simulation.model.releases import Released, Releases
 from nixfleet_simulation.promises import Promise
+from nixfleet_simulation.scenario import FRESHNESS_WINDOW_MINUTES
 from nixfleet_state_machine.host.state import HostRolloutState
 
 FRESH = timedelta(minutes=FRESHNESS_WINDOW_MINUTES, seconds=60)

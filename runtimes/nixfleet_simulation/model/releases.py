@@ -5,7 +5,6 @@ from datetime import datetime
 
 from attrs import define, field, frozen
 
-from nixfleet_simulation.ci import Offer
 from nixfleet_simulation.scenario import ChannelLayout
 
 
@@ -27,16 +26,23 @@ class Released:
 
 
 class Releases:
-    """All genuine releases, by rollout id. believed: the keys that are good now, and since when what is signed is."""
+    """All genuine releases, by rollout id. manifests: the bytes of all that CI signed."""
 
     def __init__(self) -> None:
         self._released: dict[str, Released] = {}
         self.manifests: set[bytes] = set()
 
-    def note(self, layout: ChannelLayout, offer: Offer, signing: Signing, manifest: bytes) -> None:
-        """CI signed `offer`."""
-        rollout_id = f"{layout.name}@{offer.ref}"
-        released = self._released.setdefault(rollout_id, Released(layout, dict(offer.closures)))
+    def note(
+        self,
+        layout: ChannelLayout,
+        ref: str,
+        closures: Mapping[str, str],
+        signing: Signing,
+        manifest: bytes,
+    ) -> None:
+        """CI signed the release `ref` of a channel. closures: by host. manifest: the bytes that it signed."""
+        rollout_id = f"{layout.name}@{ref}"
+        released = self._released.setdefault(rollout_id, Released(layout, dict(closures)))
         released.signings.append(signing)
         self.manifests.add(manifest)
 
