@@ -31,6 +31,7 @@ from nixfleet_simulation.acts import (
     Reboot,
     Release,
     Retire,
+    Revoke,
     RotateKey,
     SlowDisk,
     StopSigning,
@@ -90,6 +91,10 @@ class Acting:
                 self._clear(act)
             case Retire():
                 self._retire(act.channel)
+            case Revoke():
+                world.ci.revoke(act.host, self._now())
+                self._note_signing()
+                self._later(act.for_seconds, self._pardon, act.host)
             case Weather() | Partition():
                 world.network.begin(act)
             case ClockJump():
@@ -172,6 +177,10 @@ class Acting:
         for closure in sorted(self._world.checker.ledger.gates.quarantined.get(channel, ())):
             self.order(RetireQuarantine(channel, closure, OPERATOR, "was the disk"))
 
+    def _pardon(self, host: str) -> None:
+        self._world.ci.pardon(host, self._now())
+        self._note_signing()
+
     def order(self, command: OperatorCommand) -> None:
         """An operator orders something; ahead of everything that waits."""
         self._world.control_plane.post(command, _ignore, is_urgent=True)
@@ -240,6 +249,8 @@ class Acting:
     def calm_down(self) -> None:
         """Nothing that was put down for the future, and would still be trouble, comes any more."""
         self._is_calm = True
+        for host in self._world.hosts:
+            self._pardon(host)
         self._signs_from = 0
         self._crashes.clear()
 

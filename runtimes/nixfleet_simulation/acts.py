@@ -148,6 +148,16 @@ class Retire:
     channel: str
 
 
+@frozen
+class Revoke:
+    """The host's key is on the list of revocations that CI signs, until it is taken off."""
+
+    family: ClassVar[Family] = Family.OPERATOR
+    at_seconds: float
+    host: str
+    for_seconds: float
+
+
 # What the network does. host: whose way to the control plane; empty: everybody's.
 
 
@@ -247,6 +257,7 @@ Act: TypeAlias = (
     | Pause
     | Clear
     | Retire
+    | Revoke
     | Weather
     | Partition
     | ClockJump

@@ -14,7 +14,7 @@ from nixfleet_simulation.acts import CONTROL_PLANE, Release
 from nixfleet_simulation.agenda import SECOND
 from nixfleet_simulation.conduct import Conduct, Health
 from nixfleet_simulation.model.rollout_course import AT_REST, RolloutCourse
-from nixfleet_simulation.promises import Promise, PromiseBroken
+from nixfleet_simulation.promises import Broken, Promise
 from nixfleet_simulation.world import World
 
 REST_WITHIN_SECONDS: Final = 3 * 3600
@@ -41,7 +41,7 @@ class Calm:
         self._acting = acting
 
     def come_to_rest(self) -> Rest:
-        """Let faults be over. Raises: PromiseBroken."""
+        """Let faults be over. Raises: Broken."""
         self._make_fair()
         until_rest = self._wait_for(self._moving)
         for channel in self._world.scenario.channels:
@@ -76,7 +76,7 @@ class Calm:
             lasted = (agenda.now - since) / SECOND
             if lasted >= REST_WITHIN_SECONDS:
                 found = f"{lasted:.0f} s after the last fault {'; '.join(waiting)}"
-                raise PromiseBroken(Promise.EVERYTHING_RESTS, found, agenda.now)
+                raise Broken(Promise.EVERYTHING_RESTS, found)
             self._boot_what_waits()
             agenda.run_until(agenda.now + LOOKS_EVERY_SECONDS * SECOND)
         return (agenda.now - since) / SECOND

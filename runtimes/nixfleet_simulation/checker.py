@@ -1,12 +1,11 @@
-"""Checks every promise after every step, from the independent model. The one place that raises `PromiseBroken`.
+"""Checks every promise after every step, from the independent model. Raises `Broken` at the first that does not hold.
 
 The world shows it what became durable, what went out and what started; it never asks what it checks to judge
 itself. Two things it reads out of an engine: the records of the mirror, and what a start loaded; it compares
 them with what the hosts lived and with what the log said.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from attrs import evolve
@@ -16,18 +15,16 @@ from nixfleet_control_plane.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import EventsOutcome
-from nixfleet_simulation.agenda import Agenda
 from nixfleet_simulation.ci import Offer
 from nixfleet_simulation.control_plane import HandledInput
 from nixfleet_simulation.host.process import HandledInput as HandledByHost
 from nixfleet_simulation.host.process import KeptJournal
 from nixfleet_simulation.model.gates import differing
-from nixfleet_simulation.model.ledger import Broken, Ledger
+from nixfleet_simulation.model.ledger import Ledger
 from nixfleet_simulation.model.lives import Lives
 from nixfleet_simulation.model.releases import Releases, Signing
-from nixfleet_simulation.model.rollout_course import AT_REST
 from nixfleet_simulation.network import Answer, Request, SendEvents
-from nixfleet_simulation.promises import Promise, PromiseBroken
+from nixfleet_simulation.promises import Broken, Promise
 from nixfleet_simulation.scenario import ChannelLayout
 from nixfleet_state_machine.host.state import HostRolloutState
 
@@ -35,15 +32,12 @@ from nixfleet_state_machine.host.state import HostRolloutState
 class Checker:
     """The judge of a whole run."""
 
-    def __init__(
-        self, agenda: Agenda, trust: Callable[[], TrustRoot], threshold_seconds: float
-    ) -> None:
+    def __init__(self, trust: Callable[[], TrustRoot], threshold_seconds: float) -> None:
         self.releases = Releases()
         self.lives = Lives(self.releases)
         self.ledger = Ledger(self.releases, threshold_seconds)
         self.ended: list[Ledger] = []
         self._threshold_seconds = threshold_seconds
-        self._agenda = agenda
         self._trust = trust
 
     @property
@@ -63,10 +57,9 @@ class Checker:
 
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
         """These inputs were handled, in order, and what they came to is durable."""
-        with self._judging():
-            for each in handled:
-                self.ledger.take(each.input, each.commit.reply, each.commit.writes)
-            self._compare_mirror(state)
+        for each in handled:
+            self.ledger.take(each.input, each.commit.reply, each.commit.writes)
+        self._compare_mirror(state)
 
     def _compare_mirror(self, state: State) -> None:
         for rollout_id, host in self.ledger.touched:
@@ -90,16 +83,18 @@ class Checker:
             found = f"expected {lived}, found {mirrored}"
             raise Broken(Promise.MIRROR_IS_THE_HOST, found)
 
+    def control_plane_heard(self, hostname: str) -> None:
+        """A request of the host was let in: its key must not be revoked."""
+        self.ledger.require_known(hostname)
+
     def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
         """This goes out: what it acknowledges must be durable by now."""
         if isinstance(request, SendEvents) and isinstance(answer, EventsOutcome):
-            with self._judging():
-                self.ledger.require_kept(hostname, request.envelopes[: answer.accepted])
+            self.ledger.require_kept(hostname, request.envelopes[: answer.accepted])
 
     def control_plane_started(self, state: State) -> None:
         """A control plane started, and this is what it knows."""
-        with self._judging():
-            self._require_loaded(state)
+        self._require_loaded(state)
 
     def _require_loaded(self, state: State) -> None:
         ledger = self.ledger
@@ -147,23 +142,19 @@ class Checker:
 
     def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
         """These inputs were handled, in order, and what they came to is durable."""
-        with self._judging():
-            for each in handled:
-                if each.commit.writes:
-                    self.lives.take(hostname, each.commit.writes, running, self._trust())
+        for each in handled:
+            self.lives.take(hostname, each.commit.writes, running, self._trust())
 
     def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
         """An agent started; its journal must give back what it kept."""
-        with self._judging():
-            self.lives.checks += 1
-            if expected != found:
-                text = f"{hostname} kept {expected}, and a start found {found}"
-                raise Broken(Promise.JOURNAL, text)
+        self.lives.checks += 1
+        if expected != found:
+            text = f"{hostname} kept {expected}, and a start found {found}"
+            raise Broken(Promise.JOURNAL, text)
 
     def intent_began(self, hostname: str, intent: Intent, running: str) -> None:
         """The machine is told to do something."""
-        with self._judging():
-            self.lives.act(hostname, intent)
+        self.lives.act(hostname, intent)
 
     def disk_lost(self, hostname: str) -> None:
         """A host's journal is gone."""
@@ -172,24 +163,9 @@ class Checker:
     def engine_raised(self, who: str, input: object, error: Exception) -> None:
         """An engine raised on an input: a bug."""
         found = f"{who} on {input!r}: {error!r}"
-        raise PromiseBroken(Promise.NO_ENGINE_FAILS, found, self._agenda.now) from error
+        raise Broken(Promise.NO_ENGINE_FAILS, found) from error
 
     # The end.
-
-    def everything_rests(self) -> bool:
-        """Return whether every rollout has come to rest."""
-        return all(rollout.due.state in AT_REST for rollout in self.ledger.rollouts.values())
-
-    def require_rest(self, seconds: float) -> None:
-        """Faults have been over for `seconds`: nothing may be under way."""
-        moving = [
-            f"{rollout_id} is {rollout.due.state}"
-            for rollout_id, rollout in self.ledger.rollouts.items()
-            if rollout.due.state not in AT_REST
-        ]
-        if moving:
-            found = f"{seconds:.0f} s after the last fault {', '.join(moving)}"
-            raise PromiseBroken(Promise.EVERYTHING_RESTS, found, self._agenda.now)
 
     def require_history(self) -> None:
         """All that any host still has is in the log, of every rollout that the control plane knows."""
@@ -199,11 +175,4 @@ class Checker:
                 found = (
                     f"{host} has {life.last_seq} facts of {rollout_id}, the log {course.last_seq}"
                 )
-                raise PromiseBroken(Promise.HISTORY_SURVIVES, found, self._agenda.now)
-
-    @contextmanager
-    def _judging(self) -> Iterator[None]:
-        try:
-            yield
-        except Broken as broken:
-            raise PromiseBroken(broken.promise, broken.found, self._agenda.now) from None
+                raise Broken(Promise.HISTORY_SURVIVES, found)

@@ -4,10 +4,12 @@ Keys come out of the seed. What CI really signed is written down for those who c
 """
 
 from datetime import datetime, timedelta
+from functools import cache
 
 from attrs import evolve, frozen
 
-from nixfleet_proto.codec import encode_fleet, encode_manifest
+from nixfleet_proto.codec import encode_fleet, encode_manifest, encode_revocations
+from nixfleet_proto.enrolment import Revocation, Revocations
 from nixfleet_proto.fleet import (
     DisruptionBudget,
     Edge,
@@ -35,10 +37,14 @@ LONG_AGO = timedelta(hours=12)
 
 @frozen
 class Published:
-    """What lies in the release directory: the fleet, and a manifest for each channel that has a release."""
+    """What lies in the release directory: the fleet, and a manifest for each channel that has a release.
+
+    revocations: the list of those whose keys are refused.
+    """
 
     fleet: SignedArtefact
     manifests: tuple[tuple[str, SignedArtefact], ...]
+    revocations: SignedArtefact
 
 
 @frozen
@@ -53,11 +59,13 @@ class ReleaseDirectory:
     """CI's side: it declares, signs, and puts files where the control plane looks for them."""
 
     def __init__(self, seed: int, channels: tuple[ChannelLayout, ...]) -> None:
+        self._seed = seed
         self._chance = stream(seed, "ci")
         self._channels = channels
         self._key = _key(self._chance)
         self._stranger = _key(self._chance)
         self._offers: dict[str, Offer] = {}
+        self._revoked: dict[str, Revocation] = {}
         self.trust = TrustRoot(KeySlot(self._key.public_key))
         self.published: Published | None = None
 
@@ -76,6 +84,16 @@ class ReleaseDirectory:
         """Sign what is released, as of `now`."""
         if self._offers:
             self.published = self._signed(self._offers, now, self._key)
+
+    def revoke(self, hostname: str, now: datetime) -> None:
+        """Refuse the host's key from now on."""
+        self._revoked[hostname] = Revocation(hostname, now, "it was lost")
+        self.sign_again(now)
+
+    def pardon(self, hostname: str, now: datetime) -> None:
+        """The host's key is good again."""
+        if self._revoked.pop(hostname, None) is not None:
+            self.sign_again(now)
 
     def rotate(self, now: datetime, *, is_compromised: bool) -> None:
         """Sign with a new key from now on. is_compromised: the old one is believed no more."""
@@ -123,9 +141,11 @@ class ReleaseDirectory:
             (channel, project_channel(fleet, channel, offers[channel].ref, anchor))
             for channel in sorted(offers)
         )
+        revoked = tuple(self._revoked[host] for host in sorted(self._revoked))
         return Published(
             sign_artefact(body, key),
             tuple((channel, _sign(manifest, key)) for channel, manifest in manifests),
+            sign_artefact(encode_revocations(Revocations(revoked, Meta(at))), key),
         )
 
     def _fleet(self, offers: dict[str, Offer], at: datetime | None) -> FleetResolved:
@@ -137,6 +157,7 @@ class ReleaseDirectory:
                         channel.name,
                         tags=(channel.name,),
                         closure_hash=offers[channel.name].closures[host],
+                        pubkey=host_key(self._seed, host),
                     )
                     for channel in channels
                     for host in channel.hosts
@@ -170,6 +191,12 @@ class ReleaseDirectory:
                 if channel.max_in_flight is not None
             ),
         )
+
+
+@cache
+def host_key(seed: int, hostname: str) -> str:
+    """Return the public key of a host, in hex, as the fleet declares it."""
+    return _key(stream(seed, "key", hostname)).public_key.public_key
 
 
 def _policy_name(channel: ChannelLayout) -> str:

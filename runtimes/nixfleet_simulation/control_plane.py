@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol, TypeAlias, assert_never
 
 from nixfleet_control_plane.engine import ControlPlaneEngine
+from nixfleet_control_plane.identity import KeyRing
 from nixfleet_control_plane.inputs import (
     Action,
     DispatchAnswer,
@@ -28,6 +29,8 @@ from nixfleet_control_plane.service import FLUSH_PORTION
 from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_control_plane.state import State
 from nixfleet_control_plane.writes import Write
+from nixfleet_runtime.http.key_id import host_key_id
+from nixfleet_runtime.http.refusal import RevokedKey
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_simulation.acts import CONTROL_PLANE, Boundary
 from nixfleet_simulation.agenda import SECOND, Agenda, Life
@@ -57,6 +60,10 @@ class Watcher(Protocol):
 
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
         """These inputs were handled, in order, and what they came to is durable."""
+        ...
+
+    def control_plane_heard(self, hostname: str) -> None:
+        """A request of the host was let in."""
         ...
 
     def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
@@ -104,12 +111,15 @@ class ControlPlane:
         self._life = Life()
         self._mutator: Mutator[Input, Write, Reply, Action]
         self._polls: dict[str, list[_Poll]] = {}
+        self._ring = KeyRing()
+        self._known: dict[str, bool] = {}
 
     # Life and death.
 
     def start(self) -> None:
         """Start on what the disk has. Raises: what `load_state` raises."""
         self.state = self._load(self.disk.reopened())
+        self._use(self.state.identities.ring)
         self._life = Life()
         self.is_up = True
         self.starts += 1
@@ -151,6 +161,10 @@ class ControlPlane:
         if not self.is_up:
             call.fail("connection refused")
             return
+        if not self._knows(call.hostname):
+            call.fail("403: the key is revoked or not known")
+            return
+        self._watcher.control_plane_heard(call.hostname)
         request = call.request
         match request:
             case SendEvents():
@@ -163,6 +177,19 @@ class ControlPlane:
                 self._ask(call, request)
             case _:
                 assert_never(request)
+
+    def _knows(self, hostname: str) -> bool:
+        """Whether the host's key is in the ring. Signing each request, and verifying it, is left out."""
+        known = self._known.get(hostname)
+        if known is None:
+            known = self._known[hostname] = self._is_in_ring(hostname)
+        return known
+
+    def _is_in_ring(self, hostname: str) -> bool:
+        try:
+            return self._ring.key_of(host_key_id(hostname)) is not None
+        except RevokedKey:
+            return False
 
     def _ask(self, call: Call, input: Input) -> None:
         self._mutator.post(input, partial(self._answer, call), partial(self._fail, call))
@@ -254,11 +281,17 @@ class ControlPlane:
     def _kept(self, handled: Sequence[HandledInput]) -> None:
         self._watcher.control_plane_kept(handled, self.state)
 
+    def _use(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._known = {}
+
     def _carry_out(self, action: Action) -> None:
         match action:
             case WakeHost():
                 self._wake(action.hostname)
-            case UseKeys() | EmitMetric() | EmitLog():
+            case UseKeys():
+                self._use(action.ring)
+            case EmitMetric() | EmitLog():
                 pass
             case _:
                 assert_never(action)

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from nixfleet_simulation.acts import CONTROL_PLANE, Boundary, Release
 from nixfleet_simulation.conduct import Conduct, Health
 from nixfleet_simulation.parts import PRODUCTION, Parts
-from nixfleet_simulation.promises import PromiseBroken
+from nixfleet_simulation.promises import Broken, PromiseBroken
 from nixfleet_simulation.run import run
 from nixfleet_simulation.scenario import Cadence, ChannelLayout, Scenario
 from nixfleet_simulation.world import DieAt
@@ -41,11 +41,11 @@ class CrashPoint:
 def crash_points(parts: Parts = PRODUCTION, *, every: int = 1) -> Iterator[CrashPoint]:
     """Yield every crash point once it was gone through; of `every` so many, one.
 
-    Raises: PromiseBroken, if a promise is broken without any crash.
+    Raises: Broken, if a promise is broken without any crash.
     """
     undisturbed = run(SCRIPT, parts)
     if undisturbed.broken is not None:
-        raise undisturbed.broken
+        raise Broken(undisturbed.broken.promise, undisturbed.broken.found)
     for node in (CONTROL_PLANE, *SCRIPT.hosts):
         for number in range(1, undisturbed.crossed[node] + 1, every):
             yield from _gone_through(DieAt(node, number), parts)

@@ -28,6 +28,7 @@ from nixfleet_simulation.acts import (
     Reboot,
     Release,
     Retire,
+    Revoke,
     RotateKey,
     SlowDisk,
     StopSigning,
@@ -177,9 +178,13 @@ def _node(chance: Chance, channels: tuple[ChannelLayout, ...]) -> str:
 
 def _of_operator(chance: Chance, channels: tuple[ChannelLayout, ...], at: float) -> Act:
     channel = chance.choice(channels).name
-    what = chance.choice(("pause", "pause", "clear", "clear", "clear everybody", "retire"))
+    what = chance.choice(
+        ("pause", "pause", "clear", "clear", "clear everybody", "retire", "revoke")
+    )
     if what == "pause":
         return Pause(at, channel, chance.random() < 0.5, chance.uniform(20, 1500))
+    if what == "revoke":
+        return Revoke(at, chance.choice(_hosts(channels)), chance.uniform(60, 1800))
     if what == "retire":
         return Retire(at, channel)
     return Clear(at, channel, everybody=what == "clear everybody")

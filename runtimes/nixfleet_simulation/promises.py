@@ -24,9 +24,18 @@ class Promise(StrEnum):
     NO_ENGINE_FAILS = "no engine raises on an input"
 
 
+class Broken(Exception):
+    """A promise does not hold. Raised by whoever sees it, and not caught before the run's end."""
+
+    def __init__(self, promise: Promise, found: str) -> None:
+        super().__init__(promise, found)
+        self.promise = promise
+        self.found = found
+
+
 @frozen
-class PromiseBroken(Exception):
-    """A promise did not hold. `moment`: of virtual time."""
+class PromiseBroken:
+    """How a run ended early: the promise that did not hold, and when, in virtual time."""
 
     promise: Promise
     found: str

@@ -43,6 +43,10 @@ class Recorder:
         else:
             self._trace.tell(CONTROL_PLANE, f"row {row.seq}: {_in_words(row)}")
 
+    def control_plane_heard(self, hostname: str) -> None:
+        """A request of the host was let in."""
+        self._checker.control_plane_heard(hostname)
+
     def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
         """This goes out."""
         self._checker.control_plane_answered(hostname, request, answer)

@@ -15,7 +15,7 @@ from nixfleet_simulation.acts import CONTROL_PLANE, Boundary
 from nixfleet_simulation.agenda import DAY, SECOND
 from nixfleet_simulation.calm import Calm, Rest
 from nixfleet_simulation.parts import PRODUCTION, Parts
-from nixfleet_simulation.promises import Promise, PromiseBroken
+from nixfleet_simulation.promises import Broken, Promise, PromiseBroken
 from nixfleet_simulation.scenario import Scenario
 from nixfleet_simulation.trace import Trace
 from nixfleet_simulation.world import DieAt, World
@@ -64,9 +64,10 @@ def run(
         acting = Acting(world)
         try:
             rest, broken = _live(world, acting, rebuilds=rebuilds), None
-        except PromiseBroken as error:
-            rest, broken = None, error
-            world.trace.tell("judge", str(error))
+        except Broken as error:
+            rest = None
+            broken = PromiseBroken(error.promise, error.found, world.agenda.now)
+            world.trace.tell("judge", str(broken))
         finally:
             world.close()
     ledgers = (*world.checker.ended, world.checker.ledger)
@@ -115,4 +116,4 @@ def _require_whole_log(world: World, *, rebuilds: bool) -> None:
     finally:
         connection.close()
     if problem is not None:
-        raise PromiseBroken(Promise.VIEWS_ARE_THE_LOG, problem, world.agenda.now)
+        raise Broken(Promise.VIEWS_ARE_THE_LOG, problem)

@@ -8,9 +8,9 @@ from functools import partial
 
 import orjson
 
-from nixfleet_control_plane.inputs import ArtefactRejected, ManifestsUpdated, Reply
+from nixfleet_control_plane.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated, Reply
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.signing import VerifyError, verify_fleet, verify_manifest
+from nixfleet_proto.signing import VerifyError, verify_fleet, verify_manifest, verify_revocations
 from nixfleet_simulation.agenda import SECOND, Agenda
 from nixfleet_simulation.ci import Published, ReleaseDirectory
 from nixfleet_simulation.control_plane import ControlPlane
@@ -43,12 +43,24 @@ class ReleaseWatcher:
         self._agenda.after(self._every, None, self.look)
 
     def _take(self, published: Published, now: datetime) -> None:
-        update = self._verified(published, now)
         took = partial(self._took, published, self._control_plane.starts)
-        self._control_plane.post(update, took)
+        self._control_plane.post(self._verified_lists(published, now))
+        self._control_plane.post(self._verified(published, now), took)
 
     def _took(self, published: Published, starts: int, _: Reply) -> None:
         self._taken, self._taken_by = published, starts
+
+    def _verified_lists(
+        self, published: Published, now: datetime
+    ) -> ListsUpdated | ArtefactRejected:
+        trust, window = self._directory.trust, FRESHNESS_WINDOW_MINUTES
+        try:
+            revocations = verify_revocations(
+                published.revocations, trust, now, freshness_window_minutes=window
+            )
+        except VerifyError as error:
+            return ArtefactRejected("revocations.json", str(error))
+        return ListsUpdated(revocations=revocations)
 
     def _verified(self, published: Published, now: datetime) -> ManifestsUpdated | ArtefactRejected:
         trust, window = self._directory.trust, FRESHNESS_WINDOW_MINUTES

@@ -59,7 +59,7 @@ class World:
         self.trace = Trace(self.agenda, keeps_lines=keeps_lines)
         self.ci = ReleaseDirectory(scenario.seed, scenario.channels)
         threshold = scenario.cadence.failure_threshold
-        self.checker = Checker(self.agenda, lambda: self.ci.trust, threshold)
+        self.checker = Checker(lambda: self.ci.trust, threshold)
         self.conducts: dict[str, dict[str, Conduct]] = {host: {} for host in scenario.hosts}
         self.forged: Counter[str] = Counter()
         self._directory = directory

@@ -245,8 +245,11 @@ class Host:
     # What follows.
 
     def _kept(self, handled: Sequence[HandledInput]) -> None:
-        self._watcher.agent_kept(self.hostname, handled, self.machine.running)
-        for each in handled:
+        written = [each for each in handled if each.commit.writes]
+        if not written:
+            return
+        self._watcher.agent_kept(self.hostname, written, self.machine.running)
+        for each in written:
             self._journal.commit(each.commit.writes)
 
     def _began(self, intent: Intent) -> None:

@@ -34,21 +34,12 @@ from nixfleet_simulation.model.host_course import HostCourse, IllegalFact, Json
 from nixfleet_simulation.model.releases import Releases
 from nixfleet_simulation.model.rollout_course import RolloutCourse
 from nixfleet_simulation.model.views import StoredViews
-from nixfleet_simulation.promises import Promise
+from nixfleet_simulation.promises import Broken, Promise
 
 HostKey: TypeAlias = tuple[str, str]
 """Rollout id, host."""
 
 FACT: Final = "agent_event"
-
-
-class Broken(Exception):
-    """A promise does not hold."""
-
-    def __init__(self, promise: Promise, found: str) -> None:
-        super().__init__(promise, found)
-        self.promise = promise
-        self.found = found
 
 
 class Ledger:
@@ -65,6 +56,7 @@ class Ledger:
         self.outcomes: dict[str, int] = {}
         self._releases = releases
         self._threshold_seconds = threshold_seconds
+        self._revoked: set[str] = set()
         self._changed: dict[str, None] = {}
         self._is_stirred = False
 
@@ -223,6 +215,9 @@ class Ledger:
                 pass  # Whom a clearance excuses comes as an event.
 
     def _artefact(self, rollout_id: str | None, payload: Json) -> None:
+        if payload["name"] == "revocations.json":
+            listed = orjson.loads(payload["body"])["revocations"]
+            self._revoked = {revocation["hostname"] for revocation in listed}
         if rollout_id is None:
             return
         self._is_stirred = True
@@ -318,6 +313,13 @@ class Ledger:
             case EventRefused():
                 found = f"{_named(input.hostname, envelope)} was lived, and is refused: {refusal.reason}"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
+
+    def require_known(self, host: str) -> None:
+        """Nobody whose key is on the list in force is let in. Raises: Broken."""
+        self.checks += 1
+        if host in self._revoked:
+            found = f"{host} is listened to, and its key is revoked"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
 
     def require_kept(self, host: str, acknowledged: Sequence[AgentEventEnvelope]) -> None:
         """Every fact that a host is told is kept must be in the log. Raises: Broken."""

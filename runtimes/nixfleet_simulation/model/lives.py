@@ -12,9 +12,8 @@ from nixfleet_agent.inputs import Intent, IntentKind
 from nixfleet_agent.writes import AppendEvent, PutRecord, RemoveRollout, Write
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_simulation.model.ledger import Broken
 from nixfleet_simulation.model.releases import Released, Releases
-from nixfleet_simulation.promises import Promise
+from nixfleet_simulation.promises import Broken, Promise
 from nixfleet_simulation.scenario import FRESHNESS_WINDOW_MINUTES
 from nixfleet_state_machine.host.state import HostRolloutState
 
