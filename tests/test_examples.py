@@ -22,6 +22,15 @@ def test_the_pure_step_example_prints_what_the_readme_shows() -> None:
     assert printed_by("pure_step.py") in readme
 
 
+def test_the_fleet_in_python_says_what_each_web_server_lives_by() -> None:
+    """One check of the tag and one of the fleet, on each of the three."""
+    assert printed_by("fleet_in_python.py").splitlines() == [
+        f"web-0{number}: health_checks.{check}"
+        for number in (1, 2, 3)
+        for check in ("http-ok from tag web", "system-is-up from fleet")
+    ]
+
+
 def test_an_own_applier_carries_a_host_to_converged() -> None:
     """An embedder's applier of under 80 lines takes one host through a whole rollout."""
     output = printed_by("own_applier.py").splitlines()

@@ -19,7 +19,7 @@ from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
 from nixfleet_release.checked import CheckedFleet, check_written
 from nixfleet_release.documents import Places, Written
-from nixfleet_runtime.problems import Place, Problem, at
+from nixfleet_runtime.problems import SAID_TWICE, Place, Problem, at
 from nixfleet_state_machine.scopes.expression import (
     EVERYBODY,
     AllOf,
@@ -255,7 +255,7 @@ class _Tables:
             items.append(dict(said.table))
         elif path in self._said:
             first = f"it once (the first is at {self.places[path]})"
-            self.problems.append(Problem(path, "said twice", first, "it again", place=said.place))
+            self.problems.append(Problem(path, SAID_TWICE, first, "it again", place=said.place))
         else:
             self._said.add(path)
             self.places[path] = said.place

@@ -18,7 +18,7 @@ from nixfleet_release.errors import DeclarationError
 from nixfleet_release.settings import Settings, settings_of
 from nixfleet_release.toml import parse
 from nixfleet_release.validate import validate
-from nixfleet_runtime.problems import Problem
+from nixfleet_runtime.problems import SAID_TWICE, Problem
 from nixfleet_state_machine.scopes.merge import Merged, Scope, Winner
 
 
@@ -73,7 +73,8 @@ def check(path: Path, *, now: datetime | None = None) -> CheckedFleet:
 def check_written(written: Written, *, now: datetime | None = None) -> CheckedFleet:
     """Return the fleet that is declared by what was written, wherever. Raises: as `check`."""
     parsed = parse(written.content)
-    misread = {problem.path for problem in written.problems}
+    # Of what is said twice, the first is there to be judged.
+    misread = {it.path for it in written.problems if it.message != SAID_TWICE}
     problems = [it for it in parsed.problems if it.path not in misread]
     if written.is_whole:
         problems += validate(parsed.declaration, parsed.unusable | misread, now)

@@ -13,7 +13,7 @@ from attrs import evolve, field, frozen
 
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.toml_source import Source, read_source
-from nixfleet_runtime.problems import Place, Problem, at, parent_of
+from nixfleet_runtime.problems import SAID_TWICE, Place, Problem, at, parent_of
 
 _TOP_ITEM = re.compile(r"([A-Za-z0-9_-]+)\[(\d+)\]")
 
@@ -126,7 +126,7 @@ class _Joined:
                 expected = f"it in one file ({first_file})"
                 stands = source.keys.get(place, Place(file))
                 self.problems.append(
-                    Problem(place, "said twice", expected, f"it in {file} too", place=stands)
+                    Problem(place, SAID_TWICE, expected, f"it in {file} too", place=stands)
                 )
 
 

@@ -137,7 +137,9 @@ def _policy(table: Table) -> PolicyDeclaration:
 
 
 def _wave(table: Table) -> WaveDeclaration:
-    is_rest, has_selector = table.flag("rest"), table.has("selector")
+    # What stands there may be no flag; but it was the rest that was meant.
+    is_rest = table.flag("rest") or (table.has("rest") and not table.is_a(bool, "rest"))
+    has_selector = table.has("selector")
     if is_rest == has_selector:
         found = "both" if is_rest else "neither"
         table.refuse(None, "must say once which hosts it has", "a selector or rest = true", found)

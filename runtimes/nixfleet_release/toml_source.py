@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
-from nixfleet_runtime.problems import Place, Problem, at, quoted
+from nixfleet_runtime.problems import SAID_TWICE, Place, Problem, at, quoted
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
@@ -136,7 +136,7 @@ class _Scanner:
         is_closed = self._takes(closing)
         if not is_closed or not self._is_at_end_of_line():
             expected = "the end of the line" if is_closed else f"{closing!r}"
-            self._note(_Broken(self._at, expected, self._spelt(keys)))
+            self._note(_Broken(self._at, expected, self._spelt(keys, "")))
             self._at = self._line_end(self._at)
         self._open(keys, is_item=is_item)
 
@@ -277,6 +277,7 @@ class _Scanner:
         """Stop before each member of an array or inline table that opens here; then behind its end."""
         if depth > _NESTED_MAX:
             raise _Broken(self._at, f"at most {_NESTED_MAX} values in one another", path)
+        start = self._at
         self._at += 1
         is_first, is_in_line = True, closing == "}"
         while True:
@@ -289,6 +290,8 @@ class _Scanner:
             if self._peek() == closing:
                 break
             if not self._takes(","):
+                if self._is_at_statement():
+                    raise _Broken(start, f"a '{closing}' behind it", path)
                 raise _Broken(self._at, f"',' or '{closing}'", path)
         self._at += 1
 
@@ -325,6 +328,12 @@ class _Scanner:
     def _is_at_end_of_line(self) -> bool:
         self._skip(_SPACE)
         return _END_OF_LINE.match(self._text, self._at) is not None
+
+    def _is_at_statement(self) -> bool:
+        """Whether a new line begins here that looks as if nothing were open."""
+        begin = self._text.rfind("\n", 0, self._at) + 1
+        is_first_in_line = not self._text[begin : self._at].strip()
+        return is_first_in_line and _STATEMENT.match(self._text, begin) is not None
 
     def _resume(self, start: int) -> None:
         # From where the statement began: what looked like a long string may have had no end.
@@ -366,5 +375,5 @@ class _Scanner:
         first = self.keys.get(path) or self.values.get(path)
         expected = f"it once (the first is in line {first.line})" if first else "it once"
         self.problems.append(
-            Problem(path, "said twice", expected, "it again", place=self._place_of(offset))
+            Problem(path, SAID_TWICE, expected, "it again", place=self._place_of(offset))
         )

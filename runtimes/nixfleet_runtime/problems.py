@@ -11,6 +11,8 @@ from difflib import get_close_matches
 
 from attrs import field, frozen
 
+SAID_TWICE = "said twice"  # a problem's message: of both, the first counts
+
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _STEP = re.compile(r'\.?(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*")|\[\d+\]')
 _LISTED_MAX = 8
@@ -105,7 +107,7 @@ def unknown(path: str, what: str, name: str, known: Iterable[str]) -> Problem:
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return which of the known names `name` is probably a misspelling of, if any."""
-    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.7)), None)
+    return next(iter(get_close_matches(name, sorted(known), n=1)), None)
 
 
 def quoted(text: str) -> str:

@@ -1,11 +1,15 @@
 """The declarations that are shown to people: the example and those of the guide."""
 
 import re
+import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nixfleet_release import DeclarationError, check, load_release
+from nixfleet_proto.fleet import Meta
+from nixfleet_release import DeclarationError, Fleet, check, load_release
+from nixfleet_release.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/declaring-a-fleet.md").read_text(encoding="utf-8")
@@ -29,6 +33,33 @@ def test_the_example_is_a_good_declaration() -> None:
     ]
 
 
+def test_the_example_in_python_is_the_same_fleet() -> None:
+    """Both come to the same signed bytes, checks and warnings."""
+    written = check(ROOT / "examples/fleet.toml")
+    example = runpy.run_path(str(ROOT / "examples/fleet_in_python.py"))["fleet"]
+    assert isinstance(example, Fleet)
+    built = example.check()
+
+    closures = {name: f"abc-{name}" for name in written.declaration.hosts}
+    assert built.health_checks == written.health_checks
+    assert built.warnings == written.warnings
+    assert resolve(built, closures, Meta(None)) == resolve(written, closures, Meta(None))
+
+
+def test_the_fleet_of_the_guide_in_python_is_the_one_in_toml(tmp_path: Path) -> None:
+    """But for its budget, it says what the first fleet of the guide does."""
+    (program,) = [it for it in blocks("python") if "Fleet(" in it]
+    (tmp_path / "fleet.toml").write_text(BLOCKS[0], encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(compile(program, "declaring-a-fleet.md", "exec"), names)
+
+    built, written = names["checked"], check(tmp_path)
+
+    assert built.health_checks == written.health_checks
+    assert built.declaration.hosts == written.declaration.hosts
+    assert built.declaration.channels == written.declaration.channels
+
+
 def test_the_first_fleet_of_the_guide_is_a_good_declaration(tmp_path: Path) -> None:
     """What a newcomer copies first is a whole fleet."""
     (tmp_path / "fleet.toml").write_text(BLOCKS[0], encoding="utf-8")
@@ -49,7 +80,7 @@ def test_the_program_of_the_guide_makes_a_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Run beside the first fleet, it leaves a release and prints its rollout."""
-    (program,) = blocks("python")
+    (program,) = [it for it in blocks("python") if "name_closures" in it]
     (tmp_path / "fleet.toml").write_text(BLOCKS[0], encoding="utf-8")
     for hostname in ("web-01", "web-02", "db-01"):
         (tmp_path / "built" / hostname).mkdir(parents=True)

@@ -76,6 +76,7 @@ def test_a_key_has_a_place_of_its_own() -> None:
         ("a = 1 b = 2", "1:7", "a"),
         ("a = [1 2]", "1:8", "a"),
         ("a = [1,", "1:8", "a[1]"),
+        ("a = [1\nb = 2", "1:5", "a"),
         ("a = { b = 1,\n c = 2\n}\nd = 1", "1:13", "a"),
         ("a = { b = 1, }\nd = 1", "1:14", "a"),
         ("a = { b = 1", "1:12", "a"),
@@ -104,7 +105,7 @@ def test_all_mistakes_are_told_and_the_rest_is_read() -> None:
     assert told(source) == [
         ("f.toml:1:5", "a"),
         ("f.toml:3:3", "d"),
-        ("f.toml:7:1", "d.e"),
+        ("f.toml:4:5", "d.e"),
         ("f.toml:8:7", "d.g"),
         ("f.toml:9:2", "d"),
     ]
