@@ -140,8 +140,8 @@ def _shifted(path: str, lengths: Mapping[str, int]) -> str:
 
 def _read(file: Path) -> Source | Problem:
     try:
-        # In a text, as TOML has it, a line may end with CR LF.
-        return read_source(file.read_bytes().decode("utf-8"), str(file))
+        # Not as text: there, CR LF would be LF, and what a string says would change. A mark of UTF-8 says nothing.
+        return read_source(file.read_bytes().decode("utf-8-sig"), str(file))
     except UnicodeDecodeError as error:
         return _unreadable(file, "not TOML", "UTF-8", str(error))
     except OSError as error:

@@ -36,6 +36,8 @@ def read_selector(table: Table, key: str) -> SelectorDeclaration:
     """Return the selector under `key`; in place of one that cannot be used stands nobody."""
     if table.is_a(str, key):
         return SelectorDeclaration.of(_of_line(table, key))
+    if table.has(key) and not table.is_a(dict, key):
+        table.refuse_value(key, SELECTOR_EXPECTED)
     inner = table.section(key)
     reader = _Reader(inner.path)
     expression = reader.of_table(inner) if table.is_a(dict, key) else NOBODY

@@ -26,7 +26,8 @@ _LONG_QUOTES = ('"""', "'''")
 _DATE_AND_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d[^\s,\]}#]*")
 _BARE_VALUE = re.compile(r"[^\s,\]}#]+")
 _STATEMENT = re.compile(
-    r"""^[ \t]*(?:\[|(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*(?:\.[^=\n]*)?=)""", re.MULTILINE
+    r"""^[ \t]*(?:\[|(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*(?:\.[^=:\n]*)?[=:])""",
+    re.MULTILINE,
 )
 _NESTED_MAX = 64
 _A_VALUE = "a string in quotes, a number, true, false, a date, [...] or {...}"

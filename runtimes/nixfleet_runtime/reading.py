@@ -74,9 +74,11 @@ class Document:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What could not be used so far; in its place stands a placeholder."""
-        refused = {problem.path for problem in self._problems}
-        return tuple(it for it in self._problems if not is_below(it.path, refused))
+        """What could not be used so far, each place once; in its place stands a placeholder."""
+        refused: dict[str, Problem] = {}
+        for problem in self._problems:
+            refused.setdefault(problem.path, problem)
+        return tuple(it for it in refused.values() if not is_below(it.path, refused))
 
     def unknown_keys(self) -> tuple[Problem, ...]:
         """Return the keys that nobody asked for. Asked once everything has been read."""
@@ -119,6 +121,10 @@ class Table:
         """Note that what stands under `key`, or with `None` the table itself, cannot be used."""
         path = self.path if key is None else at(self.path, key)
         self._document.refuse(path, message, expected, found)
+
+    def refuse_value(self, key: str, expected: str) -> None:
+        """Note that what stands under `key` is of no type that could be used."""
+        self.refuse(key, "cannot be used", expected, shown(self._content[key]))
 
     def refuse_choice(self, key: str, message: str, found: str, known: Iterable[str]) -> None:
         """Note that what stands under `key` is none of the `known`."""

@@ -172,6 +172,40 @@ def test_a_value_of_the_wrong_type_is_one_problem(problems: Problems, shop: str)
 
 
 @pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("[[policies.x.waves]]\nselector = ['tags:web']", "policies.x.waves[0].selector"),
+        ("[policies.x]\nwaves = ['web']", "policies.x.waves[0]"),
+        ("[[budgets]]\nmax_in_flight = 1\nselector = { not = ['web'] }", "budgets[0].selector.not"),
+        ("[[budgets]]\nmax_in_flight = 1\nselector = {}", "budgets[0].selector"),
+        ("[[budgets]]\nmax_in_flight = 1\nselector = 'tags'", "budgets[0].selector"),
+        ("[[budgets]]\nmax_in_flight = 1\nselector = ''", "budgets[0].selector"),
+        ("[edges]\ngates = 'web-01'", "edges"),
+    ],
+)
+def test_what_should_be_a_table_or_a_selector_is_refused_once(
+    problems: Problems, shop: str, text: str, path: str
+) -> None:
+    """What it would have had to say is not told as well."""
+    assert [it.path for it in problems(shop + text)] == [path]
+
+
+def test_hosts_that_are_no_tables_by_name_are_one_problem(problems: Problems, shop: str) -> None:
+    """That nobody is on the channel then only follows."""
+    text = "[[hosts]]\nchannel = 'stable'\n" + shop[shop.index("[channels") :]
+
+    assert problems(text)[0].path == "hosts"
+    assert "channels.stable" not in [it.path for it in problems(text)]
+
+
+def test_a_mark_of_utf8_says_nothing(tmp_path: Path, shop: str) -> None:
+    """Some editors put one before the text; lines may end as they do there, too."""
+    (tmp_path / "fleet.toml").write_bytes(b"\xef\xbb\xbf" + shop.replace("\n", "\r\n").encode())
+
+    assert sorted(check(tmp_path).declaration.hosts) == ["db-01", "web-01", "web-02"]
+
+
+@pytest.mark.parametrize(
     ("kind", "missing"),
     [
         ("http", ["url"]),

@@ -113,6 +113,17 @@ def test_all_mistakes_are_told_and_the_rest_is_read() -> None:
     assert source.is_whole
 
 
+def test_a_text_of_another_language_is_told_line_by_line() -> None:
+    """Lines that look like statements are each a mistake of their own."""
+    source = read("hosts:\n  web-01:\n    channel: stable\n")
+
+    assert told(source) == [
+        ("f.toml:1:6", "hosts"),
+        ("f.toml:2:9", "web-01"),
+        ("f.toml:3:12", "channel"),
+    ]
+
+
 def test_what_is_said_twice_is_told_with_where_it_is_first() -> None:
     """The first one counts; what stands under a second header is not looked at."""
     source = read("[a]\nx = 1\nx = 2\n[a]\ny = 3\n")

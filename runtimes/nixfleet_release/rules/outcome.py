@@ -16,6 +16,8 @@ from nixfleet_state_machine.scopes.one_line import one_line
 
 def members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
     """Refuse a fleet, or a channel, without hosts."""
+    if "hosts" in broken:
+        return
     if not fleet.hosts:
         yield Problem("hosts", "an empty fleet", "at least one host", "none")
     populated = {host.channel for host in fleet.hosts.values()}
