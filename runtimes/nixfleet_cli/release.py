@@ -1,7 +1,7 @@
 """`nixfleet release`: from a declaration and closures to signed files, and what they will do to whom."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from nixfleet_cli import arguments
 from nixfleet_cli.arguments import DIRECTORY, FILE, load_key, load_trust, now
 from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError, HealthCheckSet, format_time
+from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_proto.signing import Signer
 from nixfleet_proto.trust import TrustedKey, TrustRoot
@@ -28,15 +29,18 @@ from nixfleet_release import (
     check,
     closures_at,
     closures_of_pinned,
+    import_fleet,
     load_release,
     read_admission,
     read_built,
     read_store_paths,
     save_release,
-    sign_release,
+    sign_resolved,
 )
 from nixfleet_release.changes import LookInto, Said, changes
 from nixfleet_release.hook import SigningHook, SigningHookError
+from nixfleet_release.pinned import pinned_refs
+from nixfleet_release.resolve import resolve
 from nixfleet_release.store_paths import health_checks_in
 from nixfleet_release.verifying import Verdict, verify_release
 from nixfleet_runtime.config_sections import FRESHNESS_WINDOW_MINUTES
@@ -69,6 +73,15 @@ class _Built:
     store: Path | None
     store_paths: Path | None
     pinned: tuple[str, ...]
+
+
+@frozen
+class _Resolved:
+    """A fleet with its closures, the refs of channels that do not follow, and what is odd about it."""
+
+    fleet: FleetResolved
+    other_refs: Mapping[str, str]
+    warnings: tuple[str, ...]
 
 
 @release.command()
@@ -127,6 +140,8 @@ def make(
 ) -> None:
     """Sign what DECLARATION comes to, and let the directory OUT hold it, in place of an earlier release.
 
+    DECLARATION is TOML, a directory of it, or a resolved fleet (.json) that names its closures.
+
     All of it is written or nothing. What it changes for whom is told.
 
     Exit codes: 0 written; 1 not written, for what was given is not in order; 2 it could not be read or signed.
@@ -137,11 +152,12 @@ def make(
     )
     _require_trusted(signing)
     try:
-        checked = check(declaration, now=signing.signed_at)
-        by_host = _closures(checked, ref, _Built(closures, store, store_paths, pinned))
-        made = sign_release(
-            checked,
-            by_host,
+        resolved = _resolved(
+            declaration, ref, _Built(closures, store, store_paths, pinned), signing.signed_at
+        )
+        made = sign_resolved(
+            resolved.fleet,
+            other_refs=resolved.other_refs,
             channel_ref=ref,
             signed_at=signing.signed_at,
             key=signing.signer,
@@ -159,7 +175,7 @@ def make(
         raise Unusable(str(error)) from error
     except OSError as error:
         raise Unusable(f"{error.filename or out}: {error.strerror}") from error
-    _tell_made(made, before, out, store or STORE, checked)
+    _tell_made(made, before, out, store or STORE, resolved.warnings)
 
 
 @release.command()
@@ -243,6 +259,29 @@ def _require_trusted(signing: _Signing) -> None:
         )
 
 
+def _resolved(declaration: Path, ref: str, built: _Built, now: datetime) -> _Resolved:
+    if declaration.suffix == ".json":
+        return _imported(declaration, built)
+    checked = check(declaration, now=now)
+    return _Resolved(
+        resolve(checked, _closures(checked, ref, built), Meta(None)),
+        pinned_refs(checked, now),
+        tuple(map(str, checked.warnings)),
+    )
+
+
+def _imported(file: Path, built: _Built) -> _Resolved:
+    if built.trees or built.store_paths or built.pinned:
+        raise click.UsageError("expected no closures beside a resolved fleet, which names its own")
+    imported = import_fleet(file.read_bytes())
+    hosts = sorted(imported.fleet.hosts.items())
+    warnings = (
+        *(f"{path}: unknown field, left out" for path in imported.unknown_fields),
+        *(f"{it}: no closure, so in no rollout" for it, host in hosts if not host.closure_hash),
+    )
+    return _Resolved(imported.fleet, {}, warnings)
+
+
 def _closures(checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, str]:
     if (built.trees is None) == (built.store_paths is None):
         raise click.UsageError("expected one of --closures and --store-paths")
@@ -285,9 +324,9 @@ def _require_believed(made: Release, signing: _Signing) -> None:
 
 
 def _tell_made(
-    made: Release, before: Release | None, out: Path, store: Path, checked: CheckedFleet
+    made: Release, before: Release | None, out: Path, store: Path, warnings: Iterable[str]
 ) -> None:
-    for warning in checked.warnings:
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{out}: {', '.join(made.manifests) or 'no rollouts'}")
     if before is None:

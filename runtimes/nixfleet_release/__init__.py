@@ -42,7 +42,7 @@ from nixfleet_release.errors import AdmissionError, DeclarationError
 from nixfleet_release.imported import ImportedFleet, import_fleet
 from nixfleet_release.pinned import closures_of_pinned, pinned_elsewhere, read_built
 from nixfleet_release.saving import save_release
-from nixfleet_release.signed import sign_release
+from nixfleet_release.signed import sign_release, sign_resolved
 from nixfleet_release.store_paths import NamedClosures, closures_at, read_store_paths
 from nixfleet_runtime.problems import Problem
 from nixfleet_runtime.release_directory import (
@@ -93,6 +93,7 @@ __all__ = [
     "rest",
     "save_release",
     "sign_release",
+    "sign_resolved",
     "wave",
 ]
 

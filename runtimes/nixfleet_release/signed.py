@@ -7,13 +7,15 @@ Source: design 4 and 6.
 from collections.abc import Mapping
 from datetime import datetime
 
+from attrs import evolve
+
 from nixfleet_proto.codec import (
     encode_bootstrap_nonces,
     encode_fleet,
     encode_manifest,
     encode_revocations,
 )
-from nixfleet_proto.fleet import Meta
+from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import Signer, artefact_hash, sign_artefact
 from nixfleet_release.admission import Admission
@@ -39,12 +41,36 @@ def sign_release(
     closures: by host, one for each. signed_at: aware; what has expired by then is left out.
     Raises: DeclarationError, InvalidRolloutId; and what the signer raises.
     """
-    meta = Meta(signed_at=signed_at, ci_commit=ci_commit)
-    fleet = resolve(checked, closures, meta)
-    signed_fleet = sign_artefact(encode_fleet(fleet), key)
-    manifests = project(
-        fleet, channel_ref, artefact_hash(signed_fleet.body), pinned_refs(checked, signed_at)
+    return sign_resolved(
+        resolve(checked, closures, Meta(None)),
+        channel_ref=channel_ref,
+        other_refs=pinned_refs(checked, signed_at),
+        signed_at=signed_at,
+        key=key,
+        ci_commit=ci_commit,
+        admission=admission,
     )
+
+
+def sign_resolved(
+    fleet: FleetResolved,
+    *,
+    channel_ref: str,
+    other_refs: Mapping[str, str] | None = None,
+    signed_at: datetime,
+    key: Signer,
+    ci_commit: str | None = None,
+    admission: Admission | None = None,
+) -> Release:
+    """As `sign_release`, of a fleet that was resolved elsewhere and names its closures; its `meta` is made anew.
+
+    other_refs: of the channels that do not move to `channel_ref`. Hosts without a closure are in no manifest.
+    Raises: InvalidRolloutId; and what the signer raises.
+    """
+    meta = Meta(signed_at=signed_at, ci_commit=ci_commit)
+    fleet = evolve(fleet, meta=meta)
+    signed_fleet = sign_artefact(encode_fleet(fleet), key)
+    manifests = project(fleet, channel_ref, artefact_hash(signed_fleet.body), other_refs)
     said = admission or Admission()
     return Release(
         signed_fleet,

@@ -1,5 +1,6 @@
 """`nixfleet release`: signed files, what they change for whom, and whether they will be believed."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -70,6 +71,41 @@ def test_a_release_is_made_and_will_be_believed(nixfleet: Invoke, place: Path) -
         assert (closure / "etc/nixfleet/agent/health-checks.json").is_file()
         assert closure.name.encode() in (place / "releases/rollouts/stable@a1b2.json").read_bytes()
     assert contents(place / "built").keys() == {"web-01/bin/shop", "web-02/bin/shop"}
+
+
+def test_a_resolved_fleet_is_released_with_the_closures_it_names(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """What a Nix evaluation wrote is signed as it is, for the hosts that have something to run."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    fleet = json.loads((place / "releases/fleet.resolved.json").read_bytes())
+    closure = fleet["hosts"]["web-01"]["closureHash"]
+    fleet["hosts"]["web-02"]["closureHash"] = None
+    fleet["meta"]["signedAt"] = None
+    (place / "fleet.json").write_text(json.dumps({**fleet, "later": 1}))
+    signing = ("--trust", f"{place}/trust.json", "--signed-at", AT, "--key", place / "ci.key")
+
+    made = nixfleet(
+        *("release", "make", place / "fleet.json", place / "imported", "--ref", "c3d4"), *signing
+    )
+
+    assert (made.exit_code, made.stdout) == (0, f"{place}/imported: stable@c3d4\n"), made.output
+    assert made.stderr == (
+        "warning: $.later: unknown field, left out\nwarning: web-02: no closure, so in no rollout\n"
+    )
+    manifest = json.loads((place / "imported/rollouts/stable@c3d4.json").read_bytes())
+    assert [(it["hostname"], it["targetClosure"]) for it in manifest["hostSet"]] == [
+        ("web-01", closure)
+    ]
+
+
+def test_a_resolved_fleet_takes_no_closures(nixfleet: Invoke, place: Path) -> None:
+    """It names them itself; which of the two would count would be a guess."""
+    given = arguments(place)
+    given[2] = f"{place}/fleet.json"
+    (place / "fleet.json").write_text("{}")
+
+    assert nixfleet(*given, "--key", place / "ci.key").exit_code == 2
 
 
 def test_the_same_is_released_twice_as_the_same_bytes(nixfleet: Invoke, place: Path) -> None:
