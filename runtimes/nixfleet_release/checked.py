@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.frozen_map import FrozenMap
@@ -57,7 +57,7 @@ class CheckedFleet:
     declaration: FleetDeclaration
     health_checks: FrozenMap[str, HealthCheckSet]
     pins: FrozenMap[str, Winner[Pin]]
-    settings: Settings
+    settings: Settings = field(eq=False)  # it follows from the declaration
     warnings: tuple[Shadowing | ExpiredPin, ...] = ()
 
 

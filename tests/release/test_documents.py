@@ -44,6 +44,19 @@ def test_budgets_of_all_files_are_put_together(tmp_path: Path, shop: str) -> Non
     assert len(check(files).declaration.budgets) == 2
 
 
+def test_a_mistake_in_one_of_several_files_is_told_in_that_file(tmp_path: Path, shop: str) -> None:
+    """Its path counts the items of all files, its place is that in its own."""
+    good = "[[budgets]]\nmax_in_flight = 1\nselector = 'all'\n"
+    bad = "[[budgets]]\nmax_in_flight = 0\nselector = 'tags:web'\n"
+
+    with pytest.raises(DeclarationError) as caught:
+        check(written(tmp_path, a=good, b=bad, shop=shop))
+
+    (problem,) = caught.value.problems
+    assert problem.path == "budgets[1].max_in_flight"
+    assert problem.place == Place(str(tmp_path / "b.toml"), 2, 17)
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [

@@ -99,6 +99,10 @@ def test_a_line_that_is_no_selector_is_refused_at_its_character(
         ("hosts:a | tags:web", "hosts:a | tags:web"),
         ("channel:c & (tags:web | hosts:a)", "channel:c & (hosts:a | tags:web)"),
         ("tags:a & tags:b | tags:a & !tags:b", "tags:a"),
+        (
+            "tags:a & tags:b | !tags:a & !tags:b",
+            "(tags:a | !tags:b) & (tags:b | !tags:a)",
+        ),
     ],
 )
 def test_what_means_the_same_is_written_the_same(written: str, line: str) -> None:
