@@ -171,7 +171,7 @@ class _Scanner:
         if is_item:
             return self._open_item(table, path, last)
         inner = table.setdefault(last.name, {})
-        if not isinstance(inner, dict) or path in self._headed | self._closed:
+        if not isinstance(inner, dict) or self._is_complete(path):
             return self._open_nowhere(path, last)
         self._headed.add(path)
         self._place(path, last.at)
@@ -198,7 +198,7 @@ class _Scanner:
             path = at(path, key.name)
             self._place(path, key.at)
             inner = table.setdefault(key.name, {})
-            if not isinstance(inner, dict) or path in self._closed | self._headed:
+            if not isinstance(inner, dict) or self._is_complete(path):
                 return self._note_twice(path, key.at)
             table = inner
         last = keys[-1]
@@ -209,6 +209,10 @@ class _Scanner:
         self._closed.add(path)
         table[last.name] = value
         return None
+
+    def _is_complete(self, path: str) -> bool:
+        """Whether what stands at a path had its header, or its value, already."""
+        return path in self._headed or path in self._closed
 
     # --- keys and values -------------------------------------------------------------------------
 
