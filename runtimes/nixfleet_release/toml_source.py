@@ -68,7 +68,7 @@ def read_source(text: str, file: str) -> Source:
 def _told_by_tomllib(error: tomllib.TOMLDecodeError, text: str, file: str) -> Problem:
     told = str(error)
     place = _TOLD_PLACE.search(told)
-    line, column = (place.groups() if place else (None, None)) or (None, None)
+    line, column = place.groups() if place else (None, None)
     return Problem(
         "",
         "not TOML",
