@@ -126,12 +126,17 @@ class Site:
     release_key: SigningKey
     trust: TrustRoot
     checked: CheckedFleet
+    clock_arguments: tuple[str, ...]
     port: int = field(factory=free_port)
     control_plane: Child = field(
         default=Factory(
             lambda self: Child(
                 "control plane",
-                ("control-plane", "run", "--config", str(self.directory / "control-plane.toml")),
+                (
+                    *("control-plane", "run", "--config"),
+                    str(self.directory / "control-plane.toml"),
+                    *self.clock_arguments,
+                ),
                 self.directory / "control-plane.out",
             ),
             takes_self=True,
@@ -180,7 +185,7 @@ class Site:
         config.write_text(
             _AGENT.format(hostname=host.hostname, url=url or self.url, probe_seconds=probe_seconds)
         )
-        arguments = ("agent", "run", "--config", str(config))
+        arguments = ("agent", "run", "--config", str(config), *self.clock_arguments)
         return Child(f"agent of {host.hostname}", arguments, host.directory / "agent.out")
 
     async def install(self, channel_ref: str) -> None:
@@ -203,9 +208,17 @@ class Site:
 
 
 def make_site(
-    directory: Path, hostnames: Sequence[str], probed_port: int, *, soak_minutes: int
+    directory: Path,
+    hostnames: Sequence[str],
+    probed_port: int,
+    *,
+    soak_minutes: int,
+    clock_arguments: tuple[str, ...] = (),
 ) -> Site:
-    """Make everything that a control plane and the hosts need, in `directory`, an empty one."""
+    """Make everything that a control plane and the hosts need, in `directory`, an empty one.
+
+    clock_arguments: what the processes are told of the time, if it is not the machine's.
+    """
     key = SigningKey.generate()
     trust = TrustRoot(KeySlot(key.public_key))
     (directory / "trust.json").write_bytes(encode_trust_root(trust))
@@ -219,7 +232,7 @@ def make_site(
             for host in hosts
         )
     )
-    site = Site(directory, hosts, key, trust, check(fleet))
+    site = Site(directory, hosts, key, trust, check(fleet), clock_arguments)
     (directory / "control-plane.toml").write_text(_CONTROL_PLANE.format(port=site.port))
     return site
 

@@ -1,11 +1,13 @@
 """A control plane without its database, a host without its disk, and both started again together."""
 
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 import pytest
 
+from nixfleet_cli.clock_option import clock_arguments
 from nixfleet_control_plane.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
@@ -17,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 HOSTNAMES = ("web-01", "web-02")
 PATIENCE_SECONDS = 120.0
+SPEED = 10.0
 
 
 async def test_a_control_plane_that_lost_its_database_has_the_same_records_again(
@@ -91,7 +94,13 @@ async def test_both_sides_that_are_killed_together_go_on_together(
 
 
 async def _running_site(directory: Path, probed_port: int, *, soak_minutes: int) -> Site:
-    site = make_site(directory, HOSTNAMES, probed_port, soak_minutes=soak_minutes)
+    site = make_site(
+        directory,
+        HOSTNAMES,
+        probed_port,
+        soak_minutes=soak_minutes,
+        clock_arguments=clock_arguments(SPEED, datetime.now(UTC)),
+    )
     await site.install("r0")
     await site.start_control_plane()
     return site
