@@ -5,11 +5,15 @@ NIXFLEET_KILLS: how many times each side is killed. NIXFLEET_SEED: what chance b
 
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
+
+from tests.faults.site import Site, make_site
 
 KILLS_DEFAULT = 5
 
@@ -31,6 +35,23 @@ def chance() -> random.Random:
     seed = int(os.environ.get("NIXFLEET_SEED", random.SystemRandom().randrange(2**32)))
     print(f"NIXFLEET_SEED={seed}")
     return random.Random(seed)
+
+
+NewSite = Callable[..., Site]
+
+
+@pytest.fixture
+def new_site(tmp_path: Path, probed_port: int) -> Iterator[NewSite]:
+    """Makes a site, as `make_site` does; whatever it leaves running is ended."""
+    made: list[Site] = []
+
+    def new(hostnames: Sequence[str], **options: Any) -> Site:
+        made.append(make_site(tmp_path, hostnames, probed_port, **options))
+        return made[-1]
+
+    yield new
+    for site in made:
+        site.leave_nothing_running()
 
 
 @pytest.fixture

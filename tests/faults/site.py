@@ -119,7 +119,7 @@ class Host:
 
 @frozen
 class Site:
-    """A directory with a control plane in it that listens at `port`, and its hosts. Made by `make_site`."""
+    """A directory with a control plane in it that listens at `port`, and its hosts. Made by the fixture `new_site`."""
 
     directory: Path
     hosts: tuple[Host, ...]
@@ -127,6 +127,7 @@ class Site:
     trust: TrustRoot
     checked: CheckedFleet
     clock_arguments: tuple[str, ...]
+    agents: list[Child] = field(factory=list[Child])
     port: int = field(factory=free_port)
     control_plane: Child = field(
         default=Factory(
@@ -186,7 +187,14 @@ class Site:
             _AGENT.format(hostname=host.hostname, url=url or self.url, probe_seconds=probe_seconds)
         )
         arguments = ("agent", "run", "--config", str(config), *self.clock_arguments)
-        return Child(f"agent of {host.hostname}", arguments, host.directory / "agent.out")
+        agent = Child(f"agent of {host.hostname}", arguments, host.directory / "agent.out")
+        self.agents.append(agent)
+        return agent
+
+    def leave_nothing_running(self) -> None:
+        """End at once whatever still runs: a test that failed has not stopped it."""
+        for child in (self.control_plane, *self.agents):
+            child.make_sure_it_ended()
 
     async def install(self, channel_ref: str) -> None:
         """Let every host run a first closure, as after its installation."""

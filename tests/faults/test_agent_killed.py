@@ -2,11 +2,10 @@
 
 import random
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from tests.faults.site import make_site
+from tests.faults.conftest import NewSite
 from tests.faults.waiting import more_facts
 from tests.faults.witness import Audit
 
@@ -17,10 +16,10 @@ KILLS_PER_RELEASE = 8
 
 
 async def test_killed_at_any_moment_it_goes_on_where_its_journal_ends(
-    tmp_path: Path, probed_port: int, kills: int, chance: random.Random
+    new_site: NewSite, kills: int, chance: random.Random
 ) -> None:
     """After each SIGKILL the log has a prefix of what the host lived, and what a journal calls acknowledged."""
-    site = make_site(tmp_path, HOSTNAMES, probed_port, soak_minutes=600)
+    site = new_site(HOSTNAMES, soak_minutes=600)
     await site.install("r0")
     await site.start_control_plane()
     agents = [site.agent_process(host) for host in site.hosts]

@@ -2,12 +2,11 @@
 
 import random
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from tests.faults.agents import agents_of
-from tests.faults.site import make_site
+from tests.faults.conftest import NewSite
 from tests.faults.witness import Audit, Witness
 
 pytestmark = pytest.mark.anyio
@@ -17,10 +16,10 @@ KILLS_PER_RELEASE = 10
 
 
 async def test_killed_at_any_moment_it_has_everything_it_acknowledged_once(
-    tmp_path: Path, probed_port: int, kills: int, chance: random.Random
+    new_site: NewSite, kills: int, chance: random.Random
 ) -> None:
     """After each SIGKILL under load, every fact that was answered 204 is in the log once, and no record differs."""
-    site = make_site(tmp_path, HOSTNAMES, probed_port, soak_minutes=600)
+    site = new_site(HOSTNAMES, soak_minutes=600)
     await site.install("r0")
     await site.start_control_plane()
     witness = Witness()

@@ -1,14 +1,13 @@
 """The disk of either side is full for a while. Nothing that was acknowledged is lost, and it goes on by itself."""
 
 from contextlib import closing
-from pathlib import Path
 
 import anyio
 import pytest
 
 from tests.faults.agents import agents_of
+from tests.faults.conftest import NewSite
 from tests.faults.full_disk import full_disk
-from tests.faults.site import make_site
 from tests.faults.waiting import more_facts
 from tests.faults.witness import Audit, Witness
 
@@ -19,10 +18,10 @@ PATIENCE_SECONDS = 60.0
 
 
 async def test_a_control_plane_without_room_refuses_and_goes_on_when_there_is_room(
-    tmp_path: Path, probed_port: int
+    new_site: NewSite,
 ) -> None:
     """While its disk is full nothing is acknowledged; afterwards the hosts' facts arrive, each once."""
-    site = make_site(tmp_path, HOSTNAMES, probed_port, soak_minutes=600)
+    site = new_site(HOSTNAMES, soak_minutes=600)
     await site.install("r0")
     await site.start_control_plane()
     site.publish("r1")
@@ -44,10 +43,10 @@ async def test_a_control_plane_without_room_refuses_and_goes_on_when_there_is_ro
 
 
 async def test_an_agent_without_room_does_not_end_and_goes_on_when_there_is_room(
-    tmp_path: Path, probed_port: int
+    new_site: NewSite,
 ) -> None:
     """While its disk is full it lives nothing that it could not keep; afterwards its history goes on without a gap."""
-    site = make_site(tmp_path, HOSTNAMES[:1], probed_port, soak_minutes=600)
+    site = new_site(HOSTNAMES[:1], soak_minutes=600)
     await site.install("r0")
     await site.start_control_plane()
     agent = site.agent_process(site.hosts[0])

@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 import anyio
 import pytest
@@ -11,7 +10,8 @@ from nixfleet_cli.clock_option import clock_arguments
 from nixfleet_control_plane.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
-from tests.faults.site import Site, make_site
+from tests.faults.conftest import NewSite
+from tests.faults.site import Site
 from tests.faults.waiting import terminal, until
 from tests.faults.witness import Audit
 
@@ -23,10 +23,10 @@ SPEED = 10.0
 
 
 async def test_a_control_plane_that_lost_its_database_has_the_same_records_again(
-    tmp_path: Path, probed_port: int
+    new_site: NewSite,
 ) -> None:
     """The hosts tell it everything anew, and it comes to the records that it had."""
-    site = await _running_site(tmp_path, probed_port, soak_minutes=0)
+    site = await _running_site(new_site, soak_minutes=0)
     agents = [site.agent_process(host, probe_seconds=600) for host in site.hosts]
     for agent in agents:
         await site.start_agent(agent)
@@ -51,10 +51,10 @@ async def test_a_control_plane_that_lost_its_database_has_the_same_records_again
 
 
 async def test_a_host_that_lost_its_disk_goes_on_where_the_control_plane_remembers_it(
-    tmp_path: Path, probed_port: int
+    new_site: NewSite,
 ) -> None:
     """Its numbers go on, its rollout ends, and the control plane refuses nothing that it says."""
-    site = await _running_site(tmp_path, probed_port, soak_minutes=1)
+    site = await _running_site(new_site, soak_minutes=1)
     host = site.hosts[0]
     agents = [site.agent_process(each) for each in site.hosts]
     for agent in agents:
@@ -71,11 +71,9 @@ async def test_a_host_that_lost_its_disk_goes_on_where_the_control_plane_remembe
         assert await child.stop() == 0
 
 
-async def test_both_sides_that_are_killed_together_go_on_together(
-    tmp_path: Path, probed_port: int
-) -> None:
+async def test_both_sides_that_are_killed_together_go_on_together(new_site: NewSite) -> None:
     """Everybody is killed in the middle of a rollout and started again; it ends as it would have."""
-    site = await _running_site(tmp_path, probed_port, soak_minutes=0)
+    site = await _running_site(new_site, soak_minutes=0)
     everybody = [site.control_plane, *(site.agent_process(host) for host in site.hosts)]
     for agent in everybody[1:]:
         await site.start_agent(agent)
@@ -93,11 +91,9 @@ async def test_both_sides_that_are_killed_together_go_on_together(
         assert await child.stop() == 0
 
 
-async def _running_site(directory: Path, probed_port: int, *, soak_minutes: int) -> Site:
-    site = make_site(
-        directory,
+async def _running_site(new_site: NewSite, *, soak_minutes: int) -> Site:
+    site = new_site(
         HOSTNAMES,
-        probed_port,
         soak_minutes=soak_minutes,
         clock_arguments=clock_arguments(SPEED, datetime.now(UTC)),
     )

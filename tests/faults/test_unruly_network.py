@@ -2,12 +2,11 @@
 
 import random
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from tests.faults.agents import agents_of
-from tests.faults.site import make_site
+from tests.faults.conftest import NewSite
 from tests.faults.unruly_proxy import Mishap, proxying
 from tests.faults.waiting import terminal
 from tests.faults.witness import Audit, Witness
@@ -18,10 +17,10 @@ HOSTNAMES = ("web-01", "web-02", "web-03")
 
 
 async def test_whatever_the_network_does_rollouts_end_and_nothing_acknowledged_is_lost(
-    tmp_path: Path, probed_port: int, kills: int, chance: random.Random
+    new_site: NewSite, kills: int, chance: random.Random
 ) -> None:
     """Every mishap befalls somebody, every rollout is Terminal in the end, and the two sides agree."""
-    site = make_site(tmp_path, HOSTNAMES, probed_port, soak_minutes=0)
+    site = new_site(HOSTNAMES, soak_minutes=0)
     await site.install("r0")
     await site.start_control_plane()
     witness = Witness()

@@ -2,14 +2,13 @@
 
 from contextlib import closing
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import anyio
 import pytest
 
 from nixfleet_runtime.clock import SystemClock
 from tests.faults.agents import agents_of
-from tests.faults.site import make_site
+from tests.faults.conftest import NewSite
 from tests.faults.witness import Audit, Witness
 
 pytestmark = pytest.mark.anyio
@@ -30,10 +29,10 @@ class WrongClock(SystemClock):
 
 @pytest.mark.parametrize("minutes", [-10, 10])
 async def test_a_host_whose_clock_is_off_is_refused_until_it_is_right(
-    minutes: int, tmp_path: Path, probed_port: int, caplog: pytest.LogCaptureFixture
+    minutes: int, new_site: NewSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its facts wait in its journal meanwhile, and the log of the agent says by how much the clock is off."""
-    site = make_site(tmp_path, ("web-01",), probed_port, soak_minutes=600)
+    site = new_site(("web-01",), soak_minutes=600)
     await site.install("r0")
     await site.start_control_plane()
     site.publish("r1")

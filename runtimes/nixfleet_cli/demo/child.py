@@ -1,10 +1,12 @@
 """One `nixfleet` process that can be stopped, killed and started again. What it says goes to a file."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +78,12 @@ class Child:
     async def stop(self) -> int:
         """Ask it to end, and return its exit code. Does nothing when it does not run."""
         return await self._end(signal.SIGTERM) if self._process is not None else 0
+
+    def make_sure_it_ended(self) -> None:
+        """Kill it if it runs, without waiting for it: for those who leave and do not look back."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def _end(self, how: signal.Signals) -> int:
         process, self._process = self._process, None
