@@ -21,7 +21,7 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 @click.command()
 @database_argument
 def status(database: Path) -> None:
-    """Show every rollout with its hosts by state, who waits for what, quarantines and holds.
+    """Show every rollout with its hosts by state, who waits for what, quarantines, holds and refused events.
 
     Of an agent's journal: its host's rollouts, what is under way, what waits to be sent and what was refused.
     DB may be in use: what is shown is one moment of it.
@@ -43,6 +43,7 @@ def _told_control_plane(database: Path) -> str:
             section("waiting", map(_waiting, deferrals(connection))),
             section("quarantined", map(_quarantined, quarantines(connection))),
             section("held by operators", _holds(state)),
+            section("refused events", _refused(state)),
         )
     return "\n\n".join(sections)
 
@@ -87,3 +88,9 @@ def _quarantined(row: Quarantined) -> Row:
 def _holds(state: State) -> Iterator[Row]:
     for scope, pause in sorted(state.holds.items()):
         yield scope, pause.operator, pause.reason
+
+
+def _refused(state: State) -> Iterator[Row]:
+    """What hosts said that did not apply; they keep it, marked with the same reason."""
+    for (rollout_id, hostname, seq), reason in sorted(state.refused.items()):
+        yield hostname, rollout_id, f"seq {seq}", reason

@@ -5,7 +5,8 @@ the state as it was. After every input the plan is brought up to date for what t
 Source: design 7, Control plane.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import assert_never, cast
@@ -20,6 +21,7 @@ from nixfleet_control_plane.books import (
     pass_over_fact,
     take_fact,
 )
+from nixfleet_control_plane.commands import command_objection, failed_hosts
 from nixfleet_control_plane.commit_builder import CommitBuilder
 from nixfleet_control_plane.flushing import flush
 from nixfleet_control_plane.identity import (
@@ -40,6 +42,7 @@ from nixfleet_control_plane.inputs import (
     EnrolOutcome,
     ExplainHost,
     Explanation,
+    Figures,
     FlushRecords,
     HostEvents,
     HostList,
@@ -99,7 +102,9 @@ from nixfleet_state_machine.rollout.event import (
     RetentionExpired,
     SuccessorOpened,
 )
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutState
+
+_IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
 
 
 class ControlPlaneEngine:
@@ -111,10 +116,20 @@ class ControlPlaneEngine:
         self._trust = trust
         state.undo.settle()
 
-    @property
-    def has_manifests(self) -> bool:
-        """Whether any manifest is in force, or will be when what was handled is durable."""
-        return bool(self._state.manifests)
+    def figures(self) -> Figures:
+        """Return what there is of what, with all that was handled: the latest may not be durable yet."""
+        return Figures(
+            head_seq=self._state.head_seq,
+            manifests=len(self._state.manifests),
+            enrolled=len(self._state.identities.ring.enrolled),
+            rollouts=Counter(record.state for record in self._state.view.rollouts.values()),
+        )
+
+    def hosts_by_state(self) -> Mapping[HostState, int]:
+        """Return how many hosts are in which state, in the rollouts that no successor took over. Looks at each."""
+        view = self._state.view
+        in_use = [it for it, record in view.rollouts.items() if record.state in _IN_USE]
+        return Counter(host.state for it in in_use for host in view.hosts_of(it))
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
         """Return what `input` comes to; the state is already as it is afterwards."""
@@ -344,7 +359,7 @@ class ControlPlaneEngine:
     def _command(
         self, commit: CommitBuilder, command: OperatorCommand, now: datetime
     ) -> CommandOutcome:
-        refusal = self._objection(command)
+        refusal = command_objection(self._state, command)
         if refusal is not None:
             return CommandOutcome(refusal)
         match command:
@@ -359,58 +374,7 @@ class ControlPlaneEngine:
     def _clear(self, commit: CommitBuilder, command: ClearRollout, now: datetime) -> None:
         rollout_id = command.rollout_id
         obey(self._state, commit, Commanded(command), now)
-        excused = command.excused_hosts or self._failed_hosts(rollout_id)
+        excused = command.excused_hosts or failed_hosts(self._state, rollout_id)
         clearance = OperatorClearance(rollout_id, command.operator, command.reason, excused, now)
         move_rollout(self._state, commit, clearance, now)
         self._advance(commit, rollout_id, now)
-
-    def _failed_hosts(self, rollout_id: RolloutId) -> frozenset[str]:
-        return frozenset(
-            record.hostname
-            for record in self._state.view.hosts_of(rollout_id)
-            if record.state in (HostState.FAILED, HostState.REVERTED)
-        )
-
-    def _objection(self, command: OperatorCommand) -> str | None:
-        """Why the command cannot be carried out, in words for who gave it."""
-        state = self._state
-        match command:
-            case PauseScope():
-                if command.scope in state.holds:
-                    return f"{command.scope} is paused already, by {state.holds[command.scope].operator}"
-                if (
-                    command.scope not in state.view.offers
-                    and command.scope not in state.view.rollouts
-                ):
-                    return f"expected a channel or a rollout, found {command.scope!r}"
-                return None
-            case ResumeScope():
-                return None if command.scope in state.holds else f"{command.scope} is not paused"
-            case ClearRollout():
-                rollout = state.view.rollouts.get(command.rollout_id)
-                if rollout is None:
-                    return f"there is no rollout {command.rollout_id}"
-                if not rollout.state.is_halted:
-                    return f"{command.rollout_id} is {rollout.state.value}, not Reverted or Failed"
-                return self._objection_to_excused(rollout, command.excused_hosts)
-            case RetireQuarantine():
-                if command.closure in state.quarantines.get(command.channel, ()):
-                    return None
-                return f"{command.closure} is not quarantined on {command.channel}"
-            case _:
-                assert_never(command)
-
-    def _objection_to_excused(self, rollout: RolloutRecord, excused: frozenset[str]) -> str | None:
-        rollout_id = rollout.rollout_id
-        strangers = excused - self._state.view.terms(rollout_id).targets.keys()
-        if strangers:
-            # They would be taken out of a count that they are not in.
-            return f"expected hosts of {rollout_id}, found {_listed(strangers)}"
-        left = self._failed_hosts(rollout_id) - rollout.excused_hosts - excused
-        if excused and left:
-            return f"expected also {_listed(left)}: failed, and would hold {rollout_id} for ever"
-        return None
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))

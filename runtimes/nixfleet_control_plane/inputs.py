@@ -19,6 +19,7 @@ from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.rollout.state import RolloutState
 
 
 @frozen
@@ -223,6 +224,16 @@ class Flushed:
     """How many host records the cache table still lacks."""
 
     left: int
+
+
+@frozen
+class Figures:
+    """How much there is. rollouts: by state."""
+
+    head_seq: int
+    manifests: int
+    enrolled: int
+    rollouts: Mapping[RolloutState, int]
 
 
 @frozen

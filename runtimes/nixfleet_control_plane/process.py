@@ -14,12 +14,12 @@ import signal
 import socket
 import sqlite3
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -42,10 +42,13 @@ from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.clock import Clock, SystemClock
 from nixfleet_runtime.service_manager import notify
 from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.state import RolloutState
 
 # Most of what lives at that time lives as long as the process: see the benchmarks of pauses.
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 _BACKLOG: Final = 2048
+S = TypeVar("S", HostState, RolloutState)
 _log = logging.getLogger(__name__)
 
 
@@ -100,8 +103,10 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                     tick_seconds=config.ticks.plan_seconds,
                     queue_length_max=config.limits.queue_length_max,
                     record_metric=metrics.record,
+                    on_batch=metrics.observe_batch,
                 )
             )
+        _watch(metrics, service)
         server = _server(parts, service, metrics)
         watch = ReleaseWatch(parts.trust, config.trust.freshness_window_minutes)
         watcher = ReleaseWatcher(service, config.releases.directory, watch, clock)
@@ -157,10 +162,35 @@ def _limits(config: LimitsConfig) -> Limits:
     )
 
 
+def _watch(metrics: Metrics, service: ControlPlaneService) -> None:
+    """What there is of what, counted when somebody looks."""
+    figures = service.figures
+    metrics.watch("nixfleet_queue_length", "inputs that wait", lambda: service.queue_length)
+    metrics.watch("nixfleet_log_head", "the last row of the log", lambda: figures().head_seq)
+    metrics.watch("nixfleet_enrolled_hosts", "hosts that enrolled", lambda: figures().enrolled)
+    metrics.watch_by(
+        "nixfleet_hosts",
+        "hosts in rollouts without a successor",
+        "state",
+        lambda: _by_state(HostState, service.hosts_by_state()),
+    )
+    metrics.watch_by(
+        "nixfleet_rollouts",
+        "rollouts",
+        "state",
+        lambda: _by_state(RolloutState, figures().rollouts),
+    )
+
+
+def _by_state(states: type[S], counted: Mapping[S, int]) -> dict[str, float]:
+    """A state that nothing is in is a figure too."""
+    return {state.value: counted.get(state, 0) for state in states}
+
+
 def _not_ready_because(service: ControlPlaneService) -> str | None:
     if service.is_closing:
         return "shutting down"
-    return None if service.has_manifests() else "no release has been verified yet"
+    return None if service.figures().manifests else "no release has been verified yet"
 
 
 class _Server(uvicorn.Server):

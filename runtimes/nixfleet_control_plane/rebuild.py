@@ -14,7 +14,8 @@ from nixfleet_control_plane.books import replay
 from nixfleet_control_plane.commit_builder import CommitBuilder
 from nixfleet_control_plane.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
-from nixfleet_control_plane.sqlite_store import SCHEMA, read_log, statement_of, view_statement
+from nixfleet_control_plane.sqlite_statements import statement_of, view_statement
+from nixfleet_control_plane.sqlite_store import SCHEMA, read_log
 from nixfleet_control_plane.state import State
 from nixfleet_control_plane.writes import PutHostRecord, RemoveHostRecords, SetRecordsThrough
 

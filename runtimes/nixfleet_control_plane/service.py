@@ -6,7 +6,8 @@ Source: design 7, Control plane; design 5, `GET /v1/agent/dispatch`.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar, assert_never
 
@@ -27,6 +28,7 @@ from nixfleet_control_plane.inputs import (
     EnrolOutcome,
     ExplainHost,
     Explanation,
+    Figures,
     Flushed,
     FlushRecords,
     HostEvents,
@@ -53,13 +55,22 @@ from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
-from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
+from nixfleet_runtime.transport import (
+    EventRefused,
+    EventsOutcome,
+    Heartbeat,
+    HeartbeatReply,
+    ReplayFrom,
+    RolloutUnknown,
+)
 from nixfleet_state_machine.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.state import HostState
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
 FLUSH_PORTION = 500
 QUEUE_LENGTH_MAX = 4096
+_STOPPED = {EventRefused: "refused", ReplayFrom: "gap", RolloutUnknown: "unknown"}
 _log = logging.getLogger(__name__)
 
 
@@ -74,6 +85,7 @@ class ControlPlaneService:
         record_metric: Callable[[EmitMetric], None],
         ring: KeyRing | None = None,
         queue_length_max: int = QUEUE_LENGTH_MAX,
+        on_batch: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._clock = clock
@@ -82,7 +94,12 @@ class ControlPlaneService:
         self._wakers: dict[str, anyio.Event] = {}
         self._is_closing = False
         self._mutator = SingleMutator[Input, Write, Reply, Action](
-            engine, store.commit, self._carry_out, clock, queue_length_max=queue_length_max
+            engine,
+            store.commit,
+            self._carry_out,
+            clock,
+            queue_length_max=queue_length_max,
+            on_batch=on_batch,
         )
 
     def ring(self) -> KeyRing:
@@ -94,9 +111,18 @@ class ControlPlaneService:
         """Whether it refuses what is new."""
         return self._is_closing
 
-    def has_manifests(self) -> bool:
-        """Return whether any manifest is in force."""
-        return self._engine.has_manifests
+    @property
+    def queue_length(self) -> int:
+        """How many inputs wait for the engine."""
+        return self._mutator.queue_length
+
+    def figures(self) -> Figures:
+        """Return how much there is of what."""
+        return self._engine.figures()
+
+    def hosts_by_state(self) -> Mapping[HostState, int]:
+        """Return how many hosts are in which state, in the rollouts that no successor took over."""
+        return self._engine.hosts_by_state()
 
     # What hosts ask. Who asks was established by the transport.
 
@@ -104,7 +130,21 @@ class ControlPlaneService:
         self, hostname: str, envelopes: tuple[AgentEventEnvelope, ...]
     ) -> EventsOutcome:
         """Return what became of the events; what is accepted is durable."""
-        return await self._ask_if_room(HostEvents(hostname, envelopes), EventsOutcome)
+        outcome = await self._ask_if_room(HostEvents(hostname, envelopes), EventsOutcome)
+        self._count(envelopes, outcome)
+        return outcome
+
+    def _count(self, envelopes: tuple[AgentEventEnvelope, ...], outcome: EventsOutcome) -> None:
+        """By kind, what was accepted (a duplicate is, again) and what stopped the rest."""
+        counted = Counter(
+            (type(it.event).__name__, "accepted") for it in envelopes[: outcome.accepted]
+        )
+        if outcome.stopped_by is not None:
+            stopping = type(envelopes[outcome.accepted].event).__name__
+            counted[stopping, _STOPPED[type(outcome.stopped_by)]] += 1
+        for (kind, answer), number in counted.items():
+            labels = (("kind", kind), ("answer", answer))
+            self._record_metric(EmitMetric("nixfleet_events_total", labels, float(number)))
 
     async def next_dispatch(self, hostname: str, wait_seconds: float) -> Dispatch | None:
         """Return the dispatch that waits for the host.
@@ -265,6 +305,7 @@ async def running(
     tick_seconds: float = 5.0,
     queue_length_max: int = QUEUE_LENGTH_MAX,
     record_metric: Callable[[EmitMetric], None] = lambda _: None,
+    on_batch: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[ControlPlaneService]:
     """Run a control plane on `store` while the context is open; it is closed in order at the end.
 
@@ -280,6 +321,7 @@ async def running(
         record_metric,
         evolve(state.identities.ring, operators=operators),
         queue_length_max,
+        on_batch,
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_shielded, service.run_mutator)

@@ -95,7 +95,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
     """One bounded queue and one task, `run`, around an engine.
 
     write: makes writes durable in one transaction, or raises; called in a worker thread.
-    carry_out: starts one after-commit action; must not block.
+    carry_out: starts one after-commit action; must not block. on_batch: told how many inputs were taken at once.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         *,
         queue_length_max: int = 4096,
         batch_length_max: int = 512,
+        on_batch: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._write = write
@@ -114,6 +115,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self._clock = clock
         self._queue_length_max = queue_length_max
         self._batch_length_max = batch_length_max
+        self._on_batch = on_batch
         # `None` in the queue says only "look at the urgent ones".
         self._sender: MemoryObjectSendStream[_Entry[InputT, ReplyT] | None]
         self._sender, self._receiver = anyio.create_memory_object_stream[
@@ -123,6 +125,11 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         # Everybody who waits for an answer, wherever the input is by now.
         self._awaited: set[_Entry[InputT, ReplyT]] = set()
         self._closed = False
+
+    @property
+    def queue_length(self) -> int:
+        """How many inputs wait."""
+        return self._receiver.statistics().current_buffer_used + len(self._urgent)
 
     async def post(self, input: InputT) -> ReplyT:
         """Return the engine's reply to `input`, once what it came to is durable. Waits for room.
@@ -168,6 +175,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
                 # What has begun must not be cut off between the write and the answers.
                 with anyio.CancelScope(shield=True):
                     await self._settle(batch)
+                self._on_batch(len(batch))
         finally:
             self._abandon()
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from nixfleet_control_plane.inputs import ClearRollout, PauseScope, PlanTick, RetireQuarantine
+from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
 from tests.cli.conftest import Invoke
 from tests.engines.small_fleet import SmallFleet
@@ -35,6 +36,9 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         f"  stable  r2-web-01  since 2026-05-16 01:17:00Z  log row {quarantined_by}\n"
         "\n"
         "held by operators\n"
+        "  none\n"
+        "\n"
+        "refused events\n"
         "  none\n"
     )
 
@@ -89,4 +93,19 @@ def test_an_empty_control_plane_has_nothing_to_show(nixfleet: Invoke, fleet: Sma
 
     shown = nixfleet("status", fleet.database)
 
-    assert (shown.exit_code, shown.stdout.count("none")) == (0, 4)
+    assert (shown.exit_code, shown.stdout.count("none")) == (0, 5)
+
+
+def test_an_event_that_was_refused_is_shown_with_the_rule(
+    nixfleet: Invoke, fleet: SmallFleet
+) -> None:
+    """A host's fact that did not apply is there, with its number and what it broke."""
+    record = fleet.mirrored(RolloutId("stable@r2"), "web-02")
+    fleet.hear("web-02", record.rollout_id, ActivationStarted(fleet.now, "directory", seq=1))
+
+    lines = nixfleet("status", fleet.database).stdout.splitlines()
+
+    assert any(
+        line.startswith("  web-02  stable@r2  seq 1  ActivationStarted is not legal from Pending")
+        for line in lines
+    )

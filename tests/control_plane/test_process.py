@@ -113,6 +113,35 @@ async def _answered(host: HttpTransport, rollout_id: str, fact: object) -> Event
             await anyio.sleep(0.05)
 
 
+async def test_an_operator_sees_how_much_there_is_and_what_came_of_it(premises: Premises) -> None:
+    """Events by kind and answer, hosts and rollouts by state, the queue, the batches, the log's head; no names."""
+    rollout_id = rollout_id_of(premises.publish("r1", LAYOUT))
+    acknowledged, *_ = _facts()
+    with premises.running() as living:
+        async with connected(living.url, "web-01", KEY, CLOCK) as host:
+            await _until_known(host)
+            for fact in (acknowledged, evolve(acknowledged, seq=2), evolve(acknowledged, seq=9)):
+                await host.post_events(_envelopes(rollout_id, fact))
+        async with httpx2.AsyncClient(base_url=living.url, trust_env=False) as client:
+            shown = (await client.get("/metrics")).text
+    for line in (
+        'nixfleet_events_total{answer="accepted",kind="DispatchAck"} 1.0',
+        'nixfleet_events_total{answer="refused",kind="DispatchAck"} 1.0',
+        'nixfleet_events_total{answer="gap",kind="DispatchAck"} 1.0',
+        'nixfleet_hosts{state="Activating"} 1.0',
+        'nixfleet_hosts{state="Failed"} 0.0',
+        'nixfleet_rollouts{state="Active"} 1.0',
+        "nixfleet_queue_length 0.0",
+        "nixfleet_enrolled_hosts 0.0",
+    ):
+        assert line in shown.splitlines()
+    head = next(line for line in shown.splitlines() if line.startswith("nixfleet_log_head "))
+    assert float(head.split()[1]) >= len(_logged(premises.database))
+    assert "nixfleet_batch_inputs_count" in shown
+    assert "web-01" not in shown
+    assert rollout_id not in shown
+
+
 async def test_a_lost_database_comes_back_from_the_host(premises: Premises) -> None:
     """Without its database it asks for everything from the first fact on, and ends where it was."""
     rollout_id = rollout_id_of(premises.publish("r1", LAYOUT))

@@ -35,6 +35,13 @@ def likeness(state: State) -> dict[str, object]:
         "holds": dict(state.holds),
         "prune due": dict(state.prune_due),
         "pruned": set(state.pruned),
+        "refused": dict(state.refused),
+        "enrolled": dict(state.identities.ring.enrolled),
+        "declared keys": dict(state.identities.ring.fleet_keys),
+        "revoked": dict(state.identities.ring.revoked),
+        "revocations": state.identities.revocations.get(),
+        "nonces": state.identities.nonces.get(),
+        "used nonces": dict(state.identities.used_nonces),
     }
 
 

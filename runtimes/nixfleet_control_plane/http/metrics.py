@@ -4,7 +4,7 @@ The effects bring the figures of the reducers; what else there is to count is as
 Source: issue of the network, `/metrics`; Prometheus naming conventions.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from nixfleet_state_machine.effect import EmitMetric
 
+BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 SECONDS_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
 
@@ -22,6 +23,12 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._batches = Histogram(
+            "nixfleet_batch_inputs",
+            "inputs taken at once",
+            registry=self._registry,
+            buckets=BATCH_BUCKETS,
+        )
 
     def record(self, metric: EmitMetric) -> None:
         """Count (`_total`) or observe (`_seconds`) one figure."""
@@ -36,6 +43,16 @@ class Metrics:
     def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Show what `read` returns whenever somebody looks."""
         self._registry.register(_Watched(name, documentation, read))
+
+    def watch_by(
+        self, name: str, documentation: str, label: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """As `watch`, for a figure for each value of `label`."""
+        self._registry.register(_WatchedBy(name, documentation, label, read))
+
+    def observe_batch(self, inputs: int) -> None:
+        """Note how many inputs one commit was for."""
+        self._batches.observe(inputs)
 
     def shown(self) -> bytes:
         """Return all figures in Prometheus' text format."""
@@ -68,6 +85,24 @@ class _Watched(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(self._name, self._documentation, value=self._read())
+
+
+class _WatchedBy(Collector):
+    """As `_Watched`, with one label."""
+
+    def __init__(
+        self, name: str, documentation: str, label: str, read: Callable[[], Mapping[str, float]]
+    ) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label = label
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(self._name, self._documentation, labels=[self._label])
+        for value, number in self._read().items():
+            family.add_metric([value], number)
+        yield family
 
 
 def _words(name: str) -> str:
