@@ -1,7 +1,8 @@
 """The record of one host in one rollout. Frozen; only `step` makes a successor.
 
 Two exceptions, both of the control plane before a host has said anything: `pending` opens the record and
-`dispatched` notes the dispatch. Timestamps are the agent's own, save `dispatched_at` and `soak_due_at`.
+`dispatched` notes the dispatch. A third is its mirror's: the number of a fact that it cannot take. Timestamps are the
+agent's own, save `dispatched_at` and `soak_due_at`.
 Source: design 1, State record.
 """
 

@@ -25,7 +25,6 @@ from nixfleet_agent.config import (
 from nixfleet_agent.directory_activator import DirectoryActivator
 from nixfleet_agent.enrolment import own_key
 from nixfleet_agent.http_transport import HttpTransport, connected
-from nixfleet_agent.instance_lock import only_agent_on
 from nixfleet_agent.journal import SqliteJournal
 from nixfleet_agent.manifest_cache import DirectoryManifestCache
 from nixfleet_agent.nixos_activator import NixosActivator
@@ -40,6 +39,7 @@ from nixfleet_proto.codec import decode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.clock import Clock, SystemClock
+from nixfleet_runtime.instance_lock import only_process_on
 from nixfleet_runtime.service_manager import notify
 
 _log = logging.getLogger(__name__)
@@ -50,10 +50,10 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
 
     clock: the fleet's. Requests are signed by the machine's own, in whose time connections are lost and repeated.
 
-    Raises: JournalInUse, NoRunningClosure, DecodeError (of the trust file or the journal), SchemaTooNew,
+    Raises: DatabaseInUse, NoRunningClosure, DecodeError (of the trust file or the journal), SchemaTooNew,
     NotOurDatabase, InsecureKeyFile, MalformedKeyFile, OSError, sqlite3.Error.
     """
-    with only_agent_on(config.journal.path):
+    with only_process_on(config.journal.path):
         async with AsyncExitStack() as stack:
             own = own_key(config.identity.key_file)
             if own.is_new:

@@ -10,7 +10,6 @@ import click
 
 from nixfleet_agent.activator import NoRunningClosure
 from nixfleet_agent.config import AgentConfig, load_agent_config
-from nixfleet_agent.instance_lock import JournalInUse
 from nixfleet_agent.main import run_agent
 from nixfleet_cli.clock_option import clock_option
 from nixfleet_cli.failures import Findings, Unusable
@@ -19,6 +18,7 @@ from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.config import ConfigError
+from nixfleet_runtime.instance_lock import DatabaseInUse
 from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
 
 config_option = click.option(
@@ -35,7 +35,7 @@ config_option = click.option(
 _UNUSABLE = (
     DecodeError,
     InsecureKeyFile,
-    JournalInUse,
+    DatabaseInUse,
     MalformedKeyFile,
     NoRunningClosure,
     NotOurDatabase,
@@ -81,7 +81,7 @@ def _ending(error: Exception) -> Exception:
     """Return what the command ends with, if `error` is not a bug: task groups wrap what went wrong."""
     causes = list(_causes_of(error))
     told = "\n".join(map(str, causes))
-    if all(isinstance(cause, JournalInUse | NoRunningClosure) for cause in causes):
+    if all(isinstance(cause, DatabaseInUse | NoRunningClosure) for cause in causes):
         return Findings(told)
     return Unusable(told) if all(isinstance(cause, _UNUSABLE) for cause in causes) else error
 

@@ -6,7 +6,6 @@ left; whoever kills it instead loses nothing that was answered.
 Source: design 7; docs/running.md.
 """
 
-import fcntl
 import gc
 import logging
 import os
@@ -19,7 +18,7 @@ from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -40,6 +39,7 @@ from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.clock import Clock, SystemClock
+from nixfleet_runtime.instance_lock import DatabaseInUse, only_process_on
 from nixfleet_runtime.service_manager import notify
 from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
 from nixfleet_state_machine.host.state import HostState
@@ -240,23 +240,16 @@ def _trust_in(path: Path) -> TrustRoot:
 
 def _open_store(path: Path, held: ExitStack) -> SqliteStore:
     with _starting("the database", path):
-        lock = path.with_name(f"{path.name}.lock")
-        _lock(held.enter_context(lock.open("w")), path)
+        held.enter_context(only_process_on(path))
         return held.enter_context(closing(SqliteStore(path)))
-
-
-def _lock(file: IO[str], database: Path) -> None:
-    """Two processes that write one database would corrupt it. The lock ends with the process, however that ends."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise CannotStart("the database", f"another process has {database} in use") from error
 
 
 @contextmanager
 def _starting(what: str, path: Path) -> Iterator[None]:
     try:
         yield
+    except DatabaseInUse as error:
+        raise CannotStart(what, str(error)) from error
     except (OSError, sqlite3.Error, NotOurDatabase, SchemaTooNew, DamagedRow) as error:
         raise CannotStart(what, f"{path}: {error}") from error
 
