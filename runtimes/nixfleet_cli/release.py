@@ -165,7 +165,7 @@ def make(
             admission=read_admission(admission, tokens),
         )
         _require_believed(made, signing)
-        before = load_release(out) if out.exists() else None
+        before = _earlier(out)
         save_release(made, out)
     except (DeclarationError, AdmissionError, InvalidRolloutId, LeadsOutside) as error:
         raise Findings(f"{declaration}: {error}") from error
@@ -321,6 +321,16 @@ def _require_believed(made: Release, signing: _Signing) -> None:
         raise Findings(
             f"the fleet would not believe this release, and it was not written:\n  {told}"
         )
+
+
+def _earlier(out: Path) -> Release | None:
+    try:
+        return load_release(out)
+    except FileNotFoundError:
+        return None
+    except IncompleteRelease as error:
+        click.echo(f"warning: {error}; it is replaced", err=True)
+        return None
 
 
 def _tell_made(

@@ -40,7 +40,7 @@ from nixfleet_release.declaration import (
 )
 from nixfleet_release.errors import AdmissionError, DeclarationError
 from nixfleet_release.imported import ImportedFleet, import_fleet
-from nixfleet_release.pinned import closures_of_pinned, pinned_elsewhere, read_built
+from nixfleet_release.pinned import closures_of_pinned, read_built
 from nixfleet_release.saving import save_release
 from nixfleet_release.signed import sign_release, sign_resolved
 from nixfleet_release.store_paths import NamedClosures, closures_at, read_store_paths
@@ -84,7 +84,6 @@ __all__ = [
     "on_channel",
     "on_host",
     "on_tag",
-    "pinned_elsewhere",
     "read_admission",
     "read_built",
     "read_store_paths",

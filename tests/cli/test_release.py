@@ -173,6 +173,20 @@ def test_a_hook_that_fails_leaves_the_earlier_release(nixfleet: Invoke, place: P
     assert contents(place / "releases") == before
 
 
+def test_a_release_that_lost_a_file_is_replaced_with_a_warning(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """What is broken need not be put right by hand before a new release takes its place."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    (place / "releases/fleet.resolved.json.sig").unlink()
+
+    made = nixfleet(*arguments(place, ref="c3d4"), "--key", place / "ci.key")
+
+    assert made.exit_code == 0, made.output
+    assert "found no fleet.resolved.json.sig; it is replaced" in made.stderr
+    assert (place / "releases/fleet.resolved.json.sig").is_file()
+
+
 def test_every_mistake_of_a_declaration_is_told(nixfleet: Invoke, place: Path) -> None:
     """A host without a tree and a tree without a host are mistakes too, and nothing is written."""
     (place / "built" / "web-01").rename(place / "built" / "web-91")
