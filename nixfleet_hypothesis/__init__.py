@@ -65,6 +65,10 @@ TYPES: Mapping[str, Sequence[str]] = {
         ),
         "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
         "nixfleet_state_machine.planner.view": "FleetView",
+        "nixfleet_state_machine.scopes.expression": (
+            "HostIs ChannelIs HasTag AllOf AnyOf Not Mention"
+        ),
+        "nixfleet_state_machine.scopes.merge": "Scope",
     }.items()
 }
 

@@ -36,6 +36,16 @@ def test_host_of_a_channel_whose_predecessor_has_no_manifest_passes() -> None:
     assert gate_channel_edges(planning(view_of(STABLE)), STABLE.rollout_id, "web-1") is None
 
 
+def test_host_of_a_channel_with_several_predecessors_is_held_by_any() -> None:
+    """A predecessor without a manifest says nothing about the next one."""
+    stable = terms_of(predecessors=("edge", "infra"))
+    view = view_of(INFRA, stable)
+
+    block = gate_channel_edges(planning(view), stable.rollout_id, "web-1")
+
+    assert block == GateBlock(Gate.CHANNEL_EDGES, "channel stable waits for channel infra")
+
+
 def test_host_of_a_channel_whose_predecessor_is_terminal_passes() -> None:
     """A predecessor that is Terminal lets its followers go."""
     view = view_of(INFRA, STABLE)

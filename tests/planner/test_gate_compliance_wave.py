@@ -40,6 +40,14 @@ def test_host_passes_when_controls_fail_in_its_own_or_a_later_wave() -> None:
     assert gate_compliance_wave(planning(view), TERMS.rollout_id, "web-2") is None
 
 
+def test_host_in_no_wave_passes() -> None:
+    """Nobody is in a wave before none; such a host is held by the gate that says so."""
+    view = _view()
+    view.set_outstanding(TERMS.rollout_id, "web-1", 1)
+
+    assert gate_compliance_wave(planning(view), TERMS.rollout_id, "web-9") is None
+
+
 def test_host_passes_once_the_last_failure_was_cleared() -> None:
     """A control that passes again is no longer outstanding."""
     view = _view()

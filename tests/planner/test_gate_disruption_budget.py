@@ -95,6 +95,17 @@ def test_host_in_several_budgets_is_told_of_all_and_which_is_full_in_detail() ->
     assert detail_of(block) == "1 of 1 in flight (tags:db)"
 
 
+def test_host_whose_budgets_are_all_full_is_told_each_of_their_counts() -> None:
+    """The detail names every budget that is full."""
+    terms = terms_of(waves=(WEBS,), budgets=(budget(1, *WEBS), budget(1, *WEBS, tag="db")))
+    view = view_of(terms)
+    put(view, terms, web_1=HostState.SOAKING)
+
+    block = gate_disruption_budget(planning(view), terms.rollout_id, "web-2")
+
+    assert detail_of(block) == "1 of 1 in flight (tags:web); 1 of 1 in flight (tags:db)"
+
+
 def test_hosts_in_flight_are_counted_over_all_live_rollouts_with_an_equal_selector() -> None:
     """Budgets with one selector, however its lists are ordered, are one; each rollout has its own limit."""
     ours = BudgetTerms(Selector(tags=("eu", "web")), frozenset({"web-1"}), 1)

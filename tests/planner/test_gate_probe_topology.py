@@ -8,7 +8,7 @@ from nixfleet_state_machine.planner.gates import gate_probe_topology
 from nixfleet_state_machine.planner.view import FleetView
 from tests.planner.builders import detail_of, host_of, planning, rollout_of, terms_of, view_of
 
-TERMS = terms_of(waves=(("web-1",), ("web-2",)))
+TERMS = terms_of(waves=(("web-1",), ("web-2",)), unstaged=("web-9",))
 
 
 def _view(state: HostState, *, excused: bool = False) -> FleetView:
@@ -50,6 +50,13 @@ def test_host_passes_when_the_silent_host_is_excused() -> None:
     view = _view(HostState.CONVERGED, excused=True)
 
     assert gate_probe_topology(planning(view), TERMS.rollout_id, "web-2") is None
+
+
+def test_host_in_no_wave_passes() -> None:
+    """Nobody is in a wave before none; such a host is held by the gate that says so."""
+    asked = planning(_view(HostState.SOAKING))
+
+    assert gate_probe_topology(asked, TERMS.rollout_id, "web-9") is None
 
 
 def test_host_of_the_same_wave_passes() -> None:

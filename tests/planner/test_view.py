@@ -94,6 +94,16 @@ def test_counts_leave_out_whom_an_operator_excused() -> None:
     assert view.tally(TERMS.rollout_id, 0) == Tally(1, 0, 0, 0, 0, 0)
 
 
+def test_counts_have_a_host_back_that_is_no_longer_excused() -> None:
+    """Also one without whom its wave had nobody when the view was made."""
+    view = FleetView(UndoLog())
+    view.open(rollout_of(TERMS, excused={"web-3"}), TERMS)
+    assert view.tally(TERMS.rollout_id, 1) == Tally(0, 0, 0, 0, 0, 0)
+    view.set_rollout(rollout_of(TERMS))
+
+    assert view.tally(TERMS.rollout_id, 1) == Tally(1, 0, 0, 0, 0, 0)
+
+
 def test_counts_do_not_change_when_somebody_unknown_is_excused() -> None:
     """To excuse a host that the rollout does not have changes nothing."""
     view = view_of(TERMS)

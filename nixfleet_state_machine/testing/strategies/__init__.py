@@ -57,6 +57,7 @@ from nixfleet_state_machine.testing.strategies.rollouts import (
     rollout_records,
     rollouts_opened,
 )
+from nixfleet_state_machine.testing.strategies.scopes import expressions
 from nixfleet_state_machine.testing.strategies.situations import (
     FleetSituation,
     OpenSituation,
@@ -82,6 +83,7 @@ __all__ = [
     "envelopes",
     "event_batches",
     "events",
+    "expressions",
     "facts",
     "fleet_situations",
     "fleet_views",

@@ -47,7 +47,17 @@ from nixfleet_state_machine.planner.action import GateBlock
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutRecord
-from nixfleet_state_machine.testing.strategies import messages, releases
+from nixfleet_state_machine.scopes.expression import (
+    AllOf,
+    AnyOf,
+    ChannelIs,
+    HasTag,
+    HostIs,
+    Mention,
+    Not,
+)
+from nixfleet_state_machine.scopes.merge import Scope
+from nixfleet_state_machine.testing.strategies import messages, releases, scopes
 from nixfleet_state_machine.testing.strategies.effects import (
     HOST_EFFECTS,
     PLAN_ACTIONS,
@@ -128,6 +138,14 @@ _STATE_MACHINE: Mapping[type[object], SearchStrategy[object]] = {
     ProbeRecord: probe_records(),
     HostRolloutState: host_records(),
     RolloutRecord: rollout_records(),
+    AllOf: scopes.all_of(),
+    AnyOf: scopes.any_of(),
+    ChannelIs: scopes.channels_are(),
+    HasTag: scopes.has_tags(),
+    HostIs: scopes.hosts_are(),
+    Mention: scopes.mentions(),
+    Not: scopes.negations(),
+    Scope: scopes.scopes(),
     GateBlock: gate_blocks(),
     BudgetTerms: releases.budget_terms(),
     RolloutTerms: releases.terms(),
