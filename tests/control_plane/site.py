@@ -1,5 +1,6 @@
 """A control plane that listens on loopback, and those who talk to it: an agent, operators, and a bare socket."""
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -19,6 +20,7 @@ from nixfleet_control_plane.http.server import server_config
 from nixfleet_control_plane.identity import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.testing.served_fleet import GuardedStore
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
@@ -28,7 +30,9 @@ from nixfleet_runtime.http.signatures import new_nonce, sign_request
 from tests.engines.releases import Layout, Publisher, rollout_id_of
 
 CLOCK = SystemClock()
-KEY, OTHER_KEY, STRANGER, OPERATOR_KEY, READER_KEY = (SigningKey.generate() for _ in range(5))
+KEY_SEED = secrets.token_bytes(32)
+KEY = SigningKey(KEY_SEED)
+OTHER_KEY, STRANGER, OPERATOR_KEY, READER_KEY = (SigningKey.generate() for _ in range(4))
 ANSWER_SECONDS_MAX = 10
 
 
@@ -39,6 +43,7 @@ class Site:
     url: str
     port: int
     database: Path
+    store: GuardedStore
     service: ControlPlaneService
     publisher: Publisher
 
@@ -115,7 +120,7 @@ async def site_with(
     """A control plane that knows web-01 and web-02, alice who may operate, and bob who may read."""
     database = directory / "control-plane.sqlite"
     limits = limits or Limits()
-    store = SqliteStore(database)
+    store = GuardedStore(SqliteStore(database))
     ring = _ring()
     async with running(store, CLOCK) as service:
         app = make_app(
@@ -129,7 +134,7 @@ async def site_with(
         # What was signed in the second before the start is refused: begin in the next one.
         await anyio.sleep(1.0 - CLOCK.now().microsecond / 1e6)
         async with served(app, limits) as port:
-            yield Site(f"http://127.0.0.1:{port}", port, database, service, Publisher())
+            yield Site(f"http://127.0.0.1:{port}", port, database, store, service, Publisher())
     store.close()
 
 

@@ -12,7 +12,9 @@ import pytest
 
 from nixfleet_control_plane.http.limits import Limits
 from nixfleet_proto.agent_event import ActivationStarted, Converged, DispatchAck
+from nixfleet_proto.codec import encode_envelope
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.signing import sign_envelope
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (
     EventRefused,
@@ -22,7 +24,7 @@ from nixfleet_runtime.transport import (
     RolloutUnknown,
     TransportFailed,
 )
-from tests.control_plane.site import CLOCK, READER_KEY, STRANGER, Site, site_with
+from tests.control_plane.site import CLOCK, KEY, READER_KEY, STRANGER, Site, signed, site_with
 
 pytestmark = pytest.mark.anyio
 
@@ -243,3 +245,42 @@ async def test_a_command_that_may_have_been_obeyed_before_the_start_is_not_obeye
         assert (await site.operate("GET", "/v1/rollouts")).status_code == 200
         async with site.agent() as agent:
             assert await agent.next_dispatch(0) is not None
+
+
+async def test_nothing_is_acknowledged_that_could_not_be_written(site: Site) -> None:
+    """503 with Retry-After for whatever changes something, and not a word about what went wrong inside."""
+    rollout_id = await site.publish()
+    envelope = sign_envelope(AgentEventEnvelope("web-01", rollout_id, ack()), KEY)
+    told = encode_envelope(envelope)
+    site.store.is_full = True
+    paused = await site.operate("POST", "/v1/channels/stable/pause", b'{"reason": "x"}')
+    path = "/v1/agent/events"
+    posted = await site.ask("POST", path, told, signed("POST", path, told))
+    for answer in (paused, posted):
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "device" not in answer.text
+    site.store.is_full = False
+    assert (await site.ask("POST", path, told, signed("POST", path, told))).status_code == 204
+    resumed = await site.operate("POST", "/v1/channels/stable/resume", b'{"reason": "x"}')
+    assert (resumed.status_code, resumed.json()["detail"]) == (409, "stable is not paused")
+
+
+async def test_who_asks_while_the_control_plane_closes_is_told_to_come_again(site: Site) -> None:
+    """503 with Retry-After, for hosts and operators, and nothing of its insides."""
+    await site.publish()
+    await site.service.close()
+    path = "/v1/agent/dispatch?wait=60"
+    polled = await site.ask("GET", path, b"", signed("GET", path))
+    paused = await site.operate("POST", "/v1/channels/stable/pause", b'{"reason": "x"}')
+    for answer in (polled, paused):
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["detail"] == "the control plane is shutting down"
+
+
+async def test_a_database_that_cannot_be_read_is_no_internal_error(site: Site) -> None:
+    """Lists are read from it: 503 until it can be."""
+    await site.publish()
+    site.database.rename(site.database.with_suffix(".gone"))
+    answer = await site.operate("GET", "/v1/rollouts")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert str(site.database) not in answer.text

@@ -22,6 +22,7 @@ from nixfleet_control_plane.identity import (
 from nixfleet_control_plane.inputs import ListsUpdated
 from nixfleet_control_plane.service import running
 from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.testing.served_fleet import GuardedStore
 from nixfleet_proto.codec import encode_enrol_request
 from nixfleet_proto.signing import NoOrgRootKey, SigningKey
 from nixfleet_runtime.transport import TransportFailed
@@ -42,14 +43,14 @@ def anyio_backend() -> str:
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A control plane that knows nobody, and has a token of web-01 for KEY on its list."""
     database, publisher = tmp_path / "control-plane.sqlite", Publisher()
-    store = SqliteStore(database)
+    store = GuardedStore(SqliteStore(database))
     async with running(store, CLOCK, trust=publisher.trust) as service:
         now = CLOCK.now()
         token = token_for("web-01", KEY, now)
         await service.publish_lists(ListsUpdated(nonces=publisher.nonces(now, token)))
         app = make_app(service, service.ring, database, CLOCK, signed_since=START)
         async with served(app, Limits()) as port:
-            yield Site(f"http://127.0.0.1:{port}", port, database, service, publisher)
+            yield Site(f"http://127.0.0.1:{port}", port, database, store, service, publisher)
     store.close()
 
 

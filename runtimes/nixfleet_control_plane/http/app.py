@@ -5,6 +5,8 @@ its insides in it, and is in the operator's log.
 Source: design 5.
 """
 
+import logging
+import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache, partial
@@ -36,8 +38,10 @@ from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.http.nonces import NonceMemory
 from nixfleet_runtime.http.problem import UNTYPED, Problem
 from nixfleet_runtime.mutator import MutatorClosed, QueueFull, WriteFailed
+from nixfleet_runtime.sqlite import NotOurDatabase
 
 R = TypeVar("R")
+_log = logging.getLogger(__name__)
 ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *OPEN_CALLS,
     *NEWCOMER_CALLS,
@@ -93,6 +97,9 @@ def make_app(
             QueueFull: _full,
             WriteFailed: _not_written,
             MutatorClosed: _closing,
+            sqlite3.Error: _not_read,
+            NotOurDatabase: _not_read,
+            FileNotFoundError: _not_read,
             Exception: _failed,
         },
         middleware=[Middleware(UndecodedPaths)],
@@ -131,19 +138,31 @@ async def _http_refused(request: Request, error: Exception) -> Response:
 
 
 async def _full(_: Request, error: Exception) -> Response:
-    return _unavailable("Too much to do", error, retry_after_seconds=1)
+    return _unavailable("Too much to do", str(error), retry_after_seconds=1)
+
+
+# What went wrong inside may name files and more: that is for the log.
 
 
 async def _not_written(_: Request, error: Exception) -> Response:
-    return _unavailable("Nothing can be written", error, retry_after_seconds=5)
+    _log.error("%s", error)
+    detail = "it could not be made durable, so it was not done"
+    return _unavailable("Nothing can be written", detail, retry_after_seconds=5)
+
+
+async def _not_read(_: Request, error: Exception) -> Response:
+    _log.error("the database cannot be read: %s", error)
+    detail = "what is stored cannot be read at the moment"
+    return _unavailable("Nothing can be read", detail, retry_after_seconds=5)
 
 
 async def _closing(_: Request, error: Exception) -> Response:
-    return _unavailable("Shutting down", error, retry_after_seconds=5)
+    detail = "the control plane is shutting down"
+    return _unavailable("Shutting down", detail, retry_after_seconds=5)
 
 
-def _unavailable(title: str, error: Exception, retry_after_seconds: int) -> Response:
-    refused = unavailable(title, str(error), retry_after_seconds)
+def _unavailable(title: str, detail: str, retry_after_seconds: int) -> Response:
+    refused = unavailable(title, detail, retry_after_seconds)
     return problem_answer(refused.problem, refused.headers)
 
 
