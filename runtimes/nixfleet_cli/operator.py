@@ -6,6 +6,7 @@ between tabs; with --json it is one JSON object, as the control plane spells it.
 
 import getpass
 from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,58 +50,13 @@ _PAYLOAD_LENGTH_MAX = 100
 
 
 @click.group()
-@click.option(
-    "--url",
-    metavar="URL",
-    envvar="NIXFLEET_OPERATOR_URL",
-    help="The control plane, https://HOST:PORT.  [NIXFLEET_OPERATOR_URL]",
-)
-@click.option(
-    "--key",
-    "key_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    envvar="NIXFLEET_OPERATOR_KEY",
-    help="Your private key.  [NIXFLEET_OPERATOR_KEY]",
-)
-@click.option(
-    "--name",
-    metavar="NAME",
-    envvar="NIXFLEET_OPERATOR_NAME",
-    help="Your name in the trust file; if not given, the one you are logged in by.  [NIXFLEET_OPERATOR_NAME]",
-)
-@click.option(
-    "--ca-certificate",
-    "ca_certificate_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    envvar="NIXFLEET_OPERATOR_CA_CERTIFICATE",
-    help="Who may vouch for the control plane, PEM.  [NIXFLEET_OPERATOR_CA_CERTIFICATE]",
-)
-@click.option("--plain-http", is_flag=True, help="Permit http:// to another machine.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.pass_context
-def operator(
-    context: click.Context,
-    url: str | None,
-    key_file: Path | None,
-    name: str | None,
-    ca_certificate_file: Path | None,
-    plain_http: bool,
-    as_json: bool,
-) -> None:
+def operator() -> None:
     """Look at a fleet, and stop it or let it go on, over the network.
 
     Every request is signed with your key. What you command is in the log with your name and your reason.
 
     Exit codes: 0 done; 1 refused, and what to do; 2 no answer, or the command line made no sense.
     """
-    if url is None or key_file is None:
-        missing = "--url" if url is None else "--key"
-        variable = "NIXFLEET_OPERATOR_" + missing.removeprefix("--").upper()
-        raise click.UsageError(f"expected {missing} before the command, or {variable}")
-    address = Address(url, name or getpass.getuser(), key_file, ca_certificate_file, plain_http)
-    context.obj = _Session(address, as_json)
 
 
 class _Session:
@@ -163,14 +119,76 @@ class _Session:
         anyio.run(main)
 
 
-_session = click.make_pass_decorator(_Session)
+def _asks(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say who asks whom, and itself the session that they make."""
+
+    @wraps(command)
+    def asking(
+        url: str | None,
+        key_file: Path | None,
+        name: str | None,
+        ca_certificate_file: Path | None,
+        plain_http: bool,
+        as_json: bool,
+        **rest: object,
+    ) -> None:
+        if url is None or key_file is None:
+            missing = "--url" if url is None else "--key"
+            variable = "NIXFLEET_OPERATOR_" + missing.removeprefix("--").upper()
+            raise click.UsageError(f"expected {missing}, or {variable}")
+        whom = name or getpass.getuser()
+        address = Address(url, whom, key_file, ca_certificate_file, plain_http)
+        command(_Session(address, as_json), **rest)
+
+    for option in reversed(_OPTIONS):
+        asking = option(asking)
+    return asking
+
+
+_FILE = click.Path(path_type=Path)
+_OPTIONS = (
+    click.option(
+        "--url",
+        metavar="URL",
+        envvar="NIXFLEET_OPERATOR_URL",
+        show_envvar=True,
+        help="The control plane, https://HOST:PORT.",
+    ),
+    click.option(
+        "--key",
+        "key_file",
+        metavar="FILE",
+        type=_FILE,
+        envvar="NIXFLEET_OPERATOR_KEY",
+        show_envvar=True,
+        help="Your private key.",
+    ),
+    click.option(
+        "--name",
+        metavar="NAME",
+        envvar="NIXFLEET_OPERATOR_NAME",
+        show_envvar=True,
+        help="Your name in the trust file; if not given, the one you are logged in by.",
+    ),
+    click.option(
+        "--ca-certificate",
+        "ca_certificate_file",
+        metavar="FILE",
+        type=_FILE,
+        envvar="NIXFLEET_OPERATOR_CA_CERTIFICATE",
+        show_envvar=True,
+        help="Who may vouch for the control plane, PEM.",
+    ),
+    click.option("--plain-http", is_flag=True, help="Permit http:// to another machine."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
+)
 _reason = click.option("--reason", metavar="TEXT", required=True, help="Why; it is in the log.")
 
 
 @operator.command()
 @click.argument("scope", metavar="SCOPE")
 @_reason
-@_session
+@_asks
 def pause(session: _Session, scope: str, reason: str) -> None:
     """Let nothing of SCOPE be dispatched: a channel, or a rollout (CHANNEL@REF)."""
     body = REASON.encode(ReasonBody(reason))
@@ -180,7 +198,7 @@ def pause(session: _Session, scope: str, reason: str) -> None:
 @operator.command()
 @click.argument("scope", metavar="SCOPE")
 @_reason
-@_session
+@_asks
 def resume(session: _Session, scope: str, reason: str) -> None:
     """Take the pause of SCOPE back: a channel, or a rollout (CHANNEL@REF)."""
     body = REASON.encode(ReasonBody(reason))
@@ -191,7 +209,7 @@ def resume(session: _Session, scope: str, reason: str) -> None:
 @click.argument("rollout", metavar="ROLLOUT")
 @_reason
 @click.option("--excuse", metavar="HOST", multiple=True, help="A host to go on without; repeat it.")
-@_session
+@_asks
 def clear(session: _Session, rollout: str, reason: str, excuse: tuple[str, ...]) -> None:
     """Let the halted ROLLOUT go on without the hosts that failed or reverted.
 
@@ -205,7 +223,7 @@ def clear(session: _Session, rollout: str, reason: str, excuse: tuple[str, ...])
 @click.argument("channel", metavar="CHANNEL")
 @click.argument("closure", metavar="CLOSURE")
 @_reason
-@_session
+@_asks
 def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
     """Retire the quarantine of CLOSURE: let CHANNEL get it again."""
     body = RETIREMENT.encode(RetirementBody(closure, reason))
@@ -215,14 +233,14 @@ def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
 
 @operator.command()
 @click.argument("host", metavar="HOST")
-@_session
+@_asks
 def explain(session: _Session, host: str) -> None:
     """Show every gate that holds HOST, in each rollout that it waits in."""
     session.read(paths.host_path(host, "/explain"), HOST_EXPLAINED, _told_explanation)
 
 
 @operator.command()
-@_session
+@_asks
 def rollouts(session: _Session) -> None:
     """List every rollout, oldest first."""
     header = ("rollout", "state", "wave", "opened", "excused")
@@ -232,7 +250,7 @@ def rollouts(session: _Session) -> None:
 @operator.command()
 @click.option("--rollout", metavar="ID", help="Only in this rollout.")
 @click.option("--state", metavar="STATE", help="Only those that are, say, Failed.")
-@_session
+@_asks
 def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
     """List how every host stands in every rollout, by rollout and name."""
 
@@ -246,7 +264,7 @@ def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
 
 
 @operator.command()
-@_session
+@_asks
 def deferrals(session: _Session) -> None:
     """List who waits, for which gate, why and since when."""
     header = ("rollout", "host", "since", "gate", "reason")
@@ -258,7 +276,7 @@ def deferrals(session: _Session) -> None:
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
 @click.option("--after", metavar="SEQ", type=click.IntRange(min=0), help="Only later rows.")
-@_session
+@_asks
 def events(session: _Session, rollout: str, after: int | None) -> None:
     """List the rows of the log that are about ROLLOUT, oldest first."""
     path = paths.rollout_path(rollout, "/events")

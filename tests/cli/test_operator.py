@@ -40,16 +40,8 @@ class Desk:
         key_file = self.directory / f"{key.public_key.public_key[:8]}.key"
         if not key_file.exists():
             key.save(key_file)
-        whole = [
-            "operator",
-            "--url",
-            url or self.site.url,
-            "--key",
-            str(key_file),
-            "--name",
-            name,
-            *arguments,
-        ]
+        who = ["--url", url or self.site.url, "--key", str(key_file), "--name", name]
+        whole = ["operator", *arguments, *who]
         return await anyio.to_thread.run_sync(
             partial(CliRunner().invoke, main, whole, catch_exceptions=False)
         )
@@ -117,7 +109,7 @@ async def test_what_is_listed_can_be_cut_and_read(desk: Desk) -> None:
     await desk.site.publish()
     rollouts = await desk.run("rollouts")
     assert rollouts.stdout.split("\t")[:3] == ["stable@r1", "Active", "0"]
-    hosts = await desk.run("--json", "hosts", "--state", "Pending")
+    hosts = await desk.run("hosts", "--json", "--state", "Pending")
     assert [orjson.loads(line)["hostname"] for line in hosts.stdout.splitlines()] == [
         "web-01",
         "web-02",
@@ -125,7 +117,7 @@ async def test_what_is_listed_can_be_cut_and_read(desk: Desk) -> None:
     ]
     deferrals = await desk.run("deferrals")
     assert "wave-promotion" in deferrals.stdout
-    events = await desk.run("--json", "events", "stable@r1", "--after", "1")
+    events = await desk.run("events", "--json", "stable@r1", "--after", "1")
     rows = [orjson.loads(line) for line in events.stdout.splitlines()]
     assert rows
     assert all(row["seq"] > 1 for row in rows)
@@ -167,6 +159,7 @@ async def test_a_control_plane_that_cannot_be_asked_is_exit_code_2(
 
 def test_without_a_url_or_a_key_the_variable_is_named() -> None:
     """Before anything is looked at."""
-    failed = CliRunner().invoke(main, ["operator", "rollouts"], env={"NIXFLEET_OPERATOR_KEY": "x"})
+    environment = {"NIXFLEET_OPERATOR_KEY": "x", "NIXFLEET_OPERATOR_URL": None}
+    failed = CliRunner().invoke(main, ["operator", "rollouts"], env=environment)
     assert failed.exit_code == 2
-    assert "expected --url before the command, or NIXFLEET_OPERATOR_URL" in failed.stderr
+    assert "expected --url, or NIXFLEET_OPERATOR_URL" in failed.stderr
