@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -30,6 +30,7 @@ from nixfleet_runtime.http.signatures import new_nonce, sign_request
 from tests.engines.releases import Layout, Publisher, rollout_id_of
 
 CLOCK = SystemClock()
+START = CLOCK.now() - timedelta(seconds=2)
 KEY_SEED = secrets.token_bytes(32)
 KEY = SigningKey(KEY_SEED)
 OTHER_KEY, STRANGER, OPERATOR_KEY, READER_KEY = (SigningKey.generate() for _ in range(4))
@@ -129,10 +130,10 @@ async def site_with(
             database,
             CLOCK,
             limits=limits,
+            # What was signed in the second of the start is refused, and a test starts and signs in one.
+            signed_since=START,
             commands_signed_since=commands_signed_since,
         )
-        # What was signed in the second before the start is refused: begin in the next one.
-        await anyio.sleep(1.0 - CLOCK.now().microsecond / 1e6)
         async with served(app, limits) as port:
             yield Site(f"http://127.0.0.1:{port}", port, database, store, service, Publisher())
     store.close()

@@ -28,7 +28,7 @@ REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "1200"))
 SEED = int(os.environ.get("HOSTILE_SEED", "20260516"))
 SECONDS_MAX = 10
 AT_ONCE = 8
-IMPATIENT = Limits(header_seconds_max=0.5, body_seconds_max=0.5, keep_alive_seconds=1)
+IMPATIENT = Limits(header_seconds_max=0.3, body_seconds_max=0.3, keep_alive_seconds=1)
 TABLES = ("event_log", "rollouts", "dispatch_queue", "deferrals", "quarantined_closures", "hosts")
 
 
@@ -153,7 +153,7 @@ def _changed(whole: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 
 
 @settings(
-    max_examples=max(60, REQUESTS // 10),
+    max_examples=REQUESTS // 20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
