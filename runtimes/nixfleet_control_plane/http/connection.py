@@ -4,7 +4,7 @@ At any time one of these is true of a connection: a deadline runs by which the c
 keep-alive timer runs; a whole request is being answered, which is the application's time. Nothing here looks at what
 a request asks for.
 uvicorn bounds neither heads nor how long they take nor how many requests are sent ahead, takes any byte for a sign of
-life, and answers what is no HTTP in plain text. Its h11 protocol bounds the size of a head, at a third of the speed.
+life, and answers what is no HTTP in plain text. Its h11 protocol bounds heads alone.
 Source: design 5; RFC 9110 (408), RFC 6585 (431).
 """
 
