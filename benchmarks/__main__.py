@@ -18,6 +18,8 @@ WORKLOADS = (
     "step",
     "step_many_hosts",
     "durable_ingest",
+    "http_ingest",
+    "long_poll",
     "replay",
     "cold_start",
     "plan",
