@@ -99,7 +99,8 @@ def read_time(value: JsonValue, _: object = None) -> datetime:
     if type(value) is not str or not _RFC3339.fullmatch(value):
         raise Refused(TIME, value)
     try:
-        return datetime.fromisoformat(value).astimezone(UTC)
+        at = datetime.fromisoformat(value)
+        return at if at.tzinfo is UTC else at.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise Refused(TIME, value) from error
 
@@ -146,13 +147,10 @@ def format_time(at: datetime) -> str:
     """Return `at` as RFC 3339 in UTC: a fraction of 0, 3 or 6 digits, the shortest that is exact."""
     assert at.tzinfo is not None, f"a time without an offset is a guess: {at.isoformat()}"
     utc = at if at.tzinfo is UTC else at.astimezone(UTC)
-    if not utc.microsecond:
-        digits = "seconds"
-    elif utc.microsecond % 1000:
-        digits = "microseconds"
-    else:
-        digits = "milliseconds"
-    return utc.isoformat(timespec=digits)[: -len("+00:00")] + "Z"
+    # orjson does in a fifth of the time what `isoformat` does, save for the three digits.
+    text = orjson.dumps(utc, option=orjson.OPT_UTC_Z)[1:-1].decode()
+    is_in_milliseconds = utc.microsecond and not utc.microsecond % 1000
+    return f"{text[:-4]}Z" if is_in_milliseconds else text
 
 
 def one_of(names: Iterable[str]) -> str:

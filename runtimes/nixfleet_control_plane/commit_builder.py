@@ -29,6 +29,8 @@ class CommitBuilder:
 
     def take_transitions(self) -> tuple[RecordTransition, ...]:
         """Return the transitions noted since the last call."""
+        if not self._transitions:
+            return ()
         taken = tuple(self._transitions)
         self._transitions.clear()
         return taken

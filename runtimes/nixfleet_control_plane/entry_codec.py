@@ -87,7 +87,8 @@ class DamagedRow(Exception):
 @lru_cache(maxsize=64)  # what comes of one input has one time, and is many rows
 def text_of(at: datetime) -> str:
     """Return `at` in UTC with six digits, as every table has it."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    text = orjson.dumps(at.astimezone(UTC), option=orjson.OPT_UTC_Z)[1:-1].decode()
+    return text if at.microsecond else f"{text[:-1]}.000000Z"
 
 
 def time_of(text: str) -> datetime:

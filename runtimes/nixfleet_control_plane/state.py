@@ -192,7 +192,9 @@ class State:
     def remove_dispatch(self, commit: CommitBuilder, key: HostKey) -> None:
         """Nothing of this rollout waits for the host any more."""
         rollout_id, hostname = key
-        waiting = self.dispatches.get(hostname, ())
+        waiting = self.dispatches.get(hostname)
+        if waiting is None:
+            return
         left = tuple(dispatch for dispatch in waiting if dispatch.rollout_id != rollout_id)
         if len(left) == len(waiting):
             return

@@ -263,7 +263,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         """Make an entry that is known to be waited for. Raises: MutatorClosed."""
         if self._closed:
             raise _not_accepted(input)
-        entry = _Entry[InputT, ReplyT](input)
+        entry: _Entry[InputT, ReplyT] = _Entry(input)
         self._awaited.add(entry)
         try:
             yield entry
