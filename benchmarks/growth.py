@@ -60,10 +60,8 @@ def _costs(size: int, portions: int, batches: int) -> tuple[float, ...]:
         prepare_database(database, hosts)
         with closing(SqliteStore(database)) as store, tuned_collector():
             engine = ControlPlaneEngine(load_state(store))
-            for host in hosts:
-                settling = HostEvents(host, _envelopes(host, life()[:SETTLED]))
-                store.commit(engine.handle(settling, T0).writes)
-                engine.settle()
+            for start in range(0, size, BATCH):
+                _handle(store, engine, [_settling(host) for host in hosts[start : start + BATCH]])
             speaker = _Speaker(hosts)
             return tuple(_cost(store, engine, speaker, batches) for _ in range(portions))
 
@@ -91,11 +89,19 @@ def _cost(store: SqliteStore, engine: ControlPlaneEngine, speaker: _Speaker, bat
     for _ in range(batches):
         inputs: tuple[Input, ...] = (*speaker.batch(), FlushRecords(FLUSHED_PER_BATCH))
         begun = process_time()
-        commits = [engine.handle(input, T0) for input in inputs]
-        store.commit([write for commit in commits for write in commit.writes])
-        engine.settle()
+        _handle(store, engine, inputs)
         spent += process_time() - begun
     return spent / (batches * BATCH) * 1e6
+
+
+def _handle(store: SqliteStore, engine: ControlPlaneEngine, inputs: Sequence[Input]) -> None:
+    commits = [engine.handle(input, T0) for input in inputs]
+    store.commit([write for commit in commits for write in commit.writes])
+    engine.settle()
+
+
+def _settling(host: str) -> HostEvents:
+    return HostEvents(host, _envelopes(host, life()[:SETTLED]))
 
 
 def _envelopes(host: str, facts: Sequence[AgentEvent]) -> tuple[AgentEventEnvelope, ...]:

@@ -11,12 +11,13 @@ from pathlib import Path
 from attrs import evolve
 
 from benchmarks.harness import Figure, Scale, Timed, race, scratch
+from benchmarks.life import ROLLOUT
 from benchmarks.logged import write_log
 from nixfleet_control_plane.loading import load_state
 from nixfleet_control_plane.queries import open_for_reading
 from nixfleet_control_plane.rebuild import check_chain, check_views
 from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.writes import SetRecordsThrough
+from nixfleet_control_plane.writes import RemoveHostRecords, SetRecordsThrough
 
 FOLD_AT_LEAST, REBUILD_AT_LEAST = 200_000, 60_000
 
@@ -48,11 +49,10 @@ def figures(scale: Scale) -> Iterator[Figure]:
 def _folding(database: Path, rows: int) -> Timed:
     def run() -> int:
         with closing(SqliteStore(database)) as store:
-            # The cache is known to be true up to no row: the whole log is folded.
-            store.commit((SetRecordsThrough(0),))
+            # The cache is gone: the whole log is folded.
+            store.commit((RemoveHostRecords(ROLLOUT), SetRecordsThrough(0)))
             state = load_state(store)
             assert state.head_seq == rows
-            store.commit((SetRecordsThrough(rows),))
         return rows
 
     return run

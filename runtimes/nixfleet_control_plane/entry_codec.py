@@ -35,6 +35,7 @@ from nixfleet_control_plane.log_entry import (
     RolloutMoved,
     kind_of,
     log_row,
+    logged_entry,
 )
 from nixfleet_proto.codec import (
     decode_event,
@@ -114,9 +115,13 @@ def row_of(logged: LoggedEntry) -> LogRow:
 def entry_of(row: LogRow) -> LoggedEntry:
     """Return what `row` says. Raises: DamagedRow."""
     try:
-        return LoggedEntry(row.seq, time_of(row.ts), _entry(row))
+        return logged_entry(row.seq, time_of(row.ts), _entry(row))
     except Exception as error:
         raise DamagedRow(row.seq, row.kind, str(error)) from error
+
+
+# A log has millions of rows and few rollouts.
+_rollout_id = lru_cache(maxsize=1024)(RolloutId)
 
 
 def _columns(entry: Entry) -> tuple[str | None, str | None, str | None]:
@@ -284,7 +289,7 @@ def _outcome_entry(row: LogRow, payload: _Outcome) -> Entry:
 def _host_and_rollout(row: LogRow) -> tuple[str, RolloutId]:
     if row.host_id is None or row.rollout_id is None:
         raise ValueError("expected a host and a rollout")
-    return row.host_id, RolloutId(row.rollout_id)
+    return row.host_id, _rollout_id(row.rollout_id)
 
 
 _COMMANDS: dict[str, type[OperatorCommand]] = {

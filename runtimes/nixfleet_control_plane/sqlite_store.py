@@ -14,7 +14,13 @@ from pathlib import Path
 from nixfleet_control_plane.entry_codec import entry_of, time_of
 from nixfleet_control_plane.identity import EnrolledHost, UsedNonce
 from nixfleet_control_plane.inputs import PauseScope
-from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LoggedEntry, LogRow, chain_hash
+from nixfleet_control_plane.log_entry import (
+    FIRST_PREV_HASH,
+    LoggedEntry,
+    LogRow,
+    chain_hash,
+    log_row,
+)
 from nixfleet_control_plane.sqlite_statements import Statement, Value, statement_of
 from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
 from nixfleet_control_plane.writes import Write
@@ -167,11 +173,11 @@ def read_log(
     connection: sqlite3.Connection, after_seq: int = 0
 ) -> Iterator[tuple[LogRow, bytes, bytes]]:
     """Yield each row with its `prev_hash` and `hash`, in order."""
-    for *columns, prev_hash, row_hash in connection.execute(
+    for columns in connection.execute(
         f"SELECT {LOG_COLUMNS}, prev_hash, hash FROM event_log WHERE seq > ? ORDER BY seq",
         (after_seq,),
     ):
-        yield LogRow(*columns), prev_hash, row_hash
+        yield log_row(*columns[:-2]), columns[-2], columns[-1]
 
 
 def _log_values(row: LogRow, prev_hash: bytes, row_hash: bytes) -> tuple[Value, ...]:
