@@ -27,7 +27,7 @@ def figures(scale: Scale) -> Iterator[Figure]:
     with scratch() as directory:
         large = _plant(directory / "large", scale.pick(32, 8, 1), 8 * MEGABYTE)
         yield from _of_tree(scale, "large files", large, AT_MOST_TIMES_PLAIN)
-        small = _plant(directory / "small", scale.pick(16_000, 4_000, 100), 2_000)
+        small = _plant(directory / "small", scale.pick(16_000, 4_000, 600), 2_000)
         yield from _of_tree(scale, "small files", small)
 
 
