@@ -59,14 +59,16 @@ async def _polled(database: Path, polls: int, dispatches: int) -> Delivered:
         await _waiting(watcher)
         before = resident_kib(str(server.pid))
         arrived: list[float] = []
-        pollers = asyncio.gather(*(_poll(server, host, key, arrived) for host in host_names(polls)))
-        while await _waiting(watcher) < polls:
-            await anyio.sleep(0.2)
-        grown = resident_kib(str(server.pid)) - before
-        committed_at = await server.publish(dispatches)
-        while len(arrived) < dispatches:
-            await anyio.sleep(0.05)
-        pollers.cancel()
+        async with anyio.create_task_group() as pollers:
+            for host in host_names(polls):
+                pollers.start_soon(_poll, server, host, key, arrived)
+            while await _waiting(watcher) < polls:
+                await anyio.sleep(0.2)
+            grown = resident_kib(str(server.pid)) - before
+            committed_at = await server.publish(dispatches)
+            while len(arrived) < dispatches:
+                await anyio.sleep(0.05)
+            pollers.cancel_scope.cancel()
         watcher.close()
         return Delivered(grown / polls, tuple((at - committed_at) * 1e3 for at in arrived))
 
