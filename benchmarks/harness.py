@@ -107,10 +107,11 @@ def ratio(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Figure:
-    """Return how many times as much `of` is as `to`, round by round."""
-    values = tuple(a / b for a, b in zip(of.values, to.values, strict=True))
-    cpu = tuple(a / b for a, b in zip(of.cpu, to.cpu, strict=True)) if of.cpu and to.cpu else ()
-    return Figure(of.workload, name, "×", values, "ratio", at_least, at_most, cpu)
+    """Return how many times as much `of` is as `to`, round by round; by the processor's time if both have it."""
+    pairs = zip(of.cpu or of.values, to.cpu or to.values, strict=True)
+    return Figure(
+        of.workload, name, "×", tuple(a / b for a, b in pairs), "ratio", at_least, at_most
+    )
 
 
 def percentile(values: Sequence[float], share: float) -> float:

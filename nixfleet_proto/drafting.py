@@ -32,7 +32,7 @@ def maker(cls: Callable[P, T]) -> Callable[P, T]:
 def evolver(cls: type[T], *always: str) -> Callable[..., T]:
     """Return a function that does what `attrs.evolve` does: `(record, *values of always, changes)`.
 
-    always: the fields that change every time. changes: the others, by name; a name that is none raises
+    always: the fields that change every time. changes: the others, by name, or `()`; a name that is none raises
     AttributeError.
     """
     names = [field.name for field in _stored_fields(cls)]

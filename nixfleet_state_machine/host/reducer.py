@@ -1,6 +1,6 @@
 """Host reducer: every move out of a state is in its `_from_…`. No clock, no I/O, no log.
 
-`_moved` and `_noted` are the only two ways to build a successor: the emit or append effect, its `durable`
+`_moved` and `_noted`, or `_told` behind it, are the only ways to a successor: the emit or append effect, its `durable`
 flag and the `RecordTransition` come from them, so no arm can forget one. Facts that have no meaning in a
 state are named, never swept up by a wildcard.
 Source: design 1, Transitions.
@@ -104,6 +104,7 @@ def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
 
 # Building what comes out is most of a step: these build it as attrs does, in a fifth of the time.
 _evolved = evolver(HostRolloutState, "state", "last_event_seq")
+_probed = evolver(HostRolloutState, "last_event_seq", "probes")  # most facts are results
 _probe_record = maker(ProbeRecord)
 _emit_event = maker(LocalEmitEvent)
 _append_event_log = maker(RemoteAppendEventLog)
@@ -202,7 +203,8 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
     match fact:
         case ProbeResult():
             probe = _probe_after(state.probes.get(fact.probe_name), fact)
-            return _noted(state, event, probes=state.probes.with_item(fact.probe_name, probe))
+            probes = state.probes.with_item(fact.probe_name, probe)
+            return _told(_probed(state, fact.seq, probes, ()), state, event)
         case ProbeObservedFirst():
             first = state.probe_observed_first_at or fact.observed_at
             return _noted(state, event, probe_observed_first_at=first)
@@ -378,7 +380,11 @@ class _Changes(TypedDict, total=False):
 
 def _noted(state: HostRolloutState, event: Event, **changes: Unpack[_Changes]) -> _Step:
     """The fact is recorded and the state stays."""
-    after = _evolved(state, state.state, event.fact.seq, changes)
+    return _told(_evolved(state, state.state, event.fact.seq, changes), state, event)
+
+
+def _told(after: HostRolloutState, state: HostRolloutState, event: Event) -> _Step:
+    """The record is `after`, in the same state, and the fact is passed on."""
     match event:
         case Local():
             return after, (_emit(state, event.fact),)

@@ -39,6 +39,14 @@ def test_a_ratio_is_taken_round_by_round() -> None:
     assert shown.median == 2
 
 
+def test_a_ratio_of_single_threads_is_one_of_processor_time() -> None:
+    """What else runs on the machine is in the time on the wall, not in the processor's."""
+    ours = Figure("step", "ours", "events/s", (10,), cpu=(40,))
+    theirs = Figure("step", "theirs", "events/s", (10,), cpu=(10,))
+
+    assert ratio("ours / theirs", ours, theirs).values == (4,)
+
+
 def test_a_target_is_met_by_the_median() -> None:
     """One bad round misses nothing; no target, no verdict."""
     assert figure(90, 110, 120, at_least=100).is_met is True
