@@ -10,6 +10,7 @@ import anyio
 import pytest
 from attrs import evolve
 
+from nixfleet_control_plane import service as service_module
 from nixfleet_control_plane.engine import ControlPlaneEngine
 from nixfleet_control_plane.inputs import (
     Action,
@@ -267,6 +268,24 @@ async def test_a_tick_writes_records_behind(store: SqliteStore) -> None:
         await anyio.wait_all_tasks_blocked()
 
         assert store.load().tail == ()
+
+
+async def test_a_tick_writes_more_records_behind_the_more_there_are(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many records a share is written, so that a start need not read the log of a quarter of an hour."""
+    monkeypatch.setattr(service_module, "FLUSH_PORTION", 1)
+    monkeypatch.setattr(service_module, "FLUSH_TICKS", 3)
+    clock = FakeClock(START)
+    async with serving(store, clock) as service:
+        hosts = tuple(f"web-{index:02}" for index in range(10))
+        await _publish(service, layout=Layout(waves=(hosts,)))
+        await anyio.wait_all_tasks_blocked()
+        clock.advance(5)
+        await anyio.wait_all_tasks_blocked()
+
+        # One, and a third of the other nine.
+        assert len(store.load().hosts) == 1 + 3
 
 
 async def test_a_full_disk_at_a_tick_stops_nothing(
