@@ -1,8 +1,8 @@
 """step: one host's life of 28 facts through the reducer, on one core. Facts and events exist beforehand.
 
 Beside it: the same source on attrs alone, and the nearest thing in four libraries. The peers keep the same
-data (three probes, all times) on mutable objects and check the same rules of convergence; the objects are made
-beforehand. `eventsourcing` also makes an event object per fact, as ours makes an effect.
+data (three probes, all times) on mutable objects, check the same rules of convergence and hand on the same effect per
+fact; the objects are made beforehand. `eventsourcing` makes an event object of its own besides.
 """
 
 import importlib.util

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
-from benchmarks.life import SOAK_SECONDS, TARGET, at
+from benchmarks.life import ROLLOUT, SOAK_SECONDS, TARGET, at
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationStarted,
+    AgentEvent,
     Converged,
     DispatchAck,
     ProbeMode,
@@ -15,6 +16,7 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
 )
+from nixfleet_state_machine.effect import RemoteAppendEventLog
 
 
 class KeptProbe:
@@ -34,9 +36,11 @@ class KeptProbe:
 
 
 class KeptHost:
-    """Everything that is known of one host."""
+    """Everything that is known of one host, and what was passed on of what it was told."""
 
     def __init__(self) -> None:
+        self.hostname = "web-00001"
+        self.passed_on: list[RemoteAppendEventLog] = []
         self.target_closure = TARGET
         self.soak_due_at = at(SOAK_SECONDS)
         self.current_closure: str | None = None
@@ -50,36 +54,38 @@ class KeptHost:
         self.declared_probes: tuple[ProbeTopologyEntry, ...] | None = None
         self.last_event_seq = 0
 
-    def note_seq(self, seq: int) -> None:
-        if seq <= self.last_event_seq:
-            raise ValueError(f"expected more than {self.last_event_seq}, found {seq}")
-        self.last_event_seq = seq
+    def note(self, fact: AgentEvent) -> None:
+        """Take the fact's number, and hand the fact on, as the reducer does with an effect."""
+        if fact.seq <= self.last_event_seq:
+            raise ValueError(f"expected more than {self.last_event_seq}, found {fact.seq}")
+        self.last_event_seq = fact.seq
+        self.passed_on.append(RemoteAppendEventLog(self.hostname, ROLLOUT, fact))
 
     def acknowledge(self, fact: DispatchAck) -> None:
-        self.note_seq(fact.seq)
+        self.note(fact)
         self.current_closure_at_dispatch = fact.current_closure_at_dispatch
         self.dispatch_acked_at = fact.received_at
 
     def start(self, fact: ActivationStarted) -> None:
-        self.note_seq(fact.seq)
+        self.note(fact)
         self.activation_started_at = fact.started_at
 
     def complete(self, fact: ActivationCompleted) -> None:
-        self.note_seq(fact.seq)
+        self.note(fact)
         self.activation_completed_at = fact.completed_at
         self.current_closure = fact.observed_current_closure
         self.probes, self.declared_probes = {}, None
 
     def declare(self, fact: ProbeTopologyDeclared) -> None:
-        self.note_seq(fact.seq)
+        self.note(fact)
         self.declared_probes = fact.probes
 
     def observe(self, fact: ProbeObservedFirst) -> None:
-        self.note_seq(fact.seq)
+        self.note(fact)
         self.probe_observed_first_at = self.probe_observed_first_at or fact.observed_at
 
     def probe(self, fact: ProbeResult) -> None:
-        self.note_seq(fact.seq)
+        self.note(fact)
         self.probes[fact.probe_name] = KeptProbe(fact, self.probes.get(fact.probe_name))
 
     def may_converge(self, fact: Converged) -> bool:
@@ -93,7 +99,7 @@ class KeptHost:
         )
 
     def converge(self, fact: Converged) -> None:
-        self.note_seq(fact.seq)
+        self.note(fact)
         self.converged_at = fact.converged_at
         self.current_closure = fact.current_closure
 
