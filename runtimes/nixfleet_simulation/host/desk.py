@@ -59,6 +59,13 @@ class Lock:
             self._is_held = True
             then()
 
+    def acquire_now(self) -> bool:
+        """Return whether it is held now for who asks; it was free then."""
+        if self._is_held:
+            return False
+        self._is_held = True
+        return True
+
     def release(self) -> None:
         """Let the next one have it."""
         if self._waiting:

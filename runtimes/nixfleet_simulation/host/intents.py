@@ -26,7 +26,7 @@ class IntentWorker:
     """
 
     def __init__(self, shell: WorkerShell, began: Callable[[Intent], None]) -> None:
-        self.is_busy = False
+        self._is_busy = False
         self.at_rest = Lock()
         self._shell = shell
         self._began = began
@@ -35,15 +35,15 @@ class IntentWorker:
     def add(self, intent: Intent) -> None:
         """Carry out `intent` when those before it are over."""
         self._waiting.append(intent)
-        if not self.is_busy:
-            self.is_busy = True
+        if not self._is_busy:
+            self._is_busy = True
             self._shell.after(0, self._next)
 
     def _next(self) -> None:
         if self._waiting:
             self.at_rest.acquire(self._act)
         else:
-            self.is_busy = False
+            self._is_busy = False
 
     def _act(self) -> None:
         intent = self._waiting.popleft()

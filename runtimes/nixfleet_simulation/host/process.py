@@ -233,13 +233,17 @@ class Host:
         self._agenda.after(int(self._cadence.agent_tick * SECOND), self._life, self._tick)
 
     def _tick(self) -> None:
-        if self._intents.is_busy:
-            self._look_at_time(None)
-        else:
+        if self._intents.at_rest.acquire_now():
             seen = RunningClosureSeen(self.machine.running)
-            self._desk.try_once(seen, self._look_at_time)
+            self._desk.try_once(seen, self._looked)
+        else:
+            self._look_at_time()  # It is being changed: whoever does that says what came of it.
 
-    def _look_at_time(self, _: Reply | None) -> None:
+    def _looked(self, _: Reply | None) -> None:
+        self._intents.at_rest.release()
+        self._look_at_time()
+
+    def _look_at_time(self) -> None:
         self._desk.try_once(Tick(unsent_rollouts(self._journal)), lambda _: self._wait_for_tick())
 
     # What follows.
