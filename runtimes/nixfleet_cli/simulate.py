@@ -1,5 +1,6 @@
 """`nixfleet simulate`: a fleet under faults, from a seed. Prints the seed first; needs no database and no network."""
 
+import gc
 import secrets
 import sys
 import time
@@ -93,6 +94,8 @@ def _go_through_crash_points() -> None:
 def _simulate(
     seed: int | None, seeds: int, hosts: int, days: float, faults: Collection[Family]
 ) -> None:
+    # A fleet is a tree of small objects that live long: the collector finds nothing, and looks all the time.
+    gc.set_threshold(100_000, 50, 1_000)
     first = secrets.randbits(SEED_BITS) if seed is None else seed
     click.echo(f"seed {first}")
     began, totals = time.monotonic(), Totals()

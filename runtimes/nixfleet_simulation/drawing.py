@@ -39,9 +39,9 @@ from nixfleet_simulation.conduct import Conduct, Health, RollbackWay, SwitchWay
 from nixfleet_simulation.scenario import ChannelLayout, Scenario
 
 ALL_FAULTS: Final = frozenset(Family) - {Family.RELEASE}
-RELEASE_EVERY_SECONDS: Final = 40 * 60
-TROUBLE_EVERY_SECONDS: Final = 30 * 60
-"""How often trouble of one family comes, on average."""
+RELEASE_EVERY_SECONDS: Final = (10 * 60, 20 * 60, 40 * 60)
+TROUBLE_EVERY_SECONDS: Final = (7 * 60, 15 * 60, 30 * 60)
+"""How often trouble of one family comes, on average: some fleets have a wild life, some a quiet one."""
 DAY_SECONDS: Final = 86_400
 ODD_SHARE: Final = 0.3
 """How many closures do not behave."""
@@ -55,9 +55,10 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
     channels = _channels(stream(seed, "fleet"), hosts)
     seconds = days * DAY_SECONDS
     acts: list[Act] = list(_releases(seed, channels, seconds, faults))
+    every = stream(seed, "pace").choice(TROUBLE_EVERY_SECONDS)
     for family, draw_one in _FAMILIES.items():
         if family in faults:
-            acts += _troubles(stream(seed, family.value), channels, seconds, draw_one)
+            acts += _troubles(stream(seed, family.value), channels, seconds, every, draw_one)
     acts.sort(key=lambda act: act.at_seconds)
     return Scenario(seed, channels, tuple(acts), seconds)
 
@@ -107,12 +108,12 @@ def _releases(
 ) -> Iterator[Release]:
     for channel in channels:
         chance = stream(seed, "releases", channel.name)
-        at, number = chance.uniform(5, 300), 0
+        at, number, every = chance.uniform(5, 300), 0, chance.choice(RELEASE_EVERY_SECONDS)
         closures: list[str] = []
         while at < seconds:
             number += 1
             yield _release(chance, channel, at, number, closures, faults)
-            at += chance.expovariate(1 / RELEASE_EVERY_SECONDS) + 60
+            at += chance.expovariate(1 / every) + 60
 
 
 def _release(
@@ -160,12 +161,16 @@ _Draw = Callable[[Chance, tuple[ChannelLayout, ...], float], Act]
 
 
 def _troubles(
-    chance: Chance, channels: tuple[ChannelLayout, ...], seconds: float, draw_one: _Draw
+    chance: Chance,
+    channels: tuple[ChannelLayout, ...],
+    seconds: float,
+    every: float,
+    draw_one: _Draw,
 ) -> Iterator[Act]:
-    at = chance.expovariate(1 / TROUBLE_EVERY_SECONDS)
+    at = chance.expovariate(1 / every)
     while at < seconds:
         yield draw_one(chance, channels, at)
-        at += chance.expovariate(1 / TROUBLE_EVERY_SECONDS)
+        at += chance.expovariate(1 / every)
 
 
 def _hosts(channels: tuple[ChannelLayout, ...]) -> list[str]:
