@@ -36,6 +36,7 @@ from nixfleet_simulation.acts import (
     SlowDisk,
     StopSigning,
     Weather,
+    in_words,
 )
 from nixfleet_simulation.agenda import SECOND
 from nixfleet_simulation.clock import shown
@@ -69,7 +70,7 @@ class Acting:
     def do(self, act: Act) -> None:
         """Let `act` happen."""
         world = self._world
-        world.trace.tell("world", f"{act}")
+        world.trace.tell("world", in_words(act))
         if not isinstance(act, Release):
             self.faults[type(act).__name__] += 1
         match act:

@@ -7,7 +7,7 @@ family, which can be left out. `at_seconds` is of virtual time.
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
 
-from attrs import frozen
+from attrs import fields, frozen
 
 from nixfleet_simulation.conduct import Conduct
 
@@ -267,3 +267,21 @@ Act: TypeAlias = (
     | LoseDisk
     | Reboot
 )
+
+
+def in_words(act: Act) -> str:
+    """Return `act` as a story tells it: its name, and what is not empty of the rest."""
+    told = [
+        f"{field.name.replace('_', ' ')} {_told(value)}"
+        for field in fields(type(act))
+        if field.name != "at_seconds" and (value := getattr(act, field.name)) not in ("", ())
+    ]
+    return f"{type(act).__name__}: {', '.join(told)}" if told else type(act).__name__
+
+
+def _told(value: object) -> str:
+    if isinstance(value, tuple):
+        return "; ".join(f"{host}: {str(conduct) or 'as it should'}" for host, conduct in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value.value if isinstance(value, StrEnum) else str(value)

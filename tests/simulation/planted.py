@@ -401,7 +401,7 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "converges_without_soaking": 1,
     "converges_before_every_probe_reported": 1,
     "takes_a_failed_rollback_for_a_revert": 6,
-    "does_not_send_again_what_was_acknowledged": 2,
-    "forgets_intents_in_a_crash": 3,
+    "does_not_send_again_what_was_acknowledged": 4,
+    "forgets_intents_in_a_crash": 15,
 }
 """The first seed that finds each, with five hosts and a tenth of a day; `python -m tools.simulation.planted` tells."""
