@@ -3,7 +3,7 @@
 Running the same scenario gives the same trace. A failing one is made smaller by leaving acts out.
 """
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_simulation.acts import Act
@@ -60,7 +60,3 @@ class Scenario:
     @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(host for channel in self.channels for host in channel.hosts)
-
-    def with_acts(self, acts: tuple[Act, ...]) -> "Scenario":
-        """Return the same with other acts."""
-        return evolve(self, acts=acts)

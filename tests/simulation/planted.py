@@ -16,9 +16,11 @@ from nixfleet_agent.engine import AgentEngine
 from nixfleet_control_plane import books, engine, loading
 from nixfleet_control_plane.engine import ControlPlaneEngine
 from nixfleet_control_plane.flushing import flush
+from nixfleet_control_plane.identities import Identities
 from nixfleet_control_plane.inputs import DispatchPoll
 from nixfleet_control_plane.log_entry import LogRow
 from nixfleet_control_plane.state import FlushCycle, State
+from nixfleet_control_plane.writes import ClearProbeFailure
 from nixfleet_proto.agent_event import RollbackComplete
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact as signed_artefact
@@ -213,6 +215,23 @@ def takes_back_too_little(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(undo.UndoLog, "undo_to", forgetful)
 
 
+def listens_to_who_was_revoked(patch: pytest.MonkeyPatch) -> None:
+    """A control plane that started forgets whose keys are refused."""
+    put_stored = Identities.put_stored
+    patch.setattr(Identities, "put_stored", lambda self, hosts, _: put_stored(self, hosts, ()))
+
+
+def leaves_a_failure_open(patch: pytest.MonkeyPatch) -> None:
+    """A control that recovered still fails in its table."""
+    note = State.note_probe_result
+
+    def forgetful(self: Any, commit: Any, *arguments: Any) -> None:
+        note(self, commit, *arguments)
+        commit._writes[:] = [w for w in commit._writes if not isinstance(w, ClearProbeFailure)]
+
+    patch.setattr(State, "note_probe_result", forgetful)
+
+
 # Stores and disks.
 
 
@@ -361,6 +380,8 @@ PLANTED: Final[Mapping[str, Plant]] = {
         loses_its_last_commit_in_a_crash,
         keeps_half_of_a_torn_commit,
         leaves_a_view_as_it_was,
+        listens_to_who_was_revoked,
+        leaves_a_failure_open,
         trusts_the_dispatch,
         takes_manifests_of_any_age,
         does_not_check_signatures,
@@ -394,6 +415,8 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "loses_its_last_commit_in_a_crash": 1,
     "keeps_half_of_a_torn_commit": 1,
     "leaves_a_view_as_it_was": 1,
+    "listens_to_who_was_revoked": 1,
+    "leaves_a_failure_open": 21,
     "trusts_the_dispatch": 30,
     "takes_manifests_of_any_age": 47,
     "does_not_check_signatures": 1,

@@ -4,7 +4,7 @@ It keeps the course of every rollout by the facts alone, and compares with it wh
 views and the answers say. Raises `Broken` at the first thing that does not fit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -52,8 +52,6 @@ class Ledger:
         self.views = StoredViews()
         self.deferred: dict[HostKey, str] = {}
         self.touched: set[HostKey] = set()
-        self.facts = 0
-        self.outcomes: dict[str, int] = {}
         self._releases = releases
         self._threshold_seconds = threshold_seconds
         self._revoked: set[str] = set()
@@ -112,7 +110,6 @@ class Ledger:
     # Rows.
 
     def _fact(self, rollout_id: str, host: str, fact: Json) -> None:
-        self.facts += 1
         course = self.course(rollout_id, host)
         if course is None:
             raise Broken(Promise.HOST_MACHINE, f"{host} is no host of {rollout_id}")
@@ -377,8 +374,3 @@ class Ledger:
 def _named(host: str, envelope: AgentEventEnvelope) -> str:
     kind = type(envelope.event).__name__
     return f"fact {envelope.event.seq} ({kind}) of {host} in {envelope.rollout_id}"
-
-
-def states_of(rollouts: Mapping[str, RolloutCourse]) -> dict[str, str]:
-    """Return where each rollout stands."""
-    return {rollout_id: rollout.due.state for rollout_id, rollout in rollouts.items()}

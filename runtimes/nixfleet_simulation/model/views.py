@@ -122,6 +122,8 @@ class StoredViews:
         if not touched.isdisjoint(_OF_DEFERRALS) and self.deferrals != ledger.deferred:
             expected, found = set(ledger.deferred.items()), set(self.deferrals.items())
             return _difference("deferrals", expected, found)
+        if not touched.isdisjoint(_OF_FAILURES) and self.failing() != _failing(ledger):
+            return _difference("probe_failures", _failing(ledger), self.failing())
         return self._scopes_differ(ledger)
 
     def _rollout_differs(self, ledger: "Ledger", rollout_id: str) -> str | None:
@@ -150,6 +152,7 @@ class StoredViews:
 
 _OF_DISPATCHES = frozenset({"PutDispatch", "RemoveDispatch"})
 _OF_DEFERRALS = frozenset({"PutDeferral", "RemoveDeferral"})
+_OF_FAILURES = frozenset({"OpenProbeFailure", "ClearProbeFailure"})
 
 
 def _queued(ledger: "Ledger") -> set[tuple[str, str]]:
@@ -158,6 +161,15 @@ def _queued(ledger: "Ledger") -> set[tuple[str, str]]:
         for rollout_id, rollout in ledger.rollouts.items()
         for host, course in rollout.hosts.items()
         if course.is_queued
+    }
+
+
+def _failing(ledger: "Ledger") -> set[tuple[str, str, Control]]:
+    return {
+        (rollout_id, host, control)
+        for rollout_id, rollout in ledger.rollouts.items()
+        for host, course in rollout.hosts.items()
+        for control in course.failing
     }
 
 
