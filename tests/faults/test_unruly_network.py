@@ -13,6 +13,7 @@ from tests.faults.witness import Audit, Witness
 
 pytestmark = pytest.mark.anyio
 
+KILLS_PER_RELEASE = 5
 HOSTNAMES = ("web-01", "web-02", "web-03")
 
 
@@ -30,7 +31,7 @@ async def test_whatever_the_network_does_rollouts_end_and_nothing_acknowledged_i
             agents_of(site, witness, url=url),
         ):
             release = 0
-            while release < kills or set(proxy.befallen) != set(Mishap):
+            while release < kills // KILLS_PER_RELEASE or set(proxy.befallen) != set(Mishap):
                 release += 1
                 await terminal(audit, site.publish(f"r{release}"))
                 audit.require(witness)
