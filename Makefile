@@ -48,7 +48,7 @@ test: lint types ## Run every check: style, types, import direction, tests
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 test-faults: setup ## Kill each side 200 times, send 20,000 hostile requests, let network and machines fail
-	NIXFLEET_KILLS=$(KILLS) HOSTILE_REQUESTS=20000 SCHEMATHESIS_EXAMPLES=20 $(BIN)/pytest -s tests/faults \
+	FAULTS_KILLS=$(KILLS) HOSTILE_REQUESTS=20000 SCHEMATHESIS_EXAMPLES=20 $(BIN)/pytest -s tests/faults \
 		tests/control_plane/test_http_hostile.py tests/control_plane/test_http_schemathesis.py
 
 setup: $(VENV)/ready ## Make .venv with the locked tools and this checkout in it

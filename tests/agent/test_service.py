@@ -171,12 +171,12 @@ async def test_an_agent_that_is_told_to_stop_leaves_no_probe_running(
 
 
 async def test_what_was_told_before_the_stop_is_durable(world: World, tmp_path: Path) -> None:
-    """The next start finds the host where this one left it."""
+    """The next start finds the host where this one left it: soaking, or on a slow machine beyond that already."""
     async with world.agent():
         await world.until(
             lambda: any(isinstance(fact, ProbeResult) for fact in world.control_plane.accepted)
         )
-    assert state_in(tmp_path) is HostState.SOAKING
+    assert state_in(tmp_path) in (HostState.SOAKING, HostState.CONVERGED)
 
 
 async def test_a_switch_that_is_nearly_over_is_let_end(world: World, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """How much of everything, and from which seed. `make test-faults` asks for more than `make test`.
 
-NIXFLEET_KILLS: how many times each side is killed. NIXFLEET_SEED: what chance begins with, printed with a failure.
+FAULTS_KILLS: how many times each side is killed. FAULTS_SEED: what chance begins with, printed with a failure.
 """
 
 import os
@@ -26,14 +26,14 @@ def anyio_backend() -> str:
 @pytest.fixture
 def kills() -> int:
     """How many times somebody is killed."""
-    return int(os.environ.get("NIXFLEET_KILLS", KILLS_DEFAULT))
+    return int(os.environ.get("FAULTS_KILLS", KILLS_DEFAULT))
 
 
 @pytest.fixture
 def chance() -> random.Random:
     """What decides when and whom."""
-    seed = int(os.environ.get("NIXFLEET_SEED", random.SystemRandom().randrange(2**32)))
-    print(f"NIXFLEET_SEED={seed}")
+    seed = int(os.environ.get("FAULTS_SEED", random.SystemRandom().randrange(2**32)))
+    print(f"FAULTS_SEED={seed}")
     return random.Random(seed)
 
 

@@ -26,9 +26,9 @@ from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import DemoHost, World, database_in, journal_in, trust_file_in
 from nixfleet_control_plane.state import State
 from nixfleet_release import load_release, save_release
-from nixfleet_state_machine.host.state import HostState
 
-_READY = r"control plane: (http://\S+)"
+_LISTENS = r"control plane: (http://\S+)"
+_WORKS = "works for"
 
 _CONTROL_PLANE = """\
 [store]
@@ -88,15 +88,15 @@ class Processes:
         hold_up.touch()
         rollout_id = published.rollout_id
 
-        def canary_soaks(state: State) -> bool:
+        def canary_has_switched(state: State) -> bool:
             record = state.view.host(rollout_id, self.world.canary.hostname)
-            return record is not None and record.state is HostState.SOAKING
+            return record is not None and record.activation_completed_at is not None
 
         def victim_switches(state: State) -> bool:
             record = state.view.host(rollout_id, victim.hostname)
             return record is not None and record.activation_started_at is not None
 
-        await watch.until(canary_soaks, f"{self.world.canary.hostname} to soak")
+        await watch.until(canary_has_switched, f"{self.world.canary.hostname} to switch")
         screen.begin("The control plane is killed, and starts again.")
         await self.control_plane.kill()
         await _start_control_plane(self.control_plane)
@@ -130,13 +130,16 @@ async def running_processes(
         for agent in agents.values():
             running.push_async_callback(_stop, agent)
             await agent.start()
+        for agent in agents.values():
+            # Soak times begin with a dispatch: on a slow machine they would be over before the last agent is there.
+            await agent.said(_WORKS, since=0)
         yield Processes(world, control_plane, agents)
 
 
 async def _start_control_plane(control_plane: Child) -> None:
     said_before = control_plane.log.stat().st_size if control_plane.log.exists() else 0
     await control_plane.start()
-    await control_plane.said(_READY, since=said_before)
+    await control_plane.said(_LISTENS, since=said_before)
 
 
 async def _stop(child: Child) -> None:
