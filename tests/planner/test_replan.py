@@ -1,5 +1,7 @@
 """`replan`: after a change, the hosts it concerns are answered anew, and nobody else."""
 
+import pytest
+
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
@@ -10,6 +12,7 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.plan import plan_next, replan
+from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutState
 from nixfleet_state_machine.undo import UndoLog
@@ -110,6 +113,52 @@ def test_replanning_after_an_excused_gating_host_reverted_says_nothing() -> None
     view.set_rollout(rollout_of(terms, excused={"db-1"}))
     assert _told(_replan(view)) == {"web-1": None}
     put(view, terms, db_1=HostState.REVERTED)
+
+    assert _replan(view) == ()
+
+
+def _view_without(unheard: str, terms: RolloutTerms) -> FleetView:
+    """Return a view in which everybody was answered, and of one host nothing is known."""
+    view = FleetView(UndoLog())
+    view.open(rollout_of(terms), terms)
+    for name in {*terms.targets} - {unheard}:
+        view.set_host(host_of(terms, name))
+    _replan(view)
+    return view
+
+
+@pytest.mark.parametrize(
+    ("first_state", "answered"), [(HostState.CONVERGED, "web-1"), (HostState.PENDING, "db-1")]
+)
+def test_replanning_after_the_first_record_of_a_gating_host_answers_whom_it_changes_something_for(
+    first_state: HostState, answered: str
+) -> None:
+    """A gating host that appears and is done wakes whoever waits for it; one that appears and waits does not."""
+    terms = terms_of(waves=(("db-1", "web-1"),), edges=(("db-1", "web-1"),))
+    view = _view_without("db-1", terms)
+    put(view, terms, db_1=first_state)
+
+    assert _told(_replan(view)) == {answered: None}
+
+
+def test_replanning_after_a_gating_host_without_a_record_was_excused_answers_the_host_it_gates() -> (
+    None
+):
+    """A host that was never heard of can be excused as well, and whoever waits for it goes."""
+    terms = terms_of(waves=(("db-1", "web-1"),), edges=(("db-1", "web-1"),))
+    view = _view_without("db-1", terms)
+    view.set_rollout(rollout_of(terms, excused={"db-1"}))
+
+    assert _told(_replan(view)) == {"web-1": None}
+
+
+def test_replanning_after_a_waiting_host_failed_a_control_says_nothing() -> None:
+    """A host that waits for something else, and holds nobody, need not hear of it."""
+    terms = terms_of()
+    view = view_of(terms)
+    view.hold("stable")
+    _replan(view)
+    view.set_outstanding(terms.rollout_id, "web-1", 1)
 
     assert _replan(view) == ()
 
