@@ -142,6 +142,16 @@ def test_in_flight_counts_a_host_once_through_queue_and_acknowledgement() -> Non
     assert view.in_flight(WEB) == 0
 
 
+def test_in_flight_leaves_out_a_pending_host_that_has_acknowledged() -> None:
+    """A dispatch that was taken no longer holds a slot by being in the queue: the host's state says the rest."""
+    view = view_of(TERMS)
+    view.set_queued(TERMS.rollout_id, "web-1", True)
+    assert view.in_flight(WEB) == 1
+    view.set_host(evolve(host_of(TERMS, "web-1"), dispatch_acked_at=NOW))
+
+    assert view.in_flight(WEB) == 0
+
+
 def test_record_that_the_terms_do_not_name_is_a_mistake() -> None:
     """A host, or a closure, that is not of the rollout's terms is refused at once."""
     view = view_of(TERMS)
