@@ -152,6 +152,27 @@ def test_replanning_after_a_gating_host_without_a_record_was_excused_answers_the
     assert _told(_replan(view)) == {"web-1": None}
 
 
+def test_replanning_after_an_earlier_wave_changed_answers_the_hosts_of_later_ones() -> None:
+    """What fails, or is silent, in an earlier wave is told to whoever waits behind it, and so is its end."""
+    terms = terms_of(waves=(("db-1",), ("web-1",)))
+    view = view_of(terms)
+    view.set_rollout(rollout_of(terms, wave=1))
+    view.set_host(host_of(terms, "db-1", HostState.SOAKING, declared=None))
+    told = [_told(_replan(view))]
+    for failing in (1, 0):
+        view.set_outstanding(terms.rollout_id, "db-1", failing)
+        told.append(_told(_replan(view)))
+    put(view, terms, db_1=HostState.SOAKING)
+    told.append(_told(_replan(view)))
+
+    assert told == [
+        {"web-1": Gate.PROBE_TOPOLOGY},
+        {"web-1": Gate.COMPLIANCE_WAVE},
+        {"web-1": Gate.PROBE_TOPOLOGY},
+        {"web-1": None},
+    ]
+
+
 def test_replanning_after_a_waiting_host_failed_a_control_says_nothing() -> None:
     """A host that waits for something else, and holds nobody, need not hear of it."""
     terms = terms_of()

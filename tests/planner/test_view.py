@@ -142,6 +142,16 @@ def test_in_flight_counts_a_host_once_through_queue_and_acknowledgement() -> Non
     assert view.in_flight(WEB) == 0
 
 
+def test_in_flight_counts_the_members_of_a_rollout_that_is_live_again() -> None:
+    """What a rollout gave back when it was over it takes again, neither more nor less."""
+    view = view_of(TERMS)
+    put(view, TERMS, web_1=HostState.ACTIVATING)
+    view.set_rollout(rollout_of(TERMS, RolloutState.SUPERSEDED))
+    view.set_rollout(rollout_of(TERMS))
+
+    assert view.in_flight(WEB) == 1
+
+
 def test_in_flight_leaves_out_a_pending_host_that_has_acknowledged() -> None:
     """A dispatch that was taken no longer holds a slot by being in the queue: the host's state says the rest."""
     view = view_of(TERMS)
