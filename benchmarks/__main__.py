@@ -35,13 +35,13 @@ PICTURE = Path("docs/performance.svg")
 
 
 def main() -> int:
-    """Measure, show, and (at full scale, with every workload) write what the documentation shows."""
+    """Measure, show, and (with every workload) write what the documentation shows, and at which scale."""
     options = _options()
     scale: Scale = SCALES[options.scale]
     if options.child:
         print(to_json(figures_of(options.only[0], scale)))
         return 0
-    machine = described()
+    machine = {**described(), "scale": scale.name}
     names = options.only or WORKLOADS
     figures: list[Figure] = []
     for name in names:
