@@ -36,13 +36,13 @@ TYPES: Mapping[str, Sequence[str]] = {
         ),
         "nixfleet_proto.evidence": "ControlFinding Evidence",
         "nixfleet_proto.fleet": (
-            "Meta Selector FleetHost FleetChannel PolicyWave RolloutPolicy Wave Edge "
-            "DisruptionBudget FleetResolved"
+            "Meta FleetHost FleetChannel Wave Edge DisruptionBudget FleetResolved"
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
         "nixfleet_proto.health_check": "HttpProbe TcpProbe ExecProbe EvidenceProbe ControlOverride",
         "nixfleet_proto.ids": "RolloutId",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
+        "nixfleet_proto.policy": "Selector PolicyWave RolloutPolicy",
         "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",
         "nixfleet_proto.wire": "AgentEventEnvelope EventBatch Dispatch SignedArtefact",
         "nixfleet_state_machine.effect": (

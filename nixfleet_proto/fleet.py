@@ -1,17 +1,18 @@
 """A resolved fleet: what a declaration comes to once every scope and selector has been worked out.
 
 The shape of `fleet.resolved.json` as the public Nix evaluation writes it. Frozen data, no behaviour but
-what a field means by itself.
+what a field means by itself. Policies and selectors are of `policy`, and belong to a fleet's names as well.
 Source: design 4.
 """
 
 from datetime import datetime
 
-from attrs import field, frozen
+from attrs import frozen
 
-from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.policy import PolicyWave as PolicyWave
+from nixfleet_proto.policy import RolloutPolicy as RolloutPolicy
+from nixfleet_proto.policy import Selector as Selector
 
 SCHEMA_VERSION = 1
 
@@ -24,21 +25,6 @@ class Meta:
     ci_commit: str | None = None
     schema_version: int = SCHEMA_VERSION
     signature_algorithm: str = "ed25519"
-
-
-@frozen
-class Selector:
-    """Which hosts are meant: those that satisfy every part that is given; none given, no host.
-
-    `all` selects every host. `hosts` by name, `channel` by channel, `tags` those with all of the tags,
-    `tags_any` those with at least one.
-    """
-
-    all: bool = False
-    hosts: tuple[str, ...] = ()
-    channel: str | None = None
-    tags: tuple[str, ...] = ()
-    tags_any: tuple[str, ...] = ()
 
 
 @frozen
@@ -60,24 +46,6 @@ class FleetChannel:
     reconcile_interval_minutes: int = 5
     freshness_window: int = 180  # minutes
     signing_interval_minutes: int = 60
-
-
-@frozen
-class PolicyWave:
-    """A wave as a policy declares it: by selector, not by name."""
-
-    selector: Selector
-    soak_minutes: int = 0
-
-
-@frozen
-class RolloutPolicy:
-    """How a channel's rollouts go; `on_health_failure` is what the host machine asks it."""
-
-    on_health_failure: OnHealthFailure = OnHealthFailure.HALT
-    strategy: str = "waves"
-    waves: tuple[PolicyWave, ...] = ()
-    health_gate: FrozenMap[str, JsonValue] = field(factory=lambda: FrozenMap[str, JsonValue]())
 
 
 @frozen

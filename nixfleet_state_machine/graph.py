@@ -30,8 +30,8 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyEntry,
     RollbackComplete,
 )
-from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.effect import (
     EmitMetric,
     HostEffect,

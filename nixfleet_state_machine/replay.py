@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState

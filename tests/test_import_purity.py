@@ -71,6 +71,22 @@ def test_importing_every_pure_module_without_other_libraries_succeeds() -> None:
     assert _refused_imports(modules, packages=(STATE_MACHINE, PROTO)) == []
 
 
+def test_importing_the_core_loads_the_data_that_a_step_takes_and_no_more() -> None:
+    """Whoever takes a step makes no class of a fleet or a manifest, and loads neither codec nor signing."""
+    source = f"import json, sys, {STATE_MACHINE}; print(json.dumps([*sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", source], stdout=subprocess.PIPE, check=True)
+    loaded: list[str] = json.loads(done.stdout)
+
+    assert {name.removeprefix(f"{PROTO}.") for name in loaded if name.startswith(f"{PROTO}.")} == {
+        "agent_event",
+        "drafting",
+        "frozen_map",
+        "ids",
+        "json_value",
+        "policy",
+    }
+
+
 def test_importing_a_module_that_wants_another_library_is_noticed(tmp_path: Path) -> None:
     """A library other than the allowed ones is refused, though it is installed."""
     _plant(tmp_path, "import pytest")

@@ -28,8 +28,8 @@ from nixfleet_proto.agent_event import (
     RollbackComplete,
 )
 from nixfleet_proto.drafting import evolver, maker
-from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.effect import (
     AgentEffect,
     ControlPlaneEffect,

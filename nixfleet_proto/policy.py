@@ -1,0 +1,45 @@
+"""What a channel's policy asks of a rollout, and the selectors it names hosts by. Frozen data, no behaviour.
+
+All of a declaration that the reducers need, in a file of its own: whoever takes a step need not make the classes of a
+whole fleet. `nixfleet_proto.fleet` has these names as well, for whoever declares one.
+Source: design 4.
+"""
+
+from attrs import field, frozen
+
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.json_value import JsonValue
+
+
+@frozen
+class Selector:
+    """Which hosts are meant: those that satisfy every part that is given; none given, no host.
+
+    `all` selects every host. `hosts` by name, `channel` by channel, `tags` those with all of the tags,
+    `tags_any` those with at least one.
+    """
+
+    all: bool = False
+    hosts: tuple[str, ...] = ()
+    channel: str | None = None
+    tags: tuple[str, ...] = ()
+    tags_any: tuple[str, ...] = ()
+
+
+@frozen
+class PolicyWave:
+    """A wave as a policy declares it: by selector, not by name."""
+
+    selector: Selector
+    soak_minutes: int = 0
+
+
+@frozen
+class RolloutPolicy:
+    """How a channel's rollouts go; `on_health_failure` is what the host machine asks it."""
+
+    on_health_failure: OnHealthFailure = OnHealthFailure.HALT
+    strategy: str = "waves"
+    waves: tuple[PolicyWave, ...] = ()
+    health_gate: FrozenMap[str, JsonValue] = field(factory=lambda: FrozenMap[str, JsonValue]())
