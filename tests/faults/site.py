@@ -12,7 +12,7 @@ from attrs import Factory, field, frozen
 
 from nixfleet_agent.directory_activator import DirectoryActivator
 from nixfleet_cli.demo.child import Child
-from nixfleet_cli.demo.processes import free_port
+from nixfleet_cli.demo.sides import Settings, agent_in, control_plane_in, free_port
 from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
@@ -20,7 +20,6 @@ from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_release import CheckedFleet, check, name_closures, release
 
 CHANNEL = "stable"
-READY = r"control plane: (http://\S+)"
 
 _FLEET = """\
 [fleet]
@@ -48,55 +47,6 @@ _HOST = """
 [hosts.{hostname}]
 channel = "stable"
 pubkey = "{pubkey}"
-"""
-
-_CONTROL_PLANE = """\
-[store]
-path = "control-plane.db"
-
-[listen]
-port = {port}
-
-[trust]
-file = "trust.json"
-
-[releases]
-directory = "releases"
-poll_seconds = 0.1
-
-[ticks]
-plan_seconds = 0.2
-"""
-
-_AGENT = """\
-hostname = "{hostname}"
-
-[control_plane]
-url = "{url}"
-
-[trust]
-file = "../trust.json"
-
-[identity]
-key_file = "host.key"
-
-[journal]
-path = "journal.db"
-
-[manifests]
-cache_directory = "manifests"
-
-[activator]
-kind = "directory"
-store = "store"
-profile = "profile"
-
-[probes]
-interval_seconds_min = {probe_seconds}
-
-[ticks]
-tick_seconds = 0.1
-heartbeat_seconds = 0.5
 """
 
 
@@ -130,18 +80,7 @@ class Site:
     agents: list[Child] = field(factory=list[Child])
     port: int = field(factory=free_port)
     control_plane: Child = field(
-        default=Factory(
-            lambda self: Child(
-                "control plane",
-                (
-                    *("control-plane", "run", "--config"),
-                    str(self.directory / "control-plane.toml"),
-                    *self.clock_arguments,
-                ),
-                self.directory / "control-plane.out",
-            ),
-            takes_self=True,
-        )
+        default=Factory(lambda self: _control_plane(self), takes_self=True)
     )
 
     @property
@@ -151,19 +90,6 @@ class Site:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    async def start_control_plane(self) -> None:
-        """Start the control plane, and return when it listens."""
-        log = self.control_plane.log
-        said_before = log.stat().st_size if log.exists() else 0
-        await self.control_plane.start()
-        await self.control_plane.said(READY, since=said_before)
-
-    async def start_agent(self, agent: Child) -> None:
-        """Start an agent, and return when it works."""
-        said_before = agent.log.stat().st_size if agent.log.exists() else 0
-        await agent.start()
-        await agent.said("works for", since=said_before)
 
     def publish(self, channel_ref: str) -> RolloutId:
         """Release a new closure to every host."""
@@ -182,12 +108,14 @@ class Site:
         self, host: Host, *, url: str | None = None, probe_seconds: float = 0.1
     ) -> Child:
         """Return the agent of `host` as a process that has yet to be started."""
-        config = host.directory / "agent.toml"
-        config.write_text(
-            _AGENT.format(hostname=host.hostname, url=url or self.url, probe_seconds=probe_seconds)
-        )
-        arguments = ("agent", "run", "--config", str(config), *self.clock_arguments)
-        agent = Child(f"agent of {host.hostname}", arguments, host.directory / "agent.out")
+        settings: Settings = {
+            "control_plane.url": url or self.url,
+            "trust.file": "../trust.json",
+            "probes.interval_seconds_min": probe_seconds,
+            "ticks.tick_seconds": 0.1,
+            "ticks.heartbeat_seconds": 0.5,
+        }
+        agent = agent_in(host.directory, host.hostname, settings, self.clock_arguments)
         self.agents.append(agent)
         return agent
 
@@ -240,9 +168,19 @@ def make_site(
             for host in hosts
         )
     )
-    site = Site(directory, hosts, key, trust, check(fleet), clock_arguments)
-    (directory / "control-plane.toml").write_text(_CONTROL_PLANE.format(port=site.port))
-    return site
+    return Site(directory, hosts, key, trust, check(fleet), clock_arguments)
+
+
+def _control_plane(site: Site) -> Child:
+    settings: Settings = {
+        "store.path": site.database,
+        "listen.port": site.port,
+        "trust.file": "trust.json",
+        "releases.directory": "releases",
+        "releases.poll_seconds": 0.1,
+        "ticks.plan_seconds": 0.2,
+    }
+    return control_plane_in(site.directory, settings, site.clock_arguments)
 
 
 def _host(directory: Path) -> Host:

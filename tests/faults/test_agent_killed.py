@@ -21,10 +21,10 @@ async def test_killed_at_any_moment_it_goes_on_where_its_journal_ends(
     """After each SIGKILL the log has a prefix of what the host lived, and what a journal calls acknowledged."""
     site = new_site(HOSTNAMES, soak_minutes=600)
     await site.install("r0")
-    await site.start_control_plane()
+    await site.control_plane.start_and_wait()
     agents = [site.agent_process(host) for host in site.hosts]
     for agent in agents:
-        await site.start_agent(agent)
+        await agent.start_and_wait()
     with closing(Audit(site)) as audit:
         for kill in range(kills):
             if kill % KILLS_PER_RELEASE == 0:
@@ -36,7 +36,7 @@ async def test_killed_at_any_moment_it_goes_on_where_its_journal_ends(
             audit.read_on()
             audit.require_hosts()
             audit.require_acknowledged()
-            await site.start_agent(victim)
+            await victim.start_and_wait()
         await more_facts(audit, 1)
         for child in (*agents, site.control_plane):
             assert await child.stop() == 0, child.log.read_text()[-2000:]

@@ -21,7 +21,7 @@ async def test_killed_at_any_moment_it_has_everything_it_acknowledged_once(
     """After each SIGKILL under load, every fact that was answered 204 is in the log once, and no record differs."""
     site = new_site(HOSTNAMES, soak_minutes=600)
     await site.install("r0")
-    await site.start_control_plane()
+    await site.control_plane.start_and_wait()
     witness = Witness()
     with closing(Audit(site)) as audit:
         async with agents_of(site, witness):
@@ -35,7 +35,7 @@ async def test_killed_at_any_moment_it_has_everything_it_acknowledged_once(
                 audit.read_on()
                 audit.require(witness)
                 audit.require_hosts()
-                await site.start_control_plane()
+                await site.control_plane.start_and_wait()
             await witness.more_acknowledged(1)
         assert await site.control_plane.stop() == 0
         audit.read_on()

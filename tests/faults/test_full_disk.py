@@ -23,7 +23,7 @@ async def test_a_control_plane_without_room_refuses_and_goes_on_when_there_is_ro
     """While its disk is full nothing is acknowledged; afterwards the hosts' facts arrive, each once."""
     site = new_site(HOSTNAMES, soak_minutes=600)
     await site.install("r0")
-    await site.start_control_plane()
+    await site.control_plane.start_and_wait()
     site.publish("r1")
     witness = Witness()
     with closing(Audit(site)) as audit, anyio.fail_after(PATIENCE_SECONDS):
@@ -48,14 +48,14 @@ async def test_an_agent_without_room_does_not_end_and_goes_on_when_there_is_room
     """While its disk is full it lives nothing that it could not keep; afterwards its history goes on without a gap."""
     site = new_site(HOSTNAMES[:1], soak_minutes=600)
     await site.install("r0")
-    await site.start_control_plane()
+    await site.control_plane.start_and_wait()
     agent = site.agent_process(site.hosts[0])
-    await site.start_agent(agent)
+    await agent.start_and_wait()
     site.publish("r1")
     with closing(Audit(site)) as audit, anyio.fail_after(PATIENCE_SECONDS):
         await more_facts(audit, 10)
         with full_disk(agent.pid):
-            await agent.said("could not be made durable", since=0)
+            await agent.said("could not be made durable")
         await more_facts(audit, 10)
         for child in (agent, site.control_plane):
             assert await child.stop() == 0

@@ -29,7 +29,7 @@ async def test_a_control_plane_that_lost_its_database_has_the_same_records_again
     site = await _running_site(new_site, soak_minutes=0)
     agents = [site.agent_process(host, probe_seconds=600) for host in site.hosts]
     for agent in agents:
-        await site.start_agent(agent)
+        await agent.start_and_wait()
     rollout_id = site.publish("r1")
     with closing(Audit(site)) as before, anyio.fail_after(PATIENCE_SECONDS):
         await terminal(before, rollout_id)
@@ -38,7 +38,7 @@ async def test_a_control_plane_that_lost_its_database_has_the_same_records_again
     for file in site.directory.glob("control-plane.db*"):
         file.unlink()
 
-    await site.start_control_plane()
+    await site.control_plane.start_and_wait()
     with closing(Audit(site)) as after, anyio.fail_after(PATIENCE_SECONDS):
         await terminal(after, rollout_id)
         after.require_hosts()
@@ -58,14 +58,14 @@ async def test_a_host_that_lost_its_disk_goes_on_where_the_control_plane_remembe
     host = site.hosts[0]
     agents = [site.agent_process(each) for each in site.hosts]
     for agent in agents:
-        await site.start_agent(agent)
+        await agent.start_and_wait()
     rollout_id = site.publish("r1")
     with closing(Audit(site)) as audit, anyio.fail_after(PATIENCE_SECONDS):
         await until(audit, lambda state: _soaks(state, rollout_id, host.hostname))
         await agents[0].kill()
         for file in host.directory.glob("journal.db*"):
             file.unlink()
-        await site.start_agent(agents[0])
+        await agents[0].start_and_wait()
         await terminal(audit, rollout_id)
     for child in (*agents, site.control_plane):
         assert await child.stop() == 0
@@ -76,15 +76,15 @@ async def test_both_sides_that_are_killed_together_go_on_together(new_site: NewS
     site = await _running_site(new_site, soak_minutes=0)
     everybody = [site.control_plane, *(site.agent_process(host) for host in site.hosts)]
     for agent in everybody[1:]:
-        await site.start_agent(agent)
+        await agent.start_and_wait()
     rollout_id = site.publish("r1")
     with closing(Audit(site)) as audit, anyio.fail_after(PATIENCE_SECONDS):
         await until(audit, lambda state: rollout_id in state.view.rollouts)
         for child in everybody:
             await child.kill()
-        await site.start_control_plane()
+        await site.control_plane.start_and_wait()
         for agent in everybody[1:]:
-            await site.start_agent(agent)
+            await agent.start_and_wait()
         await terminal(audit, rollout_id)
         audit.require_hosts()
     for child in everybody:
@@ -98,7 +98,7 @@ async def _running_site(new_site: NewSite, *, soak_minutes: int) -> Site:
         clock_arguments=clock_arguments(SPEED, datetime.now(UTC)),
     )
     await site.install("r0")
-    await site.start_control_plane()
+    await site.control_plane.start_and_wait()
     return site
 
 

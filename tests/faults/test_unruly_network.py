@@ -23,7 +23,7 @@ async def test_whatever_the_network_does_rollouts_end_and_nothing_acknowledged_i
     """Every mishap befalls somebody, every rollout is Terminal in the end, and the two sides agree."""
     site = new_site(HOSTNAMES, soak_minutes=0)
     await site.install("r0")
-    await site.start_control_plane()
+    await site.control_plane.start_and_wait()
     witness = Witness()
     with closing(Audit(site)) as audit:
         async with (

@@ -34,7 +34,7 @@ async def test_a_host_whose_clock_is_off_is_refused_until_it_is_right(
     """Its facts wait in its journal meanwhile, and the log of the agent says by how much the clock is off."""
     site = new_site(("web-01",), soak_minutes=600)
     await site.install("r0")
-    await site.start_control_plane()
+    await site.control_plane.start_and_wait()
     site.publish("r1")
     witness, clock = Witness(), WrongClock()
     with closing(Audit(site)) as audit, anyio.fail_after(PATIENCE_SECONDS):

@@ -21,12 +21,17 @@ _LOOKED_EVERY_SECONDS: Final = 0.02
 
 
 class Child:
-    """A process that runs `nixfleet` with `arguments`, again and again. `log`: all that any of them said."""
+    """A process that runs `nixfleet` with `arguments`, again and again.
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path) -> None:
+    log: all that any of them said. ready: the pattern of what it says when it works.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], log: Path, ready: str) -> None:
         self.name = name
         self.log = log
         self._arguments = arguments
+        self._ready = ready
+        self._said_before = 0
         self._process: anyio.abc.Process | None = None
 
     @property
@@ -44,6 +49,7 @@ class Child:
         """Begin another process. The one before has ended."""
         assert self._process is None, f"{self.name} runs already"
         with self.log.open("ab") as log:
+            self._said_before = log.tell()
             self._process = await anyio.open_process(
                 [sys.executable, "-m", "nixfleet_cli", *self._arguments],
                 stdin=subprocess.DEVNULL,
@@ -53,23 +59,37 @@ class Child:
                 start_new_session=True,
             )
 
-    async def said(self, pattern: str, since: int) -> re.Match[str]:
-        """Return what matches `pattern` in its log from byte `since` on, as soon as it is there.
+    async def ready(self) -> None:
+        """Return when the process that was started last works.
+
+        Raises: WentWrong, as `said` does.
+        """
+        await self.said(self._ready)
+
+    async def start_and_wait(self) -> None:
+        """Begin another process, and return when it works.
+
+        Raises: WentWrong, as `said` does.
+        """
+        await self.start()
+        await self.ready()
+
+    async def said(self, pattern: str) -> None:
+        """Return when the process that was started last has said what matches `pattern`.
 
         Raises: WentWrong, when the process ends before, or takes too long.
         """
         with anyio.move_on_after(READY_SECONDS_MAX):
             while True:
-                found = re.search(pattern, self._told(since))
-                if found is not None:
-                    return found
+                if re.search(pattern, self._told()) is not None:
+                    return
                 if self.has_ended:
                     break
                 await anyio.sleep(_LOOKED_EVERY_SECONDS)
-        raise WentWrong((f"{self.name}: expected {pattern!r}, found {self._told(since)!r}",))
+        raise WentWrong((f"{self.name}: expected {pattern!r}, found {self._told()!r}",))
 
-    def _told(self, since: int) -> str:
-        return self.log.read_bytes()[since:].decode(errors="replace")
+    def _told(self) -> str:
+        return self.log.read_bytes()[self._said_before :].decode(errors="replace")
 
     async def kill(self) -> None:
         """End it as a loss of power would: at once, without a word."""
