@@ -2,14 +2,12 @@
 
 It numbers the facts, runs them through `step` as `Local`, and leaves the effects to the applier. It acts on
 the signed manifest, never on the dispatch; whether to roll back it decides from the manifest's policy.
+What it does when the control plane remembers something else is in `differences`.
 Source: design 7, Agent; design 6, The agent trusts the manifest.
 """
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
-
-from attrs import evolve
 
 from nixfleet_agent.activator import (
     EXIT_CODE_OF_AGENT,
@@ -19,8 +17,9 @@ from nixfleet_agent.activator import (
     SwitchFailed,
     SwitchOutcome,
 )
-from nixfleet_agent.agreement import objection_to_dispatch, objection_to_record
+from nixfleet_agent.agreement import objection_to_dispatch
 from nixfleet_agent.applier import apply
+from nixfleet_agent.differences import forget_disowned, note_refusal, replay, said, take_over
 from nixfleet_agent.inputs import (
     Action,
     Booted,
@@ -35,7 +34,6 @@ from nixfleet_agent.inputs import (
     EventRejected,
     EventsAcknowledged,
     Input,
-    IntentKind,
     KeepManifestsOf,
     LoadChecks,
     ProbeRan,
@@ -46,7 +44,6 @@ from nixfleet_agent.inputs import (
     RolloutDisowned,
     RunningClosureSeen,
     StartProbes,
-    StopProbes,
     SwitchEnded,
     SwitchStarted,
     Tick,
@@ -63,7 +60,7 @@ from nixfleet_agent.probing import (
     unreadable_facts,
 )
 from nixfleet_agent.state import CommitBuilder, LocalRollout, State
-from nixfleet_agent.writes import MarkAcknowledged, MarkRefused, MarkUnsent, Write
+from nixfleet_agent.writes import MarkAcknowledged, Write
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationDeferred,
@@ -73,11 +70,10 @@ from nixfleet_proto.agent_event import (
     DispatchAck,
     RollbackComplete,
 )
-from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.engine import Commit
-from nixfleet_state_machine.effect import EmitLog, LocalFireRollbackTo, LogLevel
+from nixfleet_state_machine.effect import LocalFireRollbackTo, LogLevel
 from nixfleet_state_machine.host.convergence import first_broken_rule
 from nixfleet_state_machine.host.event import Local
 from nixfleet_state_machine.host.reducer import rehydration_effects, step
@@ -146,17 +142,18 @@ class AgentEngine:
             case EventsAcknowledged():
                 commit.write(MarkAcknowledged(input.row_ids))
             case EventRejected():
-                self._rejected(commit, input, now)
+                note_refusal(self._state, commit, input, now)
             case ReplayAsked():
-                self._replay(commit, input)
+                replay(self._state, commit, input)
             case RunningClosureSeen():
                 self._look_at(commit, input.running_closure, now)
             case Booted():
                 self._boot(commit, input, now)
             case RecordBootstrapped():
-                self._bootstrap(commit, input, now)
+                take_over(self._state, commit, input, now)
             case RolloutDisowned():
-                self._disowned(commit, input, now)
+                if input.rollout_id in self._state.expired(now, self._retention):
+                    forget_disowned(self._state, commit, input.rollout_id)
             case _:
                 assert_never(input)
         return Done()
@@ -175,8 +172,8 @@ class AgentEngine:
             return DispatchTaken()
         if self._state.intents:
             return DispatchPostponed()
-        for older in self._open_rollouts():
-            self._close(commit, older, now)
+        for older in self._state.open_rollouts():
+            self._state.close_rollout(commit, older, now)
         self._open(commit, offer)
         self._emit(
             commit, rollout_id, lambda seq: DispatchAck(offer.running_closure, now, seq), now
@@ -194,12 +191,6 @@ class AgentEngine:
             dispatch.soak_due_at,
         )
         self._state.put_rollout(commit, LocalRollout(record, manifest.rollout_policy))
-
-    def _close(self, commit: CommitBuilder, rollout: LocalRollout, now: datetime) -> None:
-        """A newer rollout takes over: no more probes, no rollback of what no longer runs."""
-        self._state.put_rollout(commit, evolve(rollout, closed_at=now))
-        self._state.forget_probes(rollout.record.rollout_id)
-        commit.afterwards(StopProbes(rollout.record.rollout_id))
 
     def _switch_started(self, commit: CommitBuilder, input: SwitchStarted, now: datetime) -> None:
         intent = self._state.intents.get(input.intent_id)
@@ -226,7 +217,7 @@ class AgentEngine:
     def _look_at(self, commit: CommitBuilder, running: str, now: datetime) -> None:
         """A reboot may have brought a deferred closure to life, or another one than the one that soaks."""
         self._state.running_closure.set(running)
-        for rollout in self._open_rollouts():
+        for rollout in self._state.open_rollouts():
             record = rollout.record
             if record.state is HostState.DEFERRED and running == record.target_closure:
                 outcome = SwitchCompleted(running, exit_code=0)
@@ -274,7 +265,7 @@ class AgentEngine:
         self._converge_if_due(commit, input.rollout_id, now)
 
     def _tick(self, commit: CommitBuilder, tick: Tick, now: datetime) -> None:
-        for rollout in self._open_rollouts():
+        for rollout in self._state.open_rollouts():
             rollout_id = rollout.record.rollout_id
             failed = sustained_failure(
                 rollout.record,
@@ -287,7 +278,8 @@ class AgentEngine:
                 self._emit(commit, rollout_id, failed, now)
             else:
                 self._converge_if_due(commit, rollout_id, now)
-        self._forget(commit, [it for it in self._expired(now) if it not in tick.unsent])
+        expired = self._state.expired(now, self._retention)
+        self._state.remove_rollouts(commit, [it for it in expired if it not in tick.unsent])
 
     def _converge_if_due(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
         rollout = self._soaking(rollout_id)
@@ -319,7 +311,7 @@ class AgentEngine:
     # After a start.
 
     def _boot(self, commit: CommitBuilder, input: Booted, now: datetime) -> None:
-        for rollout in self._open_rollouts():
+        for rollout in self._state.open_rollouts():
             for effect in rehydration_effects(rollout.record):
                 apply(effect, self._state, commit, now)
             if rollout.record.state is HostState.SOAKING:
@@ -331,131 +323,6 @@ class AgentEngine:
         self._look_at(commit, input.running_closure, now)
         commit.afterwards(WakeSender())
         commit.afterwards(KeepManifestsOf(tuple(self._state.rollouts)))
-
-    def _bootstrap(self, commit: CommitBuilder, input: RecordBootstrapped, now: datetime) -> None:
-        """Take over what the control plane remembers and the journal does not, and go on from there."""
-        record = input.record
-        known = self._state.rollouts.get(record.rollout_id)
-        if known is not None and known.record.last_event_seq >= record.last_event_seq:
-            return
-        objection = objection_to_record(record, input.manifest.value, self._state.hostname)
-        if objection is not None:
-            commit.afterwards(
-                _said(LogLevel.ERROR, "what it remembers is not taken over", objection)
-            )
-            return
-        self._take_over(commit, record, input.manifest.value.rollout_policy, now)
-        if self._state.rollouts[record.rollout_id].closed_at is not None:
-            return
-        for effect in rehydration_effects(record):
-            apply(effect, self._state, commit, now)
-        if record.state is HostState.ACTIVATING:
-            # Decided and not known to be over; the activator does it once in effect.
-            intent = self._state.add_intent(
-                commit, IntentKind.SWITCH, record.rollout_id, record.target_closure
-            )
-            commit.afterwards(CarryOut(intent))
-        elif record.state is HostState.SOAKING:
-            commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
-
-    def _take_over(
-        self, commit: CommitBuilder, record: HostRolloutState, policy: RolloutPolicy, now: datetime
-    ) -> None:
-        """One rollout is open at a time, the latest: taken up, an older one would switch the host back."""
-        is_latest = True
-        for other in self._open_rollouts():
-            if other.record.rollout_id == record.rollout_id:
-                continue
-            if _began(other.record) > _began(record):
-                is_latest = False
-            else:
-                self._close(commit, other, now)
-        known = self._state.rollouts.get(record.rollout_id)
-        closed_at = None if known is None else known.closed_at
-        taken = LocalRollout(
-            record,
-            policy,
-            closed_at if is_latest else closed_at or now,
-            taken_over_seq=record.last_event_seq,
-        )
-        self._state.put_rollout(commit, taken)
-
-    def _rejected(self, commit: CommitBuilder, input: EventRejected, now: datetime) -> None:
-        """The row is marked, and the rest goes on; a convergence that was refused is not the end of a rollout."""
-        commit.write(MarkRefused(input.row_id, input.refusal.reason))
-        rollout = self._state.rollouts.get(RolloutId(input.refusal.rollout_id))
-        if rollout is None or rollout.closed_at is not None:
-            return
-        record = rollout.record
-        if record.state is HostState.CONVERGED and record.last_event_seq == input.refusal.seq:
-            self._soak_again(commit, record, now)
-
-    def _soak_again(self, commit: CommitBuilder, record: HostRolloutState, now: datetime) -> None:
-        """Go back to the soak that the control plane still sees, for a whole window from now.
-
-        It may have lost its database and dispatched anew while the host went by the dispatch from before. Its window
-        began before now, so the next convergence is late enough. No event of the machine leads out of Converged, and
-        none should: here the two records are brought together again, as when one is taken over.
-        """
-        window = (record.soak_due_at or now) - (record.dispatched_at or now)
-        again = evolve(
-            record, state=HostState.SOAKING, converged_at=None, soak_due_at=now + abs(window)
-        )
-        self._state.put_record(commit, again)
-        about = f"{record.rollout_id}, until {again.soak_due_at}"
-        commit.afterwards(
-            _said(LogLevel.WARNING, "its convergence was refused: it soaks again", about)
-        )
-        commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
-
-    def _replay(self, commit: CommitBuilder, input: ReplayAsked) -> None:
-        rollout_id = next((r for r in self._state.rollouts if r == input.replay.rollout_id), None)
-        if rollout_id is None:
-            return
-        if input.replay.first_missing_seq <= self._state.rollouts[rollout_id].taken_over_seq:
-            self._start_over(commit, rollout_id)
-            return
-        commit.write(MarkUnsent(rollout_id, input.replay.first_missing_seq))
-        commit.afterwards(WakeSender())
-
-    def _start_over(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
-        """Both sides have lost the beginning: nobody can tell it any more. The next dispatch begins anew."""
-        if any(intent.rollout_id == rollout_id for intent in self._state.intents.values()):
-            return  # It is asked for again when the act is over.
-        commit.afterwards(
-            _said(
-                LogLevel.ERROR,
-                "its beginning is lost on both sides, so it is forgotten and may be dispatched anew",
-                rollout_id,
-            )
-        )
-        commit.afterwards(StopProbes(rollout_id))
-        self._forget(commit, [rollout_id])
-
-    def _disowned(self, commit: CommitBuilder, input: RolloutDisowned, now: datetime) -> None:
-        """Once its retention has passed, what nobody will ever take need not be kept for anybody."""
-        if input.rollout_id in self._expired(now):
-            commit.afterwards(
-                _said(
-                    LogLevel.WARNING,
-                    "forgotten with facts that the control plane did not take, as it does not know the rollout",
-                    input.rollout_id,
-                )
-            )
-            self._forget(commit, [input.rollout_id])
-
-    def _expired(self, now: datetime) -> list[RolloutId]:
-        return [
-            rollout_id
-            for rollout_id, rollout in self._state.rollouts.items()
-            if rollout.closed_at is not None and now - rollout.closed_at >= self._retention
-        ]
-
-    def _forget(self, commit: CommitBuilder, rollout_ids: Sequence[RolloutId]) -> None:
-        for rollout_id in rollout_ids:
-            self._state.remove_rollout(commit, rollout_id)
-        if rollout_ids:
-            commit.afterwards(KeepManifestsOf(tuple(self._state.rollouts)))
 
     # What all of it comes down to.
 
@@ -470,15 +337,11 @@ class AgentEngine:
         for effect in effects:
             if isinstance(effect, LocalFireRollbackTo) and rollout.taken_over_seq:
                 # Where to go back to is the control plane's word here, and that moves no machine.
-                said = f"{rollout_id} to {effect.closure}"
-                commit.afterwards(
-                    _said(LogLevel.ERROR, "not rolling back, as the journal was lost", said)
-                )
+                about = f"{rollout_id} to {effect.closure}"
+                message = "not rolling back, as the journal was lost"
+                commit.afterwards(said(LogLevel.ERROR, message, about))
             else:
                 apply(effect, self._state, commit, now)
-
-    def _open_rollouts(self) -> list[LocalRollout]:
-        return [r for r in self._state.rollouts.values() if r.closed_at is None]
 
     def _state_of(self, rollout_id: RolloutId) -> HostState | None:
         rollout = self._state.rollouts.get(rollout_id)
@@ -489,15 +352,6 @@ class AgentEngine:
         if rollout is None or rollout.closed_at is not None:
             return None
         return rollout if rollout.record.state is HostState.SOAKING else None
-
-
-def _began(record: HostRolloutState) -> datetime:
-    """When the control plane decided on it, by its own clock; a record always says so, but for its type."""
-    return record.dispatched_at or datetime.min.replace(tzinfo=UTC)
-
-
-def _said(level: LogLevel, message: str, about: object) -> EmitLog:
-    return EmitLog(level, "nixfleet_agent.engine", message, (("about", str(about)),))
 
 
 def _activation_fact(outcome: SwitchOutcome, now: datetime) -> FactOf:

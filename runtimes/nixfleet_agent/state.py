@@ -5,16 +5,17 @@ an instance.
 Source: design 7, Agent.
 """
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from attrs import evolve, frozen
 
-from nixfleet_agent.inputs import Action, Intent, IntentKind, Reply
+from nixfleet_agent.inputs import Action, Intent, IntentKind, KeepManifestsOf, Reply, StopProbes
 from nixfleet_agent.writes import PutIntent, PutRecord, RemoveIntent, RemoveRollout, Write
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_runtime.engine import Commit
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
@@ -80,11 +81,32 @@ class State:
             PutRecord(rollout.record, rollout.policy, rollout.closed_at, rollout.taken_over_seq)
         )
 
-    def remove_rollout(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
-        """The rollout is forgotten, with its journal."""
-        self.rollouts.discard(rollout_id)
-        self.forget_probes(rollout_id)
-        commit.write(RemoveRollout(rollout_id))
+    def open_rollouts(self) -> list[LocalRollout]:
+        """Return those that the agent still works on."""
+        return [rollout for rollout in self.rollouts.values() if rollout.closed_at is None]
+
+    def close_rollout(self, commit: CommitBuilder, rollout: LocalRollout, now: datetime) -> None:
+        """A newer rollout takes over: no more probes, no rollback of what no longer runs."""
+        self.put_rollout(commit, evolve(rollout, closed_at=now))
+        self.forget_probes(rollout.record.rollout_id)
+        commit.afterwards(StopProbes(rollout.record.rollout_id))
+
+    def expired(self, now: datetime, retention: timedelta) -> list[RolloutId]:
+        """Return those that were closed at least `retention` ago."""
+        return [
+            rollout_id
+            for rollout_id, rollout in self.rollouts.items()
+            if rollout.closed_at is not None and now - rollout.closed_at >= retention
+        ]
+
+    def remove_rollouts(self, commit: CommitBuilder, rollout_ids: Sequence[RolloutId]) -> None:
+        """The rollouts are forgotten, with their journal and what was kept of their manifests."""
+        for rollout_id in rollout_ids:
+            self.rollouts.discard(rollout_id)
+            self.forget_probes(rollout_id)
+            commit.write(RemoveRollout(rollout_id))
+        if rollout_ids:
+            commit.afterwards(KeepManifestsOf(tuple(self.rollouts)))
 
     def forget_probes(self, rollout_id: RolloutId) -> None:
         """Whatever ran before, the rollout's probes have not found anything yet."""

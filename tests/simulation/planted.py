@@ -13,6 +13,7 @@ from attrs import evolve
 
 from nixfleet_agent import engine as agent_engine
 from nixfleet_agent.engine import AgentEngine
+from nixfleet_agent.state import State as AgentState
 from nixfleet_control_plane import books, engine, loading
 from nixfleet_control_plane.engine import ControlPlaneEngine
 from nixfleet_control_plane.flushing import flush
@@ -107,7 +108,7 @@ def takes_the_rollback_target_from_its_books(patch: pytest.MonkeyPatch) -> None:
     consider = AgentEngine._consider
 
     def bookish(self: Any, commit: Any, offer: Any, now: datetime) -> Any:
-        known = [rollout.record for rollout in self._open_rollouts()]
+        known = [rollout.record for rollout in self._state.open_rollouts()]
         if known:
             offer = evolve(offer, running_closure=known[-1].target_closure)
         return consider(self, commit, offer, now)
@@ -295,7 +296,7 @@ def does_not_check_signatures(patch: pytest.MonkeyPatch) -> None:
 
 def keeps_older_rollouts_open(patch: pytest.MonkeyPatch) -> None:
     """A newer dispatch is acknowledged, and the older rollout goes on on the host."""
-    patch.setattr(AgentEngine, "_close", lambda *_: None)
+    patch.setattr(AgentState, "close_rollout", lambda *_: None)
 
 
 def converges_without_soaking(patch: pytest.MonkeyPatch) -> None:
@@ -342,7 +343,7 @@ def _with_fact(effect: Any, fact: RollbackComplete) -> Any:
 
 def does_not_send_again_what_was_acknowledged(patch: pytest.MonkeyPatch) -> None:
     """Asked to replay, a host sends only what it thinks is not known there."""
-    patch.setattr(AgentEngine, "_replay", lambda *_: None)
+    patch.setattr(agent_engine, "replay", lambda *_: None)
 
 
 def forgets_intents_in_a_crash(patch: pytest.MonkeyPatch) -> None:
