@@ -23,9 +23,8 @@ T = TypeVar("T")
 def maker(cls: Callable[P, T]) -> Callable[P, T]:
     """Return a function that takes what `cls` takes, and returns the same instance."""
     fields = _stored_fields(cls)
-    stores = [f"draft.{field.name} = {field.name}" for field in fields]
+    stores = [f"draft.{field.name} = {_given(field)}" for field in fields]
     defaults = {f"default_{field.name}": field.default for field in fields}
-    assert not any(hasattr(default, "factory") for default in defaults.values()), cls
     return cast("Callable[P, T]", _compiled(cls, _parameters(fields), stores, defaults))
 
 
@@ -61,6 +60,15 @@ def _parameters(fields: Sequence["attrs.Attribute[Any]"]) -> str:
     positional = [_parameter(field) for field in fields if not field.kw_only]
     keyword = [_parameter(field) for field in fields if field.kw_only]
     return ", ".join([*positional, "*", *keyword] if keyword else positional)
+
+
+def _given(field: "attrs.Attribute[Any]") -> str:
+    """What is stored: the argument, or what the factory makes if the argument is still the factory itself."""
+    name, default = field.name, f"default_{field.name}"
+    if not hasattr(field.default, "factory"):
+        return name
+    assert not getattr(field.default, "takes_self"), f"{name} is made of other fields"  # noqa: B009
+    return f"{default}.factory() if {name} is {default} else {name}"
 
 
 def _parameter(field: "attrs.Attribute[Any]") -> str:

@@ -17,11 +17,9 @@ from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.wire import AgentEventEnvelope, EventBatch
 from nixfleet_runtime.http.bodies import HEARTBEAT
 from nixfleet_runtime.http.commands import CLEARANCE, ClearanceBody
+from property_tests.spoiling import SPOILS, spoiled
 
 DOCUMENT = orjson.loads(openapi_document(ALL_CALLS))
-SPOILS = st.sampled_from(
-    [None, True, 0, -1, 2**64, "", "x", "2026-05-16T01:00:00Z", [], {}, [0], {"kind": "x"}]
-)
 
 
 def validator(name: str) -> jsonschema_rs.Validator:
@@ -86,16 +84,3 @@ def assert_agree(schema: jsonschema_rs.Validator, coder: Coder[Any], value: Json
     except DecodeError:
         reads = False
     assert reads == schema.is_valid(value), list(map(str, schema.iter_errors(value)))
-
-
-@st.composite
-def spoiled(draw: st.DrawFn, value: JsonValue) -> JsonValue:
-    """`value` with something else in one place of it, or nothing there."""
-    if isinstance(value, dict) and value and draw(st.integers(0, 4)):
-        name = draw(st.sampled_from(sorted(value)))
-        if not draw(st.integers(0, 4)):
-            return {key: item for key, item in value.items() if key != name}
-        return {**value, name: draw(spoiled(value[name]))}
-    if isinstance(value, list) and value and draw(st.booleans()):
-        return [draw(spoiled(value[0])), *value[1:]]
-    return draw(SPOILS)

@@ -2,7 +2,7 @@
 
 The one door to JSON; only the runtimes, `signing` and the test support go through it. `wire` has what agents
 and the control plane send each other, `artefact` what is signed or kept in files, `enrolment` how a host comes to
-be known, `strict` the rules that all follow, `json_text` the text itself.
+be known, `strict` the rules that all follow, `quick` a short way for what follows them, `json_text` the text itself.
 Source: design 5.
 """
 

@@ -25,6 +25,9 @@ U64_MAX = 2**64 - 1
 I32_MIN, I32_MAX = -(2**31), 2**31 - 1
 SHOWN_LENGTH_MAX = 60
 
+# Every other integer of the wire is a count.
+EXIT_CODES = ("exit_code", "expect_exit_code")
+
 STRING = "a string"
 BOOLEAN = "true or false"
 INTEGER = "an integer"
@@ -128,15 +131,15 @@ def read_object(value: JsonValue) -> dict[str, JsonValue]:
 
 
 def read_enum(value: JsonValue, enum: type[E]) -> E:
-    member = _members_of(enum).get(value) if isinstance(value, str) else None
+    member = members_of(enum).get(value) if isinstance(value, str) else None
     if member is None:
         raise Refused(one_of(enum), value)
     return cast("E", member)
 
 
 @cache
-def _members_of(enum: type[StrEnum]) -> Mapping[str, StrEnum]:
-    """By value: calling the enum, which asks no more than that, takes three times as long."""
+def members_of(enum: type[StrEnum]) -> Mapping[str, StrEnum]:
+    """Return the members by value: calling the enum, which asks no more, takes three times as long."""
     return {member.value: member for member in enum}
 
 

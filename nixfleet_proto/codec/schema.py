@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, Union, cast, get_args, get_origin
 
 import attrs
 
-from nixfleet_proto.codec.primitives import I32_MAX, I32_MIN, U64_MAX
-from nixfleet_proto.codec.strict import EXIT_CODES, Coder, Spelling, snake_case
+from nixfleet_proto.codec.primitives import EXIT_CODES, I32_MAX, I32_MIN, U64_MAX
+from nixfleet_proto.codec.strict import Coder, Spelling, snake_case
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue

@@ -105,6 +105,30 @@ def test_making_without_a_required_argument_is_refused() -> None:
         made_result(*ARGUMENTS)  # type: ignore[call-arg]
 
 
+def test_making_without_what_a_factory_makes_makes_it_every_time() -> None:
+    """A default that is made is made anew, and an argument is taken as it is."""
+    made = maker(Collecting)
+
+    assert made() == Collecting()
+    assert made().names is not made().names
+    assert made(["a"]) == Collecting(["a"])
+
+
+@frozen
+class Collecting:
+    """Stores what a factory makes."""
+
+    names: list[str] = field(factory=lambda: list[str]())
+
+
+@frozen
+class Counting:
+    """Does more than to store."""
+
+    names: tuple[str, ...] = ()
+    length: int = field(default=attrs.Factory(lambda self: len(self.names), takes_self=True))
+
+
 @frozen
 class Converting:
     """Does more than to store."""
@@ -150,3 +174,9 @@ def test_a_class_that_does_more_than_to_store_is_refused(cls: Any) -> None:
         maker(cls)
     with pytest.raises(AssertionError):
         evolver(cls)
+
+
+def test_a_default_that_is_made_of_other_fields_is_refused() -> None:
+    """A draft has no fields yet when its defaults are made."""
+    with pytest.raises(AssertionError):
+        maker(Counting)
