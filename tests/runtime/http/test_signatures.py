@@ -26,7 +26,8 @@ from nixfleet_runtime.http.refusal import (
     SkewedClock,
     UnknownKey,
 )
-from nixfleet_runtime.http.signatures import TAG, new_nonce, sign_request, verify_request
+from nixfleet_runtime.http.signature_form import TAG
+from nixfleet_runtime.http.signatures import new_nonce, sign_request, verify_request
 
 NOW = datetime(2026, 5, 16, 12, tzinfo=UTC)
 SEED = bytes(range(32))

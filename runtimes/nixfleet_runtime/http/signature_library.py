@@ -1,0 +1,192 @@
+"""Signatures that are spelt otherwise than ours: the one module that knows the library, which reads them all.
+
+Any implementation of RFC 9421 can sign for us. What a signature must say of itself is the same whoever wrote it.
+Source: RFC 9421; docs/design/03-network.md.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from attrs import frozen
+from http_message_signatures.algorithms import (
+    HTTPSignatureAlgorithm,  # pyright: ignore[reportPrivateImportUsage]  # its documented home
+)
+from http_message_signatures.exceptions import HTTPMessageSignaturesException, InvalidSignature
+from http_message_signatures.resolvers import HTTPSignatureKeyResolver
+from http_message_signatures.signatures import HTTPMessageSigner, HTTPMessageVerifier
+from http_sf.compat import InnerList
+
+from nixfleet_proto.signing import SigningKey, is_signed_by
+from nixfleet_proto.trust import TrustedKey
+from nixfleet_runtime.http.refusal import (
+    BadRequestSignature,
+    MalformedRequestSignature,
+    RequestRefused,
+)
+from nixfleet_runtime.http.signature_form import (
+    COVERED,
+    KEY_ID_LENGTH_MAX,
+    LABEL,
+    NONCE_LENGTH_MAX,
+    TAG,
+    Claims,
+)
+
+NOT_BY_THIS_KEY = "another key made it, or what it covers was changed since"
+_SHOWN_LENGTH_MAX = 200
+_PARAMETERS = ("created", "keyid", "alg", "nonce", "tag")
+
+
+def sign_with_library(
+    key: SigningKey,
+    key_id: str,
+    method: str,
+    path_and_query: str,
+    body: bytes,
+    now: datetime,
+    nonce: str,
+) -> Mapping[str, str]:
+    """Return the headers as `sign_request` does, for strings that need escapes too."""
+    message = _Message(method, _url(path_and_query), {})
+    signer = HTTPMessageSigner(signature_algorithm=_Ed25519, key_resolver=_OneKey(private_key=key))
+    signer.sign(
+        message,
+        key_id=key_id,
+        created=now,
+        nonce=nonce,
+        label=LABEL,
+        tag=TAG,
+        covered_component_ids=COVERED,
+        body=body,
+    )
+    return message.headers
+
+
+def verified_by_library(
+    method: str,
+    path_and_query: str,
+    fields: Mapping[str, str],
+    trusted: Callable[[str, int], TrustedKey],
+) -> Claims:
+    """Return what the signature in `fields` says; it is good, and what it covers is not looked at yet.
+
+    fields: the three headers, by name in lower case. trusted: the key for a key id and a time of making; may raise
+    a `RequestRefused` of its own.
+    Raises: MalformedRequestSignature, BadRequestSignature, what `trusted` raises.
+    """
+    verifier = _Verifier(trusted)
+    try:
+        (result,) = verifier.verify(
+            _Message(method, _url(path_and_query), dict(fields)), max_age=None, expect_tag=TAG
+        )
+    except HTTPMessageSignaturesException as error:
+        raise verifier.refusal_for(error) from error
+    assert verifier.found is not None
+    digest = result.covered_components['"content-digest"']
+    return Claims(*verifier.found, digest)
+
+
+@frozen
+class _Message:
+    """A request as the library wants to see it."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+
+
+class _Ed25519(HTTPSignatureAlgorithm):
+    """ed25519 with our own keys: a private one never leaves its `SigningKey`."""
+
+    algorithm_id = "ed25519"
+
+    def __init__(
+        self, public_key: TrustedKey | None = None, private_key: SigningKey | None = None
+    ) -> None:
+        self._public_key = public_key
+        self._private_key = private_key
+
+    def sign(self, message: bytes) -> bytes:
+        assert self._private_key is not None
+        return self._private_key.sign(message)
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        assert self._public_key is not None
+        if not is_signed_by(self._public_key, message, signature):
+            raise InvalidSignature(NOT_BY_THIS_KEY)
+
+
+@frozen
+class _OneKey(HTTPSignatureKeyResolver):
+    """The key that is at hand, whatever its id; which one that is was decided before."""
+
+    public_key: TrustedKey | None = None
+    private_key: SigningKey | None = None
+
+    def resolve_public_key(self, key_id: str) -> TrustedKey | None:
+        return self.public_key
+
+    def resolve_private_key(self, key_id: str) -> SigningKey | None:
+        return self.private_key
+
+
+class _Verifier(HTTPMessageVerifier):
+    """The library's verifier of one request, with our rules about what a signature must say of itself.
+
+    found: key id, nonce and time of the signature with our tag.
+    """
+
+    def __init__(self, trusted: Callable[[str, int], TrustedKey]) -> None:
+        super().__init__(signature_algorithm=_Ed25519, key_resolver=None)
+        self._trusted = trusted
+        self.found: tuple[str, str, int] | None = None
+
+    def validate_created_and_expires(
+        self, sig_input: InnerList, max_age: timedelta | None = None
+    ) -> None:
+        """The library asks this before anything else about a signature with our tag, and by its own clock."""
+        if self.found is not None:
+            raise MalformedRequestSignature(f"one signature tagged {TAG!r}", "several")
+        key_id, nonce, created = _said_in(sig_input)
+        self.key_resolver = _OneKey(public_key=self._trusted(key_id, created))
+        self.found = key_id, nonce, created
+
+    def refusal_for(self, error: HTTPMessageSignaturesException) -> RequestRefused:
+        """Return what `error`, raised by `verify`, means for the request."""
+        if self.found is None:
+            return MalformedRequestSignature(f"one signature tagged {TAG!r}", str(error))
+        key_id, _, _ = self.found
+        return BadRequestSignature(key_id, str(error))
+
+
+def _said_in(sig_input: InnerList) -> tuple[str, str, int]:
+    """Return key id, nonce and time."""
+    covered = [None if component.params else component.value for component in sig_input]
+    if len(covered) != len(COVERED) or set(covered) != set(COVERED):
+        raise MalformedRequestSignature(
+            f"a signature over {', '.join(COVERED)}",
+            f"one over {str(sig_input)[:_SHOWN_LENGTH_MAX]}",
+        )
+    parameters = sig_input.params
+    if parameters.keys() != set(_PARAMETERS):
+        raise MalformedRequestSignature(
+            f"the parameters {', '.join(_PARAMETERS)}", ", ".join(parameters)[:_SHOWN_LENGTH_MAX]
+        )
+    key_id, nonce = parameters["keyid"], parameters["nonce"]
+    _require_length("nonce", nonce, NONCE_LENGTH_MAX)
+    _require_length("keyid", key_id, KEY_ID_LENGTH_MAX)
+    return key_id, nonce, parameters["created"]
+
+
+def _require_length(name: str, value: str, maximum: int) -> None:
+    if not 1 <= len(value) <= maximum:
+        raise MalformedRequestSignature(
+            f"a {name} of 1 to {maximum} characters", f"one of {len(value)}"
+        )
+
+
+def _url(path_and_query: str) -> str:
+    """The library takes URLs; which authority is in one makes no difference, since that is not covered."""
+    if not path_and_query.startswith("/") or "#" in path_and_query:
+        raise MalformedRequestSignature("a path from '/' on, with its query", repr(path_and_query))
+    return f"http://any{path_and_query}"
