@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from nixfleet_cli.failures import Findings, Unusable
-from nixfleet_proto.codec import DecodeError, decode_trust_root, parse_time
+from nixfleet_proto.codec import DecodeError, decode_trust_root, format_time, parse_time
 from nixfleet_proto.signing import (
     InsecureKeyFile,
     MalformedKeyFile,
@@ -15,6 +15,7 @@ from nixfleet_proto.signing import (
     read_public_key,
 )
 from nixfleet_proto.trust import TrustedKey, TrustRoot
+from nixfleet_runtime.config_sections import FRESHNESS_WINDOW_MINUTES
 
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY: Final = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -48,6 +49,21 @@ def public_key(text: str) -> TrustedKey:
 def now() -> datetime:
     """Return the time that the clock of this machine shows, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+at_time: Final = click.option(
+    "--at",
+    "at_time",
+    type=time,
+    default=lambda: format_time(now()),
+    help="Judge as at this time; now, if not given.",
+)
+freshness_minutes: Final = click.option(
+    "--freshness-minutes",
+    default=FRESHNESS_WINDOW_MINUTES,
+    show_default=True,
+    type=click.IntRange(1),
+)
 
 
 def load_trust(file: Path) -> TrustRoot:

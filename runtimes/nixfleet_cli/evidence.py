@@ -8,7 +8,7 @@ import click
 
 from nixfleet_agent.probes.evidence import judge
 from nixfleet_cli import arguments
-from nixfleet_cli.arguments import FILE, load_key, now
+from nixfleet_cli.arguments import FILE, load_key
 from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.codec import DecodeError, decode_evidence
@@ -56,11 +56,9 @@ def sign(file: Path, key_file: Path, to: Path | None) -> None:
 @click.option("--key", required=True, type=arguments.public_key, help="The host's public key.")
 @click.option("--framework", required=True, help="The framework that the probe asks for.")
 @click.option("--max-age-secs", default=24 * 60 * 60, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--at", "at_time", type=arguments.time, help="Judge as at this time; now, if not given."
-)
+@arguments.at_time
 def check(
-    file: Path, key: TrustedKey, framework: str, max_age_secs: int, at_time: datetime | None
+    file: Path, key: TrustedKey, framework: str, max_age_secs: int, at_time: datetime
 ) -> None:
     """Say what a probe for a framework, without overrides, would make of the evidence in FILE.
 
@@ -73,7 +71,7 @@ def check(
     except OSError as error:
         raise Unusable(f"{error.filename or file}: {error.strerror}") from error
     probe = EvidenceProbe(framework, str(file), max_age_secs=max_age_secs)
-    outcome = judge(found, probe, now() if at_time is None else at_time)
+    outcome = judge(found, probe, at_time)
     for result in outcome.sub_results or ():
         click.echo(f"{result.control_id}  {result.status}")
     if outcome.status is ProbeStatus.FAIL:

@@ -10,10 +10,10 @@ from urllib.parse import quote, urlsplit
 import httpx2
 from attrs import frozen
 
+from nixfleet_cli.arguments import load_key
 from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.strict import Coder
-from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile, SigningKey
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.config_sections import is_loopback
 from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client
@@ -111,7 +111,7 @@ class OperatorClient:
 async def operating(address: Address, clock: Clock) -> AsyncIterator[OperatorClient]:
     """Yield the way of the operator of `address` to its control plane. Raises: Unusable."""
     _require_secrecy(address)
-    key, tls = _key(address.key_file), _tls(address)
+    key, tls = load_key(address.key_file), _tls(address)
     key_id = operator_key_id(address.name)
     async with signed_client(address.url, key_id, key, clock, tls=tls) as client:
         yield OperatorClient(client, address)
@@ -126,15 +126,6 @@ def _require_secrecy(address: Address) -> None:
         raise Unusable(
             f"{address.url} is plain HTTP to another machine: expected https://, or --plain-http"
         )
-
-
-def _key(file: Path) -> SigningKey:
-    try:
-        return SigningKey.load(file)
-    except (InsecureKeyFile, MalformedKeyFile) as error:
-        raise Unusable(str(error)) from error
-    except OSError as error:
-        raise Unusable(f"{file}: {error.strerror}") from error
 
 
 def _tls(address: Address) -> SSLContext | bool:

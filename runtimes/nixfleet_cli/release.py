@@ -202,18 +202,9 @@ def diff(old: Path, new: Path, store: Path | None) -> None:
 @click.option(
     "--trust", "trust_file", required=True, type=FILE, help="The trust file that the fleet has."
 )
-@click.option(
-    "--at", "at_time", type=arguments.time, help="Judge as at this time; now, if not given."
-)
-@click.option(
-    "--freshness-minutes",
-    default=FRESHNESS_WINDOW_MINUTES,
-    show_default=True,
-    type=click.IntRange(1),
-)
-def check_(
-    directory: Path, trust_file: Path, at_time: datetime | None, freshness_minutes: int
-) -> None:
+@arguments.at_time
+@arguments.freshness_minutes
+def check_(directory: Path, trust_file: Path, at_time: datetime, freshness_minutes: int) -> None:
     """Say whether control plane and agents will believe the release in DIRECTORY.
 
     Exit codes: 0 they will; 1 they will not, with every reason; 2 it is no release.
@@ -221,7 +212,7 @@ def check_(
     verdict = verify_release(
         _load(directory),
         load_trust(trust_file),
-        now() if at_time is None else at_time,
+        at_time,
         freshness_window_minutes=freshness_minutes,
     )
     tell_believed(verdict)

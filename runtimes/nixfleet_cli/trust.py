@@ -41,7 +41,6 @@ from nixfleet_release.verifying import (
     is_artefact_name,
     verify_release,
 )
-from nixfleet_runtime.config_sections import FRESHNESS_WINDOW_MINUTES
 from nixfleet_runtime.problems import told
 from nixfleet_runtime.release_directory import load_artefact
 from nixfleet_runtime.release_layout import ROLLOUTS_DIRECTORY
@@ -98,28 +97,21 @@ def make(file: Path, ci: TrustedKey, org: TrustedKey | None, operators: tuple[st
 @trust.command()
 @_trust_file
 @click.argument("artefacts", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--at", "at_time", type=arguments.time, help="Judge as at this time; now, if not given."
-)
-@click.option(
-    "--freshness-minutes",
-    default=FRESHNESS_WINDOW_MINUTES,
-    show_default=True,
-    type=click.IntRange(1),
-)
+@arguments.at_time
+@arguments.freshness_minutes
 def check(
-    file: Path, artefacts: tuple[Path, ...], at_time: datetime | None, freshness_minutes: int
+    file: Path, artefacts: tuple[Path, ...], at_time: datetime, freshness_minutes: int
 ) -> None:
     """Check the trust file FILE, and whether each of ARTEFACTS is believed by it: files of a release, whole
     releases (directories), token files.
 
     Exit codes: 0 all is in order; 1 everything that is not; 2 something could not be read.
     """
-    root, time = load_trust(file), now() if at_time is None else at_time
-    problems = problems_of(root, time)
+    root = load_trust(file)
+    problems = problems_of(root, at_time)
     verdict = Verdict()
     for path in artefacts:
-        heard = _heard(path, root, time, freshness_minutes)
+        heard = _heard(path, root, at_time, freshness_minutes)
         verdict = Verdict(verdict.believed + heard.believed, verdict.refused + heard.refused)
     for line in (*_keys(root), *(_told(it, root) for it in verdict.believed)):
         click.echo(line)

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.anyio
 T0 = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def backoff(chance: float = 0.0, companions: list[Backoff] | None = None) -> Backoff:
     return Backoff(FakeClock(T0), lambda: chance, companions)
 

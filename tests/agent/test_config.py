@@ -272,8 +272,3 @@ async def test_an_agent_that_a_switch_script_starts_accepts_its_environment(
     environ = dict(line.split("=", 1) for line in lines if line.startswith("NIXFLEET_"))
     assert environ["NIXFLEET_CLOSURE"] == closure
     assert loaded(directory, written(), environ).hostname == socket.gethostname()
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"

@@ -25,11 +25,6 @@ pytestmark = pytest.mark.anyio
 SCRIPT = 'echo "$NIXFLEET_CLOSURE $1" >> "$RUNS"\n'
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Machine:
     """A store and a profile in a real directory. Each script that runs leaves a line in `runs`."""
 

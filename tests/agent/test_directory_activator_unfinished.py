@@ -31,11 +31,6 @@ anyio.run(DirectoryActivator(Path(store), Path(profile)).switch, closure)
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def activator(tmp_path: Path) -> DirectoryActivator:
     (tmp_path / "store").mkdir()
     return DirectoryActivator(tmp_path / "store", tmp_path / "profile", switch_timeout_seconds=30)

@@ -39,11 +39,6 @@ NOW = SystemClock().now()
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def server() -> Iterator[EnrollingServer]:
     with enrolling_server() as server:
         yield server

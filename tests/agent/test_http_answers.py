@@ -18,11 +18,6 @@ pytestmark = pytest.mark.anyio
 KEY = SigningKey.generate()
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def failure_of(headers: Mapping[str, str]) -> TransportFailed:
     """Return what an answer of 503 with these headers comes to."""
 

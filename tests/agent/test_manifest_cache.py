@@ -24,11 +24,6 @@ TRUST = TrustRoot(KeySlot(KEY.public_key))
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def cache(tmp_path: Path) -> DirectoryManifestCache:
     return DirectoryManifestCache(tmp_path / "manifests")
 

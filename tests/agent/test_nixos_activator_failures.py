@@ -28,11 +28,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def nixos(tmp_path: Path) -> FakeNixos:
     return FakeNixos(tmp_path, PassingClock())
 

@@ -35,11 +35,6 @@ FOREIGN = ControlFinding("1.1", "cis", FAIL)
 CHECK = EvidenceProbe("nis2", "/evidence.json")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Desk:
     """A clock whose sleepers wake at once, after what was to happen meanwhile has happened."""
 

@@ -11,11 +11,6 @@ from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, ExecProbe
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def _sh(script: str, expect_exit_code: int = 0, timeout_secs: int = 30) -> ExecProbe:
     return ExecProbe(("/bin/sh", "-c", script), expect_exit_code, timeout_secs)
 

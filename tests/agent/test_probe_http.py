@@ -14,11 +14,6 @@ from nixfleet_proto.health_check import HttpProbe
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Server:
     """Answers every connection with the same bytes, then hangs up or stays silent."""
 

@@ -22,11 +22,6 @@ PATIENCE_SECONDS = 30
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def lifeline(tmp_path: Path) -> Path:
     """A named pipe: whoever holds it open for writing lives; at its end, nobody does."""
     pipe = tmp_path / "lifeline"

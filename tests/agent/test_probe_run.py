@@ -20,11 +20,6 @@ from nixfleet_proto.health_check import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_running_an_evidence_probe_without_a_key_fails() -> None:
     """Evidence that nothing can check fails; it is never taken on trust."""
     outcome = await run_probe(EvidenceProbe("cis", "/var/lib/evidence/cis.json"))

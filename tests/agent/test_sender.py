@@ -42,11 +42,6 @@ R1, R2 = RolloutId("stable@r1"), RolloutId("stable@r2")
 Answer = Callable[[tuple[AgentEventEnvelope, ...]], EventsOutcome]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def all_of(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
     return EventsOutcome(len(envelopes))
 

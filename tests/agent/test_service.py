@@ -29,11 +29,6 @@ TRUE = HealthCheckSet({"alive": ExecProbe(("true",), interval_seconds=5)})
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def world(tmp_path: Path) -> World:
     world = World(tmp_path)
     world.machine.give("old", HealthCheckSet())

@@ -21,11 +21,6 @@ HOSTS = ("web-01", "web-02", "web-03")
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def world(files: Path) -> Path:
     """The files of a fleet, laid out as the demonstration leaves its own."""
     places = {files / f"{host}.sqlite": journal_in(files, host) for host in HOSTS}

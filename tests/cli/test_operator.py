@@ -21,11 +21,6 @@ pytestmark = pytest.mark.anyio
 WHY = ("--reason", "maintenance")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @frozen
 class Desk:
     """An operator's machine: keys in files, and a site."""

@@ -21,11 +21,6 @@ SIGNED = [call for call in ALL_CALLS if call.caller not in (Caller.ANYBODY, Call
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     """One control plane for all: who may not ask changes nothing."""
     async with site_with(tmp_path_factory.mktemp("site")) as made:

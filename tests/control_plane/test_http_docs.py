@@ -44,11 +44,6 @@ BODIES = sorted(BLOCKS.keys() & DOCUMENT["components"]["schemas"].keys())
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     async with site_with(tmp_path) as made:
         yield made

@@ -35,11 +35,6 @@ KEY, OTHER_KEY = SigningKey.generate(), SigningKey.generate()
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A control plane that knows nobody, and has a token of web-01 for KEY on its list."""
     database, publisher = tmp_path / "control-plane.sqlite", Publisher()

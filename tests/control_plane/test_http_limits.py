@@ -21,11 +21,6 @@ SHORT = 0.3
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: h\r\n"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def strict_site(directory: Path, **limits: float) -> AsyncIterator[Site]:
     bounds = {"header_bytes_max": 4096, "header_seconds_max": SHORT, "body_seconds_max": SHORT}

@@ -37,11 +37,6 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def store(scratch: Path) -> Iterator[SqliteStore]:
     with closing(SqliteStore(scratch / "control-plane.sqlite")) as store:
         yield store

@@ -37,11 +37,6 @@ WITHIN_SECONDS = 20
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def premises(tmp_path: Path) -> Premises:
     return Premises(tmp_path, Publisher())
 

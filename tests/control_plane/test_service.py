@@ -53,11 +53,6 @@ ONE_WAVE = Layout(waves=(("web-01", "web-02"),), max_in_flight=1)
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def store(scratch: Path) -> Iterator[SqliteStore]:
     with closing(SqliteStore(scratch / "control-plane.sqlite")) as store:
         yield store
@@ -350,7 +345,7 @@ async def test_an_operators_command_goes_ahead_of_what_waits(store: SqliteStore)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(service.run_mutator)
             tasks.start_soon(_publish, service)
-            await held_up.reached.wait()
+            assert await held_up.begun()
             tasks.start_soon(service.explain, "web-01")
             await anyio.wait_all_tasks_blocked()
             tasks.start_soon(service.command, PauseScope("stable", "ada", "why"))
@@ -416,7 +411,7 @@ async def test_a_poll_that_comes_while_it_closes_is_released_too(store: SqliteSt
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(service.run_mutator)
             tasks.start_soon(_publish, service)
-            await held_up.reached.wait()
+            assert await held_up.begun()
             tasks.start_soon(service.close)
             await anyio.wait_all_tasks_blocked()
             tasks.start_soon(answers.poll, "web-02")

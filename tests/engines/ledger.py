@@ -1,15 +1,10 @@
 """For tests of the mutator: an engine that keeps a list of words, and a disk that can be held up or be full."""
 
-import threading
 from collections.abc import Sequence
 from datetime import datetime
 
-import anyio
-import anyio.from_thread
-
 from nixfleet_runtime.engine import Commit
-
-HELD_UP_MAX_SECONDS = 10.0
+from nixfleet_runtime.testing.held_up import HoldsUp
 
 
 class Ledger:
@@ -87,20 +82,15 @@ class StumblingDisk(Disk):
         super().write(words)
 
 
-class HeldUpDisk(Disk):
-    """A disk whose writes begin and then wait for `let_go`. `reached`: the first one has begun."""
+class HeldUpDisk(Disk, HoldsUp):
+    """A disk whose writes begin and then wait for `let_go`."""
 
     def __init__(self, *, has_no_room_for: Sequence[str] = ()) -> None:
-        super().__init__(has_no_room_for=has_no_room_for)
-        self.reached = anyio.Event()
-        self._released = threading.Event()
-
-    def let_go(self) -> None:
-        """Let writes end, this one and all that follow."""
-        self._released.set()
+        Disk.__init__(self, has_no_room_for=has_no_room_for)
+        HoldsUp.__init__(self)
+        self.hold_up()
 
     def write(self, words: Sequence[str]) -> None:
         """Make `words` durable, once it is let go."""
-        anyio.from_thread.run_sync(self.reached.set)
-        assert self._released.wait(HELD_UP_MAX_SECONDS), "nobody let go of the disk"
+        self._pass()
         super().write(words)

@@ -1,17 +1,12 @@
 """Stores whose disk may be full, or slow, for a while."""
 
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
-
-import anyio
-import anyio.from_thread
 
 from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_control_plane.store import Snapshot
 from nixfleet_control_plane.writes import Write
-
-HELD_UP_MAX_SECONDS = 10.0
+from nixfleet_runtime.testing.held_up import HoldsUp
 
 
 class ShakyStore:
@@ -40,24 +35,19 @@ class ShakyStore:
         self._store.close()
 
 
-class HeldUpStore:
-    """A store in front of another one, whose commits wait for `let_go`. `reached`: one has begun to."""
+class HeldUpStore(HoldsUp):
+    """A store in front of another one, whose commits wait for `let_go`."""
 
     def __init__(self, store: SqliteStore) -> None:
-        self.reached = anyio.Event()
+        super().__init__()
+        self.hold_up()
         self._store = store
-        self._released = threading.Event()
-
-    def let_go(self) -> None:
-        """Let commits end, this one and all that follow."""
-        self._released.set()
 
     def load(self) -> Snapshot:
         return self._store.load()
 
     def commit(self, writes: Sequence[Write]) -> None:
-        anyio.from_thread.run_sync(self.reached.set)
-        assert self._released.wait(HELD_UP_MAX_SECONDS), "nobody let go of the store"
+        self._pass()
         self._store.commit(writes)
 
     def close(self) -> None:

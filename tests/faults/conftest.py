@@ -19,11 +19,6 @@ KILLS_DEFAULT = 5
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def kills() -> int:
     """How many times somebody is killed."""
     return int(os.environ.get("FAULTS_KILLS", KILLS_DEFAULT))

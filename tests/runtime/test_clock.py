@@ -12,11 +12,6 @@ pytestmark = pytest.mark.anyio
 START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Sleepers:
     """Notes who woke, in order."""
 

@@ -17,11 +17,6 @@ pytestmark = pytest.mark.anyio
 START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Desk:
     """A mutator around a ledger, and everything that came of what was posted."""
 
@@ -137,7 +132,7 @@ async def test_a_write_under_way_holds_back_replies_and_actions() -> None:
     desk = Desk(disk=disk)
     async with open_desk(desk) as tasks:
         await desk.line_up(tasks, "a")
-        await disk.reached.wait()
+        assert await disk.begun()
         await anyio.wait_all_tasks_blocked()
 
         assert (desk.answers, desk.done) == ({}, [])

@@ -14,11 +14,6 @@ from tests.runtime.test_mutator import Desk, closed_afterwards, open_desk
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize("way", ["post", "post_if_room", "post_urgent"])
 async def test_a_closed_mutator_refuses_an_input_by_name(way: str) -> None:
     """After `close` no way of posting accepts an input, and the refusal names it."""
@@ -103,7 +98,7 @@ async def test_cancelling_the_run_leaves_no_poster_waiting() -> None:
         async with anyio.create_task_group() as posters:
             running = await _start(desk, posters)
             await desk.line_up(posters, "a")
-            await disk.reached.wait()
+            assert await disk.begun()
             await desk.line_up(posters, "queued", "without room")
             posters.start_soon(desk.ask, desk.mutator.post_urgent, "urgent")
             await anyio.wait_all_tasks_blocked()
@@ -126,7 +121,7 @@ async def test_cancelling_the_run_during_a_write_still_answers_its_batch() -> No
         async with anyio.create_task_group() as posters:
             running = await _start(desk, posters)
             await desk.line_up(posters, "a")
-            await disk.reached.wait()
+            assert await disk.begun()
             running.cancel()
             await anyio.wait_all_tasks_blocked()
             disk.let_go()
@@ -146,7 +141,7 @@ async def test_cancelling_the_run_during_a_write_that_fails_still_tries_its_batc
         async with anyio.create_task_group() as posters:
             await desk.line_up(posters, "a", "b", "c")
             running = await _start(desk, posters)
-            await disk.reached.wait()
+            assert await disk.begun()
             running.cancel()
             disk.let_go()
 

@@ -3,12 +3,9 @@
 What its store has is what is durable; the store can be held up, or be full, at a test's word.
 """
 
-import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import anyio.to_thread
 
 from nixfleet_control_plane.inputs import ManifestsOutcome, ManifestsUpdated
 from nixfleet_control_plane.log_entry import FactReported
@@ -32,6 +29,7 @@ from nixfleet_proto.signing import (
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.testing.held_up import HoldsUp
 from nixfleet_state_machine.testing.contracts.histories import (
     CHANNEL,
     HOST,
@@ -42,33 +40,17 @@ from nixfleet_state_machine.testing.contracts.histories import (
     TARGET,
 )
 
-HELD_UP_MAX_SECONDS = 10.0
 SOAK_MINUTES = 5
 FRESHNESS_MINUTES = 60
 
 
-class GuardedStore:
+class GuardedStore(HoldsUp):
     """A store whose commits can be held up, or fail as on a full disk."""
 
     def __init__(self, store: Store) -> None:
+        super().__init__()
         self.is_full = False
         self._store = store
-        self._may_end = threading.Event()
-        self._may_end.set()
-        self._begun = threading.Event()
-
-    def hold_up(self) -> None:
-        """Let the next commit begin and not end."""
-        self._may_end.clear()
-        self._begun.clear()
-
-    def let_go(self) -> None:
-        """Let commits end."""
-        self._may_end.set()
-
-    async def begun(self) -> bool:
-        """Return whether a commit began since `hold_up`, as soon as one has."""
-        return await anyio.to_thread.run_sync(self._begun.wait, HELD_UP_MAX_SECONDS)
 
     def load(self) -> Snapshot:
         """Return what was committed."""
@@ -76,8 +58,7 @@ class GuardedStore:
 
     def commit(self, writes: Sequence[Write]) -> None:
         """Make `writes` durable, once it is let go. Raises: OSError."""
-        self._begun.set()
-        self._may_end.wait(HELD_UP_MAX_SECONDS)
+        self._pass()
         if self.is_full:
             raise OSError("no space left on device")
         self._store.commit(writes)

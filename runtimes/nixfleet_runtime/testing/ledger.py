@@ -3,15 +3,11 @@
 The tests of a kernel ask these two what they saw; none of them looks into the kernel.
 """
 
-import threading
 from collections.abc import Sequence
 from datetime import datetime
 
-import anyio.to_thread
-
 from nixfleet_runtime.engine import Commit
-
-HELD_UP_MAX_SECONDS = 10.0
+from nixfleet_runtime.testing.held_up import HoldsUp
 
 
 class Ledger:
@@ -49,36 +45,20 @@ class Ledger:
         del self.words[self._settled_length :]
 
 
-class Disk:
+class Disk(HoldsUp):
     """Keeps what is written, one transaction at a time. A transaction with a word of `refused` fails as a whole.
 
     While it is held up, writes begin and do not end.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.written: list[str] = []
         self.refused: set[str] = set()
-        self._may_end = threading.Event()
-        self._may_end.set()
-        self._begun = threading.Event()
-
-    def hold_up(self) -> None:
-        """Let the next write begin and not end."""
-        self._may_end.clear()
-        self._begun.clear()
-
-    def let_go(self) -> None:
-        """Let writes end."""
-        self._may_end.set()
-
-    async def begun(self) -> bool:
-        """Return whether a write began since `hold_up`, as soon as one has."""
-        return await anyio.to_thread.run_sync(self._begun.wait, HELD_UP_MAX_SECONDS)
 
     def write(self, words: Sequence[str]) -> None:
         """Make `words` durable, once it is let go. Raises: OSError."""
-        self._begun.set()
-        assert self._may_end.wait(HELD_UP_MAX_SECONDS), "nobody let go of the disk"
+        self._pass()
         if refused := self.refused.intersection(words):
             raise OSError(f"no room for {', '.join(sorted(refused))}")
         self.written += words

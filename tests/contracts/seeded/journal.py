@@ -20,6 +20,15 @@ from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
 
 
+class SeededContract(JournalContract):
+    """Tries the journal of class `journal`."""
+
+    journal: type[SqliteJournal]
+
+    def open_journal(self, directory: Path) -> Journal:
+        return self.journal(directory / "db")
+
+
 class AnswersBeforeItCommits(SqliteJournal):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -38,13 +47,11 @@ class AnswersBeforeItCommits(SqliteJournal):
         return super().unsent(limit, excluding)
 
 
-class TestAcknowledgesBeforeItCommits(JournalContract):
+class TestAcknowledgesBeforeItCommits(SeededContract):
     """Keeps each commit in memory until the next one comes."""
 
     says = "after a crash nothing is to be sent: make it durable first"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return AnswersBeforeItCommits(directory / "db")
+    journal = AnswersBeforeItCommits
 
 
 class SharesItsConnection(SqliteJournal):
@@ -54,13 +61,11 @@ class SharesItsConnection(SqliteJournal):
         self._reader = self._writer
 
 
-class TestSendsBeforeItIsDurable(JournalContract):
+class TestSendsBeforeItIsDurable(SeededContract):
     """Answers the sender from the connection that writes, in the middle of its transaction."""
 
     says = "were unsent in the middle of a commit, which then failed"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return SharesItsConnection(directory / "db")
+    journal = SharesItsConnection
 
 
 class CommitsRowByRow(SqliteJournal):
@@ -69,13 +74,11 @@ class CommitsRowByRow(SqliteJournal):
             super().commit([write])
 
 
-class TestCommitsRowByRow(JournalContract):
+class TestCommitsRowByRow(SeededContract):
     """Makes every write a transaction of its own."""
 
     says = "put all writes of a commit into one transaction"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return CommitsRowByRow(directory / "db")
+    journal = CommitsRowByRow
 
 
 class LeavesTransactionsOpen(SqliteJournal):
@@ -87,13 +90,11 @@ class LeavesTransactionsOpen(SqliteJournal):
             raise
 
 
-class TestLeavesAFailedTransactionOpen(JournalContract):
+class TestLeavesAFailedTransactionOpen(SeededContract):
     """Does not end the transaction of a commit that failed."""
 
     says = "after a commit that failed, the next one failed too"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return LeavesTransactionsOpen(directory / "db")
+    journal = LeavesTransactionsOpen
 
 
 class IgnoresConflicts(SqliteJournal):
@@ -102,13 +103,11 @@ class IgnoresConflicts(SqliteJournal):
             super().commit(writes)
 
 
-class TestDropsACommitWithoutAWord(JournalContract):
+class TestDropsACommitWithoutAWord(SeededContract):
     """Passes over a commit that cannot be, as if it had been carried out."""
 
     says = "and `commit` took another one"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return IgnoresConflicts(directory / "db")
+    journal = IgnoresConflicts
 
 
 class NewestFirst(SqliteJournal):
@@ -116,13 +115,11 @@ class NewestFirst(SqliteJournal):
         return super().unsent(limit, excluding)[::-1]
 
 
-class TestSendsTheNewestFirst(JournalContract):
+class TestSendsTheNewestFirst(SeededContract):
     """Returns what is unsent in the wrong order."""
 
     says = "lived in the order"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return NewestFirst(directory / "db")
+    journal = NewestFirst
 
 
 class IgnoresTheLimit(SqliteJournal):
@@ -130,13 +127,11 @@ class IgnoresTheLimit(SqliteJournal):
         return super().unsent(1_000)
 
 
-class TestReturnsMoreThanAskedFor(JournalContract):
+class TestReturnsMoreThanAskedFor(SeededContract):
     """Fills a batch beyond what the wire takes."""
 
     says = "and of these `unsent(3)` returns"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return IgnoresTheLimit(directory / "db")
+    journal = IgnoresTheLimit
 
 
 class ForgetsWhatWasSent(SqliteJournal):
@@ -145,13 +140,11 @@ class ForgetsWhatWasSent(SqliteJournal):
         self._writer.execute("DELETE FROM events WHERE is_acknowledged = 1")
 
 
-class TestForgetsWhatWasAcknowledged(JournalContract):
+class TestForgetsWhatWasAcknowledged(SeededContract):
     """Deletes a fact once the control plane has it."""
 
     says = "a replay has nothing to send: keep it"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return ForgetsWhatWasSent(directory / "db")
+    journal = ForgetsWhatWasSent
 
 
 class ReplaysEverything(SqliteJournal):
@@ -161,13 +154,11 @@ class ReplaysEverything(SqliteJournal):
             self._writer.execute("UPDATE events SET is_acknowledged = 0")
 
 
-class TestReplaysEveryRollout(JournalContract):
+class TestReplaysEveryRollout(SeededContract):
     """Sends all facts again when one rollout's were asked for."""
 
     says = "asked to replay stable@a1b2c3 from 3, the journal sends"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return ReplaysEverything(directory / "db")
+    journal = ReplaysEverything
 
 
 class ForgetsRefusals(SqliteJournal):
@@ -175,13 +166,11 @@ class ForgetsRefusals(SqliteJournal):
         super().commit([write for write in writes if not isinstance(write, MarkRefused)])
 
 
-class TestSendsARefusedFactAgain(JournalContract):
+class TestSendsARefusedFactAgain(SeededContract):
     """Has what the control plane will never take hold up the rest for ever."""
 
     says = "fact 1 was refused; unsent: [1,"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return ForgetsRefusals(directory / "db")
+    journal = ForgetsRefusals
 
 
 class CountsOpenIntents(SqliteJournal):
@@ -191,13 +180,11 @@ class CountsOpenIntents(SqliteJournal):
         return evolve(found, last_intent_id=last)
 
 
-class TestGivesTheNumberOfAnIntentTwice(JournalContract):
+class TestGivesTheNumberOfAnIntentTwice(SeededContract):
     """Takes the highest number that is in use for the last one that was given."""
 
     says = "it would be given again"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return CountsOpenIntents(directory / "db")
+    journal = CountsOpenIntents
 
 
 class ForgetsIntents(SqliteJournal):
@@ -205,13 +192,11 @@ class ForgetsIntents(SqliteJournal):
         return evolve(super().load(), intents=())
 
 
-class TestForgetsWhatWasDecided(JournalContract):
+class TestForgetsWhatWasDecided(SeededContract):
     """Does not know after a start which switches were under way."""
 
     says = "of what was decided and is not over, after a crash"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return ForgetsIntents(directory / "db")
+    journal = ForgetsIntents
 
 
 class KeepsFacts(SqliteJournal):
@@ -224,13 +209,11 @@ class KeepsFacts(SqliteJournal):
                 )
 
 
-class TestKeepsTheFactsOfAForgottenRollout(JournalContract):
+class TestKeepsTheFactsOfAForgottenRollout(SeededContract):
     """Sends what belongs to a rollout that it forgot."""
 
     says = "stable@a1b2c3 was forgotten, and the facts are those of"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return KeepsFacts(directory / "db")
+    journal = KeepsFacts
 
 
 class Reopens(SqliteJournal):
@@ -240,13 +223,11 @@ class Reopens(SqliteJournal):
         )
 
 
-class TestReopensClosedRollouts(JournalContract):
+class TestReopensClosedRollouts(SeededContract):
     """Forgets that a newer rollout took over, and may roll back what no longer runs."""
 
     says = "[0].closed_at: expected datetime"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return Reopens(directory / "db")
+    journal = Reopens
 
 
 class ForgetsThePolicy(SqliteJournal):
@@ -257,13 +238,11 @@ class ForgetsThePolicy(SqliteJournal):
         )
 
 
-class TestForgetsThePolicy(JournalContract):
+class TestForgetsThePolicy(SeededContract):
     """Does not roll back after a restart what was to be rolled back before it."""
 
     says = "[0].policy.on_health_failure: expected"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return ForgetsThePolicy(directory / "db")
+    journal = ForgetsThePolicy
 
 
 class CountsItsOwnFacts(SqliteJournal):
@@ -272,13 +251,11 @@ class CountsItsOwnFacts(SqliteJournal):
         return FrozenMap(rows.fetchall())
 
 
-class TestForgetsBootstrappedNumbers(JournalContract):
+class TestForgetsBootstrappedNumbers(SeededContract):
     """Tells the control plane only of facts of its own, and is handed the same record for ever."""
 
     says = "`last_seqs` says {}"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return CountsItsOwnFacts(directory / "db")
+    journal = CountsItsOwnFacts
 
 
 class KeepsRefusals(SqliteJournal):
@@ -292,13 +269,11 @@ class KeepsRefusals(SqliteJournal):
                 )
 
 
-class TestLeavesAGapInAReplay(JournalContract):
+class TestLeavesAGapInAReplay(SeededContract):
     """Does not send a refused fact to a control plane that has forgotten the refusal."""
 
     says = "fact 3 had been refused, and asked to replay from 2"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return KeepsRefusals(directory / "db")
+    journal = KeepsRefusals
 
 
 class ExcludesNothing(SqliteJournal):
@@ -306,13 +281,11 @@ class ExcludesNothing(SqliteJournal):
         return super().unsent(limit)
 
 
-class TestLetsOneRolloutHideTheOthers(JournalContract):
+class TestLetsOneRolloutHideTheOthers(SeededContract):
     """Returns what nobody takes for ever, and nothing else."""
 
     says = "without stable@a1b2c3 there are"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return ExcludesNothing(directory / "db")
+    journal = ExcludesNothing
 
 
 class ForgetsWhatWasTakenOver(SqliteJournal):
@@ -322,10 +295,8 @@ class ForgetsWhatWasTakenOver(SqliteJournal):
         )
 
 
-class TestForgetsWhatWasTakenOver(JournalContract):
+class TestForgetsWhatWasTakenOver(SeededContract):
     """Takes what the control plane remembered for what was lived here."""
 
     says = "the first 3 facts of stable@a1b2c3 were taken over; after a crash: [0]"
-
-    def open_journal(self, directory: Path) -> Journal:
-        return ForgetsWhatWasTakenOver(directory / "db")
+    journal = ForgetsWhatWasTakenOver

@@ -22,6 +22,15 @@ from nixfleet_control_plane.writes import (
 )
 
 
+class SeededContract(StoreContract):
+    """Tries the store of class `store`."""
+
+    store: type[SqliteStore]
+
+    def open_store(self, directory: Path) -> Store:
+        return self.store(directory / "db")
+
+
 class AnswersBeforeItCommits(SqliteStore):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -36,13 +45,11 @@ class AnswersBeforeItCommits(SqliteStore):
         return super().load()
 
 
-class TestAcknowledgesBeforeItCommits(StoreContract):
+class TestAcknowledgesBeforeItCommits(SeededContract):
     """Keeps each commit in memory until the next one comes."""
 
     says = "make writes durable before you return"
-
-    def open_store(self, directory: Path) -> Store:
-        return AnswersBeforeItCommits(directory / "db")
+    store = AnswersBeforeItCommits
 
 
 class CommitsRowByRow(SqliteStore):
@@ -51,13 +58,11 @@ class CommitsRowByRow(SqliteStore):
             super().commit([write])
 
 
-class TestCommitsRowByRow(StoreContract):
+class TestCommitsRowByRow(SeededContract):
     """Makes every write a transaction of its own."""
 
     says = "put all writes of a commit into one transaction"
-
-    def open_store(self, directory: Path) -> Store:
-        return CommitsRowByRow(directory / "db")
+    store = CommitsRowByRow
 
 
 class ForgetsForeignKeys(SqliteStore):
@@ -66,13 +71,11 @@ class ForgetsForeignKeys(SqliteStore):
         self._connection.execute("PRAGMA foreign_keys=OFF")
 
 
-class TestForgetsTheForeignKey(StoreContract):
+class TestForgetsTheForeignKey(SeededContract):
     """Takes a view row that names a log row which is not there."""
 
     says = "your store took PutHold"
-
-    def open_store(self, directory: Path) -> Store:
-        return ForgetsForeignKeys(directory / "db")
+    store = ForgetsForeignKeys
 
 
 class SkipsKnownRows(SqliteStore):
@@ -81,13 +84,11 @@ class SkipsKnownRows(SqliteStore):
         super().commit([w for w in writes if not (isinstance(w, LogRow) and w.seq <= head)])
 
 
-class TestSkipsARowWhoseNumberIsTaken(StoreContract):
+class TestSkipsARowWhoseNumberIsTaken(SeededContract):
     """Takes a log row with a number that is in the log for one that it has already."""
 
     says = "your store took LogRow"
-
-    def open_store(self, directory: Path) -> Store:
-        return SkipsKnownRows(directory / "db")
+    store = SkipsKnownRows
 
 
 class RemovesFirst(SqliteStore):
@@ -95,13 +96,11 @@ class RemovesFirst(SqliteStore):
         super().commit(sorted(writes, key=lambda w: "Remove" not in type(w).__name__))
 
 
-class TestReordersACommit(StoreContract):
+class TestReordersACommit(SeededContract):
     """Carries out what is to be removed before what is to be put."""
 
     says = "the writes were re-ordered"
-
-    def open_store(self, directory: Path) -> Store:
-        return RemovesFirst(directory / "db")
+    store = RemovesFirst
 
 
 class LeavesTransactionsOpen(SqliteStore):
@@ -113,13 +112,11 @@ class LeavesTransactionsOpen(SqliteStore):
             raise
 
 
-class TestLeavesAFailedTransactionOpen(StoreContract):
+class TestLeavesAFailedTransactionOpen(SeededContract):
     """Does not end the transaction of a commit that failed."""
 
     says = "after a commit that failed, the next one failed too"
-
-    def open_store(self, directory: Path) -> Store:
-        return LeavesTransactionsOpen(directory / "db")
+    store = LeavesTransactionsOpen
 
 
 class BelongsToAThread(SqliteStore):
@@ -133,13 +130,11 @@ class BelongsToAThread(SqliteStore):
         super().commit(writes)
 
 
-class TestBelongsToAThread(StoreContract):
+class TestBelongsToAThread(SeededContract):
     """Commits in the thread that opened it, and in no other."""
 
     says = "a commit from another thread raised"
-
-    def open_store(self, directory: Path) -> Store:
-        return BelongsToAThread(directory / "db")
+    store = BelongsToAThread
 
 
 class ClearsTheWholeProbe(SqliteStore):
@@ -153,13 +148,11 @@ class ClearsTheWholeProbe(SqliteStore):
                 )
 
 
-class TestClearsEveryControlOfAProbe(StoreContract):
+class TestClearsEveryControlOfAProbe(SeededContract):
     """Takes one control that is over for all that the same row had opened."""
 
     says = ": missing StoredFailure("
-
-    def open_store(self, directory: Path) -> Store:
-        return ClearsTheWholeProbe(directory / "db")
+    store = ClearsTheWholeProbe
 
 
 class KeepsQuarantines(SqliteStore):
@@ -167,13 +160,11 @@ class KeepsQuarantines(SqliteStore):
         super().commit([w for w in writes if not isinstance(w, RetireQuarantineRow)])
 
 
-class TestKeepsARetiredQuarantine(StoreContract):
+class TestKeepsARetiredQuarantine(SeededContract):
     """Has a quarantine in force that an operator retired."""
 
     says = ": not expected ('stable', 'k2f-web-01-26.05')"
-
-    def open_store(self, directory: Path) -> Store:
-        return KeepsQuarantines(directory / "db")
+    store = KeepsQuarantines
 
 
 class RemovesAllHostRecords(SqliteStore):
@@ -183,13 +174,11 @@ class RemovesAllHostRecords(SqliteStore):
             self._connection.execute("DELETE FROM host_rollout_records")
 
 
-class TestRemovesTheHostRecordsOfAllRollouts(StoreContract):
+class TestRemovesTheHostRecordsOfAllRollouts(SeededContract):
     """Forgets every host when one rollout is pruned."""
 
     says = "[('stable@d4e5f6', 'web-02')]: missing StoredHost("
-
-    def open_store(self, directory: Path) -> Store:
-        return RemovesAllHostRecords(directory / "db")
+    store = RemovesAllHostRecords
 
 
 class LosesSignatures(SqliteStore):
@@ -197,13 +186,11 @@ class LosesSignatures(SqliteStore):
         super().commit([evolve(w, signature="") if isinstance(w, LogRow) else w for w in writes])
 
 
-class TestLosesSignatures(StoreContract):
+class TestLosesSignatures(SeededContract):
     """Keeps what was said and not the proof of who said it."""
 
     says = f"[0].entry.signature: expected '{SIGNATURE}', found ''"
-
-    def open_store(self, directory: Path) -> Store:
-        return LosesSignatures(directory / "db")
+    store = LosesSignatures
 
 
 class LosesMicroseconds(SqliteStore):
@@ -216,13 +203,11 @@ def _rounded(write: PutDispatch) -> PutDispatch:
     return evolve(write, dispatch=evolve(write.dispatch, soak_due_at=due))
 
 
-class TestLosesMicroseconds(StoreContract):
+class TestLosesMicroseconds(SeededContract):
     """Keeps times to the second."""
 
     says = "[0].soak_due_at: expected"
-
-    def open_store(self, directory: Path) -> Store:
-        return LosesMicroseconds(directory / "db")
+    store = LosesMicroseconds
 
 
 class CountsInSigned(SqliteStore):
@@ -236,13 +221,11 @@ def _cut(write: PutHostRecord) -> PutHostRecord:
     return evolve(write, record=evolve(record, last_event_seq=seq))
 
 
-class TestCutsLargeNumbers(StoreContract):
+class TestCutsLargeNumbers(SeededContract):
     """Has signed 64-bit columns for numbers that are unsigned."""
 
     says = "record.last_event_seq: expected 18446744073709551615, found 9223372036854775807"
-
-    def open_store(self, directory: Path) -> Store:
-        return CountsInSigned(directory / "db")
+    store = CountsInSigned
 
 
 class SkipsTheFirstOfTheTail(SqliteStore):
@@ -251,13 +234,11 @@ class SkipsTheFirstOfTheTail(SqliteStore):
         return evolve(found, tail=found.tail[1:])
 
 
-class TestBeginsTheTailOneRowLate(StoreContract):
+class TestBeginsTheTailOneRowLate(SeededContract):
     """Leaves out the first row that the cache does not know of."""
 
     says = "rows 1 to 8 were committed, found [2,"
-
-    def open_store(self, directory: Path) -> Store:
-        return SkipsTheFirstOfTheTail(directory / "db")
+    store = SkipsTheFirstOfTheTail
 
 
 class SortsTheQueue(SqliteStore):
@@ -266,13 +247,11 @@ class SortsTheQueue(SqliteStore):
         return evolve(found, dispatches=tuple(sorted(found.dispatches, key=lambda d: d.hostname)))
 
 
-class TestSortsTheQueueByName(StoreContract):
+class TestSortsTheQueueByName(SeededContract):
     """Returns dispatches by host instead of in the order in which they were queued."""
 
     says = "[1].hostname: expected 'web-02', found 'web-01'"
-
-    def open_store(self, directory: Path) -> Store:
-        return SortsTheQueue(directory / "db")
+    store = SortsTheQueue
 
 
 class WritesOnClose(SqliteStore):
@@ -281,10 +260,8 @@ class WritesOnClose(SqliteStore):
         super().close()
 
 
-class TestWritesWhenItIsClosed(StoreContract):
+class TestWritesWhenItIsClosed(SeededContract):
     """Says at its end that its cache is complete, which nobody asked for."""
 
     says = "`close` changed what is stored"
-
-    def open_store(self, directory: Path) -> Store:
-        return WritesOnClose(directory / "db")
+    store = WritesOnClose

@@ -1,0 +1,9 @@
+"""What the tests of every directory share."""
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop that the runtimes run on."""
+    return "asyncio"
