@@ -105,10 +105,12 @@ def _maker(cls: T) -> T:
 
 
 def _evolver(cls: type[T], *always: str) -> Callable[..., T]:
-    def evolved(record: T, *values: object) -> T:
-        *fixed, changes = values
-        # `()` are no changes either.
-        others = changes if isinstance(changes, Mapping) else {}
-        return evolve(record, **dict(zip(always, fixed, strict=True)), **others)  # type: ignore[misc]
+    # Two in both of the reducer's evolvers. No more is done here than `evolve` needs.
+    first, second = always
+
+    def evolved(
+        record: T, one: object, two: object, changes: Mapping[str, object] | None = None
+    ) -> T:
+        return evolve(record, **{first: one, second: two}, **(changes or {}))  # type: ignore[misc]
 
     return evolved

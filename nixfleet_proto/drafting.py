@@ -1,14 +1,14 @@
-"""Frozen records, built fast. The one place with a trick; what comes out is what attrs would have made.
+"""Frozen records, built fast. What comes out is what attrs would have made.
 
 A frozen class lets nobody set a field by name, its own `__init__` neither: that goes round by
 `object.__setattr__`, one call a field. A draft is an instance of a subclass that adds nothing but the plain
 `__setattr__`, so the interpreter stores straight into the slots; once it is filled it is given the frozen class
 back, before anybody else has seen it. `__delattr__` must be the plain one too, or CPython takes neither for plain.
 
-Only for slotted classes of `attrs.frozen` whose `__init__` does nothing but store what it is given, which is
-checked. The functions are generated, as attrs generates `__init__`, so that no field can be forgotten. Rejected:
-fields copied in a loop (three times slower), msgspec (a dependency of the core), records that are not frozen.
-Measured by benchmarks/step.py, beside the same reducer on attrs alone.
+Only for slotted, frozen classes; of those of attrs only for such as do nothing in `__init__` but store what they are
+given. Both is checked. The functions are generated, as attrs generates `__init__`, so that no field can be forgotten.
+Rejected: fields copied in a loop (three times slower), msgspec (a dependency of the core), records that are not
+frozen. Measured by benchmarks/step.py, beside the same reducer on attrs alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,21 +31,33 @@ def maker(cls: Callable[P, T]) -> Callable[P, T]:
 def evolver(cls: type[T], *always: str) -> Callable[..., T]:
     """Return a function that does what `attrs.evolve` does: `(record, *values of always, changes)`.
 
-    always: the fields that change every time. changes: the others, by name, or `()`; a name that is none raises
-    AttributeError.
+    always: the fields that change every time. changes: the others, by name, if there are any; a name that is none
+    raises AttributeError.
     """
     names = [field.name for field in _stored_fields(cls)]
     assert set(always) <= set(names), always
     stores = [f"draft.{name} = {name if name in always else f'record.{name}'}" for name in names]
-    changes = ["for name in changes:", "    setattr(draft, name, changes[name])"]
-    evolved = _compiled(cls, ", ".join(("record", *always, "changes")), [*stores, *changes], {})
+    changes = ["if changes:", "  for name in changes:", "    setattr(draft, name, changes[name])"]
+    evolved = _compiled(
+        cls, ", ".join(("record", *always, "changes=None")), [*stores, *changes], {}
+    )
     return cast("Callable[..., T]", evolved)
+
+
+def holder(cls: type[T], *slots: str) -> Callable[..., T]:
+    """Return a function that takes the values of `slots`, and returns an instance that holds them and nothing else.
+
+    For an immutable class that is not one of attrs; its `__init__` is not called.
+    """
+    _require_frozen_slots(cls)
+    assert set(slots) <= set(vars(cls)["__slots__"]), slots
+    stores = [f"draft.{slot} = {slot}" for slot in slots]
+    return cast("Callable[..., T]", _compiled(cls, ", ".join(slots), stores, {}))
 
 
 def _stored_fields(cls: Any) -> Sequence["attrs.Attribute[Any]"]:
     fields: Sequence[attrs.Attribute[Any]] = attrs.fields(cls)
-    assert cls.__setattr__ is not object.__setattr__, f"{cls} is not frozen"
-    assert "__slots__" in vars(cls), f"{cls} has no slots"
+    _require_frozen_slots(cls)
     assert not hasattr(cls, "__attrs_pre_init__"), f"{cls} does more than to store"
     assert not hasattr(cls, "__attrs_post_init__"), f"{cls} does more than to store"
     for field in fields:
@@ -54,6 +66,11 @@ def _stored_fields(cls: Any) -> Sequence["attrs.Attribute[Any]"]:
         for more in ("converter", "validator"):
             assert getattr(field, more) is None, f"{cls} does more than to store {field.name}"
     return fields
+
+
+def _require_frozen_slots(cls: Any) -> None:
+    assert cls.__setattr__ is not object.__setattr__, f"{cls} is not frozen"
+    assert "__slots__" in vars(cls), f"{cls} has no slots"
 
 
 def _parameters(fields: Sequence["attrs.Attribute[Any]"]) -> str:

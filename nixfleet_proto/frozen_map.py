@@ -4,8 +4,10 @@
 dict that somebody else may still change.
 """
 
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from typing import Generic, TypeVar, cast, final, overload
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, Generic, TypeVar, cast, final, overload
+
+from nixfleet_proto.drafting import holder
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -31,9 +33,7 @@ class FrozenMap(Mapping[K, V], Generic[K, V]):
         """Return a copy in which `key` is `value`."""
         items = self._items.copy()
         items[key] = value
-        copy = object.__new__(type(self))
-        object.__setattr__(copy, "_items", items)
-        return copy
+        return _holding(items)
 
     def __getitem__(self, key: K) -> V:
         return self._items[key]
@@ -89,3 +89,7 @@ class FrozenMap(Mapping[K, V], Generic[K, V]):
 
     def __repr__(self) -> str:
         return f"FrozenMap({self._items!r})"
+
+
+# `with_item` is called for every result of a probe; to make the map as `__init__` does would be half of its time.
+_holding: Callable[..., FrozenMap[Any, Any]] = holder(FrozenMap, "_items")

@@ -8,8 +8,11 @@ Source: design 1, Transitions.
 from datetime import datetime
 
 from nixfleet_proto.agent_event import Converged, ProbeMode, ProbeStatus
+from nixfleet_proto.members import members
 from nixfleet_state_machine.errors import ConvergenceRule, InvariantViolation
 from nixfleet_state_machine.host.state import HostRolloutState
+
+_Mode, _Status = members(ProbeMode), members(ProbeStatus)
 
 
 def require_convergence(state: HostRolloutState, fact: Converged) -> None:
@@ -39,14 +42,14 @@ def first_broken_rule(
             at.isoformat(),
         )
     for name, probe in state.probes.items():
-        if probe.mode is ProbeMode.ENFORCE and probe.status is not ProbeStatus.PASS:
+        if probe.mode is _Mode.ENFORCE and probe.status is not _Status.PASS:
             return (
                 ConvergenceRule.ENFORCE_PROBES_PASS,
                 f"probe {name!r} to pass",
                 probe.failure_reason or probe.status.value,
             )
     for declared in state.declared_probes or ():
-        if declared.mode is ProbeMode.ENFORCE and declared.probe_name not in state.probes:
+        if declared.mode is _Mode.ENFORCE and declared.probe_name not in state.probes:
             return (
                 ConvergenceRule.DECLARED_PROBES_REPORTED,
                 f"a result of probe {declared.probe_name!r}",

@@ -29,6 +29,7 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.drafting import evolver, maker
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.members import members
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.effect import (
     AgentEffect,
@@ -76,17 +77,17 @@ def step(
     if event.fact.seq <= state.last_event_seq:
         raise SeqRegression(state, event.fact)
     match state.state:
-        case HostState.SOAKING:
+        case _State.SOAKING:
             return _from_soaking(state, event)
-        case HostState.ACTIVATING:
+        case _State.ACTIVATING:
             return _from_activating(state, event, policy)
-        case HostState.PENDING:
+        case _State.PENDING:
             return _from_pending(state, event)
-        case HostState.DEFERRED:
+        case _State.DEFERRED:
             return _from_deferred(state, event, policy)
-        case HostState.FAILED:
+        case _State.FAILED:
             return _from_failed(state, event)
-        case HostState.CONVERGED | HostState.REVERTED:
+        case _State.CONVERGED | _State.REVERTED:
             raise IllegalForState(state, event.fact)
         case _:
             assert_never(state.state)
@@ -97,7 +98,7 @@ def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
 
     Source: design 1.
     """
-    if state.state is HostState.PENDING:
+    if state.state is _State.PENDING:
         return ()
     return (LocalResetProbeCache(state.rollout_id),)
 
@@ -108,8 +109,14 @@ _probed = evolver(HostRolloutState, "last_event_seq", "probes")  # most facts ar
 _probe_record = maker(ProbeRecord)
 _emit_event = maker(LocalEmitEvent)
 _append_event_log = maker(RemoteAppendEventLog)
+_fire_switch = maker(LocalFireSwitch)
+_reset_probe_cache = maker(LocalResetProbeCache)
 _record_transition = maker(RecordTransition)
 _emit_metric = maker(EmitMetric)
+
+# The members of the enums by which a step is decided, quick to look up.
+_State, _Status, _Policy = members(HostState), members(ProbeStatus), members(OnHealthFailure)
+_NO_PROBES: FrozenMap[str, ProbeRecord] = FrozenMap()
 
 # Probe chatter may be lost in a crash: the next tick of the probe says it again.
 _CHATTER = (ProbeResult, ProbeObservedFirst, ProbeFailureFirst)
@@ -124,9 +131,9 @@ def _from_pending(state: HostRolloutState, event: Event) -> _Step:
             return _moved(
                 state,
                 event,
-                HostState.ACTIVATING,
+                _State.ACTIVATING,
                 fact.received_at,
-                fire=(LocalFireSwitch(state.rollout_id, state.target_closure),),
+                fire=(_fire_switch(state.rollout_id, state.target_closure),),
                 current_closure_at_dispatch=fact.current_closure_at_dispatch,
                 dispatch_acked_at=fact.received_at,
             )
@@ -156,7 +163,7 @@ def _from_activating(state: HostRolloutState, event: Event, policy: RolloutPolic
         case ActivationCompleted():
             return _activated(state, event, fact)
         case ActivationDeferred():
-            return _moved(state, event, HostState.DEFERRED, fact.deferred_at)
+            return _moved(state, event, _State.DEFERRED, fact.deferred_at)
         case ActivationFailed():
             return _activation_failed(state, event, fact, policy)
         case (
@@ -202,9 +209,8 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
     fact = event.fact
     match fact:
         case ProbeResult():
-            probe = _probe_after(state.probes.get(fact.probe_name), fact)
-            probes = state.probes.with_item(fact.probe_name, probe)
-            return _told(_probed(state, fact.seq, probes, ()), state, event)
+            probes = state.probes.with_item(fact.probe_name, _probe_after(state.probes, fact))
+            return _told(_probed(state, fact.seq, probes), event)
         case ProbeObservedFirst():
             first = state.probe_observed_first_at or fact.observed_at
             return _noted(state, event, probe_observed_first_at=first)
@@ -219,7 +225,7 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
             return _moved(
                 state,
                 event,
-                HostState.CONVERGED,
+                _State.CONVERGED,
                 fact.converged_at,
                 took=("nixfleet_host_soak_seconds", state.activation_completed_at),
                 converged_at=fact.converged_at,
@@ -230,7 +236,7 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
             return _moved(
                 state,
                 event,
-                HostState.FAILED,
+                _State.FAILED,
                 fact.failed_at,
                 fire=_rollback(state, fact.policy_applied),
                 failed_at=fact.failed_at,
@@ -256,7 +262,7 @@ def _from_failed(state: HostRolloutState, event: Event) -> _Step:
             return _moved(
                 state,
                 event,
-                HostState.REVERTED,
+                _State.REVERTED,
                 fact.completed_at,
                 quarantine=(RemoteInsertQuarantine(state.channel, state.target_closure),),
                 reverted_at=fact.completed_at,
@@ -288,13 +294,13 @@ def _activated(state: HostRolloutState, event: Event, fact: ActivationCompleted)
     return _moved(
         state,
         event,
-        HostState.SOAKING,
+        _State.SOAKING,
         fact.completed_at,
-        reset=(LocalResetProbeCache(state.rollout_id),),
+        reset=(_reset_probe_cache(state.rollout_id),),
         took=("nixfleet_host_activation_seconds", state.dispatch_acked_at),
         activation_completed_at=fact.completed_at,
         current_closure=fact.observed_current_closure,
-        probes=FrozenMap[str, ProbeRecord](),
+        probes=_NO_PROBES,
         declared_probes=None,
     )
 
@@ -305,7 +311,7 @@ def _activation_failed(
     return _moved(
         state,
         event,
-        HostState.FAILED,
+        _State.FAILED,
         fact.failed_at,
         fire=_rollback(state, policy.on_health_failure),
         activation_failed_at=fact.failed_at,
@@ -316,9 +322,9 @@ def _activation_failed(
 
 def _rollback(state: HostRolloutState, policy: OnHealthFailure) -> tuple[LocalFireRollbackTo, ...]:
     match policy:
-        case OnHealthFailure.HALT:
+        case _Policy.HALT:
             return ()
-        case OnHealthFailure.ROLLBACK_AND_HALT:
+        case _Policy.ROLLBACK_AND_HALT:
             prior = state.current_closure_at_dispatch
             return () if prior is None else (LocalFireRollbackTo(state.rollout_id, prior),)
         case _:
@@ -339,11 +345,12 @@ def _rollback_failed(state: HostRolloutState, fact: RollbackComplete) -> EmitLog
     )
 
 
-def _probe_after(before: ProbeRecord | None, fact: ProbeResult) -> ProbeRecord:
+def _probe_after(probes: FrozenMap[str, ProbeRecord], fact: ProbeResult) -> ProbeRecord:
     match fact.status:
-        case ProbeStatus.PASS:
+        case _Status.PASS:
             return _probe_record(fact.status, fact.mode, fact.observed_at, fact.observed_at)
-        case ProbeStatus.FAIL:
+        case _Status.FAIL:
+            before = probes.get(fact.probe_name)
             last_pass_at = None if before is None else before.last_pass_at
             failing_since = None if before is None else before.failing_since
             return _probe_record(
@@ -380,16 +387,16 @@ class _Changes(TypedDict, total=False):
 
 def _noted(state: HostRolloutState, event: Event, **changes: Unpack[_Changes]) -> _Step:
     """The fact is recorded and the state stays."""
-    return _told(_evolved(state, state.state, event.fact.seq, changes), state, event)
+    return _told(_evolved(state, state.state, event.fact.seq, changes), event)
 
 
-def _told(after: HostRolloutState, state: HostRolloutState, event: Event) -> _Step:
+def _told(after: HostRolloutState, event: Event) -> _Step:
     """The record is `after`, in the same state, and the fact is passed on."""
     match event:
+        case Remote():  # first: it has the facts of every host
+            return after, (_append_event_log(after.hostname, after.rollout_id, event.fact),)
         case Local():
-            return after, (_emit(state, event.fact),)
-        case Remote():
-            return after, (_append(state, event.fact),)
+            return after, (_emit(after, event.fact),)
         case _:
             assert_never(event)
 
@@ -418,7 +425,8 @@ def _moved(
         case Local():
             return after, (*reset, _emit(state, event.fact), moved, *fire, *metrics)
         case Remote():
-            return after, (_append(state, event.fact), *quarantine, moved, *metrics)
+            appended = _append_event_log(state.hostname, state.rollout_id, event.fact)
+            return after, (appended, *quarantine, moved, *metrics)
         case _:
             assert_never(event)
 
@@ -427,16 +435,12 @@ def _emit(state: HostRolloutState, fact: AgentEvent) -> LocalEmitEvent:
     return _emit_event(state.rollout_id, fact, not isinstance(fact, _CHATTER))
 
 
-def _append(state: HostRolloutState, fact: AgentEvent) -> RemoteAppendEventLog:
-    return _append_event_log(state.hostname, state.rollout_id, fact)
-
-
 def _metrics(
     moved: RecordTransition, took: tuple[str, datetime | None] | None
 ) -> tuple[EmitMetric, ...]:
     count = _emit_metric(
         "nixfleet_host_transitions_total",
-        (("from", moved.from_.value), ("to", moved.to.value)),
+        (("from", str(moved.from_)), ("to", str(moved.to))),
         1.0,
     )
     if took is None:

@@ -10,7 +10,8 @@ import pytest
 from attrs import field, frozen
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeResult, ProbeStatus
-from nixfleet_proto.drafting import evolver, maker
+from nixfleet_proto.drafting import evolver, holder, maker
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from tests.builders import T0, at, pending_host, probe_pass, soaking_host
 
@@ -96,6 +97,36 @@ def test_evolving_a_name_that_is_no_field_is_refused() -> None:
     """A change that would be lost is an error, as it is in attrs."""
     with pytest.raises(AttributeError):
         evolved_host(pending_host(), 1, {"no_such_field": 1})
+
+
+def test_evolving_without_further_changes_leaves_the_other_fields() -> None:
+    """Only what always changes is changed."""
+    record = pending_host()
+
+    assert evolved_host(record, 9) == attrs.evolve(record, last_event_seq=9)
+
+
+def test_holding_values_gives_an_instance_that_is_immutable() -> None:
+    """A class of one's own is made as a frozen one of attrs is: with its class, and closed."""
+    held: Any = holder(FrozenMap, "_items")({"dns": 1})
+
+    assert type(held) is FrozenMap
+    assert held == FrozenMap({"dns": 1})
+    assert hash(held) == hash(FrozenMap({"dns": 1}))
+    with pytest.raises(AttributeError):
+        held._items = {}
+    with pytest.raises(AttributeError):
+        del held._items
+
+
+def test_holding_what_is_no_slot_or_of_a_class_that_can_be_changed_is_refused() -> None:
+    """A value that would have no place, or could be replaced, is noticed when the function is made."""
+    with pytest.raises(AssertionError):
+        holder(FrozenMap, "no_such_slot")
+    with pytest.raises(AssertionError):
+        holder(Mutable, "number")
+    with pytest.raises(AssertionError):
+        holder(WithDict, "number")
 
 
 def test_making_without_a_required_argument_is_refused() -> None:
