@@ -71,7 +71,10 @@ class ReleasesConfig:
 
 @frozen
 class LimitsConfig:
-    """`[limits]`: how much is taken on before more is refused. Pollers are requests that wait for a dispatch."""
+    """`[limits]`: how much is taken on before more is refused. Pollers are requests that wait for a dispatch.
+
+    All but `queue_length_max`, which is the mutator's, are `http.limits.Limits`, under the same names.
+    """
 
     body_bytes_max: int = BODY_BYTES_MAX_LEAST
     body_seconds_max: float = 10.0
@@ -79,6 +82,10 @@ class LimitsConfig:
     pollers_per_host_max: int = 2
     pollers_max: int = 20_000
     queue_length_max: int = 4096
+    header_seconds_max: float = 10.0
+    answer_seconds_max: float = 30.0
+    keep_alive_seconds: int = 30
+    connections_max: int = 25_000
 
 
 @frozen
@@ -164,6 +171,12 @@ def _releases(section: Section) -> ReleasesConfig:
 
 def _limits(section: Section) -> LimitsConfig:
     default = LimitsConfig()
+    pollers_max = section.count("pollers_max", default.pollers_max)
+    connections_max = section.count("connections_max", default.connections_max)
+    if 0 < connections_max <= pollers_max:
+        # Whoever polls holds a connection: those who wait would keep everybody else out.
+        expected = f"fewer than connections_max, which is {connections_max}"
+        section.refuse("pollers_max", "as many polls as connections", expected, str(pollers_max))
     return LimitsConfig(
         body_bytes_max=section.count(
             "body_bytes_max", default.body_bytes_max, at_least=BODY_BYTES_MAX_LEAST
@@ -173,8 +186,12 @@ def _limits(section: Section) -> LimitsConfig:
             "header_bytes_max", default.header_bytes_max, at_least=HEADER_BYTES_MAX_LEAST
         ),
         pollers_per_host_max=section.count("pollers_per_host_max", default.pollers_per_host_max),
-        pollers_max=section.count("pollers_max", default.pollers_max),
+        pollers_max=pollers_max,
         queue_length_max=section.count("queue_length_max", default.queue_length_max),
+        header_seconds_max=section.seconds("header_seconds_max", default.header_seconds_max),
+        answer_seconds_max=section.seconds("answer_seconds_max", default.answer_seconds_max),
+        keep_alive_seconds=section.count("keep_alive_seconds", default.keep_alive_seconds),
+        connections_max=connections_max,
     )
 
 

@@ -157,6 +157,10 @@ def _limits(config: LimitsConfig) -> Limits:
         body_bytes_max=config.body_bytes_max,
         body_seconds_max=config.body_seconds_max,
         header_bytes_max=config.header_bytes_max,
+        header_seconds_max=config.header_seconds_max,
+        answer_seconds_max=config.answer_seconds_max,
+        keep_alive_seconds=config.keep_alive_seconds,
+        connections_max=config.connections_max,
         pollers_per_host_max=config.pollers_per_host_max,
         pollers_max=config.pollers_max,
     )

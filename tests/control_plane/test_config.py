@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+from attrs import asdict
 
 from nixfleet_control_plane.config import (
     ControlPlaneConfig,
@@ -15,6 +16,7 @@ from nixfleet_control_plane.config import (
     TlsConfig,
     load_control_plane_config,
 )
+from nixfleet_control_plane.http.limits import Limits
 from nixfleet_runtime.config import ConfigError
 from nixfleet_runtime.config_sections import LogConfig, TrustConfig
 from nixfleet_runtime.mutator import SingleMutator
@@ -82,6 +84,10 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
         pollers_per_host_max = 1
         pollers_max = 10
         queue_length_max = 11
+        header_seconds_max = 3.5
+        answer_seconds_max = 4.5
+        keep_alive_seconds = 5
+        connections_max = 12
         [ticks]
         plan_seconds = 0.5
         [log]
@@ -92,7 +98,7 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
     assert config.listen == ListenConfig("::", 8443, tls, behind_proxy=True)
     assert config.trust.freshness_window_minutes == 60
     assert config.releases.poll_seconds == 1.0
-    assert config.limits == LimitsConfig(2_000_000, 2.5, 5000, 1, 10, 11)
+    assert config.limits == LimitsConfig(2_000_000, 2.5, 5000, 1, 10, 11, 3.5, 4.5, 5, 12)
     assert config.ticks.plan_seconds == 0.5
     assert config.log.level is LogLevel.WARNING
 
@@ -155,6 +161,10 @@ def test_a_tls_key_that_others_can_read_is_refused(directory: Path) -> None:
         ("limits", "body_bytes_max = 1048575", "1048576 or more"),
         ("limits", "header_bytes_max = 4095", "4096 or more"),
         ("limits", "pollers_max = 0", "1 or more"),
+        ("limits", "header_seconds_max = 0", "more than 0"),
+        ("limits", "answer_seconds_max = -1", "more than 0"),
+        ("limits", "keep_alive_seconds = 0", "1 or more"),
+        ("limits", "connections_max = 0", "1 or more"),
         ("ticks", "plan_seconds = 0", "more than 0"),
     ],
 )
@@ -167,10 +177,26 @@ def test_a_number_out_of_its_range_is_refused(
     assert [problem.expected for problem in caught.value.problems] == [expected]
 
 
+@pytest.mark.parametrize(
+    ("setting", "found"), [("pollers_max = 25_000", "25000"), ("connections_max = 100", "20000")]
+)
+def test_as_many_polls_as_connections_are_refused(
+    directory: Path, setting: str, found: str
+) -> None:
+    """Who polls holds a connection, so hosts that wait would keep everybody else out."""
+    assert told(directory, f"{MINIMAL}[limits]\n{setting}") == [("limits.pollers_max", found)]
+
+
 def test_the_environment_goes_before_the_file(directory: Path) -> None:
     """A variable is enough to have another port."""
     config = loaded(directory, f"{MINIMAL}[listen]\nport = 1", NIXFLEET_LISTEN__PORT="2")
     assert config.listen.port == 2
+
+
+def test_every_limit_of_http_is_an_option_and_has_the_same_default() -> None:
+    """An embedder without a configuration gets the same limits, and none is out of an operator's reach."""
+    options = asdict(LimitsConfig())
+    assert asdict(Limits()).items() <= options.items()
 
 
 def test_the_queue_is_as_long_as_the_mutator_has_it_by_default() -> None:

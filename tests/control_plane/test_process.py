@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import httpx2
 import pytest
@@ -246,6 +247,24 @@ def test_what_cannot_be_used_is_named_before_anything_begins(
     with premises.running() as living:
         assert living.ended() == 2
     assert said in premises.said()
+
+
+async def test_limits_of_its_configuration_hold(premises: Premises) -> None:
+    """With room for two connections a third is sent away, until one of them was silent for too long."""
+    limits = "[limits]\nconnections_max = 2\npollers_max = 1\nkeep_alive_seconds = 1\n"
+    premises.config.write_text(premises.config.read_text() + limits)
+    with premises.running() as living, anyio.fail_after(WITHIN_SECONDS):
+        async with (
+            httpx2.AsyncClient(base_url=living.url) as first,
+            httpx2.AsyncClient(base_url=living.url) as second,
+            httpx2.AsyncClient(base_url=living.url) as third,
+        ):
+            for client in (first, second):
+                assert (await client.get("/healthz")).status_code == 200
+            assert (await third.get("/healthz")).status_code == 503
+            while (await third.get("/healthz")).status_code == 503:
+                await anyio.lowlevel.checkpoint()
+        assert living.stop() == 0
 
 
 def test_what_it_says_are_lines_of_json(premises: Premises) -> None:
