@@ -32,6 +32,7 @@ from nixfleet_control_plane.http.app import FRESH_SECONDS, make_app
 from nixfleet_control_plane.http.limits import Limits
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.server import TlsFiles, server_config
+from nixfleet_control_plane.open_files import make_room_for
 from nixfleet_control_plane.release_watcher import ReleaseWatcher
 from nixfleet_control_plane.releases import ReleaseWatch
 from nixfleet_control_plane.service import ControlPlaneService, running
@@ -76,6 +77,7 @@ def run_control_plane(
         trust = _trust_in(config.trust.file)
         store = _open_store(config.store.path, held)
         listener = _listen(config.listen, held)
+        _make_room(config.limits.connections_max)
         parts = _Parts(config, clock, trust, store, listener)
         anyio.run(partial(_serve, parts, on_listening), backend_options={"use_uvloop": True})
 
@@ -230,6 +232,17 @@ def _settle_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _make_room(connections_max: int) -> None:
+    possible = make_room_for(connections_max)
+    if possible < connections_max:
+        _log.warning(
+            "room for %d connections and not for limits.connections_max, which is %d: "
+            "raise the hard limit of open files (LimitNOFILE=)",
+            possible,
+            connections_max,
+        )
 
 
 # What can go wrong before anything is begun.

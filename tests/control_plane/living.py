@@ -88,6 +88,7 @@ class Living:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         assert process.stdout is not None
+        self.pid = process.pid
         self.url = process.stdout.readline().removeprefix("control plane: ").strip()
 
     def kill(self) -> None:

@@ -1,6 +1,7 @@
 """The control plane as a process: it starts, is killed and stopped, and loses nothing that it answered."""
 
 import json
+import resource
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -265,6 +266,25 @@ async def test_limits_of_its_configuration_hold(premises: Premises) -> None:
             while (await third.get("/healthz")).status_code == 503:
                 await anyio.lowlevel.checkpoint()
         assert living.stop() == 0
+
+
+@pytest.mark.parametrize(("connections_max", "is_told"), [(600, False), (10**9, True)])
+def test_it_may_have_as_many_files_open_as_connections(
+    premises: Premises, connections_max: int, is_told: bool
+) -> None:
+    """A service that begins with few files gives itself more, and says so where it may not have enough."""
+    limits = f"[limits]\nconnections_max = {connections_max}\npollers_max = 500\n"
+    premises.config.write_text(premises.config.read_text() + limits)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with premises.running() as living:
+            soft, _ = resource.prlimit(living.pid, resource.RLIMIT_NOFILE)
+            assert living.stop() == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert soft > min(connections_max, before[1] - 1)
+    assert ("LimitNOFILE=" in premises.said()) == is_told
 
 
 def test_what_it_says_are_lines_of_json(premises: Premises) -> None:
