@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import Enum, StrEnum, auto
 from functools import cached_property, partial
 from operator import eq
-from typing import Any, Generic, TypeAlias, TypeVar, cast, get_args, get_origin
+from typing import Any, Generic, TypeAlias, TypeVar, assert_never, cast, get_args, get_origin
 
 import attrs
 import orjson
@@ -22,7 +22,7 @@ from cattrs.cols import (
 )
 from cattrs.errors import AttributeValidationNote, BaseValidationError, IterableValidationNote
 from cattrs.fns import identity
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.gen import make_dict_structure_fn, override
 
 from nixfleet_proto.codec.json_text import as_dict, canonical_bytes, member_path, parse_json
 from nixfleet_proto.codec.primitives import (
@@ -52,13 +52,13 @@ from nixfleet_proto.codec.primitives import (
 )
 from nixfleet_proto.codec.problem import DecodeError, Problem
 from nixfleet_proto.codec.quick import QuickReader, QuickReaders
+from nixfleet_proto.codec.writing import Writer, class_writer
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
 
 T = TypeVar("T")
 Reader: TypeAlias = Callable[[JsonValue, object], Any]
-Writer: TypeAlias = Callable[[Any], Any]
 
 _READERS: dict[Any, tuple[str, Reader]] = {
     str: (STRING, read_string),
@@ -109,9 +109,8 @@ class Spelling:
 
     def tag(self, union: object, cases: Mapping[str, type]) -> None:
         """Spell `union` as an object whose `kind`, the first in it, names the case."""
-        writers = {
-            case: (kind, self.converter.get_unstructure_hook(case)) for kind, case in cases.items()
-        }
+        kinds = {case: kind for kind, case in cases.items()}
+        writers: dict[type, Writer] = {}
         expected = one_of(cases)
         self.cases[union] = cases
 
@@ -121,9 +120,11 @@ class Spelling:
                 raise Refused(expected, kind, "kind")
             return self.converter.structure(value, cast("type[Any]", cases[kind]))
 
-        def write(value: Any) -> dict[str, Any]:
-            kind, write_case = writers[type(value)]
-            return {"kind": kind, **write_case(value)}
+        def write(value: object) -> Any:
+            case = type(value)
+            if case not in writers:
+                writers[case] = self._class_writer(case, kinds[case])
+            return writers[case](value)
 
         self.converter.register_structure_hook(union, read)
         self.converter.register_unstructure_hook(union, write)
@@ -160,26 +161,25 @@ class Spelling:
 
         return read
 
-    def _class_writer(self, cls: type[Any]) -> Writer:
-        write: Writer = make_dict_unstructure_fn(
-            cls,
-            self.converter,
-            _cattrs_omit_if_default=self._absent is Absent.LEFT_OUT_AS_ANY_DEFAULT,
-            **self._overrides(cls),
-        )
-        options = [self.name_of(field.name) for field in attrs.fields(cls) if field.default is None]
-        if self._absent is not Absent.LEFT_OUT or not options:
-            return write
+    def _class_writer(self, cls: type[Any], kind: str | None = None) -> Writer:
+        hook_of = self.converter.get_unstructure_hook
+        return class_writer(cls, self.name_of, self._absent_values(cls), hook_of, kind)
 
-        # cattrs's own way to leave out would move `seq` in front of what is left in.
-        def write_without_absent(value: Any) -> dict[str, Any]:
-            written: dict[str, Any] = write(value)
-            for name in options:
-                if written[name] is None:
-                    del written[name]
-            return written
-
-        return write_without_absent
+    def _absent_values(self, cls: type[Any]) -> dict[str, object]:
+        defaults = {field.name: field.default for field in attrs.fields(cls)}
+        match self._absent:
+            case Absent.AS_NULL:
+                return {}
+            case Absent.LEFT_OUT:
+                return {name: None for name, default in defaults.items() if default is None}
+            case Absent.LEFT_OUT_AS_ANY_DEFAULT:
+                return {
+                    name: default.factory() if hasattr(default, "factory") else default
+                    for name, default in defaults.items()
+                    if default is not attrs.NOTHING
+                }
+            case _:
+                assert_never(self._absent)
 
     def _overrides(self, cls: type[Any]) -> dict[str, Any]:
         return {
@@ -219,12 +219,16 @@ class Coder(Generic[T]):
         self.spelling = spelling
         self.form = form
         self.what = what
-        self._write: Writer = spelling.converter.get_unstructure_hook(form)
 
     @cached_property
     def read_quickly(self) -> QuickReader:
         """Reads what is as it should be; raises anything for what is not, or may not be."""
         return self.spelling.quick.reader_of(self.form)
+
+    @cached_property
+    def _write(self) -> Writer:
+        write: Writer = self.spelling.converter.get_unstructure_hook(self.form)
+        return write
 
     @cached_property
     def _read(self) -> Reader:
