@@ -9,22 +9,22 @@ index cannot be layered), persistent maps (a dependency, and five times slower).
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, TypeVarTuple
 
 K = TypeVar("K")
 V = TypeVar("V")
+Ts = TypeVarTuple("Ts")
 
 
 class UndoLog:
     """What it takes to get back. Shared by all collections that must move together."""
 
     def __init__(self) -> None:
-        self._undoings: list[Callable[[], object]] = []
+        self._undoings: list[tuple[Callable[..., object], *tuple[object, ...]]] = []
 
-    def note(self, undoing: Callable[[], object]) -> None:
-        """Remember how to undo a change that was just made."""
-        self._undoings.append(undoing)
+    def note(self, undo: Callable[[*Ts], object], *values: *Ts) -> None:
+        """Remember that `undo(*values)` takes back a change that was just made."""
+        self._undoings.append((undo, *values))
 
     def mark(self) -> int:
         """Return a place to which `undo_to` can go back, until the next `settle`."""
@@ -33,7 +33,8 @@ class UndoLog:
     def undo_to(self, mark: int) -> None:
         """Take back everything since `mark`, latest first."""
         while len(self._undoings) > mark:
-            self._undoings.pop()()
+            undo, *values = self._undoings.pop()
+            undo(*values)
 
     def settle(self) -> None:
         """Everything so far stands; it can no longer be taken back."""
@@ -46,24 +47,24 @@ class UndoableDict(dict[K, V]):
     Reads are the dict's own, in C; all the methods of a dict that would change it refuse.
     """
 
-    __slots__ = ("_undo",)
+    __slots__ = ("_note",)
 
     def __init__(self, undo: UndoLog) -> None:
         super().__init__()
-        self._undo = undo
+        self._note = undo.note
 
     def set(self, key: K, value: V) -> None:
         """Let `key` be `value`."""
         if key in self:
-            self._undo.note(partial(_set_item, self, key, self[key]))
+            self._note(_set_item, self, key, self[key])
         else:
-            self._undo.note(partial(_del_item, self, key))
+            self._note(_del_item, self, key)
         _set_item(self, key, value)
 
     def discard(self, key: K) -> None:
         """Let `key` be absent."""
         if key in self:
-            self._undo.note(partial(_set_item, self, key, self[key]))
+            self._note(_set_item, self, key, self[key])
             _del_item(self, key)
 
     def _refuse(self: object, *_: object, **__: object) -> NoReturn:
@@ -93,12 +94,12 @@ class SortedNames:
     def add(self, name: str) -> None:
         """Let `name` be in the set."""
         if self._insert(name):
-            self._undo.note(lambda: self._remove(name))
+            self._undo.note(self._remove, name)
 
     def discard(self, name: str) -> None:
         """Let `name` not be in the set."""
         if self._remove(name):
-            self._undo.note(lambda: self._insert(name))
+            self._undo.note(self._insert, name)
 
     def _insert(self, name: str) -> bool:
         at = bisect_left(self._names, name)
@@ -142,8 +143,7 @@ class UndoableValue(Generic[V]):
 
     def set(self, value: V) -> None:
         """Let it be `value`."""
-        before = self._value
-        self._undo.note(lambda: self._restore(before))
+        self._undo.note(self._restore, self._value)
         self._value = value
 
     def _restore(self, value: V) -> None:

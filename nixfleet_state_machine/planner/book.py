@@ -5,6 +5,7 @@ Only `FleetView` changes a book: it knows what else a change may concern.
 
 from collections import Counter
 from collections.abc import Callable, Set
+from functools import lru_cache
 from typing import NamedTuple
 
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
@@ -53,19 +54,14 @@ class RolloutBook:
     def figures(self, hostname: str, excused: Set[str]) -> Figures:
         """Return how `hostname` counts now."""
         record = self.hosts.get(hostname)
-        is_excused = hostname in excused
-        is_counted = not is_excused and hostname in self.terms.targets
-        tally = tally_of(record, self.failing.get(hostname, 0)) if is_counted else NOBODY
-        if record is None:
-            return Figures(tally, False, False, False, not is_excused)
-        is_unacknowledged = _is_unacknowledged(record)
-        is_handed_out = is_unacknowledged and hostname in self.queued
-        return Figures(
-            tally=tally,
-            is_unacknowledged=is_unacknowledged,
-            is_handed_out=is_handed_out,
-            is_in_flight=is_handed_out or record.state.is_in_flight,
-            is_awaited=not (is_excused or record.state.is_ordering_eligible),
+        return _figures(
+            None if record is None else record.state,
+            record is not None and record.dispatch_acked_at is not None,
+            record is not None and record.declared_probes is not None,
+            hostname in self.queued,
+            hostname in self.terms.targets,
+            hostname in excused,
+            self.failing.get(hostname, 0),
         )
 
     def recount_wave(self, hostname: str, before: Tally, after: Tally) -> tuple[Tally, Tally]:
@@ -81,6 +77,33 @@ class RolloutBook:
         for name in self.terms.budget_names_of(hostname):
             self.in_flight.set(name, self.in_flight.get(name, 0) + by)
             note(name, by)
+
+
+# A function of few values, asked twice for each host that moves: what was counted once is looked up.
+@lru_cache(maxsize=1024)
+def _figures(
+    state: HostState | None,
+    is_acknowledged: bool,
+    is_declared: bool,
+    is_queued: bool,
+    is_target: bool,
+    is_excused: bool,
+    failing: int,
+) -> Figures:
+    """Return how a host with these properties counts; `state` is `None` while it has no record."""
+    is_counted = is_target and not is_excused
+    tally = tally_of(state, is_declared, failing) if is_counted else NOBODY
+    if state is None:
+        return Figures(tally, False, False, False, not is_excused)
+    is_unacknowledged = state is HostState.PENDING and not is_acknowledged
+    is_handed_out = is_unacknowledged and is_queued
+    return Figures(
+        tally=tally,
+        is_unacknowledged=is_unacknowledged,
+        is_handed_out=is_handed_out,
+        is_in_flight=is_handed_out or state.is_in_flight,
+        is_awaited=not (is_excused or state.is_ordering_eligible),
+    )
 
 
 def counts_alike(before: HostRolloutState, after: HostRolloutState) -> bool:

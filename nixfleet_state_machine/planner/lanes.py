@@ -87,8 +87,7 @@ class LaneIndex:
 
     def tell(self, lane: Lane, block: GateBlock | None) -> None:
         """Note what all hosts of `lane` were told; `None`: not all the same."""
-        before = lane.told
-        self._undo.note(lambda: setattr(lane, "told", before))
+        self._undo.note(setattr, lane, "told", lane.told)
         lane.told = block
 
     def free(self, rollout_id: RolloutId) -> Collection[Lane]:

@@ -6,7 +6,7 @@ Excused hosts are in none of them.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.host.state import HostState
 
 
 class Tally(NamedTuple):
@@ -38,11 +38,10 @@ def absent(count: int) -> Tally:
     return Tally(count, 0, 0, 0, 0, 0)
 
 
-def tally_of(record: HostRolloutState | None, failing: int) -> Tally:
-    """Return the tally of one host; `None` while it has no record."""
-    if record is None:
+def tally_of(state: HostState | None, is_declared: bool, failing: int) -> Tally:
+    """Return the tally of one host; `state` is `None` while it has no record."""
+    if state is None:
         return Tally(1, 0, 0, 0, failing, 0)
-    state = record.state
     runs = state is HostState.SOAKING or state is HostState.CONVERGED
     return Tally(
         total=1,
@@ -50,7 +49,7 @@ def tally_of(record: HostRolloutState | None, failing: int) -> Tally:
         settled=int(runs or state is HostState.DEFERRED),
         converged=int(state is HostState.CONVERGED),
         failing=failing,
-        undeclared=int(runs and record.declared_probes is None),
+        undeclared=int(runs and not is_declared),
     )
 
 

@@ -226,8 +226,11 @@ class FleetView:
     def take_stirred(self) -> Stirred:
         """Return what was stirred since the last call."""
         taken, self._stirred = self._stirred, Stirred()
-        self._undo.note(lambda: self._stirred.add_all(taken))
+        self._undo.note(self._stir_again, taken)
         return taken
+
+    def _stir_again(self, taken: Stirred) -> None:
+        self._stirred.add_all(taken)
 
     def stir_host(self, rollout_id: RolloutId, hostname: str) -> None:
         """Let the next `replan` look at this host."""
@@ -250,6 +253,8 @@ class FleetView:
     ) -> None:
         """Let counts and stirs follow from how the host counted `before` and counts now."""
         after = book.figures(hostname, record.excused_hosts)
+        if after == before:
+            return
         rollout_id = record.rollout_id
         if after.tally != before.tally:
             old, new = book.recount_wave(hostname, before.tally, after.tally)

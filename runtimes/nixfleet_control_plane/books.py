@@ -34,6 +34,7 @@ from nixfleet_control_plane.log_entry import (
 )
 from nixfleet_control_plane.mirror import passed_over, told_record
 from nixfleet_control_plane.state import KeptFleet, KeptManifest, State
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import (
     decode_bootstrap_nonces,
     decode_fleet,
@@ -45,6 +46,7 @@ from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.release_layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.effect import RemoteOpenRolloutRecord, RemoteQueueDispatch
+from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
     OpenRollout,
@@ -63,7 +65,8 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
     entry = logged.entry
     match entry:
         case FactReported():
-            take_fact(state, commit, entry, logged.at)
+            record = _record(state, entry)
+            take_fact(state, commit, record, entry.fact, entry.signature, logged.at)
         case FactRefused():
             pass_over_fact(state, commit, entry, logged.at)
         case RolloutMoved():
@@ -84,36 +87,40 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
             assert_never(entry)
 
 
-def take_fact(state: State, commit: CommitBuilder, entry: FactReported, at: datetime) -> None:
-    """A host's record takes a fact. Raises: TransitionError, and nothing has changed."""
-    key = entry.rollout_id, entry.host
-    record = state.view.host(*key)
-    assert record is not None, entry
-    policy = state.manifests[entry.rollout_id].manifest.rollout_policy
-    after, effects = told_record(record, entry.fact, at, policy)
+def take_fact(
+    state: State,
+    commit: CommitBuilder,
+    record: HostRolloutState,
+    fact: AgentEvent,
+    signature: str | None,
+    at: datetime,
+) -> None:
+    """A host's `record` takes a fact. Raises: TransitionError, and nothing has changed."""
+    key = record.rollout_id, record.hostname
+    policy = state.manifests[record.rollout_id].manifest.rollout_policy
+    after, effects = told_record(record, fact, at, policy)
     for effect in effects:
-        apply(effect, state, commit, at, entry.signature)
+        apply(effect, state, commit, at, signature)
     state.put_host(after)
-    # Whatever the host said first, it has its dispatch.
-    state.remove_dispatch(commit, key)
-    state.remove_deferral(commit, key)
+    if record.dispatch_acked_at is None:
+        # Whatever the host said first, it has its dispatch.
+        state.remove_dispatch(commit, key)
+        state.remove_deferral(commit, key)
 
 
 def pass_over_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datetime) -> None:
     """A host's record takes the number of a fact that does not apply, so that those after it can come."""
-    key = entry.rollout_id, entry.host
-    record = state.view.host(*key)
-    assert record is not None, entry
+    record = _record(state, entry)
     seq = state.append(commit, entry, at)
     state.put_host(passed_over(record, entry.fact.seq))
-    state.refuse_fact(commit, key, entry.fact.seq, entry.reason, seq)
+    state.refuse_fact(commit, (entry.rollout_id, entry.host), entry.fact.seq, entry.reason, seq)
 
 
 def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: datetime) -> None:
     """A rollout's record takes an event; a row is written if that changed it."""
     record = state.view.rollouts[subject_of(event)]
     after, effects = step_rollout(record, event, at)
-    if after == record and not effects:
+    if after is record and not effects:
         return
     seq = state.append(commit, RolloutMoved(event), at)
     if after.state is not record.state:
@@ -208,6 +215,12 @@ def enrol(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetime
         UsedNonce(token.nonce, token.hostname, key, kept_until),
         seq,
     )
+
+
+def _record(state: State, entry: FactReported | FactRefused) -> HostRolloutState:
+    record = state.view.host(entry.rollout_id, entry.host)
+    assert record is not None, entry
+    return record
 
 
 def _kept_manifest(state: State, artefact: SignedArtefact) -> KeptManifest:

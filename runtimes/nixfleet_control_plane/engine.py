@@ -65,7 +65,6 @@ from nixfleet_control_plane.log_entry import (
     FactRefused,
     HostEnrolled,
     Planned,
-    fact_reported,
 )
 from nixfleet_control_plane.state import State
 from nixfleet_control_plane.writes import Write
@@ -217,17 +216,16 @@ class ControlPlaneEngine:
             return None if known is None else EventRefused(envelope.rollout_id, seq, known)
         if seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
-        entry = fact_reported(hostname, record.rollout_id, envelope.event, envelope.signature)
         try:
-            take_fact(self._state, commit, entry, now)
+            take_fact(self._state, commit, record, envelope.event, envelope.signature, now)
         except TransitionError as error:
             refused = FactRefused(
                 hostname, record.rollout_id, envelope.event, str(error), envelope.signature
             )
             pass_over_fact(self._state, commit, refused, now)
             return EventRefused(envelope.rollout_id, seq, refused.reason)
-        self._join(commit, record.rollout_id, hostname, now)
         for transition in commit.take_transitions():
+            self._join(commit, record.rollout_id, hostname, now)
             self._tell_rollout(commit, transition, now)
         return None
 

@@ -34,7 +34,6 @@ from nixfleet_control_plane.log_entry import (
     Planned,
     RolloutMoved,
     kind_of,
-    log_row,
     logged_entry,
 )
 from nixfleet_proto.codec import (
@@ -97,19 +96,11 @@ def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def row_of(logged: LoggedEntry) -> LogRow:
-    """Return the row that holds `logged`."""
-    entry = logged.entry
+def row_of(seq: int, at: datetime, entry: Entry) -> LogRow:
+    """Return the row that holds `entry`."""
     host_id, rollout_id, signature = _columns(entry)
-    return log_row(
-        seq=logged.seq,
-        ts=text_of(logged.at),
-        kind=kind_of(entry),
-        host_id=host_id,
-        rollout_id=rollout_id,
-        payload=_payload(entry).decode(),
-        signature=signature,
-    )
+    payload = _payload(entry).decode()
+    return LogRow(seq, text_of(at), kind_of(entry), host_id, rollout_id, payload, signature)
 
 
 def entry_of(row: LogRow) -> LoggedEntry:

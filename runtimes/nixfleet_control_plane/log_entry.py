@@ -7,7 +7,7 @@ Source: design 7, Control plane.
 
 from datetime import datetime
 from hashlib import sha256
-from typing import TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias, assert_never
 
 from attrs import frozen
 
@@ -145,8 +145,7 @@ def kind_of(entry: Entry) -> str:
             assert_never(entry)
 
 
-@frozen
-class LogRow:
+class LogRow(NamedTuple):
     """One row of `event_log` as it is stored, without its place in the chain. `payload` is JSON."""
 
     seq: int
@@ -170,7 +169,6 @@ class LoggedEntry:
 # As the classes make them, sooner: there is one of each for every fact that a host reports.
 fact_reported = maker(FactReported)
 logged_entry = maker(LoggedEntry)
-log_row = maker(LogRow)
 
 
 def chain_hash(prev_hash: bytes, row: LogRow) -> bytes:
@@ -179,22 +177,22 @@ def chain_hash(prev_hash: bytes, row: LogRow) -> bytes:
     Canonical row: each column as text, absent ones as nothing, each preceded by its length in bytes and
     a colon (absent: `-`), in column order. Unambiguous without parsing JSON, so any language can check it.
     """
-    columns = (
-        str(row.seq),
-        row.ts,
-        row.kind,
-        row.host_id,
-        row.rollout_id,
-        row.payload,
-        row.signature,
-    )
+    seq, ts, kind, host, rollout, payload, signature = row
+    number = str(seq)
     # In ASCII a text is as long as its bytes, so that one encoding does for the row.
-    text = "".join(["-" if column is None else f"{len(column)}:{column}" for column in columns])
-    canonical = text.encode() if text.isascii() else b"".join(map(_canonical, columns))
+    text = (
+        f"{len(number)}:{number}{len(ts)}:{ts}{len(kind)}:{kind}{_sized(host)}{_sized(rollout)}"
+        f"{len(payload)}:{payload}{_sized(signature)}"
+    )
+    canonical = text.encode() if text.isascii() else b"".join(map(_sized_bytes, (number, *row[1:])))
     return sha256(prev_hash + canonical).digest()
 
 
-def _canonical(column: str | None) -> bytes:
+def _sized(column: str | None) -> str:
+    return "-" if column is None else f"{len(column)}:{column}"
+
+
+def _sized_bytes(column: str | None) -> bytes:
     if column is None:
         return b"-"
     data = column.encode()

@@ -9,12 +9,15 @@ from datetime import datetime
 from attrs import evolve
 
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
+from nixfleet_proto.drafting import maker
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_state_machine.effect import ControlPlaneEffect
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.terms import RolloutTerms
+
+_remote = maker(Remote)
 
 
 def opened_record(terms: RolloutTerms, hostname: str) -> HostRolloutState:
@@ -43,7 +46,7 @@ def told_record(
 
     Raises: TransitionError.
     """
-    return step(_with_dispatch_times(record, fact), Remote(fact), at, policy)
+    return step(_with_dispatch_times(record, fact), _remote(fact), at, policy)
 
 
 def passed_over(record: HostRolloutState, seq: int) -> HostRolloutState:

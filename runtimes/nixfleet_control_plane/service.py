@@ -50,6 +50,7 @@ from nixfleet_control_plane.inputs import (
 from nixfleet_control_plane.loading import load_state
 from nixfleet_control_plane.store import Store
 from nixfleet_control_plane.writes import Write
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
@@ -137,15 +138,16 @@ class ControlPlaneService:
 
     def _count(self, envelopes: tuple[AgentEventEnvelope, ...], outcome: EventsOutcome) -> None:
         """By kind, what was accepted (a duplicate is, again) and what stopped the rest."""
-        counted = Counter(
-            (type(it.event).__name__, "accepted") for it in envelopes[: outcome.accepted]
-        )
+        accepted = Counter(type(it.event) for it in envelopes[: outcome.accepted])
+        for kind, number in accepted.items():
+            self._count_events(kind, "accepted", number)
         if outcome.stopped_by is not None:
-            stopping = type(envelopes[outcome.accepted].event).__name__
-            counted[stopping, _STOPPED[type(outcome.stopped_by)]] += 1
-        for (kind, answer), number in counted.items():
-            labels = (("kind", kind), ("answer", answer))
-            self._record_metric(EmitMetric("nixfleet_events_total", labels, float(number)))
+            stopping = type(envelopes[outcome.accepted].event)
+            self._count_events(stopping, _STOPPED[type(outcome.stopped_by)], 1)
+
+    def _count_events(self, kind: type[AgentEvent], answer: str, number: int) -> None:
+        labels = (("kind", kind.__name__), ("answer", answer))
+        self._record_metric(EmitMetric("nixfleet_events_total", labels, float(number)))
 
     async def next_dispatch(self, hostname: str, wait_seconds: float) -> Dispatch | None:
         """Return the dispatch that waits for the host.

@@ -19,7 +19,6 @@ from nixfleet_control_plane.log_entry import (
     LoggedEntry,
     LogRow,
     chain_hash,
-    log_row,
 )
 from nixfleet_control_plane.sqlite_statements import Statement, Value, statement_of
 from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
@@ -64,7 +63,7 @@ class SqliteStore:
         for write in writes:
             if isinstance(write, LogRow):
                 prev_hash, head_hash = head_hash, chain_hash(head_hash, write)
-                log.append(_log_values(write, prev_hash, head_hash))
+                log.append((*write, prev_hash, head_hash))
             else:
                 others.append(statement_of(write))
         with transaction(self._connection):
@@ -177,21 +176,7 @@ def read_log(
         f"SELECT {LOG_COLUMNS}, prev_hash, hash FROM event_log WHERE seq > ? ORDER BY seq",
         (after_seq,),
     ):
-        yield log_row(*columns[:-2]), columns[-2], columns[-1]
-
-
-def _log_values(row: LogRow, prev_hash: bytes, row_hash: bytes) -> tuple[Value, ...]:
-    return (
-        row.seq,
-        row.ts,
-        row.kind,
-        row.host_id,
-        row.rollout_id,
-        row.payload,
-        row.signature,
-        prev_hash,
-        row_hash,
-    )
+        yield LogRow(*columns[:-2]), columns[-2], columns[-1]
 
 
 def _head_hash(connection: sqlite3.Connection) -> bytes:

@@ -15,7 +15,7 @@ from nixfleet_control_plane.entry_codec import row_of
 from nixfleet_control_plane.failures import Control, control_results
 from nixfleet_control_plane.identities import Identities
 from nixfleet_control_plane.inputs import PauseScope, WakeHost
-from nixfleet_control_plane.log_entry import Entry, logged_entry
+from nixfleet_control_plane.log_entry import Entry
 from nixfleet_control_plane.writes import (
     ClearProbeFailure,
     OpenProbeFailure,
@@ -114,7 +114,7 @@ class State:
         """Append `entry` to the log and return its number."""
         seq = self._head.get() + 1
         self._head.set(seq)
-        commit.write(row_of(logged_entry(seq, at, entry)))
+        commit.write(row_of(seq, at, entry))
         return seq
 
     # Host records. The table behind them is a cache, written by `FlushRecords`.
@@ -262,9 +262,10 @@ class State:
         self, commit: CommitBuilder, key: HostKey, fact: ProbeResult, seq: int
     ) -> None:
         """Keep track of which failing controls are outstanding, after `fact` in log row `seq`."""
-        before = self.outstanding.get(key, _NOTHING_FAILS)
-        if not before and fact.status is ProbeStatus.PASS and not fact.sub_results:
+        before = self.outstanding.get(key)
+        if before is None and fact.status is ProbeStatus.PASS and not fact.sub_results:
             return  # Nearly always: nothing failed, and nothing does.
+        before = before or _NOTHING_FAILS
         after = dict(before)
         for result in control_results(fact):
             control = result.control
@@ -278,7 +279,10 @@ class State:
 
     def put_outstanding(self, key: HostKey, failures: FrozenMap[Control, int]) -> None:
         """These controls of the host fail by their latest result; each since its log row."""
-        self.outstanding.set(key, failures)
+        if failures:
+            self.outstanding.set(key, failures)
+        else:
+            self.outstanding.discard(key)
         self.view.set_outstanding(key[0], key[1], len(failures))
 
     # Artefacts.

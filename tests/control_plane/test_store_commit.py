@@ -8,7 +8,7 @@ import pytest
 
 from nixfleet_control_plane.entry_codec import row_of
 from nixfleet_control_plane.inputs import ArtefactRejected, PauseScope
-from nixfleet_control_plane.log_entry import ArtefactRefused, LoggedEntry, LogRow
+from nixfleet_control_plane.log_entry import ArtefactRefused, LogRow
 from nixfleet_control_plane.sqlite_store import SCHEMA_VERSION, SqliteStore
 from nixfleet_control_plane.writes import PutHold, RemoveHold
 from nixfleet_runtime.sqlite import SchemaTooNew
@@ -37,7 +37,7 @@ REFERENCES = (
 
 
 def _row(seq: int) -> LogRow:
-    return row_of(LoggedEntry(seq, START, ArtefactRefused("x", "y")))
+    return row_of(seq, START, ArtefactRefused("x", "y"))
 
 
 @pytest.fixture

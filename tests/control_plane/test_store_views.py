@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 
 from nixfleet_control_plane.entry_codec import DamagedRow
 from nixfleet_control_plane.log_entry import LogRow
@@ -189,7 +188,7 @@ def test_a_cached_record_that_is_missing_is_no_difference(database: Path) -> Non
 
 def test_a_row_of_an_unknown_kind_is_named(database: Path) -> None:
     """A row of a kind that this version does not write is named by number and kind."""
-    forge(database, 3, lambda row: evolve(row, kind="effect"))
+    forge(database, 3, lambda row: row._replace(kind="effect"))
 
     assert str(_damage(database)) == (
         "event_log row 3 (effect) cannot be read: expected a kind that this version writes, found 'effect'"
@@ -198,7 +197,7 @@ def test_a_row_of_an_unknown_kind_is_named(database: Path) -> None:
 
 def test_a_row_that_does_not_decode_is_named(database: Path) -> None:
     """A row whose payload is not what its kind asks for is named."""
-    forge(database, 3, lambda row: evolve(row, payload='{"kind":"OpenRollout"}'))
+    forge(database, 3, lambda row: row._replace(payload='{"kind":"OpenRollout"}'))
     damage = _damage(database)
 
     assert (damage.seq, damage.kind) == (3, "plan_action")
@@ -236,11 +235,11 @@ def test_an_event_that_changed_nothing_could_not_have_been_logged(database: Path
 
 def _as_pause_of_nothing(row: LogRow) -> LogRow:
     payload = row.payload.replace("HostJoined", "RolloutTerminal")
-    return evolve(row, payload=payload)
+    return row._replace(payload=payload)
 
 
 def _with_a_space(row: LogRow) -> LogRow:
-    return evolve(row, payload=row.payload.replace(",", ", ", 1))
+    return row._replace(payload=row.payload.replace(",", ", ", 1))
 
 
 def _seq_of(database: Path, kind: str) -> int:

@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from attrs import evolve
-
 from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
 from nixfleet_control_plane.sqlite_store import LOG_COLUMNS
 
@@ -47,9 +45,8 @@ def forge(path: Path, seq: int, change: Callable[[LogRow], LogRow]) -> None:
         for row in rows:
             kept = change(row) if row.seq == seq else row
             previous, head = head, chain_hash(head, kept)
-            columns = tuple(getattr(kept, name) for name in LOG_COLUMNS.split(", "))
             connection.execute(
-                "INSERT INTO event_log VALUES (?,?,?,?,?,?,?,?,?)", (*columns, previous, head)
+                "INSERT INTO event_log VALUES (?,?,?,?,?,?,?,?,?)", (*kept, previous, head)
             )
 
 
@@ -58,6 +55,6 @@ def with_payload(old: str, new: str) -> Callable[[LogRow], LogRow]:
 
     def change(row: LogRow) -> LogRow:
         assert old in row.payload, row
-        return evolve(row, payload=row.payload.replace(old, new))
+        return row._replace(payload=row.payload.replace(old, new))
 
     return change

@@ -4,9 +4,6 @@ import pytest
 
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.tally import NOBODY, Tally, absent, sum_of, tally_of
-from tests.planner.builders import host_of, terms_of
-
-TERMS = terms_of()
 
 
 @pytest.mark.parametrize(
@@ -23,21 +20,19 @@ TERMS = terms_of()
 )
 def test_a_host_counts_by_its_state(state: HostState, tally: Tally) -> None:
     """Done for order, settled, converged; undeclared only where probes run."""
-    record = host_of(TERMS, "web-1", state, declared=None)
-
-    assert tally_of(record, failing=2) == tally
+    assert tally_of(state, is_declared=False, failing=2) == tally
 
 
 @pytest.mark.parametrize("state", [HostState.SOAKING, HostState.CONVERGED])
-def test_a_running_host_that_declared_no_probes_has_declared(state: HostState) -> None:
-    """An empty topology is one: the host is not waited for."""
-    assert tally_of(host_of(TERMS, "web-1", state, declared=()), failing=0).undeclared == 0
+def test_a_running_host_that_declared_its_probes_is_not_undeclared(state: HostState) -> None:
+    """Whatever it declared, the host is not waited for."""
+    assert tally_of(state, is_declared=True, failing=0).undeclared == 0
 
 
 def test_a_host_without_a_record_counts_for_itself_and_its_failing_controls() -> None:
     """The terms name it, so it belongs; nothing else is known."""
-    assert tally_of(None, failing=0) == absent(1)
-    assert tally_of(None, failing=3) == Tally(1, 0, 0, 0, 3, 0)
+    assert tally_of(None, is_declared=False, failing=0) == absent(1)
+    assert tally_of(None, is_declared=False, failing=3) == Tally(1, 0, 0, 0, 3, 0)
 
 
 def test_a_sum_is_taken_figure_by_figure() -> None:

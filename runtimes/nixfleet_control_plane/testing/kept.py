@@ -85,13 +85,13 @@ _ENTRIES: tuple[Entry, ...] = (
     FactReported(HOST, ROLLOUT, CONVERGES[5], SIGNATURE),
 )
 LOGGED = tuple(LoggedEntry(seq, at(seq), entry) for seq, entry in enumerate(_ENTRIES, start=1))
-ROWS: tuple[LogRow, ...] = tuple(row_of(logged) for logged in LOGGED)
+ROWS: tuple[LogRow, ...] = tuple(row_of(each.seq, each.at, each.entry) for each in LOGGED)
 LAST = len(ROWS)
 
 
 def row(seq: int) -> LogRow:
     """Return a log row with this number, that says what none of `ROWS` does."""
-    return row_of(LoggedEntry(seq, at(seq), FactReported(HOST, ROLLOUT, CONVERGES[1], None)))
+    return row_of(seq, at(seq), FactReported(HOST, ROLLOUT, CONVERGES[1], None))
 
 
 def hold(event_log_seq: int, scope: str = CHANNEL) -> PutHold:

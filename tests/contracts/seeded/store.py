@@ -183,7 +183,7 @@ class TestRemovesTheHostRecordsOfAllRollouts(SeededContract):
 
 class LosesSignatures(SqliteStore):
     def commit(self, writes: Sequence[Write]) -> None:
-        super().commit([evolve(w, signature="") if isinstance(w, LogRow) else w for w in writes])
+        super().commit([w._replace(signature="") if isinstance(w, LogRow) else w for w in writes])
 
 
 class TestLosesSignatures(SeededContract):
