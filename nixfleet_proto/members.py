@@ -1,7 +1,7 @@
 """The members of an enum, quick to look up. Nothing else lives here.
 
 Until Python 3.12 the metaclass of enums has a `__getattr__`, and so each `HostState.SOAKING` costs 0.1 µs, as much as
-four calls; here it costs a twentieth of that. Only for what is asked of every event. Rejected: a constant for each
+four calls; here it costs a tenth of that. Only for what is asked of every event. Rejected: a constant for each
 member (a second list to keep), strings in the patterns (type checkers no longer see which one is missing). Measured
 by benchmarks/step.py.
 """
