@@ -83,6 +83,7 @@ def test_importing_the_core_loads_the_data_that_a_step_takes_and_no_more() -> No
         "frozen_map",
         "ids",
         "json_value",
+        "members",
         "policy",
     }
 
