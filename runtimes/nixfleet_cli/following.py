@@ -92,7 +92,7 @@ class Follower:
 
         Raises: DamagedRow, also for the row after a gap.
         """
-        for row, _, _ in read_log(self._connection, self.state.head_seq):
+        for row in read_log(self._connection, self.state.head_seq):
             yield self._take(row)
 
     def read_all(self) -> State:

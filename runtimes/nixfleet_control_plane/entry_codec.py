@@ -33,6 +33,7 @@ from nixfleet_control_plane.log_entry import (
     LogRow,
     Planned,
     RolloutMoved,
+    fact_reported,
     kind_of,
     logged_entry,
 )
@@ -200,7 +201,7 @@ def _entry(row: LogRow) -> Entry:
     match row.kind:
         case "agent_event":
             host, rollout_id = _host_and_rollout(row)
-            return FactReported(host, rollout_id, decode_event(payload), row.signature)
+            return fact_reported(host, rollout_id, decode_event(payload), row.signature)
         case "rollout_event":
             return RolloutMoved(decode_rollout_event(payload))
         case "plan_action" | "gate_decision":

@@ -5,7 +5,8 @@ not used, and the whole log is folded instead.
 Source: design 7, Store: a start loads the cache and folds the log's tail.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import assert_never
 
 from nixfleet_control_plane.books import put_artefact
@@ -25,7 +26,7 @@ from nixfleet_control_plane.log_entry import (
 )
 from nixfleet_control_plane.mirror import opened_record, passed_over, queued_record, told_record
 from nixfleet_control_plane.state import HostKey, KeptManifest, State
-from nixfleet_control_plane.store import Snapshot, Store, StoredHost
+from nixfleet_control_plane.store import Snapshot, Store, StoredHost, stored_host
 from nixfleet_control_plane.writes import SetRecordsThrough
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
@@ -36,11 +37,10 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
 def load_state(store: Store) -> State:
     """Return the state as of the last commit. Raises: DamagedRow, DecodeError."""
-    try:
+    with suppress(_CacheIncomplete):
         return _state_of(store.load())
-    except _CacheIncomplete:
-        store.commit((SetRecordsThrough(0),))
-        return _state_of(store.load())
+    store.commit((SetRecordsThrough(0),))
+    return _state_of(store.load())
 
 
 class _CacheIncomplete(Exception):
@@ -91,7 +91,7 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
     }
     for logged in snapshot.tail:
         for key, record in _records_after(state, hosts, logged):
-            hosts[key] = StoredHost(record, logged.seq)
+            hosts[key] = stored_host(record, logged.seq)
     if hosts.keys() != _expected_hosts(state):
         raise _CacheIncomplete
     return hosts
@@ -115,8 +115,8 @@ def _earlier(hosts: Mapping[HostKey, StoredHost], key: HostKey, seq: int) -> Sto
 
 def _records_after(
     state: State, hosts: Mapping[HostKey, StoredHost], logged: LoggedEntry
-) -> Iterator[tuple[HostKey, HostRolloutState]]:
-    """Yield what `logged` made of the records that do not know of it yet."""
+) -> Iterable[tuple[HostKey, HostRolloutState]]:
+    """Return what `logged` made of the records that do not know of it yet."""
     entry = logged.entry
     match entry:
         case FactReported():
@@ -124,18 +124,20 @@ def _records_after(
             key = entry.rollout_id, entry.host
             if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
                 policy = kept.manifest.rollout_policy
-                yield key, told_record(before.record, entry.fact, logged.at, policy)[0]
+                return ((key, told_record(before.record, entry.fact, logged.at, policy)[0]),)
+            return ()
         case FactRefused():
             kept = _kept_if_open(state, entry.rollout_id)
             key = entry.rollout_id, entry.host
             if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
-                yield key, passed_over(before.record, entry.fact.seq)
+                return ((key, passed_over(before.record, entry.fact.seq)),)
+            return ()
         case Planned():
-            yield from _records_planned(state, hosts, entry.action, logged)
+            return _records_planned(state, hosts, entry.action, logged)
         case RolloutMoved() | Deferred() | Commanded() | HostEnrolled():
-            pass
+            return ()
         case ArtefactTaken() | ArtefactRefused():
-            pass
+            return ()
         case _:
             assert_never(entry)
 

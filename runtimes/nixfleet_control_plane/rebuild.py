@@ -15,7 +15,7 @@ from nixfleet_control_plane.commit_builder import CommitBuilder
 from nixfleet_control_plane.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
 from nixfleet_control_plane.sqlite_statements import statement_of, view_statement
-from nixfleet_control_plane.sqlite_store import SCHEMA, read_log
+from nixfleet_control_plane.sqlite_store import SCHEMA, read_chain, read_log
 from nixfleet_control_plane.state import State
 from nixfleet_control_plane.writes import PutHostRecord, RemoveHostRecords, SetRecordsThrough
 
@@ -65,7 +65,7 @@ def check_chain(connection: sqlite3.Connection) -> ChainReport:
     """Return how far the hash chain of the log holds."""
     head, rows = FIRST_PREV_HASH, 0
     try:
-        for row, prev_hash, row_hash in read_log(connection):
+        for row, prev_hash, row_hash in read_chain(connection):
             problem = _break_in(row, prev_hash, row_hash, head, rows + 1)
             if problem is not None:
                 return ChainReport(rows, head, rows + 1, problem)
@@ -110,7 +110,7 @@ def check_views(connection: sqlite3.Connection) -> ViewsReport:
 def _replay_into(rebuilt: sqlite3.Connection, state: State, connection: sqlite3.Connection) -> int:
     entries = 0
     rebuilt.execute("BEGIN")
-    for row, _, _ in read_log(connection):
+    for row in read_log(connection):
         commit = CommitBuilder()
         try:
             replay(state, commit, entry_of(row))

@@ -104,7 +104,7 @@ class SqliteStore:
                     "SELECT record, event_log_seq FROM host_rollout_records"
                 )
             ),
-            tail=tuple(entry_of(row) for row, _, _ in read_log(connection, after_seq=through)),
+            tail=(entry_of(row) for row in read_log(connection, after_seq=through)),
             failures=tuple(
                 StoredFailure(RolloutId(rollout_id), *rest)
                 for rollout_id, *rest in connection.execute(
@@ -168,15 +168,22 @@ class SqliteStore:
         self._connection.close()
 
 
-def read_log(
-    connection: sqlite3.Connection, after_seq: int = 0
-) -> Iterator[tuple[LogRow, bytes, bytes]]:
+def read_chain(connection: sqlite3.Connection) -> Iterator[tuple[LogRow, bytes, bytes]]:
     """Yield each row with its `prev_hash` and `hash`, in order."""
-    for columns in connection.execute(
-        f"SELECT {LOG_COLUMNS}, prev_hash, hash FROM event_log WHERE seq > ? ORDER BY seq",
-        (after_seq,),
+    for *columns, prev_hash, row_hash in connection.execute(
+        f"SELECT {LOG_COLUMNS}, prev_hash, hash FROM event_log ORDER BY seq"
     ):
-        yield LogRow(*columns[:-2]), columns[-2], columns[-1]
+        yield LogRow(*columns), prev_hash, row_hash
+
+
+def read_log(connection: sqlite3.Connection, after_seq: int = 0) -> Iterator[LogRow]:
+    """Yield each row after `after_seq`, in order."""
+    return map(
+        LogRow._make,
+        connection.execute(
+            f"SELECT {LOG_COLUMNS} FROM event_log WHERE seq > ? ORDER BY seq", (after_seq,)
+        ),
+    )
 
 
 def _head_hash(connection: sqlite3.Connection) -> bytes:

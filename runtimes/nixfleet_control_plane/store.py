@@ -4,16 +4,17 @@ A store decides nothing. It is synchronous: the mutator calls `commit` in one wo
 batch. Source: design 7, Store.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nixfleet_control_plane.identity import EnrolledHost, UsedNonce
 from nixfleet_control_plane.inputs import PauseScope
 from nixfleet_control_plane.log_entry import LoggedEntry
 from nixfleet_control_plane.writes import Write
+from nixfleet_proto.drafting import maker
 from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
@@ -28,6 +29,10 @@ class StoredHost:
 
     record: HostRolloutState
     event_log_seq: int
+
+
+# As the class makes them, sooner: there is one for every entry that is folded.
+stored_host = maker(StoredHost)
 
 
 @frozen
@@ -58,7 +63,9 @@ class Snapshot:
 
     artefacts: the entries in force, oldest first. rollouts: all that are not pruned, or whose manifest is
     still in force, each with when it last moved. pruned: the ids of all that are. cached_through: the log
-    row up to which the cache of host records is complete. tail: every entry after that row.
+    row up to which the cache of host records is complete. tail: every entry after that row; it may be the
+    whole log, so it is read while it is gone over: once, and before anything else is asked of the store. DamagedRow
+    may come up then, too.
     """
 
     head_seq: int
@@ -67,7 +74,7 @@ class Snapshot:
     rollouts: tuple[tuple[RolloutRecord, datetime], ...]
     pruned: tuple[str, ...]
     hosts: tuple[StoredHost, ...]
-    tail: tuple[LoggedEntry, ...]
+    tail: Iterable[LoggedEntry]
     failures: tuple[StoredFailure, ...]
     quarantines: tuple[tuple[str, str], ...]
     dispatches: tuple[Dispatch, ...]
@@ -77,6 +84,10 @@ class Snapshot:
     enrolled: tuple[EnrolledHost, ...]
     used_nonces: tuple[UsedNonce, ...]
     revoked: tuple[Revocation, ...]
+
+    def in_memory(self) -> "Snapshot":
+        """Return the same with its tail read, so that it can be kept and compared."""
+        return evolve(self, tail=tuple(self.tail))
 
 
 class Store(Protocol):

@@ -30,14 +30,14 @@ class CrampedControlPlane(ScriptedControlPlane):
         return self.disk
 
     def ask(self, *inputs: Input) -> tuple[Reply, ...]:
-        before = likeness(self.state), self.disk.load()
+        before = likeness(self.state), self.disk.load().in_memory()
         self.disk.fill_up()
         try:
             return super().ask(*inputs)
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise
-            assert (likeness(self.state), self.disk.load()) == before
+            assert (likeness(self.state), self.disk.load().in_memory()) == before
             self.commits_refused += 1
             self.disk.make_room()
             return super().ask(*inputs)

@@ -154,7 +154,7 @@ def _outstanding(control_id: str | None, framework: str | None, seq: int) -> Sto
 
 
 def _tail(snapshot: Snapshot) -> object:
-    return snapshot.tail
+    return tuple(snapshot.tail)
 
 
 def _artefacts(snapshot: Snapshot) -> object:

@@ -57,7 +57,7 @@ class StoreContract(ABC):
 
     def test_a_new_store_is_empty(self, stores: Restarts[Store]) -> None:
         """Nothing is in a store into which nothing was put."""
-        found = asdict(stores.start().load(), recurse=False)
+        found = asdict(stores.start().load().in_memory(), recurse=False)
         assert not any(found.values()), f"a new store must be empty, yours has {found}"
 
     @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -99,15 +99,15 @@ class StoreContract(ABC):
         """No writes are no error."""
         store = stores.start()
         store.commit(ROWS)
-        before = store.load()
+        before = store.load().in_memory()
         store.commit([])
-        assert store.load() == before, "a commit without writes changed the store"
+        assert store.load().in_memory() == before, "a commit without writes changed the store"
 
     def test_closing_writes_nothing(self, stores: Restarts[Store]) -> None:
         """`close` lets go of resources; what a crash would leave is all there is."""
         stores.start().commit(ROWS)
-        after_crash = stores.crash().load()
-        after_close = stores.restart().load()
+        after_crash = stores.crash().load().in_memory()
+        after_close = stores.restart().load().in_memory()
         assert after_close == after_crash, "`close` changed what is stored"
 
     # In order.
@@ -146,10 +146,11 @@ class StoreContract(ABC):
         """Of a commit that failed no write is there, neither at once nor after a crash."""
         store = stores.start()
         store.commit(ROWS)
-        before = store.load()
+        before = store.load().in_memory()
         if not _is_refused(store, writes):
             pytest.skip("this commit was not refused; another test says so")
-        for when, found in (("then", store.load()), ("after a crash", stores.crash().load())):
+        then = store.load().in_memory()
+        for when, found in (("then", then), ("after a crash", stores.crash().load().in_memory())):
             assert found == before, (
                 f"a commit failed, and {when} a part of it was there: rows {[r.seq for r in found.tail]}, "
                 f"holds {found.holds}; put all writes of a commit into one transaction"

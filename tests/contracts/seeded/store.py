@@ -231,7 +231,7 @@ class TestCutsLargeNumbers(SeededContract):
 class SkipsTheFirstOfTheTail(SqliteStore):
     def load(self) -> Snapshot:
         found = super().load()
-        return evolve(found, tail=found.tail[1:])
+        return evolve(found, tail=tuple(found.tail)[1:])
 
 
 class TestBeginsTheTailOneRowLate(SeededContract):
