@@ -49,6 +49,7 @@ from nixfleet_control_plane.inputs import (
 )
 from nixfleet_control_plane.loading import load_state
 from nixfleet_control_plane.store import Store
+from nixfleet_control_plane.wakers import Wakers
 from nixfleet_control_plane.writes import Write
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.frozen_map import FrozenMap
@@ -93,7 +94,7 @@ class ControlPlaneService:
         self._clock = clock
         self._record_metric = record_metric
         self._ring = ring or KeyRing()
-        self._wakers: dict[str, anyio.Event] = {}
+        self._wakers = Wakers()
         self._is_closing = False
         self._mutator = SingleMutator[Input, Write, Reply, Action](
             engine,
@@ -149,31 +150,39 @@ class ControlPlaneService:
         labels = (("kind", kind.__name__), ("answer", answer))
         self._record_metric(EmitMetric("nixfleet_events_total", labels, float(number)))
 
-    async def next_dispatch(self, hostname: str, wait_seconds: float) -> Dispatch | None:
+    async def next_dispatch(
+        self,
+        hostname: str,
+        wait_seconds: float,
+        until_gone: Callable[[], Awaitable[None]] = anyio.sleep_forever,
+    ) -> Dispatch | None:
         """Return the dispatch that waits for the host.
 
-        `None`: none came in `wait_seconds`, or the control plane closes. They are seconds of the machine's
-        clock, not of the fleet's: it is a connection that waits.
+        until_gone: returns when whoever asks has left. `None`: they have, none came in `wait_seconds`, or the
+        control plane closes. They are seconds of the machine's clock, not of the fleet's: a connection waits.
         """
-        # The waker is taken before asking, so that no wake-up falls between the answer and the wait.
-        woken = self._waker(hostname)
-        answer = await self._waiting_for(hostname)
-        with anyio.move_on_after(wait_seconds):
-            while answer.dispatch is None and not self._is_closing:
-                await woken.wait()
-                if not self._is_closing:
-                    woken = self._waker(hostname)
-                    answer = await self._waiting_for(hostname)
-        return answer.dispatch
+        ends_at = anyio.current_time() + wait_seconds
+        while True:
+            # Added before asking, so that no wake-up falls between the answer and the wait.
+            woken = self._wakers.add(hostname)
+            try:
+                answer = await self._waiting_for(hostname)
+                if answer.dispatch is not None or self._is_closing:
+                    return answer.dispatch
+                woken.deadline = ends_at
+                with woken:
+                    await until_gone()
+                    return None
+            finally:
+                self._wakers.discard(hostname, woken)
+            if self.is_closing or anyio.current_time() >= ends_at:
+                return None
 
     async def _waiting_for(self, hostname: str) -> DispatchAnswer:
         # Also while it closes: who polls then is released like the others.
         answer = await self._mutator.post_if_room(DispatchPoll(hostname))
         assert isinstance(answer, DispatchAnswer), answer
         return answer
-
-    def _waker(self, hostname: str) -> anyio.Event:
-        return self._wakers.setdefault(hostname, anyio.Event())
 
     async def compare(self, heartbeat: Heartbeat) -> HeartbeatReply:
         """Return what the two sides need to bring their records together."""
@@ -268,8 +277,7 @@ class ControlPlaneService:
     def begin_closing(self) -> None:
         """Release who polls, and refuse from now on what hosts and operators ask. What was accepted is answered."""
         self._is_closing = True
-        for waker in self._wakers.values():
-            waker.set()
+        self._wakers.wake_all()
 
     async def close(self) -> None:
         """As `begin_closing`; then write what was left to be written behind, and stop.
@@ -294,9 +302,7 @@ class ControlPlaneService:
     def _carry_out(self, action: Action) -> None:
         match action:
             case WakeHost():
-                waker = self._wakers.pop(action.hostname, None)
-                if waker is not None:
-                    waker.set()
+                self._wakers.wake(action.hostname)
             case UseKeys():
                 self._ring = evolve(action.ring, operators=self._ring.operators)
             case EmitMetric():

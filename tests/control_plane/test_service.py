@@ -161,6 +161,15 @@ async def test_a_poll_that_nothing_came_for_ends_with_its_time(store: SqliteStor
         assert await service.next_dispatch("web-01", SHORT_SECONDS) is None
 
 
+async def test_a_poll_ends_when_whoever_asked_has_left(store: SqliteStore) -> None:
+    """Nobody waits for an answer that nobody would hear."""
+    left = anyio.Event()
+    async with serving(store) as service:
+        left.set()
+        with anyio.fail_after(5):
+            assert await service.next_dispatch("web-01", LONG_SECONDS, left.wait) is None
+
+
 async def test_a_poll_is_woken_by_its_dispatch(store: SqliteStore) -> None:
     """A poll that waits is answered as soon as a dispatch is queued for its host."""
     async with serving(store) as service, anyio.create_task_group() as tasks:

@@ -18,7 +18,7 @@ from nixfleet_control_plane.http.answers import (
 from nixfleet_control_plane.http.authentication import Gatekeeper, HostRequest
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.limits import POLL_SECONDS_MAX, Pollers
-from nixfleet_control_plane.http.presence import while_connected
+from nixfleet_control_plane.http.presence import until_gone
 from nixfleet_control_plane.http.query import WAIT
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.codec import (
@@ -92,8 +92,8 @@ class AgentRoutes:
         asked = await self.gatekeeper.host(request)
         wait_seconds = min(WAIT.of(request), POLL_SECONDS_MAX)
         with self.pollers.waiting(asked.hostname):
-            dispatch = await while_connected(
-                request, partial(self.service.next_dispatch, asked.hostname, wait_seconds)
+            dispatch = await self.service.next_dispatch(
+                asked.hostname, wait_seconds, partial(until_gone, request)
             )
         if dispatch is None:
             return nothing()

@@ -7,19 +7,21 @@ Source: design 5.
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from attrs import frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from nixfleet_control_plane.http.agent_routes import AGENT_CALLS, AgentRoutes
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
@@ -86,9 +88,10 @@ def make_app(
     everybody = OpenRoutes(not_ready_because, metrics, cache(partial(openapi_document, ALL_CALLS)))
     app = Starlette(
         routes=[
+            # They are looked through in order: those of which there are most come first.
+            *_routes(AGENT_CALLS, agents),
             *_routes(OPEN_CALLS, everybody),
             *_routes(NEWCOMER_CALLS, newcomers),
-            *_routes(AGENT_CALLS, agents),
             *_routes(OPERATOR_CALLS, operators),
         ],
         exception_handlers={
@@ -114,11 +117,22 @@ def _routes(calls: tuple[Call[R], ...], routes: R) -> list[Route]:
         Route(
             # Names are decoded by segment: see `paths`.
             call.path.replace("}", ":name}"),
-            partial(call.endpoint, routes),
+            _Endpoint(partial(call.endpoint, routes)),
             methods=[call.method],
         )
         for call in calls
     ]
+
+
+@frozen
+class _Endpoint:
+    """An endpoint as an application; the one around all refuses for it. Starlette's own would do so once more."""
+
+    answer: Callable[[Request], Awaitable[Response]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.answer(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

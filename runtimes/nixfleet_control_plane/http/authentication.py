@@ -5,7 +5,7 @@ in order, before the body is looked at.
 Source: design 6, Hosts and Operators.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, assert_never
 
@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from nixfleet_control_plane.http.answers import Refusal, refusal
 from nixfleet_control_plane.http.bodies import read_body
+from nixfleet_control_plane.http.fields import fields_of
 from nixfleet_control_plane.http.limits import Limits
 from nixfleet_control_plane.identity import KeyRing, claimed_key
 from nixfleet_proto.enrolment import EnrolRequest
@@ -27,6 +28,7 @@ from nixfleet_runtime.http.signatures import verify_request
 
 NEWCOMERS_MAX: Final = 10_000
 """How many requests to enrol may be fresh at once."""
+_PROTOCOL = PROTOCOL.lower()
 
 
 @frozen
@@ -103,23 +105,32 @@ class Gatekeeper:
 
     async def unsigned(self, request: Request) -> bytes:
         """Return the body of a request whose signature is checked by who reads it. Raises: Refusal."""
-        self._require_protocol(request)
-        return await read_body(request, self._limits)
+        return await self._read(request, fields_of(request))
 
     def newcomer(self, request: Request, body: bytes, wish: EnrolRequest) -> TrustedKey:
         """Return the key that `wish`, which is in `body`, brings and is signed with. Raises: Refusal."""
         keys = claimed_key(wish)
-        key = keys(self._verified(request, body, keys, self._newcomers))
+        fields = fields_of(request)
+        key = keys(self._verified(request, fields, body, keys, self._newcomers))
         assert key is not None, "a key that has just been used is known"
         return key
 
     async def _signed(self, request: Request, nonces: NonceMemory) -> tuple[str, bytes]:
-        body = await self.unsigned(request)
-        return self._verified(request, body, self._ring().key_of, nonces), body
+        fields = fields_of(request)
+        body = await self._read(request, fields)
+        return self._verified(request, fields, body, self._ring().key_of, nonces), body
+
+    async def _read(self, request: Request, fields: Mapping[str, str]) -> bytes:
+        try:
+            require_protocol(fields.get(_PROTOCOL))
+        except RequestRefused as refused:
+            raise Refusal(refused.as_problem(), refused.headers) from refused
+        return await read_body(request, fields, self._limits)
 
     def _verified(
         self,
         request: Request,
+        fields: Mapping[str, str],
         body: bytes,
         keys: Callable[[str], TrustedKey | None],
         nonces: NonceMemory,
@@ -128,20 +139,12 @@ class Gatekeeper:
             return verify_request(
                 request.method,
                 path_and_query_of(request),
-                request.headers,
+                fields,
                 body,
                 keys,
                 nonces,
                 self._clock.now(),
             )
-        except RequestRefused as refused:
-            raise Refusal(refused.as_problem(), refused.headers) from refused
-
-    def _require_protocol(self, request: Request) -> None:
-        # Two lines that say different things are a version that nobody knows.
-        lines = request.headers.getlist(PROTOCOL)
-        try:
-            require_protocol(", ".join(lines) if lines else None)
         except RequestRefused as refused:
             raise Refusal(refused.as_problem(), refused.headers) from refused
 

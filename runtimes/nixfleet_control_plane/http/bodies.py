@@ -3,8 +3,10 @@
 Source: design 5 (413); RFC 9110 for what a type or a coding that we do not take is answered with.
 """
 
+from collections.abc import Mapping
+
 import anyio
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from nixfleet_control_plane.http.answers import Refusal, refusal
 from nixfleet_control_plane.http.limits import Limits
@@ -12,21 +14,23 @@ from nixfleet_control_plane.http.limits import Limits
 _CODINGS = {"", "identity"}
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """Return the whole body; a request without one has an empty one.
+async def read_body(request: Request, fields: Mapping[str, str], limits: Limits) -> bytes:
+    """Return the whole body; a request without one has an empty one. fields: its headers, from `fields_of`.
 
     Raises: Refusal: 415 for what says that it is no JSON, 413 when it is too large, 408 when it is too slow.
     """
-    _require_json(request)
-    _require_size(_declared_size(request), limits)
+    _require_json(fields)
+    _require_size(_declared_size(fields), limits)
     body = bytearray()
     with anyio.move_on_after(limits.body_seconds_max) as scope:
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                _require_size(len(body), limits)
-        except ClientDisconnect:
-            raise refusal("cut-off", "The body was cut off", 400, "the client went away") from None
+        more_body = True
+        while more_body:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise refusal("cut-off", "The body was cut off", 400, "the client went away")
+            body += message.get("body", b"")
+            more_body = message.get("more_body", False)
+            _require_size(len(body), limits)
     if scope.cancelled_caught:
         raise refusal(
             "too-slow",
@@ -37,11 +41,11 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     return bytes(body)
 
 
-def _require_json(request: Request) -> None:
-    coding = _header(request, "content-encoding").lower()
+def _require_json(fields: Mapping[str, str]) -> None:
+    coding = _field(fields, "content-encoding").lower()
     if coding not in _CODINGS:
         raise _unsupported("a body without a coding", f"Content-Encoding: {coding}")
-    content_type = _header(request, "content-type")
+    content_type = _field(fields, "content-type")
     media_type = content_type.partition(";")[0].strip().lower()
     # Whoever says nothing means what every body here is.
     if media_type not in {"", "application/json"}:
@@ -58,14 +62,13 @@ def _require_size(size: int, limits: Limits) -> None:
         )
 
 
-def _declared_size(request: Request) -> int:
-    declared = _header(request, "content-length")
+def _declared_size(fields: Mapping[str, str]) -> int:
+    declared = _field(fields, "content-length")
     return int(declared) if declared.isdecimal() else 0
 
 
-def _header(request: Request, name: str) -> str:
-    """All lines of a header, as one: who writes two means neither."""
-    return ", ".join(request.headers.getlist(name)).strip()
+def _field(fields: Mapping[str, str], name: str) -> str:
+    return fields.get(name, "").strip()
 
 
 def _unsupported(expected: str, found: str) -> Refusal:

@@ -19,7 +19,9 @@ class UndecodedPaths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        await self._app({**scope, "path": scope["raw_path"].decode("latin-1")}, receive, send)
+        # In place: nobody above looks at it again, and a copy would live as long as a poll.
+        scope["path"] = scope["raw_path"].decode("latin-1")
+        await self._app(scope, receive, send)
 
 
 class Name(Convertor[str]):
