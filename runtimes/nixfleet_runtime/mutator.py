@@ -11,8 +11,8 @@ Source: design 7, The kernel both sides share.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import anyio
@@ -136,31 +136,40 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
 
         Raises: MutatorClosed, EngineFault, WriteFailed.
         """
-        with self._entered(input) as entry:
+        entry = self._entered(input)
+        try:
             try:
                 await self._sender.send(entry)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
                 # Closed while it waited for room.
                 raise _not_accepted(input) from None
             return await entry.answered()
+        finally:
+            self._awaited.discard(entry)
 
     async def post_if_room(self, input: InputT) -> ReplyT:
         """As `post`, but refuse instead of waiting for room. Raises also: QueueFull."""
-        with self._entered(input) as entry:
+        entry = self._entered(input)
+        try:
             try:
                 self._sender.send_nowait(entry)
             except anyio.WouldBlock:
                 raise QueueFull(self._queue_length_max) from None
             return await entry.answered()
+        finally:
+            self._awaited.discard(entry)
 
     async def post_urgent(self, input: InputT) -> ReplyT:
         """As `post`, ahead of everything that still waits: for an operator's orders."""
-        with self._entered(input) as entry:
+        entry = self._entered(input)
+        try:
             self._urgent.append(entry)
             # With a full queue the mutator is awake, and looks at the urgent ones before each batch.
             with suppress(anyio.WouldBlock):
                 self._sender.send_nowait(None)
             return await entry.answered()
+        finally:
+            self._awaited.discard(entry)
 
     def close(self) -> None:
         """Refuse new inputs. `run` returns when those that were accepted have been answered."""
@@ -258,17 +267,13 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             entry.fail(MutatorClosed(f"closed before {entry.input!r} was answered"))
         self._receiver.close()
 
-    @contextmanager
-    def _entered(self, input: InputT) -> Iterator[_Entry[InputT, ReplyT]]:
-        """Make an entry that is known to be waited for. Raises: MutatorClosed."""
+    def _entered(self, input: InputT) -> _Entry[InputT, ReplyT]:
+        """Return an entry that is known to be waited for; whoever waits takes it out. Raises: MutatorClosed."""
         if self._closed:
             raise _not_accepted(input)
         entry: _Entry[InputT, ReplyT] = _Entry(input)
         self._awaited.add(entry)
-        try:
-            yield entry
-        finally:
-            self._awaited.discard(entry)
+        return entry
 
 
 def _not_accepted(input: object) -> MutatorClosed:

@@ -329,9 +329,9 @@ class TestAcceptsWhoHadNoRoom(SeededContract):
 
 class SleepsOn(Kernel):
     async def post_urgent(self, input: str) -> str:
-        with self._entered(input) as entry:
-            self._urgent.append(entry)
-            return await entry.answered()
+        entry = self._entered(input)
+        self._urgent.append(entry)
+        return await entry.answered()
 
 
 class TestSleepsThroughUrgentInputs(SeededContract):
