@@ -131,10 +131,10 @@ class SortedNames:
 class UndoableValue(Generic[V]):
     """One value whose changes can be taken back. It must be immutable."""
 
-    __slots__ = ("_undo", "_value")
+    __slots__ = ("_note", "_value")
 
     def __init__(self, undo: UndoLog, value: V) -> None:
-        self._undo = undo
+        self._note = undo.note
         self._value = value
 
     def get(self) -> V:
@@ -143,7 +143,7 @@ class UndoableValue(Generic[V]):
 
     def set(self, value: V) -> None:
         """Let it be `value`."""
-        self._undo.note(self._restore, self._value)
+        self._note(self._restore, self._value)
         self._value = value
 
     def _restore(self, value: V) -> None:

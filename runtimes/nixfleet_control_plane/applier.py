@@ -43,11 +43,11 @@ def apply(
     """
     match effect:
         case RemoteAppendEventLog():
-            key = effect.rollout_id, effect.host
-            entry = fact_reported(effect.host, effect.rollout_id, effect.payload, signature)
+            fact = effect.payload
+            entry = fact_reported(effect.host, effect.rollout_id, fact, signature)
             seq = state.append(commit, entry, at)
-            if isinstance(effect.payload, ProbeResult):
-                state.note_probe_result(commit, key, effect.payload, seq)
+            if isinstance(fact, ProbeResult):
+                state.note_probe_result(commit, (effect.rollout_id, effect.host), fact, seq)
         case RecordTransition():
             commit.note_transition(effect)
         case EmitMetric() | EmitLog():

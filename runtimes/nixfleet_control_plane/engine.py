@@ -206,32 +206,30 @@ class ControlPlaneEngine:
     def _hear(
         self, commit: CommitBuilder, hostname: str, envelope: AgentEventEnvelope, now: datetime
     ) -> EventRefusal | None:
-        record = self._record(envelope.rollout_id, hostname)
-        seq = envelope.event.seq
+        state, event = self._state, envelope.event
+        # What is no rollout id names no rollout either: it need not be looked at twice.
+        record = state.view.host(cast("RolloutId", envelope.rollout_id), hostname)
+        seq = event.seq
         if record is None:
             return RolloutUnknown(envelope.rollout_id)
         if seq <= record.last_event_seq:
             # A duplicate: its first copy is durable, or about to be in this batch.
-            known = self._state.refused.get((record.rollout_id, hostname, seq))
+            known = state.refused.get((record.rollout_id, hostname, seq))
             return None if known is None else EventRefused(envelope.rollout_id, seq, known)
         if seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
         try:
-            take_fact(self._state, commit, record, envelope.event, envelope.signature, now)
+            take_fact(state, commit, record, event, envelope.signature, now)
         except TransitionError as error:
             refused = FactRefused(
-                hostname, record.rollout_id, envelope.event, str(error), envelope.signature
+                hostname, record.rollout_id, event, str(error), envelope.signature
             )
-            pass_over_fact(self._state, commit, refused, now)
+            pass_over_fact(state, commit, refused, now)
             return EventRefused(envelope.rollout_id, seq, refused.reason)
         for transition in commit.take_transitions():
             self._join(commit, record.rollout_id, hostname, now)
             self._tell_rollout(commit, transition, now)
         return None
-
-    def _record(self, rollout_id: str, hostname: str) -> HostRolloutState | None:
-        # What is no rollout id names no rollout either: it need not be looked at twice.
-        return self._state.view.host(cast("RolloutId", rollout_id), hostname)
 
     def _compare(self, heartbeat: Heartbeat, now: datetime) -> HeartbeatReply:
         ahead: list[HostRolloutState] = []
