@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 
 from benchmarks import report
 from benchmarks.harness import FULL, QUICK, TINY, Figure, Scale, from_json, to_json
@@ -45,8 +46,9 @@ def main() -> int:
     names = options.only or WORKLOADS
     figures: list[Figure] = []
     for name in names:
-        print(f"{name} …", file=sys.stderr, flush=True)
+        begun = perf_counter()
         figures += _measured(name, scale)
+        print(f"{name}: {perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     print(report.as_text(machine, figures))
     if options.write:
         _write(machine, figures)

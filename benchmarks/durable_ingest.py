@@ -1,15 +1,15 @@
 """durable_ingest: whole fleets report through the real service; each event is acknowledged when it is durable.
 
-1,000 and 10,000 hosts live their 28 facts each, as fast as the service takes them: in batches of 28, 64 at a time, or
+1,000 and 10,000 hosts live their 28 facts each, as fast as the service takes them: in batches of 28, 32 at a time, or
 one by one, 256 at a time. Then a tenth of that rate, paced, for the latency of an acknowledgement without a crowd.
 In one process: the clients' tasks cost time too. Beside it: `eventsourcing` on SQLite, and bare inserts of the same
 log rows, 512 a transaction, with `synchronous=FULL`, the limit of the machine.
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -26,7 +26,7 @@ from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.sqlite import transaction
 
 POSTS_AT_ONCE = 256
-BATCHES_AT_ONCE = 64
+BATCHES_AT_ONCE = 32
 BARE_ROWS = 512
 PACED_SHARE = 0.1
 P99_FULL_MS, P99_TENTH_MS = 60.0, 10.0
@@ -75,7 +75,10 @@ def figures(scale: Scale) -> Iterator[Figure]:
         for case in cases:
             with scratch() as directory:
                 database = directory / "control-plane.sqlite"
-                full, tenth = asyncio.run(_reported(database, case, paced=case.name in tenths))
+                full, tenth = anyio.run(
+                    partial(_reported, database, case, paced=case.name in tenths),
+                    backend_options={"use_uvloop": True},  # as the control-plane process has it
+                )
                 runs[case.name].append(full)
                 if tenth is not None:
                     tenths[case.name].append(tenth)

@@ -31,7 +31,7 @@ from nixfleet_runtime.record_codec import (
     decode_host_record,
     decode_rollout_record,
 )
-from nixfleet_runtime.sqlite import open_writer, transaction
+from nixfleet_runtime.sqlite import LongWal, open_writer, transaction
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -53,6 +53,7 @@ class SqliteStore:
         self._connection = open_writer(
             path, application_id=APPLICATION_ID, schema=SCHEMA, version=SCHEMA_VERSION
         )
+        self._wal = LongWal(self._connection, path)
         self._head_hash = _head_hash(self._connection)
 
     def commit(self, writes: Sequence[Write]) -> None:
@@ -72,6 +73,7 @@ class SqliteStore:
             for statement, alike in groupby(others, key=itemgetter(0)):
                 self._connection.executemany(statement, [values for _, values in alike])
         self._head_hash = head_hash
+        self._wal.cut_if_long()
 
     def load(self) -> Snapshot:
         """Return what was committed. Raises: DamagedRow, DecodeError."""

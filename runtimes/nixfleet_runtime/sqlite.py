@@ -7,8 +7,11 @@ Source: design 0, Facts about this platform.
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class SchemaTooNew(Exception):
@@ -86,6 +89,53 @@ def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Con
         connection.close()
         raise
     return connection
+
+
+class LongWal:
+    """Keeps the write-ahead log of the one writer from growing without bound. Ask it after each transaction.
+
+    SQLite copies the log back into the database by itself, as far as its readers allow; where readers come and go so
+    that there is always one, it never gets to begin the log anew. Once the log is longer than `bytes_max` this waits
+    for the readers of the moment, `wait_seconds` at most, and cuts it off; if one of them stays longer, it tries again
+    after as much again.
+    Source: design 7, Store.
+    """
+
+    def __init__(
+        self,
+        writer: sqlite3.Connection,
+        path: Path,
+        *,
+        bytes_max: int = WAL_BYTES_MAX,
+        wait_seconds: float = 0.25,
+    ) -> None:
+        self._writer = writer
+        self._log = Path(f"{path}-wal")
+        self._bytes_max = bytes_max
+        self._wait_milliseconds = round(wait_seconds * 1000)
+        self._due_bytes = bytes_max
+
+    def cut_if_long(self) -> None:
+        """Begin the log anew if it is long and its readers let go of it in time.
+
+        Raises nothing: the transaction before is durable, and whoever committed it must not be told otherwise.
+        """
+        # A log that is not there is not long; a disk that is full is tried again later.
+        with suppress(FileNotFoundError, sqlite3.Error):
+            length = self._log.stat().st_size
+            if length > self._due_bytes:
+                self._due_bytes = length + self._bytes_max
+                if self._cut():
+                    self._due_bytes = self._bytes_max
+
+    def _cut(self) -> bool:
+        (usual_milliseconds,) = self._writer.execute("PRAGMA busy_timeout").fetchone()
+        self._writer.execute(f"PRAGMA busy_timeout={self._wait_milliseconds}")
+        try:
+            is_busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._writer.execute(f"PRAGMA busy_timeout={usual_milliseconds}")
+        return not is_busy
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from nixfleet_runtime.sqlite import (
+    LongWal,
     NotOurDatabase,
     SchemaTooNew,
     open_reader,
@@ -251,3 +252,51 @@ def _insert(
         writer.executemany("INSERT INTO words VALUES (?, ?)", rows)
         if interrupt:
             raise KeyboardInterrupt
+
+
+def test_a_log_that_grew_long_under_a_reader_is_cut_off_when_the_reader_is_gone(
+    path: Path, writer: sqlite3.Connection
+) -> None:
+    """A reader that stays is not waited for longer than agreed; without it the log begins anew."""
+    log = Path(f"{path}-wal")
+    long_wal = LongWal(writer, path, bytes_max=100_000, wait_seconds=0)
+    with closing(_open_reader(path)) as reader:
+        reader.execute("BEGIN")
+        _words(reader)
+        _fill(writer, long_wal, 100)
+        grown = log.stat().st_size
+        reader.execute("COMMIT")
+    _fill(writer, long_wal, 100)
+
+    assert grown > 100_000
+    assert log.stat().st_size < grown
+
+
+def test_a_log_that_cannot_be_cut_off_fails_no_transaction(
+    path: Path, writer: sqlite3.Connection
+) -> None:
+    """Whoever committed is not told that it failed."""
+    long_wal = LongWal(writer, path, bytes_max=0)
+    writer.execute("BEGIN")
+    writer.execute("INSERT INTO words VALUES ('a', NULL)")
+    long_wal.cut_if_long()
+    writer.execute("COMMIT")
+
+    assert _words(writer) == ["a"]
+
+
+def test_a_wait_for_readers_of_the_log_leaves_the_usual_wait_as_it_was(
+    path: Path, writer: sqlite3.Connection
+) -> None:
+    """How long the connection waits for others is what it was before."""
+    before = writer.execute("PRAGMA busy_timeout").fetchone()
+    LongWal(writer, path, bytes_max=0, wait_seconds=0).cut_if_long()
+
+    assert writer.execute("PRAGMA busy_timeout").fetchone() == before
+
+
+def _fill(writer: sqlite3.Connection, long_wal: LongWal, times: int) -> None:
+    for _ in range(times):
+        with transaction(writer):
+            writer.execute("INSERT INTO words VALUES (hex(randomblob(1000)), NULL)")
+        long_wal.cut_if_long()
