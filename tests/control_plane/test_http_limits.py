@@ -122,6 +122,7 @@ async def test_a_body_that_nobody_reads_does_not_keep_its_connection(tmp_path: P
     async with strict_site(tmp_path) as site:
         answer = await site.say(head, *[b"x"] * 60, pause_seconds=0.05)
         assert answer.startswith(b"HTTP/1.1 405")
+        assert answer.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize(

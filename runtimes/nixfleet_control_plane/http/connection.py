@@ -2,7 +2,7 @@
 
 At any time one of these is true of a connection: a deadline runs by which the client must have said something; the
 keep-alive timer runs; a whole request is being answered, which is the application's time. Nothing here looks at what
-a request asks for.
+a request asks for. Deadlines begin when all that came was looked at: most requests come whole, and have none.
 uvicorn bounds neither heads nor how long they take nor how many requests are sent ahead, takes any byte for a sign of
 life, and answers what is no HTTP in plain text. Its h11 protocol bounds heads alone.
 Source: design 5; RFC 9110 (408), RFC 6585 (431).
@@ -24,7 +24,7 @@ from nixfleet_control_plane.http.answers import Refusal, problem_answer, refusal
 from nixfleet_control_plane.http.limits import Limits
 
 GRACE_SECONDS = 2.0
-"""By how much the application's own word about a slow body comes first, and how long an end may take to arrive."""
+"""How long an end may take to arrive."""
 PIPELINED_MAX = 16
 """How many requests may wait behind one that is being answered. None of our clients does that."""
 CONNECTIONS_TOLD_MAX = 100
@@ -43,6 +43,7 @@ class Connection(HttpToolsProtocol):
 
     _is_in_head = False
     _is_new_head = False
+    _is_in_body = False
     _head_bytes = 0
     _deadline: TimerHandle | None = None
     _stall: TimerHandle | None = None
@@ -59,7 +60,7 @@ class Connection(HttpToolsProtocol):
             return
         if excess > 0:
             self.app = _answer(self._too_many_connections())
-        self._expect_head()
+        self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
@@ -80,9 +81,8 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.header_bytes_max:
                 self._refuse(self._too_large_head())
-        elif self._is_idle() and self._deadline is None:
-            # A byte that begins nothing is no sign of life.
-            self._expect_head()
+                return
+        self._expect_more()
 
     def pause_writing(self) -> None:
         """The client does not take its answer; it has so long to begin again."""
@@ -103,8 +103,6 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._is_in_head = self._is_new_head = True
         self._head_bytes = 0
-        if self._deadline is None:
-            self._expect_head()
 
     def on_headers_complete(self) -> None:
         """The head is complete; its size is known."""
@@ -115,7 +113,8 @@ class Connection(HttpToolsProtocol):
             # uvicorn would drop what follows, and what was signed would not be what was sent.
             raise ValueError("a request's target has no fragment")
         self._is_in_head = False
-        self._expect(self.limits.body_seconds_max + GRACE_SECONDS, self._end)
+        self._is_in_body = True
+        self._expect_nothing()
         lines = sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
         if len(self.url) + lines > self.limits.header_bytes_max:
             self.app = _answer(self._too_large_head())
@@ -127,6 +126,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        self._is_in_body = False
         self._expect_nothing()
         super().on_message_complete()
 
@@ -155,11 +155,17 @@ class Connection(HttpToolsProtocol):
 
     # Deadlines and ends.
 
-    def _expect_head(self) -> None:
-        self._expect(self.limits.header_seconds_max, self._refuse_slow_head)
+    def _expect_more(self) -> None:
+        """Set a deadline for what the client has to say next, unless one runs or it has nothing to say."""
+        if self._deadline is not None:
+            return
+        if self._is_in_body:
+            self._expect(self.limits.body_seconds_max, self._refuse_slow_body)
+        elif self._is_in_head or self._is_idle():
+            # A byte that begins nothing is no sign of life.
+            self._expect(self.limits.header_seconds_max, self._refuse_slow_head)
 
     def _expect(self, seconds: float, otherwise: Callable[[], None]) -> None:
-        self._expect_nothing()
         self._deadline = self.loop.call_later(seconds, otherwise)
 
     def _expect_nothing(self) -> None:
@@ -185,6 +191,16 @@ class Connection(HttpToolsProtocol):
         seconds = self.limits.header_seconds_max
         self._refuse(
             refusal("too-slow", "The head came too slowly", 408, f"expected it in {seconds:g} s")
+        )
+
+    def _refuse_slow_body(self) -> None:
+        cycle = self._latest
+        if cycle is None or cycle.response_started:
+            self._end()  # It was answered without its body.
+            return
+        seconds = self.limits.body_seconds_max
+        self._refuse(
+            refusal("too-slow", "The body came too slowly", 408, f"expected it in {seconds:g} s")
         )
 
     def _refuse(self, refused: Refusal) -> None:

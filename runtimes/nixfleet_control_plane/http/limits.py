@@ -1,7 +1,7 @@
 """What a client may cost: the bounds, and the count of those who wait for a dispatch.
 
-Who holds a bound is elsewhere: `connection` for what is not a request yet, `bodies` for bodies, the mutator for its
-queue.
+Who holds a bound is elsewhere: `connection` for what is not a request yet, `bodies` for the size of bodies, the
+mutator for its queue.
 Source: design 5 (413, long-poll); docs/configuration.md, `[limits]`.
 """
 
