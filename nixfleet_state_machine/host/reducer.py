@@ -365,6 +365,8 @@ def _probe_after(probes: FrozenMap[str, ProbeRecord], fact: ProbeResult) -> Prob
             assert_never(fact.status)
 
 
+# The helpers that take changes take all else by position (`/`): CPython compares the name of every change with the
+# name of every parameter that it might be.
 class _Changes(TypedDict, total=False):
     """The fields that a fact may set. `state` and `last_event_seq` are the helpers' own."""
 
@@ -385,7 +387,7 @@ class _Changes(TypedDict, total=False):
     declared_probes: tuple[ProbeTopologyEntry, ...] | None
 
 
-def _noted(state: HostRolloutState, event: Event, **changes: Unpack[_Changes]) -> _Step:
+def _noted(state: HostRolloutState, event: Event, /, **changes: Unpack[_Changes]) -> _Step:
     """The fact is recorded and the state stays."""
     return _told(_evolved(state, state.state, event.fact.seq, changes), event)
 
@@ -406,6 +408,7 @@ def _moved(
     event: Event,
     to: HostState,
     at: datetime,
+    /,
     *,
     reset: tuple[LocalResetProbeCache, ...] = (),
     quarantine: tuple[RemoteInsertQuarantine, ...] = (),
@@ -422,11 +425,11 @@ def _moved(
     moved = _record_transition(state.hostname, state.rollout_id, state.state, to, at)
     metrics = _metrics(moved, took)
     match event:
-        case Local():
-            return after, (*reset, _emit(state, event.fact), moved, *fire, *metrics)
         case Remote():
             appended = _append_event_log(state.hostname, state.rollout_id, event.fact)
             return after, (appended, *quarantine, moved, *metrics)
+        case Local():
+            return after, (*reset, _emit(state, event.fact), moved, *fire, *metrics)
         case _:
             assert_never(event)
 
