@@ -9,36 +9,40 @@ index cannot be layered), persistent maps (a dependency, and five times slower).
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, NoReturn, TypeVar, TypeVarTuple
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, TypeVarTuple
 
 K = TypeVar("K")
 V = TypeVar("V")
 Ts = TypeVarTuple("Ts")
 
 
+_Undoing: TypeAlias = tuple[Callable[..., object], *tuple[object, ...]]
+
+
 class UndoLog:
     """What it takes to get back. Shared by all collections that must move together."""
 
     def __init__(self) -> None:
-        self._undoings: list[tuple[Callable[..., object], *tuple[object, ...]]] = []
+        # Collections of this file append to it themselves: a call for each change would cost as much as the change.
+        self.undoings: list[_Undoing] = []
 
     def note(self, undo: Callable[[*Ts], object], *values: *Ts) -> None:
         """Remember that `undo(*values)` takes back a change that was just made."""
-        self._undoings.append((undo, *values))
+        self.undoings.append((undo, *values))
 
     def mark(self) -> int:
         """Return a place to which `undo_to` can go back, until the next `settle`."""
-        return len(self._undoings)
+        return len(self.undoings)
 
     def undo_to(self, mark: int) -> None:
         """Take back everything since `mark`, latest first."""
-        while len(self._undoings) > mark:
-            undo, *values = self._undoings.pop()
+        while len(self.undoings) > mark:
+            undo, *values = self.undoings.pop()
             undo(*values)
 
     def settle(self) -> None:
         """Everything so far stands; it can no longer be taken back."""
-        self._undoings.clear()
+        self.undoings.clear()
 
 
 class UndoableDict(dict[K, V]):
@@ -47,24 +51,24 @@ class UndoableDict(dict[K, V]):
     Reads are the dict's own, in C; all the methods of a dict that would change it refuse.
     """
 
-    __slots__ = ("_note",)
+    __slots__ = ("_undoings",)
 
     def __init__(self, undo: UndoLog) -> None:
         super().__init__()
-        self._note = undo.note
+        self._undoings = undo.undoings
 
     def set(self, key: K, value: V) -> None:
         """Let `key` be `value`."""
         if key in self:
-            self._note(_set_item, self, key, self[key])
+            self._undoings.append((_set_item, self, key, self[key]))
         else:
-            self._note(_del_item, self, key)
+            self._undoings.append((_del_item, self, key))
         _set_item(self, key, value)
 
     def discard(self, key: K) -> None:
         """Let `key` be absent."""
         if key in self:
-            self._note(_set_item, self, key, self[key])
+            self._undoings.append((_set_item, self, key, self[key]))
             _del_item(self, key)
 
     def _refuse(self: object, *_: object, **__: object) -> NoReturn:
@@ -131,10 +135,10 @@ class SortedNames:
 class UndoableValue(Generic[V]):
     """One value whose changes can be taken back. It must be immutable."""
 
-    __slots__ = ("_note", "_value")
+    __slots__ = ("_undoings", "_value")
 
     def __init__(self, undo: UndoLog, value: V) -> None:
-        self._note = undo.note
+        self._undoings = undo.undoings
         self._value = value
 
     def get(self) -> V:
@@ -143,7 +147,7 @@ class UndoableValue(Generic[V]):
 
     def set(self, value: V) -> None:
         """Let it be `value`."""
-        self._note(self._restore, self._value)
+        self._undoings.append((self._restore, self._value))
         self._value = value
 
     def _restore(self, value: V) -> None:
