@@ -7,8 +7,7 @@ those of a plain dict. Rejected: an overlay merged after the commit (every read 
 index cannot be layered), persistent maps (a dependency, and five times slower).
 """
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar, TypeVarTuple
 
 K = TypeVar("K")
@@ -82,54 +81,15 @@ _set_item = dict[Any, Any].__setitem__
 _del_item = dict[Any, Any].__delitem__
 
 
-class SortedNames:
-    """A set of strings in order, whose changes can be taken back.
+class UndoableSet(UndoableDict[K, None]):
+    """A set whose changes can be taken back: by `add` and `discard`. In no order that anybody may rely on."""
 
-    A list kept by bisection: at 100,000 names an insertion moves some 400 KB, about 20 µs; a balanced tree
-    in Python costs more than that in interpretation alone.
-    """
+    __slots__ = ()
 
-    __slots__ = ("_names", "_undo")
-
-    def __init__(self, undo: UndoLog) -> None:
-        self._names: list[str] = []
-        self._undo = undo
-
-    def add(self, name: str) -> None:
-        """Let `name` be in the set."""
-        if self._insert(name):
-            self._undo.note(self._remove, name)
-
-    def discard(self, name: str) -> None:
-        """Let `name` not be in the set."""
-        if self._remove(name):
-            self._undo.note(self._insert, name)
-
-    def _insert(self, name: str) -> bool:
-        at = bisect_left(self._names, name)
-        if at < len(self._names) and self._names[at] == name:
-            return False
-        self._names.insert(at, name)
-        return True
-
-    def _remove(self, name: str) -> bool:
-        at = bisect_left(self._names, name)
-        if at == len(self._names) or self._names[at] != name:
-            return False
-        del self._names[at]
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        if not isinstance(name, str):
-            return False
-        at = bisect_left(self._names, name)
-        return at < len(self._names) and self._names[at] == name
+    def add(self, item: K) -> None:
+        """Let `item` be in the set."""
+        if item not in self:
+            self.set(item, None)
 
 
 class UndoableValue(Generic[V]):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.tally import NOBODY, Tally, absent, tally_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.undo import SortedNames, UndoableDict, UndoLog
+from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoLog
 
 
 class Figures(NamedTuple):
@@ -35,7 +35,7 @@ class RolloutBook:
     def __init__(self, terms: RolloutTerms, excused: Set[str], undo: UndoLog) -> None:
         self.terms = terms
         self.hosts = UndoableDict[str, HostRolloutState](undo)
-        self.queued = SortedNames(undo)
+        self.queued = UndoableSet[str](undo)
         self.failing = UndoableDict[str, int](undo)
         self.in_flight = UndoableDict[str, int](undo)
         self.tallies = UndoableDict[int | None, Tally](undo)

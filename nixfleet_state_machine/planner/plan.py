@@ -5,7 +5,7 @@ last time; it is what an engine calls after each input. Whoever plans carries th
 Source: design 3.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 
 from nixfleet_proto.ids import RolloutId
@@ -48,17 +48,27 @@ def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[Pl
         return ()
     planning = Planning(view, quarantines)
     stirred = view.take_stirred()
-    walk = Walk(planning, now)
     # Lanes are walked as they stand once every host is in its place.
-    for lane, host in tuple(_placed(planning, stirred)):
-        walk.consider_host(lane, host)
-    for lane in _stirred_lanes(view, stirred):
-        walk.consider(lane)
+    placed = tuple(_placed(planning, stirred))
+    lanes = tuple(_stirred_lanes(view, stirred))
     return (
         *rollouts_to_open(view, stirred.channels),
         *withdrawals(planning, _handed_out(view, stirred)),
-        *walk.answers(),
+        *_walked(planning, placed, lanes, now),
     )
+
+
+def _walked(
+    planning: Planning, placed: Sequence[tuple[Lane, str]], lanes: Sequence[Lane], now: datetime
+) -> Iterator[PlanAction]:
+    if not placed and not lanes:
+        return
+    walk = Walk(planning, now)
+    for lane, host in placed:
+        walk.consider_host(lane, host)
+    for lane in lanes:
+        walk.consider(lane)
+    yield from walk.answers()
 
 
 def explain(

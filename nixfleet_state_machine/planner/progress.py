@@ -59,8 +59,7 @@ def _waves(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[Wa
 
 
 def _end(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[RolloutTerminal]:
-    tally = view.tally(record.rollout_id)
-    if tally.converged == tally.total:
+    if view.is_converged(record.rollout_id):
         yield RolloutTerminal(record.rollout_id, now)
 
 

@@ -27,7 +27,14 @@ class Tally(NamedTuple):
 
     def replaced(self, before: "Tally", after: "Tally") -> "Tally":
         """Return the tally when one host's part in it is `after` instead of `before`."""
-        return Tally(*[n - b + a for n, b, a in zip(self, before, after, strict=True)])
+        return Tally(
+            self.total - before.total + after.total,
+            self.eligible - before.eligible + after.eligible,
+            self.settled - before.settled + after.settled,
+            self.converged - before.converged + after.converged,
+            self.failing - before.failing + after.failing,
+            self.undeclared - before.undeclared + after.undeclared,
+        )
 
 
 NOBODY = Tally(0, 0, 0, 0, 0, 0)

@@ -69,6 +69,10 @@ class RolloutTerms:
         """How many hosts each wave has; an empty one counts 0."""
         return Counter(self.wave_of.values())
 
+    def is_before_others(self, hostname: str) -> bool:
+        """Whether there are waves after that of `hostname`, which may wait for it."""
+        return self.wave_of.get(hostname, self.last_wave) < self.last_wave
+
     def gating_hosts(self, hostname: str) -> tuple[str, ...]:
         """Return the hosts that `hostname` waits for."""
         return self._gating_hosts.get(hostname, ())

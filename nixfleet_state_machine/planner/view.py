@@ -196,7 +196,7 @@ class FleetView:
     def queued_of(self, rollout_id: RolloutId) -> Iterator[str]:
         """Yield the hosts of one rollout that have a dispatch in the queue, by name."""
         book = self._books.get(rollout_id)
-        return iter(()) if book is None else iter(book.queued)
+        return iter(()) if book is None else iter(sorted(book.queued))
 
     def in_flight(self, selector: Selector) -> int:
         """Return how many hosts are in flight under budgets with this selector, over live rollouts."""
@@ -210,6 +210,11 @@ class FleetView:
         """Return the counts of one wave; `None`: of the whole rollout. Raises: KeyError."""
         tallies = self._books[rollout_id].tallies
         return sum_of(tallies.values()) if wave is None else tallies.get(wave, NOBODY)
+
+    def is_converged(self, rollout_id: RolloutId) -> bool:
+        """Whether all hosts that count have converged, in every wave. Raises: KeyError."""
+        tallies = self._books[rollout_id].tallies.values()
+        return all(tally.converged == tally.total for tally in tallies)
 
     def tally_before(self, rollout_id: RolloutId, wave: int) -> Tally:
         """Return the counts of all waves before `wave`. Raises: KeyError."""
@@ -258,7 +263,7 @@ class FleetView:
         rollout_id = record.rollout_id
         if after.tally != before.tally:
             old, new = book.recount_wave(hostname, before.tally, after.tally)
-            if _gates_otherwise(old, new):
+            if _gates_otherwise(old, new) and book.terms.is_before_others(hostname):
                 self.stir_earlier_waves(rollout_id)
         if after.is_in_flight is not before.is_in_flight:
             note = self._count_in_flight if record.state.is_live else _ignore
@@ -296,8 +301,10 @@ class FleetView:
 
 def _is_asked_otherwise(before: Figures, after: Figures) -> bool:
     """Whether the host began or ceased to wait, or to have a dispatch that may be taken back."""
-    was = before.is_unacknowledged, before.is_handed_out
-    return was != (after.is_unacknowledged, after.is_handed_out)
+    return (
+        before.is_unacknowledged is not after.is_unacknowledged
+        or before.is_handed_out is not after.is_handed_out
+    )
 
 
 def _is_planned_otherwise(before: RolloutRecord, after: RolloutRecord) -> bool:
@@ -306,7 +313,9 @@ def _is_planned_otherwise(before: RolloutRecord, after: RolloutRecord) -> bool:
 
 def _gates_otherwise(before: Tally, after: Tally) -> bool:
     """Whether the gates that look at earlier waves see a difference."""
-    return (before.failing > 0, before.undeclared > 0) != (after.failing > 0, after.undeclared > 0)
+    return (before.failing > 0) is not (after.failing > 0) or (
+        (before.undeclared > 0) is not (after.undeclared > 0)
+    )
 
 
 def _ignore(budget: str, by: int) -> None:

@@ -52,6 +52,7 @@ from nixfleet_control_plane.store import Store
 from nixfleet_control_plane.wakers import Wakers
 from nixfleet_control_plane.writes import Write
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.drafting import maker
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
@@ -74,6 +75,7 @@ FLUSH_PORTION = 500
 FLUSH_TICKS = 12
 QUEUE_LENGTH_MAX = 4096
 _STOPPED = {EventRefused: "refused", ReplayFrom: "gap", RolloutUnknown: "unknown"}
+_emit_metric = maker(EmitMetric)
 _log = logging.getLogger(__name__)
 
 
@@ -148,7 +150,7 @@ class ControlPlaneService:
 
     def _count_events(self, kind: type[AgentEvent], answer: str, number: int) -> None:
         labels = (("kind", kind.__name__), ("answer", answer))
-        self._record_metric(EmitMetric("nixfleet_events_total", labels, float(number)))
+        self._record_metric(_emit_metric("nixfleet_events_total", labels, float(number)))
 
     async def next_dispatch(
         self,

@@ -47,7 +47,7 @@ from nixfleet_state_machine.planner.action import DeferDispatch
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutRecord
-from nixfleet_state_machine.undo import SortedNames, UndoableDict, UndoableValue, UndoLog
+from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
 
 HostKey = tuple[RolloutId, str]
 """A host in a rollout."""
@@ -94,7 +94,7 @@ class State:
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
         self.holds = UndoableDict[str, PauseScope](self.undo)
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
-        self.pruned = SortedNames(self.undo)
+        self.pruned = UndoableSet[str](self.undo)
         self.unsaved = UndoableDict[HostKey, int](self.undo)
         self.refused = UndoableDict[tuple[RolloutId, str, int], str](self.undo)
         self.identities = Identities(self.undo)

@@ -179,3 +179,10 @@ def test_limit_of_a_budget_of_three_is_the_smaller_of_its_two(
     terms = BudgetTerms.of(ManifestBudget(WEB, hosts, max_in_flight, pct))
 
     assert terms == BudgetTerms(WEB, frozenset(hosts), limit)
+
+
+def test_a_host_is_before_others_unless_its_wave_is_the_last_or_none() -> None:
+    """Only hosts of earlier waves can hold up a later one."""
+    hosts = ("web-1", "web-2", "db-1")
+
+    assert [TERMS.is_before_others(host) for host in hosts] == [True, False, False]
