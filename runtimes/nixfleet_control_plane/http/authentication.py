@@ -21,7 +21,7 @@ from nixfleet_proto.enrolment import EnrolRequest
 from nixfleet_proto.trust import Operator, OperatorRole, TrustedKey
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.http.headers import PROTOCOL, require_protocol
-from nixfleet_runtime.http.key_id import HostSubject, OperatorSubject, host_key_id, subject_of
+from nixfleet_runtime.http.key_id import HostSubject, OperatorSubject, subject_of
 from nixfleet_runtime.http.nonces import NonceMemory
 from nixfleet_runtime.http.refusal import RequestRefused
 from nixfleet_runtime.http.signatures import verify_request
@@ -79,7 +79,7 @@ class Gatekeeper:
         subject = subject_of(key_id)
         match subject:
             case HostSubject(hostname):
-                key = self._ring().key_of(host_key_id(hostname))
+                key = self._ring().key_of(key_id)
                 assert key is not None, "a key that has just been used is known"
                 return HostRequest(hostname, key, body)
             case OperatorSubject() | None:
