@@ -9,6 +9,7 @@ from nixfleet_cli.failures import Findings
 from nixfleet_cli.following import Follower, Happening
 from nixfleet_cli.narration import line_of
 from nixfleet_control_plane.rebuild import ViewDifference, check_chain, check_views
+from nixfleet_runtime import garbage
 
 _DIFFERENCES_SHOWN_MAX = 20
 
@@ -72,6 +73,7 @@ def rebuild(database: Path, check: bool) -> None:
 
     Exit codes: 0 all are equal; 1 some differ, and where; 2 DB cannot be read.
     """
+    garbage.expect_long_lives()
     with reading(database) as connection:
         report = check_views(connection)
     if report.differences:

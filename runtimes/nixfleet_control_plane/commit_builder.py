@@ -41,7 +41,7 @@ class CommitBuilder:
 
     @property
     def log_rows(self) -> tuple[LogRow, ...]:
-        return tuple(write for write in self._writes if isinstance(write, LogRow))
+        return tuple([write for write in self._writes if isinstance(write, LogRow)])
 
     def built(self, reply: Reply) -> Commit[Write, Reply, Action]:
         """Return the commit."""

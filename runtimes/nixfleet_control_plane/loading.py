@@ -7,7 +7,7 @@ Source: design 7, Store: a start loads the cache and folds the log's tail.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from nixfleet_control_plane.books import put_artefact
 from nixfleet_control_plane.commit_builder import CommitBuilder
@@ -33,6 +33,9 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+
+_Open: TypeAlias = Mapping[RolloutId, KeptManifest]
+"""What each rollout that is not pruned runs under."""
 
 
 def load_state(store: Store) -> State:
@@ -84,56 +87,68 @@ def _rests(record: RolloutRecord) -> bool:
 
 
 def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHost]:
+    open_rollouts = _open_rollouts(state)
     hosts = {
         (stored.record.rollout_id, stored.record.hostname): stored
         for stored in snapshot.hosts
-        if _kept_if_open(state, stored.record.rollout_id) is not None
+        if stored.record.rollout_id in open_rollouts
     }
     for logged in snapshot.tail:
-        for key, record in _records_after(state, hosts, logged):
+        for key, record in _records_after(open_rollouts, hosts, logged):
             hosts[key] = stored_host(record, logged.seq)
-    if hosts.keys() != _expected_hosts(state):
+    if hosts.keys() != _expected_hosts(open_rollouts):
         raise _CacheIncomplete
     return hosts
 
 
-def _expected_hosts(state: State) -> set[HostKey]:
+def _open_rollouts(state: State) -> _Open:
+    """Those that were pruned since their hosts spoke are not among them."""
+    return {
+        rollout_id: state.manifests[rollout_id]
+        for rollout_id, record in state.view.rollouts.items()
+        if record.state is not RolloutState.PRUNED
+    }
+
+
+def _expected_hosts(open_rollouts: _Open) -> set[HostKey]:
     return {
         (rollout_id, hostname)
-        for rollout_id in state.view.rollouts
-        if (kept := _kept_if_open(state, rollout_id)) is not None
+        for rollout_id, kept in open_rollouts.items()
         for hostname in kept.terms.targets
     }
 
 
 def _earlier(hosts: Mapping[HostKey, StoredHost], key: HostKey, seq: int) -> StoredHost | None:
     """Return the record if it does not know of log row `seq` yet; `None` if it does."""
-    if key not in hosts:
+    stored = hosts.get(key)
+    if stored is None:
         raise _CacheIncomplete
-    return hosts[key] if hosts[key].event_log_seq < seq else None
+    return stored if stored.event_log_seq < seq else None
 
 
 def _records_after(
-    state: State, hosts: Mapping[HostKey, StoredHost], logged: LoggedEntry
+    open_rollouts: _Open,
+    hosts: Mapping[HostKey, StoredHost],
+    logged: LoggedEntry,
 ) -> Iterable[tuple[HostKey, HostRolloutState]]:
     """Return what `logged` made of the records that do not know of it yet."""
     entry = logged.entry
     match entry:
         case FactReported():
-            kept = _kept_if_open(state, entry.rollout_id)
+            kept = open_rollouts.get(entry.rollout_id)
             key = entry.rollout_id, entry.host
             if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
                 policy = kept.manifest.rollout_policy
                 return ((key, told_record(before.record, entry.fact, logged.at, policy)[0]),)
             return ()
         case FactRefused():
-            kept = _kept_if_open(state, entry.rollout_id)
+            kept = open_rollouts.get(entry.rollout_id)
             key = entry.rollout_id, entry.host
             if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
                 return ((key, passed_over(before.record, entry.fact.seq)),)
             return ()
         case Planned():
-            return _records_planned(state, hosts, entry.action, logged)
+            return _records_planned(open_rollouts, hosts, entry.action, logged)
         case RolloutMoved() | Deferred() | Commanded() | HostEnrolled():
             return ()
         case ArtefactTaken() | ArtefactRefused():
@@ -142,21 +157,13 @@ def _records_after(
             assert_never(entry)
 
 
-def _kept_if_open(state: State, rollout_id: RolloutId) -> KeptManifest | None:
-    """Return what an open rollout runs under; `None` for one that was pruned since."""
-    record = state.view.rollouts.get(rollout_id)
-    if record is None or record.state is RolloutState.PRUNED:
-        return None
-    return state.manifests[rollout_id]
-
-
 def _records_planned(
-    state: State,
+    open_rollouts: _Open,
     hosts: Mapping[HostKey, StoredHost],
     action: OpenRollout | QueueDispatch | WithdrawDispatch,
     logged: LoggedEntry,
 ) -> Iterator[tuple[HostKey, HostRolloutState]]:
-    kept = _kept_if_open(state, action.rollout_id)
+    kept = open_rollouts.get(action.rollout_id)
     if kept is None:
         return
     match action:

@@ -6,7 +6,6 @@ left; whoever kills it instead loses nothing that was answered.
 Source: design 7; docs/running.md.
 """
 
-import gc
 import logging
 import os
 import signal
@@ -39,6 +38,7 @@ from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime import garbage
 from nixfleet_runtime.clock import Clock, SystemClock
 from nixfleet_runtime.instance_lock import DatabaseInUse, only_process_on
 from nixfleet_runtime.service_manager import notify
@@ -46,8 +46,6 @@ from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutState
 
-# Most of what lives at that time lives as long as the process: see the benchmarks of pauses.
-GC_THRESHOLDS: Final = (50_000, 20, 100)
 _BACKLOG: Final = 2048
 S = TypeVar("S", HostState, RolloutState)
 _log = logging.getLogger(__name__)
@@ -95,6 +93,7 @@ class _Parts:
 
 async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
     config, clock, metrics = parts.config, parts.clock, Metrics()
+    garbage.expect_long_lives()
     async with AsyncExitStack() as open_service:
         with _starting("the database", config.store.path):
             service = await open_service.enter_async_context(
@@ -112,7 +111,7 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
         server = _server(parts, service, metrics)
         watch = ReleaseWatch(parts.trust, config.trust.freshness_window_minutes)
         watcher = ReleaseWatcher(service, config.releases.directory, watch, clock)
-        _settle_garbage()
+        garbage.settle()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, service, server)
             tasks.start_soon(watcher.run, config.releases.poll_seconds)
@@ -225,13 +224,6 @@ async def _announce(server: _Server, url: str, on_listening: Callable[[str], Non
     _log.info("listening on %s", url)
     on_listening(url)
     notify("READY=1")
-
-
-def _settle_garbage() -> None:
-    """What was loaded stays: the collector need not look at it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _make_room(connections_max: int) -> None:

@@ -17,7 +17,12 @@ from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
 from nixfleet_control_plane.sqlite_statements import statement_of, view_statement
 from nixfleet_control_plane.sqlite_store import SCHEMA, read_chain, read_log
 from nixfleet_control_plane.state import State
-from nixfleet_control_plane.writes import PutHostRecord, RemoveHostRecords, SetRecordsThrough
+from nixfleet_control_plane.writes import (
+    PutHostRecord,
+    RemoveHostRecords,
+    SetRecordsThrough,
+    ViewWrite,
+)
 
 DERIVED_VIEWS = (
     "rollouts",
@@ -32,6 +37,8 @@ DERIVED_VIEWS = (
     "token_replay",
     "revocations",
 )
+# The log stays where it is, and the cache of host records is compared with the state itself.
+NO_VIEW = (LogRow, PutHostRecord, SetRecordsThrough, RemoveHostRecords)
 
 
 @frozen
@@ -111,24 +118,26 @@ def _replay_into(rebuilt: sqlite3.Connection, state: State, connection: sqlite3.
     entries = 0
     rebuilt.execute("BEGIN")
     for row in read_log(connection):
-        commit = CommitBuilder()
-        try:
-            replay(state, commit, entry_of(row))
-        except DamagedRow:
-            raise
-        except Exception as error:
-            raise DamagedRow(row.seq, row.kind, f"it could not have happened: {error}") from error
-        if commit.log_rows != (row,):
-            raise DamagedRow(row.seq, row.kind, "repeating it does not give the same row")
-        for write in commit.writes:
-            if not isinstance(
-                write, LogRow | PutHostRecord | SetRecordsThrough | RemoveHostRecords
-            ):
-                rebuilt.execute(*view_statement(write))
+        for write in _repeated(state, row):
+            rebuilt.execute(*view_statement(write))
         state.undo.settle()
         entries += 1
     rebuilt.execute("COMMIT")
     return entries
+
+
+def _repeated(state: State, row: LogRow) -> list[ViewWrite]:
+    """Carry out what `row` says, and return what that makes of the views."""
+    commit = CommitBuilder()
+    try:
+        replay(state, commit, entry_of(row))
+    except DamagedRow:
+        raise
+    except Exception as error:
+        raise DamagedRow(row.seq, row.kind, f"it could not have happened: {error}") from error
+    if commit.log_rows != (row,):
+        raise DamagedRow(row.seq, row.kind, "repeating it does not give the same row")
+    return [write for write in commit.writes if not isinstance(write, NO_VIEW)]
 
 
 def _compare(
