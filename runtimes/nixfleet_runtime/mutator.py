@@ -64,28 +64,29 @@ class WriteFailed(Exception):
 
 
 class _Entry(Generic[InputT, ReplyT]):
-    """An input on its way, and the answer on its way back."""
+    """An input on its way, and the answer on its way back. turn: set when the batch that took it is over."""
 
-    __slots__ = ("_done", "_error", "_reply", "input")
+    __slots__ = ("_error", "_reply", "input", "turn")
 
     def __init__(self, input: InputT) -> None:
         self.input = input
-        self._done = anyio.Event()
-        self._reply: list[ReplyT] = []
+        self.turn: anyio.Event | None = None
+        self._reply: tuple[ReplyT, ...] = ()
         self._error: Exception | None = None
 
+    @property
+    def is_settled(self) -> bool:
+        return bool(self._reply) or self._error is not None
+
     def answer(self, reply: ReplyT) -> None:
-        self._reply.append(reply)
-        self._done.set()
+        self._reply = (reply,)
 
     def fail(self, error: Exception) -> None:
         """Let the poster have `error`, unless it was answered already."""
-        if not self._done.is_set():
+        if not self.is_settled:
             self._error = error
-            self._done.set()
 
-    async def answered(self) -> ReplyT:
-        await self._done.wait()
+    def outcome(self) -> ReplyT:
         if self._error is not None:
             raise self._error
         return self._reply[0]
@@ -124,6 +125,8 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self._urgent: deque[_Entry[InputT, ReplyT]] = deque()
         # Everybody who waits for an answer, wherever the input is by now.
         self._awaited: set[_Entry[InputT, ReplyT]] = set()
+        # The turn of what waits now: one event for all of them costs less than one each.
+        self._next_turn = anyio.Event()
         self._closed = False
 
     @property
@@ -143,7 +146,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
                 # Closed while it waited for room.
                 raise _not_accepted(input) from None
-            return await entry.answered()
+            return await self._answer_to(entry)
         finally:
             self._awaited.discard(entry)
 
@@ -155,7 +158,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
                 self._sender.send_nowait(entry)
             except anyio.WouldBlock:
                 raise QueueFull(self._queue_length_max) from None
-            return await entry.answered()
+            return await self._answer_to(entry)
         finally:
             self._awaited.discard(entry)
 
@@ -167,7 +170,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             # With a full queue the mutator is awake, and looks at the urgent ones before each batch.
             with suppress(anyio.WouldBlock):
                 self._sender.send_nowait(None)
-            return await entry.answered()
+            return await self._answer_to(entry)
         finally:
             self._awaited.discard(entry)
 
@@ -183,10 +186,25 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             while batch := await self._next_batch():
                 # What has begun must not be cut off between the write and the answers.
                 with anyio.CancelScope(shield=True):
-                    await self._settle(batch)
+                    await self._take_turn(batch)
                 self._on_batch(len(batch))
         finally:
             self._abandon()
+
+    async def _take_turn(self, batch: Sequence[_Entry[InputT, ReplyT]]) -> None:
+        turn, self._next_turn = self._next_turn, anyio.Event()
+        for entry in batch:
+            entry.turn = turn
+        try:
+            await self._settle(batch)
+        finally:
+            turn.set()
+
+    async def _answer_to(self, entry: _Entry[InputT, ReplyT]) -> ReplyT:
+        # What a batch had no room for waits another turn.
+        while not entry.is_settled:
+            await (entry.turn or self._next_turn).wait()
+        return entry.outcome()
 
     async def _next_batch(self) -> list[_Entry[InputT, ReplyT]]:
         """Wait for one input, then take what else is there. Empty: closed and drained."""
@@ -265,6 +283,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self.close()
         for entry in self._awaited:
             entry.fail(MutatorClosed(f"closed before {entry.input!r} was answered"))
+        self._next_turn.set()
         self._receiver.close()
 
     def _entered(self, input: InputT) -> _Entry[InputT, ReplyT]:

@@ -207,11 +207,12 @@ def claims_records_that_it_did_not_write(patch: pytest.MonkeyPatch) -> None:
 def takes_back_too_little(patch: pytest.MonkeyPatch) -> None:
     """When a write fails, the oldest change of the batch stays."""
 
-    def forgetful(self: Any, mark: int) -> None:
-        if len(self._undoings) > mark and mark == 0:
-            del self._undoings[0]
-        while len(self._undoings) > mark:
-            self._undoings.pop()()
+    undo_to = undo.UndoLog.undo_to
+
+    def forgetful(self: undo.UndoLog, mark: int) -> None:
+        if len(self.undoings) > mark and mark == 0:
+            del self.undoings[0]
+        undo_to(self, mark)
 
     patch.setattr(undo.UndoLog, "undo_to", forgetful)
 

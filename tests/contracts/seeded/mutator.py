@@ -43,6 +43,8 @@ class AnswersFirst(Kernel):
         handled = [(entry, commit) for entry in batch if (commit := self._handle(entry))]
         for entry, commit in handled:
             entry.answer(commit.reply)
+            assert entry.turn is not None
+            entry.turn.set()
         await anyio.to_thread.run_sync(self._write, [w for _, c in handled for w in c.writes])
         self._engine.settle()
         for _, commit in handled:
@@ -331,7 +333,7 @@ class SleepsOn(Kernel):
     async def post_urgent(self, input: str) -> str:
         entry = self._entered(input)
         self._urgent.append(entry)
-        return await entry.answered()
+        return await self._answer_to(entry)
 
 
 class TestSleepsThroughUrgentInputs(SeededContract):
