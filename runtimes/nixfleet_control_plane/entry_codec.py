@@ -34,7 +34,6 @@ from nixfleet_control_plane.log_entry import (
     Planned,
     RolloutMoved,
     fact_reported,
-    kind_of,
     logged_entry,
 )
 from nixfleet_proto.codec import (
@@ -99,9 +98,9 @@ def time_of(text: str) -> datetime:
 
 def row_of(seq: int, at: datetime, entry: Entry) -> LogRow:
     """Return the row that holds `entry`."""
-    host_id, rollout_id, signature = _columns(entry)
+    kind, host_id, rollout_id, signature = _columns(entry)
     payload = _payload(entry).decode()
-    return LogRow(seq, text_of(at), kind_of(entry), host_id, rollout_id, payload, signature)
+    return LogRow(seq, text_of(at), kind, host_id, rollout_id, payload, signature)
 
 
 def entry_of(row: LogRow) -> LoggedEntry:
@@ -116,27 +115,27 @@ def entry_of(row: LogRow) -> LoggedEntry:
 _rollout_id = lru_cache(maxsize=1024)(RolloutId)
 
 
-def _columns(entry: Entry) -> tuple[str | None, str | None, str | None]:
-    """Host, rollout, signature."""
+def _columns(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
+    """Kind, host, rollout, signature."""
     match entry:
         case FactReported():
-            return entry.host, entry.rollout_id, entry.signature
+            return "agent_event", entry.host, entry.rollout_id, entry.signature
         case RolloutMoved():
-            return _host_of(entry.event), subject_of(entry.event), None
+            return "rollout_event", _host_of(entry.event), subject_of(entry.event), None
         case Planned():
-            return _planned_host(entry.action), entry.action.rollout_id, None
+            return "plan_action", _planned_host(entry.action), entry.action.rollout_id, None
         case Deferred():
-            return entry.action.host, entry.action.rollout_id, None
+            return "gate_decision", entry.action.host, entry.action.rollout_id, None
         case Commanded():
-            return None, _commanded_rollout(entry.command), None
+            return "operator_command", None, _commanded_rollout(entry.command), None
         case ArtefactTaken():
-            return None, entry.rollout_id, entry.signature
+            return "verify_outcome", None, entry.rollout_id, entry.signature
         case ArtefactRefused():
-            return None, None, None
+            return "verify_outcome", None, None, None
         case FactRefused():
-            return entry.host, entry.rollout_id, entry.signature
+            return "verify_outcome", entry.host, entry.rollout_id, entry.signature
         case HostEnrolled():
-            return entry.token.token.hostname, None, None
+            return "verify_outcome", entry.token.token.hostname, None, None
         case _:
             assert_never(entry)
 

@@ -7,14 +7,12 @@ Source: design 3, gates.
 """
 
 from collections.abc import Iterator
-
-from attrs import frozen
+from typing import NamedTuple
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeResult, ProbeStatus
 
 
-@frozen
-class Control:
+class Control(NamedTuple):
     """One thing that a probe checks; `control_id` is `None` for a probe that checks one thing."""
 
     probe_name: str
@@ -22,8 +20,7 @@ class Control:
     framework: str | None
 
 
-@frozen
-class ControlResult:
+class ControlResult(NamedTuple):
     """Whether a control holds the waves that come after, by its latest result."""
 
     control: Control

@@ -7,7 +7,7 @@ Source: design 7, Control plane.
 
 from datetime import datetime
 from hashlib import sha256
-from typing import NamedTuple, TypeAlias, assert_never
+from typing import NamedTuple, TypeAlias
 
 from attrs import frozen
 
@@ -124,25 +124,6 @@ Entry: TypeAlias = (
     | ArtefactRefused
     | HostEnrolled
 )
-
-
-def kind_of(entry: Entry) -> str:
-    """Return the `kind` column of the row that holds `entry`."""
-    match entry:
-        case FactReported():
-            return "agent_event"
-        case RolloutMoved():
-            return "rollout_event"
-        case Planned():
-            return "plan_action"
-        case Deferred():
-            return "gate_decision"
-        case Commanded():
-            return "operator_command"
-        case ArtefactTaken() | ArtefactRefused() | HostEnrolled() | FactRefused():
-            return "verify_outcome"
-        case _:
-            assert_never(entry)
 
 
 class LogRow(NamedTuple):

@@ -40,6 +40,7 @@ from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.members import members
 from nixfleet_proto.wire import Dispatch, SignedArtefact
 from nixfleet_runtime.release_layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -52,7 +53,7 @@ from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue
 HostKey = tuple[RolloutId, str]
 """A host in a rollout."""
 
-_NOTHING_FAILS = FrozenMap[Control, int]()
+_Status = members(ProbeStatus)
 
 
 @frozen
@@ -263,18 +264,16 @@ class State:
     ) -> None:
         """Keep track of which failing controls are outstanding, after `fact` in log row `seq`."""
         before = self.outstanding.get(key)
-        if before is None and fact.status is ProbeStatus.PASS and not fact.sub_results:
+        if before is None and fact.status is _Status.PASS and not fact.sub_results:
             return  # Nearly always: nothing failed, and nothing does.
-        before = before or _NOTHING_FAILS
-        after = dict(before)
-        for result in control_results(fact):
-            control = result.control
-            if result.is_failing_enforce and control not in after:
+        after = dict(before or ())
+        for control, is_failing_enforce in control_results(fact):
+            if is_failing_enforce and control not in after:
                 after[control] = seq
                 commit.write(_opened(seq, key, control, fact))
-            elif not result.is_failing_enforce and control in after:
+            elif not is_failing_enforce and control in after:
                 commit.write(_cleared(after.pop(control), control, by_seq=seq))
-        if after != before:
+        if after != (before or {}):
             self.put_outstanding(key, FrozenMap(after))
 
     def put_outstanding(self, key: HostKey, failures: FrozenMap[Control, int]) -> None:
