@@ -52,7 +52,7 @@ class _CacheIncomplete(Exception):
 
 def _state_of(snapshot: Snapshot) -> State:
     state = State()
-    state.start_at(snapshot.head_seq)
+    state.head_seq = snapshot.head_seq
     _load_artefacts(state, snapshot)
     _load_rollouts(state, snapshot)
     for key, stored in _complete_hosts(state, snapshot).items():

@@ -100,21 +100,13 @@ class State:
         self.refused = UndoableDict[tuple[RolloutId, str, int], str](self.undo)
         self.identities = Identities(self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
-        self._head = UndoableValue(self.undo, 0)
-
-    @property
-    def head_seq(self) -> int:
-        """The number of the latest log row; 0 for an empty log."""
-        return self._head.get()
-
-    def start_at(self, head_seq: int) -> None:
-        """The log up to `head_seq` is in this state already."""
-        self._head.set(head_seq)
+        self.head_seq = 0
+        """The number of the latest log row; 0 for an empty log. Changed by `append` alone, or by a start."""
 
     def append(self, commit: CommitBuilder, entry: Entry, at: datetime) -> int:
         """Append `entry` to the log and return its number."""
-        seq = self._head.get() + 1
-        self._head.set(seq)
+        self.undo.note(setattr, self, "head_seq", self.head_seq)
+        self.head_seq = seq = self.head_seq + 1
         commit.write(row_of(seq, at, entry))
         return seq
 
