@@ -71,7 +71,7 @@ from nixfleet_state_machine.host.state import HostState
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
-FLUSH_PORTION = 500
+FLUSH_PORTION = 100
 FLUSH_TICKS = 12
 QUEUE_LENGTH_MAX = 4096
 _STOPPED = {EventRefused: "refused", ReplayFrom: "gap", RolloutUnknown: "unknown"}

@@ -22,7 +22,7 @@ from nixfleet_control_plane.inputs import (
     Reply,
 )
 from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.service import ControlPlaneService, running
+from nixfleet_control_plane.service import FLUSH_PORTION, ControlPlaneService, running
 from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_control_plane.store import Store
 from nixfleet_control_plane.writes import Write
@@ -454,7 +454,7 @@ async def test_closing_in_the_middle_of_a_flush_writes_behind_the_rest(
         await _tell(service, hosts[0], rollout_id, DispatchAck("release-0", START, seq=1))
 
     snapshot = store.load().in_memory()
-    assert (flushed, len(snapshot.hosts), snapshot.tail) == (500, 1200, ())
+    assert (flushed, len(snapshot.hosts), snapshot.tail) == (FLUSH_PORTION, 1200, ())
 
 
 async def test_closing_ends_though_hosts_go_on_reporting(store: SqliteStore) -> None:
