@@ -79,9 +79,7 @@ class RolloutBook:
             note(name, by)
 
 
-# A function of few values, asked twice for each host that moves: what was counted once is looked up.
-@lru_cache(maxsize=1024)
-def _figures(
+def _counted(
     state: HostState | None,
     is_acknowledged: bool,
     is_declared: bool,
@@ -104,6 +102,10 @@ def _figures(
         is_in_flight=is_handed_out or state.is_in_flight,
         is_awaited=not (is_excused or state.is_ordering_eligible),
     )
+
+
+# A function of few values, asked twice for each host that moves: what was counted once is looked up.
+_figures = lru_cache(maxsize=1024)(_counted)
 
 
 def counts_alike(before: HostRolloutState, after: HostRolloutState) -> bool:
