@@ -52,6 +52,13 @@ def test_a_form_with_a_spelling_of_its_own_is_read_by_it_wherever_it_stands() ->
     assert letter == Letter(Word("hi"), (Word("dear"),), Word("yours"), FrozenMap({"a": Word("b")}))
 
 
+def test_the_strict_reader_takes_what_the_quick_one_takes() -> None:
+    """Both make the same of it."""
+    letters, spelt = _letters(), {"firstWord": "hi", "mode": "enforce"}
+
+    assert letters.read_strictly(spelt) == letters.read_quickly(spelt)
+
+
 def test_what_is_left_out_has_its_default() -> None:
     """A constant, what a factory makes, and nothing at all."""
     assert _letters().read_quickly({"firstWord": "hi", "newer": 1}) == Letter(Word("hi"))
