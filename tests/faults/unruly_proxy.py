@@ -122,14 +122,14 @@ class UnrulyProxy:
 
 
 async def _read(client: SocketStream) -> _Request | None:
+    """Return what the client asks; `None`: it left before it had said all of it."""
     stream = BufferedByteReceiveStream(client)
     try:
         head = await stream.receive_until(HEAD_END, HEAD_BYTES_MAX)
+        length = _length(head)
+        return _Request(head, await stream.receive_exactly(length) if length else b"")
     except anyio.IncompleteRead:
         return None
-    return _Request(
-        head, await stream.receive_exactly(length) if (length := _length(head)) else b""
-    )
 
 
 def _length(head: bytes) -> int:
