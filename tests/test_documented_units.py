@@ -22,7 +22,7 @@ def documented_units() -> list[tuple[str, configparser.SectionProxy]]:
 
 
 def test_a_state_directory_of_one_unit_never_contains_that_of_another() -> None:
-    """systemd gives a state directory, with all below it, to the unit's user: nested, one unit reads the other's keys."""
+    """systemd gives a state directory and all below it to the unit's user: nested, one reads the other's keys."""
     units = documented_units()
     directories = [PurePosixPath(service["StateDirectory"]) for _, service in units]
 
