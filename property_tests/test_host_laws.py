@@ -48,7 +48,7 @@ from nixfleet_state_machine.effect import (
     RemoteInsertQuarantine,
 )
 from nixfleet_state_machine.replay import replay_host
-from nixfleet_state_machine.testing.strategies import (
+from nixfleet_testing.strategies import (
     HostHistory,
     HostMoment,
     closures,

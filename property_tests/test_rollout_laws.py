@@ -36,7 +36,7 @@ from nixfleet_state_machine.rollout.event import (
     WaveAdvanced,
     subject_of,
 )
-from nixfleet_state_machine.testing.strategies import (
+from nixfleet_testing.strategies import (
     RolloutHistory,
     RolloutMoment,
     legal_rollout_events,

@@ -8,7 +8,7 @@ import pytest
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_state_machine import HostState, RolloutEvent, RolloutState
-from nixfleet_state_machine.testing.listing import listings, main
+from nixfleet_testing.listing import listings, main
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -1,6 +1,6 @@
 """`nixfleet conformance`: vector files against the code that runs here, or recorded from it.
 
-The format is in docs/vector-format.md. What is compared, and how, is `nixfleet_state_machine.testing.conformance`.
+The format is in docs/vector-format.md. What is compared, and how, is `nixfleet_testing.conformance`.
 """
 
 from collections import Counter
@@ -12,9 +12,9 @@ from attrs import frozen
 
 from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError, decode_envelope, encode_envelope
-from nixfleet_state_machine.testing.conformance.kinds import CheckedFile, VectorKind, check_file
-from nixfleet_state_machine.testing.conformance.recording import record
-from nixfleet_state_machine.testing.conformance.wire import WireCodec
+from nixfleet_testing.conformance.kinds import CheckedFile, VectorKind, check_file
+from nixfleet_testing.conformance.recording import record
+from nixfleet_testing.conformance.wire import WireCodec
 
 _OURS = WireCodec(encode_envelope, decode_envelope, DecodeError)
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from nixfleet_state_machine.testing.conformance.answer import Difference, JsonObject, Run
-from nixfleet_state_machine.testing.conformance.vector_file import read_vectors
+from nixfleet_testing.conformance.answer import Difference, JsonObject, Run
+from nixfleet_testing.conformance.vector_file import read_vectors
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 

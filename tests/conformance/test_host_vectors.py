@@ -18,7 +18,7 @@ from nixfleet_state_machine import (
     step,
 )
 from nixfleet_state_machine.effect import HostEffect, LocalFireRollbackTo, RecordTransition
-from nixfleet_state_machine.testing.conformance.host import (
+from nixfleet_testing.conformance.host import (
     HostStep,
     check_host,
     read_host_vector,

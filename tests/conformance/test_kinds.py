@@ -9,14 +9,14 @@ import pytest
 
 from nixfleet_proto.codec import DecodeError, decode_envelope, encode_envelope
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_state_machine.testing.conformance.kinds import (
+from nixfleet_testing.conformance.kinds import (
     CheckedFile,
     VectorKind,
     check_file,
     kind_of,
 )
-from nixfleet_state_machine.testing.conformance.reference_json import structured_at
-from nixfleet_state_machine.testing.conformance.wire import WireCodec
+from nixfleet_testing.conformance.reference_json import structured_at
+from nixfleet_testing.conformance.wire import WireCodec
 from tests.conformance.recorded import VECTORS
 
 OURS = WireCodec(encode_envelope, decode_envelope, DecodeError)

@@ -10,7 +10,7 @@ from nixfleet_state_machine.planner.action import DeferDispatch, Gate, PlanActio
 from nixfleet_state_machine.planner.gates import Quarantines
 from nixfleet_state_machine.planner.plan import plan_next, replan
 from nixfleet_state_machine.planner.view import FleetView
-from nixfleet_state_machine.testing.conformance.planner import (
+from nixfleet_testing.conformance.planner import (
     Planner,
     check_plan,
     read_planner_vector,

@@ -15,18 +15,18 @@ from nixfleet_state_machine import HostState, RolloutState
 from nixfleet_state_machine.errors import ConvergenceRule
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.event import RolloutEvent
-from nixfleet_state_machine.testing.conformance.answer import JsonObject
-from nixfleet_state_machine.testing.conformance.host import read_host_vector
-from nixfleet_state_machine.testing.conformance.kinds import check_file
-from nixfleet_state_machine.testing.conformance.recorded_plans import Scene, changes
-from nixfleet_state_machine.testing.conformance.recording import record
-from nixfleet_state_machine.testing.conformance.reference_json import (
+from nixfleet_testing.conformance.answer import JsonObject
+from nixfleet_testing.conformance.host import read_host_vector
+from nixfleet_testing.conformance.kinds import check_file
+from nixfleet_testing.conformance.recorded_plans import Scene, changes
+from nixfleet_testing.conformance.recording import record
+from nixfleet_testing.conformance.reference_json import (
     number_at,
     object_at,
     objects_at,
     text_at,
 )
-from nixfleet_state_machine.testing.conformance.wire import WireCodec
+from nixfleet_testing.conformance.wire import WireCodec
 from tests.conformance.recorded import VECTORS
 
 OURS = WireCodec(encode_envelope, decode_envelope, DecodeError)

@@ -1,7 +1,7 @@
 """Restoring a stored host record asks for what was recorded."""
 
 from nixfleet_state_machine import HostState
-from nixfleet_state_machine.testing.conformance.host import (
+from nixfleet_testing.conformance.host import (
     check_rehydration,
     read_rehydration_vector,
 )

@@ -6,9 +6,9 @@ import sys
 WITHOUT_HYPOTHESIS = """
 import sys
 sys.modules["hypothesis"] = sys.modules["pytest"] = None
-import nixfleet_state_machine.testing.conformance.host
-import nixfleet_state_machine.testing.conformance.rollout
-import nixfleet_state_machine.testing.conformance.vector_file
+import nixfleet_testing.conformance.host
+import nixfleet_testing.conformance.rollout
+import nixfleet_testing.conformance.vector_file
 """
 
 

@@ -16,7 +16,7 @@ from nixfleet_state_machine import (
 )
 from nixfleet_state_machine.rollout.effect import UpdateCurrentWave
 from nixfleet_state_machine.rollout.event import HostJoined
-from nixfleet_state_machine.testing.conformance.rollout import (
+from nixfleet_testing.conformance.rollout import (
     RolloutStep,
     check_rollout,
     read_rollout_vector,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_state_machine.testing.conformance.host import read_host_vector
-from nixfleet_state_machine.testing.conformance.reference_json import number_at
-from nixfleet_state_machine.testing.conformance.vector_file import VectorFile, read_vectors
+from nixfleet_testing.conformance.host import read_host_vector
+from nixfleet_testing.conformance.reference_json import number_at
+from nixfleet_testing.conformance.vector_file import VectorFile, read_vectors
 from tests.conformance.recorded import VECTORS
 
 

@@ -7,7 +7,7 @@ from attrs import evolve
 
 from nixfleet_proto.codec import DecodeError, decode_envelope, encode_envelope
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_state_machine.testing.conformance.wire import (
+from nixfleet_testing.conformance.wire import (
     WireCodec,
     check_wire,
     check_wire_parse,

@@ -7,8 +7,8 @@ import anyio
 
 from nixfleet_agent.activator import Activator
 from nixfleet_agent.directory_activator import SWITCH_SCRIPT, DirectoryActivator
-from nixfleet_agent.testing.activator import Going, Machine
 from nixfleet_runtime.nar import closure_name_of
+from nixfleet_testing.contracts.activator import Going, Machine
 from tests.agent.fake_nixos import FakeNixos, Parts, PassingClock, Switch
 
 SCRIPTS = {

@@ -46,13 +46,13 @@ from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout
 from nixfleet_state_machine.rollout.event import RolloutOpened
 from nixfleet_state_machine.rollout.opening import open_rollout
-from nixfleet_state_machine.testing.contracts.agent_applier import AgentWorld
-from nixfleet_state_machine.testing.contracts.control_plane_applier import (
+from nixfleet_testing.contracts.agent_applier import AgentWorld
+from nixfleet_testing.contracts.control_plane_applier import (
     ControlPlaneWorld,
     HandedOut,
     LoggedFact,
 )
-from nixfleet_state_machine.testing.contracts.histories import (
+from nixfleet_testing.contracts.histories import (
     CHANNEL,
     HOST,
     OTHER_HOST,

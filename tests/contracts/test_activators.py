@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nixfleet_agent.testing.activator import ActivatorContract
+from nixfleet_testing.contracts.activator import ActivatorContract
 from tests.contracts.machines import DirectoryMachine, NixosMachine
 
 

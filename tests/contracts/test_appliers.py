@@ -8,13 +8,13 @@ from examples.own_applier import World, apply
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_state_machine.effect import AgentEffect, ControlPlaneEffect
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.testing.contracts import agent_applier, control_plane_applier
-from nixfleet_state_machine.testing.contracts.agent_applier import AgentApplierContract, AgentWorld
-from nixfleet_state_machine.testing.contracts.control_plane_applier import (
+from nixfleet_testing.contracts import agent_applier, control_plane_applier
+from nixfleet_testing.contracts.agent_applier import AgentApplierContract, AgentWorld
+from nixfleet_testing.contracts.control_plane_applier import (
     ControlPlaneApplierContract,
     ControlPlaneWorld,
 )
-from nixfleet_state_machine.testing.contracts.histories import HISTORIES, PRIOR, lived, told
+from nixfleet_testing.contracts.histories import HISTORIES, PRIOR, lived, told
 from tests.contracts.our_worlds import OurAgentWorld, OurControlPlaneWorld
 
 

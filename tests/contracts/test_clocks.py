@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from nixfleet_runtime.clock import Clock, FakeClock, ScaledClock, SystemClock
-from nixfleet_runtime.testing.clock import ClockContract
+from nixfleet_testing.contracts.clock import ClockContract
 
 
 class TestSystemClock(ClockContract):

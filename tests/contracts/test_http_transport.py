@@ -9,13 +9,13 @@ from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.limits import Limits
 from nixfleet_control_plane.identity import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_control_plane.testing.served_fleet import ServedFleet, served_fleet
-from nixfleet_control_plane.testing.transport import TransportContract
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.clock import FakeClock
 from nixfleet_runtime.transport import Transport
-from nixfleet_state_machine.testing.contracts.histories import HOST, OTHER_HOST, T0
+from nixfleet_testing.contracts.histories import HOST, OTHER_HOST, T0
+from nixfleet_testing.contracts.served_fleet import ServedFleet, served_fleet
+from nixfleet_testing.contracts.transport import TransportContract
 from tests.control_plane.site import served
 
 KEYS = {host: SigningKey.generate() for host in (HOST, OTHER_HOST)}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.testing.journal import JournalContract
+from nixfleet_testing.contracts.journal import JournalContract
 
 
 class TestSqliteJournal(JournalContract):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.engine import Engine
 from nixfleet_runtime.mutator import SingleMutator
-from nixfleet_runtime.testing.mutator import Mutator, MutatorContract
+from nixfleet_testing.contracts.mutator import Mutator, MutatorContract
 
 
 class TestSingleMutator(MutatorContract):

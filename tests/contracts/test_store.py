@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import get_args
 
 from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.testing.kept import CASES, ROWS
-from nixfleet_control_plane.testing.store import StoreContract
 from nixfleet_control_plane.writes import Write
+from nixfleet_testing.contracts.store import StoreContract
+from nixfleet_testing.contracts.store_cases import CASES, ROWS
 
 
 class TestSqliteStore(StoreContract):

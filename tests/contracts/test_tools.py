@@ -5,8 +5,8 @@ import anyio.lowlevel
 import pytest
 from attrs import frozen
 
-from nixfleet_runtime.testing.event_loop import ends_within, in_event_loop
-from nixfleet_state_machine.testing.contracts.difference import SHOWN_MAX, difference
+from nixfleet_testing.contracts.difference import SHOWN_MAX, difference
+from nixfleet_testing.contracts.event_loop import ends_within, in_event_loop
 
 
 @frozen

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 from nixfleet_control_plane.in_process import InProcessTransport
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_control_plane.testing.transport import TransportContract
 from nixfleet_runtime.transport import Transport
+from nixfleet_testing.contracts.transport import TransportContract
 
 
 class TestInProcessTransport(TransportContract):

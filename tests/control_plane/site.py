@@ -20,13 +20,13 @@ from nixfleet_control_plane.http.server import server_config
 from nixfleet_control_plane.identity import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.testing.served_fleet import GuardedStore
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
 from nixfleet_runtime.clock import SystemClock
 from nixfleet_runtime.http.key_id import host_key_id, operator_key_id
 from nixfleet_runtime.http.signatures import new_nonce, sign_request
+from nixfleet_testing.contracts.served_fleet import GuardedStore
 from tests.engines.releases import Layout, Publisher, rollout_id_of
 
 CLOCK = SystemClock()

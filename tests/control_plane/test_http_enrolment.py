@@ -22,10 +22,10 @@ from nixfleet_control_plane.identity import (
 from nixfleet_control_plane.inputs import ListsUpdated
 from nixfleet_control_plane.service import running
 from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.testing.served_fleet import GuardedStore
 from nixfleet_proto.codec import encode_enrol_request
 from nixfleet_proto.signing import NoOrgRootKey, SigningKey
 from nixfleet_runtime.transport import TransportFailed
+from nixfleet_testing.contracts.served_fleet import GuardedStore
 from tests.control_plane.site import CLOCK, Site, served, signed
 from tests.engines.releases import START, Publisher, token_for
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from nixfleet_runtime.engine import Commit
-from nixfleet_runtime.testing.held_up import HoldsUp
+from nixfleet_testing.contracts.held_up import HoldsUp
 
 
 class Ledger:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_control_plane.store import Snapshot
 from nixfleet_control_plane.writes import Write
-from nixfleet_runtime.testing.held_up import HoldsUp
+from nixfleet_testing.contracts.held_up import HoldsUp
 
 
 class ShakyStore:

@@ -24,8 +24,8 @@ from nixfleet_state_machine.rollout.effect import RolloutEffect
 from nixfleet_state_machine.rollout.event import HostStateChanged, RolloutEvent
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord
-from nixfleet_state_machine.testing.explore.bounds import DISPATCHED_AT
-from nixfleet_state_machine.testing.explore.machine import Machine, Plan
+from nixfleet_testing.explore.bounds import DISPATCHED_AT
+from nixfleet_testing.explore.machine import Machine, Plan
 
 _Stepped = tuple[HostRolloutState, tuple[HostEffect, ...]]
 

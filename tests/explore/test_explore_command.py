@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from nixfleet_state_machine.testing.explore.command import main
+from nixfleet_testing.explore.command import main
 
 
 def test_the_command_prints_figures_of_a_world_that_keeps_the_laws(

@@ -4,7 +4,7 @@ import pytest
 from attrs import evolve
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_state_machine.testing.explore import Bounds, explore
+from nixfleet_testing.explore import Bounds, explore
 
 WORLDS = {
     "operators at any moment": Bounds(hosts=3, waves=2, pause=True, clear=True),

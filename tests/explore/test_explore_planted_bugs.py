@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nixfleet_state_machine.testing.explore import Bounds, Finding, Law, Machine, explore
+from nixfleet_testing.explore import Bounds, Finding, Law, Machine, explore
 from tests.explore import planted
 
 BUGS = [

@@ -2,8 +2,8 @@
 
 import re
 
-from nixfleet_state_machine.testing.explore import Bounds, Machine
-from nixfleet_state_machine.testing.explore.space import Space
+from nixfleet_testing.explore import Bounds, Machine
+from nixfleet_testing.explore.space import Space
 from tests.explore.walking import moves_reached
 
 

@@ -11,7 +11,7 @@ from nixfleet_state_machine.effect import HostEffect
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.testing.explore import Bounds, Machine, explore
+from nixfleet_testing.explore import Bounds, Machine, explore
 
 
 @pytest.mark.parametrize("policy", OnHealthFailure)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from nixfleet_state_machine.testing.explore.space import Space, World
+from nixfleet_testing.explore.space import Space, World
 
 
 def moves_reached(space: Space, *, symmetric: bool) -> Iterator[tuple[World, World]]:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.testing.kept import ROWS
 from nixfleet_control_plane.writes import Write
 from nixfleet_simulation.agenda import SECOND, Agenda, Life
 from nixfleet_simulation.chance import stream
 from nixfleet_simulation.disk import Disk
+from nixfleet_testing.contracts.store_cases import ROWS
 
 
 class Node:

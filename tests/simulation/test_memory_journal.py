@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nixfleet_agent.testing.journal import JournalContract
 from nixfleet_simulation.memory_journal import MemoryJournal
+from nixfleet_testing.contracts.journal import JournalContract
 
 
 class TestMemoryJournal(JournalContract):

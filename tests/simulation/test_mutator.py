@@ -9,11 +9,11 @@ import pytest
 
 from nixfleet_runtime.clock import FakeClock
 from nixfleet_runtime.mutator import SingleMutator
-from nixfleet_runtime.testing.ledger import Disk, Ledger
 from nixfleet_simulation.agenda import SECOND, Agenda, Life
 from nixfleet_simulation.clock import NodeClock
 from nixfleet_simulation.crossings import Crossings
 from nixfleet_simulation.mutator import Handled, Mutator, Shell
+from nixfleet_testing.contracts.word_ledger import Disk, Ledger
 
 HISTORIES = {
     "one": ("a",),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_hypothesis import register_types
+from nixfleet_testing.plugin import register_types
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing-with-hypothesis.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ENTRY_POINT = "nixfleet_hypothesis:register_types"
+ENTRY_POINT = "nixfleet_testing.plugin:register_types"
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ HYPOTHESIS = "from hypothesis import strategies as st\n"
 @pytest.mark.parametrize("imports", [HYPOTHESIS + TYPE, TYPE + HYPOTHESIS], ids=["after", "before"])
 def test_a_type_imported_before_or_after_hypothesis_is_known(imports: str, installed: Path) -> None:
     """`st.from_type` draws a record though nothing but its type was imported."""
-    check = 'print("nixfleet_state_machine.testing" in sys.modules)\n'
+    check = 'print("nixfleet_testing.strategies" in sys.modules)\n'
     assert printed(imports + check + DRAW, installed) == "False\nHostRolloutState"
 
 
@@ -51,7 +51,7 @@ def test_importing_hypothesis_imports_nothing_of_the_library(installed: Path) ->
     code = HYPOTHESIS + (
         "print(sorted(name for name in sys.modules if name.startswith('nixfleet')))"
     )
-    assert printed(code, installed) == "['nixfleet_hypothesis']"
+    assert printed(code, installed) == "['nixfleet_testing', 'nixfleet_testing.plugin']"
 
 
 def test_a_strategy_that_a_user_registers_stays_in_force(installed: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_strategy_that_a_user_registers_stays_in_force(installed: Path) -> Non
         HYPOTHESIS
         + TYPE
         + "st.register_type_strategy(HostRolloutState, st.just('mine'))\n"
-        + "import nixfleet_state_machine.testing.strategies\n"
+        + "import nixfleet_testing.strategies\n"
         + "print(st.from_type(HostRolloutState).example())"
     )
     assert printed(code, installed) == "mine"

@@ -9,12 +9,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import PlanAction, QueueDispatch
 from nixfleet_state_machine.planner.view import FleetView
-from nixfleet_state_machine.testing.machines import (
+from nixfleet_testing.machines import (
     HostMachine,
     RolloutMachine,
     SmallFleetMachine,
 )
-from nixfleet_state_machine.testing.machines.script import ScriptedMachine
+from nixfleet_testing.machines.script import ScriptedMachine
 
 SETTINGS = settings(
     max_examples=100,

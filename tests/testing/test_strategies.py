@@ -12,7 +12,6 @@ from hypothesis.errors import InvalidArgument
 
 import nixfleet_proto
 import nixfleet_state_machine
-from nixfleet_hypothesis import TYPES
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.manifest import RolloutManifest
@@ -22,7 +21,8 @@ from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.plan import plan_next
 from nixfleet_state_machine.planner.progress import due_rollout_events, empty_waves
-from nixfleet_state_machine.testing.strategies import (
+from nixfleet_testing.plugin import TYPES
+from nixfleet_testing.strategies import (
     FleetSituation,
     History,
     HistoryKind,
@@ -33,8 +33,8 @@ from nixfleet_state_machine.testing.strategies import (
     manifests,
     terms,
 )
-from nixfleet_state_machine.testing.strategies.names import START
-from nixfleet_state_machine.testing.strategies.registry import STRATEGIES
+from nixfleet_testing.strategies.names import START
+from nixfleet_testing.strategies.registry import STRATEGIES
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 KNOWN = [
@@ -81,7 +81,7 @@ def test_every_public_record_can_be_drawn() -> None:
 def _public_records() -> Iterator[tuple[str, str]]:
     for package in (nixfleet_proto, nixfleet_state_machine):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.startswith("nixfleet_state_machine.testing"):
+            if not found.name.startswith("nixfleet_testing"):
                 module = importlib.import_module(found.name)
                 for name, form in vars(module).items():
                     if _is_record(form, found.name) and not name.startswith("_"):

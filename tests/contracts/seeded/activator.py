@@ -16,7 +16,7 @@ from nixfleet_agent.activator import (
 )
 from nixfleet_agent.directory_activator import DirectoryActivator
 from nixfleet_agent.process import CommandOutcome
-from nixfleet_agent.testing.activator import ActivatorContract, Machine
+from nixfleet_testing.contracts.activator import ActivatorContract, Machine
 from tests.contracts.machines import DirectoryMachine
 
 

@@ -15,8 +15,8 @@ from nixfleet_state_machine.effect import (
     LocalResetProbeCache,
 )
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.testing.contracts.agent_applier import AgentApplierContract, AgentWorld
-from nixfleet_state_machine.testing.contracts.histories import PRIOR
+from nixfleet_testing.contracts.agent_applier import AgentApplierContract, AgentWorld
+from nixfleet_testing.contracts.histories import PRIOR
 from tests.contracts.our_worlds import OurAgentWorld
 
 

@@ -16,12 +16,12 @@ from nixfleet_state_machine.effect import (
     RemoteInsertQuarantine,
     RemoteQueueDispatch,
 )
-from nixfleet_state_machine.testing.contracts.control_plane_applier import (
+from nixfleet_testing.contracts.control_plane_applier import (
     OTHER_CHANNEL,
     ControlPlaneApplierContract,
     ControlPlaneWorld,
 )
-from nixfleet_state_machine.testing.contracts.histories import HOST, OTHER_HOST, PRIOR, T0
+from nixfleet_testing.contracts.histories import HOST, OTHER_HOST, PRIOR, T0
 from tests.contracts.our_worlds import OurControlPlaneWorld
 
 

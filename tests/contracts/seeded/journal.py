@@ -8,7 +8,6 @@ from pathlib import Path
 from attrs import evolve
 
 from nixfleet_agent.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
-from nixfleet_agent.testing.journal import JournalContract
 from nixfleet_agent.writes import (
     MarkRefused,
     MarkUnsent,
@@ -18,6 +17,7 @@ from nixfleet_agent.writes import (
 )
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_testing.contracts.journal import JournalContract
 
 
 class SeededContract(JournalContract):

@@ -12,7 +12,7 @@ from attrs import evolve
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.engine import Commit, Engine
 from nixfleet_runtime.mutator import EngineFault, MutatorClosed, SingleMutator, _Entry
-from nixfleet_runtime.testing.mutator import Mutator, MutatorContract
+from nixfleet_testing.contracts.mutator import Mutator, MutatorContract
 
 Kernel: TypeAlias = SingleMutator[str, str, str, str]
 Entry: TypeAlias = _Entry[str, str]

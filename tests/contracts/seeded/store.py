@@ -9,8 +9,6 @@ from attrs import evolve
 from nixfleet_control_plane.log_entry import LogRow
 from nixfleet_control_plane.sqlite_store import SqliteStore
 from nixfleet_control_plane.store import Snapshot, Store
-from nixfleet_control_plane.testing.kept import SIGNATURE
-from nixfleet_control_plane.testing.store import StoreContract
 from nixfleet_control_plane.writes import (
     ClearProbeFailure,
     PutDispatch,
@@ -20,6 +18,8 @@ from nixfleet_control_plane.writes import (
     SetRecordsThrough,
     Write,
 )
+from nixfleet_testing.contracts.store import StoreContract
+from nixfleet_testing.contracts.store_cases import SIGNATURE
 
 
 class SeededContract(StoreContract):

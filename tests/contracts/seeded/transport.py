@@ -10,7 +10,6 @@ from attrs import evolve
 
 from nixfleet_control_plane.in_process import InProcessTransport
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_control_plane.testing.transport import TransportContract
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.transport import (
     EventsOutcome,
@@ -19,7 +18,8 @@ from nixfleet_runtime.transport import (
     Transport,
     TransportFailed,
 )
-from nixfleet_state_machine.testing.contracts.histories import HOST
+from nixfleet_testing.contracts.histories import HOST
+from nixfleet_testing.contracts.transport import TransportContract
 
 
 class SeededContract(TransportContract):

@@ -1,0 +1,6 @@
+"""Contracts of what carries effects out: pytest classes to subclass, with one method to fill in. Needs pytest.
+
+One module per contract, named after the port: `agent_applier`, `control_plane_applier`, `store`, `journal`,
+`transport`, `activator`, `clock`, `mutator`; the other modules are shared between them. A failing test says what the
+implementation did wrong, in words its author can act on, and no test asks for more than the port documents.
+"""

@@ -1,0 +1,333 @@
+"""The contract of an activator: what it says runs is what runs, and an order may be given twice.
+
+Subclass `ActivatorContract`, return a machine, and run pytest. A machine is a place with closures whose
+switches go as the test says, for real or with fakes in place of its programs; each activator it returns is
+that of an agent that has just started.
+Source: design 7, Agent.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+
+import anyio
+import pytest
+
+from nixfleet_agent.activator import (
+    Activator,
+    ClosureMismatch,
+    NoRunningClosure,
+    Prepared,
+    RollbackFinished,
+    SwitchCompleted,
+    SwitchDeferred,
+    SwitchFailed,
+)
+from nixfleet_testing.contracts.event_loop import ends_within, in_event_loop
+
+PATIENCE_SECONDS = 10.0
+
+
+class Going(StrEnum):
+    """How a switch to a closure goes."""
+
+    WELL = "well"
+    BADLY = "badly"
+    DEFERRED = "deferred"
+    """It says that it takes effect at the next boot."""
+    STUCK_ONCE = "stuck-once"
+    """The first time it begins and does not end before the agent is gone; then it goes well."""
+
+
+class Machine(ABC):
+    """A machine that your activator moves between closures. Nothing runs on it at first."""
+
+    @abstractmethod
+    def activator(self) -> Activator:
+        """Return the activator of an agent that starts now. There may have been others before it."""
+
+    @abstractmethod
+    def add(self, name: str, going: Going = Going.WELL) -> str:
+        """Put a closure into the store and return its name. Call `pytest.skip` if yours cannot go that way."""
+
+    @abstractmethod
+    async def boot(self, closure: str) -> None:
+        """Let `closure` be what runs."""
+
+    @abstractmethod
+    def switched(self) -> Sequence[str]:
+        """Return the closures to which a switch really began since `boot`, in order."""
+
+    @abstractmethod
+    async def until_stuck(self) -> None:
+        """Return when a switch that goes `STUCK_ONCE` has begun."""
+
+    def unknown(self) -> str:
+        """Return the name of a closure that is nowhere."""
+        return "0" * 32 + "-nowhere"
+
+    def spoil(self, closure: str) -> None:
+        """Change what is in the store under this name. Override it unless your store answers for itself."""
+        pytest.skip("the store of this machine checks its closures itself")
+
+
+class ActivatorContract(ABC):
+    """What every `Activator` must do. Subclass it as `class TestMyActivator(ActivatorContract)`."""
+
+    @abstractmethod
+    def make_machine(self, directory: Path) -> Machine:
+        """Return a new machine, which may use `directory`."""
+
+    # What runs.
+
+    def test_it_says_how_it_switches_and_where_closures_are(self, tmp_path: Path) -> None:
+        """The method goes into every `ActivationStarted`; health checks are looked for under the root."""
+        machine = self.make_machine(tmp_path)
+        closure = machine.add("closure")
+        method, root = machine.activator().switch_method, machine.activator().root_of(closure)
+        assert isinstance(method, str), f"`switch_method` must be a word, found {method!r}"
+        assert method, "`switch_method` must be a word, found none"
+        assert isinstance(root, Path), f"`root_of` must return a path, found {root!r}"
+        assert machine.activator().root_of(machine.unknown()) != root, (
+            f"`root_of` returns {root} for a closure that is there and for one that is not"
+        )
+
+    @in_event_loop
+    async def test_a_machine_on_which_nothing_runs_says_so(self, tmp_path: Path) -> None:
+        """There is no name for nothing: asking is an error by name."""
+        try:
+            found = await self.make_machine(tmp_path).activator().current()
+        except NoRunningClosure:
+            return
+        raise AssertionError(
+            f"nothing runs, and `current()` returned {found!r}, not NoRunningClosure"
+        )
+
+    @in_event_loop
+    async def test_a_switch_ends_with_the_closure_running(self, tmp_path: Path) -> None:
+        """A switch that went well says which closure runs, and every later agent agrees."""
+        machine, old, new = await self._machine(tmp_path)
+        outcome = await machine.activator().switch(new)
+        assert isinstance(outcome, SwitchCompleted), f"a switch that goes well ended as {outcome}"
+        assert outcome.current_closure == new, f"switched to {new}, and the outcome says {outcome}"
+        await _require_running(machine, new, f"after a switch from {old} that ended well")
+        assert list(machine.switched()) == [new], (
+            f"one switch was ordered, {machine.switched()} began"
+        )
+
+    @in_event_loop
+    async def test_preparing_changes_nothing_that_runs(self, tmp_path: Path) -> None:
+        """A closure can be fetched and checked long before it is switched to."""
+        machine, old, new = await self._machine(tmp_path)
+        outcome = await machine.activator().prepare(new)
+        assert outcome == Prepared(new), (
+            f"a closure that is there and whole was prepared as {outcome}"
+        )
+        assert list(machine.switched()) == [], f"preparing began a switch to {machine.switched()}"
+        await _require_running(machine, old, f"after {new} was prepared and not switched to")
+
+    # Orders given twice.
+
+    @in_event_loop
+    async def test_a_switch_ordered_again_after_a_restart_is_not_done_again(
+        self, tmp_path: Path
+    ) -> None:
+        """An agent that does not know whether its order was carried out gives it again: look at what runs first."""
+        machine, _, new = await self._machine(tmp_path)
+        await machine.activator().switch(new)
+        outcome = await machine.activator().switch(new)
+        assert isinstance(outcome, SwitchCompleted), (
+            f"a switch to what runs already ended as {outcome}"
+        )
+        assert list(machine.switched()) == [new], (
+            f"a switch that was done already was done again after a restart: {list(machine.switched())}"
+        )
+
+    @in_event_loop
+    async def test_a_rollback_ordered_again_after_a_restart_is_not_done_again(
+        self, tmp_path: Path
+    ) -> None:
+        """The same holds for the way back."""
+        machine, old, new = await self._machine(tmp_path)
+        await machine.activator().switch(new)
+        await machine.activator().rollback(old)
+        outcome = await machine.activator().rollback(old)
+        assert (outcome.current_closure, outcome.exit_code) == (old, 0), (
+            f"a rollback to what runs already ended as {outcome}"
+        )
+        assert list(machine.switched()) == [new, old], (
+            f"a rollback that was done already was done again: {list(machine.switched())}"
+        )
+
+    @in_event_loop
+    async def test_a_switch_that_was_cancelled_is_finished_when_ordered_again(
+        self, tmp_path: Path
+    ) -> None:
+        """An agent that dies in the middle of a switch leaves a machine that the same order brings to its end."""
+        machine, old, _ = await self._machine(tmp_path)
+        stuck = machine.add("stuck", Going.STUCK_ONCE)
+        first = machine.activator()
+        async with anyio.create_task_group() as agent:
+            agent.start_soon(first.switch, stuck)
+            began = await ends_within(PATIENCE_SECONDS, machine.until_stuck)
+            agent.cancel_scope.cancel()
+            assert began, f"a switch to {stuck} was ordered and never began"
+        outcome = await machine.activator().switch(stuck)
+        assert isinstance(outcome, SwitchCompleted), (
+            f"ordered again, a cancelled switch ended as {outcome}"
+        )
+        await _require_running(
+            machine, stuck, f"after a switch from {old} was cancelled and ordered again"
+        )
+        assert list(machine.switched()) in ([stuck], [stuck, stuck]), (
+            f"a switch was cancelled and ordered again, and {list(machine.switched())} began"
+        )
+
+    @in_event_loop
+    async def test_a_switch_that_was_cancelled_does_not_count_as_done(self, tmp_path: Path) -> None:
+        """What was cut off is not reported as running before it was finished."""
+        machine, old, _ = await self._machine(tmp_path)
+        stuck = machine.add("stuck", Going.STUCK_ONCE)
+        async with anyio.create_task_group() as agent:
+            agent.start_soon(machine.activator().switch, stuck)
+            await ends_within(PATIENCE_SECONDS, machine.until_stuck)
+            agent.cancel_scope.cancel()
+        await _require_running(machine, old, f"after a switch to {stuck} was cut off in the middle")
+
+    # What goes wrong is a value.
+
+    @in_event_loop
+    async def test_a_switch_that_fails_is_an_outcome(self, tmp_path: Path) -> None:
+        """It says how far it came and why; the closure from before is what `current` names."""
+        machine, old, _ = await self._machine(tmp_path)
+        outcome = await _switch(machine, machine.add("bad", Going.BADLY))
+        assert isinstance(outcome, SwitchFailed), f"a switch that fails ended as {outcome}"
+        assert outcome.exit_code != 0, (
+            f"a switch that failed must not have exit code 0: {outcome!r}"
+        )
+        await _require_running(machine, old, "after a switch that failed")
+
+    @in_event_loop
+    async def test_a_switch_that_failed_is_tried_again_when_ordered_again(
+        self, tmp_path: Path
+    ) -> None:
+        """A closure whose switch failed is not taken for running, whatever it left behind."""
+        machine, _, _ = await self._machine(tmp_path)
+        bad = machine.add("bad", Going.BADLY)
+        await _switch(machine, bad)
+        outcome = await _switch(machine, bad)
+        assert isinstance(outcome, SwitchFailed), (
+            f"a switch failed, and when it was ordered again the answer was {outcome}"
+        )
+        assert list(machine.switched()) == [bad, bad], (
+            f"the switch that failed was not tried again: {list(machine.switched())} began"
+        )
+
+    @pytest.mark.parametrize("what", ["unknown", "spoilt"])
+    def test_a_closure_that_is_not_what_its_name_says_is_not_switched_to(
+        self, what: str, tmp_path: Path
+    ) -> None:
+        """What is missing, or was changed, is refused as a value before anything on the machine changes."""
+
+        @in_event_loop
+        async def switch() -> None:
+            machine, old, new = await self._machine(tmp_path)
+            if what == "spoilt":
+                machine.spoil(new)
+            closure = new if what == "spoilt" else machine.unknown()
+            outcome = await _switch(machine, closure)
+            assert isinstance(outcome, SwitchFailed | ClosureMismatch), (
+                f"a switch to a closure that is {what} ended as {outcome}"
+            )
+            assert list(machine.switched()) == [], f"a switch to a closure that is {what} began"
+            await _require_running(machine, old, f"after a switch to a closure that is {what}")
+
+        switch()
+
+    @in_event_loop
+    async def test_a_deferred_switch_leaves_what_runs(self, tmp_path: Path) -> None:
+        """It takes effect at the next boot, and until then the closure from before runs."""
+        machine, old, _ = await self._machine(tmp_path)
+        outcome = await _switch(machine, machine.add("kernel", Going.DEFERRED))
+        assert isinstance(outcome, SwitchDeferred), f"a deferred switch ended as {outcome}"
+        assert outcome.component, "a deferred switch must name the component that cannot be swapped"
+        await _require_running(machine, old, "after a switch that was deferred to the next boot")
+
+    # The way back.
+
+    @pytest.mark.parametrize("going", [Going.WELL, Going.BADLY])
+    def test_a_rollback_brings_the_closure_from_before_back(
+        self, going: Going, tmp_path: Path
+    ) -> None:
+        """Whether the switch had gone well or badly."""
+
+        @in_event_loop
+        async def roll_back() -> None:
+            machine, old, _ = await self._machine(tmp_path)
+            left = machine.add("left", going)
+            await _switch(machine, left)
+            outcome = await _rollback(machine, old)
+            assert outcome == RollbackFinished(old, 0), (
+                f"a rollback that works, after a switch that went {going}, ended as {outcome!r}"
+            )
+            began = list(machine.switched())
+            assert began == [left, old], (
+                f"a rollback after a switch that went {going} was not carried out: {began} began, and then "
+                f"should {old}; what a failed switch left behind does not go away by itself"
+            )
+            await _require_running(
+                machine, old, f"after a rollback from a switch that went {going}"
+            )
+
+        roll_back()
+
+    @pytest.mark.parametrize("going", [Going.BADLY, Going.DEFERRED])
+    def test_a_rollback_that_does_not_bring_it_back_says_so(
+        self, going: Going, tmp_path: Path
+    ) -> None:
+        """Only exit code 0 means that it worked; and what runs is said as it is."""
+
+        @in_event_loop
+        async def roll_back() -> None:
+            machine, _, _ = await self._machine(tmp_path)
+            outcome = await _rollback(machine, machine.add("older", going))
+            assert outcome.exit_code != 0, (
+                f"a rollback that went {going} was reported as done: {outcome!r}"
+            )
+            await _require_running(
+                machine, outcome.current_closure, f"after a rollback that says {outcome!r}"
+            )
+
+        roll_back()
+
+    async def _machine(self, directory: Path) -> tuple[Machine, str, str]:
+        """Return a machine, the closure that runs on it, and another one."""
+        machine = self.make_machine(directory)
+        old, new = machine.add("old"), machine.add("new")
+        await machine.boot(old)
+        return machine, old, new
+
+
+async def _switch(machine: Machine, closure: str) -> object:
+    try:
+        return await machine.activator().switch(closure)
+    except Exception as error:
+        raise AssertionError(
+            f"`switch` raised {error!r}: what goes wrong with a switch is an outcome, and is reported"
+        ) from error
+
+
+async def _rollback(machine: Machine, closure: str) -> RollbackFinished:
+    try:
+        return await machine.activator().rollback(closure)
+    except Exception as error:
+        raise AssertionError(
+            f"`rollback` raised {error!r}: what goes wrong with it is an outcome, and is reported"
+        ) from error
+
+
+async def _require_running(machine: Machine, closure: str, when: str) -> None:
+    """What a new agent is told runs must be `closure`."""
+    found = await machine.activator().current()
+    assert found == closure, f"{when}, `current()` must be {closure}, found {found}"

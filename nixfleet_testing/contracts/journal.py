@@ -1,0 +1,408 @@
+"""The contract of a journal: nothing is sent that it could forget, nothing is forgotten that was decided.
+
+Subclass `JournalContract`, open your journal on a directory, and run pytest. A crash is a journal that is
+never closed and another one opened where it was.
+Source: design 7, Agent, Journal and Intents.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import overload
+
+import pytest
+from attrs import asdict
+
+from nixfleet_agent.inputs import Intent, IntentKind
+from nixfleet_agent.journal import Journal
+from nixfleet_agent.state import LocalRollout
+from nixfleet_agent.writes import (
+    AppendEvent,
+    MarkAcknowledged,
+    MarkRefused,
+    MarkUnsent,
+    PutIntent,
+    PutRecord,
+    RemoveIntent,
+    RemoveRollout,
+    Write,
+)
+from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
+from nixfleet_proto.fleet import RolloutPolicy
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_testing.contracts.difference import difference
+from nixfleet_testing.contracts.histories import (
+    CONVERGES,
+    HISTORIES,
+    OTHER_ROLLOUT,
+    PRIOR,
+    ROLLOUT,
+    ROLLS_BACK,
+    TARGET,
+    at,
+    record_after,
+)
+from nixfleet_testing.contracts.restarts import Restarts
+from nixfleet_testing.contracts.threads import error_in_thread
+
+HALT = RolloutPolicy(OnHealthFailure.HALT)
+ROLL_BACK = RolloutPolicy(OnHealthFailure.ROLLBACK_AND_HALT)
+LOOK_SECONDS_MAX = 0.5
+
+
+def appended(*facts: AgentEvent, rollout_id: RolloutId = ROLLOUT) -> tuple[AppendEvent, ...]:
+    """Return the writes that put `facts` into the journal."""
+    return tuple(AppendEvent(rollout_id, fact, at(fact.seq)) for fact in facts)
+
+
+def kept(
+    record: HostRolloutState,
+    policy: RolloutPolicy = ROLL_BACK,
+    closed_at: datetime | None = None,
+    taken_over_seq: int = 0,
+) -> PutRecord:
+    """Return the write that keeps a rollout's record."""
+    return PutRecord(record, policy, closed_at, taken_over_seq)
+
+
+class JournalContract(ABC):
+    """What every `Journal` must do. Subclass it as `class TestMyJournal(JournalContract)`."""
+
+    @abstractmethod
+    def open_journal(self, directory: Path) -> Journal:
+        """Return your journal on what is kept in `directory`, as a new process does. An empty one: a new journal."""
+
+    @pytest.fixture
+    def journals(self, tmp_path: Path) -> Iterator[Restarts[Journal]]:
+        """A directory, and the processes that open the journal in it."""
+        with Restarts.of(self.open_journal, tmp_path) as journals:
+            yield journals
+
+    # What was committed is there.
+
+    def test_a_new_journal_is_empty(self, journals: Restarts[Journal]) -> None:
+        """Nothing is in a journal into which nothing was put."""
+        journal = journals.start()
+        found = asdict(journal.load(), recurse=False)
+        assert not any(found.values()), f"a new journal must be empty, yours has {found}"
+        assert journal.unsent(10) == (), "a new journal has something to send"
+        assert not journal.last_seqs(), "a new journal knows of a rollout"
+
+    @pytest.mark.parametrize("facts", HISTORIES.values(), ids=HISTORIES)
+    def test_every_fact_is_there_after_a_crash(
+        self, facts: tuple[AgentEvent, ...], journals: Restarts[Journal]
+    ) -> None:
+        """When `commit` returns its facts are durable: each as it was, each to be sent, in order."""
+        journals.start().commit(appended(*facts))
+        found = tuple(row.fact for row in journals.crash().unsent(100))
+        assert found, (
+            "`commit` had returned, and after a crash nothing is to be sent: make it durable first"
+        )
+        assert found == facts, (
+            f"the facts are not the same after a crash: {difference(facts, found)}"
+        )
+
+    @pytest.mark.parametrize("closed_at", [None, at(500.000001)], ids=["open", "closed"])
+    @pytest.mark.parametrize("policy", [HALT, ROLL_BACK], ids=["halt", "rollback"])
+    def test_a_rollout_is_there_after_a_crash(
+        self, policy: RolloutPolicy, closed_at: datetime | None, journals: Restarts[Journal]
+    ) -> None:
+        """The latest record of a rollout, what is done on failure, and whether it is closed."""
+        latest = record_after(ROLLS_BACK)
+        journals.start().commit(
+            [kept(record_after(ROLLS_BACK[:3])), kept(latest, policy, closed_at)]
+        )
+        found = journals.crash().load().rollouts
+        expected = (LocalRollout(latest, policy, closed_at),)
+        assert found == expected, (
+            f"the rollout is not the same after a crash: {difference(expected, found)}"
+        )
+
+    def test_how_much_of_a_rollout_was_taken_over_is_there_after_a_crash(
+        self, journals: Restarts[Journal]
+    ) -> None:
+        """An agent must know for good which facts were not lived here: on those it does not act."""
+        latest = record_after(ROLLS_BACK)
+        journals.start().commit([kept(latest, taken_over_seq=3)])
+        found = [rollout.taken_over_seq for rollout in journals.crash().load().rollouts]
+        assert found == [3], (
+            f"the first 3 facts of {ROLLOUT} were taken over; after a crash: {found}"
+        )
+
+    def test_an_intent_is_there_until_it_is_removed(self, journals: Restarts[Journal]) -> None:
+        """A switch or rollback that was decided is found by the next start, one that is over is not."""
+        intents = (
+            Intent(1, IntentKind.SWITCH, ROLLOUT, TARGET),
+            Intent(2, IntentKind.ROLLBACK, ROLLOUT, PRIOR),
+            Intent(3, IntentKind.SWITCH, OTHER_ROLLOUT, TARGET),
+        )
+        journals.start().commit([*(PutIntent(intent) for intent in intents), RemoveIntent(1)])
+        found = journals.crash().load().intents
+        assert found == intents[1:], (
+            f"of what was decided and is not over, after a crash: {difference(intents[1:], found)}"
+        )
+
+    def test_a_number_of_an_intent_is_not_given_twice(self, journals: Restarts[Journal]) -> None:
+        """The last number is known though its intent is over: an outcome that comes late must not fit a new one."""
+        journals.start().commit([PutIntent(Intent(7, IntentKind.SWITCH, ROLLOUT, TARGET))])
+        journals.crash().commit([RemoveIntent(7)])
+        found = journals.crash().load().last_intent_id
+        assert found == 7, (
+            f"intent 7 was decided and is over, and the last number is {found}: it would be given again"
+        )
+
+    def test_closing_writes_nothing(self, journals: Restarts[Journal]) -> None:
+        """`close` lets go of resources; what a crash would leave is all there is."""
+        journals.start().commit([kept(record_after(CONVERGES)), *appended(*CONVERGES)])
+        after_crash = journals.crash()
+        before = after_crash.load(), after_crash.unsent(100)
+        after_close = journals.restart()
+        assert (after_close.load(), after_close.unsent(100)) == before, (
+            "`close` changed the journal"
+        )
+
+    # What is sent.
+
+    def test_the_oldest_unsent_facts_come_first(self, journals: Restarts[Journal]) -> None:
+        """Facts of several rollouts come in the order in which they were lived, no more than asked for."""
+        lived = [
+            *appended(*CONVERGES[:2]),
+            *appended(CONVERGES[0], rollout_id=OTHER_ROLLOUT),
+            *appended(CONVERGES[2]),
+        ]
+        journal = journals.start()
+        journal.commit(lived[:3])
+        journal.commit(lived[3:])
+        expected = [(ROLLOUT, 1), (ROLLOUT, 2), (OTHER_ROLLOUT, 1), (ROLLOUT, 3)]
+        for limit in (4, 3, 1, 0):
+            found = [(row.rollout_id, row.fact.seq) for row in journal.unsent(limit)]
+            assert found == expected[:limit], (
+                f"lived in the order {expected}, and of these `unsent({limit})` returns {found}"
+            )
+
+    def test_an_acknowledged_fact_is_not_sent_again(self, journals: Restarts[Journal]) -> None:
+        """What the control plane has is no longer unsent, nor after a crash."""
+        journal = journals.start()
+        journal.commit(appended(*CONVERGES))
+        first, second, *_ = journal.unsent(10)
+        journal.commit([MarkAcknowledged((first.row_id, second.row_id))])
+        for when, found in (("", journal), (" after a crash", journals.crash())):
+            seqs = _unsent_seqs(found)
+            assert seqs == [3, 4, 5, 6, 7], f"facts 1 and 2 are acknowledged; unsent{when}: {seqs}"
+
+    def test_a_refused_fact_is_not_sent_again(self, journals: Restarts[Journal]) -> None:
+        """What the control plane will never take does not hold up the rest."""
+        journal = journals.start()
+        journal.commit(appended(*CONVERGES))
+        journal.commit([MarkRefused(journal.unsent(1)[0].row_id, "breaks “soak-elapsed”")])
+        for when, found in (("", journal), (" after a crash", journals.crash())):
+            seqs = _unsent_seqs(found)
+            assert seqs == [2, 3, 4, 5, 6, 7], f"fact 1 was refused; unsent{when}: {seqs}"
+
+    def test_an_acknowledged_fact_is_kept_for_a_replay(self, journals: Restarts[Journal]) -> None:
+        """A control plane that lost its database gets what it lacks, and other rollouts' facts stay sent."""
+        journal = journals.start()
+        journal.commit([*appended(*CONVERGES), *appended(*ROLLS_BACK, rollout_id=OTHER_ROLLOUT)])
+        row_ids = tuple(row.row_id for row in journal.unsent(100))
+        journal.commit([MarkAcknowledged(row_ids)])
+        journal.commit([MarkUnsent(ROLLOUT, 3)])
+        found = [(row.rollout_id, row.fact) for row in journals.crash().unsent(100)]
+        expected = [(ROLLOUT, fact) for fact in CONVERGES[2:]]
+        assert found, (
+            "an acknowledged fact was forgotten, and a replay has nothing to send: keep it"
+        )
+        assert found == expected, (
+            f"asked to replay {ROLLOUT} from 3, the journal sends {[(r, f.seq) for r, f in found]}"
+        )
+
+    def test_a_refused_fact_is_sent_again_in_a_replay(self, journals: Restarts[Journal]) -> None:
+        """Who asks for a replay has forgotten the refusal too; without the fact there would be a gap for good."""
+        journal = journals.start()
+        journal.commit(appended(*CONVERGES))
+        row_ids = [row.row_id for row in journal.unsent(10)]
+        journal.commit(
+            [MarkRefused(row_ids[2], "breaks a rule"), MarkAcknowledged(tuple(row_ids[3:]))]
+        )
+        journal.commit([MarkAcknowledged(tuple(row_ids[:2])), MarkUnsent(ROLLOUT, 2)])
+        found = _unsent_seqs(journals.crash())
+        assert found == [2, 3, 4, 5, 6, 7], (
+            f"fact 3 had been refused, and asked to replay from 2 the journal sends {found}"
+        )
+
+    def test_a_rollout_can_be_left_out_of_what_is_sent(self, journals: Restarts[Journal]) -> None:
+        """Facts that nobody takes, however many, do not hide those of other rollouts."""
+        journal = journals.start()
+        journal.commit([*appended(*CONVERGES), *appended(*CONVERGES[:2], rollout_id=OTHER_ROLLOUT)])
+        found = [(row.rollout_id, row.fact.seq) for row in journal.unsent(3, {ROLLOUT})]
+        expected = [(OTHER_ROLLOUT, 1), (OTHER_ROLLOUT, 2)]
+        assert found == expected, (
+            f"without {ROLLOUT} there are {expected}, `unsent` returns {found}"
+        )
+        nothing = journal.unsent(3, {ROLLOUT, OTHER_ROLLOUT})
+        assert nothing == (), f"without either rollout there is nothing, `unsent` returns {nothing}"
+
+    def test_nothing_is_sent_before_it_is_durable(self, journals: Restarts[Journal]) -> None:
+        """Whoever asks in the middle of a commit does not see its facts: it may still fail, and this one does."""
+        journal = journals.start()
+        looks = _Looks(journal, appended(*CONVERGES[:2], CONVERGES[0]))
+        failed = _is_refused(journal, looks)
+        assert failed, "two facts of one rollout had the same number, and `commit` took them"
+        assert looks.seen == set(), (
+            f"facts {sorted(looks.seen)} were unsent in the middle of a commit, which then failed: "
+            "they could have been sent, and their numbers will come to mean something else"
+        )
+
+    # Numbers.
+
+    def test_the_last_number_of_each_rollout_is_known(self, journals: Restarts[Journal]) -> None:
+        """It is the record's, even where a control plane handed that over and the facts are not here."""
+        journals.start().commit(
+            [kept(record_after(CONVERGES)), kept(record_after(ROLLS_BACK, OTHER_ROLLOUT))]
+        )
+        found = dict(journals.crash().last_seqs())
+        expected = {ROLLOUT: 7, OTHER_ROLLOUT: 9}
+        assert found == expected, f"the records end at {expected}, `last_seqs` says {found}"
+
+    def test_the_same_number_in_two_rollouts_is_two_facts(
+        self, journals: Restarts[Journal]
+    ) -> None:
+        """Each rollout counts from 1."""
+        journals.start().commit(
+            [*appended(*CONVERGES), *appended(*CONVERGES, rollout_id=OTHER_ROLLOUT)]
+        )
+        found = len(journals.crash().unsent(100))
+        assert found == 2 * len(CONVERGES), (
+            f"{2 * len(CONVERGES)} facts of two rollouts, found {found}"
+        )
+
+    # All or none.
+
+    def test_a_commit_that_fails_leaves_nothing_behind(self, journals: Restarts[Journal]) -> None:
+        """A number that means a fact already cannot mean another, and nothing of such a commit remains."""
+        journal = journals.start()
+        journal.commit([kept(record_after(CONVERGES[:1])), *appended(CONVERGES[0])])
+        before = journal.load(), _unsent_seqs(journal)
+        intent = Intent(1, IntentKind.SWITCH, ROLLOUT, TARGET)
+        record = kept(record_after(CONVERGES))
+        facts = appended(*CONVERGES[1:3], ROLLS_BACK[0])
+        refused = _is_refused(journal, [record, PutIntent(intent), *facts])
+        assert refused, f"{ROLLOUT} has a fact 1, and `commit` took another one"
+        for when, found in (("", journal), (" after a crash", journals.crash())):
+            after = found.load(), _unsent_seqs(found)
+            assert after == before, (
+                f"a commit failed, and a part of it is there{when}: intents {after[0].intents}, unsent {after[1]}; "
+                "put all writes of a commit into one transaction"
+            )
+
+    def test_the_commit_after_one_that_failed_succeeds(self, journals: Restarts[Journal]) -> None:
+        """A failure is over when `commit` has raised: the same numbers can be given again."""
+        journal = journals.start()
+        _is_refused(journal, appended(CONVERGES[0], CONVERGES[0]))
+        try:
+            journal.commit(appended(*CONVERGES[:2]))
+        except Exception as error:
+            raise AssertionError(
+                f"after a commit that failed, the next one failed too: {error!r}; end the transaction"
+            ) from error
+        found = _unsent_seqs(journals.crash())
+        assert found == [1, 2], f"facts 1 and 2 were committed after a failure; unsent: {found}"
+
+    def test_writes_are_carried_out_in_order(self, journals: Restarts[Journal]) -> None:
+        """What is put and then removed is gone, what is removed and then put is there."""
+        intent = Intent(1, IntentKind.SWITCH, ROLLOUT, TARGET)
+        record = kept(record_after(CONVERGES, OTHER_ROLLOUT))
+        journals.start().commit(
+            [PutIntent(intent), RemoveIntent(1), RemoveRollout(OTHER_ROLLOUT), record]
+        )
+        found = journals.crash().load()
+        assert found.intents == (), (
+            "an intent was put and then removed, and is there: writes were re-ordered"
+        )
+        assert len(found.rollouts) == 1, (
+            "a rollout was removed and then put, and is gone: writes were re-ordered"
+        )
+
+    def test_a_forgotten_rollout_takes_its_facts_along(self, journals: Restarts[Journal]) -> None:
+        """After retention neither the record nor the facts remain, and other rollouts are left alone."""
+        journal = journals.start()
+        for rollout_id in (ROLLOUT, OTHER_ROLLOUT):
+            journal.commit(
+                [
+                    kept(record_after(CONVERGES, rollout_id)),
+                    *appended(*CONVERGES, rollout_id=rollout_id),
+                ]
+            )
+        journal.commit([RemoveRollout(ROLLOUT)])
+        journal = journals.crash()
+        rollouts = {row.rollout_id for row in journal.unsent(100)}
+        assert rollouts == {OTHER_ROLLOUT}, (
+            f"{ROLLOUT} was forgotten, and the facts are those of {rollouts}"
+        )
+        assert set(journal.last_seqs()) == {OTHER_ROLLOUT}, (
+            f"`last_seqs` knows {set(journal.last_seqs())}"
+        )
+        found = [rollout.record.rollout_id for rollout in journal.load().rollouts]
+        assert found == [OTHER_ROLLOUT], (
+            f"{ROLLOUT} was forgotten, and the records are those of {found}"
+        )
+
+    # Threads.
+
+    def test_commits_and_questions_come_from_any_thread(self, journals: Restarts[Journal]) -> None:
+        """A kernel commits in a worker thread, a sender and a heartbeat ask in others."""
+        journal = journals.start()
+        asked: dict[str, Callable[[], object]] = {
+            "commit": lambda: journal.commit(
+                [kept(record_after(CONVERGES)), *appended(*CONVERGES)]
+            ),
+            "unsent": lambda: journal.unsent(10),
+            "last_seqs": journal.last_seqs,
+            "load": journal.load,
+        }
+        for what, ask in asked.items():
+            error = error_in_thread(ask)
+            assert error is None, f"`{what}` in another thread raised {error!r}"
+
+
+class _Looks(Sequence[Write]):
+    """Writes that, whenever one of them is taken, have somebody ask what is unsent."""
+
+    def __init__(self, journal: Journal, writes: Sequence[Write]) -> None:
+        self.seen: set[int] = set()
+        self._journal = journal
+        self._writes = writes
+
+    @overload
+    def __getitem__(self, index: int) -> Write: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Write]: ...
+    def __getitem__(self, index: int | slice) -> Write | Sequence[Write]:
+        self._look()
+        return self._writes[index]
+
+    def __len__(self) -> int:
+        return len(self._writes)
+
+    def _look(self) -> None:
+        # A journal may well let this wait until the commit is over: then there is nothing to see.
+        thread = threading.Thread(target=self._ask, daemon=True)
+        thread.start()
+        thread.join(LOOK_SECONDS_MAX)
+
+    def _ask(self) -> None:
+        self.seen.update(_unsent_seqs(self._journal))
+
+
+def _unsent_seqs(journal: Journal) -> list[int]:
+    return [row.fact.seq for row in journal.unsent(100)]
+
+
+def _is_refused(journal: Journal, writes: Sequence[Write]) -> bool:
+    try:
+        journal.commit(writes)
+    except Exception:
+        return True
+    return False

@@ -1,0 +1,305 @@
+"""The contract of a kernel: of what takes inputs from many, has one engine decide, and makes durable what it decided.
+
+Subclass `MutatorContract`, return your kernel, and run pytest. `nixfleet_runtime.mutator` is ours; yours
+may batch otherwise or run elsewhere, but these promises are what both engines and all their posters rely
+on.
+Source: design 7, The kernel both sides share.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import anyio
+import pytest
+
+from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.engine import Engine
+from nixfleet_runtime.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
+from nixfleet_testing.contracts.event_loop import in_event_loop, let_others_run
+from nixfleet_testing.contracts.mutator_at_work import REFUSED_ACTION, START, Desk, Mutator
+
+__all__ = ["Mutator", "MutatorContract"]
+
+WAYS = ("post", "post_if_room", "post_urgent")
+
+
+class MutatorContract(ABC):
+    """What every kernel must do. Subclass it as `class TestMyMutator(MutatorContract)`."""
+
+    patience_seconds: float = 5.0
+    """How much real time a test may take, before it says what did not happen."""
+
+    @abstractmethod
+    def make_mutator(
+        self,
+        engine: Engine[str, str, str, str],
+        write: Callable[[Sequence[str]], None],
+        carry_out: Callable[[str], None],
+        clock: Clock,
+        *,
+        queue_length_max: int,
+    ) -> Mutator:
+        """Return a kernel around `engine`. It is not running yet."""
+
+    # Order, and one at a time.
+
+    @in_event_loop
+    async def test_inputs_are_handled_and_written_in_the_order_they_came(self) -> None:
+        """The engine decides in the order of posting, and the disk gets the writes in that order."""
+        desk = await self._handled("c", "a", "d", "b")
+        desk.require(
+            "the engine was given the inputs in another order", list("cadb"), desk.ledger.words
+        )
+        desk.require("the writes were re-ordered", list("cadb"), desk.disk.written)
+        desk.require("the actions were re-ordered", [f"after {w}" for w in "cadb"], desk.done)
+
+    @in_event_loop
+    async def test_each_poster_gets_the_reply_to_its_own_input(self) -> None:
+        """Nobody is answered with what somebody else's input came to."""
+        desk = await self._handled("a", "b", "c")
+        expected = {word: f"{word} is number {n}" for n, word in enumerate("abc", start=1)}
+        desk.require("a poster got the reply to another's input", expected, desk.answers)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_each_way_of_posting_brings_the_reply_of_an_idle_kernel(self, way: str) -> None:
+        """A kernel that has nothing to do wakes up for each of them."""
+
+        @in_event_loop
+        async def post() -> None:
+            desk = self._desk()
+            async with desk.running():
+                await let_others_run()
+                await desk.ask(getattr(desk.mutator, way), "a")
+            desk.require(f"`{way}` was not answered", {"a": "a is number 1"}, desk.answers)
+
+        post()
+
+    @in_event_loop
+    async def test_the_engine_is_told_the_time_of_the_clock(self) -> None:
+        """Each input is handled at the clock's time."""
+        desk = self._desk()
+        async with desk.running():
+            await desk.mutator.post("a")
+            desk.clock.advance(60)
+            await desk.mutator.post("b")
+        told = [(at - START).total_seconds() for at in desk.ledger.told_at]
+        desk.require("the engine was not told the clock's time", [0.0, 60.0], told)
+
+    @in_event_loop
+    async def test_the_engine_decides_nothing_while_a_write_is_under_way(self) -> None:
+        """What is decided during a write would be taken back with it, though nobody would know."""
+        desk = self._desk()
+        async with desk.writing("a") as tasks:
+            await desk.line_up(tasks, "b")
+            seen = list(desk.ledger.words)
+            desk.disk.let_go()
+        desk.require("the engine decided on while a write was under way", ["a"], seen)
+
+    @in_event_loop
+    async def test_an_urgent_input_goes_ahead_of_those_that_wait(self) -> None:
+        """An operator's stop does not wait behind what it is to stop, nor for room in the queue."""
+        desk = self._desk(queue_length_max=2)
+        async with desk.posted("a", "b") as tasks:
+            tasks.start_soon(desk.ask, desk.mutator.post_urgent, "stop")
+            await let_others_run()
+        desk.require("the urgent input had to wait", ["stop", "a", "b"], desk.ledger.words)
+
+    @in_event_loop
+    async def test_a_full_queue_refuses_who_will_not_wait(self) -> None:
+        """`post_if_room` says at once that there is no room."""
+        desk = self._desk(queue_length_max=2)
+        async with desk.posted("a", "b") as tasks:
+            tasks.start_soon(desk.ask, desk.mutator.post_if_room, "c")
+            await let_others_run()
+            answer = desk.answers.get("c")
+        assert isinstance(answer, QueueFull), (
+            f"`post_if_room` on a full queue: expected QueueFull, found {answer!r}"
+        )
+
+    # Durable first.
+
+    @in_event_loop
+    async def test_nobody_is_answered_before_the_write_is_over(self) -> None:
+        """A reply promises that what it says is durable."""
+        desk = self._desk()
+        async with desk.writing("a"):
+            await let_others_run()
+            answers = dict(desk.answers)
+            desk.disk.let_go()
+        desk.require("a poster was answered before its write was over", {}, answers)
+        desk.require("the poster was not answered", {"a": "a is number 1"}, desk.answers)
+
+    @in_event_loop
+    async def test_nothing_is_carried_out_before_the_write_is_over(self) -> None:
+        """What follows from an input waits until the input cannot be lost any more."""
+        desk = self._desk()
+        async with desk.writing("a"):
+            await let_others_run()
+            done = list(desk.done)
+            desk.disk.let_go()
+        desk.require("an action was carried out before the write was over", [], done)
+        desk.require("the action was not carried out, once", ["after a"], desk.done)
+
+    @in_event_loop
+    async def test_the_engine_knows_what_is_durable(self) -> None:
+        """After each write the engine is told to settle, so that a later failure takes back no more than itself."""
+        desk = await self._handled("a", "b")
+        desk.require("the engine was not told to settle", ["a", "b"], desk.ledger.settled)
+
+    @in_event_loop
+    async def test_an_input_that_changes_nothing_is_answered(self) -> None:
+        """A question needs no write."""
+        desk = await self._handled("ask")
+        desk.require("a question was not answered", {"ask": "ask is number 1"}, desk.answers)
+
+    # What fails.
+
+    @in_event_loop
+    async def test_a_poisonous_input_fails_alone(self) -> None:
+        """An input on which the engine raises fails by name; those posted with it go through."""
+        desk = await self._handled("a", "poison", "b")
+        fault = desk.answers.pop("poison", None)
+        assert isinstance(fault, EngineFault), f"its poster got {fault!r} instead of an EngineFault"
+        assert isinstance(fault.__cause__, RuntimeError), (
+            f"an EngineFault must have what the engine raised as its cause, found {fault.__cause__!r}"
+        )
+        desk.require("inputs were dropped with a poisonous one", ["a", "b"], desk.disk.written)
+        expected = {"a": "a is number 1", "b": "b is number 2"}
+        desk.require("posters were not answered because of another's input", expected, desk.answers)
+
+    @in_event_loop
+    async def test_a_write_that_fails_is_taken_back_and_said(self) -> None:
+        """The engine is as before, nothing follows, and the poster knows."""
+        desk = self._desk()
+        async with desk.running():
+            desk.disk.refused = {"b"}
+            await desk.ask(desk.mutator.post, "a")
+            await desk.ask(desk.mutator.post, "b")
+        desk.require("the engine kept what was never written", ["a"], desk.ledger.words)
+        desk.require("something followed from a failed write", ["after a"], desk.done)
+        answer = desk.answers.get("b")
+        assert isinstance(answer, WriteFailed), f"its poster got {answer!r} instead of WriteFailed"
+        assert isinstance(answer.__cause__, OSError), (
+            f"WriteFailed must have what the disk said as its cause, found {answer.__cause__!r}"
+        )
+
+    @in_event_loop
+    async def test_a_write_that_fails_costs_nobody_else_anything(self) -> None:
+        """Of inputs that were posted together only the one that cannot be written fails."""
+        desk = self._desk()
+        async with desk.posted("a", "b", "c"):
+            desk.disk.refused = {"b"}
+        failed = desk.answers.pop("b", None)
+        assert isinstance(failed, WriteFailed), f"its poster got {failed!r} instead of WriteFailed"
+        desk.require("inputs were dropped with one that failed", ["a", "c"], desk.disk.written)
+        desk.require("the engine and the disk disagree", ["a", "c"], desk.ledger.words)
+        expected = {"a": "a is number 1", "c": "c is number 2"}
+        desk.require("a poster was told wrong after another's write failed", expected, desk.answers)
+
+    @in_event_loop
+    async def test_a_disk_that_has_room_again_takes_the_next_input(self) -> None:
+        """A failed write ends nothing."""
+        desk = self._desk()
+        async with desk.running():
+            desk.disk.refused = {"a"}
+            await desk.ask(desk.mutator.post, "a")
+            desk.disk.refused = set()
+            await desk.ask(desk.mutator.post, "b")
+        desk.require("the input after a failed write was lost", ["b"], desk.disk.written)
+
+    @in_event_loop
+    async def test_an_action_that_fails_stops_nothing(self) -> None:
+        """What it follows from is durable and answered, and the other actions are carried out all the same."""
+        word = REFUSED_ACTION.removeprefix("after ")
+        desk = await self._handled(word, "a")
+        expected = {word: f"{word} is number 1", "a": "a is number 2"}
+        desk.require("an action failed, and posters were not answered", expected, desk.answers)
+        desk.require(
+            "an action failed, and others were not begun", [REFUSED_ACTION, "after a"], desk.done
+        )
+
+    # Coming to an end.
+
+    @in_event_loop
+    async def test_an_accepted_input_outlives_its_poster(self) -> None:
+        """A poster who is cancelled takes nothing back: the input is handled all the same."""
+        desk = self._desk()
+        async with desk.writing("a"):
+            async with anyio.create_task_group() as posters:
+                await desk.line_up(posters, "b")
+                posters.cancel_scope.cancel()
+            desk.disk.let_go()
+        desk.require("an input was lost with its poster", ["a", "b"], desk.disk.written)
+
+    @in_event_loop
+    async def test_cancelling_the_run_does_not_cut_off_what_is_being_written(self) -> None:
+        """What became durable is answered and carried out, though the kernel was told to stop in between."""
+        desk = self._desk()
+        await desk.be_cancelled_while_writing("a")
+        desk.require("a write was begun and not finished", ["a"], desk.disk.written)
+        desk.require("what is durable was not answered", "a is number 1", desk.answers.get("a"))
+        desk.require("what is durable had no consequence", ["after a"], desk.done)
+
+    @in_event_loop
+    async def test_cancelling_the_run_leaves_nobody_waiting(self) -> None:
+        """Whoever still waits is told that the kernel is closed."""
+        desk = self._desk()
+        await desk.be_cancelled_while_writing("a", "b", "c")
+        told = {word: type(desk.answers.get(word)) for word in ("b", "c")}
+        expected = dict.fromkeys(("b", "c"), MutatorClosed)
+        desk.require("posters were left waiting when the kernel ended", expected, told)
+
+    @in_event_loop
+    async def test_closing_answers_what_was_accepted(self) -> None:
+        """What was posted before `close` is handled, and then `run` returns."""
+        desk = self._desk()
+        async with desk.posted("a", "b"):
+            desk.mutator.close()
+        desk.require("accepted inputs were dropped on closing", ["a", "b"], desk.disk.written)
+
+    @in_event_loop
+    async def test_closing_refuses_who_still_waits_for_room(self) -> None:
+        """Whoever the full queue had no room for was not accepted, and is told so."""
+        desk = self._desk(queue_length_max=1)
+        async with desk.posted("a", "b"):
+            pass
+        answer = desk.answers.get("b")
+        assert isinstance(answer, MutatorClosed), (
+            f"closed while somebody waited for room: expected MutatorClosed, found {answer!r}"
+        )
+        desk.require("the accepted input was dropped", ["a"], desk.disk.written)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_closed_kernel_refuses_by_name(self, way: str) -> None:
+        """After `close` nothing is accepted, and whoever tries is told so."""
+
+        @in_event_loop
+        async def post_to_closed() -> None:
+            desk = self._desk()
+            async with desk.running() as tasks:
+                desk.mutator.close()
+                tasks.start_soon(desk.ask, getattr(desk.mutator, way), "late")
+            answer = desk.answers.get("late")
+            assert isinstance(answer, MutatorClosed), (
+                f"`{way}` after `close`: expected MutatorClosed, found {answer!r}"
+            )
+
+        post_to_closed()
+
+    def _desk(self, queue_length_max: int = 100) -> Desk:
+        desk = Desk(self.patience_seconds)
+        desk.mutator = self.make_mutator(
+            desk.ledger,
+            desk.disk.write,
+            desk.carry_out,
+            desk.clock,
+            queue_length_max=queue_length_max,
+        )
+        return desk
+
+    async def _handled(self, *words: str) -> Desk:
+        """Return a desk whose kernel has handled these words, which all waited for it."""
+        desk = self._desk()
+        async with desk.posted(*words):
+            pass
+        return desk

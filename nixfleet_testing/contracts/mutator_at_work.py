@@ -1,0 +1,139 @@
+"""A kernel at work, in the states in which it is tried: idle, in the middle of a write, closed, cancelled.
+
+Here is how to get there; what must be true then is said in `mutator`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from nixfleet_runtime.clock import FakeClock
+from nixfleet_testing.contracts.event_loop import let_others_run
+from nixfleet_testing.contracts.word_ledger import Disk, Ledger
+
+START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+REFUSED_ACTION = "after boom"
+
+
+class Mutator(Protocol):
+    """A kernel for inputs, writes, replies and actions that are words."""
+
+    async def post(self, input: str) -> str:
+        """Return the engine's reply, once what the input came to is durable. Waits for room."""
+        ...
+
+    async def post_if_room(self, input: str) -> str:
+        """As `post`, but raise QueueFull instead of waiting for room."""
+        ...
+
+    async def post_urgent(self, input: str) -> str:
+        """As `post`, ahead of everything that waits."""
+        ...
+
+    def close(self) -> None:
+        """Refuse new inputs; `run` returns when the accepted ones have been answered."""
+        ...
+
+    async def run(self) -> None:
+        """Handle inputs until `close`."""
+        ...
+
+
+class Desk:
+    """A kernel, what it stands on, and everything that came of what was posted.
+
+    patience_seconds: what is not over by then is cancelled, and the test finds out what is missing.
+    """
+
+    def __init__(self, patience_seconds: float) -> None:
+        self.ledger = Ledger()
+        self.disk = Disk()
+        self.clock = FakeClock(START)
+        self.done: list[str] = []
+        self.answers: dict[str, str | Exception] = {}
+        self.mutator: Mutator
+        self._patience_seconds = patience_seconds
+
+    def carry_out(self, action: str) -> None:
+        """Note what is carried out. Raises, once, on `REFUSED_ACTION`: an action with a bug."""
+        self.done.append(action)
+        if action == REFUSED_ACTION:
+            raise RuntimeError(f"cannot do {action}")
+
+    async def ask(self, post: Callable[[str], Awaitable[str]], word: str) -> None:
+        """Post `word`, and note what came of it."""
+        try:
+            self.answers[word] = await post(word)
+        except Exception as error:
+            self.answers[word] = error
+
+    async def line_up(self, tasks: TaskGroup, *words: str) -> None:
+        """Have somebody post each word, in this order, until they all wait."""
+        for word in words:
+            tasks.start_soon(self.ask, self.mutator.post, word)
+            await let_others_run()
+
+    def require(self, what: str, expected: object, found: object) -> None:
+        """Fail, with what the kernel did wrong."""
+        assert found == expected, f"{what}: expected {expected}, found {found}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[TaskGroup]:
+        """The kernel runs; at the end it is closed, and everybody has their answer."""
+        async with self._ending() as tasks:
+            tasks.start_soon(self.mutator.run)
+            yield tasks
+            self.mutator.close()
+
+    @asynccontextmanager
+    async def posted(self, *words: str) -> AsyncIterator[TaskGroup]:
+        """Words wait, and the kernel runs only at the end, until it has handled them."""
+        async with self._ending() as tasks:
+            await self.line_up(tasks, *words)
+            yield tasks
+            self.mutator.close()
+            tasks.start_soon(self.mutator.run)
+
+    @asynccontextmanager
+    async def writing(self, word: str) -> AsyncIterator[TaskGroup]:
+        """The kernel is in the middle of writing `word`, until the disk is let go."""
+        async with self.running() as tasks:
+            self.disk.hold_up()
+            await self._begin_writing(tasks, word)
+            yield tasks
+            self.disk.let_go()
+
+    async def be_cancelled_while_writing(self, first: str, *waiting: str) -> None:
+        """The kernel was cancelled in the middle of writing `first`, while others waited, and is over."""
+        running = anyio.CancelScope()
+
+        async def run() -> None:
+            with running:
+                await self.mutator.run()
+
+        async with self._ending() as tasks:
+            self.disk.hold_up()
+            tasks.start_soon(run)
+            await self._begin_writing(tasks, first)
+            await self.line_up(tasks, *waiting)
+            running.cancel()
+            await let_others_run()
+            self.disk.let_go()
+
+    async def _begin_writing(self, tasks: TaskGroup, word: str) -> None:
+        await self.line_up(tasks, word)
+        assert await self.disk.begun(), f"{word!r} was posted and nothing is being written"
+
+    @asynccontextmanager
+    async def _ending(self) -> AsyncIterator[TaskGroup]:
+        """Tasks that come to their end when the body has."""
+        with anyio.move_on_after(self._patience_seconds):
+            async with anyio.create_task_group() as tasks:
+                try:
+                    yield tasks
+                finally:
+                    self.disk.let_go()

@@ -1,0 +1,421 @@
+"""What a store must give back: for each kind of write, what was written and what a start must then find. Data.
+
+Rows and views are what an engine could write, as far as a store can tell. Texts and times are awkward on
+purpose.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from attrs import evolve, frozen
+
+from nixfleet_control_plane.entry_codec import row_of
+from nixfleet_control_plane.identity import EnrolledHost, UsedNonce
+from nixfleet_control_plane.inputs import PauseScope
+from nixfleet_control_plane.log_entry import (
+    ArtefactTaken,
+    Commanded,
+    Deferred,
+    Entry,
+    FactReported,
+    LoggedEntry,
+    LogRow,
+    Planned,
+)
+from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
+from nixfleet_control_plane.writes import (
+    ClearProbeFailure,
+    OpenProbeFailure,
+    PutArtefact,
+    PutDeferral,
+    PutDispatch,
+    PutEnrolledHost,
+    PutHold,
+    PutHostRecord,
+    PutQuarantine,
+    PutRefusedEvent,
+    PutRevocation,
+    PutRollout,
+    PutUsedNonce,
+    RemoveArtefact,
+    RemoveDeferral,
+    RemoveDispatch,
+    RemoveHold,
+    RemoveHostRecords,
+    RemoveRefusedEvents,
+    RemoveRevocations,
+    RemoveUsedNonce,
+    RetireQuarantineRow,
+    SetRecordsThrough,
+    Write,
+)
+from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.trust import TrustedKey
+from nixfleet_proto.wire import Dispatch
+from nixfleet_state_machine.planner.action import DeferDispatch, Gate, OpenRollout
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_testing.contracts.histories import (
+    CHANNEL,
+    CONVERGES,
+    HOST,
+    OTHER_HOST,
+    OTHER_ROLLOUT,
+    ROLLBACK_FAILS_FIRST,
+    ROLLOUT,
+    ROLLS_BACK,
+    SOAK,
+    TARGET,
+    at,
+    record_after,
+)
+
+SIGNATURE = "ab" * 64
+FLEET = "fleet.resolved.json#12ab"
+MANIFEST = f"rollouts/{ROLLOUT}.json"
+
+# The log under all the views: row n happened n seconds in.
+_ENTRIES: tuple[Entry, ...] = (
+    ArtefactTaken(FLEET, None, '{"hosts":{"wéb":"“x”\\n"}}', SIGNATURE, "ci"),
+    ArtefactTaken(MANIFEST, ROLLOUT, "{}", SIGNATURE, "ci-2"),
+    Planned(OpenRollout(ROLLOUT, CHANNEL, "a1b2c3")),
+    FactReported(HOST, ROLLOUT, CONVERGES[0], SIGNATURE),
+    FactReported(OTHER_HOST, ROLLOUT, ROLLBACK_FAILS_FIRST[2], None),
+    Deferred(DeferDispatch(OTHER_HOST, ROLLOUT, Gate.WAVE_PROMOTION, "waits for wave 0")),
+    Commanded(PauseScope(CHANNEL, "Ada O'Brien", 'after "the incident"\n')),
+    FactReported(HOST, ROLLOUT, CONVERGES[5], SIGNATURE),
+)
+LOGGED = tuple(LoggedEntry(seq, at(seq), entry) for seq, entry in enumerate(_ENTRIES, start=1))
+ROWS: tuple[LogRow, ...] = tuple(row_of(each.seq, each.at, each.entry) for each in LOGGED)
+LAST = len(ROWS)
+
+
+def row(seq: int) -> LogRow:
+    """Return a log row with this number, that says what none of `ROWS` does."""
+    return row_of(seq, at(seq), FactReported(HOST, ROLLOUT, CONVERGES[1], None))
+
+
+def hold(event_log_seq: int, scope: str = CHANNEL) -> PutHold:
+    """Return the simplest write that names a row of the log."""
+    return PutHold(scope, "ada", "wait", at(1), event_log_seq)
+
+
+def dispatch(hostname: str = HOST, rollout_id: str = ROLLOUT) -> Dispatch:
+    """Return a dispatch with times to the microsecond."""
+    return Dispatch(hostname, rollout_id, TARGET, at(300.000007) + SOAK, at(3))
+
+
+@frozen
+class Case:
+    """`writes`, after all of `ROWS`, leave what `found_in` finds as `expected`."""
+
+    writes: tuple[Write, ...]
+    found_in: Callable[[Snapshot], object]
+    expected: object
+
+
+_ACTIVE = RolloutRecord(
+    rollout_id=ROLLOUT,
+    channel=CHANNEL,
+    target_ref="a1b2c3",
+    state=RolloutState.ACTIVE,
+    current_wave=1,
+    opened_event_log_seq=3,
+    last_transition_event_log_seq=5,
+    opened_at=at(3),
+    excused_hosts=frozenset({OTHER_HOST}),
+)
+_TERMINAL = evolve(
+    _ACTIVE, state=RolloutState.TERMINAL, terminal_at=at(8), last_transition_event_log_seq=8
+)
+_PRUNED = evolve(_ACTIVE, state=RolloutState.PRUNED)
+_SOAKING = record_after(ROLLS_BACK[:7])
+# An agent's number may be any unsigned 64-bit one.
+_CONVERGED = evolve(record_after(CONVERGES, OTHER_ROLLOUT, OTHER_HOST), last_event_seq=2**64 - 1)
+_KEY, _OTHER_KEY = TrustedKey("ab" * 32), TrustedKey("cd" * 32)
+_DEFERRAL = DeferDispatch(OTHER_HOST, ROLLOUT, Gate.WAVE_PROMOTION, "waits for “wave 0”")
+
+
+def _failure(control_id: str | None, framework: str | None, seq: int = 8) -> OpenProbeFailure:
+    return OpenProbeFailure(seq, ROLLOUT, HOST, "nginx", control_id, framework, at(seq))
+
+
+def _over(control_id: str | None, framework: str | None) -> ClearProbeFailure:
+    return ClearProbeFailure(
+        event_log_seq=5,
+        probe_name="nginx",
+        control_id=control_id,
+        framework=framework,
+        cleared_by_seq=8,
+    )
+
+
+def _outstanding(control_id: str | None, framework: str | None, seq: int) -> StoredFailure:
+    return StoredFailure(ROLLOUT, HOST, "nginx", control_id, framework, seq)
+
+
+def _tail(snapshot: Snapshot) -> object:
+    return tuple(snapshot.tail)
+
+
+def _artefacts(snapshot: Snapshot) -> object:
+    return snapshot.artefacts
+
+
+def _rollouts(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.rollouts)
+
+
+def _pruned(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.rollouts), frozenset(snapshot.pruned)
+
+
+def _hosts(snapshot: Snapshot) -> object:
+    return {(host.record.rollout_id, host.record.hostname): host for host in snapshot.hosts}
+
+
+def _failures(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.failures)
+
+
+def _quarantines(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.quarantines)
+
+
+def _dispatches(snapshot: Snapshot) -> object:
+    return snapshot.dispatches
+
+
+def _deferrals(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.deferrals)
+
+
+def _holds(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.holds)
+
+
+def _cache(snapshot: Snapshot) -> object:
+    return snapshot.cached_through, [logged.seq for logged in snapshot.tail]
+
+
+def _refusals(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.refused)
+
+
+def _enrolled(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.enrolled)
+
+
+def _used_nonces(snapshot: Snapshot) -> object:
+    return frozenset(snapshot.used_nonces)
+
+
+def _revoked(snapshot: Snapshot) -> object:
+    return snapshot.revoked
+
+
+def _refused(seq: int, hostname: str) -> PutRefusedEvent:
+    return PutRefusedEvent(ROLLOUT, hostname, seq, "breaks rule “x”", 4)
+
+
+def _used(nonce: str) -> UsedNonce:
+    return UsedNonce(nonce, HOST, _KEY, at(60.000007))
+
+
+def _quarantine(channel: str, seq: int = 5) -> PutQuarantine:
+    return PutQuarantine(channel, TARGET, at(seq), seq)
+
+
+def _moved(record: RolloutRecord, at_: datetime) -> frozenset[tuple[RolloutRecord, datetime]]:
+    return frozenset({(record, at_)})
+
+
+CASES: dict[str, Case] = {
+    "log rows": Case((), _tail, LOGGED),
+    "a rollout": Case((PutRollout(_ACTIVE),), _rollouts, _moved(_ACTIVE, at(5))),
+    "a rollout that moved on": Case(
+        (PutRollout(_ACTIVE), PutRollout(_TERMINAL)), _rollouts, _moved(_TERMINAL, at(8))
+    ),
+    "a pruned rollout": Case(
+        (PutRollout(_ACTIVE), PutRollout(_PRUNED)), _pruned, (frozenset(), frozenset({ROLLOUT}))
+    ),
+    "a pruned rollout whose manifest is in force": Case(
+        (PutRollout(_PRUNED), PutArtefact(MANIFEST, ROLLOUT, 2)),
+        _pruned,
+        (_moved(_PRUNED, at(5)), frozenset({ROLLOUT})),
+    ),
+    "host records": Case(
+        (PutHostRecord(_SOAKING, 4), PutHostRecord(_CONVERGED, 8)),
+        _hosts,
+        {
+            (ROLLOUT, HOST): StoredHost(_SOAKING, 4),
+            (OTHER_ROLLOUT, OTHER_HOST): StoredHost(_CONVERGED, 8),
+        },
+    ),
+    "a host record that moved on": Case(
+        (PutHostRecord(record_after(ROLLS_BACK[:3]), 4), PutHostRecord(_SOAKING, 8)),
+        _hosts,
+        {(ROLLOUT, HOST): StoredHost(_SOAKING, 8)},
+    ),
+    "the host records of one rollout, removed": Case(
+        (PutHostRecord(_SOAKING, 4), PutHostRecord(_CONVERGED, 8), RemoveHostRecords(ROLLOUT)),
+        _hosts,
+        {(OTHER_ROLLOUT, OTHER_HOST): StoredHost(_CONVERGED, 8)},
+    ),
+    "how far the cache is complete": Case((SetRecordsThrough(6),), _cache, (6, [7, 8])),
+    "probe failures": Case(
+        (_failure(None, None), _failure("tls", "bsi"), _failure("tls", "cis")),
+        _failures,
+        frozenset(
+            {
+                _outstanding(None, None, 8),
+                _outstanding("tls", "bsi", 8),
+                _outstanding("tls", "cis", 8),
+            }
+        ),
+    ),
+    "a probe failure that is over": Case(
+        (
+            *(_failure(control, "bsi", seq) for seq in (4, 5) for control in ("tls", "hsts")),
+            _failure(None, None, 5),
+            _over("tls", "bsi"),
+            _over(None, None),
+        ),
+        _failures,
+        frozenset(
+            {
+                _outstanding("tls", "bsi", 4),
+                _outstanding("hsts", "bsi", 4),
+                _outstanding("hsts", "bsi", 5),
+            }
+        ),
+    ),
+    "quarantines": Case(
+        (_quarantine(CHANNEL), _quarantine("edge")),
+        _quarantines,
+        frozenset({(CHANNEL, TARGET), ("edge", TARGET)}),
+    ),
+    "a retired quarantine": Case(
+        (_quarantine(CHANNEL), _quarantine("edge"), RetireQuarantineRow(CHANNEL, TARGET, 7)),
+        _quarantines,
+        frozenset({("edge", TARGET)}),
+    ),
+    "a quarantine that is back": Case(
+        (_quarantine(CHANNEL), RetireQuarantineRow(CHANNEL, TARGET, 7), _quarantine(CHANNEL, 8)),
+        _quarantines,
+        frozenset({(CHANNEL, TARGET)}),
+    ),
+    "dispatches, oldest first": Case(
+        (
+            PutDispatch(dispatch(rollout_id=OTHER_ROLLOUT), 4),
+            PutDispatch(dispatch(OTHER_HOST), 5),
+            PutDispatch(dispatch(), 6),
+        ),
+        _dispatches,
+        (dispatch(rollout_id=OTHER_ROLLOUT), dispatch(OTHER_HOST), dispatch()),
+    ),
+    "a removed dispatch": Case(
+        (
+            PutDispatch(dispatch(), 4),
+            PutDispatch(dispatch(OTHER_HOST), 5),
+            PutDispatch(dispatch(rollout_id=OTHER_ROLLOUT), 6),
+            RemoveDispatch(HOST, ROLLOUT),
+        ),
+        _dispatches,
+        (dispatch(OTHER_HOST), dispatch(rollout_id=OTHER_ROLLOUT)),
+    ),
+    "a deferral with a new reason": Case(
+        (PutDeferral(evolve(_DEFERRAL, reason="old"), at(4), 4), PutDeferral(_DEFERRAL, at(6), 6)),
+        _deferrals,
+        frozenset({_DEFERRAL}),
+    ),
+    "a removed deferral": Case(
+        (
+            PutDeferral(_DEFERRAL, at(6), 6),
+            PutDeferral(evolve(_DEFERRAL, host=HOST), at(6), 6),
+            RemoveDeferral(HOST, ROLLOUT),
+        ),
+        _deferrals,
+        frozenset({_DEFERRAL}),
+    ),
+    "holds": Case(
+        (PutHold(CHANNEL, "Ada O'Brien", 'after "the incident"\n', at(7), 7), hold(7, ROLLOUT)),
+        _holds,
+        frozenset(
+            {
+                PauseScope(CHANNEL, "Ada O'Brien", 'after "the incident"\n'),
+                PauseScope(ROLLOUT, "ada", "wait"),
+            }
+        ),
+    ),
+    "a removed hold": Case(
+        (hold(7), hold(7, ROLLOUT), RemoveHold(CHANNEL)),
+        _holds,
+        frozenset({PauseScope(ROLLOUT, "ada", "wait")}),
+    ),
+    "artefacts, oldest first": Case(
+        (PutArtefact(MANIFEST, ROLLOUT, 2), PutArtefact(FLEET, None, 1)),
+        _artefacts,
+        LOGGED[:2],
+    ),
+    "an artefact that was replaced": Case(
+        (PutArtefact(FLEET, None, 1), PutArtefact(FLEET, None, 2)), _artefacts, LOGGED[1:2]
+    ),
+    "refused events": Case(
+        (_refused(4, HOST), _refused(2**64 - 1, OTHER_HOST), _refused(5, OTHER_HOST)),
+        _refusals,
+        frozenset(
+            {
+                StoredRefusal(ROLLOUT, HOST, 4, "breaks rule “x”"),
+                StoredRefusal(ROLLOUT, OTHER_HOST, 2**64 - 1, "breaks rule “x”"),
+                StoredRefusal(ROLLOUT, OTHER_HOST, 5, "breaks rule “x”"),
+            }
+        ),
+    ),
+    "the refused events of one rollout, removed": Case(
+        (
+            _refused(4, HOST),
+            PutRefusedEvent(OTHER_ROLLOUT, HOST, 4, "no", 5),
+            RemoveRefusedEvents(ROLLOUT),
+        ),
+        _refusals,
+        frozenset({StoredRefusal(OTHER_ROLLOUT, HOST, 4, "no")}),
+    ),
+    "an enrolled host that enrolled again": Case(
+        (
+            PutEnrolledHost(EnrolledHost(HOST, _KEY, at(4)), 4),
+            PutEnrolledHost(EnrolledHost(OTHER_HOST, _KEY, at(5)), 5),
+            PutEnrolledHost(EnrolledHost(HOST, _OTHER_KEY, at(6.000007)), 6),
+        ),
+        _enrolled,
+        frozenset(
+            {
+                EnrolledHost(HOST, _OTHER_KEY, at(6.000007)),
+                EnrolledHost(OTHER_HOST, _KEY, at(5)),
+            }
+        ),
+    ),
+    "used nonces, one forgotten": Case(
+        (
+            PutUsedNonce(_used("n-1"), 4),
+            PutUsedNonce(_used("n-2"), 5),
+            RemoveUsedNonce("n-1"),
+        ),
+        _used_nonces,
+        frozenset({_used("n-2")}),
+    ),
+    "revocations in place of others": Case(
+        (
+            PutRevocation(Revocation(HOST, at(1)), 4),
+            RemoveRevocations(),
+            PutRevocation(Revocation(OTHER_HOST, at(2), "stolen"), 5),
+        ),
+        _revoked,
+        (Revocation(OTHER_HOST, at(2), "stolen"),),
+    ),
+    "a removed artefact": Case(
+        (PutArtefact(FLEET, None, 1), PutArtefact(MANIFEST, ROLLOUT, 2), RemoveArtefact(FLEET)),
+        _artefacts,
+        LOGGED[1:2],
+    ),
+}
+"""Every kind of write, by what it is about."""

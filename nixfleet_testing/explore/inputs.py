@@ -1,0 +1,67 @@
+"""What the control plane of a bounded world may be told, and when."""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from attrs import frozen
+
+from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_testing.explore.bounds import CHANNEL, Bounds
+from nixfleet_testing.explore.world import ControlPlane
+
+
+@frozen
+class Hear:
+    """A fact of a host arrives. host: its place."""
+
+    host: int
+    release: int
+    fact: AgentEvent
+
+
+@frozen
+class Publish:
+    """CI publishes the next release."""
+
+
+@frozen
+class Pause:
+    """An operator pauses the channel."""
+
+
+@frozen
+class Resume:
+    """An operator takes the pause back."""
+
+
+@frozen
+class Clear:
+    """An operator lets a halted rollout go on without the hosts that failed or reverted."""
+
+    release: int
+
+
+@frozen
+class Retire:
+    """An operator lets a quarantined closure be handed out again."""
+
+    closure: str
+
+
+Input: TypeAlias = Hear | Publish | Pause | Resume | Clear | Retire
+
+
+def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
+    """Yield what CI and operators may say to it now, with words for it."""
+    opened = control_plane.rollouts
+    if len(opened) < bounds.releases:
+        yield Publish(), f"CI publishes {bounds.terms[len(opened)].rollout_id}"
+    if bounds.pause and control_plane.is_paused:
+        yield Resume(), f"an operator resumes {CHANNEL}"
+    elif bounds.pause and opened:
+        yield Pause(), f"an operator pauses {CHANNEL}"
+    if bounds.clear and opened and opened[-1].state.is_halted:
+        yield Clear(len(opened) - 1), f"an operator clears {opened[-1].rollout_id}"
+    if bounds.retire:
+        for closure in sorted(control_plane.quarantined):
+            yield Retire(closure), f"an operator retires the quarantine of {closure}"

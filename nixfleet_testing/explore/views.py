@@ -1,0 +1,46 @@
+"""A fresh view of what the control plane knows, as after a start: made of records alone, with no history."""
+
+from attrs import evolve
+
+from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.explore.bounds import CHANNEL, Bounds
+from nixfleet_testing.explore.world import ControlPlane
+
+
+def view_of(bounds: Bounds, control_plane: ControlPlane, undo: UndoLog) -> FleetView:
+    """Return the view, whose changes `undo` can take back."""
+    view = FleetView(undo)
+    if control_plane.rollouts:
+        view.offer(bounds.terms[len(control_plane.rollouts) - 1])
+    for release, record in enumerate(control_plane.rollouts):
+        seats = [
+            (name, of[release])
+            for name, of in zip(bounds.hostnames, control_plane.seats, strict=True)
+        ]
+        excused = frozenset(name for name, seat in seats if seat.is_excused)
+        view.open(evolve(record, excused_hosts=excused), bounds.terms[release])
+        for name, seat in seats:
+            _take_seat(view, evolve(seat.record, hostname=name), seat.is_queued)
+    if control_plane.is_paused:
+        view.hold(CHANNEL)
+    return view
+
+
+def _take_seat(view: FleetView, record: HostRolloutState, is_queued: bool) -> None:
+    view.set_host(record)
+    failing = outstanding(record)
+    if failing:
+        view.set_outstanding(record.rollout_id, record.hostname, failing)
+    if is_queued:
+        view.set_queued(record.rollout_id, record.hostname, True)
+
+
+def outstanding(record: HostRolloutState) -> int:
+    """Return how many enforce controls of the host fail by their latest result."""
+    return sum(
+        probe.mode is ProbeMode.ENFORCE and probe.status is ProbeStatus.FAIL
+        for probe in record.probes.values()
+    )

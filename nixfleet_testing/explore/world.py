@@ -1,0 +1,86 @@
+"""The parts of a world, as frozen values: what each agent has lived, and what the control plane has heard of it.
+
+No host has a name in here, only a place: a part that two hosts have in common is one value. Facts on the way are
+not kept: they are those that an agent has lived and its mirror has not heard, by their numbers.
+"""
+
+from typing import TypeAlias
+
+from attrs import frozen
+
+from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_state_machine.effect import LocalFireRollbackTo, LocalFireSwitch
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_testing.explore.bounds import BASE_CLOSURE
+
+NAMELESS = "host"
+
+Intent: TypeAlias = LocalFireSwitch | LocalFireRollbackTo
+
+
+@frozen
+class Life:
+    """One rollout as one host lives it. records: as opened, then after each fact.
+
+    is_closed: a newer rollout took over; nothing happens in this one any more.
+    """
+
+    records: tuple[HostRolloutState, ...]
+    facts: tuple[AgentEvent, ...] = ()
+    is_closed: bool = False
+
+    @property
+    def record(self) -> HostRolloutState:
+        return self.records[-1]
+
+
+@frozen
+class Agent:
+    """One host. lives: by release, `None` where it took no dispatch. intent: the act under way."""
+
+    lives: tuple[Life | None, ...]
+    running: str = BASE_CLOSURE
+    intent: Intent | None = None
+
+    @property
+    def open_release(self) -> int | None:
+        """The release whose rollout the host works on."""
+        open_lives = (
+            release
+            for release, life in enumerate(self.lives)
+            if life is not None and not life.is_closed
+        )
+        return next(open_lives, None)
+
+
+@frozen
+class Seat:
+    """One host in one rollout, as the control plane has it."""
+
+    record: HostRolloutState
+    is_queued: bool = False
+    is_excused: bool = False
+
+
+Seats: TypeAlias = tuple[Seat, ...]
+"""The seats of one host, by release."""
+
+
+@frozen
+class ControlPlane:
+    """All that the control plane knows. Excused hosts are in the seats, not in the rollout records.
+
+    rollouts: by release, as many as were opened. seats: by host.
+    """
+
+    seats: tuple[Seats, ...]
+    rollouts: tuple[RolloutRecord, ...] = ()
+    quarantined: frozenset[str] = frozenset()
+    is_paused: bool = False
+
+    def swapped(self, one: int, other: int) -> "ControlPlane":
+        """Return the same with two hosts in each other's place."""
+        seats = list(self.seats)
+        seats[one], seats[other] = seats[other], seats[one]
+        return ControlPlane(tuple(seats), self.rollouts, self.quarantined, self.is_paused)

@@ -1,0 +1,133 @@
+"""Tells Hypothesis of our types. Runs inside `import hypothesis`, so it may look names up and nothing more.
+
+No strategy is built, and no module of ours imported, before somebody asks for a value. A type can only be told
+once it exists, so its module is either loaded already or watched for: a finder passes on what the other finders
+find, and registers when the module has run. What is registered is a function that fetches the strategy; a
+registration made by a user later stays in force.
+A package of its own, because `import nixfleet_testing` would run the state machine's `__init__`.
+Rejected: importing every module with types here (every project that uses Hypothesis would pay), and leaving
+it to whoever imports the strategies (then `from_type` would know a type in one file of tests and not in the next).
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # Imported here, Hypothesis would ask for `register_types` before it is defined.
+    from hypothesis.strategies import SearchStrategy
+
+FACTS = (
+    "DispatchAck ActivationStarted ActivationCompleted ActivationFailed ActivationDeferred "
+    "ProbeTopologyDeclared ProbeObservedFirst ProbeResult ProbeFailureFirst Failed "
+    "RollbackComplete Converged"
+)
+# Enumerations are missing: Hypothesis knows what to do with them.
+TYPES: Mapping[str, Sequence[str]] = {
+    module: names.split()
+    for module, names in {
+        "nixfleet_proto.agent_event": f"ProbeTopologyEntry ProbeSubResult {FACTS}",
+        "nixfleet_proto.enrolment": (
+            "BootstrapToken SignedToken EnrolRequest BootstrapNonce BootstrapNonces "
+            "Revocation Revocations"
+        ),
+        "nixfleet_proto.evidence": "ControlFinding Evidence",
+        "nixfleet_proto.fleet": (
+            "Meta FleetHost FleetChannel Wave Edge DisruptionBudget FleetResolved"
+        ),
+        "nixfleet_proto.frozen_map": "FrozenMap",
+        "nixfleet_proto.health_check": "HttpProbe TcpProbe ExecProbe EvidenceProbe ControlOverride",
+        "nixfleet_proto.ids": "RolloutId",
+        "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
+        "nixfleet_proto.policy": "Selector PolicyWave RolloutPolicy",
+        "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",
+        "nixfleet_proto.wire": "AgentEventEnvelope EventBatch Dispatch SignedArtefact",
+        "nixfleet_state_machine.effect": (
+            "LocalFireSwitch LocalFireRollbackTo LocalResetProbeCache LocalEmitEvent "
+            "RemoteQueueDispatch RemoteInsertQuarantine RemoteOpenRolloutRecord "
+            "RemoteAppendEventLog RecordTransition EmitMetric EmitLog"
+        ),
+        "nixfleet_state_machine.host.event": "Local Remote",
+        "nixfleet_state_machine.host.state": "ProbeRecord HostRolloutState",
+        "nixfleet_state_machine.rollout.effect": (
+            "RecordRolloutTransition UpdateCurrentWave SchedulePruning"
+        ),
+        "nixfleet_state_machine.rollout.event": (
+            "RolloutOpened HostJoined HostStateChanged WaveAdvanced RolloutTerminal "
+            "SuccessorOpened RetentionExpired OperatorClearance"
+        ),
+        "nixfleet_state_machine.rollout.state": "RolloutRecord",
+        "nixfleet_state_machine.planner.action": (
+            "GateBlock OpenRollout QueueDispatch DeferDispatch WithdrawDispatch"
+        ),
+        "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
+        "nixfleet_state_machine.planner.view": "FleetView",
+        "nixfleet_state_machine.scopes.expression": (
+            "HostIs ChannelIs HasTag AllOf AnyOf Not Mention"
+        ),
+        "nixfleet_state_machine.scopes.merge": "Scope",
+    }.items()
+}
+
+
+def register_types() -> None:
+    """Register the types of modules that are loaded, and watch for the others. Once is as good as twice."""
+    if any(isinstance(finder, _Watch) for finder in sys.meta_path):
+        return
+    sys.meta_path.insert(0, _Watch())
+    for name in TYPES:
+        module = sys.modules.get(name)
+        # One that is still running registers nothing: its types may not be there yet.
+        if module is not None and all(hasattr(module, type_) for type_ in TYPES[name]):
+            _register(module)
+
+
+def _register(module: ModuleType) -> None:
+    from hypothesis import strategies as st
+
+    for name in TYPES[module.__name__]:
+        st.register_type_strategy(getattr(module, name), _fetched)
+
+
+def _fetched(form: type[object]) -> "SearchStrategy[object]":
+    from nixfleet_testing.strategies.registry import strategy_of
+
+    return strategy_of(form)
+
+
+class _Watch(MetaPathFinder):
+    """Finds what the other finders find, and sees to it that our types are registered."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in TYPES:
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Registering(spec.loader)
+                return spec
+        return None
+
+
+class _Registering(Loader):
+    """Runs a module by its own loader, which it hands the module back to, and registers its types."""
+
+    def __init__(self, inner: Loader) -> None:
+        self._inner = inner
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._inner.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # Tracebacks and coverage ask a module's loader for its source: they shall find the real one.
+        module.__loader__ = self._inner
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._inner
+        self._inner.exec_module(module)
+        _register(module)

@@ -1,0 +1,164 @@
+"""The one table of types and their strategies. `nixfleet_testing.plugin` reads it; a test compares the two."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import get_args, get_origin
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from nixfleet_proto.agent_event import ProbeSubResult, ProbeTopologyEntry
+from nixfleet_proto.enrolment import (
+    BootstrapNonce,
+    BootstrapNonces,
+    BootstrapToken,
+    EnrolRequest,
+    Revocation,
+    Revocations,
+    SignedToken,
+)
+from nixfleet_proto.evidence import ControlFinding, Evidence
+from nixfleet_proto.fleet import (
+    DisruptionBudget,
+    Edge,
+    FleetChannel,
+    FleetHost,
+    FleetResolved,
+    Meta,
+    PolicyWave,
+    RolloutPolicy,
+    Selector,
+    Wave,
+)
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.health_check import (
+    ControlOverride,
+    EvidenceProbe,
+    ExecProbe,
+    HttpProbe,
+    TcpProbe,
+)
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_proto.trust import KeySlot, Operator, TrustedKey, TrustRoot, Verified
+from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, EventBatch, SignedArtefact
+from nixfleet_state_machine.host.event import Local, Remote
+from nixfleet_state_machine.host.state import HostRolloutState, ProbeRecord
+from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
+from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.scopes.expression import (
+    AllOf,
+    AnyOf,
+    ChannelIs,
+    HasTag,
+    HostIs,
+    Mention,
+    Not,
+)
+from nixfleet_state_machine.scopes.merge import Scope
+from nixfleet_testing.strategies import messages, releases, scopes
+from nixfleet_testing.strategies.effects import (
+    HOST_EFFECTS,
+    PLAN_ACTIONS,
+    ROLLOUT_EFFECTS,
+    gate_blocks,
+)
+from nixfleet_testing.strategies.facts import (
+    FACTS,
+    facts,
+    sub_results,
+    topology_entries,
+)
+from nixfleet_testing.strategies.hosts import host_records, probe_records
+from nixfleet_testing.strategies.names import policies, rollout_ids
+from nixfleet_testing.strategies.rollouts import ROLLOUT_EVENTS, rollout_records
+from nixfleet_testing.strategies.situations import fleet_views
+
+
+def strategy_of(form: type[object]) -> SearchStrategy[object]:
+    """Return the strategy for a public type, also for `FrozenMap[str, int]` and its like."""
+    generic = _GENERIC.get(get_origin(form) or form)
+    return generic(form) if generic is not None else STRATEGIES[form]
+
+
+def _frozen_maps(form: type[object]) -> SearchStrategy[object]:
+    key, value = get_args(form) or (str, int)
+    items = st.dictionaries(st.from_type(key), st.from_type(value), max_size=3)
+    return items.map(FrozenMap)
+
+
+_GENERIC: Mapping[object, Callable[[type[object]], SearchStrategy[object]]] = {
+    FrozenMap: _frozen_maps,
+    Verified: messages.no_verified,
+}
+_PROTO: Mapping[type[object], SearchStrategy[object]] = {
+    ProbeTopologyEntry: topology_entries(),
+    ProbeSubResult: sub_results(),
+    BootstrapToken: messages.bootstrap_tokens(),
+    SignedToken: messages.signed_tokens(),
+    EnrolRequest: messages.enrol_requests(),
+    BootstrapNonce: messages.bootstrap_nonces(),
+    BootstrapNonces: messages.nonce_lists(),
+    Revocation: messages.revocations(),
+    Revocations: messages.revocation_lists(),
+    ControlFinding: messages.control_findings(),
+    Evidence: messages.evidence(),
+    Meta: releases.metas(),
+    Selector: releases.selectors(),
+    FleetHost: releases.fleet_hosts(),
+    FleetChannel: releases.fleet_channels(),
+    PolicyWave: releases.policy_waves(),
+    RolloutPolicy: policies(),
+    Wave: releases.some_waves(),
+    Edge: releases.some_edges(),
+    DisruptionBudget: releases.budgets(),
+    FleetResolved: releases.fleets(),
+    HttpProbe: messages.http_probes(),
+    TcpProbe: messages.tcp_probes(),
+    ExecProbe: messages.exec_probes(),
+    EvidenceProbe: messages.evidence_probes(),
+    ControlOverride: messages.control_overrides(),
+    RolloutId: rollout_ids(),
+    HostAssignment: releases.host_assignments(),
+    ManifestBudget: releases.manifest_budgets(),
+    RolloutManifest: releases.manifests(),
+    TrustedKey: messages.trusted_keys(),
+    KeySlot: messages.key_slots(),
+    Operator: messages.operators(),
+    TrustRoot: messages.trust_roots(),
+    AgentEventEnvelope: messages.envelopes(),
+    EventBatch: messages.event_batches(),
+    Dispatch: messages.dispatches(),
+    SignedArtefact: messages.signed_artefacts(),
+}
+_STATE_MACHINE: Mapping[type[object], SearchStrategy[object]] = {
+    Local: facts().map(Local),
+    Remote: facts().map(Remote),
+    ProbeRecord: probe_records(),
+    HostRolloutState: host_records(),
+    RolloutRecord: rollout_records(),
+    AllOf: scopes.all_of(),
+    AnyOf: scopes.any_of(),
+    ChannelIs: scopes.channels_are(),
+    HasTag: scopes.has_tags(),
+    HostIs: scopes.hosts_are(),
+    Mention: scopes.mentions(),
+    Not: scopes.negations(),
+    Scope: scopes.scopes(),
+    GateBlock: gate_blocks(),
+    BudgetTerms: releases.budget_terms(),
+    RolloutTerms: releases.terms(),
+    FleetView: fleet_views(),
+}
+# Pairs, because a mapping's keys are of one type exactly.
+_PAIRS: Iterable[tuple[type[object], SearchStrategy[object]]] = (
+    *FACTS.items(),
+    *_PROTO.items(),
+    *HOST_EFFECTS,
+    *ROLLOUT_EFFECTS.items(),
+    *ROLLOUT_EVENTS.items(),
+    *PLAN_ACTIONS.items(),
+    *_STATE_MACHINE.items(),
+)
+STRATEGIES: Mapping[type[object], SearchStrategy[object]] = dict(_PAIRS)

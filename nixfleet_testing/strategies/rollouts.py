@@ -1,0 +1,260 @@
+"""Rollouts: histories that apply, the records they lead to, and what may come next."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from attrs import evolve, frozen
+from hypothesis import strategies as st
+from hypothesis.errors import InvalidArgument
+from hypothesis.strategies import SearchStrategy
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.replay import replay_rollout
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostStateChanged,
+    OperatorClearance,
+    RetentionExpired,
+    RolloutEvent,
+    RolloutOpened,
+    RolloutTerminal,
+    SuccessorOpened,
+    WaveAdvanced,
+)
+from nixfleet_state_machine.rollout.opening import open_rollout
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_testing.strategies.names import (
+    hostnames,
+    rollout_ids,
+    times,
+)
+from nixfleet_testing.strategies.roads import roads
+
+STAYS_MAX = 2
+
+
+@frozen
+class RolloutHistory:
+    """Events that apply one after the other to a record in Opening, each taken in at its own time."""
+
+    opened: RolloutRecord
+    events: tuple[tuple[RolloutEvent, datetime], ...] = ()
+
+    @property
+    def record(self) -> RolloutRecord:
+        """What the events lead to."""
+        return replay_rollout(self.opened, self.events)
+
+
+@frozen
+class RolloutMoment:
+    """A record that a legal history led to, and an event that comes to it, fitting or not."""
+
+    record: RolloutRecord
+    event: RolloutEvent
+    now: datetime
+
+
+@st.composite
+def rollout_histories(draw: st.DrawFn) -> RolloutHistory:
+    """Histories of one rollout from Opening to any state, by any way there of a few moves."""
+    opened = open_rollout(draw(rollouts_opened()), draw(st.integers(1, 99)), ())
+    history = RolloutHistory(opened)
+    goal = draw(st.sampled_from(RolloutState))
+    for state, following in draw(st.sampled_from(_ROADS[goal])):
+        history = _stayed(draw, history, state)
+        history = _took(draw, history, _MOVES[state, following])
+    return _stayed(draw, history, goal)
+
+
+def rollout_records() -> SearchStrategy[RolloutRecord]:
+    """Records that legal histories lead to, in each state as often as in any other."""
+    return rollout_histories().map(lambda history: history.record)
+
+
+@st.composite
+def rollout_moments(draw: st.DrawFn) -> RolloutMoment:
+    """A record and an event for it: legal, of any kind, or perhaps about another rollout."""
+    record = draw(rollout_records())
+    choices = [rollout_events(), addressed(rollout_events(), to=record.rollout_id)]
+    if record.state is not RolloutState.PRUNED:
+        # Twice: what is refused comes often enough by itself.
+        choices += [legal_rollout_events(record)] * 2
+    # Two draws: `one_of` would give each kind of event, not each choice, an equal chance.
+    event = draw(draw(st.sampled_from(choices)))
+    return RolloutMoment(record, event, draw(times()))
+
+
+def legal_rollout_events(record: RolloutRecord) -> SearchStrategy[RolloutEvent]:
+    """The events that `step_rollout` takes from `record`. Raises: InvalidArgument when it is Pruned."""
+    if record.state is RolloutState.PRUNED:
+        raise InvalidArgument("no event is legal from Pruned")
+    return addressed(_LEGAL[record.state], to=record.rollout_id)
+
+
+def waves() -> SearchStrategy[int]:
+    return st.integers(0, 3)
+
+
+def rollout_events() -> SearchStrategy[RolloutEvent]:
+    """Any event about any rollout, whatever came before it."""
+    return _ANY
+
+
+def addressed(drawn: SearchStrategy[RolloutEvent], to: RolloutId) -> SearchStrategy[RolloutEvent]:
+    """The events of `drawn`, all about the rollout `to`."""
+    return drawn.map(lambda event: _readdressed(event, to))
+
+
+def _readdressed(event: RolloutEvent, to: RolloutId) -> RolloutEvent:
+    if isinstance(event, SuccessorOpened):
+        return evolve(event, superseded_rollout_id=to)
+    return evolve(event, rollout_id=to)
+
+
+@st.composite
+def rollouts_opened(draw: st.DrawFn) -> RolloutOpened:
+    rollout_id = draw(rollout_ids())
+    return RolloutOpened(rollout_id, rollout_id.channel, rollout_id.channel_ref, draw(times()))
+
+
+def _joined() -> SearchStrategy[HostJoined]:
+    return st.builds(HostJoined, rollout_ids(), hostnames(), waves(), times())
+
+
+def _host_changes(*to: HostState) -> SearchStrategy[HostStateChanged]:
+    states = st.sampled_from(HostState)
+    return st.builds(
+        HostStateChanged, rollout_ids(), hostnames(), states, st.sampled_from(to), times()
+    )
+
+
+def _wave_advances(rising: bool) -> SearchStrategy[WaveAdvanced]:
+    pairs = st.tuples(waves(), waves()).map(sorted)
+    return st.builds(_wave_advanced, rollout_ids(), pairs, st.just(rising), times())
+
+
+def _wave_advanced(
+    rollout_id: RolloutId, pair: list[int], rising: bool, at: datetime
+) -> WaveAdvanced:
+    low, high = pair
+    if rising:
+        return WaveAdvanced(rollout_id, low, high + 1, at)
+    return WaveAdvanced(rollout_id, high, low, at)
+
+
+def _terminals() -> SearchStrategy[RolloutTerminal]:
+    return st.builds(RolloutTerminal, rollout_ids(), times())
+
+
+def _successors() -> SearchStrategy[SuccessorOpened]:
+    return st.builds(SuccessorOpened, rollout_ids(), rollout_ids(), times())
+
+
+def _expiries() -> SearchStrategy[RetentionExpired]:
+    return st.builds(RetentionExpired, rollout_ids(), times())
+
+
+def _clearances() -> SearchStrategy[OperatorClearance]:
+    return st.builds(
+        OperatorClearance,
+        rollout_ids(),
+        st.just("alice"),
+        st.just("disk replaced"),
+        st.frozensets(hostnames(), max_size=2),
+        times(),
+    )
+
+
+# Made once: a strategy costs more to make than to draw from.
+ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
+    RolloutOpened: rollouts_opened(),
+    HostJoined: _joined(),
+    HostStateChanged: _host_changes(*HostState),
+    WaveAdvanced: _wave_advances(rising=True) | _wave_advances(rising=False),
+    RolloutTerminal: _terminals(),
+    SuccessorOpened: _successors(),
+    RetentionExpired: _expiries(),
+    OperatorClearance: _clearances(),
+}
+_ANY = st.one_of(list(ROLLOUT_EVENTS.values()))
+
+
+def _of(*kinds: type[RolloutEvent]) -> SearchStrategy[RolloutEvent]:
+    return st.one_of([ROLLOUT_EVENTS[kind] for kind in kinds])
+
+
+_HALTING = (HostState.FAILED, HostState.REVERTED)
+_HARMLESS = tuple(state for state in HostState if state not in _HALTING)
+
+# What takes a rollout from one state to another.
+_MOVES: Mapping[tuple[RolloutState, RolloutState], SearchStrategy[RolloutEvent]] = {
+    (RolloutState.OPENING, RolloutState.ACTIVE): _of(HostJoined),
+    (RolloutState.ACTIVE, RolloutState.CONVERGING): _wave_advances(rising=False),
+    (RolloutState.CONVERGING, RolloutState.ACTIVE): _wave_advances(rising=True),
+    **{
+        (under_way, to): kinds
+        for under_way in (RolloutState.ACTIVE, RolloutState.CONVERGING)
+        for to, kinds in (
+            (RolloutState.TERMINAL, _of(RolloutTerminal)),
+            (RolloutState.FAILED, _host_changes(HostState.FAILED)),
+            (RolloutState.REVERTED, _host_changes(HostState.REVERTED)),
+        )
+    },
+    (RolloutState.FAILED, RolloutState.REVERTED): _host_changes(HostState.REVERTED),
+    (RolloutState.FAILED, RolloutState.ACTIVE): _of(OperatorClearance),
+    (RolloutState.REVERTED, RolloutState.ACTIVE): _of(OperatorClearance),
+    **{
+        (state, RolloutState.SUPERSEDED): _of(SuccessorOpened)
+        for state in RolloutState
+        if state not in (RolloutState.SUPERSEDED, RolloutState.PRUNED)
+    },
+    **{
+        (at_rest, RolloutState.PRUNED): _of(RetentionExpired)
+        for at_rest in (
+            RolloutState.TERMINAL,
+            RolloutState.REVERTED,
+            RolloutState.FAILED,
+            RolloutState.SUPERSEDED,
+        )
+    },
+}
+_LATE = _of(HostJoined, WaveAdvanced, RolloutTerminal)
+# What a rollout takes and stays where it is.
+_STAYS: Mapping[RolloutState, SearchStrategy[RolloutEvent]] = {
+    RolloutState.ACTIVE: st.one_of(
+        _host_changes(*_HARMLESS), _wave_advances(rising=True), _of(HostJoined)
+    ),
+    RolloutState.CONVERGING: st.one_of(
+        _host_changes(*_HARMLESS), _wave_advances(rising=False), _of(HostJoined)
+    ),
+    RolloutState.TERMINAL: _of(HostStateChanged, HostJoined, RolloutTerminal),
+    RolloutState.REVERTED: _of(HostStateChanged) | _LATE,
+    RolloutState.FAILED: _host_changes(*_HARMLESS, HostState.FAILED) | _LATE,
+    RolloutState.SUPERSEDED: _of(HostStateChanged, SuccessorOpened) | _LATE,
+}
+ROLLOUT_MOVES = tuple(_MOVES)
+_ROADS = roads(ROLLOUT_MOVES, start=RolloutState.OPENING, length_max=5)
+
+
+def _kinds_legal_from(state: RolloutState) -> Iterator[SearchStrategy[RolloutEvent]]:
+    yield from (kinds for stays_in, kinds in _STAYS.items() if stays_in is state)
+    yield from (kinds for (leaves, _), kinds in _MOVES.items() if leaves is state)
+
+
+_LEGAL = {state: st.one_of(list(_kinds_legal_from(state))) for state in RolloutState}
+
+
+def _stayed(draw: st.DrawFn, history: RolloutHistory, state: RolloutState) -> RolloutHistory:
+    if state in _STAYS:
+        for _ in range(draw(st.integers(0, STAYS_MAX))):
+            history = _took(draw, history, _STAYS[state])
+    return history
+
+
+def _took(
+    draw: st.DrawFn, history: RolloutHistory, kinds: SearchStrategy[RolloutEvent]
+) -> RolloutHistory:
+    event = draw(addressed(kinds, to=history.opened.rollout_id))
+    return evolve(history, events=(*history.events, (event, draw(times()))))

@@ -1,1 +1,0 @@
-"""Contracts of what both sides share: pytest classes to subclass. Needs pytest; nothing else imports it."""
