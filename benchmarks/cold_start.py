@@ -11,8 +11,8 @@ from time import perf_counter
 
 from benchmarks.harness import Figure, Scale, scratch
 from benchmarks.logged import write_log
-from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_runtime import garbage
 
 TAIL_ROWS = 5_000

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from benchmarks.life import POLICY, ROLLOUT, SOAK_SECONDS, TARGET, life
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.inputs import FlushRecords, ManifestsUpdated
-from nixfleet_control_plane.loading import load_state
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.messages.inputs import FlushRecords, ManifestsUpdated
 from nixfleet_control_plane.service import ControlPlaneService, running
-from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.codec import encode_fleet, encode_manifest
 from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Wave
 from nixfleet_proto.frozen_map import FrozenMap

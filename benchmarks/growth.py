@@ -15,10 +15,10 @@ from attrs import evolve
 from benchmarks.fleet import host_names, prepare_database, tuned_collector
 from benchmarks.harness import Figure, Scale, scratch
 from benchmarks.life import ROLLOUT, T0, life
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.inputs import FlushRecords, HostEvents, Input
-from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.messages.inputs import FlushRecords, HostEvents, Input
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.wire import AgentEventEnvelope
 

@@ -14,12 +14,11 @@ from attrs import evolve
 
 from benchmarks.fleet import host_names, prepare_database
 from benchmarks.life import FACTS_PER_LIFE, ROLLOUT, at, life
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.inputs import FlushRecords, HostEvents, Input
-from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.log_entry import LogRow
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.writes import (
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.messages.inputs import FlushRecords, HostEvents, Input
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
     OpenProbeFailure,
     PutHostRecord,
@@ -27,6 +26,7 @@ from nixfleet_control_plane.writes import (
     SetRecordsThrough,
     Write,
 )
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.wire import AgentEventEnvelope
 
 HOSTS_PER_COMMIT = 100

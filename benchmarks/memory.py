@@ -16,9 +16,9 @@ from pathlib import Path
 from benchmarks.fleet import host_names, release
 from benchmarks.harness import Figure, Scale
 from benchmarks.life import ROLLOUT, T0, life
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.inputs import FlushRecords, HostEvents
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.inputs import FlushRecords, HostEvents
 from nixfleet_proto.codec import decode_event, encode_event
 from nixfleet_proto.wire import AgentEventEnvelope
 

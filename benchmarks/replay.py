@@ -14,11 +14,11 @@ from attrs import evolve
 from benchmarks.harness import Contender, Figure, Scale, Timed, race, scratch
 from benchmarks.life import ROLLOUT
 from benchmarks.logged import write_log
-from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.queries import open_for_reading
-from nixfleet_control_plane.rebuild import check_chain, check_views
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.writes import RemoveHostRecords, SetRecordsThrough
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.history.rebuild import check_chain, check_views
+from nixfleet_control_plane.messages.writes import RemoveHostRecords, SetRecordsThrough
+from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_runtime import garbage
 
 FOLD, REBUILD, CHECK = "fold into records", "rebuild of all views", "check of the hash chain"

@@ -19,12 +19,12 @@ import uvicorn
 from benchmarks.client import Address
 from benchmarks.fleet import CLOCK, host_names, release, tuned_collector
 from nixfleet_control_plane.http.app import make_app
-from nixfleet_control_plane.http.limits import Limits
-from nixfleet_control_plane.http.server import server_config
-from nixfleet_control_plane.identity import EnrolledHost, KeyRing
+from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.http.server.server import server_config
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
+from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import ControlPlaneService, running
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustedKey

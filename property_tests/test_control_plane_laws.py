@@ -25,7 +25,7 @@ from nixfleet_agent.activator import (
 )
 from nixfleet_agent.inputs import Tick
 from nixfleet_agent.probes.runner import ProbeOutcome
-from nixfleet_control_plane.inputs import RetireQuarantine
+from nixfleet_control_plane.messages.inputs import RetireQuarantine
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeStatus, ProbeSubResult
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import DeferDispatch, PlanAction

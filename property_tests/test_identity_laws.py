@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from nixfleet_control_plane.identity import EnrolledHost, KeyRing, enrolment_objection
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing, enrolment_objection
 from nixfleet_proto.codec import (
     DecodeError,
     decode_bootstrap_nonces,

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nixfleet_control_plane.log_entry import FactRefused, FactReported
+from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationStarted,

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from nixfleet_control_plane.inputs import ManifestsOutcome, ManifestsUpdated
-from nixfleet_control_plane.log_entry import FactReported
-from nixfleet_control_plane.queries import log_entries, open_for_reading
+from nixfleet_control_plane.messages.inputs import ManifestsOutcome, ManifestsUpdated
+from nixfleet_control_plane.messages.log_entry import FactReported
+from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import ControlPlaneService, running
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.store import Snapshot, Store
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.store.queries import log_entries, open_for_reading
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Snapshot, Store
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import encode_fleet, encode_manifest
 from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Wave

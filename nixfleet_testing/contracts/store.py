@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from attrs import asdict
 
-from nixfleet_control_plane.store import Store
-from nixfleet_control_plane.writes import PutDispatch, RemoveDispatch, RemoveHold, Write
+from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, RemoveHold, Write
+from nixfleet_control_plane.store.store import Store
 from nixfleet_testing.contracts.difference import difference
 from nixfleet_testing.contracts.histories import HOST, ROLLOUT
 from nixfleet_testing.contracts.restarts import Restarts

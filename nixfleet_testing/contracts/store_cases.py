@@ -9,10 +9,10 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 
-from nixfleet_control_plane.entry_codec import row_of
-from nixfleet_control_plane.identity import EnrolledHost, UsedNonce
-from nixfleet_control_plane.inputs import PauseScope
-from nixfleet_control_plane.log_entry import (
+from nixfleet_control_plane.messages.entry_codec import row_of
+from nixfleet_control_plane.messages.inputs import PauseScope
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
+from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
@@ -22,8 +22,7 @@ from nixfleet_control_plane.log_entry import (
     LogRow,
     Planned,
 )
-from nixfleet_control_plane.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
-from nixfleet_control_plane.writes import (
+from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
     OpenProbeFailure,
     PutArtefact,
@@ -49,6 +48,7 @@ from nixfleet_control_plane.writes import (
     SetRecordsThrough,
     Write,
 )
+from nixfleet_control_plane.store.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
 from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch

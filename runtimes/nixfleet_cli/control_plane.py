@@ -9,7 +9,7 @@ from nixfleet_cli.clock_option import clock_option
 from nixfleet_cli.failures import Unusable
 from nixfleet_cli.logging_setup import log_to_stderr
 from nixfleet_control_plane.config import load_control_plane_config
-from nixfleet_control_plane.process import CannotStart, run_control_plane
+from nixfleet_control_plane.main import CannotStart, run_control_plane
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.config import ConfigError
 

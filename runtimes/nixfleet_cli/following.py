@@ -10,10 +10,11 @@ from typing import TypeAlias, assert_never
 
 from attrs import frozen
 
-from nixfleet_control_plane.books import replay
-from nixfleet_control_plane.commit_builder import CommitBuilder
-from nixfleet_control_plane.entry_codec import DamagedRow, entry_of
-from nixfleet_control_plane.log_entry import (
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.entry_handlers import replay
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
+from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
     Commanded,
@@ -27,8 +28,7 @@ from nixfleet_control_plane.log_entry import (
     Planned,
     RolloutMoved,
 )
-from nixfleet_control_plane.sqlite_store import read_log
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_proto.agent_event import ProbeFailureFirst, ProbeObservedFirst, ProbeResult
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout

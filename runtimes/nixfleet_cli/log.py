@@ -8,7 +8,7 @@ from nixfleet_cli.database import database_argument, reading
 from nixfleet_cli.failures import Findings
 from nixfleet_cli.following import Follower, Happening
 from nixfleet_cli.narration import line_of
-from nixfleet_control_plane.rebuild import ViewDifference, check_chain, check_views
+from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
 from nixfleet_runtime import garbage
 
 _DIFFERENCES_SHOWN_MAX = 20

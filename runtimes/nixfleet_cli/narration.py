@@ -6,14 +6,14 @@ Closures are shortened to what people read; whoever needs the whole name finds i
 from typing import assert_never
 
 from nixfleet_cli.following import Happening
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     OperatorCommand,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
 )
-from nixfleet_control_plane.log_entry import (
+from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
     Commanded,

@@ -12,8 +12,14 @@ from nixfleet_cli.following import Follower
 from nixfleet_cli.journal_status import is_journal, told_journal
 from nixfleet_cli.narration import short
 from nixfleet_cli.sections import TIME, Row, section
-from nixfleet_control_plane.queries import Quarantined, Waiting, deferrals, quarantines, rollouts
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.store.queries import (
+    Quarantined,
+    Waiting,
+    deferrals,
+    quarantines,
+    rollouts,
+)
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 

@@ -15,9 +15,9 @@ import anyio
 import anyio.to_thread
 from attrs import evolve
 
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.identity import EnrolledHost, EnrolmentObjection, KeyRing
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.messages.inputs import (
     Action,
     ArtefactRejected,
     CommandOutcome,
@@ -47,10 +47,10 @@ from nixfleet_control_plane.inputs import (
     UseKeys,
     WakeHost,
 )
-from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.store import Store
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrolmentObjection, KeyRing
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.wakers import Wakers
-from nixfleet_control_plane.writes import Write
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.frozen_map import FrozenMap

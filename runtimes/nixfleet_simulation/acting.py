@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final, assert_never
 
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     OperatorCommand,
     PauseScope,

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias, assert_never
 
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.identity import KeyRing
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.messages.inputs import (
     Action,
     DispatchAnswer,
     DispatchPoll,
@@ -24,11 +25,10 @@ from nixfleet_control_plane.inputs import (
     UseKeys,
     WakeHost,
 )
-from nixfleet_control_plane.loading import load_state
+from nixfleet_control_plane.messages.key_ring import KeyRing
+from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import FLUSH_PORTION
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.state import State
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_runtime.http.key_id import host_key_id
 from nixfleet_runtime.http.refusal import RevokedKey
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from nixfleet_control_plane.inputs import DispatchAnswer, ManifestAnswer
+from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 from nixfleet_simulation.acts import Direction, Partition, Weather

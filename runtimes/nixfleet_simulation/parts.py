@@ -9,10 +9,10 @@ from attrs import frozen
 from nixfleet_agent.engine import AgentEngine
 from nixfleet_agent.journal import SqliteJournal
 from nixfleet_agent.state import State as AgentState
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_simulation.memory_journal import MemoryJournal
 
 

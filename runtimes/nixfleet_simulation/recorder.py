@@ -6,8 +6,8 @@ import orjson
 
 from nixfleet_agent.inputs import Intent
 from nixfleet_agent.writes import AppendEvent
-from nixfleet_control_plane.log_entry import LogRow
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_proto.agent_event import ProbeFailureFirst, ProbeObservedFirst, ProbeResult
 from nixfleet_simulation.acts import CONTROL_PLANE
 from nixfleet_simulation.checker import Checker

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_control_plane.queries import open_for_reading
-from nixfleet_control_plane.rebuild import check_chain, check_views
+from nixfleet_control_plane.history.rebuild import check_chain, check_views
+from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_simulation.acting import Acting
 from nixfleet_simulation.acts import CONTROL_PLANE, Boundary
 from nixfleet_simulation.agenda import DAY, SECOND

@@ -8,7 +8,12 @@ from functools import partial
 
 import orjson
 
-from nixfleet_control_plane.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated, Reply
+from nixfleet_control_plane.messages.inputs import (
+    ArtefactRejected,
+    ListsUpdated,
+    ManifestsUpdated,
+    Reply,
+)
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import VerifyError, verify_fleet, verify_manifest, verify_revocations
 from nixfleet_simulation.agenda import SECOND, Agenda

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from nixfleet_control_plane.inputs import DispatchAnswer, ManifestAnswer
+from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_simulation.acts import CONTROL_PLANE
 from nixfleet_simulation.agenda import SECOND, Agenda
 from nixfleet_simulation.chance import stream

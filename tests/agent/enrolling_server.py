@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nixfleet_control_plane.identity import (
+from nixfleet_control_plane.messages.key_ring import (
     EnrolledHost,
     KeyRing,
     claimed_key,

@@ -13,7 +13,7 @@ from nixfleet_cli.demo.at_rest import checked_at_rest
 from nixfleet_cli.demo.screen import screen_for
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import database_in, journal_in
-from nixfleet_control_plane.queries import open_for_reading
+from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_runtime.clock import FakeClock
 
 NOW = datetime(2026, 5, 16, 1, 20, tzinfo=UTC)

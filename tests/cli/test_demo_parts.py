@@ -20,7 +20,7 @@ from nixfleet_cli.demo.watch import WentWrong
 from nixfleet_cli.demo.web import serving
 from nixfleet_cli.failures import Findings
 from nixfleet_cli.following import Follower
-from nixfleet_control_plane.queries import open_for_reading
+from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.signing import SigningKey
 from nixfleet_release import check
 from nixfleet_release.staging import stage

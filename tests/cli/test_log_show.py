@@ -4,7 +4,7 @@ from pathlib import Path
 
 from click.testing import Result
 
-from nixfleet_control_plane.inputs import PauseScope, RetireQuarantine
+from nixfleet_control_plane.messages.inputs import PauseScope, RetireQuarantine
 from tests.cli.conftest import Invoke
 from tests.engines.small_fleet import SmallFleet
 

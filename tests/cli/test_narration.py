@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from nixfleet_cli.narration import actor_of, short, told
-from nixfleet_control_plane.inputs import ClearRollout, ResumeScope
-from nixfleet_control_plane.log_entry import (
+from nixfleet_control_plane.messages.inputs import ClearRollout, ResumeScope
+from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
     Commanded,

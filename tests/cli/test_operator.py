@@ -11,9 +11,9 @@ from attrs import frozen
 from click.testing import CliRunner, Result
 
 from nixfleet_cli.main import main
-from nixfleet_control_plane.inputs import OperatorCommand
-from nixfleet_control_plane.log_entry import Commanded
-from nixfleet_control_plane.queries import log_entries, open_for_reading
+from nixfleet_control_plane.messages.inputs import OperatorCommand
+from nixfleet_control_plane.messages.log_entry import Commanded
+from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_proto.signing import SigningKey
 from tests.control_plane.site import OPERATOR_KEY, READER_KEY, STRANGER, Site, site_with
 

@@ -3,7 +3,12 @@
 from datetime import timedelta
 from pathlib import Path
 
-from nixfleet_control_plane.inputs import ClearRollout, PauseScope, PlanTick, RetireQuarantine
+from nixfleet_control_plane.messages.inputs import (
+    ClearRollout,
+    PauseScope,
+    PlanTick,
+    RetireQuarantine,
+)
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
 from tests.cli.conftest import Invoke

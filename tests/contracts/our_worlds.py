@@ -19,15 +19,15 @@ from nixfleet_agent.journal import SqliteJournal
 from nixfleet_agent.loading import load_state as load_agent_state
 from nixfleet_agent.state import CommitBuilder as AgentCommitBuilder
 from nixfleet_agent.state import LocalRollout
-from nixfleet_control_plane import applier as control_plane_applier
-from nixfleet_control_plane.books import take_artefact
-from nixfleet_control_plane.commit_builder import CommitBuilder
-from nixfleet_control_plane.flushing import flush
-from nixfleet_control_plane.inputs import UseKeys, WakeHost
-from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.log_entry import ArtefactTaken, FactReported, Planned
-from nixfleet_control_plane.queries import log_entries, open_for_reading
-from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.engine import applier as control_plane_applier
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.entry_handlers import take_artefact
+from nixfleet_control_plane.engine.record_flush import flush
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.messages.inputs import UseKeys, WakeHost
+from nixfleet_control_plane.messages.log_entry import ArtefactTaken, FactReported, Planned
+from nixfleet_control_plane.store.queries import log_entries, open_for_reading
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import encode_fleet, encode_manifest
 from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Wave

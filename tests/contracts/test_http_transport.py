@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nixfleet_agent.http_transport import connected
 from nixfleet_control_plane.http.app import make_app
-from nixfleet_control_plane.http.limits import Limits
-from nixfleet_control_plane.identity import EnrolledHost, KeyRing
+from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey

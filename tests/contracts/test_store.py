@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import get_args
 
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_testing.contracts.store import StoreContract
 from nixfleet_testing.contracts.store_cases import CASES, ROWS
 

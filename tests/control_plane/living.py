@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nixfleet_control_plane.inputs import ManifestsUpdated
+from nixfleet_control_plane.messages.inputs import ManifestsUpdated
 from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Verified

@@ -15,11 +15,11 @@ from starlette.types import ASGIApp
 
 from nixfleet_agent.http_transport import HttpTransport, connected
 from nixfleet_control_plane.http.app import make_app
-from nixfleet_control_plane.http.limits import Limits
-from nixfleet_control_plane.http.server import server_config
-from nixfleet_control_plane.identity import EnrolledHost, KeyRing
+from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.http.server.server import server_config
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService, running
-from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot

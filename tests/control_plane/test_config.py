@@ -16,7 +16,7 @@ from nixfleet_control_plane.config import (
     TlsConfig,
     load_control_plane_config,
 )
-from nixfleet_control_plane.http.limits import Limits
+from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_runtime.config import ConfigError
 from nixfleet_runtime.config_sections import LogConfig, TrustConfig
 from nixfleet_runtime.mutator import SingleMutator

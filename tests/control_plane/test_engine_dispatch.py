@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from nixfleet_control_plane.inputs import ExplainHost, Explanation, WakeHost
-from nixfleet_control_plane.log_entry import Deferred, Planned
+from nixfleet_control_plane.messages.inputs import ExplainHost, Explanation, WakeHost
+from nixfleet_control_plane.messages.log_entry import Deferred, Planned
 from nixfleet_proto.agent_event import ActivationStarted, Converged, DispatchAck
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.wire import Dispatch

@@ -1,14 +1,14 @@
 """The engine lets hosts in: who may, what is kept of it, and what a repetition is answered."""
 
-from nixfleet_control_plane.identity import (
+from nixfleet_control_plane.messages.inputs import EnrolOutcome, ListsUpdated, UseKeys
+from nixfleet_control_plane.messages.key_ring import (
     EnrolledHost,
     NonceNotListed,
     NonceUsed,
     TokenRefused,
     WrongFingerprint,
 )
-from nixfleet_control_plane.inputs import EnrolOutcome, ListsUpdated, UseKeys
-from nixfleet_control_plane.log_entry import ArtefactRefused, ArtefactTaken, HostEnrolled
+from nixfleet_control_plane.messages.log_entry import ArtefactRefused, ArtefactTaken, HostEnrolled
 from nixfleet_proto.enrolment import BootstrapToken, Revocation
 from nixfleet_proto.signing import SigningKey, TokenExpired
 from nixfleet_runtime.http.key_id import host_key_id

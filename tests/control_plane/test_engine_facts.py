@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from nixfleet_control_plane.inputs import HostEvents
-from nixfleet_control_plane.log_entry import FactReported, RolloutMoved
+from nixfleet_control_plane.messages.inputs import HostEvents
+from nixfleet_control_plane.messages.log_entry import FactReported, RolloutMoved
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationStarted,

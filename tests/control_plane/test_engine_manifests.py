@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from attrs import evolve
 
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.messages.inputs import (
     ArtefactRejected,
     Done,
     ManifestAnswer,
@@ -13,7 +13,12 @@ from nixfleet_control_plane.inputs import (
     ManifestsOutcome,
     ManifestsUpdated,
 )
-from nixfleet_control_plane.log_entry import ArtefactRefused, ArtefactTaken, Planned, RolloutMoved
+from nixfleet_control_plane.messages.log_entry import (
+    ArtefactRefused,
+    ArtefactTaken,
+    Planned,
+    RolloutMoved,
+)
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_state_machine.planner.action import OpenRollout
 from nixfleet_state_machine.rollout.event import SuccessorOpened

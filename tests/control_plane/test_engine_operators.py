@@ -2,7 +2,7 @@
 
 import pytest
 
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     CommandOutcome,
     OperatorCommand,
@@ -10,7 +10,7 @@ from nixfleet_control_plane.inputs import (
     ResumeScope,
     RetireQuarantine,
 )
-from nixfleet_control_plane.log_entry import Commanded, RolloutMoved
+from nixfleet_control_plane.messages.log_entry import Commanded, RolloutMoved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.event import OperatorClearance

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nixfleet_control_plane.inputs import ManifestAnswer, ManifestPoll, PauseScope
-from nixfleet_control_plane.log_entry import RolloutMoved
+from nixfleet_control_plane.messages.inputs import ManifestAnswer, ManifestPoll, PauseScope
+from nixfleet_control_plane.messages.log_entry import RolloutMoved
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact

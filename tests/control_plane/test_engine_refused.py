@@ -2,8 +2,8 @@
 
 from attrs import evolve
 
-from nixfleet_control_plane.inputs import HostEvents
-from nixfleet_control_plane.log_entry import FactRefused, FactReported
+from nixfleet_control_plane.messages.inputs import HostEvents
+from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
 from nixfleet_proto.agent_event import ActivationCompleted, ActivationStarted, DispatchAck
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import EventRefused, EventsOutcome, ReplayFrom

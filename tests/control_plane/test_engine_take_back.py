@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from nixfleet_control_plane.inputs import HostEvents, Input, PauseScope
+from nixfleet_control_plane.messages.inputs import HostEvents, Input, PauseScope
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
 from nixfleet_proto.wire import AgentEventEnvelope
 from tests.engines.control_plane import ScriptedControlPlane

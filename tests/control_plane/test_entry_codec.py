@@ -4,15 +4,21 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from nixfleet_control_plane.entry_codec import DamagedRow, entry_of, row_of, text_of, time_of
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.messages.entry_codec import (
+    DamagedRow,
+    entry_of,
+    row_of,
+    text_of,
+    time_of,
+)
+from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     OperatorCommand,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
 )
-from nixfleet_control_plane.log_entry import Commanded, Entry, LoggedEntry, LogRow
+from nixfleet_control_plane.messages.log_entry import Commanded, Entry, LoggedEntry, LogRow
 from nixfleet_proto.ids import RolloutId
 from tests.engines.releases import START
 from tests.engines.story import STEPS, Story

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import httpx2
 import pytest
 
-from nixfleet_control_plane.http.limits import Limits
+from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_proto.agent_event import ActivationStarted, Converged, DispatchAck
 from nixfleet_proto.codec import encode_envelope
 from nixfleet_proto.frozen_map import FrozenMap

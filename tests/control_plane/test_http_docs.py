@@ -15,8 +15,8 @@ import pytest
 from nacl.signing import VerifyKey
 
 from nixfleet_control_plane.http.app import ALL_CALLS
-from nixfleet_control_plane.http.limits import Limits
 from nixfleet_control_plane.http.openapi import openapi_document
+from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_proto.codec import (
     decode_envelope,
     decode_event_batch,

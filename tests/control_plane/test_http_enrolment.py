@@ -7,9 +7,10 @@ import pytest
 
 from nixfleet_agent.enrolment import EnrolmentRefused
 from nixfleet_control_plane.http.app import make_app
-from nixfleet_control_plane.http.enrolment_routes import refusal_of
-from nixfleet_control_plane.http.limits import Limits
-from nixfleet_control_plane.identity import (
+from nixfleet_control_plane.http.routes.enrolment import refusal_of
+from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.messages.inputs import ListsUpdated
+from nixfleet_control_plane.messages.key_ring import (
     DeclaredOtherwise,
     EnrolmentObjection,
     NonceNotListed,
@@ -19,9 +20,8 @@ from nixfleet_control_plane.identity import (
     TokenRefused,
     WrongFingerprint,
 )
-from nixfleet_control_plane.inputs import ListsUpdated
 from nixfleet_control_plane.service import running
-from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.codec import encode_enrol_request
 from nixfleet_proto.signing import NoOrgRootKey, SigningKey
 from nixfleet_runtime.transport import TransportFailed

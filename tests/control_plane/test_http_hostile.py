@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nixfleet_control_plane.http.limits import Limits
-from nixfleet_control_plane.queries import open_for_reading
+from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.http import paths
 from tests.control_plane.hostile import HARMLESS, REFUSED, Hostile, hostile_requests, signed_request

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from starlette.responses import PlainTextResponse
 
-from nixfleet_control_plane.http.connection import CONNECTIONS_TOLD_MAX
-from nixfleet_control_plane.http.limits import Limits
+from nixfleet_control_plane.http.server.connection import CONNECTIONS_TOLD_MAX
+from nixfleet_control_plane.http.server.limits import Limits
 from tests.control_plane.site import Site, served, signed, site_with
 
 pytestmark = pytest.mark.anyio

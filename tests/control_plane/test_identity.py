@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from attrs import evolve
 
-from nixfleet_control_plane.identity import (
+from nixfleet_control_plane.messages.key_ring import (
     DeclaredOtherwise,
     EnrolledHost,
     EnrolmentObjection,

@@ -8,13 +8,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from nixfleet_control_plane.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.in_process import InProcessTransport
-from nixfleet_control_plane.inputs import Action, Input, ManifestsOutcome, Reply
-from nixfleet_control_plane.loading import load_state
+from nixfleet_control_plane.messages.inputs import Action, Input, ManifestsOutcome, Reply
+from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import ControlPlaneService, running
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import AgentEventEnvelope

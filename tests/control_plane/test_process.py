@@ -14,9 +14,9 @@ import pytest
 from attrs import evolve
 
 from nixfleet_agent.http_transport import HttpTransport, connected
-from nixfleet_control_plane.log_entry import FactRefused, FactReported
-from nixfleet_control_plane.queries import log_entries, open_for_reading
-from nixfleet_control_plane.rebuild import check_chain, check_views
+from nixfleet_control_plane.history.rebuild import check_chain, check_views
+from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
+from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_proto.agent_event import ActivationCompleted, ActivationStarted, DispatchAck
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import AgentEventEnvelope

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from nixfleet_control_plane.inputs import RetireQuarantine
-from nixfleet_control_plane.queries import (
+from nixfleet_control_plane.messages.inputs import RetireQuarantine
+from nixfleet_control_plane.store.queries import (
     Quarantined,
     Waiting,
     deferrals,

@@ -11,8 +11,9 @@ import pytest
 from attrs import evolve
 
 from nixfleet_control_plane import service as service_module
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.messages.inputs import (
     Action,
     DispatchPoll,
     ExplainHost,
@@ -21,11 +22,10 @@ from nixfleet_control_plane.inputs import (
     PauseScope,
     Reply,
 )
-from nixfleet_control_plane.loading import load_state
+from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import FLUSH_PORTION, ControlPlaneService, running
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.store import Store
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Store
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     AgentEvent,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.log_entry import FIRST_PREV_HASH
-from nixfleet_control_plane.queries import open_for_reading
-from nixfleet_control_plane.rebuild import ChainReport, check_chain
+from nixfleet_control_plane.history.rebuild import ChainReport, check_chain
+from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH
+from nixfleet_control_plane.store.queries import open_for_reading
 from tests.engines.scripted_host import ScriptedHost
 from tests.engines.story import STEPS, Story
 from tests.engines.tampering import cut, forge, knife, with_payload

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.entry_codec import row_of
-from nixfleet_control_plane.inputs import ArtefactRejected, PauseScope
-from nixfleet_control_plane.log_entry import ArtefactRefused, LogRow
-from nixfleet_control_plane.sqlite_store import SCHEMA_VERSION, SqliteStore
-from nixfleet_control_plane.writes import PutHold, RemoveHold
+from nixfleet_control_plane.messages.entry_codec import row_of
+from nixfleet_control_plane.messages.inputs import ArtefactRejected, PauseScope
+from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LogRow
+from nixfleet_control_plane.messages.writes import PutHold, RemoveHold
+from nixfleet_control_plane.store.sqlite_store import SCHEMA_VERSION, SqliteStore
 from nixfleet_runtime.sqlite import SchemaTooNew
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import START

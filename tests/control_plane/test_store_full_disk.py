@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.inputs import Input, Reply
+from nixfleet_control_plane.messages.inputs import Input, Reply
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.likeness import likeness
 from tests.engines.shaky_store import SmallStore

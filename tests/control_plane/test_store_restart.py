@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.queries import open_for_reading
-from nixfleet_control_plane.sqlite_store import read_chain
+from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_control_plane.store.sqlite_store import read_chain
 from nixfleet_state_machine.planner.action import PlanAction
 from nixfleet_state_machine.planner.plan import plan_next
 from tests.engines.likeness import likeness

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.entry_codec import DamagedRow
-from nixfleet_control_plane.log_entry import LogRow
-from nixfleet_control_plane.queries import open_for_reading
-from nixfleet_control_plane.rebuild import (
+from nixfleet_control_plane.history.rebuild import (
     DERIVED_VIEWS,
     ViewDifference,
     ViewsReport,
     check_chain,
     check_views,
 )
+from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.store.queries import open_for_reading
 from tests.engines.story import STEPS, Story
 from tests.engines.tampering import cut, forge, knife, with_payload
 

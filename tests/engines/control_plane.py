@@ -7,9 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.identity import EnrolledHost, EnrolmentObjection
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.history.rebuild import ViewsReport, check_chain, check_views
+from nixfleet_control_plane.messages.inputs import (
     Action,
     ClearRollout,
     CommandOutcome,
@@ -31,12 +33,10 @@ from nixfleet_control_plane.inputs import (
     Reply,
     ResumeScope,
 )
-from nixfleet_control_plane.loading import load_state
-from nixfleet_control_plane.log_entry import Entry, LoggedEntry
-from nixfleet_control_plane.queries import log_entries, open_for_reading
-from nixfleet_control_plane.rebuild import ViewsReport, check_chain, check_views
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrolmentObjection
+from nixfleet_control_plane.messages.log_entry import Entry, LoggedEntry
+from nixfleet_control_plane.store.queries import log_entries, open_for_reading
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.enrolment import BootstrapToken, Revocation
 from nixfleet_proto.frozen_map import FrozenMap

@@ -20,8 +20,8 @@ from nixfleet_agent.inputs import (
 )
 from nixfleet_agent.inputs import Reply as AgentReply
 from nixfleet_agent.probes.runner import ProbeOutcome
-from nixfleet_control_plane.inputs import PlanTick
-from nixfleet_control_plane.log_entry import FactRefused, FactReported
+from nixfleet_control_plane.messages.inputs import PlanTick
+from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
 from nixfleet_proto.agent_event import AgentEvent, ProbeStatus
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import EventsOutcome

@@ -9,13 +9,13 @@ from typing import assert_never
 
 from attrs import Factory, define
 
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
 )
-from nixfleet_control_plane.log_entry import (
+from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
     Commanded,

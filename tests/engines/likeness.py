@@ -4,7 +4,7 @@ Left out: what is yet to be written behind (that depends on when it was flushed)
 of that changes no answer).
 """
 
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.tally import Tally
 from nixfleet_state_machine.planner.view import FleetView

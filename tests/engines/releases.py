@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from attrs import evolve, frozen
 
-from nixfleet_control_plane.inputs import EnrolHost, ManifestsUpdated
+from nixfleet_control_plane.messages.inputs import EnrolHost, ManifestsUpdated
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.codec import (
     encode_bootstrap_nonces,

@@ -16,7 +16,7 @@ from nixfleet_agent.inputs import (
     Tick,
 )
 from nixfleet_agent.journal import JournalRow
-from nixfleet_control_plane.inputs import Input, ManifestAnswer, ManifestPoll, Reply
+from nixfleet_control_plane.messages.inputs import Input, ManifestAnswer, ManifestPoll, Reply
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch

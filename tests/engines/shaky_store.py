@@ -3,9 +3,9 @@
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.store import Snapshot
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Snapshot
 from nixfleet_testing.contracts.held_up import HoldsUp
 
 

@@ -38,7 +38,7 @@ from nixfleet_agent.inputs import Reply as AgentReply
 from nixfleet_agent.journal import SqliteJournal
 from nixfleet_agent.loading import load_state as load_agent_state
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome
-from nixfleet_control_plane.inputs import FlushRecords, PlanTick
+from nixfleet_control_plane.messages.inputs import FlushRecords, PlanTick
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.health_check import ExecProbe
 from nixfleet_proto.ids import RolloutId

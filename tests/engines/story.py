@@ -6,13 +6,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Self, TypeAlias
 
-from nixfleet_control_plane.identity import EnrolledHost, SignedByAnother, WrongFingerprint
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.messages.inputs import (
     ArtefactRejected,
     FlushRecords,
     PlanTick,
     RetireQuarantine,
 )
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, SignedByAnother, WrongFingerprint
 from nixfleet_proto.agent_event import DispatchAck, ProbeMode, ProbeStatus, ProbeSubResult
 from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.fleet import Edge

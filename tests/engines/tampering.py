@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from nixfleet_control_plane.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
-from nixfleet_control_plane.sqlite_store import LOG_COLUMNS
+from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
+from nixfleet_control_plane.store.sqlite_store import LOG_COLUMNS
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from nixfleet_control_plane.mirror import queued_record, told_record
+from nixfleet_control_plane.engine.host_mirror import queued_record, told_record
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_state_machine.effect import HostEffect

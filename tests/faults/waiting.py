@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import anyio
 
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.faults.witness import Audit

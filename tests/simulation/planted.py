@@ -14,14 +14,16 @@ from attrs import evolve
 from nixfleet_agent import engine as agent_engine
 from nixfleet_agent.engine import AgentEngine
 from nixfleet_agent.state import State as AgentState
-from nixfleet_control_plane import books, engine, loading
-from nixfleet_control_plane.engine import ControlPlaneEngine
-from nixfleet_control_plane.flushing import flush
-from nixfleet_control_plane.identities import Identities
-from nixfleet_control_plane.inputs import DispatchPoll
-from nixfleet_control_plane.log_entry import LogRow
-from nixfleet_control_plane.state import FlushCycle, State
-from nixfleet_control_plane.writes import ClearProbeFailure
+from nixfleet_control_plane.engine import engine
+from nixfleet_control_plane.engine import entry_handlers as books
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.identity_state import Identities
+from nixfleet_control_plane.engine.record_flush import flush
+from nixfleet_control_plane.engine.state import FlushCycle, State
+from nixfleet_control_plane.history import loading
+from nixfleet_control_plane.messages.inputs import DispatchPoll
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.messages.writes import ClearProbeFailure
 from nixfleet_proto.agent_event import RollbackComplete
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact as signed_artefact

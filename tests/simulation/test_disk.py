@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_simulation.agenda import SECOND, Agenda, Life
 from nixfleet_simulation.chance import stream
 from nixfleet_simulation.disk import Disk

@@ -14,9 +14,9 @@ from nixfleet_cli.demo.watch import WentWrong
 from nixfleet_cli.demo.world import database_in, journal_in
 from nixfleet_cli.following import Follower
 from nixfleet_cli.status import told_rollouts
-from nixfleet_control_plane.queries import open_for_reading
-from nixfleet_control_plane.rebuild import check_chain, check_views
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.rebuild import check_chain, check_views
+from nixfleet_control_plane.store.queries import open_for_reading
 
 
 def checked_at_rest(directory: Path, hostnames: Sequence[str]) -> str:

@@ -16,9 +16,9 @@ from nixfleet_cli.demo.watch import Watch
 from nixfleet_cli.demo.world import World, database_in, journal_in
 from nixfleet_control_plane import service as control_plane
 from nixfleet_control_plane.in_process import InProcessTransport
-from nixfleet_control_plane.inputs import ManifestsUpdated
+from nixfleet_control_plane.messages.inputs import ManifestsUpdated
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_control_plane.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.signing import verify_fleet, verify_manifest
 from nixfleet_release import load_release
 

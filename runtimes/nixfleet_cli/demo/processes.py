@@ -23,7 +23,7 @@ from nixfleet_cli.demo.screen import Screen
 from nixfleet_cli.demo.sides import Settings, agent_in, control_plane_in, free_port
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import DemoHost, World, database_in, trust_file_in
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
 from nixfleet_release import load_release, save_release
 
 

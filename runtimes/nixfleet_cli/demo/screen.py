@@ -17,8 +17,8 @@ from rich.text import Text
 
 from nixfleet_cli.following import Happening
 from nixfleet_cli.narration import brief_line_of, line_of, short
-from nixfleet_control_plane.log_entry import Deferred
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.log_entry import Deferred
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_runtime.clock import Clock
 from nixfleet_state_machine.host.state import HostRolloutState, HostState

@@ -14,7 +14,7 @@ from nixfleet_cli.demo.runtimes import Runtimes
 from nixfleet_cli.demo.screen import Screen
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import World
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
 from nixfleet_state_machine.rollout.state import RolloutState
 
 GOOD = ShopVersion(1)

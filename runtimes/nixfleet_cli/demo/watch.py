@@ -7,7 +7,7 @@ import anyio
 
 from nixfleet_cli.demo.screen import Screen
 from nixfleet_cli.following import Follower
-from nixfleet_control_plane.state import State
+from nixfleet_control_plane.engine.state import State
 
 _LOOKED_EVERY_SECONDS = 0.1
 

@@ -23,18 +23,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from nixfleet_control_plane.http.agent_routes import AGENT_CALLS, AgentRoutes
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
 from nixfleet_control_plane.http.authentication import Gatekeeper
 from nixfleet_control_plane.http.calls import Call
-from nixfleet_control_plane.http.enrolment_routes import NEWCOMER_CALLS, EnrolmentRoutes
-from nixfleet_control_plane.http.limits import Limits, Pollers
 from nixfleet_control_plane.http.metrics import Metrics
-from nixfleet_control_plane.http.open_routes import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.openapi import openapi_document
-from nixfleet_control_plane.http.operator_routes import OPERATOR_CALLS, OperatorRoutes
-from nixfleet_control_plane.http.paths import UndecodedPaths
-from nixfleet_control_plane.identity import KeyRing
+from nixfleet_control_plane.http.routes.agent import AGENT_CALLS, AgentRoutes
+from nixfleet_control_plane.http.routes.enrolment import NEWCOMER_CALLS, EnrolmentRoutes
+from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
+from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
+from nixfleet_control_plane.http.server.limits import Limits, Pollers
+from nixfleet_control_plane.http.server.paths import UndecodedPaths
+from nixfleet_control_plane.messages.key_ring import KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.http.nonces import NonceMemory

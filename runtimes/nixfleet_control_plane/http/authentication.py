@@ -13,10 +13,10 @@ from attrs import frozen
 from starlette.requests import Request
 
 from nixfleet_control_plane.http.answers import Refusal, refusal
-from nixfleet_control_plane.http.bodies import read_body
-from nixfleet_control_plane.http.fields import fields_of
-from nixfleet_control_plane.http.limits import Limits
-from nixfleet_control_plane.identity import KeyRing, claimed_key
+from nixfleet_control_plane.http.server.bodies import read_body
+from nixfleet_control_plane.http.server.fields import fields_of
+from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.messages.key_ring import KeyRing, claimed_key
 from nixfleet_proto.enrolment import EnrolRequest
 from nixfleet_proto.trust import Operator, OperatorRole, TrustedKey
 from nixfleet_runtime.clock import Clock

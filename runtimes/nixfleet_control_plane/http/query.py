@@ -13,7 +13,7 @@ from attrs import frozen
 from starlette.requests import Request
 
 from nixfleet_control_plane.http.answers import Refusal, refusal
-from nixfleet_control_plane.http.limits import POLL_SECONDS_MAX
+from nixfleet_control_plane.http.server.limits import POLL_SECONDS_MAX
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.http.listings import PAGE_LENGTH_MAX
 

@@ -11,7 +11,7 @@ from nixfleet_agent.inputs import (
 )
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.dispatches import AFTER_REFUSED_SECONDS, BETWEEN_POLLS_SECONDS
-from nixfleet_control_plane.inputs import DispatchAnswer
+from nixfleet_control_plane.messages.inputs import DispatchAnswer
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import VerifyError

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias
 
-from nixfleet_control_plane.inputs import ManifestAnswer
+from nixfleet_control_plane.messages.inputs import ManifestAnswer
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import VerifyError, verify_manifest

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from nixfleet_control_plane.inputs import (
+from nixfleet_control_plane.messages.inputs import (
     DispatchAnswer,
     DispatchPoll,
     HostEvents,
@@ -18,8 +18,8 @@ from nixfleet_control_plane.inputs import (
     ManifestAnswer,
     Reply,
 )
-from nixfleet_control_plane.log_entry import LogRow
-from nixfleet_control_plane.writes import Write
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (
     EventRefused,

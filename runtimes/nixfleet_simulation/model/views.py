@@ -6,7 +6,7 @@ Tables are dicts here. Only what a commit touched is compared after it.
 from collections.abc import Set
 from typing import TYPE_CHECKING, assert_never
 
-from nixfleet_control_plane.writes import (
+from nixfleet_control_plane.messages.writes import (
     CacheWrite,
     ClearProbeFailure,
     OpenProbeFailure,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from attrs import evolve
 
-from nixfleet_control_plane.commit_builder import CommitBuilder
-from nixfleet_control_plane.writes import PutDispatch
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.messages.writes import PutDispatch
 from nixfleet_proto.agent_event import ProbeResult
 from nixfleet_state_machine.effect import (
     ControlPlaneEffect,

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from attrs import evolve
 
-from nixfleet_control_plane.log_entry import LogRow
-from nixfleet_control_plane.sqlite_store import SqliteStore
-from nixfleet_control_plane.store import Snapshot, Store
-from nixfleet_control_plane.writes import (
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
     PutDispatch,
     PutHostRecord,
@@ -18,6 +16,8 @@ from nixfleet_control_plane.writes import (
     SetRecordsThrough,
     Write,
 )
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Snapshot, Store
 from nixfleet_testing.contracts.store import StoreContract
 from nixfleet_testing.contracts.store_cases import SIGNATURE
 

@@ -1,0 +1,99 @@
+"""Control-plane applier: effects into one commit. No policy here: any `if` about policy belongs in a reducer.
+
+Source: design 1, Effects; design 2, Effects.
+"""
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.host_mirror import opened_record, queued_record
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.log_entry import fact_reported
+from nixfleet_proto.agent_event import ProbeResult
+from nixfleet_proto.wire import Dispatch
+from nixfleet_state_machine.effect import (
+    ControlPlaneEffect,
+    EmitLog,
+    EmitMetric,
+    RecordTransition,
+    RemoteAppendEventLog,
+    RemoteInsertQuarantine,
+    RemoteOpenRolloutRecord,
+    RemoteQueueDispatch,
+)
+from nixfleet_state_machine.rollout.effect import (
+    RecordRolloutTransition,
+    RolloutEffect,
+    SchedulePruning,
+    UpdateCurrentWave,
+)
+
+
+def apply(
+    effect: ControlPlaneEffect,
+    state: State,
+    commit: CommitBuilder,
+    at: datetime,
+    signature: str | None = None,
+) -> None:
+    """Carry out `effect` in memory, and ask the store for what must be durable, in `commit`.
+
+    signature: the envelope's, kept beside the fact that `RemoteAppendEventLog` carries.
+    """
+    match effect:
+        case RemoteAppendEventLog():
+            fact = effect.payload
+            entry = fact_reported(effect.host, effect.rollout_id, fact, signature)
+            seq = state.append(commit, entry, at)
+            if isinstance(fact, ProbeResult):
+                state.note_probe_result(commit, (effect.rollout_id, effect.host), fact, seq)
+        case RecordTransition():
+            commit.note_transition(effect)
+        case EmitMetric() | EmitLog():
+            commit.afterwards(effect)
+        case RemoteQueueDispatch():
+            _queue_dispatch(effect, state, commit, at)
+        case RemoteInsertQuarantine():
+            state.quarantine(
+                commit, effect.channel, effect.closure, at, triggered_by=state.head_seq
+            )
+        case RemoteOpenRolloutRecord():
+            terms = state.view.terms(effect.rollout_id)
+            state.put_host(opened_record(terms, effect.host))
+        case _:
+            assert_never(effect)
+
+
+def apply_to_rollout(
+    effect: RolloutEffect, state: State, commit: CommitBuilder, at: datetime
+) -> None:
+    """As `apply`, for the effects of the rollout machine. Its record is written whole by the caller."""
+    match effect:
+        case SchedulePruning():
+            state.schedule_pruning(effect.rollout_id, at + timedelta(seconds=effect.delay_seconds))
+        case RecordRolloutTransition():
+            labels = (("from", effect.from_.value), ("to", effect.to.value))
+            commit.afterwards(EmitMetric("nixfleet_rollout_transitions_total", labels, 1.0))
+        case UpdateCurrentWave():
+            pass  # `current_wave` is a column of the record's row.
+        case _:
+            assert_never(effect)
+
+
+def _queue_dispatch(
+    effect: RemoteQueueDispatch, state: State, commit: CommitBuilder, at: datetime
+) -> None:
+    record = state.view.host(effect.rollout_id, effect.host)
+    assert record is not None, effect
+    record = queued_record(record, at, effect.soak_due_at)
+    assert record.dispatched_at is not None, record
+    state.put_host(record)
+    dispatch = Dispatch(
+        hostname=effect.host,
+        rollout_id=effect.rollout_id,
+        target_closure=effect.target_closure,
+        soak_due_at=effect.soak_due_at,
+        enqueued_at=record.dispatched_at,
+    )
+    state.queue_dispatch(commit, (effect.rollout_id, effect.host), dispatch)

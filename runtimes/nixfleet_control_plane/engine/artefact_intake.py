@@ -1,0 +1,154 @@
+"""Taking in what CI signed: whether a verified manifest may be in force, and putting it there.
+
+That a manifest is genuine and fresh was proved before (`Verified`); here it must also fit: its fleet, the
+waves it declares, and what is in force already. Each refusal is logged and answered; the others are taken.
+Source: design 2 (empty waves), design 6 (anchors).
+"""
+
+from datetime import datetime
+
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.entry_handlers import take_artefact
+from nixfleet_control_plane.engine.state import State, fleet_name, manifest_name
+from nixfleet_control_plane.messages.inputs import (
+    ListsOutcome,
+    ListsUpdated,
+    ManifestsOutcome,
+    ManifestsUpdated,
+)
+from nixfleet_control_plane.messages.log_entry import ArtefactRefused, ArtefactTaken
+from nixfleet_proto.codec import format_time
+from nixfleet_proto.enrolment import BootstrapNonces, Revocations
+from nixfleet_proto.fleet import FleetResolved, Meta
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.signing import VerifyError, artefact_hash, require_anchor
+from nixfleet_proto.trust import Verified
+from nixfleet_runtime.release_layout import NONCES_FILE, REVOCATIONS_FILE
+from nixfleet_state_machine.planner.progress import empty_waves
+from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.rollout.state import RolloutState
+
+
+def take(
+    state: State, commit: CommitBuilder, update: ManifestsUpdated, now: datetime
+) -> ManifestsOutcome:
+    """Put those manifests of `update` in force that fit, and say why the others do not."""
+    taken: list[RolloutId] = []
+    refused: list[tuple[str, str]] = []
+    for manifest in update.manifests:
+        rollout_id = manifest.value.rollout_id
+        objection = _objection(state, manifest, update.fleet)
+        if objection is None:
+            taken.append(rollout_id)
+            _put_in_force(state, commit, manifest, update.fleet, now)
+        else:
+            refused.append((rollout_id, objection))
+            state.append(commit, ArtefactRefused(manifest_name(rollout_id), objection), now)
+    return ManifestsOutcome(tuple(taken), tuple(refused))
+
+
+def take_lists(
+    state: State, commit: CommitBuilder, update: ListsUpdated, now: datetime
+) -> ListsOutcome:
+    """Put those lists of `update` in force that are not older than what is; say why the others are not."""
+    taken: list[str] = []
+    refused: list[tuple[str, str]] = []
+    identities = state.identities
+    for name, offered, in_force in (
+        (REVOCATIONS_FILE, update.revocations, identities.revocations.get()),
+        (NONCES_FILE, update.nonces, identities.nonces.get()),
+    ):
+        if offered is None:
+            continue
+        objection = None if in_force is None else _older(offered, in_force.meta)
+        if objection is not None:
+            refused.append((name, objection))
+            state.append(commit, ArtefactRefused(name, objection), now)
+            continue
+        taken.append(name)
+        if offered.value != in_force:
+            take_artefact(state, commit, _taken(name, None, offered), now)
+    return ListsOutcome(tuple(taken), tuple(refused))
+
+
+def _older(offered: Verified[Revocations | BootstrapNonces], in_force: Meta) -> str | None:
+    if in_force.signed_at is None or offered.signed_at >= in_force.signed_at:
+        return None
+    return (
+        f"signed {format_time(offered.signed_at)}, older than the one in force, "
+        f"of {format_time(in_force.signed_at)}"
+    )
+
+
+def _put_in_force(
+    state: State,
+    commit: CommitBuilder,
+    manifest: Verified[RolloutManifest],
+    fleet: Verified[FleetResolved],
+    now: datetime,
+) -> None:
+    rollout_id = manifest.value.rollout_id
+    in_force = state.manifests.get(rollout_id)
+    if in_force is not None and in_force.artefact.body == manifest.artefact:
+        return
+    fleet_hash = artefact_hash(fleet.artefact)
+    if fleet_hash not in state.fleets:
+        take_artefact(state, commit, _taken(fleet_name(fleet_hash), None, fleet), now)
+    entry = _taken(manifest_name(rollout_id), rollout_id, manifest)
+    take_artefact(state, commit, entry, now)
+
+
+def _taken(
+    name: str,
+    rollout_id: RolloutId | None,
+    verified: Verified[RolloutManifest | FleetResolved | Revocations | BootstrapNonces],
+) -> ArtefactTaken:
+    return ArtefactTaken(
+        name=name,
+        rollout_id=rollout_id,
+        body=verified.artefact.decode(),
+        signature=verified.signature.hex(),
+        signed_by=verified.signed_by,
+    )
+
+
+def _objection(
+    state: State, manifest: Verified[RolloutManifest], fleet: Verified[FleetResolved]
+) -> str | None:
+    try:
+        require_anchor(manifest, fleet)
+    except VerifyError as error:
+        return str(error)
+    if not manifest.value.host_set:
+        return "expected at least one host, found none"
+    terms = RolloutTerms.of(manifest, fleet)
+    empty = empty_waves(terms)
+    if empty:
+        return f"expected hosts in every wave, found none in wave {', '.join(map(str, empty))}"
+    return _conflict(state, manifest, terms)
+
+
+def _conflict(state: State, manifest: Verified[RolloutManifest], terms: RolloutTerms) -> str | None:
+    """What is in force already and does not go together with the manifest."""
+    record = state.view.rollouts.get(terms.rollout_id)
+    if record is not None and record.state is RolloutState.SUPERSEDED:
+        return f"{terms.rollout_id} was superseded; expected a new channel ref"
+    if record is None and terms.rollout_id in state.pruned:
+        return f"{terms.rollout_id} is over; expected a new channel ref"
+    in_force = state.manifests.get(terms.rollout_id)
+    policy = manifest.value.rollout_policy
+    if in_force is not None and (in_force.terms, in_force.manifest.rollout_policy) != (
+        terms,
+        policy,
+    ):
+        return f"{terms.rollout_id} is in force under other terms; expected a new channel ref"
+    offered = state.view.offers.get(terms.channel)
+    newest = None if offered is None else state.manifests.get(offered.rollout_id)
+    signed_at = None if newest is None else newest.manifest.meta.signed_at
+    if signed_at is not None and manifest.signed_at < signed_at:
+        return (
+            f"signed {manifest.signed_at.isoformat()}, older than the one in force for channel "
+            f"{terms.channel}, of {signed_at.isoformat()}"
+        )
+    return None

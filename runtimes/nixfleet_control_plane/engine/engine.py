@@ -1,0 +1,376 @@
+"""The control-plane engine: which entries follow from an input. Sans I/O: it is told the time.
+
+It refuses, orders and derives; `books` carries out. A refusal is a reply, an exception is a bug and leaves
+the state as it was. After every input the plan is brought up to date for what the input stirred.
+Source: design 7, Control plane.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import assert_never, cast
+
+from nixfleet_control_plane.engine import artefact_intake as publishing
+from nixfleet_control_plane.engine.command_checks import command_objection, failed_hosts
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.entry_handlers import (
+    carry_out_plan,
+    defer,
+    enrol,
+    move_rollout,
+    obey,
+    pass_over_fact,
+    take_fact,
+)
+from nixfleet_control_plane.engine.record_flush import flush
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.inputs import (
+    Action,
+    ArtefactRejected,
+    ClearRollout,
+    CommandOutcome,
+    DispatchAnswer,
+    DispatchPoll,
+    Done,
+    EnrolHost,
+    EnrolOutcome,
+    ExplainHost,
+    Explanation,
+    Figures,
+    FlushRecords,
+    HostEvents,
+    HostList,
+    Input,
+    ListHosts,
+    ListsUpdated,
+    ManifestAnswer,
+    ManifestPoll,
+    ManifestsUpdated,
+    OperatorCommand,
+    PauseScope,
+    PlanTick,
+    Reply,
+    ResumeScope,
+    RetireQuarantine,
+)
+from nixfleet_control_plane.messages.key_ring import (
+    EnrolmentObjection,
+    TokenRefused,
+    enrolment_objection,
+    is_repeated,
+)
+from nixfleet_control_plane.messages.log_entry import (
+    ArtefactRefused,
+    Commanded,
+    FactRefused,
+    HostEnrolled,
+    Planned,
+)
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_proto.signing import NoOrgRootKey
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.engine import Commit
+from nixfleet_runtime.transport import (
+    EventRefusal,
+    EventRefused,
+    EventsOutcome,
+    Heartbeat,
+    HeartbeatReply,
+    ReplayFrom,
+    RolloutUnknown,
+)
+from nixfleet_state_machine.effect import RecordTransition
+from nixfleet_state_machine.errors import TransitionError
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    OpenRollout,
+    PlanAction,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.planner.plan import explain, replan
+from nixfleet_state_machine.planner.progress import due_rollout_events
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostStateChanged,
+    OperatorClearance,
+    RetentionExpired,
+    SuccessorOpened,
+)
+from nixfleet_state_machine.rollout.state import RolloutState
+
+_IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
+
+
+class ControlPlaneEngine:
+    """One control plane's state and every decision about it. Owned by one mutator."""
+
+    def __init__(self, state: State, trust: TrustRoot | None = None) -> None:
+        """trust: whose tokens let hosts in; `None`: nobody's."""
+        self._state = state
+        self._trust = trust
+        state.undo.settle()
+
+    def figures(self) -> Figures:
+        """Return what there is of what, with all that was handled: the latest may not be durable yet."""
+        return Figures(
+            head_seq=self._state.head_seq,
+            manifests=len(self._state.manifests),
+            enrolled=len(self._state.identities.ring.enrolled),
+            rollouts=Counter(record.state for record in self._state.view.rollouts.values()),
+        )
+
+    def hosts_by_state(self) -> Mapping[HostState, int]:
+        """Return how many hosts are in which state, in the rollouts that no successor took over. Looks at each."""
+        view = self._state.view
+        in_use = [it for it, record in view.rollouts.items() if record.state in _IN_USE]
+        return Counter(host.state for it in in_use for host in view.hosts_of(it))
+
+    def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
+        """Return what `input` comes to; the state is already as it is afterwards."""
+        mark = self._state.undo.mark()
+        commit = CommitBuilder()
+        try:
+            reply = self._reply(commit, input, now)
+            self._plan(commit, now)
+        except BaseException:
+            self._state.undo.undo_to(mark)
+            raise
+        return commit.built(reply)
+
+    def settle(self) -> None:
+        """Everything handled so far is durable."""
+        self._state.undo.settle()
+
+    def take_back(self) -> None:
+        """Nothing handled since the last `settle` is durable: be as then."""
+        self._state.undo.undo_to(0)
+
+    def _reply(self, commit: CommitBuilder, input: Input, now: datetime) -> Reply:
+        match input:
+            case HostEvents():
+                return self._hear_all(commit, input, now)
+            case DispatchPoll():
+                waiting = self._state.dispatches.get(input.hostname)
+                return DispatchAnswer(waiting[-1] if waiting else None)
+            case Heartbeat():
+                return self._compare(input, now)
+            case ManifestPoll():
+                return self._hand_out_manifest(input)
+            case ManifestsUpdated():
+                return publishing.take(self._state, commit, input, now)
+            case ListsUpdated():
+                return publishing.take_lists(self._state, commit, input, now)
+            case EnrolHost():
+                return self._enrol(commit, input, now)
+            case ArtefactRejected():
+                self._state.append(commit, ArtefactRefused(input.name, input.reason), now)
+                return Done()
+            case PauseScope() | ResumeScope() | ClearRollout() | RetireQuarantine():
+                return self._command(commit, input, now)
+            case ExplainHost():
+                return Explanation(
+                    explain(self._state.view, self._state.quarantines, input.hostname)
+                )
+            case ListHosts():
+                return HostList(tuple(islice(self._hosts_after(input.after), input.limit)))
+            case PlanTick():
+                self._prune(commit, now)
+                return Done()
+            case FlushRecords():
+                return flush(self._state, commit, input.limit)
+            case _:
+                assert_never(input)
+
+    # What hosts say.
+
+    def _hear_all(self, commit: CommitBuilder, input: HostEvents, now: datetime) -> EventsOutcome:
+        """A fact that does not apply is passed over, and what comes after it is heard, though not answered for.
+
+        So a batch is in the log whole, with the signature on its last row; the host sends what came after again.
+        """
+        first_refused: EventsOutcome | None = None
+        for accepted, envelope in enumerate(input.envelopes):
+            refusal = self._hear(commit, input.hostname, envelope, now)
+            if refusal is None:
+                continue
+            first_refused = first_refused or EventsOutcome(accepted, refusal)
+            if not isinstance(refusal, EventRefused):
+                break
+        return first_refused or EventsOutcome(len(input.envelopes))
+
+    def _hear(
+        self, commit: CommitBuilder, hostname: str, envelope: AgentEventEnvelope, now: datetime
+    ) -> EventRefusal | None:
+        state, event = self._state, envelope.event
+        # What is no rollout id names no rollout either: it need not be looked at twice.
+        record = state.view.host(cast("RolloutId", envelope.rollout_id), hostname)
+        seq = event.seq
+        if record is None:
+            return RolloutUnknown(envelope.rollout_id)
+        if seq <= record.last_event_seq:
+            # A duplicate: its first copy is durable, or about to be in this batch.
+            known = state.refused.get((record.rollout_id, hostname, seq))
+            return None if known is None else EventRefused(envelope.rollout_id, seq, known)
+        if seq > record.last_event_seq + 1:
+            return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
+        try:
+            take_fact(state, commit, record, event, envelope.signature, now)
+        except TransitionError as error:
+            refused = FactRefused(
+                hostname, record.rollout_id, event, str(error), envelope.signature
+            )
+            pass_over_fact(state, commit, refused, now)
+            return EventRefused(envelope.rollout_id, seq, refused.reason)
+        for transition in commit.take_transitions():
+            self._join(commit, record.rollout_id, hostname, now)
+            self._tell_rollout(commit, transition, now)
+        return None
+
+    def _compare(self, heartbeat: Heartbeat, now: datetime) -> HeartbeatReply:
+        ahead: list[HostRolloutState] = []
+        behind: list[ReplayFrom] = []
+        for rollout_id in sorted(self._state.view.rollouts):
+            record = self._state.view.host(rollout_id, heartbeat.hostname)
+            if record is None:
+                continue
+            told = heartbeat.last_seqs.get(rollout_id, 0)
+            if record.last_event_seq > told:
+                # What a successor ended must not be taken up again: the host would switch back.
+                if self._state.view.rollouts[rollout_id].state is not RolloutState.SUPERSEDED:
+                    ahead.append(record)
+            elif record.last_event_seq < told:
+                behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
+        return HeartbeatReply(now, tuple(ahead), tuple(behind))
+
+    def _hand_out_manifest(self, poll: ManifestPoll) -> ManifestAnswer:
+        try:
+            kept = self._state.manifests.get(RolloutId(poll.rollout_id))
+        except InvalidRolloutId:
+            kept = None
+        return ManifestAnswer(None if kept is None else kept.artefact)
+
+    def _hosts_after(self, after: tuple[str, str] | None) -> Iterator[HostRolloutState]:
+        for rollout_id in sorted(self._state.view.rollouts):
+            if after is None or rollout_id > after[0]:
+                yield from self._state.view.hosts_of(rollout_id)
+            elif rollout_id == after[0]:
+                hosts = self._state.view.hosts_of(rollout_id)
+                yield from (host for host in hosts if host.hostname > after[1])
+
+    def _enrol(self, commit: CommitBuilder, input: EnrolHost, now: datetime) -> EnrolOutcome:
+        request, known = input.request, self._state.identities
+        hostname = request.token.token.hostname
+        if is_repeated(request, known.ring, known.used_nonces):
+            return EnrolOutcome(known.ring.enrolled[hostname])
+        objection = self._objection_to(input, now)
+        if objection is not None:
+            return EnrolOutcome(objection)
+        enrol(self._state, commit, HostEnrolled(input.signer.public_key, request.token), now)
+        return EnrolOutcome(known.ring.enrolled[hostname])
+
+    def _objection_to(self, input: EnrolHost, now: datetime) -> EnrolmentObjection | None:
+        known = self._state.identities
+        if self._trust is None:
+            return TokenRefused(input.request.token.token.hostname, NoOrgRootKey())
+        return enrolment_objection(
+            input.request,
+            input.signer,
+            ring=known.ring,
+            nonces=known.nonces.get(),
+            used_nonces=known.used_nonces,
+            trust=self._trust,
+            now=now,
+        )
+
+    # What that means for rollouts.
+
+    def _join(
+        self, commit: CommitBuilder, rollout_id: RolloutId, hostname: str, now: datetime
+    ) -> None:
+        rollout = self._state.view.rollouts[rollout_id]
+        if rollout.state is RolloutState.OPENING:
+            wave = self._state.view.terms(rollout_id).wave_of.get(hostname, 0)
+            move_rollout(self._state, commit, HostJoined(rollout_id, hostname, wave, now), now)
+
+    def _tell_rollout(self, commit: CommitBuilder, moved: RecordTransition, now: datetime) -> None:
+        # An excused host does not count: its rollback may end after the clearance, and would halt anew.
+        if moved.host not in self._state.view.rollouts[moved.rollout_id].excused_hosts:
+            event = HostStateChanged(moved.rollout_id, moved.host, moved.from_, moved.to, moved.at)
+            move_rollout(self._state, commit, event, now)
+        self._advance(commit, moved.rollout_id, now)
+
+    def _advance(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+        """Promote waves and end the rollout, as far as its hosts allow by now."""
+        while events := due_rollout_events(self._state.view, rollout_id, now):
+            for event in events:
+                move_rollout(self._state, commit, event, now)
+
+    def _prune(self, commit: CommitBuilder, now: datetime) -> None:
+        due = sorted(key for key, at in self._state.prune_due.items() if at <= now)
+        for rollout_id in due:
+            move_rollout(self._state, commit, RetentionExpired(rollout_id, now), now)
+
+    # The plan.
+
+    def _plan(self, commit: CommitBuilder, now: datetime) -> None:
+        """Opening a rollout stirs its hosts, so: until nothing is left to say."""
+        while actions := replan(self._state.view, self._state.quarantines, now):
+            for action in actions:
+                self._follow(commit, action, now)
+
+    def _follow(self, commit: CommitBuilder, action: PlanAction, now: datetime) -> None:
+        match action:
+            case OpenRollout():
+                self._supersede(commit, action, now)
+                carry_out_plan(self._state, commit, Planned(action), now)
+            case QueueDispatch() | DeferDispatch() if not self._is_live(action.rollout_id):
+                pass  # The same plan opened the successor of its rollout.
+            case QueueDispatch():
+                carry_out_plan(self._state, commit, Planned(action), now)
+                self._join(commit, action.rollout_id, action.host, now)
+            case WithdrawDispatch():
+                carry_out_plan(self._state, commit, Planned(action), now)
+            case DeferDispatch():
+                if self._state.deferrals.get((action.rollout_id, action.host)) != action:
+                    defer(self._state, commit, action, now)
+            case _:
+                assert_never(action)
+
+    def _is_live(self, rollout_id: RolloutId) -> bool:
+        return self._state.view.rollouts[rollout_id].state.is_live
+
+    def _supersede(self, commit: CommitBuilder, action: OpenRollout, now: datetime) -> None:
+        for record in self._state.view.rollouts_of(action.channel):
+            if record.state not in (RolloutState.SUPERSEDED, RolloutState.PRUNED):
+                event = SuccessorOpened(record.rollout_id, action.rollout_id, now)
+                move_rollout(self._state, commit, event, now)
+
+    # What operators order.
+
+    def _command(
+        self, commit: CommitBuilder, command: OperatorCommand, now: datetime
+    ) -> CommandOutcome:
+        refusal = command_objection(self._state, command)
+        if refusal is not None:
+            return CommandOutcome(refusal)
+        match command:
+            case ClearRollout():
+                self._clear(commit, command, now)
+            case PauseScope() | ResumeScope() | RetireQuarantine():
+                obey(self._state, commit, Commanded(command), now)
+            case _:
+                assert_never(command)
+        return CommandOutcome()
+
+    def _clear(self, commit: CommitBuilder, command: ClearRollout, now: datetime) -> None:
+        rollout_id = command.rollout_id
+        obey(self._state, commit, Commanded(command), now)
+        excused = command.excused_hosts or failed_hosts(self._state, rollout_id)
+        clearance = OperatorClearance(rollout_id, command.operator, command.reason, excused, now)
+        move_rollout(self._state, commit, clearance, now)
+        self._advance(commit, rollout_id, now)

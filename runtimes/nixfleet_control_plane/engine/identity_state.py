@@ -1,0 +1,92 @@
+"""The part of the control plane's state that says who is who: the key ring, the lists behind it, used nonces.
+
+Each change is made in memory and asked of the store in the same commit, as in `state`; nothing is decided here. Who
+authenticates requests learns of a new ring when it is durable, by `UseKeys`.
+Source: design 6, Hosts; design 7, Store (`hosts`, `token_replay`, `revocations`).
+"""
+
+from collections.abc import Iterable, Mapping
+
+from attrs import evolve, frozen
+
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.messages.inputs import UseKeys
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing, UsedNonce
+from nixfleet_control_plane.messages.writes import (
+    PutEnrolledHost,
+    PutRevocation,
+    PutUsedNonce,
+    RemoveRevocations,
+    RemoveUsedNonce,
+)
+from nixfleet_proto.enrolment import BootstrapNonces, Revocation, Revocations
+from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
+
+
+@frozen
+class NamedFleet:
+    """The fleet whose `pubkey`s are in the ring, by its hash."""
+
+    fleet_hash: str = ""
+
+
+class Identities:
+    """Who may speak. `ring` has no operators: those are the trust file's, and no part of the log."""
+
+    def __init__(self, undo: UndoLog) -> None:
+        self._ring = UndoableValue(undo, KeyRing())
+        self._named_fleet = UndoableValue(undo, NamedFleet())
+        self.used_nonces = UndoableDict[str, UsedNonce](undo)
+        self.nonces = UndoableValue[BootstrapNonces | None](undo, None)
+        self.revocations = UndoableValue[Revocations | None](undo, None)
+
+    @property
+    def ring(self) -> KeyRing:
+        """The keys of hosts as of now."""
+        return self._ring.get()
+
+    def enrol(self, commit: CommitBuilder, host: EnrolledHost, used: UsedNonce, seq: int) -> None:
+        """The host is known by its key; its token's nonce is used up. Nonces that cannot come again are forgotten."""
+        for nonce, earlier in list(self.used_nonces.items()):
+            if earlier.expires_at <= host.enrolled_at:
+                self.used_nonces.discard(nonce)
+                commit.write(RemoveUsedNonce(nonce))
+        self.put_used_nonce(used)
+        commit.write(PutUsedNonce(used, seq))
+        commit.write(PutEnrolledHost(host, seq))
+        self._use(commit, self.ring.with_host(host))
+
+    def put_stored(self, hosts: Iterable[EnrolledHost], revoked: Iterable[Revocation]) -> None:
+        """These hosts, and no others, are enrolled or revoked, as the store has it."""
+        ring = evolve(
+            self.ring,
+            enrolled=FrozenMap((host.hostname, host) for host in hosts),
+            revoked=FrozenMap((revocation.hostname, revocation) for revocation in revoked),
+        )
+        self._ring.set(ring)
+
+    def put_used_nonce(self, used: UsedNonce) -> None:
+        """The nonce is used up."""
+        self.used_nonces.set(used.nonce, used)
+
+    def put_revocations(self, commit: CommitBuilder, revocations: Revocations, seq: int) -> None:
+        """These revocations, and no others, are in force."""
+        self.revocations.set(revocations)
+        ring = self.ring.with_revocations(revocations)
+        commit.write(RemoveRevocations())
+        for revocation in ring.revoked.values():
+            commit.write(PutRevocation(revocation, seq))
+        self._use(commit, ring)
+
+    def name_by(self, commit: CommitBuilder, fleets: Mapping[str, FleetResolved]) -> None:
+        """The hosts' declared keys are those of the fleet that was signed last, of those in force by their hash."""
+        newest = max(fleets, key=lambda it: (str(fleets[it].meta.signed_at), it), default="")
+        if newest and newest != self._named_fleet.get().fleet_hash:
+            self._named_fleet.set(NamedFleet(newest))
+            self._use(commit, self.ring.with_fleet(fleets[newest]))
+
+    def _use(self, commit: CommitBuilder, ring: KeyRing) -> None:
+        self._ring.set(ring)
+        commit.afterwards(UseKeys(ring))

@@ -1,0 +1,212 @@
+"""A state out of a store's snapshot. The views are taken as they are; the host records are completed from the log.
+
+The cache of host records is trusted with what it has, not with having everything: one that lacks a record is
+not used, and the whole log is folded instead.
+Source: design 7, Store: a start loads the cache and folds the log's tail.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import TypeAlias, assert_never
+
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.entry_handlers import put_artefact
+from nixfleet_control_plane.engine.failing_controls import Control
+from nixfleet_control_plane.engine.host_mirror import (
+    opened_record,
+    passed_over,
+    queued_record,
+    told_record,
+)
+from nixfleet_control_plane.engine.state import HostKey, KeptManifest, State
+from nixfleet_control_plane.messages.log_entry import (
+    ArtefactRefused,
+    ArtefactTaken,
+    Commanded,
+    Deferred,
+    FactRefused,
+    FactReported,
+    HostEnrolled,
+    LoggedEntry,
+    Planned,
+    RolloutMoved,
+)
+from nixfleet_control_plane.messages.writes import SetRecordsThrough
+from nixfleet_control_plane.store.store import Snapshot, Store, StoredHost, stored_host
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+
+_Open: TypeAlias = Mapping[RolloutId, KeptManifest]
+"""What each rollout that is not pruned runs under."""
+
+
+def load_state(store: Store) -> State:
+    """Return the state as of the last commit. Raises: DamagedRow, DecodeError."""
+    with suppress(_CacheIncomplete):
+        return _state_of(store.load())
+    store.commit((SetRecordsThrough(0),))
+    return _state_of(store.load())
+
+
+class _CacheIncomplete(Exception):
+    """The cache does not have a record that it claims to have."""
+
+
+def _state_of(snapshot: Snapshot) -> State:
+    state = State()
+    state.head_seq = snapshot.head_seq
+    _load_artefacts(state, snapshot)
+    _load_rollouts(state, snapshot)
+    for key, stored in _complete_hosts(state, snapshot).items():
+        state.view.set_host(stored.record)
+        if stored.event_log_seq > snapshot.cached_through:
+            state.unsaved.set(key, stored.event_log_seq)
+    _load_views(state, snapshot)
+    state.undo.settle()
+    return state
+
+
+def _load_artefacts(state: State, snapshot: Snapshot) -> None:
+    for logged in snapshot.artefacts:
+        assert isinstance(logged.entry, ArtefactTaken), logged
+        put_artefact(state, CommitBuilder(), logged.entry)
+
+
+def _load_rollouts(state: State, snapshot: Snapshot) -> None:
+    for rollout_id in snapshot.pruned:
+        state.pruned.add(rollout_id)
+    for record, moved_at in snapshot.rollouts:
+        state.view.open(record, state.manifests[record.rollout_id].terms)
+        if record.state is RolloutState.PRUNED:
+            # Its channel still names it: the bare record is what is left of it.
+            state.view.forget_rollout(record.rollout_id)
+        elif _rests(record):
+            state.schedule_pruning(record.rollout_id, moved_at + record.retention)
+
+
+def _rests(record: RolloutRecord) -> bool:
+    return record.state.is_halted or record.state.is_terminal_for_ordering
+
+
+def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHost]:
+    open_rollouts = _open_rollouts(state)
+    hosts = {
+        (stored.record.rollout_id, stored.record.hostname): stored
+        for stored in snapshot.hosts
+        if stored.record.rollout_id in open_rollouts
+    }
+    for logged in snapshot.tail:
+        for key, record in _records_after(open_rollouts, hosts, logged):
+            hosts[key] = stored_host(record, logged.seq)
+    if hosts.keys() != _expected_hosts(open_rollouts):
+        raise _CacheIncomplete
+    return hosts
+
+
+def _open_rollouts(state: State) -> _Open:
+    """Those that were pruned since their hosts spoke are not among them."""
+    return {
+        rollout_id: state.manifests[rollout_id]
+        for rollout_id, record in state.view.rollouts.items()
+        if record.state is not RolloutState.PRUNED
+    }
+
+
+def _expected_hosts(open_rollouts: _Open) -> set[HostKey]:
+    return {
+        (rollout_id, hostname)
+        for rollout_id, kept in open_rollouts.items()
+        for hostname in kept.terms.targets
+    }
+
+
+def _earlier(hosts: Mapping[HostKey, StoredHost], key: HostKey, seq: int) -> StoredHost | None:
+    """Return the record if it does not know of log row `seq` yet; `None` if it does."""
+    stored = hosts.get(key)
+    if stored is None:
+        raise _CacheIncomplete
+    return stored if stored.event_log_seq < seq else None
+
+
+def _records_after(
+    open_rollouts: _Open,
+    hosts: Mapping[HostKey, StoredHost],
+    logged: LoggedEntry,
+) -> Iterable[tuple[HostKey, HostRolloutState]]:
+    """Return what `logged` made of the records that do not know of it yet."""
+    entry = logged.entry
+    match entry:
+        case FactReported():
+            kept = open_rollouts.get(entry.rollout_id)
+            key = entry.rollout_id, entry.host
+            if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
+                policy = kept.manifest.rollout_policy
+                return ((key, told_record(before.record, entry.fact, logged.at, policy)[0]),)
+            return ()
+        case FactRefused():
+            kept = open_rollouts.get(entry.rollout_id)
+            key = entry.rollout_id, entry.host
+            if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
+                return ((key, passed_over(before.record, entry.fact.seq)),)
+            return ()
+        case Planned():
+            return _records_planned(open_rollouts, hosts, entry.action, logged)
+        case RolloutMoved() | Deferred() | Commanded() | HostEnrolled():
+            return ()
+        case ArtefactTaken() | ArtefactRefused():
+            return ()
+        case _:
+            assert_never(entry)
+
+
+def _records_planned(
+    open_rollouts: _Open,
+    hosts: Mapping[HostKey, StoredHost],
+    action: OpenRollout | QueueDispatch | WithdrawDispatch,
+    logged: LoggedEntry,
+) -> Iterator[tuple[HostKey, HostRolloutState]]:
+    kept = open_rollouts.get(action.rollout_id)
+    if kept is None:
+        return
+    match action:
+        case OpenRollout():
+            for hostname in kept.terms.targets:
+                if (action.rollout_id, hostname) not in hosts:
+                    yield (action.rollout_id, hostname), opened_record(kept.terms, hostname)
+        case QueueDispatch():
+            key = action.rollout_id, action.host
+            before = _earlier(hosts, key, logged.seq)
+            if before is not None:
+                yield key, queued_record(before.record, logged.at, action.soak_due_at)
+        case WithdrawDispatch():
+            pass
+        case _:
+            assert_never(action)
+
+
+def _load_views(state: State, snapshot: Snapshot) -> None:
+    for channel, closure in snapshot.quarantines:
+        known = state.quarantines.get(channel, frozenset[str]())
+        state.quarantines.set(channel, known | {closure})
+    for pause in snapshot.holds:
+        state.put_hold(pause)
+    for refusal in snapshot.refused:
+        state.refused.set((refusal.rollout_id, refusal.hostname, refusal.seq), refusal.reason)
+    for used in snapshot.used_nonces:
+        state.identities.put_used_nonce(used)
+    state.identities.put_stored(snapshot.enrolled, snapshot.revoked)
+    for dispatch in snapshot.dispatches:
+        state.put_dispatch((RolloutId(dispatch.rollout_id), dispatch.hostname), dispatch)
+    for deferral in snapshot.deferrals:
+        state.deferrals.set((deferral.rollout_id, deferral.host), deferral)
+    outstanding: dict[HostKey, dict[Control, int]] = {}
+    for failure in snapshot.failures:
+        control = Control(failure.probe_name, failure.control_id, failure.framework)
+        of_host = outstanding.setdefault((failure.rollout_id, failure.host_id), {})
+        of_host[control] = failure.event_log_seq
+    for key, controls in outstanding.items():
+        if state.view.host(*key) is not None:
+            state.put_outstanding(key, FrozenMap(controls))

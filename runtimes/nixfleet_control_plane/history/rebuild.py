@@ -1,0 +1,173 @@
+"""Checking a store against its own log: is the chain whole, and do the views say what the log says?
+
+`check_chain` trusts nothing but the bytes. `check_views` repeats every entry on empty books, into empty tables
+of the same schema, and compares row by row. Neither changes the store.
+Source: design 7, Store.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.entry_handlers import replay
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
+from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
+from nixfleet_control_plane.messages.writes import (
+    PutHostRecord,
+    RemoveHostRecords,
+    SetRecordsThrough,
+    ViewWrite,
+)
+from nixfleet_control_plane.store.sqlite_statements import statement_of, view_statement
+from nixfleet_control_plane.store.sqlite_store import SCHEMA, read_chain, read_log
+
+DERIVED_VIEWS = (
+    "rollouts",
+    "probe_failures",
+    "quarantined_closures",
+    "dispatch_queue",
+    "deferrals",
+    "operator_holds",
+    "artefacts",
+    "refused_events",
+    "hosts",
+    "token_replay",
+    "revocations",
+)
+# The log stays where it is, and the cache of host records is compared with the state itself.
+NO_VIEW = (LogRow, PutHostRecord, SetRecordsThrough, RemoveHostRecords)
+
+
+@frozen
+class ChainReport:
+    """How far the chain holds. `broken_at` is the first row that is altered, missing or out of order."""
+
+    rows: int
+    head_hash: bytes
+    broken_at: int | None = None
+    problem: str | None = None
+
+
+@frozen
+class ViewDifference:
+    """A row that only one side has. `stored`: in the table; otherwise: only the log has it."""
+
+    table: str
+    row: tuple[object, ...]
+    stored: bool
+
+
+@frozen
+class ViewsReport:
+    """How the stored views compare with what the log says."""
+
+    entries: int
+    differences: tuple[ViewDifference, ...]
+
+
+def check_chain(connection: sqlite3.Connection) -> ChainReport:
+    """Return how far the hash chain of the log holds."""
+    head, rows = FIRST_PREV_HASH, 0
+    try:
+        for row, prev_hash, row_hash in read_chain(connection):
+            problem = _break_in(row, prev_hash, row_hash, head, rows + 1)
+            if problem is not None:
+                return ChainReport(rows, head, rows + 1, problem)
+            head, rows = row_hash, rows + 1
+    except sqlite3.DatabaseError as error:
+        # Text that is none, or a page that is none any more.
+        return ChainReport(rows, head, rows + 1, f"the row cannot be read: {error}")
+    return ChainReport(rows, head)
+
+
+def _break_in(
+    row: LogRow, prev_hash: bytes, row_hash: bytes, head: bytes, expected_seq: int
+) -> str | None:
+    if row.seq != expected_seq:
+        return f"expected row {expected_seq}, found row {row.seq}: rows are missing"
+    if prev_hash != head:
+        return f"expected it to follow {head.hex()}, found {prev_hash.hex()}: rows were re-ordered or replaced"
+    computed = chain_hash(prev_hash, row)
+    if computed != row_hash:
+        return f"expected hash {computed.hex()}, found {row_hash.hex()}: the row was altered"
+    return None
+
+
+def check_views(connection: sqlite3.Connection) -> ViewsReport:
+    """Return where the stored views, and the cache of host records, differ from what the log says.
+
+    Raises: DamagedRow when an entry cannot be read, or could not have happened where it stands.
+    """
+    rebuilt = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        # The rows' own references are into the real log, which stays where it is.
+        rebuilt.execute("PRAGMA foreign_keys=OFF")
+        rebuilt.executescript(SCHEMA)
+        state = State()
+        entries = _replay_into(rebuilt, state, connection)
+        views = [d for table in DERIVED_VIEWS for d in _compare(table, connection, rebuilt)]
+        return ViewsReport(entries, (*views, *_compare_cache(connection, state)))
+    finally:
+        rebuilt.close()
+
+
+def _replay_into(rebuilt: sqlite3.Connection, state: State, connection: sqlite3.Connection) -> int:
+    entries = 0
+    rebuilt.execute("BEGIN")
+    for row in read_log(connection):
+        for write in _repeated(state, row):
+            rebuilt.execute(*view_statement(write))
+        state.undo.settle()
+        entries += 1
+    rebuilt.execute("COMMIT")
+    return entries
+
+
+def _repeated(state: State, row: LogRow) -> list[ViewWrite]:
+    """Carry out what `row` says, and return what that makes of the views."""
+    commit = CommitBuilder()
+    try:
+        replay(state, commit, entry_of(row))
+    except DamagedRow:
+        raise
+    except Exception as error:
+        raise DamagedRow(row.seq, row.kind, f"it could not have happened: {error}") from error
+    if commit.log_rows != (row,):
+        raise DamagedRow(row.seq, row.kind, "repeating it does not give the same row")
+    return [write for write in commit.writes if not isinstance(write, NO_VIEW)]
+
+
+def _compare(
+    table: str, stored: sqlite3.Connection, rebuilt: sqlite3.Connection
+) -> Iterator[ViewDifference]:
+    query = f"SELECT * FROM {table}"
+    there = set(stored.execute(query))
+    here = set(rebuilt.execute(query))
+    for row in sorted(there - here, key=repr):
+        yield ViewDifference(table, row, stored=True)
+    for row in sorted(here - there, key=repr):
+        yield ViewDifference(table, row, stored=False)
+
+
+def _compare_cache(connection: sqlite3.Connection, state: State) -> Iterator[ViewDifference]:
+    """A cached record may be behind the log, if both it and the cache say so; what it says must be true.
+
+    One that is missing is no error: a start sees that, and reads the log.
+    """
+    (through,) = connection.execute(
+        "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
+    ).fetchone()
+    for row in connection.execute("SELECT * FROM host_rollout_records"):
+        (rollout_id, hostname, *_, event_log_seq) = row
+        changed_seq = state.unsaved.get((rollout_id, hostname))
+        current = state.view.host(rollout_id, hostname)
+        if current is None or changed_seq is None:
+            yield ViewDifference("host_rollout_records", row, stored=True)
+        elif event_log_seq < changed_seq:
+            if changed_seq <= through:
+                yield ViewDifference("host_rollout_records", row, stored=True)
+        elif row != statement_of(PutHostRecord(current, event_log_seq))[1]:
+            yield ViewDifference("host_rollout_records", row, stored=True)

@@ -1,0 +1,1 @@
+"""One module per kind of caller: agents, operators, hosts that enroll, and anybody."""

@@ -1,0 +1,325 @@
+"""The routes of operators: what is going on, why somebody waits, and the commands. Source: design 5.
+
+Lists are read from committed rows, through a read-only connection, a page at a time; commands go ahead of the queue
+and into the log with the operator's name.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias, TypeVar
+
+import anyio.to_thread
+from attrs import field, frozen
+from starlette.requests import Request
+from starlette.responses import Response
+
+from nixfleet_control_plane.http.answers import bytes_answer, malformed, nothing, refusal
+from nixfleet_control_plane.http.authentication import Gatekeeper
+from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
+from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, Place, place_text
+from nixfleet_control_plane.messages.inputs import (
+    ClearRollout,
+    Explanation,
+    OperatorCommand,
+    PauseScope,
+    ResumeScope,
+    RetireQuarantine,
+)
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_control_plane.store import queries
+from nixfleet_proto.codec import DecodeError, parse_json, parse_time
+from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_proto.trust import OperatorRole
+from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.commands import CLEARANCE, REASON, RETIREMENT
+from nixfleet_runtime.http.listings import (
+    DEFERRAL_PAGE,
+    HOST_EXPLAINED,
+    HOST_PAGE,
+    LOG_PAGE,
+    PAGE_LENGTH_MAX,
+    ROLLOUT_PAGE,
+    DeferralPage,
+    ExplainedRollout,
+    HoldingGate,
+    HostExplained,
+    HostPage,
+    ListedDeferral,
+    ListedHost,
+    ListedRollout,
+    ListedRow,
+    LogPage,
+    RolloutPage,
+)
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.rollout.state import RolloutRecord
+
+T = TypeVar("T")
+
+
+@frozen
+class OperatorRoutes:
+    """What an operator can call. `database` is the file that the store writes."""
+
+    service: ControlPlaneService
+    gatekeeper: Gatekeeper
+    database: Path
+    _queries: anyio.CapacityLimiter = field(factory=lambda: anyio.CapacityLimiter(4))
+
+    # What is going on.
+
+    async def rollouts(self, request: Request) -> Response:
+        """Every rollout, oldest first."""
+        await self.gatekeeper.operator(request, OperatorRole.READ)
+        after_seq, limit = AFTER_ROW.of(request), _limit(request)
+        return _shown(ROLLOUT_PAGE, await self._query(lambda c: _rollouts(c, after_seq, limit)))
+
+    async def rollout_events(self, request: Request) -> Response:
+        """The log of one rollout, oldest first."""
+        await self.gatekeeper.operator(request, OperatorRole.READ)
+        rollout_id, after_seq, limit = _rollout_id(request), AFTER_ROW.of(request), _limit(request)
+        return _shown(
+            LOG_PAGE, await self._query(lambda c: _log_page(c, rollout_id, after_seq, limit))
+        )
+
+    async def hosts(self, request: Request) -> Response:
+        """How every host stands in the rollouts that are not pruned, by rollout and name."""
+        await self.gatekeeper.operator(request, OperatorRole.READ)
+        after, limit = AFTER.of(request), _limit(request)
+        # From memory: the table of host records is written behind.
+        records = (await self.service.host_records(after, limit + 1)).records
+        return _shown(HOST_PAGE, _host_page(records, limit))
+
+    async def deferrals(self, request: Request) -> Response:
+        """Who waits, for which gate, why and since when, by rollout and host."""
+        await self.gatekeeper.operator(request, OperatorRole.READ)
+        after, limit = AFTER.of(request), _limit(request)
+        return _shown(DEFERRAL_PAGE, await self._query(lambda c: _deferral_page(c, after, limit)))
+
+    async def explain(self, request: Request) -> Response:
+        """Every gate that holds a host, in the rollouts that it waits in."""
+        await self.gatekeeper.operator(request, OperatorRole.READ)
+        hostname: str = request.path_params["hostname"]
+        explanation = await self.service.explain(hostname)
+        return _shown(HOST_EXPLAINED, _explained(hostname, explanation))
+
+    # Commands.
+
+    async def pause(self, request: Request) -> Response:
+        """Let nothing of a rollout be dispatched."""
+        return await self._pause(request, _rollout_id(request))
+
+    async def pause_channel(self, request: Request) -> Response:
+        """Let nothing of a channel be dispatched."""
+        return await self._pause(request, request.path_params["channel"])
+
+    async def resume(self, request: Request) -> Response:
+        """Take the pause of a rollout back."""
+        return await self._resume(request, _rollout_id(request))
+
+    async def resume_channel(self, request: Request) -> Response:
+        """Take the pause of a channel back."""
+        return await self._resume(request, request.path_params["channel"])
+
+    async def clear(self, request: Request) -> Response:
+        """Let a halted rollout go on without the hosts that are excused."""
+        rollout_id = _rollout_id(request)
+
+        def command(name: str, body: bytes) -> OperatorCommand:
+            clearance = CLEARANCE.decode(body)
+            excused = frozenset(clearance.excused_hosts)
+            return ClearRollout(rollout_id, name, clearance.reason, excused)
+
+        return await self._obey(request, command)
+
+    async def retire_quarantine(self, request: Request) -> Response:
+        """Let a channel get a closure again."""
+        channel: str = request.path_params["channel"]
+
+        def command(name: str, body: bytes) -> OperatorCommand:
+            retirement = RETIREMENT.decode(body)
+            return RetireQuarantine(channel, retirement.closure, name, retirement.reason)
+
+        return await self._obey(request, command)
+
+    async def _pause(self, request: Request, scope: str) -> Response:
+        return await self._obey(
+            request, lambda name, body: PauseScope(scope, name, REASON.decode(body).reason)
+        )
+
+    async def _resume(self, request: Request, scope: str) -> Response:
+        return await self._obey(
+            request, lambda name, body: ResumeScope(scope, name, REASON.decode(body).reason)
+        )
+
+    async def _obey(
+        self, request: Request, command_of: Callable[[str, bytes], OperatorCommand]
+    ) -> Response:
+        asked = await self.gatekeeper.operator(request, OperatorRole.OPERATE)
+        try:
+            command = command_of(asked.operator.name, asked.body)
+        except DecodeError as error:
+            raise malformed(error) from error
+        outcome = await self.service.command(command)
+        if outcome.refusal is not None:
+            raise refusal("command-refused", "The command is refused", 409, outcome.refusal)
+        return nothing()
+
+    async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return await anyio.to_thread.run_sync(_queried, self.database, query, limiter=self._queries)
+
+
+_PAGE = "a page; `next` is there if there is more"
+_OBEYED = Answer(204, "the command is durable, and honoured from now on")
+_REFUSED = Answer(409, "there is nothing to do it to; the detail says what there is")
+_ROLLOUT = paths.ROLLOUTS + "/{rollout_id}"
+_CHANNEL = paths.CHANNELS + "/{channel}"
+
+_Endpoint: TypeAlias = Endpoint[OperatorRoutes]
+
+
+def _command(path: str, endpoint: _Endpoint, takes: Coder[Any]) -> Call[OperatorRoutes]:
+    return Call("POST", path, endpoint, Caller.OPERATOR, (_OBEYED, _REFUSED), takes)
+
+
+def _list(
+    path: str, endpoint: _Endpoint, page: Coder[Any], after: Parameter
+) -> Call[OperatorRoutes]:
+    return Call(
+        "GET", path, endpoint, Caller.READER, (Answer(200, _PAGE, page),), query=(after, LIMIT)
+    )
+
+
+OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
+    _list(paths.ROLLOUTS, OperatorRoutes.rollouts, ROLLOUT_PAGE, AFTER_ROW),
+    _list(f"{_ROLLOUT}/events", OperatorRoutes.rollout_events, LOG_PAGE, AFTER_ROW),
+    _list(paths.HOSTS, OperatorRoutes.hosts, HOST_PAGE, AFTER),
+    _list(paths.DEFERRALS, OperatorRoutes.deferrals, DEFERRAL_PAGE, AFTER),
+    Call(
+        "GET",
+        paths.HOSTS + "/{hostname}/explain",
+        OperatorRoutes.explain,
+        Caller.READER,
+        (Answer(200, "the gates, by rollout", HOST_EXPLAINED),),
+    ),
+    _command(f"{_ROLLOUT}/pause", OperatorRoutes.pause, REASON),
+    _command(f"{_ROLLOUT}/resume", OperatorRoutes.resume, REASON),
+    _command(f"{_ROLLOUT}/clear", OperatorRoutes.clear, CLEARANCE),
+    _command(f"{_CHANNEL}/pause", OperatorRoutes.pause_channel, REASON),
+    _command(f"{_CHANNEL}/resume", OperatorRoutes.resume_channel, REASON),
+    _command(f"{_CHANNEL}/quarantines/retire", OperatorRoutes.retire_quarantine, RETIREMENT),
+)
+
+
+def _queried(database: Path, query: Callable[[sqlite3.Connection], T]) -> T:
+    connection = queries.open_for_reading(database)
+    try:
+        return query(connection)
+    finally:
+        connection.close()
+
+
+def _shown(coder: Coder[T], value: T) -> Response:
+    return bytes_answer(coder.encode(value), "application/json")
+
+
+# Of what is listed one more is asked for than is shown: so much is left to know whether there is a next page.
+
+
+def _rollouts(connection: sqlite3.Connection, after_seq: int, limit: int) -> RolloutPage:
+    records = queries.rollouts(connection, after_seq=after_seq, limit=limit + 1)
+    is_last = len(records) <= limit
+    records = records[:limit]
+    return RolloutPage(
+        tuple(map(_rollout, records)),
+        None if is_last else str(records[-1].opened_event_log_seq),
+    )
+
+
+def _rollout(record: RolloutRecord) -> ListedRollout:
+    return ListedRollout(
+        record.rollout_id,
+        record.channel,
+        record.state,
+        record.current_wave,
+        record.opened_at,
+        tuple(sorted(record.excused_hosts)),
+    )
+
+
+def _host_page(records: tuple[HostRolloutState, ...], limit: int) -> HostPage:
+    hosts = tuple(map(_host, records[:limit]))
+    return HostPage(hosts, None if len(records) <= limit else _place(hosts[-1]))
+
+
+def _host(record: HostRolloutState) -> ListedHost:
+    return ListedHost(
+        record.hostname,
+        record.rollout_id,
+        record.state,
+        record.target_closure,
+        record.last_event_seq,
+        record.current_closure,
+    )
+
+
+def _deferral_page(connection: sqlite3.Connection, after: Place | None, limit: int) -> DeferralPage:
+    rows = queries.deferrals(connection, after=after, limit=limit + 1)
+    waiting = tuple(map(_deferral, rows[:limit]))
+    return DeferralPage(waiting, None if len(rows) <= limit else _place(waiting[-1]))
+
+
+def _deferral(row: queries.Waiting) -> ListedDeferral:
+    return ListedDeferral(
+        row.hostname, RolloutId(row.rollout_id), Gate(row.gate), row.reason, row.since
+    )
+
+
+def _place(item: ListedHost | ListedDeferral) -> str:
+    return place_text(item.rollout_id, item.hostname)
+
+
+def _explained(hostname: str, explanation: Explanation) -> HostExplained:
+    return HostExplained(
+        hostname,
+        tuple(
+            ExplainedRollout(
+                rollout_id,
+                tuple(HoldingGate(block.gate, block.reason, block.detail) for block in blocks),
+            )
+            for rollout_id, blocks in explanation.blocks.items()
+        ),
+    )
+
+
+def _log_page(
+    connection: sqlite3.Connection, rollout_id: RolloutId, after_seq: int, limit: int
+) -> LogPage:
+    rows = queries.log_rows(connection, rollout_id, after_seq=after_seq, limit=limit + 1)
+    events = tuple(map(_row, rows[:limit]))
+    return LogPage(events, None if len(rows) <= limit else str(events[-1].seq))
+
+
+def _row(row: LogRow) -> ListedRow:
+    payload = parse_json(row.payload.encode())
+    assert isinstance(payload, Mapping), row
+    return ListedRow(
+        row.seq, parse_time(row.ts), row.kind, FrozenMap(payload), row.host_id, row.signature
+    )
+
+
+def _rollout_id(request: Request) -> RolloutId:
+    text: str = request.path_params["rollout_id"]
+    try:
+        return RolloutId(text)
+    except InvalidRolloutId as error:
+        raise refusal("rollout-unknown", "The rollout is unknown", 404, str(error)) from error
+
+
+def _limit(request: Request) -> int:
+    return min(LIMIT.of(request), PAGE_LENGTH_MAX)

@@ -1,0 +1,1 @@
+"""Everything below a route: connections, limits, bodies, paths and query fields."""

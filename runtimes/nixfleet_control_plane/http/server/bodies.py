@@ -1,0 +1,73 @@
+"""How a body is read: JSON, not coded, and not too large. What is in it is others' to say.
+
+That it comes in time is seen to by `connection`: a timer here would be one for every request, and most come whole.
+
+Source: design 5 (413); RFC 9110 for what a type or a coding that we do not take is answered with.
+"""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+
+from nixfleet_control_plane.http.answers import Refusal, refusal
+from nixfleet_control_plane.http.server.limits import Limits
+
+_CODINGS = {"", "identity"}
+
+
+async def read_body(request: Request, fields: Mapping[str, str], limits: Limits) -> bytes:
+    """Return the whole body; a request without one has an empty one. fields: its headers, from `fields_of`.
+
+    Raises: Refusal: 415 for what says that it is no JSON, 413 when it is too large.
+    """
+    _require_json(fields)
+    _require_size(_declared_size(fields), limits)
+    body = bytearray()
+    more_body = True
+    while more_body:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise refusal("cut-off", "The body was cut off", 400, "the client went away")
+        body += message.get("body", b"")
+        more_body = message.get("more_body", False)
+        _require_size(len(body), limits)
+    return bytes(body)
+
+
+def _require_json(fields: Mapping[str, str]) -> None:
+    coding = _field(fields, "content-encoding").lower()
+    if coding not in _CODINGS:
+        raise _unsupported("a body without a coding", f"Content-Encoding: {coding}")
+    content_type = _field(fields, "content-type")
+    media_type = content_type.partition(";")[0].strip().lower()
+    # Whoever says nothing means what every body here is.
+    if media_type not in {"", "application/json"}:
+        raise _unsupported("Content-Type: application/json", content_type)
+
+
+def _require_size(size: int, limits: Limits) -> None:
+    if size > limits.body_bytes_max:
+        raise refusal(
+            "too-large",
+            "The body is too large",
+            413,
+            f"expected at most {limits.body_bytes_max} bytes",
+        )
+
+
+def _declared_size(fields: Mapping[str, str]) -> int:
+    declared = _field(fields, "content-length")
+    return int(declared) if declared.isdecimal() else 0
+
+
+def _field(fields: Mapping[str, str], name: str) -> str:
+    return fields.get(name, "").strip()
+
+
+def _unsupported(expected: str, found: str) -> Refusal:
+    return refusal(
+        "unsupported-content",
+        "Not a kind of content that is read here",
+        415,
+        f"expected {expected}, found {found[:100]!r}",
+    )

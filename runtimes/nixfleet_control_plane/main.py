@@ -1,0 +1,291 @@
+"""The control plane as a process: what it is made of, and in which order that begins and ends. The composition root.
+
+It begins with what can go wrong (trust file, database, address), so that a process that has begun to listen stays.
+It ends by refusing what is new, answering what was accepted, letting go of those who wait, and writing behind what is
+left; whoever kills it instead loses nothing that was answered.
+Source: design 7; docs/running.md.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import anyio
+import anyio.lowlevel
+import uvicorn
+from attrs import frozen
+
+from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
+from nixfleet_control_plane.http.app import FRESH_SECONDS, make_app
+from nixfleet_control_plane.http.metrics import Metrics
+from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.http.server.server import TlsFiles, server_config
+from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.open_files import make_room_for
+from nixfleet_control_plane.releases.scan import ReleaseWatch
+from nixfleet_control_plane.releases.watcher import ReleaseWatcher
+from nixfleet_control_plane.service import ControlPlaneService, running
+from nixfleet_control_plane.store import queries
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_proto.codec import DecodeError, decode_trust_root
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime import garbage
+from nixfleet_runtime.clock import Clock, SystemClock
+from nixfleet_runtime.instance_lock import DatabaseInUse, only_process_on
+from nixfleet_runtime.service_manager import notify
+from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.state import RolloutState
+
+_BACKLOG: Final = 2048
+S = TypeVar("S", HostState, RolloutState)
+_log = logging.getLogger(__name__)
+
+
+class CannotStart(Exception):
+    """What the configuration names cannot be used: `what`, and `problem`."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what = what
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.problem}"
+
+
+def run_control_plane(
+    config: ControlPlaneConfig, clock: Clock, on_listening: Callable[[str], None]
+) -> None:
+    """Run a control plane until SIGTERM or SIGINT.
+
+    clock: the fleet's. Signed requests are judged by the machine's own, in whose time connections are lost and
+    repeated. on_listening: told the URL once it can be reached there. Raises: CannotStart, before that.
+    """
+    with ExitStack() as held:
+        trust = _trust_in(config.trust.file)
+        store = _open_store(config.store.path, held)
+        listener = _listen(config.listen, held)
+        _make_room(config.limits.connections_max)
+        parts = _Parts(config, clock, trust, store, listener)
+        anyio.run(partial(_serve, parts, on_listening), backend_options={"use_uvloop": True})
+
+
+@frozen
+class _Parts:
+    """What was found to be in order before anything was begun."""
+
+    config: ControlPlaneConfig
+    clock: Clock
+    trust: TrustRoot
+    store: SqliteStore
+    listener: socket.socket
+
+
+async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
+    config, clock, metrics = parts.config, parts.clock, Metrics()
+    garbage.expect_long_lives()
+    async with AsyncExitStack() as open_service:
+        with _starting("the database", config.store.path):
+            service = await open_service.enter_async_context(
+                running(
+                    parts.store,
+                    clock,
+                    trust=parts.trust,
+                    tick_seconds=config.ticks.plan_seconds,
+                    queue_length_max=config.limits.queue_length_max,
+                    record_metric=metrics.record,
+                    on_batch=metrics.observe_batch,
+                )
+            )
+        _watch(metrics, service)
+        server = _server(parts, service, metrics)
+        watch = ReleaseWatch(parts.trust, config.trust.freshness_window_minutes)
+        watcher = ReleaseWatcher(service, config.releases.directory, watch, clock)
+        garbage.settle()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_on_signal, service, server)
+            tasks.start_soon(watcher.run, config.releases.poll_seconds)
+            tasks.start_soon(_announce, server, _url(parts), on_listening)
+            await server.serve(sockets=[parts.listener])
+            tasks.cancel_scope.cancel()
+    _log.info("stopped")
+
+
+def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_Server":
+    config = parts.config
+    limits = _limits(config.limits)
+    app = make_app(
+        service,
+        service.ring,
+        config.store.path,
+        SystemClock(),
+        not_ready_because=partial(_not_ready_because, service),
+        limits=limits,
+        metrics=metrics,
+        commands_signed_since=_commands_signed_since(config.store.path),
+    )
+    named = config.listen.tls
+    tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)
+    behind_proxy = config.listen.behind_proxy
+    return _Server(server_config(app, limits, tls=tls, behind_proxy=behind_proxy))
+
+
+def _commands_signed_since(database: Path) -> datetime | None:
+    """Return from when on a command was certainly not obeyed by the process before this one.
+
+    It may have taken one from a clock that was ahead by the window. That was no later than the last in the log; so who
+    commands right after a start waits at most so long, and only if somebody commanded right before.
+    """
+    window = timedelta(seconds=FRESH_SECONDS)
+    with closing(queries.open_for_reading(database)) as connection:
+        last = queries.last_command_at(connection, SystemClock().now() - window)
+    # A whole second more: a signature says its time in seconds.
+    return None if last is None else last + window + timedelta(seconds=1)
+
+
+def _limits(config: LimitsConfig) -> Limits:
+    return Limits(
+        body_bytes_max=config.body_bytes_max,
+        body_seconds_max=config.body_seconds_max,
+        header_bytes_max=config.header_bytes_max,
+        header_seconds_max=config.header_seconds_max,
+        answer_seconds_max=config.answer_seconds_max,
+        keep_alive_seconds=config.keep_alive_seconds,
+        connections_max=config.connections_max,
+        pollers_per_host_max=config.pollers_per_host_max,
+        pollers_max=config.pollers_max,
+    )
+
+
+def _watch(metrics: Metrics, service: ControlPlaneService) -> None:
+    """What there is of what, counted when somebody looks."""
+    figures = service.figures
+    metrics.watch("nixfleet_queue_length", "inputs that wait", lambda: service.queue_length)
+    metrics.watch("nixfleet_log_head", "the last row of the log", lambda: figures().head_seq)
+    metrics.watch("nixfleet_enrolled_hosts", "hosts that enrolled", lambda: figures().enrolled)
+    metrics.watch_by(
+        "nixfleet_hosts",
+        "hosts in rollouts without a successor",
+        "state",
+        lambda: _by_state(HostState, service.hosts_by_state()),
+    )
+    metrics.watch_by(
+        "nixfleet_rollouts",
+        "rollouts",
+        "state",
+        lambda: _by_state(RolloutState, figures().rollouts),
+    )
+
+
+def _by_state(states: type[S], counted: Mapping[S, int]) -> dict[str, float]:
+    """A state that nothing is in is a figure too."""
+    return {state.value: counted.get(state, 0) for state in states}
+
+
+def _not_ready_because(service: ControlPlaneService) -> str | None:
+    if service.is_closing:
+        return "shutting down"
+    return None if service.figures().manifests else "no release has been verified yet"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without its own idea of what signals mean."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them to `_stop_on_signal`, which lets go of those who wait first."""
+        yield
+
+
+async def _stop_on_signal(service: ControlPlaneService, server: _Server) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for received in signals:
+            # A second one means: now.
+            server.force_exit = server.should_exit
+            server.should_exit = True
+            _log.info("%s: answering what was accepted, then stopping", received.name)
+            notify("STOPPING=1")
+            service.begin_closing()
+
+
+async def _announce(server: _Server, url: str, on_listening: Callable[[str], None]) -> None:
+    while not server.started:
+        await anyio.lowlevel.checkpoint()
+    _log.info("listening on %s", url)
+    on_listening(url)
+    notify("READY=1")
+
+
+def _make_room(connections_max: int) -> None:
+    possible = make_room_for(connections_max)
+    if possible < connections_max:
+        _log.warning(
+            "room for %d connections and not for limits.connections_max, which is %d: "
+            "raise the hard limit of open files (LimitNOFILE=)",
+            possible,
+            connections_max,
+        )
+
+
+# What can go wrong before anything is begun.
+
+
+def _trust_in(path: Path) -> TrustRoot:
+    try:
+        return decode_trust_root(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise CannotStart("the trust file", str(error)) from error
+
+
+def _open_store(path: Path, held: ExitStack) -> SqliteStore:
+    with _starting("the database", path):
+        held.enter_context(only_process_on(path))
+        return held.enter_context(closing(SqliteStore(path)))
+
+
+@contextmanager
+def _starting(what: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DatabaseInUse as error:
+        raise CannotStart(what, str(error)) from error
+    except (OSError, sqlite3.Error, NotOurDatabase, SchemaTooNew, DamagedRow) as error:
+        raise CannotStart(what, f"{path}: {error}") from error
+
+
+def _listen(config: ListenConfig, held: ExitStack) -> socket.socket:
+    try:
+        if config.tls is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(config.tls.certificate_file, config.tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise CannotStart("the TLS certificate", str(error)) from error
+    try:
+        (family, *_, address), *_ = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = held.enter_context(closing(socket.socket(family, socket.SOCK_STREAM)))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise CannotStart(f"the address {config.host}:{config.port}", str(error)) from error
+    os.set_inheritable(listener.fileno(), False)
+    return listener
+
+
+def _url(parts: _Parts) -> str:
+    listen = parts.config.listen
+    scheme = "http" if listen.tls is None else "https"
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{scheme}://{host}:{parts.listener.getsockname()[1]}"

@@ -1,0 +1,310 @@
+"""Log entries to rows and back. The payload is JSON; host, rollout and signature have columns of their own.
+
+Times are text of one width, so that rows sort and compare as they are.
+Source: design 7, Store.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TypeAlias, TypeVar, assert_never
+
+import cattrs
+import orjson
+from attrs import asdict, frozen
+
+from nixfleet_control_plane.messages.inputs import (
+    ClearRollout,
+    OperatorCommand,
+    PauseScope,
+    ResumeScope,
+    RetireQuarantine,
+)
+from nixfleet_control_plane.messages.log_entry import (
+    ArtefactRefused,
+    ArtefactTaken,
+    Commanded,
+    Deferred,
+    Entry,
+    FactRefused,
+    FactReported,
+    HostEnrolled,
+    LoggedEntry,
+    LogRow,
+    Planned,
+    RolloutMoved,
+    fact_reported,
+    logged_entry,
+)
+from nixfleet_proto.codec import (
+    decode_event,
+    decode_signed_token,
+    encode_event,
+    encode_signed_token,
+)
+from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.record_codec import (
+    decode_plan_action,
+    decode_rollout_event,
+    encode_plan_action,
+    encode_rollout_event,
+)
+from nixfleet_state_machine.planner.action import (
+    DeferDispatch,
+    OpenRollout,
+    QueueDispatch,
+    WithdrawDispatch,
+)
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostStateChanged,
+    OperatorClearance,
+    RetentionExpired,
+    RolloutEvent,
+    RolloutOpened,
+    RolloutTerminal,
+    SuccessorOpened,
+    WaveAdvanced,
+    subject_of,
+)
+
+T = TypeVar("T")
+
+
+class DamagedRow(Exception):
+    """A row of the log that this version cannot read: `seq`, `kind`, `problem`."""
+
+    def __init__(self, seq: int, kind: str, problem: str) -> None:
+        super().__init__(seq, kind, problem)
+        self.seq = seq
+        self.kind = kind
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"event_log row {self.seq} ({self.kind}) cannot be read: {self.problem}"
+
+
+@lru_cache(maxsize=64)  # what comes of one input has one time, and is many rows
+def text_of(at: datetime) -> str:
+    """Return `at` in UTC with six digits, as every table has it."""
+    text = orjson.dumps(at.astimezone(UTC), option=orjson.OPT_UTC_Z)[1:-1].decode()
+    return text if at.microsecond else f"{text[:-1]}.000000Z"
+
+
+def time_of(text: str) -> datetime:
+    """Return the time that `text_of` wrote."""
+    return datetime.fromisoformat(text)
+
+
+def row_of(seq: int, at: datetime, entry: Entry) -> LogRow:
+    """Return the row that holds `entry`."""
+    kind, host_id, rollout_id, signature = _columns(entry)
+    payload = _payload(entry).decode()
+    return LogRow(seq, text_of(at), kind, host_id, rollout_id, payload, signature)
+
+
+def entry_of(row: LogRow) -> LoggedEntry:
+    """Return what `row` says. Raises: DamagedRow."""
+    try:
+        return logged_entry(row.seq, time_of(row.ts), _entry(row))
+    except Exception as error:
+        raise DamagedRow(row.seq, row.kind, str(error)) from error
+
+
+# A log has millions of rows and few rollouts.
+_rollout_id = lru_cache(maxsize=1024)(RolloutId)
+
+
+def _columns(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
+    """Kind, host, rollout, signature."""
+    match entry:
+        case FactReported():
+            return "agent_event", entry.host, entry.rollout_id, entry.signature
+        case RolloutMoved():
+            return "rollout_event", _host_of(entry.event), subject_of(entry.event), None
+        case Planned():
+            return "plan_action", _planned_host(entry.action), entry.action.rollout_id, None
+        case Deferred():
+            return "gate_decision", entry.action.host, entry.action.rollout_id, None
+        case Commanded():
+            return "operator_command", None, _commanded_rollout(entry.command), None
+        case ArtefactTaken():
+            return "verify_outcome", None, entry.rollout_id, entry.signature
+        case ArtefactRefused():
+            return "verify_outcome", None, None, None
+        case FactRefused():
+            return "verify_outcome", entry.host, entry.rollout_id, entry.signature
+        case HostEnrolled():
+            return "verify_outcome", entry.token.token.hostname, None, None
+        case _:
+            assert_never(entry)
+
+
+def _host_of(event: RolloutEvent) -> str | None:
+    match event:
+        case HostJoined() | HostStateChanged():
+            return event.host_id
+        case (
+            RolloutOpened()
+            | WaveAdvanced()
+            | RolloutTerminal()
+            | SuccessorOpened()
+            | RetentionExpired()
+            | OperatorClearance()
+        ):
+            return None
+        case _:
+            assert_never(event)
+
+
+def _planned_host(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str | None:
+    match action:
+        case OpenRollout():
+            return None
+        case QueueDispatch() | WithdrawDispatch():
+            return action.host
+        case _:
+            assert_never(action)
+
+
+def _commanded_rollout(command: OperatorCommand) -> str | None:
+    match command:
+        case ClearRollout():
+            return command.rollout_id
+        case PauseScope() | ResumeScope():
+            return command.scope if "@" in command.scope else None
+        case RetireQuarantine():
+            return None
+        case _:
+            assert_never(command)
+
+
+def _payload(entry: Entry) -> bytes:
+    match entry:
+        case FactReported():
+            return encode_event(entry.fact)
+        case RolloutMoved():
+            return encode_rollout_event(entry.event)
+        case Planned() | Deferred():
+            return encode_plan_action(entry.action)
+        case Commanded():
+            return orjson.dumps(_tagged(entry.command))
+        case ArtefactTaken() | ArtefactRefused() | FactRefused() | HostEnrolled():
+            return orjson.dumps(_tagged(_outcome_payload(entry)))
+        case _:
+            assert_never(entry)
+
+
+def _entry(row: LogRow) -> Entry:
+    payload = row.payload.encode()
+    match row.kind:
+        case "agent_event":
+            host, rollout_id = _host_and_rollout(row)
+            return fact_reported(host, rollout_id, decode_event(payload), row.signature)
+        case "rollout_event":
+            return RolloutMoved(decode_rollout_event(payload))
+        case "plan_action" | "gate_decision":
+            action = decode_plan_action(payload)
+            return Deferred(action) if isinstance(action, DeferDispatch) else Planned(action)
+        case "operator_command":
+            return Commanded(_untagged(payload, _COMMANDS))
+        case "verify_outcome":
+            return _outcome_entry(row, _untagged(payload, _OUTCOMES))
+        case _:
+            raise ValueError(f"expected a kind that this version writes, found {row.kind!r}")
+
+
+@frozen
+class _Taken:
+    """The payload of `ArtefactTaken`: what has no column."""
+
+    name: str
+    body: str
+    signed_by: str
+
+
+@frozen
+class _Refused:
+    """The payload of `FactRefused`. fact: as it came, so that the signature over it can be checked."""
+
+    fact: str
+    reason: str
+
+
+@frozen
+class _Enrolled:
+    """The payload of `HostEnrolled`. token: the content of the token file, with its signature."""
+
+    public_key: str
+    token: str
+
+
+_Outcome: TypeAlias = _Taken | ArtefactRefused | _Refused | _Enrolled
+
+
+def _outcome_payload(
+    entry: ArtefactTaken | ArtefactRefused | FactRefused | HostEnrolled,
+) -> _Outcome:
+    match entry:
+        case ArtefactTaken():
+            return _Taken(entry.name, entry.body, entry.signed_by)
+        case ArtefactRefused():
+            return entry
+        case FactRefused():
+            return _Refused(encode_event(entry.fact).decode(), entry.reason)
+        case HostEnrolled():
+            return _Enrolled(entry.public_key, encode_signed_token(entry.token).decode())
+        case _:
+            assert_never(entry)
+
+
+def _outcome_entry(row: LogRow, payload: _Outcome) -> Entry:
+    match payload:
+        case ArtefactRefused():
+            return payload
+        case _Taken():
+            rollout_id = None if row.rollout_id is None else RolloutId(row.rollout_id)
+            return ArtefactTaken(
+                payload.name, rollout_id, payload.body, row.signature or "", payload.signed_by
+            )
+        case _Refused():
+            host, rollout_id = _host_and_rollout(row)
+            fact = decode_event(payload.fact.encode())
+            return FactRefused(host, rollout_id, fact, payload.reason, row.signature)
+        case _Enrolled():
+            return HostEnrolled(payload.public_key, decode_signed_token(payload.token.encode()))
+        case _:
+            assert_never(payload)
+
+
+def _host_and_rollout(row: LogRow) -> tuple[str, RolloutId]:
+    if row.host_id is None or row.rollout_id is None:
+        raise ValueError("expected a host and a rollout")
+    return row.host_id, _rollout_id(row.rollout_id)
+
+
+_COMMANDS: dict[str, type[OperatorCommand]] = {
+    kind.__name__: kind for kind in (PauseScope, ResumeScope, ClearRollout, RetireQuarantine)
+}
+_OUTCOMES: dict[str, type[_Outcome]] = {
+    "ArtefactTaken": _Taken,
+    "ArtefactRefused": ArtefactRefused,
+    "FactRefused": _Refused,
+    "HostEnrolled": _Enrolled,
+}
+_OUTCOME_NAMES: dict[type, str] = {payload: name for name, payload in _OUTCOMES.items()}
+_converter = cattrs.Converter(forbid_extra_keys=True)
+_converter.register_structure_hook(RolloutId, lambda text, _: RolloutId(text))
+
+
+def _tagged(value: OperatorCommand | _Outcome) -> dict[str, object]:
+    kind = _OUTCOME_NAMES.get(type(value), type(value).__name__)
+    fields = asdict(
+        value, value_serializer=lambda _, __, v: sorted(v) if isinstance(v, frozenset) else v
+    )
+    return {"kind": kind, **fields}
+
+
+def _untagged(payload: bytes, kinds: Mapping[str, type[T]]) -> T:
+    fields = orjson.loads(payload)
+    return _converter.structure(fields, kinds[fields.pop("kind")])

@@ -1,0 +1,173 @@
+"""What has to be done about the files that CI published: what is new, what is not to be trusted. Sans I/O.
+
+A directory may be looked at while it is being written. So what is good is passed on at once, and what is not is
+believed only when the next look finds the very same: half a release is gone by then. Nothing is passed on twice, and
+nothing is complained of twice.
+Source: design 6, Artefacts; docs/design/03-network.md.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Final, TypeAlias, TypeVar, assert_never, cast
+
+from attrs import frozen
+
+from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
+from nixfleet_proto.enrolment import BootstrapNonces, Revocations
+from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.signing import (
+    CLOCK_SKEW,
+    VerifyError,
+    require_anchor,
+    verify_fleet,
+    verify_manifest,
+    verify_nonces,
+    verify_revocations,
+)
+from nixfleet_proto.trust import TrustRoot, Verified
+from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.release_layout import FLEET_FILE, NONCES_FILE, REVOCATIONS_FILE, rollout_of
+
+T = TypeVar("T")
+
+AnyVerified: TypeAlias = Verified[FleetResolved | RolloutManifest | Revocations | BootstrapNonces]
+ReleaseInput: TypeAlias = ListsUpdated | ManifestsUpdated | ArtefactRejected
+Files: TypeAlias = Mapping[str, SignedArtefact]
+"""Signed artefacts by the name of their file."""
+
+_LISTS: Final = (REVOCATIONS_FILE, NONCES_FILE)
+
+
+@frozen
+class _Doubt:
+    """An artefact that did not verify, by what it is and why; when it was looked at does not matter."""
+
+    name: str
+    digest: str
+    kind: str
+
+
+class ReleaseWatch:
+    """What is known of a directory of releases from the looks so far."""
+
+    def __init__(self, trust: TrustRoot, freshness_window_minutes: int) -> None:
+        self._trust = trust
+        self._window_minutes = freshness_window_minutes
+        self._verified: dict[str, AnyVerified] = {}
+        self._doubts: dict[_Doubt, str] = {}
+        self._done: set[str] = set()
+        self._told: set[_Doubt] = set()
+
+    def look(self, files: Files, now: datetime) -> tuple[ReleaseInput, ...]:
+        """Return what the control plane has to be told about `files`. Say `done` of each that it was told."""
+        self._verified, doubts = self._judged(files, now)
+        believed = [doubt for doubt in doubts if doubt in self._doubts]
+        self._told &= doubts.keys()
+        self._doubts = doubts
+        self._done &= {_digest_of(verified) for verified in self._verified.values()}
+        return (
+            *self._new_lists(),
+            *self._new_manifests(),
+            *(ArtefactRejected(it.name, doubts[it]) for it in believed if it not in self._told),
+        )
+
+    def done(self, told: ReleaseInput) -> None:
+        """The control plane was told `told`, which the last look returned."""
+        match told:
+            case ListsUpdated():
+                lists = (told.revocations, told.nonces)
+                self._done |= {_digest_of(each) for each in lists if each is not None}
+            case ManifestsUpdated():
+                self._done |= {_digest_of(each) for each in told.manifests}
+            case ArtefactRejected():
+                self._told |= {doubt for doubt in self._doubts if doubt.name == told.name}
+            case _:
+                assert_never(told)
+
+    def _judged(
+        self, files: Files, now: datetime
+    ) -> tuple[dict[str, AnyVerified], dict[_Doubt, str]]:
+        verified: dict[str, AnyVerified] = {}
+        doubts: dict[_Doubt, str] = {}
+        # The fleet first: manifests are held against it.
+        for name in sorted(files, key=lambda it: (it != FLEET_FILE, it)):
+            try:
+                verified[name] = self._verify(name, files[name], verified, now)
+            except VerifyError as error:
+                digest = _digest(files[name].body, files[name].signature)
+                doubts[_Doubt(name, digest, type(error).__name__)] = str(error)
+        return verified, doubts
+
+    def _verify(
+        self, name: str, artefact: SignedArtefact, others: Mapping[str, AnyVerified], now: datetime
+    ) -> AnyVerified:
+        known = self._verified.get(name)
+        if known is None or not self._still_holds(known, artefact, now):
+            known = self._verify_by_name(name, artefact, now)
+        fleet = others.get(FLEET_FILE)
+        if fleet is not None and isinstance(known.value, RolloutManifest):
+            require_anchor(
+                cast("Verified[RolloutManifest]", known), cast("Verified[FleetResolved]", fleet)
+            )
+        return known
+
+    def _still_holds(self, known: AnyVerified, artefact: SignedArtefact, now: datetime) -> bool:
+        """Verifying 10,000 hosts takes a while, and only time can undo what was found."""
+        age_max = timedelta(minutes=self._window_minutes) + CLOCK_SKEW
+        return (
+            known.artefact == artefact.body
+            and known.signature == artefact.signature
+            and -CLOCK_SKEW <= now - known.signed_at <= age_max
+        )
+
+    def _verify_by_name(self, name: str, artefact: SignedArtefact, now: datetime) -> AnyVerified:
+        trust, window = self._trust, self._window_minutes
+        match name:
+            case "fleet.resolved.json":
+                return verify_fleet(artefact, trust, now, freshness_window_minutes=window)
+            case "revocations.json":
+                return verify_revocations(artefact, trust, now, freshness_window_minutes=window)
+            case "bootstrap-nonces.json":
+                return verify_nonces(artefact, trust, now, freshness_window_minutes=window)
+            case _:
+                rollout_id = rollout_of(name)
+                assert rollout_id is not None, name
+                return verify_manifest(
+                    artefact,
+                    trust,
+                    now,
+                    freshness_window_minutes=window,
+                    expected_rollout_id=rollout_id,
+                )
+
+    def _new_lists(self) -> Iterator[ListsUpdated]:
+        revocations, nonces = (self._new(name) for name in _LISTS)
+        if revocations is not None or nonces is not None:
+            yield ListsUpdated(
+                cast("Verified[Revocations] | None", revocations),
+                cast("Verified[BootstrapNonces] | None", nonces),
+            )
+
+    def _new_manifests(self) -> Iterator[ManifestsUpdated]:
+        fleet = self._verified.get(FLEET_FILE)
+        names = [name for name in self._verified if name not in (FLEET_FILE, *_LISTS)]
+        manifests = tuple(new for name in names if (new := self._new(name)) is not None)
+        if fleet is not None and manifests:
+            yield ManifestsUpdated(
+                cast("Verified[FleetResolved]", fleet),
+                cast("tuple[Verified[RolloutManifest], ...]", manifests),
+            )
+
+    def _new(self, name: str) -> AnyVerified | None:
+        verified = self._verified.get(name)
+        return None if verified is None or _digest_of(verified) in self._done else verified
+
+
+def _digest_of(verified: Verified[object]) -> str:
+    return _digest(verified.artefact, verified.signature)
+
+
+def _digest(body: bytes, signature: bytes) -> str:
+    return sha256(signature + body).hexdigest()

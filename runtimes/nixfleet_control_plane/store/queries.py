@@ -1,0 +1,133 @@
+"""What operators ask of a store: read-only, through a connection of their own, and so only what is durable.
+
+Source: design 5 (operator calls), design 7 (Store).
+"""
+
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from nixfleet_control_plane.messages.entry_codec import entry_of, time_of
+from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
+from nixfleet_control_plane.store.sqlite_store import APPLICATION_ID, LOG_COLUMNS, SCHEMA_VERSION
+from nixfleet_runtime.record_codec import decode_rollout_record
+from nixfleet_runtime.sqlite import open_reader
+from nixfleet_state_machine.rollout.state import RolloutRecord
+
+ALL: Final = -1
+"""SQLite's word for no limit."""
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a read-only connection to a control plane's database.
+
+    Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
+    """
+    return open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+
+
+@frozen
+class Quarantined:
+    """A closure that a channel does not get. `cleared` once an operator retired the quarantine."""
+
+    channel: str
+    closure: str
+    since: datetime
+    triggering_event_log_seq: int
+    cleared: bool
+
+
+@frozen
+class Waiting:
+    """A host that waits, for which gate, why, and since when."""
+
+    hostname: str
+    rollout_id: str
+    gate: str
+    reason: str
+    since: datetime
+
+
+def rollouts(
+    connection: sqlite3.Connection, *, after_seq: int = 0, limit: int = ALL
+) -> tuple[RolloutRecord, ...]:
+    """Return rollouts' records, oldest first, the pruned ones included: those opened after a row of the log."""
+    rows = connection.execute(
+        "SELECT record FROM rollouts WHERE opened_event_log_seq > ?"
+        " ORDER BY opened_event_log_seq LIMIT ?",
+        (after_seq, limit),
+    )
+    return tuple(decode_rollout_record(record.encode()) for (record,) in rows)
+
+
+def quarantines(connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
+    """Return every quarantine, oldest first."""
+    return tuple(
+        Quarantined(channel, closure, time_of(at), seq, cleared is not None)
+        for channel, closure, at, seq, cleared in connection.execute(
+            "SELECT channel, closure_hash, quarantined_at, triggering_event_log_seq, cleared_by_seq"
+            " FROM quarantined_closures ORDER BY triggering_event_log_seq"
+        )
+    )
+
+
+def deferrals(
+    connection: sqlite3.Connection, *, after: tuple[str, str] | None = None, limit: int = ALL
+) -> tuple[Waiting, ...]:
+    """Return who waits and why, by rollout and host: those after a rollout and host."""
+    rows = connection.execute(
+        "SELECT hostname, rollout_id, gate, reason, since FROM deferrals"
+        " WHERE (rollout_id, hostname) > (?, ?) ORDER BY rollout_id, hostname LIMIT ?",
+        (*(after or ("", "")), limit),
+    )
+    return tuple(
+        Waiting(hostname, rollout_id, gate, reason, time_of(since))
+        for hostname, rollout_id, gate, reason, since in rows
+    )
+
+
+def log_entries(
+    connection: sqlite3.Connection,
+    *,
+    after_seq: int = 0,
+    rollout_id: str | None = None,
+    host_id: str | None = None,
+) -> tuple[LoggedEntry, ...]:
+    """Return the log's entries after `after_seq`, oldest first, of one rollout or host if asked.
+
+    Raises: DamagedRow.
+    """
+    where, values = "seq > ?", [str(after_seq)]
+    for column, wanted in (("rollout_id", rollout_id), ("host_id", host_id)):
+        if wanted is not None:
+            where += f" AND {column} = ?"
+            values.append(wanted)
+    rows = connection.execute(
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE {where} ORDER BY seq", values
+    )
+    return tuple(entry_of(LogRow(*columns)) for columns in rows)
+
+
+def last_command_at(connection: sqlite3.Connection, since: datetime) -> datetime | None:
+    """Return when the latest command of an operator was carried out, `None` if that is not `since` then."""
+    for ts, kind in connection.execute("SELECT ts, kind FROM event_log ORDER BY seq DESC"):
+        at = time_of(ts)
+        if at < since:
+            return None
+        if kind == "operator_command":
+            return at
+    return None
+
+
+def log_rows(
+    connection: sqlite3.Connection, rollout_id: str, *, after_seq: int, limit: int
+) -> tuple[LogRow, ...]:
+    """Return a page of the log of one rollout, oldest first, as it is stored."""
+    rows = connection.execute(
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE rollout_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (rollout_id, after_seq, limit),
+    )
+    return tuple(LogRow(*columns) for columns in rows)

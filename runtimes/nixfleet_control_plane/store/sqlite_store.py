@@ -1,0 +1,201 @@
+"""The store on SQLite: one writing connection, one transaction per commit, the hash chain kept here.
+
+How a write becomes rows is in `sqlite_statements`.
+Source: design 7, Store.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+from nixfleet_control_plane.messages.entry_codec import entry_of, time_of
+from nixfleet_control_plane.messages.inputs import PauseScope
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
+from nixfleet_control_plane.messages.log_entry import (
+    FIRST_PREV_HASH,
+    LoggedEntry,
+    LogRow,
+    chain_hash,
+)
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.store.sqlite_statements import Statement, Value, statement_of
+from nixfleet_control_plane.store.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
+from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.trust import TrustedKey
+from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.record_codec import (
+    decode_host_record,
+    decode_rollout_record,
+)
+from nixfleet_runtime.sqlite import LongWal, open_writer, transaction
+from nixfleet_state_machine.planner.action import DeferDispatch, Gate
+from nixfleet_state_machine.rollout.state import RolloutState
+
+APPLICATION_ID = 0x6E666370  # "nfcp"
+SCHEMA_VERSION = 1
+SCHEMA = files("nixfleet_control_plane.store").joinpath("schema.sql").read_text()
+
+LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
+INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)"
+
+
+class SqliteStore:
+    """A control plane's database in one file, made when it does not exist.
+
+    Raises: SchemaTooNew, NotOurDatabase.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = open_writer(
+            path, application_id=APPLICATION_ID, schema=SCHEMA, version=SCHEMA_VERSION
+        )
+        self._wal = LongWal(self._connection, path)
+        self._head_hash = _head_hash(self._connection)
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """Make all of `writes` durable, or none. Raises: sqlite3.Error, and nothing has changed."""
+        head_hash = self._head_hash
+        log: list[tuple[Value, ...]] = []
+        others: list[Statement] = []
+        for write in writes:
+            if isinstance(write, LogRow):
+                prev_hash, head_hash = head_hash, chain_hash(head_hash, write)
+                log.append((*write, prev_hash, head_hash))
+            else:
+                others.append(statement_of(write))
+        with transaction(self._connection):
+            # First, for the rows of the views refer to them.
+            self._connection.executemany(INSERT_LOG, log)
+            for statement, alike in groupby(others, key=itemgetter(0)):
+                self._connection.executemany(statement, [values for _, values in alike])
+        self._head_hash = head_hash
+        self._wal.cut_if_long()
+
+    def load(self) -> Snapshot:
+        """Return what was committed. Raises: DamagedRow, DecodeError."""
+        connection = self._connection
+        through: int = connection.execute(
+            "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
+        ).fetchone()[0]
+        return Snapshot(
+            cached_through=through,
+            head_seq=connection.execute("SELECT ifnull(max(seq), 0) FROM event_log").fetchone()[0],
+            artefacts=tuple(_artefacts(connection)),
+            rollouts=tuple(
+                (decode_rollout_record(record.encode()), time_of(ts))
+                for record, ts in connection.execute(
+                    "SELECT record, ts FROM rollouts JOIN event_log"
+                    " ON seq = last_transition_event_log_seq WHERE state != ?"
+                    " OR rollouts.rollout_id IN (SELECT rollout_id FROM artefacts) ORDER BY 1",
+                    (RolloutState.PRUNED.value,),
+                )
+            ),
+            pruned=tuple(
+                rollout_id
+                for (rollout_id,) in connection.execute(
+                    "SELECT rollout_id FROM rollouts WHERE state = ?", (RolloutState.PRUNED.value,)
+                )
+            ),
+            hosts=tuple(
+                StoredHost(decode_host_record(record.encode()), seq)
+                for record, seq in connection.execute(
+                    "SELECT record, event_log_seq FROM host_rollout_records"
+                )
+            ),
+            tail=(entry_of(row) for row in read_log(connection, after_seq=through)),
+            failures=tuple(
+                StoredFailure(RolloutId(rollout_id), *rest)
+                for rollout_id, *rest in connection.execute(
+                    "SELECT rollout_id, host_id, probe_name, control_id, framework, event_log_seq"
+                    " FROM probe_failures WHERE cleared_by_seq IS NULL"
+                )
+            ),
+            quarantines=tuple(
+                connection.execute(
+                    "SELECT channel, closure_hash FROM quarantined_closures"
+                    " WHERE cleared_by_seq IS NULL"
+                )
+            ),
+            dispatches=tuple(
+                Dispatch(hostname, rollout_id, closure, time_of(soak_due_at), time_of(enqueued_at))
+                for hostname, rollout_id, closure, soak_due_at, enqueued_at in connection.execute(
+                    "SELECT hostname, rollout_id, target_closure, soak_due_at, enqueued_at"
+                    " FROM dispatch_queue ORDER BY event_log_seq"
+                )
+            ),
+            deferrals=tuple(
+                DeferDispatch(host, RolloutId(rollout_id), Gate(gate), reason)
+                for host, rollout_id, gate, reason in connection.execute(
+                    "SELECT hostname, rollout_id, gate, reason FROM deferrals"
+                )
+            ),
+            holds=tuple(
+                PauseScope(*columns)
+                for columns in connection.execute(
+                    "SELECT scope, operator, reason FROM operator_holds"
+                )
+            ),
+            refused=tuple(
+                StoredRefusal(RolloutId(rollout_id), hostname, int(seq), reason)
+                for rollout_id, hostname, seq, reason in connection.execute(
+                    "SELECT rollout_id, hostname, seq, reason FROM refused_events"
+                )
+            ),
+            enrolled=tuple(
+                EnrolledHost(hostname, TrustedKey(public_key), time_of(enrolled_at))
+                for hostname, public_key, enrolled_at in connection.execute(
+                    "SELECT hostname, public_key, enrolled_at FROM hosts"
+                )
+            ),
+            used_nonces=tuple(
+                UsedNonce(nonce, hostname, TrustedKey(public_key), time_of(expires_at))
+                for nonce, hostname, public_key, expires_at in connection.execute(
+                    "SELECT nonce, hostname, public_key, expires_at FROM token_replay"
+                )
+            ),
+            revoked=tuple(
+                Revocation(hostname, time_of(not_before), reason)
+                for hostname, not_before, reason in connection.execute(
+                    "SELECT hostname, not_before, reason FROM revocations"
+                )
+            ),
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+def read_chain(connection: sqlite3.Connection) -> Iterator[tuple[LogRow, bytes, bytes]]:
+    """Yield each row with its `prev_hash` and `hash`, in order."""
+    for *columns, prev_hash, row_hash in connection.execute(
+        f"SELECT {LOG_COLUMNS}, prev_hash, hash FROM event_log ORDER BY seq"
+    ):
+        yield LogRow(*columns), prev_hash, row_hash
+
+
+def read_log(connection: sqlite3.Connection, after_seq: int = 0) -> Iterator[LogRow]:
+    """Yield each row after `after_seq`, in order."""
+    return map(
+        LogRow._make,
+        connection.execute(
+            f"SELECT {LOG_COLUMNS} FROM event_log WHERE seq > ? ORDER BY seq", (after_seq,)
+        ),
+    )
+
+
+def _head_hash(connection: sqlite3.Connection) -> bytes:
+    head = connection.execute("SELECT hash FROM event_log ORDER BY seq DESC LIMIT 1").fetchone()
+    return FIRST_PREV_HASH if head is None else head[0]
+
+
+def _artefacts(connection: sqlite3.Connection) -> Iterator[LoggedEntry]:
+    for columns in connection.execute(
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE seq IN (SELECT event_log_seq FROM artefacts)"
+        " ORDER BY seq"
+    ):
+        yield entry_of(LogRow(*columns))

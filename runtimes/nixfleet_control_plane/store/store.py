@@ -1,0 +1,110 @@
+"""What the control plane needs of a store. One implementation ships: `sqlite_store`.
+
+A store decides nothing. It is synchronous: the mutator calls `commit` in one worker thread, one call per
+batch. Source: design 7, Store.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from attrs import evolve, frozen
+
+from nixfleet_control_plane.messages.inputs import PauseScope
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
+from nixfleet_control_plane.messages.log_entry import LoggedEntry
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_proto.drafting import maker
+from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.wire import Dispatch
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.action import DeferDispatch
+from nixfleet_state_machine.rollout.state import RolloutRecord
+
+
+@frozen
+class StoredHost:
+    """A host's record out of the cache, true up to `event_log_seq`."""
+
+    record: HostRolloutState
+    event_log_seq: int
+
+
+# As the class makes them, sooner: there is one for every entry that is folded.
+stored_host = maker(StoredHost)
+
+
+@frozen
+class StoredFailure:
+    """An outstanding failure of a control."""
+
+    rollout_id: RolloutId
+    host_id: str
+    probe_name: str
+    control_id: str | None
+    framework: str | None
+    event_log_seq: int
+
+
+@frozen
+class StoredRefusal:
+    """A fact that the host's record could not take."""
+
+    rollout_id: RolloutId
+    hostname: str
+    seq: int
+    reason: str
+
+
+@frozen
+class Snapshot:
+    """What a start needs.
+
+    artefacts: the entries in force, oldest first. rollouts: all that are not pruned, or whose manifest is
+    still in force, each with when it last moved. pruned: the ids of all that are. cached_through: the log
+    row up to which the cache of host records is complete. tail: every entry after that row; it may be the
+    whole log, so it is read while it is gone over: once, and before anything else is asked of the store. DamagedRow
+    may come up then, too.
+    """
+
+    head_seq: int
+    cached_through: int
+    artefacts: tuple[LoggedEntry, ...]
+    rollouts: tuple[tuple[RolloutRecord, datetime], ...]
+    pruned: tuple[str, ...]
+    hosts: tuple[StoredHost, ...]
+    tail: Iterable[LoggedEntry]
+    failures: tuple[StoredFailure, ...]
+    quarantines: tuple[tuple[str, str], ...]
+    dispatches: tuple[Dispatch, ...]
+    deferrals: tuple[DeferDispatch, ...]
+    holds: tuple[PauseScope, ...]
+    refused: tuple[StoredRefusal, ...]
+    enrolled: tuple[EnrolledHost, ...]
+    used_nonces: tuple[UsedNonce, ...]
+    revoked: tuple[Revocation, ...]
+
+    def in_memory(self) -> "Snapshot":
+        """Return the same with its tail read, so that it can be kept and compared."""
+        return evolve(self, tail=tuple(self.tail))
+
+
+class Store(Protocol):
+    """Where commits become durable."""
+
+    def load(self) -> Snapshot:
+        """Return what was committed. Raises: DamagedRow."""
+        ...
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """Make all of `writes` durable, in order, or none of them.
+
+        When this returns, a loss of power takes nothing back. When it raises, nothing has changed and the
+        next call may succeed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the resources. Nothing is written."""
+        ...
