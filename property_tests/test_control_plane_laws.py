@@ -16,14 +16,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     RollbackFinished,
     SwitchDeferred,
     SwitchFailed,
     SwitchOutcome,
     SwitchPhase,
 )
-from nixfleet_agent.inputs import Tick
+from nixfleet_agent.messages.inputs import Tick
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_control_plane.messages.inputs import RetireQuarantine
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeStatus, ProbeSubResult

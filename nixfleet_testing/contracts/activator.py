@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     Activator,
     ClosureMismatch,
     NoRunningClosure,

@@ -15,10 +15,10 @@ from typing import overload
 import pytest
 from attrs import asdict
 
-from nixfleet_agent.inputs import Intent, IntentKind
-from nixfleet_agent.journal import Journal
-from nixfleet_agent.state import LocalRollout
-from nixfleet_agent.writes import (
+from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.journal.journal import Journal
+from nixfleet_agent.messages.inputs import Intent, IntentKind
+from nixfleet_agent.messages.writes import (
     AppendEvent,
     MarkAcknowledged,
     MarkRefused,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from attrs import fields_dict, frozen
 
-from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_runtime.config import Section, load
 from nixfleet_runtime.config_check import Side

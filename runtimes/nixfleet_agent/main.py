@@ -14,7 +14,10 @@ from typing import assert_never
 import anyio
 from anyio.abc import TaskStatus
 
-from nixfleet_agent.activator import Activator
+from nixfleet_agent.activation.activator import Activator
+from nixfleet_agent.activation.command import ProcessRunner
+from nixfleet_agent.activation.directory import DirectoryActivator
+from nixfleet_agent.activation.nixos import NixosActivator
 from nixfleet_agent.config import (
     ActivatorConfig,
     AgentConfig,
@@ -22,15 +25,12 @@ from nixfleet_agent.config import (
     DirectoryActivatorConfig,
     NixosActivatorConfig,
 )
-from nixfleet_agent.directory_activator import DirectoryActivator
-from nixfleet_agent.enrolment import own_key
-from nixfleet_agent.http_transport import HttpTransport, connected
-from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.manifest_cache import DirectoryManifestCache
-from nixfleet_agent.nixos_activator import NixosActivator
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.network.enrolment import own_key
+from nixfleet_agent.network.http_transport import HttpTransport, connected
+from nixfleet_agent.network.manifest_cache import DirectoryManifestCache
 from nixfleet_agent.ports import AgentPorts
 from nixfleet_agent.probes.evidence import EvidenceReader
-from nixfleet_agent.process import ProcessRunner
 from nixfleet_agent.service import AgentService, service_of
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.enrolment import EnrolmentWorker

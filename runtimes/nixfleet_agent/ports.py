@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from nixfleet_agent.activator import Activator
-from nixfleet_agent.engine import FAILURE_THRESHOLD_DEFAULT
-from nixfleet_agent.journal import Journal
-from nixfleet_agent.manifest_cache import ManifestCache, NoManifestCache
+from nixfleet_agent.activation.activator import Activator
+from nixfleet_agent.engine.engine import FAILURE_THRESHOLD_DEFAULT
+from nixfleet_agent.journal.journal import Journal
+from nixfleet_agent.network.manifest_cache import ManifestCache, NoManifestCache
 from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.clock import Clock

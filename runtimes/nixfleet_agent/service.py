@@ -16,8 +16,9 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from nixfleet_agent.engine import AgentEngine
-from nixfleet_agent.inputs import (
+from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.journal.loading import load_state, unsent_rollouts
+from nixfleet_agent.messages.inputs import (
     Action,
     Booted,
     CarryOut,
@@ -31,18 +32,17 @@ from nixfleet_agent.inputs import (
     Tick,
     WakeSender,
 )
-from nixfleet_agent.loading import load_state, unsent_rollouts
+from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.desk import Desk
 from nixfleet_agent.workers.dispatches import DispatchWorker
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
 from nixfleet_agent.workers.intents import IntentWorker
 from nixfleet_agent.workers.manifests import ManifestSource
+from nixfleet_agent.workers.posting import Desk
 from nixfleet_agent.workers.probes import ProbeWorker
 from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.workers.supervision import supervised
-from nixfleet_agent.writes import Write
 from nixfleet_runtime.mutator import SingleMutator
 from nixfleet_state_machine.effect import EmitLog, EmitMetric
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import click
 
-from nixfleet_agent.activator import NoRunningClosure
+from nixfleet_agent.activation.activator import NoRunningClosure
 from nixfleet_agent.config import AgentConfig, load_agent_config
 from nixfleet_agent.main import run_agent
 from nixfleet_cli.clock_option import clock_option

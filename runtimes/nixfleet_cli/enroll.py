@@ -6,7 +6,8 @@ import anyio
 import click
 
 from nixfleet_agent.config import AgentConfig
-from nixfleet_agent.enrolment import (
+from nixfleet_agent.main import load_trust, way_to_control_plane
+from nixfleet_agent.network.enrolment import (
     EnrolmentRefused,
     OwnKey,
     WrongToken,
@@ -15,7 +16,6 @@ from nixfleet_agent.enrolment import (
     load_token,
     own_key,
 )
-from nixfleet_agent.main import load_trust, way_to_control_plane
 from nixfleet_agent.workers.enrolment import is_known
 from nixfleet_cli.agent import config_option, loaded_config
 from nixfleet_cli.failures import Findings, Unusable

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from nixfleet_agent.inputs import Intent
-from nixfleet_agent.journal import JournalSnapshot, snapshot_of
-from nixfleet_agent.journal_queries import (
+from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.journal.journal import JournalSnapshot, snapshot_of
+from nixfleet_agent.journal.queries import (
     RefusedFact,
     WaitingFacts,
     open_journal_for_reading,
     refused_facts,
     waiting_facts,
 )
-from nixfleet_agent.state import LocalRollout
+from nixfleet_agent.messages.inputs import Intent
 from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_cli.narration import short
 from nixfleet_cli.sections import TIME, Row, section

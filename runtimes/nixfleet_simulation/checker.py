@@ -10,7 +10,7 @@ from datetime import datetime
 
 from attrs import evolve
 
-from nixfleet_agent.inputs import Intent
+from nixfleet_agent.messages.inputs import Intent
 from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot

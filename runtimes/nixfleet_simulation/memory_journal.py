@@ -10,10 +10,10 @@ from typing import assert_never
 
 from attrs import define
 
-from nixfleet_agent.inputs import Intent
-from nixfleet_agent.journal import JournalRow, JournalSnapshot
-from nixfleet_agent.state import LocalRollout
-from nixfleet_agent.writes import (
+from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.journal.journal import JournalRow, JournalSnapshot
+from nixfleet_agent.messages.inputs import Intent
+from nixfleet_agent.messages.writes import (
     AppendEvent,
     MarkAcknowledged,
     MarkRefused,

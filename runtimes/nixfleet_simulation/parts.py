@@ -6,9 +6,9 @@ from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_agent.engine import AgentEngine
-from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.state import State as AgentState
+from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.engine.state import State as AgentState
+from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.loading import load_state

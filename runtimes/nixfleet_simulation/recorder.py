@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import orjson
 
-from nixfleet_agent.inputs import Intent
-from nixfleet_agent.writes import AppendEvent
+from nixfleet_agent.messages.inputs import Intent
+from nixfleet_agent.messages.writes import AppendEvent
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_proto.agent_event import ProbeFailureFirst, ProbeObservedFirst, ProbeResult

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from nixfleet_agent.nixos_activator import NixosActivator
-from nixfleet_agent.process import CommandOutcome
+from nixfleet_agent.activation.command import CommandOutcome
+from nixfleet_agent.activation.nixos import NixosActivator
 
 DONE = CommandOutcome(0)
 

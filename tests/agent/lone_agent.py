@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from nixfleet_agent.activator import SwitchCompleted
-from nixfleet_agent.engine import AgentEngine
-from nixfleet_agent.inputs import (
+from nixfleet_agent.activation.activator import SwitchCompleted
+from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.engine.state import State
+from nixfleet_agent.messages.inputs import (
     Action,
     CarryOut,
     ChecksLoaded,
@@ -14,8 +15,7 @@ from nixfleet_agent.inputs import (
     Reply,
     SwitchEnded,
 )
-from nixfleet_agent.state import State
-from nixfleet_agent.writes import AppendEvent, Write
+from nixfleet_agent.messages.writes import AppendEvent, Write
 from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
 from nixfleet_proto.codec import HealthCheckSet, encode_manifest
 from nixfleet_proto.fleet import Meta, RolloutPolicy

@@ -9,17 +9,17 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     Prepared,
     PrepareOutcome,
     RollbackFinished,
     SwitchCompleted,
     SwitchOutcome,
 )
-from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.service import AgentService, service_of
-from nixfleet_agent.writes import Write
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import HealthCheckSet, encode_health_checks, encode_manifest
 from nixfleet_proto.fleet import Meta

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from attrs import fields
 
+from nixfleet_agent.activation.directory import DirectoryActivator
+from nixfleet_agent.activation.nixos import NixosActivator
 from nixfleet_agent.config import (
     AgentConfig,
     ControlPlaneAddress,
@@ -18,8 +20,6 @@ from nixfleet_agent.config import (
     TicksConfig,
     load_agent_config,
 )
-from nixfleet_agent.directory_activator import DirectoryActivator
-from nixfleet_agent.nixos_activator import NixosActivator
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_runtime.config import ConfigError
 from nixfleet_runtime.config_sections import LogConfig, TrustConfig

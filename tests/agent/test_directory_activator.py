@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     Activator,
     ClosureMismatch,
     NoRunningClosure,
@@ -17,7 +17,7 @@ from nixfleet_agent.activator import (
     SwitchFailed,
     SwitchPhase,
 )
-from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_runtime.nar import closure_name_of
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,13 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from nixfleet_agent.activator import RollbackFinished, SwitchCompleted, SwitchFailed, SwitchPhase
-from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.activation.activator import (
+    RollbackFinished,
+    SwitchCompleted,
+    SwitchFailed,
+    SwitchPhase,
+)
+from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_runtime.nar import closure_name_of
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +29,7 @@ AGENT = """
 import sys
 from pathlib import Path
 import anyio
-from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.activation.directory import DirectoryActivator
 store, profile, closure = sys.argv[1:]
 anyio.run(DirectoryActivator(Path(store), Path(profile)).switch, closure)
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
     RollbackFinished,
@@ -11,7 +11,7 @@ from nixfleet_agent.activator import (
     SwitchFailed,
     SwitchPhase,
 )
-from nixfleet_agent.inputs import (
+from nixfleet_agent.messages.inputs import (
     CarryOut,
     DispatchPostponed,
     DispatchRefused,
@@ -25,7 +25,7 @@ from nixfleet_agent.inputs import (
     SwitchStarted,
     WakeSender,
 )
-from nixfleet_agent.writes import AppendEvent, PutIntent, PutRecord
+from nixfleet_agent.messages.writes import AppendEvent, PutIntent, PutRecord
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationDeferred,

@@ -1,7 +1,7 @@
 """From soak to rest: probes, convergence, sustained failure."""
 
-from nixfleet_agent.activator import RollbackFinished
-from nixfleet_agent.inputs import (
+from nixfleet_agent.activation.activator import RollbackFinished
+from nixfleet_agent.messages.inputs import (
     ChecksLoaded,
     ChecksUnreadable,
     ProbeRan,

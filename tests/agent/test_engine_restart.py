@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from nixfleet_agent.activator import SwitchCompleted, SwitchDeferred
-from nixfleet_agent.inputs import (
+from nixfleet_agent.activation.activator import SwitchCompleted, SwitchDeferred
+from nixfleet_agent.messages.inputs import (
     Booted,
     CarryOut,
     KeepManifestsOf,
@@ -15,7 +15,7 @@ from nixfleet_agent.inputs import (
     Tick,
     WakeSender,
 )
-from nixfleet_agent.writes import MarkUnsent, RemoveRollout
+from nixfleet_agent.messages.writes import MarkUnsent, RemoveRollout
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import ReplayFrom
 from nixfleet_state_machine.effect import EmitLog

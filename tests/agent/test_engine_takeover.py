@@ -5,8 +5,13 @@ from datetime import timedelta
 import pytest
 from attrs import evolve
 
-from nixfleet_agent.activator import RollbackFinished, SwitchCompleted, SwitchFailed, SwitchPhase
-from nixfleet_agent.inputs import (
+from nixfleet_agent.activation.activator import (
+    RollbackFinished,
+    SwitchCompleted,
+    SwitchFailed,
+    SwitchPhase,
+)
+from nixfleet_agent.messages.inputs import (
     Booted,
     CarryOut,
     ChecksLoaded,
@@ -20,8 +25,8 @@ from nixfleet_agent.inputs import (
     SwitchEnded,
     Tick,
 )
+from nixfleet_agent.messages.writes import MarkRefused, RemoveRollout
 from nixfleet_agent.probes.runner import ProbeOutcome
-from nixfleet_agent.writes import MarkRefused, RemoveRollout
 from nixfleet_proto.agent_event import Converged, ProbeResult, ProbeStatus
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import EventRefused, ReplayFrom

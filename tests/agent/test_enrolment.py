@@ -9,14 +9,14 @@ import anyio
 import pytest
 from attrs import evolve
 
-from nixfleet_agent.enrolment import (
+from nixfleet_agent.network.enrolment import (
     EnrolmentRefused,
     OwnKey,
     WrongToken,
     enrol_request,
     own_key,
 )
-from nixfleet_agent.http_transport import HttpTransport, connected
+from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.enrolment import EnrolmentWorker, is_known
 from nixfleet_proto.codec import encode_signed_token

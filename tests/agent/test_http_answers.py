@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 
-from nixfleet_agent.http_transport import HttpTransport, connected
+from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.clock import FakeClock, SystemClock
 from nixfleet_runtime.http.client import SignedClient

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from nixfleet_agent.inputs import Intent, IntentKind
-from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.state import LocalRollout
-from nixfleet_agent.writes import (
+from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.messages.inputs import Intent, IntentKind
+from nixfleet_agent.messages.writes import (
     AppendEvent,
     MarkAcknowledged,
     MarkRefused,

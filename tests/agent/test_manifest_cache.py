@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_agent.manifest_cache import DirectoryManifestCache, ManifestCache, NoManifestCache
+from nixfleet_agent.network.manifest_cache import (
+    DirectoryManifestCache,
+    ManifestCache,
+    NoManifestCache,
+)
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_proto.codec import encode_manifest
 from nixfleet_proto.fleet import Meta

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     Activator,
     NoRunningClosure,
     Prepared,
@@ -13,7 +13,7 @@ from nixfleet_agent.activator import (
     SwitchDeferred,
     SwitchFailed,
 )
-from nixfleet_agent.nixos_activator import NixosActivator
+from nixfleet_agent.activation.nixos import NixosActivator
 from tests.agent.fake_nixos import (
     FakeNixos,
     Parts,

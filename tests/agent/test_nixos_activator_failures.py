@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     ClosureMismatch,
     RollbackFinished,
     SwitchCompleted,
@@ -13,8 +13,8 @@ from nixfleet_agent.activator import (
     SwitchFailed,
     SwitchPhase,
 )
-from nixfleet_agent.nixos_activator import NixosActivator
-from nixfleet_agent.process import CommandOutcome
+from nixfleet_agent.activation.command import CommandOutcome
+from nixfleet_agent.activation.nixos import NixosActivator
 from tests.agent.fake_nixos import (
     DONE,
     FakeNixos,

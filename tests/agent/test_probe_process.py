@@ -8,7 +8,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from nixfleet_agent.process import (
+from nixfleet_agent.activation.command import (
     OUTPUT_TAIL_BYTES_MAX,
     CommandOutcome,
     CommandRunner,

@@ -8,7 +8,8 @@ import anyio.lowlevel
 import pytest
 from attrs import define, field
 
-from nixfleet_agent.inputs import (
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.messages.inputs import (
     Done,
     EventRejected,
     EventsAcknowledged,
@@ -17,10 +18,9 @@ from nixfleet_agent.inputs import (
     Reply,
     RolloutDisowned,
 )
-from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.messages.writes import AppendEvent, MarkAcknowledged, MarkRefused, MarkUnsent
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.sender import Sender
-from nixfleet_agent.writes import AppendEvent, MarkAcknowledged, MarkRefused, MarkUnsent
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch, SignedArtefact

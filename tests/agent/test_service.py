@@ -8,9 +8,9 @@ import anyio.lowlevel
 import pytest
 from attrs import evolve
 
-from nixfleet_agent.activator import NoRunningClosure
-from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.loading import load_state
+from nixfleet_agent.activation.activator import NoRunningClosure
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.loading import load_state
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     AgentEvent,

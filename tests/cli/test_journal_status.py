@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_agent.inputs import Intent, IntentKind
-from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.writes import AppendEvent, MarkRefused, PutIntent
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.messages.inputs import Intent, IntentKind
+from nixfleet_agent.messages.writes import AppendEvent, MarkRefused, PutIntent
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
 from tests.agent.lone_agent import T0

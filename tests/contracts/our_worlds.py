@@ -4,8 +4,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import assert_never
 
-from nixfleet_agent import applier as agent_applier
-from nixfleet_agent.inputs import (
+from nixfleet_agent.engine import applier as agent_applier
+from nixfleet_agent.engine.state import CommitBuilder as AgentCommitBuilder
+from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.loading import load_state as load_agent_state
+from nixfleet_agent.messages.inputs import (
     Action,
     CarryOut,
     Done,
@@ -15,10 +19,6 @@ from nixfleet_agent.inputs import (
     StopProbes,
     WakeSender,
 )
-from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.loading import load_state as load_agent_state
-from nixfleet_agent.state import CommitBuilder as AgentCommitBuilder
-from nixfleet_agent.state import LocalRollout
 from nixfleet_control_plane.engine import applier as control_plane_applier
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import take_artefact

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from nixfleet_agent.http_transport import connected
+from nixfleet_agent.network.http_transport import connected
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_testing.contracts.journal import JournalContract
 
 

@@ -13,7 +13,7 @@ import uvicorn
 from attrs import frozen
 from starlette.types import ASGIApp
 
-from nixfleet_agent.http_transport import HttpTransport, connected
+from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.http.server.server import server_config

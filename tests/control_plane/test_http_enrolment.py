@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_agent.enrolment import EnrolmentRefused
+from nixfleet_agent.network.enrolment import EnrolmentRefused
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.routes.enrolment import refusal_of
 from nixfleet_control_plane.http.server.limits import Limits

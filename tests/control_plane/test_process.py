@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from attrs import evolve
 
-from nixfleet_agent.http_transport import HttpTransport, connected
+from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_control_plane.history.rebuild import check_chain, check_views
 from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading

@@ -7,9 +7,9 @@ committed; everything else is lost with the process.
 from collections.abc import Callable
 from pathlib import Path
 
-from nixfleet_agent.activator import RollbackFinished, SwitchCompleted
-from nixfleet_agent.inputs import Input as AgentInput
-from nixfleet_agent.inputs import (
+from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted
+from nixfleet_agent.messages.inputs import Input as AgentInput
+from nixfleet_agent.messages.inputs import (
     Intent,
     IntentKind,
     RollbackEnded,
@@ -18,7 +18,7 @@ from nixfleet_agent.inputs import (
     SwitchStarted,
     Tick,
 )
-from nixfleet_agent.inputs import Reply as AgentReply
+from nixfleet_agent.messages.inputs import Reply as AgentReply
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_control_plane.messages.inputs import PlanTick
 from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_agent.inputs import (
+from nixfleet_agent.journal.journal import JournalRow
+from nixfleet_agent.messages.inputs import (
     DispatchOffered,
     EventsAcknowledged,
     Intent,
     ReplayAsked,
     Tick,
 )
-from nixfleet_agent.journal import JournalRow
 from nixfleet_control_plane.messages.inputs import Input, ManifestAnswer, ManifestPoll, Reply
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.ids import RolloutId

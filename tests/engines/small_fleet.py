@@ -10,10 +10,12 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from nixfleet_agent.activator import RollbackFinished, SwitchCompleted, SwitchOutcome
-from nixfleet_agent.engine import AgentEngine
-from nixfleet_agent.inputs import Action as AgentAction
-from nixfleet_agent.inputs import (
+from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted, SwitchOutcome
+from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.loading import load_state as load_agent_state
+from nixfleet_agent.messages.inputs import Action as AgentAction
+from nixfleet_agent.messages.inputs import (
     Booted,
     CarryOut,
     ChecksLoaded,
@@ -33,10 +35,8 @@ from nixfleet_agent.inputs import (
     SwitchStarted,
     Tick,
 )
-from nixfleet_agent.inputs import Input as AgentInput
-from nixfleet_agent.inputs import Reply as AgentReply
-from nixfleet_agent.journal import SqliteJournal
-from nixfleet_agent.loading import load_state as load_agent_state
+from nixfleet_agent.messages.inputs import Input as AgentInput
+from nixfleet_agent.messages.inputs import Reply as AgentReply
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome
 from nixfleet_control_plane.messages.inputs import FlushRecords, PlanTick
 from nixfleet_proto.codec import HealthCheckSet

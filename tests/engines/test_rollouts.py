@@ -2,7 +2,7 @@
 
 from attrs import evolve
 
-from nixfleet_agent.activator import SwitchFailed, SwitchPhase
+from nixfleet_agent.activation.activator import SwitchFailed, SwitchPhase
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_state_machine.host.state import HostState

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 
-from nixfleet_agent.http_transport import connected
-from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.network.http_transport import connected
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.service import running
 from nixfleet_runtime.clock import Clock, SystemClock

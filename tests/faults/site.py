@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import Factory, field, frozen
 
-from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_cli.demo.child import Child
 from nixfleet_cli.demo.sides import Settings, agent_in, control_plane_in, free_port
 from nixfleet_proto.codec import encode_trust_root

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeAlias, cast
 import pytest
 from attrs import evolve
 
-from nixfleet_agent import engine as agent_engine
-from nixfleet_agent.engine import AgentEngine
-from nixfleet_agent.state import State as AgentState
+from nixfleet_agent.engine import engine as agent_engine
+from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.engine.state import State as AgentState
 from nixfleet_control_plane.engine import engine
 from nixfleet_control_plane.engine import entry_handlers as books
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine

@@ -7,8 +7,8 @@ closure. So a closure brings its own checks along, under the hash that is signed
 
 from pathlib import Path
 
+from nixfleet_agent.activation.command import CommandOutcome, run_command
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
-from nixfleet_agent.process import CommandOutcome, run_command
 from nixfleet_proto.health_check import ExecProbe
 
 

@@ -3,7 +3,7 @@
 import logging
 from typing import assert_never
 
-from nixfleet_agent.inputs import (
+from nixfleet_agent.messages.inputs import (
     DispatchOffered,
     DispatchPostponed,
     DispatchRefused,
@@ -15,8 +15,8 @@ from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.intents import IntentWorker
 from nixfleet_agent.workers.manifests import ManifestSource
-from nixfleet_agent.workers.post import TryOnce
-from nixfleet_agent.workers.trouble import Trouble
+from nixfleet_agent.workers.posting import TryOnce
+from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import VerifyError
 from nixfleet_proto.wire import Dispatch

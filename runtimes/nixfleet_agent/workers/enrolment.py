@@ -5,7 +5,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from nixfleet_agent.enrolment import (
+from nixfleet_agent.network.enrolment import (
     NOT_KNOWN,
     EnrolmentRefused,
     OwnKey,
@@ -14,9 +14,9 @@ from nixfleet_agent.enrolment import (
     how_to_get_a_token,
     load_token,
 )
-from nixfleet_agent.http_transport import HttpTransport
+from nixfleet_agent.network.http_transport import HttpTransport
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.trouble import Trouble
+from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.clock import Clock

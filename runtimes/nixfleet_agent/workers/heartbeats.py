@@ -4,12 +4,12 @@ import logging
 
 import anyio.to_thread
 
-from nixfleet_agent.inputs import RecordBootstrapped, ReplayAsked
+from nixfleet_agent.messages.inputs import RecordBootstrapped, ReplayAsked
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.manifests import ManifestSource
-from nixfleet_agent.workers.post import Post
-from nixfleet_agent.workers.trouble import Trouble
+from nixfleet_agent.workers.posting import Post
+from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.signing import VerifyError
 from nixfleet_runtime.transport import Heartbeat, HeartbeatReply, TransportFailed
 

@@ -9,11 +9,17 @@ from collections import deque
 
 import anyio
 
-from nixfleet_agent.activator import Activator, NoRunningClosure
-from nixfleet_agent.inputs import Intent, IntentKind, RollbackEnded, SwitchEnded, SwitchStarted
+from nixfleet_agent.activation.activator import Activator, NoRunningClosure
+from nixfleet_agent.messages.inputs import (
+    Intent,
+    IntentKind,
+    RollbackEnded,
+    SwitchEnded,
+    SwitchStarted,
+)
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.post import Post
-from nixfleet_agent.workers.trouble import Trouble
+from nixfleet_agent.workers.posting import Post
+from nixfleet_agent.workers.trouble_log import Trouble
 
 _log = logging.getLogger(__name__)
 

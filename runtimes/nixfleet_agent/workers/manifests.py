@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import anyio
 import anyio.to_thread
 
-from nixfleet_agent.manifest_cache import ManifestCache
+from nixfleet_agent.network.manifest_cache import ManifestCache
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import VerifyError, verify_manifest

@@ -12,8 +12,8 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from nixfleet_agent.activator import Activator
-from nixfleet_agent.inputs import (
+from nixfleet_agent.activation.activator import Activator
+from nixfleet_agent.messages.inputs import (
     ChecksLoaded,
     ChecksUnreadable,
     Input,
@@ -25,7 +25,7 @@ from nixfleet_agent.inputs import (
 from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_agent.probes.run import run_probe
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.post import Post, TryOnce
+from nixfleet_agent.workers.posting import Post, TryOnce
 from nixfleet_agent.workers.supervision import supervised
 from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import DecodeError, HealthCheckSet, decode_health_checks

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 import anyio
 import anyio.to_thread
 
-from nixfleet_agent.journal import Journal, JournalRow
-from nixfleet_agent.sending import Sending, envelopes_of, rows_by_rollout
+from nixfleet_agent.journal.journal import Journal, JournalRow
+from nixfleet_agent.journal.outbox import Sending, envelopes_of, rows_by_rollout
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.post import Post
-from nixfleet_agent.workers.trouble import Trouble
+from nixfleet_agent.workers.posting import Post
+from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.wire import BATCH_LENGTH_MAX
 from nixfleet_runtime.transport import Transport, TransportFailed
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_cli.demo.watch import WentWrong
 from nixfleet_cli.demo.world import database_in, journal_in
 from nixfleet_cli.following import Follower

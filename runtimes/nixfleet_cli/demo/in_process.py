@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from nixfleet_agent import service as agent
-from nixfleet_agent.journal import SqliteJournal
+from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_cli.demo.declaration import CHANNEL
 from nixfleet_cli.demo.releases import Published

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_agent.activator import SwitchCompleted
-from nixfleet_agent.directory_activator import DirectoryActivator
+from nixfleet_agent.activation.activator import SwitchCompleted
+from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_cli.demo.closures import ShopVersion, build_tree
 from nixfleet_cli.demo.declaration import DeclaredHost, declaration_of, hostnames_of
 from nixfleet_cli.demo.web import serving

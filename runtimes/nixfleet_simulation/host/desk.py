@@ -5,9 +5,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from nixfleet_agent.inputs import Action, Input, Reply
+from nixfleet_agent.messages.inputs import Action, Input, Reply
+from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.writes import Write
 from nixfleet_simulation.agenda import SECOND, Agenda, Life
 from nixfleet_simulation.chance import Chance
 from nixfleet_simulation.clock import NodeClock

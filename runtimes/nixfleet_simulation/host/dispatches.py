@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from nixfleet_agent.inputs import (
+from nixfleet_agent.messages.inputs import (
     DispatchOffered,
     DispatchPostponed,
     DispatchRefused,

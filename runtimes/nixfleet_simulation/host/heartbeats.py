@@ -3,7 +3,7 @@
 from collections import deque
 from functools import partial
 
-from nixfleet_agent.inputs import RecordBootstrapped, ReplayAsked
+from nixfleet_agent.messages.inputs import RecordBootstrapped, ReplayAsked
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_proto.manifest import RolloutManifest

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from nixfleet_agent.activator import RollbackFinished, SwitchOutcome
-from nixfleet_agent.inputs import (
+from nixfleet_agent.activation.activator import RollbackFinished, SwitchOutcome
+from nixfleet_agent.messages.inputs import (
     Intent,
     IntentKind,
     Reply,

@@ -2,7 +2,7 @@
 
 from typing import TypeAlias, assert_never
 
-from nixfleet_agent.inputs import (
+from nixfleet_agent.messages.inputs import (
     ChecksLoaded,
     ChecksUnreadable,
     LoadChecks,

@@ -10,8 +10,11 @@ from typing import Protocol, TypeAlias, assert_never
 
 from attrs import frozen
 
-from nixfleet_agent.engine import AgentEngine
-from nixfleet_agent.inputs import (
+from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.engine.state import State
+from nixfleet_agent.journal.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
+from nixfleet_agent.journal.loading import load_state, unsent_rollouts
+from nixfleet_agent.messages.inputs import (
     Action,
     Booted,
     CarryOut,
@@ -26,10 +29,7 @@ from nixfleet_agent.inputs import (
     Tick,
     WakeSender,
 )
-from nixfleet_agent.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
-from nixfleet_agent.loading import load_state, unsent_rollouts
-from nixfleet_agent.state import State
-from nixfleet_agent.writes import Write
+from nixfleet_agent.messages.writes import Write
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.transport import TransportFailed

@@ -3,9 +3,9 @@
 from collections import deque
 from functools import partial
 
-from nixfleet_agent.inputs import Input
-from nixfleet_agent.journal import JournalRow
-from nixfleet_agent.sending import Sending, envelopes_of, rows_by_rollout
+from nixfleet_agent.journal.journal import JournalRow
+from nixfleet_agent.journal.outbox import Sending, envelopes_of, rows_by_rollout
+from nixfleet_agent.messages.inputs import Input
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_proto.wire import BATCH_LENGTH_MAX
 from nixfleet_runtime.transport import EventsOutcome, TransportFailed

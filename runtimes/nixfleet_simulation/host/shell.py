@@ -5,7 +5,7 @@ from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
-from nixfleet_agent.inputs import Input, Reply
+from nixfleet_agent.messages.inputs import Input, Reply
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import TransportFailed
 from nixfleet_simulation.agenda import SECOND, Agenda, Life

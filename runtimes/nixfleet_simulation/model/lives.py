@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from attrs import define, field
 
-from nixfleet_agent.inputs import Intent, IntentKind
-from nixfleet_agent.writes import AppendEvent, PutRecord, RemoveRollout, Write
+from nixfleet_agent.messages.inputs import Intent, IntentKind
+from nixfleet_agent.messages.writes import AppendEvent, PutRecord, RemoveRollout, Write
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_simulation.model.releases import Released, Releases

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     Activator,
     Prepared,
     PrepareOutcome,
@@ -14,8 +14,8 @@ from nixfleet_agent.activator import (
     SwitchFailed,
     SwitchOutcome,
 )
-from nixfleet_agent.directory_activator import DirectoryActivator
-from nixfleet_agent.process import CommandOutcome
+from nixfleet_agent.activation.command import CommandOutcome
+from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_testing.contracts.activator import ActivatorContract, Machine
 from tests.contracts.machines import DirectoryMachine
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from attrs import evolve
 
-from nixfleet_agent.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
-from nixfleet_agent.writes import (
+from nixfleet_agent.journal.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
+from nixfleet_agent.messages.writes import (
     MarkRefused,
     MarkUnsent,
     PutRecord,

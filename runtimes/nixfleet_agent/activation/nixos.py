@@ -23,7 +23,7 @@ from typing import Final
 
 from attrs import frozen
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     EXIT_CODE_DEFERRED,
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
@@ -38,7 +38,7 @@ from nixfleet_agent.activator import (
     SwitchPhase,
     rollback_finished,
 )
-from nixfleet_agent.process import EXIT_CODE_TIMED_OUT, CommandOutcome, CommandRunner
+from nixfleet_agent.activation.command import EXIT_CODE_TIMED_OUT, CommandOutcome, CommandRunner
 from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.nar import InvalidClosureName, split_closure_name
 

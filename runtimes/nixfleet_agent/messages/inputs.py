@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from nixfleet_agent.activator import RollbackFinished, SwitchOutcome
+from nixfleet_agent.activation.activator import RollbackFinished, SwitchOutcome
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.ids import RolloutId

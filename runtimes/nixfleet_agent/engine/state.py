@@ -10,8 +10,15 @@ from datetime import datetime, timedelta
 
 from attrs import evolve, frozen
 
-from nixfleet_agent.inputs import Action, Intent, IntentKind, KeepManifestsOf, Reply, StopProbes
-from nixfleet_agent.writes import PutIntent, PutRecord, RemoveIntent, RemoveRollout, Write
+from nixfleet_agent.messages.inputs import (
+    Action,
+    Intent,
+    IntentKind,
+    KeepManifestsOf,
+    Reply,
+    StopProbes,
+)
+from nixfleet_agent.messages.writes import PutIntent, PutRecord, RemoveIntent, RemoveRollout, Write
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId

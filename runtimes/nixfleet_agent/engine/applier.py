@@ -6,9 +6,9 @@ Source: design 1, Effects.
 from datetime import datetime
 from typing import assert_never
 
-from nixfleet_agent.inputs import CarryOut, IntentKind, LoadChecks, StopProbes, WakeSender
-from nixfleet_agent.state import CommitBuilder, State
-from nixfleet_agent.writes import AppendEvent
+from nixfleet_agent.engine.state import CommitBuilder, State
+from nixfleet_agent.messages.inputs import CarryOut, IntentKind, LoadChecks, StopProbes, WakeSender
+from nixfleet_agent.messages.writes import AppendEvent
 from nixfleet_state_machine.effect import (
     AgentEffect,
     EmitLog,

@@ -12,7 +12,7 @@ from ssl import SSLContext
 
 import httpx2
 
-from nixfleet_agent.enrolment import EnrolmentRefused
+from nixfleet_agent.network.enrolment import EnrolmentRefused
 from nixfleet_proto.codec import (
     DecodeError,
     decode_dispatch,

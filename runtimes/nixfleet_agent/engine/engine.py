@@ -9,7 +9,7 @@ Source: design 7, Agent; design 6, The agent trusts the manifest.
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
     SwitchCompleted,
@@ -17,10 +17,21 @@ from nixfleet_agent.activator import (
     SwitchFailed,
     SwitchOutcome,
 )
-from nixfleet_agent.agreement import objection_to_dispatch
-from nixfleet_agent.applier import apply
-from nixfleet_agent.differences import forget_disowned, note_refusal, replay, said, take_over
-from nixfleet_agent.inputs import (
+from nixfleet_agent.engine.applier import apply
+from nixfleet_agent.engine.manifest_agreement import objection_to_dispatch
+from nixfleet_agent.engine.probe_facts import (
+    UNREADABLE_CHECKS,
+    FactOf,
+    facts_of_probe,
+    facts_of_running_closure,
+    failing_from,
+    sustained_failure,
+    topology_of,
+    unreadable_facts,
+)
+from nixfleet_agent.engine.reconcile import forget_disowned, note_refusal, replay, said, take_over
+from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
+from nixfleet_agent.messages.inputs import (
     Action,
     Booted,
     CarryOut,
@@ -49,18 +60,7 @@ from nixfleet_agent.inputs import (
     Tick,
     WakeSender,
 )
-from nixfleet_agent.probing import (
-    UNREADABLE_CHECKS,
-    FactOf,
-    facts_of_probe,
-    facts_of_running_closure,
-    failing_from,
-    sustained_failure,
-    topology_of,
-    unreadable_facts,
-)
-from nixfleet_agent.state import CommitBuilder, LocalRollout, State
-from nixfleet_agent.writes import MarkAcknowledged, Write
+from nixfleet_agent.messages.writes import MarkAcknowledged, Write
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationDeferred,

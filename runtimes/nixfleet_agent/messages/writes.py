@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from nixfleet_agent.inputs import Intent
+from nixfleet_agent.messages.inputs import Intent
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId

@@ -5,14 +5,20 @@ say again anyway is let go. Either way it is said once, and once when it is over
 """
 
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-from nixfleet_agent.inputs import Input, Reply
+from nixfleet_agent.messages.inputs import Input, Reply
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.post import Post
-from nixfleet_agent.workers.trouble import Trouble
+from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_runtime.mutator import WriteFailed
 
 _log = logging.getLogger(__name__)
+
+Post: TypeAlias = Callable[[Input], Awaitable[Reply]]
+"""Returns the engine's reply once the input is durable."""
+TryOnce: TypeAlias = Callable[[Input], Awaitable[Reply | None]]
+"""As `Post`, but `None` when the input could not be made durable: for what will be observed again anyway."""
 
 
 class Desk:

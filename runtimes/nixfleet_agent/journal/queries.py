@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_agent.journal import APPLICATION_ID, SCHEMA_VERSION
+from nixfleet_agent.journal.journal import APPLICATION_ID, SCHEMA_VERSION
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import decode_event, parse_time
 from nixfleet_proto.ids import RolloutId

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 from attrs import evolve
 
-from nixfleet_agent.agreement import objection_to_record
-from nixfleet_agent.applier import apply
-from nixfleet_agent.inputs import (
+from nixfleet_agent.engine.applier import apply
+from nixfleet_agent.engine.manifest_agreement import objection_to_record
+from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
+from nixfleet_agent.messages.inputs import (
     CarryOut,
     EventRejected,
     IntentKind,
@@ -21,8 +22,7 @@ from nixfleet_agent.inputs import (
     StopProbes,
     WakeSender,
 )
-from nixfleet_agent.state import CommitBuilder, LocalRollout, State
-from nixfleet_agent.writes import MarkRefused, MarkUnsent
+from nixfleet_agent.messages.writes import MarkRefused, MarkUnsent
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.effect import EmitLog, LogLevel
@@ -152,4 +152,4 @@ def forget_disowned(state: State, commit: CommitBuilder, rollout_id: RolloutId) 
 
 def said(level: LogLevel, message: str, about: object) -> EmitLog:
     """Return what the agent's log is told of what was decided."""
-    return EmitLog(level, "nixfleet_agent.engine", message, (("about", str(about)),))
+    return EmitLog(level, "nixfleet_agent.engine.engine", message, (("about", str(about)),))

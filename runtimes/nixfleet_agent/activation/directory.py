@@ -37,7 +37,7 @@ from typing import Final, TypeVar
 import anyio.to_thread
 from attrs import Factory, field, frozen
 
-from nixfleet_agent.activator import (
+from nixfleet_agent.activation.activator import (
     EXIT_CODE_DEFERRED,
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
@@ -52,7 +52,7 @@ from nixfleet_agent.activator import (
     SwitchPhase,
     rollback_finished,
 )
-from nixfleet_agent.process import CommandOutcome, run_command
+from nixfleet_agent.activation.command import CommandOutcome, run_command
 from nixfleet_runtime.nar import (
     FileChangedWhileRead,
     InvalidClosureName,

@@ -1,7 +1,7 @@
 """What a journal comes to: an agent's state at its start, and what is still to be said. Source: design 7, Agent."""
 
-from nixfleet_agent.journal import Journal
-from nixfleet_agent.state import State
+from nixfleet_agent.engine.state import State
+from nixfleet_agent.journal.journal import Journal
 from nixfleet_proto.ids import RolloutId
 
 

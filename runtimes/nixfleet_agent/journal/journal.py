@@ -13,9 +13,9 @@ from typing import Protocol, TypeAlias, assert_never
 
 from attrs import frozen
 
-from nixfleet_agent.inputs import Intent, IntentKind
-from nixfleet_agent.state import LocalRollout
-from nixfleet_agent.writes import (
+from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.messages.inputs import Intent, IntentKind
+from nixfleet_agent.messages.writes import (
     AppendEvent,
     MarkAcknowledged,
     MarkRefused,
@@ -41,7 +41,7 @@ from nixfleet_runtime.sqlite import open_reader, open_writer, transaction
 
 APPLICATION_ID = 0x6E666167  # "nfag"
 SCHEMA_VERSION = 1
-SCHEMA = files("nixfleet_agent").joinpath("schema.sql").read_text()
+SCHEMA = files("nixfleet_agent.journal").joinpath("schema.sql").read_text()
 
 
 @frozen

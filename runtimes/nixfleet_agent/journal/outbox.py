@@ -8,14 +8,14 @@ from typing import assert_never
 
 from attrs import frozen
 
-from nixfleet_agent.inputs import (
+from nixfleet_agent.journal.journal import JournalRow
+from nixfleet_agent.messages.inputs import (
     EventRejected,
     EventsAcknowledged,
     Input,
     ReplayAsked,
     RolloutDisowned,
 )
-from nixfleet_agent.journal import JournalRow
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (

@@ -1,0 +1,1 @@
+"""The agent's decisions, sans I/O: inputs in, one commit out. Nothing here awaits, reads a clock or opens a file."""

@@ -1,0 +1,1 @@
+"""What goes in and out of the engine, as data: inputs and journal writes. No decisions."""
