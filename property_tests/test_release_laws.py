@@ -42,9 +42,9 @@ from nixfleet_release import (
     sign_release,
     wave,
 )
-from nixfleet_release.selectors import read_selector
-from nixfleet_release.toml import parse
-from nixfleet_release.validate import validate
+from nixfleet_release.check.validate import validate
+from nixfleet_release.written.selectors import read_selector
+from nixfleet_release.written.toml_reader import parse
 from nixfleet_runtime.reading import Document
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.scopes.merge import FLEET, Scope

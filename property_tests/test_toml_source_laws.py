@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nixfleet_release.toml_source import Source, read_source
+from nixfleet_release.written.toml_scanner import Source, read_source
 from nixfleet_runtime.problems import at
 
 keys = st.sampled_from(["a", "b", "c", '"a b"', "'c'", "a.b", "b . c", '"é"'])

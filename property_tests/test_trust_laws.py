@@ -30,9 +30,9 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import CLOCK_SKEW, SigningKey, artefact_hash, sign_artefact
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_release.project import project
-from nixfleet_release.trust_file import KeyChangeError, Slot, compromised, retired, rotated
-from nixfleet_release.verifying import verify_release
+from nixfleet_release.build.project import project
+from nixfleet_release.sign.trust_file import KeyChangeError, Slot, compromised, retired, rotated
+from nixfleet_release.sign.verify import verify_release
 from nixfleet_runtime.release_directory import Release, artefacts_of
 from nixfleet_runtime.release_layout import NONCES_FILE, rollout_of
 

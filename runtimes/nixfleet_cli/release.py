@@ -37,12 +37,12 @@ from nixfleet_release import (
     save_release,
     sign_resolved,
 )
-from nixfleet_release.changes import LookInto, Said, changes
-from nixfleet_release.hook import SigningHook, SigningHookError
-from nixfleet_release.pinned import pinned_refs
-from nixfleet_release.resolve import resolve
-from nixfleet_release.store_paths import health_checks_in
-from nixfleet_release.verifying import Verdict, verify_release
+from nixfleet_release.build.pins import pinned_refs
+from nixfleet_release.build.resolve import resolve
+from nixfleet_release.build.store_paths import health_checks_in
+from nixfleet_release.publish.changes import LookInto, Said, changes
+from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
+from nixfleet_release.sign.verify import Verdict, verify_release
 from nixfleet_runtime.config_sections import FRESHNESS_WINDOW_MINUTES
 from nixfleet_runtime.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
 

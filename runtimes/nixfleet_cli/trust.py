@@ -25,7 +25,7 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustedKey, TrustRoot
 from nixfleet_release import IncompleteRelease, NotARelease, load_release
-from nixfleet_release.trust_file import (
+from nixfleet_release.sign.trust_file import (
     KeyChangeError,
     Slot,
     compromised,
@@ -33,7 +33,7 @@ from nixfleet_release.trust_file import (
     retired,
     rotated,
 )
-from nixfleet_release.verifying import (
+from nixfleet_release.sign.verify import (
     Believed,
     Refused,
     Trial,

@@ -14,7 +14,14 @@ from datetime import datetime
 from pathlib import Path
 
 from nixfleet_proto.signing import Signer
-from nixfleet_release.admission import Admission, read_admission
+from nixfleet_release.build.closures import (
+    LeadsOutside,
+    add_closures,
+    name_closures,
+    render_health_checks,
+)
+from nixfleet_release.build.pins import closures_of_pinned, read_built
+from nixfleet_release.build.store_paths import NamedClosures, closures_at, read_store_paths
 from nixfleet_release.builder import (
     Fleet,
     Wave,
@@ -24,26 +31,25 @@ from nixfleet_release.builder import (
     rest,
     wave,
 )
-from nixfleet_release.checked import CheckedFleet, ExpiredPin, Shadowing, check, check_declaration
-from nixfleet_release.closures import (
-    LeadsOutside,
-    add_closures,
-    name_closures,
-    render_health_checks,
+from nixfleet_release.check.checked import (
+    CheckedFleet,
+    ExpiredPin,
+    Shadowing,
+    check,
+    check_declaration,
 )
-from nixfleet_release.declaration import (
+from nixfleet_release.check.import_resolved import ImportedFleet, import_fleet
+from nixfleet_release.errors import AdmissionError, DeclarationError
+from nixfleet_release.publish.save import save_release
+from nixfleet_release.sign.admission import Admission, read_admission
+from nixfleet_release.sign.release import sign_release, sign_resolved
+from nixfleet_release.written.declaration import (
     BudgetDeclaration,
     FleetDeclaration,
     PolicyDeclaration,
     SelectorDeclaration,
     WaveDeclaration,
 )
-from nixfleet_release.errors import AdmissionError, DeclarationError
-from nixfleet_release.imported import ImportedFleet, import_fleet
-from nixfleet_release.pinned import closures_of_pinned, read_built
-from nixfleet_release.saving import save_release
-from nixfleet_release.signed import sign_release, sign_resolved
-from nixfleet_release.store_paths import NamedClosures, closures_at, read_store_paths
 from nixfleet_runtime.problems import Problem
 from nixfleet_runtime.release_directory import (
     IncompleteRelease,

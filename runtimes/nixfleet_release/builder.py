@@ -17,8 +17,8 @@ from attrs import evolve, field, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
-from nixfleet_release.checked import CheckedFleet, check_written
-from nixfleet_release.documents import Places, Written
+from nixfleet_release.check.checked import CheckedFleet, check_written
+from nixfleet_release.written.files import Places, Written
 from nixfleet_runtime.problems import SAID_TWICE, Place, Problem, at
 from nixfleet_state_machine.scopes.expression import (
     EVERYBODY,

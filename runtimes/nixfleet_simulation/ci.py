@@ -26,7 +26,7 @@ from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import SigningKey, artefact_hash, sign_artefact
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_release.project import project_channel
+from nixfleet_release.build.project import project_channel
 from nixfleet_simulation.acts import Forgery
 from nixfleet_simulation.chance import Chance, stream
 from nixfleet_simulation.scenario import ChannelLayout

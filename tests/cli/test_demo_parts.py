@@ -23,7 +23,7 @@ from nixfleet_cli.following import Follower
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.signing import SigningKey
 from nixfleet_release import check
-from nixfleet_release.staging import stage
+from nixfleet_release.check.staging import stage
 from nixfleet_runtime.clock import FakeClock
 from tests.cli.conftest import Invoke
 

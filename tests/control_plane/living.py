@@ -11,7 +11,7 @@ from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Verified
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_release.saving import save_release
+from nixfleet_release.publish.save import save_release
 from nixfleet_runtime.clock import SystemClock
 from nixfleet_runtime.release_directory import Release
 from tests.engines.releases import Layout, Publisher

@@ -22,8 +22,8 @@ from nixfleet_proto.fleet import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ExecProbe, HealthCheck, TcpProbe
-from nixfleet_release.changes import Said, changes
-from nixfleet_release.project import project
+from nixfleet_release.build.project import project
+from nixfleet_release.publish.changes import Said, changes
 
 NOW = datetime(2026, 5, 16, 1, tzinfo=UTC)
 FLEET = FleetResolved(

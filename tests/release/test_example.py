@@ -9,7 +9,7 @@ import pytest
 
 from nixfleet_proto.fleet import Meta
 from nixfleet_release import DeclarationError, Fleet, check, load_release
-from nixfleet_release.resolve import resolve
+from nixfleet_release.build.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/declaring-a-fleet.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nixfleet_proto.signing import SigningKey, is_signed_by
-from nixfleet_release.hook import (
+from nixfleet_release.sign.signing_hook import (
     HookFailed,
     HookNotStarted,
     HookSignedOtherwise,

@@ -12,8 +12,8 @@ import pytest
 from nixfleet_proto.signing import SigningKey, artefact_hash, canonical_form
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_release import load_release
-from nixfleet_release.changes import Said, changes
-from nixfleet_release.verifying import verify_release
+from nixfleet_release.publish.changes import Said, changes
+from nixfleet_release.sign.verify import verify_release
 
 CI = SigningKey(b"\1" * 32)
 TRUST = TrustRoot(KeySlot(CI.public_key))

@@ -19,8 +19,8 @@ from nixfleet_proto.health_check import ExecProbe
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget
 from nixfleet_release import CheckedFleet, DeclarationError
-from nixfleet_release.project import project, project_channel
-from nixfleet_release.resolve import resolve
+from nixfleet_release.build.project import project, project_channel
+from nixfleet_release.build.resolve import resolve
 from nixfleet_state_machine.planner.terms import RolloutTerms
 
 Checked = Callable[[str], CheckedFleet]

@@ -16,7 +16,8 @@ from threading import get_ident
 import pytest
 
 from nixfleet_proto.signing import SigningKey
-from nixfleet_release import CheckedFleet, Release, load_release, save_release, saving, sign_release
+from nixfleet_release import CheckedFleet, Release, load_release, save_release, sign_release
+from nixfleet_release.publish import save as saving
 
 Checked = Callable[[str], CheckedFleet]
 

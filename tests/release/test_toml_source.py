@@ -2,7 +2,7 @@
 
 import pytest
 
-from nixfleet_release.toml_source import Source, read_source
+from nixfleet_release.written.toml_scanner import Source, read_source
 
 
 def read(text: str) -> Source:

@@ -19,7 +19,7 @@ from nixfleet_proto.signing import (
     verify_fleet,
 )
 from nixfleet_proto.trust import KeySlot, Operator, TrustedKey, TrustRoot
-from nixfleet_release.trust_file import (
+from nixfleet_release.sign.trust_file import (
     NoSuchSlot,
     NothingToRetire,
     RotationUnderWay,

@@ -9,7 +9,7 @@ Source: design 4, Validation.
 from collections.abc import Callable, Collection, Iterator
 from typing import TypeAlias
 
-from nixfleet_release.declaration import FleetDeclaration
+from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.problems import Problem
 
 Rule: TypeAlias = Callable[[FleetDeclaration, Collection[str]], Iterator[Problem]]

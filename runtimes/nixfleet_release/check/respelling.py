@@ -6,7 +6,7 @@ from attrs import evolve
 
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_release.declaration import FleetDeclaration
+from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.problems import Problem, at
 
 

@@ -17,7 +17,7 @@ from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.fleet import FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ControlOverride, EvidenceProbe, HealthCheck, kind_of
-from nixfleet_release.declaration import (
+from nixfleet_release.written.declaration import (
     ComplianceDeclaration,
     FleetDeclaration,
     FrameworkDeclaration,

@@ -12,7 +12,7 @@ from attrs import frozen
 from nixfleet_proto.codec import DecodeError, HealthCheckSet, decode_health_checks, parse_json
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
-from nixfleet_release.checked import CheckedFleet
+from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.errors import DeclarationError
 from nixfleet_runtime.nar import InvalidClosureName, split_closure_name
 from nixfleet_runtime.problems import Problem, at, listed, quoted, unknown

@@ -6,7 +6,7 @@ Source: design 4, Selectors.
 
 from collections.abc import Callable, Mapping
 
-from nixfleet_release.declaration import SelectorDeclaration
+from nixfleet_release.written.declaration import SelectorDeclaration
 from nixfleet_runtime.problems import at, quoted
 from nixfleet_runtime.reading import Table
 from nixfleet_state_machine.scopes.expression import (

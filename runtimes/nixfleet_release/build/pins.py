@@ -10,10 +10,10 @@ from pathlib import Path
 
 from nixfleet_proto.codec import DecodeError, decode_fleet
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_release.checked import CheckedFleet
+from nixfleet_release.build.store_paths import read_store_paths
+from nixfleet_release.check.checked import CheckedFleet
+from nixfleet_release.check.settings import live_pins
 from nixfleet_release.errors import DeclarationError
-from nixfleet_release.settings import live_pins
-from nixfleet_release.store_paths import read_store_paths
 from nixfleet_runtime.problems import Problem, at
 from nixfleet_runtime.release_directory import load_release
 from nixfleet_state_machine.scopes.merge import ScopeKind

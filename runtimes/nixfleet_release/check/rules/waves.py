@@ -5,9 +5,9 @@ from itertools import combinations
 
 from attrs import frozen
 
-from nixfleet_release.declaration import FleetDeclaration
-from nixfleet_release.rules.names import wave_path
-from nixfleet_release.staging import stage
+from nixfleet_release.check.rules.names import wave_path
+from nixfleet_release.check.staging import stage
+from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.problems import Problem, at, is_touched, listed
 
 

@@ -12,10 +12,10 @@ from datetime import datetime
 
 from attrs import evolve
 
-from nixfleet_release.declaration import FleetDeclaration
-from nixfleet_release.respelling import respelt
-from nixfleet_release.rules import Rule, names, outcome, values, waves
-from nixfleet_release.settings import live_pins
+from nixfleet_release.check.respelling import respelt
+from nixfleet_release.check.rules import Rule, names, outcome, values, waves
+from nixfleet_release.check.settings import live_pins
+from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.problems import Problem, is_below
 
 # Each statement by itself.

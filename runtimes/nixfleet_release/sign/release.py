@@ -18,11 +18,11 @@ from nixfleet_proto.codec import (
 from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import Signer, artefact_hash, sign_artefact
-from nixfleet_release.admission import Admission
-from nixfleet_release.checked import CheckedFleet
-from nixfleet_release.pinned import pinned_refs
-from nixfleet_release.project import project
-from nixfleet_release.resolve import resolve
+from nixfleet_release.build.pins import pinned_refs
+from nixfleet_release.build.project import project
+from nixfleet_release.build.resolve import resolve
+from nixfleet_release.check.checked import CheckedFleet
+from nixfleet_release.sign.admission import Admission
 from nixfleet_runtime.release_directory import Release
 
 

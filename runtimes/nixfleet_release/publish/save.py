@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nixfleet_release.exchange import exchange
+from nixfleet_release.publish.exchange import exchange
 from nixfleet_runtime.release_directory import Release, aside, files_of, names_in
 from nixfleet_runtime.release_layout import ROLLOUTS_DIRECTORY
 

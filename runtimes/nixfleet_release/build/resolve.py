@@ -20,10 +20,10 @@ from nixfleet_proto.fleet import (
     Wave,
 )
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_release.checked import CheckedFleet
-from nixfleet_release.declaration import FleetDeclaration, PolicyDeclaration
+from nixfleet_release.check.checked import CheckedFleet
+from nixfleet_release.check.staging import stage
 from nixfleet_release.errors import DeclarationError
-from nixfleet_release.staging import stage
+from nixfleet_release.written.declaration import FleetDeclaration, PolicyDeclaration
 from nixfleet_runtime.problems import Problem, at, unknown
 from nixfleet_state_machine.scopes.expression import Expression, meant
 from nixfleet_state_machine.scopes.normal_form import normal_form, plain_selector

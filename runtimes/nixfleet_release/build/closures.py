@@ -13,7 +13,7 @@ from pathlib import Path
 from nixfleet_proto.codec import HealthCheckSet, encode_health_checks
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
-from nixfleet_release.checked import CheckedFleet
+from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.errors import DeclarationError
 from nixfleet_runtime.nar import closure_name_of
 from nixfleet_runtime.problems import Problem, at, unknown

@@ -12,12 +12,12 @@ from attrs import field, frozen
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HealthCheck
-from nixfleet_release.declaration import FleetDeclaration, Pin
-from nixfleet_release.documents import Written, read_document
+from nixfleet_release.check.settings import Settings, settings_of
+from nixfleet_release.check.validate import validate
 from nixfleet_release.errors import DeclarationError
-from nixfleet_release.settings import Settings, settings_of
-from nixfleet_release.toml import parse
-from nixfleet_release.validate import validate
+from nixfleet_release.written.declaration import FleetDeclaration, Pin
+from nixfleet_release.written.files import Written, read_document
+from nixfleet_release.written.toml_reader import parse
 from nixfleet_runtime.problems import SAID_TWICE, Problem
 from nixfleet_state_machine.scopes.merge import Merged, Scope, Winner
 

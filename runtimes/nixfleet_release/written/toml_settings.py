@@ -14,7 +14,7 @@ from nixfleet_proto.health_check import (
     HttpProbe,
     TcpProbe,
 )
-from nixfleet_release.declaration import (
+from nixfleet_release.written.declaration import (
     EVIDENCE_AGE_SECS_MAX,
     ComplianceDeclaration,
     FrameworkDeclaration,

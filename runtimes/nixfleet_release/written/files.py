@@ -12,7 +12,7 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from nixfleet_release.errors import DeclarationError
-from nixfleet_release.toml_source import Source, read_source
+from nixfleet_release.written.toml_scanner import Source, read_source
 from nixfleet_runtime.problems import SAID_TWICE, Place, Problem, at, parent_of
 
 _TOP_ITEM = re.compile(r"([A-Za-z0-9_-]+)\[(\d+)\]")

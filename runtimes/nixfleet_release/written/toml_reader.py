@@ -13,15 +13,15 @@ from attrs import evolve, frozen
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_release.declaration import (
+from nixfleet_release.written.declaration import (
     BudgetDeclaration,
     FleetDeclaration,
     FrameworkDeclaration,
     PolicyDeclaration,
     WaveDeclaration,
 )
-from nixfleet_release.selectors import SELECTOR_EXPECTED, read_selector
-from nixfleet_release.toml_settings import (
+from nixfleet_release.written.selectors import SELECTOR_EXPECTED, read_selector
+from nixfleet_release.written.toml_settings import (
     read_compliance,
     read_framework,
     read_health_check,

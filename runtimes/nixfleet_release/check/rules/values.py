@@ -13,9 +13,9 @@ from nixfleet_proto.health_check import (
     HttpProbe,
     TcpProbe,
 )
-from nixfleet_release.declaration import BudgetDeclaration, FleetDeclaration
-from nixfleet_release.rules import names
-from nixfleet_release.rules.names import scope_path, wave_path
+from nixfleet_release.check.rules import names
+from nixfleet_release.check.rules.names import scope_path, wave_path
+from nixfleet_release.written.declaration import BudgetDeclaration, FleetDeclaration
 from nixfleet_runtime.problems import Problem, at, is_touched, quoted
 from nixfleet_state_machine.scopes.normal_form import TooManyClauses, normal_form
 

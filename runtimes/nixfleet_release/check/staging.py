@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from nixfleet_proto.fleet import FleetHost
-from nixfleet_release.declaration import PolicyDeclaration
+from nixfleet_release.written.declaration import PolicyDeclaration
 from nixfleet_state_machine.scopes.expression import meant
 
 

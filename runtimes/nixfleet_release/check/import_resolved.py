@@ -24,14 +24,14 @@ from nixfleet_proto.codec.strict import camel_case
 from nixfleet_proto.fleet import SCHEMA_VERSION, FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_release.declaration import (
+from nixfleet_release.check.rules import Rule, names, outcome, values
+from nixfleet_release.errors import DeclarationError
+from nixfleet_release.written.declaration import (
     BudgetDeclaration,
     FleetDeclaration,
     PolicyDeclaration,
     SelectorDeclaration,
 )
-from nixfleet_release.errors import DeclarationError
-from nixfleet_release.rules import Rule, names, outcome, values
 from nixfleet_runtime.problems import Problem, keys_of, listed, unknown
 from nixfleet_state_machine.scopes.expression import of_selector
 

@@ -1,0 +1,1 @@
+"""From a checked declaration to a resolved fleet, closures and manifests. No keys, no network."""

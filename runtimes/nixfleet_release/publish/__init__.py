@@ -1,0 +1,1 @@
+"""Writing a release directory, replacing an earlier one, and comparing the two."""

@@ -1,0 +1,1 @@
+"""Signing a release, verifying it as its readers do, and the trust file both depend on."""
