@@ -13,10 +13,10 @@ from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import encode_envelope, encode_event_batch
 from nixfleet_proto.signing import SigningKey, sign_batch, sign_envelope
 from nixfleet_proto.wire import AgentEventEnvelope, EventBatch
-from nixfleet_runtime.clock import SystemClock
 from nixfleet_runtime.http import paths
-from nixfleet_runtime.http.key_id import host_key_id
-from nixfleet_runtime.http.signatures import new_nonce, sign_request
+from nixfleet_runtime.http.signing.key_id import host_key_id
+from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
+from nixfleet_runtime.kernel.clock import SystemClock
 
 _CLOCK = SystemClock()
 

@@ -13,7 +13,7 @@ from benchmarks.harness import Figure, Scale, scratch
 from benchmarks.logged import write_log
 from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_runtime import garbage
+from nixfleet_runtime.process import garbage
 
 TAIL_ROWS = 5_000
 

@@ -23,7 +23,7 @@ from benchmarks.life import FACTS_PER_LIFE
 from benchmarks.peers import available_recorder
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.sqlite import transaction
+from nixfleet_runtime.storage.sqlite import transaction
 
 POSTS_AT_ONCE = 256
 BATCHES_AT_ONCE = 32

@@ -27,7 +27,7 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.kernel.clock import SystemClock
 
 CLOCK = SystemClock()
 FRESHNESS_MINUTES = 60

@@ -15,7 +15,7 @@ from pathlib import Path
 from attrs import evolve
 
 from benchmarks.harness import Contender, Figure, Scale, race, ratio, scratch
-from nixfleet_runtime.nar import nar_hash
+from nixfleet_runtime.releases.nar import nar_hash
 
 MEGABYTE = 1_000_000
 AT_MOST_TIMES_PLAIN = 1.15

@@ -19,7 +19,7 @@ from nixfleet_control_plane.history.rebuild import check_chain, check_views
 from nixfleet_control_plane.messages.writes import RemoveHostRecords, SetRecordsThrough
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_runtime import garbage
+from nixfleet_runtime.process import garbage
 
 FOLD, REBUILD, CHECK = "fold into records", "rebuild of all views", "check of the hash chain"
 TARGETS = {FOLD: 200_000, REBUILD: 60_000, CHECK: None}

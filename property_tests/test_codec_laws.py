@@ -45,7 +45,7 @@ from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
-from nixfleet_runtime.record_codec import (
+from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_plan_action,
     decode_rollout_event,

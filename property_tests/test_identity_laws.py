@@ -42,22 +42,22 @@ from nixfleet_proto.signing import (
     verify_token,
 )
 from nixfleet_proto.trust import KeySlot, TrustRoot
-from nixfleet_runtime.http.key_id import (
+from nixfleet_runtime.http.signing.key_id import (
     HostSubject,
     OperatorSubject,
     host_key_id,
     operator_key_id,
     subject_of,
 )
-from nixfleet_runtime.http.nonces import NonceMemory
-from nixfleet_runtime.http.refusal import (
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.refusal import (
     ReplayedNonce,
     RequestRefused,
     RevokedKey,
     SignedBeforeStart,
     SkewedClock,
 )
-from nixfleet_runtime.http.signatures import sign_request, verify_request
+from nixfleet_runtime.http.signing.requests import sign_request, verify_request
 from property_tests.anything import CANONICAL_INTEGER_MAX, anything
 
 NOW = datetime(2026, 5, 16, 12, tzinfo=UTC)

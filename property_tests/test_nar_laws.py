@@ -19,7 +19,7 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nixfleet_runtime.nar import BASE32_ALPHABET, nar_chunks, nar_hash, nix_base32
+from nixfleet_runtime.releases.nar import BASE32_ALPHABET, nar_chunks, nar_hash, nix_base32
 
 
 @frozen

@@ -17,8 +17,8 @@ from nixfleet_proto.codec import DecodeError, artefact, enrolment, evidence, wir
 from nixfleet_proto.codec.json_text import as_dict
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_runtime import record_codec
 from nixfleet_runtime.http import bodies, commands, listings
+from nixfleet_runtime.storage import record_codec
 from nixfleet_secrets import sealed_file
 from property_tests.anything import anything, times
 from property_tests.spoiling import spoiled

@@ -45,7 +45,7 @@ from nixfleet_release import (
 from nixfleet_release.check.validate import validate
 from nixfleet_release.written.selectors import read_selector
 from nixfleet_release.written.toml_reader import parse
-from nixfleet_runtime.reading import Document
+from nixfleet_runtime.documents.tables import Document
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.scopes.merge import FLEET, Scope
 from nixfleet_state_machine.scopes.selector import matches, select

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http.headers import CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT
-from nixfleet_runtime.http.nonces import NonceMemory
-from nixfleet_runtime.http.refusal import RequestRefused
-from nixfleet_runtime.http.signature_form import (
+from nixfleet_runtime.http.signing.any_form import sign_with_library
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.our_form import (
     COVERED,
     LABEL,
     TAG,
@@ -30,8 +30,8 @@ from nixfleet_runtime.http.signature_form import (
     form_of,
     signature_field,
 )
-from nixfleet_runtime.http.signature_library import sign_with_library
-from nixfleet_runtime.http.signatures import sign_request, verify_request
+from nixfleet_runtime.http.signing.refusal import RequestRefused
+from nixfleet_runtime.http.signing.requests import sign_request, verify_request
 
 NOW = datetime(2026, 5, 16, 12, tzinfo=UTC)
 SEED = bytes(range(32))

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nixfleet_release.written.toml_scanner import Source, read_source
-from nixfleet_runtime.problems import at
+from nixfleet_runtime.documents.problems import at
 
 keys = st.sampled_from(["a", "b", "c", '"a b"', "'c'", "a.b", "b . c", '"é"'])
 values = st.recursive(

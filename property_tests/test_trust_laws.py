@@ -33,8 +33,8 @@ from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.build.project import project
 from nixfleet_release.sign.trust_file import KeyChangeError, Slot, compromised, retired, rotated
 from nixfleet_release.sign.verify import verify_release
-from nixfleet_runtime.release_directory import Release, artefacts_of
-from nixfleet_runtime.release_layout import NONCES_FILE, rollout_of
+from nixfleet_runtime.releases.directory import Release, artefacts_of
+from nixfleet_runtime.releases.layout import NONCES_FILE, rollout_of
 
 # Keys from fixed seeds: what fails once fails again.
 KEYS = tuple(SigningKey(bytes([number]) * 32) for number in range(1, 6))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import anyio
 import pytest
 
-from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_testing.contracts.event_loop import ends_within, in_event_loop, let_others_run
 
 

@@ -1,6 +1,6 @@
 """The contract of a kernel: of what takes inputs from many, has one engine decide, and makes durable what it decided.
 
-Subclass `MutatorContract`, return your kernel, and run pytest. `nixfleet_runtime.mutator` is ours; yours
+Subclass `MutatorContract`, return your kernel, and run pytest. `nixfleet_runtime.kernel.mutator` is ours; yours
 may batch otherwise or run elsewhere, but these promises are what both engines and all their posters rely
 on.
 Source: design 7, The kernel both sides share.
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import anyio
 import pytest
 
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.engine import Engine
-from nixfleet_runtime.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.engine import Engine
+from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
 from nixfleet_testing.contracts.event_loop import in_event_loop, let_others_run
 from nixfleet_testing.contracts.mutator_at_work import REFUSED_ACTION, START, Desk, Mutator
 

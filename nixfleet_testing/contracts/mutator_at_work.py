@@ -11,7 +11,7 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_testing.contracts.event_loop import let_others_run
 from nixfleet_testing.contracts.word_ledger import Disk, Ledger
 

@@ -28,7 +28,7 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_testing.contracts.held_up import HoldsUp
 from nixfleet_testing.contracts.histories import (
     CHANNEL,

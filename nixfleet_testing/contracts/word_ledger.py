@@ -6,7 +6,7 @@ The tests of a kernel ask these two what they saw; none of them looks into the k
 from collections.abc import Sequence
 from datetime import datetime
 
-from nixfleet_runtime.engine import Commit
+from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_testing.contracts.held_up import HoldsUp
 
 

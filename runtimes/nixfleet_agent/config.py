@@ -15,16 +15,9 @@ from attrs import fields_dict, frozen
 
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.ports import AgentSettings
-from nixfleet_runtime.config import Section, load
-from nixfleet_runtime.config_check import Side
-from nixfleet_runtime.config_sections import (
-    LogConfig,
-    TrustConfig,
-    read_log,
-    read_plain_http,
-    read_trust,
-)
-from nixfleet_runtime.path_checks import (
+from nixfleet_runtime.config.check import Side
+from nixfleet_runtime.config.options import Section, load
+from nixfleet_runtime.config.path_checks import (
     directory_to_fill,
     file_to_write,
     link_to_replace,
@@ -33,7 +26,14 @@ from nixfleet_runtime.path_checks import (
     readable_directory,
     readable_file,
 )
-from nixfleet_runtime.problems import quoted
+from nixfleet_runtime.config.sections import (
+    LogConfig,
+    TrustConfig,
+    read_log,
+    read_plain_http,
+    read_trust,
+)
+from nixfleet_runtime.documents.problems import quoted
 
 POLL_WAIT_SECONDS_MAX: Final = 60.0  # what the control plane answers by in any case
 _DEFAULTS: Final = AgentSettings("")

@@ -38,9 +38,9 @@ from nixfleet_agent.workers.supervision import supervised
 from nixfleet_proto.codec import decode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime.clock import Clock, SystemClock
-from nixfleet_runtime.instance_lock import only_process_on
-from nixfleet_runtime.service_manager import notify
+from nixfleet_runtime.kernel.clock import Clock, SystemClock
+from nixfleet_runtime.process.service_manager import notify
+from nixfleet_runtime.storage.instance_lock import only_process_on
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from nixfleet_agent.journal.journal import Journal
 from nixfleet_agent.network.manifest_cache import ManifestCache, NoManifestCache
 from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.transport import Transport
 from nixfleet_state_machine.effect import EmitMetric
 

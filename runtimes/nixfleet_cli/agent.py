@@ -16,10 +16,10 @@ from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_cli.logging_setup import log_to_stderr
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.config import ConfigError
-from nixfleet_runtime.instance_lock import DatabaseInUse
-from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_runtime.config.options import ConfigError
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.storage.instance_lock import DatabaseInUse
+from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
 
 config_option = click.option(
     "--config",

@@ -15,7 +15,7 @@ from nixfleet_proto.signing import (
     read_public_key,
 )
 from nixfleet_proto.trust import TrustedKey, TrustRoot
-from nixfleet_runtime.config_sections import FRESHNESS_WINDOW_MINUTES
+from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
 
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY: Final = click.Path(exists=True, file_okay=False, path_type=Path)

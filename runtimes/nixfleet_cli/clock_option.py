@@ -9,7 +9,7 @@ from datetime import datetime
 import click
 
 from nixfleet_proto.codec import format_time, parse_time
-from nixfleet_runtime.clock import Clock, ScaledClock, SystemClock
+from nixfleet_runtime.kernel.clock import Clock, ScaledClock, SystemClock
 
 _EXAMPLE = "60@2026-05-16T01:00:00Z"
 

@@ -8,8 +8,8 @@ import click
 from nixfleet_agent.config import AGENT
 from nixfleet_cli.failures import Findings
 from nixfleet_control_plane.config import CONTROL_PLANE
-from nixfleet_runtime.config_check import check_config
-from nixfleet_runtime.problems import told
+from nixfleet_runtime.config.check import check_config
+from nixfleet_runtime.documents.problems import told
 
 
 @click.group()

@@ -10,8 +10,8 @@ from nixfleet_cli.failures import Unusable
 from nixfleet_cli.logging_setup import log_to_stderr
 from nixfleet_control_plane.config import load_control_plane_config
 from nixfleet_control_plane.main import CannotStart, run_control_plane
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.config import ConfigError
+from nixfleet_runtime.config.options import ConfigError
+from nixfleet_runtime.kernel.clock import Clock
 
 
 @click.group("control-plane")

@@ -10,7 +10,7 @@ import click
 from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.store.queries import open_for_reading
-from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
 
 database_argument = click.argument("database", metavar="DB", type=click.Path(path_type=Path))
 """Gives a command the argument DB, as `database`."""

@@ -23,7 +23,7 @@ from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.enrolment import SignedToken
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.transport import TransportFailed
 
 

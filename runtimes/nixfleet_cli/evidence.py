@@ -16,8 +16,8 @@ from nixfleet_proto.health_check import EvidenceProbe
 from nixfleet_proto.signing import MalformedArtefact, VerifyError, sign_artefact, verify_evidence
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.release_directory import load_artefact
-from nixfleet_runtime.release_layout import SIGNATURE_SUFFIX
+from nixfleet_runtime.releases.directory import load_artefact
+from nixfleet_runtime.releases.layout import SIGNATURE_SUFFIX
 
 _evidence_file = click.argument("file", metavar="FILE", type=FILE)
 

@@ -11,7 +11,7 @@ from nixfleet_proto.fleet import FleetHost
 from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError, import_fleet
 from nixfleet_release import check as check_fleet
 from nixfleet_release.check.staging import stage
-from nixfleet_runtime.problems import is_below, unknown
+from nixfleet_runtime.documents.problems import is_below, unknown
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.one_line import one_line
 from nixfleet_state_machine.scopes.setting import explain as explain_all

@@ -19,7 +19,7 @@ from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_cli.narration import short
 from nixfleet_cli.sections import TIME, Row, section
 from nixfleet_proto.codec import DecodeError
-from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
 
 
 def is_journal(path: Path) -> bool:

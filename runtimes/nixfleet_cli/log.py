@@ -9,7 +9,7 @@ from nixfleet_cli.failures import Findings
 from nixfleet_cli.following import Follower, Happening
 from nixfleet_cli.narration import line_of
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
-from nixfleet_runtime import garbage
+from nixfleet_runtime.process import garbage
 
 _DIFFERENCES_SHOWN_MAX = 20
 

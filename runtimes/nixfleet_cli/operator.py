@@ -21,7 +21,6 @@ from nixfleet_cli.operator_client import Address, OperatorClient, Page, operatin
 from nixfleet_proto.codec import format_time
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_runtime.clock import SystemClock
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import (
     CLEARANCE,
@@ -43,6 +42,7 @@ from nixfleet_runtime.http.listings import (
     ListedRollout,
     ListedRow,
 )
+from nixfleet_runtime.kernel.clock import SystemClock
 
 P = TypeVar("P", bound=Page)
 Cells = Sequence[str]

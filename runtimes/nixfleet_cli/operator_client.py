@@ -14,13 +14,13 @@ from nixfleet_cli.arguments import load_key
 from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.strict import Coder
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.config_sections import is_loopback
+from nixfleet_runtime.config.sections import is_loopback
 from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client
 from nixfleet_runtime.http.headers import RETRY_AFTER
-from nixfleet_runtime.http.key_id import operator_key_id
 from nixfleet_runtime.http.listings import PAGE_LENGTH_MAX
 from nixfleet_runtime.http.problem import TYPE_PREFIX, Problem, decode_problem
+from nixfleet_runtime.http.signing.key_id import operator_key_id
+from nixfleet_runtime.kernel.clock import Clock
 
 
 class Page(Protocol):

@@ -43,8 +43,8 @@ from nixfleet_release.build.store_paths import health_checks_in
 from nixfleet_release.publish.changes import LookInto, Said, changes
 from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
 from nixfleet_release.sign.verify import Verdict, verify_release
-from nixfleet_runtime.config_sections import FRESHNESS_WINDOW_MINUTES
-from nixfleet_runtime.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
+from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
+from nixfleet_runtime.releases.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
 
 STORE = Path("/nix/store")
 

@@ -13,7 +13,7 @@ from nixfleet_cli.failures import Findings, Unusable
 from nixfleet_proto.codec import encode_signed_token, format_time
 from nixfleet_proto.enrolment import BootstrapToken
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile, SigningKey, sign_token
-from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.kernel.clock import SystemClock
 
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}")
 HOURS_DEFAULT = 24.0

@@ -41,9 +41,9 @@ from nixfleet_release.sign.verify import (
     is_artefact_name,
     verify_release,
 )
-from nixfleet_runtime.problems import told
-from nixfleet_runtime.release_directory import load_artefact
-from nixfleet_runtime.release_layout import ROLLOUTS_DIRECTORY
+from nixfleet_runtime.documents.problems import told
+from nixfleet_runtime.releases.directory import load_artefact
+from nixfleet_runtime.releases.layout import ROLLOUTS_DIRECTORY
 
 _trust_file = click.argument("file", metavar="FILE", type=FILE)
 _slot = click.option(

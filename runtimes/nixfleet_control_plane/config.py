@@ -10,20 +10,20 @@ from typing import Final
 
 from attrs import fields_dict, frozen
 
-from nixfleet_runtime.config import Section, load
-from nixfleet_runtime.config_check import Side
-from nixfleet_runtime.config_sections import (
+from nixfleet_runtime.config.check import Side
+from nixfleet_runtime.config.options import Section, load
+from nixfleet_runtime.config.path_checks import (
+    file_to_write,
+    private_file,
+    readable_directory,
+    readable_file,
+)
+from nixfleet_runtime.config.sections import (
     LogConfig,
     TrustConfig,
     read_log,
     read_plain_http,
     read_trust,
-)
-from nixfleet_runtime.path_checks import (
-    file_to_write,
-    private_file,
-    readable_directory,
-    readable_file,
 )
 
 PORT_MAX: Final = 65535

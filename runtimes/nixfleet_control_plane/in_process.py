@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
-from nixfleet_runtime.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
+from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 
 

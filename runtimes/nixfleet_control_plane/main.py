@@ -38,11 +38,11 @@ from nixfleet_control_plane.store import queries
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime import garbage
-from nixfleet_runtime.clock import Clock, SystemClock
-from nixfleet_runtime.instance_lock import DatabaseInUse, only_process_on
-from nixfleet_runtime.service_manager import notify
-from nixfleet_runtime.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_runtime.kernel.clock import Clock, SystemClock
+from nixfleet_runtime.process import garbage
+from nixfleet_runtime.process.service_manager import notify
+from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
+from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutState
 

@@ -56,8 +56,8 @@ from nixfleet_proto.drafting import maker
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
 from nixfleet_runtime.transport import (
     EventRefused,
     EventsOutcome,

@@ -50,8 +50,8 @@ from nixfleet_release.written.declaration import (
     SelectorDeclaration,
     WaveDeclaration,
 )
-from nixfleet_runtime.problems import Problem
-from nixfleet_runtime.release_directory import (
+from nixfleet_runtime.documents.problems import Problem
+from nixfleet_runtime.releases.directory import (
     IncompleteRelease,
     NotARelease,
     Release,

@@ -19,7 +19,7 @@ from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
 from nixfleet_release.check.checked import CheckedFleet, check_written
 from nixfleet_release.written.files import Places, Written
-from nixfleet_runtime.problems import SAID_TWICE, Place, Problem, at
+from nixfleet_runtime.documents.problems import SAID_TWICE, Place, Problem, at
 from nixfleet_state_machine.scopes.expression import (
     EVERYBODY,
     AllOf,

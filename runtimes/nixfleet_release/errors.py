@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from nixfleet_runtime.problems import Place, Problem, told
+from nixfleet_runtime.documents.problems import Place, Problem, told
 
 
 class DeclarationError(Exception):

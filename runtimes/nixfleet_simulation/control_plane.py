@@ -29,8 +29,8 @@ from nixfleet_control_plane.messages.key_ring import KeyRing
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import FLUSH_PORTION
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_runtime.http.key_id import host_key_id
-from nixfleet_runtime.http.refusal import RevokedKey
+from nixfleet_runtime.http.signing.key_id import host_key_id
+from nixfleet_runtime.http.signing.refusal import RevokedKey
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_simulation.acts import CONTROL_PLANE, Boundary
 from nixfleet_simulation.agenda import SECOND, Agenda, Life

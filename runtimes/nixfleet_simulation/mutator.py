@@ -1,4 +1,4 @@
-"""The single mutator in virtual time: the order of `nixfleet_runtime.mutator`, step by step, without tasks.
+"""The single mutator in virtual time: the order of `nixfleet_runtime.kernel.mutator`, step by step, without tasks.
 
 Inputs wait in a queue, urgent ones go ahead; a batch is handled in order and written as one; only then are
 its posters answered and its actions carried out. A write that fails takes everything back, and the inputs are
@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from attrs import define, frozen
 
-from nixfleet_runtime.engine import Commit, Engine
+from nixfleet_runtime.kernel.engine import Commit, Engine
 from nixfleet_simulation.acts import Boundary
 from nixfleet_simulation.agenda import Agenda, Life
 from nixfleet_simulation.crossings import Crossings

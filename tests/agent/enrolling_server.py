@@ -29,12 +29,12 @@ from nixfleet_proto.enrolment import (
 from nixfleet_proto.fleet import Meta
 from nixfleet_proto.signing import SigningKey, fingerprint_of, sign_token
 from nixfleet_proto.trust import KeySlot, TrustedKey, TrustRoot
-from nixfleet_runtime.clock import SystemClock
-from nixfleet_runtime.http.nonces import NonceMemory
 from nixfleet_runtime.http.paths import AGENT_DISPATCH, ENROL
 from nixfleet_runtime.http.problem import PROBLEM_CONTENT_TYPE, TYPE_PREFIX, Problem, encode_problem
-from nixfleet_runtime.http.refusal import RequestRefused
-from nixfleet_runtime.http.signatures import verify_request
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.refusal import RequestRefused
+from nixfleet_runtime.http.signing.requests import verify_request
+from nixfleet_runtime.kernel.clock import SystemClock
 
 ORG_ROOT_KEY = SigningKey.generate()
 CI_KEY = SigningKey.generate()

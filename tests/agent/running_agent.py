@@ -29,7 +29,7 @@ from nixfleet_proto.manifest import HostAssignment, RolloutManifest
 from nixfleet_proto.signing import sign_artefact
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
-from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.transport import (
     EventsOutcome,
     Heartbeat,

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from nixfleet_agent.workers.backoff import ASKED_SECONDS_MAX, LAST_SECONDS, Backoff
-from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_testing.contracts.event_loop import let_others_run
 
 pytestmark = pytest.mark.anyio

@@ -21,10 +21,10 @@ from nixfleet_agent.config import (
     load_agent_config,
 )
 from nixfleet_agent.ports import AgentSettings
-from nixfleet_runtime.config import ConfigError
-from nixfleet_runtime.config_sections import LogConfig, TrustConfig
-from nixfleet_runtime.nar import closure_name_of
-from nixfleet_runtime.problems import Problem
+from nixfleet_runtime.config.options import ConfigError
+from nixfleet_runtime.config.sections import LogConfig, TrustConfig
+from nixfleet_runtime.documents.problems import Problem
+from nixfleet_runtime.releases.nar import closure_name_of
 
 URL = "https://fleet.example.org"
 DIRECTORY = 'kind = "directory"\nstore = "store"\nprofile = "profile"\n'

@@ -21,7 +21,7 @@ from nixfleet_agent.activation.activator import (
     SwitchPhase,
 )
 from nixfleet_agent.activation.directory import DirectoryActivator
-from nixfleet_runtime.nar import closure_name_of
+from nixfleet_runtime.releases.nar import closure_name_of
 
 pytestmark = pytest.mark.anyio
 

@@ -22,8 +22,8 @@ from nixfleet_agent.workers.enrolment import EnrolmentWorker, is_known
 from nixfleet_proto.codec import encode_signed_token
 from nixfleet_proto.signing import SigningKey, sign_token
 from nixfleet_proto.trust import KeySlot, TrustRoot
-from nixfleet_runtime.clock import SystemClock
 from nixfleet_runtime.http.problem import TYPE_PREFIX, Problem
+from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.transport import TransportFailed
 from tests.agent.enrolling_server import (
     CI_KEY,

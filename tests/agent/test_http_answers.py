@@ -8,8 +8,8 @@ import pytest
 
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_proto.signing import SigningKey
-from nixfleet_runtime.clock import FakeClock, SystemClock
 from nixfleet_runtime.http.client import SignedClient
+from nixfleet_runtime.kernel.clock import FakeClock, SystemClock
 from nixfleet_runtime.transport import TransportFailed
 from tests.agent.enrolling_server import enrolling_server
 

@@ -24,7 +24,7 @@ from nixfleet_agent.messages.writes import (
 from nixfleet_proto.agent_event import ActivationStarted, DispatchAck, OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.sqlite import SchemaTooNew
+from nixfleet_runtime.storage.sqlite import SchemaTooNew
 from nixfleet_state_machine.host.state import HostRolloutState
 from tests.agent.lone_agent import T0
 

@@ -24,7 +24,7 @@ from nixfleet_agent.workers.sender import Sender
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch, SignedArtefact
-from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.transport import (
     EventRefused,
     EventsOutcome,

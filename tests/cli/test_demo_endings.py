@@ -14,7 +14,7 @@ from nixfleet_cli.demo.screen import screen_for
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import database_in, journal_in
 from nixfleet_control_plane.store.queries import open_for_reading
-from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.kernel.clock import FakeClock
 
 NOW = datetime(2026, 5, 16, 1, 20, tzinfo=UTC)
 HOSTS = ("web-01", "web-02", "web-03")

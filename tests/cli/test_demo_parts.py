@@ -24,7 +24,7 @@ from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.signing import SigningKey
 from nixfleet_release import check
 from nixfleet_release.check.staging import stage
-from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.kernel.clock import FakeClock
 from tests.cli.conftest import Invoke
 
 NOW = datetime(2026, 5, 16, 1, 20, tzinfo=UTC)

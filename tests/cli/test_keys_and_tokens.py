@@ -10,9 +10,9 @@ import pytest
 
 from nixfleet_proto.codec import decode_signed_token, decode_trust_root, encode_trust_root
 from nixfleet_proto.signing import SigningKey, fingerprint_of, verify_token
-from nixfleet_runtime.clock import SystemClock
-from nixfleet_runtime.problems import Problem
-from nixfleet_runtime.reading import read_toml
+from nixfleet_runtime.documents.problems import Problem
+from nixfleet_runtime.documents.tables import read_toml
+from nixfleet_runtime.kernel.clock import SystemClock
 from tests.agent.enrolling_server import ORG_ROOT_KEY, TRUST, EnrollingServer, enrolling_server
 from tests.cli.conftest import Invoke
 

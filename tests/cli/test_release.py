@@ -10,7 +10,7 @@ import pytest
 from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, TrustRoot
-from nixfleet_runtime.nar import closure_name_of
+from nixfleet_runtime.releases.nar import closure_name_of
 from tests.cli.conftest import Invoke
 from tests.cli.test_fleet_check import SHOP
 

@@ -7,7 +7,7 @@ import anyio
 
 from nixfleet_agent.activation.activator import Activator
 from nixfleet_agent.activation.directory import SWITCH_SCRIPT, DirectoryActivator
-from nixfleet_runtime.nar import closure_name_of
+from nixfleet_runtime.releases.nar import closure_name_of
 from nixfleet_testing.contracts.activator import Going, Machine
 from tests.agent.fake_nixos import FakeNixos, Parts, PassingClock, Switch
 

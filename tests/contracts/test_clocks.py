@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from nixfleet_runtime.clock import Clock, FakeClock, ScaledClock, SystemClock
+from nixfleet_runtime.kernel.clock import Clock, FakeClock, ScaledClock, SystemClock
 from nixfleet_testing.contracts.clock import ClockContract
 
 

@@ -11,7 +11,7 @@ from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey
-from nixfleet_runtime.clock import FakeClock
+from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.transport import Transport
 from nixfleet_testing.contracts.histories import HOST, OTHER_HOST, T0
 from nixfleet_testing.contracts.served_fleet import ServedFleet, served_fleet

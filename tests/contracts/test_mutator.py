@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.engine import Engine
-from nixfleet_runtime.mutator import SingleMutator
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.engine import Engine
+from nixfleet_runtime.kernel.mutator import SingleMutator
 from nixfleet_testing.contracts.mutator import Mutator, MutatorContract
 
 

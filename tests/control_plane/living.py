@@ -12,8 +12,8 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Verified
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.publish.save import save_release
-from nixfleet_runtime.clock import SystemClock
-from nixfleet_runtime.release_directory import Release
+from nixfleet_runtime.kernel.clock import SystemClock
+from nixfleet_runtime.releases.directory import Release
 from tests.engines.releases import Layout, Publisher
 
 ENDS_WITHIN_SECONDS = 30

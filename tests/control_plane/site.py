@@ -23,9 +23,9 @@ from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
-from nixfleet_runtime.clock import SystemClock
-from nixfleet_runtime.http.key_id import host_key_id, operator_key_id
-from nixfleet_runtime.http.signatures import new_nonce, sign_request
+from nixfleet_runtime.http.signing.key_id import host_key_id, operator_key_id
+from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
+from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_testing.contracts.served_fleet import GuardedStore
 from tests.engines.releases import Layout, Publisher, rollout_id_of
 

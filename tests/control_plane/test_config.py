@@ -17,9 +17,9 @@ from nixfleet_control_plane.config import (
     load_control_plane_config,
 )
 from nixfleet_control_plane.http.server.limits import Limits
-from nixfleet_runtime.config import ConfigError
-from nixfleet_runtime.config_sections import LogConfig, TrustConfig
-from nixfleet_runtime.mutator import SingleMutator
+from nixfleet_runtime.config.options import ConfigError
+from nixfleet_runtime.config.sections import LogConfig, TrustConfig
+from nixfleet_runtime.kernel.mutator import SingleMutator
 from nixfleet_state_machine.effect import LogLevel
 
 MINIMAL = """

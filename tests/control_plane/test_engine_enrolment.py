@@ -11,7 +11,7 @@ from nixfleet_control_plane.messages.key_ring import (
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, ArtefactTaken, HostEnrolled
 from nixfleet_proto.enrolment import BootstrapToken, Revocation
 from nixfleet_proto.signing import SigningKey, TokenExpired
-from nixfleet_runtime.http.key_id import host_key_id
+from nixfleet_runtime.http.signing.key_id import host_key_id
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import START, token_for
 

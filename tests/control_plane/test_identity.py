@@ -37,10 +37,10 @@ from nixfleet_proto.signing import (
     sign_token,
 )
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustedKey, TrustRoot
-from nixfleet_runtime.http.key_id import host_key_id, operator_key_id
-from nixfleet_runtime.http.nonces import NonceMemory
-from nixfleet_runtime.http.refusal import RevokedKey
-from nixfleet_runtime.http.signatures import sign_request, verify_request
+from nixfleet_runtime.http.signing.key_id import host_key_id, operator_key_id
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.refusal import RevokedKey
+from nixfleet_runtime.http.signing.requests import sign_request, verify_request
 
 NOW = datetime(2026, 5, 16, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -18,8 +18,8 @@ from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.clock import FakeClock
-from nixfleet_runtime.engine import Commit
+from nixfleet_runtime.kernel.clock import FakeClock
+from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 from tests.engines.releases import START, Layout, Publisher
 from tests.engines.shaky_store import ShakyStore

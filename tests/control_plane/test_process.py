@@ -20,7 +20,7 @@ from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_proto.agent_event import ActivationCompleted, ActivationStarted, DispatchAck
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.transport import (
     EventRefused,
     EventsOutcome,

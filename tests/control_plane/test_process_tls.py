@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.kernel.clock import SystemClock
 from tests.control_plane.living import CONFIG, Premises
 from tests.engines.releases import Publisher
 

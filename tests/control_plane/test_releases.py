@@ -10,7 +10,7 @@ from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseWatch
 from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.trust import Verified
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.release_layout import (
+from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
     NONCES_FILE,
     REVOCATIONS_FILE,

@@ -36,9 +36,9 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
-from nixfleet_runtime.clock import FakeClock
-from nixfleet_runtime.engine import Commit
-from nixfleet_runtime.mutator import MutatorClosed, WriteFailed
+from nixfleet_runtime.kernel.clock import FakeClock
+from nixfleet_runtime.kernel.engine import Commit
+from nixfleet_runtime.kernel.mutator import MutatorClosed, WriteFailed
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat
 from nixfleet_state_machine.effect import EmitMetric
 from nixfleet_state_machine.rollout.state import RolloutState

@@ -11,7 +11,7 @@ from nixfleet_control_plane.messages.inputs import ArtefactRejected, PauseScope
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LogRow
 from nixfleet_control_plane.messages.writes import PutHold, RemoveHold
 from nixfleet_control_plane.store.sqlite_store import SCHEMA_VERSION, SqliteStore
-from nixfleet_runtime.sqlite import SchemaTooNew
+from nixfleet_runtime.storage.sqlite import SchemaTooNew
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import START
 from tests.engines.story import STEPS, Story

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from nixfleet_runtime.engine import Commit
+from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_testing.contracts.held_up import HoldsUp
 
 

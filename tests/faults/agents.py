@@ -7,7 +7,7 @@ from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_agent.network.http_transport import connected
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.service import running
-from nixfleet_runtime.clock import Clock, SystemClock
+from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from tests.faults.site import Host, Site
 from tests.faults.witness import Witness, WitnessedTransport
 

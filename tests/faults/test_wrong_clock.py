@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import anyio
 import pytest
 
-from nixfleet_runtime.clock import SystemClock
+from nixfleet_runtime.kernel.clock import SystemClock
 from tests.faults.agents import agents_of
 from tests.faults.conftest import NewSite
 from tests.faults.witness import Audit, Witness

@@ -15,7 +15,7 @@ from nixfleet_release import (
     name_closures,
     render_health_checks,
 )
-from nixfleet_runtime.nar import closure_name_of
+from nixfleet_runtime.releases.nar import closure_name_of
 
 Checked = Callable[[str], CheckedFleet]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nixfleet_release import DeclarationError, check
-from nixfleet_runtime.problems import Place
+from nixfleet_runtime.documents.problems import Place
 
 
 def written(directory: Path, **files: str) -> Path:

@@ -18,7 +18,7 @@ from nixfleet_release import (
     WaveDeclaration,
     check,
 )
-from nixfleet_runtime.problems import Place
+from nixfleet_runtime.documents.problems import Place
 from nixfleet_state_machine.scopes.expression import AllOf, channels, tags
 
 Checked = Callable[[str], CheckedFleet]

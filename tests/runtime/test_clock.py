@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
-from nixfleet_runtime.clock import Clock, FakeClock, ScaledClock, SystemClock
+from nixfleet_runtime.kernel.clock import Clock, FakeClock, ScaledClock, SystemClock
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_runtime.config import ConfigError, Loaded, Option, Section, Source, load
-from nixfleet_runtime.problems import Problem
+from nixfleet_runtime.config.options import ConfigError, Loaded, Option, Section, Source, load
+from nixfleet_runtime.documents.problems import Problem
 
 
 class Colour(StrEnum):

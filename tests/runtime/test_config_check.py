@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_runtime.config import Section
-from nixfleet_runtime.config_check import Side, check_config
-from nixfleet_runtime.path_checks import file_to_write
+from nixfleet_runtime.config.check import Side, check_config
+from nixfleet_runtime.config.options import Section
+from nixfleet_runtime.config.path_checks import file_to_write
 
 
 def read_shop(root: Section) -> object:

@@ -18,8 +18,8 @@ from nixfleet_control_plane.config import (
     load_control_plane_config,
     read_control_plane_config,
 )
-from nixfleet_runtime.config import Option, Section, Source, load_content
-from nixfleet_runtime.config_check import check_config, toml_text
+from nixfleet_runtime.config.check import check_config, toml_text
+from nixfleet_runtime.config.options import Option, Section, Source, load_content
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_runtime.config import (
+from nixfleet_runtime.config.options import (
     TOLD_TO_SCRIPTS,
     ConfigError,
     Loaded,

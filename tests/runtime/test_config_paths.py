@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_runtime.config import ConfigError, load
-from nixfleet_runtime.path_checks import (
+from nixfleet_runtime.config.options import ConfigError, load
+from nixfleet_runtime.config.path_checks import (
     PathCheck,
     directory_to_fill,
     file_to_write,
@@ -18,7 +18,7 @@ from nixfleet_runtime.path_checks import (
     readable_directory,
     readable_file,
 )
-from nixfleet_runtime.problems import Problem
+from nixfleet_runtime.documents.problems import Problem
 
 HEX_KEY = "0123456789abcdef" * 4
 Make = Callable[[Path], None]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_runtime.instance_lock import DatabaseInUse, only_process_on
+from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
 
 HOLD = """
 import sys, pathlib
-from nixfleet_runtime.instance_lock import only_process_on
+from nixfleet_runtime.storage.instance_lock import only_process_on
 with only_process_on(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -8,8 +8,8 @@ import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from nixfleet_runtime.clock import FakeClock
-from nixfleet_runtime.mutator import EngineFault, QueueFull, SingleMutator, WriteFailed
+from nixfleet_runtime.kernel.clock import FakeClock
+from nixfleet_runtime.kernel.mutator import EngineFault, QueueFull, SingleMutator, WriteFailed
 from tests.engines.ledger import Disk, HeldUpDisk, Ledger
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 from anyio.abc import TaskGroup
 
-from nixfleet_runtime.mutator import MutatorClosed, WriteFailed
+from nixfleet_runtime.kernel.mutator import MutatorClosed, WriteFailed
 from tests.engines.ledger import Disk, ForgetfulLedger, HeldUpDisk, SpoiltLedger, StumblingDisk
 from tests.runtime.test_mutator import Desk, closed_afterwards, open_desk
 

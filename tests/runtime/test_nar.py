@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_runtime.nar import (
+from nixfleet_runtime.releases.nar import (
     FileChangedWhileRead,
     InvalidClosureName,
     NotArchivable,

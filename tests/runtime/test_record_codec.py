@@ -8,7 +8,7 @@ from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode, ProbeStatus, 
 from nixfleet_proto.codec import DecodeError, Problem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.record_codec import (
+from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_plan_action,
     decode_rollout_event,

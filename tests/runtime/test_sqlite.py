@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 
-from nixfleet_runtime.sqlite import (
+from nixfleet_runtime.storage.sqlite import (
     LongWal,
     NotOurDatabase,
     SchemaTooNew,

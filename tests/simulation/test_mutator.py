@@ -7,8 +7,8 @@ from functools import partial
 import anyio
 import pytest
 
-from nixfleet_runtime.clock import FakeClock
-from nixfleet_runtime.mutator import SingleMutator
+from nixfleet_runtime.kernel.clock import FakeClock
+from nixfleet_runtime.kernel.mutator import SingleMutator
 from nixfleet_simulation.agenda import SECOND, Agenda, Life
 from nixfleet_simulation.clock import NodeClock
 from nixfleet_simulation.crossings import Crossings

@@ -53,7 +53,7 @@ from nixfleet_agent.activation.activator import (
     rollback_finished,
 )
 from nixfleet_agent.activation.command import CommandOutcome, run_command
-from nixfleet_runtime.nar import (
+from nixfleet_runtime.releases.nar import (
     FileChangedWhileRead,
     InvalidClosureName,
     NotArchivable,

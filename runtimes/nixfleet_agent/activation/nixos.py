@@ -39,8 +39,8 @@ from nixfleet_agent.activation.activator import (
     rollback_finished,
 )
 from nixfleet_agent.activation.command import EXIT_CODE_TIMED_OUT, CommandOutcome, CommandRunner
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.nar import InvalidClosureName, split_closure_name
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
 
 SWITCH_UNIT: Final = "nixfleet-switch"
 SWITCH_SCRIPT: Final = "bin/switch-to-configuration"

@@ -23,7 +23,7 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
-from nixfleet_runtime.engine import Commit
+from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
 

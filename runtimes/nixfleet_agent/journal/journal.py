@@ -36,8 +36,8 @@ from nixfleet_proto.codec import (
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.record_codec import decode_host_record, encode_host_record
-from nixfleet_runtime.sqlite import open_reader, open_writer, transaction
+from nixfleet_runtime.storage.record_codec import decode_host_record, encode_host_record
+from nixfleet_runtime.storage.sqlite import open_reader, open_writer, transaction
 
 APPLICATION_ID = 0x6E666167  # "nfag"
 SCHEMA_VERSION = 1

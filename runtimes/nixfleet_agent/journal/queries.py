@@ -11,7 +11,7 @@ from nixfleet_agent.journal.journal import APPLICATION_ID, SCHEMA_VERSION
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import decode_event, parse_time
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.sqlite import open_reader
+from nixfleet_runtime.storage.sqlite import open_reader
 
 
 def open_journal_for_reading(path: Path) -> sqlite3.Connection:

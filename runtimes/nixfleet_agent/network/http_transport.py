@@ -28,7 +28,6 @@ from nixfleet_proto.wire import (
     EventBatch,
     SignedArtefact,
 )
-from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.http.bodies import decode_heartbeat_reply, encode_heartbeat
 from nixfleet_runtime.http.client import (
     ANSWER_SECONDS_MAX,
@@ -37,7 +36,6 @@ from nixfleet_runtime.http.client import (
     signed_client,
 )
 from nixfleet_runtime.http.headers import RETRY_AFTER
-from nixfleet_runtime.http.key_id import host_key_id
 from nixfleet_runtime.http.outcomes import outcome_of
 from nixfleet_runtime.http.paths import (
     AGENT_DISPATCH,
@@ -48,6 +46,8 @@ from nixfleet_runtime.http.paths import (
     rollout_path,
 )
 from nixfleet_runtime.http.problem import decode_problem
+from nixfleet_runtime.http.signing.key_id import host_key_id
+from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 
 _ASK_AGAIN = frozenset({408, 425, 429})

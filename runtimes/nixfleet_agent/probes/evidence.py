@@ -26,8 +26,8 @@ from nixfleet_proto.health_check import EvidenceProbe
 from nixfleet_proto.signing import CLOCK_SKEW, BadSignature, VerifyError, verify_evidence
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.release_layout import SIGNATURE_SUFFIX
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.releases.layout import SIGNATURE_SUFFIX
 
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 SECOND_LOOK_SECONDS: Final = 0.2

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import anyio
 
-from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.kernel.clock import Clock
 
 FIRST_SECONDS = 1.0
 LAST_SECONDS = 60.0

@@ -19,7 +19,7 @@ from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.transport import TransportFailed
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import VerifyError, verify_manifest
 from nixfleet_proto.trust import TrustRoot, Verified
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.transport import Transport, TransportFailed
 
 _log = logging.getLogger(__name__)

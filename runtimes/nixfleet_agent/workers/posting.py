@@ -11,7 +11,7 @@ from typing import TypeAlias
 from nixfleet_agent.messages.inputs import Input, Reply
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.trouble_log import Trouble
-from nixfleet_runtime.mutator import WriteFailed
+from nixfleet_runtime.kernel.mutator import WriteFailed
 
 _log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import DecodeError, HealthCheckSet, decode_health_checks
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH, HealthCheck
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.kernel.clock import Clock
 
 Order: TypeAlias = LoadChecks | StartProbes | StopProbes
 

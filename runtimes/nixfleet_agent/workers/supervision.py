@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_runtime.mutator import MutatorClosed
+from nixfleet_runtime.kernel.mutator import MutatorClosed
 
 _log = logging.getLogger(__name__)
 

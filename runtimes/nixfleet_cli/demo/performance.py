@@ -22,7 +22,7 @@ from nixfleet_cli.demo.story import tell
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import World, database_in, made_world
 from nixfleet_control_plane.store.queries import open_for_reading
-from nixfleet_runtime.clock import ScaledClock
+from nixfleet_runtime.kernel.clock import ScaledClock
 
 _PATIENCE_SECONDS_MIN = 30.0
 _PATIENCE_FLEET_SECONDS = 1800.0

@@ -20,7 +20,7 @@ from nixfleet_cli.narration import brief_line_of, line_of, short
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.log_entry import Deferred
 from nixfleet_proto.agent_event import ProbeStatus
-from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 

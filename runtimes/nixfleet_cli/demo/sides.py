@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nixfleet_cli.demo.child import Child
-from nixfleet_runtime.config_check import toml_text
+from nixfleet_runtime.config.check import toml_text
 
 Settings = Mapping[str, str | int | float | Path]
 """Options by their whole names, as in `store.path`."""

@@ -23,7 +23,7 @@ from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_release import CheckedFleet, check, name_closures
-from nixfleet_runtime.clock import Clock
+from nixfleet_runtime.kernel.clock import Clock
 
 FIRST_VERSION = ShopVersion(0)
 

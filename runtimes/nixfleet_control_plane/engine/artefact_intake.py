@@ -24,7 +24,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import VerifyError, artefact_hash, require_anchor
 from nixfleet_proto.trust import Verified
-from nixfleet_runtime.release_layout import NONCES_FILE, REVOCATIONS_FILE
+from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.planner.progress import empty_waves
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState

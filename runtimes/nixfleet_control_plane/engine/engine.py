@@ -72,7 +72,7 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.engine import Commit
+from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import (
     EventRefusal,
     EventRefused,

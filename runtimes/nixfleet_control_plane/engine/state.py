@@ -42,7 +42,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.members import members
 from nixfleet_proto.wire import Dispatch, SignedArtefact
-from nixfleet_runtime.release_layout import NONCES_FILE, REVOCATIONS_FILE
+from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch
 from nixfleet_state_machine.planner.terms import RolloutTerms

@@ -36,11 +36,11 @@ from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.http.server.paths import UndecodedPaths
 from nixfleet_control_plane.messages.key_ring import KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.http.nonces import NonceMemory
 from nixfleet_runtime.http.problem import UNTYPED, Problem
-from nixfleet_runtime.mutator import MutatorClosed, QueueFull, WriteFailed
-from nixfleet_runtime.sqlite import NotOurDatabase
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.mutator import MutatorClosed, QueueFull, WriteFailed
+from nixfleet_runtime.storage.sqlite import NotOurDatabase
 
 R = TypeVar("R")
 _log = logging.getLogger(__name__)

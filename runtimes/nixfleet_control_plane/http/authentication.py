@@ -1,6 +1,6 @@
 """Who asks: every request but the probes of load balancers is signed by a host or an operator.
 
-The rules are elsewhere: signatures in `nixfleet_runtime.http.signatures`, keys in `identity`. Here they are asked
+The rules are elsewhere: signatures in `nixfleet_runtime.http.signing.requests`, keys in `identity`. Here they are asked
 in order, before the body is looked at.
 Source: design 6, Hosts and Operators.
 """
@@ -19,12 +19,12 @@ from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.messages.key_ring import KeyRing, claimed_key
 from nixfleet_proto.enrolment import EnrolRequest
 from nixfleet_proto.trust import Operator, OperatorRole, TrustedKey
-from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.http.headers import PROTOCOL, require_protocol
-from nixfleet_runtime.http.key_id import HostSubject, OperatorSubject, subject_of
-from nixfleet_runtime.http.nonces import NonceMemory
-from nixfleet_runtime.http.refusal import RequestRefused
-from nixfleet_runtime.http.signatures import verify_request
+from nixfleet_runtime.http.signing.key_id import HostSubject, OperatorSubject, subject_of
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.refusal import RequestRefused
+from nixfleet_runtime.http.signing.requests import verify_request
+from nixfleet_runtime.kernel.clock import Clock
 
 NEWCOMERS_MAX: Final = 10_000
 """How many requests to enrol may be fresh at once."""

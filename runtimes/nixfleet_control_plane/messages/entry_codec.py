@@ -43,7 +43,7 @@ from nixfleet_proto.codec import (
     encode_signed_token,
 )
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.record_codec import (
+from nixfleet_runtime.storage.record_codec import (
     decode_plan_action,
     decode_rollout_event,
     encode_plan_action,

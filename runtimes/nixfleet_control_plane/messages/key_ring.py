@@ -24,13 +24,13 @@ from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import VerifyError, fingerprint_of, read_public_key, verify_token
 from nixfleet_proto.trust import Operator, TrustedKey, TrustRoot
-from nixfleet_runtime.http.key_id import (
+from nixfleet_runtime.http.signing.key_id import (
     HostSubject,
     OperatorSubject,
     host_key_id,
     subject_of,
 )
-from nixfleet_runtime.http.refusal import RevokedKey
+from nixfleet_runtime.http.signing.refusal import RevokedKey
 
 
 @frozen

@@ -28,7 +28,7 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.trust import TrustRoot, Verified
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.release_layout import FLEET_FILE, NONCES_FILE, REVOCATIONS_FILE, rollout_of
+from nixfleet_runtime.releases.layout import FLEET_FILE, NONCES_FILE, REVOCATIONS_FILE, rollout_of
 
 T = TypeVar("T")
 

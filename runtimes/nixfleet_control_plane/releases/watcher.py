@@ -13,9 +13,9 @@ import anyio.to_thread
 from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
 from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseWatch
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.mutator import EngineFault, WriteFailed
-from nixfleet_runtime.release_directory import (
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.mutator import EngineFault, WriteFailed
+from nixfleet_runtime.releases.directory import (
     IncompleteRelease,
     NotARelease,
     artefacts_of,

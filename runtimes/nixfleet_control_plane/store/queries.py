@@ -13,8 +13,8 @@ from attrs import frozen
 from nixfleet_control_plane.messages.entry_codec import entry_of, time_of
 from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
 from nixfleet_control_plane.store.sqlite_store import APPLICATION_ID, LOG_COLUMNS, SCHEMA_VERSION
-from nixfleet_runtime.record_codec import decode_rollout_record
-from nixfleet_runtime.sqlite import open_reader
+from nixfleet_runtime.storage.record_codec import decode_rollout_record
+from nixfleet_runtime.storage.sqlite import open_reader
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 ALL: Final = -1

@@ -34,7 +34,7 @@ from nixfleet_control_plane.messages.writes import (
     SetRecordsThrough,
     ViewWrite,
 )
-from nixfleet_runtime.record_codec import encode_host_record, encode_rollout_record
+from nixfleet_runtime.storage.record_codec import encode_host_record, encode_rollout_record
 
 Value: TypeAlias = str | int | bytes | None
 Statement: TypeAlias = tuple[str, tuple[Value, ...]]

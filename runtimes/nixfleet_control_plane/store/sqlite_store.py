@@ -27,11 +27,11 @@ from nixfleet_proto.enrolment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
-from nixfleet_runtime.record_codec import (
+from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_rollout_record,
 )
-from nixfleet_runtime.sqlite import LongWal, open_writer, transaction
+from nixfleet_runtime.storage.sqlite import LongWal, open_writer, transaction
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.rollout.state import RolloutState
 

@@ -15,8 +15,8 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.errors import DeclarationError
-from nixfleet_runtime.nar import closure_name_of
-from nixfleet_runtime.problems import Problem, at, unknown
+from nixfleet_runtime.documents.problems import Problem, at, unknown
+from nixfleet_runtime.releases.nar import closure_name_of
 
 
 class LeadsOutside(Exception):

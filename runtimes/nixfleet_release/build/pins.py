@@ -14,8 +14,8 @@ from nixfleet_release.build.store_paths import read_store_paths
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.check.settings import live_pins
 from nixfleet_release.errors import DeclarationError
-from nixfleet_runtime.problems import Problem, at
-from nixfleet_runtime.release_directory import load_release
+from nixfleet_runtime.documents.problems import Problem, at
+from nixfleet_runtime.releases.directory import load_release
 from nixfleet_state_machine.scopes.merge import ScopeKind
 
 

@@ -24,7 +24,7 @@ from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.check.staging import stage
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import FleetDeclaration, PolicyDeclaration
-from nixfleet_runtime.problems import Problem, at, unknown
+from nixfleet_runtime.documents.problems import Problem, at, unknown
 from nixfleet_state_machine.scopes.expression import Expression, meant
 from nixfleet_state_machine.scopes.normal_form import normal_form, plain_selector
 from nixfleet_state_machine.scopes.selector import summary

@@ -14,8 +14,8 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.errors import DeclarationError
-from nixfleet_runtime.nar import InvalidClosureName, split_closure_name
-from nixfleet_runtime.problems import Problem, at, listed, quoted, unknown
+from nixfleet_runtime.documents.problems import Problem, at, listed, quoted, unknown
+from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
 
 
 @frozen

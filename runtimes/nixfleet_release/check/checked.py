@@ -18,7 +18,7 @@ from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import FleetDeclaration, Pin
 from nixfleet_release.written.files import Written, read_document
 from nixfleet_release.written.toml_reader import parse
-from nixfleet_runtime.problems import SAID_TWICE, Problem
+from nixfleet_runtime.documents.problems import SAID_TWICE, Problem
 from nixfleet_state_machine.scopes.merge import Merged, Scope, Winner
 
 

@@ -32,7 +32,7 @@ from nixfleet_release.written.declaration import (
     PolicyDeclaration,
     SelectorDeclaration,
 )
-from nixfleet_runtime.problems import Problem, keys_of, listed, unknown
+from nixfleet_runtime.documents.problems import Problem, keys_of, listed, unknown
 from nixfleet_state_machine.scopes.expression import of_selector
 
 # Those that speak of what a resolved fleet has too. Not: tags that no host has, for a selector may outlive them.

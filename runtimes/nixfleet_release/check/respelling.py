@@ -7,7 +7,7 @@ from attrs import evolve
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_release.written.declaration import FleetDeclaration
-from nixfleet_runtime.problems import Problem, at
+from nixfleet_runtime.documents.problems import Problem, at
 
 
 def respelt(fleet: FleetDeclaration, problems: Iterable[Problem]) -> FleetDeclaration:

@@ -24,7 +24,7 @@ from nixfleet_release.written.declaration import (
     Pin,
     ScopedPins,
 )
-from nixfleet_runtime.problems import at, quoted
+from nixfleet_runtime.documents.problems import at, quoted
 from nixfleet_state_machine.scopes.merge import Layer, Scope, ScopeKind, layers_of
 from nixfleet_state_machine.scopes.setting import AnySetting, Clash, Setting
 

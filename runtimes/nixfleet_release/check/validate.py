@@ -16,7 +16,7 @@ from nixfleet_release.check.respelling import respelt
 from nixfleet_release.check.rules import Rule, names, outcome, values, waves
 from nixfleet_release.check.settings import live_pins
 from nixfleet_release.written.declaration import FleetDeclaration
-from nixfleet_runtime.problems import Problem, is_below
+from nixfleet_runtime.documents.problems import Problem, is_below
 
 # Each statement by itself.
 _STATEMENTS: tuple[Rule, ...] = (

@@ -22,8 +22,8 @@ from nixfleet_proto.fleet import DisruptionBudget, Edge, FleetResolved, RolloutP
 from nixfleet_proto.health_check import kind_of
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
-from nixfleet_runtime.problems import listed
-from nixfleet_runtime.release_directory import Release
+from nixfleet_runtime.documents.problems import listed
+from nixfleet_runtime.releases.directory import Release
 from nixfleet_state_machine.scopes.selector import summary
 
 LookInto: TypeAlias = Callable[[str], HealthCheckSet | None]

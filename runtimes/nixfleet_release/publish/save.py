@@ -1,4 +1,4 @@
-"""Saving a release: all of its files or none, whatever stops it half-way. `nixfleet_runtime.release_directory` reads.
+"""Saving a release: all of its files or none, whatever stops it half-way. `nixfleet_runtime.releases.directory` reads.
 
     .releases.new is written and synced ─▶ it and releases change places ─▶ .releases.new, the earlier one, is removed
 
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nixfleet_release.publish.exchange import exchange
-from nixfleet_runtime.release_directory import Release, aside, files_of, names_in
-from nixfleet_runtime.release_layout import ROLLOUTS_DIRECTORY
+from nixfleet_runtime.releases.directory import Release, aside, files_of, names_in
+from nixfleet_runtime.releases.layout import ROLLOUTS_DIRECTORY
 
 
 def save_release(release: Release, directory: Path) -> None:

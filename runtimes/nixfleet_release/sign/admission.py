@@ -25,8 +25,8 @@ from nixfleet_proto.enrolment import (
 )
 from nixfleet_proto.fleet import Meta
 from nixfleet_release.errors import AdmissionError
-from nixfleet_runtime.problems import Problem, at, quoted
-from nixfleet_runtime.reading import Document, Table, read_toml
+from nixfleet_runtime.documents.problems import Problem, at, quoted
+from nixfleet_runtime.documents.tables import Document, Table, read_toml
 
 
 @frozen

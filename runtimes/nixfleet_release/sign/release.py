@@ -23,7 +23,7 @@ from nixfleet_release.build.project import project
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.sign.admission import Admission
-from nixfleet_runtime.release_directory import Release
+from nixfleet_runtime.releases.directory import Release
 
 
 def sign_release(

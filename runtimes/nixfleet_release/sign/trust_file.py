@@ -17,7 +17,7 @@ from attrs import define, evolve
 from nixfleet_proto.codec import format_time
 from nixfleet_proto.signing import MalformedKey, UnsupportedAlgorithm, require_usable
 from nixfleet_proto.trust import KeySlot, TrustedKey, TrustRoot
-from nixfleet_runtime.problems import Problem, at
+from nixfleet_runtime.documents.problems import Problem, at
 
 
 class Slot(StrEnum):

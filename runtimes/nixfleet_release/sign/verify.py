@@ -24,8 +24,8 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.trust import TrustRoot, Verified
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.release_directory import Release
-from nixfleet_runtime.release_layout import (
+from nixfleet_runtime.releases.directory import Release
+from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
     NONCES_FILE,
     REVOCATIONS_FILE,

@@ -13,7 +13,7 @@ from attrs import evolve, field, frozen
 
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.toml_scanner import Source, read_source
-from nixfleet_runtime.problems import SAID_TWICE, Place, Problem, at, parent_of
+from nixfleet_runtime.documents.problems import SAID_TWICE, Place, Problem, at, parent_of
 
 _TOP_ITEM = re.compile(r"([A-Za-z0-9_-]+)\[(\d+)\]")
 

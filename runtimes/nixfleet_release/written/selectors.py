@@ -7,8 +7,8 @@ Source: design 4, Selectors.
 from collections.abc import Callable, Mapping
 
 from nixfleet_release.written.declaration import SelectorDeclaration
-from nixfleet_runtime.problems import at, quoted
-from nixfleet_runtime.reading import Table
+from nixfleet_runtime.documents.problems import at, quoted
+from nixfleet_runtime.documents.tables import Table
 from nixfleet_state_machine.scopes.expression import (
     EVERYBODY,
     NOBODY,

@@ -27,8 +27,8 @@ from nixfleet_release.written.toml_settings import (
     read_health_check,
     read_pin,
 )
-from nixfleet_runtime.problems import Problem, at, is_below
-from nixfleet_runtime.reading import Document, Table
+from nixfleet_runtime.documents.problems import Problem, at, is_below
+from nixfleet_runtime.documents.tables import Document, Table
 from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
 
 T = TypeVar("T")

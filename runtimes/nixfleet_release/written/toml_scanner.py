@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
-from nixfleet_runtime.problems import SAID_TWICE, Place, Problem, at, quoted
+from nixfleet_runtime.documents.problems import SAID_TWICE, Place, Problem, at, quoted
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")

@@ -20,8 +20,8 @@ from nixfleet_release.written.declaration import (
     FrameworkDeclaration,
     Pin,
 )
-from nixfleet_runtime.problems import listed
-from nixfleet_runtime.reading import Table
+from nixfleet_runtime.documents.problems import listed
+from nixfleet_runtime.documents.tables import Table
 
 
 def read_health_check(table: Table) -> HealthCheck:

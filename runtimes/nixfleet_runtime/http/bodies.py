@@ -6,7 +6,7 @@ Source: design 5.
 from typing import Final
 
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
-from nixfleet_runtime.record_codec import RECORD_SPELLING
+from nixfleet_runtime.storage.record_codec import RECORD_SPELLING
 from nixfleet_runtime.transport import Heartbeat, HeartbeatReply
 
 

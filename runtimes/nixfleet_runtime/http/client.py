@@ -13,9 +13,9 @@ import httpx2
 
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import PROTOCOL_VERSION
-from nixfleet_runtime.clock import Clock
 from nixfleet_runtime.http.headers import PROTOCOL
-from nixfleet_runtime.http.signatures import new_nonce, sign_request
+from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
+from nixfleet_runtime.kernel.clock import Clock
 
 ANSWER_SECONDS_MAX: Final = 30.0
 """How long an answer may take, beyond the time that a long-poll waits anyway."""

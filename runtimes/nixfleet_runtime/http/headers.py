@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from nixfleet_proto.wire import PROTOCOL_VERSION
-from nixfleet_runtime.http.refusal import UnsupportedProtocol
+from nixfleet_runtime.http.signing.refusal import UnsupportedProtocol
 
 REPLAY_FROM: Final = "X-Nixfleet-Replay-From"
 PROTOCOL: Final = "X-Nixfleet-Protocol"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import anyio
 
-from nixfleet_runtime.clock import Clock, FakeClock, ScaledClock, SystemClock
+from nixfleet_runtime.kernel.clock import Clock, FakeClock, ScaledClock, SystemClock
 from nixfleet_testing.contracts.clock import ClockContract
 
 START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)

@@ -9,9 +9,9 @@ import anyio
 import anyio.to_thread
 from attrs import evolve
 
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.engine import Commit, Engine
-from nixfleet_runtime.mutator import EngineFault, MutatorClosed, SingleMutator, _Entry
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.engine import Commit, Engine
+from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, _Entry
 from nixfleet_testing.contracts.mutator import Mutator, MutatorContract
 
 Kernel: TypeAlias = SingleMutator[str, str, str, str]

@@ -3,7 +3,7 @@
 import pytest
 
 from nixfleet_runtime.http.headers import require_protocol
-from nixfleet_runtime.http.refusal import UnsupportedProtocol
+from nixfleet_runtime.http.signing.refusal import UnsupportedProtocol
 
 
 @pytest.mark.parametrize("version", [None, "1", "1.0", "1.7", "1.2.3"])

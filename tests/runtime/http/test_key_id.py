@@ -2,7 +2,7 @@
 
 import pytest
 
-from nixfleet_runtime.http.key_id import (
+from nixfleet_runtime.http.signing.key_id import (
     HostSubject,
     OperatorSubject,
     host_key_id,

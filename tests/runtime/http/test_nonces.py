@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nixfleet_runtime.http.nonces import NonceMemory
-from nixfleet_runtime.http.refusal import (
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.refusal import (
     NonceMemoryFull,
     ReplayedNonce,
     SignedBeforeStart,

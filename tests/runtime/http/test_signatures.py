@@ -13,8 +13,9 @@ from starlette.datastructures import Headers
 
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustedKey
-from nixfleet_runtime.http.nonces import NonceMemory
-from nixfleet_runtime.http.refusal import (
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.our_form import TAG
+from nixfleet_runtime.http.signing.refusal import (
     BadRequestSignature,
     DigestMismatch,
     MalformedRequestSignature,
@@ -26,8 +27,7 @@ from nixfleet_runtime.http.refusal import (
     SkewedClock,
     UnknownKey,
 )
-from nixfleet_runtime.http.signature_form import TAG
-from nixfleet_runtime.http.signatures import new_nonce, sign_request, verify_request
+from nixfleet_runtime.http.signing.requests import new_nonce, sign_request, verify_request
 
 NOW = datetime(2026, 5, 16, 12, tzinfo=UTC)
 SEED = bytes(range(32))

@@ -10,6 +10,6 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TypeAlias
 
 from nixfleet_release.written.declaration import FleetDeclaration
-from nixfleet_runtime.problems import Problem
+from nixfleet_runtime.documents.problems import Problem
 
 Rule: TypeAlias = Callable[[FleetDeclaration, Collection[str]], Iterator[Problem]]

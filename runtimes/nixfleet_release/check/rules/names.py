@@ -11,7 +11,7 @@ from typing import assert_never
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import is_channel_name
 from nixfleet_release.written.declaration import FleetDeclaration, SelectorDeclaration
-from nixfleet_runtime.problems import Problem, at, quoted, unknown
+from nixfleet_runtime.documents.problems import Problem, at, quoted, unknown
 from nixfleet_state_machine.scopes.merge import Scope, ScopeKind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # what a host name may be, and `_`

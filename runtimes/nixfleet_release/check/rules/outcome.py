@@ -8,7 +8,7 @@ from nixfleet_proto.health_check import HealthCheck
 from nixfleet_release.check.rules.names import scope_path
 from nixfleet_release.check.settings import check_name, settings_of
 from nixfleet_release.written.declaration import FleetDeclaration
-from nixfleet_runtime.problems import Problem, at, is_touched, listed, unknown
+from nixfleet_runtime.documents.problems import Problem, at, is_touched, listed, unknown
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.merge import Scope, ScopeKind, scopes_of
 from nixfleet_state_machine.scopes.one_line import one_line

@@ -16,7 +16,7 @@ from nixfleet_proto.health_check import (
 from nixfleet_release.check.rules import names
 from nixfleet_release.check.rules.names import scope_path, wave_path
 from nixfleet_release.written.declaration import BudgetDeclaration, FleetDeclaration
-from nixfleet_runtime.problems import Problem, at, is_touched, quoted
+from nixfleet_runtime.documents.problems import Problem, at, is_touched, quoted
 from nixfleet_state_machine.scopes.normal_form import TooManyClauses, normal_form
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?")

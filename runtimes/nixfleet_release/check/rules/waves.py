@@ -8,7 +8,7 @@ from attrs import frozen
 from nixfleet_release.check.rules.names import wave_path
 from nixfleet_release.check.staging import stage
 from nixfleet_release.written.declaration import FleetDeclaration
-from nixfleet_runtime.problems import Problem, at, is_touched, listed
+from nixfleet_runtime.documents.problems import Problem, at, is_touched, listed
 
 
 def rests(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:

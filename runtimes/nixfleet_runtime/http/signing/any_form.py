@@ -18,18 +18,18 @@ from http_sf.compat import InnerList
 
 from nixfleet_proto.signing import SigningKey, is_signed_by
 from nixfleet_proto.trust import TrustedKey
-from nixfleet_runtime.http.refusal import (
-    BadRequestSignature,
-    MalformedRequestSignature,
-    RequestRefused,
-)
-from nixfleet_runtime.http.signature_form import (
+from nixfleet_runtime.http.signing.our_form import (
     COVERED,
     KEY_ID_LENGTH_MAX,
     LABEL,
     NONCE_LENGTH_MAX,
     TAG,
     Claims,
+)
+from nixfleet_runtime.http.signing.refusal import (
+    BadRequestSignature,
+    MalformedRequestSignature,
+    RequestRefused,
 )
 
 NOT_BY_THIS_KEY = "another key made it, or what it covers was changed since"

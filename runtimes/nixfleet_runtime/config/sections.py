@@ -6,9 +6,9 @@ from typing import Final
 
 from attrs import frozen
 
-from nixfleet_runtime.config import Section
-from nixfleet_runtime.path_checks import readable_file
-from nixfleet_runtime.problems import quoted
+from nixfleet_runtime.config.options import Section
+from nixfleet_runtime.config.path_checks import readable_file
+from nixfleet_runtime.documents.problems import quoted
 from nixfleet_state_machine.effect import LogLevel
 
 FRESHNESS_WINDOW_MINUTES: Final = 180

@@ -19,8 +19,8 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
-from nixfleet_runtime.clock import Clock
-from nixfleet_runtime.engine import Commit, Engine
+from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.engine import Commit, Engine
 
 InputT = TypeVar("InputT")
 WriteT = TypeVar("WriteT")

@@ -18,9 +18,9 @@ from typing import Generic, TypeAlias, TypeVar
 
 from attrs import evolve, frozen
 
-from nixfleet_runtime.path_checks import PathCheck
-from nixfleet_runtime.problems import Problem, at, listed, quoted, told
-from nixfleet_runtime.reading import INTEGER_MAX, Document, Table, read_toml
+from nixfleet_runtime.config.path_checks import PathCheck
+from nixfleet_runtime.documents.problems import Problem, at, listed, quoted, told
+from nixfleet_runtime.documents.tables import INTEGER_MAX, Document, Table, read_toml
 
 ConfigT = TypeVar("ConfigT")
 ValueT = TypeVar("ValueT", bound="Value")

@@ -16,14 +16,13 @@ from datetime import datetime
 from nixfleet_proto.signing import SigningKey, VerifyError, is_signed_by
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http.headers import CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT
-from nixfleet_runtime.http.nonces import NonceMemory
-from nixfleet_runtime.http.refusal import (
-    BadRequestSignature,
-    DigestMismatch,
-    NotSignedRequest,
-    UnknownKey,
+from nixfleet_runtime.http.signing.any_form import (
+    NOT_BY_THIS_KEY,
+    sign_with_library,
+    verified_by_library,
 )
-from nixfleet_runtime.http.signature_form import (
+from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.our_form import (
     KEY_ID_LENGTH_MAX,
     NONCE_LENGTH_MAX,
     Claims,
@@ -34,10 +33,11 @@ from nixfleet_runtime.http.signature_form import (
     signature_in,
     signature_input,
 )
-from nixfleet_runtime.http.signature_library import (
-    NOT_BY_THIS_KEY,
-    sign_with_library,
-    verified_by_library,
+from nixfleet_runtime.http.signing.refusal import (
+    BadRequestSignature,
+    DigestMismatch,
+    NotSignedRequest,
+    UnknownKey,
 )
 
 _INPUT, _SIGNATURE, _DIGEST = SIGNATURE_INPUT.lower(), SIGNATURE.lower(), CONTENT_DIGEST.lower()

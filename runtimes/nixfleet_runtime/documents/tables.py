@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeGuard, TypeVar
 
-from nixfleet_runtime.problems import Problem, at, closest, is_below, listed, quoted
+from nixfleet_runtime.documents.problems import Problem, at, closest, is_below, listed, quoted
 
 T = TypeVar("T")
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)

@@ -10,7 +10,7 @@ import math
 from datetime import UTC, datetime
 from typing import Final
 
-from nixfleet_runtime.http.refusal import (
+from nixfleet_runtime.http.signing.refusal import (
     NonceMemoryFull,
     ReplayedNonce,
     SignedBeforeStart,

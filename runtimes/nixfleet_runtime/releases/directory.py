@@ -18,8 +18,8 @@ from attrs import frozen
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.problems import listed
-from nixfleet_runtime.release_layout import (
+from nixfleet_runtime.documents.problems import listed
+from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
     NONCES_FILE,
     REVOCATIONS_FILE,

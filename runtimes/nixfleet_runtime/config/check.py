@@ -10,9 +10,16 @@ from typing import TypeAlias, assert_never
 
 from attrs import frozen
 
-from nixfleet_runtime.config import ConfigError, Option, Section, Source, Value, load_content
-from nixfleet_runtime.problems import Problem
-from nixfleet_runtime.reading import read_toml
+from nixfleet_runtime.config.options import (
+    ConfigError,
+    Option,
+    Section,
+    Source,
+    Value,
+    load_content,
+)
+from nixfleet_runtime.documents.problems import Problem
+from nixfleet_runtime.documents.tables import read_toml
 
 Lines: TypeAlias = tuple[str, ...]
 

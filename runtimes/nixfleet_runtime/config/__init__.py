@@ -1,0 +1,1 @@
+"""Declaring, reading and checking configuration options, for both sides alike."""
