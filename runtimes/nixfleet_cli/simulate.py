@@ -9,15 +9,15 @@ from collections.abc import Collection
 
 import click
 
-from nixfleet_simulation.acts import Family
-from nixfleet_simulation.crash_points import crash_points as all_crash_points
-from nixfleet_simulation.drawing import ALL_FAULTS, draw
-from nixfleet_simulation.minimise import minimise
-from nixfleet_simulation.promises import PromiseBroken
-from nixfleet_simulation.report import Totals
-from nixfleet_simulation.run import Outcome, run
-from nixfleet_simulation.scenario import Scenario
-from nixfleet_simulation.story import pasteable_test, story
+from nixfleet_simulation.judge.promises import PromiseBroken
+from nixfleet_simulation.report.crash_points import crash_points as all_crash_points
+from nixfleet_simulation.report.minimise import minimise
+from nixfleet_simulation.report.report import Totals
+from nixfleet_simulation.report.story import pasteable_test, story
+from nixfleet_simulation.run.run import Outcome, run
+from nixfleet_simulation.scenario.acts import Family
+from nixfleet_simulation.scenario.generate import ALL_FAULTS, draw
+from nixfleet_simulation.scenario.scenario import Scenario
 
 EXIT_BROKEN = 1
 NOTHING = "none"

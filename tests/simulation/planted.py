@@ -28,8 +28,8 @@ from nixfleet_proto.agent_event import RollbackComplete
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact as signed_artefact
 from nixfleet_runtime.transport import EventsOutcome, HeartbeatReply, RolloutUnknown
-from nixfleet_simulation.disk import Disk
-from nixfleet_simulation.mutator import Mutator
+from nixfleet_simulation.nodes.disk import Disk
+from nixfleet_simulation.nodes.mutator import Mutator
 from nixfleet_state_machine import undo
 from nixfleet_state_machine.errors import ConvergenceRule
 from nixfleet_state_machine.host import convergence, reducer
@@ -431,4 +431,4 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "does_not_send_again_what_was_acknowledged": 4,
     "forgets_intents_in_a_crash": 15,
 }
-"""The first seed that finds each, with five hosts and a tenth of a day; `python -m tools.simulation.planted` tells."""
+"""The first seed that finds each, with five hosts and a tenth of a day; `python -m tools.simulation.seeds_needed` tells."""

@@ -1,7 +1,7 @@
 """Dying between any two steps of a rollout with a rollback breaks nothing."""
 
-from nixfleet_simulation.acts import Boundary
-from nixfleet_simulation.crash_points import crash_points
+from nixfleet_simulation.report.crash_points import crash_points
+from nixfleet_simulation.scenario.acts import Boundary
 
 EVERY = 9
 """Of so many points one, which meets every kind of boundary; `make soak` goes through all."""

@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 
-from nixfleet_simulation.drawing import draw
-from nixfleet_simulation.run import run
+from nixfleet_simulation.run.run import run
+from nixfleet_simulation.scenario.generate import draw
 
 SEED = 3
 PROGRAM = f"""
-from nixfleet_simulation.drawing import draw
-from nixfleet_simulation.run import run
+from nixfleet_simulation.scenario.generate import draw
+from nixfleet_simulation.run.run import run
 print(run(draw({SEED}, 4, 0.05)).trace.digest())
 """
 

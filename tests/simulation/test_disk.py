@@ -5,9 +5,9 @@ from pathlib import Path
 
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_simulation.agenda import SECOND, Agenda, Life
-from nixfleet_simulation.chance import stream
-from nixfleet_simulation.disk import Disk
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.disk import Disk
+from nixfleet_simulation.scenario.randomness import stream
 from nixfleet_testing.contracts.store_cases import ROWS
 
 

@@ -4,8 +4,8 @@ import secrets
 
 import pytest
 
-from nixfleet_simulation.drawing import draw
-from nixfleet_simulation.run import run
+from nixfleet_simulation.run.run import run
+from nixfleet_simulation.scenario.generate import draw
 
 SEEDS = 10
 HOSTS = 5

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nixfleet_simulation.memory_journal import MemoryJournal
+from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 from nixfleet_testing.contracts.journal import JournalContract
 
 

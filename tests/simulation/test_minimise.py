@@ -2,10 +2,10 @@
 
 import pytest
 
-from nixfleet_simulation.drawing import draw
-from nixfleet_simulation.minimise import minimise
-from nixfleet_simulation.run import Outcome, run
-from nixfleet_simulation.story import pasteable_test, story
+from nixfleet_simulation.report.minimise import minimise
+from nixfleet_simulation.report.story import pasteable_test, story
+from nixfleet_simulation.run.run import Outcome, run
+from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import FOUND_BY, does_not_read_quarantines_back
 
 RUNS_MAX = 60

@@ -9,10 +9,10 @@ import pytest
 
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.kernel.mutator import SingleMutator
-from nixfleet_simulation.agenda import SECOND, Agenda, Life
-from nixfleet_simulation.clock import NodeClock
-from nixfleet_simulation.crossings import Crossings
-from nixfleet_simulation.mutator import Handled, Mutator, Shell
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.clock import NodeClock
+from nixfleet_simulation.nodes.crash_boundaries import Crossings
+from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
 from nixfleet_testing.contracts.word_ledger import Disk, Ledger
 
 HISTORIES = {

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from nixfleet_simulation.drawing import draw
-from nixfleet_simulation.run import run
+from nixfleet_simulation.run.run import run
+from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import FOUND_BY, PLANTED
 
 HOSTS = 5

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nixfleet_simulation.acts import Family
-from nixfleet_simulation.drawing import ALL_FAULTS, draw
-from nixfleet_simulation.run import run
+from nixfleet_simulation.run.run import run
+from nixfleet_simulation.scenario.acts import Family
+from nixfleet_simulation.scenario.generate import ALL_FAULTS, draw
 
 
 @pytest.mark.parametrize("seed", range(1, 9))

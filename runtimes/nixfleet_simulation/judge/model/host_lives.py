@@ -1,0 +1,122 @@
+"""The hosts' side: what each host lived, by its own journal, and what its machine was told to do.
+
+It keeps, for every fact, the record that the host had after it: the control plane's mirror must be the same.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from attrs import define, field
+
+from nixfleet_agent.messages.inputs import Intent, IntentKind
+from nixfleet_agent.messages.writes import AppendEvent, PutRecord, RemoveRollout, Write
+from nixfleet_proto.agent_event import DispatchAck
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_simulation.judge.model.releases import Released, Releases
+from nixfleet_simulation.judge.promises import Broken, Promise
+from nixfleet_simulation.scenario.scenario import FRESHNESS_WINDOW_MINUTES
+from nixfleet_state_machine.host.state import HostRolloutState
+
+FRESH = timedelta(minutes=FRESHNESS_WINDOW_MINUTES, seconds=60)
+AHEAD_MAX = timedelta(seconds=60)
+
+
+@define
+class Life:
+    """One host in one rollout: its record after each of its facts, and the closure it may go back to."""
+
+    records: dict[int, HostRolloutState] = field(factory=dict[int, HostRolloutState])
+    last_seq: int = 0
+    prior: str | None = None
+    is_closed: bool = False
+
+
+class Lives:
+    """Everything that all hosts lived. lives: by rollout id and host."""
+
+    def __init__(self, releases: Releases) -> None:
+        self.checks = 0
+        self.facts = 0
+        self.lives: dict[tuple[str, str], Life] = {}
+        self._releases = releases
+
+    def take(self, host: str, writes: Sequence[Write], running: str, trust: TrustRoot) -> None:
+        """Take what became durable in a host's journal, while `running` runs. Raises: Broken."""
+        for write in writes:
+            match write:
+                case PutRecord():
+                    self._record(host, write)
+                case AppendEvent():
+                    self._fact(host, write, running, trust)
+                case RemoveRollout():
+                    self.lives.pop((write.rollout_id, host), None)
+                case _:
+                    pass
+
+    def lose(self, host: str) -> None:
+        """The host's disk is gone, and what it lived with it."""
+        for key in [key for key in self.lives if key[1] == host]:
+            del self.lives[key]
+
+    def _record(self, host: str, write: PutRecord) -> None:
+        record = write.record
+        life = self.lives.setdefault((record.rollout_id, host), Life())
+        life.is_closed = write.closed_at is not None
+        if record.last_event_seq < life.last_seq:
+            found = f"{host} is at fact {record.last_event_seq} of {record.rollout_id}, after {life.last_seq}"
+            raise Broken(Promise.JOURNAL, found)
+        if record.last_event_seq > life.last_seq + 1 or life.prior is None:
+            life.prior = record.current_closure_at_dispatch
+        life.records[record.last_event_seq] = record
+
+    def _fact(self, host: str, write: AppendEvent, running: str, trust: TrustRoot) -> None:
+        self.checks += 1
+        self.facts += 1
+        fact, rollout_id = write.fact, write.rollout_id
+        life = self.lives.get((rollout_id, host))
+        if life is None or fact.seq not in life.records or fact.seq <= life.last_seq:
+            raise Broken(
+                Promise.JOURNAL, f"{host} numbers a fact {fact.seq} in {rollout_id}: {fact}"
+            )
+        life.last_seq = fact.seq
+        if isinstance(fact, DispatchAck):
+            life.prior = fact.current_closure_at_dispatch
+            if life.prior != running:
+                found = f"{host} runs {running}, and would go back to {life.prior}"
+                raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+            self._is_signed(host, rollout_id, fact.received_at, trust)
+
+    def _is_signed(self, host: str, rollout_id: str, now: datetime, trust: TrustRoot) -> Released:
+        """A host acts only on what CI released, as long as that is fresh and its key is good."""
+        released = self._releases.find(rollout_id)
+        if released is None or host not in released.closures:
+            found = f"{host} acknowledges {rollout_id}, which CI never released for it"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        slot = trust.ci_release_key
+        good = [key.public_key for key in slot.keys]
+        if not any(
+            signing.key in good
+            and now - signing.at <= FRESH
+            and signing.at - now <= AHEAD_MAX
+            and (slot.reject_before is None or signing.at >= slot.reject_before)
+            for signing in released.signings
+        ):
+            found = f"{host} acknowledges {rollout_id} at {now}, and no signing of it is good then"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        return released
+
+    def act(self, host: str, intent: Intent) -> None:
+        """The machine is told to do something. Raises: Broken."""
+        self.checks += 1
+        released = self._releases.find(intent.rollout_id)
+        life = self.lives.get((intent.rollout_id, host))
+        if released is None or life is None:
+            found = f"{host} is made to run {intent.closure}, for {intent.rollout_id}"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        allowed = released.closures.get(host) if intent.kind is IntentKind.SWITCH else life.prior
+        if intent.closure != allowed:
+            found = f"{host} is made to {intent.kind.value} to {intent.closure}, and not {allowed}"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        if life.is_closed:
+            found = f"{host} is made to {intent.kind.value} for {intent.rollout_id}, which is over"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)

@@ -1,0 +1,377 @@
+"""The control plane's side: reads every durable row of the log, and every answer, as they come.
+
+It keeps the course of every rollout by the facts alone, and compares with it what the log's other rows, the
+views and the answers say. Raises `Broken` at the first thing that does not fit.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, TypeAlias
+
+import orjson
+
+from nixfleet_control_plane.messages.inputs import (
+    DispatchAnswer,
+    DispatchPoll,
+    HostEvents,
+    Input,
+    ManifestAnswer,
+    Reply,
+)
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.messages.writes import Write
+from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.transport import (
+    EventRefused,
+    EventsOutcome,
+    Heartbeat,
+    HeartbeatReply,
+    ReplayFrom,
+    RolloutUnknown,
+)
+from nixfleet_simulation.judge.model.gates import Gates
+from nixfleet_simulation.judge.model.host_course import HostCourse, IllegalFact, Json
+from nixfleet_simulation.judge.model.releases import Releases
+from nixfleet_simulation.judge.model.rollout_course import RolloutCourse
+from nixfleet_simulation.judge.model.view_differences import first_difference
+from nixfleet_simulation.judge.model.views import StoredViews
+from nixfleet_simulation.judge.promises import Broken, Promise
+
+HostKey: TypeAlias = tuple[str, str]
+"""Rollout id, host."""
+
+FACT: Final = "agent_event"
+
+
+class Ledger:
+    """Everything the log of one control plane has said so far. touched: host records to compare."""
+
+    def __init__(self, releases: Releases, threshold_seconds: float) -> None:
+        self.checks = 0
+        self.head = 0
+        self.gates = Gates()
+        self.views = StoredViews()
+        self.deferred: dict[HostKey, str] = {}
+        self.touched: set[HostKey] = set()
+        self._releases = releases
+        self._threshold_seconds = threshold_seconds
+        self._revoked: set[str] = set()
+        self._changed: dict[str, None] = {}
+        self._is_stirred = False
+
+    @property
+    def rollouts(self) -> dict[str, RolloutCourse]:
+        return self.gates.rollouts
+
+    def course(self, rollout_id: str, host: str) -> HostCourse | None:
+        """Return how far a host has come in a rollout that is open and not pruned."""
+        rollout = self.rollouts.get(rollout_id)
+        if rollout is None or rollout.due.state == "Pruned":
+            return None
+        return rollout.hosts.get(host)
+
+    # One handled input.
+
+    def take(self, input: Input, reply: Reply, writes: Sequence[Write]) -> None:
+        """Take what one input came to: its rows, its view writes, then its answer. Raises: Broken."""
+        if writes:
+            for write in writes:
+                if isinstance(write, LogRow):
+                    self._row(write)
+                else:
+                    self.views.apply(write)
+            self._compare()
+        if reply is not None:
+            self._judge(input, reply)
+
+    def _row(self, row: LogRow) -> None:
+        self.checks += 1
+        if row.seq != self.head + 1:
+            raise Broken(Promise.VIEWS_ARE_THE_LOG, f"row {row.seq} follows row {self.head}")
+        self.head = row.seq
+        payload: Json = orjson.loads(row.payload)
+        match row.kind:
+            case "agent_event":
+                self._fact(str(row.rollout_id), str(row.host_id), payload)
+            case "rollout_event":
+                self._event(row, payload)
+            case "plan_action":
+                self._plan(row, payload)
+            case "gate_decision":
+                self._changed[payload["rollout_id"]] = None
+                self.deferred[payload["rollout_id"], payload["host"]] = payload["gate"]
+            case "operator_command":
+                self._command(payload)
+            case "verify_outcome":
+                if payload["kind"] == "ArtefactTaken":
+                    self._artefact(row.rollout_id, payload)
+            case _:
+                raise Broken(Promise.VIEWS_ARE_THE_LOG, f"row {row.seq} is a {row.kind!r}")
+
+    # Rows.
+
+    def _fact(self, rollout_id: str, host: str, fact: Json) -> None:
+        course = self.course(rollout_id, host)
+        if course is None:
+            raise Broken(Promise.HOST_MACHINE, f"{host} is no host of {rollout_id}")
+        rollout = self.rollouts[rollout_id]
+        try:
+            moved = course.take(fact)
+        except IllegalFact as error:
+            raise Broken(Promise.HOST_MACHINE, f"{host} in {rollout_id}: {error}") from None
+        self.touched.add((rollout_id, host))
+        course.is_queued = False
+        self.deferred.pop((rollout_id, host), None)
+        rollout.join()
+        if moved:
+            if course.state == "Reverted":
+                self._quarantined(rollout.layout.name).add(course.target)
+            rollout.host_moved(host)
+        self._changed[rollout_id] = None
+
+    def _event(self, row: LogRow, event: Json) -> None:
+        rollout_id, at = str(row.rollout_id), datetime.fromisoformat(row.ts)
+        rollout = self.rollouts.get(rollout_id)
+        if rollout is None:
+            raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id} is not open")
+        problem = rollout.hear(event, at)
+        if problem is not None:
+            raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id}: {problem}")
+        if event["kind"] == "SuccessorOpened":
+            rollout.supersede()
+        elif event["kind"] == "OperatorClearance":
+            rollout.clear(set(event["excused_hosts"]))
+        if not rollout.is_live:
+            self._nobody_waits_in(rollout)
+        if event["kind"] == "RetentionExpired":
+            self.gates.holds.discard(rollout_id)
+        self._changed[rollout_id] = None
+        self._is_stirred = True
+
+    def _nobody_waits_in(self, rollout: RolloutCourse) -> None:
+        for host in rollout.hosts:
+            self.deferred.pop((rollout.rollout_id, host), None)
+
+    def _plan(self, row: LogRow, action: Json) -> None:
+        seq = row.seq
+        rollout_id = action["rollout_id"]
+        self._changed[rollout_id] = None
+        if action["kind"] == "OpenRollout":
+            self._open(rollout_id)
+            return
+        rollout, host = self.rollouts[rollout_id], action["host"]
+        course = rollout.hosts[host]
+        self.deferred.pop((rollout_id, host), None)
+        if action["kind"] == "WithdrawDispatch":
+            course.is_queued = False
+            return
+        gate = self.gates.first(rollout, host)
+        if gate is not None:
+            found = f"row {seq} dispatches {host} in {rollout_id}, and {gate} holds it"
+            raise Broken(Promise.WITHIN_LIMITS, found)
+        if course.is_queued or not course.is_unacknowledged:
+            found = f"row {seq} dispatches {host} in {rollout_id}, which has its dispatch"
+            raise Broken(Promise.PLANNER, found)
+        if action["target_closure"] != course.target:
+            found = f"row {seq} dispatches {action['target_closure']}, not {course.target}"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        course.is_queued = True
+        course.dispatched_at = course.dispatched_at or row.ts
+        course.soak_due_at = course.soak_due_at or action["soak_due_at"]
+        rollout.join()
+
+    def _open(self, rollout_id: str) -> None:
+        self._is_stirred = True
+        released = self._releases.find(rollout_id)
+        if released is None:
+            raise Broken(
+                Promise.ONLY_WHAT_IS_SIGNED, f"{rollout_id} opens, and CI never released it"
+            )
+        if rollout_id in self.rollouts:
+            raise Broken(Promise.PLANNER, f"{rollout_id} opens a second time")
+        channel = released.layout.name
+        for other in self.rollouts.values():
+            if other.layout.name == channel and other.due.state not in ("Superseded", "Pruned"):
+                found = f"{rollout_id} opens while {other.rollout_id} is {other.due.state}"
+                raise Broken(Promise.ROLLOUT_MACHINE, found)
+        hosts = {
+            host: HostCourse(closure, self._threshold_seconds)
+            for host, closure in released.closures.items()
+        }
+        self.rollouts[rollout_id] = RolloutCourse(rollout_id, released.layout, hosts)
+
+    def _command(self, command: Json) -> None:
+        self._is_stirred = True
+        match command["kind"]:
+            case "PauseScope":
+                self.gates.holds.add(command["scope"])
+            case "ResumeScope":
+                self.gates.holds.discard(command["scope"])
+            case "RetireQuarantine":
+                self._quarantined(command["channel"]).discard(command["closure"])
+            case _:
+                pass  # Whom a clearance excuses comes as an event.
+
+    def _artefact(self, rollout_id: str | None, payload: Json) -> None:
+        if payload["name"] == "revocations.json":
+            listed = orjson.loads(payload["body"])["revocations"]
+            self._revoked = {revocation["hostname"] for revocation in listed}
+        if rollout_id is None:
+            return
+        self._is_stirred = True
+        if payload["body"].encode() not in self._releases.manifests:
+            found = f"a manifest of {rollout_id} is in force that CI did not sign"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        self.gates.in_force[rollout_id.partition("@")[0]] = rollout_id
+
+    def _quarantined(self, channel: str) -> set[str]:
+        return self.gates.quarantined.setdefault(channel, set())
+
+    # After an input.
+
+    def _compare(self) -> None:
+        """What the rows said of rollouts is due; everybody who waits, waits for a reason; views agree."""
+        changed = self.rollouts if self._is_stirred else self._changed
+        for rollout_id in changed:
+            rollout = self.rollouts[rollout_id]
+            self.checks += 1
+            if rollout.said != rollout.due:
+                found = f"{rollout_id} should be {rollout.due}, and the log says {rollout.said}"
+                raise Broken(Promise.ROLLOUT_MACHINE, found)
+            if rollout.is_live:
+                self._everybody_waits_for_a_reason(rollout)
+        self._changed = {}
+        self._is_stirred = False
+        problem = first_difference(self.views, self.gates, self.deferred, self.head)
+        if problem is not None:
+            raise Broken(Promise.VIEWS_ARE_THE_LOG, problem)
+
+    def _everybody_waits_for_a_reason(self, rollout: RolloutCourse) -> None:
+        for host, course in rollout.hosts.items():
+            if not course.is_unacknowledged:
+                continue
+            self.checks += 1
+            if course.is_queued:
+                gate = self.gates.withdrawing(rollout, host)
+                if gate is not None:
+                    found = f"{host} keeps its dispatch in {rollout.rollout_id}, against {gate}"
+                    raise Broken(Promise.WITHIN_LIMITS, found)
+                continue
+            gate = self.gates.first(rollout, host)
+            said = self.deferred.get((rollout.rollout_id, host))
+            if gate is None:
+                found = f"{host} waits in {rollout.rollout_id} and nothing holds it"
+                raise Broken(Promise.PLANNER, found)
+            if gate != said:
+                found = f"{host} waits in {rollout.rollout_id} for {gate}, and is told {said}"
+                raise Broken(Promise.PLANNER, found)
+
+    # Answers.
+
+    def _judge(self, input: Input, reply: Reply) -> None:
+        match reply:
+            case EventsOutcome():
+                assert isinstance(input, HostEvents), input
+                self._judge_events(input, reply)
+            case DispatchAnswer():
+                assert isinstance(input, DispatchPoll), input
+                self._judge_dispatch(input.hostname, reply)
+            case ManifestAnswer():
+                if (
+                    reply.artefact is not None
+                    and reply.artefact.body not in self._releases.manifests
+                ):
+                    raise Broken(
+                        Promise.ONLY_WHAT_IS_SIGNED, "a manifest is handed out that CI did not sign"
+                    )
+            case HeartbeatReply():
+                assert isinstance(input, Heartbeat), input
+                self._judge_heartbeat(input, reply)
+            case _:
+                pass
+
+    def _judge_events(self, input: HostEvents, reply: EventsOutcome) -> None:
+        self.require_kept(input.hostname, input.envelopes[: reply.accepted])
+        refusal = reply.stopped_by
+        if refusal is None:
+            return
+        envelope = input.envelopes[reply.accepted]
+        course = self.course(envelope.rollout_id, input.hostname)
+        match refusal:
+            case ReplayFrom():
+                if course is None or refusal.first_missing_seq != course.last_seq + 1:
+                    found = f"{_named(input.hostname, envelope)} is answered with {refusal}"
+                    raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
+            case RolloutUnknown():
+                if course is not None:
+                    found = (
+                        f"{_named(input.hostname, envelope)} is unknown, and its rollout is open"
+                    )
+                    raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
+            case EventRefused():
+                found = f"{_named(input.hostname, envelope)} was lived, and is refused: {refusal.reason}"
+                raise Broken(Promise.MIRROR_IS_THE_HOST, found)
+
+    def require_known(self, host: str) -> None:
+        """Nobody whose key is on the list in force is let in. Raises: Broken."""
+        self.checks += 1
+        if host in self._revoked:
+            found = f"{host} is listened to, and its key is revoked"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+
+    def require_kept(self, host: str, acknowledged: Sequence[AgentEventEnvelope]) -> None:
+        """Every fact that a host is told is kept must be in the log. Raises: Broken."""
+        for envelope in acknowledged:
+            self.checks += 1
+            course = self.course(envelope.rollout_id, host)
+            if course is None or course.last_seq < envelope.event.seq:
+                found = f"{_named(host, envelope)} is acknowledged and not in the log"
+                raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
+
+    def _judge_dispatch(self, host: str, reply: DispatchAnswer) -> None:
+        self.checks += 1
+        queued = [
+            rollout
+            for rollout in self.rollouts.values()
+            if host in rollout.hosts and rollout.hosts[host].is_queued
+        ]
+        if reply.dispatch is None:
+            if queued:
+                found = f"{host} is told to wait, and a dispatch of {queued[0].rollout_id} waits"
+                raise Broken(Promise.EVERYTHING_RESTS, found)
+            return
+        dispatch = reply.dispatch
+        rollout = self.rollouts.get(dispatch.rollout_id)
+        if rollout is None or rollout not in queued:
+            found = f"{host} is handed a dispatch of {dispatch.rollout_id}, and none is queued"
+            raise Broken(Promise.WITHIN_LIMITS, found)
+        gate = self.gates.withdrawing(rollout, host)
+        if gate is not None or dispatch.target_closure != rollout.hosts[host].target:
+            found = f"{host} is handed {dispatch.target_closure}, against {gate}"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+
+    def _judge_heartbeat(self, beat: Heartbeat, reply: HeartbeatReply) -> None:
+        self.checks += 1
+        ahead = {record.rollout_id for record in reply.bootstrap_rollouts}
+        behind = {replay.rollout_id: replay.first_missing_seq for replay in reply.replay_from}
+        for rollout_id, rollout in self.rollouts.items():
+            course = self.course(rollout_id, beat.hostname)
+            if course is None:
+                continue
+            told = beat.last_seqs.get(rollout_id, 0)
+            should = course.last_seq > told and rollout.due.state != "Superseded"
+            if should is not (rollout_id in ahead):
+                found = (
+                    f"{beat.hostname} is at {told} of {course.last_seq} in {rollout_id}: {reply}"
+                )
+                raise Broken(Promise.MIRROR_IS_THE_HOST, found)
+            if (behind.get(rollout_id) == course.last_seq + 1) is not (course.last_seq < told):
+                found = (
+                    f"{beat.hostname} is at {told} of {course.last_seq} in {rollout_id}: {reply}"
+                )
+                raise Broken(Promise.HISTORY_SURVIVES, found)
+
+
+def _named(host: str, envelope: AgentEventEnvelope) -> str:
+    kind = type(envelope.event).__name__
+    return f"fact {envelope.event.seq} ({kind}) of {host} in {envelope.rollout_id}"

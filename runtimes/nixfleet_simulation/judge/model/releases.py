@@ -1,0 +1,51 @@
+"""What CI really released: the only things that may ever run, and when each was signed."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from attrs import define, field, frozen
+
+from nixfleet_simulation.scenario.scenario import ChannelLayout
+
+
+@frozen
+class Signing:
+    """CI signed a release at a time, with a key."""
+
+    at: datetime
+    key: str
+
+
+@define
+class Released:
+    """One release: the closure of each host, and all its signings."""
+
+    layout: ChannelLayout
+    closures: Mapping[str, str]
+    signings: list[Signing] = field(factory=list[Signing])
+
+
+class Releases:
+    """All genuine releases, by rollout id. manifests: the bytes of all that CI signed."""
+
+    def __init__(self) -> None:
+        self._released: dict[str, Released] = {}
+        self.manifests: set[bytes] = set()
+
+    def note(
+        self,
+        layout: ChannelLayout,
+        ref: str,
+        closures: Mapping[str, str],
+        signing: Signing,
+        manifest: bytes,
+    ) -> None:
+        """CI signed the release `ref` of a channel. closures: by host. manifest: the bytes that it signed."""
+        rollout_id = f"{layout.name}@{ref}"
+        released = self._released.setdefault(rollout_id, Released(layout, dict(closures)))
+        released.signings.append(signing)
+        self.manifests.add(manifest)
+
+    def find(self, rollout_id: str) -> Released | None:
+        """Return the release, if CI ever made it."""
+        return self._released.get(rollout_id)

@@ -1,0 +1,167 @@
+"""One rollout: what its hosts make of it, by design 2, and what the log says became of it.
+
+`due` is worked out from facts alone, whenever one came; `said` follows the log's own rollout events. The two
+must agree after every input.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import Factory, define, field
+
+from nixfleet_simulation.judge.model.host_course import HostCourse, Json
+from nixfleet_simulation.scenario.scenario import ChannelLayout
+
+LIVE: Final = frozenset({"Opening", "Active", "Converging", "Reverted", "Failed"})
+HALTED: Final = frozenset({"Reverted", "Failed"})
+DONE: Final = frozenset({"Terminal", "Superseded"})
+RETENTION: Final = timedelta(hours=72)
+AT_REST: Final = HALTED | DONE | {"Pruned"}
+
+
+@define
+class Place:
+    """Where a rollout stands: its state and the wave it has come to."""
+
+    state: str = "Opening"
+    wave: int = 0
+
+
+@define(eq=False)
+class RolloutCourse:
+    """A rollout that was opened. wave_of: by host. excused: hosts that no longer count."""
+
+    rollout_id: str
+    layout: ChannelLayout
+    hosts: dict[str, HostCourse]
+    wave_of: dict[str, int] = field(init=False)
+    due: Place = Factory(Place)
+    said: Place = Factory(Place)
+    excused: set[str] = Factory(set[str])
+    was_done: bool = False
+    moved_at: datetime | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.wave_of = {
+            host: index for index, wave in enumerate(self.layout.waves) for host in wave
+        }
+
+    @property
+    def is_live(self) -> bool:
+        return self.due.state in LIVE
+
+    @property
+    def is_halted(self) -> bool:
+        return self.due.state in HALTED
+
+    # What is due, by the facts.
+
+    def join(self) -> None:
+        """A dispatch was queued for one of its hosts, or its first fact came."""
+        if self.due.state == "Opening":
+            self.due.state = "Active"
+
+    def host_moved(self, host: str) -> None:
+        """The state of one of its hosts changed."""
+        to = self.hosts[host].state
+        if host not in self.excused and to in HALTED:
+            moves = self.due.state in ("Active", "Converging")
+            if moves or (self.due.state == "Failed" and to == "Reverted"):
+                self.due.state = to
+        self.advance()
+
+    def advance(self) -> None:
+        """Promote waves and come to an end, as far as the hosts allow."""
+        place = self.due
+        if place.state not in ("Active", "Converging"):
+            return
+        last = len(self.layout.waves) - 1
+        while place.wave < last and all(c.is_eligible for c in self.counted(place.wave)):
+            place.wave += 1
+            place.state = "Active"
+        if place.wave == last and all(course.is_settled for course in self.counted(last)):
+            place.state = "Converging"
+        if all(
+            course.state == "Converged"
+            for host, course in self.hosts.items()
+            if host not in self.excused
+        ):
+            place.state = "Terminal"
+            self.was_done = True
+
+    def supersede(self) -> None:
+        """A newer rollout of its channel opened."""
+        if self.due.state != "Pruned":
+            self.due.state = "Superseded"
+            self.was_done = True
+
+    def clear(self, excused: set[str]) -> None:
+        """An operator lets it go on without `excused`."""
+        self.excused |= excused
+        self.due.state = "Active"
+        self.advance()
+
+    def counted(self, wave: int) -> list[HostCourse]:
+        """Return the hosts of a wave that are not excused."""
+        return [self.hosts[host] for host in self.layout.waves[wave] if host not in self.excused]
+
+    def counted_before(self, wave: int) -> list[HostCourse]:
+        """Return the hosts of all earlier waves that are not excused."""
+        return [course for earlier in range(wave) for course in self.counted(earlier)]
+
+    # What the log says.
+
+    def hear(self, event: Json, at: datetime) -> str | None:
+        """Take a rollout event of the log; return why it is not legal by design 2, if it is not."""
+        before = self.said.state
+        problem = self._hear(event, at)
+        if self.said.state != before:
+            self.moved_at = at
+        return problem
+
+    def _hear(self, event: Json, at: datetime) -> str | None:
+        kind, said = event["kind"], self.said
+        if said.state == "Pruned":
+            return f"{kind} after it was pruned"
+        match kind:
+            case "HostJoined":
+                return self._say("Active", said.state == "Opening", kind)
+            case "HostStateChanged":
+                legal = said.state in ("Active", "Converging") or (
+                    said.state == "Failed" and event["to"] == "Reverted"
+                )
+                return self._say(event["to"], legal and event["to"] in HALTED, kind)
+            case "WaveAdvanced":
+                return self._say_wave(event["from_wave"], event["to_wave"])
+            case "RolloutTerminal":
+                return self._say("Terminal", said.state in ("Active", "Converging"), kind)
+            case "SuccessorOpened":
+                return self._say("Superseded", said.state != "Superseded", kind)
+            case "RetentionExpired":
+                lasted = None if self.moved_at is None else at - self.moved_at
+                if lasted is None or lasted < RETENTION:
+                    return f"it is pruned {lasted} after it came to rest"
+                problem = self._say("Pruned", said.state in HALTED | DONE, kind)
+                self.due.state = "Pruned"
+                return problem
+            case "OperatorClearance":
+                return self._say("Active", said.state in HALTED, kind)
+            case _:
+                return f"{kind} is no event of a rollout"
+
+    def _say(self, state: str, is_legal: bool, kind: str) -> str | None:
+        if not is_legal:
+            return f"{kind} is not legal while {self.said.state}"
+        self.said.state = state
+        return None
+
+    def _say_wave(self, from_wave: int, to_wave: int) -> str | None:
+        if self.said.state not in ("Active", "Converging"):
+            return f"WaveAdvanced is not legal while {self.said.state}"
+        if from_wave < self.said.wave:
+            return f"wave {from_wave} is left again, after wave {self.said.wave} was reached"
+        if to_wave > from_wave:
+            self.said = Place("Active", to_wave)
+        else:
+            self.said.state = "Converging"
+        return None

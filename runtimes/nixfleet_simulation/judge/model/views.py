@@ -1,0 +1,112 @@
+"""The derived views as the store was asked to write them. Tables are dicts here; `view_differences` compares them."""
+
+from collections.abc import Set
+from typing import assert_never
+
+from nixfleet_control_plane.messages.writes import (
+    CacheWrite,
+    ClearProbeFailure,
+    OpenProbeFailure,
+    PutArtefact,
+    PutDeferral,
+    PutDispatch,
+    PutEnrolledHost,
+    PutHold,
+    PutHostRecord,
+    PutQuarantine,
+    PutRefusedEvent,
+    PutRevocation,
+    PutRollout,
+    PutUsedNonce,
+    RemoveArtefact,
+    RemoveDeferral,
+    RemoveDispatch,
+    RemoveHold,
+    RemoveHostRecords,
+    RemoveRefusedEvents,
+    RemoveRevocations,
+    RemoveUsedNonce,
+    RetireQuarantineRow,
+    SetRecordsThrough,
+    ViewWrite,
+)
+from nixfleet_simulation.judge.model.host_course import Control
+
+
+class StoredViews:
+    """What the tables hold. Keys of host rows: (rollout id, host)."""
+
+    def __init__(self) -> None:
+        self.rollouts: dict[str, tuple[str, int, frozenset[str]]] = {}
+        self.dispatches: set[tuple[str, str]] = set()
+        self.deferrals: dict[tuple[str, str], str] = {}
+        self.quarantined: dict[str, set[str]] = {}
+        self.holds: set[str] = set()
+        self.failures: dict[tuple[int, Control], tuple[str, str]] = {}
+        self._touched: set[str] = set()
+        self.latest_seq = 0
+
+    def apply(self, write: ViewWrite | CacheWrite) -> None:
+        """Keep `write`."""
+        self._touched.add(type(write).__name__)
+        match write:
+            case PutRollout():
+                record = write.record
+                place = record.state.value, record.current_wave, record.excused_hosts
+                self.rollouts[record.rollout_id] = place
+            case OpenProbeFailure():
+                control = write.probe_name, write.control_id, write.framework
+                self.failures[write.event_log_seq, control] = write.rollout_id, write.host_id
+                self._came_from(write.event_log_seq)
+            case ClearProbeFailure():
+                control = write.probe_name, write.control_id, write.framework
+                self.failures.pop((write.event_log_seq, control), None)
+            case PutQuarantine():
+                self.quarantined.setdefault(write.channel, set()).add(write.closure)
+                self._came_from(write.triggering_event_log_seq)
+            case RetireQuarantineRow():
+                self.quarantined.setdefault(write.channel, set()).discard(write.closure)
+            case PutDispatch():
+                self.dispatches.add((write.dispatch.rollout_id, write.dispatch.hostname))
+                self._came_from(write.event_log_seq)
+            case RemoveDispatch():
+                self.dispatches.discard((write.rollout_id, write.hostname))
+            case PutDeferral():
+                key = write.deferral.rollout_id, write.deferral.host
+                self.deferrals[key] = write.deferral.gate.value
+                self._came_from(write.event_log_seq)
+            case RemoveDeferral():
+                self.deferrals.pop((write.rollout_id, write.host), None)
+            case PutHold():
+                self.holds.add(write.scope)
+                self._came_from(write.event_log_seq)
+            case RemoveHold():
+                self.holds.discard(write.scope)
+            case PutArtefact() | RemoveArtefact():
+                pass
+            case PutRefusedEvent() | RemoveRefusedEvents():
+                pass
+            case (
+                PutEnrolledHost()
+                | PutUsedNonce()
+                | RemoveUsedNonce()
+                | PutRevocation()
+                | RemoveRevocations()
+            ):
+                pass
+            case PutHostRecord() | SetRecordsThrough() | RemoveHostRecords():
+                pass
+            case _:
+                assert_never(write)
+
+    def _came_from(self, seq: int) -> None:
+        self.latest_seq = max(self.latest_seq, seq)
+
+    def take_touched(self) -> Set[str]:
+        """Return the names of the writes applied since the last call."""
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def failing(self) -> set[tuple[str, str, Control]]:
+        """Return who has which control failing, by the stored rows."""
+        return {(*host, control) for (_, control), host in self.failures.items()}

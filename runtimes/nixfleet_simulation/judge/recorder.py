@@ -1,0 +1,93 @@
+"""Writes down what happens, for the trace and the story, and then lets it be checked."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from nixfleet_agent.messages.inputs import Intent
+from nixfleet_agent.messages.writes import AppendEvent
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_proto.agent_event import ProbeFailureFirst, ProbeObservedFirst, ProbeResult
+from nixfleet_simulation.judge.checker import Checker
+from nixfleet_simulation.nodes.control_plane import HandledInput
+from nixfleet_simulation.nodes.host.process import HandledInput as HandledByHost
+from nixfleet_simulation.nodes.host.process import KeptJournal
+from nixfleet_simulation.nodes.network import Answer, Request
+from nixfleet_simulation.nodes.trace import Trace
+from nixfleet_simulation.scenario.acts import CONTROL_PLANE
+
+
+class Recorder:
+    """A watcher of both sides: first the trace, then the checker."""
+
+    def __init__(self, trace: Trace, checker: Checker) -> None:
+        self._trace = trace
+        self._checker = checker
+
+    def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
+        """These inputs were handled, in order, and what they came to is durable."""
+        for each in handled:
+            for write in each.commit.writes:
+                if isinstance(write, LogRow):
+                    self._write_down(write)
+        self._checker.control_plane_kept(handled, state)
+
+    def _write_down(self, row: LogRow) -> None:
+        if row.kind == "agent_event":
+            self._trace.note(CONTROL_PLANE, f"row {row.seq}: {row.host_id} {row.payload}")
+        elif row.kind == "verify_outcome":
+            self._trace.note(CONTROL_PLANE, f"row {row.seq}: {row.rollout_id} {len(row.payload)}")
+        elif row.kind == "gate_decision":
+            self._trace.note(CONTROL_PLANE, f"row {row.seq}: {row.payload}")
+        else:
+            self._trace.tell(CONTROL_PLANE, f"row {row.seq}: {_in_words(row)}")
+
+    def control_plane_heard(self, hostname: str) -> None:
+        """A request of the host was let in."""
+        self._checker.control_plane_heard(hostname)
+
+    def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
+        """This goes out."""
+        self._checker.control_plane_answered(hostname, request, answer)
+
+    def control_plane_started(self, state: State) -> None:
+        """A control plane started."""
+        self._checker.control_plane_started(state)
+
+    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
+        """These inputs were handled, in order, and what they came to is durable."""
+        for each in handled:
+            for write in each.commit.writes:
+                if isinstance(write, AppendEvent):
+                    self._live(hostname, write)
+        self._checker.agent_kept(hostname, handled, running)
+
+    def _live(self, hostname: str, write: AppendEvent) -> None:
+        fact = write.fact
+        what = f"{write.rollout_id} fact {fact.seq}: {type(fact).__name__}"
+        if isinstance(fact, ProbeResult | ProbeObservedFirst | ProbeFailureFirst):
+            self._trace.note(hostname, what)
+        else:
+            self._trace.tell(hostname, what)
+
+    def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
+        """An agent started."""
+        self._checker.agent_started(hostname, expected, found)
+
+    def intent_began(self, hostname: str, intent: Intent, running: str) -> None:
+        """The machine is told to do something."""
+        self._checker.intent_began(hostname, intent, running)
+
+    def engine_raised(self, who: str, input: object, error: Exception) -> None:
+        """An engine raised on an input: a bug."""
+        self._trace.tell(who, f"raises {error!r}")
+        self._checker.engine_raised(who, input, error)
+
+
+def _in_words(row: LogRow) -> str:
+    payload = orjson.loads(row.payload)
+    kind = payload.pop("kind")
+    left_out = ("at", "rollout_id", "operator", "soak_due_at")
+    said = ", ".join(f"{value}" for key, value in payload.items() if key not in left_out)
+    return f"{row.rollout_id or ''} {kind} {said}".strip()

@@ -1,0 +1,1 @@
+"""The simulated world: clock, network, disks, CI, and the production engines running on them."""

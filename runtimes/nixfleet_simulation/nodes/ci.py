@@ -1,0 +1,222 @@
+"""CI and its release directory: what it signed last, with which key; and what others put there instead.
+
+Keys come out of the seed. What CI really signed is written down for those who check: nothing else may ever run.
+"""
+
+from datetime import datetime, timedelta
+from functools import cache
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.codec import encode_fleet, encode_manifest, encode_revocations
+from nixfleet_proto.enrolment import Revocation, Revocations
+from nixfleet_proto.fleet import (
+    DisruptionBudget,
+    Edge,
+    FleetChannel,
+    FleetHost,
+    FleetResolved,
+    Meta,
+    RolloutPolicy,
+    Selector,
+    Wave,
+)
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.signing import SigningKey, artefact_hash, sign_artefact
+from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_proto.wire import SignedArtefact
+from nixfleet_release.build.project import project_channel
+from nixfleet_simulation.scenario.acts import Forgery
+from nixfleet_simulation.scenario.randomness import Chance, stream
+from nixfleet_simulation.scenario.scenario import ChannelLayout
+
+POLICY = "canary-first"
+LONG_AGO = timedelta(hours=12)
+
+
+@frozen
+class Published:
+    """What lies in the release directory: the fleet, and a manifest for each channel that has a release.
+
+    revocations: the list of those whose keys are refused.
+    """
+
+    fleet: SignedArtefact
+    manifests: tuple[tuple[str, SignedArtefact], ...]
+    revocations: SignedArtefact
+
+
+@frozen
+class Offer:
+    """A channel's latest release: its ref, and the closure of every host."""
+
+    ref: str
+    closures: FrozenMap[str, str]
+
+
+class ReleaseDirectory:
+    """CI's side: it declares, signs, and puts files where the control plane looks for them."""
+
+    def __init__(self, seed: int, channels: tuple[ChannelLayout, ...]) -> None:
+        self._seed = seed
+        self._chance = stream(seed, "ci")
+        self._channels = channels
+        self._key = _key(self._chance)
+        self._stranger = _key(self._chance)
+        self._offers: dict[str, Offer] = {}
+        self._revoked: dict[str, Revocation] = {}
+        self.trust = TrustRoot(KeySlot(self._key.public_key))
+        self.published: Published | None = None
+
+    def release(self, channel: ChannelLayout, ref: str, closure: str, now: datetime) -> Offer:
+        """Release `ref` on `channel`, and sign everything anew."""
+        closures = {host: closure or f"{ref}-{host}" for host in channel.hosts}
+        offer = self._offers[channel.name] = Offer(ref, FrozenMap(closures))
+        self.sign_again(now)
+        return offer
+
+    def offered(self, channel: str) -> Offer | None:
+        """Return what CI last released on `channel`."""
+        return self._offers.get(channel)
+
+    def sign_again(self, now: datetime) -> None:
+        """Sign what is released, as of `now`."""
+        if self._offers:
+            self.published = self._signed(self._offers, now, self._key)
+
+    def revoke(self, hostname: str, now: datetime) -> None:
+        """Refuse the host's key from now on."""
+        self._revoked[hostname] = Revocation(hostname, now, "it was lost")
+        self.sign_again(now)
+
+    def pardon(self, hostname: str, now: datetime) -> None:
+        """The host's key is good again."""
+        if self._revoked.pop(hostname, None) is not None:
+            self.sign_again(now)
+
+    def rotate(self, now: datetime, *, is_compromised: bool) -> None:
+        """Sign with a new key from now on. is_compromised: the old one is believed no more."""
+        old = self._key.public_key
+        self._key = _key(self._chance)
+        slot = (
+            KeySlot(self._key.public_key, reject_before=now)
+            if is_compromised
+            else KeySlot(self._key.public_key, old)
+        )
+        self.trust = TrustRoot(slot)
+        self.sign_again(now)
+
+    def forge(self, channel: ChannelLayout, forgery: Forgery, now: datetime) -> None:
+        """Put a release of `channel` into the directory that must not be believed."""
+        ref = f"forged{self._chance.randrange(10**6)}"
+        offer = Offer(ref, FrozenMap({host: f"evil-{ref}-{host}" for host in channel.hosts}))
+        offers = {**self._offers, channel.name: offer}
+        if not self._offers:
+            forgery = Forgery.BY_A_STRANGER  # There is no other fleet yet.
+        match forgery:
+            case Forgery.BY_A_STRANGER:
+                self.published = self._signed(offers, now, self._stranger)
+            case Forgery.ALTERED:
+                self.published = _altered(self._signed(offers, now, self._key), ref)
+            case Forgery.STALE:
+                self.published = self._signed(offers, now - LONG_AGO, self._key)
+            case Forgery.NOT_SIGNED:
+                self.published = self._signed(offers, None, self._key)
+            case Forgery.OTHER_FLEET:
+                other = self._signed(self._offers, now, self._key)
+                forged = self._signed(offers, now, self._key)
+                self.published = evolve(forged, fleet=other.fleet)
+
+    def forged_manifest(self, artefact: SignedArtefact) -> SignedArtefact:
+        """Return what somebody on the way makes of `artefact`, under the signature that it had."""
+        evil = artefact.body.replace(b'"targetClosure":"', b'"targetClosure":"evil-')
+        return SignedArtefact(evil, artefact.signature)
+
+    def _signed(self, offers: dict[str, Offer], at: datetime | None, key: SigningKey) -> Published:
+        fleet = self._fleet(offers, at)
+        body = encode_fleet(fleet)
+        anchor = artefact_hash(body)
+        manifests = (
+            (channel, project_channel(fleet, channel, offers[channel].ref, anchor))
+            for channel in sorted(offers)
+        )
+        revoked = tuple(self._revoked[host] for host in sorted(self._revoked))
+        return Published(
+            sign_artefact(body, key),
+            tuple((channel, _sign(manifest, key)) for channel, manifest in manifests),
+            sign_artefact(encode_revocations(Revocations(revoked, Meta(at))), key),
+        )
+
+    def _fleet(self, offers: dict[str, Offer], at: datetime | None) -> FleetResolved:
+        channels = [channel for channel in self._channels if channel.name in offers]
+        return FleetResolved(
+            hosts=FrozenMap(
+                {
+                    host: FleetHost(
+                        channel.name,
+                        tags=(channel.name,),
+                        closure_hash=offers[channel.name].closures[host],
+                        pubkey=host_key(self._seed, host),
+                    )
+                    for channel in channels
+                    for host in channel.hosts
+                }
+            ),
+            channels=FrozenMap(
+                {channel.name: FleetChannel(_policy_name(channel)) for channel in channels}
+            ),
+            rollout_policies=FrozenMap(
+                {
+                    _policy_name(channel): RolloutPolicy(channel.on_health_failure)
+                    for channel in channels
+                }
+            ),
+            waves=FrozenMap(
+                {
+                    channel.name: tuple(
+                        Wave(hosts, channel.soak_minutes) for hosts in channel.waves
+                    )
+                    for channel in channels
+                }
+            ),
+            meta=Meta(at),
+            edges=tuple(Edge(first, then) for channel in channels for first, then in channel.edges),
+            channel_edges=tuple(
+                Edge(gates, channel.name) for channel in channels for gates in channel.after
+            ),
+            disruption_budgets=tuple(
+                DisruptionBudget(Selector(tags=(channel.name,)), channel.max_in_flight)
+                for channel in channels
+                if channel.max_in_flight is not None
+            ),
+        )
+
+
+@cache
+def host_key(seed: int, hostname: str) -> str:
+    """Return the public key of a host, in hex, as the fleet declares it."""
+    return _key(stream(seed, "key", hostname)).public_key.public_key
+
+
+def _policy_name(channel: ChannelLayout) -> str:
+    return f"{POLICY}-{channel.name}"
+
+
+def _sign(manifest: RolloutManifest, key: SigningKey) -> SignedArtefact:
+    return sign_artefact(encode_manifest(manifest), key)
+
+
+def _key(chance: Chance) -> SigningKey:
+    return SigningKey(chance.randbytes(32))
+
+
+def _altered(published: Published, ref: str) -> Published:
+    """The bytes are not those that were signed."""
+    return evolve(
+        published,
+        manifests=tuple(
+            (channel, evolve(signed, body=signed.body.replace(ref.encode(), b"x" + ref.encode())))
+            for channel, signed in published.manifests
+        ),
+    )

@@ -1,0 +1,35 @@
+"""The boundaries a process crosses between its steps, and where it is told to die.
+
+Every place at which a crash could leave something half done is crossed by name; so a crash can be put at
+each of them in turn.
+"""
+
+from collections.abc import Callable
+
+from nixfleet_simulation.scenario.acts import Boundary
+
+
+class Crossings:
+    """One node's boundaries. die: ends the process. crossed: how many there have been.
+
+    died_at: where it died last.
+
+    die_at: dies at the crossing of this number, for going through them all one by one.
+    """
+
+    def __init__(self, die: Callable[[Boundary], None], die_at: int | None = None) -> None:
+        self.crossed = 0
+        self.died_at: Boundary | None = None
+        self.armed: Boundary | None = None
+        self._die = die
+        self._die_at = die_at
+
+    def cross(self, boundary: Boundary) -> bool:
+        """Come to `boundary`; return whether the process died of it, and so must do nothing more."""
+        self.crossed += 1
+        if self.armed is not boundary and self.crossed != self._die_at:
+            return False
+        self.armed = None
+        self.died_at = boundary
+        self._die(boundary)
+        return True

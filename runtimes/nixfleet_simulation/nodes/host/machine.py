@@ -1,0 +1,198 @@
+"""A host's machine: what runs on it, what boots, how switches and rollbacks end, what probes say. No agent here.
+
+It outlives the agent's process: a switch goes on when the agent dies, as one under systemd does, and is broken
+off when the machine loses power. Ordered again, it looks at what is running first, as every activator must.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeAlias, assert_never
+
+from nixfleet_agent.activation.activator import (
+    EXIT_CODE_OF_AGENT,
+    ClosureMismatch,
+    RollbackFinished,
+    SwitchCompleted,
+    SwitchDeferred,
+    SwitchFailed,
+    SwitchOutcome,
+    SwitchPhase,
+)
+from nixfleet_agent.probes.runner import PASSED, ProbeOutcome
+from nixfleet_proto.agent_event import ProbeStatus, ProbeSubResult
+from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, Life
+from nixfleet_simulation.scenario.closure_behaviour import (
+    GOOD,
+    Conduct,
+    Health,
+    RollbackWay,
+    SwitchWay,
+)
+from nixfleet_simulation.scenario.randomness import Chance
+
+FIRST_CLOSURE = "closure-0"
+SWITCH_SECONDS = (2.0, 40.0)
+HANG = 5 * MINUTE
+LATE = 2 * MINUTE
+FLAP = 45 * SECOND
+CONTROL_FRAMEWORK = "nis2"
+
+SwitchEnds: TypeAlias = Callable[[SwitchOutcome], None]
+RollbackEnds: TypeAlias = Callable[[RollbackFinished], None]
+
+
+class Machine:
+    """One host's hardware and what is on it. conducts: how closures behave here, as the world learns of them."""
+
+    def __init__(self, agenda: Agenda, chance: Chance, conducts: Mapping[str, Conduct]) -> None:
+        self.running = FIRST_CLOSURE
+        self.boots = FIRST_CLOSURE
+        self.running_since = 0
+        self._agenda = agenda
+        self._chance = chance
+        self._conducts = conducts
+        self._power = Life()
+        self._work: tuple[str, int] | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a switch or a rollback is under way."""
+        return self._work is not None
+
+    def lose_power(self) -> None:
+        """Come back on what was set to boot; what was under way is broken off."""
+        self._power.is_over = True
+        self._power = Life()
+        self._work = None
+        self._run(self.boots)
+
+    # Switches.
+
+    def switch(self, agent: Life, closure: str, ends: SwitchEnds) -> None:
+        """Make `closure` the running one; `ends` is called with what came of it, if `agent` lives to hear it."""
+        if self.running == closure and self._work is None:
+            self._agenda.after(SECOND, agent, ends, SwitchCompleted(closure, 0))
+            return
+        way = self._conduct(closure).switch
+        finish = partial(self._end_switch, closure, way)
+        self._begin(f"switch {closure}", way is SwitchWay.HANGS, finish)
+        self._tell_at_end(agent, partial(self._switch_outcome, closure, way), ends)
+
+    def rollback(self, agent: Life, closure: str, ends: RollbackEnds) -> None:
+        """Return to `closure`; as `switch`."""
+        if self.running == closure and self._work is None:
+            self.boots = closure
+            self._agenda.after(SECOND, agent, ends, RollbackFinished(closure, 0))
+            return
+        way = self._conduct(self.running).rollback
+        finish = partial(self._end_rollback, closure, way)
+        self._begin(f"rollback {closure}", way is RollbackWay.HANGS, finish)
+        self._tell_at_end(agent, partial(self._rollback_outcome, closure, way), ends)
+
+    def _begin(self, name: str, hangs: bool, finish: Callable[[], None]) -> None:
+        """Begin work, unless the very same is under way: then it goes on."""
+        if self._work is not None and self._work[0] == name:
+            return
+        takes = HANG if hangs else int(self._chance.uniform(*SWITCH_SECONDS) * SECOND)
+        self._work = name, self._agenda.now + takes
+        self._agenda.after(takes, self._power, finish)
+
+    def _tell_at_end(
+        self, agent: Life, outcome: Callable[[], object], ends: Callable[..., None]
+    ) -> None:
+        assert self._work is not None
+        wait = self._work[1] - self._agenda.now + 1
+        self._agenda.after(wait, agent, lambda: ends(outcome()))
+
+    def _end_switch(self, closure: str, way: SwitchWay) -> None:
+        self._work = None
+        match way:
+            case SwitchWay.WORKS | SwitchWay.FAILS_HALF_WAY:
+                self.boots = closure
+                self._run(closure)
+            case SwitchWay.WAITS_FOR_REBOOT | SwitchWay.HANGS:
+                self.boots = closure
+            case SwitchWay.ENDS_ON_A_THIRD_CLOSURE:
+                self._run(f"third-{closure}")
+            case SwitchWay.FAILS_BEFORE_ANYTHING | SwitchWay.IS_NOT_WHAT_ITS_NAME_SAYS:
+                pass
+            case _:
+                assert_never(way)
+
+    def _switch_outcome(self, closure: str, way: SwitchWay) -> SwitchOutcome:
+        match way:
+            case SwitchWay.WORKS:
+                return SwitchCompleted(closure, 0)
+            case SwitchWay.FAILS_HALF_WAY:
+                return SwitchFailed(SwitchPhase.SWITCH, 4, "a unit failed to start")
+            case SwitchWay.HANGS:
+                return SwitchFailed(SwitchPhase.CONFIRM, 124, "it did not end in time")
+            case SwitchWay.WAITS_FOR_REBOOT:
+                return SwitchDeferred("kernel")
+            case SwitchWay.ENDS_ON_A_THIRD_CLOSURE:
+                return ClosureMismatch(closure, f"third-{closure}")
+            case SwitchWay.FAILS_BEFORE_ANYTHING:
+                return SwitchFailed(SwitchPhase.REALISE, 1, "no substitute has it")
+            case SwitchWay.IS_NOT_WHAT_ITS_NAME_SAYS:
+                return ClosureMismatch(closure, f"other-{closure}")
+            case _:
+                assert_never(way)
+
+    def _end_rollback(self, closure: str, way: RollbackWay) -> None:
+        self._work = None
+        if way is RollbackWay.WORKS:
+            self.boots = closure
+            self._run(closure)
+
+    def _rollback_outcome(self, closure: str, way: RollbackWay) -> RollbackFinished:
+        match way:
+            case RollbackWay.WORKS:
+                return RollbackFinished(closure, 0)
+            case RollbackWay.FAILS:
+                return RollbackFinished(self.running, 1, "a unit failed to stop")
+            case RollbackWay.HANGS:
+                return RollbackFinished(self.running, EXIT_CODE_OF_AGENT, "it did not end in time")
+            case _:
+                assert_never(way)
+
+    def _run(self, closure: str) -> None:
+        self.running = closure
+        self.running_since = self._agenda.now
+
+    # Probes.
+
+    def probe(self) -> ProbeOutcome | None:
+        """Return what a probe of the running closure finds; `None`: it does not come back."""
+        health = self._conduct(self.running).health
+        lasted = self._agenda.now - self.running_since
+        match health:
+            case Health.GOOD | Health.UNREADABLE:
+                return PASSED
+            case Health.BAD:
+                return _ILL
+            case Health.BAD_LATER:
+                return _ILL if lasted > LATE else PASSED
+            case Health.FLAPPING:
+                return _ILL if lasted // FLAP % 2 else PASSED
+            case Health.SILENT:
+                return None
+            case Health.CONTROL_FAILS:
+                return _LAX if lasted < 2 * LATE else _STRICT
+            case _:
+                assert_never(health)
+
+    def checks_can_be_read(self, closure: str) -> bool:
+        """Return whether the health checks of `closure` are what they should be."""
+        return self._conduct(closure).health is not Health.UNREADABLE
+
+    def _conduct(self, closure: str) -> Conduct:
+        return self._conducts.get(closure, GOOD)
+
+
+_ILL = ProbeOutcome(ProbeStatus.FAIL, "expected 200, found 503")
+_LAX = ProbeOutcome(
+    ProbeStatus.PASS, None, (ProbeSubResult("4.1", ProbeStatus.FAIL, CONTROL_FRAMEWORK),)
+)
+_STRICT = ProbeOutcome(
+    ProbeStatus.PASS, None, (ProbeSubResult("4.1", ProbeStatus.PASS, CONTROL_FRAMEWORK),)
+)

@@ -1,0 +1,281 @@
+"""An agent's process in virtual time: the production engine and journal behind simulated workers.
+
+What `nixfleet_agent.service` does with tasks is done here with the agenda.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Protocol, TypeAlias, assert_never
+
+from attrs import frozen
+
+from nixfleet_agent.engine.engine import AgentEngine
+from nixfleet_agent.engine.state import State
+from nixfleet_agent.journal.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
+from nixfleet_agent.journal.loading import load_state, unsent_rollouts
+from nixfleet_agent.messages.inputs import (
+    Action,
+    Booted,
+    CarryOut,
+    Input,
+    Intent,
+    KeepManifestsOf,
+    LoadChecks,
+    Reply,
+    RunningClosureSeen,
+    StartProbes,
+    StopProbes,
+    Tick,
+    WakeSender,
+)
+from nixfleet_agent.messages.writes import Write
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.transport import TransportFailed
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.clock import NodeClock
+from nixfleet_simulation.nodes.crash_boundaries import Crossings
+from nixfleet_simulation.nodes.disk import Disk
+from nixfleet_simulation.nodes.host.dispatches import DispatchWorker
+from nixfleet_simulation.nodes.host.heartbeats import HeartbeatWorker
+from nixfleet_simulation.nodes.host.intents import IntentWorker
+from nixfleet_simulation.nodes.host.machine import Machine
+from nixfleet_simulation.nodes.host.manifests import ManifestSource
+from nixfleet_simulation.nodes.host.posting import Desk
+from nixfleet_simulation.nodes.host.probes import ProbeWorker
+from nixfleet_simulation.nodes.host.sender import Sender
+from nixfleet_simulation.nodes.host.shell import WorkerShell
+from nixfleet_simulation.nodes.memory_journal import MemoryJournal
+from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
+from nixfleet_simulation.nodes.network import Answer, Network, Request
+from nixfleet_simulation.nodes.trace import Trace
+from nixfleet_simulation.scenario.acts import Boundary
+from nixfleet_simulation.scenario.randomness import stream
+from nixfleet_simulation.scenario.scenario import Cadence
+from nixfleet_state_machine.effect import EmitLog, EmitMetric
+
+HandledInput: TypeAlias = Handled[Input, Write, Reply, Action]
+HostDisk: TypeAlias = Disk[Write, SqliteJournal]
+
+ROWS_MAX = 1_000_000
+"""More than any simulated host has to say."""
+
+
+@frozen
+class KeptJournal:
+    """All that an agent reads out of a journal."""
+
+    snapshot: JournalSnapshot
+    unsent: tuple[JournalRow, ...]
+    last_seqs: Mapping[str, int]
+
+
+class Watcher(Protocol):
+    """Who checks what an agent does."""
+
+    def agent_kept(self, hostname: str, handled: Sequence[HandledInput], running: str) -> None:
+        """These inputs were handled, in order, and what they came to is durable, while `running` runs."""
+        ...
+
+    def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
+        """An agent started. expected: what it had made durable. found: what its journal gave it."""
+        ...
+
+    def intent_began(self, hostname: str, intent: Intent, running: str) -> None:
+        """The machine is told to switch or to roll back, while `running` runs."""
+        ...
+
+    def engine_raised(self, who: str, input: object, error: Exception) -> None:
+        """An engine raised on an input: a bug."""
+        ...
+
+
+class Host:
+    """One host: a machine, a disk, a clock, and an agent's process on it. make_engine: for tests."""
+
+    def __init__(
+        self,
+        hostname: str,
+        agenda: Agenda,
+        seed: int,
+        clock: NodeClock,
+        disk: HostDisk,
+        machine: Machine,
+        network: Network,
+        trace: Trace,
+        watcher: Watcher,
+        cadence: Cadence,
+        trust: Callable[[], TrustRoot],
+        make_engine: Callable[[State, timedelta], AgentEngine],
+        make_journal: Callable[[], MemoryJournal],
+        die_at: int | None = None,
+    ) -> None:
+        self.hostname = hostname
+        self.clock = clock
+        self.disk = disk
+        self.machine = machine
+        self.is_up = False
+        self.crossings = Crossings(self._die_there, die_at)
+        self.on_death: Callable[[], None] = lambda: None
+        self.state: State
+        self._agenda = agenda
+        self._chance = stream(seed, "host", hostname)
+        self._network = network
+        self._trace = trace
+        self._watcher = watcher
+        self._cadence = cadence
+        self._trust = trust
+        self._make_engine = make_engine
+        self._make_journal = make_journal
+        self._journal = make_journal()
+        self._life = Life()
+        self._mutator: Mutator[Input, Write, Reply, Action]
+        self._has_run = False
+        self._kept_manifests: dict[str, SignedArtefact] = {}
+
+    # Life and death.
+
+    def start(self) -> None:
+        """Start on what the disk has."""
+        self.state = load_state(self._kept_journal(), self.hostname)
+        self._life = Life()
+        self.is_up = True
+        self._trace.tell(self.hostname, f"starts, running {self.machine.running}")
+        shell = Shell[Input, Write, Reply, Action](
+            self._agenda,
+            self._life,
+            self.clock,
+            self.disk.write,
+            self._carry_out,
+            self.crossings,
+            self._kept,
+            partial(self._watcher.engine_raised, self.hostname),
+        )
+        threshold = timedelta(seconds=self._cadence.failure_threshold)
+        self._mutator = Mutator(self._make_engine(self.state, threshold), shell)
+        self._start_workers()
+        self._desk.insist(Booted(self.machine.running), self._booted)
+
+    def _kept_journal(self) -> MemoryJournal | SqliteJournal:
+        """The first start finds nothing, and needs no file to find it in."""
+        if not self._has_run:
+            self._has_run = True
+            return self._journal
+        kept = self.disk.reopened()
+        self._watcher.agent_started(self.hostname, _all_of(self._journal), _all_of(kept))
+        return kept
+
+    def _start_workers(self) -> None:
+        self._desk = Desk(self._mutator, self._agenda, self._life, self.clock, self._chance)
+        shell = WorkerShell(
+            self.hostname,
+            self._agenda,
+            self._life,
+            self.clock,
+            self._chance,
+            self._cadence,
+            self.machine,
+            self._journal,
+            self.crossings,
+            self._trust,
+            self._desk.insist,
+            self._desk.try_once,
+            self._call,
+        )
+        self._sender = Sender(shell)
+        self._intents = IntentWorker(shell, self._began)
+        self._probes = ProbeWorker(shell)
+        self._manifests = ManifestSource(shell, self._kept_manifests)
+        self._dispatches = DispatchWorker(shell, self._manifests, self._intents.at_rest)
+        self._heartbeats = HeartbeatWorker(shell, self._manifests)
+
+    def _booted(self, _: Reply) -> None:
+        self._sender.start()
+        self._heartbeats.start()
+        self._dispatches.start()
+        self._wait_for_tick()
+
+    def die(self, *, write_survives: bool = False) -> None:
+        """Stop, as in a loss of power."""
+        if not self.is_up:
+            return
+        self._life.is_over = True
+        self.is_up = False
+        self.crossings.armed = None
+        self._probes.die()
+        self.disk.cut_off(write_survives=write_survives)
+        self._trace.tell(self.hostname, "dies")
+
+    def lose_disk(self) -> None:
+        """The journal is gone; the machine runs what it ran."""
+        self.disk.replace()
+        self._journal = self._make_journal()
+        self._kept_manifests = {}
+        self._has_run = False
+
+    def _die_there(self, boundary: Boundary) -> None:
+        self._trace.tell(self.hostname, f"comes to where it dies: {boundary.value}")
+        self.on_death()
+
+    # What workers ask.
+
+    def _call(
+        self,
+        request: Request,
+        timeout: int,
+        answered: Callable[[Answer], None],
+        failed: Callable[[TransportFailed], None],
+    ) -> None:
+        self._network.call(self.hostname, self._life, request, timeout, answered, failed)
+
+    def _wait_for_tick(self) -> None:
+        self._agenda.after(int(self._cadence.agent_tick * SECOND), self._life, self._tick)
+
+    def _tick(self) -> None:
+        if self._intents.at_rest.acquire_now():
+            seen = RunningClosureSeen(self.machine.running)
+            self._desk.try_once(seen, self._looked)
+        else:
+            self._look_at_time()  # It is being changed: whoever does that says what came of it.
+
+    def _looked(self, _: Reply | None) -> None:
+        self._intents.at_rest.release()
+        self._look_at_time()
+
+    def _look_at_time(self) -> None:
+        self._desk.try_once(Tick(unsent_rollouts(self._journal)), lambda _: self._wait_for_tick())
+
+    # What follows.
+
+    def _kept(self, handled: Sequence[HandledInput]) -> None:
+        written = [each for each in handled if each.commit.writes]
+        if not written:
+            return
+        self._watcher.agent_kept(self.hostname, written, self.machine.running)
+        for each in written:
+            self._journal.commit(each.commit.writes)
+
+    def _began(self, intent: Intent) -> None:
+        running = self.machine.running
+        self._trace.tell(self.hostname, f"begins to {intent.kind.value} to {intent.closure}")
+        self._watcher.intent_began(self.hostname, intent, running)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case WakeSender():
+                self._sender.wake()
+            case CarryOut():
+                self._intents.add(action.intent)
+            case LoadChecks() | StartProbes() | StopProbes():
+                self._probes.order(action)
+            case KeepManifestsOf():
+                self._manifests.keep_only(action.rollout_ids)
+            case EmitMetric() | EmitLog():
+                pass
+            case _:
+                assert_never(action)
+
+
+def _all_of(journal: Journal) -> KeptJournal:
+    return KeptJournal(journal.load(), journal.unsent(ROWS_MAX), journal.last_seqs())

@@ -1,0 +1,201 @@
+"""The network between the hosts and their control plane: it delays, loses, repeats, re-orders and cuts.
+
+A call is a request on its way, then an answer on its way back. No answer within a call's time, or a broken
+connection, is all that its caller ever learns of trouble.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from attrs import frozen
+
+from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
+from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
+from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, Life
+from nixfleet_simulation.scenario.acts import Direction, Partition, Weather
+from nixfleet_simulation.scenario.randomness import Chance, stream
+
+LATENCY = (500, 30_000)
+CLOCKS_APART_MAX = MINUTE
+"""A request whose signature is older or younger than this is refused. Source: design 6, Hosts."""
+
+
+@frozen
+class SendEvents:
+    envelopes: tuple[AgentEventEnvelope, ...]
+
+
+@frozen
+class AskDispatch:
+    """wait: microseconds that the poll may last."""
+
+    wait: int
+
+
+@frozen
+class FetchManifest:
+    rollout_id: str
+
+
+Request: TypeAlias = SendEvents | AskDispatch | FetchManifest | Heartbeat
+Answer: TypeAlias = EventsOutcome | DispatchAnswer | ManifestAnswer | HeartbeatReply
+
+
+class Call:
+    """One request of one host, and the way back for its answer."""
+
+    __slots__ = ("_answer", "_fail", "hostname", "request")
+
+    def __init__(
+        self,
+        hostname: str,
+        request: Request,
+        answer: Callable[[Answer], None],
+        fail: Callable[[TransportFailed], None],
+    ) -> None:
+        self.hostname = hostname
+        self.request = request
+        self._answer = answer
+        self._fail = fail
+
+    def answer(self, answer: Answer) -> None:
+        """Send `answer` back."""
+        self._answer(answer)
+
+    def answered_through(self, change: Callable[[Answer], Answer]) -> "Call":
+        """Return the same call, whose answers are changed on their way."""
+        return Call(self.hostname, self.request, lambda a: self._answer(change(a)), self._fail)
+
+    def fail(self, problem: str, retry_after_seconds: float | None = None) -> None:
+        """Send back that there is no answer."""
+        self._fail(TransportFailed(problem, retry_after_seconds))
+
+
+class _Link:
+    """One host's way to the control plane, and its luck."""
+
+    def __init__(self, chance: Chance) -> None:
+        self.chance = chance
+        self.weather: list[Weather] = []
+        self.partitions: list[Partition] = []
+
+    def passes(self, trouble: Weather | Partition) -> None:
+        """The trouble is over, unless it was cleared before."""
+        if isinstance(trouble, Weather):
+            if trouble in self.weather:
+                self.weather.remove(trouble)
+        elif trouble in self.partitions:
+            self.partitions.remove(trouble)
+
+
+class Network:
+    """All links. deliver: hands a request to the control plane. apart: how far two clocks are from each other."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        seed: int,
+        hosts: tuple[str, ...],
+        deliver: Callable[[Call], None],
+        apart: Callable[[str], int],
+    ) -> None:
+        self.lost = 0
+        self.repeated = 0
+        self._agenda = agenda
+        self._deliver = deliver
+        self._apart = apart
+        self._links = {host: _Link(stream(seed, "network", host)) for host in hosts}
+
+    def begin(self, trouble: Weather | Partition) -> None:
+        """Let `trouble` come up, and pass."""
+        for host in self._links if not trouble.host else (trouble.host,):
+            link = self._links[host]
+            if isinstance(trouble, Weather):
+                link.weather.append(trouble)
+            else:
+                link.partitions.append(trouble)
+            passes = partial(link.passes, trouble)
+            self._agenda.after(int(trouble.for_seconds * SECOND), None, passes)
+
+    def clear(self) -> None:
+        """The weather is fair, everywhere and for good."""
+        for link in self._links.values():
+            link.weather.clear()
+            link.partitions.clear()
+
+    def call(
+        self,
+        hostname: str,
+        life: Life,
+        request: Request,
+        timeout: int,
+        answered: Callable[[Answer], None],
+        failed: Callable[[TransportFailed], None],
+    ) -> None:
+        """Send `request`; exactly one of `answered` and `failed` is called, unless the caller dies."""
+        pending = _Pending(life, answered, failed)
+        self._agenda.after(timeout, pending, pending.fail, TransportFailed("no answer in time"))
+        back = partial(self._send, hostname, Direction.FROM_CONTROL_PLANE)
+        call = Call(
+            hostname,
+            request,
+            lambda answer: back(partial(pending.answer, answer)),
+            lambda error: back(partial(pending.fail, error)),
+        )
+        self._send(hostname, Direction.TO_CONTROL_PLANE, partial(self._arrive, call))
+
+    def _arrive(self, call: Call) -> None:
+        if self._apart(call.hostname) > CLOCKS_APART_MAX:
+            call.fail("401: the request's signature is not of now")
+        else:
+            self._deliver(call)
+
+    def _send(self, hostname: str, direction: Direction, arrive: Callable[[], None]) -> None:
+        link = self._links[hostname]
+        if any(each.direction in (direction, Direction.BOTH) for each in link.partitions):
+            self.lost += 1
+            return
+        delay = link.chance.randint(*LATENCY)
+        for weather in link.weather:
+            if link.chance.random() < weather.lost:
+                self.lost += 1
+                return
+            delay += int(link.chance.random() ** 3 * weather.late_seconds * SECOND)
+            if link.chance.random() < weather.repeated:
+                self.repeated += 1
+                again = delay + int(link.chance.random() * weather.late_seconds * SECOND)
+                self._agenda.after(again, None, arrive)
+        self._agenda.after(delay, None, arrive)
+
+
+class _Pending(Life):
+    """A caller that waits: it is answered once, or fails once, or is dead by then."""
+
+    __slots__ = ("_answered", "_caller", "_failed")
+
+    def __init__(
+        self,
+        caller: Life,
+        answered: Callable[[Answer], None],
+        failed: Callable[[TransportFailed], None],
+    ) -> None:
+        super().__init__()
+        self._caller = caller
+        self._answered = answered
+        self._failed = failed
+
+    def answer(self, answer: Answer) -> None:
+        if self._ends():
+            self._answered(answer)
+
+    def fail(self, error: TransportFailed) -> None:
+        if self._ends():
+            self._failed(error)
+
+    def _ends(self) -> bool:
+        if self.is_over or self._caller.is_over:
+            return False
+        self.is_over = True
+        return True

@@ -1,0 +1,60 @@
+"""Every crash point of one rollout with a rollback: each node dies once at each boundary it crosses, and starts again.
+
+Between any two steps, as the mutators and senders take them: before, during (with and without the write being there
+afterwards) and after each write, before and after each send. Nothing else goes wrong.
+"""
+
+from collections.abc import Iterator
+
+from attrs import evolve, frozen
+
+from nixfleet_simulation.judge.promises import Broken, PromiseBroken
+from nixfleet_simulation.nodes.production_parts import PRODUCTION, Parts
+from nixfleet_simulation.run.run import run
+from nixfleet_simulation.run.world import DieAt
+from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Boundary, Release
+from nixfleet_simulation.scenario.closure_behaviour import Conduct, Health
+from nixfleet_simulation.scenario.scenario import Cadence, ChannelLayout, Scenario
+
+SCRIPT = Scenario(
+    seed=1,
+    channels=(ChannelLayout("stable", (("host-01",), ("host-02",)), soak_minutes=1),),
+    acts=(
+        Release(5, "stable", "r1"),
+        Release(330, "stable", "r2", conducts=(("host-01", Conduct(health=Health.BAD)),)),
+    ),
+    busy_seconds=600,
+    cadence=Cadence(heartbeat=300, control_plane_tick=30, agent_tick=20),
+)
+"""A release that gets everywhere, and one whose canary goes back."""
+
+
+@frozen
+class CrashPoint:
+    """A node died at a boundary, and started again. broken: the promise that did not hold, if one did not."""
+
+    die_at: DieAt
+    boundary: Boundary
+    broken: PromiseBroken | None
+
+
+def crash_points(parts: Parts = PRODUCTION, *, every: int = 1) -> Iterator[CrashPoint]:
+    """Yield every crash point once it was gone through; of `every` so many, one.
+
+    Raises: Broken, if a promise is broken without any crash.
+    """
+    undisturbed = run(SCRIPT, parts)
+    if undisturbed.broken is not None:
+        raise Broken(undisturbed.broken.promise, undisturbed.broken.found)
+    for node in (CONTROL_PLANE, *SCRIPT.hosts):
+        for number in range(1, undisturbed.crossed[node] + 1, every):
+            yield from _gone_through(DieAt(node, number), parts)
+
+
+def _gone_through(die_at: DieAt, parts: Parts) -> Iterator[CrashPoint]:
+    outcome = run(SCRIPT, parts, die_at=die_at)
+    assert outcome.died_at is not None, die_at
+    yield CrashPoint(die_at, outcome.died_at, outcome.broken)
+    if outcome.died_at is Boundary.DURING_WRITE:
+        survived = evolve(die_at, write_survives=True)
+        yield CrashPoint(survived, outcome.died_at, run(SCRIPT, parts, die_at=survived).broken)

@@ -1,0 +1,1 @@
+"""Runs a scenario step by step until the faults stop and the fleet rests."""

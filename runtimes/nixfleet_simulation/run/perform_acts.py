@@ -1,0 +1,260 @@
+"""What each act does to the world. Operators look at what is halted before they clear it, as people do."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Final, assert_never
+
+from nixfleet_control_plane.messages.inputs import (
+    ClearRollout,
+    OperatorCommand,
+    PauseScope,
+    Reply,
+    ResumeScope,
+    RetireQuarantine,
+)
+from nixfleet_proto.ids import RolloutId
+from nixfleet_simulation.judge.model.rollout_course import HALTED
+from nixfleet_simulation.nodes.agenda import SECOND
+from nixfleet_simulation.nodes.clock import shown
+from nixfleet_simulation.run.world import World
+from nixfleet_simulation.scenario.acts import (
+    CONTROL_PLANE,
+    Act,
+    Boundary,
+    Clear,
+    ClockJump,
+    Crash,
+    ForgeAnswers,
+    ForgedRelease,
+    FullDisk,
+    LoseDisk,
+    Partition,
+    Pause,
+    Reboot,
+    Release,
+    Retire,
+    Revoke,
+    RotateKey,
+    SlowDisk,
+    StopSigning,
+    Weather,
+    in_words,
+)
+
+OPERATOR: Final = "ada"
+CRASHED_BACK_AFTER_SECONDS: Final = 5.0
+TRIES_AGAIN_SECONDS: Final = 30.0
+
+
+class Acting:
+    """Carries out acts. faults: how many there have been, by name."""
+
+    def __init__(self, world: World) -> None:
+        self.faults: Counter[str] = Counter()
+        self._world = world
+        self._layouts = {channel.name: channel for channel in world.scenario.channels}
+        self._signs_from = 0
+        self._is_calm = False
+        self._crashes: dict[str, Crash] = {}
+        for name in (CONTROL_PLANE, *world.hosts):
+            world.node(name).on_death = partial(self._comes_to_its_end, name)
+
+    def put_down(self) -> None:
+        """Put down everything that the scenario has in store."""
+        for act in self._world.scenario.acts:
+            self._later(act.at_seconds, self.do, act)
+        self._later(self._world.scenario.cadence.sign_again, self._sign_again)
+
+    def do(self, act: Act) -> None:
+        """Let `act` happen."""
+        world = self._world
+        world.trace.tell("world", in_words(act))
+        if not isinstance(act, Release):
+            self.faults[type(act).__name__] += 1
+        match act:
+            case Release():
+                self.release(act)
+            case ForgedRelease():
+                world.ci.forge(self._layouts[act.channel], act.forgery, self._now())
+            case RotateKey():
+                world.ci.rotate(self._now(), is_compromised=act.is_compromised)
+                self._note_signing()
+            case StopSigning():
+                self._signs_from = world.agenda.now + int(act.for_seconds * SECOND)
+            case ForgeAnswers():
+                world.forged[act.host] += 1
+                self._later(act.for_seconds, world.forged.subtract, {act.host: 1})
+            case Pause():
+                self._pause(act)
+            case Clear():
+                self._clear(act)
+            case Retire():
+                self._retire(act.channel)
+            case Revoke():
+                world.ci.revoke(act.host, self._now())
+                self._note_signing()
+                self._later(act.for_seconds, self._pardon, act.host)
+            case Weather() | Partition():
+                world.network.begin(act)
+            case ClockJump():
+                by = int(act.by_seconds * SECOND)
+                world.node(act.node).clock.jump(by)
+                self._later(act.for_seconds, self._set_right, act.node, by)
+            case FullDisk():
+                world.node(act.node).disk.fills += 1
+                self._later(act.for_seconds, self._has_room, act.node)
+            case SlowDisk():
+                world.node(act.node).disk.slows += 1
+                self._later(act.for_seconds, self._is_fast, act.node)
+            case Crash():
+                self._crash(act)
+            case LoseDisk():
+                self._lose_disk(act)
+            case Reboot():
+                self._reboot(act)
+            case _:
+                assert_never(act)
+
+    def _later(self, seconds: float, happen: Callable[..., None], *arguments: object) -> None:
+        self._world.agenda.after(int(seconds * SECOND), None, happen, *arguments)
+
+    def _now(self) -> datetime:
+        return shown(self._world.agenda.now)
+
+    # CI.
+
+    def release(self, act: Release) -> None:
+        """CI releases."""
+        layout = self._layouts[act.channel]
+        offer = self._world.ci.release(layout, act.ref, act.closure, self._now())
+        for host, conduct in act.conducts:
+            self._world.conducts[host][offer.closures[host]] = conduct
+        self._note_signing()
+
+    def sign(self) -> None:
+        """CI signs anew what it released last."""
+        self._world.ci.sign_again(self._now())
+        self._note_signing()
+
+    def _sign_again(self) -> None:
+        if self._world.agenda.now >= self._signs_from:
+            self.sign()
+        self._later(self._world.scenario.cadence.sign_again, self._sign_again)
+
+    def _note_signing(self) -> None:
+        ci, key = self._world.ci, self._world.ci.trust.ci_release_key.current.public_key
+        if ci.published is None:
+            return
+        for channel, manifest in ci.published.manifests:
+            offer = ci.offered(channel)
+            assert offer is not None, channel
+            layout = self._layouts[channel]
+            self._world.checker.released(layout, offer, self._now(), key, manifest.body)
+
+    # Operators.
+
+    def _pause(self, act: Pause) -> None:
+        scope = self._newest(act.channel) if act.is_rollout else act.channel
+        if scope is not None:
+            self.order(PauseScope(scope, OPERATOR, "smells odd"))
+            self._later(act.for_seconds, self.resume, scope)
+
+    def resume(self, scope: str) -> None:
+        """An operator resumes, until it is done."""
+        if scope in self._world.checker.ledger.gates.holds:
+            self.order(ResumeScope(scope, OPERATOR, "smells fine"))
+            self._later(TRIES_AGAIN_SECONDS, self.resume, scope)
+
+    def _clear(self, act: Clear) -> None:
+        everybody = frozenset(self._layouts[act.channel].hosts) if act.everybody else frozenset()
+        for rollout_id, rollout in self._world.checker.ledger.rollouts.items():
+            if rollout.layout.name == act.channel and rollout.due.state in HALTED:
+                excused = everybody or frozenset[str]()
+                self.order(ClearRollout(RolloutId(rollout_id), OPERATOR, "seen to it", excused))
+
+    def _retire(self, channel: str) -> None:
+        for closure in sorted(self._world.checker.ledger.gates.quarantined.get(channel, ())):
+            self.order(RetireQuarantine(channel, closure, OPERATOR, "was the disk"))
+
+    def _pardon(self, host: str) -> None:
+        self._world.ci.pardon(host, self._now())
+        self._note_signing()
+
+    def order(self, command: OperatorCommand) -> None:
+        """An operator orders something; ahead of everything that waits."""
+        self._world.control_plane.post(command, _ignore, is_urgent=True)
+
+    def _newest(self, channel: str) -> str | None:
+        return self._world.checker.ledger.gates.in_force.get(channel)
+
+    # Clocks, disks and processes.
+
+    def _set_right(self, node: str, by: int) -> None:
+        if not self._is_calm:  # Then every clock is right already.
+            self._world.node(node).clock.jump(-by)
+
+    def _has_room(self, node: str) -> None:
+        self._world.node(node).disk.fills -= 1
+
+    def _is_fast(self, node: str) -> None:
+        self._world.node(node).disk.slows -= 1
+
+    def _crash(self, act: Crash) -> None:
+        node = self._world.node(act.node)
+        if not node.is_up:
+            return
+        if act.boundary is Boundary.AT_ONCE:
+            node.die(write_survives=act.write_survives)
+            self._later(act.back_after_seconds, self.start, act.node)
+        else:
+            self._crashes[act.node] = act
+            node.crossings.armed = act.boundary
+
+    def _comes_to_its_end(self, name: str) -> None:
+        """The node came to the boundary at which it dies."""
+        act = self._crashes.pop(name, None)
+        die_at = self._world.die_at
+        survives = act.write_survives if act else die_at is not None and die_at.write_survives
+        self._world.node(name).die(write_survives=survives)
+        back = CRASHED_BACK_AFTER_SECONDS if act is None else act.back_after_seconds
+        self._later(back, self.start, name)
+
+    def start(self, name: str) -> None:
+        """The node's supervisor starts it, if it is down."""
+        node = self._world.node(name)
+        if not node.is_up:
+            node.start()
+
+    def _lose_disk(self, act: LoseDisk) -> None:
+        self._world.node(act.node).die()
+        if act.node == CONTROL_PLANE:
+            self._world.control_plane.disk.replace()
+            self._world.checker.database_lost()
+        else:
+            self._world.hosts[act.node].lose_disk()
+            self._world.checker.disk_lost(act.node)
+        self._later(act.back_after_seconds, self.start, act.node)
+
+    def _reboot(self, act: Reboot) -> None:
+        self.reboot(act.host, act.back_after_seconds)
+
+    def reboot(self, hostname: str, back_after_seconds: float) -> None:
+        """The machine loses power, and comes back."""
+        host = self._world.hosts[hostname]
+        host.die()
+        host.machine.lose_power()
+        self._later(back_after_seconds, self.start, hostname)
+
+    def calm_down(self) -> None:
+        """Nothing that was put down for the future, and would still be trouble, comes any more."""
+        self._is_calm = True
+        for host in self._world.hosts:
+            self._pardon(host)
+        self._signs_from = 0
+        self._crashes.clear()
+
+
+def _ignore(_: Reply) -> None:
+    """The operator sees what became of it."""

@@ -1,0 +1,119 @@
+"""One run: a scenario from its beginning to its rest, and what came of it. The one place with a file system."""
+
+import os
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from attrs import frozen
+
+from nixfleet_control_plane.history.rebuild import check_chain, check_views
+from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_simulation.judge.promises import Broken, Promise, PromiseBroken
+from nixfleet_simulation.nodes.agenda import DAY, SECOND
+from nixfleet_simulation.nodes.production_parts import PRODUCTION, Parts
+from nixfleet_simulation.nodes.trace import Trace
+from nixfleet_simulation.run.come_to_rest import Calm, Rest
+from nixfleet_simulation.run.perform_acts import Acting
+from nixfleet_simulation.run.world import DieAt, World
+from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Boundary
+from nixfleet_simulation.scenario.scenario import Scenario
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@frozen
+class Outcome:
+    """What came of a run. broken: the first promise that did not hold. cpu_seconds: of this process.
+
+    crossed: how many boundaries each node crossed. died_at: where the node died that was to.
+    """
+
+    scenario: Scenario
+    broken: PromiseBroken | None
+    rest: Rest | None
+    events: int
+    facts: int
+    checks: int
+    host_days: float
+    faults: Counter[str]
+    rollouts: Counter[str]
+    cpu_seconds: float
+    trace: Trace
+    crossed: dict[str, int]
+    died_at: Boundary | None
+
+
+def run(
+    scenario: Scenario,
+    parts: Parts = PRODUCTION,
+    *,
+    keeps_lines: bool = False,
+    die_at: DieAt | None = None,
+    rebuilds: bool = True,
+) -> Outcome:
+    """Run `scenario` until every rollout rests, or a promise is broken.
+
+    rebuilds: also make every view again from the log at the end, by the production code.
+    """
+    began = time.process_time()
+    memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="nixfleet-simulation-", dir=memory) as directory:
+        world = World(scenario, Path(directory), parts, keeps_lines=keeps_lines, die_at=die_at)
+        acting = Acting(world)
+        try:
+            rest, broken = _live(world, acting, rebuilds=rebuilds), None
+        except Broken as error:
+            rest = None
+            broken = PromiseBroken(error.promise, error.found, world.agenda.now)
+            world.trace.tell("judge", str(broken))
+        finally:
+            world.close()
+    ledgers = (*world.checker.ended, world.checker.ledger)
+    rollouts = [rollout for ledger in ledgers for rollout in ledger.rollouts.values()]
+    return Outcome(
+        scenario=scenario,
+        broken=broken,
+        rest=rest,
+        events=world.agenda.events,
+        facts=world.checker.lives.facts,
+        checks=world.checker.checks,
+        host_days=world.agenda.now / DAY * len(world.hosts),
+        faults=acting.faults,
+        rollouts=Counter(rollout.due.state for rollout in rollouts),
+        cpu_seconds=time.process_time() - began,
+        trace=world.trace,
+        crossed={
+            name: world.node(name).crossings.crossed for name in (CONTROL_PLANE, *world.hosts)
+        },
+        died_at=None if die_at is None else world.node(die_at.node).crossings.died_at,
+    )
+
+
+def _live(world: World, acting: Acting, *, rebuilds: bool) -> Rest:
+    world.begin()
+    acting.put_down()
+    world.agenda.run_until(int(world.scenario.busy_seconds * SECOND))
+    rest = Calm(world, acting).come_to_rest()
+    world.checker.require_history()
+    _require_whole_log(world, rebuilds=rebuilds)
+    return rest
+
+
+def _require_whole_log(world: World, *, rebuilds: bool) -> None:
+    """The chain holds to its end, and every view is what the production code makes of the log."""
+    world.control_plane.disk.database()
+    connection = open_for_reading(world.control_plane.disk.path)
+    try:
+        chain = check_chain(connection)
+        problem = chain.problem
+        if chain.rows != world.checker.ledger.head:
+            problem = f"expected {world.checker.ledger.head} rows, found {chain.rows}"
+        if problem is None and rebuilds:
+            differences = check_views(connection).differences
+            problem = str(differences) if differences else None
+    finally:
+        connection.close()
+    if problem is not None:
+        raise Broken(Promise.VIEWS_ARE_THE_LOG, problem)

@@ -1,0 +1,162 @@
+"""The world: every node, the network between them, and CI. Nothing happens in it by itself.
+
+It decides nothing about rollouts: what is done to it comes from the scenario (`acting`), what becomes of it is up
+to the engines.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
+from nixfleet_simulation.judge.checker import Checker
+from nixfleet_simulation.judge.recorder import Recorder
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda
+from nixfleet_simulation.nodes.ci import ReleaseDirectory
+from nixfleet_simulation.nodes.clock import NodeClock
+from nixfleet_simulation.nodes.control_plane import ControlPlane, ControlPlaneDisk
+from nixfleet_simulation.nodes.host.machine import Machine
+from nixfleet_simulation.nodes.host.process import Host, HostDisk
+from nixfleet_simulation.nodes.network import Answer, Call, Network
+from nixfleet_simulation.nodes.production_parts import Parts
+from nixfleet_simulation.nodes.release_watcher import ReleaseWatcher
+from nixfleet_simulation.nodes.trace import Trace
+from nixfleet_simulation.scenario.acts import CONTROL_PLANE
+from nixfleet_simulation.scenario.closure_behaviour import Conduct
+from nixfleet_simulation.scenario.randomness import stream
+from nixfleet_simulation.scenario.scenario import Scenario
+
+SKEW_MAX = 5 * SECOND
+
+
+@frozen
+class DieAt:
+    """The node dies, once, at the boundary of this number that it crosses.
+
+    write_survives: whether what is being written then is there afterwards.
+    """
+
+    node: str
+    number: int
+    write_survives: bool = False
+
+
+class World:
+    """A fleet that lives. conducts: how closures behave, by host. forged: hosts whose answers are tampered with."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        directory: Path,
+        parts: Parts,
+        *,
+        keeps_lines: bool = False,
+        die_at: DieAt | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.agenda = Agenda()
+        self.trace = Trace(self.agenda, keeps_lines=keeps_lines)
+        self.ci = ReleaseDirectory(scenario.seed, scenario.channels)
+        threshold = scenario.cadence.failure_threshold
+        self.checker = Checker(lambda: self.ci.trust, threshold)
+        self.conducts: dict[str, dict[str, Conduct]] = {host: {} for host in scenario.hosts}
+        self.forged: Counter[str] = Counter()
+        self._directory = directory
+        self._parts = parts
+        self.die_at = die_at
+        self._recorder = Recorder(self.trace, self.checker)
+        self.control_plane = self._made_control_plane()
+        self.network = Network(
+            self.agenda, scenario.seed, scenario.hosts, self._deliver, self._clocks_apart
+        )
+        self.hosts = {host: self._made_host(host) for host in scenario.hosts}
+        every = scenario.cadence.watch_releases
+        self._watcher = ReleaseWatcher(self.agenda, self.ci, self.control_plane, every)
+
+    def begin(self) -> None:
+        """Everybody starts, not quite at the same time."""
+        self.control_plane.start()
+        for hostname, host in self.hosts.items():
+            chance = stream(self.scenario.seed, "start", hostname)
+            self.agenda.after(chance.randrange(5 * SECOND), None, host.start)
+        self._watcher.look()
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self.control_plane.disk.close()
+        for host in self.hosts.values():
+            host.disk.close()
+
+    def node(self, name: str) -> ControlPlane | Host:
+        """Return the node of that name."""
+        return self.control_plane if name == CONTROL_PLANE else self.hosts[name]
+
+    def _made_control_plane(self) -> ControlPlane:
+        parts = self._parts
+        disk = ControlPlaneDisk(
+            self.agenda,
+            stream(self.scenario.seed, "disk", CONTROL_PLANE),
+            self._directory / f"{CONTROL_PLANE}.sqlite",
+            parts.open_store,
+        )
+        return ControlPlane(
+            self.agenda,
+            NodeClock(self.agenda),
+            disk,
+            self.trace,
+            self._recorder,
+            self.scenario.cadence.control_plane_tick,
+            parts.control_plane_engine,
+            parts.load_control_plane,
+            self._dies_at(CONTROL_PLANE),
+        )
+
+    def _made_host(self, hostname: str) -> Host:
+        seed, parts = self.scenario.seed, self._parts
+        skew = stream(seed, "clock", hostname).randint(-SKEW_MAX, SKEW_MAX)
+        disk = HostDisk(
+            self.agenda,
+            stream(seed, "disk", hostname),
+            self._directory / f"{hostname}.sqlite",
+            parts.open_journal,
+        )
+        return Host(
+            hostname,
+            self.agenda,
+            seed,
+            NodeClock(self.agenda, skew),
+            disk,
+            Machine(self.agenda, stream(seed, "machine", hostname), self.conducts[hostname]),
+            self.network,
+            self.trace,
+            self._recorder,
+            self.scenario.cadence,
+            lambda: self.ci.trust,
+            parts.agent_engine,
+            parts.memory_journal,
+            self._dies_at(hostname),
+        )
+
+    def _dies_at(self, node: str) -> int | None:
+        die_at = self.die_at
+        return die_at.number if die_at is not None and die_at.node == node else None
+
+    # The way to the control plane.
+
+    def _clocks_apart(self, hostname: str) -> int:
+        return abs(self.hosts[hostname].clock.off_by - self.control_plane.clock.off_by)
+
+    def _deliver(self, call: Call) -> None:
+        if self.forged[call.hostname] > 0:
+            call = call.answered_through(self._forge)
+        self.control_plane.receive(call)
+
+    def _forge(self, answer: Answer) -> Answer:
+        """What somebody on the way makes of an answer."""
+        if isinstance(answer, DispatchAnswer) and answer.dispatch is not None:
+            evil = f"evil-{answer.dispatch.target_closure}"
+            return DispatchAnswer(evolve(answer.dispatch, target_closure=evil))
+        if isinstance(answer, ManifestAnswer) and answer.artefact is not None:
+            return ManifestAnswer(self.ci.forged_manifest(answer.artefact))
+        return answer

@@ -1,0 +1,62 @@
+"""A scenario: a fleet, how its parts are set, and everything that will be done to it. Data; it decides a run.
+
+Running the same scenario gives the same trace. A failing one is made smaller by leaving acts out.
+"""
+
+from attrs import frozen
+
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_simulation.scenario.acts import Act
+
+FRESHNESS_WINDOW_MINUTES = 180
+"""How old a manifest may be, for both sides."""
+
+
+@frozen
+class ChannelLayout:
+    """A channel: who is in which wave, under which terms.
+
+    max_in_flight: of its budget; `None`: no budget. edges: (host that goes first, host that waits).
+    after: the channels that it waits for.
+    """
+
+    name: str
+    waves: tuple[tuple[str, ...], ...]
+    soak_minutes: int = 3
+    max_in_flight: int | None = None
+    edges: tuple[tuple[str, str], ...] = ()
+    on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT
+    after: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host for wave in self.waves for host in wave)
+
+
+@frozen
+class Cadence:
+    """How often everybody does what they do regularly, in seconds."""
+
+    agent_tick: float = 15.0
+    control_plane_tick: float = 15.0
+    heartbeat: float = 120.0
+    poll_wait: float = 60.0
+    probe_interval: int = 30
+    failure_threshold: float = 60.0
+    watch_releases: float = 30.0
+    sign_again: float = 3600.0
+
+
+@frozen
+class Scenario:
+    """Everything that decides a run. busy_seconds: from then on faults are over and the fleet must come to rest."""
+
+    seed: int
+    channels: tuple[ChannelLayout, ...]
+    acts: tuple[Act, ...]
+    busy_seconds: float
+    cadence: Cadence = Cadence()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host for channel in self.channels for host in channel.hosts)
