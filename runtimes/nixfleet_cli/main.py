@@ -2,25 +2,25 @@
 
 import click
 
-from nixfleet_cli.agent import agent
-from nixfleet_cli.config import config
-from nixfleet_cli.conformance import conformance
-from nixfleet_cli.control_plane import control_plane
+from nixfleet_cli.commands.agent import agent
+from nixfleet_cli.commands.config import config
+from nixfleet_cli.commands.conformance import conformance
+from nixfleet_cli.commands.control_plane import control_plane
+from nixfleet_cli.commands.enroll import enroll
+from nixfleet_cli.commands.evidence import evidence
+from nixfleet_cli.commands.fleet import fleet
+from nixfleet_cli.commands.graph import graph
+from nixfleet_cli.commands.keys import keys
+from nixfleet_cli.commands.log import log
+from nixfleet_cli.commands.openapi import openapi
+from nixfleet_cli.commands.operator import operator
+from nixfleet_cli.commands.release import release
+from nixfleet_cli.commands.secrets import secrets
+from nixfleet_cli.commands.simulate import simulate
+from nixfleet_cli.commands.status import status
+from nixfleet_cli.commands.token import token
+from nixfleet_cli.commands.trust import trust
 from nixfleet_cli.demo.command import demo
-from nixfleet_cli.enroll import enroll
-from nixfleet_cli.evidence import evidence
-from nixfleet_cli.fleet import fleet
-from nixfleet_cli.graph import graph
-from nixfleet_cli.keys import keys
-from nixfleet_cli.log import log
-from nixfleet_cli.openapi import openapi
-from nixfleet_cli.operator import operator
-from nixfleet_cli.release import release
-from nixfleet_cli.secrets import secrets
-from nixfleet_cli.simulate import simulate
-from nixfleet_cli.status import status
-from nixfleet_cli.token import token
-from nixfleet_cli.trust import trust
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -33,7 +33,7 @@ def _changed(line: str) -> str:
 WITHOUT_A_TEST_FRAMEWORK = """
 import sys
 sys.modules["hypothesis"] = sys.modules["pytest"] = None
-import nixfleet_cli.conformance
+import nixfleet_cli.commands.conformance
 """
 
 

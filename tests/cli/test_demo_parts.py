@@ -18,8 +18,8 @@ from nixfleet_cli.demo.scratch import scratch_directory
 from nixfleet_cli.demo.screen import screen_for
 from nixfleet_cli.demo.watch import WentWrong
 from nixfleet_cli.demo.web import serving
-from nixfleet_cli.failures import Findings
-from nixfleet_cli.following import Follower
+from nixfleet_cli.shared.failures import Findings
+from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.signing import SigningKey
 from nixfleet_release import check

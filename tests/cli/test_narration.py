@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from nixfleet_cli.narration import actor_of, short, told
+from nixfleet_control_plane.history.narration import actor_of, short, told
 from nixfleet_control_plane.messages.inputs import ClearRollout, ResumeScope
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import anyio
 import pytest
 
-from nixfleet_cli.clock_option import clock_arguments
+from nixfleet_cli.shared.clock_option import clock_arguments
 from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState

@@ -13,8 +13,8 @@ from typing import Any
 
 import anyio
 
-from nixfleet_cli.following import Follower
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.messages.log_entry import FactReported
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure

@@ -431,4 +431,4 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "does_not_send_again_what_was_acknowledged": 4,
     "forgets_intents_in_a_crash": 15,
 }
-"""The first seed that finds each, with five hosts and a tenth of a day; `python -m tools.simulation.seeds_needed` tells."""
+"""The first seed that finds each, with five hosts and a tenth of a day (`python -m tools.simulation.seeds_needed`)."""

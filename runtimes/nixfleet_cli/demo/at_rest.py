@@ -10,11 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_cli.commands.status import told_rollouts
 from nixfleet_cli.demo.watch import WentWrong
 from nixfleet_cli.demo.world import database_in, journal_in
-from nixfleet_cli.following import Follower
-from nixfleet_cli.status import told_rollouts
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.history.rebuild import check_chain, check_views
 from nixfleet_control_plane.store.queries import open_for_reading
 

@@ -12,8 +12,8 @@ from anyio import to_thread
 from nixfleet_cli.demo.closures import SWITCH_HISTORY
 from nixfleet_cli.demo.releases import Published
 from nixfleet_cli.demo.world import FIRST_VERSION, DemoHost, World
-from nixfleet_cli.narration import short
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate

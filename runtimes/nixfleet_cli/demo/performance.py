@@ -10,7 +10,6 @@ import click
 from attrs import Factory, field, frozen
 from rich.console import Console
 
-from nixfleet_cli.clock_option import clock_arguments, shared_clock
 from nixfleet_cli.demo.at_rest import checked_at_rest
 from nixfleet_cli.demo.declaration import hostnames_of
 from nixfleet_cli.demo.in_process import running_in_process
@@ -21,6 +20,7 @@ from nixfleet_cli.demo.screen import screen_for
 from nixfleet_cli.demo.story import tell
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import World, database_in, made_world
+from nixfleet_cli.shared.clock_option import clock_arguments, shared_clock
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_runtime.kernel.clock import ScaledClock
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nixfleet_cli.demo.watch import WentWrong
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared.failures import Findings, Unusable
 
 _LOG_FILE = "demo.log"
 

@@ -15,9 +15,9 @@ from rich.rule import Rule
 from rich.table import Column, Table
 from rich.text import Text
 
-from nixfleet_cli.following import Happening
-from nixfleet_cli.narration import brief_line_of, line_of, short
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.follower import Happening
+from nixfleet_control_plane.history.narration import brief_line_of, line_of, short
 from nixfleet_control_plane.messages.log_entry import Deferred
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_runtime.kernel.clock import Clock

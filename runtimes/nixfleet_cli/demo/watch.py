@@ -6,8 +6,8 @@ from collections.abc import Callable
 import anyio
 
 from nixfleet_cli.demo.screen import Screen
-from nixfleet_cli.following import Follower
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.follower import Follower
 
 _LOOKED_EVERY_SECONDS = 0.1
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from nixfleet_cli.arguments import now
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared.arguments import now
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.fleet import FleetHost
 from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError, import_fleet
 from nixfleet_release import check as check_fleet

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew

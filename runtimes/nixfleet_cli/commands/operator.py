@@ -16,8 +16,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from nixfleet_cli.narration import short
-from nixfleet_cli.operator_client import Address, OperatorClient, Page, operating
+from nixfleet_cli.shared.operator_client import Address, OperatorClient, Page, operating
+from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec import format_time
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.json_value import JsonValue

@@ -17,8 +17,8 @@ from nixfleet_agent.network.enrolment import (
     own_key,
 )
 from nixfleet_agent.workers.enrolment import is_known
-from nixfleet_cli.agent import config_option, loaded_config
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.commands.agent import config_option, loaded_config
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.enrolment import SignedToken
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile

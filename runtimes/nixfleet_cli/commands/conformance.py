@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from attrs import frozen
 
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError, decode_envelope, encode_envelope
 from nixfleet_testing.conformance.kinds import CheckedFile, VectorKind, check_file
 from nixfleet_testing.conformance.recording import record

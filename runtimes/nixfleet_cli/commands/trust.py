@@ -8,9 +8,9 @@ from tempfile import NamedTemporaryFile
 
 import click
 
-from nixfleet_cli import arguments
-from nixfleet_cli.arguments import FILE, NEW_FILE, load_trust, now
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared import arguments
+from nixfleet_cli.shared.arguments import FILE, NEW_FILE, load_trust, now
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import (
     DecodeError,
     decode_signed_token,

@@ -15,9 +15,9 @@ from nixfleet_agent.journal.queries import (
     waiting_facts,
 )
 from nixfleet_agent.messages.inputs import Intent
-from nixfleet_cli.failures import Findings, Unusable
-from nixfleet_cli.narration import short
-from nixfleet_cli.sections import TIME, Row, section
+from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.sections import TIME, Row, section
+from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec import DecodeError
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
 

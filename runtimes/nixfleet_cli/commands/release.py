@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 from attrs import frozen
 
-from nixfleet_cli import arguments
-from nixfleet_cli.arguments import DIRECTORY, FILE, load_key, load_trust, now
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared import arguments
+from nixfleet_cli.shared.arguments import DIRECTORY, FILE, load_key, load_trust, now
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError, HealthCheckSet, format_time
 from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.ids import InvalidRolloutId

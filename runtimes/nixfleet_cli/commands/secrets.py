@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import click
 
-from nixfleet_cli import arguments
-from nixfleet_cli.arguments import FILE, load_key
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared import arguments
+from nixfleet_cli.shared.arguments import FILE, load_key
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.signing import MalformedKey, UnsupportedAlgorithm
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_secrets import (

@@ -10,8 +10,8 @@ from urllib.parse import quote, urlsplit
 import httpx2
 from attrs import frozen
 
-from nixfleet_cli.arguments import load_key
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared.arguments import load_key
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_runtime.config.sections import is_loopback

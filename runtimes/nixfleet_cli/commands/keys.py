@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import encode_trust_root, parse_json
 from nixfleet_proto.codec.json_text import canonical_bytes
 from nixfleet_proto.signing import (

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from nixfleet_agent.probes.evidence import judge
-from nixfleet_cli import arguments
-from nixfleet_cli.arguments import FILE, load_key
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared import arguments
+from nixfleet_cli.shared.arguments import FILE, load_key
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.codec import DecodeError, decode_evidence
 from nixfleet_proto.health_check import EvidenceProbe

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from nixfleet_cli.database import database_argument, reading
-from nixfleet_cli.following import Follower
-from nixfleet_cli.journal_status import is_journal, told_journal
-from nixfleet_cli.narration import short
-from nixfleet_cli.sections import TIME, Row, section
+from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.journal_status import is_journal, told_journal
+from nixfleet_cli.shared.sections import TIME, Row, section
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.follower import Follower
+from nixfleet_control_plane.history.narration import short
 from nixfleet_control_plane.store.queries import (
     Quarantined,
     Waiting,

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from nixfleet_cli.failures import Findings, Unusable
+from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError, decode_trust_root, format_time, parse_time
 from nixfleet_proto.signing import (
     InsecureKeyFile,

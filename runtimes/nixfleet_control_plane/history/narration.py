@@ -5,7 +5,7 @@ Closures are shortened to what people read; whoever needs the whole name finds i
 
 from typing import assert_never
 
-from nixfleet_cli.following import Happening
+from nixfleet_control_plane.history.follower import Happening
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     OperatorCommand,

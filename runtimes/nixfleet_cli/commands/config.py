@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from nixfleet_agent.config import AGENT
-from nixfleet_cli.failures import Findings
+from nixfleet_cli.shared.failures import Findings
 from nixfleet_control_plane.config import CONTROL_PLANE
 from nixfleet_runtime.config.check import check_config
 from nixfleet_runtime.documents.problems import told

@@ -11,9 +11,9 @@ import click
 from nixfleet_agent.activation.activator import NoRunningClosure
 from nixfleet_agent.config import AgentConfig, load_agent_config
 from nixfleet_agent.main import run_agent
-from nixfleet_cli.clock_option import clock_option
-from nixfleet_cli.failures import Findings, Unusable
-from nixfleet_cli.logging_setup import log_to_stderr
+from nixfleet_cli.shared.clock_option import clock_option
+from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.logging_setup import log_to_stderr
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
 from nixfleet_runtime.config.options import ConfigError

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from nixfleet_cli.database import database_argument, reading
-from nixfleet_cli.failures import Findings
-from nixfleet_cli.following import Follower, Happening
-from nixfleet_cli.narration import line_of
+from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.failures import Findings
+from nixfleet_control_plane.history.follower import Follower, Happening
+from nixfleet_control_plane.history.narration import line_of
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
 from nixfleet_runtime.process import garbage
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from nixfleet_cli.clock_option import clock_option
-from nixfleet_cli.failures import Unusable
-from nixfleet_cli.logging_setup import log_to_stderr
+from nixfleet_cli.shared.clock_option import clock_option
+from nixfleet_cli.shared.failures import Unusable
+from nixfleet_cli.shared.logging_setup import log_to_stderr
 from nixfleet_control_plane.config import load_control_plane_config
 from nixfleet_control_plane.main import CannotStart, run_control_plane
 from nixfleet_runtime.config.options import ConfigError

@@ -1,0 +1,1 @@
+"""One module per command: arguments in, a call into a package below, text or JSON out."""

@@ -1,0 +1,1 @@
+"""What several commands use: argument types, failures, opening databases, the operator's client, logging."""
