@@ -27,9 +27,9 @@ from nixfleet_state_machine import (
     step_rollout,
 )
 from nixfleet_state_machine.planner.action import QueueDispatch
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import replan
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.event import HostJoined, RolloutOpened
 from nixfleet_state_machine.undo import UndoLog
 

@@ -20,7 +20,7 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine import AgentEffect, HostRolloutState, Local, step
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     EmitLog,
     EmitMetric,
     LocalEmitEvent,

@@ -3,12 +3,12 @@
 No I/O, no clock, no randomness; attrs and typing-extensions are all it needs. Start with `step`.
 """
 
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     AgentEffect,
     ControlPlaneEffect,
     OutboundAgentEvent,
 )
-from nixfleet_state_machine.errors import (
+from nixfleet_state_machine.host.errors import (
     IllegalForState,
     InvariantViolation,
     SeqRegression,

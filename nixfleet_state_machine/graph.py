@@ -32,14 +32,14 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     EmitMetric,
     HostEffect,
     LocalEmitEvent,
     RecordTransition,
     RemoteAppendEventLog,
 )
-from nixfleet_state_machine.errors import ConvergenceRule, InvariantViolation, TransitionError
+from nixfleet_state_machine.host.errors import ConvergenceRule, InvariantViolation, TransitionError
 from nixfleet_state_machine.host.event import Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState

@@ -35,8 +35,8 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.effect import EmitMetric, HostEffect
-from nixfleet_state_machine.errors import InvariantViolation, TransitionError
+from nixfleet_state_machine.host.effect import EmitMetric, HostEffect
+from nixfleet_state_machine.host.errors import InvariantViolation, TransitionError
 from nixfleet_state_machine.host.event import Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState

@@ -45,7 +45,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_proto.policy": "Selector PolicyWave RolloutPolicy",
         "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",
         "nixfleet_proto.wire": "AgentEventEnvelope EventBatch Dispatch SignedArtefact",
-        "nixfleet_state_machine.effect": (
+        "nixfleet_state_machine.host.effect": (
             "LocalFireSwitch LocalFireRollbackTo LocalResetProbeCache LocalEmitEvent "
             "RemoteQueueDispatch RemoteInsertQuarantine RemoteOpenRolloutRecord "
             "RemoteAppendEventLog RecordTransition EmitMetric EmitLog"
@@ -64,7 +64,7 @@ TYPES: Mapping[str, Sequence[str]] = {
             "GateBlock OpenRollout QueueDispatch DeferDispatch WithdrawDispatch"
         ),
         "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
-        "nixfleet_state_machine.planner.view": "FleetView",
+        "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
         "nixfleet_state_machine.scopes.expression": (
             "HostIs ChannelIs HasTag AllOf AnyOf Not Mention"
         ),

@@ -35,7 +35,7 @@ from nixfleet_state_machine import (
     rehydration_effects,
     step,
 )
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     EmitLog,
     EmitMetric,
     HostEffect,

@@ -22,7 +22,7 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import EventRefused, EventsOutcome, ReplayFrom
-from nixfleet_state_machine.errors import TransitionError
+from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.event import Local
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState

@@ -45,7 +45,7 @@ from nixfleet_state_machine import (
     step,
     step_rollout,
 )
-from nixfleet_state_machine.effect import EmitMetric, RecordTransition
+from nixfleet_state_machine.host.effect import EmitMetric, RecordTransition
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
     HostStateChanged,

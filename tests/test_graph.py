@@ -24,8 +24,8 @@ from nixfleet_state_machine import (
     step_rollout,
 )
 from nixfleet_state_machine import graph as graph_module
-from nixfleet_state_machine.effect import HostEffect
 from nixfleet_state_machine.graph import Edge, Graph, dot, host_graph, mermaid, rollout_graph, text
+from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.rollout.event import RolloutOpened
 from nixfleet_testing.strategies import (
     HostMoment,

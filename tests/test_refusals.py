@@ -13,7 +13,7 @@ from nixfleet_state_machine import (
     SupersessionExpected,
     WrongRollout,
 )
-from nixfleet_state_machine.errors import ConvergenceRule
+from nixfleet_state_machine.host.errors import ConvergenceRule
 from tests.builders import (
     active_rollout,
     all_done,

@@ -16,7 +16,7 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
 )
-from nixfleet_state_machine.effect import RemoteAppendEventLog
+from nixfleet_state_machine.host.effect import RemoteAppendEventLog
 
 
 class KeptProbe:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from nixfleet_proto.agent_event import Converged, ProbeMode, ProbeStatus
 from nixfleet_proto.members import members
-from nixfleet_state_machine.errors import ConvergenceRule, InvariantViolation
+from nixfleet_state_machine.host.errors import ConvergenceRule, InvariantViolation
 from nixfleet_state_machine.host.state import HostRolloutState
 
 _Mode, _Status = members(ProbeMode), members(ProbeStatus)

@@ -31,7 +31,8 @@ from nixfleet_proto.drafting import evolver, maker
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.members import members
 from nixfleet_proto.policy import RolloutPolicy
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.convergence import require_convergence
+from nixfleet_state_machine.host.effect import (
     AgentEffect,
     ControlPlaneEffect,
     EmitLog,
@@ -46,8 +47,7 @@ from nixfleet_state_machine.effect import (
     RemoteAppendEventLog,
     RemoteInsertQuarantine,
 )
-from nixfleet_state_machine.errors import IllegalForState, SeqRegression
-from nixfleet_state_machine.host.convergence import require_convergence
+from nixfleet_state_machine.host.errors import IllegalForState, SeqRegression
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.state import HostRolloutState, HostState, ProbeRecord
 

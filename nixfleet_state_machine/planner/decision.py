@@ -15,7 +15,7 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.gates import Planning, withdrawing_block
-from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 
 
 def rollouts_to_open(view: FleetView, channels: Iterable[str]) -> Iterator[OpenRollout]:

@@ -14,8 +14,8 @@ from attrs import Factory, frozen
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
 Quarantines: TypeAlias = Mapping[str, Set[str]]

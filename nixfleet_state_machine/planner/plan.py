@@ -19,10 +19,10 @@ from nixfleet_state_machine.planner.gates import (
     gate_host_edge,
     gate_quarantine,
 )
-from nixfleet_state_machine.planner.lanes import Lane, LaneKey
-from nixfleet_state_machine.planner.stirred import Stirred
-from nixfleet_state_machine.planner.view import FleetView
-from nixfleet_state_machine.planner.walk import Walk, budgets_of
+from nixfleet_state_machine.planner.index.changes import Stirred
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.index.lane_walk import Walk, budgets_of
+from nixfleet_state_machine.planner.index.lanes import Lane, LaneKey
 
 
 def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:

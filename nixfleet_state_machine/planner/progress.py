@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import assert_never
 
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutTerminal, WaveAdvanced
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 

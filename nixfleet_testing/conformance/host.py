@@ -16,7 +16,8 @@ from nixfleet_proto.agent_event import (
     RollbackComplete,
 )
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host import reducer
+from nixfleet_state_machine.host.effect import (
     EmitLog,
     EmitMetric,
     HostEffect,
@@ -26,13 +27,12 @@ from nixfleet_state_machine.effect import (
     RecordTransition,
     RemoteAppendEventLog,
 )
-from nixfleet_state_machine.errors import (
+from nixfleet_state_machine.host.errors import (
     ConvergenceRule,
     InvariantViolation,
     SeqRegression,
     TransitionError,
 )
-from nixfleet_state_machine.host import reducer
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_testing.conformance.answer import (

@@ -23,8 +23,8 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.gates import Quarantines
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_testing.conformance.answer import (
     JsonObject,
     Mismatch,

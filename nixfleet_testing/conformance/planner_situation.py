@@ -24,8 +24,8 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.conformance.answer import JsonObject

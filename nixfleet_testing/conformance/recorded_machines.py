@@ -10,8 +10,8 @@ from attrs import evolve
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_state_machine.effect import EmitLog, EmitMetric
-from nixfleet_state_machine.errors import (
+from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.errors import (
     IllegalForState,
     InvariantViolation,
     SeqRegression,

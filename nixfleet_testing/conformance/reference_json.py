@@ -19,7 +19,7 @@ from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_state_machine.effect import HostEffect
+from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.state import HostRolloutState, ProbeRecord
 from nixfleet_state_machine.rollout.effect import RolloutEffect

@@ -14,7 +14,7 @@ import pytest
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     AgentEffect,
     EmitLog,
     EmitMetric,

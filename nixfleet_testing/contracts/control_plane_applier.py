@@ -15,7 +15,7 @@ from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     ControlPlaneEffect,
     EmitLog,
     EmitMetric,

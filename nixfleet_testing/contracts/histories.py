@@ -31,7 +31,7 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.effect import AgentEffect, ControlPlaneEffect
+from nixfleet_state_machine.host.effect import AgentEffect, ControlPlaneEffect
 from nixfleet_state_machine.host.event import Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState

@@ -12,7 +12,7 @@ from typing import assert_never
 from attrs import evolve, frozen
 
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.effect import RecordTransition, RemoteInsertQuarantine
+from nixfleet_state_machine.host.effect import RecordTransition, RemoteInsertQuarantine
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import (

@@ -28,8 +28,8 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyEntry,
     RollbackComplete,
 )
-from nixfleet_state_machine.effect import LocalFireRollbackTo, LocalFireSwitch
-from nixfleet_state_machine.errors import InvariantViolation
+from nixfleet_state_machine.host.effect import LocalFireRollbackTo, LocalFireSwitch
+from nixfleet_state_machine.host.errors import InvariantViolation
 from nixfleet_state_machine.host.event import Local
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_testing.explore.bounds import (

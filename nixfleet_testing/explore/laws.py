@@ -10,7 +10,7 @@ from enum import StrEnum
 import attrs
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, RollbackComplete
-from nixfleet_state_machine.errors import SeqRegression, TransitionError
+from nixfleet_state_machine.host.errors import SeqRegression, TransitionError
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.state import RolloutState

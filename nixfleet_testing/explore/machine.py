@@ -8,15 +8,15 @@ from attrs import frozen
 
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.effect import HostEffect
 from nixfleet_state_machine.host import reducer as host_reducer
+from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.host.event import Event
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner import plan as planner
 from nixfleet_state_machine.planner import progress
 from nixfleet_state_machine.planner.action import PlanAction
 from nixfleet_state_machine.planner.gates import Quarantines
-from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.rollout import opening
 from nixfleet_state_machine.rollout import reducer as rollout_reducer
 from nixfleet_state_machine.rollout.effect import RolloutEffect

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_state_machine.errors import TransitionError
+from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.rollout.errors import RolloutTransitionError, SupersessionExpected
 from nixfleet_testing.explore import hosts, laws
 from nixfleet_testing.explore.bounds import Bounds

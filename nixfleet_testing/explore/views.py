@@ -4,7 +4,7 @@ from attrs import evolve
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.explore.bounds import CHANNEL, Bounds
 from nixfleet_testing.explore.world import ControlPlane

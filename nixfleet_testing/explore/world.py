@@ -9,7 +9,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_state_machine.effect import LocalFireRollbackTo, LocalFireSwitch
+from nixfleet_state_machine.host.effect import LocalFireRollbackTo, LocalFireSwitch
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_testing.explore.bounds import BASE_CLOSURE

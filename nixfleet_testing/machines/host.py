@@ -7,8 +7,8 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_state_machine.effect import HostEffect
-from nixfleet_state_machine.errors import TransitionError
+from nixfleet_state_machine.host.effect import HostEffect
+from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState

@@ -13,7 +13,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.effect import HostEffect, RemoteInsertQuarantine
+from nixfleet_state_machine.host.effect import HostEffect, RemoteInsertQuarantine
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
@@ -24,10 +24,10 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import plan_next
 from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
     HostStateChanged,

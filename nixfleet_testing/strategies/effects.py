@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     AgentEffect,
     ControlPlaneEffect,
     EmitLog,

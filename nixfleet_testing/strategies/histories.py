@@ -10,7 +10,7 @@ from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_state_machine.errors import TransitionError
+from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState

@@ -44,8 +44,8 @@ from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, EventBatch, Signed
 from nixfleet_state_machine.host.event import Local, Remote
 from nixfleet_state_machine.host.state import HostRolloutState, ProbeRecord
 from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.scopes.expression import (
     AllOf,

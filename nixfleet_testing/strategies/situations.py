@@ -14,9 +14,9 @@ from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.replay import replay_rollout
 from nixfleet_state_machine.rollout.event import (
     HostJoined,

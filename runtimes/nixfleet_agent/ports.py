@@ -13,7 +13,7 @@ from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.transport import Transport
-from nixfleet_state_machine.effect import EmitMetric
+from nixfleet_state_machine.host.effect import EmitMetric
 
 
 @frozen

@@ -44,7 +44,7 @@ from nixfleet_agent.workers.probes import ProbeWorker
 from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.workers.supervision import supervised
 from nixfleet_runtime.kernel.mutator import SingleMutator
-from nixfleet_state_machine.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 
 _log = logging.getLogger(__name__)
 

@@ -66,7 +66,7 @@ from nixfleet_runtime.transport import (
     ReplayFrom,
     RolloutUnknown,
 )
-from nixfleet_state_machine.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostState
 
 ReplyT = TypeVar("ReplyT", bound=Reply)

@@ -18,7 +18,7 @@ from nixfleet_agent.messages.inputs import (
 from nixfleet_agent.messages.writes import MarkUnsent, RemoveRollout
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import ReplayFrom
-from nixfleet_state_machine.effect import EmitLog
+from nixfleet_state_machine.host.effect import EmitLog
 from nixfleet_state_machine.host.state import HostState
 from tests.agent.lone_agent import LoneAgent, manifest_of, soaking_agent
 

@@ -30,7 +30,7 @@ from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.agent_event import Converged, ProbeResult, ProbeStatus
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import EventRefused, ReplayFrom
-from nixfleet_state_machine.effect import EmitLog
+from nixfleet_state_machine.host.effect import EmitLog
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from tests.agent.lone_agent import ALIVE, LoneAgent, manifest_of, soaking_agent
 

@@ -17,7 +17,7 @@ from nixfleet_state_machine import (
     TransitionError,
     step,
 )
-from nixfleet_state_machine.effect import HostEffect, LocalFireRollbackTo, RecordTransition
+from nixfleet_state_machine.host.effect import HostEffect, LocalFireRollbackTo, RecordTransition
 from nixfleet_testing.conformance.host import (
     HostStep,
     check_host,

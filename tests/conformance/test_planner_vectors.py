@@ -8,8 +8,8 @@ from attrs import evolve
 
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, PlanAction, QueueDispatch
 from nixfleet_state_machine.planner.gates import Quarantines
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import plan_next, replan
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_testing.conformance.planner import (
     Planner,
     check_plan,

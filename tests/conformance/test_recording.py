@@ -12,7 +12,7 @@ import pytest
 from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
 from nixfleet_proto.codec import DecodeError, decode_envelope, encode_envelope
 from nixfleet_state_machine import HostState, RolloutState
-from nixfleet_state_machine.errors import ConvergenceRule
+from nixfleet_state_machine.host.errors import ConvergenceRule
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.event import RolloutEvent
 from nixfleet_testing.conformance.answer import JsonObject

@@ -35,7 +35,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, RolloutManifest
 from nixfleet_proto.signing import artefact_hash
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     AgentEffect,
     ControlPlaneEffect,
     EmitLog,

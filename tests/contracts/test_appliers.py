@@ -6,7 +6,7 @@ from typing import get_args
 
 from examples.own_applier import World, apply
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_state_machine.effect import AgentEffect, ControlPlaneEffect
+from nixfleet_state_machine.host.effect import AgentEffect, ControlPlaneEffect
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_testing.contracts import agent_applier, control_plane_applier
 from nixfleet_testing.contracts.agent_applier import AgentApplierContract, AgentWorld

@@ -20,7 +20,7 @@ from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_runtime.config.options import ConfigError
 from nixfleet_runtime.config.sections import LogConfig, TrustConfig
 from nixfleet_runtime.kernel.mutator import SingleMutator
-from nixfleet_state_machine.effect import LogLevel
+from nixfleet_state_machine.host.effect import LogLevel
 
 MINIMAL = """
 [store]

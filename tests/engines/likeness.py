@@ -6,8 +6,8 @@ of that changes no answer).
 
 from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.planner.tally import Tally
-from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.index.tally import Tally
 
 WHOLE = -1
 """Where a rollout's own tally stands among those of its waves."""

@@ -6,7 +6,7 @@ from attrs import evolve
 
 from nixfleet_proto.agent_event import RollbackComplete
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_state_machine.effect import HostEffect, LocalFireSwitch
+from nixfleet_state_machine.host.effect import HostEffect, LocalFireSwitch
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
@@ -18,8 +18,8 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.gates import Quarantines
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import plan_next, replan
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.effect import RolloutEffect
 from nixfleet_state_machine.rollout.event import HostStateChanged, RolloutEvent
 from nixfleet_state_machine.rollout.reducer import step_rollout

@@ -7,7 +7,7 @@ import pytest
 from nixfleet_control_plane.engine.host_mirror import queued_record, told_record
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_state_machine.effect import HostEffect
+from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState

@@ -5,8 +5,8 @@ from attrs import evolve
 
 from nixfleet_proto.agent_event import Converged, ProbeMode
 from nixfleet_state_machine import HostRolloutState, HostState, InvariantViolation
-from nixfleet_state_machine.errors import ConvergenceRule
 from nixfleet_state_machine.host.convergence import first_broken_rule
+from nixfleet_state_machine.host.errors import ConvergenceRule
 from tests.builders import (
     LATER,
     OTHER,

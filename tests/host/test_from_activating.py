@@ -12,7 +12,7 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_state_machine import HostState, IllegalForState, rehydration_effects
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     EmitMetric,
     LocalEmitEvent,
     LocalFireRollbackTo,

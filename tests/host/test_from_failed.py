@@ -5,7 +5,7 @@ from attrs import evolve
 
 from nixfleet_proto.agent_event import AgentEvent, RollbackComplete
 from nixfleet_state_machine import HostState, IllegalForState
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     EmitLog,
     LocalEmitEvent,
     LogLevel,

@@ -4,7 +4,7 @@ import pytest
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_state_machine import HostState, IllegalForState, rehydration_effects
-from nixfleet_state_machine.effect import LocalResetProbeCache
+from nixfleet_state_machine.host.effect import LocalResetProbeCache
 from tests.builders import ROLLOUT, all_facts_but, lived, reverted_host, told
 
 

@@ -15,7 +15,7 @@ from nixfleet_proto.agent_event import (
     RollbackComplete,
 )
 from nixfleet_state_machine import HostState, IllegalForState, ProbeRecord, SeqRegression
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     EmitMetric,
     LocalEmitEvent,
     LocalFireRollbackTo,

@@ -21,8 +21,8 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutState
 from nixfleet_state_machine.undo import UndoLog
 from tests.planner.builders import host_of, rollout_of

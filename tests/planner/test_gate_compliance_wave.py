@@ -3,7 +3,7 @@
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
 from nixfleet_state_machine.planner.gates import gate_compliance_wave
-from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from tests.planner.builders import detail_of, planning, put, rollout_of, terms_of, view_of
 
 TERMS = terms_of(waves=(("web-1",), ("web-2",), ("web-3",)), unstaged=("web-9",))

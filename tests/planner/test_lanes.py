@@ -4,7 +4,7 @@ import pytest
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import Gate, GateBlock
-from nixfleet_state_machine.planner.lanes import LaneIndex, LaneKey
+from nixfleet_state_machine.planner.index.lanes import LaneIndex, LaneKey
 from nixfleet_state_machine.undo import UndoLog
 
 STABLE = RolloutId("stable@a1")

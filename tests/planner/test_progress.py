@@ -3,8 +3,8 @@
 import pytest
 
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.progress import due_rollout_events, empty_waves
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutTerminal, WaveAdvanced
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutState

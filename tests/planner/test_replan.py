@@ -11,9 +11,9 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import plan_next, replan
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutState
 from nixfleet_state_machine.undo import UndoLog
 from tests.planner.builders import (

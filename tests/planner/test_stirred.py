@@ -3,7 +3,7 @@
 import pytest
 
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.planner.stirred import Stirred
+from nixfleet_state_machine.planner.index.changes import Stirred
 
 STABLE = RolloutId("stable@a1")
 EDGE = RolloutId("edge@c3")

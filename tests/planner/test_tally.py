@@ -3,7 +3,7 @@
 import pytest
 
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner.tally import NOBODY, Tally, absent, sum_of, tally_of
+from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, absent, sum_of, tally_of
 
 
 @pytest.mark.parametrize(

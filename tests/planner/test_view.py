@@ -7,9 +7,9 @@ from nixfleet_proto.fleet import Selector
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import OpenRollout
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.index.tally import Tally
 from nixfleet_state_machine.planner.plan import plan_next
-from nixfleet_state_machine.planner.tally import Tally
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 from nixfleet_state_machine.undo import UndoLog
 from tests.planner.builders import (

@@ -31,8 +31,8 @@ from nixfleet_runtime.transport import EventsOutcome, HeartbeatReply, RolloutUnk
 from nixfleet_simulation.nodes.disk import Disk
 from nixfleet_simulation.nodes.mutator import Mutator
 from nixfleet_state_machine import undo
-from nixfleet_state_machine.errors import ConvergenceRule
 from nixfleet_state_machine.host import convergence, reducer
+from nixfleet_state_machine.host.errors import ConvergenceRule
 from nixfleet_state_machine.planner import gates, plan, progress
 from nixfleet_state_machine.rollout import reducer as rollout_reducer
 from nixfleet_state_machine.rollout.opening import open_rollout

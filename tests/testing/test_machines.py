@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import PlanAction, QueueDispatch
-from nixfleet_state_machine.planner.view import FleetView
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_testing.machines import (
     HostMachine,
     RolloutMachine,

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import Phase, settings
 
-from nixfleet_state_machine.planner import book
+from nixfleet_state_machine.planner.index import rollout_view as book
 
 settings.register_profile(
     "mutants",

@@ -9,7 +9,7 @@ from typing import assert_never
 from nixfleet_agent.engine.state import CommitBuilder, State
 from nixfleet_agent.messages.inputs import CarryOut, IntentKind, LoadChecks, StopProbes, WakeSender
 from nixfleet_agent.messages.writes import AppendEvent
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     AgentEffect,
     EmitLog,
     EmitMetric,

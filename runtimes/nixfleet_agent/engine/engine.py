@@ -73,8 +73,8 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.engine import Commit
-from nixfleet_state_machine.effect import LocalFireRollbackTo, LogLevel
 from nixfleet_state_machine.host.convergence import first_broken_rule
+from nixfleet_state_machine.host.effect import LocalFireRollbackTo, LogLevel
 from nixfleet_state_machine.host.event import Local
 from nixfleet_state_machine.host.reducer import rehydration_effects, step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState

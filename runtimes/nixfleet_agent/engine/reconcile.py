@@ -25,7 +25,7 @@ from nixfleet_agent.messages.inputs import (
 from nixfleet_agent.messages.writes import MarkRefused, MarkUnsent
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
-from nixfleet_state_machine.effect import EmitLog, LogLevel
+from nixfleet_state_machine.host.effect import EmitLog, LogLevel
 from nixfleet_state_machine.host.reducer import rehydration_effects
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 

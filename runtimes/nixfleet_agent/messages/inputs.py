@@ -16,7 +16,7 @@ from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.trust import Verified
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.transport import EventRefused, ReplayFrom
-from nixfleet_state_machine.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from nixfleet_state_machine.effect import LogLevel
+from nixfleet_state_machine.host.effect import LogLevel
 
 
 def log_to_stderr(level: LogLevel) -> None:

@@ -12,7 +12,7 @@ from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.log_entry import fact_reported
 from nixfleet_proto.agent_event import ProbeResult
 from nixfleet_proto.wire import Dispatch
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     ControlPlaneEffect,
     EmitLog,
     EmitMetric,

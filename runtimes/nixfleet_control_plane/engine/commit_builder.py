@@ -4,7 +4,7 @@ from nixfleet_control_plane.messages.inputs import Action, Reply
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_runtime.kernel.engine import Commit
-from nixfleet_state_machine.effect import RecordTransition
+from nixfleet_state_machine.host.effect import RecordTransition
 
 
 class CommitBuilder:

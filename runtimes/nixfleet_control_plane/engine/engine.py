@@ -82,8 +82,8 @@ from nixfleet_runtime.transport import (
     ReplayFrom,
     RolloutUnknown,
 )
-from nixfleet_state_machine.effect import RecordTransition
-from nixfleet_state_machine.errors import TransitionError
+from nixfleet_state_machine.host.effect import RecordTransition
+from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,

@@ -45,7 +45,7 @@ from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
-from nixfleet_state_machine.effect import RemoteOpenRolloutRecord, RemoteQueueDispatch
+from nixfleet_state_machine.host.effect import RemoteOpenRolloutRecord, RemoteQueueDispatch
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,

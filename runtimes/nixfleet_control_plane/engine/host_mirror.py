@@ -11,7 +11,7 @@ from attrs import evolve
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_state_machine.effect import ControlPlaneEffect
+from nixfleet_state_machine.host.effect import ControlPlaneEffect
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState

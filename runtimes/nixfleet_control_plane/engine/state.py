@@ -45,8 +45,8 @@ from nixfleet_proto.wire import Dispatch, SignedArtefact
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.planner.view import FleetView
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
 

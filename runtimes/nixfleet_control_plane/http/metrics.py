@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from nixfleet_state_machine.effect import EmitMetric
+from nixfleet_state_machine.host.effect import EmitMetric
 
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 SECONDS_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)

@@ -16,7 +16,7 @@ from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.trust import TrustedKey, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
-from nixfleet_state_machine.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import GateBlock
 from nixfleet_state_machine.rollout.state import RolloutState

@@ -9,7 +9,7 @@ from attrs import frozen
 from nixfleet_runtime.config.options import Section
 from nixfleet_runtime.config.path_checks import readable_file
 from nixfleet_runtime.documents.problems import quoted
-from nixfleet_state_machine.effect import LogLevel
+from nixfleet_state_machine.host.effect import LogLevel
 
 FRESHNESS_WINDOW_MINUTES: Final = 180
 

@@ -47,7 +47,7 @@ from nixfleet_simulation.nodes.network import (
 )
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Boundary
-from nixfleet_state_machine.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 
 HandledInput: TypeAlias = Handled[Input, Write, Reply, Action]
 ControlPlaneDisk: TypeAlias = Disk[Write, SqliteStore]

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     AgentEffect,
     EmitLog,
     EmitMetric,

@@ -8,7 +8,7 @@ from attrs import evolve
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.messages.writes import PutDispatch
 from nixfleet_proto.agent_event import ProbeResult
-from nixfleet_state_machine.effect import (
+from nixfleet_state_machine.host.effect import (
     ControlPlaneEffect,
     EmitLog,
     RecordTransition,

@@ -53,7 +53,7 @@ from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import Boundary
 from nixfleet_simulation.scenario.randomness import stream
 from nixfleet_simulation.scenario.scenario import Cadence
-from nixfleet_state_machine.effect import EmitLog, EmitMetric
+from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 
 HandledInput: TypeAlias = Handled[Input, Write, Reply, Action]
 HostDisk: TypeAlias = Disk[Write, SqliteJournal]

@@ -23,9 +23,9 @@ from nixfleet_state_machine.planner.action import (
 )
 from nixfleet_state_machine.planner.decision import answer
 from nixfleet_state_machine.planner.gates import Planning, first_block
-from nixfleet_state_machine.planner.lanes import Lane
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.index.lanes import Lane
 from nixfleet_state_machine.planner.terms import BudgetTerms
-from nixfleet_state_machine.planner.view import FleetView
 
 _Place: TypeAlias = tuple[RolloutId, str]
 

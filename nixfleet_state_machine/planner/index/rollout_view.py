@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.planner.tally import NOBODY, Tally, absent, tally_of
+from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, absent, tally_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoLog
 

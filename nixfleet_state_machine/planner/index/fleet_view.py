@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from nixfleet_proto.fleet import Selector
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.planner.book import Figures, RolloutBook, counts_alike
-from nixfleet_state_machine.planner.lanes import LaneIndex
-from nixfleet_state_machine.planner.stirred import Stirred
-from nixfleet_state_machine.planner.tally import NOBODY, Tally, sum_of
+from nixfleet_state_machine.planner.index.changes import Stirred
+from nixfleet_state_machine.planner.index.lanes import LaneIndex
+from nixfleet_state_machine.planner.index.rollout_view import Figures, RolloutBook, counts_alike
+from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, sum_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.scopes.selector import summary
