@@ -21,8 +21,8 @@ from nixfleet_state_machine.planner.gates import (
 )
 from nixfleet_state_machine.planner.index.changes import Stirred
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
-from nixfleet_state_machine.planner.index.lane_walk import Walk, budgets_of
 from nixfleet_state_machine.planner.index.lanes import Lane, LaneKey
+from nixfleet_state_machine.planner.lane_walk import Walk, budgets_of
 
 
 def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:

@@ -57,9 +57,10 @@ def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((error for error in errors if isinstance(error, AssertionError)), errors[0])
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        match error:
+            case BaseExceptionGroup():
+                yield from _leaves(error)
+            case _:
+                yield error

@@ -8,6 +8,7 @@ Source: design 7, Agent, Journal and Intents.
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import overload
@@ -78,7 +79,8 @@ class JournalContract(ABC):
     @pytest.fixture
     def journals(self, tmp_path: Path) -> Iterator[Restarts[Journal]]:
         """A directory, and the processes that open the journal in it."""
-        with Restarts.of(self.open_journal, tmp_path) as journals:
+        journals = Restarts(self.open_journal, tmp_path)
+        with closing(journals):
             yield journals
 
     # What was committed is there.

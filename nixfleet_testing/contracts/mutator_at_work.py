@@ -3,7 +3,7 @@
 Here is how to get there; what must be true then is said in `mutator`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol
@@ -82,7 +82,7 @@ class Desk:
         assert found == expected, f"{what}: expected {expected}, found {found}"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[TaskGroup]:
+    async def running(self) -> AsyncGenerator[TaskGroup]:
         """The kernel runs; at the end it is closed, and everybody has their answer."""
         async with self._ending() as tasks:
             tasks.start_soon(self.mutator.run)
@@ -90,7 +90,7 @@ class Desk:
             self.mutator.close()
 
     @asynccontextmanager
-    async def posted(self, *words: str) -> AsyncIterator[TaskGroup]:
+    async def posted(self, *words: str) -> AsyncGenerator[TaskGroup]:
         """Words wait, and the kernel runs only at the end, until it has handled them."""
         async with self._ending() as tasks:
             await self.line_up(tasks, *words)
@@ -99,7 +99,7 @@ class Desk:
             tasks.start_soon(self.mutator.run)
 
     @asynccontextmanager
-    async def writing(self, word: str) -> AsyncIterator[TaskGroup]:
+    async def writing(self, word: str) -> AsyncGenerator[TaskGroup]:
         """The kernel is in the middle of writing `word`, until the disk is let go."""
         async with self.running() as tasks:
             self.disk.hold_up()
@@ -129,7 +129,7 @@ class Desk:
         assert await self.disk.begun(), f"{word!r} was posted and nothing is being written"
 
     @asynccontextmanager
-    async def _ending(self) -> AsyncIterator[TaskGroup]:
+    async def _ending(self) -> AsyncGenerator[TaskGroup]:
         """Tasks that come to their end when the body has."""
         with anyio.move_on_after(self._patience_seconds):
             async with anyio.create_task_group() as tasks:

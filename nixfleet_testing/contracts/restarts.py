@@ -1,7 +1,6 @@
 """A port with something durable behind it, as one process after the other opens it on the same directory."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -39,13 +38,7 @@ class Restarts(Generic[PortT]):
         self._opened.pop().close()
         return self.start()
 
-    @classmethod
-    @contextmanager
-    def of(cls, opener: Callable[[Path], PortT], directory: Path) -> "Iterator[Restarts[PortT]]":
-        """Yield restarts on `directory`, and let go of everything that was opened."""
-        restarts = Restarts(opener, directory)
-        try:
-            yield restarts
-        finally:
-            for port in reversed(restarts._opened):
-                port.close()
+    def close(self) -> None:
+        """Close every port that is still open."""
+        for port in reversed(self._opened):
+            port.close()

@@ -3,7 +3,7 @@
 What its store has is what is durable; the store can be held up, or be full, at a test's word.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -117,7 +117,7 @@ class ServedFleet:
 
 
 @asynccontextmanager
-async def served_fleet(directory: Path) -> AsyncIterator[ServedFleet]:
+async def served_fleet(directory: Path) -> AsyncGenerator[ServedFleet]:
     """Run a control plane whose database is in `directory`, until the end of the context."""
     database = directory / "control-plane.sqlite"
     store = GuardedStore(SqliteStore(database))

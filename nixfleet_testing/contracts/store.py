@@ -7,6 +7,7 @@ Source: design 7, Store.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +51,8 @@ class StoreContract(ABC):
     @pytest.fixture
     def stores(self, tmp_path: Path) -> Iterator[Restarts[Store]]:
         """A directory, and the processes that open the store in it."""
-        with Restarts.of(self.open_store, tmp_path) as stores:
+        stores = Restarts(self.open_store, tmp_path)
+        with closing(stores):
             yield stores
 
     # What was committed is there.

@@ -236,7 +236,9 @@ CASES: dict[str, Case] = {
         (PutRollout(_ACTIVE), PutRollout(_TERMINAL)), _rollouts, _moved(_TERMINAL, at(8))
     ),
     "a pruned rollout": Case(
-        (PutRollout(_ACTIVE), PutRollout(_PRUNED)), _pruned, (frozenset(), frozenset({ROLLOUT}))
+        (PutRollout(_ACTIVE), PutRollout(_PRUNED)),
+        _pruned,
+        (frozenset[RolloutRecord](), frozenset({ROLLOUT})),
     ),
     "a pruned rollout whose manifest is in force": Case(
         (PutRollout(_PRUNED), PutArtefact(MANIFEST, ROLLOUT, 2)),

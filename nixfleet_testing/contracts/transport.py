@@ -7,7 +7,7 @@ Source: design 5.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -352,7 +352,7 @@ class TransportContract(ABC):
                 assert found is None, f"there is no rollout {rollout_id!r}, fetched {found}"
 
     @asynccontextmanager
-    async def _line(self, directory: Path, *, published: bool = False) -> AsyncIterator[Line]:
+    async def _line(self, directory: Path, *, published: bool = False) -> AsyncGenerator[Line]:
         async with self.serve(directory) as fleet:
             if published:
                 await fleet.publish()
