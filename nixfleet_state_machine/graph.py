@@ -64,7 +64,7 @@ R = TypeVar("R", HostRolloutState, RolloutRecord)
 
 
 @frozen
-class Edge:
+class Arrow:
     """A fact or event of kind `cause` may take a record from `source` to `target`.
 
     condition: which variants of the cause do, where others do not; or the rules it must satisfy.
@@ -92,7 +92,7 @@ class Graph:
     name: str
     start: str
     nodes: tuple[str, ...]
-    edges: tuple[Edge, ...]
+    edges: tuple[Arrow, ...]
 
     @property
     def ends(self) -> tuple[str, ...]:
@@ -199,7 +199,7 @@ def _graph(name: str, states: Iterable[str], trials: tuple[_Trial[R], ...]) -> G
     return Graph(name, trials[0].source, tuple(nodes), tuple(edges))
 
 
-def _edges(trials: list[_Trial[R]]) -> Iterator[Edge]:
+def _edges(trials: list[_Trial[R]]) -> Iterator[Arrow]:
     """Yield the edges that one kind of fact or event makes out of one state."""
     rules = [rule.value for rule in ConvergenceRule if any(t.rule is rule for t in trials)]
     by_target: dict[str | None, list[_Trial[R]]] = {}
@@ -210,7 +210,7 @@ def _edges(trials: list[_Trial[R]]) -> Iterator[Edge]:
         if target is not None:
             variants = dict.fromkeys(move.variant for move in moves) if len(by_target) > 1 else ()
             condition = " or ".join(variants) or " and ".join(rules)
-            yield Edge(moves[0].source, target, moves[0].cause, condition, _orders(moves))
+            yield Arrow(moves[0].source, target, moves[0].cause, condition, _orders(moves))
 
 
 def _orders(trials: list[_Trial[R]]) -> tuple[str, ...]:

@@ -30,8 +30,8 @@ TYPES: Mapping[str, Sequence[str]] = {
     module: names.split()
     for module, names in {
         "nixfleet_proto.agent_event": f"ProbeTopologyEntry ProbeSubResult {FACTS}",
-        "nixfleet_proto.enrolment": (
-            "BootstrapToken SignedToken EnrolRequest BootstrapNonce BootstrapNonces "
+        "nixfleet_proto.enrollment": (
+            "BootstrapToken SignedToken EnrollRequest BootstrapNonce BootstrapNonces "
             "Revocation Revocations"
         ),
         "nixfleet_proto.evidence": "ControlFinding Evidence",

@@ -11,23 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing, enrolment_objection
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing, enrollment_objection
 from nixfleet_proto.codec import (
     DecodeError,
     decode_bootstrap_nonces,
-    decode_enrol_request,
+    decode_enroll_request,
     decode_revocations,
     decode_signed_token,
     encode_bootstrap_nonces,
-    encode_enrol_request,
+    encode_enroll_request,
     encode_revocations,
     encode_signed_token,
 )
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
-    EnrolRequest,
+    EnrollRequest,
     Revocation,
     Revocations,
     SignedToken,
@@ -75,7 +75,7 @@ PRINTABLE = st.characters(min_codepoint=32, max_codepoint=126)
     ("form", "encode", "decode"),
     [
         (SignedToken, encode_signed_token, decode_signed_token),
-        (EnrolRequest, encode_enrol_request, decode_enrol_request),
+        (EnrollRequest, encode_enroll_request, decode_enroll_request),
         (BootstrapNonces, encode_bootstrap_nonces, decode_bootstrap_nonces),
         (Revocations, encode_revocations, decode_revocations),
     ],
@@ -87,7 +87,7 @@ def test_decoding_what_was_encoded_gives_the_same_value(
     decode: Callable[[bytes], Any],
     data: st.DataObject,
 ) -> None:
-    """Nothing of an enrolment, a list of nonces or of revocations is lost on the way."""
+    """Nothing of an enrollment, a list of nonces or of revocations is lost on the way."""
     value = data.draw(anything(form, CANONICAL_INTEGER_MAX))
 
     assert decode(encode(value)) == value
@@ -331,7 +331,7 @@ def _key_of(ring: KeyRing) -> object:
 
 @frozen
 class Attempt:
-    """A host enrols with its own key, or with one that the token is not made out to."""
+    """A host enrolls with its own key, or with one that the token is not made out to."""
 
     hostname: str
     nonce: str
@@ -365,7 +365,7 @@ LISTS = st.lists(
 def test_a_listed_nonce_lets_its_host_in_once_and_nobody_else(
     attempts: list[Attempt], nonces: BootstrapNonces
 ) -> None:
-    """Who may enrol is exactly: a good token, its own key, a nonce that is listed for the host, still good, unused."""
+    """Who may enroll is exactly: a good token, its own key, a nonce that is listed for the host, still good, unused."""
     used: set[str] = set()
     for attempt in attempts:
         token = BootstrapToken(
@@ -375,8 +375,8 @@ def test_a_listed_nonce_lets_its_host_in_once_and_nobody_else(
             NOW + HOUR,
             attempt.nonce,
         )
-        objection = enrolment_objection(
-            EnrolRequest(sign_token(token, attempt.issuer), attempt.key.public_key.public_key),
+        objection = enrollment_objection(
+            EnrollRequest(sign_token(token, attempt.issuer), attempt.key.public_key.public_key),
             attempt.key.public_key,
             ring=KeyRing(),
             nonces=nonces,

@@ -13,7 +13,7 @@ from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nixfleet_proto.codec import DecodeError, artefact, enrolment, evidence, wire
+from nixfleet_proto.codec import DecodeError, artefact, enrollment, evidence, wire
 from nixfleet_proto.codec.json_text import as_dict
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.json_value import JsonValue
@@ -25,7 +25,7 @@ from property_tests.spoiling import spoiled
 
 MODULES = (
     artefact,
-    enrolment,
+    enrollment,
     evidence,
     wire,
     record_codec,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nixfleet_release.written.toml_scanner import Source, read_source
+from nixfleet_release.written.toml_scanner import TomlSource, read_source
 from nixfleet_runtime.documents.problems import at
 
 keys = st.sampled_from(["a", "b", "c", '"a b"', "'c'", "a.b", "b . c", '"é"'])
@@ -59,7 +59,7 @@ def paths(value: object, path: str = "") -> Iterator[str]:
             yield from paths(inner, at(path, index))
 
 
-def read(text: str) -> tuple[Source, bool]:
+def read(text: str) -> tuple[TomlSource, bool]:
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError:

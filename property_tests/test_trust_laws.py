@@ -17,7 +17,7 @@ from nixfleet_proto.codec import (
     encode_manifest,
     encode_revocations,
 )
-from nixfleet_proto.enrolment import BootstrapNonce, BootstrapNonces, Revocation, Revocations
+from nixfleet_proto.enrollment import BootstrapNonce, BootstrapNonces, Revocation, Revocations
 from nixfleet_proto.fleet import (
     FleetChannel,
     FleetHost,

@@ -24,7 +24,7 @@ from nixfleet_state_machine import (
     step_rollout,
 )
 from nixfleet_state_machine import graph as graph_module
-from nixfleet_state_machine.graph import Edge, Graph, dot, host_graph, mermaid, rollout_graph, text
+from nixfleet_state_machine.graph import Arrow, Graph, dot, host_graph, mermaid, rollout_graph, text
 from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.rollout.event import RolloutOpened
 from nixfleet_testing.strategies import (
@@ -43,11 +43,11 @@ LAMP = Graph(
     start="Off",
     nodes=("Off", "On", "Broken"),
     edges=(
-        Edge("Off", "On", "Pressed", "long or twice", orders=("Light", "TellOthers?")),
-        Edge("On", "Off", "Pressed"),
-        Edge("On", "Off", "SaidGoodNight"),
-        Edge("On", "On", "Dimmed"),
-        Edge("On", "Broken", "Dropped"),
+        Arrow("Off", "On", "Pressed", "long or twice", orders=("Light", "TellOthers?")),
+        Arrow("On", "Off", "Pressed"),
+        Arrow("On", "Off", "SaidGoodNight"),
+        Arrow("On", "On", "Dimmed"),
+        Arrow("On", "Broken", "Dropped"),
     ),
 )
 

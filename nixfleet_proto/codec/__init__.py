@@ -1,7 +1,7 @@
 """Bytes <-> types: JSON as design 5 spells it, nothing coerced, every problem named at once.
 
 The one door to JSON; only the runtimes, `signing` and the test support go through it. `wire` has what agents
-and the control plane send each other, `artefact` what is signed or kept in files, `enrolment` how a host comes to
+and the control plane send each other, `artefact` what is signed or kept in files, `enrollment` how a host comes to
 be known, `strict` the rules that all follow, `quick` a short way for what follows them, `json_text` the text itself.
 Source: design 5.
 """
@@ -17,13 +17,13 @@ from nixfleet_proto.codec.artefact import (
     encode_manifest,
     encode_trust_root,
 )
-from nixfleet_proto.codec.enrolment import (
+from nixfleet_proto.codec.enrollment import (
     decode_bootstrap_nonces,
-    decode_enrol_request,
+    decode_enroll_request,
     decode_revocations,
     decode_signed_token,
     encode_bootstrap_nonces,
-    encode_enrol_request,
+    encode_enroll_request,
     encode_revocations,
     encode_signed_token,
     token_payload,
@@ -31,7 +31,7 @@ from nixfleet_proto.codec.enrolment import (
 from nixfleet_proto.codec.evidence import decode_evidence, encode_evidence
 from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes, parse_json
 from nixfleet_proto.codec.primitives import format_time, parse_time
-from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.codec.wire import (
     batch_payload,
     decode_dispatch,
@@ -48,15 +48,15 @@ from nixfleet_proto.wire import EventBatch
 
 __all__ = [
     "DecodeError",
+    "DecodeProblem",
     "EventBatch",
     "HealthCheckSet",
-    "Problem",
     "Uncanonical",
     "batch_payload",
     "canonical_bytes",
     "decode_bootstrap_nonces",
     "decode_dispatch",
-    "decode_enrol_request",
+    "decode_enroll_request",
     "decode_envelope",
     "decode_event",
     "decode_event_batch",
@@ -69,7 +69,7 @@ __all__ = [
     "decode_trust_root",
     "encode_bootstrap_nonces",
     "encode_dispatch",
-    "encode_enrol_request",
+    "encode_enroll_request",
     "encode_envelope",
     "encode_event",
     "encode_event_batch",

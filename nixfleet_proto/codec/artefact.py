@@ -11,7 +11,7 @@ from attrs import frozen
 
 from nixfleet_proto.codec.json_text import parse_json
 from nixfleet_proto.codec.primitives import NOTHING, Found, shown
-from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.fleet import SCHEMA_VERSION, Edge, FleetResolved, Meta
 from nixfleet_proto.frozen_map import FrozenMap
@@ -120,12 +120,12 @@ def _by_name(probes: list[JsonValue]) -> JsonValue:
     return {str(name): probe for name, probe in zip(names, probes, strict=True)}
 
 
-def _name_problems(names: list[Found]) -> Iterator[Problem]:
+def _name_problems(names: list[Found]) -> Iterator[DecodeProblem]:
     for index, name in enumerate(names):
         if not isinstance(name, str):
-            yield Problem(f"$[{index}].name", "the probe's name", shown(name))
+            yield DecodeProblem(f"$[{index}].name", "the probe's name", shown(name))
         elif name in names[:index]:
-            yield Problem(f"$[{index}].name", "a name of its own", f"{shown(name)} again")
+            yield DecodeProblem(f"$[{index}].name", "a name of its own", f"{shown(name)} again")
 
 
 def _with_new_names(edge: JsonValue) -> JsonValue:

@@ -14,7 +14,7 @@ from typing import cast
 import orjson
 import rfc8785
 
-from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.json_value import JsonValue
 
 INTEGER_MAX = 2**53 - 1  # what a reader that has only doubles can tell from its neighbours
@@ -25,7 +25,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 class Uncanonical(ValueError):
     """A value that canonical JSON has no single form for. `problem` says where and what."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: DecodeProblem) -> None:
         super().__init__(problem)
         self.problem = problem
 
@@ -42,11 +42,11 @@ def parse_json(data: bytes, what: str = "JSON text") -> JsonValue:
     try:
         value: JsonValue = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise DecodeError(what, (Problem("$", "JSON", str(error)),)) from error
+        raise DecodeError(what, (DecodeProblem("$", "JSON", str(error)),)) from error
     try:
         rewritten = orjson.dumps(value)
     except TypeError as error:  # orjson reads deeper than it writes
-        raise DecodeError(what, (Problem("$", "at most 254 levels", "more"),)) from error
+        raise DecodeError(what, (DecodeProblem("$", "at most 254 levels", "more"),)) from error
     # Had a name been dropped, the text could not have come back the same.
     if rewritten != data:
         _require_unique_names(data, what)
@@ -106,10 +106,12 @@ class _Object(dict[str, JsonValue]):
             self.repeated = tuple(name for name, count in counts.items() if count > 1)
 
 
-def _repetitions(value: JsonValue, path: str) -> Iterator[Problem]:
+def _repetitions(value: JsonValue, path: str) -> Iterator[DecodeProblem]:
     if isinstance(value, _Object):
         for name in value.repeated:
-            yield Problem(member_path(path, name), "each name once in an object", "it repeated")
+            yield DecodeProblem(
+                member_path(path, name), "each name once in an object", "it repeated"
+            )
     for member, inner in _members(value):
         yield from _repetitions(inner, member_path(path, member))
 
@@ -122,11 +124,11 @@ def _is_fit(value: JsonValue) -> bool:
     return all(map(_is_fit, value.values() if isinstance(value, Mapping) else value))
 
 
-def _unfit(value: JsonValue, path: str) -> Iterator[Problem]:
+def _unfit(value: JsonValue, path: str) -> Iterator[DecodeProblem]:
     """What `_is_fit` has against `value`, with the path, which it would cost too much to keep."""
     if isinstance(value, int | float):
         if not _is_fit(value):
-            yield Problem(path, "an integer within ±(2^53 - 1)", repr(value))
+            yield DecodeProblem(path, "an integer within ±(2^53 - 1)", repr(value))
         return
     for member, inner in _members(value):
         yield from _unfit(inner, member_path(path, member))

@@ -1,7 +1,7 @@
 """The smallest parts of a message: what each accepts, and how a refusal says what it wanted.
 
 A reader takes a parsed JSON value (and the wanted type, which cattrs passes along) and returns it or raises
-`Refused`; where it stood is for the caller to say. Nothing is coerced: "3" is not 3, nor is true 1 or 1.0 1.
+`MalformedValue`; where it stood is for the caller to say. Nothing is coerced: "3" is not 3, nor is true 1 or 1.0 1.
 Source: design 5.
 """
 
@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 
 import orjson
 
-from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.json_value import JsonValue
@@ -51,7 +51,7 @@ NOTHING: Final = Nothing()
 Found: TypeAlias = "JsonValue | Nothing"
 
 
-class Refused(ValueError):
+class MalformedValue(ValueError):
     """A value is not what was wanted. `member`: the member of it that is meant, if not the whole."""
 
     def __init__(self, expected: str, found: Found, member: str | int | None = None) -> None:
@@ -63,31 +63,31 @@ class Refused(ValueError):
 
 def read_string(value: JsonValue, _: object = None) -> str:
     if type(value) is not str:
-        raise Refused(STRING, value)
+        raise MalformedValue(STRING, value)
     return value
 
 
 def read_bool(value: JsonValue, _: object = None) -> bool:
     if type(value) is not bool:
-        raise Refused(BOOLEAN, value)
+        raise MalformedValue(BOOLEAN, value)
     return value
 
 
 def read_count(value: JsonValue, _: object = None) -> int:
     """An unsigned 64-bit integer: every integer of the wire but exit codes is a count."""
     if type(value) is not int:
-        raise Refused(INTEGER, value)
+        raise MalformedValue(INTEGER, value)
     if not 0 <= value <= U64_MAX:
-        raise Refused("an integer from 0 to 2^64 - 1", value)
+        raise MalformedValue("an integer from 0 to 2^64 - 1", value)
     return value
 
 
 def read_exit_code(value: JsonValue, _: object = None) -> int:
     """A signed 32-bit integer, as operating systems have it."""
     if type(value) is not int:
-        raise Refused(INTEGER, value)
+        raise MalformedValue(INTEGER, value)
     if not I32_MIN <= value <= I32_MAX:
-        raise Refused("an integer from -2^31 to 2^31 - 1", value)
+        raise MalformedValue("an integer from -2^31 to 2^31 - 1", value)
     return value
 
 
@@ -95,18 +95,18 @@ def read_rollout_id(value: JsonValue, _: object = None) -> RolloutId:
     try:
         return RolloutId(read_string(value))
     except InvalidRolloutId as error:
-        raise Refused(ROLLOUT_ID, value) from error
+        raise MalformedValue(ROLLOUT_ID, value) from error
 
 
 def read_time(value: JsonValue, _: object = None) -> datetime:
     """An RFC 3339 time with its offset, in UTC; digits beyond microseconds are dropped."""
     if type(value) is not str or not _RFC3339.fullmatch(value):
-        raise Refused(TIME, value)
+        raise MalformedValue(TIME, value)
     try:
         at = datetime.fromisoformat(value)
         return at if at.tzinfo is UTC else at.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise Refused(TIME, value) from error
+        raise MalformedValue(TIME, value) from error
 
 
 def read_json_value(value: JsonValue, _: object = None) -> JsonValue:
@@ -120,20 +120,20 @@ def read_json_value(value: JsonValue, _: object = None) -> JsonValue:
 
 def read_list(value: JsonValue) -> list[JsonValue]:
     if not isinstance(value, list):
-        raise Refused(LIST, value)
+        raise MalformedValue(LIST, value)
     return value
 
 
 def read_object(value: JsonValue) -> dict[str, JsonValue]:
     if not isinstance(value, dict):
-        raise Refused(OBJECT, value)
+        raise MalformedValue(OBJECT, value)
     return value
 
 
 def read_enum(value: JsonValue, enum: type[E]) -> E:
     member = members_of(enum).get(value) if isinstance(value, str) else None
     if member is None:
-        raise Refused(one_of(enum), value)
+        raise MalformedValue(one_of(enum), value)
     return cast("E", member)
 
 
@@ -147,8 +147,8 @@ def parse_time(text: str) -> datetime:
     """Return the time that `text` names, in UTC. Raises: DecodeError."""
     try:
         return read_time(text)
-    except Refused as refused:
-        raise DecodeError("time", (Problem("$", refused.expected, shown(text)),)) from refused
+    except MalformedValue as refused:
+        raise DecodeError("time", (DecodeProblem("$", refused.expected, shown(text)),)) from refused
 
 
 def format_time(at: datetime) -> str:

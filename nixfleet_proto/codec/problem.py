@@ -4,7 +4,7 @@ from attrs import frozen
 
 
 @frozen
-class Problem:
+class DecodeProblem:
     """One thing that is wrong, and where: `$` is the whole text, `$.event.seq` a field of it."""
 
     path: str
@@ -18,7 +18,7 @@ class Problem:
 class DecodeError(Exception):
     """Bytes are not what they should be. `what` was read; `problems` has at least one entry."""
 
-    def __init__(self, what: str, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, what: str, problems: tuple[DecodeProblem, ...]) -> None:
         super().__init__(what, problems)
         self.what = what
         self.problems = problems

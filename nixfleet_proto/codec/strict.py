@@ -35,7 +35,7 @@ from nixfleet_proto.codec.primitives import (
     ROLLOUT_ID,
     STRING,
     TIME,
-    Refused,
+    MalformedValue,
     format_time,
     one_of,
     read_bool,
@@ -50,7 +50,7 @@ from nixfleet_proto.codec.primitives import (
     read_time,
     shown,
 )
-from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.codec.quick import QuickReader, QuickReaders
 from nixfleet_proto.codec.writing import Writer, class_writer
 from nixfleet_proto.frozen_map import FrozenMap
@@ -102,7 +102,7 @@ class Spelling:
         self._register_writing()
 
     def add(self, form: object, read: Reader, write: Writer) -> None:
-        """Spell `form` as these two do; `read` raises `Refused`."""
+        """Spell `form` as these two do; `read` raises `MalformedValue`."""
         self.converter.register_structure_hook_func(partial(eq, form), read)
         self.quick.add(form, read)
         self.converter.register_unstructure_hook_func(partial(eq, form), write)
@@ -117,7 +117,7 @@ class Spelling:
         def read(value: JsonValue, _: object = None) -> Any:
             kind = read_object(value).get("kind", NOTHING)
             if not isinstance(kind, str) or kind not in cases:
-                raise Refused(expected, kind, "kind")
+                raise MalformedValue(expected, kind, "kind")
             return self.converter.structure(value, cast("type[Any]", cases[kind]))
 
         def write(value: object) -> Any:
@@ -129,7 +129,7 @@ class Spelling:
         self.converter.register_structure_hook(union, read)
         self.converter.register_unstructure_hook(union, write)
 
-    def problems_of(self, error: Exception) -> tuple[Problem, ...]:
+    def problems_of(self, error: Exception) -> tuple[DecodeProblem, ...]:
         """Return what `error`, raised while a value was read, says about it."""
         return tuple(_problems(error, "$", self.name_of))
 
@@ -254,7 +254,7 @@ class Coder(Generic[T]):
         """As `of_json`, in three times the time: this is what finds every problem. Raises: DecodeError."""
         try:
             value: T = self._read(parsed, None)
-        except (BaseValidationError, Refused) as error:
+        except (BaseValidationError, MalformedValue) as error:
             raise DecodeError(self.what, self.spelling.problems_of(error)) from error
         return value
 
@@ -283,7 +283,9 @@ def snake_case(name: str) -> str:
     return name.removesuffix("_")
 
 
-def _problems(error: BaseException, path: str, name_of: Callable[[str], str]) -> Iterator[Problem]:
+def _problems(
+    error: BaseException, path: str, name_of: Callable[[str], str]
+) -> Iterator[DecodeProblem]:
     note = _note_of(error)
     if isinstance(note, AttributeValidationNote):
         path = member_path(path, name_of(note.name))
@@ -292,11 +294,11 @@ def _problems(error: BaseException, path: str, name_of: Callable[[str], str]) ->
     if isinstance(error, BaseValidationError):
         for inner in error.exceptions:
             yield from _problems(inner, path, name_of)
-    elif isinstance(error, Refused):
+    elif isinstance(error, MalformedValue):
         at = path if error.member is None else member_path(path, error.member)
-        yield Problem(at, error.expected, shown(error.found))
+        yield DecodeProblem(at, error.expected, shown(error.found))
     elif isinstance(error, KeyError) and note is not None:
-        yield Problem(path, _expected_of(note.type), shown(NOTHING))
+        yield DecodeProblem(path, _expected_of(note.type), shown(NOTHING))
     else:
         raise error  # ours, not the sender's
 

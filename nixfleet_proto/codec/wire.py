@@ -12,8 +12,8 @@ from attrs import evolve
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec.json_text import sorted_bytes
-from nixfleet_proto.codec.primitives import Refused
-from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.primitives import MalformedValue
+from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case, snake_case
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch, EventBatch
@@ -79,16 +79,18 @@ def decode_dispatch(data: bytes) -> Dispatch:
     return DISPATCH.decode(data)
 
 
-def _batch_problems(batch: EventBatch) -> Iterator[Problem]:
+def _batch_problems(batch: EventBatch) -> Iterator[DecodeProblem]:
     if not 1 <= len(batch.events) <= BATCH_LENGTH_MAX:
         expected, found = f"1 to {BATCH_LENGTH_MAX} events", f"{len(batch.events)}"
-        yield Problem("$.events", expected, found)
+        yield DecodeProblem("$.events", expected, found)
         return
     hostname = batch.events[0].hostname
     for index, envelope in enumerate(batch.events):
         if envelope.hostname != hostname:
             path = f"$.events[{index}].hostname"
-            yield Problem(path, f"{hostname!r}, as in the first event", repr(envelope.hostname))
+            yield DecodeProblem(
+                path, f"{hostname!r}, as in the first event", repr(envelope.hostname)
+            )
 
 
 def _from_array(value: JsonValue) -> JsonValue:
@@ -96,7 +98,7 @@ def _from_array(value: JsonValue) -> JsonValue:
     if not isinstance(value, list):
         return value
     if len(value) > len(_ENVELOPE_NAMES):
-        raise Refused(f"at most {len(_ENVELOPE_NAMES)} items", value)
+        raise MalformedValue(f"at most {len(_ENVELOPE_NAMES)} items", value)
     return dict(zip(_ENVELOPE_NAMES, value, strict=False))
 
 

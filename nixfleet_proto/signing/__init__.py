@@ -1,7 +1,7 @@
 """Signatures: who said what, and whether it may still be believed. ed25519 over canonical JSON.
 
 The only package that makes `Verified`. `artefact` checks what CI signed, in the order of design 6; `payload` is
-for what hosts sign, `enrolment` for what lets them in; `key` keeps private keys; `refusal` has a class for each
+for what hosts sign, `enrollment` for what lets them in; `key` keeps private keys; `refusal` has a class for each
 way not to be trusted. Nothing here shows a secret.
 Source: design 6.
 """
@@ -16,7 +16,7 @@ from nixfleet_proto.signing.artefact import (
     verify_fleet,
     verify_manifest,
 )
-from nixfleet_proto.signing.enrolment import (
+from nixfleet_proto.signing.enrollment import (
     fingerprint_of,
     sign_token,
     verify_nonces,

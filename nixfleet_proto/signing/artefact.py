@@ -17,7 +17,7 @@ from nixfleet_proto.codec.artefact import (
     schema_version_of,
 )
 from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes, parse_json
-from nixfleet_proto.codec.problem import DecodeError, Problem
+from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.fleet import SCHEMA_VERSION, FleetResolved
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.json_value import JsonValue
@@ -229,5 +229,5 @@ def _rebuilt_rollout_id(manifest: RolloutManifest) -> RolloutId:
     try:
         return manifest.rollout_id
     except InvalidRolloutId as error:
-        problem = Problem("$", "a channel and a ref that make a rollout id", repr(error.text))
+        problem = DecodeProblem("$", "a channel and a ref that make a rollout id", repr(error.text))
         raise MalformedArtefact("rollout manifest", (problem,)) from error

@@ -117,7 +117,7 @@ class SigningKey:
 
     @property
     def public_key(self) -> TrustedKey:
-        """The public half, as trust files and enrolment carry it."""
+        """The public half, as trust files and enrollment carry it."""
         return TrustedKey(bytes(self._key.verify_key).hex(), ALGORITHM)
 
     def sign(self, message: bytes) -> bytes:

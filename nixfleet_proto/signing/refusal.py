@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from attrs import define
 
 from nixfleet_proto.codec.primitives import format_time
-from nixfleet_proto.codec.problem import Problem
+from nixfleet_proto.codec.problem import DecodeProblem
 
 CLOCK_SKEW = timedelta(seconds=60)
 
@@ -23,7 +23,7 @@ class MalformedArtefact(VerifyError):
     """The bytes are not the JSON they should be, or have no canonical form."""
 
     what: str
-    problems: tuple[Problem, ...]
+    problems: tuple[DecodeProblem, ...]
 
     def __str__(self) -> str:
         return f"not a valid {self.what}: " + "; ".join(map(str, self.problems))
@@ -174,7 +174,7 @@ class NoOrgRootKey(VerifyError):
 
     def __str__(self) -> str:
         return (
-            "the trust file has no orgRootKey, so no token can be checked and no host can enrol: "
+            "the trust file has no orgRootKey, so no token can be checked and no host can enroll: "
             "add the key that signs tokens"
         )
 

@@ -26,13 +26,13 @@ class Accepted:
 
 
 @frozen
-class Refused:
+class RefusedInput:
     """The event did not apply; `reason` is spelled the same whoever refuses."""
 
     reason: str
 
 
-Answer: TypeAlias = Accepted | Refused
+Answer: TypeAlias = Accepted | RefusedInput
 
 
 class Mismatch(NamedTuple):
@@ -127,7 +127,7 @@ def _without_equals(
 
 
 def _told(answer: Answer) -> str:
-    return answer.reason if isinstance(answer, Refused) else f"accepted: {_text(answer.state)}"
+    return answer.reason if isinstance(answer, RefusedInput) else f"accepted: {_text(answer.state)}"
 
 
 def _text(value: JsonValue) -> str:

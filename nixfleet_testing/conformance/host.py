@@ -39,7 +39,7 @@ from nixfleet_testing.conformance.answer import (
     Accepted,
     Answer,
     JsonObject,
-    Refused,
+    RefusedInput,
     Run,
     answer_mismatches,
     effect_mismatches,
@@ -161,7 +161,7 @@ def _read_step(json: JsonObject, divergence: HostDivergence | None) -> HostVecto
 
 def _read_answer(result: JsonObject) -> Answer:
     if "err" in result:
-        return Refused(read_at(result, "err", _recorded_reason))
+        return RefusedInput(read_at(result, "err", _recorded_reason))
     accepted = object_at(result, "ok")
     return Accepted(object_at(accepted, "state"), objects_at(accepted, "effects"))
 
@@ -204,7 +204,7 @@ def _answer(
     try:
         after, effects = step(record, recorded.event, recorded.now, policy)
     except TransitionError as error:
-        return record, Refused(_our_reason(error))
+        return record, RefusedInput(_our_reason(error))
     return after, _accepted(after, effects)
 
 
@@ -221,7 +221,7 @@ def _effect_json(effect: HostEffect) -> JsonObject:
 
 
 def _without_logs(answer: Answer) -> Answer:
-    if isinstance(answer, Refused):
+    if isinstance(answer, RefusedInput):
         return answer
     effects = tuple(effect for effect in answer.effects if effect["type"] != "EmitLog")
     return evolve(answer, effects=effects)
@@ -232,7 +232,7 @@ def _by_design(
 ) -> Answer:
     match divergence:
         case HostDivergence.DECLARED_PROBE_NEVER_REPORTED:
-            return Refused(f"rule {ConvergenceRule.DECLARED_PROBES_REPORTED}")
+            return RefusedInput(f"rule {ConvergenceRule.DECLARED_PROBES_REPORTED}")
         case HostDivergence.ROLLBACK_FAILED:
             return _rollback_failed(record, event)
         case HostDivergence.DEFERRED_ACTIVATION_FAILED:

@@ -30,7 +30,7 @@ from nixfleet_testing.conformance.answer import (
     Accepted,
     Answer,
     JsonObject,
-    Refused,
+    RefusedInput,
     Run,
     answer_mismatches,
 )
@@ -133,12 +133,14 @@ def _read_step(
 
 
 def _is_refused_as_foreign(answer: Answer) -> bool:
-    return isinstance(answer, Refused) and answer.reason.startswith(f"{WrongRollout.__name__}:")
+    return isinstance(answer, RefusedInput) and answer.reason.startswith(
+        f"{WrongRollout.__name__}:"
+    )
 
 
 def _read_answer(result: JsonObject) -> Answer:
     if "err" in result:
-        return Refused(read_at(result, "err", _recorded_reason))
+        return RefusedInput(read_at(result, "err", _recorded_reason))
     accepted = object_at(result, "ok")
     state = with_log_seqs(object_at(accepted, "state"))
     return Accepted(state, objects_at(accepted, "effects"))
@@ -162,7 +164,7 @@ def _answer(
     try:
         after, effects = step(record, recorded.event, recorded.now)
     except RolloutTransitionError as error:
-        return record, Refused(_our_reason(error))
+        return record, RefusedInput(_our_reason(error))
     return after, _accepted(after, *effects)
 
 
@@ -176,7 +178,7 @@ def _knows_retention(answer: Answer) -> bool:
 
 
 def _without_pruning(answer: Answer) -> Answer:
-    if isinstance(answer, Refused):
+    if isinstance(answer, RefusedInput):
         return answer
     effects = tuple(effect for effect in answer.effects if effect["type"] != "SchedulePruning")
     return evolve(answer, effects=effects)
@@ -189,7 +191,7 @@ def _by_design(divergence: RolloutDivergence, record: RolloutRecord, event: Roll
         case RolloutDivergence.LATE_REVERT:
             return _reverted(record, event)
         case RolloutDivergence.FOREIGN:
-            return Refused(_our_reason(WrongRollout(record, event)))
+            return RefusedInput(_our_reason(WrongRollout(record, event)))
         case _:
             assert_never(divergence)
 

@@ -40,7 +40,7 @@ class Going(StrEnum):
     """The first time it begins and does not end before the agent is gone; then it goes well."""
 
 
-class Machine(ABC):
+class ActivatedMachine(ABC):
     """A machine that your activator moves between closures. Nothing runs on it at first."""
 
     @abstractmethod
@@ -76,7 +76,7 @@ class ActivatorContract(ABC):
     """What every `Activator` must do. Subclass it as `class TestMyActivator(ActivatorContract)`."""
 
     @abstractmethod
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         """Return a new machine, which may use `directory`."""
 
     # What runs.
@@ -301,7 +301,7 @@ class ActivatorContract(ABC):
 
         roll_back()
 
-    async def _machine(self, directory: Path) -> tuple[Machine, str, str]:
+    async def _machine(self, directory: Path) -> tuple[ActivatedMachine, str, str]:
         """Return a machine, the closure that runs on it, and another one."""
         machine = self.make_machine(directory)
         old, new = machine.add("old"), machine.add("new")
@@ -309,7 +309,7 @@ class ActivatorContract(ABC):
         return machine, old, new
 
 
-async def _switch(machine: Machine, closure: str) -> object:
+async def _switch(machine: ActivatedMachine, closure: str) -> object:
     try:
         return await machine.activator().switch(closure)
     except Exception as error:
@@ -318,7 +318,7 @@ async def _switch(machine: Machine, closure: str) -> object:
         ) from error
 
 
-async def _rollback(machine: Machine, closure: str) -> RollbackFinished:
+async def _rollback(machine: ActivatedMachine, closure: str) -> RollbackFinished:
     try:
         return await machine.activator().rollback(closure)
     except Exception as error:
@@ -327,7 +327,7 @@ async def _rollback(machine: Machine, closure: str) -> RollbackFinished:
         ) from error
 
 
-async def _require_running(machine: Machine, closure: str, when: str) -> None:
+async def _require_running(machine: ActivatedMachine, closure: str, when: str) -> None:
     """What a new agent is told runs must be `closure`."""
     found = await machine.activator().current()
     assert found == closure, f"{when}, `current()` must be {closure}, found {found}"

@@ -16,7 +16,7 @@ from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.engine import Engine
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
 from nixfleet_testing.contracts.event_loop import in_event_loop, let_others_run
-from nixfleet_testing.contracts.mutator_at_work import REFUSED_ACTION, START, Desk, Mutator
+from nixfleet_testing.contracts.mutator_at_work import REFUSED_ACTION, START, Mutator, MutatorBench
 
 __all__ = ["Mutator", "MutatorContract"]
 
@@ -286,8 +286,8 @@ class MutatorContract(ABC):
 
         post_to_closed()
 
-    def _desk(self, queue_length_max: int = 100) -> Desk:
-        desk = Desk(self.patience_seconds)
+    def _desk(self, queue_length_max: int = 100) -> MutatorBench:
+        desk = MutatorBench(self.patience_seconds)
         desk.mutator = self.make_mutator(
             desk.ledger,
             desk.disk.write,
@@ -297,7 +297,7 @@ class MutatorContract(ABC):
         )
         return desk
 
-    async def _handled(self, *words: str) -> Desk:
+    async def _handled(self, *words: str) -> MutatorBench:
         """Return a desk whose kernel has handled these words, which all waited for it."""
         desk = self._desk()
         async with desk.posted(*words):

@@ -43,7 +43,7 @@ class Mutator(Protocol):
         ...
 
 
-class Desk:
+class MutatorBench:
     """A kernel, what it stands on, and everything that came of what was posted.
 
     patience_seconds: what is not over by then is cancelled, and the test finds out what is missing.

@@ -49,7 +49,7 @@ from nixfleet_control_plane.messages.writes import (
     Write,
 )
 from nixfleet_control_plane.store.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
-from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, OpenRollout

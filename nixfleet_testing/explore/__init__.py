@@ -5,7 +5,7 @@
 A world is what each agent has lived, and what the control plane has heard of it: records, rollouts, queue,
 quarantines, pauses. Hosts, their machines, the wire, CI and operators move it, each whenever it can; all decisions
 are those of `step` (`Local` on the agent, `Remote` on the control plane), `step_rollout`, `open_rollout`,
-`due_rollout_events`, `plan_next` and `replan`, unless a `Machine` with others is explored.
+`due_rollout_events`, `plan_next` and `replan`, unless a `ReducerSet` with others is explored.
 
 What is left out changes nothing that a law can see:
 
@@ -22,7 +22,7 @@ Not in here: crashes and lost disks, retention, heartbeats, several channels. Th
 
 from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.laws import Law
-from nixfleet_testing.explore.machine import Machine
+from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.search import Finding, Report, Step, explore
 
-__all__ = ["Bounds", "Finding", "Law", "Machine", "Report", "Step", "explore"]
+__all__ = ["Bounds", "Finding", "Law", "ReducerSet", "Report", "Step", "explore"]

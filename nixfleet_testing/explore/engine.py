@@ -50,7 +50,7 @@ from nixfleet_testing.explore.inputs import (
     Resume,
     Retire,
 )
-from nixfleet_testing.explore.machine import Machine
+from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.views import outstanding, view_of
 from nixfleet_testing.explore.world import NAMELESS, ControlPlane, Seat
 
@@ -77,7 +77,7 @@ class Turn:
 class Engine:
     """The control plane at one moment. Each turn is taken back when it was read: the next starts from there too."""
 
-    def __init__(self, bounds: Bounds, machine: Machine, before: ControlPlane) -> None:
+    def __init__(self, bounds: Bounds, machine: ReducerSet, before: ControlPlane) -> None:
         self._bounds = bounds
         self._machine = machine
         self._before = before
@@ -290,7 +290,7 @@ class Engine:
             )
 
 
-def unsettled(bounds: Bounds, machine: Machine, control_plane: ControlPlane) -> str | None:
+def unsettled(bounds: Bounds, machine: ReducerSet, control_plane: ControlPlane) -> str | None:
     """Return what a fresh plan would still have the control plane do; `None`: nothing, all was done."""
     fresh = view_of(bounds, control_plane, UndoLog())
     quarantines = {CHANNEL: control_plane.quarantined}

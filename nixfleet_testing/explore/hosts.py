@@ -38,8 +38,8 @@ from nixfleet_testing.explore.bounds import (
     PROBE,
     Bounds,
 )
-from nixfleet_testing.explore.machine import Machine
-from nixfleet_testing.explore.world import NAMELESS, Agent, Life, Seats
+from nixfleet_testing.explore.machine import ReducerSet
+from nixfleet_testing.explore.world import NAMELESS, Agent, AgentPast, Seats
 
 Act = tuple[str, Agent]
 """What happened on a host, and the agent after it."""
@@ -50,10 +50,10 @@ class Host:
     """An agent at work on one rollout."""
 
     bounds: Bounds
-    machine: Machine
+    machine: ReducerSet
     agent: Agent
     release: int
-    life: Life
+    life: AgentPast
 
     @property
     def record(self) -> HostRolloutState:
@@ -82,7 +82,7 @@ class Host:
         return evolve(self, agent=evolve(self.agent, intent=None))
 
 
-def taken(bounds: Bounds, machine: Machine, agent: Agent, seats: Seats) -> Iterator[Act]:
+def taken(bounds: Bounds, machine: ReducerSet, agent: Agent, seats: Seats) -> Iterator[Act]:
     """Yield what comes of the host's asking for a dispatch: it takes the latest one that waits for it.
 
     Asking and acknowledging are one: whatever happens on the control plane between the two might as well have
@@ -105,13 +105,13 @@ def taken(bounds: Bounds, machine: Machine, agent: Agent, seats: Seats) -> Itera
         offered.soak_due_at,
     )
     older = tuple(life and evolve(life, is_closed=True) for life in agent.lives)
-    host = Host(bounds, machine, evolve(agent, lives=older), release, Life((pending,)))
+    host = Host(bounds, machine, evolve(agent, lives=older), release, AgentPast((pending,)))
     received_at = offered.dispatched_at + ACKNOWLEDGED_AFTER
     acknowledged = host.lived(DispatchAck(agent.running, received_at, 1))
     yield f"takes the dispatch of {terms.rollout_id}", acknowledged
 
 
-def acts(bounds: Bounds, machine: Machine, agent: Agent) -> Iterator[Act]:
+def acts(bounds: Bounds, machine: ReducerSet, agent: Agent) -> Iterator[Act]:
     """Yield what may happen next in the rollout that the host works on."""
     release = agent.open_release
     if release is None:
@@ -231,5 +231,7 @@ def _probes(bounds: Bounds) -> tuple[ProbeTopologyEntry, ...]:
     return (ProbeTopologyEntry(PROBE, "http", ProbeMode.ENFORCE),) if bounds.probe_runs else ()
 
 
-def _replaced(lives: tuple[Life | None, ...], release: int, life: Life) -> tuple[Life | None, ...]:
+def _replaced(
+    lives: tuple[AgentPast | None, ...], release: int, life: AgentPast
+) -> tuple[AgentPast | None, ...]:
     return (*lives[:release], life, *lives[release + 1 :])

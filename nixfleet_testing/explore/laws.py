@@ -15,7 +15,7 @@ from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.state import RolloutState
 from nixfleet_testing.explore.bounds import LIVED_AT, Bounds
-from nixfleet_testing.explore.machine import Machine
+from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.world import Agent, ControlPlane, Seat, Seats
 
 ELIGIBLE = frozenset({HostState.CONVERGED, HostState.DEFERRED})
@@ -83,7 +83,7 @@ def of_agent(agent: Agent) -> Iterator[Breach]:
         yield Law.RUNNING, f"the host is Reverted by a rollback that exited {undone[-1].exit_code}"
 
 
-def of_host(machine: Machine, bounds: Bounds, agent: Agent, seats: Seats) -> Iterator[Breach]:
+def of_host(machine: ReducerSet, bounds: Bounds, agent: Agent, seats: Seats) -> Iterator[Breach]:
     """Yield what is wrong between an agent and what the control plane has of it."""
     for release, seat in enumerate(seats):
         life, mirror = agent.lives[release], seat.record

@@ -51,7 +51,7 @@ def first_dispatch(
 
 
 @frozen
-class Machine:
+class ReducerSet:
     """Every decision of the world. plan: over a fresh view; replan: over the one that is kept."""
 
     step: Step = host_reducer.step

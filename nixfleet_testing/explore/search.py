@@ -9,7 +9,7 @@ from attrs import frozen
 
 from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.laws import Law
-from nixfleet_testing.explore.machine import Machine
+from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.space import Broken, Move, Space, World
 
 
@@ -47,7 +47,7 @@ class Report:
 
 def explore(
     bounds: Bounds,
-    machine: Machine | None = None,
+    machine: ReducerSet | None = None,
     *,
     symmetric: bool = True,
     states_max: int | None = None,
@@ -57,7 +57,7 @@ def explore(
     symmetric: let one of the worlds that differ only in which twin is which stand for all. states_max: give up
     after the level in which so many worlds were seen.
     """
-    search = _Search(Space(bounds, machine or Machine(), symmetric=symmetric))
+    search = _Search(Space(bounds, machine or ReducerSet(), symmetric=symmetric))
     while search.level and search.finding is None:
         if states_max is not None and len(search.parents) >= states_max:
             break

@@ -17,7 +17,7 @@ from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.engine import Engine, PlanEndless, Turn, unsettled
 from nixfleet_testing.explore.inputs import Hear, Input, commands
 from nixfleet_testing.explore.laws import Breach, Law
-from nixfleet_testing.explore.machine import Machine
+from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.world import Agent, ControlPlane, Seats
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class _Numbered(Generic[T]):
 class Space:
     """Every part that was met so far, and what it can do."""
 
-    def __init__(self, bounds: Bounds, machine: Machine, *, symmetric: bool) -> None:
+    def __init__(self, bounds: Bounds, machine: ReducerSet, *, symmetric: bool) -> None:
         self.bounds = bounds
         self._machine = machine
         self._agents = _Numbered[Agent]()

@@ -20,7 +20,7 @@ Intent: TypeAlias = LocalFireSwitch | LocalFireRollbackTo
 
 
 @frozen
-class Life:
+class AgentPast:
     """One rollout as one host lives it. records: as opened, then after each fact.
 
     is_closed: a newer rollout took over; nothing happens in this one any more.
@@ -39,7 +39,7 @@ class Life:
 class Agent:
     """One host. lives: by release, `None` where it took no dispatch. intent: the act under way."""
 
-    lives: tuple[Life | None, ...]
+    lives: tuple[AgentPast | None, ...]
     running: str = BASE_CLOSURE
     intent: Intent | None = None
 

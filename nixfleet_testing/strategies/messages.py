@@ -1,4 +1,4 @@
-"""What is said, signed and believed: wire messages, enrolment, trust files, health checks.
+"""What is said, signed and believed: wire messages, enrollment, trust files, health checks.
 
 Signatures have the shape of one and are good for nothing: only a key makes a good one, and only the verifier
 makes a `Verified`.
@@ -9,11 +9,11 @@ from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
-    EnrolRequest,
+    EnrollRequest,
     Revocation,
     Revocations,
     SignedToken,
@@ -171,8 +171,8 @@ def signed_tokens() -> SearchStrategy[SignedToken]:
     return st.builds(SignedToken, bootstrap_tokens(), _HEX_SIGNATURES)
 
 
-def enrol_requests() -> SearchStrategy[EnrolRequest]:
-    return st.builds(EnrolRequest, signed_tokens(), DIGESTS)
+def enroll_requests() -> SearchStrategy[EnrollRequest]:
+    return st.builds(EnrollRequest, signed_tokens(), DIGESTS)
 
 
 def bootstrap_nonces() -> SearchStrategy[BootstrapNonce]:

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.agent_event import ProbeSubResult, ProbeTopologyEntry
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
-    EnrolRequest,
+    EnrollRequest,
     Revocation,
     Revocations,
     SignedToken,
@@ -97,7 +97,7 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     ProbeSubResult: sub_results(),
     BootstrapToken: messages.bootstrap_tokens(),
     SignedToken: messages.signed_tokens(),
-    EnrolRequest: messages.enrol_requests(),
+    EnrollRequest: messages.enroll_requests(),
     BootstrapNonce: messages.bootstrap_nonces(),
     BootstrapNonces: messages.nonce_lists(),
     Revocation: messages.revocations(),

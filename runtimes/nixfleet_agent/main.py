@@ -26,14 +26,14 @@ from nixfleet_agent.config import (
     NixosActivatorConfig,
 )
 from nixfleet_agent.journal.journal import SqliteJournal
-from nixfleet_agent.network.enrolment import own_key
+from nixfleet_agent.network.enrollment import own_key
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_agent.network.manifest_cache import DirectoryManifestCache
 from nixfleet_agent.ports import AgentPorts
 from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_agent.service import AgentService, service_of
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.enrolment import EnrolmentWorker
+from nixfleet_agent.workers.enrollment import EnrollmentWorker
 from nixfleet_agent.workers.supervision import supervised
 from nixfleet_proto.codec import decode_trust_root
 from nixfleet_proto.signing import SigningKey
@@ -73,7 +73,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 evidence=EvidenceReader(own.key.public_key, clock),
             )
             service = await service_of(config.settings, ports)
-            enrolment = EnrolmentWorker(
+            enrollment = EnrollmentWorker(
                 config.hostname,
                 own,
                 config.identity.bootstrap_token_file,
@@ -82,7 +82,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 clock,
                 service.backoff_for_answers(),
             )
-            await _run_until_told(config, service, enrolment, Backoff(clock))
+            await _run_until_told(config, service, enrollment, Backoff(clock))
     _log.info("the agent has ended; its journal has everything")
 
 
@@ -135,12 +135,12 @@ def _tls_of(address: ControlPlaneAddress) -> ssl.SSLContext | bool:
 
 
 async def _run_until_told(
-    config: AgentConfig, service: AgentService, enrolment: EnrolmentWorker, backoff: Backoff
+    config: AgentConfig, service: AgentService, enrollment: EnrollmentWorker, backoff: Backoff
 ) -> None:
     async with anyio.create_task_group() as tasks:
         # It heeds signals before anybody is told that it runs.
         await tasks.start(_stop_when_told, service, tasks.cancel_scope)
-        tasks.start_soon(supervised, "the enrolment", enrolment.run, backoff)
+        tasks.start_soon(supervised, "the enrollment", enrollment.run, backoff)
         _log.info("the agent of %s works for %s", config.hostname, config.control_plane.url)
         notify("READY=1")
         await service.run()

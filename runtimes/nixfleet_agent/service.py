@@ -39,7 +39,7 @@ from nixfleet_agent.workers.dispatches import DispatchWorker
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
 from nixfleet_agent.workers.intents import IntentWorker
 from nixfleet_agent.workers.manifests import ManifestSource
-from nixfleet_agent.workers.posting import Desk
+from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.probes import ProbeWorker
 from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.workers.supervision import supervised
@@ -60,7 +60,7 @@ class AgentService:
         )
         self._stopping = anyio.Event()
         self._waiting_for_answers: list[Backoff] = []
-        self._desk = Desk(self._mutator.post, self._backoff())
+        self._desk = RetryingPost(self._mutator.post, self._backoff())
         insist, try_once = self._desk.insist, self._desk.try_once
         self._manifests = ManifestSource(
             ports.transport,

@@ -24,11 +24,10 @@ from nixfleet_control_plane.messages.inputs import (
     DispatchAnswer,
     DispatchPoll,
     Done,
-    EnrolHost,
-    EnrolOutcome,
+    EnrollHost,
+    EnrollOutcome,
     ExplainHost,
     Explanation,
-    Figures,
     Flushed,
     FlushRecords,
     HostEvents,
@@ -44,10 +43,11 @@ from nixfleet_control_plane.messages.inputs import (
     OperatorCommand,
     PlanTick,
     Reply,
+    Totals,
     UseKeys,
     WakeHost,
 )
-from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrolmentObjection, KeyRing
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObjection, KeyRing
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.wakers import Wakers
@@ -121,7 +121,7 @@ class ControlPlaneService:
         """How many inputs wait for the engine."""
         return self._mutator.queue_length
 
-    def figures(self) -> Figures:
+    def figures(self) -> Totals:
         """Return how much there is of what."""
         return self._engine.figures()
 
@@ -194,9 +194,9 @@ class ControlPlaneService:
         """Return the manifest in force for a rollout, exactly as it was signed."""
         return (await self._ask_if_room(ManifestPoll(rollout_id), ManifestAnswer)).artefact
 
-    async def enrol(self, wish: EnrolHost) -> EnrolledHost | EnrolmentObjection:
+    async def enroll(self, wish: EnrollHost) -> EnrolledHost | EnrollmentObjection:
         """Return the host as it is known from now on, or why it is not."""
-        return (await self._ask_if_room(wish, EnrolOutcome)).answer
+        return (await self._ask_if_room(wish, EnrollOutcome)).answer
 
     # What CI and operators ask.
 

@@ -1,4 +1,4 @@
-"""A control plane that does nothing but let hosts in: real HTTP, real signatures, the real rules of enrolment."""
+"""A control plane that does nothing but let hosts in: real HTTP, real signatures, the real rules of enrollment."""
 
 import socket
 import threading
@@ -17,10 +17,10 @@ from nixfleet_control_plane.messages.key_ring import (
     EnrolledHost,
     KeyRing,
     claimed_key,
-    enrolment_objection,
+    enrollment_objection,
 )
-from nixfleet_proto.codec import decode_enrol_request
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.codec import decode_enroll_request
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
@@ -29,8 +29,13 @@ from nixfleet_proto.enrolment import (
 from nixfleet_proto.fleet import Meta
 from nixfleet_proto.signing import SigningKey, fingerprint_of, sign_token
 from nixfleet_proto.trust import KeySlot, TrustedKey, TrustRoot
-from nixfleet_runtime.http.paths import AGENT_DISPATCH, ENROL
-from nixfleet_runtime.http.problem import PROBLEM_CONTENT_TYPE, TYPE_PREFIX, Problem, encode_problem
+from nixfleet_runtime.http.paths import AGENT_DISPATCH, ENROLL
+from nixfleet_runtime.http.problem import (
+    PROBLEM_CONTENT_TYPE,
+    TYPE_PREFIX,
+    HttpProblem,
+    encode_problem,
+)
 from nixfleet_runtime.http.signing.nonces import NonceMemory
 from nixfleet_runtime.http.signing.refusal import RequestRefused
 from nixfleet_runtime.http.signing.requests import verify_request
@@ -55,15 +60,15 @@ def token_for(key: SigningKey, hostname: str = "web-01", nonce: str = "n-1") -> 
 
 
 class EnrollingServer:
-    """What the server knows. nonces: those on the list, all for web-01. answer_with: a problem for every enrolment."""
+    """What the server knows. nonces: those on the list, all for web-01. answer_with: a problem for every enrollment."""
 
     def __init__(self) -> None:
         self.ring = KeyRing()
         self.nonces = ["n-1"]
         self.used: set[str] = set()
-        self.answer_with: Problem | None = None
+        self.answer_with: HttpProblem | None = None
         self.loses_answers = False
-        self.enrolments = 0
+        self.enrollments = 0
         self.url = ""
         long_ago = SystemClock().now() - timedelta(hours=1)
         self._memory = NonceMemory(60, long_ago)
@@ -72,7 +77,7 @@ class EnrollingServer:
     def app(self) -> Starlette:
         return Starlette(
             routes=[
-                Route(ENROL, self._enrol, methods=["POST"]),
+                Route(ENROLL, self._enroll, methods=["POST"]),
                 Route(AGENT_DISPATCH, self._dispatch),
             ]
         )
@@ -84,17 +89,17 @@ class EnrollingServer:
             return _problem(refused.as_problem())
         return Response(status_code=204)
 
-    async def _enrol(self, request: Request) -> Response:
-        self.enrolments += 1
+    async def _enroll(self, request: Request) -> Response:
+        self.enrollments += 1
         if self.answer_with is not None:
             return _problem(self.answer_with)
         body = await request.body()
-        wish = decode_enrol_request(body)
+        wish = decode_enroll_request(body)
         self._verified(request, body, claimed_key(wish))
         now = SystemClock().now()
         key = claimed_key(wish)(f"host:{wish.token.token.hostname}")
         assert key is not None
-        objection = enrolment_objection(
+        objection = enrollment_objection(
             wish,
             key,
             ring=self.ring,
@@ -105,7 +110,9 @@ class EnrollingServer:
         )
         if objection is not None:
             return _problem(
-                Problem(f"{TYPE_PREFIX}enrolment", "The host may not enrol", 403, str(objection))
+                HttpProblem(
+                    f"{TYPE_PREFIX}enrollment", "The host may not enroll", 403, str(objection)
+                )
             )
         self.used.add(wish.token.token.nonce)
         self.ring = self.ring.with_host(EnrolledHost(wish.token.token.hostname, key, now))
@@ -151,5 +158,5 @@ def enrolling_server() -> Iterator[EnrollingServer]:
             thread.join()
 
 
-def _problem(problem: Problem) -> Response:
+def _problem(problem: HttpProblem) -> Response:
     return Response(encode_problem(problem), problem.status, media_type=PROBLEM_CONTENT_TYPE)

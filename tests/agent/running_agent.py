@@ -44,7 +44,7 @@ PATIENCE_SECONDS = 30.0
 SETTINGS = AgentSettings(HOST, failure_threshold_seconds=60, poll_wait_seconds=5)
 
 
-class Machine:
+class HostUnderTest:
     """An `Activator` whose switches a test can hold up, and which can be made unreadable."""
 
     switch_method = "directory"
@@ -161,7 +161,7 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.clock = FakeClock(T0)
-        self.machine = Machine(directory / "store")
+        self.machine = HostUnderTest(directory / "store")
         self.control_plane = ControlPlane(self.clock)
         self.directory = directory
         self.service: AgentService

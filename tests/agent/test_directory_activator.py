@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 SCRIPT = 'echo "$NIXFLEET_CLOSURE $1" >> "$RUNS"\n'
 
 
-class Machine:
+class DirectoryMachine:
     """A store and a profile in a real directory. Each script that runs leaves a line in `runs`."""
 
     def __init__(self, directory: Path) -> None:
@@ -62,11 +62,11 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path) -> DirectoryMachine:
+    return DirectoryMachine(tmp_path)
 
 
-def test_directory_activator_is_an_activator(machine: Machine) -> None:
+def test_directory_activator_is_an_activator(machine: DirectoryMachine) -> None:
     """It has all that an agent asks of an activator, and says how it switches."""
     activator: Activator = machine.activator
 
@@ -75,7 +75,7 @@ def test_directory_activator_is_an_activator(machine: Machine) -> None:
 
 
 async def test_asking_for_the_running_closure_of_a_new_machine_is_an_error(
-    machine: Machine,
+    machine: DirectoryMachine,
 ) -> None:
     """Before the first switch nothing runs, and the error names the link that is missing."""
     with pytest.raises(NoRunningClosure) as missing:
@@ -85,7 +85,9 @@ async def test_asking_for_the_running_closure_of_a_new_machine_is_an_error(
     assert str(machine.profile) in str(missing.value)
 
 
-async def test_switching_a_new_machine_makes_the_closure_the_running_one(machine: Machine) -> None:
+async def test_switching_a_new_machine_makes_the_closure_the_running_one(
+    machine: DirectoryMachine,
+) -> None:
     """The first switch runs the closure's script, and the profile leads to its files."""
     web = machine.add("web-1")
 
@@ -97,7 +99,7 @@ async def test_switching_a_new_machine_makes_the_closure_the_running_one(machine
     assert (machine.profile / "name").read_text(encoding="utf-8") == "web-1"
 
 
-async def test_switching_to_another_closure_runs_its_own_script(machine: Machine) -> None:
+async def test_switching_to_another_closure_runs_its_own_script(machine: DirectoryMachine) -> None:
     """A switch runs the script of the closure that is switched to, and no other."""
     old, new = machine.add("old"), machine.add("new")
     await machine.activator.switch(old)
@@ -109,7 +111,7 @@ async def test_switching_to_another_closure_runs_its_own_script(machine: Machine
     assert machine.ran() == [f"{new} switch"]
 
 
-async def test_switching_to_what_runs_completes_and_runs_nothing(machine: Machine) -> None:
+async def test_switching_to_what_runs_completes_and_runs_nothing(machine: DirectoryMachine) -> None:
     """A repeated order is done already: no script runs a second time."""
     web = machine.add("web")
     await machine.activator.switch(web)
@@ -119,7 +121,7 @@ async def test_switching_to_what_runs_completes_and_runs_nothing(machine: Machin
     assert machine.ran() == []
 
 
-async def test_switching_to_a_closure_without_a_script_completes(machine: Machine) -> None:
+async def test_switching_to_a_closure_without_a_script_completes(machine: DirectoryMachine) -> None:
     """A closure need not have a script: selecting it is then all there is to do."""
     plain = machine.add("plain", script=None)
 
@@ -128,7 +130,7 @@ async def test_switching_to_a_closure_without_a_script_completes(machine: Machin
 
 
 async def test_script_gets_the_documented_environment_and_nothing_else(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: DirectoryMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A script sees PATH, what the activator was given and its own closure; no other variable."""
     monkeypatch.setenv("TOKEN", "secret")
@@ -147,7 +149,9 @@ async def test_script_gets_the_documented_environment_and_nothing_else(
     }
 
 
-async def test_profile_leads_to_the_new_closure_when_its_script_runs(machine: Machine) -> None:
+async def test_profile_leads_to_the_new_closure_when_its_script_runs(
+    machine: DirectoryMachine,
+) -> None:
     """The profile is replaced before the script runs, so what it starts finds the new files."""
     old = machine.add("old")
     new = machine.add("new", 'cat "$NIXFLEET_PROFILE/name" > "$RUNS"')
@@ -158,7 +162,7 @@ async def test_profile_leads_to_the_new_closure_when_its_script_runs(machine: Ma
     assert machine.ran() == ["new"]
 
 
-async def test_tree_that_was_altered_is_refused_with_both_names(machine: Machine) -> None:
+async def test_tree_that_was_altered_is_refused_with_both_names(machine: DirectoryMachine) -> None:
     """A tree that does not hash to its name is not switched to; the outcome has both hashes."""
     old, new = machine.add("old"), machine.add("new")
     await machine.activator.switch(old)
@@ -175,7 +179,7 @@ async def test_tree_that_was_altered_is_refused_with_both_names(machine: Machine
     assert machine.ran() == []
 
 
-async def test_preparing_a_sound_closure_changes_nothing(machine: Machine) -> None:
+async def test_preparing_a_sound_closure_changes_nothing(machine: DirectoryMachine) -> None:
     """Preparing checks the tree and leaves the machine as it was."""
     web = machine.add("web")
 
@@ -185,7 +189,9 @@ async def test_preparing_a_sound_closure_changes_nothing(machine: Machine) -> No
 
 
 @pytest.mark.parametrize("closure", ["web", "../elsewhere", "", f"{'0' * 52}-a/../../b"])
-async def test_preparing_what_is_no_closure_name_fails(machine: Machine, closure: str) -> None:
+async def test_preparing_what_is_no_closure_name_fails(
+    machine: DirectoryMachine, closure: str
+) -> None:
     """A name that is no closure's never becomes a path."""
     outcome = await machine.activator.prepare(closure)
 
@@ -194,7 +200,9 @@ async def test_preparing_what_is_no_closure_name_fails(machine: Machine, closure
     assert repr(closure) in outcome.stderr_tail
 
 
-async def test_preparing_a_closure_that_is_not_in_the_store_fails(machine: Machine) -> None:
+async def test_preparing_a_closure_that_is_not_in_the_store_fails(
+    machine: DirectoryMachine,
+) -> None:
     """A closure that is missing fails with the path that was looked at."""
     missing = f"{'0' * 52}-web"
 
@@ -204,7 +212,9 @@ async def test_preparing_a_closure_that_is_not_in_the_store_fails(machine: Machi
     assert outcome == SwitchFailed(SwitchPhase.REALISE, 125, expected)
 
 
-async def test_preparing_a_link_in_the_store_fails(machine: Machine, tmp_path: Path) -> None:
+async def test_preparing_a_link_in_the_store_fails(
+    machine: DirectoryMachine, tmp_path: Path
+) -> None:
     """A link in the store is refused: its hash would say nothing about what it leads to."""
     (machine.store / "link").symlink_to(tmp_path)
     closure = closure_name_of(machine.store / "link", "web")
@@ -217,7 +227,7 @@ async def test_preparing_a_link_in_the_store_fails(machine: Machine, tmp_path: P
     assert outcome.stderr_tail.endswith("found something else")
 
 
-async def test_preparing_a_tree_that_cannot_be_hashed_fails(machine: Machine) -> None:
+async def test_preparing_a_tree_that_cannot_be_hashed_fails(machine: DirectoryMachine) -> None:
     """A socket in the tree fails the check, by its path."""
     web = machine.add("web")
     with socket.socket(socket.AF_UNIX) as server:
@@ -233,7 +243,7 @@ async def test_preparing_a_tree_that_cannot_be_hashed_fails(machine: Machine) ->
     assert f"{web}/sock" in outcome.stderr_tail
 
 
-async def test_script_that_exits_100_is_a_deferred_switch(machine: Machine) -> None:
+async def test_script_that_exits_100_is_a_deferred_switch(machine: DirectoryMachine) -> None:
     """Exit 100 means at the next boot: the profile is set, and the old closure still runs."""
     old, new = machine.add("old"), machine.add("new", f"{SCRIPT}exit 100")
     await machine.activator.switch(old)
@@ -245,7 +255,9 @@ async def test_script_that_exits_100_is_a_deferred_switch(machine: Machine) -> N
     assert await machine.activator.current() == old
 
 
-async def test_boot_after_a_deferred_switch_has_the_new_closure_running(machine: Machine) -> None:
+async def test_boot_after_a_deferred_switch_has_the_new_closure_running(
+    machine: DirectoryMachine,
+) -> None:
     """Once a boot has emptied the place of `switching_from`, what the profile leads to runs."""
     old, new = machine.add("old"), machine.add("new", f"{SCRIPT}exit 100")
     await machine.activator.switch(old)
@@ -260,7 +272,7 @@ async def test_boot_after_a_deferred_switch_has_the_new_closure_running(machine:
 
 
 async def test_switching_back_from_a_deferred_closure_sets_the_profile_back(
-    machine: Machine,
+    machine: DirectoryMachine,
 ) -> None:
     """Although the old closure still runs, going back to it takes back what the boot would do."""
     old, new = machine.add("old"), machine.add("new", "exit 100")
@@ -273,7 +285,7 @@ async def test_switching_back_from_a_deferred_closure_sets_the_profile_back(
     assert machine.ran() == [f"{old} switch"]
 
 
-async def test_rolling_back_runs_the_older_closures_own_script(machine: Machine) -> None:
+async def test_rolling_back_runs_the_older_closures_own_script(machine: DirectoryMachine) -> None:
     """A rollback runs the script of the closure it returns to, never the one of the other."""
     old, new = machine.add("old"), machine.add("new")
     await machine.activator.switch(old)
@@ -287,7 +299,7 @@ async def test_rolling_back_runs_the_older_closures_own_script(machine: Machine)
     assert machine.ran() == [f"{old} switch"]
 
 
-async def test_rolling_back_to_an_altered_tree_is_refused(machine: Machine) -> None:
+async def test_rolling_back_to_an_altered_tree_is_refused(machine: DirectoryMachine) -> None:
     """A rollback target is checked like any other; what runs stays, and both names are told."""
     old, new = machine.add("old"), machine.add("new")
     await machine.activator.switch(old)
@@ -303,7 +315,7 @@ async def test_rolling_back_to_an_altered_tree_is_refused(machine: Machine) -> N
 
 
 async def test_rolling_back_with_a_script_that_fails_does_not_count_as_done(
-    machine: Machine,
+    machine: DirectoryMachine,
 ) -> None:
     """A rollback whose script fails has its exit code and words, however often it is tried."""
     old = machine.add("old", '[ ! -e "$RUNS.broken" ] || { echo stuck >&2; exit 5; }')
@@ -317,7 +329,9 @@ async def test_rolling_back_with_a_script_that_fails_does_not_count_as_done(
     assert first == second == RollbackFinished(new, 5, "stuck\n")
 
 
-async def test_rolling_back_to_what_needs_a_boot_does_not_count_as_done(machine: Machine) -> None:
+async def test_rolling_back_to_what_needs_a_boot_does_not_count_as_done(
+    machine: DirectoryMachine,
+) -> None:
     """A rollback that takes effect at the next boot only is reported with exit code 100."""
     old = machine.add("old", '[ ! -e "$RUNS.kernel" ] || exit 100')
     new = machine.add("new", 'touch "$RUNS.kernel"')

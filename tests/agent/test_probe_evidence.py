@@ -35,7 +35,7 @@ FOREIGN = ControlFinding("1.1", "cis", FAIL)
 CHECK = EvidenceProbe("nis2", "/evidence.json")
 
 
-class Desk:
+class EvidenceBench:
     """A clock whose sleepers wake at once, after what was to happen meanwhile has happened."""
 
     def __init__(self) -> None:
@@ -58,12 +58,12 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def desk() -> EvidenceBench:
+    return EvidenceBench()
 
 
 @pytest.fixture
-def reader(desk: Desk) -> EvidenceReader:
+def reader(desk: EvidenceBench) -> EvidenceReader:
     return EvidenceReader(HOST.public_key, desk)
 
 
@@ -152,7 +152,7 @@ async def test_evidence_that_cannot_be_believed_fails_with_the_reason(
 
 
 async def test_a_collector_that_is_between_its_two_files_is_waited_for(
-    file: Path, reader: EvidenceReader, desk: Desk
+    file: Path, reader: EvidenceReader, desk: EvidenceBench
 ) -> None:
     """New evidence beside the old signature is looked at once more before it counts."""
     put(file, signed(GOOD))
@@ -191,7 +191,7 @@ async def test_an_unchanged_file_is_not_read_again(
 
 
 async def test_an_unchanged_file_grows_stale(
-    file: Path, reader: EvidenceReader, desk: Desk
+    file: Path, reader: EvidenceReader, desk: EvidenceBench
 ) -> None:
     """Evidence that was good once fails when it is too old, though nobody touched it."""
     check = EvidenceProbe("nis2", str(file), max_age_secs=3600)

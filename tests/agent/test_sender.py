@@ -73,7 +73,7 @@ class FakeControlPlane:
 
 
 @define
-class Desk:
+class SenderBench:
     """A journal, a sender, and the engine's part in it: to write down what came of a post."""
 
     journal: SqliteJournal
@@ -125,18 +125,20 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(SqliteJournal(tmp_path / "journal.sqlite"), FakeControlPlane(), FakeClock(T0))
+def desk(tmp_path: Path) -> SenderBench:
+    return SenderBench(
+        SqliteJournal(tmp_path / "journal.sqlite"), FakeControlPlane(), FakeClock(T0)
+    )
 
 
-async def test_facts_are_sent_in_the_order_they_were_lived(desk: Desk) -> None:
+async def test_facts_are_sent_in_the_order_they_were_lived(desk: SenderBench) -> None:
     """Everything that is unsent goes out, oldest first."""
     desk.lived(R1, 1, 2, 3)
     await desk.send_until_empty()
     assert desk.control_plane.accepted == [(R1, 1), (R1, 2), (R1, 3)]
 
 
-async def test_facts_are_sent_again_when_no_answer_came(desk: Desk) -> None:
+async def test_facts_are_sent_again_when_no_answer_came(desk: SenderBench) -> None:
     """An answer that was lost costs another post, not a fact."""
 
     def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
@@ -150,7 +152,7 @@ async def test_facts_are_sent_again_when_no_answer_came(desk: Desk) -> None:
     assert desk.control_plane.posts == 3
 
 
-async def test_a_refused_fact_is_marked_and_the_rest_goes_on(desk: Desk) -> None:
+async def test_a_refused_fact_is_marked_and_the_rest_goes_on(desk: SenderBench) -> None:
     """One fact that will never be taken does not keep the others back."""
 
     def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
@@ -164,7 +166,7 @@ async def test_a_refused_fact_is_marked_and_the_rest_goes_on(desk: Desk) -> None
     assert desk.control_plane.accepted == [(R1, 2)]
 
 
-async def test_a_gap_makes_the_missing_facts_go_out_again(desk: Desk) -> None:
+async def test_a_gap_makes_the_missing_facts_go_out_again(desk: SenderBench) -> None:
     """The control plane names the first fact it lacks, and gets everything from there."""
     desk.lived(R1, 1, 2)
     desk.journal.commit([MarkAcknowledged((1,))])
@@ -181,7 +183,7 @@ async def test_a_gap_makes_the_missing_facts_go_out_again(desk: Desk) -> None:
     assert desk.control_plane.accepted == [(R1, 1), (R1, 2)]
 
 
-async def test_an_unknown_rollout_does_not_hold_up_another(desk: Desk) -> None:
+async def test_an_unknown_rollout_does_not_hold_up_another(desk: SenderBench) -> None:
     """Facts of a rollout that the control plane does not know yet wait by themselves."""
 
     def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
@@ -196,7 +198,9 @@ async def test_an_unknown_rollout_does_not_hold_up_another(desk: Desk) -> None:
     assert desk.control_plane.accepted == [(R2, 1), (R1, 1)]
 
 
-async def test_any_number_of_facts_of_an_unknown_rollout_do_not_hide_the_others(desk: Desk) -> None:
+async def test_any_number_of_facts_of_an_unknown_rollout_do_not_hide_the_others(
+    desk: SenderBench,
+) -> None:
     """More of them than a batch holds, and older than everything else: the next rollout is heard all the same."""
 
     def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
@@ -212,7 +216,7 @@ async def test_any_number_of_facts_of_an_unknown_rollout_do_not_hide_the_others(
     assert len(desk.control_plane.accepted) == BATCH_LENGTH_MAX + 2
 
 
-async def test_a_replay_that_does_not_help_is_not_repeated_in_a_hurry(desk: Desk) -> None:
+async def test_a_replay_that_does_not_help_is_not_repeated_in_a_hurry(desk: SenderBench) -> None:
     """Asked for the same again, the sender takes its time, longer each time."""
     desk.control_plane.answer = lambda envelopes: EventsOutcome(0, ReplayFrom(R1, 1))
     desk.lived(R1, 2)
@@ -221,7 +225,7 @@ async def test_a_replay_that_does_not_help_is_not_repeated_in_a_hurry(desk: Desk
     assert desk.control_plane.posts == 2
 
 
-async def test_a_wait_that_was_asked_for_is_kept_and_not_carried_over(desk: Desk) -> None:
+async def test_a_wait_that_was_asked_for_is_kept_and_not_carried_over(desk: SenderBench) -> None:
     """Retry-After counts for the try that it answered; the next failure without one waits by itself."""
     waited: list[float] = []
     sleep = desk.clock.sleep

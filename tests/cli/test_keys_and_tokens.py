@@ -208,7 +208,7 @@ def test_a_host_is_enrolled_in_three_commands(
     assert enrolled.exit_code == 0, enrolled.output
     assert "web-01 is enrolled" in enrolled.stdout
     again = nixfleet("enroll", "--config", config)
-    assert (again.exit_code, server.enrolments) == (0, 1)
+    assert (again.exit_code, server.enrollments) == (0, 1)
     assert "known" in again.stdout
 
 

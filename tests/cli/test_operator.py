@@ -22,7 +22,7 @@ WHY = ("--reason", "maintenance")
 
 
 @frozen
-class Desk:
+class OperatorConsole:
     """An operator's machine: keys in files, and a site."""
 
     directory: Path
@@ -52,14 +52,14 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path) -> AsyncIterator[OperatorConsole]:
     async with site_with(tmp_path) as site:
-        yield Desk(tmp_path, site)
+        yield OperatorConsole(tmp_path, site)
 
 
 @pytest.mark.parametrize("scope", ["stable", "stable@r1"])
 async def test_a_pause_holds_what_was_queued_and_is_in_the_log_by_name(
-    scope: str, desk: Desk
+    scope: str, desk: OperatorConsole
 ) -> None:
     """The dispatch that waits for its host is not handed out any more; after the resumption it is."""
     await desk.site.publish()
@@ -74,7 +74,7 @@ async def test_a_pause_holds_what_was_queued_and_is_in_the_log_by_name(
     ] * 2
 
 
-async def test_a_command_that_has_nothing_to_do_is_refused_in_words(desk: Desk) -> None:
+async def test_a_command_that_has_nothing_to_do_is_refused_in_words(desk: OperatorConsole) -> None:
     """Exit code 1, and what there is."""
     await desk.site.publish()
     for arguments, said in (
@@ -90,7 +90,7 @@ async def test_a_command_that_has_nothing_to_do_is_refused_in_words(desk: Desk) 
     assert desk.commanded() == []
 
 
-async def test_who_may_only_read_may_not_command(desk: Desk) -> None:
+async def test_who_may_only_read_may_not_command(desk: OperatorConsole) -> None:
     """The refusal says which role it takes."""
     await desk.site.publish()
     refused = await desk.run("pause", "stable", *WHY, name="bob", key=READER_KEY)
@@ -99,7 +99,7 @@ async def test_who_may_only_read_may_not_command(desk: Desk) -> None:
     assert (await desk.run("rollouts", name="bob", key=READER_KEY)).exit_code == 0
 
 
-async def test_what_is_listed_can_be_cut_and_read(desk: Desk) -> None:
+async def test_what_is_listed_can_be_cut_and_read(desk: OperatorConsole) -> None:
     """Cells between tabs for other commands, JSON in lines for programs."""
     await desk.site.publish()
     rollouts = await desk.run("rollouts")
@@ -118,14 +118,14 @@ async def test_what_is_listed_can_be_cut_and_read(desk: Desk) -> None:
     assert all(row["seq"] > 1 for row in rows)
 
 
-async def test_an_explanation_names_every_gate(desk: Desk) -> None:
+async def test_an_explanation_names_every_gate(desk: OperatorConsole) -> None:
     """And says so when there is nothing to explain."""
     await desk.site.publish()
     assert "wave-promotion: " in (await desk.run("explain", "web-02")).stdout
     assert (await desk.run("explain", "nobody")).stdout == "nobody waits in no rollout\n"
 
 
-async def test_a_key_that_is_not_known_is_told_what_to_add_where(desk: Desk) -> None:
+async def test_a_key_that_is_not_known_is_told_what_to_add_where(desk: OperatorConsole) -> None:
     """Another name, or another key for it."""
     unknown = await desk.run("rollouts", name="carol", key=STRANGER)
     assert unknown.exit_code == 1
@@ -144,7 +144,7 @@ async def test_a_key_that_is_not_known_is_told_what_to_add_where(desk: Desk) -> 
     ],
 )
 async def test_a_control_plane_that_cannot_be_asked_is_exit_code_2(
-    url: str, said: str, desk: Desk
+    url: str, said: str, desk: OperatorConsole
 ) -> None:
     """Nobody there, or no way to ask that is safe."""
     failed = await desk.run("rollouts", url=url)

@@ -148,7 +148,7 @@ def test_what_a_release_changes_is_told(nixfleet: Invoke, place: Path) -> None:
     assert any(line.startswith("  web-01 keeps ") for line in lines)
     assert any(line.startswith("  web-02 moves from ") for line in lines)
     assert "  stable, wave 0: web-01, soak 9 min; before: web-01, soak 5 min" in lines
-    assert "  web-01 is refused until it enrols anew after 2026-05-16T00:00:00Z (stolen)" in lines
+    assert "  web-01 is refused until it enrolls anew after 2026-05-16T00:00:00Z (stolen)" in lines
 
 
 def test_a_key_that_the_fleet_does_not_trust_signs_nothing(nixfleet: Invoke, place: Path) -> None:

@@ -8,7 +8,7 @@ import anyio
 from nixfleet_agent.activation.activator import Activator
 from nixfleet_agent.activation.directory import SWITCH_SCRIPT, DirectoryActivator
 from nixfleet_runtime.releases.nar import closure_name_of
-from nixfleet_testing.contracts.activator import Going, Machine
+from nixfleet_testing.contracts.activator import ActivatedMachine, Going
 from tests.agent.fake_nixos import FakeNixos, Parts, PassingClock, Switch
 
 SCRIPTS = {
@@ -19,7 +19,7 @@ SCRIPTS = {
 }
 
 
-class DirectoryMachine(Machine):
+class DirectoryMachine(ActivatedMachine):
     """Closures are directories with real scripts, each of which leaves a line when it begins."""
 
     def __init__(self, directory: Path) -> None:
@@ -73,7 +73,7 @@ class StickyClock(PassingClock):
         await super().sleep(seconds)
 
 
-class NixosMachine(Machine):
+class NixosMachine(ActivatedMachine):
     """A real store and real links; programs that do to them what NixOS's do. A switch outlives its agent there."""
 
     def __init__(self, directory: Path) -> None:

@@ -16,7 +16,7 @@ from tests.control_plane.site import READER_KEY, Site, signed, site_with
 pytestmark = pytest.mark.anyio
 
 WRITTEN = Path(__file__).parents[2] / "docs" / "openapi.json"
-# Whoever wants to enrol brings in the body the key that it is signed with, so the body is read first.
+# Whoever wants to enroll brings in the body the key that it is signed with, so the body is read first.
 SIGNED = [call for call in ALL_CALLS if call.caller not in (Caller.ANYBODY, Caller.NEWCOMER)]
 
 

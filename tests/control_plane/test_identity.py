@@ -1,4 +1,4 @@
-"""Whose key counts, and who may enrol: every rule by itself."""
+"""Whose key counts, and who may enroll: every rule by itself."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ from attrs import evolve
 from nixfleet_control_plane.messages.key_ring import (
     DeclaredOtherwise,
     EnrolledHost,
-    EnrolmentObjection,
+    EnrollmentObjection,
     KeyRing,
     NonceNotListed,
     NonceUsed,
@@ -17,13 +17,13 @@ from nixfleet_control_plane.messages.key_ring import (
     TokenRefused,
     WrongFingerprint,
     claimed_key,
-    enrolment_objection,
+    enrollment_objection,
 )
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
-    EnrolRequest,
+    EnrollRequest,
     Revocation,
     Revocations,
 )
@@ -88,7 +88,7 @@ def test_a_key_id_that_names_nobody_has_neither_key_nor_role(key_id: str) -> Non
 
 
 def test_an_enrolled_host_is_known_by_its_latest_key() -> None:
-    """A host that enrols again has its new key alone."""
+    """A host that enrolls again has its new key alone."""
     ring = EMPTY.with_host(enrolled(OLD)).with_host(enrolled(NEW))
 
     assert ring.key_of(WEB) == NEW.public_key
@@ -147,7 +147,7 @@ def test_a_request_signed_before_a_revocation_is_refused_after_it() -> None:
 
 
 def test_a_declared_key_of_a_revoked_host_is_refused_however_often_the_fleet_is_signed() -> None:
-    """Signing a fleet again decides nothing about its keys; only an enrolment brings the host back."""
+    """Signing a fleet again decides nothing about its keys; only an enrollment brings the host back."""
     ring = DECLARING.with_revocations(revoked(NOW - HOUR)).with_fleet(
         fleet(web_01=DECLARED.public_key.public_key)
     )
@@ -179,18 +179,18 @@ def test_a_revocation_of_an_unknown_host_says_no_more_than_that_it_is_unknown() 
     assert EMPTY.with_revocations(revoked(NOW)).key_of(WEB) is None
 
 
-REQUEST = EnrolRequest(sign_token(TOKEN, ORG_ROOT), NEW.public_key.public_key)
+REQUEST = EnrollRequest(sign_token(TOKEN, ORG_ROOT), NEW.public_key.public_key)
 
 
 def objection(
-    request: EnrolRequest = REQUEST,
+    request: EnrollRequest = REQUEST,
     signer: TrustedKey = NEW.public_key,
     ring: KeyRing = EMPTY,
     nonces: BootstrapNonces = NONCES,
     used_nonces: frozenset[str] = frozenset(),
     now: datetime = NOW,
-) -> EnrolmentObjection | None:
-    return enrolment_objection(
+) -> EnrollmentObjection | None:
+    return enrollment_objection(
         request,
         signer,
         ring=ring,
@@ -201,13 +201,13 @@ def objection(
     )
 
 
-def test_a_host_with_a_good_token_a_listed_nonce_and_the_right_key_may_enrol() -> None:
-    """Nothing is held against an enrolment that is as it should be, also not a second one."""
+def test_a_host_with_a_good_token_a_listed_nonce_and_the_right_key_may_enroll() -> None:
+    """Nothing is held against an enrollment that is as it should be, also not a second one."""
     assert objection() is None
     assert objection(ring=EMPTY.with_host(enrolled())) is None
 
 
-def test_an_enrolment_is_signed_by_the_key_it_brings_in_the_name_of_its_host() -> None:
+def test_an_enrollment_is_signed_by_the_key_it_brings_in_the_name_of_its_host() -> None:
     """The request itself is checked against what it claims: no other id, no other key."""
     keys = claimed_key(REQUEST)
 
@@ -216,7 +216,7 @@ def test_an_enrolment_is_signed_by_the_key_it_brings_in_the_name_of_its_host() -
     assert claimed_key(evolve(REQUEST, public_key="no key"))(WEB) is None
 
 
-def test_an_enrolment_with_a_bad_token_is_refused_with_the_reason() -> None:
+def test_an_enrollment_with_a_bad_token_is_refused_with_the_reason() -> None:
     """Why a token is not good is kept as the verifier said it."""
     forged = objection(evolve(REQUEST, token=sign_token(TOKEN, CI)))
     expired = objection(now=NOW + HOUR)
@@ -229,14 +229,14 @@ def test_an_enrolment_with_a_bad_token_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("public_key", [OLD.public_key.public_key, "no key"])
-def test_an_enrolment_signed_by_another_key_than_it_brings_is_refused(public_key: str) -> None:
-    """Who enrols has to have the private half."""
+def test_an_enrollment_signed_by_another_key_than_it_brings_is_refused(public_key: str) -> None:
+    """Who enrolls has to have the private half."""
     found = objection(evolve(REQUEST, public_key=public_key))
 
     assert found == SignedByAnother("web-01", public_key, NEW.public_key.public_key)
 
 
-def test_an_enrolment_with_a_key_that_the_token_is_not_made_out_to_is_refused() -> None:
+def test_an_enrollment_with_a_key_that_the_token_is_not_made_out_to_is_refused() -> None:
     """A stolen token is of no use without the host's key."""
     stolen = evolve(REQUEST, public_key=OLD.public_key.public_key)
 
@@ -250,7 +250,7 @@ def test_the_digits_of_keys_and_fingerprints_may_be_written_either_way() -> None
     token = evolve(TOKEN, expected_pubkey_fingerprint=TOKEN.expected_pubkey_fingerprint.upper())
     key = NEW.public_key.public_key.upper()
 
-    assert objection(EnrolRequest(sign_token(token, ORG_ROOT), key), TrustedKey(key)) is None
+    assert objection(EnrollRequest(sign_token(token, ORG_ROOT), key), TrustedKey(key)) is None
 
 
 @pytest.mark.parametrize(
@@ -261,14 +261,14 @@ def test_the_digits_of_keys_and_fingerprints_may_be_written_either_way() -> None
         (BootstrapNonce("n-1", "web-02", NOW + HOUR),),
     ],
 )
-def test_an_enrolment_whose_nonce_is_not_listed_for_the_host_is_refused(
+def test_an_enrollment_whose_nonce_is_not_listed_for_the_host_is_refused(
     listed: tuple[BootstrapNonce, ...],
 ) -> None:
     """A nonce is one host's."""
     assert objection(nonces=evolve(NONCES, nonces=listed)) == NonceNotListed("web-01", "n-1")
 
 
-def test_an_enrolment_whose_nonce_is_no_longer_good_is_refused() -> None:
+def test_an_enrollment_whose_nonce_is_no_longer_good_is_refused() -> None:
     """An entry of the list ends by itself, from its very moment on."""
     nonces = evolve(NONCES, nonces=(BootstrapNonce("n-1", "web-01", NOW),))
 
@@ -276,12 +276,12 @@ def test_an_enrolment_whose_nonce_is_no_longer_good_is_refused() -> None:
     assert objection(nonces=nonces, now=NOW - timedelta(microseconds=1)) is None
 
 
-def test_an_enrolment_with_a_nonce_that_was_used_is_refused() -> None:
+def test_an_enrollment_with_a_nonce_that_was_used_is_refused() -> None:
     """A token is good once, for the same host and key too."""
     assert objection(used_nonces=frozenset({"n-1"})) == NonceUsed("web-01", "n-1")
 
 
-def test_an_enrolment_with_another_key_than_the_declared_one_is_refused() -> None:
+def test_an_enrollment_with_another_key_than_the_declared_one_is_refused() -> None:
     """It would succeed and not count: the declared key goes before it."""
     assert objection(ring=DECLARING) == DeclaredOtherwise(
         "web-01", DECLARED.public_key.public_key, NEW.public_key.public_key
@@ -290,7 +290,7 @@ def test_an_enrolment_with_another_key_than_the_declared_one_is_refused() -> Non
     assert objection(ring=same) is None
 
 
-def test_an_enrolment_after_a_revocation_brings_the_host_back_and_one_before_it_is_refused() -> (
+def test_an_enrollment_after_a_revocation_brings_the_host_back_and_one_before_it_is_refused() -> (
     None
 ):
     """A revocation ends at its `not_before`, whatever the fleet declares."""
@@ -300,7 +300,7 @@ def test_an_enrolment_after_a_revocation_brings_the_host_back_and_one_before_it_
     )
 
 
-def test_what_is_said_against_an_enrolment_names_the_host() -> None:
+def test_what_is_said_against_an_enrollment_names_the_host() -> None:
     """Every objection can be read by whoever has to act on it."""
     objections = (
         objection(now=NOW + HOUR),

@@ -7,7 +7,7 @@ from attrs import evolve, frozen
 
 from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
 from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseWatch
-from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.trust import Verified
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.releases.layout import (

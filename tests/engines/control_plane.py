@@ -18,7 +18,7 @@ from nixfleet_control_plane.messages.inputs import (
     DispatchAnswer,
     DispatchPoll,
     Done,
-    EnrolOutcome,
+    EnrollOutcome,
     Flushed,
     FlushRecords,
     HostEvents,
@@ -33,12 +33,12 @@ from nixfleet_control_plane.messages.inputs import (
     Reply,
     ResumeScope,
 )
-from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrolmentObjection
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObjection
 from nixfleet_control_plane.messages.log_entry import Entry, LoggedEntry
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_proto.enrolment import BootstrapToken, Revocation
+from nixfleet_proto.enrollment import BootstrapToken, Revocation
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
@@ -146,9 +146,9 @@ class ScriptedControlPlane:
         )
         return self.ask_for(ListsOutcome, update)
 
-    def enrol(self, token: BootstrapToken, key: SigningKey) -> EnrolledHost | EnrolmentObjection:
+    def enroll(self, token: BootstrapToken, key: SigningKey) -> EnrolledHost | EnrollmentObjection:
         """Let a host that has `key` come with `token`."""
-        return self.ask_for(EnrolOutcome, self.ci.enrolment(token, key)).answer
+        return self.ask_for(EnrollOutcome, self.ci.enrollment(token, key)).answer
 
     def command(self, command: OperatorCommand) -> CommandOutcome:
         return self.ask_for(CommandOutcome, command)

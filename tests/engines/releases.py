@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from attrs import evolve, frozen
 
-from nixfleet_control_plane.messages.inputs import EnrolHost, ManifestsUpdated
+from nixfleet_control_plane.messages.inputs import EnrollHost, ManifestsUpdated
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.codec import (
     encode_bootstrap_nonces,
@@ -12,11 +12,11 @@ from nixfleet_proto.codec import (
     encode_manifest,
     encode_revocations,
 )
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
-    EnrolRequest,
+    EnrollRequest,
     Revocation,
     Revocations,
 )
@@ -180,10 +180,10 @@ class Publisher:
             freshness_window_minutes=YEAR_MINUTES,
         )
 
-    def enrolment(self, token: BootstrapToken, key: SigningKey) -> EnrolHost:
+    def enrollment(self, token: BootstrapToken, key: SigningKey) -> EnrollHost:
         """Return the wish of a host that has `key` and this token, which the org root signs."""
-        request = EnrolRequest(sign_token(token, self._org_root), key.public_key.public_key)
-        return EnrolHost(request, key.public_key)
+        request = EnrollRequest(sign_token(token, self._org_root), key.public_key.public_key)
+        return EnrollHost(request, key.public_key)
 
     def manifest(self, manifest: RolloutManifest, now: datetime) -> Verified[RolloutManifest]:
         """Return `manifest`, signed and verified."""

@@ -14,7 +14,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, SignedByAnother, WrongFingerprint
 from nixfleet_proto.agent_event import DispatchAck, ProbeMode, ProbeStatus, ProbeSubResult
-from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
@@ -132,15 +132,15 @@ def _retire(closure: str) -> Step:
     )
 
 
-def _enrol(hostname: str, nonce: str) -> Step:
+def _enroll(hostname: str, nonce: str) -> Step:
     def step(story: Story) -> None:
         # The same in every life, so that lives can be compared.
         key, another = (SigningKey(sha256((nonce + it).encode()).digest()) for it in ("", "!"))
         control_plane = story.control_plane
         token = token_for(hostname, key, control_plane.now, nonce)
         control_plane.publish_lists(revoked=_revoked(control_plane.now), tokens=(token,))
-        assert isinstance(control_plane.enrol(token, key), EnrolledHost)
-        assert isinstance(control_plane.enrol(token, another), SignedByAnother | WrongFingerprint)
+        assert isinstance(control_plane.enroll(token, key), EnrolledHost)
+        assert isinstance(control_plane.enroll(token, another), SignedByAnother | WrongFingerprint)
 
     return step
 
@@ -169,12 +169,12 @@ STEPS: tuple[Step, ...] = (
     _host("stable@r1", "web-01", ScriptedHost.declare),
     _host("stable@r1", "web-01", _report_failing_controls),
     _pause("stable"),
-    _enrol("web-01", "n-1"),
+    _enroll("web-01", "n-1"),
     _host("stable@r1", "web-01", _report_what_cannot_be),
     _sign_again("stable@r1"),
     _host("stable@r1", "web-01", _report_fewer_failing_controls),
     _wait(5),
-    _enrol("web-02", "n-2"),
+    _enroll("web-02", "n-2"),
     _host("stable@r1", "web-01", _report_what_cannot_be),
     _host("stable@r1", "web-01", ScriptedHost.converge),
     _resume("stable"),
@@ -184,7 +184,7 @@ STEPS: tuple[Step, ...] = (
     _host("stable@r2", "web-02", ScriptedHost.acknowledge),
     _pause("stable@r2"),
     _wait(90),
-    _enrol("web-01", "n-3"),
+    _enroll("web-01", "n-3"),
     _host("stable@r2", "web-02", _report_what_cannot_be),
     _host("stable@r2", "web-04", ScriptedHost.acknowledge),
     _several_at_once,

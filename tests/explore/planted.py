@@ -25,12 +25,12 @@ from nixfleet_state_machine.rollout.event import HostStateChanged, RolloutEvent
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_testing.explore.bounds import DISPATCHED_AT
-from nixfleet_testing.explore.machine import Machine, Plan
+from nixfleet_testing.explore.machine import Plan, ReducerSet
 
 _Stepped = tuple[HostRolloutState, tuple[HostEffect, ...]]
 
 
-def wave_moves_with_its_first_host() -> Machine:
+def wave_moves_with_its_first_host() -> ReducerSet:
     """The wave cursor goes on when the first host of the wave converges, not the last."""
 
     def planted(
@@ -41,10 +41,10 @@ def wave_moves_with_its_first_host() -> Machine:
             after = evolve(after, current_wave=1)
         return after, effects
 
-    return Machine(step_rollout=planted)
+    return ReducerSet(step_rollout=planted)
 
 
-def failed_rollback_is_a_revert() -> Machine:
+def failed_rollback_is_a_revert() -> ReducerSet:
     """A rollback with a non-zero exit code is taken for one that worked."""
 
     def planted(
@@ -56,10 +56,10 @@ def failed_rollback_is_a_revert() -> Machine:
         worked = Local(fact) if isinstance(event, Local) else Remote(fact)
         return step(state, worked, now, policy)
 
-    return Machine(step=planted)
+    return ReducerSet(step=planted)
 
 
-def halt_is_not_honoured() -> Machine:
+def halt_is_not_honoured() -> ReducerSet:
     """The planner goes on with a rollout that was halted."""
 
     def ignoring_halts(plan: Plan) -> Plan:
@@ -75,10 +75,10 @@ def halt_is_not_honoured() -> Machine:
 
         return planted
 
-    return Machine(plan=ignoring_halts(plan_next), replan=ignoring_halts(replan))
+    return ReducerSet(plan=ignoring_halts(plan_next), replan=ignoring_halts(replan))
 
 
-def repeated_facts_are_taken() -> Machine:
+def repeated_facts_are_taken() -> ReducerSet:
     """The host machine does not look at a fact's number."""
 
     def planted(
@@ -87,10 +87,10 @@ def repeated_facts_are_taken() -> Machine:
         unnumbered = evolve(state, last_event_seq=min(state.last_event_seq, event.fact.seq - 1))
         return step(unnumbered, event, now, policy)
 
-    return Machine(step=planted)
+    return ReducerSet(step=planted)
 
 
-def switch_is_not_fired() -> Machine:
+def switch_is_not_fired() -> ReducerSet:
     """An acknowledged dispatch has no consequence: the host waits for ever."""
 
     def planted(
@@ -99,15 +99,15 @@ def switch_is_not_fired() -> Machine:
         after, effects = step(state, event, now, policy)
         return after, tuple(each for each in effects if not isinstance(each, LocalFireSwitch))
 
-    return Machine(step=planted)
+    return ReducerSet(step=planted)
 
 
-def second_dispatch_has_new_times() -> Machine:
+def second_dispatch_has_new_times() -> ReducerSet:
     """A dispatch that was withdrawn and is made again moves the soak window of a host that has the first."""
-    return Machine(note_dispatch=HostRolloutState.dispatched)
+    return ReducerSet(note_dispatch=HostRolloutState.dispatched)
 
 
-def withdrawals_are_forgotten() -> Machine:
+def withdrawals_are_forgotten() -> ReducerSet:
     """The planner leaves dispatches in the queue whatever happens."""
 
     def forgetting(plan: Plan) -> Plan:
@@ -119,10 +119,10 @@ def withdrawals_are_forgotten() -> Machine:
 
         return planted
 
-    return Machine(plan=forgetting(plan_next), replan=forgetting(replan))
+    return ReducerSet(plan=forgetting(plan_next), replan=forgetting(replan))
 
 
-def excused_hosts_hold_by_their_edges() -> Machine:
+def excused_hosts_hold_by_their_edges() -> ReducerSet:
     """A host that waits for another one waits on when that one is excused."""
 
     def waiting_on(plan: Plan) -> Plan:
@@ -134,17 +134,17 @@ def excused_hosts_hold_by_their_edges() -> Machine:
 
         return planted
 
-    return Machine(plan=waiting_on(plan_next), replan=waiting_on(replan))
+    return ReducerSet(plan=waiting_on(plan_next), replan=waiting_on(replan))
 
 
-def kept_plan_forgets_later_waves() -> Machine:
+def kept_plan_forgets_later_waves() -> ReducerSet:
     """The plan over the kept view dispatches nobody beyond the first wave; one over a fresh view does."""
 
     def planted(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
         actions = replan(view, quarantines, now)
         return tuple(each for each in actions if not _is_dispatch_of_later_wave(view, each))
 
-    return Machine(replan=planted)
+    return ReducerSet(replan=planted)
 
 
 def _is_dispatch_past_edge(view: FleetView, action: PlanAction) -> bool:

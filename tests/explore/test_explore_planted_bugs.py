@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nixfleet_testing.explore import Bounds, Finding, Law, Machine, explore
+from nixfleet_testing.explore import Bounds, Finding, Law, ReducerSet, explore
 from tests.explore import planted
 
 BUGS = [
@@ -27,7 +27,7 @@ BUGS = [
 
 @pytest.mark.parametrize(("bug", "bounds", "law", "moves"), BUGS)
 def test_a_planted_bug_is_found_by_a_shortest_path(
-    bug: Callable[[], Machine], bounds: Bounds, law: Law, moves: int
+    bug: Callable[[], ReducerSet], bounds: Bounds, law: Law, moves: int
 ) -> None:
     """The law that the bug breaks is named, after as few moves as it takes."""
     finding = _found(bounds, bug())
@@ -72,7 +72,7 @@ def test_a_path_found_among_twins_keeps_each_host_under_one_name() -> None:
     assert len(set(of_hosts)) == 1
 
 
-def _found(bounds: Bounds, machine: Machine) -> Finding:
+def _found(bounds: Bounds, machine: ReducerSet) -> Finding:
     finding = explore(bounds, machine).finding
     assert finding is not None
     return finding

@@ -2,7 +2,7 @@
 
 import re
 
-from nixfleet_testing.explore import Bounds, Machine
+from nixfleet_testing.explore import Bounds, ReducerSet
 from nixfleet_testing.explore.space import Space
 from tests.explore.walking import moves_reached
 
@@ -61,7 +61,7 @@ def test_a_successor_comes_upon_a_rollout_in_every_state() -> None:
 
 def _done_in(bounds: Bounds) -> set[str]:
     """Return all that the control plane did, in words that are the same for every host."""
-    space = Space(bounds, Machine(), symmetric=True)
+    space = Space(bounds, ReducerSet(), symmetric=True)
     moves = moves_reached(space, symmetric=True)
     return {
         re.sub(r"web-\d", "HOST", did)

@@ -11,7 +11,7 @@ from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.host.event import Event, Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_testing.explore import Bounds, Machine, explore
+from nixfleet_testing.explore import Bounds, ReducerSet, explore
 
 
 @pytest.mark.parametrize("policy", OnHealthFailure)
@@ -20,7 +20,7 @@ def test_the_mirror_of_the_runtime_agrees_with_agents_whenever_dispatches_are_wi
 ) -> None:
     """A dispatch that is withdrawn and made again moves no soak window, so no convergence is refused."""
     bounds = Bounds(hosts=2, waves=2, policy=policy, pause=True, clear=True, budget=1)
-    report = explore(bounds, Machine(step=_stepped, note_dispatch=queued_record))
+    report = explore(bounds, ReducerSet(step=_stepped, note_dispatch=queued_record))
     assert report.finding is None, report.finding
     assert report.is_complete
 

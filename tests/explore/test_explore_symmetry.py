@@ -2,7 +2,7 @@
 
 import pytest
 
-from nixfleet_testing.explore import Bounds, Machine, explore
+from nixfleet_testing.explore import Bounds, ReducerSet, explore
 from nixfleet_testing.explore.space import Space
 from tests.explore.walking import worlds_reached
 
@@ -13,7 +13,7 @@ from tests.explore.walking import worlds_reached
 )
 def test_worlds_found_with_and_without_symmetry_are_the_same_up_to_twins(bounds: Bounds) -> None:
     """Each world that is reached has its representative among those reached by representatives alone."""
-    space = Space(bounds, Machine(), symmetric=True)
+    space = Space(bounds, ReducerSet(), symmetric=True)
     every = worlds_reached(space, symmetric=False)
     representatives = worlds_reached(space, symmetric=True)
     assert {space.representative(world) for world in every} == representatives

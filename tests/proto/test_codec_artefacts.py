@@ -8,8 +8,8 @@ import pytest
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.codec import (
     DecodeError,
+    DecodeProblem,
     HealthCheckSet,
-    Problem,
     Uncanonical,
     decode_fleet,
     decode_health_checks,
@@ -163,20 +163,20 @@ def test_decoding_a_fleet_with_many_problems_names_them_all() -> None:
         decode_fleet(_text(broken))
 
     assert set(refusal.value.problems) == {
-        Problem('$.hosts["edge.lan"].channel', "a string", "nothing"),
-        Problem('$.hosts["edge.lan"].tags', "a list", '"web"'),
-        Problem("$.hosts.web-02.pubkey", "a string", "1"),
-        Problem("$.channels", "an object", "a list"),
-        Problem("$.edges[0].gates", "a string", "nothing"),
-        Problem("$.edges[1]", "an object", '"web-01"'),
-        Problem(
+        DecodeProblem('$.hosts["edge.lan"].channel', "a string", "nothing"),
+        DecodeProblem('$.hosts["edge.lan"].tags', "a list", '"web"'),
+        DecodeProblem("$.hosts.web-02.pubkey", "a string", "1"),
+        DecodeProblem("$.channels", "an object", "a list"),
+        DecodeProblem("$.edges[0].gates", "a string", "nothing"),
+        DecodeProblem("$.edges[1]", "an object", '"web-01"'),
+        DecodeProblem(
             "$.rolloutPolicies.careful.onHealthFailure",
             "one of 'halt', 'rollback-and-halt'",
             '"HALT"',
         ),
-        Problem("$.waves.stable[0].hosts[1]", "a string", "2"),
-        Problem("$.waves.stable[0].soakMinutes", "an integer from 0 to 2^64 - 1", "-1"),
-        Problem("$.meta", "an object", "null"),
+        DecodeProblem("$.waves.stable[0].hosts[1]", "a string", "2"),
+        DecodeProblem("$.waves.stable[0].soakMinutes", "an integer from 0 to 2^64 - 1", "-1"),
+        DecodeProblem("$.meta", "an object", "null"),
     }
 
 
@@ -300,28 +300,28 @@ def test_decoding_a_probe_with_its_kind_and_what_it_needs_fills_in_the_rest() ->
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        (b"3", [Problem("$", "an object", "3")]),
+        (b"3", [DecodeProblem("$", "an object", "3")]),
         (
             b'{"web":{"kind":"ping"}}',
-            [Problem("$.web.kind", "one of 'http', 'tcp', 'exec', 'evidence'", '"ping"')],
+            [DecodeProblem("$.web.kind", "one of 'http', 'tcp', 'exec', 'evidence'", '"ping"')],
         ),
-        (b'{"web":{"kind":"http"}}', [Problem("$.web.url", "a string", "nothing")]),
+        (b'{"web":{"kind":"http"}}', [DecodeProblem("$.web.url", "a string", "nothing")]),
         (
             b'[{"kind":"http"},{"name":"a"},{"name":"a"},7]',
             [
-                Problem("$[0].name", "the probe's name", "nothing"),
-                Problem("$[2].name", "a name of its own", '"a" again'),
-                Problem("$[3].name", "the probe's name", "nothing"),
+                DecodeProblem("$[0].name", "the probe's name", "nothing"),
+                DecodeProblem("$[2].name", "a name of its own", '"a" again'),
+                DecodeProblem("$[3].name", "the probe's name", "nothing"),
             ],
         ),
         (
             b'[{"name":"db","kind":"tcp","host":"localhost","port":"5432"}]',
-            [Problem("$.db.port", "an integer", '"5432"')],
+            [DecodeProblem("$.db.port", "an integer", '"5432"')],
         ),
     ],
 )
 def test_decoding_broken_health_checks_names_what_is_wrong(
-    text: bytes, problems: list[Problem]
+    text: bytes, problems: list[DecodeProblem]
 ) -> None:
     """Probes of no known kind, without a name or with a name twice are refused."""
     with pytest.raises(DecodeError) as refusal:

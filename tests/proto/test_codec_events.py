@@ -15,8 +15,8 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.codec import (
     DecodeError,
+    DecodeProblem,
     EventBatch,
-    Problem,
     batch_payload,
     decode_dispatch,
     decode_envelope,
@@ -38,7 +38,7 @@ ACK_TEXT = (
 )
 
 
-def _problems(data: bytes) -> tuple[Problem, ...]:
+def _problems(data: bytes) -> tuple[DecodeProblem, ...]:
     with pytest.raises(DecodeError) as refusal:
         decode_event(data)
     return refusal.value.problems
@@ -94,7 +94,7 @@ def test_encoding_a_probe_result_with_every_option_keeps_seq_last() -> None:
 def test_decoding_a_seq_that_is_no_integer_is_refused_as_it_is(text: bytes, found: str) -> None:
     """What only looks like an integer is not made into one."""
     assert _problems(ACK_TEXT.replace(b'"seq":1', b'"seq":' + text)) == (
-        Problem("$.seq", "an integer", found),
+        DecodeProblem("$.seq", "an integer", found),
     )
 
 
@@ -112,12 +112,12 @@ def test_decoding_an_event_with_many_problems_names_them_all() -> None:
         b'{"kind":"ProbeResult","probeName":5,"mode":"warn","status":"pass","observedAt":"today",'
         b'"subResults":[{"controlId":"A","status":"fail","framework":"f"},{"status":"fail"}]}'
     ) == (
-        Problem("$.probeName", "a string", "5"),
-        Problem("$.mode", "one of 'enforce', 'observe', 'disabled'", '"warn"'),
-        Problem("$.observedAt", "an RFC 3339 time", '"today"'),
-        Problem("$.subResults[1].controlId", "a string", "nothing"),
-        Problem("$.subResults[1].framework", "a string", "nothing"),
-        Problem("$.seq", "an integer", "nothing"),
+        DecodeProblem("$.probeName", "a string", "5"),
+        DecodeProblem("$.mode", "one of 'enforce', 'observe', 'disabled'", '"warn"'),
+        DecodeProblem("$.observedAt", "an RFC 3339 time", '"today"'),
+        DecodeProblem("$.subResults[1].controlId", "a string", "nothing"),
+        DecodeProblem("$.subResults[1].framework", "a string", "nothing"),
+        DecodeProblem("$.seq", "an integer", "nothing"),
     )
 
 
@@ -128,7 +128,7 @@ def test_decoding_a_list_where_one_belongs_does_not_take_a_string_apart() -> Non
         b'"failingProbes":"nginx","policyApplied":"halt","seq":1}'
     )
 
-    assert _problems(failed) == (Problem("$.failingProbes", "a list", '"nginx"'),)
+    assert _problems(failed) == (DecodeProblem("$.failingProbes", "a list", '"nginx"'),)
 
 
 @pytest.mark.parametrize(("kind", "found"), [(b'"Nope"', '"Nope"'), (b"[1]", "a list")])

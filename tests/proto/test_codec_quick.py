@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import DecodeError
-from nixfleet_proto.codec.primitives import Refused, read_string
+from nixfleet_proto.codec.primitives import MalformedValue, read_string
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
@@ -33,7 +33,7 @@ class Letter:
 def _read_word(value: JsonValue, _: object = None) -> Word:
     text = read_string(value)
     if not text.isalpha():
-        raise Refused("a word", value)
+        raise MalformedValue("a word", value)
     return Word(text)
 
 

@@ -5,9 +5,9 @@ from typing import TypeVar
 import pytest
 from attrs import frozen
 
-from nixfleet_proto.codec import DecodeError, Problem
+from nixfleet_proto.codec import DecodeError, DecodeProblem
 from nixfleet_proto.codec.json_text import sorted_bytes
-from nixfleet_proto.codec.primitives import Refused
+from nixfleet_proto.codec.primitives import MalformedValue
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
@@ -34,7 +34,7 @@ def _coder(form: type[T]) -> Coder[T]:
     return Coder(Spelling(camel_case, Absent.AS_NULL), form, "form")
 
 
-def _problems(coder: Coder[T], parsed: JsonValue) -> tuple[Problem, ...]:
+def _problems(coder: Coder[T], parsed: JsonValue) -> tuple[DecodeProblem, ...]:
     with pytest.raises(DecodeError) as refusal:
         coder.of_json(parsed)
     return refusal.value.problems
@@ -53,7 +53,9 @@ def test_reading_a_malformed_rollout_id_is_refused_where_it_stands(text: str) ->
     """A text that names no rollout is the sender's mistake, and told with its path."""
     (problem,) = _problems(_coder(Pause), {"rolloutId": text, "isUrgent": False})
 
-    assert problem == Problem("$.rolloutId", "a rollout id '{channel}@{channel_ref}'", f'"{text}"')
+    assert problem == DecodeProblem(
+        "$.rolloutId", "a rollout id '{channel}@{channel_ref}'", f'"{text}"'
+    )
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", None])
@@ -81,7 +83,7 @@ def test_a_refusal_that_carries_a_note_of_its_own_keeps_its_path() -> None:
     """What a reader writes on its refusal does not hide where the value stood."""
 
     def read(value: JsonValue, _: object = None) -> Word:
-        refused = Refused("a kind word", value)
+        refused = MalformedValue("a kind word", value)
         refused.add_note("as agreed")
         raise refused
 
@@ -89,7 +91,7 @@ def test_a_refusal_that_carries_a_note_of_its_own_keeps_its_path() -> None:
     spelling.add(Word, read, str)
 
     assert _problems(Coder[Note](spelling, Note, "note"), {"lastWord": "no"}) == (
-        Problem("$.lastWord", "a kind word", '"no"'),
+        DecodeProblem("$.lastWord", "a kind word", '"no"'),
     )
 
 

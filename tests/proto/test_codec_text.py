@@ -6,7 +6,7 @@ import pytest
 
 from nixfleet_proto.codec import (
     DecodeError,
-    Problem,
+    DecodeProblem,
     Uncanonical,
     canonical_bytes,
     format_time,
@@ -16,7 +16,7 @@ from nixfleet_proto.codec import (
 from nixfleet_proto.json_value import JsonValue
 
 
-def _problems(data: bytes) -> tuple[Problem, ...]:
+def _problems(data: bytes) -> tuple[DecodeProblem, ...]:
     with pytest.raises(DecodeError) as refusal:
         parse_json(data)
     return refusal.value.problems
@@ -79,7 +79,7 @@ def test_canonical_bytes_of_a_number_without_a_single_form_are_refused(number: f
     with pytest.raises(Uncanonical) as refusal:
         canonical_bytes(value)
 
-    assert refusal.value.problem == Problem(
+    assert refusal.value.problem == DecodeProblem(
         "$.a[1].b", "an integer within ±(2^53 - 1)", repr(number)
     )
 

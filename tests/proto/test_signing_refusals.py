@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nixfleet_proto.codec import Problem
+from nixfleet_proto.codec import DecodeProblem
 from nixfleet_proto.signing.refusal import (
     BadSignature,
     FutureDated,
@@ -30,7 +30,7 @@ ONE = datetime(2026, 5, 16, 13, tzinfo=UTC)
 TOLD: list[tuple[VerifyError, str]] = [
     (
         MalformedArtefact(
-            "fleet", (Problem("$.a", "a string", "0"), Problem("$.b", "a list", "{}"))
+            "fleet", (DecodeProblem("$.a", "a string", "0"), DecodeProblem("$.b", "a list", "{}"))
         ),
         "not a valid fleet: $.a: expected a string, found 0; $.b: expected a list, found {}",
     ),
@@ -70,7 +70,7 @@ TOLD: list[tuple[VerifyError, str]] = [
     ),
     (
         NoOrgRootKey(),
-        "the trust file has no orgRootKey, so no token can be checked and no host can enrol: "
+        "the trust file has no orgRootKey, so no token can be checked and no host can enroll: "
         "add the key that signs tokens",
     ),
     (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nixfleet_proto.codec import encode_signed_token
-from nixfleet_proto.enrolment import BootstrapNonce, BootstrapToken, Revocation
+from nixfleet_proto.enrollment import BootstrapNonce, BootstrapToken, Revocation
 from nixfleet_proto.fleet import Meta
 from nixfleet_proto.signing import SigningKey, sign_token
 from nixfleet_release import Admission, AdmissionError, read_admission

@@ -8,7 +8,7 @@ from attrs import evolve
 
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.enrolment import BootstrapNonce, Revocation
+from nixfleet_proto.enrollment import BootstrapNonce, Revocation
 from nixfleet_proto.fleet import (
     DisruptionBudget,
     Edge,
@@ -195,10 +195,10 @@ def test_revocations_and_nonces_are_told_with_their_times() -> None:
     )
 
     assert told(lists) == [
-        "web-01 is refused until it enrols anew after 2026-05-16T01:00:00Z (disk stolen)",
-        "web-03 may enrol with nonce n-1 until 2026-05-16T01:00:00Z",
+        "web-01 is refused until it enrolls anew after 2026-05-16T01:00:00Z (disk stolen)",
+        "web-03 may enroll with nonce n-1 until 2026-05-16T01:00:00Z",
     ]
     assert told(said(), lists) == [
         "web-01 is not revoked any more: keys it enrolled with are believed again",
-        "web-03 may not enrol with nonce n-1 any more",
+        "web-03 may not enroll with nonce n-1 any more",
     ]

@@ -2,14 +2,14 @@
 
 import pytest
 
-from nixfleet_release.written.toml_scanner import Source, read_source
+from nixfleet_release.written.toml_scanner import TomlSource, read_source
 
 
-def read(text: str) -> Source:
+def read(text: str) -> TomlSource:
     return read_source(text, "f.toml")
 
 
-def told(source: Source) -> list[tuple[str, str]]:
+def told(source: TomlSource) -> list[tuple[str, str]]:
     return [(str(problem.place), problem.path) for problem in source.problems]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_runtime.config.options import ConfigError, Loaded, Option, Section, Source, load
+from nixfleet_runtime.config.options import ConfigError, Loaded, Option, Section, ValueSource, load
 from nixfleet_runtime.documents.problems import Problem
 
 
@@ -61,7 +61,7 @@ def test_an_empty_file_gives_the_defaults(loaded: LoadText) -> None:
     """What a file does not say has its default, and says so."""
     found = loaded("")
     assert found.config == ("nobody", Colour.RED, False, 2, 1.5)
-    assert {option.source for option in found.options} == {Source.DEFAULT}
+    assert {option.source for option in found.options} == {ValueSource.DEFAULT}
 
 
 def test_what_the_file_says_goes_before_the_default(loaded: LoadText) -> None:
@@ -70,7 +70,7 @@ def test_what_the_file_says_goes_before_the_default(loaded: LoadText) -> None:
         "name = 'Ada'\n[paint]\ncolour = 'blue'\nshiny = true\ncoats = 3\ndry_seconds = 60\n"
     )
     assert found.config == ("Ada", Colour.BLUE, True, 3, 60.0)
-    assert found.options[0] == Option("name", "Ada", Source.FILE)
+    assert found.options[0] == Option("name", "Ada", ValueSource.FILE)
     assert [option.path for option in found.options] == [
         "name",
         "paint.colour",

@@ -19,7 +19,7 @@ from nixfleet_control_plane.config import (
     read_control_plane_config,
 )
 from nixfleet_runtime.config.check import check_config, toml_text
-from nixfleet_runtime.config.options import Option, Section, Source, load_content
+from nixfleet_runtime.config.options import Option, Section, ValueSource, load_content
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -145,6 +145,6 @@ def defaults(
 
 
 def _default(option: Option) -> str:
-    if option.source is Source.FILE:
+    if option.source is ValueSource.FILE:
         return "required"
     return "not set" if option.value is None else f"`{toml_text(option.value)}`"

@@ -10,7 +10,7 @@ from nixfleet_runtime.config.options import (
     ConfigError,
     Loaded,
     Section,
-    Source,
+    ValueSource,
     load,
     variable_of,
 )
@@ -49,10 +49,10 @@ def test_a_variable_goes_before_the_file(loaded: LoadWith) -> None:
     )
     assert found.config == ("Ada", 8080, 1.0, True)
     assert {option.path: option.source for option in found.options} == {
-        "name": Source.ENVIRONMENT,
-        "listen.port": Source.ENVIRONMENT,
-        "listen.wait_seconds": Source.DEFAULT,
-        "listen.loud": Source.ENVIRONMENT,
+        "name": ValueSource.ENVIRONMENT,
+        "listen.port": ValueSource.ENVIRONMENT,
+        "listen.wait_seconds": ValueSource.DEFAULT,
+        "listen.loud": ValueSource.ENVIRONMENT,
     }
 
 

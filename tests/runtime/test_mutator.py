@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 
 
-class Desk:
+class MutatorBench:
     """A mutator around a ledger, and everything that came of what was posted."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(desk: Desk) -> AsyncIterator[TaskGroup]:
+async def open_desk(desk: MutatorBench) -> AsyncIterator[TaskGroup]:
     """Run the desk's mutator while the context is open."""
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
@@ -73,7 +73,7 @@ async def open_desk(desk: Desk) -> AsyncIterator[TaskGroup]:
 
 
 @asynccontextmanager
-async def closed_afterwards(desk: Desk) -> AsyncIterator[TaskGroup]:
+async def closed_afterwards(desk: MutatorBench) -> AsyncIterator[TaskGroup]:
     """First things are posted, then the desk's mutator runs until they are handled."""
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
@@ -83,7 +83,7 @@ async def closed_afterwards(desk: Desk) -> AsyncIterator[TaskGroup]:
 
 async def test_inputs_of_several_posters_are_handled_in_the_order_they_came() -> None:
     """Inputs are handled in the order in which they were posted."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "c", "a", "b")
 
@@ -92,7 +92,7 @@ async def test_inputs_of_several_posters_are_handled_in_the_order_they_came() ->
 
 async def test_a_poster_gets_the_reply_to_its_own_input() -> None:
     """Each poster is answered with what its own input came to."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b")
 
@@ -101,7 +101,7 @@ async def test_a_poster_gets_the_reply_to_its_own_input() -> None:
 
 async def test_inputs_that_wait_together_are_written_in_one_transaction() -> None:
     """What was posted while the mutator was busy becomes durable with one write."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b", "c")
 
@@ -110,7 +110,7 @@ async def test_inputs_that_wait_together_are_written_in_one_transaction() -> Non
 
 async def test_more_inputs_than_a_batch_holds_are_written_in_several_transactions() -> None:
     """A batch takes no more inputs than it may, and the next one takes the rest."""
-    desk = Desk(batch_length_max=2)
+    desk = MutatorBench(batch_length_max=2)
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b", "c")
 
@@ -119,7 +119,7 @@ async def test_more_inputs_than_a_batch_holds_are_written_in_several_transaction
 
 async def test_an_input_that_changes_nothing_is_answered_without_a_write() -> None:
     """An input without writes costs no transaction."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "ask")
 
@@ -129,7 +129,7 @@ async def test_an_input_that_changes_nothing_is_answered_without_a_write() -> No
 async def test_a_write_under_way_holds_back_replies_and_actions() -> None:
     """Nobody is answered, and nothing is carried out, before the write is over."""
     disk = HeldUpDisk()
-    desk = Desk(disk=disk)
+    desk = MutatorBench(disk=disk)
     async with open_desk(desk) as tasks:
         await desk.line_up(tasks, "a")
         assert await disk.begun()
@@ -142,7 +142,7 @@ async def test_a_write_under_way_holds_back_replies_and_actions() -> None:
 
 async def test_actions_of_a_batch_are_carried_out_in_the_order_of_its_inputs() -> None:
     """After the write, actions are carried out in the order in which they were decided."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "b", "a")
 
@@ -151,7 +151,7 @@ async def test_actions_of_a_batch_are_carried_out_in_the_order_of_its_inputs() -
 
 async def test_time_that_passed_between_inputs_is_told_to_the_engine() -> None:
     """The engine is told the clock's time at which each input is handled."""
-    desk = Desk()
+    desk = MutatorBench()
     async with open_desk(desk):
         await desk.mutator.post("a")
         desk.clock.advance(60)
@@ -162,7 +162,7 @@ async def test_time_that_passed_between_inputs_is_told_to_the_engine() -> None:
 
 async def test_a_poisonous_input_fails_alone() -> None:
     """An input on which the engine raises fails by name and cause; the rest of its batch goes through."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "poison", "b")
 
@@ -178,7 +178,7 @@ async def test_a_poisonous_input_fails_alone() -> None:
 
 async def test_a_poisonous_input_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """The log names the input on which the engine raised, with the traceback."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "poison")
 
@@ -189,7 +189,7 @@ async def test_a_poisonous_input_is_logged(caplog: pytest.LogCaptureFixture) -> 
 
 async def test_a_write_that_fails_leaves_the_engine_as_before() -> None:
     """After a failed write the engine is as it was after the last good one."""
-    desk = Desk(disk=Disk(has_no_room_for=["b"]))
+    desk = MutatorBench(disk=Disk(has_no_room_for=["b"]))
     async with open_desk(desk) as tasks:
         await desk.line_up(tasks, "a")
         await desk.line_up(tasks, "b")
@@ -199,7 +199,7 @@ async def test_a_write_that_fails_leaves_the_engine_as_before() -> None:
 
 async def test_a_write_that_fails_is_told_to_the_poster_with_its_cause() -> None:
     """The poster of what could not be written gets WriteFailed, which says why."""
-    desk = Desk(disk=Disk(has_no_room_for=["a"]))
+    desk = MutatorBench(disk=Disk(has_no_room_for=["a"]))
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a")
 
@@ -211,7 +211,7 @@ async def test_a_write_that_fails_is_told_to_the_poster_with_its_cause() -> None
 
 async def test_a_write_that_fails_has_no_actions() -> None:
     """What did not become durable has no consequences."""
-    desk = Desk(disk=Disk(has_no_room_for=["a"]))
+    desk = MutatorBench(disk=Disk(has_no_room_for=["a"]))
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a")
 
@@ -220,7 +220,7 @@ async def test_a_write_that_fails_has_no_actions() -> None:
 
 async def test_a_batch_that_fails_is_tried_again_one_by_one() -> None:
     """After a failed batch only the input at fault fails; the others become durable, in order."""
-    desk = Desk(disk=Disk(has_no_room_for=["b"]))
+    desk = MutatorBench(disk=Disk(has_no_room_for=["b"]))
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b", "c")
 
@@ -231,7 +231,7 @@ async def test_a_batch_that_fails_is_tried_again_one_by_one() -> None:
 
 async def test_a_disk_that_takes_nothing_fails_every_poster() -> None:
     """When no write goes through, each poster is told so, about its own input."""
-    desk = Desk(disk=Disk(has_no_room_for=["a", "b"]))
+    desk = MutatorBench(disk=Disk(has_no_room_for=["a", "b"]))
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b")
 
@@ -243,7 +243,7 @@ async def test_a_disk_that_takes_nothing_fails_every_poster() -> None:
 
 async def test_a_disk_that_has_room_again_takes_the_next_input() -> None:
     """A failed write stops nothing: the next input is handled as ever."""
-    desk = Desk(disk=Disk(has_no_room_for=["a"]))
+    desk = MutatorBench(disk=Disk(has_no_room_for=["a"]))
     async with open_desk(desk) as tasks:
         await desk.line_up(tasks, "a")
         desk.disk.has_no_room_for.clear()
@@ -259,7 +259,7 @@ async def test_an_action_that_raises_is_logged_and_stops_nothing(
     def refuse(action: str) -> None:
         raise RuntimeError(f"cannot do {action}")
 
-    desk = Desk(carry_out=refuse)
+    desk = MutatorBench(carry_out=refuse)
     async with open_desk(desk) as tasks:
         await desk.line_up(tasks, "a", "b")
         await desk.line_up(tasks, "c")
@@ -270,7 +270,7 @@ async def test_an_action_that_raises_is_logged_and_stops_nothing(
 
 async def test_an_urgent_input_goes_ahead_of_those_that_wait() -> None:
     """An urgent input is handled before everything that waits already."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b")
         tasks.start_soon(desk.ask, desk.mutator.post_urgent, "stop")
@@ -281,7 +281,7 @@ async def test_an_urgent_input_goes_ahead_of_those_that_wait() -> None:
 
 async def test_an_urgent_input_finds_an_idle_mutator_awake() -> None:
     """An urgent input is handled at once when nothing else waits."""
-    desk = Desk()
+    desk = MutatorBench()
     async with open_desk(desk):
         await anyio.wait_all_tasks_blocked()
 
@@ -290,7 +290,7 @@ async def test_an_urgent_input_finds_an_idle_mutator_awake() -> None:
 
 async def test_an_urgent_input_needs_no_room_in_the_queue() -> None:
     """With a full queue an urgent input is accepted at once, and handled first."""
-    desk = Desk(queue_length_max=1)
+    desk = MutatorBench(queue_length_max=1)
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a")
         tasks.start_soon(desk.ask, desk.mutator.post_urgent, "stop")
@@ -301,7 +301,7 @@ async def test_an_urgent_input_needs_no_room_in_the_queue() -> None:
 
 async def test_a_full_queue_refuses_who_does_not_want_to_wait() -> None:
     """`post_if_room` refuses an input when as many as may wait already, and says how many."""
-    desk = Desk(queue_length_max=2)
+    desk = MutatorBench(queue_length_max=2)
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b")
         with pytest.raises(QueueFull, match="2 inputs wait already") as refusal:
@@ -313,14 +313,14 @@ async def test_a_full_queue_refuses_who_does_not_want_to_wait() -> None:
 
 async def test_a_queue_with_room_takes_who_does_not_want_to_wait() -> None:
     """`post_if_room` is a post like any other while there is room."""
-    desk = Desk(queue_length_max=1)
+    desk = MutatorBench(queue_length_max=1)
     async with open_desk(desk):
         assert await desk.mutator.post_if_room("a") == "a is 1"
 
 
 async def test_a_full_queue_lets_a_poster_wait_for_room() -> None:
     """`post` waits until the queue has room, and is then handled in its turn."""
-    desk = Desk(queue_length_max=1)
+    desk = MutatorBench(queue_length_max=1)
     async with anyio.create_task_group() as tasks:
         await desk.line_up(tasks, "a", "b")
         async with open_desk(desk):

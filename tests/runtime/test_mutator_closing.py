@@ -9,7 +9,7 @@ from anyio.abc import TaskGroup
 
 from nixfleet_runtime.kernel.mutator import MutatorClosed, WriteFailed
 from tests.engines.ledger import Disk, ForgetfulLedger, HeldUpDisk, SpoiltLedger, StumblingDisk
-from tests.runtime.test_mutator import Desk, closed_afterwards, open_desk
+from tests.runtime.test_mutator import MutatorBench, closed_afterwards, open_desk
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("way", ["post", "post_if_room", "post_urgent"])
 async def test_a_closed_mutator_refuses_an_input_by_name(way: str) -> None:
     """After `close` no way of posting accepts an input, and the refusal names it."""
-    desk = Desk()
+    desk = MutatorBench()
     async with open_desk(desk):
         desk.mutator.close()
 
@@ -28,7 +28,7 @@ async def test_a_closed_mutator_refuses_an_input_by_name(way: str) -> None:
 
 async def test_closing_answers_what_was_accepted() -> None:
     """What was posted before `close`, urgent or not, is handled and answered."""
-    desk = Desk(batch_length_max=1)
+    desk = MutatorBench(batch_length_max=1)
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b")
         tasks.start_soon(desk.ask, desk.mutator.post_urgent, "stop")
@@ -39,7 +39,7 @@ async def test_closing_answers_what_was_accepted() -> None:
 
 async def test_closing_refuses_who_still_waits_for_room() -> None:
     """A poster for whom the full queue had no room yet is refused by name."""
-    desk = Desk(queue_length_max=1)
+    desk = MutatorBench(queue_length_max=1)
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b")
 
@@ -50,7 +50,7 @@ async def test_closing_refuses_who_still_waits_for_room() -> None:
 @pytest.mark.parametrize("steps", range(8))
 async def test_closing_in_the_moment_of_a_post_answers_or_refuses_it(steps: int) -> None:
     """A post that the closing finds at any step of its way is answered, or refused by name."""
-    desk = Desk()
+    desk = MutatorBench()
     async with open_desk(desk) as tasks:
         await anyio.wait_all_tasks_blocked()
         tasks.start_soon(desk.ask, desk.mutator.post, "a")
@@ -62,7 +62,7 @@ async def test_closing_in_the_moment_of_a_post_answers_or_refuses_it(steps: int)
 
 async def test_closing_twice_is_as_good_as_once() -> None:
     """A second `close` does nothing."""
-    desk = Desk()
+    desk = MutatorBench()
     async with open_desk(desk):
         desk.mutator.close()
         desk.mutator.close()
@@ -70,7 +70,7 @@ async def test_closing_twice_is_as_good_as_once() -> None:
 
 async def test_an_input_of_a_cancelled_poster_is_handled_all_the_same() -> None:
     """An accepted input is handled though its poster no longer waits for the answer."""
-    desk = Desk()
+    desk = MutatorBench()
     async with closed_afterwards(desk), anyio.create_task_group() as posters:
         await desk.line_up(posters, "a")
         posters.cancel_scope.cancel()
@@ -80,7 +80,7 @@ async def test_an_input_of_a_cancelled_poster_is_handled_all_the_same() -> None:
 
 async def test_an_input_whose_poster_is_cancelled_before_there_is_room_is_not_handled() -> None:
     """A poster that is cancelled while it waits for room takes its input with it."""
-    desk = Desk(queue_length_max=1)
+    desk = MutatorBench(queue_length_max=1)
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a")
         async with anyio.create_task_group() as posters:
@@ -93,7 +93,7 @@ async def test_an_input_whose_poster_is_cancelled_before_there_is_room_is_not_ha
 async def test_cancelling_the_run_leaves_no_poster_waiting() -> None:
     """Whoever waits when `run` is cancelled is told that the mutator is closed."""
     disk = HeldUpDisk()
-    desk = Desk(disk=disk, queue_length_max=1)
+    desk = MutatorBench(disk=disk, queue_length_max=1)
     with anyio.fail_after(10):
         async with anyio.create_task_group() as posters:
             running = await _start(desk, posters)
@@ -116,7 +116,7 @@ async def test_cancelling_the_run_leaves_no_poster_waiting() -> None:
 async def test_cancelling_the_run_during_a_write_still_answers_its_batch() -> None:
     """Cancellation never comes between a write and the answers and actions that follow from it."""
     disk = HeldUpDisk()
-    desk = Desk(disk=disk)
+    desk = MutatorBench(disk=disk)
     with anyio.fail_after(10):
         async with anyio.create_task_group() as posters:
             running = await _start(desk, posters)
@@ -136,7 +136,7 @@ async def test_cancelling_the_run_during_a_write_still_answers_its_batch() -> No
 async def test_cancelling_the_run_during_a_write_that_fails_still_tries_its_batch_again() -> None:
     """A batch that is under way is seen through, one by one if need be, though the run is cancelled."""
     disk = HeldUpDisk(has_no_room_for=["b"])
-    desk = Desk(disk=disk, queue_length_max=3)
+    desk = MutatorBench(disk=disk, queue_length_max=3)
     with anyio.fail_after(10):
         async with anyio.create_task_group() as posters:
             await desk.line_up(posters, "a", "b", "c")
@@ -152,7 +152,7 @@ async def test_cancelling_the_run_during_a_write_that_fails_still_tries_its_batc
 
 async def test_cancelling_the_run_refuses_later_posts_by_name() -> None:
     """A mutator whose `run` was cancelled is closed."""
-    desk = Desk()
+    desk = MutatorBench()
     async with anyio.create_task_group() as tasks:
         (await _start(desk, tasks)).cancel()
 
@@ -165,7 +165,7 @@ async def test_cancelling_the_task_of_the_run_as_an_input_arrives_leaves_no_post
     steps: int,
 ) -> None:
     """A post that the end of the task finds at any step of its way is answered, or told of the end."""
-    desk = Desk()
+    desk = MutatorBench()
     run = asyncio.create_task(desk.mutator.run())
     await anyio.wait_all_tasks_blocked()
     with anyio.fail_after(10):
@@ -181,7 +181,7 @@ async def test_cancelling_the_task_of_the_run_as_an_input_arrives_leaves_no_post
 
 async def test_an_engine_that_cannot_take_back_ends_the_run_and_leaves_no_poster_waiting() -> None:
     """When the engine cannot be trusted any more the run raises, and everybody who waits is told."""
-    desk = Desk(SpoiltLedger(), Disk(has_no_room_for=["a"]))
+    desk = MutatorBench(SpoiltLedger(), Disk(has_no_room_for=["a"]))
     async with anyio.create_task_group() as posters:
         await desk.line_up(posters, "a", "b")
         with pytest.raises(RuntimeError, match="nothing can be taken back"):
@@ -195,7 +195,7 @@ async def test_an_engine_that_cannot_take_back_ends_the_run_and_leaves_no_poster
 
 async def test_a_run_that_breaks_down_leaves_the_answers_that_were_given() -> None:
     """An input that became durable before the engine broke down is answered with its reply."""
-    desk = Desk(ForgetfulLedger(), StumblingDisk())
+    desk = MutatorBench(ForgetfulLedger(), StumblingDisk())
     with anyio.fail_after(10):
         async with anyio.create_task_group() as posters:
             await desk.line_up(posters, "a", "ask")
@@ -208,7 +208,7 @@ async def test_a_run_that_breaks_down_leaves_the_answers_that_were_given() -> No
     }
 
 
-async def _start(desk: Desk, tasks: TaskGroup) -> anyio.CancelScope:
+async def _start(desk: MutatorBench, tasks: TaskGroup) -> anyio.CancelScope:
     """Run the desk's mutator, and return what cancels it alone."""
     scope = anyio.CancelScope()
 

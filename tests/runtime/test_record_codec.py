@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode, ProbeStatus, ProbeTopologyEntry
-from nixfleet_proto.codec import DecodeError, Problem
+from nixfleet_proto.codec import DecodeError, DecodeProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.storage.record_codec import (
@@ -163,6 +163,6 @@ def test_decoding_a_damaged_rollout_record_names_every_problem() -> None:
         decode_rollout_record(text)
 
     assert refusal.value.problems == (
-        Problem("$.retention", "an integer", '"72h"'),
-        Problem("$.excused_hosts[1]", "a string", "1"),
+        DecodeProblem("$.retention", "an integer", '"72h"'),
+        DecodeProblem("$.excused_hosts[1]", "a string", "1"),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.disk import Disk
 from nixfleet_simulation.scenario.randomness import stream
 from nixfleet_testing.contracts.store_cases import ROWS
@@ -23,7 +23,7 @@ class Node:
         )
 
     def write(self, *writes: Write, then: Callable[[], None] = lambda: None) -> None:
-        self.disk.write(Life(), writes, self._keep, then, self.failures.append)
+        self.disk.write(NodeLifetime(), writes, self._keep, then, self.failures.append)
 
     def wait(self) -> None:
         self.agenda.run_until(self.agenda.now + 60 * SECOND)

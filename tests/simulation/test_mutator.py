@@ -9,7 +9,7 @@ import pytest
 
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.kernel.mutator import SingleMutator
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.crash_boundaries import Crossings
 from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
@@ -45,10 +45,10 @@ class Log:
 
 
 def _in_virtual_time(words: Sequence[str]) -> list[str]:
-    agenda, log, life = Agenda(), Log(), Life()
+    agenda, log, life = Agenda(), Log(), NodeLifetime()
 
     def write(
-        _: Life,
+        _: NodeLifetime,
         writes: tuple[str, ...],
         keep: Callable[[], None],
         then: Callable[[], None],

@@ -13,7 +13,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.index.changes import Stirred
 from nixfleet_state_machine.planner.index.lanes import LaneIndex
-from nixfleet_state_machine.planner.index.rollout_view import Figures, RolloutBook, counts_alike
+from nixfleet_state_machine.planner.index.rollout_view import HostCounts, RolloutBook, counts_alike
 from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, sum_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -254,7 +254,7 @@ class FleetView:
         self._spread(record, book, hostname, before)
 
     def _spread(
-        self, record: RolloutRecord, book: RolloutBook, hostname: str, before: Figures
+        self, record: RolloutRecord, book: RolloutBook, hostname: str, before: HostCounts
     ) -> None:
         """Let counts and stirs follow from how the host counted `before` and counts now."""
         after = book.figures(hostname, record.excused_hosts)
@@ -299,7 +299,7 @@ class FleetView:
                 self._stirred.rollouts.add(rollout_id)
 
 
-def _is_asked_otherwise(before: Figures, after: Figures) -> bool:
+def _is_asked_otherwise(before: HostCounts, after: HostCounts) -> bool:
     """Whether the host began or ceased to wait, or to have a dispatch that may be taken back."""
     return (
         before.is_unacknowledged is not after.is_unacknowledged

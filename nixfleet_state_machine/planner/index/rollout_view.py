@@ -14,7 +14,7 @@ from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoLog
 
 
-class Figures(NamedTuple):
+class HostCounts(NamedTuple):
     """What decisions look at in a host, be they about itself or about others.
 
     is_awaited: hosts at the far ends of its edges wait for it.
@@ -51,7 +51,7 @@ class RolloutBook:
         """Whether the host has a dispatch in the queue that it has not acknowledged."""
         return _is_unacknowledged(self.hosts.get(hostname)) and hostname in self.queued
 
-    def figures(self, hostname: str, excused: Set[str]) -> Figures:
+    def figures(self, hostname: str, excused: Set[str]) -> HostCounts:
         """Return how `hostname` counts now."""
         record = self.hosts.get(hostname)
         return _figures(
@@ -87,15 +87,15 @@ def _counted(
     is_target: bool,
     is_excused: bool,
     failing: int,
-) -> Figures:
+) -> HostCounts:
     """Return how a host with these properties counts; `state` is `None` while it has no record."""
     is_counted = is_target and not is_excused
     tally = tally_of(state, is_declared, failing) if is_counted else NOBODY
     if state is None:
-        return Figures(tally, False, False, False, not is_excused)
+        return HostCounts(tally, False, False, False, not is_excused)
     is_unacknowledged = state is HostState.PENDING and not is_acknowledged
     is_handed_out = is_unacknowledged and is_queued
-    return Figures(
+    return HostCounts(
         tally=tally,
         is_unacknowledged=is_unacknowledged,
         is_handed_out=is_handed_out,
@@ -109,7 +109,7 @@ _figures = lru_cache(maxsize=1024)(_counted)
 
 
 def counts_alike(before: HostRolloutState, after: HostRolloutState) -> bool:
-    """Whether two records of one host have the same `Figures`, whatever else they say."""
+    """Whether two records of one host have the same `HostCounts`, whatever else they say."""
     return (
         before.state is after.state
         and (before.declared_probes is None) is (after.declared_probes is None)

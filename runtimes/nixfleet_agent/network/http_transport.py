@@ -12,15 +12,15 @@ from ssl import SSLContext
 
 import httpx2
 
-from nixfleet_agent.network.enrolment import EnrolmentRefused
+from nixfleet_agent.network.enrollment import EnrollmentRefused
 from nixfleet_proto.codec import (
     DecodeError,
     decode_dispatch,
-    encode_enrol_request,
+    encode_enroll_request,
     encode_envelope,
     encode_event_batch,
 )
-from nixfleet_proto.enrolment import EnrolRequest
+from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.signing import SigningKey, sign_batch, sign_envelope
 from nixfleet_proto.wire import (
     AgentEventEnvelope,
@@ -42,7 +42,7 @@ from nixfleet_runtime.http.paths import (
     AGENT_EVENT_BATCHES,
     AGENT_EVENTS,
     AGENT_HEARTBEAT,
-    ENROL,
+    ENROLL,
     rollout_path,
 )
 from nixfleet_runtime.http.problem import decode_problem
@@ -102,17 +102,17 @@ class HttpTransport:
         signature = await self._send("GET", rollout_path(rollout_id, "/signature"))
         return SignedArtefact(_content(body), _content(signature))
 
-    async def enrol(self, request: EnrolRequest) -> None:
+    async def enroll(self, request: EnrollRequest) -> None:
         """Return when this host is known by the key that `request` brings, which must be this transport's.
 
-        Raises: EnrolmentRefused; TransportFailed, also when the control plane cannot answer now.
+        Raises: EnrollmentRefused; TransportFailed, also when the control plane cannot answer now.
         """
-        answer = await self._send("POST", ENROL, encode_enrol_request(request))
+        answer = await self._send("POST", ENROLL, encode_enroll_request(request))
         if answer.is_success:
             return
         problem = decode_problem(answer.content, answer.status_code)
         if answer.is_client_error and answer.status_code not in _ASK_AGAIN:
-            raise EnrolmentRefused(problem)
+            raise EnrollmentRefused(problem)
         raise _failed(answer)
 
     async def _send(

@@ -21,7 +21,7 @@ TryOnce: TypeAlias = Callable[[Input], Awaitable[Reply | None]]
 """As `Post`, but `None` when the input could not be made durable: for what will be observed again anyway."""
 
 
-class Desk:
+class RetryingPost:
     """What all workers of one agent post through."""
 
     def __init__(self, post: Post, backoff: Backoff) -> None:

@@ -7,20 +7,20 @@ import click
 
 from nixfleet_agent.config import AgentConfig
 from nixfleet_agent.main import load_trust, way_to_control_plane
-from nixfleet_agent.network.enrolment import (
-    EnrolmentRefused,
+from nixfleet_agent.network.enrollment import (
+    EnrollmentRefused,
     OwnKey,
     WrongToken,
-    enrol_request,
+    enroll_request,
     how_to_get_a_token,
     load_token,
     own_key,
 )
-from nixfleet_agent.workers.enrolment import is_known
+from nixfleet_agent.workers.enrollment import is_known
 from nixfleet_cli.commands.agent import config_option, loaded_config
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import DecodeError
-from nixfleet_proto.enrolment import SignedToken
+from nixfleet_proto.enrollment import SignedToken
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import SystemClock
@@ -37,7 +37,7 @@ from nixfleet_runtime.transport import TransportFailed
     help="The bootstrap token; if not given, the one that the configuration names.",
 )
 def enroll(file: Path, token_file: Path | None) -> None:
-    """Make this host's key if it has none, show its fingerprint, and enrol with a bootstrap token.
+    """Make this host's key if it has none, show its fingerprint, and enroll with a bootstrap token.
 
     A host that is known already is left as it is.
 
@@ -48,8 +48,8 @@ def enroll(file: Path, token_file: Path | None) -> None:
     token_file = token_file or config.identity.bootstrap_token_file
     try:
         trust = load_trust(config.trust.file)
-        anyio.run(_enrol, config, own, trust, token_file)
-    except (WrongToken, EnrolmentRefused) as error:
+        anyio.run(_enroll, config, own, trust, token_file)
+    except (WrongToken, EnrollmentRefused) as error:
         raise Findings(str(error)) from error
     except (TransportFailed, DecodeError, OSError) as error:
         raise Unusable(str(error)) from error
@@ -65,7 +65,7 @@ def _shown_key(file: Path) -> OwnKey:
     return own
 
 
-async def _enrol(
+async def _enroll(
     config: AgentConfig, own: OwnKey, trust: TrustRoot, token_file: Path | None
 ) -> None:
     clock = SystemClock()
@@ -78,7 +78,7 @@ async def _enrol(
         token = _token_in(token_file)
         if token is None:
             raise Findings(how_to_get_a_token(config.hostname, own, token_file))
-        await transport.enrol(enrol_request(token, config.hostname, own, trust, clock.now()))
+        await transport.enroll(enroll_request(token, config.hostname, own, trust, clock.now()))
     click.echo(f"{config.hostname} is enrolled with {where}")
 
 

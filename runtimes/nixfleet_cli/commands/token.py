@@ -11,7 +11,7 @@ import click
 
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_proto.codec import encode_signed_token, format_time
-from nixfleet_proto.enrolment import BootstrapToken
+from nixfleet_proto.enrollment import BootstrapToken
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile, SigningKey, sign_token
 from nixfleet_runtime.kernel.clock import SystemClock
 

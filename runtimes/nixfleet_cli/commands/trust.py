@@ -35,7 +35,7 @@ from nixfleet_release.sign.trust_file import (
 )
 from nixfleet_release.sign.verify import (
     Believed,
-    Refused,
+    RefusedArtefact,
     Trial,
     Verdict,
     is_artefact_name,
@@ -225,7 +225,7 @@ def _heard_token(path: Path, root: TrustRoot, time: datetime) -> Verdict:
     try:
         token = verify_token(decode_signed_token(path.read_bytes()), root, time)
     except (DecodeError, VerifyError) as error:
-        return Verdict(refused=(Refused(str(path), str(error)),))
+        return Verdict(refused=(RefusedArtefact(str(path), str(error)),))
     keys = root.org_root_key
     assert keys is not None  # or it would not have been believed
     return Verdict(believed=(Believed(str(path), keys.current.public_key, token.issued_at),))

@@ -18,7 +18,7 @@ from nixfleet_runtime.config.sections import is_loopback
 from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client
 from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.listings import PAGE_LENGTH_MAX
-from nixfleet_runtime.http.problem import TYPE_PREFIX, Problem, decode_problem
+from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, decode_problem
 from nixfleet_runtime.http.signing.key_id import operator_key_id
 from nixfleet_runtime.kernel.clock import Clock
 
@@ -90,12 +90,12 @@ class OperatorClient:
             raise Unusable(self._later(problem, answer.headers))
         raise Findings(self._refused(problem))
 
-    def _later(self, problem: Problem, headers: Mapping[str, str]) -> str:
+    def _later(self, problem: HttpProblem, headers: Mapping[str, str]) -> str:
         seconds = headers.get(RETRY_AFTER)
         when = "" if seconds is None else f": nothing was done; try again in {seconds} s"
         return f"{self._address.url} cannot do it now ({problem.status}): {_said(problem)}{when}"
 
-    def _refused(self, problem: Problem) -> str:
+    def _refused(self, problem: HttpProblem) -> str:
         name, key_file = self._address.name, self._address.key_file
         what_to_do = {
             "unknown-key": f"if {name!r} is not your name in the trust file, say --name; otherwise "
@@ -136,5 +136,5 @@ def _tls(address: Address) -> SSLContext | bool:
         raise Unusable(f"{file}: expected certificates in PEM: {error}") from error
 
 
-def _said(problem: Problem) -> str:
+def _said(problem: HttpProblem) -> str:
     return ": ".join(filter(None, (problem.title, problem.detail)))

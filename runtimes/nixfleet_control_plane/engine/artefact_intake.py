@@ -18,7 +18,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, ArtefactTaken
 from nixfleet_proto.codec import format_time
-from nixfleet_proto.enrolment import BootstrapNonces, Revocations
+from nixfleet_proto.enrollment import BootstrapNonces, Revocations
 from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest

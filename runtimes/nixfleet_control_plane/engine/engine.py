@@ -17,7 +17,7 @@ from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import (
     carry_out_plan,
     defer,
-    enrol,
+    enroll,
     move_rollout,
     obey,
     pass_over_fact,
@@ -33,11 +33,10 @@ from nixfleet_control_plane.messages.inputs import (
     DispatchAnswer,
     DispatchPoll,
     Done,
-    EnrolHost,
-    EnrolOutcome,
+    EnrollHost,
+    EnrollOutcome,
     ExplainHost,
     Explanation,
-    Figures,
     FlushRecords,
     HostEvents,
     HostList,
@@ -53,11 +52,12 @@ from nixfleet_control_plane.messages.inputs import (
     Reply,
     ResumeScope,
     RetireQuarantine,
+    Totals,
 )
 from nixfleet_control_plane.messages.key_ring import (
-    EnrolmentObjection,
+    EnrollmentObjection,
     TokenRefused,
-    enrolment_objection,
+    enrollment_objection,
     is_repeated,
 )
 from nixfleet_control_plane.messages.log_entry import (
@@ -115,9 +115,9 @@ class ControlPlaneEngine:
         self._trust = trust
         state.undo.settle()
 
-    def figures(self) -> Figures:
+    def figures(self) -> Totals:
         """Return what there is of what, with all that was handled: the latest may not be durable yet."""
-        return Figures(
+        return Totals(
             head_seq=self._state.head_seq,
             manifests=len(self._state.manifests),
             enrolled=len(self._state.identities.ring.enrolled),
@@ -165,8 +165,8 @@ class ControlPlaneEngine:
                 return publishing.take(self._state, commit, input, now)
             case ListsUpdated():
                 return publishing.take_lists(self._state, commit, input, now)
-            case EnrolHost():
-                return self._enrol(commit, input, now)
+            case EnrollHost():
+                return self._enroll(commit, input, now)
             case ArtefactRejected():
                 self._state.append(commit, ArtefactRefused(input.name, input.reason), now)
                 return Done()
@@ -262,22 +262,22 @@ class ControlPlaneEngine:
                 hosts = self._state.view.hosts_of(rollout_id)
                 yield from (host for host in hosts if host.hostname > after[1])
 
-    def _enrol(self, commit: CommitBuilder, input: EnrolHost, now: datetime) -> EnrolOutcome:
+    def _enroll(self, commit: CommitBuilder, input: EnrollHost, now: datetime) -> EnrollOutcome:
         request, known = input.request, self._state.identities
         hostname = request.token.token.hostname
         if is_repeated(request, known.ring, known.used_nonces):
-            return EnrolOutcome(known.ring.enrolled[hostname])
+            return EnrollOutcome(known.ring.enrolled[hostname])
         objection = self._objection_to(input, now)
         if objection is not None:
-            return EnrolOutcome(objection)
-        enrol(self._state, commit, HostEnrolled(input.signer.public_key, request.token), now)
-        return EnrolOutcome(known.ring.enrolled[hostname])
+            return EnrollOutcome(objection)
+        enroll(self._state, commit, HostEnrolled(input.signer.public_key, request.token), now)
+        return EnrollOutcome(known.ring.enrolled[hostname])
 
-    def _objection_to(self, input: EnrolHost, now: datetime) -> EnrolmentObjection | None:
+    def _objection_to(self, input: EnrollHost, now: datetime) -> EnrollmentObjection | None:
         known = self._state.identities
         if self._trust is None:
             return TokenRefused(input.request.token.token.hostname, NoOrgRootKey())
-        return enrolment_objection(
+        return enrollment_objection(
             input.request,
             input.signer,
             ring=known.ring,

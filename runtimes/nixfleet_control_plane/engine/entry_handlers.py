@@ -82,7 +82,7 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
         case ArtefactRefused():
             state.append(commit, entry, logged.at)
         case HostEnrolled():
-            enrol(state, commit, entry, logged.at)
+            enroll(state, commit, entry, logged.at)
         case _:
             assert_never(entry)
 
@@ -204,12 +204,12 @@ def put_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken) -> N
         state.put_fleet(commit, artefact_hash(body), KeptFleet(entry.name, decode_fleet(body)))
 
 
-def enrol(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetime) -> None:
+def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetime) -> None:
     """A host is known by its key from here on."""
     seq = state.append(commit, entry, at)
     token, key = entry.token.token, TrustedKey(entry.public_key)
     kept_until = nonce_kept_until(token, state.identities.nonces.get())
-    state.identities.enrol(
+    state.identities.enroll(
         commit,
         EnrolledHost(token.hostname, key, at),
         UsedNonce(token.nonce, token.hostname, key, kept_until),

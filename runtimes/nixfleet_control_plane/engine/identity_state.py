@@ -19,7 +19,7 @@ from nixfleet_control_plane.messages.writes import (
     RemoveRevocations,
     RemoveUsedNonce,
 )
-from nixfleet_proto.enrolment import BootstrapNonces, Revocation, Revocations
+from nixfleet_proto.enrollment import BootstrapNonces, Revocation, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
@@ -47,7 +47,7 @@ class Identities:
         """The keys of hosts as of now."""
         return self._ring.get()
 
-    def enrol(self, commit: CommitBuilder, host: EnrolledHost, used: UsedNonce, seq: int) -> None:
+    def enroll(self, commit: CommitBuilder, host: EnrolledHost, used: UsedNonce, seq: int) -> None:
         """The host is known by its key; its token's nonce is used up. Nonces that cannot come again are forgotten."""
         for nonce, earlier in list(self.used_nonces.items()):
             if earlier.expires_at <= host.enrolled_at:

@@ -35,7 +35,7 @@ from nixfleet_control_plane.messages.writes import (
     RetireQuarantineRow,
 )
 from nixfleet_proto.agent_event import ProbeResult, ProbeStatus
-from nixfleet_proto.enrolment import BootstrapNonces, Revocations
+from nixfleet_proto.enrollment import BootstrapNonces, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId

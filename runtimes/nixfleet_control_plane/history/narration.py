@@ -138,7 +138,7 @@ def told(entry: Entry) -> str:
         case ArtefactRefused():
             return f"refuses {_artefact(entry.name)}: {entry.reason}"
         case HostEnrolled():
-            return f"enrols, with key {entry.public_key[:_DIGEST_LENGTH_SHOWN]}"
+            return f"enrolls, with key {entry.public_key[:_DIGEST_LENGTH_SHOWN]}"
         case _:
             assert_never(entry)
 

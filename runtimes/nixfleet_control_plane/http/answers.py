@@ -12,7 +12,7 @@ from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.problem import (
     PROBLEM_CONTENT_TYPE,
     TYPE_PREFIX,
-    Problem,
+    HttpProblem,
     encode_problem,
 )
 
@@ -22,13 +22,13 @@ Headers: TypeAlias = Mapping[str, str]
 class Refusal(Exception):
     """A route's way to end with a problem."""
 
-    def __init__(self, problem: Problem, headers: Headers | None = None) -> None:
+    def __init__(self, problem: HttpProblem, headers: Headers | None = None) -> None:
         super().__init__(problem)
         self.problem = problem
         self.headers = headers or {}
 
 
-def problem_answer(problem: Problem, headers: Headers | None = None) -> Response:
+def problem_answer(problem: HttpProblem, headers: Headers | None = None) -> Response:
     """Return the answer that says `problem`."""
     return Response(
         encode_problem(problem), problem.status, headers, media_type=PROBLEM_CONTENT_TYPE
@@ -59,7 +59,7 @@ def refusal(
     **more: JsonValue,
 ) -> Refusal:
     """Return a refusal of our own type; `more` are members of the problem."""
-    return Refusal(Problem(f"{TYPE_PREFIX}{name}", title, status, detail, more), headers)
+    return Refusal(HttpProblem(f"{TYPE_PREFIX}{name}", title, status, detail, more), headers)
 
 
 def malformed(error: DecodeError) -> Refusal:

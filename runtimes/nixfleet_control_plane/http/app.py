@@ -29,14 +29,14 @@ from nixfleet_control_plane.http.calls import Call
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.openapi import openapi_document
 from nixfleet_control_plane.http.routes.agent import AGENT_CALLS, AgentRoutes
-from nixfleet_control_plane.http.routes.enrolment import NEWCOMER_CALLS, EnrolmentRoutes
+from nixfleet_control_plane.http.routes.enrollment import NEWCOMER_CALLS, EnrollmentRoutes
 from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.http.server.paths import UndecodedPaths
 from nixfleet_control_plane.messages.key_ring import KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_runtime.http.problem import UNTYPED, Problem
+from nixfleet_runtime.http.problem import UNTYPED, HttpProblem
 from nixfleet_runtime.http.signing.nonces import NonceMemory
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import MutatorClosed, QueueFull, WriteFailed
@@ -83,7 +83,7 @@ def make_app(
     pollers = Pollers(limits)
     metrics.watch("nixfleet_dispatch_polls", "hosts that wait for a dispatch", lambda: len(pollers))
     agents = AgentRoutes(service, gatekeeper, pollers)
-    newcomers = EnrolmentRoutes(service, gatekeeper)
+    newcomers = EnrollmentRoutes(service, gatekeeper)
     operators = OperatorRoutes(service, gatekeeper, database)
     everybody = OpenRoutes(not_ready_because, metrics, cache(partial(openapi_document, ALL_CALLS)))
     app = Starlette(
@@ -143,12 +143,12 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _http_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), error
     if error.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
-        return problem_answer(Problem(UNTYPED, error.detail, error.status_code), error.headers)
+        return problem_answer(HttpProblem(UNTYPED, error.detail, error.status_code), error.headers)
     allowed = {method.strip() for method in (error.headers or {})["Allow"].split(",")}
     headers = {"Allow": ", ".join(sorted(allowed | {"OPTIONS"}))}
     if request.method == "OPTIONS":
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
-    return problem_answer(Problem(UNTYPED, error.detail, error.status_code), headers)
+    return problem_answer(HttpProblem(UNTYPED, error.detail, error.status_code), headers)
 
 
 async def _full(_: Request, error: Exception) -> Response:
@@ -182,4 +182,4 @@ def _unavailable(title: str, detail: str, retry_after_seconds: int) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:
     # The server logs it: Starlette raises it again after this answer.
-    return problem_answer(Problem(UNTYPED, "Internal error", 500))
+    return problem_answer(HttpProblem(UNTYPED, "Internal error", 500))

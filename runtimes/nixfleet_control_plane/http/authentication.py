@@ -17,7 +17,7 @@ from nixfleet_control_plane.http.server.bodies import read_body
 from nixfleet_control_plane.http.server.fields import fields_of
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.messages.key_ring import KeyRing, claimed_key
-from nixfleet_proto.enrolment import EnrolRequest
+from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.trust import Operator, OperatorRole, TrustedKey
 from nixfleet_runtime.http.headers import PROTOCOL, require_protocol
 from nixfleet_runtime.http.signing.key_id import HostSubject, OperatorSubject, subject_of
@@ -27,7 +27,7 @@ from nixfleet_runtime.http.signing.requests import verify_request
 from nixfleet_runtime.kernel.clock import Clock
 
 NEWCOMERS_MAX: Final = 10_000
-"""How many requests to enrol may be fresh at once."""
+"""How many requests to enroll may be fresh at once."""
 _PROTOCOL = PROTOCOL.lower()
 
 
@@ -107,7 +107,7 @@ class Gatekeeper:
         """Return the body of a request whose signature is checked by who reads it. Raises: Refusal."""
         return await self._read(request, fields_of(request))
 
-    def newcomer(self, request: Request, body: bytes, wish: EnrolRequest) -> TrustedKey:
+    def newcomer(self, request: Request, body: bytes, wish: EnrollRequest) -> TrustedKey:
         """Return the key that `wish`, which is in `body`, brings and is signed with. Raises: Refusal."""
         keys = claimed_key(wish)
         fields = fields_of(request)

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrolmentObjection, KeyRing
-from nixfleet_proto.enrolment import BootstrapNonces, EnrolRequest, Revocations
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObjection, KeyRing
+from nixfleet_proto.enrollment import BootstrapNonces, EnrollRequest, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
@@ -61,10 +61,10 @@ class ListsUpdated:
 
 
 @frozen
-class EnrolHost:
+class EnrollHost:
     """A host wants to be known. signer: the key that the request's own signature was good for."""
 
-    request: EnrolRequest
+    request: EnrollRequest
     signer: TrustedKey
 
 
@@ -151,7 +151,7 @@ Input: TypeAlias = (
     | Heartbeat
     | ManifestsUpdated
     | ListsUpdated
-    | EnrolHost
+    | EnrollHost
     | ArtefactRejected
     | OperatorCommand
     | ExplainHost
@@ -192,10 +192,10 @@ class ListsOutcome:
 
 
 @frozen
-class EnrolOutcome:
+class EnrollOutcome:
     """The host as it is known now, or why it is not."""
 
-    answer: EnrolledHost | EnrolmentObjection
+    answer: EnrolledHost | EnrollmentObjection
 
 
 @frozen
@@ -227,7 +227,7 @@ class Flushed:
 
 
 @frozen
-class Figures:
+class Totals:
     """How much there is. rollouts: by state."""
 
     head_seq: int
@@ -248,7 +248,7 @@ Reply: TypeAlias = (
     | HeartbeatReply
     | ManifestsOutcome
     | ListsOutcome
-    | EnrolOutcome
+    | EnrollOutcome
     | CommandOutcome
     | Explanation
     | HostList

@@ -1,6 +1,6 @@
-"""Who is who: which key a key id stands for, when it no longer does, and who may enrol. Pure rules, no I/O.
+"""Who is who: which key a key id stands for, when it no longer does, and who may enroll. Pure rules, no I/O.
 
-A `KeyRing` is immutable: the engine makes the next one when an enrolment, a fleet or a revocation is committed, and
+A `KeyRing` is immutable: the engine makes the next one when an enrollment, a fleet or a revocation is committed, and
 who authenticates requests holds the latest. Whether a request is really signed by a key is not asked here.
 Source: design 6, Hosts and Operators.
 """
@@ -12,11 +12,11 @@ from typing import Self, TypeAlias, assert_never
 from attrs import evolve, frozen
 
 from nixfleet_proto.codec import format_time
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
-    EnrolRequest,
+    EnrollRequest,
     Revocation,
     Revocations,
 )
@@ -57,7 +57,7 @@ class KeyRing:
     """Everybody whose signed requests are listened to.
 
     The key that the signed fleet gives a host goes before the one it enrolled with: what is declared is what is.
-    A revocation takes both away, and only an enrolment from `not_before` on stands again. That a fleet was signed
+    A revocation takes both away, and only an enrollment from `not_before` on stands again. That a fleet was signed
     since then does not help its key: fleets are signed anew every hour without anybody deciding anything.
     """
 
@@ -72,7 +72,7 @@ class KeyRing:
         return cls(FrozenMap((operator.name, operator) for operator in trust.operators))
 
     def with_host(self, host: EnrolledHost) -> "KeyRing":
-        """Return the ring in which `host` is enrolled, in place of an earlier enrolment of its name."""
+        """Return the ring in which `host` is enrolled, in place of an earlier enrollment of its name."""
         return evolve(self, enrolled=self.enrolled.with_item(host.hostname, host))
 
     def with_fleet(self, fleet: FleetResolved) -> "KeyRing":
@@ -149,7 +149,7 @@ class SignedByAnother:
 
     def __str__(self) -> str:
         return (
-            f"expected the enrolment of {self.hostname!r} to be signed with the key that it brings, "
+            f"expected the enrollment of {self.hostname!r} to be signed with the key that it brings, "
             f"{self.public_key}; found it signed with {self.signer}"
         )
 
@@ -232,7 +232,7 @@ class RevokedUntil:
         )
 
 
-EnrolmentObjection: TypeAlias = (
+EnrollmentObjection: TypeAlias = (
     TokenRefused
     | SignedByAnother
     | WrongFingerprint
@@ -241,16 +241,18 @@ EnrolmentObjection: TypeAlias = (
     | DeclaredOtherwise
     | RevokedUntil
 )
-"""Why a host may not enrol. `str` of one is for people."""
+"""Why a host may not enroll. `str` of one is for people."""
 
 
-def claimed_key(request: EnrolRequest) -> Callable[[str], TrustedKey | None]:
-    """Return the `keys` of `verify_request` for an enrolment: its host signs it with the key that it brings."""
+def claimed_key(request: EnrollRequest) -> Callable[[str], TrustedKey | None]:
+    """Return the `keys` of `verify_request` for an enrollment: its host signs it with the key that it brings."""
     key_id = host_key_id(request.token.token.hostname)
     return lambda asked: read_public_key(request.public_key) if asked == key_id else None
 
 
-def is_repeated(request: EnrolRequest, ring: KeyRing, used_nonces: Mapping[str, UsedNonce]) -> bool:
+def is_repeated(
+    request: EnrollRequest, ring: KeyRing, used_nonces: Mapping[str, UsedNonce]
+) -> bool:
     """Return whether `request` is one that was granted before, and what it granted still stands.
 
     The answer to it may have been lost. It grants nothing, so it does not matter whether its token is still good;
@@ -272,8 +274,8 @@ def nonce_kept_until(token: BootstrapToken, nonces: BootstrapNonces | None) -> d
     return token.expires_at if listed is None else max(token.expires_at, listed.expires_at)
 
 
-def enrolment_objection(
-    request: EnrolRequest,
+def enrollment_objection(
+    request: EnrollRequest,
     signer: TrustedKey,
     *,
     ring: KeyRing,
@@ -281,12 +283,12 @@ def enrolment_objection(
     used_nonces: Container[str],
     trust: TrustRoot,
     now: datetime,
-) -> EnrolmentObjection | None:
-    """Return why the host of `request` may not enrol, `None` if it may.
+) -> EnrollmentObjection | None:
+    """Return why the host of `request` may not enroll, `None` if it may.
 
     signer: the key that the request's own signature was good for, under the key id of the token's host; see
-    `claimed_key`. nonces: the signed list in force, if there is one. used_nonces: those of every enrolment so far; one
-    may be forgotten at `nonce_kept_until`. A host that is enrolled already may enrol again: whoever
+    `claimed_key`. nonces: the signed list in force, if there is one. used_nonces: those of every enrollment so far; one
+    may be forgotten at `nonce_kept_until`. A host that is enrolled already may enroll again: whoever
     issued the token wanted it.
     """
     try:
@@ -330,7 +332,7 @@ def _listed(token: BootstrapToken, nonces: BootstrapNonces) -> BootstrapNonce | 
 def _ring_objection(
     hostname: str, key: TrustedKey, ring: KeyRing, now: datetime
 ) -> DeclaredOtherwise | RevokedUntil | None:
-    """An enrolment that succeeds and does not count would be worse than one that is refused."""
+    """An enrollment that succeeds and does not count would be worse than one that is refused."""
     revocation = ring.revoked.get(hostname)
     if revocation is not None:
         early = now < revocation.not_before

@@ -14,7 +14,7 @@ from attrs import frozen
 from nixfleet_control_plane.messages.inputs import OperatorCommand
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
-from nixfleet_proto.enrolment import SignedToken
+from nixfleet_proto.enrollment import SignedToken
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,

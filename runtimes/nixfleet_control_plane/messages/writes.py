@@ -11,7 +11,7 @@ from attrs import frozen
 
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
 from nixfleet_control_plane.messages.log_entry import LogRow
-from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.state import HostRolloutState

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias, TypeVar, assert_never, cast
 from attrs import frozen
 
 from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
-from nixfleet_proto.enrolment import BootstrapNonces, Revocations
+from nixfleet_proto.enrollment import BootstrapNonces, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import (

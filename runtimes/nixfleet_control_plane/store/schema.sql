@@ -127,7 +127,7 @@ CREATE TABLE refused_events (
     PRIMARY KEY (rollout_id, hostname, seq)
 ) STRICT, WITHOUT ROWID;
 
--- Who is who. A nonce is forgotten with the first enrolment after `expires_at`.
+-- Who is who. A nonce is forgotten with the first enrollment after `expires_at`.
 CREATE TABLE hosts (
     hostname       TEXT PRIMARY KEY,
     public_key     TEXT NOT NULL,

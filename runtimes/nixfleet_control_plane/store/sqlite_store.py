@@ -23,7 +23,7 @@ from nixfleet_control_plane.messages.log_entry import (
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.sqlite_statements import Statement, Value, statement_of
 from nixfleet_control_plane.store.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
-from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch

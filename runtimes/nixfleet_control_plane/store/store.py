@@ -15,7 +15,7 @@ from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
 from nixfleet_control_plane.messages.log_entry import LoggedEntry
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.drafting import maker
-from nixfleet_proto.enrolment import Revocation
+from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.state import HostRolloutState

@@ -17,7 +17,7 @@ from nixfleet_proto.codec import (
     decode_revocations,
     format_time,
 )
-from nixfleet_proto.enrolment import BootstrapNonce, Revocation
+from nixfleet_proto.enrollment import BootstrapNonce, Revocation
 from nixfleet_proto.fleet import DisruptionBudget, Edge, FleetResolved, RolloutPolicy, Wave
 from nixfleet_proto.health_check import kind_of
 from nixfleet_proto.ids import RolloutId
@@ -239,13 +239,13 @@ def _revocations(old: Mapping[str, Revocation], new: Mapping[str, Revocation]) -
             yield f"{name} is not revoked any more: keys it enrolled with are believed again"
         elif was is None or was.not_before != now.not_before:
             why = f" ({now.reason})" if now.reason else ""
-            yield f"{name} is refused until it enrols anew after {format_time(now.not_before)}{why}"
+            yield f"{name} is refused until it enrolls anew after {format_time(now.not_before)}{why}"
 
 
 def _nonces(old: Mapping[str, BootstrapNonce], new: Mapping[str, BootstrapNonce]) -> Iterator[str]:
     for nonce in sorted(old.keys() | new.keys()):
         was, now = old.get(nonce), new.get(nonce)
         if now is None and was is not None:
-            yield f"{was.hostname} may not enrol with nonce {nonce} any more"
+            yield f"{was.hostname} may not enroll with nonce {nonce} any more"
         elif now is not None and now != was:
-            yield f"{now.hostname} may enrol with nonce {nonce} until {format_time(now.expires_at)}"
+            yield f"{now.hostname} may enroll with nonce {nonce} until {format_time(now.expires_at)}"

@@ -17,7 +17,7 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from nixfleet_proto.codec import DecodeError, decode_signed_token
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     Revocation,
@@ -31,7 +31,7 @@ from nixfleet_runtime.documents.tables import Document, Table, read_toml
 
 @frozen
 class Admission:
-    """Hosts whose keys are revoked, and nonces that are good for one enrolment each."""
+    """Hosts whose keys are revoked, and nonces that are good for one enrollment each."""
 
     revocations: tuple[Revocation, ...] = ()
     nonces: tuple[BootstrapNonce, ...] = ()

@@ -46,7 +46,7 @@ class Believed:
 
 
 @frozen
-class Refused:
+class RefusedArtefact:
     """An artefact that does not, or something of it; `why` is told to people."""
 
     name: str
@@ -61,7 +61,7 @@ class Verdict:
     """What became of each artefact. `refused` is empty if all of it will be believed."""
 
     believed: tuple[Believed, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RefusedArtefact, ...] = ()
 
 
 def is_artefact_name(name: str) -> bool:
@@ -148,7 +148,9 @@ class Trial:
             self._refuse(name, why)
 
     def _refuse(self, name: str, why: str) -> None:
-        self.verdict = evolve(self.verdict, refused=(*self.verdict.refused, Refused(name, why)))
+        self.verdict = evolve(
+            self.verdict, refused=(*self.verdict.refused, RefusedArtefact(name, why))
+        )
 
 
 def _differences(manifest: RolloutManifest, fleet: FleetResolved) -> Iterator[str]:

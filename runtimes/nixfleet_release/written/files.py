@@ -12,7 +12,7 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from nixfleet_release.errors import DeclarationError
-from nixfleet_release.written.toml_scanner import Source, read_source
+from nixfleet_release.written.toml_scanner import TomlSource, read_source
 from nixfleet_runtime.documents.problems import SAID_TWICE, Place, Problem, at, parent_of
 
 _TOP_ITEM = re.compile(r"([A-Za-z0-9_-]+)\[(\d+)\]")
@@ -58,7 +58,7 @@ def read_document(path: Path) -> Written:
     Raises: DeclarationError, if there is a file that cannot be read as text.
     """
     problems: list[Problem] = []
-    sources: dict[str, Source] = {}
+    sources: dict[str, TomlSource] = {}
     for file in _files(path, problems):
         source = _read(file)
         if isinstance(source, Problem):
@@ -71,7 +71,7 @@ def read_document(path: Path) -> Written:
     return join(sources, Place(str(path)))
 
 
-def join(sources: Mapping[str, Source], whole: Place) -> Written:
+def join(sources: Mapping[str, TomlSource], whole: Place) -> Written:
     """Return what `sources`, by the names of their files, say together."""
     joined = _Joined()
     for file, source in sorted(sources.items()):
@@ -94,7 +94,7 @@ class _Joined:
         self.problems: list[Problem] = []
         self._first_file: dict[str, str] = {}
 
-    def add(self, file: str, source: Source) -> None:
+    def add(self, file: str, source: TomlSource) -> None:
         """Add what `file` says."""
         lengths = {key: len(it) for key, it in self.content.items() if isinstance(it, list)}
         self._add_table(file, source, source.content, self.content, "")
@@ -107,7 +107,7 @@ class _Joined:
     def _add_table(
         self,
         file: str,
-        source: Source,
+        source: TomlSource,
         table: Mapping[str, object],
         into: dict[str, object],
         path: str,
@@ -138,7 +138,7 @@ def _shifted(path: str, lengths: Mapping[str, int]) -> str:
     return f"{item[1]}[{int(item[2]) + lengths[item[1]]}]{path[item.end() :]}"
 
 
-def _read(file: Path) -> Source | Problem:
+def _read(file: Path) -> TomlSource | Problem:
     try:
         # Not as text: there, CR LF would be LF, and what a string says would change. A mark of UTF-8 says nothing.
         return read_source(file.read_bytes().decode("utf-8-sig"), str(file))

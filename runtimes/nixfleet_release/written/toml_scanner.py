@@ -35,7 +35,7 @@ _TOLD_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$
 
 
 @frozen
-class Source:
+class TomlSource:
     """What a text says, where, and what in it is not TOML.
 
     keys, values: places by path. is_whole: whether no statement had to be left out altogether.
@@ -48,7 +48,7 @@ class Source:
     is_whole: bool = True
 
 
-def read_source(text: str, file: str) -> Source:
+def read_source(text: str, file: str) -> TomlSource:
     """Return what `text` says; `file` is what its places call it."""
     scanner = _Scanner(text, file)
     scanner.scan()
@@ -56,13 +56,13 @@ def read_source(text: str, file: str) -> Source:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         problems = tuple(scanner.problems) or (_told_by_tomllib(error, text, file),)
-        return Source(scanner.root, scanner.keys, scanner.values, problems, scanner.is_whole)
+        return TomlSource(scanner.root, scanner.keys, scanner.values, problems, scanner.is_whole)
     except RecursionError:
         problem = Problem(
             "", "not TOML", "values in one another a few levels deep", "more", place=Place(file)
         )
-        return Source({}, {}, {}, (problem,), is_whole=False)
-    return Source(content, scanner.keys, scanner.values)
+        return TomlSource({}, {}, {}, (problem,), is_whole=False)
+    return TomlSource(content, scanner.keys, scanner.values)
 
 
 def _told_by_tomllib(error: tomllib.TOMLDecodeError, text: str, file: str) -> Problem:

@@ -14,8 +14,8 @@ from nixfleet_runtime.config.options import (
     ConfigError,
     Option,
     Section,
-    Source,
     Value,
+    ValueSource,
     load_content,
 )
 from nixfleet_runtime.documents.problems import Problem
@@ -90,9 +90,9 @@ def toml_text(value: Value) -> str:
 
 def _source(option: Option) -> str:
     match option.source:
-        case Source.DEFAULT | Source.FILE:
+        case ValueSource.DEFAULT | ValueSource.FILE:
             return option.source.value
-        case Source.ENVIRONMENT:
+        case ValueSource.ENVIRONMENT:
             return option.variable
         case _:
             assert_never(option.source)

@@ -52,7 +52,7 @@ class ConfigError(Exception):
         return told(str(self.file), self.problems)
 
 
-class Source(StrEnum):
+class ValueSource(StrEnum):
     """Where the value of an option comes from."""
 
     DEFAULT = "default"
@@ -66,7 +66,7 @@ class Option:
 
     path: str
     value: Value
-    source: Source
+    source: ValueSource
 
     @property
     def variable(self) -> str:
@@ -257,9 +257,9 @@ class Section:
     def _kept(self, key: str, value: ValueT) -> ValueT:
         path = at(self._table.path, key)
         if variable_of(path) in self._reading.variables:
-            source = Source.ENVIRONMENT
+            source = ValueSource.ENVIRONMENT
         else:
-            source = Source.FILE if self._table.has(key) else Source.DEFAULT
+            source = ValueSource.FILE if self._table.has(key) else ValueSource.DEFAULT
         self._reading.options.append(Option(path, value, source))
         return value
 

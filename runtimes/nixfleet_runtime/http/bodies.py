@@ -1,4 +1,4 @@
-"""The bodies of calls that are neither events nor artefacts: heartbeats and enrolment answers.
+"""The bodies of calls that are neither events nor artefacts: heartbeats and enrollment answers.
 
 Source: design 5.
 """

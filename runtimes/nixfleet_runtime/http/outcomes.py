@@ -11,7 +11,7 @@ from attrs import frozen
 
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.http.headers import REPLAY_FROM
-from nixfleet_runtime.http.problem import TYPE_PREFIX, Problem
+from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 from nixfleet_runtime.transport import (
     EventRefused,
     EventsOutcome,
@@ -28,7 +28,7 @@ ROLLOUT_UNKNOWN = f"{TYPE_PREFIX}rollout-unknown"
 class StoppedAnswer:
     """The answer to events of which not all were taken."""
 
-    problem: Problem
+    problem: HttpProblem
     headers: Mapping[str, str]
 
 
@@ -42,22 +42,22 @@ def answer_of(outcome: EventsOutcome) -> StoppedAnswer | None:
         case ReplayFrom():
             taken |= {"rolloutId": stopped.rollout_id, "firstMissingSeq": stopped.first_missing_seq}
             detail = f"expected seq {stopped.first_missing_seq} of {stopped.rollout_id} next"
-            problem = Problem(GAP, "Events are missing", 409, detail, taken)
+            problem = HttpProblem(GAP, "Events are missing", 409, detail, taken)
             return StoppedAnswer(problem, {REPLAY_FROM: str(stopped.first_missing_seq)})
         case EventRefused():
             taken |= {"rolloutId": stopped.rollout_id, "seq": stopped.seq}
-            problem = Problem(EVENT_REFUSED, "The event is refused", 409, stopped.reason, taken)
+            problem = HttpProblem(EVENT_REFUSED, "The event is refused", 409, stopped.reason, taken)
             return StoppedAnswer(problem, {})
         case RolloutUnknown():
             taken |= {"rolloutId": stopped.rollout_id}
             detail = f"this host is in no rollout {stopped.rollout_id!r} that is known here"
-            problem = Problem(ROLLOUT_UNKNOWN, "The rollout is unknown", 404, detail, taken)
+            problem = HttpProblem(ROLLOUT_UNKNOWN, "The rollout is unknown", 404, detail, taken)
             return StoppedAnswer(problem, {})
         case _:
             assert_never(stopped)
 
 
-def outcome_of(problem: Problem) -> EventsOutcome | None:
+def outcome_of(problem: HttpProblem) -> EventsOutcome | None:
     """Return the outcome that an answer's problem says; `None`: it is about something else."""
     said = problem.extensions
     accepted, rollout_id = said.get("accepted"), said.get("rolloutId")

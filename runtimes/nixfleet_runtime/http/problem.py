@@ -26,7 +26,7 @@ _DETAIL_LENGTH_MAX = 200
 
 
 @frozen
-class Problem:
+class HttpProblem:
     """Why a request was not answered as hoped. Callers act on `type`; the texts are for people.
 
     type: a URI, `TYPE_PREFIX` and a name for ours. extensions: further members, in camelCase.
@@ -39,7 +39,7 @@ class Problem:
     extensions: Mapping[str, JsonValue] = FrozenMap()
 
 
-def encode_problem(problem: Problem) -> bytes:
+def encode_problem(problem: HttpProblem) -> bytes:
     """Return the body of an answer with `PROBLEM_CONTENT_TYPE`; members without content are left out."""
     clashes = _MEMBERS & problem.extensions.keys()
     assert not clashes, f"extensions of {problem.type} would hide its {clashes}"
@@ -53,7 +53,7 @@ def encode_problem(problem: Problem) -> bytes:
     return orjson.dumps({**members, **problem.extensions}, default=as_dict)
 
 
-def decode_problem(data: bytes, status: int) -> Problem:
+def decode_problem(data: bytes, status: int) -> HttpProblem:
     """Return the problem that `data`, the body of an answer with `status`, holds.
 
     The answer's status counts, not the body's. A member of the wrong type is ignored, as the RFC wants it; of a
@@ -62,8 +62,8 @@ def decode_problem(data: bytes, status: int) -> Problem:
     members = _members_of(data)
     if members is None:
         text = data[:_DETAIL_LENGTH_MAX].decode(errors="replace")
-        return Problem(UNTYPED, _usual_title(status), status, text)
-    return Problem(
+        return HttpProblem(UNTYPED, _usual_title(status), status, text)
+    return HttpProblem(
         _text(members, "type") or UNTYPED,
         _text(members, "title") or _usual_title(status),
         status,

@@ -8,7 +8,7 @@ a store that changes a record's shape migrates its rows.
 from datetime import timedelta
 from typing import get_args
 
-from nixfleet_proto.codec.primitives import STRING, Refused, read_count, read_list
+from nixfleet_proto.codec.primitives import STRING, MalformedValue, read_count, read_list
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, snake_case
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -78,7 +78,7 @@ def _read_names(value: JsonValue, _: object = None) -> frozenset[str]:
     names: set[str] = set()
     for index, name in enumerate(read_list(value)):
         if not isinstance(name, str):
-            raise Refused(STRING, name, index)
+            raise MalformedValue(STRING, name, index)
         names.add(name)
     return frozenset(names)
 

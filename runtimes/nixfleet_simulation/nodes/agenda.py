@@ -14,7 +14,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-class Life:
+class NodeLifetime:
     """One run of a process, from its start to its end."""
 
     __slots__ = ("is_over",)
@@ -23,7 +23,7 @@ class Life:
         self.is_over = False
 
 
-_Due: TypeAlias = tuple[int, int, Life | None, Callable[..., None], tuple[object, ...]]
+_Due: TypeAlias = tuple[int, int, NodeLifetime | None, Callable[..., None], tuple[object, ...]]
 
 
 class Agenda:
@@ -36,7 +36,7 @@ class Agenda:
         self._put_down = 0
 
     def after(
-        self, delay: int, life: Life | None, happen: Callable[..., None], *arguments: object
+        self, delay: int, life: NodeLifetime | None, happen: Callable[..., None], *arguments: object
     ) -> None:
         """Let `happen(*arguments)` come in `delay` microseconds, if `life` is not over by then."""
         self._put_down += 1

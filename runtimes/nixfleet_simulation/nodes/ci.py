@@ -9,7 +9,7 @@ from functools import cache
 from attrs import evolve, frozen
 
 from nixfleet_proto.codec import encode_fleet, encode_manifest, encode_revocations
-from nixfleet_proto.enrolment import Revocation, Revocations
+from nixfleet_proto.enrollment import Revocation, Revocations
 from nixfleet_proto.fleet import (
     DisruptionBudget,
     Edge,

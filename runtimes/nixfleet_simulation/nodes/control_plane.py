@@ -32,7 +32,7 @@ from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_runtime.http.signing.key_id import host_key_id
 from nixfleet_runtime.http.signing.refusal import RevokedKey
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.crash_boundaries import Crossings
 from nixfleet_simulation.nodes.disk import Disk
@@ -108,19 +108,19 @@ class ControlPlane:
         self._tick_after = int(tick_seconds * SECOND)
         self._make_engine = make_engine
         self._load = load
-        self._life = Life()
+        self._life = NodeLifetime()
         self._mutator: Mutator[Input, Write, Reply, Action]
         self._polls: dict[str, list[_Poll]] = {}
         self._ring = KeyRing()
         self._known: dict[str, bool] = {}
 
-    # Life and death.
+    # NodeLifetime and death.
 
     def start(self) -> None:
         """Start on what the disk has. Raises: what `load_state` raises."""
         self.state = self._load(self.disk.reopened())
         self._use(self.state.identities.ring)
-        self._life = Life()
+        self._life = NodeLifetime()
         self.is_up = True
         self.starts += 1
         self._trace.tell(CONTROL_PLANE, f"starts; its log goes up to row {self.state.head_seq}")
@@ -297,7 +297,7 @@ class ControlPlane:
                 assert_never(action)
 
 
-class _Poll(Life):
+class _Poll(NodeLifetime):
     """A host that waits for a dispatch. until: when it has waited long enough."""
 
     __slots__ = ("call", "is_asking", "is_woken", "until")

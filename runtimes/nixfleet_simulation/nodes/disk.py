@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.scenario.randomness import Chance
 
 WriteT = TypeVar("WriteT")
@@ -67,7 +67,7 @@ class Disk(Generic[WriteT, DatabaseT]):
 
     def write(
         self,
-        life: Life,
+        life: NodeLifetime,
         writes: tuple[WriteT, ...],
         keep: Callable[[], None],
         then: Callable[[], None],

@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from attrs import define, frozen
 
 from nixfleet_runtime.kernel.engine import Commit, Engine
-from nixfleet_simulation.nodes.agenda import Agenda, Life
+from nixfleet_simulation.nodes.agenda import Agenda, NodeLifetime
 from nixfleet_simulation.nodes.crash_boundaries import Crossings
 from nixfleet_simulation.scenario.acts import Boundary
 
@@ -28,7 +28,13 @@ THINKING = 300
 """Microseconds from the first input to the batch: others come meanwhile."""
 
 Write: TypeAlias = Callable[
-    [Life, tuple[WriteT, ...], Callable[[], None], Callable[[], None], Callable[[Exception], None]],
+    [
+        NodeLifetime,
+        tuple[WriteT, ...],
+        Callable[[], None],
+        Callable[[], None],
+        Callable[[Exception], None],
+    ],
     None,
 ]
 
@@ -66,7 +72,7 @@ class Shell(Generic[InputT, WriteT, ReplyT, ActionT]):
     """What surrounds a mutator. keep: what a batch came to is durable. raised: the engine raised on an input."""
 
     agenda: Agenda
-    life: Life
+    life: NodeLifetime
     clock: TimeSource
     write: Write[WriteT]
     carry_out: Callable[[ActionT], None]

@@ -13,7 +13,7 @@ from attrs import frozen
 from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
-from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.scenario.acts import Direction, Partition, Weather
 from nixfleet_simulation.scenario.randomness import Chance, stream
 
@@ -128,7 +128,7 @@ class Network:
     def call(
         self,
         hostname: str,
-        life: Life,
+        life: NodeLifetime,
         request: Request,
         timeout: int,
         answered: Callable[[Answer], None],
@@ -170,14 +170,14 @@ class Network:
         self._agenda.after(delay, None, arrive)
 
 
-class _Pending(Life):
+class _Pending(NodeLifetime):
     """A caller that waits: it is answered once, or fails once, or is dead by then."""
 
     __slots__ = ("_answered", "_caller", "_failed")
 
     def __init__(
         self,
-        caller: Life,
+        caller: NodeLifetime,
         answered: Callable[[Answer], None],
         failed: Callable[[TransportFailed], None],
     ) -> None:

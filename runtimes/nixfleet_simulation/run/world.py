@@ -16,7 +16,7 @@ from nixfleet_simulation.nodes.agenda import SECOND, Agenda
 from nixfleet_simulation.nodes.ci import ReleaseDirectory
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.control_plane import ControlPlane, ControlPlaneDisk
-from nixfleet_simulation.nodes.host.machine import Machine
+from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.host.process import Host, HostDisk
 from nixfleet_simulation.nodes.network import Answer, Call, Network
 from nixfleet_simulation.nodes.production_parts import Parts
@@ -127,7 +127,9 @@ class World:
             seed,
             NodeClock(self.agenda, skew),
             disk,
-            Machine(self.agenda, stream(seed, "machine", hostname), self.conducts[hostname]),
+            SimulatedMachine(
+                self.agenda, stream(seed, "machine", hostname), self.conducts[hostname]
+            ),
             self.network,
             self.trace,
             self._recorder,

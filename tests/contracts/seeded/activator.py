@@ -16,7 +16,7 @@ from nixfleet_agent.activation.activator import (
 )
 from nixfleet_agent.activation.command import CommandOutcome
 from nixfleet_agent.activation.directory import DirectoryActivator
-from nixfleet_testing.contracts.activator import ActivatorContract, Machine
+from nixfleet_testing.contracts.activator import ActivatedMachine, ActivatorContract
 from tests.contracts.machines import DirectoryMachine
 
 
@@ -42,7 +42,7 @@ class TestFiresASwitchTwiceAfterARestart(ActivatorContract):
 
     says = "a switch that was done already was done again after a restart"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, NeverLooksFirst)
 
 
@@ -60,7 +60,7 @@ class TestTakesAFailedClosureForRunning(ActivatorContract):
 
     says = "after a switch that failed, `current()` must be"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, BelievesTheProfile)
 
 
@@ -76,7 +76,7 @@ class TestLosesACancelledSwitch(ActivatorContract):
 
     says = "was cut off in the middle, `current()` must be"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, ForgetsThatItIsUnfinished)
 
 
@@ -94,7 +94,7 @@ class TestRaisesWhenASwitchFails(ActivatorContract):
 
     says = "what goes wrong with a switch is an outcome"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, Raises)
 
 
@@ -110,7 +110,7 @@ class TestReportsAFailedRollbackAsDone(ActivatorContract):
 
     says = "was reported as done"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, AlwaysRollsBackWell)
 
 
@@ -125,7 +125,7 @@ class TestLeavesAFailedClosureHalfThere(ActivatorContract):
 
     says = "a rollback after a switch that went badly was not carried out"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, ForgetsWhatIsHalfThere)
 
 
@@ -140,7 +140,7 @@ class TestRollsBackInNameOnly(ActivatorContract):
 
     says = "a rollback after a switch that went well was not carried out"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, OnlySaysSo)
 
 
@@ -155,7 +155,7 @@ class TestSwitchesToAnything(ActivatorContract):
 
     says = "a switch to a closure that is spoilt ended as"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, TrustsItsStore)
 
 
@@ -174,7 +174,7 @@ class TestSwitchesWhenItShouldPrepare(ActivatorContract):
 
     says = "preparing began a switch to"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, PreparesBySwitching)
 
 
@@ -190,7 +190,7 @@ class TestCallsADeferredSwitchDone(ActivatorContract):
 
     says = "a deferred switch ended as"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, CallsDeferredDone)
 
 
@@ -205,7 +205,7 @@ class TestLooksForAllClosuresInOnePlace(ActivatorContract):
 
     says = "for a closure that is there and for one that is not"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, HasOneRoot)
 
 
@@ -220,5 +220,5 @@ class TestNamesAClosureWhereNothingRuns(ActivatorContract):
 
     says = "not NoRunningClosure"
 
-    def make_machine(self, directory: Path) -> Machine:
+    def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, NamesNothing)

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_runtime.http.problem import UNTYPED, Problem, decode_problem, encode_problem
+from nixfleet_runtime.http.problem import UNTYPED, HttpProblem, decode_problem, encode_problem
 
-GAP = Problem(
+GAP = HttpProblem(
     "urn:nixfleet:problem:gap",
     "Events are missing",
     409,
@@ -30,7 +30,7 @@ def test_a_problem_is_written_with_its_extensions_beside_its_members() -> None:
 
 def test_a_problem_without_detail_is_written_without_it() -> None:
     """What has nothing to say is left out."""
-    assert json.loads(encode_problem(Problem(UNTYPED, "Gone", 410))) == {
+    assert json.loads(encode_problem(HttpProblem(UNTYPED, "Gone", 410))) == {
         "type": "about:blank",
         "title": "Gone",
         "status": 410,
@@ -40,12 +40,12 @@ def test_a_problem_without_detail_is_written_without_it() -> None:
 def test_an_extension_that_would_hide_a_member_is_a_mistake_of_ours() -> None:
     """No extension can change what the problem says of itself."""
     with pytest.raises(AssertionError, match="status"):
-        encode_problem(Problem(UNTYPED, "Gone", 410, "", {"status": 200}))
+        encode_problem(HttpProblem(UNTYPED, "Gone", 410, "", {"status": 200}))
 
 
 def test_a_problem_is_read_back_as_it_was_written() -> None:
     """The other side gets every member and every extension."""
-    problem = Problem(GAP.type, GAP.title, 409, GAP.detail, {"firstMissingSeq": 3})
+    problem = HttpProblem(GAP.type, GAP.title, 409, GAP.detail, {"firstMissingSeq": 3})
 
     assert decode_problem(encode_problem(problem), 409) == problem
 
@@ -59,7 +59,7 @@ def test_members_of_the_wrong_type_are_ignored() -> None:
     """A member that is not what the RFC says is as good as absent."""
     problem = decode_problem(b'{"type": 1, "title": null, "detail": ["x"], "status": "no"}', 404)
 
-    assert problem == Problem(UNTYPED, "Not Found", 404)
+    assert problem == HttpProblem(UNTYPED, "Not Found", 404)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_members_of_the_wrong_type_are_ignored() -> None:
 )
 def test_a_body_that_is_no_problem_becomes_the_detail_of_one(body: bytes, detail: str) -> None:
     """A proxy in between may answer in its own way; that is shown, and nothing fails."""
-    assert decode_problem(body, 502) == Problem(UNTYPED, "Bad Gateway", 502, detail)
+    assert decode_problem(body, 502) == HttpProblem(UNTYPED, "Bad Gateway", 502, detail)
 
 
 def test_only_the_beginning_of_a_body_that_is_no_problem_is_kept() -> None:

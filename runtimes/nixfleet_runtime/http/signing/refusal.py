@@ -14,7 +14,7 @@ from nixfleet_proto.codec import format_time
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.wire import PROTOCOL_VERSION
-from nixfleet_runtime.http.problem import TYPE_PREFIX, Problem
+from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 
 
 class RequestRefused(Exception):
@@ -34,9 +34,11 @@ class RequestRefused(Exception):
         """Headers that the answer has to carry."""
         return FrozenMap()
 
-    def as_problem(self) -> Problem:
+    def as_problem(self) -> HttpProblem:
         """Return the answer to the request."""
-        return Problem(TYPE_PREFIX + self.name, self.title, self.status, str(self), self.extensions)
+        return HttpProblem(
+            TYPE_PREFIX + self.name, self.title, self.status, str(self), self.extensions
+        )
 
 
 @define
@@ -112,7 +114,7 @@ class RevokedKey(RequestRefused):
     def __str__(self) -> str:
         return (
             f"every key of {self.key_id!r} from before {format_time(self.not_before)} is revoked, and so is the "
-            "one that the fleet names: enrol the host again, with a new key"
+            "one that the fleet names: enroll the host again, with a new key"
         )
 
 

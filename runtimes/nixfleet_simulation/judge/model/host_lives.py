@@ -22,7 +22,7 @@ AHEAD_MAX = timedelta(seconds=60)
 
 
 @define
-class Life:
+class JudgedHost:
     """One host in one rollout: its record after each of its facts, and the closure it may go back to."""
 
     records: dict[int, HostRolloutState] = field(factory=dict[int, HostRolloutState])
@@ -37,7 +37,7 @@ class Lives:
     def __init__(self, releases: Releases) -> None:
         self.checks = 0
         self.facts = 0
-        self.lives: dict[tuple[str, str], Life] = {}
+        self.lives: dict[tuple[str, str], JudgedHost] = {}
         self._releases = releases
 
     def take(self, host: str, writes: Sequence[Write], running: str, trust: TrustRoot) -> None:
@@ -60,7 +60,7 @@ class Lives:
 
     def _record(self, host: str, write: PutRecord) -> None:
         record = write.record
-        life = self.lives.setdefault((record.rollout_id, host), Life())
+        life = self.lives.setdefault((record.rollout_id, host), JudgedHost())
         life.is_closed = write.closed_at is not None
         if record.last_event_seq < life.last_seq:
             found = f"{host} is at fact {record.last_event_seq} of {record.rollout_id}, after {life.last_seq}"

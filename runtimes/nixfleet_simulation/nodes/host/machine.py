@@ -20,7 +20,7 @@ from nixfleet_agent.activation.activator import (
 )
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome
 from nixfleet_proto.agent_event import ProbeStatus, ProbeSubResult
-from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.scenario.closure_behaviour import (
     GOOD,
     Conduct,
@@ -41,7 +41,7 @@ SwitchEnds: TypeAlias = Callable[[SwitchOutcome], None]
 RollbackEnds: TypeAlias = Callable[[RollbackFinished], None]
 
 
-class Machine:
+class SimulatedMachine:
     """One host's hardware and what is on it. conducts: how closures behave here, as the world learns of them."""
 
     def __init__(self, agenda: Agenda, chance: Chance, conducts: Mapping[str, Conduct]) -> None:
@@ -51,7 +51,7 @@ class Machine:
         self._agenda = agenda
         self._chance = chance
         self._conducts = conducts
-        self._power = Life()
+        self._power = NodeLifetime()
         self._work: tuple[str, int] | None = None
 
     @property
@@ -62,13 +62,13 @@ class Machine:
     def lose_power(self) -> None:
         """Come back on what was set to boot; what was under way is broken off."""
         self._power.is_over = True
-        self._power = Life()
+        self._power = NodeLifetime()
         self._work = None
         self._run(self.boots)
 
     # Switches.
 
-    def switch(self, agent: Life, closure: str, ends: SwitchEnds) -> None:
+    def switch(self, agent: NodeLifetime, closure: str, ends: SwitchEnds) -> None:
         """Make `closure` the running one; `ends` is called with what came of it, if `agent` lives to hear it."""
         if self.running == closure and self._work is None:
             self._agenda.after(SECOND, agent, ends, SwitchCompleted(closure, 0))
@@ -78,7 +78,7 @@ class Machine:
         self._begin(f"switch {closure}", way is SwitchWay.HANGS, finish)
         self._tell_at_end(agent, partial(self._switch_outcome, closure, way), ends)
 
-    def rollback(self, agent: Life, closure: str, ends: RollbackEnds) -> None:
+    def rollback(self, agent: NodeLifetime, closure: str, ends: RollbackEnds) -> None:
         """Return to `closure`; as `switch`."""
         if self.running == closure and self._work is None:
             self.boots = closure
@@ -98,7 +98,7 @@ class Machine:
         self._agenda.after(takes, self._power, finish)
 
     def _tell_at_end(
-        self, agent: Life, outcome: Callable[[], object], ends: Callable[..., None]
+        self, agent: NodeLifetime, outcome: Callable[[], object], ends: Callable[..., None]
     ) -> None:
         assert self._work is not None
         wait = self._work[1] - self._agenda.now + 1

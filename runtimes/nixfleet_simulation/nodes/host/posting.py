@@ -8,7 +8,7 @@ from typing import TypeAlias
 from nixfleet_agent.messages.inputs import Action, Input, Reply
 from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.mutator import Mutator
 from nixfleet_simulation.scenario.randomness import Chance
@@ -16,11 +16,16 @@ from nixfleet_simulation.scenario.randomness import Chance
 AgentMutator: TypeAlias = Mutator[Input, Write, Reply, Action]
 
 
-class Desk:
+class SimulatedPost:
     """What all workers of one agent post through."""
 
     def __init__(
-        self, mutator: AgentMutator, agenda: Agenda, life: Life, clock: NodeClock, chance: Chance
+        self,
+        mutator: AgentMutator,
+        agenda: Agenda,
+        life: NodeLifetime,
+        clock: NodeClock,
+        chance: Chance,
     ) -> None:
         self._mutator = mutator
         self._agenda = agenda

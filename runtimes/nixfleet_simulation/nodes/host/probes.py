@@ -15,7 +15,7 @@ from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.health_check import ExecProbe
 from nixfleet_proto.ids import RolloutId
-from nixfleet_simulation.nodes.agenda import SECOND, Life
+from nixfleet_simulation.nodes.agenda import SECOND, NodeLifetime
 from nixfleet_simulation.nodes.host.shell import WorkerShell, ignore
 
 Order: TypeAlias = LoadChecks | StartProbes | StopProbes
@@ -43,7 +43,7 @@ class ProbeWorker:
     def __init__(self, shell: WorkerShell) -> None:
         self._shell = shell
         self._checks = checks_of(shell.cadence.probe_interval)
-        self._runs: dict[RolloutId, Life] = {}
+        self._runs: dict[RolloutId, NodeLifetime] = {}
 
     def order(self, order: Order) -> None:
         """Do this."""
@@ -71,7 +71,7 @@ class ProbeWorker:
             self._shell.insist(ChecksUnreadable(order.rollout_id, problem), ignore)
 
     def _start(self, order: StartProbes) -> None:
-        run = self._runs[order.rollout_id] = Life()
+        run = self._runs[order.rollout_id] = NodeLifetime()
         for name, check in order.checks.items():
             if check.mode is not ProbeMode.DISABLED:
                 self._run(run, order.rollout_id, name, check.interval_seconds)
@@ -81,11 +81,15 @@ class ProbeWorker:
         if run is not None:
             run.is_over = True
 
-    def _run(self, run: Life, rollout_id: RolloutId, name: str, interval_seconds: int) -> None:
+    def _run(
+        self, run: NodeLifetime, rollout_id: RolloutId, name: str, interval_seconds: int
+    ) -> None:
         lasts = int(self._shell.chance.uniform(*RUN_SECONDS) * SECOND)
         self._shell.agenda.after(lasts, run, self._ran, run, rollout_id, name, interval_seconds)
 
-    def _ran(self, run: Life, rollout_id: RolloutId, name: str, interval_seconds: int) -> None:
+    def _ran(
+        self, run: NodeLifetime, rollout_id: RolloutId, name: str, interval_seconds: int
+    ) -> None:
         outcome = self._shell.machine.probe()
 
         def again(_: Reply | None) -> None:

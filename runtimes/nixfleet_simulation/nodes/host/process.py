@@ -33,16 +33,16 @@ from nixfleet_agent.messages.writes import Write
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.transport import TransportFailed
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.crash_boundaries import Crossings
 from nixfleet_simulation.nodes.disk import Disk
 from nixfleet_simulation.nodes.host.dispatches import DispatchWorker
 from nixfleet_simulation.nodes.host.heartbeats import HeartbeatWorker
 from nixfleet_simulation.nodes.host.intents import IntentWorker
-from nixfleet_simulation.nodes.host.machine import Machine
+from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.host.manifests import ManifestSource
-from nixfleet_simulation.nodes.host.posting import Desk
+from nixfleet_simulation.nodes.host.posting import SimulatedPost
 from nixfleet_simulation.nodes.host.probes import ProbeWorker
 from nixfleet_simulation.nodes.host.sender import Sender
 from nixfleet_simulation.nodes.host.shell import WorkerShell
@@ -101,7 +101,7 @@ class Host:
         seed: int,
         clock: NodeClock,
         disk: HostDisk,
-        machine: Machine,
+        machine: SimulatedMachine,
         network: Network,
         trace: Trace,
         watcher: Watcher,
@@ -129,17 +129,17 @@ class Host:
         self._make_engine = make_engine
         self._make_journal = make_journal
         self._journal = make_journal()
-        self._life = Life()
+        self._life = NodeLifetime()
         self._mutator: Mutator[Input, Write, Reply, Action]
         self._has_run = False
         self._kept_manifests: dict[str, SignedArtefact] = {}
 
-    # Life and death.
+    # NodeLifetime and death.
 
     def start(self) -> None:
         """Start on what the disk has."""
         self.state = load_state(self._kept_journal(), self.hostname)
-        self._life = Life()
+        self._life = NodeLifetime()
         self.is_up = True
         self._trace.tell(self.hostname, f"starts, running {self.machine.running}")
         shell = Shell[Input, Write, Reply, Action](
@@ -167,7 +167,9 @@ class Host:
         return kept
 
     def _start_workers(self) -> None:
-        self._desk = Desk(self._mutator, self._agenda, self._life, self.clock, self._chance)
+        self._desk = SimulatedPost(
+            self._mutator, self._agenda, self._life, self.clock, self._chance
+        )
         shell = WorkerShell(
             self.hostname,
             self._agenda,

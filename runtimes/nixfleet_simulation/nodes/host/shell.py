@@ -8,10 +8,10 @@ from attrs import frozen
 from nixfleet_agent.messages.inputs import Input, Reply
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import TransportFailed
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, Life
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.crash_boundaries import Crossings
-from nixfleet_simulation.nodes.host.machine import Machine
+from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 from nixfleet_simulation.nodes.network import Answer, Request
 from nixfleet_simulation.scenario.randomness import Chance
@@ -45,11 +45,11 @@ class WorkerShell:
 
     hostname: str
     agenda: Agenda
-    life: Life
+    life: NodeLifetime
     clock: NodeClock
     chance: Chance
     cadence: Cadence
-    machine: Machine
+    machine: SimulatedMachine
     journal: MemoryJournal
     crossings: Crossings
     trust: Callable[[], TrustRoot]

@@ -1,4 +1,4 @@
-"""Tokens, enrolment requests, the list of nonces and revocations as bytes."""
+"""Tokens, enrollment requests, the list of nonces and revocations as bytes."""
 
 import json
 from datetime import UTC, datetime
@@ -7,22 +7,22 @@ import pytest
 
 from nixfleet_proto.codec import (
     DecodeError,
-    Problem,
+    DecodeProblem,
     decode_bootstrap_nonces,
-    decode_enrol_request,
+    decode_enroll_request,
     decode_revocations,
     decode_signed_token,
     encode_bootstrap_nonces,
-    encode_enrol_request,
+    encode_enroll_request,
     encode_revocations,
     encode_signed_token,
     token_payload,
 )
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
-    EnrolRequest,
+    EnrollRequest,
     Revocation,
     Revocations,
     SignedToken,
@@ -57,14 +57,14 @@ def test_a_signed_token_is_written_and_read_with_its_signature_beside_it() -> No
     assert decode_signed_token(text) == signed
 
 
-def test_an_enrolment_request_is_written_and_read_with_its_public_key() -> None:
-    """The body of an enrolment carries the signed token and the key in hex."""
-    request = EnrolRequest(SignedToken(TOKEN, "cd" * 64), "ef" * 32)
+def test_an_enrollment_request_is_written_and_read_with_its_public_key() -> None:
+    """The body of an enrollment carries the signed token and the key in hex."""
+    request = EnrollRequest(SignedToken(TOKEN, "cd" * 64), "ef" * 32)
 
-    text = encode_enrol_request(request)
+    text = encode_enroll_request(request)
 
     assert set(json.loads(text)) == {"token", "publicKey"}
-    assert decode_enrol_request(text) == request
+    assert decode_enroll_request(text) == request
 
 
 def test_the_list_of_nonces_is_written_and_read_as_a_canonical_artefact() -> None:
@@ -98,16 +98,16 @@ def test_revocations_are_written_and_read_as_a_canonical_artefact() -> None:
     assert decode_revocations(text) == revocations
 
 
-def test_a_malformed_enrolment_request_is_refused_with_every_problem() -> None:
+def test_a_malformed_enrollment_request_is_refused_with_every_problem() -> None:
     """A token with several faults gets one answer that names them all."""
-    text = encode_enrol_request(EnrolRequest(SignedToken(TOKEN, "cd" * 64), "ef" * 32))
+    text = encode_enroll_request(EnrollRequest(SignedToken(TOKEN, "cd" * 64), "ef" * 32))
     broken = text.replace(b'"2026-05-16T12:00:00Z"', b'"noon"').replace(b'"n-1"', b"1")
 
     with pytest.raises(DecodeError) as refusal:
-        decode_enrol_request(broken)
+        decode_enroll_request(broken)
 
-    assert refusal.value.what == "enrolment request"
+    assert refusal.value.what == "enrollment request"
     assert refusal.value.problems == (
-        Problem("$.token.token.issuedAt", "an RFC 3339 time", '"noon"'),
-        Problem("$.token.token.nonce", "a string", "1"),
+        DecodeProblem("$.token.token.issuedAt", "an RFC 3339 time", '"noon"'),
+        DecodeProblem("$.token.token.nonce", "a string", "1"),
     )

@@ -13,7 +13,7 @@ from nixfleet_proto.codec import (
     encode_revocations,
     encode_signed_token,
 )
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
     BootstrapToken,
@@ -121,7 +121,7 @@ def test_a_token_whose_signature_cannot_be_one_is_refused_as_malformed(signature
 
 
 def test_a_token_is_refused_when_the_trust_file_has_no_org_root_key() -> None:
-    """Without the key that signs tokens nobody enrols, and the refusal says what is missing."""
+    """Without the key that signs tokens nobody enrolls, and the refusal says what is missing."""
     refusal = _refusal(sign_token(TOKEN, ORG_ROOT), evolve(TRUST, org_root_key=None))
 
     assert isinstance(refusal, NoOrgRootKey)

@@ -12,7 +12,7 @@ from nixfleet_proto.fleet import SCHEMA_VERSION, Meta
 
 @frozen
 class BootstrapToken:
-    """Signed by the org root key: `hostname` may enrol once, with the key of this fingerprint.
+    """Signed by the org root key: `hostname` may enroll once, with the key of this fingerprint.
 
     expected_pubkey_fingerprint: SHA-256 of the 32 bytes of the public key, in hex.
     """
@@ -33,7 +33,7 @@ class SignedToken:
 
 
 @frozen
-class EnrolRequest:
+class EnrollRequest:
     """A host's wish to be known by `public_key` (hex), which signs the request that carries this."""
 
     token: SignedToken

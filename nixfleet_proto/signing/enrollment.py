@@ -8,8 +8,8 @@ Source: design 6, Hosts.
 import hashlib
 from datetime import datetime
 
-from nixfleet_proto.codec.enrolment import bootstrap_nonces_of, revocations_of, token_payload
-from nixfleet_proto.enrolment import BootstrapNonces, BootstrapToken, Revocations, SignedToken
+from nixfleet_proto.codec.enrollment import bootstrap_nonces_of, revocations_of, token_payload
+from nixfleet_proto.enrollment import BootstrapNonces, BootstrapToken, Revocations, SignedToken
 from nixfleet_proto.signing.artefact import require_not_compromised, signer_of, verify
 from nixfleet_proto.signing.key import SigningKey, public_key_bytes
 from nixfleet_proto.signing.payload import sign_payload, signature_bytes

@@ -9,20 +9,20 @@ import anyio
 import pytest
 from attrs import evolve
 
-from nixfleet_agent.network.enrolment import (
-    EnrolmentRefused,
+from nixfleet_agent.network.enrollment import (
+    EnrollmentRefused,
     OwnKey,
     WrongToken,
-    enrol_request,
+    enroll_request,
     own_key,
 )
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.enrolment import EnrolmentWorker, is_known
+from nixfleet_agent.workers.enrollment import EnrollmentWorker, is_known
 from nixfleet_proto.codec import encode_signed_token
 from nixfleet_proto.signing import SigningKey, sign_token
 from nixfleet_proto.trust import KeySlot, TrustRoot
-from nixfleet_runtime.http.problem import TYPE_PREFIX, Problem
+from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.transport import TransportFailed
 from tests.agent.enrolling_server import (
@@ -85,14 +85,14 @@ def test_a_key_that_appears_meanwhile_is_the_one_that_counts(
 def test_a_token_for_another_host_is_named() -> None:
     """Both names are told before anybody is asked."""
     with pytest.raises(WrongToken, match="expected a token for web-02, found one for web-01"):
-        enrol_request(token_for(KEY), "web-02", OWN, TRUST, NOW)
+        enroll_request(token_for(KEY), "web-02", OWN, TRUST, NOW)
 
 
 def test_a_token_for_another_key_is_named() -> None:
     """Both fingerprints are told."""
     other = OwnKey(SigningKey.generate(), is_new=False)
     with pytest.raises(WrongToken) as wrong:
-        enrol_request(token_for(KEY), "web-01", other, TRUST, NOW)
+        enroll_request(token_for(KEY), "web-01", other, TRUST, NOW)
     assert other.fingerprint in str(wrong.value)
     assert OWN.fingerprint in str(wrong.value)
 
@@ -100,21 +100,21 @@ def test_a_token_for_another_key_is_named() -> None:
 def test_an_expired_token_is_named_with_its_time() -> None:
     """When it expired is told, and what time it is here."""
     with pytest.raises(WrongToken, match=r"the token for web-01 is not good: .*Z"):
-        enrol_request(token_for(KEY), "web-01", OWN, TRUST, NOW + timedelta(hours=2))
+        enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW + timedelta(hours=2))
 
 
 def test_a_token_that_another_key_signed_is_named() -> None:
     """What the organisation did not sign lets nobody in."""
     forged = sign_token(token_for(KEY).token, CI_KEY)
     with pytest.raises(WrongToken, match="signed by none of the trusted keys"):
-        enrol_request(forged, "web-01", OWN, TRUST, NOW)
+        enroll_request(forged, "web-01", OWN, TRUST, NOW)
 
 
 def test_a_trust_file_without_the_org_root_key_leaves_the_check_to_the_control_plane() -> None:
     """A host need not know the organisation's key."""
     forged = sign_token(token_for(KEY).token, CI_KEY)
     trust = TrustRoot(KeySlot(CI_KEY.public_key))
-    assert enrol_request(forged, "web-01", OWN, trust, NOW).token == forged
+    assert enroll_request(forged, "web-01", OWN, trust, NOW).token == forged
 
 
 # The control plane.
@@ -126,7 +126,7 @@ async def test_a_host_with_a_good_token_is_known_from_then_on(
 ) -> None:
     """Its next signed request is taken."""
     assert not await is_known(transport)
-    await transport.enrol(enrol_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+    await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
     assert await is_known(transport)
 
 
@@ -136,8 +136,8 @@ async def test_a_refusal_says_what_the_control_plane_says(
 ) -> None:
     """The reason is in the operator's words, with what to do."""
     token = token_for(KEY, nonce="not on the list")
-    with pytest.raises(EnrolmentRefused) as refused:
-        await transport.enrol(enrol_request(token, "web-01", OWN, TRUST, NOW))
+    with pytest.raises(EnrollmentRefused) as refused:
+        await transport.enroll(enroll_request(token, "web-01", OWN, TRUST, NOW))
     assert "bootstrap-nonces.json has no nonce 'not on the list'" in str(refused.value)
     assert "add it there and release" in str(refused.value)
 
@@ -148,9 +148,9 @@ async def test_a_control_plane_that_cannot_answer_now_has_refused_nothing(
     status: int, server: EnrollingServer, transport: HttpTransport
 ) -> None:
     """Whoever is told to come back later comes back."""
-    server.answer_with = Problem(f"{TYPE_PREFIX}full", "The queue is full", status)
+    server.answer_with = HttpProblem(f"{TYPE_PREFIX}full", "The queue is full", status)
     with pytest.raises(TransportFailed, match="The queue is full"):
-        await transport.enrol(enrol_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+        await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
 
 
 # The worker of an agent that runs.
@@ -173,14 +173,14 @@ class NoWaiting(Backoff):
 
 def worker_of(
     transport: HttpTransport, token_file: Path | None
-) -> tuple[EnrolmentWorker, NoWaiting]:
+) -> tuple[EnrollmentWorker, NoWaiting]:
     waiting = NoWaiting()
     clock = SystemClock()
-    return EnrolmentWorker("web-01", OWN, token_file, transport, TRUST, clock, waiting), waiting
+    return EnrollmentWorker("web-01", OWN, token_file, transport, TRUST, clock, waiting), waiting
 
 
 @pytest.mark.anyio
-async def test_an_agent_enrols_when_its_token_arrives(
+async def test_an_agent_enrolls_when_its_token_arrives(
     server: EnrollingServer,
     transport: HttpTransport,
     tmp_path: Path,
@@ -198,14 +198,14 @@ async def test_an_agent_enrols_when_its_token_arrives(
 
 
 @pytest.mark.anyio
-async def test_an_agent_that_is_known_does_not_enrol_again(
+async def test_an_agent_that_is_known_does_not_enroll_again(
     server: EnrollingServer, transport: HttpTransport, tmp_path: Path
 ) -> None:
     """The token stays unused, and may be gone."""
-    await transport.enrol(enrol_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+    await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
     worker, waiting = worker_of(transport, None)
     await worker.run()
-    assert (server.enrolments, waiting.waits) == (1, 0)
+    assert (server.enrollments, waiting.waits) == (1, 0)
 
 
 @pytest.mark.anyio
@@ -219,7 +219,7 @@ async def test_an_answer_that_was_lost_costs_a_question(
     worker, waiting = worker_of(transport, file)
     with anyio.fail_after(10):
         await worker.run()
-    assert (server.enrolments, waiting.waits) == (1, 1)
+    assert (server.enrollments, waiting.waits) == (1, 1)
 
 
 @pytest.mark.anyio

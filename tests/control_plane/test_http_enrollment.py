@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_agent.network.enrolment import EnrolmentRefused
+from nixfleet_agent.network.enrollment import EnrollmentRefused
 from nixfleet_control_plane.http.app import make_app
-from nixfleet_control_plane.http.routes.enrolment import refusal_of
+from nixfleet_control_plane.http.routes.enrollment import refusal_of
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.messages.inputs import ListsUpdated
 from nixfleet_control_plane.messages.key_ring import (
     DeclaredOtherwise,
-    EnrolmentObjection,
+    EnrollmentObjection,
     NonceNotListed,
     NonceUsed,
     RevokedUntil,
@@ -22,7 +22,7 @@ from nixfleet_control_plane.messages.key_ring import (
 )
 from nixfleet_control_plane.service import running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_proto.codec import encode_enrol_request
+from nixfleet_proto.codec import encode_enroll_request
 from nixfleet_proto.signing import NoOrgRootKey, SigningKey
 from nixfleet_runtime.transport import TransportFailed
 from nixfleet_testing.contracts.served_fleet import GuardedStore
@@ -49,34 +49,34 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     store.close()
 
 
-async def test_a_host_enrols_and_is_known_at_once(site: Site) -> None:
+async def test_a_host_enrolls_and_is_known_at_once(site: Site) -> None:
     """Before, its requests are turned away; after the answer, they are let in."""
-    wish = site.publisher.enrolment(token_for("web-01", KEY, CLOCK.now()), KEY)
+    wish = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now()), KEY)
     async with site.agent(key=KEY) as agent:
         with pytest.raises(TransportFailed, match="401 The key is not known"):
             await agent.next_dispatch(0)
-        await agent.enrol(wish.request)
+        await agent.enroll(wish.request)
         assert await agent.next_dispatch(0) is None
-        await agent.enrol(wish.request)
+        await agent.enroll(wish.request)
 
 
-async def test_a_host_that_may_not_enrol_is_told_why(site: Site) -> None:
+async def test_a_host_that_may_not_enroll_is_told_why(site: Site) -> None:
     """The objection comes as a problem of its own type."""
-    wish = site.publisher.enrolment(token_for("web-01", KEY, CLOCK.now(), "n-9"), KEY)
+    wish = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now(), "n-9"), KEY)
     async with site.agent(key=KEY) as agent:
-        with pytest.raises(EnrolmentRefused) as refused:
-            await agent.enrol(wish.request)
+        with pytest.raises(EnrollmentRefused) as refused:
+            await agent.enroll(wish.request)
     assert refused.value.kind == "403 urn:nixfleet:problem:nonce-not-listed"
     assert "has no nonce 'n-9'" in str(refused.value)
 
 
 async def test_a_wish_signed_with_another_key_is_turned_away(site: Site) -> None:
     """Whoever has a token and not the key cannot even ask."""
-    wish = site.publisher.enrolment(token_for("web-01", KEY, CLOCK.now()), KEY)
+    wish = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now()), KEY)
     async with site.agent(key=OTHER_KEY) as impostor:
-        with pytest.raises(EnrolmentRefused, match="The signature is not good"):
-            await impostor.enrol(wish.request)
-    body = encode_enrol_request(wish.request)
+        with pytest.raises(EnrollmentRefused, match="The signature is not good"):
+            await impostor.enroll(wish.request)
+    body = encode_enroll_request(wish.request)
     headers = signed("POST", "/v1/enroll", body, hostname="web-02", key=KEY)
     answer = await site.ask("POST", "/v1/enroll", body, headers)
     assert answer.json()["type"] == "urn:nixfleet:problem:unknown-key"
@@ -90,7 +90,7 @@ async def test_a_body_that_is_no_wish_is_refused_with_every_problem(site: Site) 
     assert {"$.publicKey", "$.token.token"} <= {it["path"] for it in answer.json()["problems"]}
 
 
-OBJECTIONS: tuple[tuple[EnrolmentObjection, int], ...] = (
+OBJECTIONS: tuple[tuple[EnrollmentObjection, int], ...] = (
     (TokenRefused("web-01", NoOrgRootKey()), 401),
     (SignedByAnother("web-01", "ab", "cd"), 401),
     (WrongFingerprint("web-01", "ab", "cd"), 403),
@@ -103,7 +103,7 @@ OBJECTIONS: tuple[tuple[EnrolmentObjection, int], ...] = (
 
 @pytest.mark.parametrize(("objection", "status"), OBJECTIONS, ids=lambda it: type(it).__name__)
 def test_every_objection_has_its_status_and_says_itself(
-    objection: EnrolmentObjection, status: int
+    objection: EnrollmentObjection, status: int
 ) -> None:
     """401 for who it says it is, 403 for what it wants, 409 for what is there already."""
     problem = refusal_of(objection).problem

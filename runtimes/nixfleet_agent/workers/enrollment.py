@@ -5,12 +5,12 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from nixfleet_agent.network.enrolment import (
+from nixfleet_agent.network.enrollment import (
     NOT_KNOWN,
-    EnrolmentRefused,
+    EnrollmentRefused,
     OwnKey,
     WrongToken,
-    enrol_request,
+    enroll_request,
     how_to_get_a_token,
     load_token,
 )
@@ -25,7 +25,7 @@ from nixfleet_runtime.transport import TransportFailed
 _log = logging.getLogger(__name__)
 
 
-class EnrolmentWorker:
+class EnrollmentWorker:
     """Ends when the host is known. That it was enrolled before is asked of the control plane, and kept nowhere."""
 
     def __init__(
@@ -45,7 +45,7 @@ class EnrolmentWorker:
         self._trust = trust
         self._clock = clock
         self._backoff = backoff
-        self._trouble = Trouble(_log, "enrolment")
+        self._trouble = Trouble(_log, "enrollment")
 
     async def run(self) -> None:
         """Work until the host is known, or cancelled."""
@@ -55,21 +55,21 @@ class EnrolmentWorker:
 
     async def _is_done(self) -> bool:
         try:
-            return await is_known(self._transport) or await self._enrol()
-        except (TransportFailed, EnrolmentRefused) as error:
+            return await is_known(self._transport) or await self._enroll()
+        except (TransportFailed, EnrollmentRefused) as error:
             self._trouble.goes_on(error.kind, error)
         except (WrongToken, DecodeError, OSError) as error:
             self._trouble.goes_on(str(error), f"{self._token_file}: {error}")
         return False
 
-    async def _enrol(self) -> bool:
+    async def _enroll(self) -> bool:
         file = self._token_file
         if file is None or not await anyio.to_thread.run_sync(file.exists):
             self._trouble.goes_on("no token", how_to_get_a_token(self._hostname, self._own, file))
             return False
         token = await anyio.to_thread.run_sync(load_token, file)
-        request = enrol_request(token, self._hostname, self._own, self._trust, self._clock.now())
-        await self._transport.enrol(request)
+        request = enroll_request(token, self._hostname, self._own, self._trust, self._clock.now())
+        await self._transport.enroll(request)
         _log.info("%s is enrolled with key %s", self._hostname, self._own.fingerprint)
         return True
 

@@ -8,10 +8,10 @@ from typing import Final
 
 from nixfleet_proto.codec.artefact import ARTEFACT_SPELLING
 from nixfleet_proto.codec.strict import Coder
-from nixfleet_proto.enrolment import (
+from nixfleet_proto.enrollment import (
     BootstrapNonces,
     BootstrapToken,
-    EnrolRequest,
+    EnrollRequest,
     Revocations,
     SignedToken,
 )
@@ -33,14 +33,14 @@ def decode_signed_token(data: bytes) -> SignedToken:
     return _SIGNED_TOKEN.decode(data)
 
 
-def encode_enrol_request(request: EnrolRequest) -> bytes:
+def encode_enroll_request(request: EnrollRequest) -> bytes:
     """Return the body of `POST /v1/enroll`."""
-    return ENROL_REQUEST.encode(request)
+    return ENROLL_REQUEST.encode(request)
 
 
-def decode_enrol_request(data: bytes) -> EnrolRequest:
+def decode_enroll_request(data: bytes) -> EnrollRequest:
     """Return the request that `data` holds. Raises: DecodeError."""
-    return ENROL_REQUEST.decode(data)
+    return ENROLL_REQUEST.decode(data)
 
 
 def encode_bootstrap_nonces(nonces: BootstrapNonces) -> bytes:
@@ -75,6 +75,6 @@ def revocations_of(artefact: JsonValue) -> Revocations:
 
 _TOKEN = Coder[BootstrapToken](ARTEFACT_SPELLING, BootstrapToken, "bootstrap token")
 _SIGNED_TOKEN = Coder[SignedToken](ARTEFACT_SPELLING, SignedToken, "bootstrap token file")
-ENROL_REQUEST: Final = Coder[EnrolRequest](ARTEFACT_SPELLING, EnrolRequest, "enrolment request")
+ENROLL_REQUEST: Final = Coder[EnrollRequest](ARTEFACT_SPELLING, EnrollRequest, "enrollment request")
 _NONCES = Coder[BootstrapNonces](ARTEFACT_SPELLING, BootstrapNonces, "list of bootstrap nonces")
 _REVOCATIONS = Coder[Revocations](ARTEFACT_SPELLING, Revocations, "list of revocations")

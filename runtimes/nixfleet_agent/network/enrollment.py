@@ -11,19 +11,19 @@ from pathlib import Path
 from attrs import define, frozen
 
 from nixfleet_proto.codec import decode_signed_token
-from nixfleet_proto.enrolment import EnrolRequest, SignedToken
+from nixfleet_proto.enrollment import EnrollRequest, SignedToken
 from nixfleet_proto.signing import SigningKey, VerifyError, fingerprint_of, verify_token
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime.http.problem import TYPE_PREFIX, Problem
+from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 
 NOT_KNOWN = frozenset({f"401 {TYPE_PREFIX}unknown-key", f"401 {TYPE_PREFIX}revoked-key"})
-"""The kinds of `TransportFailed` that say that an enrolment is what is missing."""
+"""The kinds of `TransportFailed` that say that an enrollment is what is missing."""
 
 
-class EnrolmentRefused(Exception):
+class EnrollmentRefused(Exception):
     """The control plane does not take this host in; its problem says why. Asked again, it may answer otherwise."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: HttpProblem) -> None:
         super().__init__(problem)
         self.problem = problem
 
@@ -34,7 +34,7 @@ class EnrolmentRefused(Exception):
 
     def __str__(self) -> str:
         said = ": ".join(filter(None, (self.problem.title, self.problem.detail)))
-        return f"the control plane refuses the enrolment ({self.problem.status}): {said}"
+        return f"the control plane refuses the enrollment ({self.problem.status}): {said}"
 
 
 @define
@@ -82,9 +82,9 @@ def load_token(file: Path) -> SignedToken:
     return decode_signed_token(file.read_bytes())
 
 
-def enrol_request(
+def enroll_request(
     token: SignedToken, hostname: str, own: OwnKey, trust: TrustRoot, now: datetime
-) -> EnrolRequest:
+) -> EnrollRequest:
     """Return the wish of `hostname` to be known by its key.
 
     Raises: WrongToken.
@@ -106,7 +106,7 @@ def enrol_request(
             verify_token(token, trust, now)
         except VerifyError as error:
             raise WrongToken(f"the token for {hostname} is not good: {error}") from error
-    return EnrolRequest(token, own.key.public_key.public_key)
+    return EnrollRequest(token, own.key.public_key.public_key)
 
 
 def how_to_get_a_token(hostname: str, own: OwnKey, token_file: Path | None) -> str:

@@ -12,11 +12,11 @@ from starlette.responses import Response
 from nixfleet_control_plane.http.answers import Refusal, malformed, nothing, refusal
 from nixfleet_control_plane.http.authentication import Gatekeeper
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
-from nixfleet_control_plane.messages.inputs import EnrolHost
+from nixfleet_control_plane.messages.inputs import EnrollHost
 from nixfleet_control_plane.messages.key_ring import (
     DeclaredOtherwise,
     EnrolledHost,
-    EnrolmentObjection,
+    EnrollmentObjection,
     NonceNotListed,
     NonceUsed,
     RevokedUntil,
@@ -25,35 +25,35 @@ from nixfleet_control_plane.messages.key_ring import (
     WrongFingerprint,
 )
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_proto.codec import DecodeError, decode_enrol_request
-from nixfleet_proto.codec.enrolment import ENROL_REQUEST
+from nixfleet_proto.codec import DecodeError, decode_enroll_request
+from nixfleet_proto.codec.enrollment import ENROLL_REQUEST
 from nixfleet_runtime.http import paths
 
-_TITLE = "The host may not enrol"
+_TITLE = "The host may not enroll"
 
 
 @frozen
-class EnrolmentRoutes:
+class EnrollmentRoutes:
     """What a host can call that is not known yet."""
 
     service: ControlPlaneService
     gatekeeper: Gatekeeper
 
-    async def enrol(self, request: Request) -> Response:
+    async def enroll(self, request: Request) -> Response:
         """204 once the host is known, durably. The same wish again is answered the same."""
         body = await self.gatekeeper.unsigned(request)
         try:
-            wish = decode_enrol_request(body)
+            wish = decode_enroll_request(body)
         except DecodeError as error:
             raise malformed(error) from error
         signer = self.gatekeeper.newcomer(request, body, wish)
-        answer = await self.service.enrol(EnrolHost(wish, signer))
+        answer = await self.service.enroll(EnrollHost(wish, signer))
         if not isinstance(answer, EnrolledHost):
             raise refusal_of(answer)
         return nothing()
 
 
-def refusal_of(objection: EnrolmentObjection) -> Refusal:
+def refusal_of(objection: EnrollmentObjection) -> Refusal:
     """Return what the host is told: 401 who it says it is, 403 what it wants, 409 what is there already."""
     match objection:
         case TokenRefused():
@@ -75,11 +75,11 @@ def refusal_of(objection: EnrolmentObjection) -> Refusal:
     return refusal(name, _TITLE, status, str(objection))
 
 
-NEWCOMER_CALLS: Final[tuple[Call[EnrolmentRoutes], ...]] = (
+NEWCOMER_CALLS: Final[tuple[Call[EnrollmentRoutes], ...]] = (
     Call(
         "POST",
-        paths.ENROL,
-        EnrolmentRoutes.enrol,
+        paths.ENROLL,
+        EnrollmentRoutes.enroll,
         Caller.NEWCOMER,
         (
             Answer(204, "the host is known from now on, or was"),
@@ -89,6 +89,6 @@ NEWCOMER_CALLS: Final[tuple[Call[EnrolmentRoutes], ...]] = (
             ),
             Answer(409, "the token was used, or the fleet declares another key"),
         ),
-        takes=ENROL_REQUEST,
+        takes=ENROLL_REQUEST,
     ),
 )

@@ -1,6 +1,6 @@
 """The engine lets hosts in: who may, what is kept of it, and what a repetition is answered."""
 
-from nixfleet_control_plane.messages.inputs import EnrolOutcome, ListsUpdated, UseKeys
+from nixfleet_control_plane.messages.inputs import EnrollOutcome, ListsUpdated, UseKeys
 from nixfleet_control_plane.messages.key_ring import (
     EnrolledHost,
     NonceNotListed,
@@ -9,7 +9,7 @@ from nixfleet_control_plane.messages.key_ring import (
     WrongFingerprint,
 )
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, ArtefactTaken, HostEnrolled
-from nixfleet_proto.enrolment import BootstrapToken, Revocation
+from nixfleet_proto.enrollment import BootstrapToken, Revocation
 from nixfleet_proto.signing import SigningKey, TokenExpired
 from nixfleet_runtime.http.signing.key_id import host_key_id
 from tests.engines.control_plane import ScriptedControlPlane
@@ -29,9 +29,9 @@ def _listed(control_plane: ScriptedControlPlane, nonce: str = "n-1") -> Bootstra
 def test_a_host_with_a_good_token_is_known_from_then_on(
     control_plane: ScriptedControlPlane,
 ) -> None:
-    """The enrolment is in the log with its token, and who authenticates is told of the key."""
+    """The enrollment is in the log with its token, and who authenticates is told of the key."""
     token = _listed(control_plane)
-    assert control_plane.enrol(token, KEY) == WEB_01
+    assert control_plane.enroll(token, KEY) == WEB_01
 
     (entry,) = control_plane.logged(HostEnrolled)
     assert (entry.public_key, entry.token.token) == (KEY.public_key.public_key, token)
@@ -39,77 +39,77 @@ def test_a_host_with_a_good_token_is_known_from_then_on(
     assert told.ring.key_of(host_key_id("web-01")) == KEY.public_key
 
 
-def test_the_same_enrolment_again_is_answered_as_before(
+def test_the_same_enrollment_again_is_answered_as_before(
     control_plane: ScriptedControlPlane,
 ) -> None:
     """A host whose answer was lost is not locked out by the nonce it used itself, also after a restart."""
     token = _listed(control_plane)
-    control_plane.enrol(token, KEY)
+    control_plane.enroll(token, KEY)
     control_plane.wait(minutes=61)
-    assert control_plane.enrol(token, KEY) == WEB_01
+    assert control_plane.enroll(token, KEY) == WEB_01
     control_plane.restart_control_plane()
 
-    assert control_plane.enrol(token, KEY) == WEB_01
+    assert control_plane.enroll(token, KEY) == WEB_01
     assert len(control_plane.logged(HostEnrolled)) == 1
 
 
-def test_two_copies_of_an_enrolment_in_one_batch_are_one(
+def test_two_copies_of_an_enrollment_in_one_batch_are_one(
     control_plane: ScriptedControlPlane,
 ) -> None:
     """The second copy finds what the first one did, though nothing is durable yet."""
-    wish = control_plane.ci.enrolment(_listed(control_plane), KEY)
-    assert control_plane.ask(wish, wish) == (EnrolOutcome(WEB_01), EnrolOutcome(WEB_01))
+    wish = control_plane.ci.enrollment(_listed(control_plane), KEY)
+    assert control_plane.ask(wish, wish) == (EnrollOutcome(WEB_01), EnrollOutcome(WEB_01))
     assert len(control_plane.logged(HostEnrolled)) == 1
 
 
-def test_an_enrolment_that_was_not_written_did_not_happen(
+def test_an_enrollment_that_was_not_written_did_not_happen(
     control_plane: ScriptedControlPlane,
 ) -> None:
     """What a failed write takes back can be asked for again."""
-    wish = control_plane.ci.enrolment(_listed(control_plane), KEY)
+    wish = control_plane.ci.enrollment(_listed(control_plane), KEY)
     control_plane.engine.handle(wish, control_plane.now)
     control_plane.engine.take_back()
 
     assert control_plane.state.identities.ring.key_of(host_key_id("web-01")) is None
-    assert control_plane.ask(wish) == (EnrolOutcome(WEB_01),)
+    assert control_plane.ask(wish) == (EnrollOutcome(WEB_01),)
 
 
 def test_a_used_nonce_lets_nobody_else_in(control_plane: ScriptedControlPlane) -> None:
     """Another token with the same nonce, made out to another key, is refused, also after a restart."""
     _listed(control_plane)
-    control_plane.enrol(token_for("web-01", KEY, START), KEY)
+    control_plane.enroll(token_for("web-01", KEY, START), KEY)
     stolen = token_for("web-01", OTHER_KEY, START)
-    assert isinstance(control_plane.enrol(stolen, OTHER_KEY), NonceUsed)
+    assert isinstance(control_plane.enroll(stolen, OTHER_KEY), NonceUsed)
     control_plane.restart_control_plane()
 
-    assert isinstance(control_plane.enrol(stolen, OTHER_KEY), NonceUsed)
+    assert isinstance(control_plane.enroll(stolen, OTHER_KEY), NonceUsed)
 
 
-def test_a_revoked_enrolment_is_not_repeated(control_plane: ScriptedControlPlane) -> None:
+def test_a_revoked_enrollment_is_not_repeated(control_plane: ScriptedControlPlane) -> None:
     """After a revocation the used token is as good as none; a new one lets the host in again."""
     token = _listed(control_plane)
-    control_plane.enrol(token, KEY)
+    control_plane.enroll(token, KEY)
     control_plane.wait(minutes=1)
     again = token_for("web-01", OTHER_KEY, control_plane.now, "n-2")
     control_plane.publish_lists(
         revoked=(Revocation("web-01", control_plane.now),), tokens=(token, again)
     )
 
-    assert isinstance(control_plane.enrol(token, KEY), NonceUsed)
-    assert isinstance(control_plane.enrol(again, OTHER_KEY), EnrolledHost)
+    assert isinstance(control_plane.enroll(token, KEY), NonceUsed)
+    assert isinstance(control_plane.enroll(again, OTHER_KEY), EnrolledHost)
     ring = control_plane.state.identities.ring
     assert ring.key_of(host_key_id("web-01")) == OTHER_KEY.public_key
 
 
 def test_an_objection_changes_nothing(control_plane: ScriptedControlPlane) -> None:
-    """Whoever may not enrol is told why, and neither the log nor the ring has anything of it."""
+    """Whoever may not enroll is told why, and neither the log nor the ring has anything of it."""
     token = token_for("web-01", KEY, START)
-    assert isinstance(control_plane.enrol(token, KEY), NonceNotListed)
+    assert isinstance(control_plane.enroll(token, KEY), NonceNotListed)
     _listed(control_plane)
     rows = len(control_plane.log())
-    assert isinstance(control_plane.enrol(token, OTHER_KEY), WrongFingerprint)
+    assert isinstance(control_plane.enroll(token, OTHER_KEY), WrongFingerprint)
     control_plane.wait(minutes=61)
-    late = control_plane.enrol(token, KEY)
+    late = control_plane.enroll(token, KEY)
 
     assert isinstance(late, TokenRefused)
     assert isinstance(late.reason, TokenExpired)
@@ -120,10 +120,10 @@ def test_an_objection_changes_nothing(control_plane: ScriptedControlPlane) -> No
 def test_a_nonce_is_forgotten_once_it_could_not_be_used_again(
     control_plane: ScriptedControlPlane,
 ) -> None:
-    """The first enrolment after its time forgets it; the views still are what the log says."""
-    control_plane.enrol(_listed(control_plane, "n-1"), KEY)
+    """The first enrollment after its time forgets it; the views still are what the log says."""
+    control_plane.enroll(_listed(control_plane, "n-1"), KEY)
     control_plane.wait(minutes=60)
-    control_plane.enrol(_listed(control_plane, "n-2"), KEY)
+    control_plane.enroll(_listed(control_plane, "n-2"), KEY)
 
     assert list(control_plane.state.identities.used_nonces) == ["n-2"]
     assert control_plane.check_store().differences == ()
@@ -133,7 +133,7 @@ def test_a_restart_knows_who_is_who(control_plane: ScriptedControlPlane) -> None
     """Enrolled hosts, revocations, nonces and declared keys are those of before."""
     token = _listed(control_plane)
     control_plane.publish("r1")
-    control_plane.enrol(token, KEY)
+    control_plane.enroll(token, KEY)
     control_plane.publish_lists(revoked=(Revocation("web-02", START),), tokens=(token,))
     before = control_plane.state.identities
     control_plane.restart_control_plane()
