@@ -3,7 +3,7 @@
 They are the payload of the wire and the input of the host machine. Defined here and nowhere else; a new
 kind of fact goes into `AgentEvent`, and the type checkers then name every place that must learn of it.
 Every fact has `seq`: from 1, strictly increasing per (hostname, rollout). Times are aware UTC.
-Source: design 1, Facts.
+Source: docs/spec/host-machine.md, Facts.
 """
 
 from datetime import datetime

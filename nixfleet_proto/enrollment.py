@@ -1,6 +1,6 @@
 """How a host comes to be known: tokens, the list of nonces that are good for one, and revocations. Frozen data.
 
-Source: design 6, Hosts.
+Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
 
 from datetime import datetime

@@ -1,6 +1,6 @@
 """What a collector found out about a host, control by control. Frozen data; the host's key signs it.
 
-Source: design 4, Probe kinds.
+Source: docs/spec/trust.md, Evidence.
 """
 
 from datetime import datetime

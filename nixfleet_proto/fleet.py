@@ -2,7 +2,7 @@
 
 The shape of `fleet.resolved.json` as the public Nix evaluation writes it. Frozen data, no behaviour but
 what a field means by itself. Policies and selectors are of `policy`, and belong to a fleet's names as well.
-Source: design 4.
+Source: docs/spec/declarations.md, Resolved fleet.
 """
 
 from datetime import datetime

@@ -1,7 +1,7 @@
 """Health checks: what an agent asks of a closure while it soaks. Frozen data.
 
 Rendered into the closure they belong to (`HEALTH_CHECKS_PATH`), so the closure's hash signs them.
-Source: design 4, Probe kinds.
+Source: docs/spec/declarations.md, Probe kinds.
 """
 
 from typing import TypeAlias, assert_never

@@ -23,7 +23,7 @@ class RolloutId(str):
 
     Channel: `[a-z0-9_-]+`. Channel ref: what the channel pointed at, not empty, without `@`.
     Raises: InvalidRolloutId.
-    Source: design 0, Words.
+    Source: docs/spec/system.md, Words.
     """
 
     __slots__ = ()

@@ -1,7 +1,7 @@
 """A rollout manifest: which host of one channel gets which closure, in which wave, under which policy.
 
 Signed by CI, handed on by the control plane, trusted by agents. Frozen data.
-Source: design 3, 4 and 6.
+Source: docs/spec/declarations.md, Manifests; docs/spec/trust.md, Anchors.
 """
 
 from attrs import frozen

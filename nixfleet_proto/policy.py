@@ -2,7 +2,7 @@
 
 All of a declaration that the reducers need, in a file of its own: whoever takes a step need not make the classes of a
 whole fleet. `nixfleet_proto.fleet` has these names as well, for whoever declares one.
-Source: design 4.
+Source: docs/spec/declarations.md, Resolved fleet.
 """
 
 from attrs import field, frozen

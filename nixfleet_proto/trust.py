@@ -2,7 +2,7 @@
 
 `Verified` is made by `nixfleet_proto.signing` alone: the pure packages take it as the proof that a value
 came from a fresh artefact with a valid signature, without being able to check (or fake) one themselves.
-Source: design 6.
+Source: docs/spec/trust.md, Trust file; docs/spec/trust.md, Artefacts.
 """
 
 from datetime import datetime

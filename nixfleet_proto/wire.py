@@ -1,6 +1,6 @@
 """What agents and the control plane say to each other. Frozen data; `codec` turns it into bytes.
 
-Source: design 5.
+Source: docs/spec/wire.md, Events and envelopes.
 """
 
 from datetime import datetime

@@ -1,9 +1,9 @@
-"""Bytes <-> types: JSON as design 5 spells it, nothing coerced, every problem named at once.
+"""Bytes <-> types: JSON as docs/spec/wire.md, JSON spells it, nothing coerced, every problem named at once.
 
 The one door to JSON; only the runtimes, `signing` and the test support go through it. `wire` has what agents
 and the control plane send each other, `artefact` what is signed or kept in files, `enrollment` how a host comes to
 be known, `strict` the rules that all follow, `quick` a short way for what follows them, `json_text` the text itself.
-Source: design 5.
+Source: docs/spec/wire.md, JSON.
 """
 
 from nixfleet_proto.codec.artefact import (

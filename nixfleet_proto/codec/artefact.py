@@ -1,7 +1,8 @@
 """What is signed or kept in files, as canonical bytes: fleets, manifests, health checks, trust files.
 
 Absent options are written as null, in the shape of the public project's `fleet.resolved.json`.
-Source: design 4, 5 and 6.
+Source: docs/spec/declarations.md, Resolved fleet; docs/spec/declarations.md, Manifests; docs/spec/wire.md, JSON;
+docs/spec/trust.md, Artefacts.
 """
 
 from collections.abc import Iterator, Mapping

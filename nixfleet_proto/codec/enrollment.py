@@ -1,7 +1,7 @@
 """How a host comes to be known, as bytes: tokens, the request that brings one, the list of nonces, revocations.
 
 Tokens and requests travel; the other two are artefacts, and spelt like all of them.
-Source: design 5 and 6.
+Source: docs/spec/wire.md, POST /v1/enroll; docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
 
 from typing import Final

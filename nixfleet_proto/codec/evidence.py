@@ -1,6 +1,6 @@
 """Evidence files as bytes, spelt like all that is signed.
 
-Source: design 4 and 5.
+Source: docs/spec/wire.md, JSON; docs/spec/trust.md, Evidence.
 """
 
 from nixfleet_proto.codec.artefact import ARTEFACT_SPELLING

@@ -2,7 +2,7 @@
 
 A reader takes a parsed JSON value (and the wanted type, which cattrs passes along) and returns it or raises
 `MalformedValue`; where it stood is for the caller to say. Nothing is coerced: "3" is not 3, nor is true 1 or 1.0 1.
-Source: design 5.
+Source: docs/spec/wire.md, JSON.
 """
 
 import re

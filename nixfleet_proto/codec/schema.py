@@ -2,7 +2,7 @@
 
 Objects are open, since unknown fields are ignored. An envelope written as an array, which is read as well, is not
 offered. What a schema cannot say is left to the reader: that a day exists, or that a batch is of one host.
-Source: design 5.
+Source: docs/spec/wire.md, JSON.
 """
 
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 What has no problem, nearly everything, is read by `quick` and does not come here. cattrs by itself makes 3 out of
 "3", a tuple out of a string, and a bare `KeyError` out of an unknown tag: its hooks for these are replaced here. A
 new type on the wire needs nothing in this file unless it is made of something new.
-Source: design 5.
+Source: docs/spec/wire.md, JSON.
 """
 
 from collections.abc import Callable, Iterator, Mapping

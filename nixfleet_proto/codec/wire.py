@@ -2,7 +2,7 @@
 
 Envelopes, events and batches are in camelCase, `kind` first and `seq` last, absent options left out: byte for
 byte what the public implementation writes. A dispatch is in snake_case, as it does too.
-Source: design 5.
+Source: docs/spec/wire.md, Events and envelopes.
 """
 
 from collections.abc import Iterator

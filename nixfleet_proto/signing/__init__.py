@@ -1,9 +1,10 @@
 """Signatures: who said what, and whether it may still be believed. ed25519 over canonical JSON.
 
-The only package that makes `Verified`. `artefact` checks what CI signed, in the order of design 6; `payload` is
+The only package that makes `Verified`. `artefact` checks what CI signed, in the order of
+docs/spec/trust.md, Artefacts; `payload` is
 for what hosts sign, `enrollment` for what lets them in; `key` keeps private keys; `refusal` has a class for each
 way not to be trusted. Nothing here shows a secret.
-Source: design 6.
+Source: docs/spec/trust.md, Artefacts; docs/spec/trust.md, Keys.
 """
 
 from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes

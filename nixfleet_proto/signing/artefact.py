@@ -1,8 +1,9 @@
 """What CI signs: fleets, manifests and whatever else is canonical JSON with a detached signature.
 
-The checks of `verify` run in the order of design 6 and stop at the first that fails: nothing in an artefact is
+The checks of `verify` run in the order of docs/spec/trust.md, Artefacts
+and stop at the first that fails: nothing in an artefact is
 looked at before its signature is good. No clock: `now` is an argument.
-Source: design 6.
+Source: docs/spec/trust.md, Artefacts.
 """
 
 import hashlib
@@ -108,7 +109,7 @@ def verify(
     read: makes the value of the parsed body; asked last, when all else holds. Raises DecodeError.
     Raises: MalformedArtefact, MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature,
     UnsupportedSchema, NotSigned, RejectedAsCompromised, Stale, FutureDated.
-    Source: design 6, Artefacts.
+    Source: docs/spec/trust.md, Artefacts.
     """
     parsed = _parsed(signed.body)
     canonical = _canonical(parsed)

@@ -2,7 +2,7 @@
 
 A token has no `signedAt` and no window: it says itself from when until when it is good. No clock: `now` is an
 argument.
-Source: design 6, Hosts.
+Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Whether a host's own key stands behind evidence. When it was collected is for the probe to judge.
 
-Source: design 4, Probe kinds, and design 6.
+Source: docs/spec/declarations.md, Probe kinds; docs/spec/trust.md, Evidence.
 """
 
 from nixfleet_proto.codec.evidence import evidence_of

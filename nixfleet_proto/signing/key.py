@@ -2,7 +2,7 @@
 
 A key file is one line of 64 hexadecimal digits, its owner's alone. No error, `repr` or log line shows a
 private key.
-Source: design 6.
+Source: docs/spec/trust.md, Keys; docs/spec/trust.md, Key files and logs.
 """
 
 import base64

@@ -2,7 +2,7 @@
 
 The signature is over the canonical form of the parsed message, never over bytes as they came: what a side
 does not know of a message it cannot put into its log, and so does not take a signature for.
-Source: design 6.
+Source: docs/spec/trust.md, Event signatures.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Why something is not to be trusted: a class for each reason, its numbers as attributes.
 
 Callers act on the class; the text is for people. Key material in it is public.
-Source: design 6.
+Source: docs/spec/trust.md, Artefacts; docs/spec/trust.md, Enrollment.
 """
 
 from datetime import datetime, timedelta

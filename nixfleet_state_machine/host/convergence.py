@@ -2,7 +2,7 @@
 
 Observe and disabled probes never gate. A topology that was not declared counts as none declared: the wave
 gate, not the host, waits for a missing topology.
-Source: design 1, Transitions.
+Source: docs/spec/host-machine.md, Convergence.
 """
 
 from datetime import datetime

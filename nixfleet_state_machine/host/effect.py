@@ -3,7 +3,7 @@
 Three rules. An effect says everything its applier needs, so no arm has to look anything up. `Local…` is for
 the agent, `Remote…` for the control plane, and no side ever sees the other's: the unions below let the type
 checker say which arm is missing. Nothing here does anything.
-Source: design 1, Effects.
+Source: docs/spec/host-machine.md, Effects.
 """
 
 from datetime import datetime

@@ -1,7 +1,7 @@
 """Refusals of the host machine: the fact does not apply to the record. The record is untouched.
 
 Callers act on the class and the attributes; the text is for people.
-Source: design 1, Transitions.
+Source: docs/spec/host-machine.md, Transitions; docs/spec/host-machine.md, Convergence.
 """
 
 from enum import StrEnum

@@ -3,7 +3,7 @@
 `_moved` and `_noted`, or `_told` behind it, are the only ways to a successor: the emit or append effect, its `durable`
 flag and the `RecordTransition` come from them, so no arm can forget one. Facts that have no meaning in a
 state are named, never swept up by a wildcard.
-Source: design 1, Transitions.
+Source: docs/spec/host-machine.md, Transitions.
 """
 
 from datetime import datetime
@@ -72,7 +72,7 @@ def step(
     now: aware UTC. policy: of the verified manifest. A `Local` event yields effects for the agent only,
     a `Remote` one for the control plane only; the record that comes out is the same.
     Raises: SeqRegression, IllegalForState, InvariantViolation; `state` is untouched.
-    Source: design 1, Transitions.
+    Source: docs/spec/host-machine.md, Transitions.
     """
     if event.fact.seq <= state.last_event_seq:
         raise SeqRegression(state, event.fact)
@@ -96,7 +96,7 @@ def step(
 def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
     """Return what an agent does after it restored `state`: start its probes from scratch.
 
-    Source: design 1.
+    Source: docs/spec/host-machine.md, Rehydration.
     """
     if state.state is _State.PENDING:
         return ()

@@ -3,7 +3,7 @@
 Two exceptions, both of the control plane before a host has said anything: `pending` opens the record and
 `dispatched` notes the dispatch. A third is its mirror's: the number of a fact that it cannot take. Timestamps are the
 agent's own, save `dispatched_at` and `soak_due_at`.
-Source: design 1, State record.
+Source: docs/spec/host-machine.md, State record.
 """
 
 from datetime import datetime

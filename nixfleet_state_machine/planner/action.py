@@ -1,6 +1,6 @@
 """What the planner can decide. Data; the control-plane engine carries it out and logs it.
 
-Source: design 3.
+Source: docs/spec/planner.md, Plan actions.
 """
 
 from datetime import datetime

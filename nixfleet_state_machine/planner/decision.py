@@ -1,6 +1,6 @@
 """Single decisions, as actions: what a whole plan and a plan again are both made of. Pure.
 
-Source: design 3.
+Source: docs/spec/planner.md, Plan actions; docs/spec/planner.md, Withdrawal.
 """
 
 from collections.abc import Iterable, Iterator

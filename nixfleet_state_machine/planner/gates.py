@@ -2,7 +2,7 @@
 
 A reason names what is waited for, not how far it has come: it stays the same while the situation does, for
 each change of reason is a row in the log. How far it has come is the block's detail.
-Source: design 3, gates.
+Source: docs/spec/planner.md, Gates.
 """
 
 from collections import Counter

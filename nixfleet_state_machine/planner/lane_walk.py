@@ -3,7 +3,7 @@
 One host of a lane stands for all of it. A lane whose answer is what its hosts were told last is left alone;
 any other is walked, host by host, until its answer is that again. A dispatch takes slots and so changes
 answers under way: whatever is walked is walked in one order, by rollout and host.
-Source: design 3, Cost.
+Source: docs/spec/planner.md, Cost.
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 `plan_next` looks at everything and leaves the view as it is. `replan` looks at what was stirred since the
 last time; it is what an engine calls after each input. Whoever plans carries the actions out.
-Source: design 3.
+Source: docs/spec/planner.md, Interface.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set

@@ -1,6 +1,6 @@
 """Which rollout events are due, by the counts the view keeps. O(waves); never a look at the hosts.
 
-Source: design 2, Who emits rollout events.
+Source: docs/spec/rollout-machine.md, Who emits rollout events.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """The terms a rollout runs under, frozen when it opens: a later fleet cannot change a rollout under way.
 
-Source: design 3.
+Source: docs/spec/planner.md, Rollout terms.
 """
 
 from collections import Counter

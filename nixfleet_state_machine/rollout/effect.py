@@ -1,6 +1,6 @@
 """Effects of the rollout machine: orders for the control plane. Data, in the imperative.
 
-Source: design 2.
+Source: docs/spec/rollout-machine.md, Effects.
 """
 
 from datetime import datetime

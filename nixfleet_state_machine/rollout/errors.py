@@ -1,6 +1,6 @@
 """Refusals of the rollout machine: the event does not apply to the record. The record is untouched.
 
-Source: design 2.
+Source: docs/spec/rollout-machine.md, Transitions; docs/spec/rollout-machine.md, Opening a rollout.
 """
 
 from datetime import datetime

@@ -1,6 +1,6 @@
 """What can happen to a rollout as a whole, in the past tense. Agents never see these.
 
-Source: design 2.
+Source: docs/spec/rollout-machine.md, Events.
 """
 
 from datetime import datetime

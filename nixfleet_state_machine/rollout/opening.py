@@ -14,7 +14,7 @@ def open_rollout(
 
     event_log_seq: the log row that says so. of_channel: the channel's other rollouts.
     Raises: SupersessionExpected when one of them is live; send it `SuccessorOpened` first.
-    Source: design 2, Invariants.
+    Source: docs/spec/rollout-machine.md, Opening a rollout.
     """
     for record in of_channel:
         if record.state.is_live:

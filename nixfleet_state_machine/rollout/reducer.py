@@ -2,7 +2,7 @@
 
 `_moved` is the only way to change the state, `_entered_rest` the only way to one in which the rollout
 rests: `SchedulePruning` comes from it. Late noise is named where it is ignored.
-Source: design 2.
+Source: docs/spec/rollout-machine.md, Transitions.
 """
 
 from datetime import datetime
@@ -41,7 +41,7 @@ def step_rollout(record: RolloutRecord, event: RolloutEvent, now: datetime) -> _
     now: aware UTC; the event's own time is what is recorded. The log seqs of the record are the
     caller's to set.
     Raises: IllegalForRolloutState, WrongRollout; `record` is untouched.
-    Source: design 2.
+    Source: docs/spec/rollout-machine.md, Transitions.
     """
     if subject_of(event) != record.rollout_id:
         raise WrongRollout(record, event)

@@ -1,6 +1,6 @@
 """The record of one rollout. Frozen; `step_rollout` makes successors.
 
-Source: design 2.
+Source: docs/spec/rollout-machine.md, Record; docs/spec/rollout-machine.md, States.
 """
 
 from datetime import datetime, timedelta

@@ -2,7 +2,7 @@
 
 Each speaks of one host at a time: its name, its channel, its tags. A resolved fleet knows plain selectors
 only (`selector.py`); `normal_form.py` tells when two expressions mean the same, `one_line.py` writes them.
-Source: design 4, Selectors.
+Source: docs/spec/declarations.md, Selectors.
 """
 
 from collections.abc import Iterator, Mapping

@@ -4,7 +4,7 @@ A whole entry replaces a whole entry. What merges field by field is declared as 
 what ranks its scopes in another order passes its own `precedence`. Nothing is guessed: every value says
 which scope it came from and what it shadowed, and two scopes of equal rank that declare one name are
 a conflict, also where a more specific scope would have overruled both.
-Source: design 4, Scopes.
+Source: docs/spec/declarations.md, Scopes.
 """
 
 from collections import Counter

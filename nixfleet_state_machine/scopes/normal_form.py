@@ -7,7 +7,7 @@ They are found in what is *not* meant: as cubes (name in a set, channel in a set
 to which consensus (what follows from two of them) is added and from which what another one covers is
 taken, until neither changes anything. That leaves the prime cubes, of which there is one set for each meaning;
 each, turned around, is a clause. The method is Quine's iterated consensus, for variables of many values.
-Source: design 4, Selectors.
+Source: docs/spec/declarations.md, Selectors.
 """
 
 from collections.abc import Iterable, Iterator

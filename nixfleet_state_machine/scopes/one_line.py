@@ -7,7 +7,7 @@
 
 Blanks mean nothing. What is written is the normal form, so two selectors have one line exactly if they mean
 the same, and the line says it when it is read again.
-Source: design 4, Selectors.
+Source: docs/spec/declarations.md, Selectors.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Which hosts a selector means, and how a selector is written on one line.
 
 Only what a selector means by itself: that the names in it exist is for whoever declares it to check.
-Source: design 4, Selectors.
+Source: docs/spec/declarations.md, Selectors.
 """
 
 from collections.abc import Iterator, Mapping

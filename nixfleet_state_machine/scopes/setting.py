@@ -2,7 +2,7 @@
 
 Health checks, compliance and pins are settings. Another one is a `Setting` more: `docs/extending.md` adds it.
 Pure, as the merge is.
-Source: design 4, Scopes.
+Source: docs/spec/declarations.md, Scopes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,6 +1,7 @@
 """The host machine against recorded histories, matrix and rehydration.
 
-Where a row says that we diverge, our answer must be exactly what design 1 says; there the history ends.
+Where a row says that we diverge, our answer must be exactly what docs/spec/host-machine.md,
+Transitions says; there the history ends.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,7 +69,8 @@ HostStep: TypeAlias = Callable[
 
 
 class HostDivergence(StrEnum):
-    """Where we are stricter than the recorder, by the letters of design 1."""
+    """Where we are stricter than the recorder, by the letters of docs/spec/host-machine.md, Differences from the
+    reference implementation."""
 
     DECLARED_PROBE_NEVER_REPORTED = "a"
     ROLLBACK_FAILED = "b"

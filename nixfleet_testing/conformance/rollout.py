@@ -1,6 +1,7 @@
 """The rollout machine against recorded histories and matrix.
 
-A history ends where a row says that we diverge (ours must be exactly what design 2 says), and at an event about
+A history ends where a row says that we diverge (ours must be exactly what docs/spec/rollout-machine.md, Transitions
+says), and at an event about
 another rollout: ours must refuse it. A recorder that refused it too goes on, like any other refusal.
 """
 

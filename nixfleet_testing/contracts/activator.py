@@ -3,7 +3,7 @@
 Subclass `ActivatorContract`, return a machine, and run pytest. A machine is a place with closures whose
 switches go as the test says, for real or with fakes in place of its programs; each activator it returns is
 that of an agent that has just started.
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Activators.
 """
 
 from abc import ABC, abstractmethod

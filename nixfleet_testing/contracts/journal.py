@@ -2,7 +2,7 @@
 
 Subclass `JournalContract`, open your journal on a directory, and run pytest. A crash is a journal that is
 never closed and another one opened where it was.
-Source: design 7, Agent, Journal and Intents.
+Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
 """
 
 import threading

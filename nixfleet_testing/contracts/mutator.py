@@ -3,7 +3,7 @@
 Subclass `MutatorContract`, return your kernel, and run pytest. `nixfleet_runtime.kernel.mutator` is ours; yours
 may batch otherwise or run elsewhere, but these promises are what both engines and all their posters rely
 on.
-Source: design 7, The kernel both sides share.
+Source: docs/spec/runtimes.md, The kernel both sides share.
 """
 
 from abc import ABC, abstractmethod

@@ -2,7 +2,7 @@
 
 Subclass `StoreContract`, open your store on a directory, and run pytest. A crash is a store that is never
 closed and another one opened where it was.
-Source: design 7, Store.
+Source: docs/spec/runtimes.md, Store.
 """
 
 from abc import ABC, abstractmethod

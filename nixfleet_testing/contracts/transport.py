@@ -3,7 +3,7 @@
 Subclass `TransportContract`, connect one host with a control plane that runs, and run pytest. Serve the
 control plane and open the client in `connect`, and stop both at its end; a transport with a server of its
 own may replace `serve`, too.
-Source: design 5.
+Source: docs/spec/wire.md, Calls.
 """
 
 from abc import ABC, abstractmethod

@@ -3,7 +3,7 @@
 It strings reducers and planner together in the order of the control plane's engine: a fact moves its host, the
 host's move is told to the rollout, the rollout advances as far as it can, and then the plan is followed until it
 says nothing new. Nothing is decided here.
-Source: design 2, Who emits rollout events; design 7, Control plane.
+Source: docs/spec/rollout-machine.md, Who emits rollout events; docs/spec/runtimes.md, Control plane.
 """
 
 from collections.abc import Mapping, Set

@@ -3,7 +3,7 @@
 Every worker does one thing and posts what came of it as an input; none decides. They share nothing but the
 mutator, and the knowledge whether the machine is being switched. One that fails begins again; the others do not
 notice. The agent starts and does its work with the control plane down: what it has to say waits in the journal.
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Agent.
 """
 
 import logging

@@ -3,7 +3,7 @@
 It begins with what can go wrong (trust file, database, address), so that a process that has begun to listen stays.
 It ends by refusing what is new, answering what was accepted, letting go of those who wait, and writing behind what is
 left; whoever kills it instead loses nothing that was answered.
-Source: design 7; docs/running.md.
+Source: docs/spec/runtimes.md, Control plane; docs/running.md.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 No policy here. What a host or an operator asks becomes an input; what the engine says becomes an answer or a
 wake-up. A poll that waits is woken by name, never by broadcast.
-Source: design 7, Control plane; design 5, `GET /v1/agent/dispatch`.
+Source: docs/spec/runtimes.md, Control plane; docs/spec/wire.md, GET /v1/agent/dispatch.
 """
 
 import logging

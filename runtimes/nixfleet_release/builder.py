@@ -3,7 +3,7 @@
 What is built are the tables that a TOML file would have, with the line of each call in place of the line in
 the file. So all that is known of declarations is known here too: what may be said, what is wrong with it, and
 what it comes to.
-Source: design 4.
+Source: docs/spec/declarations.md, Sources.
 """
 
 import sys

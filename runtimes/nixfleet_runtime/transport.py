@@ -2,7 +2,7 @@
 
 Control flow is pull only: nothing here lets the control plane open a connection to a host. Answers are
 values; `TransportFailed` means that no answer came, and says nothing about whether the request arrived.
-Source: design 5.
+Source: docs/spec/wire.md, Calls.
 """
 
 from datetime import datetime

@@ -2,7 +2,7 @@
 
 The other tier, a machine's own key, is made on the machine and never leaves it: `SigningKey.generate` and `save`.
 `sealed` seals and opens, `sealed_file` is bytes and files. docs/trust.md is for those who use it.
-Source: design 6.
+Source: docs/spec/trust.md, Secrets.
 """
 
 from nixfleet_secrets.errors import (

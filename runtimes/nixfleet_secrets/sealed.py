@@ -6,7 +6,7 @@
 So whoever cannot open a sealed secret cannot change a byte of it either, its recipients included. The hash of the
 content key is among what is authenticated: no sealer can make a file that opens to one secret for one recipient and
 to another for the next. Who sealed it is not proven.
-Source: design 6.
+Source: docs/spec/trust.md, Secrets.
 """
 
 import hashlib

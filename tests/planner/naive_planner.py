@@ -1,4 +1,4 @@
-"""Design 3's table of gates once more, as plain scans over plain dicts: slow, and easy to check by eye.
+"""The table of docs/spec/planner.md, Gates once more, as plain scans over plain dicts: slow, and easy to check by eye.
 
 Shares nothing with the planner but the data: no view, no counts, no gate functions. Gives no reasons.
 """

@@ -229,7 +229,7 @@ def test_the_payload_of_a_batch_is_the_whole_without_its_signature() -> None:
 
 
 def test_a_dispatch_is_spelt_in_snake_case() -> None:
-    """A dispatch keeps the names of its fields, as design 5 shows it."""
+    """A dispatch keeps the names of its fields, as docs/spec/wire.md, GET /v1/agent/dispatch shows it."""
     dispatch = Dispatch("web-01", "stable@a1b2", "closure-2", AT, AT)
     text = (
         b'{"hostname":"web-01","rollout_id":"stable@a1b2","target_closure":"closure-2",'

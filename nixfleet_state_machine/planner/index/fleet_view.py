@@ -3,7 +3,7 @@
 Changed only through the methods of `FleetView`. Each change costs about as much as it touches, never a scan
 of the hosts; leaves its undoing in the `UndoLog`; and stirs what it may have changed the answer for, so that
 `replan` need look at nothing else. A rollout may be looked for among all rollouts: there are few.
-Source: design 3, Cost.
+Source: docs/spec/planner.md, Cost.
 """
 
 from collections.abc import Callable, Iterator, Mapping

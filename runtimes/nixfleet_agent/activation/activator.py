@@ -4,7 +4,7 @@ Here: the `Activator` Protocol, its outcomes, and what every implementation shar
 no file is touched here. Outcomes are values: a switch that fails is something to report, not an
 exception. An activator looks at what is running first, so each order may be given twice: after a
 crash an order is simply repeated, and what is done already is not done again.
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Activators.
 """
 
 from enum import StrEnum

@@ -26,7 +26,7 @@ belongs on a file system that is emptied at boot (`/run/nixfleet/switching-from`
 that the machine booted into `profile`. Any other exit: failed.
 
 The store must be writable by nobody but who fills it: nothing is checked between hash and script.
-Source: design 7, Agent; design 4, What signs what.
+Source: docs/spec/runtimes.md, Activators; docs/spec/declarations.md, What signs what.
 """
 
 import os

@@ -13,7 +13,7 @@ waits for it, and then looks at what runs; of units that failed to start it lear
 
 Every program of a closure is called by its store path. `/run/current-system/bin` belongs to the
 closure that is being left, which after a failure is the broken one.
-Source: design 7, Agent; design 1, Deferred.
+Source: docs/spec/runtimes.md, Activators; docs/spec/host-machine.md, Deferred.
 """
 
 from collections.abc import Callable, Sequence

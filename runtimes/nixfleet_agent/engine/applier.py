@@ -1,6 +1,6 @@
 """Agent applier: effects into one commit. No policy here: any `if` about policy belongs in a reducer.
 
-Source: design 1, Effects.
+Source: docs/spec/host-machine.md, Effects.
 """
 
 from datetime import datetime

@@ -1,6 +1,6 @@
 """Whether what the control plane says is what was signed. Pure; the engine refuses to act where it is not.
 
-Source: design 6, The agent trusts the manifest, not the dispatch.
+Source: docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 """
 
 from nixfleet_proto.manifest import RolloutManifest

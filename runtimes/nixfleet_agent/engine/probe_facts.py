@@ -1,6 +1,6 @@
 """What probes come to: which facts follow from a run, and when failing has lasted long enough. Pure.
 
-Source: design 7, Agent, Sustained failure and Probe runners.
+Source: docs/spec/runtimes.md, Sustained failure; docs/spec/runtimes.md, Probe runners.
 """
 
 from collections.abc import Callable, Iterator, Mapping

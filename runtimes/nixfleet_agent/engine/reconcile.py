@@ -2,7 +2,7 @@
 
 Each function brings the two together with the least that will do. No fact is lived here: a record is taken over, put
 back or forgotten, rows are sent again, and the log says so. The facts that follow are the engine's.
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Boot.
 """
 
 from datetime import UTC, datetime

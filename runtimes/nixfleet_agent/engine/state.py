@@ -2,7 +2,7 @@
 
 A rollout is open while the agent still works on it; a newer one closes it. Only the mutator's task may touch
 an instance.
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Agent.
 """
 
 from collections.abc import Sequence

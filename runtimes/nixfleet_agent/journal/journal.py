@@ -2,7 +2,7 @@
 
 Synchronous, like every store here: the mutator calls `commit` in one worker thread, one call per batch.
 `unsent` may be called beside it: it has a connection of its own and sees what was committed.
-Source: design 7, Agent, Journal and Intents.
+Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
 """
 
 import sqlite3

@@ -1,4 +1,7 @@
-"""What a journal comes to: an agent's state at its start, and what is still to be said. Source: design 7, Agent."""
+"""What a journal comes to: an agent's state at its start, and what is still to be said.
+
+Source: docs/spec/runtimes.md, Boot; docs/spec/runtimes.md, Journal.
+"""
 
 from nixfleet_agent.engine.state import State
 from nixfleet_agent.journal.journal import Journal

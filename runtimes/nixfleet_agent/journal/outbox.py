@@ -1,6 +1,6 @@
 """What a sender makes of journal rows and of answers. No I/O; the worker that sends and the simulation ask here.
 
-Source: design 5, `POST /v1/agent/events`; design 7, Agent, Journal.
+Source: docs/spec/wire.md, POST /v1/agent/events; docs/spec/runtimes.md, Journal.
 """
 
 from collections.abc import Iterable, Sequence

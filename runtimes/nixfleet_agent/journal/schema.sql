@@ -1,4 +1,4 @@
--- The agent's journal. Source: design 7, Agent.
+-- The agent's journal. Source: docs/spec/runtimes.md, Journal.
 
 -- What this host lived, in order. Rows are kept after they were acknowledged, for a control plane that lost its own.
 CREATE TABLE events (

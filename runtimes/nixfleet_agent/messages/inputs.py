@@ -1,6 +1,6 @@
 """What can be put to the agent's engine, what it replies, and what it orders the workers to do. Data.
 
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Agent.
 """
 
 from enum import StrEnum

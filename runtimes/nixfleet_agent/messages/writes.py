@@ -1,4 +1,7 @@
-"""What a commit can ask of the journal. Data. Source: design 7, Agent, Journal and Intents."""
+"""What a commit can ask of the journal. Data.
+
+Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
+"""
 
 from datetime import datetime
 from typing import TypeAlias

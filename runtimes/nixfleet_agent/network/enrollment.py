@@ -2,7 +2,7 @@
 
 The key is made here and never leaves. What is wrong with a token is said before anybody is asked: the control
 plane would refuse it too, but knows less about why.
-Source: design 6, Hosts.
+Source: docs/spec/trust.md, Hosts; docs/spec/trust.md, Enrollment.
 """
 
 from datetime import datetime

@@ -2,7 +2,7 @@
 
 An answer that says what became of a request is a value; everything else is `TransportFailed`, and the caller
 repeats it. Nothing is retried here: who waits, and how long, is the worker's to know.
-Source: design 5 and 6.
+Source: docs/spec/wire.md, Calls; docs/spec/trust.md, Request signatures.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping

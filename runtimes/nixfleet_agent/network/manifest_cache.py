@@ -2,7 +2,7 @@
 
 One file for each rollout, replaced as a whole: the 64 bytes of the signature, then the body exactly as it was
 signed. A rollout id may contain anything, slashes too, so its SHA-256 is the file's name.
-Source: design 6, The agent trusts the manifest.
+Source: docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 """
 
 import hashlib

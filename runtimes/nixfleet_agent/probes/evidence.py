@@ -5,7 +5,7 @@
 
 A file that has not changed is not verified again, but judged again: it grows stale by itself. Two files cannot be
 replaced in one step, so a signature that does not fit is looked at once more before it counts.
-Source: design 4, Probe kinds.
+Source: docs/spec/trust.md, Evidence.
 """
 
 import os

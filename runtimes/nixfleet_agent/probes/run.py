@@ -1,6 +1,6 @@
 """Which runner a check is for. Whatever goes wrong in one is that check's failure.
 
-Source: design 4, Probe kinds: a probe that cannot run fails; there is no "unknown".
+Source: docs/spec/declarations.md, Probe kinds: a probe that cannot run fails; there is no "unknown".
 """
 
 from pathlib import Path

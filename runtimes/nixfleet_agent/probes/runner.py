@@ -1,7 +1,7 @@
 """The port through which an agent runs its probes, and what one run comes to. No I/O here.
 
 There is no "unknown": a probe that cannot run has failed, so running one never raises.
-Source: design 4, Probe kinds.
+Source: docs/spec/declarations.md, Probe kinds.
 """
 
 from typing import Protocol

@@ -1,6 +1,6 @@
 """Control-plane applier: effects into one commit. No policy here: any `if` about policy belongs in a reducer.
 
-Source: design 1, Effects; design 2, Effects.
+Source: docs/spec/host-machine.md, Effects; docs/spec/rollout-machine.md, Effects.
 """
 
 from datetime import datetime, timedelta

@@ -2,7 +2,7 @@
 
 That a manifest is genuine and fresh was proved before (`Verified`); here it must also fit: its fleet, the
 waves it declares, and what is in force already. Each refusal is logged and answered; the others are taken.
-Source: design 2 (empty waves), design 6 (anchors).
+Source: docs/spec/rollout-machine.md, Who emits rollout events; docs/spec/trust.md, Anchors.
 """
 
 from datetime import datetime

@@ -1,6 +1,6 @@
 """Whether an operator's command can be carried out as things are, and on whom. Pure: nothing is changed here.
 
-Source: design 5 (operator calls).
+Source: docs/spec/wire.md, Operator calls.
 """
 
 from collections.abc import Iterable

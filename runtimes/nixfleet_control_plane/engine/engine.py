@@ -2,7 +2,7 @@
 
 It refuses, orders and derives; `books` carries out. A refusal is a reply, an exception is a bug and leaves
 the state as it was. After every input the plan is brought up to date for what the input stirred.
-Source: design 7, Control plane.
+Source: docs/spec/runtimes.md, Control plane.
 """
 
 from collections import Counter

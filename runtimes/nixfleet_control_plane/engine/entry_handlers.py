@@ -3,7 +3,7 @@
 Nothing is decided here. The engine decides which entry comes next; live, in a replay and in a check the same
 method carries it out, so the views cannot come to differ from the log. `replay` is the door for entries
 that are in the log already.
-Source: design 7, Control plane.
+Source: docs/spec/runtimes.md, Control plane.
 """
 
 from datetime import datetime

@@ -3,7 +3,7 @@
 Outstanding: the latest result of that (host, probe, control) in the rollout is a Fail with mode enforce.
 A probe that reports controls is judged by them; one that does not counts as one control without a name,
 which is over once the probe runs and reports its controls.
-Source: design 3, gates.
+Source: docs/spec/planner.md, Outstanding failures.
 """
 
 from collections.abc import Iterator

@@ -64,7 +64,7 @@ def _with_dispatch_times(record: HostRolloutState, fact: AgentEvent) -> HostRoll
     up. When the dispatch that the host went by was made, and its window ended, nobody here knows any more:
     some time before the acknowledgement, and so before any window counted from that. Such a window would
     refuse for ever what a host did right, so the host, which knows its own, is trusted with it.
-    Source: design 7, Agent, Boot.
+    Source: docs/spec/runtimes.md, Boot.
     """
     if not isinstance(fact, DispatchAck) or record.state is not HostState.PENDING:
         return record

@@ -2,7 +2,7 @@
 
 Each change is made in memory and asked of the store in the same commit, as in `state`; nothing is decided here. Who
 authenticates requests learns of a new ring when it is durable, by `UseKeys`.
-Source: design 6, Hosts; design 7, Store (`hosts`, `token_replay`, `revocations`).
+Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations; docs/spec/runtimes.md, Store.
 """
 
 from collections.abc import Iterable, Mapping

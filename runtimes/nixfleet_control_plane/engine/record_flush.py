@@ -4,7 +4,7 @@ The log is what is durable; the table of host records is a cache that spares a s
 whole log. A cycle takes the records that are unsaved when it begins and writes them portion by portion;
 when it ends, the cache is known to be true up to where the log was when it began. Flushing all at once
 would hold up the queue (20,000 rows: a 55 ms pause).
-Source: design 7, Store.
+Source: docs/spec/runtimes.md, Record cache.
 """
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder

@@ -3,7 +3,7 @@
 Each change is made in memory and, where a table shows it, asked of the store in the same commit. No
 decision is taken here and nothing is appended to the log but by `append`. Only the mutator's task may touch
 an instance; every change can be taken back through `undo`.
-Source: design 7, Control plane.
+Source: docs/spec/runtimes.md, Control plane.
 """
 
 from datetime import datetime

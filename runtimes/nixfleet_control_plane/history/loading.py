@@ -2,7 +2,7 @@
 
 The cache of host records is trusted with what it has, not with having everything: one that lacks a record is
 not used, and the whole log is folded instead.
-Source: design 7, Store: a start loads the cache and folds the log's tail.
+Source: docs/spec/runtimes.md, Record cache: a start loads the cache and folds the log's tail.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

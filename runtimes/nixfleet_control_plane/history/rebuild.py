@@ -2,7 +2,7 @@
 
 `check_chain` trusts nothing but the bytes. `check_views` repeats every entry on empty books, into empty tables
 of the same schema, and compares row by row. Neither changes the store.
-Source: design 7, Store.
+Source: docs/spec/runtimes.md, Store.
 """
 
 import sqlite3

@@ -2,7 +2,7 @@
 
 Everything that can go wrong ends as `application/problem+json`. What we did not foresee is a 500 with nothing of
 its insides in it, and is in the operator's log.
-Source: design 5.
+Source: docs/spec/wire.md, Calls; docs/spec/wire.md, Errors.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 The rules are elsewhere: signatures in `nixfleet_runtime.http.signing.requests`, keys in `identity`. Here they are asked
 in order, before the body is looked at.
-Source: design 6, Hosts and Operators.
+Source: docs/spec/trust.md, Request signatures; docs/spec/trust.md, Operators.
 """
 
 from collections.abc import Callable, Mapping

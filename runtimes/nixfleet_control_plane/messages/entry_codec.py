@@ -1,7 +1,7 @@
 """Log entries to rows and back. The payload is JSON; host, rollout and signature have columns of their own.
 
 Times are text of one width, so that rows sort and compare as they are.
-Source: design 7, Store.
+Source: docs/spec/runtimes.md, Store.
 """
 
 from collections.abc import Mapping

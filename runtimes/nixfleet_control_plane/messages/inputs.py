@@ -1,6 +1,6 @@
 """What can be put to the control-plane engine, and what it replies. Data.
 
-Source: design 7, Control plane.
+Source: docs/spec/runtimes.md, Control plane.
 """
 
 from collections.abc import Mapping

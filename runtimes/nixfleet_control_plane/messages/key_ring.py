@@ -2,7 +2,8 @@
 
 A `KeyRing` is immutable: the engine makes the next one when an enrollment, a fleet or a revocation is committed, and
 who authenticates requests holds the latest. Whether a request is really signed by a key is not asked here.
-Source: design 6, Hosts and Operators.
+Source: docs/spec/trust.md, Hosts; docs/spec/trust.md, Enrollment;
+docs/spec/trust.md, Revocations; docs/spec/trust.md, Operators.
 """
 
 from collections.abc import Callable, Container, Mapping

@@ -2,7 +2,7 @@
 
 An entry is everything needed to repeat, on the books as they were, what it did to them. `ENTRY_KINDS` is
 the `kind` column.
-Source: design 7, Control plane.
+Source: docs/spec/runtimes.md, Store.
 """
 
 from datetime import datetime

@@ -1,7 +1,7 @@
 """What a commit can ask of the store: log rows, rows of derived views, rows of the record cache. Data.
 
 A derived view says which log row it came from. Nothing is updated in place that the log does not explain.
-Source: design 7, Store.
+Source: docs/spec/runtimes.md, Store.
 """
 
 from datetime import datetime

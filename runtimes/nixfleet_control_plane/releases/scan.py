@@ -3,7 +3,7 @@
 A directory may be looked at while it is being written. So what is good is passed on at once, and what is not is
 believed only when the next look finds the very same: half a release is gone by then. Nothing is passed on twice, and
 nothing is complained of twice.
-Source: design 6, Artefacts; docs/design/03-network.md.
+Source: docs/spec/trust.md, Release directory; docs/design/03-network.md.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """What operators ask of a store: read-only, through a connection of their own, and so only what is durable.
 
-Source: design 5 (operator calls), design 7 (Store).
+Source: docs/spec/wire.md, Operator calls; docs/spec/runtimes.md, Store.
 """
 
 import sqlite3

@@ -1,5 +1,5 @@
 -- The control plane's database. `event_log` is the truth; every other table says which row of it it came from.
--- Source: design 7, Store.
+-- Source: docs/spec/runtimes.md, Store.
 
 CREATE TABLE event_log (
     seq         INTEGER PRIMARY KEY,

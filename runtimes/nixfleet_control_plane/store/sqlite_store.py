@@ -1,7 +1,7 @@
 """The store on SQLite: one writing connection, one transaction per commit, the hash chain kept here.
 
 How a write becomes rows is in `sqlite_statements`.
-Source: design 7, Store.
+Source: docs/spec/runtimes.md, Store.
 """
 
 import sqlite3

@@ -1,7 +1,7 @@
 """What the control plane needs of a store. One implementation ships: `sqlite_store`.
 
 A store decides nothing. It is synchronous: the mutator calls `commit` in one worker thread, one call per
-batch. Source: design 7, Store.
+batch. Source: docs/spec/runtimes.md, Store.
 """
 
 from collections.abc import Iterable, Sequence

@@ -2,7 +2,7 @@
 
 A closure's name is the hash of its tree, so the checks go in first; from then on, whoever signs the name
 signs them too. A tree that has its name already must not be given here: it would no longer be what it says.
-Source: design 4, What signs what.
+Source: docs/spec/declarations.md, What signs what.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """What pins mean for a release: a pinned channel points at its pin, a pinned host gets what was built from it.
 
 Closures of another commit are taken as they are: their health checks are theirs, and were signed with them.
-Source: design 4, Scopes.
+Source: docs/spec/declarations.md, Scopes.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
 """Resolved fleet to rollout manifests: what each channel's agents are told, one signed file per channel. Pure.
 
 Everything a rollout runs under is frozen into its manifest, so that a later fleet cannot change it.
-Source: design 3 and 4.
+Source: docs/spec/declarations.md, Manifests.
 """
 
 from collections.abc import Mapping

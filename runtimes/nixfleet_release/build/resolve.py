@@ -1,7 +1,7 @@
 """Checked declaration and closures to a resolved fleet: waves by name, sets in order. Pure.
 
 Nothing is decided here: one declaration, in whatever order it was written, comes to one fleet.
-Source: design 4.
+Source: docs/spec/declarations.md, Resolved fleet.
 """
 
 from collections.abc import Iterator, Mapping

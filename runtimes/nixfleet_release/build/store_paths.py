@@ -1,7 +1,7 @@
 """Closures that were built elsewhere and have their names: their health checks are compared, not written.
 
 What is on this machine is looked into; what is not, cannot be, and is said to be so.
-Source: design 4, What signs what.
+Source: docs/spec/declarations.md, What signs what.
 """
 
 from collections.abc import Iterator, Mapping

@@ -3,7 +3,7 @@
 It may be signed already, and manifests carry its hash; so what comes back is the canonical form of what was
 read, with fields that are unknown here and old names as they are. Nothing is decided by an unknown field.
 What must hold of a fleet is what holds of one that was declared here, told with the paths of the JSON.
-Source: design 4 and 5.
+Source: docs/spec/declarations.md, Sources; docs/spec/wire.md, JSON.
 """
 
 from collections import Counter

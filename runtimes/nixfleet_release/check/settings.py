@@ -2,7 +2,7 @@
 
 Compliance is first: what its scopes come to on a host decides of what kind the evidence checks are that the
 host's channel asks for. Those are health checks of the channel's scope, and merge with all others.
-Source: design 4, Scopes.
+Source: docs/spec/declarations.md, Scopes.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -4,7 +4,7 @@ What follows from a mistake is not told with it: rules about what statements com
 places of those that are wrong by themselves, and nothing is said of what stands in a place that could
 not even be read. What would be gone if every misspelt name were what it was probably meant to be only
 follows from the misspelling.
-Source: design 4, Validation.
+Source: docs/spec/declarations.md, Validation.
 """
 
 from collections.abc import Collection

@@ -6,7 +6,7 @@
     reason = "disk stolen"                expires_at = 2026-05-17T00:00:00Z
 
 Nonces come from token files too: what is on a token need not be written again. No clock: `now` is an argument.
-Source: design 6, Hosts.
+Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
 
 from collections import Counter

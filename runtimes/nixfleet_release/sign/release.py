@@ -1,7 +1,7 @@
 """A fleet and its rollouts, resolved, projected and signed. No clock and no files: see `saving`.
 
 The same declaration, closures, ref, time and key give the same bytes.
-Source: design 4 and 6.
+Source: docs/spec/declarations.md, What signs what; docs/spec/trust.md, Artefacts.
 """
 
 from collections.abc import Mapping

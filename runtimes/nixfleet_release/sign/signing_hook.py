@@ -5,7 +5,7 @@
 
 It runs without a shell, once for each artefact. It may ask for a PIN: it has our terminal, and what it prints goes to
 standard error. Nothing it made is handed on before the declared public key was seen to stand behind it.
-Source: design 4 and 6.
+Source: docs/spec/declarations.md, What signs what; docs/spec/trust.md, Keys.
 """
 
 import os

@@ -4,7 +4,7 @@
     retire       previous is taken out               what it signed is not believed any more
     compromised  new ─▶ current; nothing else stays  and nothing that was signed before a time is believed
 
-Source: design 6, Artefacts.
+Source: docs/spec/trust.md, Trust file.
 """
 
 from collections import defaultdict

@@ -1,6 +1,6 @@
 """Is a release what its receivers will believe? The verifier that they use, every artefact, every problem. Pure.
 
-Source: design 6, Artefacts and Anchors.
+Source: docs/spec/trust.md, Artefacts; docs/spec/trust.md, Anchors.
 """
 
 from collections.abc import Callable, Iterator

@@ -3,7 +3,7 @@
 However it was written down, a declaration comes to these types; `validate` judges them, and `resolve`
 turns what was found good into a `FleetResolved`. Types of the resolved fleet serve here too wherever
 both say the same.
-Source: design 4.
+Source: docs/spec/declarations.md, Sources.
 """
 
 from datetime import datetime

@@ -1,7 +1,7 @@
 """Selectors in TOML: a table of parts, with `and` and `not`, or one line.
 
 Which hosts are meant is known after this, and where each name in a selector is given.
-Source: design 4, Selectors.
+Source: docs/spec/declarations.md, Selectors.
 """
 
 from collections.abc import Callable, Mapping

@@ -2,7 +2,7 @@
 
 Only what the types of a declaration cannot hold is refused here: wrong types, missing and unknown keys,
 kinds and modes that do not exist. Everything else is `validate`'s, for every way to declare a fleet.
-Source: design 4.
+Source: docs/spec/declarations.md, Sources.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """The bodies of calls that are neither events nor artefacts: heartbeats and enrollment answers.
 
-Source: design 5.
+Source: docs/spec/wire.md, POST /v1/agent/heartbeat.
 """
 
 from typing import Final

@@ -1,7 +1,7 @@
 """A signed way to a control plane: what hosts and operators have in common on their side. One connection pool each.
 
 Nothing is retried, and no answer is judged here: what comes back is what came.
-Source: design 6.
+Source: docs/spec/trust.md, Request signatures.
 """
 
 from collections.abc import AsyncIterator

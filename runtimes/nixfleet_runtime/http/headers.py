@@ -1,6 +1,6 @@
 """The names of the headers that nixfleet gives a meaning, and the check of the protocol's version.
 
-Source: design 5.
+Source: docs/spec/wire.md, Protocol version.
 """
 
 import re

@@ -1,7 +1,7 @@
 """What operators are shown, a page at a time. Frozen data, and how it is spelt.
 
 `next` of a page is what to ask for `after` it; the last page has none.
-Source: design 5, operator calls.
+Source: docs/spec/wire.md, Operator calls.
 """
 
 from datetime import datetime

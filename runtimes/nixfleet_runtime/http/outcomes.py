@@ -1,7 +1,7 @@
 """What became of posted events, as an answer and back: one place, so that the two sides cannot disagree.
 
 204: all are durable. 409 and 404 carry how many were taken before the one that stopped the rest.
-Source: design 5, `POST /v1/agent/events`.
+Source: docs/spec/wire.md, POST /v1/agent/events.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Where things are: the paths of design 5, in one place for both sides."""
+"""Where things are: the paths of docs/spec/wire.md, Calls, in one place for both sides."""
 
 from typing import Final
 from urllib.parse import quote

@@ -2,7 +2,7 @@
 
 Who reads one has got an error already, perhaps from a proxy that knows nothing of this format: reading makes the
 best of what came and never fails.
-Source: design 5.
+Source: docs/spec/wire.md, Errors.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What an engine is: one side's state and every decision about it, without any I/O.
 
-Source: design 7, The kernel both sides share.
+Source: docs/spec/runtimes.md, The kernel both sides share.
 """
 
 from datetime import datetime

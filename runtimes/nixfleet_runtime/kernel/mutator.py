@@ -6,7 +6,7 @@ its posters answered and its actions carried out. If the write fails the engine 
 the inputs are tried again one by one, so that only the one at fault fails. An accepted input is handled
 even when its poster has been cancelled or the mutator is closing, and nobody is left waiting, however
 `run` ends.
-Source: design 7, The kernel both sides share.
+Source: docs/spec/runtimes.md, The kernel both sides share.
 """
 
 import logging

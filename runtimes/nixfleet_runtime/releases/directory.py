@@ -3,7 +3,7 @@
 What stands where is in `release_layout`. A signature is its 64 bytes; an artefact without one, or one without an
 artefact, is told. Revocations and nonces may be missing: other tools keep them elsewhere, or have none.
 `nixfleet_release.publish.save` writes releases; the control plane, which must not be able to, reads them with this.
-Source: design 4 and 6.
+Source: docs/spec/trust.md, Release directory.
 """
 
 import os

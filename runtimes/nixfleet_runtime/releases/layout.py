@@ -4,7 +4,7 @@
 
 Beside each, with `.sig` after its name, the 64 bytes of its signature. The fleet must be there, the two lists may.
 What a file name cannot hold of a rollout id is percent-encoded.
-Source: design 6, Artefacts.
+Source: docs/spec/trust.md, Release directory.
 """
 
 from typing import Final

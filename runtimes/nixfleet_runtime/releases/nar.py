@@ -5,7 +5,7 @@ no times, no owners, no order of creation. So its hash names a tree on every mac
 file, a link or a directory has no place in it and is refused. A file is read in pieces, never as a
 whole, so the size of a closure does not matter. Inside, paths are bytes and calls the system's own: in a tree of
 small files, a `Path` for each takes twice as long as the hashing (`benchmarks/nar.py`).
-Source: design 4, What signs what; the format is the one of the Nix manual.
+Source: docs/spec/declarations.md, What signs what; the format is the one of the Nix manual.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 SQLite 3.7.0–3.51.2 can corrupt a WAL database when two connections write or checkpoint at once, so exactly
 one does; readers never checkpoint. `synchronous=FULL`, or a power loss takes back what was acknowledged.
-Source: design 0, Facts about this platform.
+Source: docs/spec/system.md, Platform facts.
 """
 
 import sqlite3
@@ -98,7 +98,7 @@ class LongWal:
     that there is always one, it never gets to begin the log anew. Once the log is longer than `bytes_max` this waits
     for the readers of the moment, `wait_seconds` at most, and cuts it off; if one of them stays longer, it tries again
     after as much again.
-    Source: design 7, Store.
+    Source: docs/spec/runtimes.md, Store.
     """
 
     def __init__(

@@ -6,7 +6,10 @@ from attrs import frozen
 
 
 class Promise(StrEnum):
-    """The seven promises of design 7, the invariants of designs 1 to 3, and that no engine fails on an input."""
+    """The seven promises, the invariants of both machines and the planner, and that no engine fails on an input.
+
+    Source: docs/spec/runtimes.md, What must hold.
+    """
 
     ACKNOWLEDGED_IS_KEPT = "1: no event acknowledged with 204 is ever lost"
     MIRROR_IS_THE_HOST = "2: the control plane's record equals the agent's for the same facts"
@@ -17,10 +20,10 @@ class Promise(StrEnum):
     VIEWS_ARE_THE_LOG = "5: the views are what the log says, and its chain holds"
     EVERYTHING_RESTS = "6: once faults stop, every rollout comes to rest"
     HISTORY_SURVIVES = "7: a destroyed database loses no history that an agent still has"
-    HOST_MACHINE = "design 1: the host machine"
-    ROLLOUT_MACHINE = "design 2: the rollout machine"
-    PLANNER = "design 3: the planner and its gates"
-    JOURNAL = "design 7: what the journal has is what the host lived"
+    HOST_MACHINE = "the host machine (docs/spec/host-machine.md, Transitions)"
+    ROLLOUT_MACHINE = "the rollout machine (docs/spec/rollout-machine.md, Transitions)"
+    PLANNER = "the planner and its gates (docs/spec/planner.md, Gates)"
+    JOURNAL = "what the journal has is what the host lived (docs/spec/runtimes.md, Journal)"
     NO_ENGINE_FAILS = "no engine raises on an input"
 
 

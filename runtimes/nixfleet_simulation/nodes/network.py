@@ -19,7 +19,10 @@ from nixfleet_simulation.scenario.randomness import Chance, stream
 
 LATENCY = (500, 30_000)
 CLOCKS_APART_MAX = MINUTE
-"""A request whose signature is older or younger than this is refused. Source: design 6, Hosts."""
+"""A request whose signature is older or younger than this is refused.
+
+Source: docs/spec/trust.md, Request signatures.
+"""
 
 
 @frozen

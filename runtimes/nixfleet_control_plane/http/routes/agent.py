@@ -1,4 +1,7 @@
-"""The routes of agents. Source: design 5."""
+"""The routes of agents.
+
+Source: docs/spec/wire.md, Calls.
+"""
 
 from functools import partial
 from typing import Final
@@ -212,7 +215,10 @@ AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
 
 
 def _with_batch_signature(batch: EventBatch) -> tuple[AgentEventEnvelope, ...]:
-    """The signature is kept on the batch's last row, with where it starts. Source: design 6."""
+    """The signature is kept on the batch's last row, with where it starts.
+
+    Source: docs/spec/trust.md, Event signatures.
+    """
     first, *_ = batch.events
     kept = f"{batch.signature};batch-from={first.event.seq}"
     return (*batch.events[:-1], evolve(batch.events[-1], signature=kept))

@@ -1,6 +1,6 @@
 """The call by which a host becomes known. It is signed with the key it brings, so its body is read first.
 
-Source: design 5, `POST /v1/enroll`; design 6, Hosts.
+Source: docs/spec/wire.md, POST /v1/enroll; docs/spec/trust.md, Enrollment.
 """
 
 from typing import Final, assert_never

@@ -1,6 +1,6 @@
 """The routes that nobody has to be known for: health, readiness, figures.
 
-Source: design 5.
+Source: docs/spec/wire.md, Open calls.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,6 @@
-"""The routes of operators: what is going on, why somebody waits, and the commands. Source: design 5.
+"""The routes of operators: what is going on, why somebody waits, and the commands.
+
+Source: docs/spec/wire.md, Operator calls.
 
 Lists are read from committed rows, through a read-only connection, a page at a time; commands go ahead of the queue
 and into the log with the operator's name.

@@ -2,7 +2,7 @@
 
 That it comes in time is seen to by `connection`: a timer here would be one for every request, and most come whole.
 
-Source: design 5 (413); RFC 9110 for what a type or a coding that we do not take is answered with.
+Source: docs/spec/wire.md, Limits; RFC 9110 for what a type or a coding that we do not take is answered with.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ keep-alive timer runs; a whole request is being answered, which is the applicati
 a request asks for. Deadlines begin when all that came was looked at: most requests come whole, and have none.
 uvicorn bounds neither heads nor how long they take nor how many requests are sent ahead, takes any byte for a sign of
 life, and answers what is no HTTP in plain text. Its h11 protocol bounds heads alone.
-Source: design 5; RFC 9110 (408), RFC 6585 (431).
+Source: docs/spec/wire.md, Limits; RFC 9110 (408), RFC 6585 (431).
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 Who holds a bound is elsewhere: `connection` for what is not a request yet, `bodies` for the size of bodies, the
 mutator for its queue.
-Source: design 5 (413, long-poll); docs/configuration.md, `[limits]`.
+Source: docs/spec/wire.md, Limits; docs/spec/wire.md, GET /v1/agent/dispatch; docs/configuration.md, `[limits]`.
 """
 
 from collections import Counter

@@ -3,7 +3,7 @@
 A rule takes a declaration and the paths that are known to be broken, and yields a problem for each
 violation. Rules of `names` and `values` judge one statement by itself. Those of `waves` and `outcome`
 judge what statements come to together; where one of these is broken they do not tell what follows.
-Source: design 4, Validation.
+Source: docs/spec/declarations.md, Validation.
 """
 
 from collections.abc import Callable, Collection, Iterator

@@ -3,7 +3,7 @@
 A nonce is kept with the second in which, as its signature says, it was created; a replay has to repeat both. Whole
 seconds are forgotten at once, as soon as nothing created in them can be fresh. What was created before the last
 forgotten second is never taken again, so a clock that is set back opens no door.
-Source: design 6, Hosts; docs/design/03-network.md.
+Source: docs/spec/trust.md, Request signatures; docs/design/03-network.md.
 """
 
 import math

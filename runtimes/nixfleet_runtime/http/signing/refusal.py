@@ -1,7 +1,7 @@
 """Why a request is turned away before anybody looks at what it asks for: a class for each reason, with its status.
 
 Callers act on the class, or on the problem's type on the other side of the wire; the text is for people.
-Source: design 5 and 6.
+Source: docs/spec/wire.md, Errors; docs/spec/trust.md, Request signatures.
 """
 
 from collections.abc import Mapping

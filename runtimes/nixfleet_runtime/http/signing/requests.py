@@ -5,7 +5,7 @@ Told the time, like everything else. How a signature is read is in `signature_fo
 Covered, always: `@method`, `@path`, `@query` (`?` when there is none) and `content-digest` (also that of an empty
 body); the parameters are `created`, `keyid`, `alg`, `nonce` and `tag`. Nothing else may be in it: what this side does
 not understand, it does not take a signature for. Signatures with other tags are other people's and left alone.
-Source: design 6, Hosts; docs/design/03-network.md.
+Source: docs/spec/trust.md, Request signatures; docs/design/03-network.md.
 """
 
 import hmac

@@ -1,4 +1,4 @@
-"""The gates of design 3, a second time: which of them hold a host, by the courses of all rollouts. No cleverness."""
+"""The gates of docs/spec/planner.md, Gates, a second time: which hold a host, by the courses of all rollouts."""
 
 from collections.abc import Iterator, Mapping, Set
 

@@ -1,4 +1,5 @@
-"""One host in one rollout, as the facts in the log make it: design 1 written down a second time, as a table.
+"""One host in one rollout, as the facts in the log make it: docs/spec/host-machine.md, Transitions
+written down a second time, as a table.
 
 The production machine is a `match` per state; this is a lookup. It reads facts as the JSON that the log holds.
 """
@@ -34,7 +35,7 @@ Control: TypeAlias = tuple[str, str | None, str | None]
 
 
 class IllegalFact(Exception):
-    """The fact is not legal where it stands, by design 1."""
+    """The fact is not legal where it stands, by docs/spec/host-machine.md, Transitions."""
 
 
 @define

@@ -1,4 +1,5 @@
-"""One rollout: what its hosts make of it, by design 2, and what the log says became of it.
+"""One rollout: what its hosts make of it, by docs/spec/rollout-machine.md, Transitions, and what the log
+says became of it.
 
 `due` is worked out from facts alone, whenever one came; `said` follows the log's own rollout events. The two
 must agree after every input.
@@ -112,7 +113,10 @@ class RolloutCourse:
     # What the log says.
 
     def hear(self, event: Json, at: datetime) -> str | None:
-        """Take a rollout event of the log; return why it is not legal by design 2, if it is not."""
+        """Take a rollout event of the log; return why it is not legal, if it is not.
+
+        Source: docs/spec/rollout-machine.md, Transitions.
+        """
         before = self.said.state
         problem = self._hear(event, at)
         if self.said.state != before:
