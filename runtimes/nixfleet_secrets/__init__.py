@@ -1,7 +1,8 @@
-"""Secrets that operators hold, sealed to several public keys: any of them opens. No network, no plaintext on a disk.
+"""Operators' secrets, sealed to several public keys: any matching private key opens them. No network; plaintext is
+never written to disk.
 
-The other tier, a machine's own key, is made on the machine and never leaves it: `SigningKey.generate` and `save`.
-`sealed` seals and opens, `sealed_file` is bytes and files. docs/trust.md is for those who use it.
+A machine's own key is different: it is generated on the machine and never leaves it (`SigningKey.generate`, `save`).
+`sealed` seals and opens; `sealed_file` encodes, reads and writes. docs/trust.md is the user documentation.
 Source: docs/spec/trust.md, Secrets.
 """
 

@@ -1,23 +1,23 @@
-"""Why a secret is not sealed or opened. Nothing here shows a secret or a private key."""
+"""Errors of sealing and opening. None contains a secret or a private key."""
 
 from attrs import define
 
 
 class SealingError(Exception):
-    """A secret is not sealed or opened; the subclass says why."""
+    """A secret cannot be sealed or opened; the subclass says why."""
 
 
 @define
 class NoRecipients(SealingError):
-    """Nobody could open what is sealed to nobody."""
+    """No recipients were given, so the secret could never be opened."""
 
     def __str__(self) -> str:
-        return "expected at least one recipient, found none: nobody could open it"
+        return "expected at least one recipient, found none: the secret could never be opened"
 
 
 @define
 class SecretTooLong(SealingError):
-    """More than is sealed; larger things are encrypted otherwise, and their key is sealed."""
+    """The secret is too long. Encrypt larger data with a key, and seal the key."""
 
     length_max: int
 
@@ -27,31 +27,31 @@ class SecretTooLong(SealingError):
 
 @define
 class NotARecipient(SealingError):
-    """The key that should open it is none of those that it was sealed to."""
+    """The secret is not sealed to this key."""
 
     public_key: str
     recipients: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
-            f"not sealed to {self.public_key}: expected one of {', '.join(self.recipients)}; "
-            "ask one of them to reseal it"
+            f"expected the key of a recipient, one of {', '.join(self.recipients)}; found {self.public_key}: "
+            "ask a recipient to reseal the secret"
         )
 
 
 @define
 class TamperedSecret(SealingError):
-    """It was changed since it was sealed, or was never sealed well. `where` says which part does not fit."""
+    """The sealed secret was changed or is invalid. where: the part that fails verification."""
 
     where: str
 
     def __str__(self) -> str:
-        return f"changed since it was sealed: {self.where}"
+        return f"changed since it was sealed: {self.where} fails verification"
 
 
 @define
 class UnsupportedVersion(SealingError):
-    """A sealed secret of a version that this release does not know."""
+    """The sealed secret has a version that this release does not support."""
 
     expected: int
     found: int
@@ -62,7 +62,7 @@ class UnsupportedVersion(SealingError):
 
 @define
 class NotASealedSecret(SealingError):
-    """Bytes that are no sealed secret; what they hold is not shown."""
+    """The bytes are not a sealed secret. The message does not show them."""
 
     why: str
 

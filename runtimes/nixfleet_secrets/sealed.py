@@ -1,11 +1,12 @@
-"""Sealing and opening. Touches no file; takes chance from libsodium.
+"""Seals and opens secrets. No file access; randomness is from libsodium.
 
     content key ── sealed to each recipient's X25519 key (SealedBox)
-         └─────── XChaCha20-Poly1305 over the secret; with it goes, unencrypted but authenticated, all else
+         └─────── XChaCha20-Poly1305 over the secret; everything else is authenticated, not encrypted
 
-So whoever cannot open a sealed secret cannot change a byte of it either, its recipients included. The hash of the
-content key is among what is authenticated: no sealer can make a file that opens to one secret for one recipient and
-to another for the next. Who sealed it is not proven.
+So only someone who can open a sealed secret can change any byte of it, including the list of recipients. The hash of
+the
+content key is authenticated too, so a sealed secret opens to the same plaintext for every recipient. The sealer is not
+authenticated.
 Source: docs/spec/trust.md, Secrets.
 """
 
@@ -33,7 +34,7 @@ _COMMITMENT_PREFIX: Final = b"nixfleet sealed secret 1: content key\0"
 
 @frozen
 class Recipient:
-    """Somebody who can open it: the public key, and the content key sealed to it. In hex."""
+    """A recipient: the public key, and the content key sealed to it. In hex."""
 
     public_key: str
     sealed_key: str
@@ -41,7 +42,9 @@ class Recipient:
 
 @frozen
 class SealedSecret:
-    """A secret that any of its recipients can open. recipients: sorted by public key. All but `version` in hex."""
+    """A secret that any of its recipients can open. recipients: sorted by public key. Hash and ciphertext are in
+    hex.
+    """
 
     recipients: tuple[Recipient, ...]
     content_key_hash: str
@@ -51,52 +54,54 @@ class SealedSecret:
 
     @property
     def public_keys(self) -> tuple[str, ...]:
-        """The public keys of those who can open it."""
-        return tuple(it.public_key for it in self.recipients)
+        """The public keys of the recipients."""
+        return tuple(recipient.public_key for recipient in self.recipients)
 
 
 def seal_secret(secret: bytes, recipients: Iterable[TrustedKey]) -> SealedSecret:
-    """Return `secret` so that any of `recipients` can open it. Each call gives other bytes.
+    """Return `secret` sealed to `recipients`. Not deterministic: each call gives different bytes.
 
     Raises: NoRecipients, SecretTooLong, MalformedKey, UnsupportedAlgorithm.
     """
-    keys = sorted(set(recipients), key=lambda it: it.public_key)
+    keys = sorted(set(recipients), key=lambda key: key.public_key)
     if not keys:
         raise NoRecipients
     if len(secret) > SECRET_BYTES_MAX:
         raise SecretTooLong(SECRET_BYTES_MAX)
     content_key = nacl.utils.random(Aead.KEY_SIZE)
-    sealed_to = tuple(Recipient(it.public_key, seal_to(it, content_key).hex()) for it in keys)
+    sealed_to = tuple(Recipient(key.public_key, seal_to(key, content_key).hex()) for key in keys)
     commitment = _commitment_to(content_key)
     ciphertext = Aead(content_key).encrypt(secret, _authenticated(sealed_to, commitment))
     return SealedSecret(sealed_to, commitment, bytes(ciphertext).hex())
 
 
 def open_secret(sealed: SealedSecret, key: SigningKey) -> bytes:
-    """Return the secret, if it was sealed to the public half of `key`.
+    """Return the plaintext of a secret that is sealed to the public key of `key`.
 
     Raises: NotARecipient, TamperedSecret.
     """
     own = key.public_key.public_key
-    sealed_key = next((it.sealed_key for it in sealed.recipients if it.public_key == own), None)
+    sealed_key = next(
+        (each.sealed_key for each in sealed.recipients if each.public_key == own), None
+    )
     if sealed_key is None:
         raise NotARecipient(own, sealed.public_keys)
     content_key = key.unseal(bytes.fromhex(sealed_key))
     if content_key is None or len(content_key) != Aead.KEY_SIZE:
-        raise TamperedSecret("the key that was sealed to you")
+        raise TamperedSecret("the content key")
     if not hmac.compare_digest(_commitment_to(content_key), sealed.content_key_hash):
         raise TamperedSecret("the hash of the content key")
     header = _authenticated(sealed.recipients, sealed.content_key_hash)
     try:
         return Aead(content_key).decrypt(bytes.fromhex(sealed.ciphertext), header)
     except (nacl.exceptions.CryptoError, nacl.exceptions.ValueError) as error:
-        raise TamperedSecret("the list of recipients, or the secret itself") from error
+        raise TamperedSecret("the list of recipients or the ciphertext") from error
 
 
 def reseal_secret(
     sealed: SealedSecret, key: SigningKey, recipients: Iterable[TrustedKey]
 ) -> SealedSecret:
-    """Return the same secret for other recipients, under a content key that earlier ones never had.
+    """Return the same secret sealed to `recipients` with a new content key, unknown to earlier recipients.
 
     Raises: as `open_secret` and `seal_secret`.
     """
@@ -112,7 +117,7 @@ def _authenticated(recipients: tuple[Recipient, ...], content_key_hash: str) -> 
         {
             "contentKeyHash": content_key_hash,
             "format": FORMAT,
-            "recipients": [[it.public_key, it.sealed_key] for it in recipients],
+            "recipients": [[each.public_key, each.sealed_key] for each in recipients],
             "version": VERSION,
         }
     )

@@ -1,6 +1,6 @@
-"""Sealed secrets as bytes and as files: canonical JSON and nothing else, its owner's alone, whole or not at all.
+"""Sealed secrets as bytes and as files: canonical JSON, readable only by the owner, written atomically.
 
-Read strictly: a file that says the same in other bytes was changed by somebody.
+Decoding is strict: any other encoding of the same content means that the file was changed, and is refused.
 """
 
 import os
@@ -41,7 +41,9 @@ def decode_sealed(data: bytes) -> SealedSecret:
     except DecodeError as error:
         raise NotASealedSecret("; ".join(map(_without_content, error.problems))) from error
     if encode_sealed(sealed) != data or not _is_well_formed(sealed):
-        raise NotASealedSecret("expected its bytes as they were sealed, found others")
+        raise NotASealedSecret(
+            "expected the exact bytes that were sealed, found a different encoding"
+        )
     return sealed
 
 
@@ -52,13 +54,13 @@ def load_sealed(file: Path) -> SealedSecret:
 
 
 def save_sealed(sealed: SealedSecret, file: Path) -> None:
-    """Write `sealed` to `file` (0600), never over another. Raises: FileExistsError and other OSErrors."""
+    """Write `sealed` to a new `file` with mode 0600. Raises: FileExistsError and other OSErrors."""
     with _written(sealed, file) as new:
         file.hardlink_to(new)
 
 
 def replace_sealed(sealed: SealedSecret, file: Path) -> None:
-    """Let `file` hold `sealed` (0600) in place of what it holds. Raises: OSError; `file` is then as it was."""
+    """Replace the content of `file` with `sealed`, mode 0600, atomically. Raises: OSError; `file` is unchanged then."""
     with _written(sealed, file) as new:
         beside = file.with_name(f".{file.name}.resealed")
         beside.unlink(missing_ok=True)
@@ -68,7 +70,7 @@ def replace_sealed(sealed: SealedSecret, file: Path) -> None:
 
 @contextmanager
 def _written(sealed: SealedSecret, beside: Path) -> Iterator[str]:
-    """Yield the name of a file that holds `sealed`, and has gone afterwards."""
+    """Yield the name of a temporary file with `sealed`, which is removed afterwards."""
     with NamedTemporaryFile(dir=beside.parent, prefix=f".{beside.name}.") as file:
         file.write(encode_sealed(sealed))
         file.flush()
@@ -81,7 +83,7 @@ def _is_well_formed(sealed: SealedSecret) -> bool:
     return (
         list(keys) == sorted(set(keys))
         and all(_KEY.fullmatch(key) for key in (*keys, sealed.content_key_hash))
-        and all(_HEX.fullmatch(it.sealed_key) for it in sealed.recipients)
+        and all(_HEX.fullmatch(recipient.sealed_key) for recipient in sealed.recipients)
         and _HEX.fullmatch(sealed.ciphertext) is not None
     )
 
