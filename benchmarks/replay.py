@@ -27,7 +27,7 @@ TARGETS = {FOLD: 200_000, REBUILD: 60_000, CHECK: None}
 
 def figures(scale: Scale) -> Iterator[Figure]:
     """Yield the rates of fold, rebuild and chain check."""
-    garbage.expect_long_lives()
+    garbage.collect_rarely()
     yield from _rates(scale, scale.pick(40_000, 40_000, 100), tuple(TARGETS))
     if scale.name == "full":
         yield from _rates(evolve(scale, rounds=1), 1_000_000, (FOLD,))

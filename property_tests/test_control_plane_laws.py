@@ -28,6 +28,7 @@ from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_control_plane.messages.inputs import RetireQuarantine
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeStatus, ProbeSubResult
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_state_machine.planner.action import DeferDispatch, PlanAction
 from nixfleet_state_machine.planner.plan import plan_next
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -307,7 +308,7 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
                 assert record is not None
                 assert record.dispatch_acked_at is None
                 assert rollout.state in (RolloutState.ACTIVE, RolloutState.CONVERGING)
-                assert not {CHANNEL, dispatch.rollout_id} & {*state.holds}
+                assert not {CHANNEL, dispatch.rollout_id} & {*map(str, state.holds)}
                 assert dispatch.target_closure not in state.quarantines.get(CHANNEL, ())
 
     def _only_who_waits_is_said_to_wait(self) -> None:
@@ -361,13 +362,13 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
         return RolloutId(rollout_id)
 
     def _change_mind(self) -> None:
-        if CHANNEL in self.fleet.state.holds:
+        if ChannelScope(CHANNEL) in self.fleet.state.holds:
             self.fleet.resume(CHANNEL)
         elif CHANNEL in self.fleet.state.view.offers:
             self.fleet.pause(CHANNEL)
 
     def _held(self) -> list[str]:
-        return sorted(self.fleet.state.holds)
+        return sorted(map(str, self.fleet.state.holds))
 
     def _halted(self) -> list[RolloutId]:
         rollouts = self.fleet.state.view.rollouts.values()

@@ -16,6 +16,7 @@ from attrs import asdict
 
 from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, RemoveHold, Write
 from nixfleet_control_plane.store.store import Store
+from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_testing.contracts.difference import difference
 from nixfleet_testing.contracts.histories import HOST, ROLLOUT
 from nixfleet_testing.contracts.restarts import Restarts
@@ -35,7 +36,7 @@ BROKEN: dict[str, tuple[Write, ...]] = {
     "has a view name a log row that is not there": (
         row(LAST + 1),
         hold(LAST + 1),
-        hold(99, "edge"),
+        hold(99, ChannelScope("edge")),
     ),
 }
 """Commits that must be refused as a whole; the fault is in the last write."""

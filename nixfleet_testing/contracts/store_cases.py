@@ -52,6 +52,7 @@ from nixfleet_control_plane.store.store import Snapshot, StoredFailure, StoredHo
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, OpenRollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 from nixfleet_testing.contracts.histories import (
@@ -81,7 +82,7 @@ _ENTRIES: tuple[Entry, ...] = (
     FactReported(HOST, ROLLOUT, CONVERGES[0], SIGNATURE),
     FactReported(OTHER_HOST, ROLLOUT, ROLLBACK_FAILS_FIRST[2], None),
     Deferred(DeferDispatch(OTHER_HOST, ROLLOUT, Gate.WAVE_PROMOTION, "waits for wave 0")),
-    Commanded(PauseScope(CHANNEL, "Ada O'Brien", 'after "the incident"\n')),
+    Commanded(PauseScope(ChannelScope(CHANNEL), "Ada O'Brien", 'after "the incident"\n')),
     FactReported(HOST, ROLLOUT, CONVERGES[5], SIGNATURE),
 )
 LOGGED = tuple(LoggedEntry(seq, at(seq), entry) for seq, entry in enumerate(_ENTRIES, start=1))
@@ -94,7 +95,10 @@ def row(seq: int) -> LogRow:
     return row_of(seq, at(seq), FactReported(HOST, ROLLOUT, CONVERGES[1], None))
 
 
-def hold(event_log_seq: int, scope: str = CHANNEL) -> PutHold:
+_WHOLE_CHANNEL = ChannelScope(CHANNEL)
+
+
+def hold(event_log_seq: int, scope: HoldScope = _WHOLE_CHANNEL) -> PutHold:
     """Return the simplest write that names a row of the log."""
     return PutHold(scope, "ada", "wait", at(1), event_log_seq)
 
@@ -340,19 +344,22 @@ CASES: dict[str, Case] = {
         frozenset({_DEFERRAL}),
     ),
     "holds": Case(
-        (PutHold(CHANNEL, "Ada O'Brien", 'after "the incident"\n', at(7), 7), hold(7, ROLLOUT)),
+        (
+            PutHold(ChannelScope(CHANNEL), "Ada O'Brien", 'after "the incident"\n', at(7), 7),
+            hold(7, RolloutScope(ROLLOUT)),
+        ),
         _holds,
         frozenset(
             {
-                PauseScope(CHANNEL, "Ada O'Brien", 'after "the incident"\n'),
-                PauseScope(ROLLOUT, "ada", "wait"),
+                PauseScope(ChannelScope(CHANNEL), "Ada O'Brien", 'after "the incident"\n'),
+                PauseScope(RolloutScope(ROLLOUT), "ada", "wait"),
             }
         ),
     ),
     "a removed hold": Case(
-        (hold(7), hold(7, ROLLOUT), RemoveHold(CHANNEL)),
+        (hold(7), hold(7, RolloutScope(ROLLOUT)), RemoveHold(ChannelScope(CHANNEL))),
         _holds,
-        frozenset({PauseScope(ROLLOUT, "ada", "wait")}),
+        frozenset({PauseScope(RolloutScope(ROLLOUT), "ada", "wait")}),
     ),
     "artefacts, oldest first": Case(
         (PutArtefact(MANIFEST, ROLLOUT, 2), PutArtefact(FLEET, None, 1)),

@@ -40,7 +40,7 @@ class Ledger:
         """What is noted stays."""
         self._settled_length = len(self.words)
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         """What was noted since the last `settle` goes."""
         del self.words[self._settled_length :]
 

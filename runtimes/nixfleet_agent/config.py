@@ -219,7 +219,7 @@ def _activator(section: Section) -> ActivatorConfig:
     kind = section.required_choice("kind", ActivatorKind)
     match kind:
         case None:
-            section.overlook_rest()
+            section.accept_unknown_keys()
             return NixosActivatorConfig()
         case ActivatorKind.DIRECTORY:
             return _directory_activator(section)

@@ -1,1 +1,1 @@
-"""The control plane: mirrors every host, plans, queues dispatches, keeps the canonical log. Holds no key."""
+"""The control plane: tracks every host, plans, queues dispatches and keeps the canonical log. It holds no key."""

@@ -1,7 +1,7 @@
-"""The control plane's configuration: what its TOML file may say, and what holds when it does not say so.
+"""The control plane's configuration: the options of its TOML file and their defaults.
 
-Frozen data and the reading of it; nothing is opened or started. `docs/configuration.md` has a line for
-every option, and a test that it does.
+Frozen data, and the functions that read it; nothing is opened or started. `docs/configuration.md` documents every
+option, and a test checks that it does.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ from nixfleet_runtime.config.sections import (
 )
 
 PORT_MAX: Final = 65535
-# About the most that a full batch of events takes. Were less let in, a host with so much to tell would be stuck.
+# About the size of the largest batch of events. With a lower limit a host with a full batch could never send it.
 BODY_BYTES_MAX_LEAST: Final = 1024 * 1024
-# A signed request has about a quarter of that.
+# The headers of a signed request take about a quarter of this.
 HEADER_BYTES_MAX_LEAST: Final = 4096
 RELEASES_POLL_SECONDS: Final = 10.0
 TLS_KEYS: Final = ("tls_certificate_file", "tls_key_file")
@@ -44,7 +44,7 @@ class StoreConfig:
 
 @frozen
 class TlsConfig:
-    """What the control plane proves its name with. Both files are PEM."""
+    """The server's certificate and private key. Both files are PEM."""
 
     certificate_file: Path
     key_file: Path
@@ -52,7 +52,7 @@ class TlsConfig:
 
 @frozen
 class ListenConfig:
-    """`[listen]`. tls: `None` for plain HTTP. behind_proxy: a proxy says what address a client has."""
+    """`[listen]`. tls: `None` for plain HTTP. behind_proxy: take the client's address from the proxy's headers."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -63,7 +63,7 @@ class ListenConfig:
 
 @frozen
 class ReleasesConfig:
-    """`[releases]`. directory: where CI puts what it signed."""
+    """`[releases]`. directory: where CI publishes signed artefacts."""
 
     directory: Path
     poll_seconds: float = RELEASES_POLL_SECONDS
@@ -71,9 +71,9 @@ class ReleasesConfig:
 
 @frozen
 class LimitsConfig:
-    """`[limits]`: how much is taken on before more is refused. Pollers are requests that wait for a dispatch.
+    """`[limits]`: the bounds beyond which requests are refused. Pollers are requests that wait for a dispatch.
 
-    All but `queue_length_max`, which is the mutator's, are `http.limits.Limits`, under the same names.
+    `queue_length_max` is for the mutator; the others are passed to `http.server.limits.Limits` under the same names.
     """
 
     body_bytes_max: int = BODY_BYTES_MAX_LEAST
@@ -90,14 +90,14 @@ class LimitsConfig:
 
 @frozen
 class TicksConfig:
-    """`[ticks]`. plan_seconds: how often the engine is told that time has passed."""
+    """`[ticks]`. plan_seconds: how often the engine handles what has become due."""
 
     plan_seconds: float = 5.0
 
 
 @frozen
 class ControlPlaneConfig:
-    """All that a control plane is told before it starts."""
+    """The complete configuration of a control plane."""
 
     store: StoreConfig
     listen: ListenConfig
@@ -117,7 +117,7 @@ def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> Control
 
 
 def read_control_plane_config(root: Section) -> ControlPlaneConfig:
-    """Return what the root section says."""
+    """Return the configuration in the root section."""
     return ControlPlaneConfig(
         store=StoreConfig(root.section("store").path("path", file_to_write)),
         listen=_listen(root.section("listen")),
@@ -152,7 +152,7 @@ def _tls(section: Section) -> TlsConfig | None:
     key_file = section.optional_path(TLS_KEYS[1], private_file)
     if _names_tls(section):
         for key in TLS_KEYS:
-            section.require(key, "a path: both files, or neither")
+            section.require(key, "a path: set both files or neither")
     if certificate_file is None or key_file is None:
         return None
     return TlsConfig(certificate_file, key_file)
@@ -174,9 +174,11 @@ def _limits(section: Section) -> LimitsConfig:
     pollers_max = section.count("pollers_max", default.pollers_max)
     connections_max = section.count("connections_max", default.connections_max)
     if 0 < connections_max <= pollers_max:
-        # Whoever polls holds a connection: those who wait would keep everybody else out.
-        expected = f"fewer than connections_max, which is {connections_max}"
-        section.refuse("pollers_max", "as many polls as connections", expected, str(pollers_max))
+        # Every poll occupies a connection: waiting hosts would lock out all other clients.
+        expected = f"less than connections_max, which is {connections_max}"
+        section.refuse(
+            "pollers_max", "no connections left beside the polls", expected, str(pollers_max)
+        )
     return LimitsConfig(
         body_bytes_max=section.count(
             "body_bytes_max", default.body_bytes_max, at_least=BODY_BYTES_MAX_LEAST

@@ -1,4 +1,4 @@
-"""The transport without a network: an agent in the control plane's own process, for tests and demonstrations."""
+"""A transport without a network: connects an agent to a control plane in the same process, for tests and demos."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,29 +10,29 @@ from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply,
 
 
 class InProcessTransport:
-    """`hostname`'s way to a control plane in this process. A `Transport`."""
+    """The `Transport` of `hostname` to a control plane in this process."""
 
     def __init__(self, service: ControlPlaneService, hostname: str) -> None:
         self._service = service
         self._hostname = hostname
 
     async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
-        """Return what became of `envelopes`. Raises: TransportFailed."""
+        """Return which of `envelopes` were accepted. Raises: TransportFailed."""
         with _as_transport_failure():
             return await self._service.take_events(self._hostname, envelopes)
 
     async def next_dispatch(self, wait_seconds: float) -> Dispatch | None:
-        """Return the dispatch that waits for this host. Raises: TransportFailed."""
+        """Return this host's queued dispatch, `None` if none came in time. Raises: TransportFailed."""
         with _as_transport_failure():
             return await self._service.next_dispatch(self._hostname, wait_seconds)
 
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
-        """Return what the two sides need to come together. Raises: TransportFailed."""
+        """Return what each side lacks of the other's records. Raises: TransportFailed."""
         with _as_transport_failure():
             return await self._service.compare(heartbeat)
 
     async def fetch_manifest(self, rollout_id: str) -> SignedArtefact | None:
-        """Return the manifest as it was signed. Raises: TransportFailed."""
+        """Return the manifest byte for byte as it was signed, `None` if unknown. Raises: TransportFailed."""
         with _as_transport_failure():
             return await self._service.manifest(rollout_id)
 

@@ -1,8 +1,8 @@
-"""The control plane as a process: what it is made of, and in which order that begins and ends. The composition root.
+"""The control plane as a process: its parts, and the order in which they start and stop. The composition root.
 
-It begins with what can go wrong (trust file, database, address), so that a process that has begun to listen stays.
-It ends by refusing what is new, answering what was accepted, letting go of those who wait, and writing behind what is
-left; whoever kills it instead loses nothing that was answered.
+Whatever can fail (trust file, database, address) is opened first, so a process that has begun to listen keeps running.
+A stop refuses new requests, answers the accepted ones, releases waiting polls, and writes the remaining host records.
+Killing the process instead loses nothing that was acknowledged.
 Source: docs/spec/runtimes.md, Control plane; docs/running.md.
 """
 
@@ -30,8 +30,8 @@ from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.http.server.server import TlsFiles, server_config
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
-from nixfleet_control_plane.open_files import make_room_for
-from nixfleet_control_plane.releases.scan import ReleaseWatch
+from nixfleet_control_plane.open_files import raise_open_file_limit
+from nixfleet_control_plane.releases.scan import ReleaseScanner
 from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store import queries
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 class CannotStart(Exception):
-    """What the configuration names cannot be used: `what`, and `problem`."""
+    """Something that the configuration names cannot be used. Attributes: `what`, `problem`."""
 
     def __init__(self, what: str, problem: str) -> None:
         super().__init__(what, problem)
@@ -68,8 +68,9 @@ def run_control_plane(
 ) -> None:
     """Run a control plane until SIGTERM or SIGINT.
 
-    clock: the fleet's. Signed requests are judged by the machine's own, in whose time connections are lost and
-    repeated. on_listening: told the URL once it can be reached there. Raises: CannotStart, before that.
+    clock: the fleet's time. Signed requests are checked against the machine's clock instead, because connections are
+    lost and retried in real time. on_listening: called with the URL once the server accepts connections. Raises:
+    CannotStart, before that.
     """
     with ExitStack() as held:
         trust = _trust_in(config.trust.file)
@@ -82,7 +83,7 @@ def run_control_plane(
 
 @frozen
 class _Parts:
-    """What was found to be in order before anything was begun."""
+    """The parts that were opened successfully before anything was started."""
 
     config: ControlPlaneConfig
     clock: Clock
@@ -93,7 +94,7 @@ class _Parts:
 
 async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
     config, clock, metrics = parts.config, parts.clock, Metrics()
-    garbage.expect_long_lives()
+    garbage.collect_rarely()
     async with AsyncExitStack() as open_service:
         with _starting("the database", config.store.path):
             service = await open_service.enter_async_context(
@@ -107,11 +108,11 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                     on_batch=metrics.observe_batch,
                 )
             )
-        _watch(metrics, service)
+        _register_gauges(metrics, service)
         server = _server(parts, service, metrics)
-        watch = ReleaseWatch(parts.trust, config.trust.freshness_window_minutes)
-        watcher = ReleaseWatcher(service, config.releases.directory, watch, clock)
-        garbage.settle()
+        scanner = ReleaseScanner(parts.trust, config.trust.freshness_window_minutes)
+        watcher = ReleaseWatcher(service, config.releases.directory, scanner, clock)
+        garbage.freeze()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, service, server)
             tasks.start_soon(watcher.run, config.releases.poll_seconds)
@@ -141,15 +142,17 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
 
 
 def _commands_signed_since(database: Path) -> datetime | None:
-    """Return from when on a command was certainly not obeyed by the process before this one.
+    """Return the time from which on no signed command can have been carried out by an earlier process.
 
-    It may have taken one from a clock that was ahead by the window. That was no later than the last in the log; so who
-    commands right after a start waits at most so long, and only if somebody commanded right before.
+    An earlier process may have accepted a command from a clock that was ahead by up to the window, but no later than
+    the
+    last command in the log. So a command right after a start is delayed only if another came right before it, and by
+    at most the window. `None`: no recent command.
     """
     window = timedelta(seconds=FRESH_SECONDS)
     with closing(queries.open_for_reading(database)) as connection:
         last = queries.last_command_at(connection, SystemClock().now() - window)
-    # A whole second more: a signature says its time in seconds.
+    # One more second: the time of a signature is in whole seconds.
     return None if last is None else last + window + timedelta(seconds=1)
 
 
@@ -167,53 +170,53 @@ def _limits(config: LimitsConfig) -> Limits:
     )
 
 
-def _watch(metrics: Metrics, service: ControlPlaneService) -> None:
-    """What there is of what, counted when somebody looks."""
-    figures = service.figures
-    metrics.watch("nixfleet_queue_length", "inputs that wait", lambda: service.queue_length)
-    metrics.watch("nixfleet_log_head", "the last row of the log", lambda: figures().head_seq)
-    metrics.watch("nixfleet_enrolled_hosts", "hosts that enrolled", lambda: figures().enrolled)
-    metrics.watch_by(
+def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
+    """Register the gauges that are read at every scrape."""
+    totals = service.totals
+    metrics.gauge("nixfleet_queue_length", "inputs in the queue", lambda: service.queue_length)
+    metrics.gauge("nixfleet_log_head", "number of the last log row", lambda: totals().head_seq)
+    metrics.gauge("nixfleet_enrolled_hosts", "enrolled hosts", lambda: totals().enrolled)
+    metrics.gauge_by(
         "nixfleet_hosts",
-        "hosts in rollouts without a successor",
+        "hosts in rollouts that are not superseded or pruned",
         "state",
         lambda: _by_state(HostState, service.hosts_by_state()),
     )
-    metrics.watch_by(
+    metrics.gauge_by(
         "nixfleet_rollouts",
         "rollouts",
         "state",
-        lambda: _by_state(RolloutState, figures().rollouts),
+        lambda: _by_state(RolloutState, totals().rollouts),
     )
 
 
 def _by_state(states: type[S], counted: Mapping[S, int]) -> dict[str, float]:
-    """A state that nothing is in is a figure too."""
+    """Return a value for every state; 0 for a state that nothing is in."""
     return {state.value: counted.get(state, 0) for state in states}
 
 
 def _not_ready_because(service: ControlPlaneService) -> str | None:
     if service.is_closing:
         return "shutting down"
-    return None if service.figures().manifests else "no release has been verified yet"
+    return None if service.totals().manifests else "no release has been verified yet"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, without its own idea of what signals mean."""
+    """uvicorn, without its signal handlers."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave them to `_stop_on_signal`, which lets go of those who wait first."""
+        """Leave signals to `_stop_on_signal`, which releases waiting polls first."""
         yield
 
 
 async def _stop_on_signal(service: ControlPlaneService, server: _Server) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for received in signals:
-            # A second one means: now.
+            # A second signal forces the exit.
             server.force_exit = server.should_exit
             server.should_exit = True
-            _log.info("%s: answering what was accepted, then stopping", received.name)
+            _log.info("%s: answering accepted requests, then stopping", received.name)
             notify("STOPPING=1")
             service.begin_closing()
 
@@ -227,17 +230,17 @@ async def _announce(server: _Server, url: str, on_listening: Callable[[str], Non
 
 
 def _make_room(connections_max: int) -> None:
-    possible = make_room_for(connections_max)
+    possible = raise_open_file_limit(connections_max)
     if possible < connections_max:
         _log.warning(
-            "room for %d connections and not for limits.connections_max, which is %d: "
-            "raise the hard limit of open files (LimitNOFILE=)",
+            "the limit of open files allows %d connections, fewer than limits.connections_max = %d: "
+            "raise the hard limit (LimitNOFILE=)",
             possible,
             connections_max,
         )
 
 
-# What can go wrong before anything is begun.
+# What can fail before anything is started.
 
 
 def _trust_in(path: Path) -> TrustRoot:

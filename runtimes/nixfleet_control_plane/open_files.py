@@ -1,14 +1,14 @@
-"""How many files the process may have open: a connection is one, and a service often begins with too few."""
+"""Raises the limit of open files: each connection is one, and services often start with a low limit."""
 
 import resource
 from typing import Final
 
 OTHER_FILES_MAX: Final = 200
-"""More than database, readers and releases ever have open at once."""
+"""More than the database, its readers and the releases ever have open at once."""
 
 
-def make_room_for(connections: int) -> int:
-    """Let this process have so many connections open, if its hard limit allows it; return how many it may have."""
+def raise_open_file_limit(connections: int) -> int:
+    """Raise the soft limit for `connections`, as far as the hard limit allows; return how many are possible."""
     wanted = connections + OTHER_FILES_MAX
     allowed, allowed_max = resource.getrlimit(resource.RLIMIT_NOFILE)
     may_have = wanted if allowed_max == resource.RLIM_INFINITY else min(wanted, allowed_max)

@@ -1,7 +1,7 @@
-"""The control plane's shell: the mutator, the pollers that wait, the ticks. The only `await`s of this side.
+"""The control plane's shell: the mutator, waiting polls and ticks. It contains this side's `await`s.
 
-No policy here. What a host or an operator asks becomes an input; what the engine says becomes an answer or a
-wake-up. A poll that waits is woken by name, never by broadcast.
+No policy here. Requests of hosts and operators become inputs; the engine's replies become answers, its actions
+wake-ups. A waiting poll is woken by host name, never by broadcast.
 Source: docs/spec/runtimes.md, Control plane; docs/spec/wire.md, GET /v1/agent/dispatch.
 """
 
@@ -80,7 +80,7 @@ _log = logging.getLogger(__name__)
 
 
 class ControlPlaneService:
-    """One running control plane. Make it with `running`."""
+    """One running control plane. Created by `running`."""
 
     def __init__(
         self,
@@ -108,40 +108,40 @@ class ControlPlaneService:
         )
 
     def ring(self) -> KeyRing:
-        """Return the keys in force now: those of hosts as committed, those of operators as the trust file has them."""
+        """Return the keys in force: those of hosts as committed, those of operators from the trust file."""
         return self._ring
 
     @property
     def is_closing(self) -> bool:
-        """Whether it refuses what is new."""
+        """Whether new requests are refused."""
         return self._is_closing
 
     @property
     def queue_length(self) -> int:
-        """How many inputs wait for the engine."""
+        """The number of inputs that wait for the engine."""
         return self._mutator.queue_length
 
-    def figures(self) -> Totals:
-        """Return how much there is of what."""
-        return self._engine.figures()
+    def totals(self) -> Totals:
+        """Return current totals."""
+        return self._engine.totals()
 
     def hosts_by_state(self) -> Mapping[HostState, int]:
-        """Return how many hosts are in which state, in the rollouts that no successor took over."""
+        """Return the number of hosts in each state, over all rollouts that are not superseded or pruned."""
         return self._engine.hosts_by_state()
 
-    # What hosts ask. Who asks was established by the transport.
+    # Hosts' requests. The transport has authenticated the host.
 
     async def take_events(
         self, hostname: str, envelopes: tuple[AgentEventEnvelope, ...]
     ) -> EventsOutcome:
-        """Return what became of the events; what is accepted is durable."""
+        """Return how many events were accepted, and what stopped the rest. Accepted events are durable."""
         outcome = await self._ask_if_room(HostEvents(hostname, envelopes), EventsOutcome)
         self._count(envelopes, outcome)
         return outcome
 
     def _count(self, envelopes: tuple[AgentEventEnvelope, ...], outcome: EventsOutcome) -> None:
-        """By kind, what was accepted (a duplicate is, again) and what stopped the rest."""
-        accepted = Counter(type(it.event) for it in envelopes[: outcome.accepted])
+        """Count by kind the accepted events (duplicates included) and the event that stopped the rest."""
+        accepted = Counter(type(envelope.event) for envelope in envelopes[: outcome.accepted])
         for kind, number in accepted.items():
             self._count_events(kind, "accepted", number)
         if outcome.stopped_by is not None:
@@ -158,14 +158,14 @@ class ControlPlaneService:
         wait_seconds: float,
         until_gone: Callable[[], Awaitable[None]] = anyio.sleep_forever,
     ) -> Dispatch | None:
-        """Return the dispatch that waits for the host.
+        """Return the host's queued dispatch, waiting up to `wait_seconds` for one.
 
-        until_gone: returns when whoever asks has left. `None`: they have, none came in `wait_seconds`, or the
-        control plane closes. They are seconds of the machine's clock, not of the fleet's: a connection waits.
+        wait_seconds: real time, not the fleet's, because a connection waits. until_gone: returns when the client has
+        disconnected. Returns `None` when no dispatch came in time, the client is gone, or the control plane closes.
         """
         ends_at = anyio.current_time() + wait_seconds
         while True:
-            # Added before asking, so that no wake-up falls between the answer and the wait.
+            # Added before the query, so that no wake-up is lost between the answer and the wait.
             woken = self._wakers.add(hostname)
             try:
                 answer = await self._waiting_for(hostname)
@@ -181,59 +181,59 @@ class ControlPlaneService:
                 return None
 
     async def _waiting_for(self, hostname: str) -> DispatchAnswer:
-        # Also while it closes: who polls then is released like the others.
+        # Also while closing: a poll that arrives then is released like the others.
         answer = await self._mutator.post_if_room(DispatchPoll(hostname))
         assert isinstance(answer, DispatchAnswer), answer
         return answer
 
     async def compare(self, heartbeat: Heartbeat) -> HeartbeatReply:
-        """Return what the two sides need to bring their records together."""
+        """Return what each side lacks of the other's records."""
         return await self._ask_if_room(heartbeat, HeartbeatReply)
 
     async def manifest(self, rollout_id: str) -> SignedArtefact | None:
-        """Return the manifest in force for a rollout, exactly as it was signed."""
+        """Return the manifest in force for a rollout, byte for byte as it was signed; `None` if there is none."""
         return (await self._ask_if_room(ManifestPoll(rollout_id), ManifestAnswer)).artefact
 
-    async def enroll(self, wish: EnrollHost) -> EnrolledHost | EnrollmentObjection:
-        """Return the host as it is known from now on, or why it is not."""
-        return (await self._ask_if_room(wish, EnrollOutcome)).answer
+    async def enroll(self, request: EnrollHost) -> EnrolledHost | EnrollmentObjection:
+        """Return the enrolled host, or why it may not enroll."""
+        return (await self._ask_if_room(request, EnrollOutcome)).answer
 
-    # What CI and operators ask.
+    # Requests of CI and operators.
 
     async def publish(self, update: ManifestsUpdated) -> ManifestsOutcome:
-        """Put verified manifests in force, and say which did not fit."""
+        """Put verified manifests in force; return which, and why the others were refused."""
         return await self._ask(update, ManifestsOutcome)
 
     async def publish_lists(self, update: ListsUpdated) -> ListsOutcome:
-        """Put verified lists in force, and say which are older than what is."""
+        """Put verified lists in force; return which, and why the others were refused."""
         return await self._ask(update, ListsOutcome)
 
     async def note_rejected(self, name: str, reason: str) -> None:
-        """Keep in the log that an artefact did not verify."""
+        """Log that an artefact failed verification."""
         await self._ask(ArtefactRejected(name, reason), Done)
 
     async def command(self, command: OperatorCommand) -> CommandOutcome:
-        """Carry out an operator's command, ahead of everything that waits."""
+        """Carry out an operator's command, ahead of all queued inputs."""
         self._require_open(command)
         reply = await self._mutator.post_urgent(command)
         assert isinstance(reply, CommandOutcome), reply
         return reply
 
     async def explain(self, hostname: str) -> Explanation:
-        """Return every gate that holds the host."""
+        """Return all gates that hold the host."""
         return await self._ask_if_room(ExplainHost(hostname), Explanation)
 
     async def host_records(
         self, after: tuple[str, str] | None = None, limit: int = 1000
     ) -> HostList:
-        """Return the records of up to `limit` hosts, by rollout and name, after a rollout and name.
+        """Return up to `limit` host records, ordered by rollout and name, after the given rollout and name.
 
-        Rollouts that are pruned have none. A page, since whoever lists a fleet must not hold up those who report.
+        Pruned rollouts have none. Paged, so that listing a fleet does not delay the hosts that report.
         """
         return await self._ask_if_room(ListHosts(after, limit), HostList)
 
     async def _ask_if_room(self, input: Input, expected: type[ReplyT]) -> ReplyT:
-        """As `_ask`, for the many. Raises: QueueFull, and MutatorClosed from `begin_closing` on."""
+        """As `_ask`, for requests that may be refused. Raises: QueueFull, and MutatorClosed from `begin_closing` on."""
         self._require_open(input)
         reply = await self._mutator.post_if_room(input)
         assert isinstance(reply, expected), reply
@@ -248,16 +248,16 @@ class ControlPlaneService:
         assert isinstance(reply, expected), reply
         return reply
 
-    # What runs by itself.
+    # Background tasks.
 
     async def run_mutator(self) -> None:
         """Handle inputs until `close`."""
         await self._mutator.run()
 
     async def tick_every(self, seconds: float) -> None:
-        """Let time pass for the engine, and host records be written behind.
+        """Let the engine handle what has become due, and write host records behind, every `seconds`.
 
-        A tick that fails, on a full disk or by a bug, is logged: the next one makes up for it.
+        A tick that fails, because the disk is full or by a bug, is logged; the next tick catches up.
         """
         while True:
             await self._clock.sleep(seconds)
@@ -268,36 +268,39 @@ class ControlPlaneService:
                 _log.error("a tick failed: %s", error)
 
     async def _trickle(self) -> None:
-        """Write a portion of the host records behind, and of many a share, portion by portion among what else waits.
+        """Write one portion of the unsaved host records; with a large backlog several, interleaved with other inputs.
 
-        A portion alone would take a quarter of an hour for 100,000 hosts, and a start has to read the log since then.
+        At one portion a tick, 100,000 hosts would take more than an hour, and a start would have to read the log
+        since then.
         """
         left = (await self._ask(FlushRecords(FLUSH_PORTION), Flushed)).left
         for _ in range(left // (FLUSH_PORTION * FLUSH_TICKS)):
             await self._ask(FlushRecords(FLUSH_PORTION), Flushed)
 
     def begin_closing(self) -> None:
-        """Release who polls, and refuse from now on what hosts and operators ask. What was accepted is answered."""
+        """Release waiting polls, and refuse new requests from now on. Accepted requests are still answered."""
         self._is_closing = True
         self._wakers.wake_all()
 
     async def close(self) -> None:
-        """As `begin_closing`; then write what was left to be written behind, and stop.
+        """As `begin_closing`; then write the remaining host records, and stop.
 
-        What cannot be written behind is in the log all the same.
+        Records that cannot be written are not lost: the log has them.
         """
         self.begin_closing()
         try:
             await self._flush_all()
         except (WriteFailed, EngineFault, MutatorClosed) as error:
-            _log.warning("host records were not all written behind: %s", error)
+            _log.warning("some host records were not written to the cache: %s", error)
         finally:
             self._mutator.close()
 
     async def _flush_all(self) -> None:
-        """Write behind what there is now; hosts that still report could keep this going for ever."""
+        """Write the records that are unsaved now. Bounded, because hosts that still report could prolong it for
+        ever.
+        """
         left = (await self._ask(FlushRecords(FLUSH_PORTION), Flushed)).left
-        # One more, for the portion that is short because a cycle ends with it.
+        # One extra portion, because the last one of a cycle can be short.
         for _ in range(0, left + FLUSH_PORTION, FLUSH_PORTION):
             await self._ask(FlushRecords(FLUSH_PORTION), Flushed)
 
@@ -327,10 +330,10 @@ async def running(
     record_metric: Callable[[EmitMetric], None] = lambda _: None,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> AsyncIterator[ControlPlaneService]:
-    """Run a control plane on `store` while the context is open; it is closed in order at the end.
+    """Run a control plane on `store` while the context is open; close it in order at the end.
 
-    trust: who operates, and whose tokens let hosts in; `None`: nobody. tick_seconds: of `clock`.
-    Raises: what `Store.load` raises.
+    trust: the operators, and the keys that sign enrollment tokens; `None`: no operator, and no host can enroll.
+    tick_seconds: in the time of `clock`. Raises: what `Store.load` raises.
     """
     state = await anyio.to_thread.run_sync(load_state, store)
     operators = FrozenMap[str, Operator]() if trust is None else KeyRing.of(trust).operators
@@ -356,6 +359,6 @@ async def running(
 
 
 async def _shielded(run: Callable[[], Awaitable[None]]) -> None:
-    """Let only `close` end the mutator, so that what was accepted is answered."""
+    """Run shielded from cancellation: only `close` ends the mutator, so that accepted requests are answered."""
     with anyio.CancelScope(shield=True):
         await run()

@@ -1,25 +1,25 @@
-"""Who waits for something, by host. There may be thousands, so nobody has a task or an event to wait with.
+"""Waiting polls, by host. There may be thousands, so none has a task or an event of its own.
 
-Who waits does so in a cancel scope, and is woken by its end. What came is for them to ask.
+A poll waits inside a cancel scope, and is woken by cancelling the scope. It then asks again for its dispatch.
 """
 
 import anyio
 
 
 class Wakers:
-    """The scopes in which somebody waits, or is about to."""
+    """The cancel scopes of polls that wait or are about to."""
 
     def __init__(self) -> None:
         self._of: dict[str, list[anyio.CancelScope]] = {}
 
     def add(self, hostname: str) -> anyio.CancelScope:
-        """Return a scope that ends when the host is woken, even if nobody has entered it yet."""
+        """Return a scope that is cancelled when the host is woken, even if it has not been entered yet."""
         scope = anyio.CancelScope()
         self._of.setdefault(hostname, []).append(scope)
         return scope
 
     def discard(self, hostname: str, scope: anyio.CancelScope) -> None:
-        """Forget a scope, if it has not been woken."""
+        """Remove a scope, if it has not been woken."""
         scopes = self._of.get(hostname, [])
         if scope in scopes:
             scopes.remove(scope)
@@ -27,11 +27,11 @@ class Wakers:
             self._of.pop(hostname, None)
 
     def wake(self, hostname: str) -> None:
-        """End what waits for the host."""
+        """Wake the polls of the host."""
         for scope in self._of.pop(hostname, ()):
             scope.cancel()
 
     def wake_all(self) -> None:
-        """End whatever waits."""
+        """Wake all polls."""
         for hostname in tuple(self._of):
             self.wake(hostname)

@@ -1,12 +1,11 @@
-"""The declaring side: a written fleet to signed files. No network, no clock, and neither side's runtime.
+"""The release side: from a fleet declaration to signed files. No network, no clock, no agent or control plane.
 
     check ─▶ CheckedFleet ─ name_closures ─▶ closures by host
                   └───────── release ──────────────┴──▶ a directory of signed files ─ load_release ─▶
 
-`check` reads TOML, and `Fleet().check()` what was declared in Python; whatever else declares a fleet makes a
-`FleetDeclaration` and goes through `check_declaration`. `import_fleet` takes what was resolved elsewhere.
-The steps in between are in `resolve` and `project`, to be imported from there.
-`docs/declaring-a-fleet.md` is for those who write a fleet.
+`check` reads TOML; `Fleet().check()` checks a declaration made in Python; any other source makes a `FleetDeclaration`
+and calls `check_declaration`. `import_fleet` reads a fleet that was resolved elsewhere. The intermediate steps are in
+`build.resolve` and `build.project`. `docs/declaring-a-fleet.md` is the user documentation.
 """
 
 from collections.abc import Mapping
@@ -114,9 +113,9 @@ def release(
     ci_commit: str | None = None,
     admission: Admission | None = None,
 ) -> Release:
-    """Sign what `checked` comes to with `closures` by host, save it in `directory`, and return it.
+    """Build, sign and save a release in `directory`, replacing any earlier one, and return it.
 
-    Raises: DeclarationError, InvalidRolloutId, NotARelease, OSError; `directory` is then as it was.
+    closures: by host. Raises: DeclarationError, InvalidRolloutId, NotARelease, OSError; `directory` is unchanged then.
     """
     signed = sign_release(
         checked,

@@ -1,8 +1,7 @@
-"""A fleet declared in Python: `Fleet().host(…).channel(…)`. Typed, and never changed: every call gives a new one.
+"""Declares a fleet in Python: `Fleet().host(…).channel(…)`. Typed and immutable: every call returns a new fleet.
 
-What is built are the tables that a TOML file would have, with the line of each call in place of the line in
-the file. So all that is known of declarations is known here too: what may be said, what is wrong with it, and
-what it comes to.
+Calls build the same tables as a TOML file, with the line of the call as the place. So the same parser and rules apply
+as for TOML.
 Source: docs/spec/declarations.md, Sources.
 """
 
@@ -19,7 +18,7 @@ from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
 from nixfleet_release.check.checked import CheckedFleet, check_written
 from nixfleet_release.written.files import Places, Written
-from nixfleet_runtime.documents.problems import SAID_TWICE, Place, Problem, at
+from nixfleet_runtime.documents.problems import DUPLICATE, Place, Problem, at
 from nixfleet_state_machine.scopes.expression import (
     EVERYBODY,
     AllOf,
@@ -33,7 +32,7 @@ from nixfleet_state_machine.scopes.expression import (
 from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
 
 SelectorLike: TypeAlias = Expression | str
-"""An expression, or the line of one: `tags("web") & ~hosts("web-03")`, `"tags:web & !hosts:web-03"`."""
+"""An expression, or its text form: `tags("web") & ~hosts("web-03")`, `"tags:web & !hosts:web-03"`."""
 
 _TABLES: Mapping[ScopeKind, str] = {
     ScopeKind.TAG: "tags",
@@ -44,19 +43,19 @@ _TABLES: Mapping[ScopeKind, str] = {
 
 @frozen
 class Wave:
-    """One wave of a policy; `wave` and `rest` make them."""
+    """One wave of a policy. Created by `wave` and `rest`."""
 
     selector: SelectorLike | None
     soak_minutes: int = 0
 
 
 def wave(selector: SelectorLike, *, soak_minutes: int = 0) -> Wave:
-    """Return the wave of the hosts that `selector` means."""
+    """Return the wave of the hosts that `selector` selects."""
     return Wave(selector, soak_minutes)
 
 
 def rest(*, soak_minutes: int = 0) -> Wave:
-    """Return the wave of the hosts that are in no other."""
+    """Return the wave of the hosts that are in no other wave."""
     return Wave(None, soak_minutes)
 
 
@@ -76,8 +75,8 @@ def on_host(name: str) -> Scope:
 
 
 @frozen
-class _Said:
-    """What one call says: a table, at these keys, or one item more of the array there."""
+class _Call:
+    """One call: its table at `keys`, or an item to append to the array there, and its place."""
 
     keys: tuple[str, ...]
     table: Mapping[str, object]
@@ -87,10 +86,10 @@ class _Said:
 
 @frozen
 class Fleet:
-    """A fleet as it was declared so far. Nothing is checked before `check`, which tells all problems at once."""
+    """A fleet declaration. Nothing is checked before `check`, which reports all problems at once."""
 
     name: str | None = None
-    _said: tuple[_Said, ...] = field(default=(), repr=False)
+    _calls: tuple[_Call, ...] = field(default=(), repr=False)
 
     def host(
         self,
@@ -101,7 +100,7 @@ class Fleet:
         platform: str | None = None,
         pubkey: str | None = None,
     ) -> Self:
-        """Declare a machine that follows `channel`."""
+        """Declare a host in `channel`."""
         table = {"channel": channel, "tags": tags, "platform": platform, "pubkey": pubkey}
         return self._with(("hosts", name), table)
 
@@ -114,7 +113,7 @@ class Fleet:
         freshness_window_minutes: int | None = None,
         reconcile_interval_minutes: int | None = None,
     ) -> Self:
-        """Declare a channel, whose rollouts go by `policy`."""
+        """Declare a channel, whose rollouts use `policy`."""
         table = {
             "policy": policy,
             "signing_interval_minutes": signing_interval_minutes,
@@ -126,7 +125,7 @@ class Fleet:
     def policy(
         self, name: str, *waves: Wave, on_health_failure: OnHealthFailure | None = None
     ) -> Self:
-        """Declare how rollouts go: in these waves, or all hosts at once."""
+        """Declare a rollout policy with these waves; without any, all hosts are one wave."""
         table = {"on_health_failure": on_health_failure, "waves": list(map(_wave, waves))}
         return self._with(("policies", name), table)
 
@@ -137,7 +136,7 @@ class Fleet:
         max_in_flight: int | None = None,
         max_in_flight_pct: int | None = None,
     ) -> Self:
-        """Limit how many of the hosts that `selector` means may be under way at once."""
+        """Limit how many of the hosts that `selector` selects may be in flight at once."""
         table = {
             "selector": _selector(selector),
             "max_in_flight": max_in_flight,
@@ -146,12 +145,12 @@ class Fleet:
         return self._with(("budgets",), table, is_item=True)
 
     def edge(self, *, gates: str, gated: str, reason: str | None = None) -> Self:
-        """Let the host `gated` wait for the host `gates`."""
+        """Declare that the host `gated` waits for the host `gates`."""
         table = {"gates": gates, "gated": gated, "reason": reason}
         return self._with(("edges",), table, is_item=True)
 
     def channel_edge(self, *, gates: str, gated: str, reason: str | None = None) -> Self:
-        """Let the channel `gated` wait for the channel `gates`."""
+        """Declare that the channel `gated` waits for the channel `gates`."""
         table = {"gates": gates, "gated": gated, "reason": reason}
         return self._with(("channel_edges",), table, is_item=True)
 
@@ -172,7 +171,7 @@ class Fleet:
         reason: str | None = None,
         control_overrides: Mapping[str, ControlOverride] | None = None,
     ) -> Self:
-        """Hold the hosts of a channel to a compliance framework."""
+        """Require a compliance framework of the hosts of a channel."""
         table = {
             "evidence_path": evidence_path,
             "interval_seconds": interval_seconds,
@@ -192,7 +191,7 @@ class Fleet:
         reason: str | None = None,
         control_overrides: Mapping[str, ControlOverride] | None = None,
     ) -> Self:
-        """Say how a framework counts in a scope other than the channel's that declares it."""
+        """Set the mode of a framework, its reason and control overrides in a scope."""
         table = {"mode": mode, "reason": reason, "control_overrides": control_overrides}
         return self._with((*_keys(on), "compliance", name), table)
 
@@ -204,62 +203,62 @@ class Fleet:
         reason: str | None = None,
         expires_at: datetime | None = None,
     ) -> Self:
-        """Let the hosts of a scope stay with what was built from `commit`."""
+        """Pin the hosts of a scope to the closures built from `commit`."""
         table = {"commit": commit, "reason": reason, "expires_at": expires_at}
         return self._with((*_keys(on), "pin"), table)
 
     def check(self, *, now: datetime | None = None) -> CheckedFleet:
-        """Return what was declared, if it is in order.
+        """Return the checked fleet.
 
-        now: pins that have expired by then count no more; with `None`, all count.
-        Raises: DeclarationError, with every problem and the call that it is in.
+        now: pins that have expired by then are ignored; `None`: all pins are in effect.
+        Raises: DeclarationError, with every problem and the place of its call.
         """
         return check_written(self._written(_caller(2)), now=now)
 
     def _with(
         self, keys: tuple[str, ...], table: Mapping[str, object], *, is_item: bool = False
     ) -> Self:
-        said = {key: _plain(value) for key, value in table.items() if value is not None}
-        return evolve(self, said=(*self._said, _Said(keys, said, _caller(3), is_item)))
+        values = {key: _plain(value) for key, value in table.items() if value is not None}
+        return evolve(self, calls=(*self._calls, _Call(keys, values, _caller(3), is_item)))
 
     def _written(self, whole: Place) -> Written:
         tables = _Tables()
         if self.name is not None:
             tables.content["fleet"] = {"name": self.name}
-        for said in self._said:
-            tables.add(said)
+        for call in self._calls:
+            tables.add(call)
         return Written(tables.content, Places(whole, values=tables.places), tuple(tables.problems))
 
 
 class _Tables:
-    """What calls said, as one document, while it is put together."""
+    """The tables of all calls, as one document under construction."""
 
     def __init__(self) -> None:
         self.content: dict[str, object] = {}
         self.places: dict[str, Place] = {}
         self.problems: list[Problem] = []
-        self._said: set[str] = set()
+        self._declared: set[str] = set()
 
-    def add(self, said: _Said) -> None:
-        """Add what one call says; what was said before stands."""
+    def add(self, call: _Call) -> None:
+        """Add the table of one call; of duplicates, the first one counts."""
         table, path = self.content, ""
-        for key in said.keys[:-1]:
+        for key in call.keys[:-1]:
             path = at(path, key)
-            self.places.setdefault(path, said.place)
+            self.places.setdefault(path, call.place)
             table = _inner(table, key)
-        path = at(path, said.keys[-1])
-        if said.is_item:
-            items = table.setdefault(said.keys[-1], [])
+        path = at(path, call.keys[-1])
+        if call.is_item:
+            items = table.setdefault(call.keys[-1], [])
             assert isinstance(items, list)
-            self.places[at(path, len(items))] = said.place
-            items.append(dict(said.table))
-        elif path in self._said:
-            first = f"it once (the first is at {self.places[path]})"
-            self.problems.append(Problem(path, SAID_TWICE, first, "it again", place=said.place))
+            self.places[at(path, len(items))] = call.place
+            items.append(dict(call.table))
+        elif path in self._declared:
+            first = f"one declaration (the first is at {self.places[path]})"
+            self.problems.append(Problem(path, DUPLICATE, first, "another", place=call.place))
         else:
-            self._said.add(path)
-            self.places[path] = said.place
-            _inner(table, said.keys[-1]).update(said.table)
+            self._declared.add(path)
+            self.places[path] = call.place
+            _inner(table, call.keys[-1]).update(call.table)
 
 
 def _inner(table: dict[str, object], key: str) -> dict[str, object]:
@@ -269,7 +268,7 @@ def _inner(table: dict[str, object], key: str) -> dict[str, object]:
 
 
 def _caller(depth: int) -> Place:
-    """Where the program is that called the function `depth` calls below this one."""
+    """Return the position of the caller `depth` frames up the stack."""
     frame = sys._getframe(depth)
     return Place(frame.f_code.co_filename, frame.f_lineno)
 
@@ -286,7 +285,7 @@ def _wave(declared: Wave) -> dict[str, object]:
 
 
 def _selector(selector: SelectorLike) -> object:
-    """A line as it is; an expression as the table that says it, which knows no `or`."""
+    """Return a text form unchanged, and an expression as a table. Tables have no `or`: De Morgan's laws express it."""
     if isinstance(selector, str):
         return selector
     match selector:
@@ -312,13 +311,13 @@ def _selector(selector: SelectorLike) -> object:
 
 
 def _fields(record: "attrs.AttrsInstance") -> dict[str, object]:
-    """The fields of a record that TOML would give: those that are not absent."""
-    values = {it.name: getattr(record, it.name) for it in attrs.fields(type(record))}
+    """Return the fields of a record in TOML form, without those that are `None`."""
+    values = {each.name: getattr(record, each.name) for each in attrs.fields(type(record))}
     return {key: _plain(value) for key, value in values.items() if value is not None}
 
 
 def _plain(value: object) -> object:
-    """A value as TOML has it."""
+    """Return a value in TOML form."""
     match value:
         case StrEnum():
             return value.value
@@ -327,7 +326,7 @@ def _plain(value: object) -> object:
         case str():
             return value
         case Mapping():
-            return {name: _plain(it) for name, it in value.items()}
+            return {name: _plain(each) for name, each in value.items()}
         case Iterable():
             return list(map(_plain, value))
         case _:

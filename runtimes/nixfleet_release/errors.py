@@ -1,19 +1,19 @@
-"""What is raised when a fleet cannot be released as it was declared."""
+"""Errors of declarations and of the lists that are signed with a release."""
 
 from collections.abc import Iterable
 
-from nixfleet_runtime.documents.problems import Place, Problem, told
+from nixfleet_runtime.documents.problems import Place, Problem, problem_report
 
 
 class DeclarationError(Exception):
-    """A fleet that cannot be released as it was declared. `problems`: every one, sorted by place and path."""
+    """The fleet declaration is invalid. problems: all of them, sorted by place and path."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems), key=_order))
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return told("the fleet declaration", self.problems)
+        return problem_report("the fleet declaration", self.problems)
 
 
 def _order(problem: Problem) -> tuple[Place, Problem]:
@@ -21,11 +21,11 @@ def _order(problem: Problem) -> tuple[Place, Problem]:
 
 
 class AdmissionError(Exception):
-    """Revocations and nonces that cannot be signed as they are written. `problems`: every one, sorted by path."""
+    """The revocations or nonces are invalid. problems: all of them, sorted by path."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return told("what is said of revocations and nonces", self.problems)
+        return problem_report("the file of revocations and nonces", self.problems)

@@ -1,1 +1,1 @@
-"""What both sides share: the single mutator, clocks, SQLite, closures' hashes, the transport's Protocol."""
+"""Shared by agent and control plane: the single mutator, clocks, SQLite, closure hashes, the transport protocol."""

@@ -1,7 +1,7 @@
-"""What an agent can ask of a control plane. One Protocol; in-process and HTTP are implementations of it.
+"""The protocol between an agent and its control plane. Implementations: in-process and HTTP.
 
-Control flow is pull only: nothing here lets the control plane open a connection to a host. Answers are
-values; `TransportFailed` means that no answer came, and says nothing about whether the request arrived.
+Control flow is pull only: the control plane never opens a connection to a host. Answers are values; `TransportFailed`
+means that no answer came, and leaves open whether the request arrived.
 Source: docs/spec/wire.md, Calls.
 """
 
@@ -16,10 +16,10 @@ from nixfleet_state_machine.host.state import HostRolloutState
 
 
 class TransportFailed(Exception):
-    """No answer came that says what became of the request: repeat it.
+    """No usable answer came: the outcome of the request is unknown. Repeat it.
 
-    retry_after_seconds: how long the other side asked to wait first, if it did.
-    kind: what tells one reason from another, such as the type of the problem that the other side named.
+    retry_after_seconds: how long to wait first, if the other side said so. kind: distinguishes causes, for example the
+    type of the problem in the answer.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class TransportFailed(Exception):
 
 @frozen
 class ReplayFrom:
-    """There is a gap: send this rollout's events again, from `first_missing_seq`. (409)"""
+    """Events are missing: send this rollout's events again, from `first_missing_seq`. (409)"""
 
     rollout_id: str
     first_missing_seq: int
@@ -63,7 +63,7 @@ EventRefusal: TypeAlias = ReplayFrom | EventRefused | RolloutUnknown
 
 @frozen
 class EventsOutcome:
-    """The first `accepted` events are durable (or were already); what stopped the rest, if anything."""
+    """The first `accepted` events are durable, duplicates included. stopped_by: why the next one was not accepted."""
 
     accepted: int
     stopped_by: EventRefusal | None = None
@@ -71,7 +71,7 @@ class EventsOutcome:
 
 @frozen
 class Heartbeat:
-    """The host lives, runs `current_closure`, and its journal goes up to `last_seqs` by rollout id."""
+    """The host is up and runs `current_closure`. last_seqs: the last event number in its journal, by rollout id."""
 
     hostname: str
     current_closure: str
@@ -80,10 +80,10 @@ class Heartbeat:
 
 @frozen
 class HeartbeatReply:
-    """What the control plane knows better, and what it lacks.
+    """What each side lacks of the other's records.
 
-    bootstrap_rollouts: its records of this host that are ahead of the journal (a replaced disk).
-    replay_from: rollouts in which the journal is ahead (a rebuilt control plane).
+    bootstrap_rollouts: records of this host that are ahead of its journal (a replaced disk). replay_from: rollouts in
+    which the journal is ahead (a rebuilt control plane).
     """
 
     received_at: datetime
@@ -92,23 +92,23 @@ class HeartbeatReply:
 
 
 class Transport(Protocol):
-    """One host's way to its control plane. Every call raises TransportFailed when no answer came."""
+    """One host's connection to its control plane. Every call raises TransportFailed when no answer came."""
 
     async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
-        """Return what became of `envelopes`: all of this host, in order, at most BATCH_LENGTH_MAX."""
+        """Return which of `envelopes` were accepted. They are all of this host, in order, at most BATCH_LENGTH_MAX."""
         ...
 
     async def next_dispatch(self, wait_seconds: float) -> Dispatch | None:
-        """Return the dispatch that waits for this host, `None` when none came in `wait_seconds`.
+        """Return this host's queued dispatch, `None` if none came in `wait_seconds`.
 
         The same dispatch is returned until its `DispatchAck` is durable.
         """
         ...
 
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
-        """Return what the two sides need to bring their records together."""
+        """Return what each side lacks of the other's records."""
         ...
 
     async def fetch_manifest(self, rollout_id: str) -> SignedArtefact | None:
-        """Return the manifest exactly as it was signed, `None` when the rollout is unknown."""
+        """Return the manifest byte for byte as it was signed, `None` if the rollout is unknown."""
         ...

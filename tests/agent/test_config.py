@@ -252,7 +252,7 @@ def test_a_key_that_others_can_read_is_refused(directory: Path) -> None:
     assert loaded(directory, written()).identity.key_file == directory / "host.key"
     (directory / "host.key").chmod(0o640)
     (problem,) = problems(directory, written())
-    assert (problem.path, problem.message) == ("identity.key_file", "open to others")
+    assert (problem.path, problem.message) == ("identity.key_file", "is accessible to other users")
 
 
 @pytest.mark.anyio

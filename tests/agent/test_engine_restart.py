@@ -120,5 +120,5 @@ def test_an_input_that_is_taken_back_leaves_no_trace() -> None:
     before = agent.record()
     agent.engine.handle(Tick(), agent.now + timedelta(hours=1))
     agent.engine.handle(ReplayAsked(ReplayFrom("stable@r1", 1)), agent.now)
-    agent.engine.take_back()
+    agent.engine.roll_back()
     assert agent.record() == before

@@ -65,4 +65,4 @@ def test_a_journal_of_a_newer_version_is_unusable(nixfleet: Invoke, journal: Pat
         connection.execute("PRAGMA user_version=99")
     result = nixfleet("status", journal)
     assert result.exit_code == 2
-    assert "has schema 99" in result.stderr
+    assert "found 99" in result.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 from click.testing import Result
 
 from nixfleet_control_plane.messages.inputs import PauseScope, RetireQuarantine
+from nixfleet_runtime.hold_scope import ChannelScope
 from tests.cli.conftest import Invoke
 from tests.engines.small_fleet import SmallFleet
 
@@ -68,7 +69,7 @@ def test_after_shows_later_rows_only(nixfleet: Invoke, database: Path) -> None:
 
 def test_operators_are_told_by_name(nixfleet: Invoke, fleet: SmallFleet) -> None:
     """What an operator ordered is told as theirs, with their reason."""
-    fleet.command(PauseScope("stable", "ada", "a holiday"))
+    fleet.command(PauseScope(ChannelScope("stable"), "ada", "a holiday"))
     fleet.command(RetireQuarantine("stable", "r2-web-01", "ada", "it was the network"))
 
     shown = nixfleet("log", "show", fleet.database)

@@ -26,6 +26,7 @@ from nixfleet_proto.agent_event import (
     RollbackComplete,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_state_machine.planner.action import Gate, WithdrawDispatch
 from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
@@ -81,7 +82,11 @@ def _reported(fact: AgentEvent) -> FactReported:
             "rollout",
             "may go on, says ada, without a, b: known",
         ),
-        (Commanded(ResumeScope("stable", "ada", "done")), "ada", "resumes stable: done"),
+        (
+            Commanded(ResumeScope(ChannelScope("stable"), "ada", "done")),
+            "ada",
+            "resumes stable: done",
+        ),
         (Commanded(ClearRollout(R1, "ada", "known")), "ada", "clears stable@r1: known"),
         (
             ArtefactTaken("fleet.resolved.json#0123456789", None, "{}", "00", "abcdef0123"),

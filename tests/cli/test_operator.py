@@ -80,8 +80,8 @@ async def test_a_command_that_has_nothing_to_do_is_refused_in_words(desk: Operat
     for arguments, said in (
         (("pause", "edge", *WHY), "expected a channel or a rollout, found 'edge'"),
         (("resume", "stable", *WHY), "stable is not paused"),
-        (("clear", "stable@r1", *WHY), "is Active, not Reverted or Failed"),
-        (("clear", "stable@r9", "--excuse", "web-01", *WHY), "there is no rollout stable@r9"),
+        (("clear", "stable@r1", *WHY), "to be Reverted or Failed, found Active"),
+        (("clear", "stable@r9", "--excuse", "web-01", *WHY), "no rollout stable@r9 exists"),
         (("retire", "stable", "a-closure", *WHY), "a-closure is not quarantined on stable"),
     ):
         refused = await desk.run(*arguments)

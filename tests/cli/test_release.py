@@ -144,11 +144,11 @@ def test_what_a_release_changes_is_told(nixfleet: Invoke, place: Path) -> None:
     assert (made.exit_code, told.exit_code) == (0, 0), made.output + told.output
     assert told.stdout == made.stdout.partition("\n")[2]
     lines = told.stdout.splitlines()
-    assert "  stable@a1b2 is followed by stable@c3d4" in lines
+    assert "  stable@c3d4 succeeds stable@a1b2" in lines
     assert any(line.startswith("  web-01 keeps ") for line in lines)
     assert any(line.startswith("  web-02 moves from ") for line in lines)
     assert "  stable, wave 0: web-01, soak 9 min; before: web-01, soak 5 min" in lines
-    assert "  web-01 is refused until it enrolls anew after 2026-05-16T00:00:00Z (stolen)" in lines
+    assert "  web-01 is revoked until it enrolls at or after 2026-05-16T00:00:00Z (stolen)" in lines
 
 
 def test_a_key_that_the_fleet_does_not_trust_signs_nothing(nixfleet: Invoke, place: Path) -> None:
@@ -216,7 +216,7 @@ def test_closures_that_have_their_names_are_taken_with_their_checks(
     assert made.exit_code == 0, made.output
     assert "not on this machine, so their health checks were not compared: web-02" in made.stderr
     assert stale.exit_code == 1
-    assert "closures.web-01: built with other health checks than are declared" in stale.stderr
+    assert "closures.web-01: built with other health checks than declared" in stale.stderr
 
 
 def test_a_release_that_was_tampered_with_is_told_with_every_reason(
@@ -258,7 +258,7 @@ def test_a_pinned_host_keeps_what_was_built_for_it(nixfleet: Invoke, place: Path
     assert missing.exit_code == 1
     assert "closures.web-02: pinned to a1b2 by host web-02" in missing.stderr
     assert made.exit_code == 0, made.output
-    assert "stable@a1b2 is followed by stable@c3d4" in made.stdout
+    assert "stable@c3d4 succeeds stable@a1b2" in made.stdout
     assert "  web-01 moves from " in made.stdout
     assert "  web-02 keeps " in made.stdout
 

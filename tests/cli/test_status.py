@@ -11,6 +11,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import ChannelScope
 from tests.cli.conftest import Invoke
 from tests.engines.small_fleet import SmallFleet
 
@@ -50,7 +51,7 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
 
 def test_what_operators_did_is_shown(nixfleet: Invoke, fleet: SmallFleet) -> None:
     """Holds come with who and why; excused hosts and retired quarantines are marked."""
-    fleet.command(PauseScope("stable", "ada", "a holiday"))
+    fleet.command(PauseScope(ChannelScope("stable"), "ada", "a holiday"))
     fleet.command(ClearRollout(RolloutId("stable@r2"), "ada", "known"))
     fleet.command(RetireQuarantine("stable", "r2-web-01", "ada", "it was the network"))
 

@@ -107,7 +107,7 @@ def test_everything_that_is_wrong_is_told(nixfleet: Invoke, place: Path, file: P
     checked = check(nixfleet, file, place / "releases", at="2026-05-17T01:00:00Z")
 
     assert checked.exit_code == 1
-    assert "operators[0].publicKey.publicKey: no key" in checked.stderr
+    assert "operators[0].publicKey.publicKey: not a key" in checked.stderr
     assert "rollouts/stable@a1b2.json: " in checked.stderr
     assert "bootstrap-nonces.json: " in checked.stderr
 

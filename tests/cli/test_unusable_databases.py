@@ -21,7 +21,7 @@ def test_a_missing_file_is_unusable_and_stays_missing(
     result = nixfleet(*command, path)
 
     assert result.exit_code == 2
-    assert f"there is no database at {path}" in result.stderr
+    assert f"expected a database at {path}" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,4 +63,4 @@ def test_a_newer_schema_is_unusable(
     result = nixfleet(*command, database)
 
     assert result.exit_code == 2
-    assert "has schema 99, this version knows up to 1" in result.stderr
+    assert "expected a schema up to 1, found 99" in result.stderr

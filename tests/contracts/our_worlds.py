@@ -179,8 +179,9 @@ class OurControlPlaneWorld(ControlPlaneWorld):
         self.state.open_rollout(self.builder, record, self.state.manifests[ROLLOUT].terms)
 
     def apply(self, effect: ControlPlaneEffect) -> None:
-        control_plane_applier.apply(effect, self.state, self.builder, T0)
-        self._transitions += self.builder.take_transitions()
+        transition = control_plane_applier.apply(effect, self.state, self.builder, T0)
+        if transition is not None:
+            self._transitions.append(transition)
 
     def commit(self) -> None:
         commit = self.builder.built(flush(self.state, self.builder, 1_000))

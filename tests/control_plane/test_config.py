@@ -150,7 +150,7 @@ def test_a_tls_key_that_others_can_read_is_refused(directory: Path) -> None:
     """A key that is not private is one problem, and listening without TLS no second one."""
     (directory / "key.pem").chmod(0o644)
     found = told(directory, f"{MINIMAL}[listen]\nhost = '0.0.0.0'\n{TLS}")
-    assert found == [("listen.tls_key_file", f"mode 0644 at {directory}/key.pem")]
+    assert found == [("listen.tls_key_file", "mode 0644")]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_an_enrollment_that_was_not_written_did_not_happen(
     """What a failed write takes back can be asked for again."""
     wish = control_plane.ci.enrollment(_listed(control_plane), KEY)
     control_plane.engine.handle(wish, control_plane.now)
-    control_plane.engine.take_back()
+    control_plane.engine.roll_back()
 
     assert control_plane.state.identities.ring.key_of(host_key_id("web-01")) is None
     assert control_plane.ask(wish) == (EnrollOutcome(WEB_01),)
@@ -153,7 +153,7 @@ def test_an_older_list_does_not_replace_a_newer_one(control_plane: ScriptedContr
 
     (refused,) = control_plane.logged(ArtefactRefused)
     assert refused.name == "revocations.json"
-    assert "older than the one in force" in refused.reason
+    assert "as the one in force, or later; found" in refused.reason
     assert "web-01" in control_plane.state.identities.ring.revoked
 
 

@@ -197,8 +197,8 @@ def test_a_manifest_older_than_the_one_in_force_is_refused_with_both_times(
     control_plane.publish("r1")
 
     assert _refused(control_plane, older) == (
-        "signed 2026-05-16T01:00:00+00:00, older than the one in force for channel stable, "
-        "of 2026-05-16T01:01:00+00:00"
+        "expected a manifest signed at 2026-05-16T01:01:00Z, as the one in force for channel stable, or later; "
+        "found 2026-05-16T01:00:00Z"
     )
 
 
@@ -211,7 +211,7 @@ def test_a_manifest_with_other_terms_for_a_rollout_in_force_is_refused(
     release = control_plane.ci.release(BIGGER, "r1", control_plane.now)
 
     assert _refused(control_plane, release) == (
-        "stable@r1 is in force under other terms; expected a new channel ref"
+        "stable@r1 is in force with other terms: expected a new channel ref"
     )
 
 
@@ -228,7 +228,7 @@ def test_a_manifest_with_another_policy_for_a_rollout_in_force_is_refused(
     changed = ManifestsUpdated(release.fleet, (control_plane.ci.manifest(other, START),))
 
     assert _refused(control_plane, changed) == (
-        "stable@r1 is in force under other terms; expected a new channel ref"
+        "stable@r1 is in force with other terms: expected a new channel ref"
     )
 
 
@@ -241,7 +241,7 @@ def test_a_manifest_for_a_superseded_rollout_is_refused(
     release = control_plane.ci.release(control_plane.layout, "r1", START + timedelta(minutes=1))
 
     assert _refused(control_plane, release) == (
-        "stable@r1 was superseded; expected a new channel ref"
+        "stable@r1 was superseded: expected a new channel ref"
     )
 
 

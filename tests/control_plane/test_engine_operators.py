@@ -12,6 +12,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.log_entry import Commanded, RolloutMoved
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import ChannelScope, parse_scope
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.event import OperatorClearance
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -40,7 +41,7 @@ def _halted(control_plane: ScriptedControlPlane) -> RolloutId:
 def test_a_command_is_logged_with_who_gave_it_and_why(control_plane: ScriptedControlPlane) -> None:
     """A command that is carried out is a row of the log, with operator and reason."""
     control_plane.publish("r1")
-    command = PauseScope("stable", "ada", "smells odd")
+    command = PauseScope(ChannelScope("stable"), "ada", "smells odd")
 
     assert control_plane.command(command) == CommandOutcome()
     assert control_plane.logged(Commanded) == [Commanded(command)]
@@ -110,8 +111,8 @@ def test_a_second_pause_is_refused_with_the_name_of_who_was_first(
     control_plane.publish("r1")
     control_plane.pause("stable")
 
-    assert _refusal(control_plane, PauseScope("stable", "bo", "me too")) == (
-        "stable is paused already, by ada"
+    assert _refusal(control_plane, PauseScope(ChannelScope("stable"), "bo", "me too")) == (
+        "stable is already paused, by ada"
     )
 
 
@@ -122,7 +123,7 @@ def test_a_pause_of_what_does_not_exist_is_refused(
     """A scope that is no channel and no rollout is refused by its name."""
     control_plane.publish("r1")
 
-    assert _refusal(control_plane, PauseScope(scope, "ada", "typo")) == (
+    assert _refusal(control_plane, PauseScope(parse_scope(scope), "ada", "typo")) == (
         f"expected a channel or a rollout, found {scope!r}"
     )
 
@@ -131,7 +132,10 @@ def test_a_resume_of_what_is_not_paused_is_refused(control_plane: ScriptedContro
     """There is nothing to resume in a scope that is not paused."""
     control_plane.publish("r1")
 
-    assert _refusal(control_plane, ResumeScope("stable", "ada", "typo")) == "stable is not paused"
+    assert (
+        _refusal(control_plane, ResumeScope(ChannelScope("stable"), "ada", "typo"))
+        == "stable is not paused"
+    )
 
 
 def test_a_clearance_excuses_who_failed_and_the_rollout_goes_on(
@@ -218,8 +222,8 @@ def test_a_cleared_rollout_that_fails_again_is_halted_again(
 @pytest.mark.parametrize(
     ("rollout_id", "reason"),
     [
-        (RolloutId("stable@r9"), "there is no rollout stable@r9"),
-        (STABLE_R1, "stable@r1 is Active, not Reverted or Failed"),
+        (RolloutId("stable@r9"), "no rollout stable@r9 exists"),
+        (STABLE_R1, "expected stable@r1 to be Reverted or Failed, found Active"),
     ],
 )
 def test_a_clearance_of_what_is_not_halted_is_refused(
@@ -251,7 +255,7 @@ def test_a_clearance_that_leaves_a_failed_host_in_the_count_is_refused(
     command = ClearRollout(rollout_id, "ada", "wrong one", frozenset({"web-02"}))
 
     assert _refusal(control_plane, command) == (
-        "expected also web-01: failed, and would hold stable@r1 for ever"
+        "expected web-01 too: they failed, and would keep stable@r1 halted for ever"
     )
 
 

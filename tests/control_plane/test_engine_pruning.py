@@ -7,6 +7,7 @@ from nixfleet_control_plane.messages.log_entry import RolloutMoved
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_runtime.transport import EventsOutcome, RolloutUnknown
 from nixfleet_state_machine.rollout.event import RetentionExpired
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -140,7 +141,9 @@ def test_a_rollout_id_that_was_used_up_is_refused(control_plane: ScriptedControl
     control_plane.tick()
     outcome = control_plane.offer(control_plane.ci.release(ONE_HOST, "r1", control_plane.now))
 
-    assert outcome.refused == ((first, "stable@r1 is over; expected a new channel ref"),)
+    assert outcome.refused == (
+        (first, "stable@r1 has ended and was pruned: expected a new channel ref"),
+    )
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -158,7 +161,7 @@ def test_an_older_manifest_is_refused_though_the_newest_rollout_is_pruned(
     outcome = control_plane.offer(older)
 
     ((_, reason),) = outcome.refused
-    assert "older than the one in force for channel stable" in reason
+    assert "as the one in force for channel stable, or later; found" in reason
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -198,9 +201,11 @@ def test_a_pause_of_a_rollout_is_forgotten_with_it(control_plane: ScriptedContro
     control_plane.wait(minutes=RETENTION_MINUTES)
     control_plane.tick()
 
-    assert list(control_plane.state.holds) == ["stable"]
+    assert list(control_plane.state.holds) == [ChannelScope("stable")]
     assert control_plane.check_store().differences == ()
-    assert control_plane.command(PauseScope("stable", "bo", "again")).refusal is not None
+    assert (
+        control_plane.command(PauseScope(ChannelScope("stable"), "bo", "again")).refusal is not None
+    )
 
 
 def test_pruning_leaves_the_views_as_the_log_says(control_plane: ScriptedControlPlane) -> None:

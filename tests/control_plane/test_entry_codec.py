@@ -20,12 +20,13 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.log_entry import Commanded, Entry, LoggedEntry, LogRow
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import ChannelScope, RolloutScope
 from tests.engines.releases import START
 from tests.engines.story import STEPS, Story
 
 COMMANDS: tuple[OperatorCommand, ...] = (
-    PauseScope("stable", "ada", "smells odd"),
-    ResumeScope("stable@r1", "ada", "“fine”\n"),
+    PauseScope(ChannelScope("stable"), "ada", "smells odd"),
+    ResumeScope(RolloutScope(RolloutId("stable@r1")), "ada", "“fine”\n"),
     ClearRollout(RolloutId("stable@r1"), "ada", "", frozenset({"web-02", "web-01"})),
     RetireQuarantine("stable", "k2f-nixos", "ada", "was the disk"),
 )

@@ -92,10 +92,10 @@ async def test_a_heartbeat_names_what_is_missing_here(site: Site) -> None:
 async def test_a_host_that_is_not_known_gets_nowhere(site: Site) -> None:
     """Neither an unknown name nor another key than the one that is known is let in."""
     async with site.agent("web-09") as stranger:
-        with pytest.raises(TransportFailed, match="401 The key is not known"):
+        with pytest.raises(TransportFailed, match="401 The key is unknown"):
             await stranger.next_dispatch(0)
     async with site.agent(key=STRANGER) as impostor:
-        with pytest.raises(TransportFailed, match="401 The signature is not good"):
+        with pytest.raises(TransportFailed, match="401 The signature is invalid"):
             await impostor.next_dispatch(0)
 
 
@@ -103,7 +103,7 @@ async def test_a_host_cannot_speak_for_another(site: Site) -> None:
     """What one host signs about another is turned away."""
     rollout_id = await site.publish()
     async with site.agent() as agent:
-        with pytest.raises(TransportFailed, match="403 Hosts speak for themselves"):
+        with pytest.raises(TransportFailed, match="403 A host may report only about itself"):
             await agent.post_events((AgentEventEnvelope("web-02", rollout_id, ack()),))
 
 

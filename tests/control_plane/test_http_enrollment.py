@@ -53,7 +53,7 @@ async def test_a_host_enrolls_and_is_known_at_once(site: Site) -> None:
     """Before, its requests are turned away; after the answer, they are let in."""
     wish = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now()), KEY)
     async with site.agent(key=KEY) as agent:
-        with pytest.raises(TransportFailed, match="401 The key is not known"):
+        with pytest.raises(TransportFailed, match="401 The key is unknown"):
             await agent.next_dispatch(0)
         await agent.enroll(wish.request)
         assert await agent.next_dispatch(0) is None
@@ -74,7 +74,7 @@ async def test_a_wish_signed_with_another_key_is_turned_away(site: Site) -> None
     """Whoever has a token and not the key cannot even ask."""
     wish = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now()), KEY)
     async with site.agent(key=OTHER_KEY) as impostor:
-        with pytest.raises(EnrollmentRefused, match="The signature is not good"):
+        with pytest.raises(EnrollmentRefused, match="The signature is invalid"):
             await impostor.enroll(wish.request)
     body = encode_enroll_request(wish.request)
     headers = signed("POST", "/v1/enroll", body, hostname="web-02", key=KEY)

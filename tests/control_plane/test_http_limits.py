@@ -10,7 +10,7 @@ import orjson
 import pytest
 from starlette.responses import PlainTextResponse
 
-from nixfleet_control_plane.http.server.connection import CONNECTIONS_TOLD_MAX
+from nixfleet_control_plane.http.server.connection import EXCESS_ANSWERED_MAX
 from nixfleet_control_plane.http.server.limits import Limits
 from tests.control_plane.site import Site, served, signed, site_with
 
@@ -174,7 +174,7 @@ async def test_a_flood_of_connections_is_closed_without_a_word(tmp_path: Path) -
         strict_site(tmp_path, connections_max=1, header_seconds_max=60) as site,
         AsyncExitStack() as stack,
     ):
-        for _ in range(1 + CONNECTIONS_TOLD_MAX):
+        for _ in range(1 + EXCESS_ANSWERED_MAX):
             await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", site.port))
         assert await site.say(HEAD + b"\r\n") == b""
 

@@ -102,7 +102,7 @@ class Signs(AuthBase):
 
 def signer_of(call: Call[Any]) -> AuthBase | None:
     match call.caller:
-        case Caller.HOST | Caller.NEWCOMER:
+        case Caller.HOST | Caller.ENROLLING_HOST:
             return Signs(host_key_id("web-01"), KEY)
         case Caller.READER | Caller.OPERATOR:
             return Signs(operator_key_id("alice"), OPERATOR_KEY)

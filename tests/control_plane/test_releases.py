@@ -1,4 +1,4 @@
-"""The watch over what CI publishes: told of files and of the time, it says what the control plane has to hear."""
+"""The scanner over what CI publishes: told of files and of the time, it says what the control plane has to hear."""
 
 from datetime import datetime, timedelta
 
@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve, frozen
 
 from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
-from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseWatch
+from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseScanner
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.trust import Verified
 from nixfleet_proto.wire import SignedArtefact
@@ -24,10 +24,10 @@ Files = dict[str, SignedArtefact]
 
 @frozen
 class Directory:
-    """CI, and a watch that trusts it and looks at what it is shown."""
+    """CI, and a scanner that trusts it and looks at what it is shown."""
 
     ci: Publisher
-    watch: ReleaseWatch
+    scanner: ReleaseScanner
 
     def files(self, channel_ref: str, now: datetime = START) -> Files:
         """Return the files of a release."""
@@ -40,9 +40,9 @@ class Directory:
 
     def look(self, files: Files, now: datetime = START) -> tuple[ReleaseInput, ...]:
         """Return what comes of a look, of which the control plane hears all."""
-        found = self.watch.look(files, now)
+        found = self.scanner.scan(files, now)
         for each in found:
-            self.watch.done(each)
+            self.scanner.done(each)
         return found
 
 
@@ -62,7 +62,7 @@ def _rejected(found: tuple[ReleaseInput, ...]) -> list[str]:
 @pytest.fixture
 def directory() -> Directory:
     ci = Publisher()
-    return Directory(ci, ReleaseWatch(ci.trust, WINDOW_MINUTES))
+    return Directory(ci, ReleaseScanner(ci.trust, WINDOW_MINUTES))
 
 
 def test_a_release_is_passed_on_once(directory: Directory) -> None:
@@ -76,7 +76,7 @@ def test_a_release_is_passed_on_once(directory: Directory) -> None:
 def test_what_the_control_plane_could_not_hear_is_said_again(directory: Directory) -> None:
     """A disk that is full now may have room at the next look."""
     files = directory.files("r1")
-    assert _refs(directory.watch.look(files, START)) == ["r1"]
+    assert _refs(directory.scanner.scan(files, START)) == ["r1"]
     assert _refs(directory.look(files)) == ["r1"]
 
 

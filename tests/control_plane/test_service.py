@@ -36,6 +36,7 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
+from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.kernel.mutator import MutatorClosed, WriteFailed
@@ -357,7 +358,7 @@ async def test_an_operators_command_goes_ahead_of_what_waits(store: SqliteStore)
             assert await held_up.begun()
             tasks.start_soon(service.explain, "web-01")
             await anyio.wait_all_tasks_blocked()
-            tasks.start_soon(service.command, PauseScope("stable", "ada", "why"))
+            tasks.start_soon(service.command, PauseScope(ChannelScope("stable"), "ada", "why"))
             await anyio.wait_all_tasks_blocked()
             held_up.let_go()
             await service.close()
@@ -373,7 +374,7 @@ async def test_a_full_disk_is_told_to_who_asked(store: SqliteStore) -> None:
         await _publish(service)
         shaky.is_full = True
         with pytest.raises(WriteFailed, match="database or disk is full"):
-            await service.command(PauseScope("stable", "ada", "why"))
+            await service.command(PauseScope(ChannelScope("stable"), "ada", "why"))
         shaky.is_full = False
 
         assert await service.next_dispatch("web-01", 0) is not None
@@ -386,7 +387,7 @@ async def test_operators_and_hosts_are_answered(store: SqliteStore) -> None:
         await service.note_rejected("rollouts/stable@r9.json", "bad signature")
         explained = await service.explain("web-02")
         reply = await service.compare(Heartbeat("web-01", "release-0", FrozenMap({rollout_id: 1})))
-        refusal = await service.command(PauseScope("nowhere", "ada", "typo"))
+        refusal = await service.command(PauseScope(ChannelScope("nowhere"), "ada", "typo"))
 
         assert await service.manifest(rollout_id) is not None
         assert await service.manifest("stable@r9") is None

@@ -11,6 +11,7 @@ from nixfleet_control_plane.messages.inputs import ArtefactRejected, PauseScope
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LogRow
 from nixfleet_control_plane.messages.writes import PutHold, RemoveHold
 from nixfleet_control_plane.store.sqlite_store import SCHEMA_VERSION, SqliteStore
+from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_runtime.storage.sqlite import SchemaTooNew
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import START
@@ -57,7 +58,7 @@ def test_a_batch_of_inputs_is_one_transaction(control_plane: ScriptedControlPlan
     control_plane.publish("r1")
     before = control_plane.store.load().in_memory()
     first = control_plane.engine.handle(ArtefactRejected("x", "y"), control_plane.now)
-    broken = PutHold("stable", "ada", "why", START, event_log_seq=999)
+    broken = PutHold(ChannelScope("stable"), "ada", "why", START, event_log_seq=999)
     with pytest.raises(sqlite3.IntegrityError):
         control_plane.store.commit([*first.writes, broken])
 
@@ -69,11 +70,13 @@ def test_a_commit_after_a_refused_one_continues_the_chain(
 ) -> None:
     """A commit that failed leaves no trace in the hashes of the next."""
     control_plane.publish("r1")
-    commit = control_plane.engine.handle(PauseScope("stable", "ada", "why"), control_plane.now)
-    broken = PutHold("other", "ada", "why", START, event_log_seq=999)
+    commit = control_plane.engine.handle(
+        PauseScope(ChannelScope("stable"), "ada", "why"), control_plane.now
+    )
+    broken = PutHold(ChannelScope("other"), "ada", "why", START, event_log_seq=999)
     with pytest.raises(sqlite3.IntegrityError):
         control_plane.store.commit([*commit.writes, broken])
-    control_plane.engine.take_back()
+    control_plane.engine.roll_back()
     control_plane.pause("stable")
 
     assert control_plane.check_store().differences == ()
@@ -82,8 +85,10 @@ def test_a_commit_after_a_refused_one_continues_the_chain(
 def test_writes_are_carried_out_in_order(control_plane: ScriptedControlPlane) -> None:
     """What one commit puts and takes away again is gone."""
     control_plane.publish("r1")
-    hold = PutHold("stable", "ada", "why", START, event_log_seq=1)
-    control_plane.store.commit([hold, RemoveHold("stable"), hold, RemoveHold("stable")])
+    hold = PutHold(ChannelScope("stable"), "ada", "why", START, event_log_seq=1)
+    control_plane.store.commit(
+        [hold, RemoveHold(ChannelScope("stable")), hold, RemoveHold(ChannelScope("stable"))]
+    )
 
     assert control_plane.store.load().holds == ()
 
@@ -186,5 +191,5 @@ def test_a_database_of_a_newer_version_is_refused_by_name(
     control_plane.store.close()
     with closing(sqlite3.connect(control_plane.database)) as connection:
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-    with pytest.raises(SchemaTooNew, match=f"has schema {SCHEMA_VERSION + 1}"):
+    with pytest.raises(SchemaTooNew, match=f"found {SCHEMA_VERSION + 1}"):
         SqliteStore(control_plane.database)

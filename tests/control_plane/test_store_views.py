@@ -215,14 +215,14 @@ def test_a_fact_with_another_number_could_not_have_been_taken(database: Path) ->
     seq = _seq_of(database, "ActivationStarted")
     forge(database, seq, with_payload('"seq":2', '"seq":1'))
 
-    assert "it could not have happened" in _damage(database).problem
+    assert "the entry does not apply" in _damage(database).problem
 
 
 def test_a_row_that_repeating_does_not_give_is_named(database: Path) -> None:
     """A row in other words than this version's is named, even if it means the same."""
     forge(database, _seq_of(database, "WaveAdvanced"), _with_a_space)
 
-    assert _damage(database).problem == "repeating it does not give the same row"
+    assert _damage(database).problem == "replaying the entry does not give the same row"
 
 
 def test_an_event_that_changed_nothing_could_not_have_been_logged(database: Path) -> None:

@@ -43,6 +43,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
+from nixfleet_runtime.hold_scope import parse_scope
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -108,7 +109,7 @@ class ScriptedControlPlane:
             if writes:
                 self.store.commit(writes)
         except BaseException:
-            self.engine.take_back()
+            self.engine.roll_back()
             raise
         self.engine.settle()
         self.actions += [action for commit in commits for action in commit.actions]
@@ -154,10 +155,10 @@ class ScriptedControlPlane:
         return self.ask_for(CommandOutcome, command)
 
     def pause(self, scope: str) -> None:
-        assert self.command(PauseScope(scope, "ada", "smells odd")).refusal is None
+        assert self.command(PauseScope(parse_scope(scope), "ada", "smells odd")).refusal is None
 
     def resume(self, scope: str) -> None:
-        assert self.command(ResumeScope(scope, "ada", "smells fine")).refusal is None
+        assert self.command(ResumeScope(parse_scope(scope), "ada", "smells fine")).refusal is None
 
     def clear(self, rollout_id: RolloutId, *excused_hosts: str) -> None:
         command = ClearRollout(rollout_id, "ada", "seen to it", frozenset(excused_hosts))

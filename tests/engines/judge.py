@@ -148,9 +148,9 @@ class Judge:
     def _obey(self, command: PauseScope | ResumeScope | ClearRollout | RetireQuarantine) -> None:
         match command:
             case PauseScope():
-                self._holds.add(command.scope)
+                self._holds.add(str(command.scope))
             case ResumeScope():
-                self._holds.discard(command.scope)
+                self._holds.discard(str(command.scope))
             case RetireQuarantine():
                 self._quarantined.discard(command.closure)
             case ClearRollout():

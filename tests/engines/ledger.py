@@ -31,7 +31,7 @@ class Ledger:
         """What is noted stays."""
         self._settled_length = len(self.entries)
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         """What was noted since the last `settle` goes."""
         del self.entries[self._settled_length :]
 
@@ -39,7 +39,7 @@ class Ledger:
 class SpoiltLedger(Ledger):
     """A ledger with a bug: it cannot take anything back."""
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         """Fail."""
         raise RuntimeError("nothing can be taken back")
 

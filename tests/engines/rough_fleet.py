@@ -88,7 +88,7 @@ class RoughFleet(SmallFleet):
             before = likeness(self.state)
             for input in inputs:
                 self.engine.handle(input, self.now)
-            self.engine.take_back()
+            self.engine.roll_back()
             assert likeness(self.state) == before
         return super().ask(*inputs)
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from nixfleet_control_plane.engine.host_mirror import queued_record, told_record
+from nixfleet_control_plane.engine.host_record import apply_fact, queued_record
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_state_machine.host.effect import HostEffect
@@ -32,4 +32,4 @@ def _stepped(
         case Local():
             return step(state, event, now, policy)
         case Remote():
-            return told_record(state, event.fact, now, policy)
+            return apply_fact(state, event.fact, now, policy)

@@ -242,4 +242,4 @@ def test_a_selector_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(DeclarationError) as caught:
         fleet.check()
 
-    assert [it.message for it in caught.value.problems] == ["is no selector"]
+    assert [it.message for it in caught.value.problems] == ["not a selector"]

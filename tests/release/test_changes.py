@@ -23,7 +23,7 @@ from nixfleet_proto.fleet import (
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ExecProbe, HealthCheck, TcpProbe
 from nixfleet_release.build.project import project
-from nixfleet_release.publish.changes import Said, changes
+from nixfleet_release.publish.changes import ReleaseContent, changes
 
 NOW = datetime(2026, 5, 16, 1, tzinfo=UTC)
 FLEET = FleetResolved(
@@ -45,8 +45,8 @@ def said(
     ref: str = "r1",
     revocations: tuple[Revocation, ...] = (),
     nonces: tuple[BootstrapNonce, ...] = (),
-) -> Said:
-    return Said(
+) -> ReleaseContent:
+    return ReleaseContent(
         fleet,
         {it.rollout_id: it for it in project(fleet, ref, "0" * 64)},
         {it.hostname: it for it in revocations},
@@ -54,7 +54,9 @@ def said(
     )
 
 
-def told(new: Said, old: Said | None = None, **checks: HealthCheckSet) -> list[str]:
+def told(
+    new: ReleaseContent, old: ReleaseContent | None = None, **checks: HealthCheckSet
+) -> list[str]:
     """The lines, without their headings. checks: of closures by the first letter of their hash."""
     by_closure: Mapping[str, HealthCheckSet] = {f"{it * 10}-web": own for it, own in checks.items()}
     return [
@@ -83,7 +85,7 @@ def test_a_moving_channel_tells_who_moves_and_who_stays() -> None:
     moved = with_host("web-02", FleetHost("stable", closure_hash="bbbbbbbbbb-web"))
 
     assert told(said(moved, "r2"), a=FrozenMap(), b=FrozenMap()) == [
-        "stable@r1 is followed by stable@r2",
+        "stable@r2 succeeds stable@r1",
         "web-01 keeps aaaaaaaa-web while stable moves",
         "web-02 moves from aaaaaaaa-web to bbbbbbbb-web",
     ]
@@ -95,8 +97,8 @@ def test_a_rollout_id_that_stays_with_other_content_is_warned_of() -> None:
 
     first, *_ = told(said(moved))
 
-    assert first.startswith("stable@r1 keeps its name and says something else")
-    assert first.endswith("give it another ref")
+    assert first.startswith("stable@r1 changes under the same ref")
+    assert first.endswith("use another ref")
 
 
 @pytest.mark.parametrize(
@@ -104,11 +106,11 @@ def test_a_rollout_id_that_stays_with_other_content_is_warned_of() -> None:
     [
         (
             with_host("web-02", None),
-            "web-02 leaves: it keeps what it runs, and gets nothing any more",
+            "web-02 is removed: it keeps its closure and gets no more dispatches",
         ),
         (
             with_host("web-03", FleetHost("stable", closure_hash="cccccccccc-web")),
-            "web-03 joins stable and gets cccccccc-web",
+            "web-03 is added to channel stable with cccccccc-web",
         ),
         (
             with_host("web-02", FleetHost("edge", closure_hash="aaaaaaaaaa-web")),
@@ -141,7 +143,7 @@ def test_a_rollout_id_that_stays_with_other_content_is_warned_of() -> None:
                 channels=FrozenMap({"stable": FleetChannel("fast"), "edge": FleetChannel("slow")}),
                 rollout_policies=FrozenMap({"slow": RolloutPolicy(), "fast": RolloutPolicy()}),
             ),
-            "stable goes by fast instead of slow",
+            "stable uses policy fast instead of slow",
         ),
         (evolve(FLEET, edges=(Edge("web-01", "web-02"),)), "web-01 before web-02: new"),
         (
@@ -160,10 +162,8 @@ def test_a_channel_without_a_rollout_any_more_is_told() -> None:
     """Its last rollout goes on; nothing follows it."""
     gone = evolve(FLEET, hosts=FrozenMap({}))
 
-    assert "stable@r1 is not in it any more: what runs of it goes on, and nothing follows" in told(
-        said(gone)
-    )
-    assert "stable@r1 is the first of channel stable" in told(said(), said(gone))
+    assert "stable@r1 is removed: an open rollout continues, and none follows" in told(said(gone))
+    assert "stable@r1 is the first rollout of channel stable" in told(said(), said(gone))
 
 
 def test_probes_are_compared_where_the_closures_are_here() -> None:
@@ -178,12 +178,12 @@ def test_probes_are_compared_where_the_closures_are_here() -> None:
 
     assert told(said(moved, "r2"), a=before, b=after)[-4:] == [
         "web-02: new (exec, enforce) is new",
-        "web-02: old is not asked any more",
-        "web-02: port (tcp, enforce) asks something else",
+        "web-02: old is removed",
+        "web-02: port (tcp, enforce) is changed",
         "web-02: up is observe instead of enforce",
     ]
     assert told(said(moved, "r2"), a=before)[-1] == (
-        "not compared, for the closures are not here: web-02"
+        "not compared, because the closures are not on this machine: web-02"
     )
 
 
@@ -195,10 +195,10 @@ def test_revocations_and_nonces_are_told_with_their_times() -> None:
     )
 
     assert told(lists) == [
-        "web-01 is refused until it enrolls anew after 2026-05-16T01:00:00Z (disk stolen)",
-        "web-03 may enroll with nonce n-1 until 2026-05-16T01:00:00Z",
+        "web-01 is revoked until it enrolls at or after 2026-05-16T01:00:00Z (disk stolen)",
+        "web-03 can enroll with nonce n-1 until 2026-05-16T01:00:00Z",
     ]
     assert told(said(), lists) == [
-        "web-01 is not revoked any more: keys it enrolled with are believed again",
-        "web-03 may not enroll with nonce n-1 any more",
+        "web-01 is no longer revoked: its enrolled key is valid again",
+        "web-03 can no longer enroll with nonce n-1",
     ]

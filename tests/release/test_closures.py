@@ -125,7 +125,7 @@ def test_hosts_with_other_checks_that_share_a_tree_are_refused(
         name_closures(checked(shop + CHECK), {"db-01": tree, "web-02": tree, "web-09": tree})
 
     assert [(it.path, it.found) for it in caught.value.problems] == [
-        ("closures.web-02", f"{tree}, as db-01 has"),
+        ("closures.web-02", f"{tree}, the tree of db-01"),
         ("closures.web-09", '"web-09"'),
     ]
     assert not (tree / "etc").exists()

@@ -113,12 +113,12 @@ def test_a_frameworks_check_merges_as_any_other(checked: Checked, shop: str) -> 
             "[hosts.x]\nchannel = 'edge'\n[channels.edge]\npolicy = 'plain'\n[policies.plain]\n"
             "[hosts.x.compliance.nis2]\nmode = 'observe'",
             "hosts.x.compliance.nis2",
-            "is for nobody",
+            "applies to no host",
         ),
         (
             "[tags.web.compliance.nis2]\nmode = 'observe'\n[tags.canary.compliance.nis2]\nmode = 'observe'",
             "tags.web.compliance.nis2.mode",
-            "two tags of one host declare it",
+            "declared by two tags of one host",
         ),
         (
             f"[channels.stable.health_checks.{CHECK}]\nkind = 'exec'\ncommand = ['true']",
@@ -133,7 +133,7 @@ def test_a_frameworks_check_merges_as_any_other(checked: Checked, shop: str) -> 
         (
             "[channels.stable.compliance.cis]\nevidence_path = 'cis.json'",
             "channels.stable.compliance.cis.evidence_path",
-            "leads nowhere",
+            "not an absolute path",
         ),
         (
             "[channels.stable.compliance.cis]\nevidence_path = '/c'\ninterval_seconds = 0",
@@ -203,7 +203,7 @@ def test_two_pinned_tags_of_one_host_are_refused(problems: Problems, shop: str) 
     """Which of them counts would be a guess, also where the host has a pin of its own."""
     text = "[tags.web.pin]\ncommit = 'a'\n[tags.canary.pin]\ncommit = 'a'\n"
 
-    assert told(problems(shop + text)) == [("tags.web.pin", "two tags of one host declare it")]
+    assert told(problems(shop + text)) == [("tags.web.pin", "declared by two tags of one host")]
 
 
 def test_an_expired_pin_is_no_rival(tmp_path: Path, shop: str) -> None:

@@ -111,4 +111,4 @@ def test_a_directory_without_toml_is_refused(tmp_path: Path) -> None:
         check(tmp_path)
 
     (problem,) = caught.value.problems
-    assert (problem.place, problem.message) == (Place(str(tmp_path)), "declares nothing")
+    assert (problem.place, problem.message) == (Place(str(tmp_path)), "is empty")

@@ -9,7 +9,7 @@ from nixfleet_proto.signing import SigningKey, is_signed_by
 from nixfleet_release.sign.signing_hook import (
     HookFailed,
     HookNotStarted,
-    HookSignedOtherwise,
+    HookSignatureInvalid,
     HookTookTooLong,
     HookWroteNoSignature,
     HookWroteNothing,
@@ -87,7 +87,7 @@ def test_a_hook_that_writes_another_length_is_told(length: int) -> None:
 )
 def test_a_hook_that_signs_otherwise_is_told(signature: str) -> None:
     """A signature that the declared public key does not stand behind goes no further."""
-    with pytest.raises(HookSignedOtherwise) as caught:
+    with pytest.raises(HookSignatureInvalid) as caught:
         hook(SIGN + f"out.write_bytes({signature})").sign(MESSAGE)
 
     assert caught.value.public_key == KEY.public_key.public_key

@@ -205,11 +205,11 @@ def test_every_problem_is_told_with_its_path() -> None:
     fleet["disruptionBudgets"][0]["maxInFlight"] = 0
 
     assert problems(fleet) == [
-        ("$.channels.lab.freshnessWindow", "artefacts would go stale before they are signed anew"),
+        ("$.channels.lab.freshnessWindow", "artefacts would expire before they are signed again"),
         ("$.channels.lab.rolloutPolicy", "no such policy"),
         ("$.disruptionBudgets[0].maxInFlight", "out of range"),
         ("$.edges[1]", "a cycle"),
-        ("$.edges[2]", "leads from one channel to another"),
+        ("$.edges[2]", "connects hosts of two channels"),
         ("$.edges[3].gated", "no such host"),
         ('$.hosts["web.lab.example"].channel', "no such channel"),
         ("$.waves.stabel", "no such channel"),

@@ -12,7 +12,7 @@ import pytest
 from nixfleet_proto.signing import SigningKey, artefact_hash, canonical_form
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_release import load_release
-from nixfleet_release.publish.changes import Said, changes
+from nixfleet_release.publish.changes import ReleaseContent, changes
 from nixfleet_release.sign.verify import verify_release
 
 CI = SigningKey(b"\1" * 32)
@@ -133,7 +133,7 @@ def test_public_artefacts_are_believed_as_they_came(directory: Path) -> None:
     verdict = verify_release(release, TRUST, NOW, freshness_window_minutes=180)
 
     assert verdict.refused == ()
-    assert [it.name for it in verdict.believed] == [
+    assert [it.name for it in verdict.accepted] == [
         "fleet.resolved.json",
         "rollouts/stable@a1b2.json",
         "revocations.json",
@@ -164,7 +164,7 @@ def test_another_order_of_names_is_the_same_artefact(directory: Path) -> None:
 
 def test_public_artefacts_can_be_compared(directory: Path) -> None:
     """Old names of an edge, hosts without closures and lists in any order are understood."""
-    said = Said.by(load_release(directory))
+    said = ReleaseContent.by(load_release(directory))
 
     assert changes(said, said, lambda _: None) == ()
     assert said.fleet.edges[0].gates == "web-01"

@@ -61,15 +61,15 @@ the fleet declaration has 10 problems:
   fleet.toml:10:11: hosts.web-02.channel: no such channel: expected one of edge, stable, found "stabel"; \
 did you mean stable?
   fleet.toml:15:8: hosts.web-03.tags: cannot be used: expected an array, [...], found "web"
-  fleet.toml:23:28: channels.stable.freshness_window_minutes: artefacts would go stale before they are signed \
-anew: expected at least 120, twice signing_interval_minutes, found 30
+  fleet.toml:23:28: channels.stable.freshness_window_minutes: artefacts would expire before they are signed \
+again: expected at least 120, twice signing_interval_minutes, found 30
   fleet.toml:26:10: channels.edge.policy: no such policy: expected one of canary-first, found "canary-last"; \
 did you mean canary-first?
   fleet.toml:31:25: policies.canary-first.waves: hosts of channel stable in no wave: expected each host in one wave \
-(a wave with rest = true has those that are left), found db-01
+(a wave with rest = true has the remaining hosts), found db-01
   fleet.toml:34:25: policies.canary-first.waves[1]: hosts of channel stable in two waves: \
 expected each host in one wave, found web-01 in waves[0] too
-  fleet.toml:37:3: edges[0]: a cycle: expected an order, found web-03 → web-03
+  fleet.toml:37:3: edges[0]: a cycle: expected no cycle, found web-03 → web-03
   fleet.toml:43:17: budgets[0].max_in_flight: out of range: expected at least 1, found 0
   fleet.toml:45:16: health_checks.up.port: missing: expected an integer, found nothing"""
 

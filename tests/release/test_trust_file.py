@@ -154,5 +154,8 @@ def test_every_problem_of_a_trust_file_is_told_with_its_place() -> None:
         ("operators[0].publicKey", f"{ORG.public_key.public_key}, as in orgRootKey.current"),
         ("operators[1].name", "anna"),
         ("operators[1].publicKey.publicKey", f"'01{'00' * 31}', 64 characters"),
-        ("orgRootKey.rejectBefore", "2026-05-16T12:01:00Z, and it is 2026-05-16T12:00:00Z"),
+        (
+            "orgRootKey.rejectBefore",
+            "2026-05-16T12:01:00Z, which is after now, 2026-05-16T12:00:00Z",
+        ),
     ]

@@ -91,7 +91,7 @@ def test_a_file_that_could_be_for_either_side_is_refused(file: Path, text: str, 
     lines, problems = check_config(file, {}, SIDES)
     assert lines == ()
     assert [str(problem) for problem in problems] == [
-        f"{file}: cannot tell whom it configures: "
+        f"{file}: cannot determine which side it configures: "
         f"expected the shop's name, shop or the mill's mill, found {found}"
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nixfleet_runtime.config.options import (
-    TOLD_TO_SCRIPTS,
+    SCRIPT_VARIABLES,
     ConfigError,
     Loaded,
     Section,
@@ -97,7 +97,7 @@ def test_a_variable_in_small_letters_is_unknown(loaded: LoadWith) -> None:
 
 def test_what_switch_scripts_are_told_is_no_option(loaded: LoadWith) -> None:
     """A side that a switch script starts inherits these, and starts."""
-    assert loaded(dict.fromkeys(TOLD_TO_SCRIPTS, "x")).config == ("nobody", 1, 1.0, False)
+    assert loaded(dict.fromkeys(SCRIPT_VARIABLES, "x")).config == ("nobody", 1, 1.0, False)
 
 
 def test_every_option_has_the_variable_that_its_place_names(loaded: LoadWith) -> None:

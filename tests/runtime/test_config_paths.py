@@ -96,20 +96,20 @@ def test_a_path_that_leads_to_what_is_needed_is_accepted(
 @pytest.mark.parametrize(
     ("check", "make", "message"),
     [
-        (readable_file, nothing, "leads nowhere"),
-        (readable_file, a_link, "leads nowhere"),
-        (readable_file, a_directory, "cannot be used"),
-        (readable_file, a_circle, "cannot be looked at"),
-        (readable_file, os.mkfifo, "cannot be used"),
-        (private_file, nothing, "leads nowhere"),
-        (private_file_if_there, a_link, "leads nowhere"),
-        (private_file_if_there, a_directory, "cannot be used"),
-        (file_to_write, a_directory, "cannot be used"),
-        (readable_directory, nothing, "leads nowhere"),
-        (readable_directory, a_file, "cannot be used"),
-        (directory_to_fill, a_file, "cannot be used"),
-        (link_to_replace, a_file, "cannot be used"),
-        (link_to_replace, a_directory, "cannot be used"),
+        (readable_file, nothing, "does not exist"),
+        (readable_file, a_link, "does not exist"),
+        (readable_file, a_directory, "is of another kind"),
+        (readable_file, a_circle, "cannot be accessed"),
+        (readable_file, os.mkfifo, "is of another kind"),
+        (private_file, nothing, "does not exist"),
+        (private_file_if_there, a_link, "does not exist"),
+        (private_file_if_there, a_directory, "is of another kind"),
+        (file_to_write, a_directory, "is of another kind"),
+        (readable_directory, nothing, "does not exist"),
+        (readable_directory, a_file, "is of another kind"),
+        (directory_to_fill, a_file, "is of another kind"),
+        (link_to_replace, a_file, "is not a symbolic link"),
+        (link_to_replace, a_directory, "is not a symbolic link"),
     ],
 )
 def test_a_path_that_leads_to_something_else_is_refused(
@@ -119,7 +119,7 @@ def test_a_path_that_leads_to_something_else_is_refused(
     make(config.parent / "data" / "it")
     (problem,) = problems_of(config, check, environ={})
     assert (problem.path, problem.message) == ("it_file", message)
-    assert str(config.parent / "data" / "it") in problem.found
+    assert str(config.parent / "data" / "it") in problem.expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,8 @@ def test_what_could_not_be_made_is_refused(tmp_path: Path, check: PathCheck) -> 
     file = tmp_path / "side.toml"
     file.write_text("it_file = 'none/it'\n", encoding="utf-8")
     (problem,) = problems_of(file, check, environ={})
-    assert problem.found == f"nothing at {tmp_path}/none"
+    assert problem.message == "does not exist"
+    assert problem.expected == f"a writable directory at {tmp_path}/none"
 
 
 @pytest.mark.parametrize("check", [private_file, private_file_if_there, private_file_to_make])
@@ -143,7 +144,7 @@ def test_a_secret_file_that_others_can_reach_is_refused(
     key.touch()
     key.chmod(mode)
     (problem,) = problems_of(config, check, environ={})
-    assert (problem.expected, problem.found) == ("mode 0600", f"mode {mode:04o} at {key}")
+    assert (problem.expected, problem.found) == (f"mode 0600 at {key}", f"mode {mode:04o}")
 
 
 def test_relative_paths_start_at_the_configuration(
@@ -170,7 +171,7 @@ def test_relative_paths_start_at_the_configuration(
 def test_a_secret_in_place_of_its_path_is_refused_and_not_shown(config: Path, secret: str) -> None:
     """Whoever pastes a key into a configuration does not find it in the logs as well."""
     (problem,) = problems_of(config, private_file, environ={"NIXFLEET_IT_FILE": secret})
-    assert problem.message == "looks like what a file holds"
+    assert problem.message == "looks like the content of a file"
     assert secret[:20] not in str(problem)
 
 
@@ -190,5 +191,5 @@ def test_a_key_for_a_secret_is_refused_and_its_value_not_shown(config: Path, key
         config, private_file, environ={f"NIXFLEET_IDENTITY__{key.upper()}": "hunter2"}
     )
     assert len(found) == 2
-    assert all("secrets do not belong here" in problem.message for problem in found)
+    assert all("secrets are not options" in problem.message for problem in found)
     assert "hunter2" not in str(found)

@@ -304,7 +304,7 @@ async def test_a_full_queue_refuses_who_does_not_want_to_wait() -> None:
     desk = MutatorBench(queue_length_max=2)
     async with closed_afterwards(desk) as tasks:
         await desk.line_up(tasks, "a", "b")
-        with pytest.raises(QueueFull, match="2 inputs wait already") as refusal:
+        with pytest.raises(QueueFull, match="2 inputs are waiting") as refusal:
             await desk.mutator.post_if_room("c")
 
     assert refusal.value.length_max == 2

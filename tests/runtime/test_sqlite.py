@@ -9,9 +9,9 @@ from typing import TypeAlias
 import pytest
 
 from nixfleet_runtime.storage.sqlite import (
-    LongWal,
     NotOurDatabase,
     SchemaTooNew,
+    WalLimiter,
     open_reader,
     open_writer,
     transaction,
@@ -110,7 +110,7 @@ def test_a_newer_schema_is_refused_by_name_and_untouched(path: Path, open_it: Op
         open_it(path)
 
     assert str(refusal.value) == (
-        f"{path} has schema 4, this version knows up to 3: use the version that wrote it, or a newer one"
+        f"{path}: expected a schema up to 3, found 4: use the version that wrote it, or a newer one"
     )
     assert (refusal.value.path, refusal.value.found, refusal.value.supported) == (path, 4, 3)
     assert path.read_bytes() == before
@@ -155,7 +155,7 @@ def test_a_file_that_is_no_database_is_refused_by_name_and_untouched(
 
 def test_reading_a_path_where_nothing_is_makes_no_file(path: Path) -> None:
     """A reader says that there is no database, and makes none."""
-    with pytest.raises(FileNotFoundError, match=r"there is no database at .*words\.sqlite"):
+    with pytest.raises(FileNotFoundError, match=r"expected a database at .*words\.sqlite"):
         _open_reader(path)
 
     assert not path.exists()
@@ -259,7 +259,7 @@ def test_a_log_that_grew_long_under_a_reader_is_cut_off_when_the_reader_is_gone(
 ) -> None:
     """A reader that stays is not waited for longer than agreed; without it the log begins anew."""
     log = Path(f"{path}-wal")
-    long_wal = LongWal(writer, path, bytes_max=100_000, wait_seconds=0)
+    long_wal = WalLimiter(writer, path, bytes_max=100_000, wait_seconds=0)
     with closing(_open_reader(path)) as reader:
         reader.execute("BEGIN")
         _words(reader)
@@ -276,10 +276,10 @@ def test_a_log_that_cannot_be_cut_off_fails_no_transaction(
     path: Path, writer: sqlite3.Connection
 ) -> None:
     """Whoever committed is not told that it failed."""
-    long_wal = LongWal(writer, path, bytes_max=0)
+    long_wal = WalLimiter(writer, path, bytes_max=0)
     writer.execute("BEGIN")
     writer.execute("INSERT INTO words VALUES ('a', NULL)")
-    long_wal.cut_if_long()
+    long_wal.truncate_if_long()
     writer.execute("COMMIT")
 
     assert _words(writer) == ["a"]
@@ -290,13 +290,13 @@ def test_a_wait_for_readers_of_the_log_leaves_the_usual_wait_as_it_was(
 ) -> None:
     """How long the connection waits for others is what it was before."""
     before = writer.execute("PRAGMA busy_timeout").fetchone()
-    LongWal(writer, path, bytes_max=0, wait_seconds=0).cut_if_long()
+    WalLimiter(writer, path, bytes_max=0, wait_seconds=0).truncate_if_long()
 
     assert writer.execute("PRAGMA busy_timeout").fetchone() == before
 
 
-def _fill(writer: sqlite3.Connection, long_wal: LongWal, times: int) -> None:
+def _fill(writer: sqlite3.Connection, long_wal: WalLimiter, times: int) -> None:
     for _ in range(times):
         with transaction(writer):
             writer.execute("INSERT INTO words VALUES (hex(randomblob(1000)), NULL)")
-        long_wal.cut_if_long()
+        long_wal.truncate_if_long()

@@ -81,13 +81,13 @@ def deletes_a_dispatch_when_it_is_handed_out(patch: pytest.MonkeyPatch) -> None:
 
 def drops_facts_while_manifests_are_missing(patch: pytest.MonkeyPatch) -> None:
     """What is reported of a rollout that is not known yet is acknowledged, and forgotten."""
-    hear = ControlPlaneEngine._hear
+    ingest_one = ControlPlaneEngine._ingest_one
 
     def careless(self: Any, *arguments: Any) -> Any:
-        refusal = hear(self, *arguments)
+        refusal = ingest_one(self, *arguments)
         return None if isinstance(refusal, RolloutUnknown) else refusal
 
-    patch.setattr(ControlPlaneEngine, "_hear", careless)
+    patch.setattr(ControlPlaneEngine, "_ingest_one", careless)
 
 
 def does_not_read_quarantines_back(patch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ class AgentEngine:
         """Everything handled so far is durable."""
         self._state.undo.settle()
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         """Nothing handled since the last `settle` is durable: be as then."""
         self._state.undo.undo_to(0)
 

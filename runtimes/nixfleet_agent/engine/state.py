@@ -15,7 +15,6 @@ from nixfleet_agent.messages.inputs import (
     Intent,
     IntentKind,
     KeepManifestsOf,
-    Reply,
     StopProbes,
 )
 from nixfleet_agent.messages.writes import PutIntent, PutRecord, RemoveIntent, RemoveRollout, Write
@@ -23,7 +22,7 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
-from nixfleet_runtime.kernel.engine import Commit
+from nixfleet_runtime.kernel import commit_builder
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
 
@@ -42,24 +41,8 @@ class LocalRollout:
     taken_over_seq: int = 0
 
 
-class CommitBuilder:
+class CommitBuilder(commit_builder.CommitBuilder[Write, Action]):
     """The writes and actions of one commit, in order."""
-
-    def __init__(self) -> None:
-        self._writes: list[Write] = []
-        self._actions: list[Action] = []
-
-    def write(self, write: Write) -> None:
-        """Add a write after those that are there."""
-        self._writes.append(write)
-
-    def afterwards(self, action: Action) -> None:
-        """Add something to do once the writes are durable."""
-        self._actions.append(action)
-
-    def built(self, reply: Reply) -> Commit[Write, Reply, Action]:
-        """Return the commit."""
-        return Commit(tuple(self._writes), reply, tuple(self._actions))
 
 
 class State:

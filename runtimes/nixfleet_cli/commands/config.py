@@ -9,7 +9,7 @@ from nixfleet_agent.config import AGENT
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_control_plane.config import CONTROL_PLANE
 from nixfleet_runtime.config.check import check_config
-from nixfleet_runtime.documents.problems import told
+from nixfleet_runtime.documents.problems import problem_report
 
 
 @click.group()
@@ -30,6 +30,6 @@ def check(file: Path) -> None:
     """
     lines, problems = check_config(file, os.environ, (AGENT, CONTROL_PLANE))
     if problems:
-        raise Findings(told(str(file), problems))
+        raise Findings(problem_report(str(file), problems))
     for line in lines:
         click.echo(line)

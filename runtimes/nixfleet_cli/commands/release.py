@@ -40,7 +40,7 @@ from nixfleet_release import (
 from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.build.store_paths import health_checks_in
-from nixfleet_release.publish.changes import LookInto, Said, changes
+from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes
 from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
 from nixfleet_release.sign.verify import Verdict, verify_release
 from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
@@ -222,7 +222,7 @@ def check_(directory: Path, trust_file: Path, at_time: datetime, freshness_minut
 
 def tell_believed(verdict: Verdict) -> None:
     """Print what of a verdict is in order."""
-    for it in verdict.believed:
+    for it in verdict.accepted:
         click.echo(f"{it.name}: signed {format_time(it.signed_at)} by {it.signed_by}")
 
 
@@ -333,7 +333,7 @@ def _tell_made(
     if before is None:
         return
     try:
-        lines = changes(Said.by(before), Said.by(made), _look_into(store))
+        lines = changes(ReleaseContent.by(before), ReleaseContent.by(made), _look_into(store))
     except DecodeError as error:
         click.echo(f"warning: the earlier release cannot be compared: {error}", err=True)
         return
@@ -341,9 +341,9 @@ def _tell_made(
         click.echo(line)
 
 
-def _said(directory: Path) -> Said:
+def _said(directory: Path) -> ReleaseContent:
     try:
-        return Said.by(_load(directory))
+        return ReleaseContent.by(_load(directory))
     except DecodeError as error:
         raise Unusable(f"{directory}: {error}") from error
 
@@ -357,7 +357,7 @@ def _load(directory: Path) -> Release:
         raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
 
 
-def _look_into(store: Path) -> LookInto:
+def _look_into(store: Path) -> ReadChecks:
     def look(closure: str) -> HealthCheckSet | None:
         tree = store / closure
         return health_checks_in(tree) if tree.exists() else None

@@ -92,8 +92,8 @@ def _quarantined(row: Quarantined) -> Row:
 
 
 def _holds(state: State) -> Iterator[Row]:
-    for scope, pause in sorted(state.holds.items()):
-        yield scope, pause.operator, pause.reason
+    for pause in sorted(state.holds.values(), key=lambda pause: str(pause.scope)):
+        yield str(pause.scope), pause.operator, pause.reason
 
 
 def _refused(state: State) -> Iterator[Row]:

@@ -34,14 +34,14 @@ from nixfleet_release.sign.trust_file import (
     rotated,
 )
 from nixfleet_release.sign.verify import (
-    Believed,
+    AcceptedArtefact,
+    ArtefactVerifier,
     RefusedArtefact,
-    Trial,
     Verdict,
     is_artefact_name,
     verify_release,
 )
-from nixfleet_runtime.documents.problems import told
+from nixfleet_runtime.documents.problems import problem_report
 from nixfleet_runtime.releases.directory import load_artefact
 from nixfleet_runtime.releases.layout import ROLLOUTS_DIRECTORY
 
@@ -112,10 +112,10 @@ def check(
     verdict = Verdict()
     for path in artefacts:
         heard = _heard(path, root, at_time, freshness_minutes)
-        verdict = Verdict(verdict.believed + heard.believed, verdict.refused + heard.refused)
-    for line in (*_keys(root), *(_told(it, root) for it in verdict.believed)):
+        verdict = Verdict(verdict.accepted + heard.accepted, verdict.refused + heard.refused)
+    for line in (*_keys(root), *(_told(it, root) for it in verdict.accepted)):
         click.echo(line)
-    findings = [told(str(file), problems)] if problems else []
+    findings = [problem_report(str(file), problems)] if problems else []
     findings += map(str, verdict.refused)
     if findings:
         raise Findings("\n".join(findings))
@@ -191,7 +191,7 @@ def _change(file: Path, change: Callable[[TrustRoot], TrustRoot]) -> None:
 def _require_sound(file: Path, root: TrustRoot) -> None:
     problems = problems_of(root, datetime.max.replace(tzinfo=now().tzinfo))
     if problems:
-        raise Findings(told(str(file), problems))
+        raise Findings(problem_report(str(file), problems))
 
 
 def _replace(file: Path, content: bytes) -> None:
@@ -211,7 +211,7 @@ def _heard(path: Path, root: TrustRoot, time: datetime, minutes: int) -> Verdict
             return verify_release(release, root, time, freshness_window_minutes=minutes)
         for name in (path.name, f"{ROLLOUTS_DIRECTORY}/{path.name}"):
             if is_artefact_name(name):
-                trial = Trial(root, time, minutes)
+                trial = ArtefactVerifier(root, time, minutes)
                 trial.by_name(name, load_artefact(path))
                 return trial.verdict
         return _heard_token(path, root, time)
@@ -228,7 +228,9 @@ def _heard_token(path: Path, root: TrustRoot, time: datetime) -> Verdict:
         return Verdict(refused=(RefusedArtefact(str(path), str(error)),))
     keys = root.org_root_key
     assert keys is not None  # or it would not have been believed
-    return Verdict(believed=(Believed(str(path), keys.current.public_key, token.issued_at),))
+    return Verdict(
+        accepted=(AcceptedArtefact(str(path), keys.current.public_key, token.issued_at),)
+    )
 
 
 def _keys(root: TrustRoot) -> Iterator[str]:
@@ -248,7 +250,7 @@ def _slot_lines(what: str, keys: KeySlot) -> Sequence[str]:
     return lines
 
 
-def _told(it: Believed, root: TrustRoot) -> str:
+def _told(it: AcceptedArtefact, root: TrustRoot) -> str:
     previous = root.ci_release_key.previous
     is_old = previous is not None and it.signed_by == previous.public_key
     note = " (the previous key: sign it anew before that is retired)" if is_old else ""

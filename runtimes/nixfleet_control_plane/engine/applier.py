@@ -1,4 +1,4 @@
-"""Control-plane applier: effects into one commit. No policy here: any `if` about policy belongs in a reducer.
+"""Control-plane applier: turns effects into writes and actions of one commit. Policy belongs in the reducers.
 
 Source: docs/spec/host-machine.md, Effects; docs/spec/rollout-machine.md, Effects.
 """
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.host_mirror import opened_record, queued_record
+from nixfleet_control_plane.engine.host_record import opened_record, queued_record
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.log_entry import fact_reported
 from nixfleet_proto.agent_event import ProbeResult
@@ -36,10 +36,11 @@ def apply(
     commit: CommitBuilder,
     at: datetime,
     signature: str | None = None,
-) -> None:
-    """Carry out `effect` in memory, and ask the store for what must be durable, in `commit`.
+) -> RecordTransition | None:
+    """Carry out `effect` in memory, and add to `commit` what must become durable.
 
-    signature: the envelope's, kept beside the fact that `RemoteAppendEventLog` carries.
+    Returns the transition if `effect` is one: the caller notifies the host's rollout. signature: the envelope's, stored
+    beside the fact that `RemoteAppendEventLog` carries.
     """
     match effect:
         case RemoteAppendEventLog():
@@ -49,7 +50,7 @@ def apply(
             if isinstance(fact, ProbeResult):
                 state.note_probe_result(commit, (effect.rollout_id, effect.host), fact, seq)
         case RecordTransition():
-            commit.note_transition(effect)
+            return effect
         case EmitMetric() | EmitLog():
             commit.afterwards(effect)
         case RemoteQueueDispatch():
@@ -63,12 +64,13 @@ def apply(
             state.put_host(opened_record(terms, effect.host))
         case _:
             assert_never(effect)
+    return None
 
 
 def apply_to_rollout(
     effect: RolloutEffect, state: State, commit: CommitBuilder, at: datetime
 ) -> None:
-    """As `apply`, for the effects of the rollout machine. Its record is written whole by the caller."""
+    """As `apply`, for the effects of the rollout machine. The caller writes the rollout's record."""
     match effect:
         case SchedulePruning():
             state.schedule_pruning(effect.rollout_id, at + timedelta(seconds=effect.delay_seconds))
@@ -76,7 +78,7 @@ def apply_to_rollout(
             labels = (("from", effect.from_.value), ("to", effect.to.value))
             commit.afterwards(EmitMetric("nixfleet_rollout_transitions_total", labels, 1.0))
         case UpdateCurrentWave():
-            pass  # `current_wave` is a column of the record's row.
+            pass  # `current_wave` is a column of the rollout's row, which the caller writes.
         case _:
             assert_never(effect)
 

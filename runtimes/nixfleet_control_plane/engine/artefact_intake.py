@@ -1,7 +1,7 @@
-"""Taking in what CI signed: whether a verified manifest may be in force, and putting it there.
+"""Accepts or refuses verified artefacts, and puts the accepted ones in force.
 
-That a manifest is genuine and fresh was proved before (`Verified`); here it must also fit: its fleet, the
-waves it declares, and what is in force already. Each refusal is logged and answered; the others are taken.
+A `Verified` manifest is genuine and fresh. Here it must also be consistent with its fleet, its declared waves and the
+artefacts in force. Each refusal is logged and returned; the other artefacts are accepted.
 Source: docs/spec/rollout-machine.md, Who emits rollout events; docs/spec/trust.md, Anchors.
 """
 
@@ -33,7 +33,7 @@ from nixfleet_state_machine.rollout.state import RolloutState
 def take(
     state: State, commit: CommitBuilder, update: ManifestsUpdated, now: datetime
 ) -> ManifestsOutcome:
-    """Put those manifests of `update` in force that fit, and say why the others do not."""
+    """Put the consistent manifests of `update` in force; return which, and why the others were refused."""
     taken: list[RolloutId] = []
     refused: list[tuple[str, str]] = []
     for manifest in update.manifests:
@@ -51,7 +51,7 @@ def take(
 def take_lists(
     state: State, commit: CommitBuilder, update: ListsUpdated, now: datetime
 ) -> ListsOutcome:
-    """Put those lists of `update` in force that are not older than what is; say why the others are not."""
+    """Put the lists of `update` in force unless older ones; return which, and why the others were refused."""
     taken: list[str] = []
     refused: list[tuple[str, str]] = []
     identities = state.identities
@@ -76,8 +76,8 @@ def _older(offered: Verified[Revocations | BootstrapNonces], in_force: Meta) -> 
     if in_force.signed_at is None or offered.signed_at >= in_force.signed_at:
         return None
     return (
-        f"signed {format_time(offered.signed_at)}, older than the one in force, "
-        f"of {format_time(in_force.signed_at)}"
+        f"expected a list signed at {format_time(in_force.signed_at)}, as the one in force, or later; "
+        f"found {format_time(offered.signed_at)}"
     )
 
 
@@ -130,25 +130,25 @@ def _objection(
 
 
 def _conflict(state: State, manifest: Verified[RolloutManifest], terms: RolloutTerms) -> str | None:
-    """What is in force already and does not go together with the manifest."""
+    """Return why the manifest conflicts with the artefacts in force; `None` if it does not."""
     record = state.view.rollouts.get(terms.rollout_id)
     if record is not None and record.state is RolloutState.SUPERSEDED:
-        return f"{terms.rollout_id} was superseded; expected a new channel ref"
+        return f"{terms.rollout_id} was superseded: expected a new channel ref"
     if record is None and terms.rollout_id in state.pruned:
-        return f"{terms.rollout_id} is over; expected a new channel ref"
+        return f"{terms.rollout_id} has ended and was pruned: expected a new channel ref"
     in_force = state.manifests.get(terms.rollout_id)
     policy = manifest.value.rollout_policy
     if in_force is not None and (in_force.terms, in_force.manifest.rollout_policy) != (
         terms,
         policy,
     ):
-        return f"{terms.rollout_id} is in force under other terms; expected a new channel ref"
+        return f"{terms.rollout_id} is in force with other terms: expected a new channel ref"
     offered = state.view.offers.get(terms.channel)
     newest = None if offered is None else state.manifests.get(offered.rollout_id)
     signed_at = None if newest is None else newest.manifest.meta.signed_at
     if signed_at is not None and manifest.signed_at < signed_at:
         return (
-            f"signed {manifest.signed_at.isoformat()}, older than the one in force for channel "
-            f"{terms.channel}, of {signed_at.isoformat()}"
+            f"expected a manifest signed at {format_time(signed_at)}, as the one in force for channel "
+            f"{terms.channel}, or later; found {format_time(manifest.signed_at)}"
         )
     return None

@@ -1,4 +1,4 @@
-"""Whether an operator's command can be carried out as things are, and on whom. Pure: nothing is changed here.
+"""Whether an operator's command can be carried out in the current state, and on which hosts. Pure: changes nothing.
 
 Source: docs/spec/wire.md, Operator calls.
 """
@@ -15,29 +15,29 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 
 def command_objection(state: State, command: OperatorCommand) -> str | None:
-    """Return why the command cannot be carried out, in words for who gave it; `None` if it can."""
+    """Return why the command cannot be carried out, as a message for the operator; `None` if it can."""
     match command:
         case PauseScope():
             if command.scope in state.holds:
-                return (
-                    f"{command.scope} is paused already, by {state.holds[command.scope].operator}"
-                )
-            if command.scope not in state.view.offers and command.scope not in state.view.rollouts:
-                return f"expected a channel or a rollout, found {command.scope!r}"
+                operator = state.holds[command.scope].operator
+                return f"{command.scope} is already paused, by {operator}"
+            if not _exists(state, command.scope):
+                return f"expected a channel or a rollout, found {str(command.scope)!r}"
             return None
         case ResumeScope():
             return None if command.scope in state.holds else f"{command.scope} is not paused"
         case ClearRollout():
             rollout = state.view.rollouts.get(command.rollout_id)
             if rollout is None:
-                return f"there is no rollout {command.rollout_id}"
+                return f"no rollout {command.rollout_id} exists"
             if not rollout.state.is_halted:
-                return f"{command.rollout_id} is {rollout.state.value}, not Reverted or Failed"
+                return f"expected {command.rollout_id} to be Reverted or Failed, found {rollout.state.value}"
             return _objection_to_excused(state, rollout, command.excused_hosts)
         case RetireQuarantine():
             if command.closure in state.quarantines.get(command.channel, ()):
@@ -47,17 +47,27 @@ def command_objection(state: State, command: OperatorCommand) -> str | None:
             assert_never(command)
 
 
+def _exists(state: State, scope: HoldScope) -> bool:
+    match scope:
+        case ChannelScope():
+            return scope.channel in state.view.offers
+        case RolloutScope():
+            return scope.rollout_id in state.view.rollouts
+        case _:
+            assert_never(scope)
+
+
 def _objection_to_excused(
     state: State, rollout: RolloutRecord, excused: frozenset[str]
 ) -> str | None:
     rollout_id = rollout.rollout_id
-    strangers = excused - state.view.terms(rollout_id).targets.keys()
-    if strangers:
-        # They would be taken out of a count that they are not in.
-        return f"expected hosts of {rollout_id}, found {_listed(strangers)}"
-    left = failed_hosts(state, rollout_id) - rollout.excused_hosts - excused
-    if excused and left:
-        return f"expected also {_listed(left)}: failed, and would hold {rollout_id} for ever"
+    unknown = excused - state.view.terms(rollout_id).targets.keys()
+    if unknown:
+        # They would be subtracted from a count that does not include them.
+        return f"expected hosts of {rollout_id}, found {_listed(unknown)}"
+    missing = failed_hosts(state, rollout_id) - rollout.excused_hosts - excused
+    if excused and missing:
+        return f"expected {_listed(missing)} too: they failed, and would keep {rollout_id} halted for ever"
     return None
 
 

@@ -1,7 +1,7 @@
-"""The control-plane engine: which entries follow from an input. Sans I/O: it is told the time.
+"""The control-plane engine: decides which log entries follow from an input. Sans I/O: the time is an argument.
 
-It refuses, orders and derives; `books` carries out. A refusal is a reply, an exception is a bug and leaves
-the state as it was. After every input the plan is brought up to date for what the input stirred.
+The engine decides; `entry_handlers` applies. A refusal is a reply; an exception is a bug and leaves the state
+unchanged. After every input the planner re-plans whatever the input affected.
 Source: docs/spec/runtimes.md, Control plane.
 """
 
@@ -11,16 +11,16 @@ from datetime import datetime
 from itertools import islice
 from typing import assert_never, cast
 
-from nixfleet_control_plane.engine import artefact_intake as publishing
+from nixfleet_control_plane.engine import artefact_intake
 from nixfleet_control_plane.engine.command_checks import command_objection, failed_hosts
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import (
+    apply_command,
     carry_out_plan,
     defer,
     enroll,
     move_rollout,
-    obey,
-    pass_over_fact,
+    skip_fact,
     take_fact,
 )
 from nixfleet_control_plane.engine.record_flush import flush
@@ -110,13 +110,13 @@ class ControlPlaneEngine:
     """One control plane's state and every decision about it. Owned by one mutator."""
 
     def __init__(self, state: State, trust: TrustRoot | None = None) -> None:
-        """trust: whose tokens let hosts in; `None`: nobody's."""
+        """trust: the keys that may sign enrollment tokens; `None`: no host can enroll."""
         self._state = state
         self._trust = trust
         state.undo.settle()
 
-    def figures(self) -> Totals:
-        """Return what there is of what, with all that was handled: the latest may not be durable yet."""
+    def totals(self) -> Totals:
+        """Return current totals. They include inputs that were handled but are not durable yet."""
         return Totals(
             head_seq=self._state.head_seq,
             manifests=len(self._state.manifests),
@@ -125,13 +125,13 @@ class ControlPlaneEngine:
         )
 
     def hosts_by_state(self) -> Mapping[HostState, int]:
-        """Return how many hosts are in which state, in the rollouts that no successor took over. Looks at each."""
+        """Return the number of hosts in each state, over all rollouts that are not superseded or pruned. O(hosts)."""
         view = self._state.view
-        in_use = [it for it, record in view.rollouts.items() if record.state in _IN_USE]
-        return Counter(host.state for it in in_use for host in view.hosts_of(it))
+        in_use = [id_ for id_, record in view.rollouts.items() if record.state in _IN_USE]
+        return Counter(host.state for id_ in in_use for host in view.hosts_of(id_))
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
-        """Return what `input` comes to; the state is already as it is afterwards."""
+        """Return the commit for `input`. The engine's state already includes it."""
         mark = self._state.undo.mark()
         commit = CommitBuilder()
         try:
@@ -143,28 +143,28 @@ class ControlPlaneEngine:
         return commit.built(reply)
 
     def settle(self) -> None:
-        """Everything handled so far is durable."""
+        """Commit all changes so far: everything handled is durable."""
         self._state.undo.settle()
 
-    def take_back(self) -> None:
-        """Nothing handled since the last `settle` is durable: be as then."""
+    def roll_back(self) -> None:
+        """Roll back to the state at the last `settle`."""
         self._state.undo.undo_to(0)
 
     def _reply(self, commit: CommitBuilder, input: Input, now: datetime) -> Reply:
         match input:
             case HostEvents():
-                return self._hear_all(commit, input, now)
+                return self._ingest(commit, input, now)
             case DispatchPoll():
                 waiting = self._state.dispatches.get(input.hostname)
                 return DispatchAnswer(waiting[-1] if waiting else None)
             case Heartbeat():
                 return self._compare(input, now)
             case ManifestPoll():
-                return self._hand_out_manifest(input)
+                return self._manifest(input)
             case ManifestsUpdated():
-                return publishing.take(self._state, commit, input, now)
+                return artefact_intake.take(self._state, commit, input, now)
             case ListsUpdated():
-                return publishing.take_lists(self._state, commit, input, now)
+                return artefact_intake.take_lists(self._state, commit, input, now)
             case EnrollHost():
                 return self._enroll(commit, input, now)
             case ArtefactRejected():
@@ -186,16 +186,18 @@ class ControlPlaneEngine:
             case _:
                 assert_never(input)
 
-    # What hosts say.
+    # Hosts' requests.
 
-    def _hear_all(self, commit: CommitBuilder, input: HostEvents, now: datetime) -> EventsOutcome:
-        """A fact that does not apply is passed over, and what comes after it is heard, though not answered for.
+    def _ingest(self, commit: CommitBuilder, input: HostEvents, now: datetime) -> EventsOutcome:
+        """Log the facts of a batch, skipping any that does not apply; return what was accepted before the first
+        refusal.
 
-        So a batch is in the log whole, with the signature on its last row; the host sends what came after again.
+        Facts after a refused one are logged too, though the reply does not acknowledge them and the host sends them
+        again. So the log holds the batch whole, with its signature on the last row.
         """
         first_refused: EventsOutcome | None = None
         for accepted, envelope in enumerate(input.envelopes):
-            refusal = self._hear(commit, input.hostname, envelope, now)
+            refusal = self._ingest_one(commit, input.hostname, envelope, now)
             if refusal is None:
                 continue
             first_refused = first_refused or EventsOutcome(accepted, refusal)
@@ -203,32 +205,32 @@ class ControlPlaneEngine:
                 break
         return first_refused or EventsOutcome(len(input.envelopes))
 
-    def _hear(
+    def _ingest_one(
         self, commit: CommitBuilder, hostname: str, envelope: AgentEventEnvelope, now: datetime
     ) -> EventRefusal | None:
         state, event = self._state, envelope.event
-        # What is no rollout id names no rollout either: it need not be looked at twice.
+        # Not validated: a text that is no rollout id names no known rollout either.
         record = state.view.host(cast("RolloutId", envelope.rollout_id), hostname)
         seq = event.seq
         if record is None:
             return RolloutUnknown(envelope.rollout_id)
         if seq <= record.last_event_seq:
-            # A duplicate: its first copy is durable, or about to be in this batch.
+            # A duplicate: its first copy is durable, or will be with this batch.
             known = state.refused.get((record.rollout_id, hostname, seq))
             return None if known is None else EventRefused(envelope.rollout_id, seq, known)
         if seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
         try:
-            take_fact(state, commit, record, event, envelope.signature, now)
+            transitions = take_fact(state, commit, record, event, envelope.signature, now)
         except TransitionError as error:
             refused = FactRefused(
                 hostname, record.rollout_id, event, str(error), envelope.signature
             )
-            pass_over_fact(state, commit, refused, now)
+            skip_fact(state, commit, refused, now)
             return EventRefused(envelope.rollout_id, seq, refused.reason)
-        for transition in commit.take_transitions():
+        for transition in transitions:
             self._join(commit, record.rollout_id, hostname, now)
-            self._tell_rollout(commit, transition, now)
+            self._notify_rollout(commit, transition, now)
         return None
 
     def _compare(self, heartbeat: Heartbeat, now: datetime) -> HeartbeatReply:
@@ -238,21 +240,21 @@ class ControlPlaneEngine:
             record = self._state.view.host(rollout_id, heartbeat.hostname)
             if record is None:
                 continue
-            told = heartbeat.last_seqs.get(rollout_id, 0)
-            if record.last_event_seq > told:
-                # What a successor ended must not be taken up again: the host would switch back.
+            host_seq = heartbeat.last_seqs.get(rollout_id, 0)
+            if record.last_event_seq > host_seq:
+                # A superseded rollout must not be resumed: the host would switch back.
                 if self._state.view.rollouts[rollout_id].state is not RolloutState.SUPERSEDED:
                     ahead.append(record)
-            elif record.last_event_seq < told:
+            elif record.last_event_seq < host_seq:
                 behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
         return HeartbeatReply(now, tuple(ahead), tuple(behind))
 
-    def _hand_out_manifest(self, poll: ManifestPoll) -> ManifestAnswer:
+    def _manifest(self, poll: ManifestPoll) -> ManifestAnswer:
         try:
-            kept = self._state.manifests.get(RolloutId(poll.rollout_id))
+            loaded = self._state.manifests.get(RolloutId(poll.rollout_id))
         except InvalidRolloutId:
-            kept = None
-        return ManifestAnswer(None if kept is None else kept.artefact)
+            loaded = None
+        return ManifestAnswer(None if loaded is None else loaded.artefact)
 
     def _hosts_after(self, after: tuple[str, str] | None) -> Iterator[HostRolloutState]:
         for rollout_id in sorted(self._state.view.rollouts):
@@ -263,31 +265,31 @@ class ControlPlaneEngine:
                 yield from (host for host in hosts if host.hostname > after[1])
 
     def _enroll(self, commit: CommitBuilder, input: EnrollHost, now: datetime) -> EnrollOutcome:
-        request, known = input.request, self._state.identities
+        request, identities = input.request, self._state.identities
         hostname = request.token.token.hostname
-        if is_repeated(request, known.ring, known.used_nonces):
-            return EnrollOutcome(known.ring.enrolled[hostname])
+        if is_repeated(request, identities.ring, identities.used_nonces):
+            return EnrollOutcome(identities.ring.enrolled[hostname])
         objection = self._objection_to(input, now)
         if objection is not None:
             return EnrollOutcome(objection)
         enroll(self._state, commit, HostEnrolled(input.signer.public_key, request.token), now)
-        return EnrollOutcome(known.ring.enrolled[hostname])
+        return EnrollOutcome(identities.ring.enrolled[hostname])
 
     def _objection_to(self, input: EnrollHost, now: datetime) -> EnrollmentObjection | None:
-        known = self._state.identities
+        identities = self._state.identities
         if self._trust is None:
             return TokenRefused(input.request.token.token.hostname, NoOrgRootKey())
         return enrollment_objection(
             input.request,
             input.signer,
-            ring=known.ring,
-            nonces=known.nonces.get(),
-            used_nonces=known.used_nonces,
+            ring=identities.ring,
+            nonces=identities.nonces.get(),
+            used_nonces=identities.used_nonces,
             trust=self._trust,
             now=now,
         )
 
-    # What that means for rollouts.
+    # Rollouts.
 
     def _join(
         self, commit: CommitBuilder, rollout_id: RolloutId, hostname: str, now: datetime
@@ -297,15 +299,20 @@ class ControlPlaneEngine:
             wave = self._state.view.terms(rollout_id).wave_of.get(hostname, 0)
             move_rollout(self._state, commit, HostJoined(rollout_id, hostname, wave, now), now)
 
-    def _tell_rollout(self, commit: CommitBuilder, moved: RecordTransition, now: datetime) -> None:
-        # An excused host does not count: its rollback may end after the clearance, and would halt anew.
-        if moved.host not in self._state.view.rollouts[moved.rollout_id].excused_hosts:
-            event = HostStateChanged(moved.rollout_id, moved.host, moved.from_, moved.to, moved.at)
+    def _notify_rollout(
+        self, commit: CommitBuilder, transition: RecordTransition, now: datetime
+    ) -> None:
+        rollout_id, host = transition.rollout_id, transition.host
+        # Excused hosts are ignored: a rollback that ends after the clearance would halt the rollout again.
+        if host not in self._state.view.rollouts[rollout_id].excused_hosts:
+            event = HostStateChanged(
+                rollout_id, host, transition.from_, transition.to, transition.at
+            )
             move_rollout(self._state, commit, event, now)
-        self._advance(commit, moved.rollout_id, now)
+        self._advance(commit, rollout_id, now)
 
     def _advance(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
-        """Promote waves and end the rollout, as far as its hosts allow by now."""
+        """Promote waves and complete the rollout, as far as the state of its hosts allows."""
         while events := due_rollout_events(self._state.view, rollout_id, now):
             for event in events:
                 move_rollout(self._state, commit, event, now)
@@ -315,21 +322,21 @@ class ControlPlaneEngine:
         for rollout_id in due:
             move_rollout(self._state, commit, RetentionExpired(rollout_id, now), now)
 
-    # The plan.
+    # Planning.
 
     def _plan(self, commit: CommitBuilder, now: datetime) -> None:
-        """Opening a rollout stirs its hosts, so: until nothing is left to say."""
+        """Re-plan until nothing changes: opening a rollout affects its hosts, which must then be planned."""
         while actions := replan(self._state.view, self._state.quarantines, now):
             for action in actions:
-                self._follow(commit, action, now)
+                self._carry_out(commit, action, now)
 
-    def _follow(self, commit: CommitBuilder, action: PlanAction, now: datetime) -> None:
+    def _carry_out(self, commit: CommitBuilder, action: PlanAction, now: datetime) -> None:
         match action:
             case OpenRollout():
                 self._supersede(commit, action, now)
                 carry_out_plan(self._state, commit, Planned(action), now)
             case QueueDispatch() | DeferDispatch() if not self._is_live(action.rollout_id):
-                pass  # The same plan opened the successor of its rollout.
+                pass  # An earlier action of this plan opened the rollout's successor.
             case QueueDispatch():
                 carry_out_plan(self._state, commit, Planned(action), now)
                 self._join(commit, action.rollout_id, action.host, now)
@@ -350,7 +357,7 @@ class ControlPlaneEngine:
                 event = SuccessorOpened(record.rollout_id, action.rollout_id, now)
                 move_rollout(self._state, commit, event, now)
 
-    # What operators order.
+    # Operators' commands.
 
     def _command(
         self, commit: CommitBuilder, command: OperatorCommand, now: datetime
@@ -362,14 +369,14 @@ class ControlPlaneEngine:
             case ClearRollout():
                 self._clear(commit, command, now)
             case PauseScope() | ResumeScope() | RetireQuarantine():
-                obey(self._state, commit, Commanded(command), now)
+                apply_command(self._state, commit, Commanded(command), now)
             case _:
                 assert_never(command)
         return CommandOutcome()
 
     def _clear(self, commit: CommitBuilder, command: ClearRollout, now: datetime) -> None:
         rollout_id = command.rollout_id
-        obey(self._state, commit, Commanded(command), now)
+        apply_command(self._state, commit, Commanded(command), now)
         excused = command.excused_hosts or failed_hosts(self._state, rollout_id)
         clearance = OperatorClearance(rollout_id, command.operator, command.reason, excused, now)
         move_rollout(self._state, commit, clearance, now)

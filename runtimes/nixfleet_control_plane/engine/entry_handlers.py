@@ -1,8 +1,7 @@
-"""The books: for each kind of log entry the one method that carries it out on the state.
+"""One function per kind of log entry, which applies the entry to the state.
 
-Nothing is decided here. The engine decides which entry comes next; live, in a replay and in a check the same
-method carries it out, so the views cannot come to differ from the log. `replay` is the door for entries
-that are in the log already.
+Nothing is decided here: the engine decides which entry comes next. The same function applies it live, in a replay and
+in a check, so the views cannot diverge from the log. `replay` applies entries that are already in the log.
 Source: docs/spec/runtimes.md, Control plane.
 """
 
@@ -13,8 +12,8 @@ from attrs import evolve
 
 from nixfleet_control_plane.engine.applier import apply, apply_to_rollout
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.host_mirror import passed_over, told_record
-from nixfleet_control_plane.engine.state import KeptFleet, KeptManifest, State
+from nixfleet_control_plane.engine.host_record import apply_fact, skip_seq
+from nixfleet_control_plane.engine.state import LoadedFleet, LoadedManifest, State
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     PauseScope,
@@ -45,7 +44,11 @@ from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
-from nixfleet_state_machine.host.effect import RemoteOpenRolloutRecord, RemoteQueueDispatch
+from nixfleet_state_machine.host.effect import (
+    RecordTransition,
+    RemoteOpenRolloutRecord,
+    RemoteQueueDispatch,
+)
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
@@ -61,14 +64,14 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
 
 def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
-    """Carry out what `logged` says happened. Raises what the reducers raise if it could not have."""
+    """Apply a logged entry to `state`. Raises: what the reducers raise when the entry does not apply."""
     entry = logged.entry
     match entry:
         case FactReported():
             record = _record(state, entry)
             take_fact(state, commit, record, entry.fact, entry.signature, logged.at)
         case FactRefused():
-            pass_over_fact(state, commit, entry, logged.at)
+            skip_fact(state, commit, entry, logged.at)
         case RolloutMoved():
             move_rollout(state, commit, entry.event, logged.at)
         case Planned():
@@ -76,7 +79,7 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
         case Deferred():
             defer(state, commit, entry.action, logged.at)
         case Commanded():
-            obey(state, commit, entry, logged.at)
+            apply_command(state, commit, entry, logged.at)
         case ArtefactTaken():
             take_artefact(state, commit, entry, logged.at)
         case ArtefactRefused():
@@ -94,30 +97,37 @@ def take_fact(
     fact: AgentEvent,
     signature: str | None,
     at: datetime,
-) -> None:
-    """A host's `record` takes a fact. Raises: TransitionError, and nothing has changed."""
+) -> tuple[RecordTransition, ...]:
+    """Apply a fact to a host's `record`; return the host's transitions, of which its rollout must be notified.
+
+    Raises: TransitionError; nothing has changed then.
+    """
     key = record.rollout_id, record.hostname
     policy = state.manifests[record.rollout_id].manifest.rollout_policy
-    after, effects = told_record(record, fact, at, policy)
+    after, effects = apply_fact(record, fact, at, policy)
+    transitions: list[RecordTransition] = []
     for effect in effects:
-        apply(effect, state, commit, at, signature)
+        transition = apply(effect, state, commit, at, signature)
+        if transition is not None:
+            transitions.append(transition)
     state.put_host(after)
     if record.dispatch_acked_at is None:
-        # Whatever the host said first, it has its dispatch.
+        # Any first fact shows that the host has its dispatch.
         state.remove_dispatch(commit, key)
         state.remove_deferral(commit, key)
+    return tuple(transitions)
 
 
-def pass_over_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datetime) -> None:
-    """A host's record takes the number of a fact that does not apply, so that those after it can come."""
+def skip_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datetime) -> None:
+    """Advance a host's record past a fact that does not apply, so that later facts can be applied."""
     record = _record(state, entry)
     seq = state.append(commit, entry, at)
-    state.put_host(passed_over(record, entry.fact.seq))
+    state.put_host(skip_seq(record, entry.fact.seq))
     state.refuse_fact(commit, (entry.rollout_id, entry.host), entry.fact.seq, entry.reason, seq)
 
 
 def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: datetime) -> None:
-    """A rollout's record takes an event; a row is written if that changed it."""
+    """Apply an event to a rollout's record; log it if the record changed or effects follow."""
     record = state.view.rollouts[subject_of(event)]
     after, effects = step_rollout(record, event, at)
     if after is record and not effects:
@@ -125,7 +135,7 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
     seq = state.append(commit, RolloutMoved(event), at)
     if after.state is not record.state:
         after = evolve(after, last_transition_event_log_seq=seq)
-        # A halt that was cleared had announced its pruning; whatever comes to rest announces it anew.
+        # A halt schedules pruning; clearing it cancels that. Reaching a resting state schedules pruning again.
         state.cancel_pruning(record.rollout_id)
     if record.state.is_live and not after.state.is_live:
         state.remove_deferrals(commit, record.rollout_id)
@@ -138,7 +148,7 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
 
 
 def carry_out_plan(state: State, commit: CommitBuilder, entry: Planned, at: datetime) -> None:
-    """The planner's decision happens. Raises: SupersessionExpected."""
+    """Carry out a decision of the planner. Raises: SupersessionExpected."""
     seq = state.append(commit, entry, at)
     action = entry.action
     match action:
@@ -160,13 +170,13 @@ def carry_out_plan(state: State, commit: CommitBuilder, entry: Planned, at: date
 
 
 def defer(state: State, commit: CommitBuilder, action: DeferDispatch, at: datetime) -> None:
-    """A host waits for a new reason."""
+    """Record a new reason why a host is held."""
     state.append(commit, Deferred(action), at)
     state.put_deferral(commit, action, at)
 
 
-def obey(state: State, commit: CommitBuilder, entry: Commanded, at: datetime) -> None:
-    """An operator's command happens. What it means for the rollout's record is an event of its own."""
+def apply_command(state: State, commit: CommitBuilder, entry: Commanded, at: datetime) -> None:
+    """Carry out an operator's command. Its effect on a rollout's record is a separate event."""
     seq = state.append(commit, entry, at)
     command = entry.command
     match command:
@@ -177,13 +187,13 @@ def obey(state: State, commit: CommitBuilder, entry: Commanded, at: datetime) ->
         case RetireQuarantine():
             state.retire_quarantine(commit, command.channel, command.closure, cleared_by=seq)
         case ClearRollout():
-            pass  # OperatorClearance follows, as a rollout event.
+            pass  # The rollout event OperatorClearance follows.
         case _:
             assert_never(command)
 
 
 def take_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken, at: datetime) -> None:
-    """A verified artefact is in force from here on."""
+    """Put a verified artefact in force and log it."""
     state.append(commit, entry, at)
     put_artefact(state, commit, entry)
     if entry.rollout_id is not None:
@@ -191,21 +201,21 @@ def take_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken, at:
 
 
 def put_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken) -> None:
-    """As `take_artefact`, for one that is in the log already."""
+    """As `take_artefact`, for an artefact that is already in the log."""
     body = entry.body.encode()
     if entry.rollout_id is not None:
         artefact = SignedArtefact(body, bytes.fromhex(entry.signature))
-        state.put_manifest(commit, entry.rollout_id, _kept_manifest(state, artefact))
+        state.put_manifest(commit, entry.rollout_id, _load_manifest(state, artefact))
     elif entry.name == REVOCATIONS_FILE:
         state.put_revocations(commit, decode_revocations(body))
     elif entry.name == NONCES_FILE:
         state.put_nonces(commit, decode_bootstrap_nonces(body))
     else:
-        state.put_fleet(commit, artefact_hash(body), KeptFleet(entry.name, decode_fleet(body)))
+        state.put_fleet(commit, artefact_hash(body), LoadedFleet(entry.name, decode_fleet(body)))
 
 
 def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetime) -> None:
-    """A host is known by its key from here on."""
+    """Enroll a host with its key."""
     seq = state.append(commit, entry, at)
     token, key = entry.token.token, TrustedKey(entry.public_key)
     kept_until = nonce_kept_until(token, state.identities.nonces.get())
@@ -223,11 +233,11 @@ def _record(state: State, entry: FactReported | FactRefused) -> HostRolloutState
     return record
 
 
-def _kept_manifest(state: State, artefact: SignedArtefact) -> KeptManifest:
-    """Return what a manifest says and means, given the fleet it is anchored in, which is in force."""
+def _load_manifest(state: State, artefact: SignedArtefact) -> LoadedManifest:
+    """Return the manifest decoded, with its terms. The fleet that it is anchored in is in force."""
     manifest = decode_manifest(artefact.body)
     fleet = state.fleets[manifest.fleet_resolved_hash].fleet
-    return KeptManifest(manifest, RolloutTerms.of_values(manifest, fleet), artefact)
+    return LoadedManifest(manifest, RolloutTerms.of_values(manifest, fleet), artefact)
 
 
 def _open(state: State, commit: CommitBuilder, action: OpenRollout, seq: int, at: datetime) -> None:

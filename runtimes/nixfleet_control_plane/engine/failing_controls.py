@@ -1,8 +1,8 @@
 """Which failing controls of a host are outstanding. Pure.
 
-Outstanding: the latest result of that (host, probe, control) in the rollout is a Fail with mode enforce.
-A probe that reports controls is judged by them; one that does not counts as one control without a name,
-which is over once the probe runs and reports its controls.
+Outstanding: the latest result of this host, probe and control in the rollout is Fail with mode enforce. A probe that
+reports controls is judged by them. A probe that reports none counts as one unnamed control, whose failure ends when
+the probe next reports controls.
 Source: docs/spec/planner.md, Outstanding failures.
 """
 
@@ -13,7 +13,7 @@ from nixfleet_proto.agent_event import ProbeMode, ProbeResult, ProbeStatus
 
 
 class Control(NamedTuple):
-    """One thing that a probe checks; `control_id` is `None` for a probe that checks one thing."""
+    """One check of a probe; `control_id` is `None` for a probe that reports no controls."""
 
     probe_name: str
     control_id: str | None
@@ -21,14 +21,14 @@ class Control(NamedTuple):
 
 
 class ControlResult(NamedTuple):
-    """Whether a control holds the waves that come after, by its latest result."""
+    """Whether the latest result of a control holds later waves."""
 
     control: Control
     is_failing_enforce: bool
 
 
 def control_results(fact: ProbeResult) -> Iterator[ControlResult]:
-    """Yield what `fact` says about each control of its probe."""
+    """Yield the result of each control in `fact`."""
     if not fact.sub_results:
         control = Control(fact.probe_name, None, None)
         yield ControlResult(control, _gates(fact.status, fact.mode))

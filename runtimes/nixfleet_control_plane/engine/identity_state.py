@@ -1,7 +1,7 @@
-"""The part of the control plane's state that says who is who: the key ring, the lists behind it, used nonces.
+"""The identity part of the control plane's state: the key ring, the signed lists behind it, used nonces.
 
-Each change is made in memory and asked of the store in the same commit, as in `state`; nothing is decided here. Who
-authenticates requests learns of a new ring when it is durable, by `UseKeys`.
+Each change is made in memory and written to the store in the same commit, as in `state`; nothing is decided here.
+Request authentication receives a new ring once it is durable, through `UseKeys`.
 Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations; docs/spec/runtimes.md, Store.
 """
 
@@ -27,13 +27,13 @@ from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
 
 @frozen
 class NamedFleet:
-    """The fleet whose `pubkey`s are in the ring, by its hash."""
+    """The hash of the fleet whose `pubkey`s are in the ring."""
 
     fleet_hash: str = ""
 
 
 class Identities:
-    """Who may speak. `ring` has no operators: those are the trust file's, and no part of the log."""
+    """Hosts' keys and the lists that decide about them. `ring` has no operators: they come from the trust file."""
 
     def __init__(self, undo: UndoLog) -> None:
         self._ring = UndoableValue(undo, KeyRing())
@@ -44,11 +44,11 @@ class Identities:
 
     @property
     def ring(self) -> KeyRing:
-        """The keys of hosts as of now."""
+        """The current keys of hosts."""
         return self._ring.get()
 
     def enroll(self, commit: CommitBuilder, host: EnrolledHost, used: UsedNonce, seq: int) -> None:
-        """The host is known by its key; its token's nonce is used up. Nonces that cannot come again are forgotten."""
+        """Enroll a host, mark its token's nonce as used, and forget expired nonces."""
         for nonce, earlier in list(self.used_nonces.items()):
             if earlier.expires_at <= host.enrolled_at:
                 self.used_nonces.discard(nonce)
@@ -59,7 +59,7 @@ class Identities:
         self._use(commit, self.ring.with_host(host))
 
     def put_stored(self, hosts: Iterable[EnrolledHost], revoked: Iterable[Revocation]) -> None:
-        """These hosts, and no others, are enrolled or revoked, as the store has it."""
+        """Set the enrolled hosts and the revocations to those loaded from the store."""
         ring = evolve(
             self.ring,
             enrolled=FrozenMap((host.hostname, host) for host in hosts),
@@ -68,11 +68,11 @@ class Identities:
         self._ring.set(ring)
 
     def put_used_nonce(self, used: UsedNonce) -> None:
-        """The nonce is used up."""
+        """Mark a nonce as used."""
         self.used_nonces.set(used.nonce, used)
 
     def put_revocations(self, commit: CommitBuilder, revocations: Revocations, seq: int) -> None:
-        """These revocations, and no others, are in force."""
+        """Replace all revocations."""
         self.revocations.set(revocations)
         ring = self.ring.with_revocations(revocations)
         commit.write(RemoveRevocations())
@@ -81,8 +81,10 @@ class Identities:
         self._use(commit, ring)
 
     def name_by(self, commit: CommitBuilder, fleets: Mapping[str, FleetResolved]) -> None:
-        """The hosts' declared keys are those of the fleet that was signed last, of those in force by their hash."""
-        newest = max(fleets, key=lambda it: (str(fleets[it].meta.signed_at), it), default="")
+        """Take the hosts' declared keys from the latest signed fleet. fleets: those in force, by hash."""
+        newest = max(
+            fleets, key=lambda hash_: (str(fleets[hash_].meta.signed_at), hash_), default=""
+        )
         if newest and newest != self._named_fleet.get().fleet_hash:
             self._named_fleet.set(NamedFleet(newest))
             self._use(commit, self.ring.with_fleet(fleets[newest]))

@@ -1,9 +1,9 @@
-"""Writing host records behind: coalesced, in small portions, off the path of every acknowledgement.
+"""Write-behind of host records: coalesced, in small portions, never delaying an acknowledgement.
 
-The log is what is durable; the table of host records is a cache that spares a start the reading of the
-whole log. A cycle takes the records that are unsaved when it begins and writes them portion by portion;
-when it ends, the cache is known to be true up to where the log was when it began. Flushing all at once
-would hold up the queue (20,000 rows: a 55 ms pause).
+Durability comes from the log; the table of host records is a cache, so that a start need not read the whole log. A
+cycle takes the records that are unsaved when it begins and writes them in portions; when it ends, the cache is current
+up to the head of the log at its beginning. Rejected: flushing everything at once, which blocks the queue (20,000 rows:
+a 55 ms pause).
 Source: docs/spec/runtimes.md, Record cache.
 """
 
@@ -14,12 +14,12 @@ from nixfleet_control_plane.messages.writes import PutHostRecord, SetRecordsThro
 
 
 def flush(state: State, commit: CommitBuilder, limit: int) -> Flushed:
-    """Write up to `limit` unsaved records, and say how many are left."""
+    """Write up to `limit` unsaved records; return how many are left."""
     cycle = state.flush_cycle.get()
     if not cycle.left:
         if not state.unsaved:
             return Flushed(0)
-        # Sorted, since neighbours in the table are then written together.
+        # Sorted, so that rows next to each other in the table are written together.
         cycle = FlushCycle(tuple(sorted(state.unsaved)), through=state.head_seq)
     portion, left = cycle.left[:limit], cycle.left[limit:]
     for key in portion:

@@ -1,8 +1,8 @@
 """The control plane's state, and the primitive changes to it.
 
-Each change is made in memory and, where a table shows it, asked of the store in the same commit. No
-decision is taken here and nothing is appended to the log but by `append`. Only the mutator's task may touch
-an instance; every change can be taken back through `undo`.
+Each change is made in memory and, where a table holds it, written to the store in the same commit. Nothing is decided
+here, and only `append` writes to the log. Only the mutator's task may use an instance; every change can be rolled back
+through `undo`.
 Source: docs/spec/runtimes.md, Control plane.
 """
 
@@ -42,6 +42,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.members import members
 from nixfleet_proto.wire import Dispatch, SignedArtefact
+from nixfleet_runtime.hold_scope import HoldScope, RolloutScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch
@@ -51,14 +52,14 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
 
 HostKey = tuple[RolloutId, str]
-"""A host in a rollout."""
+"""One host in one rollout."""
 
 _Status = members(ProbeStatus)
 
 
 @frozen
-class KeptManifest:
-    """A manifest in force: what it says, what it means, and the bytes that were signed."""
+class LoadedManifest:
+    """A manifest in force: decoded, its terms, and the signed bytes."""
 
     manifest: RolloutManifest
     terms: RolloutTerms
@@ -66,8 +67,8 @@ class KeptManifest:
 
 
 @frozen
-class KeptFleet:
-    """A fleet that manifests in force are anchored in."""
+class LoadedFleet:
+    """A fleet in which manifests in force are anchored."""
 
     name: str
     fleet: FleetResolved
@@ -75,7 +76,7 @@ class KeptFleet:
 
 @frozen
 class FlushCycle:
-    """Host records still to be written, and up to which log row the cache is true when they are."""
+    """left: the host records still to be written. through: the log row up to which the cache is current afterwards."""
 
     left: tuple[HostKey, ...] = ()
     through: int = 0
@@ -87,13 +88,13 @@ class State:
     def __init__(self) -> None:
         self.undo = UndoLog()
         self.view = FleetView(self.undo)
-        self.manifests = UndoableDict[RolloutId, KeptManifest](self.undo)
-        self.fleets = UndoableDict[str, KeptFleet](self.undo)
+        self.manifests = UndoableDict[RolloutId, LoadedManifest](self.undo)
+        self.fleets = UndoableDict[str, LoadedFleet](self.undo)
         self.quarantines = UndoableDict[str, frozenset[str]](self.undo)
         self.dispatches = UndoableDict[str, tuple[Dispatch, ...]](self.undo)
         self.deferrals = UndoableDict[HostKey, DeferDispatch](self.undo)
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
-        self.holds = UndoableDict[str, PauseScope](self.undo)
+        self.holds = UndoableDict[HoldScope, PauseScope](self.undo)
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
         self.pruned = UndoableSet[str](self.undo)
         self.unsaved = UndoableDict[HostKey, int](self.undo)
@@ -101,7 +102,7 @@ class State:
         self.identities = Identities(self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
         self.head_seq = 0
-        """The number of the latest log row; 0 for an empty log. Changed by `append` alone, or by a start."""
+        """The number of the latest log row; 0 for an empty log. Only `append` and a start change it."""
 
     def append(self, commit: CommitBuilder, entry: Entry, at: datetime) -> int:
         """Append `entry` to the log and return its number."""
@@ -110,55 +111,56 @@ class State:
         commit.write(row_of(seq, at, entry))
         return seq
 
-    # Host records. The table behind them is a cache, written by `FlushRecords`.
+    # Host records. Their table is a cache, written by `FlushRecords`.
 
     def put_host(self, record: HostRolloutState) -> None:
-        """The record of this host in this rollout is `record`, as of the latest log row."""
+        """Set a host's record in its rollout, as of the latest log row."""
         self.view.set_host(record)
         self.unsaved.set((record.rollout_id, record.hostname), self.head_seq)
 
     def refuse_fact(
         self, commit: CommitBuilder, key: HostKey, seq: int, reason: str, event_log_seq: int
     ) -> None:
-        """Whenever this fact comes again, that is the answer."""
+        """Remember why a fact was refused: the reply whenever it is reported again."""
         self.refused.set((*key, seq), reason)
         commit.write(PutRefusedEvent(*key, seq, reason, event_log_seq))
 
     # Rollouts.
 
     def put_rollout(self, commit: CommitBuilder, record: RolloutRecord) -> None:
-        """The record of this rollout is `record`."""
+        """Set a rollout's record."""
         self.view.set_rollout(record)
         commit.write(PutRollout(record))
 
     def open_rollout(
         self, commit: CommitBuilder, record: RolloutRecord, terms: RolloutTerms
     ) -> None:
-        """A rollout begins; its hosts' records come next."""
+        """Open a rollout. Its hosts' records follow."""
         self.view.open(record, terms)
         commit.write(PutRollout(record))
 
     def schedule_pruning(self, rollout_id: RolloutId, due_at: datetime) -> None:
-        """The rollout may be forgotten from `due_at` on."""
+        """Schedule the pruning of a rollout."""
         self.prune_due.set(rollout_id, due_at)
 
     def cancel_pruning(self, rollout_id: RolloutId) -> None:
-        """The rollout goes on: nothing of it may be forgotten."""
+        """Cancel the pruning of a rollout."""
         self.prune_due.discard(rollout_id)
 
     def forget_rollout(self, commit: CommitBuilder, record: RolloutRecord) -> None:
-        """The rollout is pruned: its row stays, its hosts' records, its hold and its manifest go.
+        """Prune a rollout: keep its row; remove its hosts' records, its hold and its manifest.
 
-        The manifest stays while its channel names it: hosts may fetch it, and it must not open again.
+        The manifest is kept while its channel names it: hosts may fetch it, and the rollout must not open again.
         """
         rollout_id = record.rollout_id
         for host in self.view.hosts_of(rollout_id):
             self.outstanding.discard((rollout_id, host.hostname))
             self.unsaved.discard((rollout_id, host.hostname))
-        for refused in [known for known in self.refused if known[0] == rollout_id]:
+        for refused in [key for key in self.refused if key[0] == rollout_id]:
             self.refused.discard(refused)
-        if rollout_id in self.holds:
-            self.release(commit, rollout_id)
+        scope = RolloutScope(rollout_id)
+        if scope in self.holds:
+            self.release(commit, scope)
         self.put_rollout(commit, record)
         self.view.forget_rollout(rollout_id)
         self.pruned.add(rollout_id)
@@ -166,24 +168,24 @@ class State:
         commit.write(RemoveRefusedEvents(rollout_id))
         self.remove_unused_artefacts(commit)
 
-    # Dispatches and the reasons why there is none.
+    # Dispatches, and the reasons why hosts have none.
 
     def queue_dispatch(self, commit: CommitBuilder, key: HostKey, dispatch: Dispatch) -> None:
-        """The host is handed `dispatch` at its polls, until `remove_dispatch`."""
+        """Queue `dispatch`: the host receives it at every poll until `remove_dispatch`."""
         self.put_dispatch(key, dispatch)
         commit.write(PutDispatch(dispatch, self.head_seq))
         commit.afterwards(WakeHost(dispatch.hostname))
         self.remove_deferral(commit, key)
 
     def put_dispatch(self, key: HostKey, dispatch: Dispatch) -> None:
-        """As `queue_dispatch`, for one that is in the store already."""
+        """As `queue_dispatch`, for a dispatch that is already in the store."""
         rollout_id, hostname = key
         others = self.dispatches.get(hostname, ())
         self.dispatches.set(hostname, (*others, dispatch))
         self.view.set_queued(rollout_id, hostname, True)
 
     def remove_dispatch(self, commit: CommitBuilder, key: HostKey) -> None:
-        """Nothing of this rollout waits for the host any more."""
+        """Remove the rollout's dispatch from the host's queue, if there is one."""
         rollout_id, hostname = key
         waiting = self.dispatches.get(hostname)
         if waiting is None:
@@ -199,18 +201,18 @@ class State:
         commit.write(RemoveDispatch(hostname, rollout_id))
 
     def put_deferral(self, commit: CommitBuilder, deferral: DeferDispatch, since: datetime) -> None:
-        """The host waits, for this reason."""
+        """Record why the host is held, and since when."""
         self.deferrals.set((deferral.rollout_id, deferral.host), deferral)
         commit.write(PutDeferral(deferral, since, self.head_seq))
 
     def remove_deferral(self, commit: CommitBuilder, key: HostKey) -> None:
-        """The host waits no more."""
+        """The host is no longer held."""
         if key in self.deferrals:
             self.deferrals.discard(key)
             commit.write(RemoveDeferral(key[1], key[0]))
 
     def remove_deferrals(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
-        """Nobody waits in this rollout any more."""
+        """No host of this rollout is held any longer."""
         for record in self.view.hosts_of(rollout_id):
             self.remove_deferral(commit, (rollout_id, record.hostname))
 
@@ -219,7 +221,7 @@ class State:
     def quarantine(
         self, commit: CommitBuilder, channel: str, closure: str, at: datetime, triggered_by: int
     ) -> None:
-        """`closure` is not handed to hosts of `channel` any more. A second time changes nothing."""
+        """Stop dispatching `closure` to hosts of `channel`. Idempotent."""
         closures = self.quarantines.get(channel, frozenset[str]())
         if closure in closures:
             return
@@ -230,34 +232,34 @@ class State:
     def retire_quarantine(
         self, commit: CommitBuilder, channel: str, closure: str, cleared_by: int
     ) -> None:
-        """`closure` may be handed to hosts of `channel` again."""
+        """Allow `closure` to be dispatched to hosts of `channel` again."""
         self.quarantines.set(channel, self.quarantines[channel] - {closure})
         self.view.stir_closure(channel, closure)
         commit.write(RetireQuarantineRow(channel, closure, cleared_by))
 
     def hold(self, commit: CommitBuilder, pause: PauseScope, at: datetime) -> None:
-        """Nothing of the scope is dispatched."""
+        """Stop dispatching in the scope."""
         self.put_hold(pause)
         commit.write(PutHold(pause.scope, pause.operator, pause.reason, at, self.head_seq))
 
     def put_hold(self, pause: PauseScope) -> None:
-        """As `hold`, for one that is in the store already."""
+        """As `hold`, for a hold that is already in the store."""
         self.holds.set(pause.scope, pause)
-        self.view.hold(pause.scope, f"{pause.operator}: {pause.reason}")
+        self.view.hold(str(pause.scope), f"{pause.operator}: {pause.reason}")
 
-    def release(self, commit: CommitBuilder, scope: str) -> None:
-        """The scope is dispatched again."""
+    def release(self, commit: CommitBuilder, scope: HoldScope) -> None:
+        """Dispatch in the scope again."""
         self.holds.discard(scope)
-        self.view.release(scope)
+        self.view.release(str(scope))
         commit.write(RemoveHold(scope))
 
     def note_probe_result(
         self, commit: CommitBuilder, key: HostKey, fact: ProbeResult, seq: int
     ) -> None:
-        """Keep track of which failing controls are outstanding, after `fact` in log row `seq`."""
+        """Update the outstanding failures with the probe result in log row `seq`."""
         before = self.outstanding.get(key)
         if before is None and fact.status is _Status.PASS and not fact.sub_results:
-            return  # Nearly always: nothing failed, and nothing does.
+            return  # The common case: nothing failed before, and nothing fails now.
         after = dict(before or ())
         for control, is_failing_enforce in control_results(fact):
             if is_failing_enforce and control not in after:
@@ -269,7 +271,7 @@ class State:
             self.put_outstanding(key, FrozenMap(after))
 
     def put_outstanding(self, key: HostKey, failures: FrozenMap[Control, int]) -> None:
-        """These controls of the host fail by their latest result; each since its log row."""
+        """Set the host's outstanding failures: each control, with the log row since which it fails."""
         if failures:
             self.outstanding.set(key, failures)
         else:
@@ -278,55 +280,56 @@ class State:
 
     # Artefacts.
 
-    def put_fleet(self, commit: CommitBuilder, fleet_hash: str, kept: KeptFleet) -> None:
-        """The fleet is one that manifests may be anchored in."""
-        self.fleets.set(fleet_hash, kept)
-        commit.write(PutArtefact(kept.name, None, self.head_seq))
+    def put_fleet(self, commit: CommitBuilder, fleet_hash: str, loaded: LoadedFleet) -> None:
+        """Put a fleet in force: manifests may be anchored in it."""
+        self.fleets.set(fleet_hash, loaded)
+        commit.write(PutArtefact(loaded.name, None, self.head_seq))
         self._name_hosts(commit)
 
     def _name_hosts(self, commit: CommitBuilder) -> None:
-        self.identities.name_by(commit, {it: kept.fleet for it, kept in self.fleets.items()})
+        fleets = {fleet_hash: loaded.fleet for fleet_hash, loaded in self.fleets.items()}
+        self.identities.name_by(commit, fleets)
 
     def put_manifest(
-        self, commit: CommitBuilder, rollout_id: RolloutId, kept: KeptManifest
+        self, commit: CommitBuilder, rollout_id: RolloutId, loaded: LoadedManifest
     ) -> None:
-        """The manifest is in force; its channel now names this rollout."""
-        self.manifests.set(rollout_id, kept)
-        self.view.offer(kept.terms)
+        """Put a manifest in force: its channel now names this rollout."""
+        self.manifests.set(rollout_id, loaded)
+        self.view.offer(loaded.terms)
         commit.write(PutArtefact(manifest_name(rollout_id), rollout_id, self.head_seq))
 
     def put_revocations(self, commit: CommitBuilder, revocations: Revocations) -> None:
-        """The list of revocations is in force."""
+        """Put a list of revocations in force."""
         self.identities.put_revocations(commit, revocations, self.head_seq)
         commit.write(PutArtefact(REVOCATIONS_FILE, None, self.head_seq))
 
     def put_nonces(self, commit: CommitBuilder, nonces: BootstrapNonces) -> None:
-        """The list of nonces is in force."""
+        """Put a list of nonces in force."""
         self.identities.nonces.set(nonces)
         commit.write(PutArtefact(NONCES_FILE, None, self.head_seq))
 
     def remove_unused_artefacts(self, commit: CommitBuilder) -> None:
-        """Forget manifests that no channel and no rollout needs, and fleets that no manifest does."""
+        """Remove the manifests that no channel and no rollout needs, and the fleets that no manifest needs."""
         named = {terms.rollout_id for terms in self.view.offers.values()}
-        for rollout_id in [known for known in self.manifests if known not in named]:
-            # What a channel names no more has a record here for as long as it is not pruned.
+        for rollout_id in [id_ for id_ in self.manifests if id_ not in named]:
+            # A rollout that no channel names any more is in the view until it is pruned.
             if rollout_id not in self.view.rollouts:
                 commit.write(RemoveArtefact(manifest_name(rollout_id)))
                 self.manifests.discard(rollout_id)
-        used = {kept.manifest.fleet_resolved_hash for kept in self.manifests.values()}
-        for fleet_hash in [known for known in self.fleets if known not in used]:
+        used = {loaded.manifest.fleet_resolved_hash for loaded in self.manifests.values()}
+        for fleet_hash in [hash_ for hash_ in self.fleets if hash_ not in used]:
             commit.write(RemoveArtefact(self.fleets[fleet_hash].name))
             self.fleets.discard(fleet_hash)
         self._name_hosts(commit)
 
 
 def manifest_name(rollout_id: RolloutId) -> str:
-    """Return the name under which a rollout's manifest is kept."""
+    """Return the name under which a rollout's manifest is stored."""
     return f"rollouts/{rollout_id}.json"
 
 
 def fleet_name(fleet_hash: str) -> str:
-    """Return the name under which a fleet is kept."""
+    """Return the name under which a fleet is stored."""
     return f"fleet.resolved.json#{fleet_hash}"
 
 

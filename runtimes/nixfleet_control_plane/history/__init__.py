@@ -1,1 +1,1 @@
-"""What is read back from the log: loading the state at a start, rebuilding the views, following and narrating it."""
+"""Everything read back from the log: loading the state at a start, checking the views, following, narration."""

@@ -1,7 +1,7 @@
-"""Following a log: the state it comes to, and what each entry changed. Decides and writes nothing.
+"""Follows a log: the state after it, and what each entry changed. Decides and writes nothing.
 
-The state is folded by the code that the control plane itself runs (`books.replay`), so what is shown cannot
-differ from what is meant. A log that grows can be followed on.
+Entries are replayed by the control plane's own code (`entry_handlers.replay`), so the result cannot differ from the
+control plane's state. A log that grows can be followed further.
 """
 
 import sqlite3
@@ -36,12 +36,12 @@ from nixfleet_state_machine.rollout.event import subject_of
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 Subject: TypeAlias = HostRolloutState | RolloutRecord | None
-"""The record that an entry may move, if it may move one."""
+"""The record that an entry can change; `None` if it changes none."""
 
 
 @frozen
 class Happening:
-    """An entry, the host and rollout that its row names, and the record it is about, before and after it."""
+    """An entry, the host and rollout that its row names, and the record it concerns, before and after it."""
 
     logged: LoggedEntry
     host_id: str | None
@@ -59,7 +59,7 @@ class Happening:
 
     @property
     def is_move(self) -> bool:
-        """Whether a host or a rollout is in another state, or in another wave, than before."""
+        """Whether the entry changed the state of a host, or the state or wave of a rollout."""
         return (self.state_before, _wave_of(self.before)) != (
             self.state_after,
             _wave_of(self.after),
@@ -67,7 +67,7 @@ class Happening:
 
     @property
     def is_routine(self) -> bool:
-        """Whether a probe only says again what is known of it."""
+        """Whether the entry only repeats a known result of a probe."""
         entry = self.logged.entry
         if not isinstance(entry, FactReported):
             return False
@@ -81,16 +81,16 @@ class Happening:
 
 
 class Follower:
-    """What a control plane knew at the end of its log, as far as the log was read. `state`: for reading."""
+    """A control plane's state at the end of the log, as far as it was read. `state` is read-only."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self.state = State()
 
     def catch_up(self) -> Iterator[Happening]:
-        """Yield what the log has beyond what was read, each when the state has just taken it.
+        """Yield the entries not read yet, each right after it was applied to the state.
 
-        Raises: DamagedRow, also for the row after a gap.
+        Raises: DamagedRow, also for a row after a gap.
         """
         for row in read_log(self._connection, self.state.head_seq):
             yield self._take(row)
@@ -110,7 +110,7 @@ class Follower:
         try:
             replay(self.state, CommitBuilder(), logged)
         except Exception as error:
-            problem = f"it could not have happened where it stands: {error!r}"
+            problem = f"the entry does not apply at its position: {error!r}"
             raise DamagedRow(row.seq, row.kind, problem) from error
         self.state.undo.settle()
         after = _subject(self.state, logged.entry)

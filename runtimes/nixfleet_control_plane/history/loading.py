@@ -1,7 +1,7 @@
-"""A state out of a store's snapshot. The views are taken as they are; the host records are completed from the log.
+"""Loads the state from a store's snapshot. Views are loaded as stored; host records are completed from the log.
 
-The cache of host records is trusted with what it has, not with having everything: one that lacks a record is
-not used, and the whole log is folded instead.
+Records in the cache are trusted, but not the cache's completeness: if it lacks a record, it is discarded and the whole
+log is read instead.
 Source: docs/spec/runtimes.md, Record cache: a start loads the cache and folds the log's tail.
 """
 
@@ -12,13 +12,13 @@ from typing import TypeAlias, assert_never
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import put_artefact
 from nixfleet_control_plane.engine.failing_controls import Control
-from nixfleet_control_plane.engine.host_mirror import (
+from nixfleet_control_plane.engine.host_record import (
+    apply_fact,
     opened_record,
-    passed_over,
     queued_record,
-    told_record,
+    skip_seq,
 )
-from nixfleet_control_plane.engine.state import HostKey, KeptManifest, State
+from nixfleet_control_plane.engine.state import HostKey, LoadedManifest, State
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
@@ -39,8 +39,8 @@ from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
-_Open: TypeAlias = Mapping[RolloutId, KeptManifest]
-"""What each rollout that is not pruned runs under."""
+_Open: TypeAlias = Mapping[RolloutId, LoadedManifest]
+"""The manifest of each rollout that is not pruned."""
 
 
 def load_state(store: Store) -> State:
@@ -52,7 +52,7 @@ def load_state(store: Store) -> State:
 
 
 class _CacheIncomplete(Exception):
-    """The cache does not have a record that it claims to have."""
+    """The cache lacks a record that it claims to have."""
 
 
 def _state_of(snapshot: Snapshot) -> State:
@@ -81,7 +81,7 @@ def _load_rollouts(state: State, snapshot: Snapshot) -> None:
     for record, moved_at in snapshot.rollouts:
         state.view.open(record, state.manifests[record.rollout_id].terms)
         if record.state is RolloutState.PRUNED:
-            # Its channel still names it: the bare record is what is left of it.
+            # Its channel still names it: only the rollout's record is left.
             state.view.forget_rollout(record.rollout_id)
         elif _rests(record):
             state.schedule_pruning(record.rollout_id, moved_at + record.retention)
@@ -107,7 +107,7 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
 
 
 def _open_rollouts(state: State) -> _Open:
-    """Those that were pruned since their hosts spoke are not among them."""
+    """Return the manifests of all rollouts that are not pruned by now."""
     return {
         rollout_id: state.manifests[rollout_id]
         for rollout_id, record in state.view.rollouts.items()
@@ -118,13 +118,13 @@ def _open_rollouts(state: State) -> _Open:
 def _expected_hosts(open_rollouts: _Open) -> set[HostKey]:
     return {
         (rollout_id, hostname)
-        for rollout_id, kept in open_rollouts.items()
-        for hostname in kept.terms.targets
+        for rollout_id, loaded in open_rollouts.items()
+        for hostname in loaded.terms.targets
     }
 
 
 def _earlier(hosts: Mapping[HostKey, StoredHost], key: HostKey, seq: int) -> StoredHost | None:
-    """Return the record if it does not know of log row `seq` yet; `None` if it does."""
+    """Return the record if it is older than log row `seq`, otherwise `None`."""
     stored = hosts.get(key)
     if stored is None:
         raise _CacheIncomplete
@@ -136,21 +136,21 @@ def _records_after(
     hosts: Mapping[HostKey, StoredHost],
     logged: LoggedEntry,
 ) -> Iterable[tuple[HostKey, HostRolloutState]]:
-    """Return what `logged` made of the records that do not know of it yet."""
+    """Return the records after `logged`, of those that are older than it."""
     entry = logged.entry
     match entry:
         case FactReported():
-            kept = open_rollouts.get(entry.rollout_id)
+            loaded = open_rollouts.get(entry.rollout_id)
             key = entry.rollout_id, entry.host
-            if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
-                policy = kept.manifest.rollout_policy
-                return ((key, told_record(before.record, entry.fact, logged.at, policy)[0]),)
+            if loaded is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
+                policy = loaded.manifest.rollout_policy
+                return ((key, apply_fact(before.record, entry.fact, logged.at, policy)[0]),)
             return ()
         case FactRefused():
-            kept = open_rollouts.get(entry.rollout_id)
+            loaded = open_rollouts.get(entry.rollout_id)
             key = entry.rollout_id, entry.host
-            if kept is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
-                return ((key, passed_over(before.record, entry.fact.seq)),)
+            if loaded is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
+                return ((key, skip_seq(before.record, entry.fact.seq)),)
             return ()
         case Planned():
             return _records_planned(open_rollouts, hosts, entry.action, logged)
@@ -168,14 +168,14 @@ def _records_planned(
     action: OpenRollout | QueueDispatch | WithdrawDispatch,
     logged: LoggedEntry,
 ) -> Iterator[tuple[HostKey, HostRolloutState]]:
-    kept = open_rollouts.get(action.rollout_id)
-    if kept is None:
+    loaded = open_rollouts.get(action.rollout_id)
+    if loaded is None:
         return
     match action:
         case OpenRollout():
-            for hostname in kept.terms.targets:
+            for hostname in loaded.terms.targets:
                 if (action.rollout_id, hostname) not in hosts:
-                    yield (action.rollout_id, hostname), opened_record(kept.terms, hostname)
+                    yield (action.rollout_id, hostname), opened_record(loaded.terms, hostname)
         case QueueDispatch():
             key = action.rollout_id, action.host
             before = _earlier(hosts, key, logged.seq)
@@ -189,8 +189,8 @@ def _records_planned(
 
 def _load_views(state: State, snapshot: Snapshot) -> None:
     for channel, closure in snapshot.quarantines:
-        known = state.quarantines.get(channel, frozenset[str]())
-        state.quarantines.set(channel, known | {closure})
+        closures = state.quarantines.get(channel, frozenset[str]())
+        state.quarantines.set(channel, closures | {closure})
     for pause in snapshot.holds:
         state.put_hold(pause)
     for refusal in snapshot.refused:
@@ -205,8 +205,8 @@ def _load_views(state: State, snapshot: Snapshot) -> None:
     outstanding: dict[HostKey, dict[Control, int]] = {}
     for failure in snapshot.failures:
         control = Control(failure.probe_name, failure.control_id, failure.framework)
-        of_host = outstanding.setdefault((failure.rollout_id, failure.host_id), {})
-        of_host[control] = failure.event_log_seq
+        host_controls = outstanding.setdefault((failure.rollout_id, failure.host_id), {})
+        host_controls[control] = failure.event_log_seq
     for key, controls in outstanding.items():
         if state.view.host(*key) is not None:
             state.put_outstanding(key, FrozenMap(controls))

@@ -1,7 +1,7 @@
-"""Checking a store against its own log: is the chain whole, and do the views say what the log says?
+"""Checks a store against its log: whether the hash chain is intact, and whether the views match the log.
 
-`check_chain` trusts nothing but the bytes. `check_views` repeats every entry on empty books, into empty tables
-of the same schema, and compares row by row. Neither changes the store.
+`check_chain` verifies the bytes alone. `check_views` replays every entry on an empty state, into empty tables of the
+same schema, and compares row by row. Neither changes the store.
 Source: docs/spec/runtimes.md, Store.
 """
 
@@ -37,13 +37,13 @@ DERIVED_VIEWS = (
     "token_replay",
     "revocations",
 )
-# The log stays where it is, and the cache of host records is compared with the state itself.
+# The log is not copied, and the cache of host records is compared with the state itself.
 NO_VIEW = (LogRow, PutHostRecord, SetRecordsThrough, RemoveHostRecords)
 
 
 @frozen
 class ChainReport:
-    """How far the chain holds. `broken_at` is the first row that is altered, missing or out of order."""
+    """How far the chain is intact. `broken_at`: the first row that is altered, missing or out of order."""
 
     rows: int
     head_hash: bytes
@@ -53,7 +53,7 @@ class ChainReport:
 
 @frozen
 class ViewDifference:
-    """A row that only one side has. `stored`: in the table; otherwise: only the log has it."""
+    """A row that only one side has. stored: whether the table has it; otherwise only the log implies it."""
 
     table: str
     row: tuple[object, ...]
@@ -62,14 +62,14 @@ class ViewDifference:
 
 @frozen
 class ViewsReport:
-    """How the stored views compare with what the log says."""
+    """The number of log entries, and how the stored views differ from them."""
 
     entries: int
     differences: tuple[ViewDifference, ...]
 
 
 def check_chain(connection: sqlite3.Connection) -> ChainReport:
-    """Return how far the hash chain of the log holds."""
+    """Return how far the hash chain of the log is intact."""
     head, rows = FIRST_PREV_HASH, 0
     try:
         for row, prev_hash, row_hash in read_chain(connection):
@@ -78,7 +78,7 @@ def check_chain(connection: sqlite3.Connection) -> ChainReport:
                 return ChainReport(rows, head, rows + 1, problem)
             head, rows = row_hash, rows + 1
     except sqlite3.DatabaseError as error:
-        # Text that is none, or a page that is none any more.
+        # Invalid text, or a damaged page.
         return ChainReport(rows, head, rows + 1, f"the row cannot be read: {error}")
     return ChainReport(rows, head)
 
@@ -97,13 +97,13 @@ def _break_in(
 
 
 def check_views(connection: sqlite3.Connection) -> ViewsReport:
-    """Return where the stored views, and the cache of host records, differ from what the log says.
+    """Return where the stored views and the cache of host records differ from the log.
 
-    Raises: DamagedRow when an entry cannot be read, or could not have happened where it stands.
+    Raises: DamagedRow, when an entry cannot be read or does not apply at its position.
     """
     rebuilt = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        # The rows' own references are into the real log, which stays where it is.
+        # The rows reference the real log, which is not copied.
         rebuilt.execute("PRAGMA foreign_keys=OFF")
         rebuilt.executescript(SCHEMA)
         state = State()
@@ -127,16 +127,16 @@ def _replay_into(rebuilt: sqlite3.Connection, state: State, connection: sqlite3.
 
 
 def _repeated(state: State, row: LogRow) -> list[ViewWrite]:
-    """Carry out what `row` says, and return what that makes of the views."""
+    """Replay `row`, and return its writes to the views."""
     commit = CommitBuilder()
     try:
         replay(state, commit, entry_of(row))
     except DamagedRow:
         raise
     except Exception as error:
-        raise DamagedRow(row.seq, row.kind, f"it could not have happened: {error}") from error
-    if commit.log_rows != (row,):
-        raise DamagedRow(row.seq, row.kind, "repeating it does not give the same row")
+        raise DamagedRow(row.seq, row.kind, f"the entry does not apply: {error}") from error
+    if [write for write in commit.writes if isinstance(write, LogRow)] != [row]:
+        raise DamagedRow(row.seq, row.kind, "replaying the entry does not give the same row")
     return [write for write in commit.writes if not isinstance(write, NO_VIEW)]
 
 
@@ -144,18 +144,18 @@ def _compare(
     table: str, stored: sqlite3.Connection, rebuilt: sqlite3.Connection
 ) -> Iterator[ViewDifference]:
     query = f"SELECT * FROM {table}"
-    there = set(stored.execute(query))
-    here = set(rebuilt.execute(query))
-    for row in sorted(there - here, key=repr):
+    stored_rows = set(stored.execute(query))
+    rebuilt_rows = set(rebuilt.execute(query))
+    for row in sorted(stored_rows - rebuilt_rows, key=repr):
         yield ViewDifference(table, row, stored=True)
-    for row in sorted(here - there, key=repr):
+    for row in sorted(rebuilt_rows - stored_rows, key=repr):
         yield ViewDifference(table, row, stored=False)
 
 
 def _compare_cache(connection: sqlite3.Connection, state: State) -> Iterator[ViewDifference]:
-    """A cached record may be behind the log, if both it and the cache say so; what it says must be true.
+    """A cached record may be older than the log if its own row number and the cache's agree; its content must be right.
 
-    One that is missing is no error: a start sees that, and reads the log.
+    A missing record is no error: a start detects it and reads the log.
     """
     (through,) = connection.execute(
         "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"

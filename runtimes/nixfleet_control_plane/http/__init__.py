@@ -1,1 +1,1 @@
-"""The control plane's HTTP surface. A request becomes an input, a reply becomes an answer; no policy here."""
+"""The control plane's HTTP interface: turns requests into inputs and replies into responses. No policy here."""

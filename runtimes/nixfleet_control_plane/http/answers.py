@@ -1,4 +1,4 @@
-"""Answers: problems as RFC 9457 wants them, JSON, and nothing at all. What every route ends with."""
+"""Builds responses: RFC 9457 problems, JSON, bytes, and 204. Every route returns one of these."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -20,7 +20,7 @@ Headers: TypeAlias = Mapping[str, str]
 
 
 class Refusal(Exception):
-    """A route's way to end with a problem."""
+    """Raised by a route to respond with a problem."""
 
     def __init__(self, problem: HttpProblem, headers: Headers | None = None) -> None:
         super().__init__(problem)
@@ -29,23 +29,23 @@ class Refusal(Exception):
 
 
 def problem_answer(problem: HttpProblem, headers: Headers | None = None) -> Response:
-    """Return the answer that says `problem`."""
+    """Return `problem` as a response."""
     return Response(
         encode_problem(problem), problem.status, headers, media_type=PROBLEM_CONTENT_TYPE
     )
 
 
 def json_answer(value: JsonValue) -> Response:
-    """Return `value` as JSON."""
+    """Return `value` as a JSON response."""
     return Response(orjson.dumps(value), media_type="application/json")
 
 
 def bytes_answer(body: bytes, media_type: str) -> Response:
-    """Return `body` as it is."""
+    """Return a response with `body` unchanged."""
     return Response(body, media_type=media_type)
 
 
-def nothing() -> Response:
+def no_content() -> Response:
     """Return 204."""
     return Response(status_code=204)
 
@@ -58,12 +58,12 @@ def refusal(
     headers: Headers | None = None,
     **more: JsonValue,
 ) -> Refusal:
-    """Return a refusal of our own type; `more` are members of the problem."""
+    """Return a refusal whose problem type is `name`; `more` are additional members of the problem."""
     return Refusal(HttpProblem(f"{TYPE_PREFIX}{name}", title, status, detail, more), headers)
 
 
 def malformed(error: DecodeError) -> Refusal:
-    """Return 422 with every problem of the body and its path."""
+    """Return 422 with every problem in the body, each with its path."""
     problems: list[JsonValue] = [
         {"path": problem.path, "expected": problem.expected, "found": problem.found}
         for problem in error.problems
@@ -72,6 +72,6 @@ def malformed(error: DecodeError) -> Refusal:
 
 
 def unavailable(title: str, detail: str, retry_after_seconds: int) -> Refusal:
-    """Return 503: nothing was lost on either side; try again then."""
+    """Return 503: nothing was done and nothing is lost; the client retries after `retry_after_seconds`."""
     headers = {RETRY_AFTER: str(retry_after_seconds)}
     return refusal("unavailable", title, 503, detail, headers)

@@ -1,7 +1,7 @@
-"""The application: which call goes where, and what becomes of those that end badly.
+"""The application: the routes, and the responses to errors.
 
-Everything that can go wrong ends as `application/problem+json`. What we did not foresee is a 500 with nothing of
-its insides in it, and is in the operator's log.
+Every error becomes `application/problem+json`. An unexpected one becomes a 500 without internal details; the details
+go to the process log.
 Source: docs/spec/wire.md, Calls; docs/spec/wire.md, Errors.
 """
 
@@ -24,12 +24,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
-from nixfleet_control_plane.http.authentication import Gatekeeper
+from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Call
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.openapi import openapi_document
 from nixfleet_control_plane.http.routes.agent import AGENT_CALLS, AgentRoutes
-from nixfleet_control_plane.http.routes.enrollment import NEWCOMER_CALLS, EnrollmentRoutes
+from nixfleet_control_plane.http.routes.enrollment import ENROLLMENT_CALLS, EnrollmentRoutes
 from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
@@ -46,7 +46,7 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *OPEN_CALLS,
-    *NEWCOMER_CALLS,
+    *ENROLLMENT_CALLS,
     *AGENT_CALLS,
     *OPERATOR_CALLS,
 )
@@ -67,13 +67,14 @@ def make_app(
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
 
-    ring: the keys in force now. database: what the service's store writes, to be read. not_ready_because:
-    what `/readyz` says; `None`: ready. signed_since, commands_signed_since: nothing that was signed before is let in,
-    no command that was signed before is obeyed: by whoever ran before, it may have been. `None`: now.
+    ring: returns the keys in force. database: the file that the service's store writes, opened read-only.
+    not_ready_because: the reason that `/readyz` returns; `None`: ready. signed_since: requests signed earlier are
+    refused. commands_signed_since: the same for commands, because an earlier process may have carried them out already.
+    `None`: now.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
     since = signed_since or clock.now()
-    gatekeeper = Gatekeeper(
+    authenticator = Authenticator(
         ring,
         NonceMemory(FRESH_SECONDS, since),
         NonceMemory(FRESH_SECONDS, max(since, commands_signed_since or since)),
@@ -81,22 +82,24 @@ def make_app(
         clock,
     )
     pollers = Pollers(limits)
-    metrics.watch("nixfleet_dispatch_polls", "hosts that wait for a dispatch", lambda: len(pollers))
-    agents = AgentRoutes(service, gatekeeper, pollers)
-    newcomers = EnrollmentRoutes(service, gatekeeper)
-    operators = OperatorRoutes(service, gatekeeper, database)
-    everybody = OpenRoutes(not_ready_because, metrics, cache(partial(openapi_document, ALL_CALLS)))
+    metrics.gauge("nixfleet_dispatch_polls", "polls that wait for a dispatch", lambda: len(pollers))
+    agents = AgentRoutes(service, authenticator, pollers)
+    enrollments = EnrollmentRoutes(service, authenticator)
+    operators = OperatorRoutes(service, authenticator, database)
+    open_routes = OpenRoutes(
+        not_ready_because, metrics, cache(partial(openapi_document, ALL_CALLS))
+    )
     app = Starlette(
         routes=[
-            # They are looked through in order: those of which there are most come first.
+            # Matched in order: the most frequent calls come first.
             *_routes(AGENT_CALLS, agents),
-            *_routes(OPEN_CALLS, everybody),
-            *_routes(NEWCOMER_CALLS, newcomers),
+            *_routes(OPEN_CALLS, open_routes),
+            *_routes(ENROLLMENT_CALLS, enrollments),
             *_routes(OPERATOR_CALLS, operators),
         ],
         exception_handlers={
-            Refusal: _refused,
-            HTTPException: _http_refused,
+            Refusal: _refusal_response,
+            HTTPException: _http_exception_response,
             QueueFull: _full,
             WriteFailed: _not_written,
             MutatorClosed: _closing,
@@ -107,7 +110,7 @@ def make_app(
         },
         middleware=[Middleware(UndecodedPaths)],
     )
-    # A path with a slash too many is another path, and a signature that covers it is not good for this one.
+    # A path with an extra slash is a different path: a signature that covers it is not valid for this one.
     app.router.redirect_slashes = False
     return app
 
@@ -115,7 +118,7 @@ def make_app(
 def _routes(calls: tuple[Call[R], ...], routes: R) -> list[Route]:
     return [
         Route(
-            # Names are decoded by segment: see `paths`.
+            # Names are decoded per segment: see `server.paths`.
             call.path.replace("}", ":name}"),
             _Endpoint(partial(call.endpoint, routes)),
             methods=[call.method],
@@ -126,7 +129,7 @@ def _routes(calls: tuple[Call[R], ...], routes: R) -> list[Route]:
 
 @frozen
 class _Endpoint:
-    """An endpoint as an application; the one around all refuses for it. Starlette's own would do so once more."""
+    """An endpoint as an ASGI application, without Starlette's wrapper, which would handle exceptions a second time."""
 
     answer: Callable[[Request], Awaitable[Response]]
 
@@ -135,12 +138,12 @@ class _Endpoint:
         await response(scope, receive, send)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refusal_response(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal), error
     return problem_answer(error.problem, error.headers)
 
 
-async def _http_refused(request: Request, error: Exception) -> Response:
+async def _http_exception_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), error
     if error.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
         return problem_answer(HttpProblem(UNTYPED, error.detail, error.status_code), error.headers)
@@ -152,22 +155,22 @@ async def _http_refused(request: Request, error: Exception) -> Response:
 
 
 async def _full(_: Request, error: Exception) -> Response:
-    return _unavailable("Too much to do", str(error), retry_after_seconds=1)
+    return _unavailable("Overloaded", str(error), retry_after_seconds=1)
 
 
-# What went wrong inside may name files and more: that is for the log.
+# Internal errors may name files and other details: these go to the log, not into the response.
 
 
 async def _not_written(_: Request, error: Exception) -> Response:
     _log.error("%s", error)
-    detail = "it could not be made durable, so it was not done"
-    return _unavailable("Nothing can be written", detail, retry_after_seconds=5)
+    detail = "the request could not be made durable and was not carried out"
+    return _unavailable("The database cannot be written", detail, retry_after_seconds=5)
 
 
 async def _not_read(_: Request, error: Exception) -> Response:
     _log.error("the database cannot be read: %s", error)
-    detail = "what is stored cannot be read at the moment"
-    return _unavailable("Nothing can be read", detail, retry_after_seconds=5)
+    detail = "stored data cannot be read at the moment"
+    return _unavailable("The database cannot be read", detail, retry_after_seconds=5)
 
 
 async def _closing(_: Request, error: Exception) -> Response:
@@ -181,5 +184,5 @@ def _unavailable(title: str, detail: str, retry_after_seconds: int) -> Response:
 
 
 async def _failed(_: Request, error: Exception) -> Response:
-    # The server logs it: Starlette raises it again after this answer.
+    # The server logs the error: Starlette raises it again after this response.
     return problem_answer(HttpProblem(UNTYPED, "Internal error", 500))

@@ -1,7 +1,8 @@
-"""Who asks: every request but the probes of load balancers is signed by a host or an operator.
+"""Authentication: every request except those of load balancers and scrapers is signed by a host or an operator.
 
-The rules are elsewhere: signatures in `nixfleet_runtime.http.signing.requests`, keys in `identity`. Here they are asked
-in order, before the body is looked at.
+The rules are elsewhere: signatures in `nixfleet_runtime.http.signing.requests`, keys in `messages.key_ring`. This
+module
+applies them in order, before the body is decoded.
 Source: docs/spec/trust.md, Request signatures; docs/spec/trust.md, Operators.
 """
 
@@ -26,8 +27,8 @@ from nixfleet_runtime.http.signing.refusal import RequestRefused
 from nixfleet_runtime.http.signing.requests import verify_request
 from nixfleet_runtime.kernel.clock import Clock
 
-NEWCOMERS_MAX: Final = 10_000
-"""How many requests to enroll may be fresh at once."""
+ENROLLMENTS_MAX: Final = 10_000
+"""The maximum number of fresh enrollment requests that are remembered at once."""
 _PROTOCOL = PROTOCOL.lower()
 
 
@@ -48,11 +49,11 @@ class OperatorRequest:
     body: bytes
 
 
-class Gatekeeper:
-    """Lets requests in. ring: returns the keys that are in force now. commands: the nonces of operators' commands.
+class Authenticator:
+    """Authenticates requests. ring: returns the keys in force. commands: the nonces of operators' commands.
 
-    All that hosts say can be said twice without harm, and what is only read, too; a command cannot. So a command is
-    held against what whoever ran before may have obeyed, and the others are not held up by that.
+    Hosts' requests and read requests are idempotent; a command is not. So commands have a nonce memory of their own,
+    which also refuses those that an earlier process may have carried out, without delaying other requests.
     """
 
     def __init__(
@@ -68,10 +69,10 @@ class Gatekeeper:
         self._commands = commands
         self._limits = limits
         self._clock = clock
-        # Anybody can sign with a key that nobody knows yet; that must not use up the room of those who are known. A
-        # wish from before the start may have been granted then, and is answered the same again.
+        # Separate, because anyone can sign with an unknown key, and that must not use up the nonce memory of known
+        # clients. A request from before the start may have been granted then; repeating it gives the same answer.
         since = clock.now() - timedelta(seconds=nonces.window_seconds)
-        self._newcomers = NonceMemory(nonces.window_seconds, since, limit=NEWCOMERS_MAX)
+        self._enrollments = NonceMemory(nonces.window_seconds, since, limit=ENROLLMENTS_MAX)
 
     async def host(self, request: Request) -> HostRequest:
         """Return the request of an enrolled host. Raises: Refusal."""
@@ -88,7 +89,7 @@ class Gatekeeper:
                 assert_never(subject)
 
     async def operator(self, request: Request, role: OperatorRole) -> OperatorRequest:
-        """Return the request of an operator who may do what `role` may. Raises: Refusal."""
+        """Return the request of an operator whose role includes `role`. Raises: Refusal."""
         nonces = self._commands if role is OperatorRole.OPERATE else self._nonces
         key_id, body = await self._signed(request, nonces)
         operator = self._ring().operator_of(key_id)
@@ -97,21 +98,23 @@ class Gatekeeper:
         if role is OperatorRole.OPERATE and operator.role is not OperatorRole.OPERATE:
             raise refusal(
                 "role",
-                "Not with this role",
+                "The operator's role does not permit this",
                 403,
                 f"expected role {role.value}, found {operator.role.value} for {operator.name}",
             )
         return OperatorRequest(operator, body)
 
     async def unsigned(self, request: Request) -> bytes:
-        """Return the body of a request whose signature is checked by who reads it. Raises: Refusal."""
+        """Return the body of a request whose signature the caller verifies later. Raises: Refusal."""
         return await self._read(request, fields_of(request))
 
-    def newcomer(self, request: Request, body: bytes, wish: EnrollRequest) -> TrustedKey:
-        """Return the key that `wish`, which is in `body`, brings and is signed with. Raises: Refusal."""
-        keys = claimed_key(wish)
+    def enrolling_host(
+        self, request: Request, body: bytes, enroll_request: EnrollRequest
+    ) -> TrustedKey:
+        """Return the key that `enroll_request`, decoded from `body`, enrolls and is signed with. Raises: Refusal."""
+        keys = claimed_key(enroll_request)
         fields = fields_of(request)
-        key = keys(self._verified(request, fields, body, keys, self._newcomers))
+        key = keys(self._verified(request, fields, body, keys, self._enrollments))
         assert key is not None, "a key that has just been used is known"
         return key
 
@@ -150,11 +153,16 @@ class Gatekeeper:
 
 
 def path_and_query_of(request: Request) -> str:
-    """Return what stood in the request line, before anything was decoded."""
+    """Return path and query as they were in the request line, before decoding."""
     raw_path: bytes = request.scope["raw_path"]
     query: bytes = request.scope["query_string"]
     return (raw_path + (b"?" + query if query else b"")).decode("latin-1")
 
 
-def _not_for(key_id: str, whom: str) -> Refusal:
-    return refusal("not-for-you", "Not with this key", 403, f"only {whom} may, found {key_id!r}")
+def _not_for(key_id: str, callers: str) -> Refusal:
+    return refusal(
+        "not-for-you",
+        "The key does not permit this",
+        403,
+        f"expected a key of {callers}, found {key_id!r}",
+    )

@@ -1,6 +1,6 @@
-"""What can be asked here: one definition each, from which the route is made and the OpenAPI document is written.
+"""The definition of a call, from which both its route and its entry in the OpenAPI document are made. Data.
 
-Data. What becomes of a call is its endpoint's to say; who may make it is checked there, and by a test for every call.
+The endpoint handles the call and authenticates the caller; a test checks that for every call.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,10 +20,10 @@ Endpoint: TypeAlias = Callable[[R, Request], Awaitable[Response]]
 
 
 class Caller(Enum):
-    """Who may make a call; all but `ANYBODY` sign it."""
+    """Who may make a call. All except `ANYBODY` sign it."""
 
     ANYBODY = auto()
-    NEWCOMER = auto()
+    ENROLLING_HOST = auto()
     HOST = auto()
     READER = auto()
     OPERATOR = auto()
@@ -31,9 +31,9 @@ class Caller(Enum):
 
 @frozen
 class Answer:
-    """An answer that is peculiar to a call.
+    """A response specific to a call.
 
-    content: what its body is; a media type for bytes, `None` for no body, or a problem if it is an error.
+    content: the coder of the body, or a media type for bytes. `None`: no body, or a problem if the status is an error.
     """
 
     status: int
@@ -44,9 +44,9 @@ class Answer:
 
 @frozen
 class Call(Generic[R]):
-    """One thing that can be asked. The first line of the endpoint's docstring says what it answers.
+    """One call. The first line of the endpoint's docstring is its summary in the OpenAPI document.
 
-    endpoint: a method of the class of routes that serves it. takes: what its body is, if it has one.
+    endpoint: a method of the class of routes that serves it. takes: the coder of the request's body, if it has one.
     """
 
     method: str
@@ -59,5 +59,5 @@ class Call(Generic[R]):
 
     @property
     def name(self) -> str:
-        """What the call is called, in the document and by who generates clients from it."""
+        """The `operationId` in the OpenAPI document, and the method name in clients generated from it."""
         return self.endpoint.__name__

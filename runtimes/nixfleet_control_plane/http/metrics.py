@@ -1,7 +1,7 @@
-"""Figures for Prometheus. Labels are bounded: states and kinds, never hosts, rollouts or closures.
+"""Metrics for Prometheus. Labels are bounded: states and kinds, never hosts, rollouts or closures.
 
-The effects bring the figures of the reducers; what else there is to count is asked when somebody looks.
-Source: issue of the network, `/metrics`; Prometheus naming conventions.
+Counters and histograms are recorded from effects; gauges are read at every scrape.
+Source: Prometheus naming conventions.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ SECONDS_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
 
 class Metrics:
-    """One control plane's figures."""
+    """The metrics of one control plane."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -25,13 +25,13 @@ class Metrics:
         self._histograms: dict[str, Histogram] = {}
         self._batches = Histogram(
             "nixfleet_batch_inputs",
-            "inputs taken at once",
+            "inputs per commit",
             registry=self._registry,
             buckets=BATCH_BUCKETS,
         )
 
     def record(self, metric: EmitMetric) -> None:
-        """Count (`_total`) or observe (`_seconds`) one figure."""
+        """Add to a counter (`_total`) or observe in a histogram (`_seconds`)."""
         labels = dict(metric.labels)
         if metric.name.endswith("_total"):
             counter = self._counters.get(metric.name) or self._new_counter(metric)
@@ -40,22 +40,22 @@ class Metrics:
             histogram = self._histograms.get(metric.name) or self._new_histogram(metric)
             (histogram.labels(**labels) if labels else histogram).observe(metric.value)
 
-    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        """Show what `read` returns whenever somebody looks."""
-        self._registry.register(_Watched(name, documentation, read))
+    def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Register a gauge whose value `read` returns at every scrape."""
+        self._registry.register(_Gauge(name, documentation, read))
 
-    def watch_by(
+    def gauge_by(
         self, name: str, documentation: str, label: str, read: Callable[[], Mapping[str, float]]
     ) -> None:
-        """As `watch`, for a figure for each value of `label`."""
-        self._registry.register(_WatchedBy(name, documentation, label, read))
+        """As `gauge`, with one value for each value of `label`."""
+        self._registry.register(_LabelledGauge(name, documentation, label, read))
 
     def observe_batch(self, inputs: int) -> None:
-        """Note how many inputs one commit was for."""
+        """Observe the number of inputs in one commit."""
         self._batches.observe(inputs)
 
-    def shown(self) -> bytes:
-        """Return all figures in Prometheus' text format."""
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _new_counter(self, metric: EmitMetric) -> Counter:
@@ -75,8 +75,8 @@ class Metrics:
         return self._histograms.setdefault(metric.name, histogram)
 
 
-class _Watched(Collector):
-    """A gauge that is read when it is looked at."""
+class _Gauge(Collector):
+    """A gauge that is read at every scrape."""
 
     def __init__(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         self._name = name
@@ -87,8 +87,8 @@ class _Watched(Collector):
         yield GaugeMetricFamily(self._name, self._documentation, value=self._read())
 
 
-class _WatchedBy(Collector):
-    """As `_Watched`, with one label."""
+class _LabelledGauge(Collector):
+    """As `_Gauge`, with one label."""
 
     def __init__(
         self, name: str, documentation: str, label: str, read: Callable[[], Mapping[str, float]]

@@ -1,6 +1,6 @@
-"""The OpenAPI document, from the definitions that the routes are made of. docs/openapi.json is it, written down.
+"""Generates the OpenAPI document from the definitions of the calls. docs/openapi.json is its output.
 
-What every call shares is said once here: who may call, which headers a signature needs, how a refusal looks.
+Everything that calls share is defined here once: security schemes, headers, problems.
 """
 
 from collections.abc import Sequence
@@ -34,18 +34,18 @@ _LIMITS: Final[dict[tuple[type, str], Schema]] = {
 _ANY: Final = Caller.ANYBODY
 
 _REFUSALS: Final = {
-    400: "not HTTP, or cut off",
-    401: "not signed, or not by a key that is known, or too long ago, or for the second time",
-    403: "signed by somebody who may not",
-    404: "what the path names is not known",
-    408: "the request came too slowly",
+    400: "not an HTTP request, or the body was cut off",
+    401: "unsigned, signed with an unknown or revoked key, signed too long ago, or replayed",
+    403: "the key or role does not permit this",
+    404: "the path names something unknown",
+    408: "the request arrived too slowly",
     413: "the body is too large",
-    415: "the body says that it is not JSON",
-    422: "the body or the query cannot be read; every problem is named with its path",
-    426: "another protocol version",
-    429: "too many at once",
+    415: "the content type is not JSON, or the body has a content coding",
+    422: "the body or the query is malformed; each problem is listed with its path",
+    426: "unsupported protocol version",
+    429: "too many concurrent requests",
     431: "the headers are too large",
-    503: "not now; nothing was lost, and nothing was done",
+    503: "temporarily unavailable; nothing was done and nothing is lost",
 }
 _WAITS: Final = (429, 503)
 _PATH_NAMES: Final[dict[str, Schema]] = {
@@ -56,7 +56,7 @@ _PATH_NAMES: Final[dict[str, Schema]] = {
 
 
 def openapi_document(calls: Sequence[Call[Any]]) -> bytes:
-    """Return the document that describes `calls`, as JSON in a form that shows well in a diff."""
+    """Return the OpenAPI document for `calls`, as indented JSON."""
     book = SchemaBook(FrozenMap(_LIMITS))
     paths: dict[str, dict[str, JsonValue]] = {}
     for call in calls:
@@ -101,7 +101,7 @@ def _tag(caller: Caller) -> str:
     match caller:
         case Caller.ANYBODY:
             return "open"
-        case Caller.NEWCOMER | Caller.HOST:
+        case Caller.ENROLLING_HOST | Caller.HOST:
             return "agents"
         case Caller.READER | Caller.OPERATOR:
             return "operators"
@@ -113,8 +113,8 @@ def _security(caller: Caller) -> list[JsonValue]:
     match caller:
         case Caller.ANYBODY:
             return []
-        case Caller.NEWCOMER:
-            return [{"newcomer": []}]
+        case Caller.ENROLLING_HOST:
+            return [{"enrolling-host": []}]
         case Caller.HOST:
             return [{"host": []}]
         case Caller.READER:
@@ -134,7 +134,7 @@ def _security_schemes() -> JsonValue:
         name: {"type": "apiKey", "in": "header", "name": SIGNATURE, "description": f"{who}. {how}"}
         for name, who in (
             ("host", "The key of an enrolled host"),
-            ("newcomer", "The key that the request brings"),
+            ("enrolling-host", "The key that the request enrolls"),
             ("operator", "The key of an operator in the trust file; roles: read, operate"),
         )
     }
@@ -163,7 +163,7 @@ def _headers(call: Call[Any]) -> list[JsonValue]:
         {
             "name": PROTOCOL,
             "in": "header",
-            "description": "the version of the protocol; none means 1",
+            "description": "the protocol version; default: 1",
             "schema": {"type": "string", "pattern": rf"^{PROTOCOL_VERSION}(\.[0-9]+)*$"},
         }
     ]
@@ -189,7 +189,7 @@ def _refusals(call: Call[Any]) -> set[int]:
 def _response(answer: Answer, book: SchemaBook) -> JsonValue:
     headers = dict(answer.headers)
     if answer.status in _WAITS:
-        headers[RETRY_AFTER] = "how many seconds to wait before the same may be asked again"
+        headers[RETRY_AFTER] = "the number of seconds to wait before retrying"
     response: dict[str, JsonValue] = {"description": answer.description}
     if headers:
         response["headers"] = {
@@ -206,7 +206,7 @@ def _response(answer: Answer, book: SchemaBook) -> JsonValue:
 def _content(content: Coder[Any] | str, book: SchemaBook) -> JsonValue:
     if isinstance(content, Coder):
         return {"application/json": {"schema": book.schema_of(content)}}
-    # What is signed is handed on byte for byte, and described where it is made.
+    # Signed artefacts are returned byte for byte; their own schemas describe them.
     schema: JsonValue = {} if content == "application/json" else {"type": "string"}
     return {content: {"schema": schema}}
 
@@ -214,7 +214,7 @@ def _content(content: Coder[Any] | str, book: SchemaBook) -> JsonValue:
 def _problem_schema() -> JsonValue:
     text: JsonValue = {"type": "string"}
     return {
-        "description": "RFC 9457. Act on `type`; texts are for people. Some types have more members.",
+        "description": "RFC 9457. Programs act on `type`; texts are for people. Some types have additional members.",
         "type": "object",
         "properties": {
             "type": text,
@@ -235,6 +235,6 @@ def _problem_schema() -> JsonValue:
 
 
 _DESCRIPTION = (
-    "What agents and operators ask of a control plane. The control plane never opens a connection to a host. "
-    "Fields that are not known are ignored on both sides; docs/http-api.md has examples, signing, and what to do when."
+    "The API of a control plane for agents and operators. The control plane never opens a connection to a host. "
+    "Both sides ignore unknown fields. docs/http-api.md describes signing and error handling, with examples."
 )

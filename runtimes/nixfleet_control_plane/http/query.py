@@ -1,6 +1,6 @@
-"""What may stand in a query: read strictly, and described by who reads it. What is not known is left alone.
+"""Query parameters: strict parsing, and their OpenAPI descriptions. Unknown parameters are ignored.
 
-A place in a list is handed out with a page and is nobody's to take apart; it comes back as `after`.
+The position after a page is an opaque token: a response has it as `next`, and the client returns it as `after`.
 """
 
 import base64
@@ -25,14 +25,14 @@ Place = tuple[str, str]
 
 @frozen
 class Parameter:
-    """A parameter of a query: its name, what it is for, and its schema."""
+    """A query parameter: its name, description and schema."""
 
     name: str
     description: str
     schema: Mapping[str, JsonValue]
 
     def text(self, request: Request) -> str | None:
-        """Return what the query says, `None` if nothing. Raises: Refusal, for a parameter that is there twice."""
+        """Return the parameter's text, `None` if absent. Raises: Refusal, if it occurs more than once."""
         values = request.query_params.getlist(self.name)
         if len(values) > 1:
             raise self.refusal("one value", f"{len(values)}")
@@ -42,7 +42,7 @@ class Parameter:
         """Return 422."""
         return refusal(
             "malformed-query",
-            "The query cannot be read",
+            "The query is malformed",
             422,
             f"$.{self.name}: expected {expected}, found {found[:100]}",
         )
@@ -50,7 +50,7 @@ class Parameter:
 
 @frozen
 class Number(Parameter):
-    """A whole number; `default` when the query says nothing."""
+    """A whole number; `default` when the parameter is absent."""
 
     default: int = 0
     at_least: int = 0
@@ -62,16 +62,16 @@ class Number(Parameter):
             return self.default
         is_number = text.isascii() and text.isdecimal() and len(text) <= NUMBER_LENGTH_MAX
         if not is_number or int(text) < self.at_least:
-            raise self.refusal(f"a whole number from {self.at_least} on", repr(text))
+            raise self.refusal(f"a whole number, at least {self.at_least}", repr(text))
         return int(text)
 
 
 @frozen
 class After(Parameter):
-    """Where a page begins in a list by rollout and host."""
+    """The position after which a page begins, in a list ordered by rollout and host."""
 
     def of(self, request: Request) -> Place | None:
-        """Return the place; `None`: from the beginning. Raises: Refusal."""
+        """Return the position; `None`: the beginning. Raises: Refusal."""
         text = self.text(request)
         if text is None:
             return None
@@ -83,11 +83,11 @@ class After(Parameter):
             case [str(rollout_id), str(hostname)]:
                 return rollout_id, hostname
             case _:
-                raise self.refusal("what a page had as next", repr(text))
+                raise self.refusal("the `next` of a page", repr(text))
 
 
 def place_text(rollout_id: str, hostname: str) -> str:
-    """Return a place as `After` reads it."""
+    """Return the position as an opaque token, which `After` reads."""
     return base64.urlsafe_b64encode(orjson.dumps([rollout_id, hostname])).decode()
 
 
@@ -103,16 +103,16 @@ def _number(name: str, description: str, default: int, at_least: int = 0) -> Num
 
 WAIT: Final = _number(
     "wait",
-    f"how many seconds to wait for a dispatch; more than {POLL_SECONDS_MAX} are {POLL_SECONDS_MAX}",
+    f"the number of seconds to wait for a dispatch; values above {POLL_SECONDS_MAX} count as {POLL_SECONDS_MAX}",
     0,
 )
 LIMIT: Final = _number(
     "limit",
-    f"how many to list at most; more than {PAGE_LENGTH_MAX} are {PAGE_LENGTH_MAX}",
+    f"the maximum number of items; values above {PAGE_LENGTH_MAX} count as {PAGE_LENGTH_MAX}",
     PAGE_LENGTH_MAX,
     1,
 )
 AFTER_ROW: Final = _number(
-    "after", "the row of the log after which to begin: `next` of the page before", 0
+    "after", "the log row after which the page begins: `next` of the previous page", 0
 )
-AFTER: Final = After("after", "`next` of the page before", {"type": "string"})
+AFTER: Final = After("after", "`next` of the previous page", {"type": "string"})

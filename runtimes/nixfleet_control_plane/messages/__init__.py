@@ -1,3 +1,3 @@
-"""What goes in and out of the engine, as data: inputs, log entries and their codec, view writes, key rings. No
+"""The engine's inputs and outputs, as data: inputs, log entries and their codec, view writes, key rings. No
 decisions.
 """

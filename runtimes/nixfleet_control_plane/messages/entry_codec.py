@@ -1,6 +1,7 @@
-"""Log entries to rows and back. The payload is JSON; host, rollout and signature have columns of their own.
+"""Encodes log entries as rows and decodes them. The payload is JSON; host, rollout and signature have their own
+columns.
 
-Times are text of one width, so that rows sort and compare as they are.
+Times are text of a fixed width, so that text order is time order.
 Source: docs/spec/runtimes.md, Store.
 """
 
@@ -43,6 +44,7 @@ from nixfleet_proto.codec import (
     encode_signed_token,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope, parse_scope
 from nixfleet_runtime.storage.record_codec import (
     decode_plan_action,
     decode_rollout_event,
@@ -72,7 +74,7 @@ T = TypeVar("T")
 
 
 class DamagedRow(Exception):
-    """A row of the log that this version cannot read: `seq`, `kind`, `problem`."""
+    """This version cannot read a row of the log. Attributes: `seq`, `kind`, `problem`."""
 
     def __init__(self, seq: int, kind: str, problem: str) -> None:
         super().__init__(seq, kind, problem)
@@ -84,15 +86,15 @@ class DamagedRow(Exception):
         return f"event_log row {self.seq} ({self.kind}) cannot be read: {self.problem}"
 
 
-@lru_cache(maxsize=64)  # what comes of one input has one time, and is many rows
+@lru_cache(maxsize=64)  # an input can cause many rows, all with the same time
 def text_of(at: datetime) -> str:
-    """Return `at` in UTC with six digits, as every table has it."""
+    """Return `at` in UTC with six fractional digits, the form used in every table."""
     text = orjson.dumps(at.astimezone(UTC), option=orjson.OPT_UTC_Z)[1:-1].decode()
     return text if at.microsecond else f"{text[:-1]}.000000Z"
 
 
 def time_of(text: str) -> datetime:
-    """Return the time that `text_of` wrote."""
+    """Return the time that `text` stands for; the inverse of `text_of`."""
     return datetime.fromisoformat(text)
 
 
@@ -104,14 +106,14 @@ def row_of(seq: int, at: datetime, entry: Entry) -> LogRow:
 
 
 def entry_of(row: LogRow) -> LoggedEntry:
-    """Return what `row` says. Raises: DamagedRow."""
+    """Return the decoded entry of `row`, with its number and time. Raises: DamagedRow."""
     try:
         return logged_entry(row.seq, time_of(row.ts), _entry(row))
     except Exception as error:
         raise DamagedRow(row.seq, row.kind, str(error)) from error
 
 
-# A log has millions of rows and few rollouts.
+# Cached: a log has millions of rows and few rollouts.
 _rollout_id = lru_cache(maxsize=1024)(RolloutId)
 
 
@@ -172,11 +174,21 @@ def _commanded_rollout(command: OperatorCommand) -> str | None:
         case ClearRollout():
             return command.rollout_id
         case PauseScope() | ResumeScope():
-            return command.scope if "@" in command.scope else None
+            return _scope_rollout(command.scope)
         case RetireQuarantine():
             return None
         case _:
             assert_never(command)
+
+
+def _scope_rollout(scope: HoldScope) -> str | None:
+    match scope:
+        case ChannelScope():
+            return None
+        case RolloutScope():
+            return scope.rollout_id
+        case _:
+            assert_never(scope)
 
 
 def _payload(entry: Entry) -> bytes:
@@ -216,7 +228,7 @@ def _entry(row: LogRow) -> Entry:
 
 @frozen
 class _Taken:
-    """The payload of `ArtefactTaken`: what has no column."""
+    """The payload of `ArtefactTaken`: the fields that have no column."""
 
     name: str
     body: str
@@ -225,7 +237,7 @@ class _Taken:
 
 @frozen
 class _Refused:
-    """The payload of `FactRefused`. fact: as it came, so that the signature over it can be checked."""
+    """The payload of `FactRefused`. fact: as it was received, so that its signature can be verified."""
 
     fact: str
     reason: str
@@ -233,7 +245,7 @@ class _Refused:
 
 @frozen
 class _Enrolled:
-    """The payload of `HostEnrolled`. token: the content of the token file, with its signature."""
+    """The payload of `HostEnrolled`. token: the content of the token file, including its signature."""
 
     public_key: str
     token: str
@@ -295,14 +307,18 @@ _OUTCOMES: dict[str, type[_Outcome]] = {
 _OUTCOME_NAMES: dict[type, str] = {payload: name for name, payload in _OUTCOMES.items()}
 _converter = cattrs.Converter(forbid_extra_keys=True)
 _converter.register_structure_hook(RolloutId, lambda text, _: RolloutId(text))
+_converter.register_structure_hook(HoldScope, lambda text, _: parse_scope(text))
 
 
 def _tagged(value: OperatorCommand | _Outcome) -> dict[str, object]:
     kind = _OUTCOME_NAMES.get(type(value), type(value).__name__)
-    fields = asdict(
-        value, value_serializer=lambda _, __, v: sorted(v) if isinstance(v, frozenset) else v
-    )
-    return {"kind": kind, **fields}
+    return {"kind": kind, **asdict(value, value_serializer=_plain)}
+
+
+def _plain(_: object, __: object, value: object) -> object:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return str(value) if isinstance(value, HoldScope) else value
 
 
 def _untagged(payload: bytes, kinds: Mapping[str, type[T]]) -> T:

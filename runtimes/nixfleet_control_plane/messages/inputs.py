@@ -1,4 +1,4 @@
-"""What can be put to the control-plane engine, and what it replies. Data.
+"""The inputs of the control-plane engine, its replies and its actions. Data.
 
 Source: docs/spec/runtimes.md, Control plane.
 """
@@ -15,6 +15,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.trust import TrustedKey, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
+from nixfleet_runtime.hold_scope import HoldScope
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -24,7 +25,7 @@ from nixfleet_state_machine.rollout.state import RolloutState
 
 @frozen
 class HostEvents:
-    """Facts that `hostname` reports, in order. Who it is was checked before."""
+    """Facts that `hostname` reports, in order. The host has been authenticated."""
 
     hostname: str
     envelopes: tuple[AgentEventEnvelope, ...]
@@ -32,21 +33,21 @@ class HostEvents:
 
 @frozen
 class DispatchPoll:
-    """`hostname` asks whether a dispatch waits for it."""
+    """`hostname` asks for its queued dispatch."""
 
     hostname: str
 
 
 @frozen
 class ManifestPoll:
-    """Somebody asks for a rollout's manifest, as it was signed."""
+    """A request for a rollout's manifest, byte for byte as it was signed."""
 
     rollout_id: str
 
 
 @frozen
 class ManifestsUpdated:
-    """CI published these. Every manifest must be anchored in `fleet`."""
+    """A release that CI published. Every manifest must be anchored in `fleet`."""
 
     fleet: Verified[FleetResolved]
     manifests: tuple[Verified[RolloutManifest], ...]
@@ -54,7 +55,7 @@ class ManifestsUpdated:
 
 @frozen
 class ListsUpdated:
-    """CI published these: who is revoked, and whose tokens are good."""
+    """Lists that CI published: revoked keys, and the nonces of valid enrollment tokens."""
 
     revocations: Verified[Revocations] | None = None
     nonces: Verified[BootstrapNonces] | None = None
@@ -62,7 +63,7 @@ class ListsUpdated:
 
 @frozen
 class EnrollHost:
-    """A host wants to be known. signer: the key that the request's own signature was good for."""
+    """A host asks to enroll. signer: the key that verified the HTTP request's signature."""
 
     request: EnrollRequest
     signer: TrustedKey
@@ -70,7 +71,7 @@ class EnrollHost:
 
 @frozen
 class ArtefactRejected:
-    """An artefact did not verify; kept in the log, since somebody may be trying something."""
+    """An artefact failed verification. Logged, since it may be an attack."""
 
     name: str
     reason: str
@@ -78,25 +79,25 @@ class ArtefactRejected:
 
 @frozen
 class PauseScope:
-    """Hold all dispatches of `scope`: a channel's name or a rollout id."""
+    """Hold all dispatches of `scope`."""
 
-    scope: str
+    scope: HoldScope
     operator: str
     reason: str
 
 
 @frozen
 class ResumeScope:
-    """Take a hold back."""
+    """Release the hold on `scope`."""
 
-    scope: str
+    scope: HoldScope
     operator: str
     reason: str
 
 
 @frozen
 class ClearRollout:
-    """Let a halted rollout go on without `excused_hosts`; empty means those that failed or reverted."""
+    """Clear a halted rollout, excusing `excused_hosts`; empty means the hosts that failed or reverted."""
 
     rollout_id: RolloutId
     operator: str
@@ -106,7 +107,7 @@ class ClearRollout:
 
 @frozen
 class RetireQuarantine:
-    """Let `closure` be handed to hosts of `channel` again."""
+    """Allow `closure` to be dispatched to hosts of `channel` again."""
 
     channel: str
     closure: str
@@ -119,14 +120,14 @@ OperatorCommand: TypeAlias = PauseScope | ResumeScope | ClearRollout | RetireQua
 
 @frozen
 class ExplainHost:
-    """An operator asks for every gate that holds `hostname`."""
+    """An operator asks which gates hold `hostname`."""
 
     hostname: str
 
 
 @frozen
 class ListHosts:
-    """An operator asks for records of hosts: up to `limit`, after a rollout and host."""
+    """An operator asks for host records: up to `limit`, after the given rollout and host."""
 
     after: tuple[str, str] | None
     limit: int
@@ -134,12 +135,12 @@ class ListHosts:
 
 @frozen
 class PlanTick:
-    """Time passed: look whether anything has become due."""
+    """Time has passed: handle whatever has become due."""
 
 
 @frozen
 class FlushRecords:
-    """Write up to `limit` host records that the cache table does not have yet."""
+    """Write up to `limit` host records that the cache table lacks."""
 
     limit: int
 
@@ -163,21 +164,21 @@ Input: TypeAlias = (
 
 @frozen
 class DispatchAnswer:
-    """The dispatch that waits for the host, if any."""
+    """The host's queued dispatch, if any."""
 
     dispatch: Dispatch | None
 
 
 @frozen
 class ManifestAnswer:
-    """The manifest of the rollout, if it is known."""
+    """The rollout's manifest, if the rollout is known."""
 
     artefact: SignedArtefact | None
 
 
 @frozen
 class ManifestsOutcome:
-    """Which manifests were taken, by rollout id, and why the others were not."""
+    """The rollout ids of the accepted manifests; for each refused one, its rollout id and the reason."""
 
     taken: tuple[RolloutId, ...]
     refused: tuple[tuple[str, str], ...]
@@ -185,7 +186,7 @@ class ManifestsOutcome:
 
 @frozen
 class ListsOutcome:
-    """Which lists were taken, by name, and why the others were not."""
+    """The names of the accepted lists; for each refused one, its name and the reason."""
 
     taken: tuple[str, ...]
     refused: tuple[tuple[str, str], ...]
@@ -193,42 +194,42 @@ class ListsOutcome:
 
 @frozen
 class EnrollOutcome:
-    """The host as it is known now, or why it is not."""
+    """The enrolled host, or the reason why it may not enroll."""
 
     answer: EnrolledHost | EnrollmentObjection
 
 
 @frozen
 class CommandOutcome:
-    """`None`: done. Otherwise why the command was not carried out."""
+    """refusal: why the command was not carried out; `None` if it was."""
 
     refusal: str | None = None
 
 
 @frozen
 class Explanation:
-    """Every gate that holds the host, by rollout."""
+    """All gates that hold the host, by rollout."""
 
     blocks: Mapping[RolloutId, tuple[GateBlock, ...]]
 
 
 @frozen
 class HostList:
-    """Records of hosts in the rollouts that are not pruned, by rollout and name."""
+    """Records of hosts in rollouts that are not pruned, ordered by rollout and name."""
 
     records: tuple[HostRolloutState, ...]
 
 
 @frozen
 class Flushed:
-    """How many host records the cache table still lacks."""
+    """left: how many host records the cache table still lacks."""
 
     left: int
 
 
 @frozen
 class Totals:
-    """How much there is. rollouts: by state."""
+    """Current totals. rollouts: their number by state."""
 
     head_seq: int
     manifests: int
@@ -238,7 +239,7 @@ class Totals:
 
 @frozen
 class Done:
-    """Nothing to say."""
+    """The input was handled; there is nothing to return."""
 
 
 Reply: TypeAlias = (
@@ -259,14 +260,14 @@ Reply: TypeAlias = (
 
 @frozen
 class WakeHost:
-    """Tell the pollers of `hostname` that a dispatch waits."""
+    """Wake the polls of `hostname`: a dispatch is queued."""
 
     hostname: str
 
 
 @frozen
 class UseKeys:
-    """Tell who authenticates requests that these are the hosts' keys now."""
+    """Authenticate requests with this key ring from now on."""
 
     ring: KeyRing
 

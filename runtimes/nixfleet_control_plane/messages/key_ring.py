@@ -1,7 +1,7 @@
-"""Who is who: which key a key id stands for, when it no longer does, and who may enroll. Pure rules, no I/O.
+"""Identity rules: which key a key id stands for, when a key is revoked, and which hosts may enroll. Pure, no I/O.
 
-A `KeyRing` is immutable: the engine makes the next one when an enrollment, a fleet or a revocation is committed, and
-who authenticates requests holds the latest. Whether a request is really signed by a key is not asked here.
+A `KeyRing` is immutable: the engine makes a new one when an enrollment, a fleet or a revocation is committed, and
+request authentication uses the latest. Verifying a request's signature is not part of this module.
 Source: docs/spec/trust.md, Hosts; docs/spec/trust.md, Enrollment;
 docs/spec/trust.md, Revocations; docs/spec/trust.md, Operators.
 """
@@ -36,7 +36,7 @@ from nixfleet_runtime.http.signing.refusal import RevokedKey
 
 @frozen
 class EnrolledHost:
-    """A host that came with a token, the key it came with, and when."""
+    """A host that enrolled with a token, its key, and when it enrolled."""
 
     hostname: str
     public_key: TrustedKey
@@ -45,7 +45,7 @@ class EnrolledHost:
 
 @frozen
 class UsedNonce:
-    """The nonce of a token that a host enrolled with, and the key it brought. Kept until `expires_at`."""
+    """The nonce of a token that a host enrolled with, and the key it enrolled. Kept until `expires_at`."""
 
     nonce: str
     hostname: str
@@ -55,11 +55,11 @@ class UsedNonce:
 
 @frozen
 class KeyRing:
-    """Everybody whose signed requests are listened to.
+    """Every key whose signed requests are accepted.
 
-    The key that the signed fleet gives a host goes before the one it enrolled with: what is declared is what is.
-    A revocation takes both away, and only an enrollment from `not_before` on stands again. That a fleet was signed
-    since then does not help its key: fleets are signed anew every hour without anybody deciding anything.
+    The key that the signed fleet declares for a host takes precedence over the one it enrolled with. A revocation
+    invalidates both; only an enrollment at or after `not_before` is valid again. A fleet signed since then does not
+    restore its declared key, because fleets are re-signed every hour without anyone deciding anything.
     """
 
     operators: FrozenMap[str, Operator] = FrozenMap()
@@ -69,17 +69,17 @@ class KeyRing:
 
     @classmethod
     def of(cls, trust: TrustRoot) -> Self:
-        """Return the ring of a control plane that knows its trust file alone."""
+        """Return the ring of a control plane that has only its trust file."""
         return cls(FrozenMap((operator.name, operator) for operator in trust.operators))
 
     def with_host(self, host: EnrolledHost) -> "KeyRing":
-        """Return the ring in which `host` is enrolled, in place of an earlier enrollment of its name."""
+        """Return the ring with `host` enrolled, replacing any earlier enrollment under its name."""
         return evolve(self, enrolled=self.enrolled.with_item(host.hostname, host))
 
     def with_fleet(self, fleet: FleetResolved) -> "KeyRing":
-        """Return the ring in which the hosts with a `pubkey` in `fleet` have that, and no others have one from it.
+        """Return the ring whose declared keys are exactly the `pubkey`s of `fleet`.
 
-        A `pubkey` that is no ed25519 key, in hex or as OpenSSH writes it, is as good as none.
+        A `pubkey` that is not an ed25519 key, in hex or OpenSSH form, counts as none.
         """
         keys = (
             (name, read_public_key(host.pubkey))
@@ -91,14 +91,17 @@ class KeyRing:
         )
 
     def with_revocations(self, revocations: Revocations) -> "KeyRing":
-        """Return the ring in which `revocations`, and no others, are in force; of two for a host the later."""
+        """Return the ring in which exactly `revocations` are in force; of two for one host, the later one counts."""
         in_order = sorted(revocations.revocations, key=lambda revocation: revocation.not_before)
         return evolve(
             self, revoked=FrozenMap((revocation.hostname, revocation) for revocation in in_order)
         )
 
     def key_of(self, key_id: str) -> TrustedKey | None:
-        """Return the key that `key_id` stands for: the `keys` of `verify_request`. Raises: RevokedKey."""
+        """Return the key that `key_id` stands for, `None` if it is unknown: the `keys` of `verify_request`.
+
+        Raises: RevokedKey.
+        """
         subject = subject_of(key_id)
         match subject:
             case HostSubject(hostname):
@@ -112,7 +115,7 @@ class KeyRing:
                 assert_never(subject)
 
     def operator_of(self, key_id: str) -> Operator | None:
-        """Return the operator whose key id this is, with the role; `None` if it is nobody's."""
+        """Return the operator whose key id this is; `None` if there is no such operator."""
         subject = subject_of(key_id)
         return self.operators.get(subject.name) if isinstance(subject, OperatorSubject) else None
 
@@ -131,7 +134,7 @@ class KeyRing:
 
 @frozen
 class TokenRefused:
-    """The token is not good, whoever brings it; `reason` says why."""
+    """The token is invalid, regardless of who presents it; `reason` says why."""
 
     hostname: str
     reason: VerifyError
@@ -142,7 +145,7 @@ class TokenRefused:
 
 @frozen
 class SignedByAnother:
-    """The request is not signed with the key that it wants to be known by."""
+    """The request is not signed with the key that it asks to enroll."""
 
     hostname: str
     public_key: str
@@ -150,14 +153,14 @@ class SignedByAnother:
 
     def __str__(self) -> str:
         return (
-            f"expected the enrollment of {self.hostname!r} to be signed with the key that it brings, "
+            f"expected the enrollment of {self.hostname!r} to be signed with the key that it enrolls, "
             f"{self.public_key}; found it signed with {self.signer}"
         )
 
 
 @frozen
 class WrongFingerprint:
-    """The token is made out to another key."""
+    """The token was issued for another key."""
 
     hostname: str
     expected: str
@@ -165,14 +168,14 @@ class WrongFingerprint:
 
     def __str__(self) -> str:
         return (
-            f"the token for {self.hostname!r} is made out to the key with fingerprint {self.expected}; "
-            f"found {self.found}: issue one for the key that the host has"
+            f"the token for {self.hostname!r} was issued for the key with fingerprint {self.expected}; "
+            f"found {self.found}: issue a token for the key that the host has"
         )
 
 
 @frozen
 class NonceNotListed:
-    """The token's nonce is not one that the signed list has for this host, or not any more."""
+    """The token's nonce is not on the signed list for this host, or its entry has expired."""
 
     hostname: str
     nonce: str
@@ -181,32 +184,32 @@ class NonceNotListed:
     def __str__(self) -> str:
         if self.expired_at is not None:
             return (
-                f"nonce {self.nonce!r} was good for {self.hostname!r} until "
+                f"nonce {self.nonce!r} was valid for {self.hostname!r} until "
                 f"{format_time(self.expired_at)}: issue a new token"
             )
         return (
             f"bootstrap-nonces.json has no nonce {self.nonce!r} for {self.hostname!r}: "
-            "add it there and release, or wait until the release has arrived"
+            "add it and publish a release, or wait until the release has been read"
         )
 
 
 @frozen
 class NonceUsed:
-    """Somebody enrolled with this nonce before."""
+    """The nonce has already been used to enroll."""
 
     hostname: str
     nonce: str
 
     def __str__(self) -> str:
         return (
-            f"nonce {self.nonce!r} for {self.hostname!r} was used before: issue a new token, and find out "
-            "who used it if that was not this host"
+            f"nonce {self.nonce!r} for {self.hostname!r} was already used: issue a new token; if this host did not "
+            "use it, find out who did"
         )
 
 
 @frozen
 class DeclaredOtherwise:
-    """The signed fleet gives this host another key, and that is the one that would count."""
+    """The signed fleet declares another key for this host, and the declared key takes precedence."""
 
     hostname: str
     declared: str
@@ -214,22 +217,22 @@ class DeclaredOtherwise:
 
     def __str__(self) -> str:
         return (
-            f"the fleet declares key {self.declared} for {self.hostname!r}, the host brings {self.found}: "
-            "change or remove its pubkey in the declaration"
+            f"the fleet declares key {self.declared} for {self.hostname!r}; found {self.found} in the request: "
+            "change or remove the host's pubkey in the declaration"
         )
 
 
 @frozen
 class RevokedUntil:
-    """A revocation that is still to come into its time would refuse the key at once."""
+    """A revocation with a `not_before` in the future would invalidate the new key at once."""
 
     hostname: str
     not_before: datetime
 
     def __str__(self) -> str:
         return (
-            f"keys of {self.hostname!r} from before {format_time(self.not_before)} are revoked, "
-            "and it is not that time yet"
+            f"keys that {self.hostname!r} enrolls before {format_time(self.not_before)} are revoked: "
+            "enroll at or after that time"
         )
 
 
@@ -242,11 +245,11 @@ EnrollmentObjection: TypeAlias = (
     | DeclaredOtherwise
     | RevokedUntil
 )
-"""Why a host may not enroll. `str` of one is for people."""
+"""Why a host may not enroll. `str` of one is a message for people."""
 
 
 def claimed_key(request: EnrollRequest) -> Callable[[str], TrustedKey | None]:
-    """Return the `keys` of `verify_request` for an enrollment: its host signs it with the key that it brings."""
+    """Return the `keys` of `verify_request` for an enrollment, which is signed with the key that it enrolls."""
     key_id = host_key_id(request.token.token.hostname)
     return lambda asked: read_public_key(request.public_key) if asked == key_id else None
 
@@ -254,10 +257,10 @@ def claimed_key(request: EnrollRequest) -> Callable[[str], TrustedKey | None]:
 def is_repeated(
     request: EnrollRequest, ring: KeyRing, used_nonces: Mapping[str, UsedNonce]
 ) -> bool:
-    """Return whether `request` is one that was granted before, and what it granted still stands.
+    """Return whether `request` repeats an enrollment that was granted and is still valid.
 
-    The answer to it may have been lost. It grants nothing, so it does not matter whether its token is still good;
-    that it is signed with the key it brings was checked before.
+    A host repeats it when the response was lost. The repetition grants nothing new, so its token need not be valid any
+    more. Its signature has already been verified with the key it enrolls.
     """
     token = request.token.token
     used, host = used_nonces.get(token.nonce), ring.enrolled.get(token.hostname)
@@ -270,7 +273,7 @@ def is_repeated(
 
 
 def nonce_kept_until(token: BootstrapToken, nonces: BootstrapNonces | None) -> datetime:
-    """Return when the nonce of `token` may be forgotten: token and entry of the list are both over then."""
+    """Return when the nonce of `token` may be forgotten: once both the token and its list entry have expired."""
     listed = None if nonces is None else _listed(token, nonces)
     return token.expires_at if listed is None else max(token.expires_at, listed.expires_at)
 
@@ -285,12 +288,11 @@ def enrollment_objection(
     trust: TrustRoot,
     now: datetime,
 ) -> EnrollmentObjection | None:
-    """Return why the host of `request` may not enroll, `None` if it may.
+    """Return why the host of `request` may not enroll; `None` if it may.
 
-    signer: the key that the request's own signature was good for, under the key id of the token's host; see
-    `claimed_key`. nonces: the signed list in force, if there is one. used_nonces: those of every enrollment so far; one
-    may be forgotten at `nonce_kept_until`. A host that is enrolled already may enroll again: whoever
-    issued the token wanted it.
+    signer: the key that verified the request's signature, under the key id of the token's host; see `claimed_key`.
+    nonces: the signed list in force, if any. used_nonces: those of every enrollment so far; each may be forgotten at
+    `nonce_kept_until`. An enrolled host may enroll again: issuing the token permits it.
     """
     try:
         token = verify_token(request.token, trust, now)
@@ -333,7 +335,7 @@ def _listed(token: BootstrapToken, nonces: BootstrapNonces) -> BootstrapNonce | 
 def _ring_objection(
     hostname: str, key: TrustedKey, ring: KeyRing, now: datetime
 ) -> DeclaredOtherwise | RevokedUntil | None:
-    """An enrollment that succeeds and does not count would be worse than one that is refused."""
+    """Return why an enrollment would have no effect. Accepting it then would be worse than refusing it."""
     revocation = ring.revoked.get(hostname)
     if revocation is not None:
         early = now < revocation.not_before

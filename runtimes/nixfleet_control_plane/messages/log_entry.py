@@ -1,7 +1,7 @@
-"""What a row of the canonical log can say, and the chain that binds the rows. Data and pure functions.
+"""The entries of the canonical log, and the hash chain over its rows. Data and pure functions.
 
-An entry is everything needed to repeat, on the books as they were, what it did to them. `ENTRY_KINDS` is
-the `kind` column.
+An entry holds everything needed to repeat its effect on the state before it. `ENTRY_KINDS` are the values of the
+`kind` column.
 Source: docs/spec/runtimes.md, Store.
 """
 
@@ -39,7 +39,7 @@ FIRST_PREV_HASH = bytes(32)
 
 @frozen
 class FactReported:
-    """A host reported a fact, and the record took it."""
+    """A host reported a fact, and it was applied to the host's record."""
 
     host: str
     rollout_id: RolloutId
@@ -49,7 +49,7 @@ class FactReported:
 
 @frozen
 class FactRefused:
-    """A host reported a fact that does not apply. The record takes its number and nothing else."""
+    """A host reported a fact that does not apply. The record advances to its number and is otherwise unchanged."""
 
     host: str
     rollout_id: RolloutId
@@ -67,14 +67,14 @@ class RolloutMoved:
 
 @frozen
 class Planned:
-    """The planner's decision was carried out."""
+    """A decision of the planner was carried out."""
 
     action: OpenRollout | QueueDispatch | WithdrawDispatch
 
 
 @frozen
 class Deferred:
-    """The reason why a host waits is a new one."""
+    """A host is held for a new reason."""
 
     action: DeferDispatch
 
@@ -99,7 +99,7 @@ class ArtefactTaken:
 
 @frozen
 class ArtefactRefused:
-    """An artefact was not taken."""
+    """An artefact was refused."""
 
     name: str
     reason: str
@@ -107,7 +107,7 @@ class ArtefactRefused:
 
 @frozen
 class HostEnrolled:
-    """A host came with a good token, and is known by `public_key` from then on."""
+    """A host enrolled with a valid token; `public_key` is its key from then on."""
 
     public_key: str
     token: SignedToken
@@ -127,7 +127,7 @@ Entry: TypeAlias = (
 
 
 class LogRow(NamedTuple):
-    """One row of `event_log` as it is stored, without its place in the chain. `payload` is JSON."""
+    """One row of `event_log` as stored, without its hashes. `payload` is JSON."""
 
     seq: int
     ts: str
@@ -140,14 +140,14 @@ class LogRow(NamedTuple):
 
 @frozen
 class LoggedEntry:
-    """An entry with its number and time: what `LogRow` says, decoded."""
+    """A decoded `LogRow`: an entry with its number and time."""
 
     seq: int
     at: datetime
     entry: Entry
 
 
-# As the classes make them, sooner: there is one of each for every fact that a host reports.
+# Faster than the constructors: every fact that a host reports makes one of each.
 fact_reported = maker(FactReported)
 logged_entry = maker(LoggedEntry)
 
@@ -155,12 +155,13 @@ logged_entry = maker(LoggedEntry)
 def chain_hash(prev_hash: bytes, row: LogRow) -> bytes:
     """Return SHA-256(prev_hash ‖ canonical row).
 
-    Canonical row: each column as text, absent ones as nothing, each preceded by its length in bytes and
-    a colon (absent: `-`), in column order. Unambiguous without parsing JSON, so any language can check it.
+    Canonical row: the columns in order, each as text preceded by its length in bytes and a colon; `-` for an absent
+    one.
+    It is unambiguous without parsing JSON, so it can be verified in any language.
     """
     seq, ts, kind, host, rollout, payload, signature = row
     number = str(seq)
-    # In ASCII a text is as long as its bytes, so that one encoding does for the row.
+    # In ASCII the number of characters is the number of bytes, so the row can be encoded at once.
     text = (
         f"{len(number)}:{number}{len(ts)}:{ts}{len(kind)}:{kind}{_sized(host)}{_sized(rollout)}"
         f"{len(payload)}:{payload}{_sized(signature)}"

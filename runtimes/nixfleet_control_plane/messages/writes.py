@@ -1,6 +1,6 @@
-"""What a commit can ask of the store: log rows, rows of derived views, rows of the record cache. Data.
+"""The writes of a commit: log rows, rows of derived views, rows of the record cache. Data.
 
-A derived view says which log row it came from. Nothing is updated in place that the log does not explain.
+Every row of a derived view names the log row that caused it, so the log explains every change.
 Source: docs/spec/runtimes.md, Store.
 """
 
@@ -14,6 +14,7 @@ from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.hold_scope import HoldScope
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -21,14 +22,14 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 
 @frozen
 class PutRollout:
-    """The rollout's row is this record."""
+    """Insert or replace the rollout's row."""
 
     record: RolloutRecord
 
 
 @frozen
 class OpenProbeFailure:
-    """A probe (or one control of it) that may gate began to fail."""
+    """A probe, or one of its controls, that can hold later waves began to fail."""
 
     event_log_seq: int
     rollout_id: RolloutId
@@ -41,7 +42,7 @@ class OpenProbeFailure:
 
 @frozen
 class ClearProbeFailure:
-    """The failure that row `event_log_seq` opened is over. One row may have opened several controls."""
+    """The failure that row `event_log_seq` opened has ended. One row may have opened several controls."""
 
     event_log_seq: int
     probe_name: str
@@ -79,7 +80,7 @@ class RemoveDispatch:
 
 @frozen
 class PutDeferral:
-    """Why the host waits, since when."""
+    """Why the host is held, and since when."""
 
     deferral: DeferDispatch
     since: datetime
@@ -94,7 +95,7 @@ class RemoveDeferral:
 
 @frozen
 class PutHold:
-    scope: str
+    scope: HoldScope
     operator: str
     reason: str
     held_at: datetime
@@ -103,12 +104,12 @@ class PutHold:
 
 @frozen
 class RemoveHold:
-    scope: str
+    scope: HoldScope
 
 
 @frozen
 class PutArtefact:
-    """The log row that holds the artefact in force under this name."""
+    """The log row of the artefact in force under this name."""
 
     name: str
     rollout_id: RolloutId | None
@@ -145,12 +146,12 @@ class PutRevocation:
 
 @frozen
 class RemoveRevocations:
-    """All of them: another list comes into force."""
+    """Remove all revocations: another list comes into force."""
 
 
 @frozen
 class PutRefusedEvent:
-    """A fact that the record could not take: what its sender is told when it comes again."""
+    """A fact that did not apply, and the reason to return whenever it is reported again."""
 
     rollout_id: RolloutId
     hostname: str
@@ -166,7 +167,7 @@ class RemoveRefusedEvents:
 
 @frozen
 class PutHostRecord:
-    """The record cache: `record` is true up to `event_log_seq`."""
+    """Cache `record`, which is current up to log row `event_log_seq`."""
 
     record: HostRolloutState
     event_log_seq: int
@@ -174,7 +175,7 @@ class PutHostRecord:
 
 @frozen
 class SetRecordsThrough:
-    """Every host record as of `event_log_seq` is in the cache."""
+    """The cache holds every host record as of log row `event_log_seq`."""
 
     event_log_seq: int
 

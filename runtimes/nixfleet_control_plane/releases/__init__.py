@@ -1,1 +1,1 @@
-"""The edge to the release directory: scan it for signed artefacts, and watch it for new ones."""
+"""Reads the release directory: verifies signed artefacts, and polls for new ones."""

@@ -1,8 +1,8 @@
-"""What has to be done about the files that CI published: what is new, what is not to be trusted. Sans I/O.
+"""Turns the files that CI published into inputs: new artefacts, and those that fail verification. Sans I/O.
 
-A directory may be looked at while it is being written. So what is good is passed on at once, and what is not is
-believed only when the next look finds the very same: half a release is gone by then. Nothing is passed on twice, and
-nothing is complained of twice.
+A directory may be read while it is being written. So verified artefacts are passed on at once; a failure is reported
+only when the next scan finds the same one, since an incomplete release is complete by then. Nothing is passed on or
+reported twice.
 Source: docs/spec/trust.md, Release directory; docs/design/03-network.md.
 """
 
@@ -35,70 +35,75 @@ T = TypeVar("T")
 AnyVerified: TypeAlias = Verified[FleetResolved | RolloutManifest | Revocations | BootstrapNonces]
 ReleaseInput: TypeAlias = ListsUpdated | ManifestsUpdated | ArtefactRejected
 Files: TypeAlias = Mapping[str, SignedArtefact]
-"""Signed artefacts by the name of their file."""
+"""Signed artefacts by file name."""
 
 _LISTS: Final = (REVOCATIONS_FILE, NONCES_FILE)
 
 
 @frozen
-class _Doubt:
-    """An artefact that did not verify, by what it is and why; when it was looked at does not matter."""
+class _Failure:
+    """An artefact that failed verification: its name, its digest and the kind of error. Equal at every scan."""
 
     name: str
     digest: str
     kind: str
 
 
-class ReleaseWatch:
-    """What is known of a directory of releases from the looks so far."""
+class ReleaseScanner:
+    """The results of the scans of a release directory so far."""
 
     def __init__(self, trust: TrustRoot, freshness_window_minutes: int) -> None:
         self._trust = trust
         self._window_minutes = freshness_window_minutes
         self._verified: dict[str, AnyVerified] = {}
-        self._doubts: dict[_Doubt, str] = {}
+        self._failures: dict[_Failure, str] = {}
         self._done: set[str] = set()
-        self._told: set[_Doubt] = set()
+        self._reported: set[_Failure] = set()
 
-    def look(self, files: Files, now: datetime) -> tuple[ReleaseInput, ...]:
-        """Return what the control plane has to be told about `files`. Say `done` of each that it was told."""
-        self._verified, doubts = self._judged(files, now)
-        believed = [doubt for doubt in doubts if doubt in self._doubts]
-        self._told &= doubts.keys()
-        self._doubts = doubts
+    def scan(self, files: Files, now: datetime) -> tuple[ReleaseInput, ...]:
+        """Return the inputs for the control plane. Call `done` with each one that it has handled."""
+        self._verified, failures = self._verify_all(files, now)
+        confirmed = [failure for failure in failures if failure in self._failures]
+        self._reported &= failures.keys()
+        self._failures = failures
         self._done &= {_digest_of(verified) for verified in self._verified.values()}
         return (
             *self._new_lists(),
             *self._new_manifests(),
-            *(ArtefactRejected(it.name, doubts[it]) for it in believed if it not in self._told),
+            *(
+                ArtefactRejected(failure.name, failures[failure])
+                for failure in confirmed
+                if failure not in self._reported
+            ),
         )
 
-    def done(self, told: ReleaseInput) -> None:
-        """The control plane was told `told`, which the last look returned."""
-        match told:
+    def done(self, input: ReleaseInput) -> None:
+        """Mark an input that the last scan returned as handled: it is not returned again."""
+        match input:
             case ListsUpdated():
-                lists = (told.revocations, told.nonces)
+                lists = (input.revocations, input.nonces)
                 self._done |= {_digest_of(each) for each in lists if each is not None}
             case ManifestsUpdated():
-                self._done |= {_digest_of(each) for each in told.manifests}
+                self._done |= {_digest_of(each) for each in input.manifests}
             case ArtefactRejected():
-                self._told |= {doubt for doubt in self._doubts if doubt.name == told.name}
+                failures = {each for each in self._failures if each.name == input.name}
+                self._reported |= failures
             case _:
-                assert_never(told)
+                assert_never(input)
 
-    def _judged(
+    def _verify_all(
         self, files: Files, now: datetime
-    ) -> tuple[dict[str, AnyVerified], dict[_Doubt, str]]:
+    ) -> tuple[dict[str, AnyVerified], dict[_Failure, str]]:
         verified: dict[str, AnyVerified] = {}
-        doubts: dict[_Doubt, str] = {}
-        # The fleet first: manifests are held against it.
-        for name in sorted(files, key=lambda it: (it != FLEET_FILE, it)):
+        failures: dict[_Failure, str] = {}
+        # The fleet first: manifests are checked against it.
+        for name in sorted(files, key=lambda name: (name != FLEET_FILE, name)):
             try:
                 verified[name] = self._verify(name, files[name], verified, now)
             except VerifyError as error:
                 digest = _digest(files[name].body, files[name].signature)
-                doubts[_Doubt(name, digest, type(error).__name__)] = str(error)
-        return verified, doubts
+                failures[_Failure(name, digest, type(error).__name__)] = str(error)
+        return verified, failures
 
     def _verify(
         self, name: str, artefact: SignedArtefact, others: Mapping[str, AnyVerified], now: datetime
@@ -114,7 +119,9 @@ class ReleaseWatch:
         return known
 
     def _still_holds(self, known: AnyVerified, artefact: SignedArtefact, now: datetime) -> bool:
-        """Verifying 10,000 hosts takes a while, and only time can undo what was found."""
+        """Return whether an earlier verification is still valid: only time can invalidate it. Verifying again is
+        slow.
+        """
         age_max = timedelta(minutes=self._window_minutes) + CLOCK_SKEW
         return (
             known.artefact == artefact.body

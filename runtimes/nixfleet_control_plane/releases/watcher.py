@@ -1,7 +1,6 @@
-"""Looks at the directory of releases, again and again, and tells the control plane what is new. Only reads.
+"""Polls the release directory and passes new artefacts to the control plane. Read-only.
 
-What to make of the files is in `releases`. A release that is not whole is looked at again the next time, and named in
-the process's log once.
+`scan` decides what to pass on. A release that cannot be read is logged once and tried again at the next poll.
 """
 
 import logging
@@ -11,7 +10,7 @@ from typing import assert_never
 import anyio.to_thread
 
 from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
-from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseWatch
+from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseScanner
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, WriteFailed
@@ -26,44 +25,44 @@ _log = logging.getLogger(__name__)
 
 
 class ReleaseWatcher:
-    """The task that looks."""
+    """The task that polls the release directory."""
 
     def __init__(
-        self, service: ControlPlaneService, directory: Path, watch: ReleaseWatch, clock: Clock
+        self, service: ControlPlaneService, directory: Path, scanner: ReleaseScanner, clock: Clock
     ) -> None:
         self._service = service
         self._directory = directory
-        self._watch = watch
+        self._scanner = scanner
         self._clock = clock
         self._problem: str | None = None
 
     async def run(self, poll_seconds: float) -> None:
-        """Look every `poll_seconds`, until cancelled."""
+        """Poll every `poll_seconds`, until cancelled."""
         while True:
-            await self.look()
+            await self.poll()
             await self._clock.sleep(poll_seconds)
 
-    async def look(self) -> None:
-        """Look once. What cannot be made durable now is tried again at the next look."""
+    async def poll(self) -> None:
+        """Poll once. Inputs that cannot be made durable now are tried again at the next poll."""
         try:
             release = await anyio.to_thread.run_sync(load_release, self._directory)
         except (NotARelease, IncompleteRelease, OSError) as error:
-            self._complain(str(error))
+            self._log_problem(str(error))
             return
-        self._complain(None)
-        # The watch is this task's alone, so a thread may have it for a while.
-        found = await anyio.to_thread.run_sync(
-            self._watch.look, artefacts_of(release), self._clock.now()
+        self._log_problem(None)
+        # Only this task uses the scanner, so it may run in a thread.
+        inputs = await anyio.to_thread.run_sync(
+            self._scanner.scan, artefacts_of(release), self._clock.now()
         )
-        for input in found:
+        for input in inputs:
             try:
-                await self._tell(input)
+                await self._pass_on(input)
             except (WriteFailed, EngineFault) as error:
-                _log.error("a release could not be taken: %s", error)
+                _log.error("a release could not be put in force: %s", error)
                 return
-            self._watch.done(input)
+            self._scanner.done(input)
 
-    async def _tell(self, input: ReleaseInput) -> None:
+    async def _pass_on(self, input: ReleaseInput) -> None:
         match input:
             case ListsUpdated():
                 lists = await self._service.publish_lists(input)
@@ -77,10 +76,10 @@ class ReleaseWatcher:
             case _:
                 assert_never(input)
 
-    def _complain(self, problem: str | None) -> None:
-        """Say once what is wrong with the directory; it may be right at the next look."""
+    def _log_problem(self, problem: str | None) -> None:
+        """Log a problem of the directory once, when it starts or changes."""
         if problem is not None and problem != self._problem:
-            _log.warning("no release can be read: %s", problem)
+            _log.warning("the release cannot be read: %s", problem)
         self._problem = problem
 
 

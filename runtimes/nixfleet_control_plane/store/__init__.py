@@ -1,1 +1,1 @@
-"""What lasts: the `Store` Protocol, the SQLite store and its schema, and read-only queries on its tables."""
+"""Durable storage: the `Store` protocol, the SQLite store and its schema, and read-only queries on its tables."""

@@ -1,4 +1,4 @@
-"""What operators ask of a store: read-only, through a connection of their own, and so only what is durable.
+"""Operators' queries on a store: read-only, on their own connection, so they see only durable rows.
 
 Source: docs/spec/wire.md, Operator calls; docs/spec/runtimes.md, Store.
 """
@@ -18,7 +18,7 @@ from nixfleet_runtime.storage.sqlite import open_reader
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 ALL: Final = -1
-"""SQLite's word for no limit."""
+"""`LIMIT -1` in SQLite: no limit."""
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
@@ -31,7 +31,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 @frozen
 class Quarantined:
-    """A closure that a channel does not get. `cleared` once an operator retired the quarantine."""
+    """A closure that is not dispatched on a channel. cleared: whether an operator has retired the quarantine."""
 
     channel: str
     closure: str
@@ -42,7 +42,7 @@ class Quarantined:
 
 @frozen
 class Waiting:
-    """A host that waits, for which gate, why, and since when."""
+    """A host that is held, by which gate, why, and since when."""
 
     hostname: str
     rollout_id: str
@@ -54,7 +54,7 @@ class Waiting:
 def rollouts(
     connection: sqlite3.Connection, *, after_seq: int = 0, limit: int = ALL
 ) -> tuple[RolloutRecord, ...]:
-    """Return rollouts' records, oldest first, the pruned ones included: those opened after a row of the log."""
+    """Return the records of rollouts opened after log row `after_seq`, oldest first, pruned ones included."""
     rows = connection.execute(
         "SELECT record FROM rollouts WHERE opened_event_log_seq > ?"
         " ORDER BY opened_event_log_seq LIMIT ?",
@@ -77,7 +77,7 @@ def quarantines(connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
 def deferrals(
     connection: sqlite3.Connection, *, after: tuple[str, str] | None = None, limit: int = ALL
 ) -> tuple[Waiting, ...]:
-    """Return who waits and why, by rollout and host: those after a rollout and host."""
+    """Return the held hosts, ordered by rollout and host, after the given rollout and host."""
     rows = connection.execute(
         "SELECT hostname, rollout_id, gate, reason, since FROM deferrals"
         " WHERE (rollout_id, hostname) > (?, ?) ORDER BY rollout_id, hostname LIMIT ?",
@@ -96,7 +96,7 @@ def log_entries(
     rollout_id: str | None = None,
     host_id: str | None = None,
 ) -> tuple[LoggedEntry, ...]:
-    """Return the log's entries after `after_seq`, oldest first, of one rollout or host if asked.
+    """Return the log's entries after `after_seq`, oldest first; of one rollout or host if given.
 
     Raises: DamagedRow.
     """
@@ -112,7 +112,7 @@ def log_entries(
 
 
 def last_command_at(connection: sqlite3.Connection, since: datetime) -> datetime | None:
-    """Return when the latest command of an operator was carried out, `None` if that is not `since` then."""
+    """Return when the latest operator command was carried out; `None` if it is older than `since`."""
     for ts, kind in connection.execute("SELECT ts, kind FROM event_log ORDER BY seq DESC"):
         at = time_of(ts)
         if at < since:
@@ -125,7 +125,7 @@ def last_command_at(connection: sqlite3.Connection, since: datetime) -> datetime
 def log_rows(
     connection: sqlite3.Connection, rollout_id: str, *, after_seq: int, limit: int
 ) -> tuple[LogRow, ...]:
-    """Return a page of the log of one rollout, oldest first, as it is stored."""
+    """Return up to `limit` stored log rows of one rollout after `after_seq`, oldest first."""
     rows = connection.execute(
         f"SELECT {LOG_COLUMNS} FROM event_log WHERE rollout_id = ? AND seq > ? ORDER BY seq LIMIT ?",
         (rollout_id, after_seq, limit),

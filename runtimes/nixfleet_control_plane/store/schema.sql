@@ -1,4 +1,4 @@
--- The control plane's database. `event_log` is the truth; every other table says which row of it it came from.
+-- The control plane's database. `event_log` is authoritative; rows of all other tables name the log row they come from.
 -- Source: docs/spec/runtimes.md, Store.
 
 CREATE TABLE event_log (
@@ -14,20 +14,20 @@ CREATE TABLE event_log (
     prev_hash   BLOB NOT NULL CHECK (length(prev_hash) = 32),
     hash        BLOB NOT NULL CHECK (length(hash) = 32)
 ) STRICT;
--- Rows of one rollout lie in order of `seq`. None by host: each event would write to a place of its own in it, and cost
--- more the more hosts and rows there are; who asks for one host reads its rollout.
+-- Rows of one rollout are in order of `seq`. There is no index by host: every event would write to a different page of
+-- it, at a cost that grows with hosts and rows; a query for one host reads its rollout.
 CREATE INDEX event_log_by_rollout ON event_log (rollout_id);
 
 CREATE TRIGGER event_log_is_append_only_update BEFORE UPDATE ON event_log
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
 CREATE TRIGGER event_log_is_append_only_delete BEFORE DELETE ON event_log
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
--- INSERT OR REPLACE asks no other trigger.
+-- INSERT OR REPLACE fires no other trigger.
 CREATE TRIGGER event_log_is_append_only_insert BEFORE INSERT ON event_log
 WHEN NEW.seq IS NOT (SELECT ifnull(max(seq), 0) + 1 FROM event_log)
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only: expected the number after the last'); END;
 
--- A cache of the reducer's records, written behind. `host_records_through` says up to where it is complete.
+-- A write-behind cache of the reducer's records. `host_records_through` is the log row up to which it is complete.
 CREATE TABLE host_rollout_records (
     rollout_id      TEXT NOT NULL,
     hostname        TEXT NOT NULL,
@@ -110,14 +110,14 @@ CREATE TABLE operator_holds (
     event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
 ) STRICT, WITHOUT ROWID;
 
--- Which log row holds the artefact in force under a name.
+-- The log row of the artefact in force under each name.
 CREATE TABLE artefacts (
     name           TEXT PRIMARY KEY,
     rollout_id     TEXT,
     event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
 ) STRICT, WITHOUT ROWID;
 
--- Facts that a host's record could not take; it has their numbers all the same.
+-- Facts that did not apply to a host's record, which nevertheless advanced past their numbers.
 CREATE TABLE refused_events (
     rollout_id     TEXT NOT NULL,
     hostname       TEXT NOT NULL,
@@ -127,7 +127,7 @@ CREATE TABLE refused_events (
     PRIMARY KEY (rollout_id, hostname, seq)
 ) STRICT, WITHOUT ROWID;
 
--- Who is who. A nonce is forgotten with the first enrollment after `expires_at`.
+-- Identities. A used nonce is removed by the first enrollment after its `expires_at`.
 CREATE TABLE hosts (
     hostname       TEXT PRIMARY KEY,
     public_key     TEXT NOT NULL,

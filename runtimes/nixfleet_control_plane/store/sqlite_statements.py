@@ -1,6 +1,6 @@
-"""What a write is in SQL. The one place that knows how a derived view, or the cache of records, becomes rows.
+"""Maps writes to SQL. The only module that knows the tables of the derived views and of the record cache.
 
-`rebuild` uses it too, on an empty copy.
+`history.rebuild` uses it too, on an empty copy.
 """
 
 from typing import TypeAlias, assert_never
@@ -56,7 +56,7 @@ def statement_of(write: ViewWrite | CacheWrite) -> Statement:
 
 
 def view_statement(write: ViewWrite) -> Statement:
-    """Return the statement that brings a derived view up to date with `write`."""
+    """Return the statement that applies `write` to its derived view."""
     match write:
         case PutRollout():
             return _put_rollout(write)
@@ -83,7 +83,7 @@ def view_statement(write: ViewWrite) -> Statement:
                 ),
             )
         case PutQuarantine():
-            # Retired and now back: the row tells of the latest quarantine, the log of all.
+            # Quarantined again after retirement: the row has the latest quarantine, the log has all.
             return "INSERT OR REPLACE INTO quarantined_closures VALUES (?,?,?,?,NULL)", (
                 write.channel,
                 write.closure,
@@ -119,14 +119,14 @@ def view_statement(write: ViewWrite) -> Statement:
             )
         case PutHold():
             return "INSERT INTO operator_holds VALUES (?,?,?,?,?)", (
-                write.scope,
+                str(write.scope),
                 write.operator,
                 write.reason,
                 text_of(write.held_at),
                 write.event_log_seq,
             )
         case RemoveHold():
-            return "DELETE FROM operator_holds WHERE scope = ?", (write.scope,)
+            return "DELETE FROM operator_holds WHERE scope = ?", (str(write.scope),)
         case PutArtefact():
             return "INSERT OR REPLACE INTO artefacts VALUES (?,?,?)", (
                 write.name,

@@ -1,6 +1,6 @@
-"""The store on SQLite: one writing connection, one transaction per commit, the hash chain kept here.
+"""The SQLite store: one writing connection, one transaction per commit. Computes the hash chain.
 
-How a write becomes rows is in `sqlite_statements`.
+`sqlite_statements` maps writes to rows.
 Source: docs/spec/runtimes.md, Store.
 """
 
@@ -27,11 +27,12 @@ from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.hold_scope import parse_scope
 from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_rollout_record,
 )
-from nixfleet_runtime.storage.sqlite import LongWal, open_writer, transaction
+from nixfleet_runtime.storage.sqlite import WalLimiter, open_writer, transaction
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -44,7 +45,7 @@ INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,
 
 
 class SqliteStore:
-    """A control plane's database in one file, made when it does not exist.
+    """A control plane's database in one file, created if it does not exist.
 
     Raises: SchemaTooNew, NotOurDatabase.
     """
@@ -53,11 +54,11 @@ class SqliteStore:
         self._connection = open_writer(
             path, application_id=APPLICATION_ID, schema=SCHEMA, version=SCHEMA_VERSION
         )
-        self._wal = LongWal(self._connection, path)
+        self._wal = WalLimiter(self._connection, path)
         self._head_hash = _head_hash(self._connection)
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, or none. Raises: sqlite3.Error, and nothing has changed."""
+        """Make all of `writes` durable, atomically. Raises: sqlite3.Error; nothing has changed then."""
         head_hash = self._head_hash
         log: list[tuple[Value, ...]] = []
         others: list[Statement] = []
@@ -68,15 +69,15 @@ class SqliteStore:
             else:
                 others.append(statement_of(write))
         with transaction(self._connection):
-            # First, for the rows of the views refer to them.
+            # First, because rows of the views reference them.
             self._connection.executemany(INSERT_LOG, log)
             for statement, alike in groupby(others, key=itemgetter(0)):
                 self._connection.executemany(statement, [values for _, values in alike])
         self._head_hash = head_hash
-        self._wal.cut_if_long()
+        self._wal.truncate_if_long()
 
     def load(self) -> Snapshot:
-        """Return what was committed. Raises: DamagedRow, DecodeError."""
+        """Return everything committed. Raises: DamagedRow, DecodeError."""
         connection = self._connection
         through: int = connection.execute(
             "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
@@ -134,8 +135,8 @@ class SqliteStore:
                 )
             ),
             holds=tuple(
-                PauseScope(*columns)
-                for columns in connection.execute(
+                PauseScope(parse_scope(scope), operator, reason)
+                for scope, operator, reason in connection.execute(
                     "SELECT scope, operator, reason FROM operator_holds"
                 )
             ),
@@ -166,7 +167,7 @@ class SqliteStore:
         )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
 

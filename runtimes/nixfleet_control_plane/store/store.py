@@ -1,7 +1,7 @@
-"""What the control plane needs of a store. One implementation ships: `sqlite_store`.
+"""The protocol of the control plane's store. One implementation ships: `sqlite_store`.
 
-A store decides nothing. It is synchronous: the mutator calls `commit` in one worker thread, one call per
-batch. Source: docs/spec/runtimes.md, Store.
+A store decides nothing. It is synchronous: the mutator calls `commit` in one worker thread, once per batch.
+Source: docs/spec/runtimes.md, Store.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,19 +25,19 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 
 @frozen
 class StoredHost:
-    """A host's record out of the cache, true up to `event_log_seq`."""
+    """A cached host record, current up to log row `event_log_seq`."""
 
     record: HostRolloutState
     event_log_seq: int
 
 
-# As the class makes them, sooner: there is one for every entry that is folded.
+# Faster than the constructor: a start makes one for every entry of the log's tail.
 stored_host = maker(StoredHost)
 
 
 @frozen
 class StoredFailure:
-    """An outstanding failure of a control."""
+    """An outstanding failure of a probe's control."""
 
     rollout_id: RolloutId
     host_id: str
@@ -49,7 +49,7 @@ class StoredFailure:
 
 @frozen
 class StoredRefusal:
-    """A fact that the host's record could not take."""
+    """A fact that did not apply to the host's record."""
 
     rollout_id: RolloutId
     hostname: str
@@ -59,13 +59,12 @@ class StoredRefusal:
 
 @frozen
 class Snapshot:
-    """What a start needs.
+    """Everything that a start loads.
 
-    artefacts: the entries in force, oldest first. rollouts: all that are not pruned, or whose manifest is
-    still in force, each with when it last moved. pruned: the ids of all that are. cached_through: the log
-    row up to which the cache of host records is complete. tail: every entry after that row; it may be the
-    whole log, so it is read while it is gone over: once, and before anything else is asked of the store. DamagedRow
-    may come up then, too.
+    artefacts: the entries in force, oldest first. rollouts: all that are not pruned or whose manifest is still in
+    force, each with the time of its last transition. pruned: the ids of all pruned rollouts. cached_through: the log
+    row up to which the cache of host records is complete. tail: every entry after that row. It may be the whole log,
+    so it is read during iteration: iterate once, before any other call to the store. Iterating may raise DamagedRow.
     """
 
     head_seq: int
@@ -86,25 +85,25 @@ class Snapshot:
     revoked: tuple[Revocation, ...]
 
     def in_memory(self) -> "Snapshot":
-        """Return the same with its tail read, so that it can be kept and compared."""
+        """Return a copy whose tail has been read, so that it can be stored and compared."""
         return evolve(self, tail=tuple(self.tail))
 
 
 class Store(Protocol):
-    """Where commits become durable."""
+    """Makes commits durable."""
 
     def load(self) -> Snapshot:
-        """Return what was committed. Raises: DamagedRow."""
+        """Return everything committed. Raises: DamagedRow."""
         ...
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, in order, or none of them.
+        """Make all of `writes` durable, in order and atomically.
 
-        When this returns, a loss of power takes nothing back. When it raises, nothing has changed and the
-        next call may succeed.
+        When this returns, the writes survive a power failure. When it raises, nothing has changed and the next call may
+        succeed.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the resources. Nothing is written."""
+        """Release resources. Writes nothing."""
         ...

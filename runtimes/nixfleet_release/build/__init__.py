@@ -1,1 +1,1 @@
-"""From a checked declaration to a resolved fleet, closures and manifests. No keys, no network."""
+"""Builds the resolved fleet, closures and manifests from a checked declaration. No keys, no network."""

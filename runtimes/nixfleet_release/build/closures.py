@@ -1,7 +1,7 @@
-"""Health checks into closures, and closures to their names. Writes into trees that are still being built.
+"""Writes health checks into closures and computes closure names. For trees that have no closure name yet.
 
-A closure's name is the hash of its tree, so the checks go in first; from then on, whoever signs the name
-signs them too. A tree that has its name already must not be given here: it would no longer be what it says.
+A closure's name is the hash of its tree, so the checks are written first, and signing the name covers them. A tree that
+already has a closure name must not be passed: writing into it would make its name wrong.
 Source: docs/spec/declarations.md, What signs what.
 """
 
@@ -20,7 +20,7 @@ from nixfleet_runtime.releases.nar import closure_name_of
 
 
 class LeadsOutside(Exception):
-    """A link in a tree, at `path`, leads to `target`: what is written there would not be in the tree."""
+    """`path` in a tree is a link to `target`, so a file written there would be outside of the tree."""
 
     def __init__(self, path: Path, target: Path) -> None:
         super().__init__(path, target)
@@ -29,13 +29,13 @@ class LeadsOutside(Exception):
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: expected a directory of the closure's own, found a link to {self.target}; "
-            f"put the directory itself into the closure"
+            f"{self.path}: expected a directory inside the closure, found a link to {self.target}; "
+            f"copy the directory into the closure"
         )
 
 
 def name_closures(checked: CheckedFleet, trees: Mapping[str, Path]) -> FrozenMap[str, str]:
-    """Put each host's health checks into its tree, and return the name of its closure, by host.
+    """Write each host's health checks into its tree, and return the closure names by host.
 
     The closure of a tree at `…/web` is called `{hash}-web`. Hosts may share a tree if their health
     checks are the same.
@@ -52,10 +52,9 @@ def name_closures(checked: CheckedFleet, trees: Mapping[str, Path]) -> FrozenMap
 def add_closures(
     checked: CheckedFleet, trees: Mapping[str, Path], store: Path
 ) -> FrozenMap[str, str]:
-    """Do as `name_closures` does, with copies of the trees, which then stand in `store` under their names.
+    """As `name_closures`, for copies of the trees, which are added to `store` under their closure names.
 
-    The trees stay as they are, so that they can be released again.
-    Raises: as `name_closures`.
+    The trees themselves are not changed, so that they can be released again. Raises: as `name_closures`.
     """
     _require_fit(checked, trees)
     built = {tree.resolve() for tree in trees.values()}
@@ -65,14 +64,15 @@ def add_closures(
             shutil.copytree(tree, copy, symlinks=True)
         copy_of = {hostname: copies[tree.resolve()] for hostname, tree in trees.items()}
         closures = name_closures(checked, copy_of)
-        for copy, closure in {copy_of[hostname]: it for hostname, it in closures.items()}.items():
+        names = {copy_of[hostname]: closure for hostname, closure in closures.items()}
+        for copy, closure in names.items():
             if not (store / closure).exists():
                 copy.rename(store / closure)
     return closures
 
 
 def render_health_checks(tree: Path, checks: HealthCheckSet) -> Path:
-    """Write `checks` to where the agent looks for them in a closure, and return that path.
+    """Write `checks` to the path in a closure at which the agent reads them, and return that path.
 
     Raises: LeadsOutside, OSError.
     """
@@ -110,7 +110,7 @@ def _problems(checked: CheckedFleet, trees: Mapping[str, Path]) -> Iterator[Prob
         if checked.health_checks[hostname] != checked.health_checks[first]:
             yield Problem(
                 path,
-                "shares a tree with a host of other health checks",
-                "a tree of its own",
-                f"{tree}, as {first} has",
+                "shares a tree with a host that has other health checks",
+                "a separate tree",
+                f"{tree}, the tree of {first}",
             )

@@ -1,6 +1,6 @@
-"""What pins mean for a release: a pinned channel points at its pin, a pinned host gets what was built from it.
+"""Applies pins to a release: a pinned channel points at its pin, a pinned host gets the closure built from it.
 
-Closures of another commit are taken as they are: their health checks are theirs, and were signed with them.
+Closures of another commit are used unchanged: they contain their own health checks, which were signed with them.
 Source: docs/spec/declarations.md, Scopes.
 """
 
@@ -20,7 +20,7 @@ from nixfleet_state_machine.scopes.merge import ScopeKind
 
 
 def pinned_refs(checked: CheckedFleet, now: datetime) -> dict[str, str]:
-    """Return, for each channel that is pinned as a whole at `now`, what it points at."""
+    """Return the pinned commit of each channel that is pinned as a whole at `now`."""
     pins = live_pins(checked.declaration.pins, now)
     return {
         scope.name: pin.commit
@@ -31,9 +31,9 @@ def pinned_refs(checked: CheckedFleet, now: datetime) -> dict[str, str]:
 
 
 def pinned_elsewhere(checked: CheckedFleet, channel_ref: str) -> dict[str, str]:
-    """Return the commits of the hosts that are pinned to another one than `channel_ref`."""
+    """Return, by host, the commits of the hosts that are pinned to another commit than `channel_ref`."""
     commits = {hostname: pin.value.commit for hostname, pin in checked.pins.items()}
-    return {hostname: it for hostname, it in commits.items() if it != channel_ref}
+    return {hostname: commit for hostname, commit in commits.items() if commit != channel_ref}
 
 
 def closures_of_pinned(
@@ -41,7 +41,7 @@ def closures_of_pinned(
 ) -> FrozenMap[str, str]:
     """Return the closures of the hosts that are pinned elsewhere, by host.
 
-    built: by commit, the closures by host. Raises: DeclarationError, for all hosts that have none there.
+    built: the closures by host, by commit. Raises: DeclarationError, with every host that has none.
     """
     pinned = pinned_elsewhere(checked, channel_ref)
     problems = tuple(_without_closure(checked, pinned, built))
@@ -51,21 +51,23 @@ def closures_of_pinned(
 
 
 def read_built(path: Path) -> Mapping[str, str]:
-    """Return closures by host: of the release in a directory, or the store paths in a JSON file.
+    """Return closures by host, from a release directory or a JSON file of store paths.
 
     Raises: DeclarationError, NotARelease, IncompleteRelease, OSError.
     """
     if not path.is_dir():
-        return {hostname: it.name for hostname, it in read_store_paths(path).items()}
+        return {
+            hostname: store_path.name for hostname, store_path in read_store_paths(path).items()
+        }
     try:
         fleet = decode_fleet(load_release(path).fleet.body)
     except DecodeError as error:
         raise DeclarationError(
-            Problem(f"{path}: {it.path}", "not a resolved fleet", it.expected, it.found)
-            for it in error.problems
+            Problem(f"{path}: {each.path}", "not a resolved fleet", each.expected, each.found)
+            for each in error.problems
         ) from error
     closures = {hostname: host.closure_hash for hostname, host in fleet.hosts.items()}
-    return {hostname: it for hostname, it in closures.items() if it is not None}
+    return {hostname: closure for hostname, closure in closures.items() if closure is not None}
 
 
 def _without_closure(
@@ -77,6 +79,6 @@ def _without_closure(
             yield Problem(
                 at("closures", hostname),
                 f"pinned to {commit} by {scope}",
-                f"its closure of {commit} (--pinned {commit}=PATH)",
-                "none" if commit in built else f"no closures of {commit} at all",
+                f"its closure built from {commit} (--pinned {commit}=PATH)",
+                "none" if commit in built else f"no closures built from {commit}",
             )

@@ -1,6 +1,6 @@
-"""Resolved fleet to rollout manifests: what each channel's agents are told, one signed file per channel. Pure.
+"""Projects a resolved fleet to rollout manifests, one per channel. Pure.
 
-Everything a rollout runs under is frozen into its manifest, so that a later fleet cannot change it.
+A manifest contains everything that applies to its rollout, so that a later fleet cannot change it.
 Source: docs/spec/declarations.md, Manifests.
 """
 
@@ -20,9 +20,8 @@ def project(
 ) -> tuple[RolloutManifest, ...]:
     """Return the manifests, sorted by channel, of all channels with a host that has a closure.
 
-    fleet_resolved_hash: the `artefact_hash` of the bytes of `fleet`. other_refs: of the channels that do not
-    point at `channel_ref`.
-    Raises: InvalidRolloutId.
+    fleet_resolved_hash: the `artefact_hash` of the bytes of `fleet`. other_refs: the refs of channels that do not point
+    at `channel_ref`. Raises: InvalidRolloutId.
     """
     refs = other_refs or {}
     manifests = (
@@ -66,8 +65,8 @@ def _host_set(fleet: FleetResolved, channel: str) -> tuple[HostAssignment, ...]:
 def _budgets(
     fleet: FleetResolved, host_set: tuple[HostAssignment, ...]
 ) -> tuple[ManifestBudget, ...]:
-    # All members, not only this channel's: the limit is one for all channels together, and a share
-    # is a share of them all.
+    # All members, not only those of this channel: the limit applies to all channels together, and a percentage is of
+    # all members.
     hosts = {assignment.hostname for assignment in host_set}
     budgets = (_with_members(budget, fleet) for budget in fleet.disruption_budgets)
     return tuple(budget for budget in budgets if not hosts.isdisjoint(budget.hosts))

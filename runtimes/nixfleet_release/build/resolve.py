@@ -1,6 +1,6 @@
-"""Checked declaration and closures to a resolved fleet: waves by name, sets in order. Pure.
+"""Resolves a checked declaration with closures to a fleet: waves as host names, sets in order. Pure.
 
-Nothing is decided here: one declaration, in whatever order it was written, comes to one fleet.
+Deterministic: the order in which a declaration is written does not matter.
 Source: docs/spec/declarations.md, Resolved fleet.
 """
 
@@ -31,12 +31,12 @@ from nixfleet_state_machine.scopes.selector import summary
 
 
 def resolve(checked: CheckedFleet, closures: Mapping[str, str], meta: Meta) -> FleetResolved:
-    """Return what a declaration comes to with `closures`: one for each host, by its name.
+    """Return the resolved fleet. closures: one for each host, by host name.
 
-    Raises: DeclarationError, when they are not for exactly the hosts that are declared.
+    Raises: DeclarationError, when `closures` does not have exactly the declared hosts.
     """
     fleet = checked.declaration
-    problems = (*_hosts_without(closures, fleet), *_strangers(closures, fleet))
+    problems = (*_hosts_without(closures, fleet), *_unknown_hosts(closures, fleet))
     if problems:
         raise DeclarationError(problems)
     return FleetResolved(
@@ -58,10 +58,10 @@ def resolve(checked: CheckedFleet, closures: Mapping[str, str], meta: Meta) -> F
 def _hosts_without(closures: Mapping[str, str], fleet: FleetDeclaration) -> Iterator[Problem]:
     for name in fleet.hosts:
         if not closures.get(name):
-            yield Problem(at("closures", name), "missing", "the closure it should run", "none")
+            yield Problem(at("closures", name), "missing", "the host's closure", "none")
 
 
-def _strangers(closures: Mapping[str, str], fleet: FleetDeclaration) -> Iterator[Problem]:
+def _unknown_hosts(closures: Mapping[str, str], fleet: FleetDeclaration) -> Iterator[Problem]:
     for name in closures.keys() - fleet.hosts.keys():
         yield unknown(at("closures", name), "host", name, fleet.hosts)
 
@@ -81,7 +81,7 @@ def _policy(fleet: FleetDeclaration, name: str, policy: PolicyDeclaration) -> Ro
 def _policy_waves(
     fleet: FleetDeclaration, name: str, policy: PolicyDeclaration
 ) -> tuple[PolicyWave, ...]:
-    # A resolved selector has no word for "the rest": those that are, are given by name.
+    # A resolved selector cannot express "the rest", so those hosts are listed by name.
     hosts = {
         hostname: host
         for hostname, host in fleet.hosts.items()
@@ -122,6 +122,6 @@ def _budgets(fleet: FleetDeclaration) -> tuple[DisruptionBudget, ...]:
 
 
 def _plain(expression: Expression, hosts: Mapping[str, FleetHost]) -> Selector:
-    """The plain selector that means the same whatever the fleet; if there is none, the hosts by name."""
+    """Return the plain selector equivalent to the expression in any fleet; if none exists, the hosts by name."""
     plain = plain_selector(normal_form(expression))
     return Selector(hosts=meant(expression, hosts)) if plain is None else plain

@@ -1,6 +1,6 @@
-"""Closures that were built elsewhere and have their names: their health checks are compared, not written.
+"""Closures that were built elsewhere and already have names: their health checks are compared, not written.
 
-What is on this machine is looked into; what is not, cannot be, and is said to be so.
+Only closures on this machine can be compared; the hosts of the others are returned as `unseen`.
 Source: docs/spec/declarations.md, What signs what.
 """
 
@@ -20,20 +20,20 @@ from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
 
 @frozen
 class NamedClosures:
-    """Closures by host. unseen: the hosts whose closure is not on this machine, so that nobody looked into it."""
+    """Closures by host. unseen: the hosts whose closure is not on this machine and was not checked."""
 
     closures: FrozenMap[str, str]
     unseen: tuple[str, ...] = ()
 
 
 def read_store_paths(file: Path) -> Mapping[str, Path]:
-    """Return the store paths that a JSON object in `file` gives by host. Raises: DeclarationError, OSError."""
+    """Return the store paths by host from the JSON object in `file`. Raises: DeclarationError, OSError."""
     try:
         content = parse_json(file.read_bytes())
     except DecodeError as error:
         raise DeclarationError(
-            Problem(f"{file}: {it.path}", "not JSON", it.expected, it.found)
-            for it in error.problems
+            Problem(f"{file}: {each.path}", "not JSON", each.expected, each.found)
+            for each in error.problems
         ) from error
     entries = content if isinstance(content, dict) else {"$": content}
     paths = {host: Path(path) for host, path in entries.items() if isinstance(path, str)}
@@ -45,7 +45,7 @@ def read_store_paths(file: Path) -> Mapping[str, Path]:
 
 
 def closures_at(checked: CheckedFleet, paths: Mapping[str, Path]) -> NamedClosures:
-    """Return the closures at `paths`, by host, after a look into those that are here.
+    """Return the closures at `paths` by host, and check those that are on this machine.
 
     Raises: DeclarationError, with every problem; OSError.
     """
@@ -59,7 +59,7 @@ def closures_at(checked: CheckedFleet, paths: Mapping[str, Path]) -> NamedClosur
 
 
 def health_checks_in(tree: Path) -> HealthCheckSet:
-    """Return the health checks that the closure at `tree` brings along, none if it has no such file.
+    """Return the health checks in the closure at `tree`; empty if it has no such file.
 
     Raises: DecodeError, OSError.
     """
@@ -96,7 +96,7 @@ def _differences(place: str, tree: Path, declared: HealthCheckSet) -> Iterator[P
     if different:
         yield Problem(
             place,
-            "built with other health checks than are declared",
+            "built with other health checks than declared",
             f"{listed(declared) or 'none'}, in {HEALTH_CHECKS_PATH}",
-            f"a difference in {listed(different)}",
+            f"differences in {listed(different)}",
         )

@@ -1,1 +1,1 @@
-"""The rules a declaration must satisfy, and the checked values that satisfy them. Every problem is reported at once."""
+"""The rules for declarations, and checked declarations that satisfy them. All problems are reported at once."""

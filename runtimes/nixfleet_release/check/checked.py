@@ -1,6 +1,6 @@
-"""From a written declaration to one that is known to be good, or to every problem it has.
+"""Checks a written declaration: returns a checked fleet, or raises every problem.
 
-Reads files; everything that is decided about them is decided by pure functions.
+Reads files; all checks are pure functions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,13 +18,13 @@ from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import FleetDeclaration, Pin
 from nixfleet_release.written.files import Written, read_document
 from nixfleet_release.written.toml_reader import parse
-from nixfleet_runtime.documents.problems import SAID_TWICE, Problem
+from nixfleet_runtime.documents.problems import DUPLICATE, Problem
 from nixfleet_state_machine.scopes.merge import Merged, Scope, Winner
 
 
 @frozen
 class Shadowing:
-    """A warning: on one host, a health check of `scope` stands for those of less specific scopes."""
+    """A warning: on one host, a health check of `scope` overrides those of less specific scopes."""
 
     hostname: str
     health_check: str
@@ -38,44 +38,44 @@ class Shadowing:
 
 @frozen
 class ExpiredPin:
-    """A warning: the pin of `scope` counts no more."""
+    """A warning: the pin of `scope` has expired."""
 
     scope: Scope
     pin: Pin
 
     def __str__(self) -> str:
-        return f"the pin of {self.scope} to {self.pin.commit} expired at {self.pin.expires_at}, and counts no more"
+        return f"the pin of {self.scope} to {self.pin.commit} expired at {self.pin.expires_at} and is ignored"
 
 
 @frozen
 class CheckedFleet:
-    """A declaration in which no problem was found; `check` and `check_declaration` make them.
+    """A declaration without problems. Created by `check` and `check_declaration`.
 
-    health_checks: by host, what its scopes come to. pins: by host, for those that have one.
+    health_checks: merged from the scopes, by host. pins: by host, for the hosts that have one.
     """
 
     declaration: FleetDeclaration
     health_checks: FrozenMap[str, HealthCheckSet]
     pins: FrozenMap[str, Winner[Pin]]
-    settings: Settings = field(eq=False)  # it follows from the declaration
+    settings: Settings = field(eq=False)  # derived from the declaration
     warnings: tuple[Shadowing | ExpiredPin, ...] = ()
 
 
 def check(path: Path, *, now: datetime | None = None) -> CheckedFleet:
-    """Return the fleet that a TOML file, or a directory of them, declares.
+    """Return the checked fleet of the TOML file or directory at `path`.
 
-    now: pins that have expired by then count no more; with `None`, all count.
+    now: pins that have expired by then are ignored; `None`: all pins are in effect.
     Raises: DeclarationError, with every problem.
     """
     return check_written(read_document(path), now=now)
 
 
 def check_written(written: Written, *, now: datetime | None = None) -> CheckedFleet:
-    """Return the fleet that is declared by what was written, wherever. Raises: as `check`."""
+    """Return the checked fleet of a declaration from any source. Raises: as `check`."""
     parsed = parse(written.content)
-    # Of what is said twice, the first is there to be judged.
-    misread = {it.path for it in written.problems if it.message != SAID_TWICE}
-    problems = [it for it in parsed.problems if it.path not in misread]
+    # Of duplicates, the first one was read and can be checked.
+    misread = {problem.path for problem in written.problems if problem.message != DUPLICATE}
+    problems = [problem for problem in parsed.problems if problem.path not in misread]
     if written.is_whole:
         problems += validate(parsed.declaration, parsed.unusable | misread, now)
     found = (*written.problems, *problems)
@@ -85,7 +85,7 @@ def check_written(written: Written, *, now: datetime | None = None) -> CheckedFl
 def check_declaration(
     declaration: FleetDeclaration, *, now: datetime | None = None
 ) -> CheckedFleet:
-    """Return the fleet of a declaration that was made in Python. Raises: as `check`."""
+    """Return the checked fleet of a declaration made in Python. Raises: as `check`."""
     return _merged(declaration, validate(declaration, now=now), now)
 
 

@@ -1,8 +1,9 @@
-"""A `fleet.resolved.json` that somebody else made, such as a Nix evaluation: read, judged, and kept as it is.
+"""Imports a `fleet.resolved.json` from another tool, such as a Nix evaluation: read and checked, but not changed.
 
-It may be signed already, and manifests carry its hash; so what comes back is the canonical form of what was
-read, with fields that are unknown here and old names as they are. Nothing is decided by an unknown field.
-What must hold of a fleet is what holds of one that was declared here, told with the paths of the JSON.
+It may already be signed, and manifests contain its hash; so the result is the canonical form of the input, including
+unknown fields and old names. Unknown fields have no effect. The rules are those of declarations, reported with the
+paths
+of the JSON.
 Source: docs/spec/declarations.md, Sources; docs/spec/wire.md, JSON.
 """
 
@@ -35,7 +36,7 @@ from nixfleet_release.written.declaration import (
 from nixfleet_runtime.documents.problems import Problem, keys_of, listed, unknown
 from nixfleet_state_machine.scopes.expression import of_selector
 
-# Those that speak of what a resolved fleet has too. Not: tags that no host has, for a selector may outlive them.
+# The rules that apply to a resolved fleet. Not the rule about unused tags: a selector may outlive a tag.
 _RULES: tuple[Rule, ...] = (
     names.names,
     names.references,
@@ -55,10 +56,9 @@ _SPELT: Mapping[str, str] = {
 
 @frozen
 class ImportedFleet:
-    """A resolved fleet in which no problem was found.
+    """A resolved fleet without problems.
 
-    canonical: the canonical form of what was read, all of it. unknown_fields: the paths of what is
-    in there and not in `fleet`.
+    canonical: the canonical form of the complete input. unknown_fields: the paths of fields that are not in `fleet`.
     """
 
     fleet: FleetResolved
@@ -67,7 +67,7 @@ class ImportedFleet:
 
 
 def import_fleet(data: bytes) -> ImportedFleet:
-    """Return the fleet that `data` holds; `before` and `after` are old names of `gates` and `gated`.
+    """Return the fleet in `data`; `before` and `after` are accepted as old names of `gates` and `gated`.
 
     Raises: DeclarationError, with every problem and its path in the JSON.
     """
@@ -77,12 +77,13 @@ def import_fleet(data: bytes) -> ImportedFleet:
         canonical = canonical_bytes(parsed)
     except DecodeError as error:
         raise DeclarationError(
-            Problem(it.path, "cannot be used", it.expected, it.found) for it in error.problems
+            Problem(each.path, "cannot be used", each.expected, each.found)
+            for each in error.problems
         ) from error
     except Uncanonical as error:
-        it = error.problem
+        cause = error.problem
         raise DeclarationError(
-            (Problem(it.path, "cannot be signed", it.expected, it.found),)
+            (Problem(cause.path, "cannot be signed", cause.expected, cause.found),)
         ) from error
     problems = tuple(_problems(fleet))
     if problems:
@@ -123,20 +124,20 @@ def _wave_problems(fleet: FleetResolved, channel: str, path: str) -> Iterator[Pr
     waves_of = Counter(host for wave in waves for host in set(wave.hosts))
     if twice := [host for host, count in waves_of.items() if count > 1]:
         yield Problem(path, "hosts in two waves", "each host in one wave", listed(twice))
-    of_channel = {name for name, host in fleet.hosts.items() if host.channel == channel}
-    if waves and (left_out := of_channel - waves_of.keys()):
+    channel_hosts = {name for name, host in fleet.hosts.items() if host.channel == channel}
+    if waves and (left_out := channel_hosts - waves_of.keys()):
         yield Problem(path, "hosts in no wave", "each host in one wave", listed(left_out))
 
 
 def _as_declared(fleet: FleetResolved) -> FleetDeclaration:
-    """The part of a resolved fleet that a declaration has too, with selectors that refer to nobody."""
+    """Return the parts of a resolved fleet that a declaration also has; its selectors mention no names."""
     budgets = (
         BudgetDeclaration(
-            SelectorDeclaration(of_selector(it.selector), ()),
-            it.max_in_flight,
-            it.max_in_flight_pct,
+            SelectorDeclaration(of_selector(budget.selector), ()),
+            budget.max_in_flight,
+            budget.max_in_flight_pct,
         )
-        for it in fleet.disruption_budgets
+        for budget in fleet.disruption_budgets
     )
     return FleetDeclaration(
         hosts=fleet.hosts,
@@ -149,7 +150,7 @@ def _as_declared(fleet: FleetResolved) -> FleetDeclaration:
 
 
 def _json_path(path: str) -> str:
-    """The path in the JSON of what a declaration has at `path`."""
+    """Return the JSON path that corresponds to the path in a declaration."""
     spelt = "$"
     keys = keys_of(path)
     for index, key in enumerate(keys):
@@ -168,5 +169,5 @@ def _unknown_fields(read: JsonValue, known: JsonValue, path: str) -> Iterator[st
             elif name not in _OLD_NAMES:
                 yield member_path(path, name)
     elif isinstance(read, list) and isinstance(known, list):
-        for index, (value, kept) in enumerate(zip(read, known, strict=True)):
-            yield from _unknown_fields(value, kept, member_path(path, index))
+        for index, (value, known_value) in enumerate(zip(read, known, strict=True)):
+            yield from _unknown_fields(value, known_value, member_path(path, index))

@@ -1,4 +1,4 @@
-"""A declaration as it was probably meant: every name that refers to nothing replaced by its suggestion. Pure."""
+"""Corrects a declaration: replaces every unknown name by its suggestion. Pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,8 +11,8 @@ from nixfleet_runtime.documents.problems import Problem, at
 
 
 def respelt(fleet: FleetDeclaration, problems: Iterable[Problem]) -> FleetDeclaration:
-    """Return `fleet` with the suggestions of `problems` followed where a host, channel or edge refers to another."""
-    meant = {it.path: it.suggestion for it in problems if it.suggestion}
+    """Return `fleet` with the suggestions of `problems` applied to the references of hosts, channels and edges."""
+    meant = {problem.path: problem.suggestion for problem in problems if problem.suggestion}
     if not meant:
         return fleet
     return evolve(

@@ -1,7 +1,8 @@
-"""The settings of a fleet: what its scopes come to on each host. Pure; time is an argument.
+"""Merges the settings of scopes for each host. Pure; the time is an argument.
 
-Compliance is first: what its scopes come to on a host decides of what kind the evidence checks are that the
-host's channel asks for. Those are health checks of the channel's scope, and merge with all others.
+Compliance is merged first, because its result determines the evidence checks that the host's channel requires. Those
+are
+health checks in the channel's scope, and are merged with all others.
 Source: docs/spec/declarations.md, Scopes.
 """
 
@@ -28,13 +29,13 @@ from nixfleet_runtime.documents.problems import at, quoted
 from nixfleet_state_machine.scopes.merge import Layer, Scope, ScopeKind, layers_of
 from nixfleet_state_machine.scopes.setting import AnySetting, Clash, Setting
 
-# A tag's pin counts before a channel's: it is meant for fewer. There is none for a whole fleet.
+# Least specific first: a tag's pin overrides a channel's, because it is for fewer hosts. A fleet cannot be pinned.
 PIN_PRECEDENCE = (ScopeKind.CHANNEL, ScopeKind.TAG, ScopeKind.HOST)
 
 
 @frozen
 class ComplianceEntry:
-    """One field of a framework: its mode, its reason, or how one `control` counts."""
+    """One setting of a framework: its mode, its reason, or the override of one `control`."""
 
     framework: str
     value: ProbeMode | str | ControlOverride
@@ -43,7 +44,7 @@ class ComplianceEntry:
 
 @frozen
 class Settings:
-    """All that is declared in scopes. A new kind is a field more here, and one in `__iter__`."""
+    """All settings that scopes declare. A new kind needs a field here and a line in `__iter__`."""
 
     health_checks: Setting[HealthCheck]
     compliance: Setting[ComplianceEntry]
@@ -55,12 +56,12 @@ class Settings:
         yield self.pins
 
     def clashes(self, hostname: str, host: FleetHost) -> tuple[Clash, ...]:
-        """Return what two tags of a host declare, of all settings."""
-        return tuple(it for setting in self for it in setting.clashes(hostname, host))
+        """Return everything that two tags of a host both declare, over all settings."""
+        return tuple(clash for setting in self for clash in setting.clashes(hostname, host))
 
 
 def settings_of(fleet: FleetDeclaration, now: datetime | None) -> Settings:
-    """Return the settings of a fleet as of `now`; with `None`, nothing has expired yet."""
+    """Return the settings of a fleet at `now`; with `None`, nothing has expired."""
     compliance = Setting[ComplianceEntry](
         "compliance", partial(_compliance_layers, fleet), show=_shown_entry
     )
@@ -80,17 +81,17 @@ def settings_of(fleet: FleetDeclaration, now: datetime | None) -> Settings:
 
 
 def live_pins(pins: ScopedPins, now: datetime | None) -> ScopedPins:
-    """Return the pins that have not expired by `now`: an expired one neither counts nor clashes."""
+    """Return the pins that have not expired at `now`. An expired pin has no effect and cannot clash."""
     return FrozenMap(
         {
-            scope: FrozenMap({name: it for name, it in own.items() if not it.is_expired(now)})
+            scope: FrozenMap({name: pin for name, pin in own.items() if not pin.is_expired(now)})
             for scope, own in pins.items()
         }
     )
 
 
 def check_name(framework: str) -> str:
-    """Return the name of the health check that a framework comes to."""
+    """Return the name of the health check for a framework."""
     return f"compliance-{framework}"
 
 
@@ -107,15 +108,15 @@ def _compliance_layers(
 def _entries(
     declared: Mapping[str, ComplianceDeclaration], in_force: Collection[str]
 ) -> FrozenMap[str, ComplianceEntry]:
-    """One entry for each field that says something: a mode that is there, a reason that is not empty."""
+    """Return one entry per field that is set: a mode, a reason that is not empty, each control override."""
     entries: dict[str, ComplianceEntry] = {}
     for framework in declared.keys() & in_force:
-        path, said = at("", framework), declared[framework]
-        if said.mode is not None:
-            entries[at(path, "mode")] = ComplianceEntry(framework, said.mode)
-        if said.reason:
-            entries[at(path, "reason")] = ComplianceEntry(framework, said.reason)
-        for control, override in said.control_overrides.items():
+        path, settings = at("", framework), declared[framework]
+        if settings.mode is not None:
+            entries[at(path, "mode")] = ComplianceEntry(framework, settings.mode)
+        if settings.reason:
+            entries[at(path, "reason")] = ComplianceEntry(framework, settings.reason)
+        for control, override in settings.control_overrides.items():
             key = at(at(path, "control_overrides"), control)
             entries[key] = ComplianceEntry(framework, override, control)
     return FrozenMap(entries)
@@ -128,21 +129,23 @@ def _check_layers(
     frameworks = fleet.frameworks_of(host.channel)
     if not frameworks:
         return declared
-    settled = compliance.of(hostname, host).values.values()
+    entries = tuple(compliance.of(hostname, host).values.values())
     expanded: dict[str, HealthCheck] = {
-        check_name(name): _evidence(name, framework, [it for it in settled if it.framework == name])
+        check_name(name): _evidence(
+            name, framework, [entry for entry in entries if entry.framework == name]
+        )
         for name, framework in frameworks.items()
     }
     return (*declared, Layer(Scope(ScopeKind.CHANNEL, host.channel), FrozenMap(expanded)))
 
 
 def _evidence(
-    name: str, framework: FrameworkDeclaration, settled: Iterable[ComplianceEntry]
+    name: str, framework: FrameworkDeclaration, entries: Iterable[ComplianceEntry]
 ) -> EvidenceProbe:
     mode, reason, overrides = ProbeMode.ENFORCE, None, dict[str, ControlOverride]()
-    for entry in settled:
+    for entry in entries:
         match entry.value:
-            case ProbeMode():  # before `str`, for it is one
+            case ProbeMode():  # before `str`, which it is a subclass of
                 mode = entry.value
             case str():
                 reason = entry.value
@@ -179,13 +182,15 @@ def _shown_pin(pin: Pin) -> str:
 
 
 def _shown_check(check: HealthCheck) -> str:
-    """A check in the words of TOML; what is as it would be anyway is left out."""
-    said = {
+    """Return a check in TOML notation, without fields that have their default."""
+    fields = {
         field.name: getattr(check, field.name)
         for field in attrs.fields(type(check))
         if getattr(check, field.name) != _default(field)
     }
-    return ", ".join([kind_of(check), *(f"{key} = {_shown(value)}" for key, value in said.items())])
+    return ", ".join(
+        [kind_of(check), *(f"{key} = {_shown(value)}" for key, value in fields.items())]
+    )
 
 
 def _default(field: "attrs.Attribute[object]") -> object:

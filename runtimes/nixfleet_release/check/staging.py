@@ -1,4 +1,4 @@
-"""Which host of a channel is in which wave, by what a policy says. Pure; what is odd about it is judged elsewhere."""
+"""Assigns the hosts of a channel to the waves of a policy. Pure; the rules in `check.rules.waves` judge the result."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from nixfleet_state_machine.scopes.expression import meant
 
 
 def stage(policy: PolicyDeclaration, hosts: Mapping[str, FleetHost]) -> tuple[tuple[str, ...], ...]:
-    """Return the hosts of each wave, sorted: of all `hosts`, those that its selector means.
+    """Return the hosts of each wave, sorted: those of `hosts` that its selector selects.
 
-    A wave of the rest has the hosts that no selector of the policy means, wherever it stands. A policy
-    without waves has one, with all hosts.
+    A wave of the rest, at any position, has the hosts that no selector of the policy selects. A policy without waves
+    has one wave with all hosts.
     """
     if not policy.waves:
         return (tuple(sorted(hosts)),)

@@ -1,9 +1,8 @@
-"""Whether a declaration makes sense: all problems of all rules, each mistake told once. Pure.
+"""Validates a declaration: applies all rules and reports each mistake once. Pure.
 
-What follows from a mistake is not told with it: rules about what statements come to are given the
-places of those that are wrong by themselves, and nothing is said of what stands in a place that could
-not even be read. What would be gone if every misspelt name were what it was probably meant to be only
-follows from the misspelling.
+Consequences of a mistake are not reported. Rules about combinations of statements skip statements that are wrong by
+themselves, and nothing is reported about values that could not be read. A problem that disappears when all misspelt
+names are corrected is a consequence of the misspelling.
 Source: docs/spec/declarations.md, Validation.
 """
 
@@ -18,7 +17,7 @@ from nixfleet_release.check.settings import live_pins
 from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.documents.problems import Problem, is_below
 
-# Each statement by itself.
+# Rules about single statements.
 _STATEMENTS: tuple[Rule, ...] = (
     names.names,
     names.references,
@@ -30,7 +29,7 @@ _STATEMENTS: tuple[Rule, ...] = (
     values.frameworks,
     waves.rests,
 )
-# What the statements come to together.
+# Rules about combinations of statements.
 _CONSEQUENCES: tuple[Rule, ...] = (
     outcome.members,
     outcome.budget_members,
@@ -47,10 +46,10 @@ _CONSEQUENCES: tuple[Rule, ...] = (
 def validate(
     fleet: FleetDeclaration, unusable: Collection[str] = (), now: datetime | None = None
 ) -> tuple[Problem, ...]:
-    """Return every problem of `fleet`; none, and it can be resolved.
+    """Return every problem of `fleet`. If there are none, it can be resolved.
 
-    unusable: the paths in which a placeholder stands for something that could not be read. now: pins
-    that have expired by then cannot clash; with `None`, none has.
+    unusable: the paths whose value is a placeholder, because it could not be read. now: pins that have expired by then
+    cannot clash; `None`: none has expired.
     """
     fleet = evolve(fleet, pins=live_pins(fleet.pins, now))
     own = _all(_STATEMENTS, fleet, unusable)
@@ -58,10 +57,17 @@ def validate(
     follows = _all(_CONSEQUENCES, fleet, broken)
     meant = respelt(fleet, own)
     if meant != fleet:
-        still = {(it.path, it.message) for it in _all(_CONSEQUENCES, meant, broken)}
-        follows = tuple(it for it in follows if (it.path, it.message) in still)
-    told = own + follows
-    return tuple(it for it in told if it.path not in unusable and not is_below(it.path, unusable))
+        remaining = {
+            (problem.path, problem.message) for problem in _all(_CONSEQUENCES, meant, broken)
+        }
+        follows = tuple(
+            problem for problem in follows if (problem.path, problem.message) in remaining
+        )
+    return tuple(
+        problem
+        for problem in own + follows
+        if problem.path not in unusable and not is_below(problem.path, unusable)
+    )
 
 
 def _all(

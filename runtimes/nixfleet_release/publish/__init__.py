@@ -1,1 +1,1 @@
-"""Writing a release directory, replacing an earlier one, and comparing the two."""
+"""Writes a release directory, replaces an earlier one, and compares the two."""

@@ -1,7 +1,7 @@
-"""What a release changes for whom, in words, before it is published. Pure: closures are looked into by the caller.
+"""Describes the changes between two releases, before the new one is published. Pure: the caller reads closures.
 
-It compares what two releases say, whoever signed them. A host that keeps its closure while its channel moves is
-told too: it is pinned, or nothing changed for it.
+It compares contents, not signatures. A host that keeps its closure while its channel moves is listed too: it is pinned,
+or nothing changed for it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,15 +26,15 @@ from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.directory import Release
 from nixfleet_state_machine.scopes.selector import summary
 
-LookInto: TypeAlias = Callable[[str], HealthCheckSet | None]
-"""Returns the health checks of a closure by its name, `None` if it is not here."""
+ReadChecks: TypeAlias = Callable[[str], HealthCheckSet | None]
+"""Returns the health checks of a closure by its name, `None` if the closure is not on this machine."""
 
 _HASH_SHOWN = 8
 
 
 @frozen
-class Said:
-    """What a release says, as one compares it."""
+class ReleaseContent:
+    """The decoded content of a release, for comparison."""
 
     fleet: FleetResolved
     manifests: Mapping[RolloutId, RolloutManifest]
@@ -42,28 +42,28 @@ class Said:
     nonces: Mapping[str, BootstrapNonce]
 
     @classmethod
-    def by(cls, release: Release) -> "Said":
-        """Return what `release` says. Nothing is verified. Raises: DecodeError."""
+    def by(cls, release: Release) -> "ReleaseContent":
+        """Return the content of `release`. Nothing is verified. Raises: DecodeError."""
         revoked = (
             decode_revocations(release.revocations.body).revocations if release.revocations else ()
         )
         nonces = decode_bootstrap_nonces(release.nonces.body).nonces if release.nonces else ()
         return cls(
             decode_fleet(release.fleet.body),
-            {it: decode_manifest(signed.body) for it, signed in release.manifests.items()},
-            {it.hostname: it for it in revoked},
-            {it.nonce: it for it in nonces},
+            {id_: decode_manifest(signed.body) for id_, signed in release.manifests.items()},
+            {revocation.hostname: revocation for revocation in revoked},
+            {nonce.nonce: nonce for nonce in nonces},
         )
 
 
-def changes(old: Said, new: Said, look_into: LookInto) -> tuple[str, ...]:
-    """Return the lines that tell what `new` changes, under headings; none if it changes nothing."""
+def changes(old: ReleaseContent, new: ReleaseContent, read_checks: ReadChecks) -> tuple[str, ...]:
+    """Return the changes from `old` to `new` as lines under headings; empty if there are none."""
     sections = {
         "rollouts": _rollouts(old, new),
         "hosts": _hosts(old, new),
         "waves": _waves(old.fleet, new.fleet),
         "policies": _policies(old.fleet, new.fleet),
-        "probes": _probes(old.fleet, new.fleet, look_into),
+        "probes": _probes(old.fleet, new.fleet, read_checks),
         "order and budgets": _limits(old.fleet, new.fleet),
         "revocations": _revocations(old.revocations, new.revocations),
         "nonces": _nonces(old.nonces, new.nonces),
@@ -72,7 +72,7 @@ def changes(old: Said, new: Said, look_into: LookInto) -> tuple[str, ...]:
 
 
 def short(closure: str | None) -> str:
-    """Return a closure's name with the beginning of its hash alone."""
+    """Return a closure's name with its hash shortened."""
     if closure is None:
         return "no closure"
     digest, dash, name = closure.partition("-")
@@ -81,27 +81,27 @@ def short(closure: str | None) -> str:
 
 def _under_headings(sections: Mapping[str, Iterator[str]]) -> Iterator[str]:
     for heading, lines in sections.items():
-        told = tuple(lines)
-        if told:
+        section = tuple(lines)
+        if section:
             yield heading
-            yield from (f"  {line}" for line in told)
+            yield from (f"  {line}" for line in section)
 
 
-def _rollouts(old: Said, new: Said) -> Iterator[str]:
-    before = {it.channel: it for it in old.manifests}
-    after = {it.channel: it for it in new.manifests}
+def _rollouts(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
+    before = {rollout_id.channel: rollout_id for rollout_id in old.manifests}
+    after = {rollout_id.channel: rollout_id for rollout_id in new.manifests}
     for channel in sorted(before.keys() | after.keys()):
         was, now = before.get(channel), after.get(channel)
         if now is None:
-            yield f"{was} is not in it any more: what runs of it goes on, and nothing follows"
+            yield f"{was} is removed: an open rollout continues, and none follows"
         elif was is None:
-            yield f"{now} is the first of channel {channel}"
+            yield f"{now} is the first rollout of channel {channel}"
         elif was != now:
-            yield f"{was} is followed by {now}"
+            yield f"{now} succeeds {was}"
         elif _terms(old.manifests[was]) != _terms(new.manifests[now]):
             yield (
-                f"{now} keeps its name and says something else: where it is open already, it stays as it "
-                "was opened; give it another ref"
+                f"{now} changes under the same ref: where it is already open, the change has no effect; "
+                "use another ref"
             )
 
 
@@ -114,13 +114,13 @@ def _terms(manifest: RolloutManifest) -> object:
     )
 
 
-def _hosts(old: Said, new: Said) -> Iterator[str]:
+def _hosts(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
     for name in sorted(old.fleet.hosts.keys() | new.fleet.hosts.keys()):
         was, now = old.fleet.hosts.get(name), new.fleet.hosts.get(name)
         if now is None:
-            yield f"{name} leaves: it keeps what it runs, and gets nothing any more"
+            yield f"{name} is removed: it keeps its closure and gets no more dispatches"
         elif was is None:
-            yield f"{name} joins {now.channel} and gets {short(now.closure_hash)}"
+            yield f"{name} is added to channel {now.channel} with {short(now.closure_hash)}"
         else:
             if was.channel != now.channel:
                 yield f"{name} changes from channel {was.channel} to {now.channel}"
@@ -132,12 +132,12 @@ def _hosts(old: Said, new: Said) -> Iterator[str]:
                 yield (
                     f"{name} has another public key"
                     if now.pubkey
-                    else f"{name} has no key any more"
+                    else f"{name} has no public key any longer"
                 )
 
 
-def _moves(channel: str, old: Said, new: Said) -> bool:
-    refs = [{it for it in said.manifests if it.channel == channel} for said in (old, new)]
+def _moves(channel: str, old: ReleaseContent, new: ReleaseContent) -> bool:
+    refs = [{id_ for id_ in side.manifests if id_.channel == channel} for side in (old, new)]
     return refs[0] != refs[1]
 
 
@@ -161,10 +161,10 @@ def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
         if was is None:
             continue
         if was.rollout_policy != now.rollout_policy:
-            yield f"{channel} goes by {now.rollout_policy} instead of {was.rollout_policy}"
+            yield f"{channel} uses policy {now.rollout_policy} instead of {was.rollout_policy}"
         if was.freshness_window != now.freshness_window:
             yield (
-                f"{channel}: signatures are good for {now.freshness_window} minutes instead of "
+                f"{channel}: signatures are valid for {now.freshness_window} minutes instead of "
                 f"{was.freshness_window}"
             )
     for name in sorted(old.rollout_policies.keys() | new.rollout_policies.keys()):
@@ -173,53 +173,57 @@ def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
 
 def _policy(name: str, was: RolloutPolicy | None, now: RolloutPolicy | None) -> Iterator[str]:
     if was is None or now is None:
-        yield f"{name} is {'gone' if now is None else 'new'}"
+        yield f"{name} is {'removed' if now is None else 'new'}"
     elif was.on_health_failure != now.on_health_failure:
         yield f"{name}: on failure {now.on_health_failure} instead of {was.on_health_failure}"
     elif was != now:
         yield f"{name} has other waves"
 
 
-def _probes(old: FleetResolved, new: FleetResolved, look_into: LookInto) -> Iterator[str]:
+def _probes(old: FleetResolved, new: FleetResolved, read_checks: ReadChecks) -> Iterator[str]:
     unseen: set[str] = set()
     for name, host in sorted(new.hosts.items()):
         was = old.hosts[name].closure_hash if name in old.hosts else None
         now = host.closure_hash
         if was is None or now is None or was == now:
             continue
-        before, after = look_into(was), look_into(now)
+        before, after = read_checks(was), read_checks(now)
         if before is None or after is None:
             unseen.add(name)
         else:
             yield from (f"{name}: {change}" for change in _checks(before, after))
     if unseen:
-        yield f"not compared, for the closures are not here: {listed(unseen)}"
+        yield f"not compared, because the closures are not on this machine: {listed(unseen)}"
 
 
 def _checks(before: HealthCheckSet, after: HealthCheckSet) -> Iterator[str]:
     for check in sorted(before.keys() | after.keys()):
         was, now = before.get(check), after.get(check)
         if now is None:
-            yield f"{check} is not asked any more"
+            yield f"{check} is removed"
         elif was is None:
             yield f"{check} ({kind_of(now)}, {now.mode}) is new"
         elif was.mode != now.mode:
             yield f"{check} is {now.mode} instead of {was.mode}"
         elif was != now:
-            yield f"{check} ({kind_of(now)}, {now.mode}) asks something else"
+            yield f"{check} ({kind_of(now)}, {now.mode}) is changed"
 
 
 def _limits(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
     before = {*old.edges, *old.channel_edges}
     after = {*new.edges, *new.channel_edges}
-    yield from (f"{_edge(it)}: new" for it in sorted(after - before, key=_edge))
-    yield from (f"{_edge(it)}: not any more" for it in sorted(before - after, key=_edge))
-    limits_before = {summary(it.selector): _limit(it) for it in old.disruption_budgets}
-    limits_after = {summary(it.selector): _limit(it) for it in new.disruption_budgets}
+    yield from (f"{_edge(edge)}: new" for edge in sorted(after - before, key=_edge))
+    yield from (f"{_edge(edge)}: removed" for edge in sorted(before - after, key=_edge))
+    limits_before = _limits_by_selector(old)
+    limits_after = _limits_by_selector(new)
     for budget in sorted(limits_before.keys() | limits_after.keys()):
         was, now = limits_before.get(budget, "no limit"), limits_after.get(budget, "no limit")
         if was != now:
             yield f"in flight of {budget}: {now} instead of {was}"
+
+
+def _limits_by_selector(fleet: FleetResolved) -> dict[str, str]:
+    return {summary(budget.selector): _limit(budget) for budget in fleet.disruption_budgets}
 
 
 def _edge(edge: Edge) -> str:
@@ -236,16 +240,16 @@ def _revocations(old: Mapping[str, Revocation], new: Mapping[str, Revocation]) -
     for name in sorted(old.keys() | new.keys()):
         was, now = old.get(name), new.get(name)
         if now is None:
-            yield f"{name} is not revoked any more: keys it enrolled with are believed again"
+            yield f"{name} is no longer revoked: its enrolled key is valid again"
         elif was is None or was.not_before != now.not_before:
             why = f" ({now.reason})" if now.reason else ""
-            yield f"{name} is refused until it enrolls anew after {format_time(now.not_before)}{why}"
+            yield f"{name} is revoked until it enrolls at or after {format_time(now.not_before)}{why}"
 
 
 def _nonces(old: Mapping[str, BootstrapNonce], new: Mapping[str, BootstrapNonce]) -> Iterator[str]:
     for nonce in sorted(old.keys() | new.keys()):
         was, now = old.get(nonce), new.get(nonce)
         if now is None and was is not None:
-            yield f"{was.hostname} may not enroll with nonce {nonce} any more"
+            yield f"{was.hostname} can no longer enroll with nonce {nonce}"
         elif now is not None and now != was:
-            yield f"{now.hostname} may enroll with nonce {nonce} until {format_time(now.expires_at)}"
+            yield f"{now.hostname} can enroll with nonce {nonce} until {format_time(now.expires_at)}"

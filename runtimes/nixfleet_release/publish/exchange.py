@@ -1,8 +1,9 @@
-"""Two directories change places in one step, so that no reader and no crash finds anything between.
+"""Exchanges two directories atomically, so that no reader or crash sees an intermediate state.
 
-Linux can (`renameat2` with RENAME_EXCHANGE), on all of its common file systems; Python has no name for it, so
-this asks the C library. A link to be replaced instead of the directory was rejected: releases are committed to
-repositories, and read by path by other tools.
+Linux supports it (`renameat2` with RENAME_EXCHANGE) on its common file systems; Python does not expose it, so this
+calls
+the C library. Rejected: replacing a symbolic link instead of the directory, because releases are committed to
+repositories and read by path by other tools.
 """
 
 import ctypes
@@ -19,7 +20,7 @@ _CANNOT = frozenset({EINVAL, ENOSYS, ENOTSUP, EXDEV})
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let both paths, which exist, change places; return whether this system and file system can.
+    """Exchange two existing paths; return whether the system and the file system support it.
 
     Raises: OSError.
     """

@@ -1,9 +1,10 @@
-"""Saving a release: all of its files or none, whatever stops it half-way. `nixfleet_runtime.releases.directory` reads.
+"""Saves a release atomically, even if interrupted. `nixfleet_runtime.releases.directory` reads it.
 
-    .releases.new is written and synced ─▶ it and releases change places ─▶ .releases.new, the earlier one, is removed
+    .releases.new is written and synced ─▶ exchanged with releases ─▶ .releases.new, the earlier release, is removed
 
-Where two directories cannot change places in one step, the earlier one becomes `.releases.before` first; whoever
-reads looks there if `releases` is gone. What was left by a process that was killed is removed by the next one.
+Where directories cannot be exchanged atomically, the earlier release is first renamed to `.releases.before`; readers
+look
+there if `releases` does not exist. The next save removes the leftovers of a killed process.
 """
 
 import fcntl
@@ -19,11 +20,11 @@ from nixfleet_runtime.releases.layout import ROLLOUTS_DIRECTORY
 
 
 def save_release(release: Release, directory: Path) -> None:
-    """Let `directory` hold `release`, in place of an earlier one if there is one.
+    """Write `release` to `directory`, replacing any earlier one.
 
-    Raises: NotARelease, OSError; `directory` is then as it was.
+    Raises: NotARelease, OSError; `directory` is unchanged then.
     """
-    place = directory.resolve()  # a link stays a link
+    place = directory.resolve()  # so that a symbolic link is kept
     with _alone_in(place.parent):
         _tidy(place)
         if place.exists():
@@ -33,13 +34,13 @@ def save_release(release: Release, directory: Path) -> None:
             _write_all(release, new)
             _put(new, place)
         finally:
-            # The earlier release by now, or a part of the one that could not be written.
+            # Now the earlier release, or an incomplete new one.
             shutil.rmtree(new, ignore_errors=True)
 
 
 @contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """Wait until nobody else saves a release in `directory`; the lock ends with the process."""
+    """Lock `directory` against other saves while the context is open; the lock ends with the process."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -50,7 +51,7 @@ def _alone_in(directory: Path) -> Iterator[None]:
 
 
 def _tidy(place: Path) -> None:
-    """Undo what a process left that was killed while it saved."""
+    """Clean up after a process that was killed while saving."""
     before = aside(place, "before")
     if before.exists() and not place.exists():
         before.rename(place)

@@ -1,1 +1,1 @@
-"""Signing a release, verifying it as its readers do, and the trust file both depend on."""
+"""Signs a release, verifies it as its receivers do, and edits the trust file."""

@@ -1,11 +1,11 @@
-"""Who is let in and who is kept out: what an operator writes of it, and what is signed with a release.
+"""Revocations and enrollment nonces: the file that an operator writes, and the lists signed with a release.
 
     [[revocations]]                       [[nonces]]
     hostname = "web-03"                   nonce = "5f0c..."
     not_before = 2026-05-16T02:00:00Z     hostname = "web-04"
     reason = "disk stolen"                expires_at = 2026-05-17T00:00:00Z
 
-Nonces come from token files too: what is on a token need not be written again. No clock: `now` is an argument.
+Nonces are also read from token files, so they need not be written twice. No clock: `now` is an argument.
 Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
 
@@ -25,29 +25,30 @@ from nixfleet_proto.enrollment import (
 )
 from nixfleet_proto.fleet import Meta
 from nixfleet_release.errors import AdmissionError
-from nixfleet_runtime.documents.problems import Problem, at, quoted
+from nixfleet_runtime.documents.problems import DUPLICATE, Problem, at, quoted
 from nixfleet_runtime.documents.tables import Document, Table, read_toml
 
 
 @frozen
 class Admission:
-    """Hosts whose keys are revoked, and nonces that are good for one enrollment each."""
+    """Hosts whose keys are revoked, and nonces that are valid for one enrollment each."""
 
     revocations: tuple[Revocation, ...] = ()
     nonces: tuple[BootstrapNonce, ...] = ()
 
     def revocations_as_of(self, meta: Meta) -> Revocations:
-        """Return the artefact, sorted by host name."""
-        return Revocations(tuple(sorted(self.revocations, key=lambda it: it.hostname)), meta)
+        """Return the list of revocations, sorted by host name."""
+        in_order = sorted(self.revocations, key=lambda revocation: revocation.hostname)
+        return Revocations(tuple(in_order), meta)
 
     def nonces_as_of(self, meta: Meta, now: datetime) -> BootstrapNonces:
-        """Return the artefact, sorted by nonce, without those that have expired at `now`."""
-        good = (it for it in self.nonces if it.expires_at > now)
-        return BootstrapNonces(tuple(sorted(good, key=lambda it: it.nonce)), meta)
+        """Return the list of nonces, sorted, without those that have expired at `now`."""
+        valid = (nonce for nonce in self.nonces if nonce.expires_at > now)
+        return BootstrapNonces(tuple(sorted(valid, key=lambda nonce: nonce.nonce)), meta)
 
 
 def read_admission(file: Path | None, tokens: Path | None = None) -> Admission:
-    """Return what `file` (TOML) says, and the nonces of all `*.json` token files in `tokens`.
+    """Return the entries of `file` (TOML), and the nonces of all `*.json` token files in `tokens`.
 
     Raises: AdmissionError, with every problem; OSError.
     """
@@ -57,15 +58,18 @@ def read_admission(file: Path | None, tokens: Path | None = None) -> Admission:
             token = decode_signed_token(token_file.read_bytes()).token
         except DecodeError as error:
             problems.extend(
-                Problem(f"{token_file}: {it.path}", "not a bootstrap token", it.expected, it.found)
-                for it in error.problems
+                Problem(
+                    f"{token_file}: {each.path}", "not a bootstrap token", each.expected, each.found
+                )
+                for each in error.problems
             )
             continue
         nonce = BootstrapNonce(token.nonce, token.hostname, token.expires_at)
         if nonce not in admission.nonces:
             admission = evolve(admission, nonces=(*admission.nonces, nonce))
-    problems.extend(_repetitions("revocations", (it.hostname for it in admission.revocations)))
-    problems.extend(_repetitions("nonces", (it.nonce for it in admission.nonces)))
+    revoked = (revocation.hostname for revocation in admission.revocations)
+    problems.extend(_repetitions("revocations", revoked))
+    problems.extend(_repetitions("nonces", (nonce.nonce for nonce in admission.nonces)))
     if problems:
         raise AdmissionError(problems)
     return admission
@@ -96,6 +100,4 @@ def _nonce(table: Table) -> BootstrapNonce:
 def _repetitions(key: str, names: Iterable[str]) -> Iterator[Problem]:
     for name, count in sorted(Counter(names).items()):
         if name and count > 1:
-            yield Problem(
-                at(key, name), "said more than once", "one entry", f"{quoted(name)} {count} times"
-            )
+            yield Problem(at(key, name), DUPLICATE, "one entry", f"{quoted(name)} {count} times")

@@ -1,6 +1,6 @@
-"""A fleet and its rollouts, resolved, projected and signed. No clock and no files: see `saving`.
+"""Resolves, projects and signs a fleet and its rollouts. No clock and no files: `publish.save` writes them.
 
-The same declaration, closures, ref, time and key give the same bytes.
+Deterministic: the same declaration, closures, ref, time and key give the same bytes.
 Source: docs/spec/declarations.md, What signs what; docs/spec/trust.md, Artefacts.
 """
 
@@ -36,10 +36,10 @@ def sign_release(
     ci_commit: str | None = None,
     admission: Admission | None = None,
 ) -> Release:
-    """Return the signed release that moves every channel to `channel_ref`, or to where it is pinned.
+    """Return the signed release that moves every channel to `channel_ref`, or to its pin.
 
-    closures: by host, one for each. signed_at: aware; what has expired by then is left out.
-    Raises: DeclarationError, InvalidRolloutId; and what the signer raises.
+    closures: by host, one for each. signed_at: aware; pins and nonces that have expired by then are left out.
+    Raises: DeclarationError, InvalidRolloutId, what the signer raises.
     """
     return sign_resolved(
         resolve(checked, closures, Meta(None)),
@@ -62,19 +62,21 @@ def sign_resolved(
     ci_commit: str | None = None,
     admission: Admission | None = None,
 ) -> Release:
-    """As `sign_release`, of a fleet that was resolved elsewhere and names its closures; its `meta` is made anew.
+    """As `sign_release`, for a fleet that was resolved elsewhere, with its closures. Its `meta` is replaced.
 
-    other_refs: of the channels that do not move to `channel_ref`. Hosts without a closure are in no manifest.
-    Raises: InvalidRolloutId; and what the signer raises.
+    other_refs: the refs of channels that do not move to `channel_ref`. Hosts without a closure are in no manifest.
+    Raises: InvalidRolloutId, what the signer raises.
     """
     meta = Meta(signed_at=signed_at, ci_commit=ci_commit)
     fleet = evolve(fleet, meta=meta)
     signed_fleet = sign_artefact(encode_fleet(fleet), key)
     manifests = project(fleet, channel_ref, artefact_hash(signed_fleet.body), other_refs)
-    said = admission or Admission()
+    admission = admission or Admission()
     return Release(
         signed_fleet,
-        FrozenMap({it.rollout_id: sign_artefact(encode_manifest(it), key) for it in manifests}),
-        sign_artefact(encode_revocations(said.revocations_as_of(meta)), key),
-        sign_artefact(encode_bootstrap_nonces(said.nonces_as_of(meta, signed_at)), key),
+        FrozenMap(
+            {each.rollout_id: sign_artefact(encode_manifest(each), key) for each in manifests}
+        ),
+        sign_artefact(encode_revocations(admission.revocations_as_of(meta)), key),
+        sign_artefact(encode_bootstrap_nonces(admission.nonces_as_of(meta, signed_at)), key),
     )

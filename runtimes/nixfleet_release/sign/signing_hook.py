@@ -1,10 +1,10 @@
-"""Signing by a command, for keys that never leave a device: it is told what to sign, and its signature is checked.
+"""Signs with an external command, for keys that never leave a device, and verifies the signature.
 
     NIXFLEET_INPUT   a file with the bytes to sign
     NIXFLEET_OUTPUT  where the command writes the 64 bytes of the signature
 
-It runs without a shell, once for each artefact. It may ask for a PIN: it has our terminal, and what it prints goes to
-standard error. Nothing it made is handed on before the declared public key was seen to stand behind it.
+The command runs without a shell, once per artefact. It has our terminal, so it may ask for a PIN; its standard output
+goes to standard error. A signature is used only after verification with the declared public key.
 Source: docs/spec/declarations.md, What signs what; docs/spec/trust.md, Keys.
 """
 
@@ -25,12 +25,12 @@ _STDERR: Final = 2
 
 
 class SigningHookError(Exception):
-    """A command that should have signed did not; the subclass says how."""
+    """The signing command failed; the subclass says how."""
 
 
 @define
 class HookNotStarted(SigningHookError):
-    """There is no such program, or it may not be run."""
+    """The program does not exist or cannot be executed."""
 
     program: str
     why: str
@@ -41,7 +41,7 @@ class HookNotStarted(SigningHookError):
 
 @define
 class HookFailed(SigningHookError):
-    """It ended, but not well."""
+    """The command exited with a status other than 0."""
 
     program: str
     exit_code: int
@@ -52,7 +52,7 @@ class HookFailed(SigningHookError):
 
 @define
 class HookTookTooLong(SigningHookError):
-    """It was still running, and was ended."""
+    """The command did not finish in time and was killed."""
 
     program: str
     timeout_seconds: float
@@ -66,26 +66,26 @@ class HookTookTooLong(SigningHookError):
 
 @define
 class HookWroteNothing(SigningHookError):
-    """It ended well, and there is no file at NIXFLEET_OUTPUT."""
+    """The command exited with status 0, but there is no file at NIXFLEET_OUTPUT."""
 
     program: str
 
     def __str__(self) -> str:
         return (
             f"the signing command {self.program} wrote nothing: "
-            f"expected the {SIGNATURE_LENGTH} bytes of a signature in the file that NIXFLEET_OUTPUT names"
+            f"expected a signature of {SIGNATURE_LENGTH} bytes in the file that NIXFLEET_OUTPUT names"
         )
 
 
 @define
 class HookWroteNoSignature(SigningHookError):
-    """What it wrote is too short or too long to be a signature."""
+    """The output has the wrong length for a signature."""
 
     program: str
     length: int
 
     def __str__(self) -> str:
-        text = " (in hex or base64? it must be the bytes themselves)" if self.length > 64 else ""
+        text = " (write raw bytes, not hex or base64)" if self.length > 64 else ""
         return (
             f"the signing command {self.program} wrote no signature: "
             f"expected {SIGNATURE_LENGTH} bytes, found {self.length}{text}"
@@ -93,29 +93,30 @@ class HookWroteNoSignature(SigningHookError):
 
 
 @define
-class HookSignedOtherwise(SigningHookError):
-    """A signature, but by another key or of something else."""
+class HookSignatureInvalid(SigningHookError):
+    """The signature is by another key, or of other bytes."""
 
     program: str
     public_key: str
 
     def __str__(self) -> str:
         return (
-            f"the signing command {self.program} signed otherwise: expected a signature of what NIXFLEET_INPUT "
-            f"holds, by {self.public_key}; another key made it, or it is of a digest"
+            f"the signing command {self.program} wrote a signature that does not verify: expected one by "
+            f"{self.public_key} of the content of NIXFLEET_INPUT, found one by another key or of other bytes "
+            "(a digest?)"
         )
 
 
 @frozen
 class SigningHook:
-    """The `Signer` that asks a command. public_key: whose signatures it is expected to make."""
+    """A `Signer` that runs a command. public_key: the key that verifies its signatures."""
 
     command: tuple[str, ...]
     public_key: TrustedKey
     timeout_seconds: float = TIMEOUT_SECONDS
 
     def sign(self, message: bytes) -> bytes:
-        """Return the command's signature of `message`, checked.
+        """Return the command's signature of `message`, verified.
 
         Raises: SigningHookError, OSError; MalformedKey, UnsupportedAlgorithm for the public key.
         """
@@ -124,7 +125,7 @@ class SigningHook:
             self._run(_written(Path(directory, "input"), message), output)
             signature = self._read(output)
         if not is_signed_by(self.public_key, message, signature):
-            raise HookSignedOtherwise(self._program, self.public_key.public_key)
+            raise HookSignatureInvalid(self._program, self.public_key.public_key)
         return signature
 
     @property
@@ -132,11 +133,11 @@ class SigningHook:
         return self.command[0]
 
     def _run(self, to_sign: Path, output: Path) -> None:
-        told = {"NIXFLEET_INPUT": str(to_sign), "NIXFLEET_OUTPUT": str(output)}
+        variables = {"NIXFLEET_INPUT": str(to_sign), "NIXFLEET_OUTPUT": str(output)}
         try:
-            ended = subprocess.run(
+            completed = subprocess.run(
                 self.command,
-                env={**os.environ, **told},
+                env={**os.environ, **variables},
                 stdout=_STDERR,
                 timeout=self.timeout_seconds,
                 check=False,
@@ -145,8 +146,8 @@ class SigningHook:
             raise HookTookTooLong(self._program, self.timeout_seconds) from error
         except OSError as error:
             raise HookNotStarted(self._program, error.strerror or str(error)) from error
-        if ended.returncode != 0:
-            raise HookFailed(self._program, ended.returncode)
+        if completed.returncode != 0:
+            raise HookFailed(self._program, completed.returncode)
 
     def _read(self, output: Path) -> bytes:
         try:

@@ -1,8 +1,8 @@
-"""A trust file's life: what is wrong with one, and the three things that are done to its keys. Pure.
+"""Validates a trust file, and applies the three changes to its keys. Pure.
 
-    rotate       new ─▶ current ─▶ previous          both are believed, until all is signed by the new one
-    retire       previous is taken out               what it signed is not believed any more
-    compromised  new ─▶ current; nothing else stays  and nothing that was signed before a time is believed
+    rotate       new ─▶ current ─▶ previous        both are trusted until everything is signed with the new one
+    retire       previous is removed               its signatures are no longer trusted
+    compromised  new ─▶ current, previous removed  and signatures from before a given time are refused
 
 Source: docs/spec/trust.md, Trust file.
 """
@@ -21,19 +21,19 @@ from nixfleet_runtime.documents.problems import Problem, at
 
 
 class Slot(StrEnum):
-    """Whose keys: those that sign releases, or those that let hosts in."""
+    """Which keys: those that sign releases, or those that sign enrollment tokens."""
 
     CI = "ci"
     ORG = "org"
 
 
 class KeyChangeError(Exception):
-    """What was to be done to the keys of a trust file makes no sense; the subclass says why."""
+    """A change to the keys of a trust file is refused; the subclass says why."""
 
 
 @define
 class NoSuchSlot(KeyChangeError):
-    """The trust file has no keys there."""
+    """The trust file has no keys in this slot."""
 
     slot: Slot
 
@@ -43,14 +43,14 @@ class NoSuchSlot(KeyChangeError):
 
 @define
 class RotationUnderWay(KeyChangeError):
-    """There is a previous key still: a third one would make what it signed worthless."""
+    """There still is a previous key, whose signatures another rotation would invalidate."""
 
     previous: str
 
     def __str__(self) -> str:
         return (
-            f"the rotation before is not over: {self.previous} is still believed; "
-            "sign everything anew with the current key, then retire it"
+            f"expected no previous key, found {self.previous}: the last rotation is not complete; "
+            "sign everything again with the current key, then retire the previous one"
         )
 
 
@@ -66,30 +66,30 @@ class NothingToRetire(KeyChangeError):
 
 @define
 class SameKey(KeyChangeError):
-    """The key that should come is one that is there, so nothing would change."""
+    """The new key is already in the trust file."""
 
     public_key: str
 
     def __str__(self) -> str:
-        return f"{self.public_key} is in the trust file already: expected a new key"
+        return f"expected a new key, found {self.public_key}, which is already in the trust file"
 
 
 @define
 class SwitchedLater(KeyChangeError):
-    """What is signed earlier is refused already, and from a later time on: the switch is never turned back."""
+    """The trust file already refuses signatures from before a later time; it is never set back."""
 
     reject_before: datetime
     wanted: datetime
 
     def __str__(self) -> str:
         return (
-            f"what was signed before {format_time(self.reject_before)} is refused already; "
-            f"expected that time or a later one, found {format_time(self.wanted)}"
+            f"signatures from before {format_time(self.reject_before)} are already refused: "
+            f"expected that time or later, found {format_time(self.wanted)}"
         )
 
 
 def rotated(trust: TrustRoot, slot: Slot, new: TrustedKey) -> TrustRoot:
-    """Return the trust root that believes `new` and, still, the key before it.
+    """Return the trust root with `new` as the current key and the current one as the previous.
 
     Raises: NoSuchSlot, RotationUnderWay, SameKey, MalformedKey, UnsupportedAlgorithm.
     """
@@ -101,7 +101,7 @@ def rotated(trust: TrustRoot, slot: Slot, new: TrustedKey) -> TrustRoot:
 
 
 def retired(trust: TrustRoot, slot: Slot) -> TrustRoot:
-    """Return the trust root that believes the current key alone. Raises: NoSuchSlot, NothingToRetire."""
+    """Return the trust root without the previous key. Raises: NoSuchSlot, NothingToRetire."""
     keys = _keys_of(trust, slot)
     if keys.previous is None:
         raise NothingToRetire(slot)
@@ -111,9 +111,9 @@ def retired(trust: TrustRoot, slot: Slot) -> TrustRoot:
 def compromised(
     trust: TrustRoot, slot: Slot, new: TrustedKey, reject_before: datetime
 ) -> TrustRoot:
-    """Return the trust root that believes `new` alone, and nothing that was signed before `reject_before`.
+    """Return the trust root that trusts only `new`, and refuses signatures from before `reject_before`.
 
-    The time alone would not do: who has a key can sign with any time.
+    The time alone is not enough, because whoever has the old key can sign with any time.
     Raises: NoSuchSlot, SameKey, SwitchedLater, MalformedKey, UnsupportedAlgorithm.
     """
     keys = _keys_of(trust, slot)
@@ -124,7 +124,7 @@ def compromised(
 
 
 def problems_of(trust: TrustRoot, now: datetime) -> tuple[Problem, ...]:
-    """Return everything that is wrong with a trust file, sorted by place. `now`: for its compromise switches."""
+    """Return all problems of a trust file, sorted by path. now: to compare `rejectBefore` with."""
     return tuple(sorted(_problems(trust, now)))
 
 
@@ -135,24 +135,25 @@ def _problems(trust: TrustRoot, now: datetime) -> Iterator[Problem]:
         yield from _unusable(place, key)
     for public_key, where in places.items():
         if len(where) > 1:
-            # One key in two roles: whoever may do the one thing could do the other.
+            # A key in two roles would give its holder both permissions.
             yield Problem(
                 where[1],
-                "one key in two places",
-                "a key of its own",
+                "the same key in two places",
+                "a different key for each",
                 f"{public_key}, as in {where[0]}",
             )
     names = [operator.name for operator in trust.operators]
     for index, name in enumerate(names):
         if name in names[:index]:
             place = at(at("operators", index), "name")
-            yield Problem(place, "two operators of one name", "a name of its own", name)
+            yield Problem(
+                place, "two operators with the same name", "a different name for each", name
+            )
     for place, keys in _placed_slots(trust):
         if keys.reject_before is not None and keys.reject_before > now:
-            found = f"{format_time(keys.reject_before)}, and it is {format_time(now)}"
-            yield Problem(
-                f"{place}.rejectBefore", "nothing is believed yet", "a time that has come", found
-            )
+            found = f"{format_time(keys.reject_before)}, which is after now, {format_time(now)}"
+            message = "all signatures are refused until then"
+            yield Problem(f"{place}.rejectBefore", message, "a time in the past", found)
 
 
 def _unusable(place: str, key: TrustedKey) -> Iterator[Problem]:
@@ -162,8 +163,8 @@ def _unusable(place: str, key: TrustedKey) -> Iterator[Problem]:
         yield Problem(f"{place}.algorithm", "unknown algorithm", "ed25519", error.algorithm)
     except MalformedKey as error:
         found = f"{error.public_key[:80]!r}, {len(error.public_key)} characters"
-        expected = "64 hexadecimal digits that are a point of the curve"
-        yield Problem(f"{place}.publicKey", "no key", expected, found)
+        expected = "64 hexadecimal digits that encode a point of the curve"
+        yield Problem(f"{place}.publicKey", "not a key", expected, found)
 
 
 def _placed_slots(trust: TrustRoot) -> Iterator[tuple[str, KeySlot]]:

@@ -1,4 +1,4 @@
-"""Is a release what its receivers will believe? The verifier that they use, every artefact, every problem. Pure.
+"""Verifies a release as its receivers do: every artefact, every problem. Pure.
 
 Source: docs/spec/trust.md, Artefacts; docs/spec/trust.md, Anchors.
 """
@@ -37,8 +37,8 @@ T = TypeVar("T")
 
 
 @frozen
-class Believed:
-    """An artefact that holds: by whom it was signed, and when."""
+class AcceptedArtefact:
+    """An artefact that was verified: who signed it, and when."""
 
     name: str
     signed_by: str
@@ -47,7 +47,7 @@ class Believed:
 
 @frozen
 class RefusedArtefact:
-    """An artefact that does not, or something of it; `why` is told to people."""
+    """An artefact that fails verification, or a part of it. why: a message for people."""
 
     name: str
     why: str
@@ -58,36 +58,36 @@ class RefusedArtefact:
 
 @frozen
 class Verdict:
-    """What became of each artefact. `refused` is empty if all of it will be believed."""
+    """The result for each artefact. `refused` is empty if receivers will accept all of them."""
 
-    believed: tuple[Believed, ...] = ()
+    accepted: tuple[AcceptedArtefact, ...] = ()
     refused: tuple[RefusedArtefact, ...] = ()
 
 
 def is_artefact_name(name: str) -> bool:
-    """Return whether releases have artefacts of this name."""
+    """Return whether an artefact of a release can have this name."""
     return name in (FLEET_FILE, REVOCATIONS_FILE, NONCES_FILE) or rollout_of(name) is not None
 
 
 def verify_release(
     release: Release, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int
 ) -> Verdict:
-    """Return what a control plane and its agents would say of `release` at `now`."""
-    trial = Trial(trust, now, freshness_window_minutes)
-    fleet = trial.fleet(release.fleet)
+    """Return which artefacts of `release` a control plane and its agents accept at `now`."""
+    verifier = ArtefactVerifier(trust, now, freshness_window_minutes)
+    fleet = verifier.fleet(release.fleet)
     for rollout_id, signed in release.manifests.items():
-        manifest = trial.manifest(rollout_id, signed)
+        manifest = verifier.manifest(rollout_id, signed)
         if fleet is not None and manifest is not None:
-            trial.compare(manifest_file(rollout_id), manifest, fleet)
+            verifier.compare(manifest_file(rollout_id), manifest, fleet)
     if release.revocations is not None:
-        trial.hear(REVOCATIONS_FILE, verify_revocations, release.revocations)
+        verifier.check(REVOCATIONS_FILE, verify_revocations, release.revocations)
     if release.nonces is not None:
-        trial.hear(NONCES_FILE, verify_nonces, release.nonces)
-    return trial.verdict
+        verifier.check(NONCES_FILE, verify_nonces, release.nonces)
+    return verifier.verdict
 
 
-class Trial:
-    """Artefacts that are looked at one after the other, against one trust file at one time."""
+class ArtefactVerifier:
+    """Verifies artefacts one after another, with one trust file at one time, and collects the results in `verdict`."""
 
     def __init__(self, trust: TrustRoot, now: datetime, freshness_window_minutes: int) -> None:
         self._trust = trust
@@ -96,34 +96,34 @@ class Trial:
         self.verdict = Verdict()
 
     def by_name(self, name: str, signed: SignedArtefact) -> None:
-        """Hear what stands in a release under `name`. Raises: ValueError, if no artefact has that name."""
+        """Verify the artefact with this name. Raises: ValueError, if no artefact can have it."""
         rollout_id = rollout_of(name)
         if rollout_id is not None:
             self.manifest(rollout_id, signed)
         elif name == FLEET_FILE:
             self.fleet(signed)
         elif name == REVOCATIONS_FILE:
-            self.hear(name, verify_revocations, signed)
+            self.check(name, verify_revocations, signed)
         elif name == NONCES_FILE:
-            self.hear(name, verify_nonces, signed)
+            self.check(name, verify_nonces, signed)
         else:
-            raise ValueError(f"no artefact has the name {name!r}")
+            raise ValueError(f"expected the name of an artefact, found {name!r}")
 
     def fleet(self, signed: SignedArtefact) -> Verified[FleetResolved] | None:
-        """Hear the fleet."""
-        return self.hear(FLEET_FILE, verify_fleet, signed)
+        """Verify the fleet; return it if it is accepted."""
+        return self.check(FLEET_FILE, verify_fleet, signed)
 
     def manifest(
         self, rollout_id: RolloutId, signed: SignedArtefact
     ) -> Verified[RolloutManifest] | None:
-        """Hear the manifest of a rollout."""
+        """Verify the manifest of a rollout; return it if it is accepted."""
         verify = partial(verify_manifest, expected_rollout_id=rollout_id)
-        return self.hear(manifest_file(rollout_id), verify, signed)
+        return self.check(manifest_file(rollout_id), verify, signed)
 
-    def hear(
+    def check(
         self, name: str, verify: Callable[..., Verified[T]], signed: SignedArtefact
     ) -> Verified[T] | None:
-        """Return the artefact if `verify` believes it, and keep what became of it."""
+        """Verify an artefact with `verify`, record the result, and return the artefact if it is accepted."""
         try:
             verified = verify(
                 signed, self._trust, self._now, freshness_window_minutes=self._minutes
@@ -131,14 +131,14 @@ class Trial:
         except VerifyError as error:
             self._refuse(name, str(error))
             return None
-        believed = Believed(name, verified.signed_by, verified.signed_at)
-        self.verdict = evolve(self.verdict, believed=(*self.verdict.believed, believed))
+        accepted = AcceptedArtefact(name, verified.signed_by, verified.signed_at)
+        self.verdict = evolve(self.verdict, accepted=(*self.verdict.accepted, accepted))
         return verified
 
     def compare(
         self, name: str, manifest: Verified[RolloutManifest], fleet: Verified[FleetResolved]
     ) -> None:
-        """Refuse a manifest that does not say what its fleet says."""
+        """Refuse a manifest that contradicts its fleet."""
         try:
             require_anchor(manifest, fleet)
         except WrongAnchor as error:

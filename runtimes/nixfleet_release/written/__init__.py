@@ -1,1 +1,1 @@
-"""The declaration as its author wrote it: TOML files read into typed values, each with its place in the file."""
+"""The declaration as written: reads TOML files into typed values, each with its position in the file."""

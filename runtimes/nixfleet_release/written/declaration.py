@@ -1,8 +1,7 @@
-"""What a fleet declaration says, before scopes and selectors are worked out. Frozen data.
+"""A fleet declaration before scopes and selectors are resolved. Frozen data.
 
-However it was written down, a declaration comes to these types; `validate` judges them, and `resolve`
-turns what was found good into a `FleetResolved`. Types of the resolved fleet serve here too wherever
-both say the same.
+Every source of declarations produces these types; `check.validate` validates them, and `build.resolve` turns valid ones
+into a `FleetResolved`. Types of the resolved fleet are reused where both have the same content.
 Source: docs/spec/declarations.md, Sources.
 """
 
@@ -19,7 +18,7 @@ from nixfleet_proto.health_check import ControlOverride, EvidenceProbe
 from nixfleet_state_machine.scopes.expression import Expression, Mention, mentions
 from nixfleet_state_machine.scopes.merge import Scope
 
-EVIDENCE_AGE_SECS_MAX: Final = EvidenceProbe("", "").max_age_secs  # unless something else is said
+EVIDENCE_AGE_SECS_MAX: Final = EvidenceProbe("", "").max_age_secs  # the default
 
 ScopedHealthChecks: TypeAlias = FrozenMap[Scope, HealthCheckSet]
 """The health checks that each scope declares, by probe name."""
@@ -27,7 +26,7 @@ ScopedHealthChecks: TypeAlias = FrozenMap[Scope, HealthCheckSet]
 
 @frozen
 class FrameworkDeclaration:
-    """A compliance framework that the hosts of a channel are held to, and where their evidence is."""
+    """A compliance framework required of the hosts of a channel, and the path of their evidence."""
 
     evidence_path: str
     interval_seconds: int = 30
@@ -36,7 +35,7 @@ class FrameworkDeclaration:
 
 @frozen
 class ComplianceDeclaration:
-    """What one scope says of how a framework counts; `None`, an empty reason and no override say nothing."""
+    """A scope's settings of a framework; `None`, an empty reason and an empty mapping set nothing."""
 
     mode: ProbeMode | None = None
     reason: str | None = None
@@ -47,40 +46,40 @@ class ComplianceDeclaration:
 
 @frozen
 class Pin:
-    """Hosts stay with what was built from `commit`, until `expires_at` or until the pin is gone."""
+    """Hosts keep the closures built from `commit`, until `expires_at` or until the pin is removed."""
 
     commit: str
     reason: str | None = None
     expires_at: datetime | None = None
 
     def is_expired(self, now: datetime | None) -> bool:
-        """Return whether the pin counts no more at `now`; with `None`, no pin is expired."""
+        """Return whether the pin has expired at `now`; with `None`, no pin has."""
         return now is not None and self.expires_at is not None and self.expires_at <= now
 
 
 ScopedCompliance: TypeAlias = FrozenMap[Scope, FrozenMap[str, ComplianceDeclaration]]
-"""What each scope says of how frameworks count, by framework."""
+"""The settings of frameworks in each scope, by framework."""
 
 ScopedPins: TypeAlias = FrozenMap[Scope, FrozenMap[str, Pin]]
-"""The pins of scopes: each has one, and it has no name."""
+"""The pins by scope. A scope has at most one, under the empty name."""
 
 
 @frozen
 class SelectorDeclaration:
-    """Which hosts are meant, and where each name is given: in which path below the selector's own."""
+    """A selector. mentioned: the names in it, each with its path relative to the selector."""
 
     expression: Expression
     mentioned: tuple[tuple[Mention, str], ...] = field(eq=False)
 
     @classmethod
     def of(cls, expression: Expression) -> Self:
-        """Return the declaration of a selector that is written as a whole, in one place."""
-        return cls(expression, tuple((it, "") for it in mentions(expression)))
+        """Return the declaration of a selector that is written in one place."""
+        return cls(expression, tuple((mention, "") for mention in mentions(expression)))
 
 
 @frozen
 class WaveDeclaration:
-    """One wave of a policy. `selector` is `None` for the rest: the hosts in no other wave."""
+    """One wave of a policy. selector: `None` for the rest, the hosts in no other wave."""
 
     selector: SelectorDeclaration | None
     soak_minutes: int = 0
@@ -92,7 +91,7 @@ class WaveDeclaration:
 
 @frozen
 class PolicyDeclaration:
-    """How rollouts of the channels that use it go. No waves: all hosts at once."""
+    """A policy for the rollouts of channels. waves: empty for one wave with all hosts."""
 
     on_health_failure: OnHealthFailure = OnHealthFailure.HALT
     waves: tuple[WaveDeclaration, ...] = ()
@@ -100,7 +99,7 @@ class PolicyDeclaration:
 
 @frozen
 class BudgetDeclaration:
-    """How many of the selected hosts may be in flight at once, as a number or a share of them."""
+    """How many of the selected hosts may be in flight at once, as a number or a percentage."""
 
     selector: SelectorDeclaration
     max_in_flight: int | None = None
@@ -109,10 +108,10 @@ class BudgetDeclaration:
 
 @frozen
 class FleetDeclaration:
-    """A whole fleet as it was declared. Hosts, channels and policies are by name.
+    """A complete fleet declaration. Hosts, channels and policies are by name.
 
-    name: what people call the fleet. hosts: without closures; those are known when it is released.
-    frameworks: by channel, those that its hosts are held to.
+    name: the fleet's name for people. hosts: without closures, which are known only when a release is built.
+    frameworks: those required of the hosts of each channel, by channel.
     """
 
     hosts: FrozenMap[str, FleetHost]
@@ -131,8 +130,10 @@ class FleetDeclaration:
 
     def hosts_of(self, channel: str) -> FrozenMap[str, FleetHost]:
         """Return the hosts of one channel."""
-        return FrozenMap({n: host for n, host in self.hosts.items() if host.channel == channel})
+        return FrozenMap(
+            {name: host for name, host in self.hosts.items() if host.channel == channel}
+        )
 
     def frameworks_of(self, channel: str) -> FrozenMap[str, FrameworkDeclaration]:
-        """Return the frameworks that the hosts of one channel are held to."""
+        """Return the frameworks required of the hosts of one channel."""
         return self.frameworks.get(channel, FrozenMap[str, FrameworkDeclaration]())

@@ -1,8 +1,7 @@
-"""Files to one document: a fleet is declared in one TOML file, or in a directory of them.
+"""Joins the files of a declaration into one document: a TOML file, or a directory of TOML files.
 
-The files of a directory are one declaration: tables of one name are one table, and the arrays at the
-top (budgets, edges) are put together. Nothing is overridden: what two files both say is a problem. So
-the names of the files decide nothing.
+Tables with the same name are merged, and top-level arrays (budgets, edges) are concatenated. Nothing is overridden: a
+value that two files set is a problem. So the names of the files do not matter.
 """
 
 import re
@@ -13,21 +12,21 @@ from attrs import evolve, field, frozen
 
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.toml_scanner import TomlSource, read_source
-from nixfleet_runtime.documents.problems import SAID_TWICE, Place, Problem, at, parent_of
+from nixfleet_runtime.documents.problems import DUPLICATE, Place, Problem, at, parent_of
 
 _TOP_ITEM = re.compile(r"([A-Za-z0-9_-]+)\[(\d+)\]")
 
 
 @frozen
 class Places:
-    """Where things stand that are known by their paths; `whole` is where all of it does."""
+    """The positions of keys and values, by path. whole: the position of the document."""
 
     whole: Place
     keys: Mapping[str, Place] = field(factory=dict)
     values: Mapping[str, Place] = field(factory=dict)
 
     def located(self, problem: Problem) -> Problem:
-        """Return the problem with its place: that of its path, or of what its path leads into."""
+        """Return the problem with its place: that of its path, or of the nearest enclosing path that has one."""
         return problem if problem.place else evolve(problem, place=self._place_of(problem))
 
     def _place_of(self, problem: Problem) -> Place:
@@ -41,9 +40,9 @@ class Places:
 
 @frozen
 class Written:
-    """What a declaration says, however it was written down.
+    """A declaration as tables, from any source.
 
-    problems: what could not be read, or is said twice. is_whole: nothing had to be left out.
+    problems: unreadable parts and duplicates. is_whole: whether no statement had to be skipped.
     """
 
     content: Mapping[str, object]
@@ -53,9 +52,9 @@ class Written:
 
 
 def read_document(path: Path) -> Written:
-    """Return what the declaration at `path`, a file or a directory, says.
+    """Return the declaration at `path`, a file or a directory.
 
-    Raises: DeclarationError, if there is a file that cannot be read as text.
+    Raises: DeclarationError, if a file cannot be read as text.
     """
     problems: list[Problem] = []
     sources: dict[str, TomlSource] = {}
@@ -66,13 +65,13 @@ def read_document(path: Path) -> Written:
         else:
             sources[str(file)] = source
     if problems:
-        found_in_others = (it for source in sources.values() for it in source.problems)
+        found_in_others = (each for source in sources.values() for each in source.problems)
         raise DeclarationError((*problems, *found_in_others))
     return join(sources, Place(str(path)))
 
 
 def join(sources: Mapping[str, TomlSource], whole: Place) -> Written:
-    """Return what `sources`, by the names of their files, say together."""
+    """Return the joined document of `sources`, which are by file name."""
     joined = _Joined()
     for file, source in sorted(sources.items()):
         joined.add(file, source)
@@ -85,7 +84,7 @@ def join(sources: Mapping[str, TomlSource], whole: Place) -> Written:
 
 
 class _Joined:
-    """Sources put together so far, and which file was the first to say what."""
+    """The sources joined so far, and the first file of each path."""
 
     def __init__(self) -> None:
         self.content: dict[str, object] = {}
@@ -95,8 +94,9 @@ class _Joined:
         self._first_file: dict[str, str] = {}
 
     def add(self, file: str, source: TomlSource) -> None:
-        """Add what `file` says."""
-        lengths = {key: len(it) for key, it in self.content.items() if isinstance(it, list)}
+        """Add the content of `file`."""
+        arrays = ((key, value) for key, value in self.content.items() if isinstance(value, list))
+        lengths = {key: len(array) for key, array in arrays}
         self._add_table(file, source, source.content, self.content, "")
         for into, places in ((self.keys, source.keys), (self.values, source.values)):
             for path, place in places.items():
@@ -115,23 +115,23 @@ class _Joined:
         for key, value in table.items():
             place = at(path, key)
             first_file = self._first_file.setdefault(place, file)
-            known = into.setdefault(key, {} if isinstance(value, dict) else [])
-            if isinstance(value, dict) and isinstance(known, dict):
-                self._add_table(file, source, value, known, place)
-            elif isinstance(value, list) and isinstance(known, list) and not path:
-                known.extend(value)
+            present = into.setdefault(key, {} if isinstance(value, dict) else [])
+            if isinstance(value, dict) and isinstance(present, dict):
+                self._add_table(file, source, value, present, place)
+            elif isinstance(value, list) and isinstance(present, list) and not path:
+                present.extend(value)
             elif first_file == file:
                 into[key] = value
             else:
                 expected = f"it in one file ({first_file})"
-                stands = source.keys.get(place, Place(file))
+                position = source.keys.get(place, Place(file))
                 self.problems.append(
-                    Problem(place, SAID_TWICE, expected, f"it in {file} too", place=stands)
+                    Problem(place, DUPLICATE, expected, f"it in {file} too", place=position)
                 )
 
 
 def _shifted(path: str, lengths: Mapping[str, int]) -> str:
-    """The path that an item of an array at the top has behind those of the files before."""
+    """Return the path of a top-level array's item after the items of earlier files."""
     item = _TOP_ITEM.match(path)
     if item is None or item[1] not in lengths:
         return path
@@ -140,7 +140,7 @@ def _shifted(path: str, lengths: Mapping[str, int]) -> str:
 
 def _read(file: Path) -> TomlSource | Problem:
     try:
-        # Not as text: there, CR LF would be LF, and what a string says would change. A mark of UTF-8 says nothing.
+        # As bytes, because text mode would turn CR LF into LF and change strings. A byte order mark is ignored.
         return read_source(file.read_bytes().decode("utf-8-sig"), str(file))
     except UnicodeDecodeError as error:
         return _unreadable(file, "not TOML", "UTF-8", str(error))
@@ -158,5 +158,5 @@ def _files(path: Path, problems: list[Problem]) -> Iterable[Path]:
         return (path,)
     files = sorted(path.glob("*.toml"))
     if not files:
-        problems.append(_unreadable(path, "declares nothing", "at least one .toml file", "none"))
+        problems.append(_unreadable(path, "is empty", "at least one .toml file", "none"))
     return files

@@ -1,6 +1,6 @@
-"""Selectors in TOML: a table of parts, with `and` and `not`, or one line.
+"""Reads selectors in TOML: a table of parts, with `and` and `not`, or a string.
 
-Which hosts are meant is known after this, and where each name in a selector is given.
+The result is an expression, and the path of each name in it.
 Source: docs/spec/declarations.md, Selectors.
 """
 
@@ -23,7 +23,7 @@ from nixfleet_state_machine.scopes.expression import (
 )
 from nixfleet_state_machine.scopes.one_line import NotASelector, parse_line
 
-SELECTOR_EXPECTED = 'a table, {...}, or one line such as "tags:web & !hosts:web-03"'
+SELECTOR_EXPECTED = 'a table, {...}, or a string such as "tags:web & !hosts:web-03"'
 _PARTS_EXPECTED = "at least one of all = true, hosts, channel, tags, tags_any, and, not"
 _LISTS: Mapping[str, tuple[str, Callable[..., Expression]]] = {
     "hosts": ("host", hosts),
@@ -33,7 +33,7 @@ _LISTS: Mapping[str, tuple[str, Callable[..., Expression]]] = {
 
 
 def read_selector(table: Table, key: str) -> SelectorDeclaration:
-    """Return the selector under `key`; in place of one that cannot be used stands nobody."""
+    """Return the selector under `key`; the placeholder for an unusable one selects no host."""
     if table.is_a(str, key):
         return SelectorDeclaration.of(_of_line(table, key))
     if table.has(key) and not table.is_a(dict, key):
@@ -50,20 +50,20 @@ def _of_line(table: Table, key: str) -> Expression:
         return NOBODY if line is None else parse_line(line)
     except NotASelector as error:
         expected = f"at character {error.at + 1} {error.expected}"
-        table.refuse(key, "is no selector", expected, f"{error.found} in {quoted(line or '')}")
+        table.refuse(key, "not a selector", expected, f"{error.found} in {quoted(line or '')}")
         return NOBODY
 
 
 class _Reader:
-    """Reads the tables of one selector, and notes who is mentioned in which path below `root`."""
+    """Reads the tables of one selector, and records the path, relative to `root`, of each name in it."""
 
     def __init__(self, root: str) -> None:
         self.mentioned: list[tuple[Mention, str]] = []
         self._root = root
 
     def of_table(self, table: Table) -> Expression:
-        if table.says_nothing():
-            table.refuse(None, "means nobody", _PARTS_EXPECTED, "none")
+        if table.is_empty():
+            table.refuse(None, "selects no host", _PARTS_EXPECTED, "none")
         parts: list[Expression] = [EVERYBODY] if table.flag("all") else []
         parts += self._lists(table)
         if channel := table.optional_text("channel"):
@@ -76,12 +76,12 @@ class _Reader:
 
     def _lists(self, table: Table) -> list[Expression]:
         parts = list[Expression]()
-        for key, (what, of) in _LISTS.items():
+        for key, (kind, expression_of) in _LISTS.items():
             names = table.some_texts(key)
             for index, name in enumerate(names):
-                self._note(what, name, at(at(table.path, key), index))
-            parts += [of(*names)] if names else []
+                self._note(kind, name, at(at(table.path, key), index))
+            parts += [expression_of(*names)] if names else []
         return parts
 
-    def _note(self, what: str, name: str, path: str) -> None:
-        self.mentioned.append((Mention(what, name), path.removeprefix(self._root)))
+    def _note(self, kind: str, name: str, path: str) -> None:
+        self.mentioned.append((Mention(kind, name), path.removeprefix(self._root)))

@@ -1,7 +1,7 @@
-"""TOML to declaration: the shape of `fleet.toml`, each key with its type. What it means is judged elsewhere.
+"""Reads a declaration from TOML tables: the keys of `fleet.toml` and their types.
 
-Only what the types of a declaration cannot hold is refused here: wrong types, missing and unknown keys,
-kinds and modes that do not exist. Everything else is `validate`'s, for every way to declare a fleet.
+Only mistakes that the types of a declaration cannot represent are refused here: wrong types, missing and unknown keys,
+unknown kinds and modes. `check.validate` checks everything else, for every source of declarations.
 Source: docs/spec/declarations.md, Sources.
 """
 
@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 @frozen
 class Parsed:
-    """A declaration, and what stood in the way of reading it.
+    """A declaration, and the problems of reading it.
 
-    problems: each misread place once. unusable: the paths where a placeholder stands, or a guess.
+    problems: at most one per path. unusable: the paths that have a placeholder or a guess.
     """
 
     declaration: FleetDeclaration
@@ -47,24 +47,27 @@ class Parsed:
 
 
 def parse(content: Mapping[str, object]) -> Parsed:
-    """Return what the tables of a fleet declaration say.
+    """Return the declaration in the tables of a document.
 
-    A misspelt key is read as what was probably meant: it is one problem, and what follows from the absence
-    of the right one is none.
+    A misspelt key is read as the key that was probably meant: it is one problem, and the absence of the right key
+    causes
+    no further ones.
     """
     as_written = Document(content)
     declaration = _fleet(as_written.root)
     unknown_keys, misspelt = as_written.unknown_keys(), as_written.misspelt()
     if not misspelt:
-        unusable = frozenset(it.path for it in as_written.problems)
+        unusable = frozenset(problem.path for problem in as_written.problems)
         return Parsed(declaration, (*as_written.problems, *unknown_keys), unusable)
     as_meant = Document(content, misspelt)
     declaration = _fleet(as_meant.root)
     guesses = {at(path, right) for path, keys in misspelt.items() for right in keys.values()}
     problems = tuple(
-        it for it in as_meant.problems if it.path not in guesses and not is_below(it.path, guesses)
+        problem
+        for problem in as_meant.problems
+        if problem.path not in guesses and not is_below(problem.path, guesses)
     )
-    unusable = frozenset((*guesses, *(it.path for it in problems)))
+    unusable = frozenset((*guesses, *(problem.path for problem in problems)))
     return Parsed(declaration, (*problems, *unknown_keys), unusable)
 
 
@@ -84,7 +87,9 @@ def _fleet(root: Table) -> FleetDeclaration:
         health_checks=_by_scope(scopes, "health_checks", read_health_check),
         frameworks=_each(channels, _frameworks),
         compliance=_by_scope(scopes, "compliance", read_compliance),
-        pins=FrozenMap({it: read_pin(table) for it, table in scopes.items() if it != FLEET}),
+        pins=FrozenMap(
+            {scope: read_pin(table) for scope, table in scopes.items() if scope != FLEET}
+        ),
         budgets=tuple(map(_budget, root.array("budgets"))),
         edges=tuple(map(_edge, root.array("edges"))),
         channel_edges=tuple(map(_edge, root.array("channel_edges"))),
@@ -98,7 +103,7 @@ def _each(tables: Mapping[str, Table], read: Callable[[Table], T]) -> FrozenMap[
 def _by_scope(
     scopes: Mapping[Scope, Table], key: str, read: Callable[[Table], T]
 ) -> FrozenMap[Scope, FrozenMap[str, T]]:
-    return FrozenMap({scope: _each(it.sections(key), read) for scope, it in scopes.items()})
+    return FrozenMap({scope: _each(table.sections(key), read) for scope, table in scopes.items()})
 
 
 def _frameworks(channel: Table) -> FrozenMap[str, FrameworkDeclaration]:
@@ -137,12 +142,12 @@ def _policy(table: Table) -> PolicyDeclaration:
 
 
 def _wave(table: Table) -> WaveDeclaration:
-    # What stands there may be no flag; but it was the rest that was meant.
+    # A `rest` of a wrong type is refused, but it shows that the rest was meant.
     is_rest = table.flag("rest") or (table.has("rest") and not table.is_a(bool, "rest"))
     has_selector = table.has("selector")
     if is_rest == has_selector:
         found = "both" if is_rest else "neither"
-        table.refuse(None, "must say once which hosts it has", "a selector or rest = true", found)
+        table.refuse(None, "must select its hosts once", "a selector or rest = true", found)
     selector = read_selector(table, "selector") if has_selector else None
     return WaveDeclaration(selector, table.integer("soak_minutes", 0))
 

@@ -1,10 +1,10 @@
-"""TOML text to tables, with the place of every key and value, and everything in it that is not TOML.
+"""Reads TOML text into tables, with the position of every key and value, and every syntax error.
 
-`tomllib` alone decides whether a text is TOML and what it says. But it tells no places and stops at the first
-mistake; so the scanner here goes through the text as well, statement by statement. Where `tomllib` has nothing
-against the text, the scanner tells where things stand, and nothing else. Where it has, the scanner goes on
-after each mistake with the next line that looks like a statement, so that all are found; what could be
-read is there to be judged too. A name that is defined twice is such a mistake: the first one counts.
+`tomllib` alone decides whether a text is valid TOML and what its content is. But it reports no positions and stops at
+the first error, so the scanner here also goes through the text, statement by statement. For valid text, only the
+scanner's positions are used. For invalid text, the scanner resumes after each error at the next line that looks like a
+statement, so that all errors are found, and its content is used for further checks. A name that is defined twice is
+such an error: the first definition counts.
 """
 
 import re
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
-from nixfleet_runtime.documents.problems import SAID_TWICE, Place, Problem, at, quoted
+from nixfleet_runtime.documents.problems import DUPLICATE, Place, Problem, at, quoted
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
@@ -31,14 +31,14 @@ _STATEMENT = re.compile(
 )
 _NESTED_MAX = 64
 _A_VALUE = "a string in quotes, a number, true, false, a date, [...] or {...}"
-_TOLD_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_ERROR_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 @frozen
 class TomlSource:
-    """What a text says, where, and what in it is not TOML.
+    """The content of a text, its positions, and its syntax errors.
 
-    keys, values: places by path. is_whole: whether no statement had to be left out altogether.
+    keys, values: positions by path. is_whole: whether no statement had to be skipped.
     """
 
     content: Mapping[str, object]
@@ -49,37 +49,37 @@ class TomlSource:
 
 
 def read_source(text: str, file: str) -> TomlSource:
-    """Return what `text` says; `file` is what its places call it."""
+    """Return the content of `text`. file: the file name in positions."""
     scanner = _Scanner(text, file)
     scanner.scan()
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        problems = tuple(scanner.problems) or (_told_by_tomllib(error, text, file),)
+        problems = tuple(scanner.problems) or (_problem_of(error, text, file),)
         return TomlSource(scanner.root, scanner.keys, scanner.values, problems, scanner.is_whole)
     except RecursionError:
         problem = Problem(
-            "", "not TOML", "values in one another a few levels deep", "more", place=Place(file)
+            "", "not TOML", "values nested a few levels deep", "more", place=Place(file)
         )
         return TomlSource({}, {}, {}, (problem,), is_whole=False)
     return TomlSource(content, scanner.keys, scanner.values)
 
 
-def _told_by_tomllib(error: tomllib.TOMLDecodeError, text: str, file: str) -> Problem:
-    told = str(error)
-    place = _TOLD_PLACE.search(told)
+def _problem_of(error: tomllib.TOMLDecodeError, text: str, file: str) -> Problem:
+    message = str(error)
+    place = _ERROR_PLACE.search(message)
     line, column = place.groups() if place else (None, None)
     return Problem(
         "",
         "not TOML",
         "TOML 1.0",
-        _TOLD_PLACE.sub("", told),
+        _ERROR_PLACE.sub("", message),
         place=Place(file, int(line or text.count("\n") + 1), int(column or 1)),
     )
 
 
 class _Broken(Exception):
-    """At `at` the text is not TOML. `path`: of what it should have said, if that is known."""
+    """The text is not TOML at offset `at`. path: of the broken statement, if known."""
 
     def __init__(self, at: int, expected: str, path: str | None = None, found: str = "") -> None:
         super().__init__(at, expected)
@@ -96,7 +96,7 @@ class _Key:
 
 
 class _Scanner:
-    """One text while it is gone through."""
+    """The scan of one text."""
 
     def __init__(self, text: str, file: str) -> None:
         self.root: dict[str, object] = {}
@@ -106,13 +106,13 @@ class _Scanner:
         self.is_whole = True
         self._text = text
         self._file = file
-        self._lines = [0, *(it.end() for it in re.finditer("\n", text))]
+        self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
         self._at = 0
         self._table: dict[str, object] = self.root
         self._path = ""
         self._headed: set[str] = set()  # tables that had a header
         self._arrays: set[str] = set()  # arrays whose items have headers
-        self._closed: set[str] = set()  # what stands behind a `=`
+        self._closed: set[str] = set()  # paths that were assigned with `=`
 
     def scan(self) -> None:
         while True:
@@ -146,7 +146,7 @@ class _Scanner:
         if not self._takes("="):
             raise _Broken(self._at, "'=' and a value", self._spelt(keys))
         path = self._spelt(keys)
-        # Places of what is said twice stay those of the first.
+        # Of duplicates, the position of the first is kept.
         is_new = path not in self.values
         value = self._value(path, is_new, 0)
         self._put(self._table, self._path, keys, value)
@@ -154,7 +154,7 @@ class _Scanner:
             raise _Broken(self._at, "the end of the line", path)
 
     def _open(self, keys: list[_Key], *, is_item: bool) -> None:
-        """Go on in the table, or new item, of a header; after a second one, in a table that nobody sees."""
+        """Continue in the table, or new array item, of a header; after a duplicate, in a table that is discarded."""
         table, path = self.root, ""
         for key in keys[:-1]:
             path = at(path, key.name)
@@ -190,8 +190,8 @@ class _Scanner:
         return None
 
     def _open_nowhere(self, path: str, key: _Key) -> None:
-        self._note_twice(path, key.at)
-        self._table, self._path = {}, "\0"  # no path begins so
+        self._note_duplicate(path, key.at)
+        self._table, self._path = {}, "\0"  # no real path begins with NUL
 
     def _put(self, table: dict[str, object], path: str, keys: list[_Key], value: object) -> None:
         for key in keys[:-1]:
@@ -199,19 +199,19 @@ class _Scanner:
             self._place(path, key.at)
             inner = table.setdefault(key.name, {})
             if not isinstance(inner, dict) or self._is_complete(path):
-                return self._note_twice(path, key.at)
+                return self._note_duplicate(path, key.at)
             table = inner
         last = keys[-1]
         path = at(path, last.name)
         if last.name in table:
-            return self._note_twice(path, last.at)
+            return self._note_duplicate(path, last.at)
         self.keys[path] = self._place_of(last.at)
         self._closed.add(path)
         table[last.name] = value
         return None
 
     def _is_complete(self, path: str) -> bool:
-        """Whether what stands at a path had its header, or its value, already."""
+        """Return whether the path already has a header or a value."""
         return path in self._headed or path in self._closed
 
     # --- keys and values -------------------------------------------------------------------------
@@ -279,9 +279,9 @@ class _Scanner:
         return table
 
     def _members(self, closing: str, path: str, depth: int) -> Iterator[None]:
-        """Stop before each member of an array or inline table that opens here; then behind its end."""
+        """Yield before each member of the array or inline table that opens here; end after its closing bracket."""
         if depth > _NESTED_MAX:
-            raise _Broken(self._at, f"at most {_NESTED_MAX} values in one another", path)
+            raise _Broken(self._at, f"at most {_NESTED_MAX} nested values", path)
         start = self._at
         self._at += 1
         is_first, is_in_line = True, closing == "}"
@@ -296,12 +296,12 @@ class _Scanner:
                 break
             if not self._takes(","):
                 if self._is_at_statement():
-                    raise _Broken(start, f"a '{closing}' behind it", path)
+                    raise _Broken(start, f"a closing '{closing}'", path)
                 raise _Broken(self._at, f"',' or '{closing}'", path)
         self._at += 1
 
     def _skip_blank(self, path: str, *, is_in_line: bool) -> bool:
-        """Skip what means nothing; where it must not contain the end of a line, that is told once."""
+        """Skip blanks and comments; where a line must not end, report that once."""
         self._skip(_SPACE)
         is_broken = is_in_line and self._is_at_end_of_line() and self._at < len(self._text)
         if is_broken:
@@ -315,13 +315,13 @@ class _Scanner:
         except tomllib.TOMLDecodeError:
             raise _Broken(start, _A_VALUE, path, quoted(text)) from None
 
-    # --- reading on ------------------------------------------------------------------------------
+    # --- position in the text --------------------------------------------------------------------
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
 
-    def _skip(self, what: re.Pattern[str]) -> None:
-        if skipped := what.match(self._text, self._at):
+    def _skip(self, pattern: re.Pattern[str]) -> None:
+        if skipped := pattern.match(self._text, self._at):
             self._at = skipped.end()
 
     def _takes(self, text: str) -> bool:
@@ -335,13 +335,13 @@ class _Scanner:
         return _END_OF_LINE.match(self._text, self._at) is not None
 
     def _is_at_statement(self) -> bool:
-        """Whether a new line begins here that looks as if nothing were open."""
+        """Return whether a line begins here that looks like a new statement."""
         begin = self._text.rfind("\n", 0, self._at) + 1
         is_first_in_line = not self._text[begin : self._at].strip()
         return is_first_in_line and _STATEMENT.match(self._text, begin) is not None
 
     def _resume(self, start: int) -> None:
-        # From where the statement began: what looked like a long string may have had no end.
+        # From the start of the statement, because an apparent long string may be unterminated.
         following = _STATEMENT.search(self._text, self._line_end(max(start, self._at - 1)))
         self._at = following.start() if following else len(self._text)
 
@@ -356,7 +356,7 @@ class _Scanner:
         return Place(self._file, line, offset - self._lines[line - 1] + 1)
 
     def _place(self, path: str, offset: int) -> None:
-        """Note where a table stands; if it has several headers, the first."""
+        """Record the position of a table; of several headers, the first."""
         self.keys.setdefault(path, self._place_of(offset))
         self.values.setdefault(path, self._place_of(offset))
 
@@ -375,10 +375,10 @@ class _Scanner:
             Problem(path, "not TOML", broken.expected, found, place=self._place_of(broken.at))
         )
 
-    def _note_twice(self, path: str, offset: int) -> None:
+    def _note_duplicate(self, path: str, offset: int) -> None:
         path = path.lstrip("\0.")
         first = self.keys.get(path) or self.values.get(path)
-        expected = f"it once (the first is in line {first.line})" if first else "it once"
+        expected = "one definition" + (f" (the first is in line {first.line})" if first else "")
         self.problems.append(
-            Problem(path, SAID_TWICE, expected, "it again", place=self._place_of(offset))
+            Problem(path, DUPLICATE, expected, "another", place=self._place_of(offset))
         )

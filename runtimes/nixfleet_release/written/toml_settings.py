@@ -1,4 +1,4 @@
-"""What scopes declare, in TOML: health checks, compliance and pins. Keys and types, as in `toml`."""
+"""Reads the settings of scopes in TOML: health checks, compliance and pins. Keys and types, as in `toml_reader`."""
 
 from collections.abc import Callable, Mapping
 
@@ -25,7 +25,7 @@ from nixfleet_runtime.documents.tables import Table
 
 
 def read_health_check(table: Table) -> HealthCheck:
-    """Return the health check of a table."""
+    """Return the health check in a table."""
     table.require("kind", f"one of {listed(_KINDS)}")
     kind = table.optional_text("kind")
     if kind is not None and kind not in _KINDS:
@@ -40,7 +40,7 @@ def read_health_check(table: Table) -> HealthCheck:
 
 
 def read_framework(table: Table) -> FrameworkDeclaration:
-    """Return where the evidence is of a framework that a channel declares."""
+    """Return the framework in a channel's table."""
     default = FrameworkDeclaration(table.text("evidence_path"))
     return evolve(
         default,
@@ -50,7 +50,7 @@ def read_framework(table: Table) -> FrameworkDeclaration:
 
 
 def read_compliance(table: Table) -> ComplianceDeclaration:
-    """Return what a scope says of how a framework counts."""
+    """Return a scope's settings of a framework."""
     return ComplianceDeclaration(
         mode=table.choice("mode", ProbeMode.ENFORCE) if table.has("mode") else None,
         reason=table.any_text("reason"),
@@ -59,7 +59,7 @@ def read_compliance(table: Table) -> ComplianceDeclaration:
 
 
 def read_pin(scope: Table) -> FrozenMap[str, Pin]:
-    """Return the pin of a scope, under no name; nothing if it has none."""
+    """Return the pin of a scope under the empty name; empty if it has none."""
     if not scope.has("pin"):
         return FrozenMap[str, Pin]()
     table = scope.section("pin")
@@ -76,7 +76,7 @@ def read_pin(scope: Table) -> FrozenMap[str, Pin]:
 
 def _overrides(table: Table) -> FrozenMap[str, ControlOverride]:
     return FrozenMap(
-        {name: _override(it) for name, it in table.sections("control_overrides").items()}
+        {name: _override(each) for name, each in table.sections("control_overrides").items()}
     )
 
 
@@ -125,8 +125,8 @@ def _evidence(table: Table) -> EvidenceProbe:
 
 
 def _of_unknown_kind(table: Table) -> HealthCheck:
-    # Which keys belong here is unknown too; only those that all kinds share can be judged.
-    table.overlook_rest()
+    # The valid keys are unknown too, so only those that all kinds share are checked.
+    table.accept_unknown_keys()
     return EvidenceProbe("unknown", "/unknown")
 
 

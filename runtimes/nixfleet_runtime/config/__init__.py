@@ -1,1 +1,1 @@
-"""Declaring, reading and checking configuration options, for both sides alike."""
+"""Declares, reads and checks configuration options, for both sides."""

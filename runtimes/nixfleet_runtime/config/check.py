@@ -1,6 +1,7 @@
-"""What `nixfleet config check` tells: whom a file configures, every option with its source, or every problem.
+"""The report of `nixfleet config check`: which side a file configures, and every option with its source, or every
+problem.
 
-It looks at what starting would look at, and starts nothing.
+It checks everything that a start checks, and starts nothing.
 """
 
 import json
@@ -26,7 +27,7 @@ Lines: TypeAlias = tuple[str, ...]
 
 @frozen
 class Side:
-    """One of those that have a configuration. keys: what may stand at the top of its file."""
+    """A side that has a configuration. keys: the top-level keys of its file."""
 
     name: str
     keys: frozenset[str]
@@ -36,9 +37,9 @@ class Side:
 def check_config(
     file: Path, environ: Mapping[str, str], sides: Sequence[Side]
 ) -> tuple[Lines, tuple[Problem, ...]]:
-    """Return what the configuration in `file` comes to, or what is wrong with it; one of both is empty.
+    """Return the effective configuration in `file` as lines, or its problems; one of the two is empty.
 
-    sides: whom it may be for. The keys at its top tell which of them it is for.
+    sides: those it may configure. Its top-level keys decide which.
     """
     content = read_toml(file)
     if isinstance(content, Problem):
@@ -54,17 +55,17 @@ def check_config(
 
 
 def side_of(content: Mapping[str, object], sides: Sequence[Side]) -> Side | None:
-    """Return the side that knows the most of the keys of `content`, `None` if no single one does."""
-    known = [len(content.keys() & side.keys) for side in sides]
-    most = max(known)
-    return sides[known.index(most)] if known.count(most) == 1 else None
+    """Return the side that has the most keys of `content`, `None` if several have as many."""
+    counts = [len(content.keys() & side.keys) for side in sides]
+    most = max(counts)
+    return sides[counts.index(most)] if counts.count(most) == 1 else None
 
 
 def describe(options: Iterable[Option]) -> Lines:
-    """Return the options as TOML, one a line, each with where it comes from."""
-    told = [(_setting(option), _source(option)) for option in options]
-    width = max((len(setting) for setting, _ in told), default=0)
-    return tuple(f"{setting:{width}}  # {source}" for setting, source in told)
+    """Return the options as TOML, one per line, each with its source."""
+    settings = [(_setting(option), _source(option)) for option in options]
+    width = max((len(setting) for setting, _ in settings), default=0)
+    return tuple(f"{setting:{width}}  # {source}" for setting, source in settings)
 
 
 def _setting(option: Option) -> str:
@@ -74,7 +75,7 @@ def _setting(option: Option) -> str:
 
 
 def toml_text(value: Value) -> str:
-    """Return a value as TOML writes it, and nothing for `None`."""
+    """Return a value in TOML syntax; empty for `None`."""
     match value:
         case None:
             return ""
@@ -103,7 +104,7 @@ def _of_no_side(file: Path, content: Mapping[str, object], sides: Sequence[Side]
     known = (f"the {side.name}'s {', '.join(sorted(side.keys - shared))}" for side in sides)
     return Problem(
         str(file),
-        "cannot tell whom it configures",
+        "cannot determine which side it configures",
         " or ".join(known),
         ", ".join(sorted(content)) or "nothing",
     )

@@ -1,9 +1,8 @@
-"""Reading a configuration: options out of one TOML file and the environment, all problems at once.
+"""Reads a configuration from one TOML file and the environment, and reports all problems at once.
 
-A side's `config.py` asks a `Section` for its options, one after another. Each is looked up in the environment,
-then in the file, then it has its default; what was asked for is what is known, so a key or a variable
-that nobody asked for is a problem. Secrets are never options, only the paths of their files are: what looks
-like a secret is refused, and not shown.
+A side's `config.py` reads its options from a `Section`, one after another. An environment variable overrides the file,
+and the file overrides the default. Keys and variables that were not read are unknown, and each is a problem. Secrets
+are never options, only the paths of their files are: a value that looks like a secret is refused and not shown.
 
     NIXFLEET_HOSTNAME               hostname
     NIXFLEET_LISTEN__PORT           port in [listen]
@@ -19,7 +18,7 @@ from typing import Generic, TypeAlias, TypeVar
 from attrs import evolve, frozen
 
 from nixfleet_runtime.config.path_checks import PathCheck
-from nixfleet_runtime.documents.problems import Problem, at, listed, quoted, told
+from nixfleet_runtime.documents.problems import Problem, at, listed, problem_report, quoted
 from nixfleet_runtime.documents.tables import INTEGER_MAX, Document, Table, read_toml
 
 ConfigT = TypeVar("ConfigT")
@@ -28,20 +27,20 @@ ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 Value: TypeAlias = str | int | float | Path | None
 
 PREFIX = "NIXFLEET_"
-# What a closure's switch script is told in its environment. What it starts may inherit that.
-TOLD_TO_SCRIPTS = frozenset({"NIXFLEET_CLOSURE", "NIXFLEET_CLOSURE_ROOT", "NIXFLEET_PROFILE"})
-TOLD_TO_OPERATORS = "NIXFLEET_OPERATOR_"
-"""How the variables begin that `nixfleet operator` reads, perhaps on the machine of a control plane."""
+# The environment of a closure's switch script. A process that the script starts may inherit them.
+SCRIPT_VARIABLES = frozenset({"NIXFLEET_CLOSURE", "NIXFLEET_CLOSURE_ROOT", "NIXFLEET_PROFILE"})
+OPERATOR_PREFIX = "NIXFLEET_OPERATOR_"
+"""The prefix of the variables of `nixfleet operator`, which may run on the control plane's machine."""
 
 _SECRET_KEY = re.compile(r"key|token|secret|passw|passphrase|credential|seed", re.IGNORECASE)
-# PEM, JSON, hexadecimal or base64: what key files and tokens hold.
+# PEM, JSON, hexadecimal or base64: the forms of keys and tokens.
 _SECRET_TEXT = re.compile(
     r"-----BEGIN.*|\s*\{.*|.*\n.*|[0-9A-Fa-f]{32,}|[0-9A-Za-z+/_-]{32,}={1,2}", re.DOTALL
 )
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used. `problems`: every one, sorted by place."""
+    """The configuration cannot be used. problems: all of them, sorted by path."""
 
     def __init__(self, file: Path, problems: Iterable[Problem]) -> None:
         self.file = file
@@ -49,11 +48,11 @@ class ConfigError(Exception):
         super().__init__(file, self.problems)
 
     def __str__(self) -> str:
-        return told(str(self.file), self.problems)
+        return problem_report(str(self.file), self.problems)
 
 
 class ValueSource(StrEnum):
-    """Where the value of an option comes from."""
+    """The source of an option's value."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -62,7 +61,7 @@ class ValueSource(StrEnum):
 
 @frozen
 class Option:
-    """What one option came to. `path` is its place in the file: `listen.port`."""
+    """The effective value of one option. path: its path in the file, such as `listen.port`."""
 
     path: str
     value: Value
@@ -76,7 +75,7 @@ class Option:
 
 @frozen
 class Loaded(Generic[ConfigT]):
-    """A configuration in which no problem was found, and its options in the order of reading."""
+    """A configuration without problems, and its options in the order in which they were read."""
 
     config: ConfigT
     options: tuple[Option, ...]
@@ -90,7 +89,7 @@ def variable_of(path: str) -> str:
 def load(
     file: Path, environ: Mapping[str, str], read: Callable[["Section"], ConfigT]
 ) -> Loaded[ConfigT]:
-    """Return what `read` makes of the root section of `file`, with the environment's overrides.
+    """Return the result of `read` for the root section of `file`, with the environment's overrides.
 
     Raises: ConfigError.
     """
@@ -106,7 +105,7 @@ def load_content(
     environ: Mapping[str, str],
     read: Callable[["Section"], ConfigT],
 ) -> Loaded[ConfigT]:
-    """Return what `load` does, of a file that says `content`. Raises: ConfigError."""
+    """As `load`, for a file that was parsed already. Raises: ConfigError."""
     reading = _Reading(file, content, environ)
     config = read(Section(reading, reading.document.root))
     problems = tuple(reading.problems())
@@ -124,30 +123,34 @@ class _Reading:
         self.document = Document(content)
         self.directory = file.absolute().parent
         self.options: list[Option] = []
-        self.overlooked: list[str] = []
+        self.unchecked: list[str] = []
         self.variables = {
             name: text
             for name, text in environ.items()
             if name.startswith(PREFIX)
-            and name not in TOLD_TO_SCRIPTS
-            and not name.startswith(TOLD_TO_OPERATORS)
+            and name not in SCRIPT_VARIABLES
+            and not name.startswith(OPERATOR_PREFIX)
         }
 
     def problems(self) -> Iterator[Problem]:
-        """Yield everything that is wrong. Asked once everything has been read."""
-        overridden = {it.path: it.variable for it in self.options if it.variable in self.variables}
+        """Yield all problems. Called once everything has been read."""
+        overridden = {
+            option.path: option.variable
+            for option in self.options
+            if option.variable in self.variables
+        }
         for problem in self.document.problems:
             yield evolve(problem, path=overridden.get(problem.path, problem.path))
         for problem in self.document.unknown_keys():
             yield _without_secret(problem)
         known = {option.variable for option in self.options}
         for name in self.variables.keys() - known:
-            if not name.startswith(tuple(self.overlooked)):
+            if not name.startswith(tuple(self.unchecked)):
                 yield _without_secret(_unknown_variable(name, known))
 
 
 class Section:
-    """One table of a configuration. To ask for an option reads it, checks it, and keeps its source."""
+    """One table of a configuration. Reading an option checks it and records its source."""
 
     def __init__(self, reading: _Reading, table: Table) -> None:
         self._reading = reading
@@ -157,21 +160,21 @@ class Section:
         """Return the table under `key`, an empty one if there is none."""
         return Section(self._reading, self._table.section(key))
 
-    def overlook_rest(self) -> None:
-        """Know every option of this section: which ones belong here cannot be told."""
-        self._table.overlook_rest()
-        self._reading.overlooked.append(f"{variable_of(self._table.path)}__")
+    def accept_unknown_keys(self) -> None:
+        """Report no unknown keys in this section, because its known keys cannot be determined."""
+        self._table.accept_unknown_keys()
+        self._reading.unchecked.append(f"{variable_of(self._table.path)}__")
 
     def has(self, key: str) -> bool:
-        """Return whether an option that was asked for is there, be it usable or not."""
+        """Return whether the option is present, usable or not."""
         return self._table.has(key)
 
     def require(self, key: str, expected: str) -> None:
-        """Refuse the configuration if an option that was asked for is not there."""
+        """Report a problem if the option is missing."""
         self._table.require(key, expected)
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Return a string that is not empty; without a default it must be there."""
+        """Return a string that is not empty. Required without a default."""
         self._override(key, str)
         text = self._table.text(key) if default is None else self._table.optional_text(key)
         return self._kept(key, text or default or "")
@@ -182,7 +185,7 @@ class Section:
         return self._kept(key, self._table.choice(key, default))
 
     def required_choice(self, key: str, choices: type[ChoiceT]) -> ChoiceT | None:
-        """Return one of `choices`, which must be there; `None` if it cannot be used."""
+        """Return one of `choices`. Required; `None` if missing or unusable."""
         known = {choice.value: choice for choice in choices}
         expected = f"one of {listed(known)}"
         self._override(key, str)
@@ -193,7 +196,7 @@ class Section:
         return known.get(text or "")
 
     def flag(self, key: str) -> bool:
-        """Return true or false, which is the default."""
+        """Return a boolean; the default is false."""
         self._override(key, bool)
         return self._kept(key, self._table.flag(key))
 
@@ -208,7 +211,7 @@ class Section:
         return self._kept(key, value)
 
     def seconds(self, key: str, default: float, *, at_most: float = INTEGER_MAX) -> float:
-        """Return a duration that is not nothing."""
+        """Return a duration above 0."""
         self._override(key, float)
         value = self._table.number(key, default)
         if not 0 < value <= at_most:
@@ -217,7 +220,7 @@ class Section:
         return self._kept(key, value)
 
     def path(self, key: str, check: PathCheck, default: Path | None = None) -> Path:
-        """Return a path that `check` finds fit; without a default it must be there."""
+        """Return a path that passes `check`, relative to the file's directory. Required without a default."""
         path = self._path(key)
         if default is None:
             self._table.require(key, "a path")
@@ -225,13 +228,13 @@ class Section:
         return self._kept(key, path or default or self._reading.directory)
 
     def optional_path(self, key: str, check: PathCheck) -> Path | None:
-        """Return a path that `check` finds fit, if there is one."""
+        """Return a path that passes `check`, `None` if the option is not set."""
         path = self._path(key)
         self._check(key, path, check)
         return self._kept(key, path)
 
     def refuse(self, key: str, message: str, expected: str, found: str) -> None:
-        """Note that what stands under `key` cannot be used."""
+        """Report that the value of `key` cannot be used."""
         self._table.refuse(key, message, expected, found)
 
     def _path(self, key: str) -> Path | None:
@@ -240,14 +243,14 @@ class Section:
         if text is None:
             return None
         if _SECRET_TEXT.fullmatch(text) or "\0" in text:
-            self.refuse(key, "looks like what a file holds", "the path of a file", "no path")
+            self.refuse(key, "looks like the content of a file", "the path of a file", "no path")
             return None
         return self._reading.directory / text
 
     def _check(self, key: str, path: Path | None, check: PathCheck) -> None:
-        unfit = None if path is None else check(path)
-        if unfit is not None:
-            self.refuse(key, unfit.message, unfit.expected, unfit.found)
+        problem = None if path is None else check(path)
+        if problem is not None:
+            self.refuse(key, problem.message, problem.expected, problem.found)
 
     def _override(self, key: str, kind: type) -> None:
         text = self._reading.variables.get(variable_of(at(self._table.path, key)))
@@ -265,7 +268,7 @@ class Section:
 
 
 def _toml_value(text: str) -> object:
-    """Return what `text` means where TOML wants a value; what means nothing stays a string."""
+    """Return `text` parsed as a TOML value, or unchanged if it is none."""
     try:
         document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
@@ -279,16 +282,16 @@ def _range(at_least: int, at_most: int) -> str:
 
 def _unknown_variable(name: str, known: Iterable[str]) -> Problem:
     section = name.partition("__")[0] + "__"
-    likely = sorted(it for it in known if it.startswith(section)) or sorted(known)
+    likely = sorted(variable for variable in known if variable.startswith(section)) or sorted(known)
     return Problem(name, "unknown variable", f"one of {', '.join(likely)}", quoted(name))
 
 
 def _without_secret(problem: Problem) -> Problem:
-    """Return the problem of an unknown name, which is another one if the name is that of a secret."""
+    """Return the problem of an unknown name; if it names a secret, advise to use a file."""
     if not _SECRET_KEY.search(re.split(r"\.|__", problem.path)[-1]):
         return problem
     return evolve(
         problem,
-        message="unknown, and secrets do not belong here",
+        message="unknown, and secrets are not options",
         expected=f"the path of a file; {problem.expected}",
     )

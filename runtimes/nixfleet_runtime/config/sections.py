@@ -1,4 +1,4 @@
-"""What both sides say in the same words: whom to trust, how loud to be, and who may go without TLS."""
+"""Configuration sections that both sides share: trust, log level, and permission for plain HTTP."""
 
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,7 +16,7 @@ FRESHNESS_WINDOW_MINUTES: Final = 180
 
 @frozen
 class TrustConfig:
-    """`[trust]`. file: whose signatures are believed. freshness_window_minutes: how old what they signed may be."""
+    """`[trust]`. file: the trust file. freshness_window_minutes: the maximum age of a signed artefact."""
 
     file: Path
     freshness_window_minutes: int = FRESHNESS_WINDOW_MINUTES
@@ -24,13 +24,13 @@ class TrustConfig:
 
 @frozen
 class LogConfig:
-    """`[log]`. level: what is less than this is not logged."""
+    """`[log]`. level: the lowest level that is logged."""
 
     level: LogLevel = LogLevel.INFO
 
 
 def read_trust(section: Section) -> TrustConfig:
-    """Return what `[trust]` says."""
+    """Return the `[trust]` section."""
     return TrustConfig(
         file=section.path("file", readable_file),
         freshness_window_minutes=section.count(
@@ -40,14 +40,15 @@ def read_trust(section: Section) -> TrustConfig:
 
 
 def read_log(section: Section) -> LogConfig:
-    """Return what `[log]` says."""
+    """Return the `[log]` section."""
     return LogConfig(level=section.choice("level", LogLevel.INFO))
 
 
 def read_plain_http(section: Section, key: str, host: str | None, tls_with: str) -> bool:
-    """Return whether plain HTTP may leave this machine, and refuse it if it does and may not.
+    """Return whether plain HTTP beyond loopback is permitted; report a problem if it is used without permission.
 
-    host: where it would be spoken, `None` when it is not. key: what names the host. tls_with: how to have TLS.
+    host: the host that speaks plain HTTP, `None` if TLS is used. key: the option that names the host. tls_with: the
+    option that enables TLS.
     """
     is_permitted = section.flag("plain_http_beyond_loopback")
     if host is not None and not is_loopback(host) and not is_permitted:
@@ -57,7 +58,7 @@ def read_plain_http(section: Section, key: str, host: str | None, tls_with: str)
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether nothing that is sent to `host` leaves this machine. Names are not looked up."""
+    """Return whether `host` is a loopback address or `localhost`. Other names are not resolved."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

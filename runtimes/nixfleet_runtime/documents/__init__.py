@@ -1,1 +1,1 @@
-"""Reading TOML and JSON documents strictly: every problem at once, each with its path."""
+"""Strict reading of TOML documents: all problems at once, each with its path."""

@@ -1,10 +1,10 @@
-"""Reading tables of unknown content: every value comes out with its type, or leaves a problem behind.
+"""Reads tables of unknown content: each value is returned with its type, or recorded as a problem.
 
-In place of a value that is missing or cannot be used stands a placeholder, so that reading goes on and
-finds the rest; whoever reads a document asks it for `problems` and uses nothing if there are any. Keys
-that nobody asked for are problems too: a misspelt key must not pass for an absent one.
+A placeholder replaces a value that is missing or unusable, so that reading continues and finds all problems. The caller
+checks `problems` at the end and discards the result if there are any. Keys that were never read are problems too,
+because a misspelt key must not count as absent.
 
-Both the declarations of fleets and the configurations of both sides are read with this.
+Fleet declarations and the configurations of both sides are read with this.
 """
 
 import tomllib
@@ -19,7 +19,9 @@ from nixfleet_runtime.documents.problems import Problem, at, closest, is_below, 
 T = TypeVar("T")
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 
-INTEGER_MAX = 2**31 - 1  # in minutes some 4,000 years; with more, times cannot be computed
+INTEGER_MAX = (
+    2**31 - 1
+)  # in minutes about 4,000 years; larger values overflow when times are computed
 
 _EXPECTED: Mapping[type, str] = {
     str: "a string",
@@ -33,7 +35,7 @@ _EXPECTED: Mapping[type, str] = {
 
 
 def read_toml(file: Path) -> Mapping[str, object] | Problem:
-    """Return what `file` says, or why it cannot be read as TOML."""
+    """Return the parsed content of `file`, or why it cannot be read as TOML."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -51,47 +53,47 @@ class Document:
     def __init__(
         self, content: Mapping[str, object], misspelt: Mapping[str, Mapping[str, str]] | None = None
     ) -> None:
-        """misspelt: by path of a table, what to read some of its keys as."""
+        """misspelt: corrections of misspelt keys, by the path of their table."""
         self._problems: list[Problem] = []
         self._tables: dict[str, Table] = {}
         self._misspelt = misspelt or {}
         self.root = self.table(content, "")
 
     def table(self, content: Mapping[str, object], path: str) -> "Table":
-        """Return the reader for a table of this document: one, however often it is asked for."""
+        """Return the reader for the table at `path`; the same one at every call."""
         if path not in self._tables:
-            respelt = _respelt(content, self._misspelt.get(path, {}))
-            self._tables[path] = Table(self, respelt, path)
+            corrected = _corrected(content, self._misspelt.get(path, {}))
+            self._tables[path] = Table(self, corrected, path)
         return self._tables[path]
 
     def refuse(self, path: str, message: str, expected: str, found: str) -> None:
-        """Note that what stands at `path` cannot be used."""
+        """Record that the value at `path` cannot be used."""
         self.add(Problem(path, message, expected, found))
 
     def add(self, problem: Problem) -> None:
-        """Note that what stands at the problem's path cannot be used."""
+        """Record a problem."""
         self._problems.append(problem)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What could not be used so far, each place once; in its place stands a placeholder."""
+        """The problems so far: at most one per path, and none inside another."""
         refused: dict[str, Problem] = {}
         for problem in self._problems:
             refused.setdefault(problem.path, problem)
-        return tuple(it for it in refused.values() if not is_below(it.path, refused))
+        return tuple(each for each in refused.values() if not is_below(each.path, refused))
 
     def unknown_keys(self) -> tuple[Problem, ...]:
-        """Return the keys that nobody asked for. Asked once everything has been read."""
-        return tuple(it for table in self._tables.values() for it in table.unknown_keys())
+        """Return a problem for each key that was not read. Called once everything has been read."""
+        return tuple(key for table in self._tables.values() for key in table.unknown_keys())
 
     def misspelt(self) -> dict[str, dict[str, str]]:
-        """Return, by path of a table, which of its unknown keys are probably which known one."""
+        """Return the unknown keys that are probably known ones, with those, by the path of their table."""
         by_table = {path: table.misspelt() for path, table in self._tables.items()}
         return {path: keys for path, keys in by_table.items() if keys}
 
 
 class Table:
-    """One table of a document, at `path`. A key that is asked for is known, whether it is there or not."""
+    """One table of a document, at `path`. Reading a key makes it known, whether it is present or not."""
 
     def __init__(self, document: Document, content: Mapping[str, object], path: str) -> None:
         self._document = document
@@ -100,48 +102,48 @@ class Table:
         self.path = path
 
     def has(self, key: str) -> bool:
-        """Return whether the table says anything under `key`."""
+        """Return whether `key` is present."""
         self._known.add(key)
         return key in self._content
 
     def require(self, key: str, expected: str) -> None:
-        """Refuse the table if it says nothing under `key`."""
+        """Record a problem if `key` is missing."""
         if not self.has(key):
             self.refuse(key, "missing", expected, "nothing")
 
     def override(self, key: str, value: object) -> None:
-        """Let `value` stand under `key`, whatever stands there."""
+        """Set the value of `key`, replacing the one in the document."""
         self._content = {**self._content, key: value}
 
-    def overlook_rest(self) -> None:
-        """Know every key: what belongs into this table cannot be told."""
+    def accept_unknown_keys(self) -> None:
+        """Report no unknown keys, because the known keys of this table cannot be determined."""
         self._known |= self._content.keys()
 
     def refuse(self, key: str | None, message: str, expected: str, found: str) -> None:
-        """Note that what stands under `key`, or with `None` the table itself, cannot be used."""
+        """Record that the value of `key` cannot be used; with `None`, the table itself."""
         path = self.path if key is None else at(self.path, key)
         self._document.refuse(path, message, expected, found)
 
     def refuse_value(self, key: str, expected: str) -> None:
-        """Note that what stands under `key` is of no type that could be used."""
+        """Record that the value of `key` has an unusable type."""
         self.refuse(key, "cannot be used", expected, shown(self._content[key]))
 
     def refuse_choice(self, key: str, message: str, found: str, known: Iterable[str]) -> None:
-        """Note that what stands under `key` is none of the `known`."""
+        """Record that the value of `key` is none of `known`."""
         known = sorted(known)
         path, expected = at(self.path, key), f"one of {listed(known)}"
         self._document.add(Problem(path, message, expected, quoted(found), closest(found, known)))
 
     def is_a(self, kind: type, key: str) -> bool:
-        """Return whether a value of this type stands under `key`."""
+        """Return whether the value of `key` is of exactly this type."""
         return self.has(key) and type(self._content[key]) is kind
 
-    def says_nothing(self) -> bool:
+    def is_empty(self) -> bool:
         """Return whether the table is empty."""
         return not self._content
 
     def text(self, key: str) -> str:
-        """Return a string that must be there."""
+        """Return a required string."""
         self.require(key, _EXPECTED[str])
         return self.optional_text(key) or ""
 
@@ -152,7 +154,7 @@ class Table:
         return text or None
 
     def any_text(self, key: str) -> str | None:
-        """Return a string if there is one, be it empty."""
+        """Return an optional string, which may be empty."""
         return self._value(key, str)
 
     def integer(self, key: str, default: int) -> int:
@@ -160,17 +162,17 @@ class Table:
         return default if value is None else value
 
     def optional_integer(self, key: str) -> int | None:
-        """Return an integer if there is one; 1 stands in for one that cannot be used."""
+        """Return an optional integer; the placeholder for an unusable one is 1."""
         return self.integer(key, 1) if self.has(key) else None
 
     def number(self, key: str, default: float) -> float:
-        """Return a number; in TOML one without a point is one too."""
+        """Return a number; a TOML integer is accepted too."""
         is_integer = type(self._content.get(key)) is int
         value = self._value(key, int if is_integer else float)
         return default if value is None else float(value)
 
     def instant(self, key: str) -> datetime:
-        """Return a date and time, with an offset, that must be there, in UTC."""
+        """Return a required date and time with an offset, converted to UTC."""
         self.require(key, _EXPECTED[datetime])
         value = self._value(key, datetime)
         if value is not None and value.tzinfo is None:
@@ -193,14 +195,14 @@ class Table:
         return tuple(text or "" for _, text in self._items(key, str))
 
     def some_texts(self, key: str) -> tuple[str, ...]:
-        """Return an array of strings which is not empty if it is there."""
+        """Return an optional array of strings, which must not be empty if present."""
         texts = self.texts(key)
         if self._content.get(key) == []:
             self.refuse(key, "empty", "at least one entry", "none")
         return texts
 
     def section(self, key: str) -> "Table":
-        """Return the table under `key`, an empty one if there is none."""
+        """Return the table under `key`; empty if absent."""
         return self._document.table(self._value(key, dict) or {}, at(self.path, key))
 
     def sections(self, key: str) -> dict[str, "Table"]:
@@ -214,7 +216,7 @@ class Table:
         return tuple(self._document.table(item or {}, path) for path, item in items)
 
     def unknown_keys(self) -> Iterator[Problem]:
-        """Yield the keys of this table that nobody asked for."""
+        """Yield a problem for each key of this table that was not read."""
         for key in self._content.keys() - self._known:
             expected = f"one of {listed(self._known)}" if self._known else "no keys"
             meant = closest(key, self._known)
@@ -222,7 +224,7 @@ class Table:
             yield Problem(path, "unknown key", expected, quoted(key), meant, is_key=True)
 
     def misspelt(self) -> dict[str, str]:
-        """Return which unknown keys are probably which known one that could be read in their place."""
+        """Return the unknown keys that are probably misspelt, each with the known key to read it as."""
         meant = {
             key: closest(key, filter(self._could_be(key), self._known))
             for key in sorted(self._content.keys() - self._known)
@@ -243,7 +245,7 @@ class Table:
     def _items(self, key: str, kind: type[T]) -> Iterator[tuple[str, T | None]]:
         array: list[object] = self._value(key, list) or []
         if type(self._content.get(key)) is kind:
-            # It is refused; but what it says is what was meant, and what follows is judged by that.
+            # Already refused as no array; used as its only item, so that further checks are meaningful.
             array = [self._content[key]]
         for index, item in enumerate(array):
             path = at(at(self.path, key), index)
@@ -256,25 +258,25 @@ class Table:
         return None
 
 
-def _respelt(content: Mapping[str, object], meant: Mapping[str, str]) -> Mapping[str, object]:
-    respelt = {key: value for key, value in content.items() if key not in meant}
+def _corrected(content: Mapping[str, object], meant: Mapping[str, str]) -> Mapping[str, object]:
+    corrected = {key: value for key, value in content.items() if key not in meant}
     for wrong, right in meant.items():
-        misplaced, known = content[wrong], respelt.get(right, {})
-        if isinstance(misplaced, dict) and isinstance(known, dict):
-            misplaced = {**misplaced, **known}
-        respelt[right] = misplaced
-    return respelt
+        misplaced, present = content[wrong], corrected.get(right, {})
+        if isinstance(misplaced, dict) and isinstance(present, dict):
+            misplaced = {**misplaced, **present}
+        corrected[right] = misplaced
+    return corrected
 
 
 def _fits(value: object, kind: type[T]) -> TypeGuard[T]:
-    # The type itself, not `isinstance`: to Python, true is an integer. TOML's nan fails any comparison.
+    # The exact type, not `isinstance`: in Python a bool is an int. TOML's nan fails the comparison.
     return type(value) is kind and (
         not isinstance(value, (int, float)) or abs(value) <= INTEGER_MAX
     )
 
 
 def shown(value: object) -> str:
-    """Return a value as a problem's `found` shows it."""
+    """Return a value in the form of a problem's `found`."""
     match value:
         case bool():
             return "true" if value else "false"

@@ -1,1 +1,3 @@
-"""What both sides of the HTTP surface must agree on: signatures, header names, problems. No sockets, no routes."""
+"""Shared by both sides of the HTTP API: signatures, header names, bodies, problems. No sockets of its own, no
+routes.
+"""

@@ -1,4 +1,4 @@
-"""The bodies of calls that are neither events nor artefacts: heartbeats and enrollment answers.
+"""The bodies of heartbeats and their replies.
 
 Source: docs/spec/wire.md, POST /v1/agent/heartbeat.
 """
@@ -11,7 +11,7 @@ from nixfleet_runtime.transport import Heartbeat, HeartbeatReply
 
 
 def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
-    """Return a heartbeat as it is sent: `hostname`, `currentClosure`, `lastSeqs` by rollout id."""
+    """Return a heartbeat as JSON: `hostname`, `currentClosure`, `lastSeqs` by rollout id."""
     return HEARTBEAT.encode(heartbeat)
 
 
@@ -21,15 +21,15 @@ def decode_heartbeat(data: bytes) -> Heartbeat:
 
 
 def encode_heartbeat_reply(reply: HeartbeatReply) -> bytes:
-    """Return the answer to a heartbeat: `received_at`, `bootstrap_rollouts`, `replay_from`.
+    """Return the reply to a heartbeat as JSON: `received_at`, `bootstrap_rollouts`, `replay_from`.
 
-    Its names are in snake_case: they are those of the records it carries.
+    Names are in snake_case, as in the records that it carries.
     """
     return HEARTBEAT_REPLY.encode(reply)
 
 
 def decode_heartbeat_reply(data: bytes) -> HeartbeatReply:
-    """Return the answer that `data` holds. Raises: DecodeError."""
+    """Return the reply that `data` holds. Raises: DecodeError."""
     return HEARTBEAT_REPLY.decode(data)
 
 

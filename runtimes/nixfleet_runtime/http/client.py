@@ -1,6 +1,6 @@
-"""A signed way to a control plane: what hosts and operators have in common on their side. One connection pool each.
+"""An HTTP client that signs its requests, for hosts and operators. One connection pool each.
 
-Nothing is retried, and no answer is judged here: what comes back is what came.
+It never retries, and returns every response unchanged, whatever its status.
 Source: docs/spec/trust.md, Request signatures.
 """
 
@@ -18,19 +18,19 @@ from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
 from nixfleet_runtime.kernel.clock import Clock
 
 ANSWER_SECONDS_MAX: Final = 30.0
-"""How long an answer may take, beyond the time that a long-poll waits anyway."""
+"""How long an answer may take. A long poll adds its own waiting time."""
 
 
 class NoAnswer(Exception):
-    """None came, which says nothing about whether the request arrived. kind: what tells one reason from another."""
+    """No response came; the request may or may not have arrived. kind: the class of the cause."""
 
-    def __init__(self, asked: str, error: httpx2.HTTPError) -> None:
+    def __init__(self, request: str, error: httpx2.HTTPError) -> None:
         self.kind = type(error).__name__
-        super().__init__(f"{asked}: {self.kind}: {error}")
+        super().__init__(f"{request}: {self.kind}: {error}")
 
 
 class SignedClient:
-    """Sends requests that `key` signs as `key_id`. Made by `signed_client`."""
+    """Sends requests signed with `key` as `key_id`. Created by `signed_client`."""
 
     def __init__(
         self, client: httpx2.AsyncClient, key_id: str, key: SigningKey, clock: Clock
@@ -48,7 +48,7 @@ class SignedClient:
         *,
         answer_seconds_max: float = ANSWER_SECONDS_MAX,
     ) -> httpx2.Response:
-        """Return the answer. path: with its query, percent-encoded. Raises: NoAnswer."""
+        """Return the response. path: percent-encoded, with its query. Raises: NoAnswer."""
         now = self._clock.now()
         signed = sign_request(self._key, self._key_id, method, path, body, now, new_nonce())
         headers = {**signed, PROTOCOL: str(PROTOCOL_VERSION), "Content-Type": "application/json"}
@@ -64,10 +64,10 @@ class SignedClient:
 async def signed_client(
     base_url: str, key_id: str, key: SigningKey, clock: Clock, *, tls: SSLContext | bool = True
 ) -> AsyncIterator[SignedClient]:
-    """Yield a client of the control plane at `base_url`; its connections are closed at the end.
+    """Yield a client of the control plane at `base_url`; close its connections at the end.
 
-    tls: what the server's certificate is checked against; `True`: the machine's own authorities.
+    tls: the trusted certificate authorities; `True`: those of the machine.
     """
-    # No proxies from the environment: what is said is for the control plane alone.
+    # Proxies from the environment are ignored: requests go only to the control plane.
     async with httpx2.AsyncClient(base_url=base_url, verify=tls, trust_env=False) as client:
         yield SignedClient(client, key_id, key, clock)

@@ -1,4 +1,4 @@
-"""The bodies of operators' commands. Decoded strictly, like everything that comes in."""
+"""The bodies of operators' commands. Decoded strictly."""
 
 from typing import Final
 
@@ -9,14 +9,14 @@ from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 
 @frozen
 class ReasonBody:
-    """Why; an operator who stops or starts a fleet says it."""
+    """The reason for a pause or resumption."""
 
     reason: str
 
 
 @frozen
 class ClearanceBody:
-    """Why a halted rollout may go on, and without whom; nobody named: those that failed or reverted."""
+    """The reason for clearing a halted rollout, and the hosts to excuse; none: those that failed or reverted."""
 
     reason: str
     excused_hosts: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ class ClearanceBody:
 
 @frozen
 class RetirementBody:
-    """Which closure a channel may get again, and why."""
+    """The closure to allow on a channel again, and the reason."""
 
     closure: str
     reason: str

@@ -1,4 +1,4 @@
-"""The names of the headers that nixfleet gives a meaning, and the check of the protocol's version.
+"""The names of the headers that nixfleet uses, and the check of the protocol version.
 
 Source: docs/spec/wire.md, Protocol version.
 """
@@ -20,11 +20,10 @@ _SAME_MAJOR = re.compile(rf"{PROTOCOL_VERSION}(\.\d+)*", re.ASCII)
 
 
 def require_protocol(version: str | None) -> None:
-    """Return if a request with `version` in its `X-Nixfleet-Protocol` header is one of this protocol.
+    """Require that the value of an `X-Nixfleet-Protocol` header names this protocol version.
 
-    Only the number before the first dot counts. No header means version 1, in all releases to come: `curl` works,
-    and a signed request says its version in its tag as well.
-    Raises: UnsupportedProtocol.
+    Only the number before the first dot counts. `None`, for no header, means version 1, also in future releases: so
+    `curl` works, and the tag of a signature contains the version too. Raises: UnsupportedProtocol.
     """
     meant = "1" if version is None else version
     if not _SAME_MAJOR.fullmatch(meant):

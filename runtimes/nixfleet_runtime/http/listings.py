@@ -1,6 +1,6 @@
-"""What operators are shown, a page at a time. Frozen data, and how it is spelt.
+"""The pages that operators' lists return. Frozen data, and its JSON form.
 
-`next` of a page is what to ask for `after` it; the last page has none.
+`next` of a page is the `after` of the following request; the last page has none.
 Source: docs/spec/wire.md, Operator calls.
 """
 
@@ -22,7 +22,7 @@ PAGE_LENGTH_MAX: Final = 500
 
 @frozen
 class ListedRollout:
-    """How a rollout stands."""
+    """A rollout's state."""
 
     rollout_id: RolloutId
     channel: str
@@ -34,7 +34,7 @@ class ListedRollout:
 
 @frozen
 class RolloutPage:
-    """Rollouts, oldest first, those whose hosts are forgotten included."""
+    """Rollouts, oldest first, pruned ones included."""
 
     rollouts: tuple[ListedRollout, ...]
     next: str | None = None
@@ -42,7 +42,7 @@ class RolloutPage:
 
 @frozen
 class ListedHost:
-    """How a host stands in a rollout. current_closure: what it said last that it runs."""
+    """A host's state in a rollout. current_closure: the closure that it last reported to run."""
 
     hostname: str
     rollout_id: RolloutId
@@ -54,7 +54,7 @@ class ListedHost:
 
 @frozen
 class HostPage:
-    """Hosts, by rollout and name; rollouts whose retention is over have none."""
+    """Hosts, ordered by rollout and name; pruned rollouts have none."""
 
     hosts: tuple[ListedHost, ...]
     next: str | None = None
@@ -62,7 +62,7 @@ class HostPage:
 
 @frozen
 class ListedDeferral:
-    """A host that waits: for which gate, why, and since when."""
+    """A held host: the gate that holds it, the reason, and the start time."""
 
     hostname: str
     rollout_id: RolloutId
@@ -73,7 +73,7 @@ class ListedDeferral:
 
 @frozen
 class DeferralPage:
-    """Hosts that wait, by rollout and name."""
+    """Held hosts, ordered by rollout and name."""
 
     deferrals: tuple[ListedDeferral, ...]
     next: str | None = None
@@ -81,7 +81,7 @@ class DeferralPage:
 
 @frozen
 class ListedRow:
-    """A row of the log. signature: of the host that said it, in hex; of a batch it is on the last row."""
+    """A row of the log. signature: of the reporting host, in hex; a batch has it on its last row."""
 
     seq: int
     ts: datetime
@@ -101,7 +101,7 @@ class LogPage:
 
 @frozen
 class HoldingGate:
-    """A gate that holds a host, and why. detail: how things stand right now."""
+    """A gate that holds a host, and the reason. detail: the current numbers."""
 
     gate: Gate
     reason: str
@@ -110,7 +110,7 @@ class HoldingGate:
 
 @frozen
 class ExplainedRollout:
-    """A rollout that a host is in, and every gate that holds it there; none: nothing holds it."""
+    """A rollout of a host, and every gate that holds the host in it; no gates: it is not held."""
 
     rollout_id: RolloutId
     gates: tuple[HoldingGate, ...]
@@ -118,7 +118,7 @@ class ExplainedRollout:
 
 @frozen
 class HostExplained:
-    """Why a host waits; no rollouts: it waits in none."""
+    """Why a host is held. rollouts: those in which it waits; empty: it waits in none."""
 
     hostname: str
     rollouts: tuple[ExplainedRollout, ...]

@@ -1,4 +1,4 @@
-"""Where things are: the paths of docs/spec/wire.md, Calls, in one place for both sides."""
+"""The paths of the HTTP API, in one module for both sides. Source: docs/spec/wire.md, Calls."""
 
 from typing import Final
 from urllib.parse import quote
@@ -16,15 +16,15 @@ OPENAPI: Final = "/openapi.json"
 
 
 def rollout_path(rollout_id: str, then: str = "") -> str:
-    """Return the path of a rollout, or of what is below it (`/signature`, `/events`, `/pause` …)."""
+    """Return the path of a rollout, with the suffix `then` (`/signature`, `/events`, `/pause` …)."""
     return f"{ROLLOUTS}/{quote(rollout_id, safe='@')}{then}"
 
 
 def channel_path(channel: str, then: str) -> str:
-    """Return the path of what is below a channel (`/pause`, `/resume`, `/quarantines/retire`)."""
+    """Return the path of a channel, with the suffix `then` (`/pause`, `/resume`, `/quarantines/retire`)."""
     return f"{CHANNELS}/{quote(channel, safe='')}{then}"
 
 
 def host_path(hostname: str, then: str) -> str:
-    """Return the path of what is below a host (`/explain`)."""
+    """Return the path of a host, with the suffix `then` (`/explain`)."""
     return f"{HOSTS}/{quote(hostname, safe='')}{then}"

@@ -1,7 +1,7 @@
-"""Problems as RFC 9457 spells them: the body of every answer that is an error. Data and its bytes.
+"""RFC 9457 problems: the body of every error response. Data, encoding and decoding.
 
-Who reads one has got an error already, perhaps from a proxy that knows nothing of this format: reading makes the
-best of what came and never fails.
+A client that decodes one already has an error response, possibly from a proxy in another format: so decoding never
+fails, and keeps whatever it can use.
 Source: docs/spec/wire.md, Errors.
 """
 
@@ -27,9 +27,9 @@ _DETAIL_LENGTH_MAX = 200
 
 @frozen
 class HttpProblem:
-    """Why a request was not answered as hoped. Callers act on `type`; the texts are for people.
+    """Why a request failed. Callers act on `type`; the texts are for people.
 
-    type: a URI, `TYPE_PREFIX` and a name for ours. extensions: further members, in camelCase.
+    type: a URI; ours are `TYPE_PREFIX` and a name. extensions: additional members, in camelCase.
     """
 
     type: str
@@ -40,7 +40,7 @@ class HttpProblem:
 
 
 def encode_problem(problem: HttpProblem) -> bytes:
-    """Return the body of an answer with `PROBLEM_CONTENT_TYPE`; members without content are left out."""
+    """Return the body of a response with `PROBLEM_CONTENT_TYPE`; an empty detail is omitted."""
     clashes = _MEMBERS & problem.extensions.keys()
     assert not clashes, f"extensions of {problem.type} would hide its {clashes}"
     members: dict[str, JsonValue] = {
@@ -54,10 +54,10 @@ def encode_problem(problem: HttpProblem) -> bytes:
 
 
 def decode_problem(data: bytes, status: int) -> HttpProblem:
-    """Return the problem that `data`, the body of an answer with `status`, holds.
+    """Return the problem in `data`, the body of a response with `status`.
 
-    The answer's status counts, not the body's. A member of the wrong type is ignored, as the RFC wants it; of a
-    body that is no problem at all, the beginning is the detail.
+    The response's status takes precedence over the body's. Members of the wrong type are ignored, as the RFC requires.
+    If the body is not a problem, its beginning becomes the detail.
     """
     members = _members_of(data)
     if members is None:

@@ -1,6 +1,6 @@
-"""Clocks: the only source of time. Shells ask them; engines are told.
+"""Clocks: the only source of time. Shells read them; engines take the time as an argument.
 
-`FakeClock` is for tests, `ScaledClock` for demonstrations that tell of minutes within seconds.
+`FakeClock` is for tests, `ScaledClock` for demonstrations that run faster than real time.
 """
 
 import heapq
@@ -12,7 +12,7 @@ import anyio.lowlevel
 
 
 class Clock(Protocol):
-    """Where time comes from. Implementations never go backwards by themselves, but a system's clock may."""
+    """A source of time. `now` may go backwards if the system's clock is set back."""
 
     def now(self) -> datetime:
         """Return the time, aware, in UTC."""
@@ -31,14 +31,15 @@ class SystemClock:
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Return when `seconds` have passed; at once, if that is none or less."""
+        """Return when `seconds` have passed; at once if `seconds` is 0 or negative."""
         await anyio.sleep(max(0.0, seconds))
 
 
 class ScaledClock:
-    """A clock that runs `speed` times as fast as the machine's, and shows `start` when that shows `real_start`.
+    """A clock that runs `speed` times as fast as the machine's, and reads `start` when the machine's reads
+    `real_start`.
 
-    Both default to now. Two clocks, in whatever processes, that were given the same three agree.
+    Both default to now. Two clocks with the same three arguments agree, even in different processes.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class ScaledClock:
 
 
 class FakeClock:
-    """A clock that stands still until `advance`; sleepers wake when their time has come."""
+    """A clock that advances only through `advance`, which wakes the sleepers that are due."""
 
     def __init__(self, start: datetime) -> None:
         self._now = start
@@ -68,17 +69,17 @@ class FakeClock:
         self._posted = 0
 
     def now(self) -> datetime:
-        """Return the time it was last set to."""
+        """Return the current fake time."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass and wake everybody who waited for one of them."""
+        """Advance by `seconds`, and wake the sleepers that are due."""
         self._now += timedelta(seconds=seconds)
         while self._sleepers and self._sleepers[0][0] <= self._now:
             heapq.heappop(self._sleepers)[2].set()
 
     async def sleep(self, seconds: float) -> None:
-        """Return when `advance` has let `seconds` pass."""
+        """Return once `advance` has moved the clock by `seconds`."""
         if seconds <= 0:
             await anyio.lowlevel.checkpoint()
             return

@@ -1,4 +1,4 @@
-"""What an engine is: one side's state and every decision about it, without any I/O.
+"""The engine protocol: one side's state and every decision about it, without I/O.
 
 Source: docs/spec/runtimes.md, The kernel both sides share.
 """
@@ -16,10 +16,10 @@ ActionT = TypeVar("ActionT", covariant=True)
 
 @frozen
 class Commit(Generic[WriteT, ReplyT, ActionT]):
-    """What one input comes to: what must be durable, and then what is answered and done.
+    """The commit for one input: what must become durable, and what is replied and done afterwards.
 
-    writes: in order, all or none. reply: for who posted the input. actions: carried out after the
-    write, and only then.
+    writes: in order, applied atomically. reply: returned to the caller that posted the input. actions: carried out once
+    the writes are durable, never before.
     """
 
     writes: tuple[WriteT, ...]
@@ -28,19 +28,19 @@ class Commit(Generic[WriteT, ReplyT, ActionT]):
 
 
 class Engine(Protocol[InputT, WriteT, ReplyT, ActionT]):
-    """The state of one side. Owned by one mutator; nobody else may call it."""
+    """The state of one side. Owned by one mutator, which is its only caller."""
 
     def handle(self, input: InputT, now: datetime) -> Commit[WriteT, ReplyT, ActionT]:
-        """Return what `input` comes to, with the engine's state already as it is afterwards.
+        """Return the commit for `input`. The engine's state already includes it.
 
         A refusal is a reply. An exception is a bug: the state is then as before the call.
         """
         ...
 
     def settle(self) -> None:
-        """Everything handled so far is durable."""
+        """Commit all changes so far: everything handled is durable."""
         ...
 
-    def take_back(self) -> None:
-        """Nothing handled since the last `settle` is durable: be as then."""
+    def roll_back(self) -> None:
+        """Roll back to the state at the last `settle`: nothing handled since then is durable."""
         ...

@@ -1,11 +1,10 @@
-"""The kernel of both sides: many post, one task decides, what it decided is durable before anybody hears of it.
+"""The kernel of both sides: many tasks post inputs, one task handles them, and commits are durable before replies.
 
-The rules that hold here. One task calls the engine. Inputs are handled in the order they were posted; an
-urgent one goes ahead of those that still wait. A batch is written in one transaction, and only then are
-its posters answered and its actions carried out. If the write fails the engine takes everything back, and
-the inputs are tried again one by one, so that only the one at fault fails. An accepted input is handled
-even when its poster has been cancelled or the mutator is closing, and nobody is left waiting, however
-`run` ends.
+Invariants. One task calls the engine. Inputs are handled in the order in which they were posted; urgent ones go ahead
+of those that wait. A batch is written in one transaction; only then are its posters answered and its actions carried
+out. If the write fails, the engine rolls back and the inputs are retried one by one, so that only the faulty one fails.
+An accepted input is handled even if its poster was cancelled or the mutator is closing. Every poster gets an outcome,
+however `run` ends.
 Source: docs/spec/runtimes.md, The kernel both sides share.
 """
 
@@ -31,22 +30,22 @@ _logger = logging.getLogger(__name__)
 
 
 class MutatorClosed(Exception):
-    """The mutator takes no more inputs. This one was not handled, or `run` broke off while it was."""
+    """The mutator is closed. The input was not handled, or `run` was interrupted while handling it."""
 
 
 class QueueFull(Exception):
-    """`length_max` inputs wait already; this one was not accepted. Try again later."""
+    """`length_max` inputs are waiting; this one was not accepted. Try again later."""
 
     def __init__(self, length_max: int) -> None:
         super().__init__(length_max)
         self.length_max = length_max
 
     def __str__(self) -> str:
-        return f"{self.length_max} inputs wait already, which is as many as may"
+        return f"the queue is full: {self.length_max} inputs are waiting, which is the limit"
 
 
 class EngineFault(Exception):
-    """The engine raised on `input`: a bug. The input changed nothing; the others were not affected."""
+    """The engine raised an exception on `input`: a bug. The input changed nothing; other inputs were not affected."""
 
     def __init__(self, input: object) -> None:
         super().__init__(input)
@@ -57,14 +56,14 @@ class EngineFault(Exception):
 
 
 class WriteFailed(Exception):
-    """What the input came to could not be made durable, so nothing happened. The cause says why."""
+    """The commit for the input could not be written, so nothing happened. `__cause__` says why."""
 
     def __str__(self) -> str:
         return f"could not be made durable: {self.__cause__}"
 
 
 class _Entry(Generic[InputT, ReplyT]):
-    """An input on its way, and the answer on its way back. turn: set when the batch that took it is over."""
+    """An input and its outcome. turn: the event that is set when its batch has been settled."""
 
     __slots__ = ("_error", "_reply", "input", "turn")
 
@@ -82,7 +81,7 @@ class _Entry(Generic[InputT, ReplyT]):
         self._reply = (reply,)
 
     def fail(self, error: Exception) -> None:
-        """Let the poster have `error`, unless it was answered already."""
+        """Make `error` the outcome, unless there is one already."""
         if not self.is_settled:
             self._error = error
 
@@ -96,7 +95,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
     """One bounded queue and one task, `run`, around an engine.
 
     write: makes writes durable in one transaction, or raises; called in a worker thread.
-    carry_out: starts one after-commit action; must not block. on_batch: told how many inputs were taken at once.
+    carry_out: starts one after-commit action; must not block. on_batch: called with the number of inputs of each batch.
     """
 
     def __init__(
@@ -117,25 +116,25 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self._queue_length_max = queue_length_max
         self._batch_length_max = batch_length_max
         self._on_batch = on_batch
-        # `None` in the queue says only "look at the urgent ones".
+        # `None` in the queue only wakes `run`, to handle urgent inputs.
         self._sender: MemoryObjectSendStream[_Entry[InputT, ReplyT] | None]
         self._sender, self._receiver = anyio.create_memory_object_stream[
             _Entry[InputT, ReplyT] | None
         ](queue_length_max)
         self._urgent: deque[_Entry[InputT, ReplyT]] = deque()
-        # Everybody who waits for an answer, wherever the input is by now.
+        # All entries whose poster waits for an answer, queued or being handled.
         self._awaited: set[_Entry[InputT, ReplyT]] = set()
-        # The turn of what waits now: one event for all of them costs less than one each.
+        # The event of the next batch: one event for all waiting entries costs less than one each.
         self._next_turn = anyio.Event()
         self._closed = False
 
     @property
     def queue_length(self) -> int:
-        """How many inputs wait."""
+        """The number of waiting inputs."""
         return self._receiver.statistics().current_buffer_used + len(self._urgent)
 
     async def post(self, input: InputT) -> ReplyT:
-        """Return the engine's reply to `input`, once what it came to is durable. Waits for room.
+        """Return the engine's reply to `input`, once its commit is durable. Waits for room in the queue.
 
         Raises: MutatorClosed, EngineFault, WriteFailed.
         """
@@ -144,14 +143,14 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             try:
                 await self._sender.send(entry)
             except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-                # Closed while it waited for room.
+                # Closed while waiting for room.
                 raise _not_accepted(input) from None
             return await self._answer_to(entry)
         finally:
             self._awaited.discard(entry)
 
     async def post_if_room(self, input: InputT) -> ReplyT:
-        """As `post`, but refuse instead of waiting for room. Raises also: QueueFull."""
+        """As `post`, but never waits for room. Also raises: QueueFull."""
         entry = self._entered(input)
         try:
             try:
@@ -163,11 +162,11 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             self._awaited.discard(entry)
 
     async def post_urgent(self, input: InputT) -> ReplyT:
-        """As `post`, ahead of everything that still waits: for an operator's orders."""
+        """As `post`, ahead of all waiting inputs: for operators' commands."""
         entry = self._entered(input)
         try:
             self._urgent.append(entry)
-            # With a full queue the mutator is awake, and looks at the urgent ones before each batch.
+            # With a full queue `run` is awake, and takes the urgent inputs before each batch.
             with suppress(anyio.WouldBlock):
                 self._sender.send_nowait(None)
             return await self._answer_to(entry)
@@ -175,7 +174,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             self._awaited.discard(entry)
 
     def close(self) -> None:
-        """Refuse new inputs. `run` returns when those that were accepted have been answered."""
+        """Refuse new inputs. `run` returns once the accepted ones have been answered."""
         if not self._closed:
             self._closed = True
             self._sender.close()
@@ -184,7 +183,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         """Handle inputs until `close`. Call it once."""
         try:
             while batch := await self._next_batch():
-                # What has begun must not be cut off between the write and the answers.
+                # Shielded: a cancellation must not separate the write from its answers.
                 with anyio.CancelScope(shield=True):
                     await self._take_turn(batch)
                 self._on_batch(len(batch))
@@ -201,13 +200,13 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             turn.set()
 
     async def _answer_to(self, entry: _Entry[InputT, ReplyT]) -> ReplyT:
-        # What a batch had no room for waits another turn.
+        # An entry that did not fit into a batch waits for the next one.
         while not entry.is_settled:
             await (entry.turn or self._next_turn).wait()
         return entry.outcome()
 
     async def _next_batch(self) -> list[_Entry[InputT, ReplyT]]:
-        """Wait for one input, then take what else is there. Empty: closed and drained."""
+        """Wait for one input, then take the others that are queued. Empty: closed and drained."""
         batch: list[_Entry[InputT, ReplyT]] = []
         while not batch:
             try:
@@ -241,7 +240,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             if writes:
                 await anyio.to_thread.run_sync(self._write, writes)
         except Exception as error:
-            self._engine.take_back()
+            self._engine.roll_back()
             await self._retry_singly([entry for entry, _ in handled], error)
             return
         self._engine.settle()
@@ -254,7 +253,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         try:
             self._carry_out(action)
         except Exception:
-            # What it follows from is durable, and others wait: there is nobody to tell but the operator.
+            # Its commit is durable and other actions follow, so the failure can only be logged.
             _logger.exception("an action failed after its input was made durable: %r", action)
 
     def _handle(self, entry: _Entry[InputT, ReplyT]) -> Commit[WriteT, ReplyT, ActionT] | None:
@@ -279,7 +278,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             await self._settle([entry])
 
     def _abandon(self) -> None:
-        """`run` ends: nobody may wait for an answer that will not come."""
+        """Fail every entry that still waits, because `run` ends and will not answer it."""
         self.close()
         for entry in self._awaited:
             entry.fail(MutatorClosed(f"closed before {entry.input!r} was answered"))
@@ -287,7 +286,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self._receiver.close()
 
     def _entered(self, input: InputT) -> _Entry[InputT, ReplyT]:
-        """Return an entry that is known to be waited for; whoever waits takes it out. Raises: MutatorClosed."""
+        """Return a new entry in `_awaited`; the caller removes it. Raises: MutatorClosed."""
         if self._closed:
             raise _not_accepted(input)
         entry: _Entry[InputT, ReplyT] = _Entry(input)

@@ -1,1 +1,1 @@
-"""What a service is to its machine: the service manager's protocol and the garbage collector's settings."""
+"""The process: notifications to the service manager, and settings of the garbage collector."""

@@ -1,7 +1,7 @@
-"""The collector of cycles, told what kind of process this is. For the entry points of processes: it is one for all.
+"""Settings of the garbage collector. Called only from entry points, because they affect the whole process.
 
-What a control plane loads, or a check builds up, stays until the end; looking through it again and again for cycles
-that are not there took half of a start with 35,000 hosts (benchmarks/cold_start.py).
+The objects that a control plane loads, or a check builds, live until the process ends. Searching them repeatedly for
+cycles took half of the time of a start with 35,000 hosts (benchmarks/cold_start.py).
 """
 
 import gc
@@ -9,12 +9,12 @@ import gc
 _THRESHOLDS = (50_000, 20, 100)
 
 
-def expect_long_lives() -> None:
-    """Look for garbage rarely from now on."""
+def collect_rarely() -> None:
+    """Collect garbage rarely from now on."""
     gc.set_threshold(*_THRESHOLDS)
 
 
-def settle() -> None:
-    """What lives now stays: never look at it again."""
+def freeze() -> None:
+    """Exclude all live objects from future collections."""
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
-"""Tells systemd how far a process is, if systemd asked (`Type=notify`). Nothing happens anywhere else.
+"""Notifies systemd of the process's state (`Type=notify`). Does nothing under other service managers.
 
-The protocol is one datagram to a socket that the environment names; a library for it would be longer than this.
+The protocol is one datagram to a socket that the environment names, so a library would not be shorter than this.
 Source: sd_notify(3).
 """
 
@@ -9,7 +9,7 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Say `state`, for example `READY=1`. That nobody listens any more is no error."""
+    """Send `state`, for example `READY=1`. Delivery errors are ignored, because systemd may have stopped listening."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -1,1 +1,1 @@
-"""The release directory's layout, and the hash of a closure that is a directory."""
+"""The layout of a release directory, reading a release, and the hash of a closure."""

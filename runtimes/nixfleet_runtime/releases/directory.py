@@ -1,8 +1,8 @@
-"""Reading a release from its directory, exactly as it was signed. Writes nothing.
+"""Reads a release from its directory, byte for byte as it was signed. Writes nothing.
 
-What stands where is in `release_layout`. A signature is its 64 bytes; an artefact without one, or one without an
-artefact, is told. Revocations and nonces may be missing: other tools keep them elsewhere, or have none.
-`nixfleet_release.publish.save` writes releases; the control plane, which must not be able to, reads them with this.
+`layout` defines the file names. A signature file has 64 bytes; an artefact without a signature, or a signature without
+an artefact, is an error. Revocations and nonces are optional. `nixfleet_release.publish.save` writes releases; the
+control plane, which must not be able to, reads them with this module.
 Source: docs/spec/trust.md, Release directory.
 """
 
@@ -33,7 +33,7 @@ _ALONE: Final = frozenset({FLEET_FILE, REVOCATIONS_FILE, NONCES_FILE})
 
 @frozen
 class Release:
-    """What was signed together. manifests: those projected from the fleet, by rollout id. Nothing is verified."""
+    """The signed artefacts of one release, unverified. manifests: by rollout id."""
 
     fleet: SignedArtefact
     manifests: FrozenMap[RolloutId, SignedArtefact]
@@ -42,7 +42,7 @@ class Release:
 
 
 class NotARelease(Exception):
-    """A directory holds something else than a release: `unexpected`, relative to it."""
+    """A directory holds files that are not part of a release. unexpected: their names, relative to it."""
 
     def __init__(self, directory: Path, unexpected: tuple[str, ...]) -> None:
         super().__init__(directory, unexpected)
@@ -51,13 +51,13 @@ class NotARelease(Exception):
 
     def __str__(self) -> str:
         return (
-            f"{self.directory}: expected nothing but a release, found {listed(self.unexpected)}; "
-            "give releases a directory of their own"
+            f"{self.directory}: expected only the files of a release, found {listed(self.unexpected)}; "
+            "use a separate directory for releases"
         )
 
 
 class IncompleteRelease(Exception):
-    """A directory lacks files that make it a release: `missing`, relative to it."""
+    """A directory lacks files of a release. missing: their names, relative to it."""
 
     def __init__(self, directory: Path, missing: tuple[str, ...]) -> None:
         super().__init__(directory, missing)
@@ -65,55 +65,55 @@ class IncompleteRelease(Exception):
         self.missing = missing
 
     def __str__(self) -> str:
-        return f"{self.directory}: expected a whole release, found no {listed(self.missing)}"
+        return f"{self.directory}: expected a complete release, found no {listed(self.missing)}"
 
 
 def load_release(directory: Path) -> Release:
-    """Return the release in `directory`, as one was saved even if another is being saved meanwhile.
+    """Return the release in `directory`: one that was saved as a whole, even if another is being saved meanwhile.
 
-    Nothing is verified. Raises: NotARelease, IncompleteRelease, OSError.
+    It is not verified. Raises: NotARelease, IncompleteRelease, OSError.
     """
     while True:
-        standing = _standing_in(directory)
-        before = _identity(standing)
+        current = _current_directory(directory)
+        before = _identity(current)
         try:
-            release = _read(standing)
+            release = _read(current)
         except (IncompleteRelease, NotARelease, FileNotFoundError):
-            if _identity(_standing_in(directory)) == before:
+            if _identity(_current_directory(directory)) == before:
                 raise
         else:
-            if _identity(_standing_in(directory)) == before:
+            if _identity(_current_directory(directory)) == before:
                 return release
 
 
 def aside(place: Path, name: str) -> Path:
-    """Return the directory beside `place` that saving uses for `name`."""
+    """Return the hidden directory beside `place` that saving uses under `name`."""
     return place.with_name(f".{place.name}.{name}")
 
 
 def files_of(release: Release) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a release, by name relative to it, with what they hold."""
+    """Yield the name, relative to the release, and the content of each of its files."""
     for name, signed in artefacts_of(release).items():
         yield name, signed.body
         yield name + SIGNATURE_SUFFIX, signed.signature
 
 
 def artefacts_of(release: Release) -> dict[str, SignedArtefact]:
-    """Return the artefacts of a release by the names of their files."""
+    """Return the artefacts of a release by file name."""
     alone = {
         FLEET_FILE: release.fleet,
         REVOCATIONS_FILE: release.revocations,
         NONCES_FILE: release.nonces,
     }
-    manifests = {manifest_file(it): signed for it, signed in release.manifests.items()}
-    return {name: it for name, it in alone.items() if it is not None} | manifests
+    manifests = {manifest_file(id_): signed for id_, signed in release.manifests.items()}
+    return {name: signed for name, signed in alone.items() if signed is not None} | manifests
 
 
-def _standing_in(directory: Path) -> Path:
-    """Return where the release of `directory` stands now.
+def _current_directory(directory: Path) -> Path:
+    """Return the directory that holds the current release.
 
-    That is elsewhere if whoever saved had no way to exchange two directories, and was stopped between taking
-    the earlier release away and putting the later one there.
+    It is another one if saving could not exchange two directories atomically, and was interrupted between moving the
+    earlier release away and moving the later one into place.
     """
     before = aside(directory.resolve(), "before")
     return before if not directory.exists() and before.exists() else directory
@@ -124,7 +124,7 @@ def _identity(directory: Path) -> tuple[int, int] | None:
         status = directory.stat()
     except FileNotFoundError:
         return None
-    # The time too: a number is given again as soon as the directory that had it is removed.
+    # The time too, because an inode number is reused as soon as its directory is removed.
     return status.st_ino, status.st_ctime_ns
 
 
@@ -136,23 +136,23 @@ def _read(directory: Path) -> Release:
     if missing:
         raise IncompleteRelease(directory, missing)
     signed = {name: load_artefact(directory / name) for name in sorted(artefacts)}
-    rollouts = ((rollout_of(name), it) for name, it in signed.items())
+    rollouts = ((rollout_of(name), artefact) for name, artefact in signed.items())
     return Release(
         signed[FLEET_FILE],
-        FrozenMap({rollout_id: it for rollout_id, it in rollouts if rollout_id is not None}),
+        FrozenMap({id_: artefact for id_, artefact in rollouts if id_ is not None}),
         signed.get(REVOCATIONS_FILE),
         signed.get(NONCES_FILE),
     )
 
 
 def load_artefact(file: Path) -> SignedArtefact:
-    """Return what `file` holds with the signature beside it; nothing is verified. Raises: OSError."""
+    """Return the artefact in `file` and the signature beside it, unverified. Raises: OSError."""
     signature = file.with_name(file.name + SIGNATURE_SUFFIX)
     return SignedArtefact(file.read_bytes(), signature.read_bytes())
 
 
 def names_in(directory: Path) -> frozenset[str]:
-    """Return the names of the files in a release, relative to it. Raises: NotARelease, OSError."""
+    """Return the names of all files of a release, relative to it. Raises: NotARelease, OSError."""
     if not stat.S_ISDIR(directory.stat().st_mode):
         raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(directory))
     files = (path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir())

@@ -1,9 +1,9 @@
-"""Where the files of a release are, for those who write one and those who read it. Names alone, no files.
+"""The file names of a release, for writing and reading. Names only, no I/O.
 
     fleet.resolved.json  revocations.json  bootstrap-nonces.json  rollouts/<rollout id>.json
 
-Beside each, with `.sig` after its name, the 64 bytes of its signature. The fleet must be there, the two lists may.
-What a file name cannot hold of a rollout id is percent-encoded.
+Beside each file is its signature of 64 bytes, with the suffix `.sig`. The fleet is required; the two lists are
+optional. Characters of a rollout id that a file name cannot contain are percent-encoded.
 Source: docs/spec/trust.md, Release directory.
 """
 
@@ -20,12 +20,12 @@ SIGNATURE_SUFFIX: Final = ".sig"
 
 
 def manifest_file(rollout_id: RolloutId) -> str:
-    """Return the name, relative to its release, of the file of a rollout's manifest."""
+    """Return the file name of a rollout's manifest, relative to the release."""
     return f"{ROLLOUTS_DIRECTORY}/{quote(rollout_id, safe='@')}.json"
 
 
 def rollout_of(name: str) -> RolloutId | None:
-    """Return whose manifest is in the file of this name; `None` if it is not the name of a manifest."""
+    """Return the rollout whose manifest has this file name; `None` if it is not the name of a manifest."""
     text = unquote(name.removeprefix(f"{ROLLOUTS_DIRECTORY}/").removesuffix(".json"))
     try:
         rollout_id = RolloutId(text)

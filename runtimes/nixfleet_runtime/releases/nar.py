@@ -1,11 +1,10 @@
-"""Nix archives, and the closure names made from their hash. Reads trees; writes nothing.
+"""Nix archives (NAR), and closure names made from their hash. Reads trees; writes nothing.
 
-The NAR serialisation of a tree depends on names, contents, executable bits and link targets alone:
-no times, no owners, no order of creation. So its hash names a tree on every machine. What is not a
-file, a link or a directory has no place in it and is refused. A file is read in pieces, never as a
-whole, so the size of a closure does not matter. Inside, paths are bytes and calls the system's own: in a tree of
-small files, a `Path` for each takes twice as long as the hashing (`benchmarks/nar.py`).
-Source: docs/spec/declarations.md, What signs what; the format is the one of the Nix manual.
+The NAR of a tree depends only on names, contents, executable bits and link targets, not on times, owners or order of
+creation. So its hash identifies the tree on every machine. Anything except files, links and directories is refused.
+Files are read in chunks, so memory use does not depend on the size of a closure. Internally, paths are bytes and calls
+go to `os` directly: with small files, a `Path` for each takes twice as long as the hashing (`benchmarks/nar.py`).
+Source: docs/spec/declarations.md, What signs what; the format is that of the Nix manual.
 """
 
 import hashlib
@@ -17,14 +16,14 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 _Node: TypeAlias = tuple[bytes, int]
-"""A path, and a mode of which only the kind counts."""
+"""A path, and a mode of which only the file type is used."""
 
 BASE32_ALPHABET: Final = "0123456789abcdfghijklmnpqrsvwxyz"
 _READ_SIZE: Final = 256 * 1024
 
 # A store path's hash has 32 characters, a whole SHA-256 has 52.
 _HASH: Final = f"[{BASE32_ALPHABET}]{{52}}|[{BASE32_ALPHABET}]{{32}}"
-# With the longest hash and the dash, a closure name is as long as a file name may be: 255.
+# Bounded so that with the longest hash and the dash a closure name has at most 255 characters, the file name limit.
 _NAME: Final = re.compile(r"[0-9A-Za-z+_?=-][0-9A-Za-z+._?=-]{0,201}")
 _CLOSURE_NAME: Final = re.compile(rf"({_HASH})-({_NAME.pattern})")
 
@@ -42,7 +41,7 @@ class InvalidClosureName(ValueError):
 
 
 class NotArchivable(Exception):
-    """`path` is `found`, which an archive cannot hold."""
+    """`path` is of the kind `found`, which an archive cannot hold."""
 
     def __init__(self, path: Path, found: str) -> None:
         super().__init__(path, found)
@@ -52,12 +51,12 @@ class NotArchivable(Exception):
     def __str__(self) -> str:
         return (
             f"{self.path}: expected a regular file, a symbolic link or a directory, "
-            f"found {self.found}; leave it out of the closure"
+            f"found {self.found}; remove it from the closure"
         )
 
 
 class FileChangedWhileRead(Exception):
-    """The file had `expected` bytes when it was opened and gave `found`."""
+    """The file had `expected` bytes when it was opened, and `found` were read."""
 
     def __init__(self, path: Path, expected: int, found: int) -> None:
         super().__init__(path, expected, found)
@@ -68,12 +67,12 @@ class FileChangedWhileRead(Exception):
     def __str__(self) -> str:
         return (
             f"{self.path}: expected {self.expected} bytes, found {self.found}; "
-            "a closure must not be written to while it is hashed"
+            "do not write to a closure while it is hashed"
         )
 
 
 def closure_name_of(path: Path, name: str) -> str:
-    """Return the name that the tree at `path` has as a closure called `name`: `{hash}-{name}`.
+    """Return the closure name of the tree at `path`: `{hash}-{name}`.
 
     Raises: InvalidClosureName, NotArchivable, FileChangedWhileRead, OSError.
     """
@@ -83,7 +82,7 @@ def closure_name_of(path: Path, name: str) -> str:
 
 
 def split_closure_name(closure: str) -> tuple[str, str]:
-    """Return hash and name of `closure`. What has both is safe to use as a file name.
+    """Return hash and name of `closure`. A text that has both is safe as a file name.
 
     Raises: InvalidClosureName.
     """
@@ -94,7 +93,7 @@ def split_closure_name(closure: str) -> tuple[str, str]:
 
 
 def nar_hash(path: Path) -> str:
-    """Return what `nix-hash --type sha256 --base32 PATH` prints: 52 characters.
+    """Return the hash of the tree at `path`, 52 characters, as printed by `nix-hash --type sha256 --base32 PATH`.
 
     Raises: NotArchivable, FileChangedWhileRead, OSError.
     """
@@ -105,7 +104,7 @@ def nar_hash(path: Path) -> str:
 
 
 def nar_chunks(path: Path) -> Iterator[bytes]:
-    """Yield the archive of the tree at `path`, piece by piece.
+    """Yield the archive of the tree at `path` in chunks.
 
     Raises: NotArchivable, FileChangedWhileRead, OSError.
     """
@@ -131,14 +130,14 @@ def nar_chunks(path: Path) -> Iterator[bytes]:
 
 
 def nix_base32(data: bytes) -> str:
-    """Return `data` in Nix's base 32: read as a little-endian number, five bits a digit."""
+    """Return `data` in Nix's base 32: as a little-endian number, five bits per digit."""
     number = int.from_bytes(data, "little")
     digits = (len(data) * 8 + 4) // 5
     return "".join(BASE32_ALPHABET[number >> 5 * n & 31] for n in reversed(range(digits)))
 
 
 def _regular(path: bytes) -> Iterator[bytes]:
-    # What is opened is what is looked at, whatever stood there when the directory was read.
+    # The opened file is examined, because the path may have been replaced since the directory was read.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -169,7 +168,7 @@ def _directory_in_reverse(path: bytes) -> Iterator[bytes | _Node]:
 
 
 def _mode_of(entry: os.DirEntry[bytes]) -> int:
-    """Return the kind of an entry as a mode; asking for more would ask the file system once more."""
+    """Return the file type of an entry as a mode, without another system call in the usual cases."""
     if entry.is_file(follow_symlinks=False):
         return stat.S_IFREG
     if entry.is_dir(follow_symlinks=False):

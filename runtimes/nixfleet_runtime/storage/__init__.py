@@ -1,1 +1,1 @@
-"""What both databases share: the SQLite helper, the instance lock, the codec of stored records."""
+"""Shared by both databases: the SQLite helpers, the instance lock, the codec of stored records."""

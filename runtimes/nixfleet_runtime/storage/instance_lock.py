@@ -1,6 +1,6 @@
-"""One database, one process. Two that write would corrupt it, and number what happens alike.
+"""Ensures one process per database. Two writing processes would corrupt it and use the same numbers twice.
 
-A lock on a file beside the database, which the kernel lets go of however the process ends.
+The lock is on a file beside the database; the operating system releases it however the process ends.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class DatabaseInUse(Exception):
-    """Another process works with this database; `pid` is its number, as it wrote it down."""
+    """Another process uses this database. pid: its process id from the lock file; may be empty."""
 
     def __init__(self, database: Path, pid: str) -> None:
         super().__init__(database, pid)
@@ -19,18 +19,18 @@ class DatabaseInUse(Exception):
         self.pid = pid
 
     def __str__(self) -> str:
-        who = f"process {self.pid}" if self.pid else "another process"
+        user = f"process {self.pid}" if self.pid else "another process"
         return (
-            f"{self.database} is in use: expected to be alone with it, found {who}; "
-            "stop that one, or give this one a file of its own"
+            f"{self.database} is in use: expected no other process, found {user}; "
+            "stop it, or configure another database"
         )
 
 
 @contextmanager
 def only_process_on(database: Path) -> Iterator[None]:
-    """Be the only process on `database` while the context is open. Raises: DatabaseInUse, OSError."""
+    """Lock `database` for this process while the context is open. Raises: DatabaseInUse, OSError."""
     path = database.with_name(f"{database.name}.lock")
-    # The file stays: unlinking it would let a third process lock another file of the same name.
+    # The lock file is never removed: otherwise a third process could lock a new file of the same name.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -1,8 +1,8 @@
-"""Records and decisions as JSON, for stores and snapshots. Exact both ways.
+"""Encodes records and planner actions as JSON, for stores and snapshots. Lossless in both directions.
 
-Field names are those of the types, in snake_case; what has its default is left out, so rows stay small.
-Unions are tagged by `kind`, the class name. Bytes that do not decode are damage, never another version:
-a store that changes a record's shape migrates its rows.
+Field names are those of the types, in snake_case; fields with their default value are omitted, so rows stay small.
+Unions are tagged by `kind`, the class name. Data that does not decode is damaged, never another version: a store that
+changes a record's shape migrates its rows.
 """
 
 from datetime import timedelta
@@ -38,7 +38,7 @@ def decode_rollout_record(data: bytes) -> RolloutRecord:
 
 
 def encode_rollout_event(event: RolloutEvent) -> bytes:
-    """Return a rollout event as the log keeps it."""
+    """Return a rollout event as JSON for the log."""
     return _ROLLOUT_EVENT.encode(event)
 
 
@@ -48,12 +48,12 @@ def decode_rollout_event(data: bytes) -> RolloutEvent:
 
 
 def encode_plan_action(action: PlanAction) -> bytes:
-    """Return a decision of the planner as the log keeps it."""
+    """Return an action of the planner as JSON for the log."""
     return _PLAN_ACTION.encode(action)
 
 
 def decode_plan_action(data: bytes) -> PlanAction:
-    """Return the decision that `data` holds. Raises: DecodeError."""
+    """Return the action that `data` holds. Raises: DecodeError."""
     return _PLAN_ACTION.decode(data)
 
 

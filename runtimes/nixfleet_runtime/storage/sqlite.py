@@ -1,7 +1,7 @@
-"""SQLite as both sides use it: one connection that writes, read-only ones beside it.
+"""SQLite for both sides: one connection that writes, and read-only ones beside it.
 
-SQLite 3.7.0–3.51.2 can corrupt a WAL database when two connections write or checkpoint at once, so exactly
-one does; readers never checkpoint. `synchronous=FULL`, or a power loss takes back what was acknowledged.
+SQLite 3.7.0–3.51.2 can corrupt a WAL database when two connections write or checkpoint at the same time, so exactly one
+does; readers never checkpoint. `synchronous=FULL`, because otherwise a power failure could undo acknowledged commits.
 Source: docs/spec/system.md, Platform facts.
 """
 
@@ -15,7 +15,7 @@ WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class SchemaTooNew(Exception):
-    """The database was written by a newer version. Nothing was touched."""
+    """A newer version wrote the database. Nothing was changed."""
 
     def __init__(self, path: Path, found: int, supported: int) -> None:
         super().__init__(path, found, supported)
@@ -25,13 +25,13 @@ class SchemaTooNew(Exception):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} has schema {self.found}, this version knows up to {self.supported}: "
+            f"{self.path}: expected a schema up to {self.supported}, found {self.found}: "
             "use the version that wrote it, or a newer one"
         )
 
 
 class NotOurDatabase(Exception):
-    """The file exists and is not the kind of database that was expected."""
+    """The file exists and is not the expected kind of database."""
 
     def __init__(self, path: Path, expected: str, found: str) -> None:
         super().__init__(path, expected, found)
@@ -46,7 +46,7 @@ class NotOurDatabase(Exception):
 def open_writer(
     path: Path, *, application_id: int, schema: str, version: int
 ) -> sqlite3.Connection:
-    """Return the one connection that may write `path`, made with `schema` if it did not exist.
+    """Return the only connection that may write `path`; create the database with `schema` if it does not exist.
 
     The connection is in autocommit mode (use `transaction`) and may move between threads, one at a time.
     Raises: SchemaTooNew, NotOurDatabase.
@@ -68,12 +68,12 @@ def open_writer(
 
 
 def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Connection:
-    """Return a connection that can only read `path`, and sees what was committed. Any thread may use it.
+    """Return a read-only connection to `path`, which sees committed data. Any thread may use it.
 
     Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no database at {path}")
+        raise FileNotFoundError(f"expected a database at {path}, found no file")
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro",
         uri=True,
@@ -91,13 +91,13 @@ def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Con
     return connection
 
 
-class LongWal:
-    """Keeps the write-ahead log of the one writer from growing without bound. Ask it after each transaction.
+class WalLimiter:
+    """Bounds the size of the writer's write-ahead log. Call `truncate_if_long` after each transaction.
 
-    SQLite copies the log back into the database by itself, as far as its readers allow; where readers come and go so
-    that there is always one, it never gets to begin the log anew. Once the log is longer than `bytes_max` this waits
-    for the readers of the moment, `wait_seconds` at most, and cuts it off; if one of them stays longer, it tries again
-    after as much again.
+    SQLite copies the log into the database by itself, as far as readers allow; but while there is always some reader,
+    it
+    never restarts the log. Once the log is longer than `bytes_max`, this waits up to `wait_seconds` for the current
+    readers and truncates the log. If a reader takes longer, it tries again after another `bytes_max`.
     Source: docs/spec/runtimes.md, Store.
     """
 
@@ -115,20 +115,20 @@ class LongWal:
         self._wait_milliseconds = round(wait_seconds * 1000)
         self._due_bytes = bytes_max
 
-    def cut_if_long(self) -> None:
-        """Begin the log anew if it is long and its readers let go of it in time.
+    def truncate_if_long(self) -> None:
+        """Truncate the log if it is long and its readers finish in time.
 
-        Raises nothing: the transaction before is durable, and whoever committed it must not be told otherwise.
+        Raises nothing: the transaction before it is durable, so its caller must not see an error.
         """
-        # A log that is not there is not long; a disk that is full is tried again later.
+        # A missing log is not long; after an error, such as a full disk, a later call tries again.
         with suppress(FileNotFoundError, sqlite3.Error):
             length = self._log.stat().st_size
             if length > self._due_bytes:
                 self._due_bytes = length + self._bytes_max
-                if self._cut():
+                if self._truncate():
                     self._due_bytes = self._bytes_max
 
-    def _cut(self) -> bool:
+    def _truncate(self) -> bool:
         (usual_milliseconds,) = self._writer.execute("PRAGMA busy_timeout").fetchone()
         self._writer.execute(f"PRAGMA busy_timeout={self._wait_milliseconds}")
         try:
@@ -140,7 +140,7 @@ class LongWal:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what is done inside, or none of it."""
+    """Commit the statements inside atomically; roll back on an exception."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -155,7 +155,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _version_of(
     connection: sqlite3.Connection, path: Path, application_id: int, supported: int
 ) -> int:
-    """The schema's version; 0 for a new, empty file."""
+    """Return the schema's version; 0 for a new, empty file."""
     try:
         found_id: int = connection.execute("PRAGMA application_id").fetchone()[0]
         found: int = connection.execute("PRAGMA user_version").fetchone()[0]

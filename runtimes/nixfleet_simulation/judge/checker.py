@@ -130,8 +130,10 @@ class Checker:
             raise Broken(Promise.VIEWS_ARE_THE_LOG, f"a start found these dispatches: {queued}")
         if quarantined is not None:
             raise Broken(Promise.VIEWS_ARE_THE_LOG, f"a start found quarantines: {quarantined}")
-        if set(state.holds) != self.ledger.gates.holds:
-            raise Broken(Promise.VIEWS_ARE_THE_LOG, f"a start found holds: {sorted(state.holds)}")
+        if set(map(str, state.holds)) != self.ledger.gates.holds:
+            raise Broken(
+                Promise.VIEWS_ARE_THE_LOG, f"a start found holds: {sorted(map(str, state.holds))}"
+            )
 
     def database_lost(self) -> None:
         """The control plane's database is gone: its next log begins with row 1."""

@@ -182,7 +182,7 @@ class Mutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self._settle_next()
 
     def _fail(self, batch: Batch[InputT, ReplyT], error: Exception) -> None:
-        self._engine.take_back()
+        self._engine.roll_back()
         if len(batch) == 1:
             batch[0].failed(error)
         else:

@@ -15,6 +15,7 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import parse_scope
 from nixfleet_simulation.judge.model.rollout_course import HALTED
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.nodes.clock import shown
@@ -158,13 +159,13 @@ class Acting:
     def _pause(self, act: Pause) -> None:
         scope = self._newest(act.channel) if act.is_rollout else act.channel
         if scope is not None:
-            self.order(PauseScope(scope, OPERATOR, "smells odd"))
+            self.order(PauseScope(parse_scope(scope), OPERATOR, "smells odd"))
             self._later(act.for_seconds, self.resume, scope)
 
     def resume(self, scope: str) -> None:
         """An operator resumes, until it is done."""
         if scope in self._world.checker.ledger.gates.holds:
-            self.order(ResumeScope(scope, OPERATOR, "smells fine"))
+            self.order(ResumeScope(parse_scope(scope), OPERATOR, "smells fine"))
             self._later(TRIES_AGAIN_SECONDS, self.resume, scope)
 
     def _clear(self, act: Clear) -> None:

@@ -193,7 +193,7 @@ class NeverTakesBack:
     def settle(self) -> None:
         self._engine.settle()
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         pass
 
 
@@ -224,8 +224,8 @@ class NeverSettles(NeverTakesBack):
     def settle(self) -> None:
         pass
 
-    def take_back(self) -> None:
-        self._engine.take_back()
+    def roll_back(self) -> None:
+        self._engine.roll_back()
 
 
 class TestForgetsToSettle(SeededContract):

@@ -60,8 +60,8 @@ def test_a_signature_at_the_edge_of_the_window_is_taken(created: int) -> None:
 @pytest.mark.parametrize(
     ("created", "words"),
     [
-        (-WINDOW - 1, "created 61 s behind this side's clock; expected at most 60 s"),
-        (WINDOW + 1, "created 61 s ahead of this side's clock; expected at most 60 s"),
+        (-WINDOW - 1, "created 61 s behind the server's clock; expected at most 60 s"),
+        (WINDOW + 1, "created 61 s ahead of the server's clock; expected at most 60 s"),
     ],
 )
 def test_a_signature_from_outside_the_window_is_refused_with_the_skew(

@@ -1,1 +1,1 @@
-"""One module per kind of caller: agents, operators, hosts that enroll, and anybody."""
+"""The routes, one module per kind of caller: agents, operators, enrolling hosts, and unauthenticated clients."""

@@ -14,11 +14,11 @@ from starlette.responses import Response
 from nixfleet_control_plane.http.answers import (
     bytes_answer,
     malformed,
-    nothing,
+    no_content,
     problem_answer,
     refusal,
 )
-from nixfleet_control_plane.http.authentication import Gatekeeper, HostRequest
+from nixfleet_control_plane.http.authentication import Authenticator, HostRequest
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.query import WAIT
 from nixfleet_control_plane.http.server.limits import POLL_SECONDS_MAX, Pollers
@@ -47,15 +47,15 @@ from nixfleet_runtime.http.outcomes import answer_of
 
 @frozen
 class AgentRoutes:
-    """What an agent can call."""
+    """The calls of an agent."""
 
     service: ControlPlaneService
-    gatekeeper: Gatekeeper
+    authenticator: Authenticator
     pollers: Pollers
 
     async def post_event(self, request: Request) -> Response:
         """204 once the event is durable."""
-        asked = await self.gatekeeper.host(request)
+        asked = await self.authenticator.host(request)
         try:
             envelope = decode_envelope(asked.body)
             verify_envelope(envelope, asked.key)
@@ -69,7 +69,7 @@ class AgentRoutes:
 
     async def post_event_batch(self, request: Request) -> Response:
         """204 once every event is durable."""
-        asked = await self.gatekeeper.host(request)
+        asked = await self.authenticator.host(request)
         try:
             batch = decode_event_batch(asked.body)
             verify_batch(batch, asked.key)
@@ -88,23 +88,23 @@ class AgentRoutes:
             _require_own(asked, envelope.hostname)
         outcome = await self.service.take_events(asked.hostname, envelopes)
         stopped = answer_of(outcome)
-        return nothing() if stopped is None else problem_answer(stopped.problem, stopped.headers)
+        return no_content() if stopped is None else problem_answer(stopped.problem, stopped.headers)
 
     async def next_dispatch(self, request: Request) -> Response:
-        """200 with the dispatch that waits, or 204 when none came in `wait` seconds."""
-        asked = await self.gatekeeper.host(request)
+        """200 with the host's queued dispatch; 204 when none arrives in `wait` seconds."""
+        asked = await self.authenticator.host(request)
         wait_seconds = min(WAIT.of(request), POLL_SECONDS_MAX)
         with self.pollers.waiting(asked.hostname):
             dispatch = await self.service.next_dispatch(
                 asked.hostname, wait_seconds, partial(until_gone, request)
             )
         if dispatch is None:
-            return nothing()
+            return no_content()
         return bytes_answer(encode_dispatch(dispatch), "application/json")
 
     async def heartbeat(self, request: Request) -> Response:
-        """200 with what the two sides need to come together."""
-        asked = await self.gatekeeper.host(request)
+        """200 with what each side lacks of the other's records."""
+        asked = await self.authenticator.host(request)
         try:
             heartbeat = decode_heartbeat(asked.body)
         except DecodeError as error:
@@ -114,7 +114,7 @@ class AgentRoutes:
         answer = bytes_answer(encode_heartbeat_reply(reply), "application/json")
         if reply.replay_from:
             answer.headers[REPLAY_FROM] = ", ".join(
-                # A header carries ASCII, and a ref may be anything.
+                # A header is ASCII, but a channel ref may contain any character.
                 f"{quote(replay.rollout_id, safe='@/')}={replay.first_missing_seq}"
                 for replay in reply.replay_from
             )
@@ -122,7 +122,7 @@ class AgentRoutes:
 
     async def manifest(self, request: Request) -> Response:
         """200 with the manifest, byte for byte as it was signed."""
-        await self.gatekeeper.host(request)
+        await self.authenticator.host(request)
         artefact = await self.service.manifest(request.path_params["rollout_id"])
         if artefact is None:
             raise _no_manifest(request)
@@ -130,7 +130,7 @@ class AgentRoutes:
 
     async def manifest_signature(self, request: Request) -> Response:
         """200 with the 64 bytes of the manifest's signature."""
-        await self.gatekeeper.host(request)
+        await self.authenticator.host(request)
         artefact = await self.service.manifest(request.path_params["rollout_id"])
         if artefact is None:
             raise _no_manifest(request)
@@ -140,13 +140,13 @@ class AgentRoutes:
 _STOPPED = (
     Answer(
         409,
-        "an event is missing before the one that stopped the rest, or it does not apply; "
-        "`accepted` says how many were taken before it",
-        headers=FrozenMap({REPLAY_FROM: "of a gap: the first seq that is missing"}),
+        "an event does not apply, or an earlier one is missing; "
+        "`accepted` is the number of events that were accepted before it",
+        headers=FrozenMap({REPLAY_FROM: "after a gap: the first missing seq"}),
     ),
-    Answer(404, "this host is in no such rollout that is known here"),
+    Answer(404, "the rollout is unknown, or this host is not in it"),
 )
-_MANIFEST_UNKNOWN = Answer(404, "no such rollout is in force")
+_MANIFEST_UNKNOWN = Answer(404, "no manifest of this rollout is in force")
 
 AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
     Call(
@@ -154,7 +154,7 @@ AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
         paths.AGENT_EVENTS,
         AgentRoutes.post_event,
         Caller.HOST,
-        (Answer(204, "the event is durable, or was"), *_STOPPED),
+        (Answer(204, "the event is durable; a duplicate was durable before"), *_STOPPED),
         takes=ENVELOPE,
     ),
     Call(
@@ -162,7 +162,7 @@ AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
         paths.AGENT_EVENT_BATCHES,
         AgentRoutes.post_event_batch,
         Caller.HOST,
-        (Answer(204, "all events are durable, or were"), *_STOPPED),
+        (Answer(204, "all events are durable; duplicates were durable before"), *_STOPPED),
         takes=EVENT_BATCH,
     ),
     Call(
@@ -171,9 +171,9 @@ AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
         AgentRoutes.next_dispatch,
         Caller.HOST,
         (
-            Answer(200, "what the host is to activate", DISPATCH),
-            Answer(204, "nothing came in time"),
-            Answer(429, "the host has as many polls open as it may"),
+            Answer(200, "the closure that the host must activate", DISPATCH),
+            Answer(204, "no dispatch arrived in time"),
+            Answer(429, "the host has reached its limit of open polls"),
         ),
         query=(WAIT,),
     ),
@@ -185,12 +185,12 @@ AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
         (
             Answer(
                 200,
-                "what each side has and the other lacks",
+                "what each side lacks of the other's records",
                 HEARTBEAT_REPLY,
                 FrozenMap(
                     {
-                        REPLAY_FROM: "if events are missing here: a rollout id, percent-encoded, '=' and the "
-                        "first seq, of each; as `replay_from` in the body"
+                        REPLAY_FROM: "if the control plane lacks events: for each rollout its percent-encoded id, "
+                        "'=' and the first missing seq; as `replay_from` in the body"
                     }
                 ),
             ),
@@ -215,27 +215,30 @@ AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
 
 
 def _with_batch_signature(batch: EventBatch) -> tuple[AgentEventEnvelope, ...]:
-    """The signature is kept on the batch's last row, with where it starts.
+    """Return the events with the batch's signature on the last one, with the batch's first seq.
 
     Source: docs/spec/trust.md, Event signatures.
     """
     first, *_ = batch.events
-    kept = f"{batch.signature};batch-from={first.event.seq}"
-    return (*batch.events[:-1], evolve(batch.events[-1], signature=kept))
+    signature = f"{batch.signature};batch-from={first.event.seq}"
+    return (*batch.events[:-1], evolve(batch.events[-1], signature=signature))
 
 
 def _require_own(asked: HostRequest, hostname: str) -> None:
     if hostname != asked.hostname:
         raise refusal(
             "another-host",
-            "Hosts speak for themselves",
+            "A host may report only about itself",
             403,
-            f"expected what {asked.hostname} says about itself, found {hostname!r}",
+            f"expected hostname {asked.hostname!r}, found {hostname!r}",
         )
 
 
 def _no_manifest(request: Request) -> Exception:
     rollout_id = request.path_params["rollout_id"]
     return refusal(
-        "rollout-unknown", "The rollout is unknown", 404, f"no manifest of {rollout_id!r}"
+        "rollout-unknown",
+        "The rollout is unknown",
+        404,
+        f"no manifest of {rollout_id!r} is in force",
     )

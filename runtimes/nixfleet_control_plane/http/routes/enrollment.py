@@ -1,4 +1,4 @@
-"""The call by which a host becomes known. It is signed with the key it brings, so its body is read first.
+"""The enrollment call. It is signed with the key that it enrolls, so its body is decoded before authentication.
 
 Source: docs/spec/wire.md, POST /v1/enroll; docs/spec/trust.md, Enrollment.
 """
@@ -9,8 +9,8 @@ from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nixfleet_control_plane.http.answers import Refusal, malformed, nothing, refusal
-from nixfleet_control_plane.http.authentication import Gatekeeper
+from nixfleet_control_plane.http.answers import Refusal, malformed, no_content, refusal
+from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.messages.inputs import EnrollHost
 from nixfleet_control_plane.messages.key_ring import (
@@ -34,27 +34,27 @@ _TITLE = "The host may not enroll"
 
 @frozen
 class EnrollmentRoutes:
-    """What a host can call that is not known yet."""
+    """The call of a host that is not enrolled yet."""
 
     service: ControlPlaneService
-    gatekeeper: Gatekeeper
+    authenticator: Authenticator
 
     async def enroll(self, request: Request) -> Response:
-        """204 once the host is known, durably. The same wish again is answered the same."""
-        body = await self.gatekeeper.unsigned(request)
+        """204 once the enrollment is durable. Idempotent."""
+        body = await self.authenticator.unsigned(request)
         try:
-            wish = decode_enroll_request(body)
+            enroll_request = decode_enroll_request(body)
         except DecodeError as error:
             raise malformed(error) from error
-        signer = self.gatekeeper.newcomer(request, body, wish)
-        answer = await self.service.enroll(EnrollHost(wish, signer))
+        signer = self.authenticator.enrolling_host(request, body, enroll_request)
+        answer = await self.service.enroll(EnrollHost(enroll_request, signer))
         if not isinstance(answer, EnrolledHost):
             raise refusal_of(answer)
-        return nothing()
+        return no_content()
 
 
 def refusal_of(objection: EnrollmentObjection) -> Refusal:
-    """Return what the host is told: 401 who it says it is, 403 what it wants, 409 what is there already."""
+    """Return the refusal for `objection`: 401 for identity, 403 for permission, 409 for a conflict."""
     match objection:
         case TokenRefused():
             name, status = "token-refused", 401
@@ -75,19 +75,19 @@ def refusal_of(objection: EnrollmentObjection) -> Refusal:
     return refusal(name, _TITLE, status, str(objection))
 
 
-NEWCOMER_CALLS: Final[tuple[Call[EnrollmentRoutes], ...]] = (
+ENROLLMENT_CALLS: Final[tuple[Call[EnrollmentRoutes], ...]] = (
     Call(
         "POST",
         paths.ENROLL,
         EnrollmentRoutes.enroll,
-        Caller.NEWCOMER,
+        Caller.ENROLLING_HOST,
         (
-            Answer(204, "the host is known from now on, or was"),
+            Answer(204, "the host is enrolled"),
             Answer(
                 403,
-                "the token is for another key, or not on the signed list, or the host is revoked",
+                "the token is for another key or is not on the signed list, or the host is revoked",
             ),
-            Answer(409, "the token was used, or the fleet declares another key"),
+            Answer(409, "the token was already used, or the fleet declares another key"),
         ),
         takes=ENROLL_REQUEST,
     ),

@@ -1,4 +1,4 @@
-"""The routes that nobody has to be known for: health, readiness, figures.
+"""The routes without authentication: health, readiness, metrics, and the OpenAPI document.
 
 Source: docs/spec/wire.md, Open calls.
 """
@@ -18,26 +18,26 @@ from nixfleet_runtime.http import paths
 
 @frozen
 class OpenRoutes:
-    """What anybody can call."""
+    """The calls without authentication."""
 
     not_ready_because: Callable[[], str | None]
     metrics: Metrics
     document: Callable[[], bytes]
 
     async def healthz(self, request: Request) -> Response:
-        """200 as long as the process answers."""
+        """200 while the process answers."""
         return PlainTextResponse("ok")
 
     async def readyz(self, request: Request) -> Response:
-        """200 once manifests are verified and the queue is open, 503 before and while shutting down."""
+        """200 once a release has been verified; 503 before that, and while shutting down."""
         problem = self.not_ready_because()
         if problem is not None:
             raise unavailable("Not ready", problem, retry_after_seconds=5)
         return PlainTextResponse("ready")
 
     async def show_metrics(self, request: Request) -> Response:
-        """200 with all figures in Prometheus' text format."""
-        return Response(self.metrics.shown(), media_type="text/plain; version=0.0.4")
+        """200 with all metrics in Prometheus' text format."""
+        return Response(self.metrics.exposition(), media_type="text/plain; version=0.0.4")
 
     async def openapi(self, request: Request) -> Response:
         """200 with this document."""
@@ -50,21 +50,21 @@ OPEN_CALLS: Final[tuple[Call[OpenRoutes], ...]] = (
         "/healthz",
         OpenRoutes.healthz,
         Caller.ANYBODY,
-        (Answer(200, "it does", "text/plain"),),
+        (Answer(200, "the process answers", "text/plain"),),
     ),
     Call(
         "GET",
         "/readyz",
         OpenRoutes.readyz,
         Caller.ANYBODY,
-        (Answer(200, "it is", "text/plain"), Answer(503, "why it is not")),
+        (Answer(200, "ready", "text/plain"), Answer(503, "not ready; the detail says why")),
     ),
     Call(
         "GET",
         "/metrics",
         OpenRoutes.show_metrics,
         Caller.ANYBODY,
-        (Answer(200, "all figures", "text/plain"),),
+        (Answer(200, "all metrics", "text/plain"),),
     ),
     Call(
         "GET",

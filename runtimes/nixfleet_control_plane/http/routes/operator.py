@@ -1,9 +1,8 @@
-"""The routes of operators: what is going on, why somebody waits, and the commands.
+"""The routes of operators: lists, explanations and commands.
 
+Lists are read page by page from committed rows, through a read-only connection. Commands are handled ahead of the queue
+and logged with the operator's name.
 Source: docs/spec/wire.md, Operator calls.
-
-Lists are read from committed rows, through a read-only connection, a page at a time; commands go ahead of the queue
-and into the log with the operator's name.
 """
 
 import sqlite3
@@ -16,8 +15,8 @@ from attrs import field, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nixfleet_control_plane.http.answers import bytes_answer, malformed, nothing, refusal
-from nixfleet_control_plane.http.authentication import Gatekeeper
+from nixfleet_control_plane.http.answers import bytes_answer, malformed, no_content, refusal
+from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, Place, place_text
 from nixfleet_control_plane.messages.inputs import (
@@ -36,6 +35,7 @@ from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
+from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import CLEARANCE, REASON, RETIREMENT
 from nixfleet_runtime.http.listings import (
@@ -66,46 +66,46 @@ T = TypeVar("T")
 
 @frozen
 class OperatorRoutes:
-    """What an operator can call. `database` is the file that the store writes."""
+    """The calls of an operator. database: the file that the store writes."""
 
     service: ControlPlaneService
-    gatekeeper: Gatekeeper
+    authenticator: Authenticator
     database: Path
     _queries: anyio.CapacityLimiter = field(factory=lambda: anyio.CapacityLimiter(4))
 
-    # What is going on.
+    # Lists.
 
     async def rollouts(self, request: Request) -> Response:
         """Every rollout, oldest first."""
-        await self.gatekeeper.operator(request, OperatorRole.READ)
+        await self.authenticator.operator(request, OperatorRole.READ)
         after_seq, limit = AFTER_ROW.of(request), _limit(request)
         return _shown(ROLLOUT_PAGE, await self._query(lambda c: _rollouts(c, after_seq, limit)))
 
     async def rollout_events(self, request: Request) -> Response:
         """The log of one rollout, oldest first."""
-        await self.gatekeeper.operator(request, OperatorRole.READ)
+        await self.authenticator.operator(request, OperatorRole.READ)
         rollout_id, after_seq, limit = _rollout_id(request), AFTER_ROW.of(request), _limit(request)
         return _shown(
             LOG_PAGE, await self._query(lambda c: _log_page(c, rollout_id, after_seq, limit))
         )
 
     async def hosts(self, request: Request) -> Response:
-        """How every host stands in the rollouts that are not pruned, by rollout and name."""
-        await self.gatekeeper.operator(request, OperatorRole.READ)
+        """The record of every host in rollouts that are not pruned, ordered by rollout and name."""
+        await self.authenticator.operator(request, OperatorRole.READ)
         after, limit = AFTER.of(request), _limit(request)
-        # From memory: the table of host records is written behind.
+        # From memory, because the table of host records lags behind.
         records = (await self.service.host_records(after, limit + 1)).records
         return _shown(HOST_PAGE, _host_page(records, limit))
 
     async def deferrals(self, request: Request) -> Response:
-        """Who waits, for which gate, why and since when, by rollout and host."""
-        await self.gatekeeper.operator(request, OperatorRole.READ)
+        """Every held host with its gate, reason and start time, ordered by rollout and host."""
+        await self.authenticator.operator(request, OperatorRole.READ)
         after, limit = AFTER.of(request), _limit(request)
         return _shown(DEFERRAL_PAGE, await self._query(lambda c: _deferral_page(c, after, limit)))
 
     async def explain(self, request: Request) -> Response:
-        """Every gate that holds a host, in the rollouts that it waits in."""
-        await self.gatekeeper.operator(request, OperatorRole.READ)
+        """Every gate that holds a host, for each rollout in which it is held."""
+        await self.authenticator.operator(request, OperatorRole.READ)
         hostname: str = request.path_params["hostname"]
         explanation = await self.service.explain(hostname)
         return _shown(HOST_EXPLAINED, _explained(hostname, explanation))
@@ -113,23 +113,23 @@ class OperatorRoutes:
     # Commands.
 
     async def pause(self, request: Request) -> Response:
-        """Let nothing of a rollout be dispatched."""
-        return await self._pause(request, _rollout_id(request))
+        """Pause dispatches of a rollout."""
+        return await self._pause(request, RolloutScope(_rollout_id(request)))
 
     async def pause_channel(self, request: Request) -> Response:
-        """Let nothing of a channel be dispatched."""
-        return await self._pause(request, request.path_params["channel"])
+        """Pause dispatches of a channel."""
+        return await self._pause(request, ChannelScope(request.path_params["channel"]))
 
     async def resume(self, request: Request) -> Response:
-        """Take the pause of a rollout back."""
-        return await self._resume(request, _rollout_id(request))
+        """Resume dispatches of a rollout."""
+        return await self._resume(request, RolloutScope(_rollout_id(request)))
 
     async def resume_channel(self, request: Request) -> Response:
-        """Take the pause of a channel back."""
-        return await self._resume(request, request.path_params["channel"])
+        """Resume dispatches of a channel."""
+        return await self._resume(request, ChannelScope(request.path_params["channel"]))
 
     async def clear(self, request: Request) -> Response:
-        """Let a halted rollout go on without the hosts that are excused."""
+        """Clear a halted rollout, excusing the hosts that failed."""
         rollout_id = _rollout_id(request)
 
         def command(name: str, body: bytes) -> OperatorCommand:
@@ -137,32 +137,32 @@ class OperatorRoutes:
             excused = frozenset(clearance.excused_hosts)
             return ClearRollout(rollout_id, name, clearance.reason, excused)
 
-        return await self._obey(request, command)
+        return await self._execute(request, command)
 
     async def retire_quarantine(self, request: Request) -> Response:
-        """Let a channel get a closure again."""
+        """Allow a quarantined closure on a channel again."""
         channel: str = request.path_params["channel"]
 
         def command(name: str, body: bytes) -> OperatorCommand:
             retirement = RETIREMENT.decode(body)
             return RetireQuarantine(channel, retirement.closure, name, retirement.reason)
 
-        return await self._obey(request, command)
+        return await self._execute(request, command)
 
-    async def _pause(self, request: Request, scope: str) -> Response:
-        return await self._obey(
+    async def _pause(self, request: Request, scope: HoldScope) -> Response:
+        return await self._execute(
             request, lambda name, body: PauseScope(scope, name, REASON.decode(body).reason)
         )
 
-    async def _resume(self, request: Request, scope: str) -> Response:
-        return await self._obey(
+    async def _resume(self, request: Request, scope: HoldScope) -> Response:
+        return await self._execute(
             request, lambda name, body: ResumeScope(scope, name, REASON.decode(body).reason)
         )
 
-    async def _obey(
+    async def _execute(
         self, request: Request, command_of: Callable[[str, bytes], OperatorCommand]
     ) -> Response:
-        asked = await self.gatekeeper.operator(request, OperatorRole.OPERATE)
+        asked = await self.authenticator.operator(request, OperatorRole.OPERATE)
         try:
             command = command_of(asked.operator.name, asked.body)
         except DecodeError as error:
@@ -170,15 +170,17 @@ class OperatorRoutes:
         outcome = await self.service.command(command)
         if outcome.refusal is not None:
             raise refusal("command-refused", "The command is refused", 409, outcome.refusal)
-        return nothing()
+        return no_content()
 
     async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         return await anyio.to_thread.run_sync(_queried, self.database, query, limiter=self._queries)
 
 
-_PAGE = "a page; `next` is there if there is more"
-_OBEYED = Answer(204, "the command is durable, and honoured from now on")
-_REFUSED = Answer(409, "there is nothing to do it to; the detail says what there is")
+_PAGE = "a page; `next` is present if there are more items"
+_CARRIED_OUT = Answer(204, "the command is durable and in effect")
+_REFUSED = Answer(
+    409, "the command cannot be carried out in the current state; the detail says why"
+)
 _ROLLOUT = paths.ROLLOUTS + "/{rollout_id}"
 _CHANNEL = paths.CHANNELS + "/{channel}"
 
@@ -186,7 +188,7 @@ _Endpoint: TypeAlias = Endpoint[OperatorRoutes]
 
 
 def _command(path: str, endpoint: _Endpoint, takes: Coder[Any]) -> Call[OperatorRoutes]:
-    return Call("POST", path, endpoint, Caller.OPERATOR, (_OBEYED, _REFUSED), takes)
+    return Call("POST", path, endpoint, Caller.OPERATOR, (_CARRIED_OUT, _REFUSED), takes)
 
 
 def _list(
@@ -207,7 +209,7 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
         paths.HOSTS + "/{hostname}/explain",
         OperatorRoutes.explain,
         Caller.READER,
-        (Answer(200, "the gates, by rollout", HOST_EXPLAINED),),
+        (Answer(200, "the holding gates, by rollout", HOST_EXPLAINED),),
     ),
     _command(f"{_ROLLOUT}/pause", OperatorRoutes.pause, REASON),
     _command(f"{_ROLLOUT}/resume", OperatorRoutes.resume, REASON),
@@ -230,7 +232,7 @@ def _shown(coder: Coder[T], value: T) -> Response:
     return bytes_answer(coder.encode(value), "application/json")
 
 
-# Of what is listed one more is asked for than is shown: so much is left to know whether there is a next page.
+# Each query fetches one item more than the page shows, to know whether there is a next page.
 
 
 def _rollouts(connection: sqlite3.Connection, after_seq: int, limit: int) -> RolloutPage:

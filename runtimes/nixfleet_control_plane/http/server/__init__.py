@@ -1,1 +1,1 @@
-"""Everything below a route: connections, limits, bodies, paths and query fields."""
+"""Everything below the routes: connections, limits, bodies, paths and header fields."""

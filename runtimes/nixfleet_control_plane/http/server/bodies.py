@@ -1,8 +1,8 @@
-"""How a body is read: JSON, not coded, and not too large. What is in it is others' to say.
+"""Reads request bodies: JSON, without a content coding, and of bounded size. Decoding is up to the routes.
 
-That it comes in time is seen to by `connection`: a timer here would be one for every request, and most come whole.
+`connection` enforces the time limit: a timer here would be one per request, although most arrive in one piece.
 
-Source: docs/spec/wire.md, Limits; RFC 9110 for what a type or a coding that we do not take is answered with.
+Source: docs/spec/wire.md, Limits; RFC 9110 for unsupported types and codings.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ _CODINGS = {"", "identity"}
 
 
 async def read_body(request: Request, fields: Mapping[str, str], limits: Limits) -> bytes:
-    """Return the whole body; a request without one has an empty one. fields: its headers, from `fields_of`.
+    """Return the whole body; empty if the request has none. fields: its headers, from `fields_of`.
 
-    Raises: Refusal: 415 for what says that it is no JSON, 413 when it is too large.
+    Raises: Refusal: 415 if its type is not JSON or it has a coding, 413 if it is too large, 400 if it was cut off.
     """
     _require_json(fields)
     _require_size(_declared_size(fields), limits)
@@ -27,7 +27,7 @@ async def read_body(request: Request, fields: Mapping[str, str], limits: Limits)
     while more_body:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise refusal("cut-off", "The body was cut off", 400, "the client went away")
+            raise refusal("cut-off", "The body was cut off", 400, "the client disconnected")
         body += message.get("body", b"")
         more_body = message.get("more_body", False)
         _require_size(len(body), limits)
@@ -37,10 +37,10 @@ async def read_body(request: Request, fields: Mapping[str, str], limits: Limits)
 def _require_json(fields: Mapping[str, str]) -> None:
     coding = _field(fields, "content-encoding").lower()
     if coding not in _CODINGS:
-        raise _unsupported("a body without a coding", f"Content-Encoding: {coding}")
+        raise _unsupported("a body without a content coding", f"Content-Encoding: {coding}")
     content_type = _field(fields, "content-type")
     media_type = content_type.partition(";")[0].strip().lower()
-    # Whoever says nothing means what every body here is.
+    # A missing content type means JSON, as every body here is.
     if media_type not in {"", "application/json"}:
         raise _unsupported("Content-Type: application/json", content_type)
 
@@ -67,7 +67,7 @@ def _field(fields: Mapping[str, str], name: str) -> str:
 def _unsupported(expected: str, found: str) -> Refusal:
     return refusal(
         "unsupported-content",
-        "Not a kind of content that is read here",
+        "The content is not supported",
         415,
         f"expected {expected}, found {found[:100]!r}",
     )

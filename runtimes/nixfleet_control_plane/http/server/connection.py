@@ -1,10 +1,10 @@
-"""A connection before and after its requests: what uvicorn leaves to a proxy in front, so that none is needed.
+"""Limits of a connection that uvicorn leaves to a proxy in front, so that none is needed.
 
-At any time one of these is true of a connection: a deadline runs by which the client must have said something; the
-keep-alive timer runs; a whole request is being answered, which is the application's time. Nothing here looks at what
-a request asks for. Deadlines begin when all that came was looked at: most requests come whole, and have none.
-uvicorn bounds neither heads nor how long they take nor how many requests are sent ahead, takes any byte for a sign of
-life, and answers what is no HTTP in plain text. Its h11 protocol bounds heads alone.
+At any time exactly one of these holds: a deadline for the client's next data is running; the keep-alive timer is
+running; a complete request is being answered, which is the application's time. This module never interprets requests.
+A deadline starts once all received data has been processed: most requests arrive in one piece and need none. uvicorn
+limits neither the size nor the duration of heads nor the number of pipelined requests, accepts any byte as activity,
+and answers invalid HTTP in plain text. Its h11 protocol limits only the size of heads.
 Source: docs/spec/wire.md, Limits; RFC 9110 (408), RFC 6585 (431).
 """
 
@@ -24,20 +24,20 @@ from nixfleet_control_plane.http.answers import Refusal, problem_answer, refusal
 from nixfleet_control_plane.http.server.limits import Limits
 
 GRACE_SECONDS = 2.0
-"""How long an end may take to arrive."""
+"""How long a closing connection may take to send what was written, before it is aborted."""
 PIPELINED_MAX = 16
-"""How many requests may wait behind one that is being answered. None of our clients does that."""
-CONNECTIONS_TOLD_MAX = 100
-"""How many beyond `connections_max` are told so; the rest are closed without a word."""
+"""How many pipelined requests may wait behind the one being answered. Our clients never pipeline."""
+EXCESS_ANSWERED_MAX = 100
+"""How many connections beyond `connections_max` get a 503; further ones are closed without a response."""
 
 
 def connection_class(limits: Limits) -> type[asyncio.Protocol]:
-    """Return the class of connections that keep to `limits`, for `uvicorn.Config(http=...)`."""
+    """Return the class of connections that enforce `limits`, for `uvicorn.Config(http=...)`."""
     return type("Connection", (Connection,), {"limits": limits})
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. Made by uvicorn, of a class that `connection_class` returned."""
+    """One connection. uvicorn creates it, from a class that `connection_class` returned."""
 
     limits: ClassVar[Limits]
 
@@ -49,13 +49,13 @@ class Connection(HttpToolsProtocol):
     _stall: TimerHandle | None = None
     _ending: TimerHandle | None = None
 
-    # What the transport says.
+    # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let the client say what it wants, if there is room for one more."""
+        """Accept the connection if the limit allows it."""
         super().connection_made(cast("asyncio.Transport", transport))
         excess = len(self.connections) - self.limits.connections_max
-        if excess > CONNECTIONS_TOLD_MAX:
+        if excess > EXCESS_ANSWERED_MAX:
             self.transport.abort()
             return
         if excess > 0:
@@ -63,14 +63,14 @@ class Connection(HttpToolsProtocol):
         self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything."""
+        """Cancel all timers."""
         for timer in (self._deadline, self._stall, self._ending):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came. A head that is not complete yet may not have become too large."""
+        """Parse the data, and refuse an incomplete head that is already too large."""
         if self.transport.is_closing():
             return
         self._is_new_head = False
@@ -85,18 +85,18 @@ class Connection(HttpToolsProtocol):
         self._expect_more()
 
     def pause_writing(self) -> None:
-        """The client does not take its answer; it has so long to begin again."""
+        """The client does not read its response: abort unless it resumes within `answer_seconds_max`."""
         super().pause_writing()
         self._stall = self.loop.call_later(self.limits.answer_seconds_max, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The client takes its answer."""
+        """The client reads its response again."""
         super().resume_writing()
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
 
-    # What the parser says.
+    # Callbacks of the parser.
 
     def on_message_begin(self) -> None:
         """A head begins."""
@@ -105,12 +105,12 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """The head is complete; its size is known."""
+        """The head is complete: check its size."""
         if len(self.pipeline) >= PIPELINED_MAX:
-            # uvicorn would take in all that comes; the parser stops, and with it the connection.
-            raise BufferError(f"more than {PIPELINED_MAX} requests wait")
+            # uvicorn would buffer without limit; an exception stops the parser and closes the connection.
+            raise BufferError(f"more than {PIPELINED_MAX} pipelined requests")
         if b"#" in self.url:
-            # uvicorn would drop what follows, and what was signed would not be what was sent.
+            # uvicorn would drop the fragment, and the signed target would differ from the one received.
             raise ValueError("a request's target has no fragment")
         self._is_in_head = False
         self._is_in_body = True
@@ -121,7 +121,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         assert self.parser is not None
         if self.parser.should_upgrade():
-            # We speak one protocol. What comes after the request may be in another.
+            # No upgrade is supported: data after this request may be in another protocol.
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
@@ -130,20 +130,20 @@ class Connection(HttpToolsProtocol):
         self._expect_nothing()
         super().on_message_complete()
 
-    # What uvicorn says.
+    # Callbacks of uvicorn.
 
     def on_response_complete(self) -> None:
-        """The answer is written; if it was the last, the connection ends with it."""
+        """The response is written; if it was the last one, close the connection."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._end()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing was asked for some time."""
+        """The keep-alive timer has expired."""
         self._end()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP."""
+        """The data is not HTTP."""
         self._refuse(
             refusal(
                 "not-http", "Not an HTTP request", 400, "expected HTTP/1.1, found something else"
@@ -151,18 +151,18 @@ class Connection(HttpToolsProtocol):
         )
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Not worth a line in the log."""
+        """Suppress uvicorn's warning."""
 
-    # Deadlines and ends.
+    # Deadlines and closing.
 
     def _expect_more(self) -> None:
-        """Set a deadline for what the client has to say next, unless one runs or it has nothing to say."""
+        """Start a deadline for the client's next data, unless one is running or none is expected."""
         if self._deadline is not None:
             return
         if self._is_in_body:
             self._expect(self.limits.body_seconds_max, self._refuse_slow_body)
         elif self._is_in_head or self._is_idle():
-            # A byte that begins nothing is no sign of life.
+            # Also when idle: bytes that do not begin a request do not count as activity.
             self._expect(self.limits.header_seconds_max, self._refuse_slow_head)
 
     def _expect(self, seconds: float, otherwise: Callable[[], None]) -> None:
@@ -181,30 +181,30 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _latest(self) -> RequestResponseCycle | None:
-        """The request that came last. uvicorn has `None` there at first, and does not say so."""
+        """The latest request. `None` at first, which uvicorn's annotation omits."""
         return self.cycle
 
     def _refuse_slow_head(self) -> None:
         if not self._is_in_head:
-            self._end()  # Nothing was asked, so nothing is answered.
+            self._end()  # There is no request to answer.
             return
         seconds = self.limits.header_seconds_max
         self._refuse(
-            refusal("too-slow", "The head came too slowly", 408, f"expected it in {seconds:g} s")
+            refusal("too-slow", "The head arrived too slowly", 408, f"expected it in {seconds:g} s")
         )
 
     def _refuse_slow_body(self) -> None:
         cycle = self._latest
         if cycle is None or cycle.response_started:
-            self._end()  # It was answered without its body.
+            self._end()  # It was answered before its body was complete.
             return
         seconds = self.limits.body_seconds_max
         self._refuse(
-            refusal("too-slow", "The body came too slowly", 408, f"expected it in {seconds:g} s")
+            refusal("too-slow", "The body arrived too slowly", 408, f"expected it in {seconds:g} s")
         )
 
     def _refuse(self, refused: Refusal) -> None:
-        """Write an answer past the application, unless that would get into another one, and end."""
+        """Write a response without the application, unless another one is being written, and close."""
         if self._may_write():
             self.transport.write(_raw(refused))
         cycle = self._latest
@@ -220,13 +220,13 @@ class Connection(HttpToolsProtocol):
         return not self.pipeline and cycle.more_body and not cycle.response_started
 
     def _end(self) -> None:
-        """Close, and not wait for ever until what was written is taken."""
+        """Close the connection; abort it if the client does not read the rest in time."""
         self.transport.close()
         if self._ending is None:
             self._ending = self.loop.call_later(GRACE_SECONDS, self.transport.abort)
 
     def _too_many_connections(self) -> Refusal:
-        detail = f"{self.limits.connections_max} connections are open, which is as many as may"
+        detail = f"the limit of {self.limits.connections_max} connections is reached"
         return unavailable("Too many connections", detail, retry_after_seconds=5)
 
     def _too_large_head(self) -> Refusal:
@@ -239,13 +239,13 @@ class Connection(HttpToolsProtocol):
 
 
 def _answer(refused: Refusal) -> ASGIApp:
-    """The application that says so to every request, and that it was the last one."""
+    """Return an application that answers every request with `refused` and closes the connection."""
     headers = {**refused.headers, "Connection": "close"}
     return problem_answer(refused.problem, headers)
 
 
 def _raw(refused: Refusal) -> bytes:
-    """The answer as bytes, for those whose request never was one."""
+    """Return the response as bytes, for a connection that has sent no complete request."""
     answer = problem_answer(refused.problem, {**refused.headers, "Connection": "close"})
     lines = [b"%s: %s\r\n" % header for header in answer.raw_headers]
     return b"".join([STATUS_LINE[answer.status_code], *lines, b"\r\n", bytes(answer.body)])

@@ -1,4 +1,4 @@
-"""The headers of a request, as everything here reads them. Made once for a request: they are many small strings."""
+"""Reads the headers of a request, once per request, because decoding many small strings is slow."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,9 @@ from starlette.requests import Request
 
 
 def fields_of(request: Request) -> Mapping[str, str]:
-    """Return every header by its name in lower case; lines of one name are joined, as RFC 9110 has it.
+    """Return every header by its lower-case name; repeated lines are joined with a comma, as in RFC 9110.
 
-    Whoever says two different things says, joined, something that nobody knows.
+    Two different values of a header that allows one thus become one invalid value.
     """
     fields: dict[str, str] = {}
     for line_name, line in request.scope["headers"]:

@@ -1,6 +1,6 @@
-"""What a client may cost: the bounds, and the count of those who wait for a dispatch.
+"""The limits on clients' use of resources, and the count of polls that wait for a dispatch.
 
-Who holds a bound is elsewhere: `connection` for what is not a request yet, `bodies` for the size of bodies, the
+They are enforced elsewhere: by `connection` before a request is complete, by `bodies` for the size of bodies, by the
 mutator for its queue.
 Source: docs/spec/wire.md, Limits; docs/spec/wire.md, GET /v1/agent/dispatch; docs/configuration.md, `[limits]`.
 """
@@ -20,10 +20,9 @@ POLL_SECONDS_MAX = 60
 class Limits:
     """Upper bounds.
 
-    header_bytes_max, header_seconds_max: of the request line with all headers. body_seconds_max: for the whole body,
-    however slowly it comes. answer_seconds_max: for a client that does not take what it asked for.
-    keep_alive_seconds: how long a connection is kept on which nothing is asked. connections_max: of all clients, those
-    that wait included.
+    header_bytes_max, header_seconds_max: for the request line and all headers. body_seconds_max: for the whole body.
+    answer_seconds_max: for a client that stops reading its response. keep_alive_seconds: for an idle connection.
+    connections_max: for all clients, including those that wait in a poll.
     """
 
     body_bytes_max: int = 1024 * 1024
@@ -38,7 +37,7 @@ class Limits:
 
 
 class Pollers:
-    """Who waits for a dispatch at the moment."""
+    """The polls that wait for a dispatch at the moment."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -50,18 +49,18 @@ class Pollers:
 
     @contextmanager
     def waiting(self, hostname: str) -> Iterator[None]:
-        """Count one poller in while the context is open. Raises: Refusal, 429 or 503, when there are too many."""
+        """Count one poll while the context is open. Raises: Refusal, 429 or 503, when a limit is reached."""
         if self._by_host[hostname] >= self._limits.pollers_per_host_max:
             raise refusal(
                 "too-many-polls",
-                "The host polls already",
+                "The host has too many open polls",
                 429,
-                f"{hostname} has {self._by_host[hostname]} polls open, which is as many as it may",
+                f"{hostname} has reached its limit of {self._by_host[hostname]} open polls",
                 {"Retry-After": "1"},
             )
         if self._count >= self._limits.pollers_max:
             raise unavailable(
-                "Too many polls", f"{self._count} polls are open, which is as many as may", 5
+                "Too many polls", f"the limit of {self._count} open polls is reached", 5
             )
         self._by_host[hostname] += 1
         self._count += 1

@@ -1,7 +1,7 @@
-"""Paths as they stand in the request line: split first, decoded after, so that `%2F` in a name is part of the name.
+"""Routes on the undecoded path: split first, decode second, so that `%2F` in a name is part of the name.
 
-Servers decode a path before an application sees it, and then `stable@feature%2Fx` is two segments; here every segment
-is one name, and what was signed is what is looked up.
+Servers decode a path before the application sees it, which makes `stable@feature%2Fx` two segments. Here each segment
+is one name, and the name looked up is the one that was signed.
 """
 
 from urllib.parse import unquote
@@ -12,32 +12,32 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class UndecodedPaths:
-    """Lets routes match the path as it was sent."""
+    """Makes routes match the path as it was sent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        # In place: nobody above looks at it again, and a copy would live as long as a poll.
+        # In place: no outer middleware reads it again, and a copy would exist for as long as a poll waits.
         scope["path"] = scope["raw_path"].decode("latin-1")
         await self._app(scope, receive, send)
 
 
 class Name(Convertor[str]):
-    """`{hostname:name}` in a route: one segment, percent-decoded. What is not UTF-8 then is nobody's name: 404."""
+    """`{hostname:name}` in a route: one segment, percent-decoded. A segment that is not UTF-8 gives 404."""
 
     regex = "[^/]+"
 
     def convert(self, value: str) -> str:
-        """Return the name that a segment stands for."""
+        """Return the decoded name."""
         try:
             return unquote(value, errors="strict")
         except UnicodeDecodeError as error:
             raise HTTPException(404) from error
 
     def to_string(self, value: str) -> str:
-        """Not used: paths are made by `nixfleet_runtime.http.paths`."""
+        """Unused: `nixfleet_runtime.http.paths` builds paths."""
         raise NotImplementedError
 
 

@@ -1,9 +1,9 @@
-"""How a client's leaving is noticed: by waiting for that alone, until one is cancelled because there is an answer."""
+"""Detects that a client has disconnected: waits for nothing else, and is cancelled once there is a response."""
 
 from starlette.requests import Request
 
 
 async def until_gone(request: Request) -> None:
-    """Return when the client has left. The request's body has been read."""
+    """Return when the client has disconnected. The request's body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""The server in front of the application: uvicorn, with the connections and the bounds that are ours."""
+"""The configuration of uvicorn, with our connection class and limits."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SHUTDOWN_SECONDS_MAX = 10
 
 @frozen
 class TlsFiles:
-    """What the server proves its name with, both PEM."""
+    """The server's certificate and private key, both PEM."""
 
     certificate_file: Path
     key_file: Path
@@ -30,10 +30,10 @@ def server_config(
     behind_proxy: bool = False,
     shutdown_seconds_max: int = SHUTDOWN_SECONDS_MAX,
 ) -> uvicorn.Config:
-    """Return how uvicorn is to serve `app`: `uvicorn.Server(server_config(...)).serve()`.
+    """Return uvicorn's configuration to serve `app`: `uvicorn.Server(server_config(...)).serve()`.
 
-    port: 0 for any that is free. tls: `None` for plain HTTP. behind_proxy: the client's address is what the proxy says.
-    shutdown_seconds_max: how long a request that was begun may take once the server is to end.
+    port: 0 for any free port. tls: `None` for plain HTTP. behind_proxy: take the client's address from the proxy's
+    headers. shutdown_seconds_max: how long a request in progress may take once the server shuts down.
     """
     return uvicorn.Config(
         app,
@@ -42,7 +42,7 @@ def server_config(
         http=connection_class(limits),
         ws="none",
         lifespan="off",
-        # What happens is in the canonical log and the metrics; uvicorn's own complaints go where ours go.
+        # No access log: the canonical log and the metrics have it. uvicorn's own messages go to our log.
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,8 +1,8 @@
-"""The rules that a declaration must satisfy, by what they look at. Pure; `validate` asks all of them.
+"""The rules for declarations, grouped by subject. Pure; `validate` applies all of them.
 
-A rule takes a declaration and the paths that are known to be broken, and yields a problem for each
-violation. Rules of `names` and `values` judge one statement by itself. Those of `waves` and `outcome`
-judge what statements come to together; where one of these is broken they do not tell what follows.
+A rule takes a declaration and the paths that are known to be broken, and yields a problem for each violation. The rules
+of `names` and `values` check single statements. Those of `waves` and `outcome` check combinations of statements, and
+skip broken ones.
 Source: docs/spec/declarations.md, Validation.
 """
 

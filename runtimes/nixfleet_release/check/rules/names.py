@@ -1,7 +1,8 @@
-"""Names: which ones may be given, and that whatever is referred to by name exists.
+"""Rules about names: which are valid, and that every reference exists.
 
-Names go into file names, URLs and canonical JSON, so they are plain ASCII without separators. A tag
-exists by being on a host: one that no host has is a misspelling.
+Names are used in file names, URLs and canonical JSON, so they are plain ASCII without separators. A tag exists if a
+host
+has it: any other is a misspelling.
 """
 
 import re
@@ -14,23 +15,23 @@ from nixfleet_release.written.declaration import FleetDeclaration, SelectorDecla
 from nixfleet_runtime.documents.problems import Problem, at, quoted, unknown
 from nixfleet_state_machine.scopes.merge import Scope, ScopeKind
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # what a host name may be, and `_`
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # the characters of a host name, and `_`
 _NAME_EXPECTED = "letters, digits, '.', '_' and '-', with a letter or digit first"
 
 
 def names(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse names that could not be used everywhere a name is."""
+    """Refuse invalid names."""
     for path, name in _named(fleet):
         if not _NAME.fullmatch(name):
-            yield Problem(path, "cannot be a name", _NAME_EXPECTED, quoted(name))
+            yield Problem(path, "not a valid name", _NAME_EXPECTED, quoted(name))
     for channel in fleet.channels:
         if not is_channel_name(channel):
             path = at("channels", channel)
-            yield Problem(path, "cannot name a channel", "[a-z0-9_-]+", quoted(channel))
+            yield Problem(path, "not a valid channel name", "[a-z0-9_-]+", quoted(channel))
 
 
 def references(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse references to a host, tag, channel or policy that there is not."""
+    """Refuse references to hosts, tags, channels and policies that do not exist."""
     yield from _between_tables(fleet)
     yield from _of_scopes(fleet)
     known = {"host": fleet.hosts.keys(), "channel": fleet.channels.keys(), "tag": tags_of(fleet)}
@@ -56,7 +57,7 @@ def wave_path(policy: str, index: int) -> str:
 
 
 def scope_path(scope: Scope) -> str:
-    """Return the path of the table in which a scope declares things; that of the fleet is the root."""
+    """Return the path of the table with a scope's declarations; the fleet's is the root."""
     match scope.kind:
         case ScopeKind.FLEET:
             return ""
@@ -71,7 +72,7 @@ def scope_path(scope: Scope) -> str:
 
 
 def tags_of(fleet: FleetDeclaration) -> frozenset[str]:
-    """Return the tags that there are: those that hosts have."""
+    """Return all tags of hosts."""
     return frozenset(tag for host in fleet.hosts.values() for tag in host.tags)
 
 
@@ -123,10 +124,10 @@ def _of_selector(
 
 
 def _of_edges(
-    table: str, edges: tuple[Edge, ...], what: str, known: Collection[str]
+    table: str, edges: tuple[Edge, ...], kind: str, known: Collection[str]
 ) -> Iterator[Problem]:
     for index, edge in enumerate(edges):
         path = at(table, index)
         for key, name in (("gates", edge.gates), ("gated", edge.gated)):
             if name not in known:
-                yield unknown(at(path, key), what, name, known)
+                yield unknown(at(path, key), kind, name, known)

@@ -1,4 +1,4 @@
-"""What a declaration comes to: channels with hosts, orders that can be kept, no rivals for one name."""
+"""Rules about combinations of statements: channels have hosts, edges have no cycles, settings do not clash."""
 
 from collections.abc import Collection, Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -21,13 +21,15 @@ def members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Proble
     if not fleet.hosts:
         yield Problem("hosts", "an empty fleet", "at least one host", "none")
     populated = {host.channel for host in fleet.hosts.values()}
-    if populated <= fleet.channels.keys():  # else it may be that a host was meant to be there
+    if (
+        populated <= fleet.channels.keys()
+    ):  # otherwise a host with an unknown channel may belong to the empty one
         for name in fleet.channels.keys() - populated:
             yield Problem(at("channels", name), "an empty channel", "at least one host", "none")
 
 
 def budget_members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse budgets that protect nobody, and a second one with an equal selector."""
+    """Refuse budgets whose selector selects no host, and a second budget with an equal selector."""
     seen: dict[str, str] = {}
     for index, budget in enumerate(fleet.budgets):
         path = at(at("budgets", index), "selector")
@@ -35,32 +37,36 @@ def budget_members(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator
             continue
         text = one_line(budget.selector.expression)
         if not meant(budget.selector.expression, fleet.hosts):
-            yield Problem(path, "protects nobody", "a selector that means a host", text)
+            yield Problem(
+                path, "selects no host", "a selector that selects at least one host", text
+            )
         if text in seen:
             yield Problem(
-                path, "already has a budget", "one per selector", f"{text} in {seen[text]}"
+                path, "a second budget for this selector", "one", f"{text} in {seen[text]}"
             )
         seen.setdefault(text, at("budgets", index))
 
 
 def cross_channel_edges(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse host edges between channels: a rollout knows nothing of another's hosts."""
+    """Refuse host edges between channels, because a rollout has only the hosts of its channel."""
     for index, edge in enumerate(fleet.edges):
         ends = (edge.gates, edge.gated)
-        if any(it not in fleet.hosts or at(at("hosts", it), "channel") in broken for it in ends):
+        if any(
+            host not in fleet.hosts or at(at("hosts", host), "channel") in broken for host in ends
+        ):
             continue
-        gates, gated = (fleet.hosts[it].channel for it in ends)
+        gates, gated = (fleet.hosts[host].channel for host in ends)
         if gates != gated:
             yield Problem(
                 at("edges", index),
-                "leads from one channel to another",
-                "two hosts of one channel (channels are ordered by channel_edges)",
+                "connects hosts of two channels",
+                "two hosts of the same channel (use channel_edges to order channels)",
                 f"{edge.gates} in {gates}, {edge.gated} in {gated}",
             )
 
 
 def cycles(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse edges that lead back to where they began: everyone on the way would wait forever."""
+    """Refuse cycles of edges: all hosts or channels in a cycle would wait for ever."""
     for table, edges, known in (
         ("edges", fleet.edges, fleet.hosts.keys()),
         ("channel_edges", fleet.channel_edges, fleet.channels.keys()),
@@ -72,13 +78,13 @@ def cycles(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem
         }
         for cycle in find_cycles(index_of.keys()):
             closing = index_of[cycle[-2], cycle[-1]]
-            yield Problem(at(table, closing), "a cycle", "an order", " → ".join(cycle))
+            yield Problem(at(table, closing), "a cycle", "no cycle", " → ".join(cycle))
 
 
 def find_cycles(edges: Collection[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
-    """Return cycles such that no other is left without the last edge of each.
+    """Return cycles such that removing the last edge of each leaves no cycle.
 
-    Each goes from the first of its names, by way of who waits for it, back to that name.
+    Each cycle begins and ends with its alphabetically first name; each name gates the next one.
     """
     left, cycles = set(edges), list[tuple[str, ...]]()
     while cycle := _a_cycle(left):
@@ -88,24 +94,24 @@ def find_cycles(edges: Collection[tuple[str, str]]) -> tuple[tuple[str, ...], ..
 
 
 def clashes(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse two tags of one host that declare one thing: which of them counts would be a guess."""
+    """Refuse two tags of one host that declare the same setting, because neither takes precedence."""
     hosts: dict[tuple[str, tuple[Scope, ...]], list[str]] = {}
     settings = settings_of(fleet, None)
     for hostname, host in fleet.hosts.items():
         for clash in settings.clashes(hostname, host):
             hosts.setdefault((clash.key, clash.scopes), []).append(hostname)
     for (key, scopes), names in hosts.items():
-        if len(set(scopes)) == len(scopes):  # else it is one of `framework_checks`
+        if len(set(scopes)) == len(scopes):  # otherwise `framework_checks` reports it
             yield Problem(
                 f"{scope_path(scopes[-1])}.{key}",
-                "two tags of one host declare it",
-                "one tag of each host to do so",
+                "declared by two tags of one host",
+                "one such tag per host",
                 f"{', '.join(map(str, scopes))} on {listed(names)}",
             )
 
 
 def framework_checks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse a health check with the name of one that a framework of the same channel comes to."""
+    """Refuse a health check with the same name as the check of a framework of its channel."""
     for channel, frameworks in fleet.frameworks.items():
         scope = Scope(ScopeKind.CHANNEL, channel)
         declared = fleet.health_checks.get(scope, FrozenMap[str, HealthCheck]())
@@ -113,11 +119,11 @@ def framework_checks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterat
             if check_name(framework) in declared:
                 path = at(at(scope_path(scope), "health_checks"), check_name(framework))
                 found = f"the framework {framework} with a check of that name"
-                yield Problem(path, "duplicate name in one scope", "a name of its own", found)
+                yield Problem(path, "duplicate name in one scope", "a different name", found)
 
 
 def refinements(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse to say how a framework counts where no host is held to it."""
+    """Refuse settings of a framework in a scope where no host is required to satisfy it."""
     known = frozenset(name for declared in fleet.frameworks.values() for name in declared)
     held = {
         (scope, framework)
@@ -132,7 +138,7 @@ def refinements(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Pr
                 yield unknown(path, "framework", framework, known)
             elif (scope, framework) not in held and scope.kind is not ScopeKind.CHANNEL:
                 expected = "a framework that the channel of a host declares"
-                yield Problem(path, "is for nobody", expected, f"no such host in {scope}")
+                yield Problem(path, "applies to no host", expected, f"no such host in {scope}")
 
 
 def _a_cycle(edges: Collection[tuple[str, str]]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Values: numbers within their limits, and what a selector, budget or health check must say."""
+"""Rules about values: numbers within limits, and complete selectors, budgets and health checks."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -23,7 +23,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._
 
 
 def channels(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse intervals of no time, and artefacts that would go stale before they are signed anew."""
+    """Refuse intervals below 1, and freshness windows that end before artefacts are signed again."""
     for name, channel in fleet.channels.items():
         yield from _channel(at("channels", name), channel, broken)
 
@@ -36,7 +36,7 @@ def waves(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]
 
 
 def selectors(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse selectors that mean nobody, whatever the fleet, and those that nobody could understand."""
+    """Refuse selectors that select no host in any fleet, and those with too many clauses."""
     for path, selector in names.selectors(fleet):
         if is_touched(path, broken):
             continue
@@ -44,21 +44,21 @@ def selectors(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Prob
             form = normal_form(selector.expression)
         except TooManyClauses as error:
             expected = f"at most {error.limit} clauses"
-            yield Problem(path, "says too much at once", expected, "more")
+            yield Problem(path, "too complex", expected, "more")
             continue
         if form.is_nobody:
             expected = "parts that a host can satisfy together"
-            yield Problem(path, "means nobody", expected, "contradictions, or none")
+            yield Problem(path, "selects no host", expected, "contradictions, or no parts")
 
 
 def budgets(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse budgets that allow nothing, or say nothing."""
+    """Refuse budgets with a limit of 0 or without a limit."""
     for index, budget in enumerate(fleet.budgets):
         yield from _budget(at("budgets", index), budget)
 
 
 def health_checks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse health checks that could not run."""
+    """Refuse health checks that cannot run."""
     for scope, checks in fleet.health_checks.items():
         for name, check in checks.items():
             path = at(at(scope_path(scope), "health_checks"), name)
@@ -67,7 +67,7 @@ def health_checks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[
 
 
 def frameworks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse frameworks whose evidence could not be read."""
+    """Refuse frameworks whose evidence cannot be read."""
     for channel, declared in fleet.frameworks.items():
         for name, framework in declared.items():
             path = at(at(at("channels", channel), "compliance"), name)
@@ -83,7 +83,7 @@ def _channel(path: str, channel: FleetChannel, broken: Collection[str]) -> Itera
     if freshness < 2 * max(signing, 1) and at(path, "signing_interval_minutes") not in broken:
         yield Problem(
             at(path, "freshness_window_minutes"),
-            "artefacts would go stale before they are signed anew",
+            "artefacts would expire before they are signed again",
             f"at least {2 * max(signing, 1)}, twice signing_interval_minutes",
             str(freshness),
         )
@@ -103,22 +103,20 @@ def _health_check(path: str, check: HealthCheck) -> Iterator[Problem]:
     match check:
         case HttpProbe():
             if not _is_url(check.url):
-                expected = "an address such as http://127.0.0.1:8080/healthz"
-                yield Problem(at(path, "url"), "cannot be asked", expected, quoted(check.url))
+                expected = "an http or https URL such as http://127.0.0.1:8080/healthz"
+                yield Problem(at(path, "url"), "not a URL", expected, quoted(check.url))
             yield from _within(path, "expect_status", check.expect_status, 100, 599)
             yield from _within(path, "timeout_secs", check.timeout_secs, 1)
         case TcpProbe():
             if not _HOST.fullmatch(check.host):
-                expected = "the name or address of a host, and nothing else"
-                yield Problem(
-                    at(path, "host"), "cannot be connected to", expected, quoted(check.host)
-                )
+                expected = "the name or address of a host"
+                yield Problem(at(path, "host"), "not a host", expected, quoted(check.host))
             yield from _within(path, "port", check.port, 1, 65535)
             yield from _within(path, "connect_timeout_secs", check.connect_timeout_secs, 1)
         case ExecProbe():
             if not any(check.command[:1]):
                 yield Problem(
-                    at(path, "command"), "names no program", "a program, then its arguments", "none"
+                    at(path, "command"), "has no program", "a program, then its arguments", "none"
                 )
             yield from _within(path, "expect_exit_code", check.expect_exit_code, 0, 255)
             yield from _within(path, "timeout_secs", check.timeout_secs, 1)
@@ -133,7 +131,7 @@ def _is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
         is_port = url.port is None or url.port > 0
-    except ValueError:  # a port that is no number, or too large; brackets that do not match
+    except ValueError:  # an invalid port, or unbalanced brackets
         return False
     host = url.hostname or ""
     return url.scheme in ("http", "https") and is_port and _HOST.fullmatch(host) is not None
@@ -143,8 +141,8 @@ def _absolute(path: str, evidence_path: str) -> Iterator[Problem]:
     if not evidence_path.startswith("/"):
         yield Problem(
             at(path, "evidence_path"),
-            "leads nowhere",
-            "an absolute path, from / on",
+            "not an absolute path",
+            "a path that begins with /",
             quoted(evidence_path),
         )
 

@@ -1,4 +1,4 @@
-"""Waves: every host of a channel in exactly one, none without a host, none that waits for a later one."""
+"""Rules about waves: every host of a channel is in exactly one, none is empty, and none waits for a later one."""
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
@@ -12,12 +12,12 @@ from nixfleet_runtime.documents.problems import Problem, at, is_touched, listed
 
 
 def rests(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse a second wave of the rest: nobody is left for it."""
+    """Refuse a second wave of the rest, which would be empty."""
     for name, policy in fleet.policies.items():
         found = [index for index, wave in enumerate(policy.waves) if wave.is_rest]
         for index in found[1:]:
             path = at(wave_path(name, index), "rest")
-            yield Problem(path, "nobody is left for it", "one wave of the rest", "another one")
+            yield Problem(path, "no hosts are left for it", "one wave of the rest", "another one")
 
 
 def staging(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
@@ -29,7 +29,7 @@ def staging(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Proble
 
 
 def edges_against_waves(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse a host that waits for one of a later wave, for that one waits for it in turn."""
+    """Refuse a host that waits for a host of a later wave, which in turn waits for the earlier wave."""
     place_of = {
         host: (staged.channel, index)
         for staged in _staged(fleet, broken)
@@ -42,7 +42,7 @@ def edges_against_waves(fleet: FleetDeclaration, broken: Collection[str]) -> Ite
         if gates and gated and gates[0] == gated[0] and gates[1] > gated[1]:
             yield Problem(
                 at("edges", index),
-                "the two would wait for each other",
+                "the two hosts would wait for each other",
                 f"{edge.gates} in the wave of {edge.gated} or an earlier one",
                 f"{edge.gates} in waves[{gates[1]}], {edge.gated} in waves[{gated[1]}]",
             )
@@ -50,9 +50,9 @@ def edges_against_waves(fleet: FleetDeclaration, broken: Collection[str]) -> Ite
 
 @frozen
 class _Staged:
-    """What a policy comes to on one of the channels that use it.
+    """The waves of a policy in one of the channels that use it.
 
-    waves: by index, those whose hosts are known. unclear: whether there are others.
+    waves: by index, those whose hosts are known. unclear: whether there are waves whose hosts are unknown.
     """
 
     channel: str
@@ -63,7 +63,7 @@ class _Staged:
 
 
 def _staged(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[_Staged]:
-    # A channel without hosts, or without a policy, is a problem of its own.
+    # Other rules report channels without hosts or without a policy.
     for name, channel in fleet.channels.items():
         policy, hosts = fleet.policies.get(channel.rollout_policy), fleet.hosts_of(name)
         if policy is None or not hosts:
@@ -104,6 +104,6 @@ def _hosts_in_no_wave(staged: _Staged) -> Iterator[Problem]:
         yield Problem(
             staged.path,
             f"hosts of channel {staged.channel} in no wave",
-            "each host in one wave (a wave with rest = true has those that are left)",
+            "each host in one wave (a wave with rest = true has the remaining hosts)",
             listed(left_out),
         )

@@ -1,1 +1,1 @@
-"""HTTP message signatures (RFC 9421): signing requests, reading and checking them, nonces and refusals."""
+"""HTTP message signatures (RFC 9421): signing and verifying requests, key ids, nonces, refusals."""

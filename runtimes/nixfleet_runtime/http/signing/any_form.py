@@ -1,6 +1,6 @@
-"""Signatures that are spelt otherwise than ours: the one module that knows the library, which reads them all.
+"""Signatures in any RFC 9421 form, read with a library. The only module that imports it.
 
-Any implementation of RFC 9421 can sign for us. What a signature must say of itself is the same whoever wrote it.
+Any implementation of RFC 9421 can sign requests for us; the requirements on its signatures are the same as on ours.
 Source: RFC 9421; docs/design/03-network.md.
 """
 
@@ -32,7 +32,7 @@ from nixfleet_runtime.http.signing.refusal import (
     RequestRefused,
 )
 
-NOT_BY_THIS_KEY = "another key made it, or what it covers was changed since"
+NOT_BY_THIS_KEY = "another key made it, or the request was changed after signing"
 _SHOWN_LENGTH_MAX = 200
 _PARAMETERS = ("created", "keyid", "alg", "nonce", "tag")
 
@@ -46,7 +46,7 @@ def sign_with_library(
     now: datetime,
     nonce: str,
 ) -> Mapping[str, str]:
-    """Return the headers as `sign_request` does, for strings that need escapes too."""
+    """As `sign_request`, also for strings that need escapes."""
     message = _Message(method, _url(path_and_query), {})
     signer = HTTPMessageSigner(signature_algorithm=_Ed25519, key_resolver=_OneKey(private_key=key))
     signer.sign(
@@ -68,11 +68,10 @@ def verified_by_library(
     fields: Mapping[str, str],
     trusted: Callable[[str, int], TrustedKey],
 ) -> Claims:
-    """Return what the signature in `fields` says; it is good, and what it covers is not looked at yet.
+    """Return the claims of the signature in `fields`, which is valid. The body's digest has not been checked.
 
-    fields: the three headers, by name in lower case. trusted: the key for a key id and a time of making; may raise
-    a `RequestRefused` of its own.
-    Raises: MalformedRequestSignature, BadRequestSignature, what `trusted` raises.
+    fields: the three headers, by lower-case name. trusted: returns the key for a key id and a creation time; may raise
+    a `RequestRefused`. Raises: MalformedRequestSignature, BadRequestSignature, what `trusted` raises.
     """
     verifier = _Verifier(trusted)
     try:
@@ -88,7 +87,7 @@ def verified_by_library(
 
 @frozen
 class _Message:
-    """A request as the library wants to see it."""
+    """A request in the form that the library takes."""
 
     method: str
     url: str
@@ -96,7 +95,7 @@ class _Message:
 
 
 class _Ed25519(HTTPSignatureAlgorithm):
-    """ed25519 with our own keys: a private one never leaves its `SigningKey`."""
+    """ed25519 with our key classes: a private key never leaves its `SigningKey`."""
 
     algorithm_id = "ed25519"
 
@@ -118,7 +117,7 @@ class _Ed25519(HTTPSignatureAlgorithm):
 
 @frozen
 class _OneKey(HTTPSignatureKeyResolver):
-    """The key that is at hand, whatever its id; which one that is was decided before."""
+    """Resolves every key id to one key, which the caller has chosen."""
 
     public_key: TrustedKey | None = None
     private_key: SigningKey | None = None
@@ -131,9 +130,9 @@ class _OneKey(HTTPSignatureKeyResolver):
 
 
 class _Verifier(HTTPMessageVerifier):
-    """The library's verifier of one request, with our rules about what a signature must say of itself.
+    """The library's verifier for one request, with our requirements on signatures.
 
-    found: key id, nonce and time of the signature with our tag.
+    found: key id, nonce and creation time of the signature with our tag.
     """
 
     def __init__(self, trusted: Callable[[str, int], TrustedKey]) -> None:
@@ -144,23 +143,26 @@ class _Verifier(HTTPMessageVerifier):
     def validate_created_and_expires(
         self, sig_input: InnerList, max_age: timedelta | None = None
     ) -> None:
-        """The library asks this before anything else about a signature with our tag, and by its own clock."""
+        """Check our requirements. The library calls this first for each signature with our tag.
+
+        Its own check of the times is replaced, because it uses the library's clock.
+        """
         if self.found is not None:
             raise MalformedRequestSignature(f"one signature tagged {TAG!r}", "several")
-        key_id, nonce, created = _said_in(sig_input)
+        key_id, nonce, created = _checked_parameters(sig_input)
         self.key_resolver = _OneKey(public_key=self._trusted(key_id, created))
         self.found = key_id, nonce, created
 
     def refusal_for(self, error: HTTPMessageSignaturesException) -> RequestRefused:
-        """Return what `error`, raised by `verify`, means for the request."""
+        """Return the refusal for `error`, which `verify` raised."""
         if self.found is None:
             return MalformedRequestSignature(f"one signature tagged {TAG!r}", str(error))
         key_id, _, _ = self.found
         return BadRequestSignature(key_id, str(error))
 
 
-def _said_in(sig_input: InnerList) -> tuple[str, str, int]:
-    """Return key id, nonce and time."""
+def _checked_parameters(sig_input: InnerList) -> tuple[str, str, int]:
+    """Return key id, nonce and creation time. Raises: MalformedRequestSignature."""
     covered = [None if component.params else component.value for component in sig_input]
     if len(covered) != len(COVERED) or set(covered) != set(COVERED):
         raise MalformedRequestSignature(
@@ -186,7 +188,9 @@ def _require_length(name: str, value: str, maximum: int) -> None:
 
 
 def _url(path_and_query: str) -> str:
-    """The library takes URLs; which authority is in one makes no difference, since that is not covered."""
+    """Return a URL for the library. Its authority is arbitrary, because signatures do not cover it."""
     if not path_and_query.startswith("/") or "#" in path_and_query:
-        raise MalformedRequestSignature("a path from '/' on, with its query", repr(path_and_query))
+        raise MalformedRequestSignature(
+            "a path that begins with '/', and its query", repr(path_and_query)
+        )
     return f"http://any{path_and_query}"

@@ -1,6 +1,6 @@
-"""Key ids: how a signed request says whose key it was signed with. `host:<hostname>` and `operator:<name>`.
+"""Key ids, which name the signer of a request: `host:<hostname>` and `operator:<name>`.
 
-What is not printable ASCII, or is a percent sign, is percent-encoded, since a header cannot carry it.
+Percent signs and characters outside printable ASCII are percent-encoded, because they go into a header.
 """
 
 import re
@@ -13,7 +13,7 @@ _HOST: Final = "host:"
 _OPERATOR: Final = "operator:"
 _AS_THEY_ARE: Final = "".join(chr(code) for code in range(0x20, 0x7F)).replace("%", "")
 _PLAIN: Final = re.compile(rf"[{re.escape(_AS_THEY_ARE)}]*")
-"""Nearly every name: it stands for itself."""
+"""A name that needs no encoding, as nearly all."""
 
 
 @frozen
@@ -44,7 +44,7 @@ def operator_key_id(name: str) -> str:
 
 
 def subject_of(key_id: str) -> Subject | None:
-    """Return whom `key_id` names; `None` if it is no key id of ours, spelt as we spell it."""
+    """Return the subject of `key_id`; `None` if it is not a key id in canonical form."""
     if key_id.startswith(_HOST):
         hostname = _decoded(key_id.removeprefix(_HOST))
         return None if hostname is None else HostSubject(hostname)

@@ -1,8 +1,8 @@
-"""Which nonces of requests were used: a signed request is good once. Memory alone, bounded, told the time.
+"""Remembers used nonces, so that each signed request is accepted once. In memory, bounded; the time is an argument.
 
-A nonce is kept with the second in which, as its signature says, it was created; a replay has to repeat both. Whole
-seconds are forgotten at once, as soon as nothing created in them can be fresh. What was created before the last
-forgotten second is never taken again, so a clock that is set back opens no door.
+Nonces are stored by the second in which their signature was created; a replay has to repeat both. A whole second is
+forgotten as soon as nothing created in it can be fresh. Requests created up to the last forgotten second are never
+accepted again, so setting the clock back allows no replay.
 Source: docs/spec/trust.md, Request signatures; docs/design/03-network.md.
 """
 
@@ -17,17 +17,19 @@ from nixfleet_runtime.http.signing.refusal import (
     SkewedClock,
 )
 
-NONCES_MAX: Final = 1_000_000  # about 150 MB; 3,000 requests a second come to 200,000 to 360,000
+NONCES_MAX: Final = (
+    1_000_000  # about 150 MB; at 3,000 requests a second 200,000 to 360,000 are remembered
+)
 
 
 class NonceMemory:
-    """The nonces of every request that may still be fresh.
+    """The nonces of all requests that may still be fresh.
 
-    window_seconds: how far a signature's `created` may be from now, either way.
-    started_at: nothing created before it is taken, since whoever ran before may have taken it. A whole second counts
-    as before if any of it is, so in its first second a new memory refuses those who sign by the same clock.
-    A request from a clock that is ahead may have been taken by the one before and look new to this one. A shell
-    that cannot have that passes the time at which it started plus the window, and is deaf until then.
+    window_seconds: the maximum difference between a signature's `created` and now, in either direction.
+    started_at: signatures created earlier are refused, because an earlier process may have accepted them. A second that
+    is partly earlier counts as earlier, so a new memory refuses requests signed in its first second.
+    An earlier process may also have accepted a request from a clock that is ahead, which looks new to this memory. A
+    caller that must exclude this passes its start time plus the window, and refuses all requests until then.
     """
 
     def __init__(
@@ -41,11 +43,11 @@ class NonceMemory:
         self._count = 0
 
     def __len__(self) -> int:
-        """How many nonces are remembered."""
+        """The number of remembered nonces."""
         return self._count
 
     def require_fresh(self, key_id: str, created: int, now: datetime) -> None:
-        """Return if a signature of this time can be good now. Raises: SkewedClock, SignedBeforeStart."""
+        """Require that a signature created then is fresh. Raises: SkewedClock, SignedBeforeStart."""
         skew = created - int(now.timestamp())
         if abs(skew) > self.window_seconds:
             raise SkewedClock(key_id, skew, self.window_seconds)
@@ -53,15 +55,15 @@ class NonceMemory:
             raise SignedBeforeStart(key_id, _time(created), _time(self._good_from))
 
     def take(self, key_id: str, nonce: str, created: int, now: datetime) -> None:
-        """Use up `nonce` of `key_id`, from a request whose signature is good.
+        """Mark `nonce` of `key_id` as used, for a request whose signature is valid.
 
-        created: seconds since 1970, as the signature says. A nonce is its key's own: two keys may use the same.
-        Raises: SkewedClock, SignedBeforeStart, ReplayedNonce, NonceMemoryFull; then it is not used up.
+        created: from the signature, in seconds since 1970. Nonces are per key: two keys may use the same one.
+        Raises: SkewedClock, SignedBeforeStart, ReplayedNonce, NonceMemoryFull; the nonce is not marked then.
         """
         self.require_fresh(key_id, created, now)
         second = int(now.timestamp())
         self._forget_before(second - self.window_seconds)
-        entry = f"{key_id}\n{nonce}"  # neither can contain a line's end
+        entry = f"{key_id}\n{nonce}"  # neither can contain a line break
         if entry in self._by_second.get(created, ()):
             raise ReplayedNonce(key_id, nonce)
         if self._count >= self.limit:

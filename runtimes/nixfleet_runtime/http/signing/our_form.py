@@ -1,11 +1,11 @@
-"""The form in which this project signs requests, written and recognised to the letter. Text alone: no keys, no clock.
+"""The exact textual form in which this project signs requests, written and recognised. Text only: no keys, no clock.
 
-A signature can be spelt in many ways, and a parser of structured fields (RFC 8941), which reads them all, takes half
-the time of a request. `sign_request` writes one of them: this label, this order of components and parameters, strings
-without escapes, a number without leading zeros, base64 with its padding. Of that form nothing changes when it is
-parsed and written again, so the signature base (RFC 9421, 2.5) is put together from the text as it came.
-What is not recognised, be it for a space, may be as good: it goes the way of `signature_library`. Both ways accept the
-same, refuse the same and say the same: property_tests/test_request_signature_laws.py.
+A signature can be written in many forms, and parsing all of them (RFC 8941, structured fields) takes half the time of a
+request. `sign_request` writes one form: this label, this order of components and parameters, strings without escapes,
+a number without leading zeros, padded base64. Parsing and serialising that form changes nothing, so the signature base
+(RFC 9421, 2.5) is built from the text as received. Any other form, even if only a space differs, may be valid too and
+is read by `any_form`. Both accept and refuse the same signatures, with the same errors:
+property_tests/test_request_signature_laws.py.
 """
 
 import base64
@@ -21,7 +21,7 @@ COVERED: Final = ("@method", "@path", "@query", "content-digest")
 NONCE_LENGTH_MAX: Final = 64
 KEY_ID_LENGTH_MAX: Final = 320
 
-# RFC 3986: what may stand in a path and a query. RFC 8941, 3.3.3: in a string, but for '"' and '\'.
+# RFC 3986: characters of a path and a query. RFC 8941, 3.3.3: characters of a string, except '"' and '\'.
 _IN_PATH = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
 _IN_STRING = r"[ !#-\[\]-~]"
 _OVER = " ".join(f'"{component}"' for component in COVERED)
@@ -37,7 +37,7 @@ _SIGNATURE = re.compile(rf"{LABEL}=:([A-Za-z0-9+/]{{86}}==):")
 
 @frozen
 class Claims:
-    """What a signature says: whose it is, once and when it was made, and the digest of the body as it was sent."""
+    """The claims of a signature: key id, nonce, creation time in seconds since 1970, and the body's digest header."""
 
     key_id: str
     nonce: str
@@ -47,7 +47,7 @@ class Claims:
 
 @frozen
 class SignedForm:
-    """What was recognised. base: what the signature is over."""
+    """A recognised signature. base: the bytes that are signed."""
 
     claims: Claims
     base: bytes
@@ -56,14 +56,14 @@ class SignedForm:
 def form_of(
     method: str, path_and_query: str, content_digest: str, signature_input: str
 ) -> SignedForm | None:
-    """Return what these say, the last two being values of headers; `None`: they are not in our form."""
-    target, said = _TARGET.fullmatch(path_and_query), _INPUT.fullmatch(signature_input)
-    if target is None or said is None:
+    """Return the recognised signature; `None` if it is not in our form. The last two arguments are header values."""
+    target, input_ = _TARGET.fullmatch(path_and_query), _INPUT.fullmatch(signature_input)
+    if target is None or input_ is None:
         return None
     if not (_METHOD.fullmatch(method) and _DIGEST.fullmatch(content_digest)):
         return None
     path, query = target.groups("")
-    parameters, created, key_id, nonce = said.groups()
+    parameters, created, key_id, nonce = input_.groups()
     base = (
         f'"@method": {method}\n'
         f'"@path": {path}\n'
@@ -75,7 +75,7 @@ def form_of(
 
 
 def signature_input(key_id: str, nonce: str, created: int) -> str:
-    """Return the value of `Signature-Input`, in our form if these can stand in it."""
+    """Return the value of `Signature-Input`. It is in our form if no string needs an escape."""
     return (
         f'{LABEL}=({_OVER});created={created};keyid="{key_id}"'
         f';alg="ed25519";nonce="{nonce}";tag="{TAG}"'
@@ -88,7 +88,7 @@ def signature_field(signature: bytes) -> str:
 
 
 def signature_in(field: str) -> bytes | None:
-    """Return the 64 bytes that the value of a `Signature` has; `None`: it is not in our form."""
+    """Return the 64 bytes in the value of `Signature`; `None` if it is not in our form."""
     found = _SIGNATURE.fullmatch(field)
     return None if found is None else base64.b64decode(found[1])
 

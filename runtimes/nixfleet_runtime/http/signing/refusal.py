@@ -1,6 +1,6 @@
-"""Why a request is turned away before anybody looks at what it asks for: a class for each reason, with its status.
+"""Why a request is refused before it is handled: one class per reason, each with its status.
 
-Callers act on the class, or on the problem's type on the other side of the wire; the text is for people.
+Callers act on the class, or on the problem's type at the other end; the text is for people.
 Source: docs/spec/wire.md, Errors; docs/spec/trust.md, Request signatures.
 """
 
@@ -18,7 +18,7 @@ from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 
 
 class RequestRefused(Exception):
-    """A request is not let in; the subclass says why. `name` is the end of the problem's type."""
+    """A request is refused; the subclass says why. `name` is the last part of the problem's type."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -26,16 +26,16 @@ class RequestRefused(Exception):
 
     @property
     def extensions(self) -> Mapping[str, JsonValue]:
-        """The facts that the other side can act on, as members of the problem."""
+        """The facts that a client can act on, as members of the problem."""
         return FrozenMap()
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers that the answer has to carry."""
+        """The headers of the response."""
         return FrozenMap()
 
     def as_problem(self) -> HttpProblem:
-        """Return the answer to the request."""
+        """Return the problem for the response."""
         return HttpProblem(
             TYPE_PREFIX + self.name, self.title, self.status, str(self), self.extensions
         )
@@ -43,10 +43,10 @@ class RequestRefused(Exception):
 
 @define
 class UnsupportedProtocol(RequestRefused):
-    """The request is of another protocol, or of one that has no number."""
+    """The request has another protocol version, or an invalid one."""
 
     name = "unsupported-protocol"
-    title = "Another protocol version"
+    title = "The protocol version is not supported"
     status = 426
 
     found: str
@@ -60,7 +60,7 @@ class UnsupportedProtocol(RequestRefused):
 
 @define
 class NotSignedRequest(RequestRefused):
-    """The request has no signature that is meant for us."""
+    """The request has no signature with our tag."""
 
     name = "not-signed"
     title = "The request is not signed"
@@ -73,7 +73,7 @@ class NotSignedRequest(RequestRefused):
 
 @define
 class MalformedRequestSignature(RequestRefused):
-    """The signature headers cannot be read, or do not cover what they must."""
+    """The signature headers are malformed, or do not cover the required components."""
 
     name = "malformed-signature"
     title = "The request's signature is malformed"
@@ -87,23 +87,23 @@ class MalformedRequestSignature(RequestRefused):
 
 @define
 class UnknownKey(RequestRefused):
-    """Nobody is known under this key id."""
+    """No key is known under this key id."""
 
     name = "unknown-key"
-    title = "The key is not known"
+    title = "The key is unknown"
 
     key_id: str
 
     def __str__(self) -> str:
         return (
-            f"no key is known for {self.key_id!r}: a host has to be enrolled or named in the signed fleet, "
-            "an operator in the trust file"
+            f"no key is known for {self.key_id!r}: enroll the host or declare its key in the fleet; "
+            "for an operator, add the key to the trust file"
         )
 
 
 @define
 class RevokedKey(RequestRefused):
-    """The key was known until it was revoked."""
+    """The key has been revoked."""
 
     name = "revoked-key"
     title = "The key is revoked"
@@ -113,20 +113,20 @@ class RevokedKey(RequestRefused):
 
     def __str__(self) -> str:
         return (
-            f"every key of {self.key_id!r} from before {format_time(self.not_before)} is revoked, and so is the "
-            "one that the fleet names: enroll the host again, with a new key"
+            f"all keys of {self.key_id!r} enrolled before {format_time(self.not_before)}, and the one that the fleet "
+            "declares, are revoked: enroll the host again with a new key"
         )
 
 
 @define
 class SkewedClock(RequestRefused):
-    """The request was signed too long ago, or too far ahead, for the clock of this side.
+    """The request was signed too long ago or too far in the future, by the clock of this side.
 
-    skew_seconds: how far the signature's time is ahead of this side's; negative if it is behind.
+    skew_seconds: how far the signature's time is ahead of this side's clock; negative if it is behind.
     """
 
     name = "skewed-clock"
-    title = "The request's time is too far from ours"
+    title = "The request's time differs too much from the server's"
 
     key_id: str
     skew_seconds: int
@@ -134,23 +134,23 @@ class SkewedClock(RequestRefused):
 
     @property
     def extensions(self) -> Mapping[str, JsonValue]:
-        """By how much, so that the other side can say it or allow for it."""
+        """The difference and the limit, so that the client can report or correct it."""
         return FrozenMap({"skewSeconds": self.skew_seconds, "windowSeconds": self.window_seconds})
 
     def __str__(self) -> str:
-        where = "ahead of" if self.skew_seconds > 0 else "behind"
+        direction = "ahead of" if self.skew_seconds > 0 else "behind"
         return (
-            f"the request of {self.key_id!r} was created {abs(self.skew_seconds)} s {where} this side's clock; "
-            f"expected at most {self.window_seconds} s: set the clocks right, then sign again"
+            f"the request of {self.key_id!r} was created {abs(self.skew_seconds)} s {direction} the server's clock; "
+            f"expected at most {self.window_seconds} s: synchronise the clocks, then sign again"
         )
 
 
 @define
 class SignedBeforeStart(RequestRefused):
-    """The request is from a time of which this side cannot know which nonces were used."""
+    """The request was signed before this side began to remember used nonces."""
 
     name = "signed-before-start"
-    title = "The request was signed before this side remembers"
+    title = "The request was signed before the server started"
 
     key_id: str
     created: datetime
@@ -158,33 +158,33 @@ class SignedBeforeStart(RequestRefused):
 
     def __str__(self) -> str:
         return (
-            f"the request of {self.key_id!r} was created at {format_time(self.created)}; used nonces are "
-            f"remembered from {format_time(self.good_from)} on: sign again"
+            f"the request of {self.key_id!r} was created at {format_time(self.created)}; expected "
+            f"{format_time(self.good_from)} or later, since when used nonces are remembered: sign again"
         )
 
 
 @define
 class ReplayedNonce(RequestRefused):
-    """This request, or another with its nonce, was here before."""
+    """A request with this nonce has been accepted before."""
 
     name = "replayed-nonce"
-    title = "The nonce was used before"
+    title = "The nonce was already used"
 
     key_id: str
     nonce: str
 
     def __str__(self) -> str:
         return (
-            f"nonce {self.nonce!r} of {self.key_id!r} was used before: sign again, with a new one"
+            f"nonce {self.nonce!r} of {self.key_id!r} was already used: sign again with a new one"
         )
 
 
 @define
 class NonceMemoryFull(RequestRefused):
-    """No more nonces can be remembered, and none may be forgotten yet."""
+    """The nonce memory is full, and no nonce may be forgotten yet."""
 
     name = "too-many-requests"
-    title = "Too many signed requests at once"
+    title = "Too many signed requests"
     status = 503
 
     limit: int
@@ -192,36 +192,36 @@ class NonceMemoryFull(RequestRefused):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """When there is room again."""
+        """When to retry."""
         return FrozenMap({"Retry-After": str(self.retry_after_seconds)})
 
     def __str__(self) -> str:
         return (
-            f"{self.limit} nonces are remembered, which is the limit; none may be forgotten for "
-            f"{self.retry_after_seconds} s: sign again then"
+            f"the limit of {self.limit} remembered nonces is reached, and none may be forgotten for "
+            f"{self.retry_after_seconds} s: sign again after that"
         )
 
 
 @define
 class BadRequestSignature(RequestRefused):
-    """The key did not sign this: another did, or the request was changed since."""
+    """The signature is invalid: another key made it, or the request was changed after signing."""
 
     name = "bad-signature"
-    title = "The signature is not good"
+    title = "The signature is invalid"
 
     key_id: str
     why: str
 
     def __str__(self) -> str:
-        return f"the signature is not that of {self.key_id!r} over this request: {self.why}"
+        return f"the signature is not that of {self.key_id!r} for this request: {self.why}"
 
 
 @define
 class DigestMismatch(RequestRefused):
-    """The body is not the one that was signed."""
+    """The body differs from the signed one."""
 
     name = "digest-mismatch"
-    title = "The body is not the one that was signed"
+    title = "The body differs from the signed one"
 
     key_id: str
     expected: str
@@ -229,6 +229,6 @@ class DigestMismatch(RequestRefused):
 
     def __str__(self) -> str:
         return (
-            f"{self.key_id!r} signed a body with the digest {self.found}; "
-            f"the one that came has {self.expected}"
+            f"{self.key_id!r} signed a body with digest {self.found}; "
+            f"the received body has digest {self.expected}"
         )

@@ -1,10 +1,9 @@
-"""Signed requests: HTTP Message Signatures (RFC 9421) with ed25519, over everything a request asks for.
+"""Signs and verifies requests: HTTP Message Signatures (RFC 9421) with ed25519. The time is an argument.
 
-Told the time, like everything else. How a signature is read is in `signature_form` for ours and in
-`signature_library` for all others; what it is worth is decided here, once for both.
-Covered, always: `@method`, `@path`, `@query` (`?` when there is none) and `content-digest` (also that of an empty
-body); the parameters are `created`, `keyid`, `alg`, `nonce` and `tag`. Nothing else may be in it: what this side does
-not understand, it does not take a signature for. Signatures with other tags are other people's and left alone.
+`our_form` reads signatures in our own form, `any_form` all others; this module decides for both whether they are
+valid. The covered components are always `@method`, `@path`, `@query` (`?` if there is none) and `content-digest` (also
+for an empty body); the parameters are `created`, `keyid`, `alg`, `nonce` and `tag`. A signature with anything else is
+refused, because its meaning is unknown. Signatures with other tags are ignored.
 Source: docs/spec/trust.md, Request signatures; docs/design/03-network.md.
 """
 
@@ -45,7 +44,7 @@ _FIELDS = {_SIGNATURE: SIGNATURE, _INPUT: SIGNATURE_INPUT, _DIGEST: CONTENT_DIGE
 
 
 def new_nonce() -> str:
-    """Return a nonce that nobody has used."""
+    """Return a random nonce."""
     return secrets.token_urlsafe(16)
 
 
@@ -58,20 +57,20 @@ def sign_request(
     now: datetime,
     nonce: str,
 ) -> Mapping[str, str]:
-    """Return the headers that make a request signed: Content-Digest, Signature-Input, Signature.
+    """Return the headers that sign a request: Content-Digest, Signature-Input, Signature.
 
-    path_and_query: as it stands in the request line, percent-encoded. nonce: 1 to 64 printable ASCII characters
-    that `key` never signs with again: `new_nonce()`. key_id: from `key_id.py`. method: in upper case.
+    path_and_query: as in the request line, percent-encoded. nonce: 1 to 64 printable ASCII characters, used once per
+    key: `new_nonce()`. key_id: from `key_id.py`. method: in upper case.
     """
     assert 1 <= len(nonce) <= NONCE_LENGTH_MAX, nonce
     assert 1 <= len(key_id) <= KEY_ID_LENGTH_MAX, key_id
     digest = content_digest(body)
-    said = signature_input(key_id, nonce, int(now.timestamp()))
-    form = form_of(method, path_and_query, digest, said)
+    input_ = signature_input(key_id, nonce, int(now.timestamp()))
+    form = form_of(method, path_and_query, digest, input_)
     if form is None:
         return sign_with_library(key, key_id, method, path_and_query, body, now, nonce)
     signature = signature_field(key.sign(form.base))
-    return {CONTENT_DIGEST: digest, SIGNATURE_INPUT: said, SIGNATURE: signature}
+    return {CONTENT_DIGEST: digest, SIGNATURE_INPUT: input_, SIGNATURE: signature}
 
 
 def verify_request(
@@ -83,16 +82,16 @@ def verify_request(
     nonces: NonceMemory,
     now: datetime,
 ) -> str:
-    """Return the id of the key that signed this very request, and use up its nonce.
+    """Return the id of the key that signed this request, and mark its nonce as used.
 
-    headers: anything whose `items()` has every line (names in any case). keys: the key that an id stands for; may
-    raise a `RequestRefused` of its own. The freshness window is the memory's.
+    headers: a mapping whose `items()` has every header line; names in any case. keys: returns the key of a key id; may
+    raise a `RequestRefused`. nonces: also defines the freshness window.
     Raises: NotSignedRequest, MalformedRequestSignature, SkewedClock, UnknownKey, BadRequestSignature,
-    DigestMismatch, SignedBeforeStart, ReplayedNonce, NonceMemoryFull; the nonce is used up only if none is.
+    DigestMismatch, SignedBeforeStart, ReplayedNonce, NonceMemoryFull; the nonce is not marked then.
     """
 
     def trusted(key_id: str, created: int) -> TrustedKey:
-        # Old requests in great numbers cost no cryptography.
+        # Checked first, so that floods of old requests cost no cryptography.
         nonces.require_fresh(key_id, created, now)
         key = keys(key_id)
         if key is None:
@@ -122,14 +121,14 @@ def _verified(form: SignedForm, signature: bytes, key: TrustedKey) -> Claims:
 
 
 def _require_digest(found: str, body: bytes, key_id: str) -> None:
-    # Only what `sign_request` writes is taken: parsing all that RFC 9530 allows takes as long as the rest.
+    # Only the form of `sign_request` is accepted: parsing all of RFC 9530 takes as long as everything else.
     expected = content_digest(body)
     if not hmac.compare_digest(expected.encode(), found.encode()):
         raise DigestMismatch(key_id, expected, found)
 
 
 def _signature_fields(headers: Mapping[str, str]) -> dict[str, str]:
-    """The three headers that matter, by name in lower case; lines of one name joined, as RFC 9110 has it."""
+    """Return the three signature headers, by lower-case name; repeated lines are joined, as in RFC 9110."""
     fields: dict[str, str] = {}
     for line_name, value in headers.items():
         name = line_name.lower()

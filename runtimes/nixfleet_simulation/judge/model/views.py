@@ -78,10 +78,10 @@ class StoredViews:
             case RemoveDeferral():
                 self.deferrals.pop((write.rollout_id, write.host), None)
             case PutHold():
-                self.holds.add(write.scope)
+                self.holds.add(str(write.scope))
                 self._came_from(write.event_log_seq)
             case RemoveHold():
-                self.holds.discard(write.scope)
+                self.holds.discard(str(write.scope))
             case PutArtefact() | RemoveArtefact():
                 pass
             case PutRefusedEvent() | RemoveRefusedEvents():

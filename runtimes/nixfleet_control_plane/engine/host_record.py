@@ -1,7 +1,7 @@
-"""How a host's record on the control plane comes to be, from what the log says. Pure.
+"""How log entries change a host's record on the control plane. Pure.
 
-Used live, in a replay, and when a start folds the log's tail into the record cache: one code, so the three
-cannot disagree.
+The same functions are used live, in a replay, and at a start, which folds the log's tail into the record cache; so the
+three cannot disagree.
 """
 
 from datetime import datetime
@@ -21,7 +21,7 @@ _remote = maker(Remote)
 
 
 def opened_record(terms: RolloutTerms, hostname: str) -> HostRolloutState:
-    """Return the Pending record of a host of a rollout that opens."""
+    """Return the Pending record of a host in a rollout that opens."""
     closure = terms.targets[hostname]
     return HostRolloutState.pending(terms.rollout_id, hostname, terms.channel, closure, None, None)
 
@@ -29,41 +29,40 @@ def opened_record(terms: RolloutTerms, hostname: str) -> HostRolloutState:
 def queued_record(
     record: HostRolloutState, at: datetime, soak_due_at: datetime
 ) -> HostRolloutState:
-    """Return `record` with its dispatch noted.
+    """Return `record` with the times of its dispatch.
 
-    One that was queued before and withdrawn keeps its times: the host may go by the copy it got then.
+    A dispatch that was queued before and withdrawn keeps its first times: the host may act on the copy it received.
     """
     return record if record.dispatched_at is not None else record.dispatched(at, soak_due_at)
 
 
-def told_record(
+def apply_fact(
     record: HostRolloutState,
     fact: AgentEvent,
     at: datetime,
     policy: RolloutPolicy,
 ) -> tuple[HostRolloutState, tuple[ControlPlaneEffect, ...]]:
-    """Return the record after `fact` was reported, and the effects.
+    """Return the record after `fact`, and the effects.
 
     Raises: TransitionError.
     """
     return step(_with_dispatch_times(record, fact), _remote(fact), at, policy)
 
 
-def passed_over(record: HostRolloutState, seq: int) -> HostRolloutState:
-    """Return `record` after a fact that it cannot take: the number is used up, and nothing else happened.
+def skip_seq(record: HostRolloutState, seq: int) -> HostRolloutState:
+    """Return `record` advanced past the fact number `seq`, which did not apply; otherwise unchanged.
 
-    The host goes on from that number, and so must whoever takes this record over from here.
+    The host continues from that number, and so must a host that adopts this record.
     """
     return evolve(record, last_event_seq=seq)
 
 
 def _with_dispatch_times(record: HostRolloutState, fact: AgentEvent) -> HostRolloutState:
-    """A dispatch made after the acknowledgement it now receives takes its times from that.
+    """Take the times of a dispatch from its acknowledgement when the acknowledgement is older than the dispatch.
 
-    So a rebuilt control plane does not judge a replayed convergence by a soak window that began when it woke
-    up. When the dispatch that the host went by was made, and its window ended, nobody here knows any more:
-    some time before the acknowledgement, and so before any window counted from that. Such a window would
-    refuse for ever what a host did right, so the host, which knows its own, is trusted with it.
+    A rebuilt control plane dispatches anew, and then receives the replayed facts of the earlier dispatch. It no longer
+    knows the earlier soak window: that one began before the acknowledgement. A window counted from the new dispatch
+    would refuse a correct convergence for ever, so the host, which knows its own window, is trusted.
     Source: docs/spec/runtimes.md, Boot.
     """
     if not isinstance(fact, DispatchAck) or record.state is not HostState.PENDING:

@@ -7,6 +7,7 @@ import pytest
 from nixfleet_control_plane.messages.inputs import HostEvents, Input, PauseScope
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
 from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.hold_scope import ChannelScope
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.likeness import likeness
 from tests.engines.releases import START
@@ -38,7 +39,9 @@ def test_an_input_on_which_the_engine_fails_leaves_those_before_it(
 ) -> None:
     """A poisonous input undoes nothing of its batch but itself."""
     rollout_id = control_plane.publish("r1")
-    commit = control_plane.engine.handle(PauseScope("stable", "ada", "why"), control_plane.now)
+    commit = control_plane.engine.handle(
+        PauseScope(ChannelScope("stable"), "ada", "why"), control_plane.now
+    )
     paused = likeness(control_plane.state)
     with pytest.raises(AttributeError):
         control_plane.engine.handle(_poisonous(rollout_id), control_plane.now)
@@ -52,13 +55,13 @@ def test_an_input_on_which_the_engine_fails_leaves_those_before_it(
 def test_a_batch_that_is_taken_back_leaves_the_engine_as_before(
     control_plane: ScriptedControlPlane,
 ) -> None:
-    """After `take_back` nothing of a batch has happened, opened and superseded rollouts included."""
+    """After `roll_back` nothing of a batch has happened, opened and superseded rollouts included."""
     control_plane.publish("r1")
     before = likeness(control_plane.state)
     release = control_plane.ci.release(control_plane.layout, "r2", control_plane.now)
-    for input in (release, PauseScope("stable", "ada", "why")):
+    for input in (release, PauseScope(ChannelScope("stable"), "ada", "why")):
         control_plane.engine.handle(input, control_plane.now)
-    control_plane.engine.take_back()
+    control_plane.engine.roll_back()
 
     assert likeness(control_plane.state) == before
 
@@ -69,19 +72,19 @@ def test_a_batch_that_is_taken_back_comes_to_the_same_the_second_time(
     """Inputs that are tried again after a failed write are decided as they were the first time."""
     control_plane.publish("r1")
     release = control_plane.ci.release(control_plane.layout, "r2", control_plane.now)
-    inputs: tuple[Input, ...] = (PauseScope("stable", "ada", "why"), release)
+    inputs: tuple[Input, ...] = (PauseScope(ChannelScope("stable"), "ada", "why"), release)
     first = [control_plane.engine.handle(input, control_plane.now) for input in inputs]
-    control_plane.engine.take_back()
+    control_plane.engine.roll_back()
     second = [control_plane.engine.handle(input, control_plane.now) for input in inputs]
 
     assert second == first
 
 
 def test_what_is_durable_cannot_be_taken_back(control_plane: ScriptedControlPlane) -> None:
-    """`take_back` goes back to the last `settle`, and no further."""
+    """`roll_back` goes back to the last `settle`, and no further."""
     rollout_id = control_plane.publish("r1")
     ScriptedHost(control_plane, rollout_id, "web-01").acknowledge()
     before = likeness(control_plane.state)
-    control_plane.engine.take_back()
+    control_plane.engine.roll_back()
 
     assert likeness(control_plane.state) == before

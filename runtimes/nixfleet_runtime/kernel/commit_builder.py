@@ -1,0 +1,34 @@
+"""Collects the writes and actions of one commit while an engine handles an input. It decides nothing."""
+
+from typing import Generic, TypeVar
+
+from nixfleet_runtime.kernel.engine import Commit
+
+WriteT = TypeVar("WriteT")
+ActionT = TypeVar("ActionT")
+ReplyT = TypeVar("ReplyT")
+
+
+class CommitBuilder(Generic[WriteT, ActionT]):
+    """The writes and actions of one commit, in order. Each side subclasses it with its own types."""
+
+    def __init__(self) -> None:
+        self._writes: list[WriteT] = []
+        self._actions: list[ActionT] = []
+
+    @property
+    def writes(self) -> tuple[WriteT, ...]:
+        """The writes added so far."""
+        return tuple(self._writes)
+
+    def write(self, write: WriteT) -> None:
+        """Append a write."""
+        self._writes.append(write)
+
+    def afterwards(self, action: ActionT) -> None:
+        """Append an action to carry out once the writes are durable."""
+        self._actions.append(action)
+
+    def built(self, reply: ReplyT) -> Commit[WriteT, ReplyT, ActionT]:
+        """Return the commit with everything added so far."""
+        return Commit(tuple(self._writes), reply, tuple(self._actions))
