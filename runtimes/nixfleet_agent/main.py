@@ -6,8 +6,9 @@ The composition root of this side. No policy, and nothing that a test of a worke
 import logging
 import signal
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -33,8 +34,8 @@ from nixfleet_agent.ports import AgentPorts
 from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_agent.service import AgentService, service_of
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.enrollment import EnrollmentWorker
-from nixfleet_agent.workers.supervision import supervised
+from nixfleet_agent.workers.enrollment import EnrollmentShell, EnrollmentWorker
+from nixfleet_agent.workers.shell import run_worker, supervised
 from nixfleet_proto.codec import decode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustRoot
@@ -77,13 +78,14 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 config.hostname,
                 own,
                 config.identity.bootstrap_token_file,
-                transport,
                 trust,
-                clock,
-                service.backoff_for_answers(),
+                clock.now,
+                service.workers.backoff_for_control_plane(),
             )
-            await _run_until_told(config, service, enrollment, Backoff(clock))
-    _log.info("the agent has ended; its journal has everything")
+            enrolling = supervised("the enrollment", enrollment.run, Backoff())
+            carry_out = EnrollmentShell(transport, clock).carry_out
+            await _run_until_signalled(config, service, partial(run_worker, enrolling, carry_out))
+    _log.info("the agent has ended; its journal is complete")
 
 
 def load_trust(file: Path) -> TrustRoot:
@@ -134,20 +136,20 @@ def _tls_of(address: ControlPlaneAddress) -> ssl.SSLContext | bool:
     return ssl.create_default_context(cafile=str(address.ca_certificate_file))
 
 
-async def _run_until_told(
-    config: AgentConfig, service: AgentService, enrollment: EnrollmentWorker, backoff: Backoff
+async def _run_until_signalled(
+    config: AgentConfig, service: AgentService, enroll: Callable[[], Coroutine[None, None, None]]
 ) -> None:
     async with anyio.create_task_group() as tasks:
-        # It heeds signals before anybody is told that it runs.
-        await tasks.start(_stop_when_told, service, tasks.cancel_scope)
-        tasks.start_soon(supervised, "the enrollment", enrollment.run, backoff)
+        # Signals are handled before the service manager hears that the agent runs.
+        await tasks.start(_stop_when_signalled, service, tasks.cancel_scope)
+        tasks.start_soon(enroll)
         _log.info("the agent of %s works for %s", config.hostname, config.control_plane.url)
         notify("READY=1")
         await service.run()
         tasks.cancel_scope.cancel()
 
 
-async def _stop_when_told(
+async def _stop_when_signalled(
     service: AgentService,
     everything: anyio.CancelScope,
     *,

@@ -1,48 +1,26 @@
-"""The agent's shell: the mutator and the workers around it. The only `await`s of this side.
+"""A running agent: the mutator and the workers around it. No decisions.
 
-Every worker does one thing and posts what came of it as an input; none decides. They share nothing but the
-mutator, and the knowledge whether the machine is being switched. One that fails begins again; the others do not
-notice. The agent starts and does its work with the control plane down: what it has to say waits in the journal.
-Source: docs/spec/runtimes.md, Agent.
+Every worker does one thing and posts its findings as inputs to the engine. Workers share the mutator, and the lock
+that is held during a switch. A worker that fails begins again without affecting the others. The agent starts and
+works while the control plane is down: its facts wait in the journal.
+Source: design 7, Agent.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import assert_never
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from nixfleet_agent.engine.engine import AgentEngine
-from nixfleet_agent.journal.loading import load_state, unsent_rollouts
-from nixfleet_agent.messages.inputs import (
-    Action,
-    Booted,
-    CarryOut,
-    Input,
-    KeepManifestsOf,
-    LoadChecks,
-    Reply,
-    RunningClosureSeen,
-    StartProbes,
-    StopProbes,
-    Tick,
-    WakeSender,
-)
+from nixfleet_agent.journal.loading import load_state
+from nixfleet_agent.messages.inputs import Action, Input, Reply
 from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.ports import AgentPorts, AgentSettings
-from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.dispatches import DispatchWorker
-from nixfleet_agent.workers.heartbeats import HeartbeatWorker
-from nixfleet_agent.workers.intents import IntentWorker
-from nixfleet_agent.workers.manifests import ManifestSource
-from nixfleet_agent.workers.posting import RetryingPost
-from nixfleet_agent.workers.probes import ProbeWorker
-from nixfleet_agent.workers.sender import Sender
-from nixfleet_agent.workers.supervision import supervised
+from nixfleet_agent.workers.assembly import Workers
+from nixfleet_agent.workers.shell import AgentShell
 from nixfleet_runtime.kernel.mutator import SingleMutator
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 
@@ -50,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class AgentService:
-    """One running agent. Make it with `running`."""
+    """One running agent. Make it with `running` or `service_of`."""
 
     def __init__(self, settings: AgentSettings, ports: AgentPorts, engine: AgentEngine) -> None:
         self._settings = settings
@@ -59,33 +37,12 @@ class AgentService:
             engine, ports.journal.commit, self._carry_out, ports.clock
         )
         self._stopping = anyio.Event()
-        self._waiting_for_answers: list[Backoff] = []
-        self._desk = RetryingPost(self._mutator.post, self._backoff())
-        insist, try_once = self._desk.insist, self._desk.try_once
-        self._manifests = ManifestSource(
-            ports.transport,
-            ports.manifests,
-            ports.trust,
-            ports.clock,
-            settings.freshness_window_minutes,
-        )
-        self._intents = IntentWorker(ports.activator, insist, self._backoff())
-        self._sender = Sender(
-            settings.hostname, ports.journal, ports.transport, insist, self.backoff_for_answers()
-        )
-        self._probes = ProbeWorker(
-            ports.activator,
-            ports.clock,
-            settings.probe_interval_seconds_min,
-            insist,
-            try_once,
-            ports.evidence,
-        )
-        self._dispatches = DispatchWorker(
-            settings, ports, self._manifests, self._intents, try_once, self.backoff_for_answers()
-        )
-        self._heartbeats = HeartbeatWorker(
-            settings, ports, self._manifests, insist, self.backoff_for_answers()
+        self.workers = Workers(
+            settings,
+            ports.activator.switch_method,
+            ports.clock.now,
+            lambda: ports.trust,
+            ports.chance,
         )
 
     @property
@@ -117,67 +74,27 @@ class AgentService:
             await self._mutator.run()
 
     async def _work(self, current: str) -> None:
+        workers = self.workers
         async with anyio.create_task_group() as acting:
-            self._begin(acting, "the worker for switches", self._intents.run)
+            acting_shell = AgentShell(self._ports, self._mutator.post, acting)
+            acting_shell.start("the worker for switches", workers.intents.run)
             async with anyio.create_task_group() as working:
-                self._begin(working, "the worker for probes", self._probes.run)
-                self._begin(working, "the keeper of manifests", self._manifests.run)
-                await self._desk.insist(Booted(current))
-                self._begin(working, "the sender", self._sender.run)
-                self._begin(working, "the heartbeat", self._heartbeats.run)
-                self._begin(working, "the poll for dispatches", self._dispatches.run)
-                self._begin(working, "the tick", self._tick)
+                shell = AgentShell(self._ports, self._mutator.post, working)
+                await shell.run(workers.boot(current))
                 await self._stopping.wait()
                 working.cancel_scope.cancel()
             with anyio.move_on_after(self._settings.switch_grace_seconds):
-                await self._intents.until_idle()
+                await acting_shell.run(workers.intents.until_idle())
             acting.cancel_scope.cancel()
 
-    def _begin(self, tasks: TaskGroup, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        tasks.start_soon(supervised, name, work, self._backoff())
-
-    def backoff_for_answers(self) -> Backoff:
-        """Return the patience of one more who asks the control plane; who gets through, gets the others through."""
-        return Backoff(self._ports.clock, self._ports.chance, self._waiting_for_answers)
-
-    def _backoff(self) -> Backoff:
-        return Backoff(self._ports.clock, self._ports.chance)
-
-    async def _tick(self) -> None:
-        while True:
-            await self._ports.clock.sleep(self._settings.tick_seconds)
-            await self._look_at_what_runs()
-            unsent = await anyio.to_thread.run_sync(unsent_rollouts, self._ports.journal)
-            await self._desk.try_once(Tick(unsent))
-
-    async def _look_at_what_runs(self) -> None:
-        try:
-            self._intents.at_rest.acquire_nowait()
-        except anyio.WouldBlock:
-            return  # It is being changed: whoever does that says what came of it.
-        try:
-            current = await self._ports.activator.current()
-            await self._desk.try_once(RunningClosureSeen(current))
-        finally:
-            self._intents.at_rest.release()
-
     def _carry_out(self, action: Action) -> None:
-        match action:
-            case WakeSender():
-                self._sender.wake()
-            case CarryOut():
-                self._intents.add(action.intent)
-            case LoadChecks() | StartProbes() | StopProbes():
-                self._probes.order(action)
-            case KeepManifestsOf():
-                self._manifests.keep_only(action.rollout_ids)
-            case EmitMetric():
-                self._ports.record_metric(action)
-            case EmitLog():
-                level = logging.getLevelNamesMapping()[action.level.value.upper()]
-                _log.log(level, "%s: %s %s", action.target, action.message, dict(action.fields))
-            case _:
-                assert_never(action)
+        if isinstance(action, EmitMetric):
+            self._ports.record_metric(action)
+        elif isinstance(action, EmitLog):
+            level = logging.getLevelNamesMapping()[action.level.value.upper()]
+            _log.log(level, "%s: %s %s", action.target, action.message, dict(action.fields))
+        else:
+            self.workers.carry_out(action)
 
 
 @asynccontextmanager

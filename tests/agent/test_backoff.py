@@ -1,21 +1,12 @@
-"""Waiting longer each time, not in step with others, and no longer than it helps."""
+"""The waits between retries: longer each time, partly random, and ended early when a companion succeeds."""
 
-from datetime import UTC, datetime
-
-import anyio
 import pytest
 
-from nixfleet_agent.workers.backoff import ASKED_SECONDS_MAX, LAST_SECONDS, Backoff
-from nixfleet_runtime.kernel.clock import FakeClock
-from nixfleet_testing.contracts.event_loop import let_others_run
-
-pytestmark = pytest.mark.anyio
-
-T0 = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+from nixfleet_agent.workers.backoff import LAST_SECONDS, RETRY_AFTER_SECONDS_MAX, Backoff
 
 
 def backoff(chance: float = 0.0, companions: list[Backoff] | None = None) -> Backoff:
-    return Backoff(FakeClock(T0), lambda: chance, companions)
+    return Backoff(lambda: chance, companions)
 
 
 @pytest.mark.parametrize(
@@ -47,29 +38,40 @@ def test_what_was_asked_for_is_honoured_within_reason() -> None:
     """Longer than its own wait, it counts; a day would let one answer silence a host."""
     waiting = backoff()
     assert waiting.next_seconds(at_least_seconds=30.0) == 30.0
-    assert waiting.next_seconds(at_least_seconds=86_400.0) == ASKED_SECONDS_MAX
+    assert waiting.next_seconds(at_least_seconds=86_400.0) == RETRY_AFTER_SECONDS_MAX
     assert waiting.next_seconds(at_least_seconds=0.1) == 2.0
 
 
-@pytest.mark.parametrize(("asked", "still_waits"), [(None, False), (30.0, True)])
-async def test_who_gets_through_gets_the_others_through(
-    asked: float | None, still_waits: bool
+@pytest.mark.parametrize(("asked", "is_ended"), [(None, True), (30.0, False)])
+def test_a_success_of_one_ends_the_waits_of_its_companions(
+    asked: float | None, is_ended: bool
 ) -> None:
-    """Unless they were asked to wait: then they do."""
+    """Except a wait that the control plane asked for."""
     companions: list[Backoff] = []
     first, second = backoff(0.0, companions), backoff(0.0, companions)
     first.next_seconds()
-    ended = anyio.Event()
+    wait = next(second.pause(asked))
+    first.reset()
 
-    async def wait() -> None:
-        await second.wait(asked)
-        ended.set()
+    assert (wait.wakeup is not None and wait.wakeup.is_set) is is_ended
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wait)
-        await let_others_run()
-        assert not ended.is_set()
-        first.reset()
-        await let_others_run()
-        assert ended.is_set() is not still_waits
-        tasks.cancel_scope.cancel()
+
+def test_a_pause_lasts_although_an_earlier_one_was_ended() -> None:
+    """A success ends the waits under way, not those to come."""
+    waiting = backoff()
+    waiting.hurry()
+    wait = next(waiting.pause())
+
+    assert wait.wakeup is not None
+    assert not wait.wakeup.is_set
+
+
+def test_a_success_after_a_success_ends_no_wait() -> None:
+    """Only a success after a failure says anything new."""
+    companions: list[Backoff] = []
+    first, second = backoff(0.0, companions), backoff(0.0, companions)
+    wait = next(second.pause())
+    first.reset()
+
+    assert wait.wakeup is not None
+    assert not wait.wakeup.is_set

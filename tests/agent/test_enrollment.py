@@ -1,7 +1,7 @@
 """A host becomes known: its key, its token, and every way to be turned away."""
 
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from nixfleet_agent.network.enrollment import (
 )
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.enrollment import EnrollmentWorker, is_known
+from nixfleet_agent.workers.enrollment import EnrollmentShell, EnrollmentWorker, is_known
+from nixfleet_agent.workers.shell import run_worker
+from nixfleet_agent.workers.steps import Wait
 from nixfleet_proto.codec import encode_signed_token
 from nixfleet_proto.signing import SigningKey, sign_token
 from nixfleet_proto.trust import KeySlot, TrustRoot
@@ -157,26 +159,32 @@ async def test_a_control_plane_that_cannot_answer_now_has_refused_nothing(
 
 
 class NoWaiting(Backoff):
-    """Waits for what a test does next instead of for time."""
+    """Does what a test wants next instead of waiting."""
 
     def __init__(self) -> None:
-        super().__init__(SystemClock())
+        super().__init__()
         self.waits = 0
         self.after: dict[int, object] = {}
 
-    async def wait(self, at_least_seconds: float | None = None) -> None:
+    def pause(self, at_least_seconds: float | None = None) -> Generator[Wait, object, None]:
         self.waits += 1
         step = self.after.get(self.waits)
         if callable(step):
             step()
+        yield from ()
 
 
-def worker_of(
-    transport: HttpTransport, token_file: Path | None
-) -> tuple[EnrollmentWorker, NoWaiting]:
-    waiting = NoWaiting()
-    clock = SystemClock()
-    return EnrollmentWorker("web-01", OWN, token_file, transport, TRUST, clock, waiting), waiting
+class Enrolling:
+    """An enrollment worker, and its shell."""
+
+    def __init__(self, transport: HttpTransport, token_file: Path | None) -> None:
+        self.waiting = NoWaiting()
+        clock = SystemClock()
+        self.worker = EnrollmentWorker("web-01", OWN, token_file, TRUST, clock.now, self.waiting)
+        self.shell = EnrollmentShell(transport, clock)
+
+    async def run(self) -> None:
+        await run_worker(self.worker.run(), self.shell.carry_out)
 
 
 @pytest.mark.anyio
@@ -188,11 +196,11 @@ async def test_an_agent_enrolls_when_its_token_arrives(
 ) -> None:
     """Until then it says once what an operator has to do, fingerprint included."""
     file = tmp_path / "token.json"
-    worker, waiting = worker_of(transport, file)
-    waiting.after[3] = lambda: file.write_bytes(encode_signed_token(token_for(KEY)))
+    worker = Enrolling(transport, file)
+    worker.waiting.after[3] = lambda: file.write_bytes(encode_signed_token(token_for(KEY)))
     with anyio.fail_after(10):
         await worker.run()
-    assert waiting.waits == 3
+    assert worker.waiting.waits == 3
     assert caplog.text.count(f"--fingerprint {OWN.fingerprint}") == 1
     assert await is_known(transport)
 
@@ -203,9 +211,9 @@ async def test_an_agent_that_is_known_does_not_enroll_again(
 ) -> None:
     """The token stays unused, and may be gone."""
     await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
-    worker, waiting = worker_of(transport, None)
+    worker = Enrolling(transport, None)
     await worker.run()
-    assert (server.enrollments, waiting.waits) == (1, 0)
+    assert (server.enrollments, worker.waiting.waits) == (1, 0)
 
 
 @pytest.mark.anyio
@@ -216,10 +224,10 @@ async def test_an_answer_that_was_lost_costs_a_question(
     file = tmp_path / "token.json"
     file.write_bytes(encode_signed_token(token_for(KEY)))
     server.loses_answers = True
-    worker, waiting = worker_of(transport, file)
+    worker = Enrolling(transport, file)
     with anyio.fail_after(10):
         await worker.run()
-    assert (server.enrollments, waiting.waits) == (1, 1)
+    assert (server.enrollments, worker.waiting.waits) == (1, 1)
 
 
 @pytest.mark.anyio
@@ -233,8 +241,8 @@ async def test_an_agent_that_is_refused_asks_again_and_says_it_once(
     file = tmp_path / "token.json"
     file.write_bytes(encode_signed_token(token_for(KEY)))
     server.nonces = []
-    worker, waiting = worker_of(transport, file)
-    waiting.after[4] = lambda: server.nonces.append("n-1")
+    worker = Enrolling(transport, file)
+    worker.waiting.after[4] = lambda: server.nonces.append("n-1")
     with anyio.fail_after(10):
         await worker.run()
     assert caplog.text.count("has no nonce 'n-1'") == 1
@@ -252,8 +260,8 @@ async def test_a_token_file_that_holds_no_token_is_named(
     """The file and what is wrong with it are told, and a better one is waited for."""
     file = tmp_path / "token.json"
     file.write_bytes(content)
-    worker, waiting = worker_of(transport, file)
-    waiting.after[1] = lambda: file.write_bytes(encode_signed_token(token_for(KEY)))
+    worker = Enrolling(transport, file)
+    worker.waiting.after[1] = lambda: file.write_bytes(encode_signed_token(token_for(KEY)))
     with anyio.fail_after(10):
         await worker.run()
     assert str(file) in caplog.text

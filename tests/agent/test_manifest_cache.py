@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 from pathlib import Path
+from typing import assert_never
 
 import pytest
 
@@ -12,16 +13,17 @@ from nixfleet_agent.network.manifest_cache import (
     NoManifestCache,
 )
 from nixfleet_agent.workers.manifests import ManifestSource
+from nixfleet_agent.workers.steps import CacheManifest, FetchManifest, ReadCachedManifest
 from nixfleet_proto.codec import encode_manifest
 from nixfleet_proto.fleet import Meta
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, RolloutManifest
 from nixfleet_proto.signing import BadSignature, SigningKey, sign_artefact
-from nixfleet_proto.trust import KeySlot, TrustRoot
-from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
-from nixfleet_runtime.kernel.clock import FakeClock
-from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
+from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
+from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.transport import TransportFailed
 from tests.agent.lone_agent import KEY, T0
+from tests.agent.steps import carried_out
 
 R1 = RolloutId("stable@r1")
 TRUST = TrustRoot(KeySlot(KEY.public_key))
@@ -44,35 +46,33 @@ def signed(channel_ref: str = "r1", key: SigningKey = KEY) -> SignedArtefact:
     return sign_artefact(encode_manifest(manifest), key)
 
 
-class FakeControlPlane:
-    """Has one manifest, or is away. A `Transport`."""
-
-    def __init__(self, artefact: SignedArtefact | None = None) -> None:
-        self.artefact = artefact
-        self.is_away = False
-
-    async def fetch_manifest(self, rollout_id: str) -> SignedArtefact | None:
-        if self.is_away:
-            raise TransportFailed("nobody there")
-        return self.artefact
-
-    async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
-        raise TransportFailed("not asked here")
-
-    async def next_dispatch(self, wait_seconds: float) -> Dispatch | None:
-        raise TransportFailed("not asked here")
-
-    async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
-        raise TransportFailed("not asked here")
-
-
 class Library:
-    """A source of manifests, with what it is made of."""
+    """A source of manifests, its cache, and a control plane that has one manifest or does not answer."""
 
     def __init__(self, cache: ManifestCache) -> None:
-        self.control_plane = FakeControlPlane(signed())
-        self.clock = FakeClock(T0)
-        self.source = ManifestSource(self.control_plane, cache, TRUST, self.clock, 60)
+        self.cache = cache
+        self.published: SignedArtefact | None = signed()
+        self.is_away = False
+        self.now = T0
+        log = logging.getLogger(__name__)
+        self.source = ManifestSource(lambda: TRUST, lambda: self.now, 60, log)
+
+    def verified(self, rollout_id: RolloutId) -> Verified[RolloutManifest]:
+        return carried_out(self.source.verified(rollout_id), self._answer)
+
+    def _answer(self, step: FetchManifest | ReadCachedManifest | CacheManifest) -> object:
+        match step:
+            case FetchManifest():
+                if self.is_away:
+                    raise TransportFailed("no answer")
+                return self.published
+            case ReadCachedManifest():
+                return self.cache.get(step.rollout_id)
+            case CacheManifest():
+                self.cache.put(step.rollout_id, step.artefact)
+                return None
+            case _:
+                assert_never(step)
 
 
 @pytest.fixture
@@ -146,95 +146,87 @@ def test_only_the_rollouts_that_are_named_stay(cache: DirectoryManifestCache) ->
 # Their use.
 
 
-@pytest.mark.anyio
-async def test_a_kept_manifest_serves_while_the_control_plane_is_away(library: Library) -> None:
+def test_a_kept_manifest_serves_while_the_control_plane_is_away(library: Library) -> None:
     """What was fetched once is there when nobody answers."""
-    fetched = await library.source.verified(R1)
-    library.control_plane.is_away = True
-    assert await library.source.verified(R1) == fetched
+    fetched = library.verified(R1)
+    library.is_away = True
+    assert library.verified(R1) == fetched
 
 
-@pytest.mark.anyio
-async def test_a_control_plane_without_the_manifest_is_as_good_as_none(library: Library) -> None:
+def test_a_control_plane_without_the_manifest_is_as_good_as_none(library: Library) -> None:
     """One that has just lost its database has nothing to hand out yet."""
-    fetched = await library.source.verified(R1)
-    library.control_plane.artefact = None
-    assert await library.source.verified(R1) == fetched
+    fetched = library.verified(R1)
+    library.published = None
+    assert library.verified(R1) == fetched
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("position", [0, 63, 64, 100, -1])
-async def test_a_kept_manifest_that_was_altered_is_absent_and_named(
+def test_a_kept_manifest_that_was_altered_is_absent_and_named(
     position: int,
     library: Library,
     cache: DirectoryManifestCache,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One bit anywhere in the file is enough: it is verified at every use."""
-    await library.source.verified(R1)
+    library.verified(R1)
     path = cache.path_of(R1)
     data = bytearray(path.read_bytes())
     data[position] ^= 1
     path.write_bytes(data)
-    library.control_plane.is_away = True
-    with pytest.raises(TransportFailed, match="nobody there"):
-        await library.source.verified(R1)
-    assert "the manifest of stable@r1 that was kept is not used" in caplog.text
+    library.is_away = True
+    with pytest.raises(TransportFailed, match="no answer"):
+        library.verified(R1)
+    assert "the cached manifest of stable@r1 is not used" in caplog.text
 
 
-@pytest.mark.anyio
-async def test_a_kept_manifest_that_has_become_stale_is_absent_and_named(
+def test_a_kept_manifest_that_has_become_stale_is_absent_and_named(
     library: Library, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Freshness is asked of every use, not of the first."""
-    await library.source.verified(R1)
-    library.control_plane.is_away = True
-    library.clock.advance(timedelta(minutes=62).total_seconds())
+    library.verified(R1)
+    library.is_away = True
+    library.now += timedelta(minutes=62)
     with pytest.raises(TransportFailed):
-        await library.source.verified(R1)
+        library.verified(R1)
     assert "2026-05-16T01:00:00Z" in caplog.text
 
 
-@pytest.mark.anyio
-async def test_the_kept_manifest_of_another_rollout_is_not_taken(
+def test_the_kept_manifest_of_another_rollout_is_not_taken(
     library: Library, cache: DirectoryManifestCache
 ) -> None:
     """A good signature over another rollout is no answer."""
     cache.put(R1, signed("r2"))
-    library.control_plane.is_away = True
+    library.is_away = True
     with pytest.raises(TransportFailed):
-        await library.source.verified(R1)
+        library.verified(R1)
 
 
-@pytest.mark.anyio
-async def test_a_fetched_manifest_that_does_not_verify_is_refused_and_not_kept(
+def test_a_fetched_manifest_that_does_not_verify_is_refused_and_not_kept(
     library: Library, cache: DirectoryManifestCache
 ) -> None:
     """That a good one is kept does not hide that a bad one was handed out."""
-    await library.source.verified(R1)
-    library.control_plane.artefact = signed(key=SigningKey.generate())
+    library.verified(R1)
+    library.published = signed(key=SigningKey.generate())
     with pytest.raises(BadSignature):
-        await library.source.verified(R1)
+        library.verified(R1)
     assert cache.get(R1) == signed()
 
 
-@pytest.mark.anyio
-async def test_an_agent_without_a_cache_depends_on_its_control_plane() -> None:
+def test_an_agent_without_a_cache_depends_on_its_control_plane() -> None:
     """Without a cache, what was fetched is forgotten."""
     library = Library(NoManifestCache())
-    await library.source.verified(R1)
-    library.control_plane.is_away = True
+    library.verified(R1)
+    library.is_away = True
     with pytest.raises(TransportFailed):
-        await library.source.verified(R1)
+        library.verified(R1)
 
 
-@pytest.mark.anyio
-async def test_a_cache_that_cannot_be_written_costs_nothing_but_itself(
+def test_a_cache_that_cannot_be_written_costs_nothing_but_itself(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The manifest is there all the same, and the log says what could not be kept."""
     (tmp_path / "file").touch()
     library = Library(DirectoryManifestCache(tmp_path / "file" / "below"))
     with caplog.at_level(logging.WARNING):
-        assert (await library.source.verified(R1)).value.rollout_id == R1
+        assert library.verified(R1).value.rollout_id == R1
     assert "cannot be kept" in caplog.text

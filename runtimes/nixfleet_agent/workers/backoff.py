@@ -1,64 +1,57 @@
-"""Waiting longer each time something fails, and not in step with everybody else."""
+"""Waits between retries: longer after each failure, and partly random. Sans I/O."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
-import anyio
-
-from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_agent.workers.steps import Wait, Wakeup
 
 FIRST_SECONDS = 1.0
 LAST_SECONDS = 60.0
-ASKED_SECONDS_MAX = 600.0
-"""What the other side may ask for. More would let one bad answer silence a host for good."""
+RETRY_AFTER_SECONDS_MAX = 600.0
+"""The longest `Retry-After` that is honoured. Without a limit one bad answer could silence a host for good."""
 
 
 class Backoff:
-    """Doubles the wait after each failure, up to a minute, and takes a random part of it.
+    """Doubles the wait after each failure, up to a minute, and waits a random part of it.
 
-    chance: what is random about it, from 0 up to 1; a fleet that lost its control plane at one moment must not
-    come back at one moment. companions: those who wait for the same thing, this one included once it is made: when
-    one of them gets through after a failure, the others need not wait any longer.
+    chance: returns a random number from 0 up to 1. Hosts that lost their control plane at the same moment must not
+    return at the same moment. companions: all the waits for the same thing, to which this one adds itself: when one
+    of them succeeds after a failure, the others retry at once.
     """
 
     def __init__(
         self,
-        clock: Clock,
         chance: Callable[[], float] = random.random,
         companions: list["Backoff"] | None = None,
     ) -> None:
-        self._clock = clock
         self._chance = chance
         self._seconds = FIRST_SECONDS
-        self._waiting: anyio.CancelScope | None = None
+        self._hurry = Wakeup()
         self._companions = [] if companions is None else companions
         self._companions.append(self)
 
     def reset(self) -> None:
-        """The last try worked."""
+        """Note a success: the next wait is short again, and the companions' waits end."""
         if self._seconds != FIRST_SECONDS:
             self._seconds = FIRST_SECONDS
             for companion in self._companions:
                 companion.hurry()
 
     def hurry(self) -> None:
-        """Wait no longer, unless the other side asked for it."""
-        if self._waiting is not None:
-            self._waiting.cancel()
+        """End the waits under way, except those that the control plane asked for."""
+        self._hurry.set()
 
     def next_seconds(self, at_least_seconds: float | None = None) -> float:
-        """Return how long to wait before the next try: half to all of the present wait, which then doubles.
+        """Return how long to wait before the next try: half to all of the current wait, which then doubles.
 
-        at_least_seconds: what the other side asked for, if it did; honoured up to ten minutes.
+        at_least_seconds: what the control plane asked for, if it did; honoured up to RETRY_AFTER_SECONDS_MAX.
         """
         seconds = self._seconds * (0.5 + self._chance() / 2)
         self._seconds = min(self._seconds * 2, LAST_SECONDS)
-        return max(seconds, min(at_least_seconds or 0.0, ASKED_SECONDS_MAX))
+        return max(seconds, min(at_least_seconds or 0.0, RETRY_AFTER_SECONDS_MAX))
 
-    async def wait(self, at_least_seconds: float | None = None) -> None:
-        """Wait before the next try, as `next_seconds` says."""
+    def pause(self, at_least_seconds: float | None = None) -> Generator[Wait, object, None]:
+        """Wait before the next try, as long as `next_seconds` says."""
         seconds = self.next_seconds(at_least_seconds)
-        with anyio.CancelScope() as waiting:
-            self._waiting = waiting if at_least_seconds is None else None
-            await self._clock.sleep(seconds)
-        self._waiting = None
+        self._hurry.clear()
+        yield from Wait(seconds, self._hurry if at_least_seconds is None else None)

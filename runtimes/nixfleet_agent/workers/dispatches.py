@@ -1,6 +1,8 @@
-"""Waits for dispatches, and offers each to the engine with its verified manifest and what is running now."""
+"""Polls for dispatches, and offers each to the engine with its verified manifest and the running closure. Sans I/O."""
 
 import logging
+from collections.abc import Callable, Generator
+from datetime import datetime
 from typing import assert_never
 
 from nixfleet_agent.messages.inputs import (
@@ -11,93 +13,100 @@ from nixfleet_agent.messages.inputs import (
     Done,
     Reply,
 )
-from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.intents import IntentWorker
 from nixfleet_agent.workers.manifests import ManifestSource
-from nixfleet_agent.workers.posting import TryOnce
+from nixfleet_agent.workers.posting import RetryingPost
+from nixfleet_agent.workers.steps import (
+    AgentStep,
+    Lock,
+    PollDispatch,
+    ReadRunningClosure,
+    Wait,
+    Work,
+)
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import VerifyError
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.transport import TransportFailed
 
-_log = logging.getLogger(__name__)
-
 BETWEEN_POLLS_SECONDS = 1.0
-"""At least this long from one poll to the next: a dispatch comes again until its acknowledgement is durable, and
-somebody on the way may answer every poll at once."""
+"""The shortest time from one poll to the next: a dispatch is returned until its acknowledgement is durable, and a
+proxy may answer every poll at once."""
 
 AFTER_REFUSED_SECONDS = 30.0
 
 
 class DispatchWorker:
-    """The long-poll."""
+    """The long-poll. at_rest: see `IntentWorker`."""
 
     def __init__(
         self,
-        settings: AgentSettings,
-        ports: AgentPorts,
+        poll_wait_seconds: float,
+        now: Callable[[], datetime],
         manifests: ManifestSource,
-        intents: IntentWorker,
-        post: TryOnce,
+        at_rest: Lock,
+        post: RetryingPost,
         backoff: Backoff,
+        log: logging.Logger,
     ) -> None:
-        self._settings = settings
-        self._ports = ports
+        self._poll_wait_seconds = poll_wait_seconds
+        self._now = now
         self._manifests = manifests
-        self._intents = intents
+        self._at_rest = at_rest
         self._post = post
         self._backoff = backoff
-        self._trouble = Trouble(_log, "the poll for dispatches")
+        self._log = log
+        self._trouble = Trouble(log, "the poll for dispatches")
 
-    async def run(self) -> None:
-        """Work until cancelled."""
+    def run(self) -> Work:
+        """Poll without end."""
         while True:
-            began_at = self._ports.clock.now()
+            began_at = self._now()
             try:
-                dispatch = await self._ports.transport.next_dispatch(
-                    self._settings.poll_wait_seconds
-                )
-                self._trouble.is_over()
+                dispatch = yield from PollDispatch(self._poll_wait_seconds)
+                self._trouble.succeeded()
                 if dispatch is not None:
-                    await self._offer(dispatch)
+                    yield from self._offer(dispatch)
                 self._backoff.reset()
             except TransportFailed as error:
-                self._trouble.goes_on(error.kind, error)
-                await self._backoff.wait(error.retry_after_seconds)
+                self._trouble.failed(error.kind, error)
+                yield from self._backoff.pause(error.retry_after_seconds)
             else:
-                took_seconds = (self._ports.clock.now() - began_at).total_seconds()
+                took_seconds = (self._now() - began_at).total_seconds()
                 if took_seconds < BETWEEN_POLLS_SECONDS:
-                    await self._ports.clock.sleep(BETWEEN_POLLS_SECONDS)
+                    yield from Wait(BETWEEN_POLLS_SECONDS)
 
-    async def _offer(self, dispatch: Dispatch) -> None:
+    def _offer(self, dispatch: Dispatch) -> Work:
         try:
-            reply = await self._answer(dispatch)
+            reply = yield from self._answer(dispatch)
         except (VerifyError, InvalidRolloutId) as error:
-            await self._refuse(dispatch, str(error))
+            yield from self._refuse(dispatch, str(error))
             return
         match reply:
             case DispatchTaken() | DispatchPostponed():
-                await self._ports.clock.sleep(BETWEEN_POLLS_SECONDS)
+                yield from Wait(BETWEEN_POLLS_SECONDS)
             case DispatchRefused():
-                await self._refuse(dispatch, reply.reason)
+                yield from self._refuse(dispatch, reply.reason)
             case None:
-                await self._backoff.wait()
+                yield from self._backoff.pause()
             case Done():
                 raise AssertionError(reply)
             case _:
                 assert_never(reply)
 
-    async def _answer(self, dispatch: Dispatch) -> Reply | None:
-        manifest = await self._manifests.verified(RolloutId(dispatch.rollout_id))
-        # What runs now becomes the rollback target. A rollback that ended between the look and the engine's
+    def _answer(self, dispatch: Dispatch) -> Generator[AgentStep, object, Reply | None]:
+        manifest = yield from self._manifests.verified(RolloutId(dispatch.rollout_id))
+        # The running closure becomes the rollback target. A rollback that ended between the reading and the engine's
         # answer would make that the closure which was just left.
-        async with self._intents.at_rest:
-            running = await self._ports.activator.current()
-            return await self._post(DispatchOffered(dispatch, manifest, running))
+        yield from self._at_rest.acquire()
+        try:
+            running = yield from ReadRunningClosure()
+            return (yield from self._post.try_once(DispatchOffered(dispatch, manifest, running)))
+        finally:
+            self._at_rest.release()
 
-    async def _refuse(self, dispatch: Dispatch, reason: str) -> None:
-        """The dispatch stays where it is: a fresh manifest may come, or an operator."""
-        _log.error("not acting on the dispatch of %s: %s", dispatch.rollout_id, reason)
-        await self._ports.clock.sleep(AFTER_REFUSED_SECONDS)
+    def _refuse(self, dispatch: Dispatch, reason: str) -> Work:
+        """Leave the dispatch where it is: a new manifest, or an operator, may resolve the refusal."""
+        self._log.error("not acting on the dispatch of %s: %s", dispatch.rollout_id, reason)
+        yield from Wait(AFTER_REFUSED_SECONDS)

@@ -1,9 +1,17 @@
-"""Makes this host known to its control plane, if it is not, as soon as there is a token and somebody to ask."""
+"""Enrolls this host with its control plane, as soon as it has a token and the control plane answers.
+
+The worker is sans I/O; `EnrollmentShell` carries out its steps. Apart from the other workers, since it needs the HTTP
+transport and files, and simulated hosts are enrolled from the start.
+"""
 
 import logging
+from collections.abc import Callable, Generator
+from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias, assert_never
 
 import anyio.to_thread
+from attrs import frozen
 
 from nixfleet_agent.network.enrollment import (
     NOT_KNOWN,
@@ -16,8 +24,11 @@ from nixfleet_agent.network.enrollment import (
 )
 from nixfleet_agent.network.http_transport import HttpTransport
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.shell import wait
+from nixfleet_agent.workers.steps import Step, Wait
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.codec import DecodeError
+from nixfleet_proto.enrollment import EnrollRequest, SignedToken
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.transport import TransportFailed
@@ -25,57 +36,109 @@ from nixfleet_runtime.transport import TransportFailed
 _log = logging.getLogger(__name__)
 
 
+@frozen
+class AskWhetherKnown(Step[bool]):
+    """Ask the control plane whether it knows this host's key. Raises: TransportFailed."""
+
+
+@frozen
+class ReadToken(Step[SignedToken | None]):
+    """Read the token in `file`; `None` when there is no file. Raises: DecodeError, OSError."""
+
+    file: Path
+
+
+@frozen
+class Enroll(Step[None]):
+    """Send `request`. Raises: EnrollmentRefused, TransportFailed."""
+
+    request: EnrollRequest
+
+
+EnrollmentStep: TypeAlias = Wait | AskWhetherKnown | ReadToken | Enroll
+
+
 class EnrollmentWorker:
-    """Ends when the host is known. That it was enrolled before is asked of the control plane, and kept nowhere."""
+    """Runs until the host is known. Whether it is, is asked of the control plane and stored nowhere."""
 
     def __init__(
         self,
         hostname: str,
         own: OwnKey,
         token_file: Path | None,
-        transport: HttpTransport,
         trust: TrustRoot,
-        clock: Clock,
+        now: Callable[[], datetime],
         backoff: Backoff,
     ) -> None:
         self._hostname = hostname
         self._own = own
         self._token_file = token_file
-        self._transport = transport
         self._trust = trust
-        self._clock = clock
+        self._now = now
         self._backoff = backoff
         self._trouble = Trouble(_log, "enrollment")
 
-    async def run(self) -> None:
-        """Work until the host is known, or cancelled."""
-        while not await self._is_done():
-            await self._backoff.wait()
+    def run(self) -> Generator[EnrollmentStep, object, None]:
+        """Return when the host is known."""
+        while not (yield from self._is_done()):
+            yield from self._backoff.pause()
         self._backoff.reset()
 
-    async def _is_done(self) -> bool:
+    def _is_done(self) -> Generator[EnrollmentStep, object, bool]:
         try:
-            return await is_known(self._transport) or await self._enroll()
+            return (yield from AskWhetherKnown()) or (yield from self._enroll())
         except (TransportFailed, EnrollmentRefused) as error:
-            self._trouble.goes_on(error.kind, error)
+            self._trouble.failed(error.kind, error)
         except (WrongToken, DecodeError, OSError) as error:
-            self._trouble.goes_on(str(error), f"{self._token_file}: {error}")
+            self._trouble.failed(str(error), f"{self._token_file}: {error}")
         return False
 
-    async def _enroll(self) -> bool:
+    def _enroll(self) -> Generator[EnrollmentStep, object, bool]:
         file = self._token_file
-        if file is None or not await anyio.to_thread.run_sync(file.exists):
-            self._trouble.goes_on("no token", how_to_get_a_token(self._hostname, self._own, file))
+        token = None if file is None else (yield from ReadToken(file))
+        if token is None:
+            todo = how_to_get_a_token(self._hostname, self._own, file)
+            self._trouble.failed("no token", todo)
             return False
-        token = await anyio.to_thread.run_sync(load_token, file)
-        request = enroll_request(token, self._hostname, self._own, self._trust, self._clock.now())
-        await self._transport.enroll(request)
+        yield from Enroll(
+            enroll_request(token, self._hostname, self._own, self._trust, self._now())
+        )
         _log.info("%s is enrolled with key %s", self._hostname, self._own.fingerprint)
         return True
 
 
+@frozen
+class EnrollmentShell:
+    """Carries out the steps of an `EnrollmentWorker`."""
+
+    transport: HttpTransport
+    clock: Clock
+
+    async def carry_out(self, step: EnrollmentStep) -> object:
+        """Return the answer to `step`. Raises: what the step names."""
+        match step:
+            case Wait():
+                await wait(step, self.clock)
+            case AskWhetherKnown():
+                return await is_known(self.transport)
+            case ReadToken():
+                return await anyio.to_thread.run_sync(_token_in, step.file)
+            case Enroll():
+                await self.transport.enroll(step.request)
+            case _:
+                assert_never(step)
+        return None
+
+
+def _token_in(file: Path) -> SignedToken | None:
+    try:
+        return load_token(file)
+    except FileNotFoundError:
+        return None
+
+
 async def is_known(transport: HttpTransport) -> bool:
-    """Return whether the control plane knows this host's key. Raises: TransportFailed, when it does not say."""
+    """Return whether the control plane knows this host's key. Raises: TransportFailed, when it does not answer."""
     try:
         # The one call that changes nothing on either side.
         await transport.next_dispatch(0)

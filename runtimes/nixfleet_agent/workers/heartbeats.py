@@ -1,19 +1,21 @@
-"""Tells the control plane that the host lives and how far its journal goes, and takes home what it answers."""
+"""Sends heartbeats, and hands the differences that the control plane found to the engine. Sans I/O."""
 
 import logging
 
-import anyio.to_thread
-
 from nixfleet_agent.messages.inputs import RecordBootstrapped, ReplayAsked
-from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.manifests import ManifestSource
-from nixfleet_agent.workers.posting import Post
+from nixfleet_agent.workers.posting import RetryingPost
+from nixfleet_agent.workers.steps import (
+    ReadLastSeqs,
+    ReadRunningClosure,
+    SendHeartbeat,
+    Wait,
+    Work,
+)
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.signing import VerifyError
 from nixfleet_runtime.transport import Heartbeat, HeartbeatReply, TransportFailed
-
-_log = logging.getLogger(__name__)
 
 
 class HeartbeatWorker:
@@ -21,47 +23,45 @@ class HeartbeatWorker:
 
     def __init__(
         self,
-        settings: AgentSettings,
-        ports: AgentPorts,
+        hostname: str,
+        heartbeat_seconds: float,
         manifests: ManifestSource,
-        post: Post,
+        post: RetryingPost,
         backoff: Backoff,
+        log: logging.Logger,
     ) -> None:
-        self._settings = settings
-        self._ports = ports
+        self._hostname = hostname
+        self._heartbeat_seconds = heartbeat_seconds
         self._manifests = manifests
         self._post = post
         self._backoff = backoff
-        self._trouble = Trouble(_log, "the heartbeat")
+        self._log = log
+        self._trouble = Trouble(log, "the heartbeat")
 
-    async def run(self) -> None:
-        """Work until cancelled."""
+    def run(self) -> Work:
+        """Send heartbeats without end."""
         while True:
+            running = yield from ReadRunningClosure()
+            last_seqs = yield from ReadLastSeqs()
             try:
-                await self._take_home(
-                    await self._ports.transport.heartbeat(await self._heartbeat())
-                )
+                reply = yield from SendHeartbeat(Heartbeat(self._hostname, running, last_seqs))
+                yield from self._reconcile(reply)
             except TransportFailed as error:
-                self._trouble.goes_on(error.kind, error)
-                # Until the two sides have met once, the agent does not know what it should take up.
-                await self._backoff.wait(error.retry_after_seconds)
+                self._trouble.failed(error.kind, error)
+                # Before the first exchange with the control plane, the agent does not know what it must continue.
+                yield from self._backoff.pause(error.retry_after_seconds)
             else:
-                self._trouble.is_over()
+                self._trouble.succeeded()
                 self._backoff.reset()
-                await self._ports.clock.sleep(self._settings.heartbeat_seconds)
+                yield from Wait(self._heartbeat_seconds)
 
-    async def _heartbeat(self) -> Heartbeat:
-        running = await self._ports.activator.current()
-        last_seqs = await anyio.to_thread.run_sync(self._ports.journal.last_seqs)
-        return Heartbeat(self._settings.hostname, running, last_seqs)
-
-    async def _take_home(self, reply: HeartbeatReply) -> None:
+    def _reconcile(self, reply: HeartbeatReply) -> Work:
         for replay in reply.replay_from:
-            await self._post(ReplayAsked(replay))
+            yield from self._post.insist(ReplayAsked(replay))
         for record in reply.bootstrap_rollouts:
             try:
-                manifest = await self._manifests.verified(record.rollout_id)
+                manifest = yield from self._manifests.verified(record.rollout_id)
             except VerifyError as error:
-                _log.error("not continuing %s after a start: %s", record.rollout_id, error)
+                self._log.error("not continuing %s after a start: %s", record.rollout_id, error)
             else:
-                await self._post(RecordBootstrapped(record, manifest))
+                yield from self._post.insist(RecordBootstrapped(record, manifest))

@@ -1,15 +1,15 @@
-"""Carries out switches and rollbacks, one at a time, in the order they were decided.
+"""Carries out switches and rollbacks, one at a time, in the order they were decided. Sans I/O.
 
-An intent may be given twice, and after a crash it is: the activator looks at what is running first. While one is
-carried out nobody else may rely on what runs: `at_rest` is held.
+An intent may be carried out twice, and after a crash it is: the activator checks what is running first. While one
+is carried out, no other worker may rely on what runs: `at_rest` is held.
 """
 
 import logging
 from collections import deque
+from collections.abc import Generator
+from typing import assert_never
 
-import anyio
-
-from nixfleet_agent.activation.activator import Activator, NoRunningClosure
+from nixfleet_agent.activation.activator import NoRunningClosure
 from nixfleet_agent.messages.inputs import (
     Intent,
     IntentKind,
@@ -18,72 +18,87 @@ from nixfleet_agent.messages.inputs import (
     SwitchStarted,
 )
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.posting import Post
+from nixfleet_agent.workers.posting import RetryingPost
+from nixfleet_agent.workers.steps import (
+    Lock,
+    ReadRunningClosure,
+    RollBack,
+    Switch,
+    Wait,
+    Wakeup,
+    Work,
+)
 from nixfleet_agent.workers.trouble_log import Trouble
-
-_log = logging.getLogger(__name__)
 
 
 class IntentWorker:
-    """A queue of intents and the task that works on them.
+    """A queue of intents and the worker that empties it.
 
-    at_rest: held from before an act begins until what came of it is durable. Whoever holds it knows that what
-    runs now will still run when what they post is handled.
+    at_rest: held from before a switch or rollback begins until its outcome is durable. A worker that holds it knows
+    that the closure it sees running will still run when its input is handled.
     """
 
-    def __init__(self, activator: Activator, post: Post, backoff: Backoff) -> None:
-        self._activator = activator
+    def __init__(
+        self, switch_method: str, post: RetryingPost, backoff: Backoff, log: logging.Logger
+    ) -> None:
+        self._switch_method = switch_method
         self._post = post
         self._backoff = backoff
-        self._trouble = Trouble(_log, "carrying out what was decided")
-        self._waiting = deque[Intent]()
-        self._woken = anyio.Event()
-        self._idle = anyio.Event()
-        self._idle.set()
-        self.at_rest = anyio.Lock()
+        self._trouble = Trouble(log, "carrying out a switch or rollback")
+        self._queue = deque[Intent]()
+        self._added = Wakeup()
+        self._idle = Wakeup(is_set=True)
+        self.at_rest = Lock()
 
     def add(self, intent: Intent) -> None:
-        """Carry out `intent` when those before it are over."""
-        if not self._waiting:
-            self._idle = anyio.Event()
-        self._waiting.append(intent)
-        self._woken.set()
+        """Carry out `intent` after those before it."""
+        self._queue.append(intent)
+        self._idle.clear()
+        self._added.set()
 
-    async def run(self) -> None:
-        """Work until cancelled."""
+    def run(self) -> Work:
+        """Carry out what is in the queue, and wait for more."""
         while True:
-            while self._waiting:
-                # It leaves the queue when it is over, so that nothing that goes wrong on the way can lose it.
-                async with self.at_rest:
-                    await self._carry_out(self._waiting[0])
-                self._waiting.popleft()
+            self._added.clear()
+            while self._queue:
+                yield from self.at_rest.acquire()
+                try:
+                    yield from self._carry_out(self._queue[0])
+                finally:
+                    self.at_rest.release()
+                # Only now, so that no failure on the way can lose it.
+                self._queue.popleft()
             self._idle.set()
-            self._woken = anyio.Event()
-            await self._woken.wait()
+            yield from Wait(None, self._added)
 
-    async def until_idle(self) -> None:
-        """Return when nothing is carried out and nothing waits for that."""
-        await self._idle.wait()
+    def until_idle(self) -> Generator[Wait, object, None]:
+        """Return when the queue is empty and nothing is being carried out."""
+        yield from Wait(None, self._idle)
 
-    async def _carry_out(self, intent: Intent) -> None:
+    def _carry_out(self, intent: Intent) -> Work:
         while True:
             try:
-                await self._act(intent)
+                yield from self._act(intent)
             except (NoRunningClosure, OSError) as error:
-                # The machine did not let itself be looked at. The host is between two closures: go on trying.
-                self._trouble.goes_on(type(error).__name__, error)
-                await self._backoff.wait()
+                # The running closure cannot be read. The host is between two closures: keep trying.
+                self._trouble.failed(type(error).__name__, error)
+                yield from self._backoff.pause()
             else:
-                self._trouble.is_over()
+                self._trouble.succeeded()
                 self._backoff.reset()
                 return
 
-    async def _act(self, intent: Intent) -> None:
-        if intent.kind is IntentKind.ROLLBACK:
-            undone = await self._activator.rollback(intent.closure)
-            await self._post(RollbackEnded(intent.intent_id, undone))
-            return
-        if await self._activator.current() != intent.closure:
-            await self._post(SwitchStarted(intent.intent_id, self._activator.switch_method))
-        outcome = await self._activator.switch(intent.closure)
-        await self._post(SwitchEnded(intent.intent_id, outcome))
+    def _act(self, intent: Intent) -> Work:
+        kind = intent.kind
+        match kind:
+            case IntentKind.ROLLBACK:
+                undone = yield from RollBack(intent)
+                yield from self._post.insist(RollbackEnded(intent.intent_id, undone))
+            case IntentKind.SWITCH:
+                if (yield from ReadRunningClosure()) != intent.closure:
+                    started = SwitchStarted(intent.intent_id, self._switch_method)
+                    yield from self._post.insist(started)
+                outcome = yield from Switch(intent)
+                yield from self._post.insist(SwitchEnded(intent.intent_id, outcome))
+            case _:
+                assert_never(kind)

@@ -1,86 +1,89 @@
-"""Manifests of rollouts: fetched, or kept from before, and verified at every use. Nothing else gets past here."""
+"""Where workers get manifests: fetched, or cached, and verified at every use. Sans I/O."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from datetime import datetime
+from typing import TypeAlias
 
-import anyio
-import anyio.to_thread
-
-from nixfleet_agent.network.manifest_cache import ManifestCache
+from nixfleet_agent.workers.steps import (
+    CacheManifest,
+    FetchManifest,
+    PruneCachedManifests,
+    ReadCachedManifest,
+    Wait,
+    Wakeup,
+    Work,
+)
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import VerifyError, verify_manifest
 from nixfleet_proto.trust import TrustRoot, Verified
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.kernel.clock import Clock
-from nixfleet_runtime.transport import Transport, TransportFailed
+from nixfleet_runtime.transport import TransportFailed
 
-_log = logging.getLogger(__name__)
+Verifying: TypeAlias = Generator[
+    FetchManifest | ReadCachedManifest | CacheManifest, object, Verified[RolloutManifest]
+]
 
 
 class ManifestSource:
-    """Where the workers of one agent have their manifests from."""
+    """The manifests of one agent. trust: returns the keys that are trusted now."""
 
     def __init__(
         self,
-        transport: Transport,
-        cache: ManifestCache,
-        trust: TrustRoot,
-        clock: Clock,
+        trust: Callable[[], TrustRoot],
+        now: Callable[[], datetime],
         freshness_window_minutes: int,
+        log: logging.Logger,
     ) -> None:
-        self._transport = transport
-        self._cache = cache
         self._trust = trust
-        self._clock = clock
+        self._now = now
         self._freshness_window_minutes = freshness_window_minutes
+        self._log = log
         self._to_keep: tuple[str, ...] = ()
-        self._woken = anyio.Event()
+        self._pruning = Wakeup()
 
     def keep_only(self, rollout_ids: Iterable[str]) -> None:
-        """Let the cache forget every other rollout, soon."""
+        """Have `run` remove every other rollout from the cache."""
         self._to_keep = tuple(rollout_ids)
-        self._woken.set()
+        self._pruning.set()
 
-    async def run(self) -> None:
-        """Carry out what `keep_only` asked for, until cancelled."""
+    def run(self) -> Work:
+        """Prune the cache as `keep_only` asks."""
         while True:
-            await self._woken.wait()
-            self._woken = anyio.Event()
-            await anyio.to_thread.run_sync(self._cache.keep_only, self._to_keep)
+            yield from Wait(None, self._pruning)
+            self._pruning.clear()
+            yield from PruneCachedManifests(self._to_keep)
 
-    async def verified(self, rollout_id: RolloutId) -> Verified[RolloutManifest]:
-        """Return the verified manifest of `rollout_id`: the control plane's, or the one kept if it has none to give.
+    def verified(self, rollout_id: RolloutId) -> Verifying:
+        """Return the verified manifest of `rollout_id`: the control plane's, or the cached one if it has none.
 
-        One that is fetched and does not verify is not made up for by one that is kept: it is said.
+        A fetched manifest that does not verify is an error; a cached one does not replace it.
         Raises: TransportFailed (also when neither has one), VerifyError.
         """
         try:
-            fetched = await self._fetched(rollout_id)
+            fetched = yield from FetchManifest(rollout_id)
+            if fetched is None:
+                raise TransportFailed(f"the control plane has no manifest of {rollout_id}")
         except TransportFailed as error:
-            kept = await anyio.to_thread.run_sync(self._kept, rollout_id)
-            if kept is None:
+            cached = self._usable(rollout_id, (yield from ReadCachedManifest(rollout_id)))
+            if cached is None:
                 raise
-            _log.info("using the manifest of %s that was kept: %s", rollout_id, error)
-            return kept
+            self._log.info("using the cached manifest of %s: %s", rollout_id, error)
+            return cached
         manifest = self._verified(rollout_id, fetched)
-        await anyio.to_thread.run_sync(self._cache.put, rollout_id, fetched)
+        yield from CacheManifest(rollout_id, fetched)
         return manifest
 
-    async def _fetched(self, rollout_id: RolloutId) -> SignedArtefact:
-        artefact = await self._transport.fetch_manifest(rollout_id)
-        if artefact is None:
-            raise TransportFailed(f"the control plane has no manifest of {rollout_id}")
-        return artefact
-
-    def _kept(self, rollout_id: RolloutId) -> Verified[RolloutManifest] | None:
-        artefact = self._cache.get(rollout_id)
-        if artefact is None:
+    def _usable(
+        self, rollout_id: RolloutId, cached: SignedArtefact | None
+    ) -> Verified[RolloutManifest] | None:
+        if cached is None:
             return None
         try:
-            return self._verified(rollout_id, artefact)
+            return self._verified(rollout_id, cached)
         except VerifyError as error:
-            _log.warning("the manifest of %s that was kept is not used: %s", rollout_id, error)
+            self._log.warning("the cached manifest of %s is not used: %s", rollout_id, error)
             return None
 
     def _verified(
@@ -88,8 +91,8 @@ class ManifestSource:
     ) -> Verified[RolloutManifest]:
         return verify_manifest(
             artefact,
-            self._trust,
-            self._clock.now(),
+            self._trust(),
+            self._now(),
             freshness_window_minutes=self._freshness_window_minutes,
             expected_rollout_id=rollout_id,
         )

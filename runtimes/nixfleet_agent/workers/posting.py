@@ -1,60 +1,56 @@
-"""Where workers hand in what they found: the mutator's door, with patience for a journal that cannot be written.
+"""How workers hand their findings to the engine, and retry while the journal cannot be written. Sans I/O.
 
-A full disk is not the end of an agent. What must not be lost is handed in until it is durable; what the world will
-say again anyway is let go. Either way it is said once, and once when it is over.
+A full disk does not end an agent. An input that must not be lost is posted until it is durable; one that will be
+observed again is dropped. Either way the failure is logged once, and its end once.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Generator
 from typing import TypeAlias
 
 from nixfleet_agent.messages.inputs import Input, Reply
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.steps import PostInput, Wait
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_runtime.kernel.mutator import WriteFailed
 
-_log = logging.getLogger(__name__)
-
-Post: TypeAlias = Callable[[Input], Awaitable[Reply]]
-"""Returns the engine's reply once the input is durable."""
-TryOnce: TypeAlias = Callable[[Input], Awaitable[Reply | None]]
-"""As `Post`, but `None` when the input could not be made durable: for what will be observed again anyway."""
+Insisting: TypeAlias = Generator[PostInput | Wait, object, Reply]
+TryingOnce: TypeAlias = Generator[PostInput, object, Reply | None]
 
 
 class RetryingPost:
-    """What all workers of one agent post through."""
+    """The way to the engine that all workers of one agent share."""
 
-    def __init__(self, post: Post, backoff: Backoff) -> None:
-        self._post = post
+    def __init__(self, backoff: Backoff, log: logging.Logger) -> None:
         self._backoff = backoff
         self._failed_with: type[Input] | None = None
-        self._journal = Trouble(_log, "writing the journal, for which everything waits,")
+        self._trouble = Trouble(log, "writing the journal, on which everything else depends,")
 
-    async def insist(self, input: Input) -> Reply:
-        """Return the reply to `input`, however often it takes until that is durable.
+    def insist(self, input: Input) -> Insisting:
+        """Return the reply to `input`, posting it again until it is durable.
 
         Raises: EngineFault, MutatorClosed.
         """
         while True:
-            reply = await self.try_once(input)
+            reply = yield from self.try_once(input)
             if reply is not None:
                 return reply
-            await self._backoff.wait()
+            yield from self._backoff.pause()
 
-    async def try_once(self, input: Input) -> Reply | None:
-        """Return the reply to `input`, `None` if it could not be made durable: then nothing happened.
+    def try_once(self, input: Input) -> TryingOnce:
+        """Return the reply to `input`; `None` if it could not be made durable, and so changed nothing.
 
         Raises: EngineFault, MutatorClosed.
         """
         try:
-            reply = await self._post(input)
+            reply = yield from PostInput(input)
         except WriteFailed as error:
-            self._journal.goes_on("cannot be written", error)
+            self._trouble.failed("cannot be written", error)
             self._failed_with = type(input)
             return None
-        # Many inputs write nothing, and prove nothing of a disk; one like the one that failed does.
+        # Many inputs write nothing, so their success proves nothing of the disk; one of the kind that failed does.
         if type(input) is self._failed_with:
             self._failed_with = None
-            self._journal.is_over()
+            self._trouble.succeeded()
             self._backoff.reset()
         return reply

@@ -6,53 +6,38 @@ What `nixfleet_agent.service` does with tasks is done here with the agenda.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Protocol, TypeAlias, assert_never
+from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.state import State
 from nixfleet_agent.journal.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
-from nixfleet_agent.journal.loading import load_state, unsent_rollouts
-from nixfleet_agent.messages.inputs import (
-    Action,
-    Booted,
-    CarryOut,
-    Input,
-    Intent,
-    KeepManifestsOf,
-    LoadChecks,
-    Reply,
-    RunningClosureSeen,
-    StartProbes,
-    StopProbes,
-    Tick,
-    WakeSender,
-)
+from nixfleet_agent.journal.loading import load_state
+from nixfleet_agent.messages.inputs import Action, Input, Intent, Reply
 from nixfleet_agent.messages.writes import Write
+from nixfleet_agent.ports import AgentSettings
+from nixfleet_agent.workers.assembly import Workers
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.transport import TransportFailed
-from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
+from nixfleet_simulation.nodes.agenda import Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.crash_boundaries import Crossings
 from nixfleet_simulation.nodes.disk import Disk
-from nixfleet_simulation.nodes.host.dispatches import DispatchWorker
-from nixfleet_simulation.nodes.host.heartbeats import HeartbeatWorker
-from nixfleet_simulation.nodes.host.intents import IntentWorker
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
-from nixfleet_simulation.nodes.host.manifests import ManifestSource
-from nixfleet_simulation.nodes.host.posting import SimulatedPost
-from nixfleet_simulation.nodes.host.probes import ProbeWorker
-from nixfleet_simulation.nodes.host.sender import Sender
-from nixfleet_simulation.nodes.host.shell import WorkerShell
+from nixfleet_simulation.nodes.host.shell import (
+    SILENT_LOG,
+    SWITCH_METHOD,
+    AgentMutator,
+    SimulatedShell,
+)
 from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
-from nixfleet_simulation.nodes.network import Answer, Network, Request
+from nixfleet_simulation.nodes.network import Network
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import Boundary
 from nixfleet_simulation.scenario.randomness import stream
-from nixfleet_simulation.scenario.scenario import Cadence
+from nixfleet_simulation.scenario.scenario import FRESHNESS_WINDOW_MINUTES, Cadence
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 
 HandledInput: TypeAlias = Handled[Input, Write, Reply, Action]
@@ -124,15 +109,23 @@ class Host:
         self._network = network
         self._trace = trace
         self._watcher = watcher
-        self._cadence = cadence
+        self._settings = AgentSettings(
+            hostname,
+            failure_threshold_seconds=cadence.failure_threshold,
+            freshness_window_minutes=FRESHNESS_WINDOW_MINUTES,
+            tick_seconds=cadence.agent_tick,
+            heartbeat_seconds=cadence.heartbeat,
+            poll_wait_seconds=cadence.poll_wait,
+        )
+        self._probe_interval_seconds = cadence.probe_interval
         self._trust = trust
         self._make_engine = make_engine
         self._make_journal = make_journal
         self._journal = make_journal()
         self._life = NodeLifetime()
-        self._mutator: Mutator[Input, Write, Reply, Action]
+        self._mutator: AgentMutator
         self._has_run = False
-        self._kept_manifests: dict[str, SignedArtefact] = {}
+        self._cached_manifests: dict[str, SignedArtefact] = {}
 
     # NodeLifetime and death.
 
@@ -152,10 +145,9 @@ class Host:
             self._kept,
             partial(self._watcher.engine_raised, self.hostname),
         )
-        threshold = timedelta(seconds=self._cadence.failure_threshold)
+        threshold = timedelta(seconds=self._settings.failure_threshold_seconds)
         self._mutator = Mutator(self._make_engine(self.state, threshold), shell)
         self._start_workers()
-        self._desk.insist(Booted(self.machine.running), self._booted)
 
     def _kept_journal(self) -> MemoryJournal | SqliteJournal:
         """The first start finds nothing, and needs no file to find it in."""
@@ -167,36 +159,30 @@ class Host:
         return kept
 
     def _start_workers(self) -> None:
-        self._desk = SimulatedPost(
-            self._mutator, self._agenda, self._life, self.clock, self._chance
+        self._workers = Workers(
+            self._settings,
+            SWITCH_METHOD,
+            self.clock.now,
+            self._trust,
+            self._chance.random,
+            lambda _: SILENT_LOG,
         )
-        shell = WorkerShell(
+        self._shell = SimulatedShell(
             self.hostname,
             self._agenda,
             self._life,
-            self.clock,
             self._chance,
-            self._cadence,
+            self._probe_interval_seconds,
             self.machine,
             self._journal,
+            self._cached_manifests,
+            self._network,
+            self._mutator,
             self.crossings,
-            self._trust,
-            self._desk.insist,
-            self._desk.try_once,
-            self._call,
+            self._began,
         )
-        self._sender = Sender(shell)
-        self._intents = IntentWorker(shell, self._began)
-        self._probes = ProbeWorker(shell)
-        self._manifests = ManifestSource(shell, self._kept_manifests)
-        self._dispatches = DispatchWorker(shell, self._manifests, self._intents.at_rest)
-        self._heartbeats = HeartbeatWorker(shell, self._manifests)
-
-    def _booted(self, _: Reply) -> None:
-        self._sender.start()
-        self._heartbeats.start()
-        self._dispatches.start()
-        self._wait_for_tick()
+        self._shell.start(self._workers.intents.run)
+        self._shell.start(partial(self._workers.boot, self.machine.running))
 
     def die(self, *, write_survives: bool = False) -> None:
         """Stop, as in a loss of power."""
@@ -205,7 +191,7 @@ class Host:
         self._life.is_over = True
         self.is_up = False
         self.crossings.armed = None
-        self._probes.die()
+        self._shell.die()
         self.disk.cut_off(write_survives=write_survives)
         self._trace.tell(self.hostname, "dies")
 
@@ -213,40 +199,12 @@ class Host:
         """The journal is gone; the machine runs what it ran."""
         self.disk.replace()
         self._journal = self._make_journal()
-        self._kept_manifests = {}
+        self._cached_manifests = {}
         self._has_run = False
 
     def _die_there(self, boundary: Boundary) -> None:
         self._trace.tell(self.hostname, f"comes to where it dies: {boundary.value}")
         self.on_death()
-
-    # What workers ask.
-
-    def _call(
-        self,
-        request: Request,
-        timeout: int,
-        answered: Callable[[Answer], None],
-        failed: Callable[[TransportFailed], None],
-    ) -> None:
-        self._network.call(self.hostname, self._life, request, timeout, answered, failed)
-
-    def _wait_for_tick(self) -> None:
-        self._agenda.after(int(self._cadence.agent_tick * SECOND), self._life, self._tick)
-
-    def _tick(self) -> None:
-        if self._intents.at_rest.acquire_now():
-            seen = RunningClosureSeen(self.machine.running)
-            self._desk.try_once(seen, self._looked)
-        else:
-            self._look_at_time()  # It is being changed: whoever does that says what came of it.
-
-    def _looked(self, _: Reply | None) -> None:
-        self._intents.at_rest.release()
-        self._look_at_time()
-
-    def _look_at_time(self) -> None:
-        self._desk.try_once(Tick(unsent_rollouts(self._journal)), lambda _: self._wait_for_tick())
 
     # What follows.
 
@@ -264,19 +222,8 @@ class Host:
         self._watcher.intent_began(self.hostname, intent, running)
 
     def _carry_out(self, action: Action) -> None:
-        match action:
-            case WakeSender():
-                self._sender.wake()
-            case CarryOut():
-                self._intents.add(action.intent)
-            case LoadChecks() | StartProbes() | StopProbes():
-                self._probes.order(action)
-            case KeepManifestsOf():
-                self._manifests.keep_only(action.rollout_ids)
-            case EmitMetric() | EmitLog():
-                pass
-            case _:
-                assert_never(action)
+        if not isinstance(action, EmitMetric | EmitLog):
+            self._workers.carry_out(action)
 
 
 def _all_of(journal: Journal) -> KeptJournal:
