@@ -1,7 +1,11 @@
 """Carries out a worker's steps without an event loop, for tests of what it decides."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from typing import TypeVar
+
+from nixfleet_agent.messages.inputs import Input
+from nixfleet_agent.workers.steps import AgentStep, PostInput, Wait
 
 StepT = TypeVar("StepT")
 ResultT = TypeVar("ResultT")
@@ -33,26 +37,43 @@ def carried_out(
         work.close()
 
 
-def steps_of(
-    work: Generator[StepT, object, object], answers: dict[type[StepT], object], count: int
-) -> list[StepT]:
-    """Return the first `count` steps of `work`. answers: by the type of step; `None` for the others.
+class Script:
+    """Answers steps by their type, and notes them. An exception among the answers is thrown into the worker.
 
-    An exception among the answers is thrown into `work`.
+    answers: one answer for all steps of a type, or a list with one for each; `None` for types that are not named.
     """
-    steps: list[StepT] = []
 
-    def answer(step: StepT) -> object:
-        steps.append(step)
-        if len(steps) == count:
+    def __init__(self, answers: Mapping[type, object], stop_at: int = 100) -> None:
+        self.steps: list[AgentStep] = []
+        self._answers = dict(answers)
+        self._stop_at = stop_at
+
+    def answer(self, step: AgentStep) -> object:
+        """Return the answer to `step`. Raises: Stopped, at the step of number `stop_at`."""
+        self.steps.append(step)
+        if len(self.steps) == self._stop_at:
             raise Stopped
-        found = answers.get(type(step))
+        found = self._answers.get(type(step))
+        if isinstance(found, list):
+            if not found:
+                raise Stopped
+            found = found.pop(0)
         if isinstance(found, Exception):
             raise found
         return found
 
-    try:
-        carried_out(work, answer)
-    except Stopped:
-        return steps
-    raise AssertionError(f"expected {count} steps, found the end after {len(steps)}")
+    def run(self, work: Generator[AgentStep, object, object]) -> list[AgentStep]:
+        """Run `work` until it ends or the script does; return its steps, the last one unanswered."""
+        with suppress(Stopped):
+            carried_out(work, self.answer)
+        return self.steps
+
+    @property
+    def posted(self) -> list[Input]:
+        """What was posted."""
+        return [step.input for step in self.steps if isinstance(step, PostInput)]
+
+    @property
+    def waited(self) -> list[float | None]:
+        """How long each wait was to last."""
+        return [step.seconds for step in self.steps if isinstance(step, Wait)]
