@@ -1,1 +1,1 @@
-"""The agent: lives the facts of one host, keeps them in a journal, acts only on signed manifests."""
+"""The agent: records the facts of one host in a journal, reports them, and acts only on signed manifests."""

@@ -1,7 +1,7 @@
-"""The agent's configuration: what its TOML file may say, and what holds when it does not say so.
+"""The agent's configuration: the options of its TOML file and their defaults.
 
-Frozen data and the reading of it; nothing is opened or started. `docs/configuration.md` has a line for
-every option, and a test that it does.
+Frozen data, and reading it; nothing is opened or started. `docs/configuration.md` has a line for every
+option; a test checks that.
 """
 
 import socket
@@ -35,13 +35,13 @@ from nixfleet_runtime.config.sections import (
 )
 from nixfleet_runtime.documents.problems import quoted
 
-POLL_WAIT_SECONDS_MAX: Final = 60.0  # what the control plane answers by in any case
+POLL_WAIT_SECONDS_MAX: Final = 60.0  # the longest the control plane holds a poll
 _DEFAULTS: Final = AgentSettings("")
 
 
 @frozen
 class ControlPlaneAddress:
-    """`[control_plane]`. ca_certificate_file: `None` for the authorities that the machine trusts anyway."""
+    """`[control_plane]`. ca_certificate_file: `None` for the system's certificate authorities."""
 
     url: str
     ca_certificate_file: Path | None = None
@@ -50,7 +50,7 @@ class ControlPlaneAddress:
 
 @frozen
 class IdentityConfig:
-    """`[identity]`. The key is made on the host; the token is needed until the host is enrolled."""
+    """`[identity]`. The key is generated on the host; the token is needed until the host is enrolled."""
 
     key_file: Path
     bootstrap_token_file: Path | None = None
@@ -65,13 +65,13 @@ class JournalConfig:
 
 @frozen
 class ManifestsConfig:
-    """`[manifests]`. cache_directory: where they are kept while the control plane cannot be reached."""
+    """`[manifests]`. cache_directory: the manifests used while the control plane is unreachable."""
 
     cache_directory: Path
 
 
 class ActivatorKind(StrEnum):
-    """`[activator] kind`: what closures are on this host."""
+    """`[activator] kind`: what a closure is on this host."""
 
     DIRECTORY = "directory"
     NIXOS = "nixos"
@@ -105,7 +105,7 @@ ActivatorConfig: TypeAlias = DirectoryActivatorConfig | NixosActivatorConfig
 
 @frozen
 class ProbesConfig:
-    """`[probes]`: how often at most, and how long one may fail before its host does."""
+    """`[probes]`: the shortest interval, and how long a probe may fail before its host is Failed."""
 
     interval_seconds_min: float = _DEFAULTS.probe_interval_seconds_min
     failure_threshold_seconds: float = _DEFAULTS.failure_threshold_seconds
@@ -113,7 +113,7 @@ class ProbesConfig:
 
 @frozen
 class TicksConfig:
-    """`[ticks]`: how often the agent lets time pass, says that it is there, and asks again."""
+    """`[ticks]`: the intervals of ticks, heartbeats and polls."""
 
     heartbeat_seconds: float = _DEFAULTS.heartbeat_seconds
     poll_wait_seconds: float = _DEFAULTS.poll_wait_seconds
@@ -122,7 +122,7 @@ class TicksConfig:
 
 @frozen
 class AgentConfig:
-    """All that an agent is told before it starts."""
+    """The whole configuration of an agent."""
 
     hostname: str
     control_plane: ControlPlaneAddress
@@ -137,7 +137,7 @@ class AgentConfig:
 
     @property
     def settings(self) -> AgentSettings:
-        """How the agent behaves, as its service wants to be told."""
+        """The settings for `AgentService`."""
         return AgentSettings(
             hostname=self.hostname,
             failure_threshold_seconds=self.probes.failure_threshold_seconds,
@@ -158,7 +158,7 @@ def load_agent_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
 
 
 def read_agent_config(root: Section) -> AgentConfig:
-    """Return what the root section says."""
+    """Return the configuration in the root section."""
     return AgentConfig(
         hostname=root.text("hostname", socket.gethostname()),
         control_plane=_control_plane(root.section("control_plane")),
@@ -189,9 +189,9 @@ def _control_plane(section: Section) -> ControlPlaneAddress:
 
 
 def _plain_http_host(section: Section, url: str) -> str | None:
-    """Return the host of an http:// URL, `None` of any other. What leads to no control plane is refused."""
+    """Return the host of an http:// URL, `None` for any other; report a URL that cannot be used."""
     if "@" in url:
-        expected = "no user name and no password: requests are signed"
+        expected = "a URL without user name and password: requests are signed"
         section.refuse("url", "has credentials", expected, "some, not shown here")
         return None
     try:
@@ -199,16 +199,16 @@ def _plain_http_host(section: Section, url: str) -> str | None:
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_usable, parts = False, urlsplit("")
-    # A path would be part of what is signed, and the control plane's paths begin at its root.
+    # A path would be part of the signed request, and the control plane's paths begin at the root.
     if not is_usable or url.removesuffix("/") != f"{parts.scheme}://{parts.netloc}":
-        expected = "https://HOST:PORT or http://HOST:PORT, and nothing after it"
+        expected = "https://HOST:PORT or http://HOST:PORT, without a path"
         section.refuse("url", "cannot be used", expected, quoted(url))
         return None
     return parts.hostname if parts.scheme == "http" else None
 
 
 def _identity(section: Section) -> IdentityConfig:
-    # Neither need be there: a key may have yet to be made, and a token is thrown away once used.
+    # Neither file need exist: the key may not be generated yet, and the token is removed after use.
     return IdentityConfig(
         key_file=section.path("key_file", private_file_to_make),
         bootstrap_token_file=section.optional_path("bootstrap_token_file", private_file_if_there),

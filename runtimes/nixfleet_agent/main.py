@@ -1,6 +1,6 @@
-"""The agent as a process: puts together what a configuration names, and runs it until it is told to stop.
+"""The agent as a process: builds its parts from the configuration, and runs until it is stopped by a signal.
 
-The composition root of this side. No policy, and nothing that a test of a worker or of the engine would need.
+The composition root. No policy, and nothing that a test of a worker or of the engine would need.
 """
 
 import logging
@@ -47,9 +47,9 @@ _log = logging.getLogger(__name__)
 
 
 async def run_agent(config: AgentConfig, clock: Clock) -> None:
-    """Run the agent of `config` until SIGTERM or SIGINT, then end it in order.
+    """Run the agent of `config` until SIGTERM or SIGINT, then stop it in order.
 
-    clock: the fleet's. Requests are signed by the machine's own, in whose time connections are lost and repeated.
+    clock: the fleet's. Requests are signed with the system clock's time, and network time-outs use that clock too.
 
     Raises: DatabaseInUse, NoRunningClosure, DecodeError (of the trust file or the journal), SchemaTooNew,
     NotOurDatabase, InsecureKeyFile, MalformedKeyFile, OSError, sqlite3.Error.
@@ -58,7 +58,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
         async with AsyncExitStack() as stack:
             own = own_key(config.identity.key_file)
             if own.is_new:
-                _log.info("made the host's key; its fingerprint is %s", own.fingerprint)
+                _log.info("generated the host's key; its fingerprint is %s", own.fingerprint)
             trust = load_trust(config.trust.file)
             transport = await stack.enter_async_context(
                 way_to_control_plane(config, own.key, SystemClock())
@@ -89,7 +89,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
 
 
 def load_trust(file: Path) -> TrustRoot:
-    """Return whom the trust file names. Raises: DecodeError, OSError."""
+    """Return the trusted keys in `file`. Raises: DecodeError, OSError."""
     return decode_trust_root(file.read_bytes())
 
 
@@ -97,7 +97,7 @@ def load_trust(file: Path) -> TrustRoot:
 async def way_to_control_plane(
     config: AgentConfig, key: SigningKey, clock: Clock
 ) -> AsyncIterator[HttpTransport]:
-    """Yield the transport that `config` and the host's key make. Raises: OSError (of the certificate file)."""
+    """Yield a transport to the control plane of `config`. Raises: OSError (of the certificate file)."""
     address = config.control_plane
     tls = _tls_of(address)
     async with connected(address.url, config.hostname, key, clock, tls=tls) as transport:
@@ -105,7 +105,7 @@ async def way_to_control_plane(
 
 
 def activator_of(config: ActivatorConfig, clock: Clock) -> Activator:
-    """Return what moves this machine between closures."""
+    """Return the activator that `config` selects."""
     match config:
         case DirectoryActivatorConfig():
             return DirectoryActivator(
@@ -143,7 +143,7 @@ async def _run_until_signalled(
         # Signals are handled before the service manager hears that the agent runs.
         await tasks.start(_stop_when_signalled, service, tasks.cancel_scope)
         tasks.start_soon(enroll)
-        _log.info("the agent of %s works for %s", config.hostname, config.control_plane.url)
+        _log.info("the agent of %s reports to %s", config.hostname, config.control_plane.url)
         notify("READY=1")
         await service.run()
         tasks.cancel_scope.cancel()
@@ -155,13 +155,13 @@ async def _stop_when_signalled(
     *,
     task_status: TaskStatus[None],
 ) -> None:
-    """The first signal ends the agent in order, the second one at once; either way the journal is whole."""
+    """Stop the agent in order at the first signal, and at once at the second; the journal is consistent either way."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:
             if service.is_stopping:
-                _log.warning("%s again: not waiting any longer", number.name)
+                _log.warning("%s again: stopping at once", number.name)
                 everything.cancel()
                 return
-            _log.info("%s: ending", number.name)
+            _log.info("%s: stopping", number.name)
             service.stop()

@@ -1,4 +1,4 @@
-"""What an agent is given: how it is to behave, and what it stands on. Embedders start here."""
+"""An agent's settings, and the ports it runs on. Embedders start here."""
 
 import random
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from nixfleet_state_machine.host.effect import EmitMetric
 
 @frozen
 class AgentSettings:
-    """How one host's agent behaves. Times are of the agent's clock, but for network waits.
+    """How one host's agent behaves. Times are of the agent's clock, except network waits.
 
-    failure_threshold_seconds: how long an enforce probe fails before the host is Failed.
-    freshness_window_minutes: how old a manifest may be. probe_interval_seconds_min: the floor for
-    every probe's own interval. switch_grace_seconds: how long an agent that is told to stop waits for a switch
-    under way; what is not over by then is taken up again by the next start.
+    failure_threshold_seconds: how long an enforce probe must fail before the host is Failed.
+    freshness_window_minutes: the maximum age of a manifest. probe_interval_seconds_min: the lower limit of
+    every probe's interval. switch_grace_seconds: how long a stopping agent waits for a switch under way; a switch
+    that takes longer is finished by the next start.
     """
 
     hostname: str
@@ -38,10 +38,10 @@ class AgentSettings:
 
 @frozen
 class AgentPorts:
-    """What an agent stands on: embedders put their own behind any of these.
+    """The ports an agent runs on. Embedders may implement any of them.
 
-    chance: from 0 up to 1, for waits that are not to be in step with other hosts'. evidence: without it, evidence
-    probes fail.
+    chance: returns a random number from 0 up to 1, so that hosts do not retry at the same moments. evidence: without
+    it, evidence probes fail.
     """
 
     journal: Journal

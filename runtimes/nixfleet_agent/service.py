@@ -47,19 +47,19 @@ class AgentService:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether `stop` was called."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """Let `run` end in order: nothing new is begun, a switch under way is given a little time to end."""
+        """End `run` in order: nothing new begins, and a switch under way gets `switch_grace_seconds` to end."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until `stop`, or until cancelled. What the journal had left undone is taken up first.
+        """Run until `stop` or cancellation; unfinished intents of the journal are carried out first.
 
-        What the workers posted is durable when this returns, and no probe is running any more. A switch that is
-        cut off is still an intent in the journal: the next start finishes it.
-        Raises: NoRunningClosure, when the machine runs nothing yet.
+        When this returns, every posted input is durable and no probe is running. A switch that was interrupted is
+        still an intent in the journal: the next start finishes it.
+        Raises: NoRunningClosure, when the machine has no running closure yet.
         """
         async with anyio.create_task_group() as mutating:
             mutating.start_soon(self._mutate)
@@ -69,7 +69,7 @@ class AgentService:
                 self._mutator.close()
 
     async def _mutate(self) -> None:
-        # It ends when it is closed and drained. Cancelled, it would drop what was accepted.
+        # Ends when it is closed and drained. Cancelled, it would drop accepted inputs.
         with anyio.CancelScope(shield=True):
             await self._mutator.run()
 
@@ -99,7 +99,7 @@ class AgentService:
 
 @asynccontextmanager
 async def running(settings: AgentSettings, ports: AgentPorts) -> AsyncIterator[AgentService]:
-    """Run an agent while the context is open. Raises: what `service_of` and `AgentService.run` raise."""
+    """Run an agent while the context is open. Raises: the errors of `service_of` and `AgentService.run`."""
     service = await service_of(settings, ports)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(service.run)
@@ -110,7 +110,7 @@ async def running(settings: AgentSettings, ports: AgentPorts) -> AsyncIterator[A
 
 
 async def service_of(settings: AgentSettings, ports: AgentPorts) -> AgentService:
-    """Return an agent that goes on where its journal ends, and does not run yet. Raises: what `Journal.load` raises."""
+    """Return an agent with the state of its journal; it does not run yet. Raises: the errors of `Journal.load`."""
     state = await anyio.to_thread.run_sync(load_state, ports.journal, settings.hostname)
     threshold = timedelta(seconds=settings.failure_threshold_seconds)
     return AgentService(settings, ports, AgentEngine(state, failure_threshold=threshold))

@@ -341,4 +341,4 @@ async def test_rolling_back_to_what_needs_a_boot_does_not_count_as_done(
     outcome = await machine.activator.rollback(old)
 
     assert (outcome.current_closure, outcome.exit_code) == (new, 100)
-    assert "init cannot be swapped live" in outcome.stderr_tail
+    assert "init cannot be replaced while running" in outcome.stderr_tail

@@ -53,7 +53,7 @@ def test_a_dispatch_that_the_manifest_confirms_is_acknowledged_before_the_switch
     ("wrong", "words"),
     [
         ({"hostname": "web-02"}, "expected a dispatch for web-01, found one for web-02"),
-        ({"closure": "evil"}, "gives web-01 new, the dispatch says evil"),
+        ({"closure": "evil"}, "gives web-01, found evil in the dispatch"),
         ({"rollout_id": "stable@r9"}, "expected the manifest of stable@r9"),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_dispatch_for_a_host_that_the_manifest_does_not_name_is_refused() -> N
     agent.state.hostname = "db-01"
     reply = agent.tell(agent.offered(hostname="db-01"))
     assert isinstance(reply, DispatchRefused)
-    assert "gives db-01 no closure" in reply.reason
+    assert "gives db-01, found" in reply.reason
 
 
 def test_the_same_dispatch_again_is_not_acted_on_twice() -> None:

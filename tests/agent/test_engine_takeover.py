@@ -91,7 +91,7 @@ def test_a_record_that_knows_less_than_the_journal_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (evolve(RECORD, target_closure="evil"), "gives web-01 new, the record says evil"),
+        (evolve(RECORD, target_closure="evil"), "gives web-01, found evil in the record"),
         (evolve(RECORD, hostname="web-02"), "expected a record for web-01, found one for web-02"),
         (evolve(RECORD, rollout_id=R2), "expected the manifest of stable@r2"),
     ],
@@ -153,7 +153,7 @@ def test_a_history_that_is_lost_on_both_sides_is_begun_anew() -> None:
     fresh = replaced_disk(soaking_agent().record())
     fresh.tell(ReplayAsked(ReplayFrom(R1, 1)))
     assert fresh.writes == (RemoveRollout(R1),)
-    assert "lost on both sides" in logged(fresh)
+    assert "both sides have lost its first facts" in logged(fresh)
     fresh.tell(fresh.offered(running="new"))
     assert fresh.facts[-1].seq == 1
 

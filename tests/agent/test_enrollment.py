@@ -101,7 +101,7 @@ def test_a_token_for_another_key_is_named() -> None:
 
 def test_an_expired_token_is_named_with_its_time() -> None:
     """When it expired is told, and what time it is here."""
-    with pytest.raises(WrongToken, match=r"the token for web-01 is not good: .*Z"):
+    with pytest.raises(WrongToken, match=r"the token for web-01 is not valid: .*Z"):
         enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW + timedelta(hours=2))
 
 

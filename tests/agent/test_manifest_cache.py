@@ -229,4 +229,4 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_itself(
     library = Library(DirectoryManifestCache(tmp_path / "file" / "below"))
     with caplog.at_level(logging.WARNING):
         assert library.verified(R1).value.rollout_id == R1
-    assert "cannot be kept" in caplog.text
+    assert "cannot be cached" in caplog.text

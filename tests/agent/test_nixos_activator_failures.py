@@ -62,7 +62,7 @@ async def test_program_out_of_time_fails_and_says_so(
     outcome = await activator.switch(new)
 
     assert outcome == SwitchFailed(
-        SwitchPhase.REALISE, 124, "nix-store was stopped, out of time: copying…"
+        SwitchPhase.REALISE, 124, "nix-store was stopped after its time-out: copying…"
     )
 
 

@@ -1,1 +1,1 @@
-"""The edge to the machine: the `Activator` Protocol, the two activators, and the commands they run."""
+"""Activation on the machine: the `Activator` Protocol, the two activators, and the commands they run."""

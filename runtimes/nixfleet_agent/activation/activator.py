@@ -1,10 +1,9 @@
-"""What an agent needs from the machine to move it between closures: one port, and what it answers.
+"""The port that switches a machine between closures, and its outcomes.
 
-Here: the `Activator` Protocol, its outcomes, and what every implementation shares. No process and
-no file is touched here. Outcomes are values: a switch that fails is something to report, not an
-exception. An activator looks at what is running first, so each order may be given twice: after a
-crash an order is simply repeated, and what is done already is not done again.
-Source: docs/spec/runtimes.md, Activators.
+The `Activator` Protocol, its outcomes, and what every implementation shares. No I/O. Outcomes are
+values: a failed switch is reported, not raised. An activator checks what is running first, so each
+call is idempotent and is simply repeated after a crash.
+Source: design 7, Agent.
 """
 
 from enum import StrEnum
@@ -14,14 +13,14 @@ from typing import Protocol, TypeAlias, assert_never
 from attrs import frozen
 
 EXIT_CODE_OF_AGENT = 125
-"""The exit code of a failure that the agent found itself; what `env` and `timeout` use for theirs."""
+"""The exit code of a failure that the agent itself detected; the same as that of `env` and `timeout`."""
 
 EXIT_CODE_DEFERRED = 100
-"""How NixOS's `switch-to-configuration` says "this will not take effect until you reboot"."""
+"""The exit code of NixOS's `switch-to-configuration` for a switch that takes effect at the next boot."""
 
 
 class SwitchPhase(StrEnum):
-    """How far a switch came. Before `PROFILE_SET` nothing on the machine has changed."""
+    """The phases of a switch. Before `PROFILE_SET` nothing on the machine has changed."""
 
     REALISE = "realise"
     VERIFY = "verify"
@@ -33,14 +32,14 @@ class SwitchPhase(StrEnum):
 
 @frozen
 class Prepared:
-    """The closure is in the store and is what its name says. Nothing has been switched."""
+    """The closure is in the store and its contents match its name. Nothing has been switched."""
 
     closure: str
 
 
 @frozen
 class SwitchCompleted:
-    """The switch ended well and `current_closure` runs now."""
+    """The switch succeeded and `current_closure` is running."""
 
     current_closure: str
     exit_code: int
@@ -55,23 +54,23 @@ class SwitchDeferred:
 
 @frozen
 class SwitchFailed:
-    """The switch ended badly at `phase`; what runs now is for `Activator.current()` to say."""
+    """The switch failed at `phase`; `Activator.current()` returns what is running."""
 
     phase: SwitchPhase
     exit_code: int
     stderr_tail: str
 
     def __str__(self) -> str:
-        said = self.stderr_tail.strip()
+        stderr = self.stderr_tail.strip()
         end = f"failed at {self.phase}: exit status {self.exit_code}"
-        return f"{end}: {said}" if said else end
+        return f"{end}: {stderr}" if stderr else end
 
 
 @frozen
 class ClosureMismatch:
-    """What is there is not the closure that was asked for: `actual` is what was found instead.
+    """`actual` was found in place of the `expected` closure.
 
-    Either its tree hashes to another name, or another closure took over during the switch.
+    Either its contents hash to another name, or another closure was activated during the switch.
     """
 
     expected: str
@@ -83,10 +82,7 @@ class ClosureMismatch:
 
 @frozen
 class RollbackFinished:
-    """A rollback ran to its end; only exit code 0 means that it worked.
-
-    `current_closure` is what runs now, whichever way it ended.
-    """
+    """A rollback ended; only exit code 0 means success. current_closure: what is running now."""
 
     current_closure: str
     exit_code: int
@@ -99,7 +95,7 @@ SwitchOutcome: TypeAlias = SwitchCompleted | SwitchDeferred | SwitchFailed | Clo
 
 
 class NoRunningClosure(Exception):
-    """No closure runs here yet; `link` is what should point to one."""
+    """No closure is running yet; `link` should point to one."""
 
     def __init__(self, link: Path) -> None:
         super().__init__(link)
@@ -113,53 +109,53 @@ class NoRunningClosure(Exception):
 
 
 class Activator(Protocol):
-    """Moves one machine between closures. One order at a time; its caller sees to that.
+    """Switches one machine between closures. The caller makes one call at a time.
 
-    Cancelled, it leaves the machine such that giving the same order again finishes the work.
+    After a cancellation, repeating the same call finishes the work.
     """
 
     @property
     def switch_method(self) -> str:
-        """How a switch is carried out, for `ActivationStarted.switch_method`."""
+        """The value for `ActivationStarted.switch_method`."""
         ...
 
     def root_of(self, closure: str) -> Path:
-        """Return the directory in which the files of `closure` are, whether it exists or not."""
+        """Return the directory of the files of `closure`, whether it exists or not."""
         ...
 
     async def current(self) -> str:
-        """Return the name of the closure that runs now: the last one whose switch ended well.
+        """Return the name of the running closure: the last one whose switch succeeded.
 
         Raises: NoRunningClosure.
         """
         ...
 
     async def prepare(self, closure: str) -> PrepareOutcome:
-        """Bring `closure` into the store and check that it is what its name says."""
+        """Bring `closure` into the store and check its contents against its name."""
         ...
 
     async def switch(self, closure: str) -> SwitchOutcome:
-        """Make `closure` the running one, and the one that boots; prepares it first.
+        """Prepare `closure`, and make it the running closure and the one that boots.
 
-        When it runs already, this completes and runs nothing.
+        Completes at once when it is running already.
         """
         ...
 
     async def rollback(self, closure: str) -> RollbackFinished:
-        """Return to `closure`, with its own programs and never those of the one being left."""
+        """Switch back to `closure`, using its own programs and never those of the current closure."""
         ...
 
 
 def rollback_finished(outcome: SwitchOutcome, current_closure: str) -> RollbackFinished:
-    """Return what a switch back to an older closure came to, as a rollback.
+    """Return the outcome of a switch back to an older closure, as that of a rollback.
 
-    A deferred one has not brought the older closure back, so it does not count as done.
+    A deferred switch has not activated the older closure, so it does not count as success.
     """
     match outcome:
         case SwitchCompleted(current, exit_code):
             return RollbackFinished(current, exit_code)
         case SwitchDeferred(component):
-            reason = f"{component} cannot be swapped live: goes back at the next boot"
+            reason = f"{component} cannot be replaced while running: rolls back at the next boot"
             return RollbackFinished(current_closure, EXIT_CODE_DEFERRED, reason)
         case SwitchFailed(_, exit_code, stderr_tail):
             return RollbackFinished(current_closure, exit_code, stderr_tail)

@@ -1,9 +1,9 @@
-"""One program, run to its end or to the end of its time. The only place that starts processes.
+"""Runs one program to its end or its time-out. The only module that starts processes.
 
-A program gets a process group of its own, so that what it started ends with it when its time is
-over or its caller is cancelled. Its output goes to files, not to pipes: a service it leaves running
-keeps what it inherited, and an inherited pipe never reaches its end. How a program ends is a value
-(`CommandOutcome`); one that cannot be started ends like one in a shell, with 126 or 127.
+A program gets its own process group, so that its child processes end with it after a time-out or a
+cancellation. Its output goes to files, not to pipes: a service that it leaves running inherits them, and
+an inherited pipe never reaches its end. The result is a value (`CommandOutcome`); a program that
+cannot be started ends as in a shell, with exit code 126 or 127.
 """
 
 import os
@@ -27,9 +27,9 @@ _EXIT_CODE_NOT_FOUND: Final = 127
 
 @frozen
 class CommandOutcome:
-    """How a program ended, and the end of what it wrote.
+    """The result of a program, and the end of its output.
 
-    `exit_code`: its own; 128 + n when signal n ended it; 124 when its time did.
+    exit_code: its own; 128 + n when signal n ended it; 124 after a time-out.
     """
 
     exit_code: int
@@ -48,7 +48,7 @@ class CommandRunner(Protocol):
 
 @frozen
 class ProcessRunner:
-    """The `CommandRunner` that really runs them."""
+    """The `CommandRunner` that starts processes."""
 
     async def run(self, command: Sequence[str], *, timeout_seconds: float) -> CommandOutcome:
         return await run_command(command, timeout_seconds=timeout_seconds)
@@ -61,9 +61,9 @@ async def run_command(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> CommandOutcome:
-    """Run `command` (no shell) in `cwd` with just `environment`; both default to the caller's.
+    """Run `command` (no shell) in `cwd` with only `environment`; both default to the caller's.
 
-    Over time, or cancelled, its whole process group is killed before this returns.
+    After a time-out or a cancellation, its whole process group is killed before this returns.
     """
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         try:
@@ -88,7 +88,7 @@ async def run_command(
 
 
 async def _exit_code_within(process: anyio.abc.Process, timeout_seconds: float) -> int | None:
-    """Return the exit code as a shell would give it, or `None` when it took too long."""
+    """Return the exit code as in a shell, `None` after a time-out."""
     try:
         with anyio.move_on_after(timeout_seconds):
             code = await process.wait()
@@ -99,10 +99,10 @@ async def _exit_code_within(process: anyio.abc.Process, timeout_seconds: float) 
 
 
 async def _kill_group(process: anyio.abc.Process) -> None:
-    """Kill `process` and all in its group, unless it has ended by itself."""
+    """Kill the process group of `process`, unless it has ended."""
     if process.returncode is not None:
         return
-    # The group has its leader's number. It may end between the look at it and the kill.
+    # The group has its leader's number. It may end between the check and the kill.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with anyio.CancelScope(shield=True):

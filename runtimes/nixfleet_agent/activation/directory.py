@@ -1,32 +1,32 @@
 """Activates closures that are plain directories. Owns two links, and runs one script per switch.
 
-`profile` leads to the closure that is selected: what boots, and where services find their files.
-`switching_from` exists only while a switch is unfinished and leads to the last closure whose switch
-ended well. Both are replaced in one step and made durable before anything relies on them:
+`profile` points to the selected closure: the one that boots, and where services find their files.
+`switching_from` exists only while a switch is unfinished and points to the last closure whose switch
+succeeded. Both are replaced atomically and made durable before anything relies on them:
 
     1. check that the tree hashes to its name          nothing has changed yet
-    2. link switching_from to what runs, if not there   "unfinished" is on record
+    2. link switching_from to the running closure      the switch is marked as unfinished
     3. link profile to the new closure
     4. run <closure>/bin/switch-to-configuration switch, if the closure has one
     5. remove switching_from                            the new closure runs
 
-So a closure counts as running only once its script ended well. After a failure or a crash in
-between, `profile` stays at the new closure (it is half there, and pretending otherwise would hide
-it), `current()` names the old one, and whichever closure is asked for next gets its script run. If
-`profile` alone said what runs, a repeated order would find a failed closure "running" and report
-success, and the next rollout would take it for its rollback target. Scripts must therefore bear
-being run twice.
+So a closure counts as running only after its script succeeded. After a failure or a crash in
+between, `profile` stays at the new closure (it is partly activated), `current()` returns the old one,
+and the next closure to be activated gets its script run. If `profile` alone decided what runs, a
+repeated call would find a failed closure "running" and report success, and the next rollout would use
+it as its rollback target. Scripts must therefore be idempotent.
 
 Script: argument `switch`; in the closure's directory; environment: the agent's PATH, what
 `environment` adds, and NIXFLEET_CLOSURE (its name), NIXFLEET_CLOSURE_ROOT, NIXFLEET_PROFILE. A
-service it starts must not be left in its process group if it should outlive a script that is
-stopped. Exit 0: done. Exit 100, as NixOS's own: what runs as init cannot be swapped live; the
-switch is deferred with component `init` and `switching_from` stays until the next boot. For that it
-belongs on a file system that is emptied at boot (`/run/nixfleet/switching-from`): gone, it says
-that the machine booted into `profile`. Any other exit: failed.
+service it starts must leave the script's process group to survive a script that is stopped. Exit 0:
+success. Exit 100, as on NixOS: the running init cannot be replaced; the switch is deferred with
+component `init`, and `switching_from` stays until the next boot. For that it must be on a file system
+that is emptied at boot (`/run/nixfleet/switching-from`): a missing link then means that the machine
+booted into `profile`. Any other exit code: failed.
 
-The store must be writable by nobody but who fills it: nothing is checked between hash and script.
-Source: docs/spec/runtimes.md, Activators; docs/spec/declarations.md, What signs what.
+Only the process that fills the store may have write access to it: nothing is checked between the hash
+and the script.
+Source: design 7, Agent; design 4, What signs what.
 """
 
 import os
@@ -84,7 +84,7 @@ class DirectoryActivator:
 
     @property
     def switch_method(self) -> str:
-        """How a switch is carried out, for `ActivationStarted.switch_method`."""
+        """The value for `ActivationStarted.switch_method`."""
         return "directory"
 
     def root_of(self, closure: str) -> Path:
@@ -92,7 +92,7 @@ class DirectoryActivator:
         return self.store / closure
 
     async def current(self) -> str:
-        """Return the last closure whose switch ended well.
+        """Return the last closure whose switch succeeded.
 
         Raises: NoRunningClosure.
         """
@@ -103,11 +103,11 @@ class DirectoryActivator:
 
     async def prepare(self, closure: str) -> PrepareOutcome:
         """Check that the tree of `closure` is in the store and hashes to its name."""
-        # Abandoned on cancellation: reading on for a while harms nobody, waiting for it would.
+        # Abandoned on cancellation: a thread that reads on is harmless, waiting for it is not.
         return await _in_thread(lambda: self._verified(closure), abandon_on_cancel=True)
 
     async def switch(self, closure: str) -> SwitchOutcome:
-        """Check `closure`, select it and run its script, unless it runs already."""
+        """Check `closure`, select it and run its script, unless it is running already."""
         if self._is_settled_at(closure):
             return SwitchCompleted(closure, 0)
         prepared = await self.prepare(closure)
@@ -190,12 +190,12 @@ class DirectoryActivator:
 
 
 def _has_script(root: Path) -> bool:
-    # A link that leads nowhere counts: running it fails, and says so.
+    # A dangling link counts: running it fails with an error.
     return os.path.lexists(root / SWITCH_SCRIPT)
 
 
 def _closure_at(link: Path) -> str | None:
-    """Return the name of the closure that `link` leads to, `None` when there is no link."""
+    """Return the name of the closure that `link` points to, `None` without a link."""
     try:
         return link.readlink().name
     except FileNotFoundError:
@@ -203,7 +203,7 @@ def _closure_at(link: Path) -> str | None:
 
 
 def _replace_link(link: Path, target: Path) -> None:
-    """Make `link` lead to `target`, at once for every reader, and durably."""
+    """Make `link` point to `target`, atomically and durably."""
     fresh = link.with_name(f".{link.name}.new")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)

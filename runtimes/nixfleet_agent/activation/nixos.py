@@ -1,19 +1,19 @@
 """Activates NixOS systems, with NixOS's own programs. Decides when a switch must wait for a boot.
 
-    1. nix-store --realise           the system is in the store; Nix answers for what is in it
-    2. nix-env --set                 the system profile: what boots, once the bootloader knows
+    1. nix-store --realise           the system is in the store, with contents verified by Nix
+    2. nix-env --set                 the system profile: boots, once the bootloader is updated
     3. compare with what runs        dbus, systemd, kernel or init differ: install the bootloader,
                                      and leave the rest to the next boot
     4. systemd-run, detached         a switch may restart the agent, and must survive that
     5. wait for the unit's end       300 s; then read which system runs
 
-`/run/current-system` changes in the middle of a switch, before units are restarted, so the unit's
-end is waited for and the link is read then. An agent that its own switch restarted finds the unit,
-waits for it, and then looks at what runs; of units that failed to start it learns from its probes.
+`/run/current-system` changes in the middle of a switch, before units are restarted, so the link is
+read after the unit has ended. An agent that was restarted by its own switch finds the unit, waits for
+it, and then reads what runs; its probes report units that failed to start.
 
 Every program of a closure is called by its store path. `/run/current-system/bin` belongs to the
-closure that is being left, which after a failure is the broken one.
-Source: docs/spec/runtimes.md, Activators; docs/spec/host-machine.md, Deferred.
+current closure, which after a failure is the broken one.
+Source: design 7, Agent; design 1, Deferred.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +49,7 @@ _JOURNAL_LINES: Final = 40
 
 @frozen
 class _Unit:
-    """What systemd says of the switch unit. One that it does not know has ended well."""
+    """The state of the switch unit in systemd. A unit that systemd does not know has succeeded."""
 
     under_way: bool
     exit_code: int = 0
@@ -72,7 +72,7 @@ class NixosActivator:
 
     @property
     def switch_method(self) -> str:
-        """How a switch is carried out, for `ActivationStarted.switch_method`."""
+        """The value for `ActivationStarted.switch_method`."""
         return "systemd-run"
 
     def root_of(self, closure: str) -> Path:
@@ -80,7 +80,7 @@ class NixosActivator:
         return self.store / closure
 
     async def current(self) -> str:
-        """Return the system that `/run/current-system` leads to.
+        """Return the system that `/run/current-system` points to.
 
         Raises: NoRunningClosure.
         """
@@ -90,7 +90,7 @@ class NixosActivator:
         return running
 
     async def prepare(self, closure: str) -> PrepareOutcome:
-        """Realise `closure`: Nix fetches or builds it, and checks what it fetched."""
+        """Realise `closure`: Nix fetches or builds it, and verifies what it fetched."""
         try:
             split_closure_name(closure)
         except InvalidClosureName as error:
@@ -102,7 +102,7 @@ class NixosActivator:
         return failure or Prepared(closure)
 
     async def switch(self, closure: str) -> SwitchOutcome:
-        """Select `closure` and switch to it, or leave it to the next boot where it must be."""
+        """Select `closure` and switch to it, or defer it to the next boot when it must be."""
         unfinished = await self._unit_ended()
         if isinstance(unfinished, SwitchFailed):
             return unfinished
@@ -140,7 +140,7 @@ class NixosActivator:
         return failure or SwitchDeferred(component)
 
     async def _switch_live(self, before: str, closure: str) -> SwitchOutcome:
-        # A unit that failed keeps its name taken until this; usually there is none.
+        # A failed unit occupies its name until it is reset; usually there is none.
         await self._run(["systemctl", "reset-failed", f"{SWITCH_UNIT}.service"])
         failure = await self._failure_of(SwitchPhase.SWITCH, _fire(self.root_of(closure)))
         if failure is not None:
@@ -164,11 +164,11 @@ class NixosActivator:
         return SwitchCompleted(running, 0)
 
     async def _unit_ended(self) -> _Unit | SwitchFailed:
-        """Wait until no switch is under way; one that takes too long is stopped."""
+        """Wait until no switch is under way; stop one that exceeds the time-out."""
         deadline = self.clock.now() + timedelta(seconds=self.switch_timeout_seconds)
         while (unit := await self._unit()).under_way:
             if self.clock.now() >= deadline:
-                # Left running, it would go on under the rollback that is likely to follow.
+                # Left running, it would interfere with the rollback that is likely to follow.
                 await self._run(["systemctl", "stop", f"{SWITCH_UNIT}.service"])
                 reason = f"{SWITCH_UNIT} was stopped after {self.switch_timeout_seconds} s"
                 return SwitchFailed(SwitchPhase.CONFIRM, EXIT_CODE_TIMED_OUT, reason)
@@ -179,7 +179,7 @@ class NixosActivator:
         properties = "ActiveState,ExecMainCode,ExecMainStatus,InvocationID"
         command = ["systemctl", "show", f"{SWITCH_UNIT}.service", f"--property={properties}"]
         outcome = await self._run(command)
-        # systemd restarts itself in some switches. No answer does not mean that the unit ended.
+        # systemd restarts itself in some switches: no answer does not mean that the unit has ended.
         return _unit_of(outcome.stdout_tail) if outcome.exit_code == 0 else _Unit(under_way=True)
 
     async def _journal_of(self, unit: _Unit) -> str:
@@ -194,7 +194,7 @@ class NixosActivator:
         outcome = await self._run(command, timeout_seconds)
         if outcome.exit_code == 0:
             return None
-        stopped = f"{command[0]} was stopped, out of time: " if outcome.timed_out else ""
+        stopped = f"{command[0]} was stopped after its time-out: " if outcome.timed_out else ""
         return SwitchFailed(phase, outcome.exit_code, stopped + outcome.stderr_tail)
 
     async def _run(
@@ -205,9 +205,9 @@ class NixosActivator:
 
 
 def deferring_component(running: Path, target: Path) -> str | None:
-    """Return what differs between two systems and cannot be swapped live, `None` if nothing does.
+    """Return the component that differs between two systems and cannot be replaced live, `None` if none does.
 
-    The first of dbus, systemd, kernel and init, if more than one does.
+    The first of dbus, systemd, kernel and init when several differ.
     """
     for component, identity_in in _COMPONENTS:
         if identity_in(running) != identity_in(target):
@@ -216,8 +216,8 @@ def deferring_component(running: Path, target: Path) -> str | None:
 
 
 def _dbus_in(system: Path) -> str | None:
-    # Which implementation, not which build: its unit changes whenever a service is added, and a
-    # live switch leaves the running one alone as long as it is of the same kind.
+    # Compares the implementation, not the build: its unit changes whenever a service is added, and a
+    # live switch does not restart it while the implementation is the same.
     unit = _resolved(system / "etc/systemd/system/dbus.service")
     return unit.name if unit else None
 
@@ -231,7 +231,7 @@ def _kernel_in(system: Path) -> Path | None:
 
 
 def _init_in(system: Path) -> str | None:
-    # `init` itself names its system and so differs always; this is what NixOS compares.
+    # `init` itself contains the name of its system, so it always differs; NixOS compares this version.
     version = system / "init-interface-version"
     return version.read_text(encoding="utf-8") if version.is_file() else None
 
@@ -266,7 +266,7 @@ def _unit_of(shown: str) -> _Unit:
     exit_code = status if exited else 128 + status
     return _Unit(
         under_way=state not in ("inactive", "failed"),
-        # It can also fail without a status of its own, when memory runs out for instance.
+        # A unit can also fail without an exit status, for instance when memory runs out.
         exit_code=exit_code or int(state == "failed"),
         invocation=properties.get("InvocationID", ""),
     )
@@ -278,5 +278,5 @@ def _closure_at(link: Path) -> str | None:
 
 
 def _resolved(path: Path) -> Path | None:
-    """Return what `path` leads to in the end, `None` when that does not exist."""
+    """Return the final target of `path`, `None` when it does not exist."""
     return path.resolve() if path.exists() else None

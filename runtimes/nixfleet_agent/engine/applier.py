@@ -23,11 +23,11 @@ from nixfleet_state_machine.host.state import HostState
 
 
 def apply(effect: AgentEffect, state: State, commit: CommitBuilder, at: datetime) -> None:
-    """Carry out `effect`: what must be durable goes into `commit`, what must wait for that after it."""
+    """Add `effect` to `commit`: what must be durable as writes, what must wait for that as actions."""
     match effect:
         case LocalEmitEvent():
-            # Durable or not, a row: nothing is sent that the journal could forget, or a number would
-            # come to mean two facts.
+            # A row whether durable or not: a fact that is sent but not in the journal would let one seq
+            # be used for two facts.
             commit.write(AppendEvent(effect.rollout_id, effect.payload, at))
             commit.afterwards(WakeSender())
         case LocalFireSwitch():
@@ -42,15 +42,15 @@ def apply(effect: AgentEffect, state: State, commit: CommitBuilder, at: datetime
             state.forget_probes(effect.rollout_id)
             commit.afterwards(StopProbes(effect.rollout_id))
         case RecordTransition():
-            _follow(effect, state, commit)
+            _adjust_probes(effect, state, commit)
         case EmitMetric() | EmitLog():
             commit.afterwards(effect)
         case _:
             assert_never(effect)
 
 
-def _follow(moved: RecordTransition, state: State, commit: CommitBuilder) -> None:
-    """Probes run while the host soaks, and only then."""
+def _adjust_probes(moved: RecordTransition, state: State, commit: CommitBuilder) -> None:
+    """Start or stop the probes: they run while the host soaks, and only then."""
     match moved.to:
         case HostState.SOAKING:
             target = state.rollouts[moved.rollout_id].record.target_closure

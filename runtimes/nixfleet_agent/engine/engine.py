@@ -1,9 +1,9 @@
-"""The agent's engine: which facts follow from an input. Sans I/O: it is told the time and what was seen.
+"""The agent's engine: which facts follow from an input. Sans I/O: time and observations are arguments.
 
 It numbers the facts, runs them through `step` as `Local`, and leaves the effects to the applier. It acts on
-the signed manifest, never on the dispatch; whether to roll back it decides from the manifest's policy.
-What it does when the control plane remembers something else is in `differences`.
-Source: docs/spec/runtimes.md, Agent; docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
+the signed manifest, never on the dispatch; the manifest's policy decides whether to roll back.
+`reconcile` handles a control plane whose records differ from the journal's.
+Source: design 7, Agent; design 6, The agent trusts the manifest.
 """
 
 from datetime import datetime, timedelta
@@ -29,7 +29,13 @@ from nixfleet_agent.engine.probe_facts import (
     topology_of,
     unreadable_facts,
 )
-from nixfleet_agent.engine.reconcile import forget_disowned, note_refusal, replay, said, take_over
+from nixfleet_agent.engine.reconcile import (
+    forget_disowned,
+    log_entry,
+    note_refusal,
+    replay,
+    take_over,
+)
 from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
 from nixfleet_agent.messages.inputs import (
     Action,
@@ -87,7 +93,7 @@ class AgentEngine:
     """One host's state and every decision about it. Owned by one mutator.
 
     failure_threshold: how long an enforce probe must fail without a pass before the host is Failed.
-    retention: how long a closed rollout's journal is kept, for a control plane that must hear it again.
+    retention: how long a closed rollout's journal is kept, in case the control plane asks for a replay.
     """
 
     def __init__(
@@ -103,7 +109,7 @@ class AgentEngine:
         state.undo.settle()
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
-        """Return what `input` comes to; the state is already as it is afterwards."""
+        """Return the commit for `input`; the state has changed already."""
         mark = self._state.undo.mark()
         commit = CommitBuilder()
         try:
@@ -114,11 +120,11 @@ class AgentEngine:
         return commit.built(reply)
 
     def settle(self) -> None:
-        """Everything handled so far is durable."""
+        """Commit all changes so far: they are durable."""
         self._state.undo.settle()
 
     def roll_back(self) -> None:
-        """Nothing handled since the last `settle` is durable: be as then."""
+        """Roll back to the state at the last `settle`."""
         self._state.undo.undo_to(0)
 
     def _reply(self, commit: CommitBuilder, input: Input, now: datetime) -> Reply:
@@ -146,7 +152,7 @@ class AgentEngine:
             case ReplayAsked():
                 replay(self._state, commit, input)
             case RunningClosureSeen():
-                self._look_at(commit, input.running_closure, now)
+                self._note_running_closure(commit, input.running_closure, now)
             case Booted():
                 self._boot(commit, input, now)
             case RecordBootstrapped():
@@ -167,7 +173,7 @@ class AgentEngine:
             return DispatchRefused(refusal)
         rollout_id = manifest.rollout_id
         if rollout_id in self._state.rollouts:
-            # It is acknowledged; what the journal says has yet to reach the control plane.
+            # Acknowledged already; the acknowledgement has not reached the control plane yet.
             commit.afterwards(WakeSender())
             return DispatchTaken()
         if self._state.intents:
@@ -197,7 +203,7 @@ class AgentEngine:
         if intent is None or intent.rollout_id not in self._state.rollouts:
             return
         record = self._state.rollouts[intent.rollout_id].record
-        # A resumed switch was started before.
+        # A switch that is resumed was reported before.
         if record.state is HostState.ACTIVATING and record.activation_started_at is None:
             method = input.switch_method
             self._emit(
@@ -214,8 +220,8 @@ class AgentEngine:
         if self._state_of(intent.rollout_id) is HostState.ACTIVATING:
             self._emit(commit, intent.rollout_id, _activation_fact(input.outcome, now), now)
 
-    def _look_at(self, commit: CommitBuilder, running: str, now: datetime) -> None:
-        """A reboot may have brought a deferred closure to life, or another one than the one that soaks."""
+    def _note_running_closure(self, commit: CommitBuilder, running: str, now: datetime) -> None:
+        """Note what runs: a reboot may have activated a deferred closure, or one other than the soaking one."""
         self._state.running_closure.set(running)
         for rollout in self._state.open_rollouts():
             record = rollout.record
@@ -226,7 +232,7 @@ class AgentEngine:
                 for fact_of in facts_of_running_closure(record, running, now):
                     self._emit(commit, record.rollout_id, fact_of, now)
 
-    # From soak to rest.
+    # From soak to the end.
 
     def _checks_loaded(self, commit: CommitBuilder, input: ChecksLoaded, now: datetime) -> None:
         rollout = self._soaking(input.rollout_id)
@@ -241,7 +247,7 @@ class AgentEngine:
     def _checks_unreadable(
         self, commit: CommitBuilder, input: ChecksUnreadable, now: datetime
     ) -> None:
-        """What cannot be checked has failed: it must not converge unseen."""
+        """Report a failing probe: a closure that cannot be checked must not converge."""
         rollout = self._soaking(input.rollout_id)
         if rollout is not None and UNREADABLE_CHECKS not in rollout.record.probes:
             for fact_of in unreadable_facts(input.problem, now):
@@ -252,7 +258,7 @@ class AgentEngine:
         checks = self._state.checks.get(input.rollout_id)
         check = None if checks is None else checks.get(input.probe_name)
         if rollout is None or check is None:
-            return  # It was started for a closure or a soak that is over.
+            return  # The probe was started for a closure or a soak that has ended.
         for fact_of in facts_of_probe(
             rollout.record, input.probe_name, check.mode, input.outcome, now
         ):
@@ -279,7 +285,7 @@ class AgentEngine:
             else:
                 self._converge_if_due(commit, rollout_id, now)
         expired = self._state.expired(now, self._retention)
-        self._state.remove_rollouts(commit, [it for it in expired if it not in tick.unsent])
+        self._state.remove_rollouts(commit, [each for each in expired if each not in tick.unsent])
 
     def _converge_if_due(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
         rollout = self._soaking(rollout_id)
@@ -287,7 +293,7 @@ class AgentEngine:
             return
         record = rollout.record
         running = self._state.running_closure.get() or record.current_closure
-        # The topology comes first: before it, "every declared probe has reported" would be empty talk.
+        # Without the topology, "every declared probe has reported" would hold for no probes.
         if record.declared_probes is None or running is None:
             return
         if first_broken_rule(record, running, now) is None:
@@ -320,26 +326,26 @@ class AgentEngine:
                 )
         for intent in self._state.intents.values():
             commit.afterwards(CarryOut(intent))
-        self._look_at(commit, input.running_closure, now)
+        self._note_running_closure(commit, input.running_closure, now)
         commit.afterwards(WakeSender())
         commit.afterwards(KeepManifestsOf(tuple(self._state.rollouts)))
 
-    # What all of it comes down to.
+    # What every handler ends in.
 
     def _emit(
         self, commit: CommitBuilder, rollout_id: RolloutId, fact_of: FactOf, now: datetime
     ) -> None:
-        """Live a fact: give it the next number, step, and let the applier carry out the effects."""
+        """Give a fact the next seq, step, and apply the effects."""
         rollout = self._state.rollouts[rollout_id]
         fact = fact_of(rollout.record.last_event_seq + 1)
         record, effects = step(rollout.record, Local(fact), now, rollout.policy)
         self._state.put_record(commit, record)
         for effect in effects:
             if isinstance(effect, LocalFireRollbackTo) and rollout.taken_over_seq:
-                # Where to go back to is the control plane's word here, and that moves no machine.
+                # The rollback target would be the control plane's claim here, and a claim moves no machine.
                 about = f"{rollout_id} to {effect.closure}"
                 message = "not rolling back, as the journal was lost"
-                commit.afterwards(said(LogLevel.ERROR, message, about))
+                commit.afterwards(log_entry(LogLevel.ERROR, message, about))
             else:
                 apply(effect, self._state, commit, now)
 

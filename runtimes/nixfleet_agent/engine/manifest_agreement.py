@@ -1,4 +1,4 @@
-"""Whether what the control plane says is what was signed. Pure; the engine refuses to act where it is not.
+"""Checks the control plane's dispatches and records against the signed manifest. Pure; the engine acts on no other.
 
 Source: docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 """
@@ -11,7 +11,7 @@ from nixfleet_state_machine.host.state import HostRolloutState
 def objection_to_dispatch(
     dispatch: Dispatch, manifest: RolloutManifest, hostname: str
 ) -> str | None:
-    """Return why `dispatch` is not what the signed manifest says of `hostname`, `None` if it is."""
+    """Return why `dispatch` differs from the signed manifest for `hostname`, `None` if it agrees."""
     return _objection(
         "dispatch",
         (dispatch.hostname, dispatch.rollout_id, dispatch.target_closure),
@@ -23,24 +23,24 @@ def objection_to_dispatch(
 def objection_to_record(
     record: HostRolloutState, manifest: RolloutManifest, hostname: str
 ) -> str | None:
-    """Return why a record that the control plane remembers is not one that the signed manifest allows."""
+    """Return why a record of the control plane differs from the signed manifest, `None` if it agrees."""
     return _objection(
         "record", (record.hostname, record.rollout_id, record.target_closure), manifest, hostname
     )
 
 
 def _objection(
-    what: str, said: tuple[str, str, str], manifest: RolloutManifest, hostname: str
+    what: str, claimed: tuple[str, str, str], manifest: RolloutManifest, hostname: str
 ) -> str | None:
-    said_host, said_rollout_id, said_closure = said
-    if said_host != hostname:
-        return f"expected a {what} for {hostname}, found one for {said_host}"
-    if said_rollout_id != manifest.rollout_id:
-        return f"expected the manifest of {said_rollout_id}, found that of {manifest.rollout_id}"
+    host, rollout_id, closure = claimed
+    if host != hostname:
+        return f"expected a {what} for {hostname}, found one for {host}"
+    if rollout_id != manifest.rollout_id:
+        return f"expected the manifest of {rollout_id}, found that of {manifest.rollout_id}"
     signed = manifest.target_of(hostname)
-    if signed != said_closure:
+    if signed != closure:
         return (
-            f"the manifest of {manifest.rollout_id} gives {hostname} "
-            f"{signed or 'no closure'}, the {what} says {said_closure}"
+            f"expected the closure {signed or 'none'} that the manifest of {manifest.rollout_id} "
+            f"gives {hostname}, found {closure} in the {what}"
         )
     return None

@@ -1,4 +1,4 @@
-"""What probes come to: which facts follow from a run, and when failing has lasted long enough. Pure.
+"""Which facts follow from probe runs, and when a failure has lasted long enough to be sustained. Pure.
 
 Source: docs/spec/runtimes.md, Sustained failure; docs/spec/runtimes.md, Probe runners.
 """
@@ -26,13 +26,13 @@ from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, kind_of
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
 FactOf: TypeAlias = Callable[[int], AgentEvent]
-"""A fact that waits for its number."""
+"""Returns a fact for the seq it is given."""
 
 UNREADABLE_CHECKS = "health-checks"
-"""The probe that stands for health checks which could not be read."""
+"""The name of the probe that reports health checks which could not be read."""
 
 RUNNING_CLOSURE = "running-closure"
-"""The probe that stands for what runs; it reports only when that is not what soaks, and when it is again."""
+"""The name of the probe that reports a running closure other than the soaking one, and the end of that."""
 
 
 def topology_of(checks: HealthCheckSet, now: datetime) -> FactOf:
@@ -45,7 +45,7 @@ def topology_of(checks: HealthCheckSet, now: datetime) -> FactOf:
 
 
 def unreadable_facts(problem: str, now: datetime) -> Iterator[FactOf]:
-    """Yield what to report when a closure's health checks cannot be read: one probe, and it fails."""
+    """Yield the facts for health checks that cannot be read: one probe, which fails."""
     entry = ProbeTopologyEntry(UNREADABLE_CHECKS, "declaration", ProbeMode.ENFORCE)
     yield lambda seq: ProbeTopologyDeclared((entry,), now, seq)
     yield lambda seq: ProbeObservedFirst(UNREADABLE_CHECKS, ProbeMode.ENFORCE, now, seq)
@@ -63,9 +63,9 @@ def unreadable_facts(problem: str, now: datetime) -> Iterator[FactOf]:
 def facts_of_running_closure(
     record: HostRolloutState, running: str, now: datetime
 ) -> Iterator[FactOf]:
-    """Yield what to report when something else than the closure that soaks runs, or when that is over.
+    """Yield the facts for a running closure that differs from the soaking one, or that is the soaking one again.
 
-    Somebody switched the machine by hand, or it booted into another generation: what the probes say then is not
+    An operator may have switched the machine by hand, or it booted another generation. Probe results are then not
     about the closure that is to converge.
     """
     known = record.probes.get(RUNNING_CLOSURE)
@@ -84,7 +84,7 @@ def facts_of_probe(
     outcome: ProbeOutcome,
     now: datetime,
 ) -> Iterator[FactOf]:
-    """Yield the facts that one run of a probe comes to, in order."""
+    """Yield the facts of one run of a probe, in order."""
     if probe_name not in record.probes:
         yield lambda seq: ProbeObservedFirst(probe_name, mode, now, seq)
     if outcome.status is ProbeStatus.FAIL and record.probe_failure_first_at is None:
@@ -103,10 +103,10 @@ def facts_of_probe(
 def failing_from(
     known: Mapping[str, datetime], record: HostRolloutState, name: str, now: datetime
 ) -> FrozenMap[str, datetime]:
-    """Return since when each probe fails, when `name` has just had the result that `record` holds.
+    """Return since when each probe fails, after the result of `name` that `record` holds.
 
-    known: the same, before. It is the start of the unbroken run, as in the record; but a run that began at a time
-    which is yet to come, since the clock was set back, is counted from now on.
+    known: the previous return value. The start of a failure is that in the record, except that a start in the future
+    (the clock was set back) counts as now.
     """
     since = record.probes[name].failing_since
     others = {other: began for other, began in known.items() if other != name}
@@ -124,8 +124,7 @@ def sustained_failure(
 ) -> FactOf | None:
     """Return the `Failed` that is due, if an enforce probe has failed without a pass for `threshold`.
 
-    A probe that recovers starts its clock anew: flapping is not sustained failure. failing_from: where it differs
-    from the record, it counts.
+    A probe that recovers starts again: flapping is not sustained failure. failing_from: overrides the record.
     """
     if record.state is not HostState.SOAKING:
         return None

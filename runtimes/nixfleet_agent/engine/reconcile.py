@@ -1,8 +1,8 @@
-"""When the agent and its control plane do not remember the same: one lost its disk, or a fact was not taken.
+"""Resolves differences between the agent's and the control plane's records: one lost its disk, or refused a fact.
 
-Each function brings the two together with the least that will do. No fact is lived here: a record is taken over, put
-back or forgotten, rows are sent again, and the log says so. The facts that follow are the engine's.
-Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Boot.
+Each function makes the smallest change that resolves its difference. No fact is emitted here: a record is taken over,
+put back or removed, or rows are sent again, and each change is logged. The engine emits the facts that follow.
+Source: design 7, Agent.
 """
 
 from datetime import UTC, datetime
@@ -33,22 +33,24 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 def take_over(
     state: State, commit: CommitBuilder, input: RecordBootstrapped, now: datetime
 ) -> None:
-    """Take over what the control plane remembers and the journal does not, and go on from there."""
+    """Take over a record of the control plane that is ahead of the journal, and continue from it."""
     record = input.record
     known = state.rollouts.get(record.rollout_id)
     if known is not None and known.record.last_event_seq >= record.last_event_seq:
         return
     objection = objection_to_record(record, input.manifest.value, state.hostname)
     if objection is not None:
-        commit.afterwards(said(LogLevel.ERROR, "what it remembers is not taken over", objection))
+        commit.afterwards(
+            log_entry(LogLevel.ERROR, "the control plane's record is not taken over", objection)
+        )
         return
-    _put_taken(state, commit, record, input.manifest.value.rollout_policy, now)
+    _put_taken_over(state, commit, record, input.manifest.value.rollout_policy, now)
     if state.rollouts[record.rollout_id].closed_at is not None:
         return
     for effect in rehydration_effects(record):
         apply(effect, state, commit, now)
     if record.state is HostState.ACTIVATING:
-        # Decided and not known to be over; the activator does it once in effect.
+        # Decided, and not known to have ended; carrying it out again is idempotent.
         intent = state.add_intent(
             commit, IntentKind.SWITCH, record.rollout_id, record.target_closure
         )
@@ -57,14 +59,14 @@ def take_over(
         commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
 
 
-def _put_taken(
+def _put_taken_over(
     state: State,
     commit: CommitBuilder,
     record: HostRolloutState,
     policy: RolloutPolicy,
     now: datetime,
 ) -> None:
-    """One rollout is open at a time, the latest: taken up, an older one would switch the host back."""
+    """Put the record; only the latest rollout stays open, since an older one would switch the host back."""
     is_latest = True
     for other in state.open_rollouts():
         if other.record.rollout_id == record.rollout_id:
@@ -85,12 +87,12 @@ def _put_taken(
 
 
 def _began(record: HostRolloutState) -> datetime:
-    """When the control plane decided on it, by its own clock; a record always says so, but for its type."""
+    """Return when the control plane dispatched it, by its own clock; always set, except in the type."""
     return record.dispatched_at or datetime.min.replace(tzinfo=UTC)
 
 
 def note_refusal(state: State, commit: CommitBuilder, input: EventRejected, now: datetime) -> None:
-    """Mark the row, and go on with the rest; a convergence that was refused is not the end of a rollout."""
+    """Mark the row as refused; a host whose convergence was refused soaks again."""
     commit.write(MarkRefused(input.row_id, input.refusal.reason))
     rollout = state.rollouts.get(RolloutId(input.refusal.rollout_id))
     if rollout is None or rollout.closed_at is not None:
@@ -103,11 +105,11 @@ def note_refusal(state: State, commit: CommitBuilder, input: EventRejected, now:
 def _soak_again(
     state: State, commit: CommitBuilder, record: HostRolloutState, now: datetime
 ) -> None:
-    """Go back to the soak that the control plane still sees, for a whole window from now.
+    """Return to the soak that the control plane still has on record, for a whole window from now.
 
-    It may have lost its database and dispatched anew while the host went by the dispatch from before. Its window
-    began before now, so the next convergence is late enough. No event of the machine leads out of Converged, and
-    none should: here the two records are brought together again, as when one is taken over.
+    The control plane may have lost its database and dispatched again while the host followed the earlier dispatch.
+    Its window began before now, so the next convergence is late enough. No event of the host machine leads out of
+    Converged, and none should: this is a correction of the record, as in `take_over`.
     """
     window = (record.soak_due_at or now) - (record.dispatched_at or now)
     again = evolve(
@@ -115,41 +117,39 @@ def _soak_again(
     )
     state.put_record(commit, again)
     about = f"{record.rollout_id}, until {again.soak_due_at}"
-    commit.afterwards(said(LogLevel.WARNING, "its convergence was refused: it soaks again", about))
+    commit.afterwards(log_entry(LogLevel.WARNING, "convergence refused, soaking again", about))
     commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
 
 
 def replay(state: State, commit: CommitBuilder, input: ReplayAsked) -> None:
-    """Send again what the control plane misses, if the journal has it."""
+    """Send again the facts that the control plane lacks, if the journal has them."""
     rollout_id = next((r for r in state.rollouts if r == input.replay.rollout_id), None)
     if rollout_id is None:
         return
     if input.replay.first_missing_seq <= state.rollouts[rollout_id].taken_over_seq:
-        _start_over(state, commit, rollout_id)
+        _remove_lost(state, commit, rollout_id)
         return
     commit.write(MarkUnsent(rollout_id, input.replay.first_missing_seq))
     commit.afterwards(WakeSender())
 
 
-def _start_over(state: State, commit: CommitBuilder, rollout_id: RolloutId) -> None:
-    """Both sides have lost the beginning: nobody can tell it any more. The next dispatch begins anew."""
+def _remove_lost(state: State, commit: CommitBuilder, rollout_id: RolloutId) -> None:
+    """Remove a rollout whose first facts both sides have lost, so that it can be dispatched again."""
     if any(intent.rollout_id == rollout_id for intent in state.intents.values()):
-        return  # It is asked for again when the act is over.
-    message = "its beginning is lost on both sides, so it is forgotten and may be dispatched anew"
-    commit.afterwards(said(LogLevel.ERROR, message, rollout_id))
+        return  # The control plane asks again once the switch or rollback has ended.
+    message = "removed, since both sides have lost its first facts; it can be dispatched again"
+    commit.afterwards(log_entry(LogLevel.ERROR, message, rollout_id))
     commit.afterwards(StopProbes(rollout_id))
     state.remove_rollouts(commit, [rollout_id])
 
 
 def forget_disowned(state: State, commit: CommitBuilder, rollout_id: RolloutId) -> None:
-    """Forget a rollout whose retention has passed: what nobody will ever take need not be kept for anybody."""
-    message = (
-        "forgotten with facts that the control plane did not take, as it does not know the rollout"
-    )
-    commit.afterwards(said(LogLevel.WARNING, message, rollout_id))
+    """Remove a rollout after its retention, although the control plane never accepted its facts."""
+    message = "removed with unsent facts, since the control plane does not know the rollout"
+    commit.afterwards(log_entry(LogLevel.WARNING, message, rollout_id))
     state.remove_rollouts(commit, [rollout_id])
 
 
-def said(level: LogLevel, message: str, about: object) -> EmitLog:
-    """Return what the agent's log is told of what was decided."""
+def log_entry(level: LogLevel, message: str, about: object) -> EmitLog:
+    """Return an entry for the agent's log."""
     return EmitLog(level, "nixfleet_agent.engine.engine", message, (("about", str(about)),))

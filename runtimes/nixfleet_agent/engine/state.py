@@ -1,6 +1,6 @@
-"""What the agent knows of its rollouts, in memory. Every change can be taken back through `undo`.
+"""The agent's rollouts, intents and probes, in memory. Every change can be rolled back through `undo`.
 
-A rollout is open while the agent still works on it; a newer one closes it. Only the mutator's task may touch
+A rollout is open until a newer one closes it. Only the mutator's task may touch
 an instance.
 Source: docs/spec/runtimes.md, Agent.
 """
@@ -29,10 +29,10 @@ from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
 
 @frozen
 class LocalRollout:
-    """A rollout as this host lives it. `closed_at`: when a newer one took over.
+    """A rollout on this host. closed_at: when a newer one closed it.
 
-    taken_over_seq: up to this number the record is what the control plane remembered, because this journal did
-    not (a replaced disk); 0: all of it was lived here.
+    taken_over_seq: the last seq that was taken over from the control plane, after this journal was lost (a replaced
+    disk); 0 when all facts are from this journal.
     """
 
     record: HostRolloutState
@@ -45,8 +45,9 @@ class CommitBuilder(commit_builder.CommitBuilder[Write, Action]):
     """The writes and actions of one commit, in order."""
 
 
+
 class State:
-    """The rollouts of one host, the acts under way, and what is running."""
+    """The rollouts of one host, its unfinished intents, and its running closure."""
 
     def __init__(self, hostname: str) -> None:
         self.hostname = hostname
@@ -54,35 +55,35 @@ class State:
         self.rollouts = UndoableDict[RolloutId, LocalRollout](self.undo)
         self.intents = UndoableDict[int, Intent](self.undo)
         self.checks = UndoableDict[RolloutId, HealthCheckSet](self.undo)
-        # Since when each probe fails, by this process's reckoning: a clock that is set back starts it anew.
+        # Since when each probe fails, in this process: a clock that is set back restarts it.
         self.failing_from = UndoableDict[RolloutId, FrozenMap[str, datetime]](self.undo)
         self.last_intent_id = UndoableValue(self.undo, 0)
-        # What was last seen to run; `None` until the first look.
+        # The running closure when it was last read; `None` before the first time.
         self.running_closure = UndoableValue[str | None](self.undo, None)
 
     def put_record(self, commit: CommitBuilder, record: HostRolloutState) -> None:
-        """The record of a rollout that is known already is now `record`."""
+        """Replace the record of a known rollout."""
         self.put_rollout(commit, evolve(self.rollouts[record.rollout_id], record=record))
 
     def put_rollout(self, commit: CommitBuilder, rollout: LocalRollout) -> None:
-        """The rollout is known, and this is all about it."""
+        """Add or replace a rollout."""
         self.rollouts.set(rollout.record.rollout_id, rollout)
         commit.write(
             PutRecord(rollout.record, rollout.policy, rollout.closed_at, rollout.taken_over_seq)
         )
 
     def open_rollouts(self) -> list[LocalRollout]:
-        """Return those that the agent still works on."""
+        """Return the open rollouts."""
         return [rollout for rollout in self.rollouts.values() if rollout.closed_at is None]
 
     def close_rollout(self, commit: CommitBuilder, rollout: LocalRollout, now: datetime) -> None:
-        """A newer rollout takes over: no more probes, no rollback of what no longer runs."""
+        """Close a rollout for a newer one: its probes stop, and it is not rolled back any more."""
         self.put_rollout(commit, evolve(rollout, closed_at=now))
         self.forget_probes(rollout.record.rollout_id)
         commit.afterwards(StopProbes(rollout.record.rollout_id))
 
     def expired(self, now: datetime, retention: timedelta) -> list[RolloutId]:
-        """Return those that were closed at least `retention` ago."""
+        """Return the rollouts that were closed at least `retention` ago."""
         return [
             rollout_id
             for rollout_id, rollout in self.rollouts.items()
@@ -90,7 +91,7 @@ class State:
         ]
 
     def remove_rollouts(self, commit: CommitBuilder, rollout_ids: Sequence[RolloutId]) -> None:
-        """The rollouts are forgotten, with their journal and what was kept of their manifests."""
+        """Remove rollouts, with their journal rows and cached manifests."""
         for rollout_id in rollout_ids:
             self.rollouts.discard(rollout_id)
             self.forget_probes(rollout_id)
@@ -99,14 +100,14 @@ class State:
             commit.afterwards(KeepManifestsOf(tuple(self.rollouts)))
 
     def forget_probes(self, rollout_id: RolloutId) -> None:
-        """Whatever ran before, the rollout's probes have not found anything yet."""
+        """Discard the checks and failures of a rollout's probes."""
         self.checks.discard(rollout_id)
         self.failing_from.discard(rollout_id)
 
     def add_intent(
         self, commit: CommitBuilder, kind: IntentKind, rollout_id: RolloutId, closure: str
     ) -> Intent:
-        """Decide on an act, and return the decision."""
+        """Add and return a new intent."""
         intent = Intent(self.last_intent_id.get() + 1, kind, rollout_id, closure)
         self.last_intent_id.set(intent.intent_id)
         self.intents.set(intent.intent_id, intent)
@@ -114,6 +115,6 @@ class State:
         return intent
 
     def remove_intent(self, commit: CommitBuilder, intent: Intent) -> None:
-        """The act is over."""
+        """Remove an intent that has ended."""
         self.intents.discard(intent.intent_id)
         commit.write(RemoveIntent(intent.intent_id))

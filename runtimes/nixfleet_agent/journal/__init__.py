@@ -1,3 +1,1 @@
-"""What lasts: the `Journal` Protocol, the SQLite journal, its queries, loading it at a start, and the outbox read
-from it.
-"""
+"""Durable state: the `Journal` Protocol, the SQLite journal, its queries, loading, and the outbox read from it."""

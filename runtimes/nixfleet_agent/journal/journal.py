@@ -1,8 +1,8 @@
-"""The agent's journal: every fact before it is sent, every act before it begins. Protocol, and SQLite.
+"""The agent's journal: every fact before it is sent, every intent before it begins. Protocol, and SQLite.
 
 Synchronous, like every store here: the mutator calls `commit` in one worker thread, one call per batch.
-`unsent` may be called beside it: it has a connection of its own and sees what was committed.
-Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
+`unsent` may be called at the same time: it uses its own connection and sees committed rows only.
+Source: design 7, Agent, Journal and Intents.
 """
 
 import sqlite3
@@ -46,7 +46,7 @@ SCHEMA = files("nixfleet_agent.journal").joinpath("schema.sql").read_text()
 
 @frozen
 class JournalRow:
-    """A fact that the control plane has not acknowledged."""
+    """A fact in the journal."""
 
     row_id: int
     rollout_id: RolloutId
@@ -55,7 +55,7 @@ class JournalRow:
 
 @frozen
 class JournalSnapshot:
-    """What a start needs."""
+    """The contents of a journal that a start reads."""
 
     rollouts: tuple[LocalRollout, ...]
     intents: tuple[Intent, ...]
@@ -63,26 +63,26 @@ class JournalSnapshot:
 
 
 class Journal(Protocol):
-    """Where an agent's commits become durable."""
+    """Makes an agent's commits durable."""
 
     def load(self) -> JournalSnapshot:
-        """Return what was committed."""
+        """Return the committed contents."""
         ...
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, in order, or none of them. When it raises, nothing has changed."""
+        """Make all of `writes` durable, in order and atomically. When it raises, nothing has changed."""
         ...
 
     def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
-        """Return the oldest committed rows that are neither acknowledged nor refused, of other rollouts than these."""
+        """Return the oldest rows neither acknowledged nor refused, up to `limit`, except those of `excluding`."""
         ...
 
     def last_seqs(self) -> FrozenMap[str, int]:
-        """Return, for each rollout, the number of the last fact that is committed or was bootstrapped."""
+        """Return the seq of the last fact of each rollout, committed or bootstrapped."""
         ...
 
     def close(self) -> None:
-        """Let go of the resources. Nothing is written."""
+        """Release the resources. Nothing is written."""
         ...
 
 
@@ -91,7 +91,7 @@ _Statement: TypeAlias = tuple[str, tuple[_Value, ...]]
 
 
 class SqliteJournal:
-    """A journal in one file, made when it does not exist. Raises: SchemaTooNew, NotOurDatabase."""
+    """A journal in one SQLite file, created if missing. Raises: SchemaTooNew, NotOurDatabase."""
 
     def __init__(self, path: Path) -> None:
         self._writer = open_writer(
@@ -100,18 +100,18 @@ class SqliteJournal:
         self._reader = open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
 
     def load(self) -> JournalSnapshot:
-        """Return what was committed. Raises: DecodeError."""
+        """Return the committed contents. Raises: DecodeError."""
         return snapshot_of(self._writer)
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, or none. Raises: sqlite3.Error, and nothing has changed."""
+        """Make all of `writes` durable, atomically. Raises: sqlite3.Error, and nothing has changed."""
         with transaction(self._writer):
             for write in writes:
                 for statement in _statements(write):
                     self._writer.execute(*statement)
 
     def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
-        """Return the oldest committed rows that are neither acknowledged nor refused, of other rollouts than these."""
+        """Return the oldest rows neither acknowledged nor refused, up to `limit`, except those of `excluding`."""
         rows = self._reader.execute(
             "SELECT row_id, rollout_id, fact FROM events"
             " WHERE is_acknowledged = 0 AND refused_reason IS NULL"
@@ -125,20 +125,20 @@ class SqliteJournal:
         )
 
     def last_seqs(self) -> FrozenMap[str, int]:
-        """Return, for each rollout, the number of the last fact that is committed or was bootstrapped."""
+        """Return the seq of the last fact of each rollout, committed or bootstrapped."""
         rows = self._reader.execute(
             "SELECT rollout_id, ifnull(json_extract(record, '$.last_event_seq'), 0) FROM rollouts"
         )
         return FrozenMap(rows.fetchall())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._reader.close()
         self._writer.close()
 
 
 def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
-    """Return what a start of the journal behind `connection` would need. Raises: DecodeError."""
+    """Return the contents of the journal behind `connection`. Raises: DecodeError."""
     last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'intents'")
     return JournalSnapshot(
         rollouts=tuple(

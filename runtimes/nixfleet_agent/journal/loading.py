@@ -1,7 +1,4 @@
-"""What a journal comes to: an agent's state at its start, and what is still to be said.
-
-Source: docs/spec/runtimes.md, Boot; docs/spec/runtimes.md, Journal.
-"""
+"""Loads an agent's state from its journal, and finds the rollouts with unsent facts. Source: design 7, Agent."""
 
 from nixfleet_agent.engine.state import State
 from nixfleet_agent.journal.journal import Journal
@@ -9,7 +6,7 @@ from nixfleet_proto.ids import RolloutId
 
 
 def load_state(journal: Journal, hostname: str) -> State:
-    """Return the state as of the last commit. Raises: what `Journal.load` raises."""
+    """Return the state as of the last commit. Raises: the errors of `Journal.load`."""
     snapshot = journal.load()
     state = State(hostname)
     for rollout in snapshot.rollouts:
@@ -22,7 +19,7 @@ def load_state(journal: Journal, hostname: str) -> State:
 
 
 def unsent_rollouts(journal: Journal) -> frozenset[RolloutId]:
-    """Return the rollouts of which facts wait to be sent. Raises: what `Journal.unsent` raises."""
+    """Return the rollouts with unsent facts. Raises: the errors of `Journal.unsent`."""
     found: set[RolloutId] = set()
     while rows := journal.unsent(1, found):
         found.add(rows[0].rollout_id)

@@ -1,4 +1,4 @@
-"""What a sender makes of journal rows and of answers. No I/O; the worker that sends and the simulation ask here.
+"""Turns journal rows into batches, and answers into inputs for the engine. Sans I/O; used by the sender.
 
 Source: docs/spec/wire.md, POST /v1/agent/events; docs/spec/runtimes.md, Journal.
 """
@@ -29,14 +29,14 @@ from nixfleet_runtime.transport import (
 
 @frozen
 class Sent:
-    """What follows from an answer: what to tell the engine, and whether anything came of it."""
+    """The consequences of an answer. inputs: for the engine. moved: whether there was progress."""
 
     inputs: tuple[Input, ...]
     moved: bool
 
 
 def rows_by_rollout(rows: Iterable[JournalRow]) -> tuple[tuple[JournalRow, ...], ...]:
-    """Return `rows`, in order, apart by rollout: one that is stuck must not hold up the others."""
+    """Return `rows` by rollout, in order: a rollout that is stuck must not block the others."""
     by_rollout: dict[str, list[JournalRow]] = {}
     for row in rows:
         by_rollout.setdefault(row.rollout_id, []).append(row)
@@ -44,33 +44,33 @@ def rows_by_rollout(rows: Iterable[JournalRow]) -> tuple[tuple[JournalRow, ...],
 
 
 def envelopes_of(hostname: str, rows: Iterable[JournalRow]) -> tuple[AgentEventEnvelope, ...]:
-    """Return what to send for `rows`."""
+    """Return the envelopes to send for `rows`."""
     return tuple(AgentEventEnvelope(hostname, row.rollout_id, row.fact) for row in rows)
 
 
 class Sending:
-    """What a sender remembers from one look into the journal to the next."""
+    """The sender's memory from one read of the journal to the next."""
 
     def __init__(self) -> None:
-        # Rollouts that are unknown there: theirs wait while others have something to say.
+        # Rollouts that the control plane does not know: their rows wait while others have rows to send.
         self._disowned: set[RolloutId] = set()
         self._disowned_before = 0
         self._asked_before: ReplayFrom | None = None
 
-    def look(self) -> frozenset[RolloutId]:
-        """Return the rollouts to leave out of this look into the journal."""
+    def left_out(self) -> frozenset[RolloutId]:
+        """Return the rollouts to leave out of the next read of the journal."""
         self._disowned_before = len(self._disowned)
         return frozenset(self._disowned)
 
     @property
     def has_left_out(self) -> bool:
-        """Whether rows were left out, that must be sent some time."""
+        """Whether rows were left out that still must be sent."""
         return bool(self._disowned)
 
     def must_wait(self) -> bool:
-        """Return whether to wait before the next look, after one of which nothing came.
+        """Return whether to wait before the next read, after one without progress.
 
-        Nobody else has anything to say, or nobody answers: then the next look is at all of them.
+        True when no other rollout has rows, or no answer comes: the next read then leaves out nothing.
         """
         if len(self._disowned) > self._disowned_before:
             return False
@@ -91,12 +91,12 @@ class Sending:
             case EventRefused():
                 return Sent((EventRejected(row.row_id, refusal),), moved=True)
             case ReplayFrom():
-                # Asked for the same again, what was sent did not help: not in a hurry any more.
+                # Asked for the same again: the rows that were sent did not help, so this is no progress.
                 is_new = refusal != self._asked_before
                 self._asked_before = refusal
                 return Sent((ReplayAsked(refusal),), moved=is_new)
             case RolloutUnknown():
-                # Its manifests may be on their way: keep the rows, and ask again.
+                # The control plane may not have read the release yet: keep the rows, and send them again.
                 self._disowned.add(row.rollout_id)
                 return Sent((RolloutDisowned(row.rollout_id),), moved=False)
             case _:

@@ -1,4 +1,4 @@
-"""What operators ask of an agent's journal: read-only, beside the agent that may be writing it."""
+"""Read-only queries on an agent's journal, for operators. The agent may be writing it at the same time."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def open_journal_for_reading(path: Path) -> sqlite3.Connection:
 
 @frozen
 class WaitingFacts:
-    """How many facts of a rollout wait to be sent, and since when the oldest of them does."""
+    """The number of unsent facts of a rollout, and the time of the oldest."""
 
     rollout_id: RolloutId
     count: int
@@ -33,7 +33,7 @@ class WaitingFacts:
 
 @frozen
 class RefusedFact:
-    """A fact that the control plane refused for good, and why."""
+    """A fact that the control plane refused for good, with the reason."""
 
     rollout_id: RolloutId
     fact: AgentEvent
@@ -42,7 +42,7 @@ class RefusedFact:
 
 
 def waiting_facts(journal: sqlite3.Connection) -> Iterator[WaitingFacts]:
-    """Yield the rollouts of which facts wait, the one that waits longest first."""
+    """Yield the rollouts with unsent facts, the oldest first."""
     rows = journal.execute(
         "SELECT rollout_id, count(*), min(emitted_at) FROM events"
         " WHERE is_acknowledged = 0 AND refused_reason IS NULL"

@@ -1,1 +1,1 @@
-"""What goes in and out of the engine, as data: inputs and journal writes. No decisions."""
+"""The engine's inputs, replies, actions and journal writes, as data. No decisions."""

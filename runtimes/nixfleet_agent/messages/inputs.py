@@ -1,4 +1,4 @@
-"""What can be put to the agent's engine, what it replies, and what it orders the workers to do. Data.
+"""The inputs of the agent's engine, its replies, and its actions for the workers. Data.
 
 Source: docs/spec/runtimes.md, Agent.
 """
@@ -21,7 +21,7 @@ from nixfleet_state_machine.host.state import HostRolloutState
 
 
 class IntentKind(StrEnum):
-    """What the machine is to be made to do."""
+    """What an intent does to the machine."""
 
     SWITCH = "switch"
     ROLLBACK = "rollback"
@@ -29,7 +29,7 @@ class IntentKind(StrEnum):
 
 @frozen
 class Intent:
-    """A decision whose act is not known to be over. It is durable before the act begins."""
+    """A switch or rollback that was decided and is not known to have ended. It is durable before it begins."""
 
     intent_id: int
     kind: IntentKind
@@ -39,14 +39,14 @@ class Intent:
 
 @frozen
 class Booted:
-    """The agent has started; `running_closure` is what it found."""
+    """The agent has started and found `running_closure`."""
 
     running_closure: str
 
 
 @frozen
 class DispatchOffered:
-    """A dispatch came, with the verified manifest of its rollout and what is running now."""
+    """A dispatch came, with the verified manifest of its rollout and the running closure."""
 
     dispatch: Dispatch
     manifest: Verified[RolloutManifest]
@@ -55,7 +55,7 @@ class DispatchOffered:
 
 @frozen
 class SwitchStarted:
-    """The switch of an intent has begun, by this method."""
+    """The switch of an intent began, by `switch_method`."""
 
     intent_id: int
     switch_method: str
@@ -75,7 +75,7 @@ class RollbackEnded:
 
 @frozen
 class ChecksLoaded:
-    """The health checks of the closure that a rollout now runs were read out of it."""
+    """The health checks of a rollout's closure were read."""
 
     rollout_id: RolloutId
     checks: HealthCheckSet
@@ -100,7 +100,7 @@ class ProbeRan:
 
 @frozen
 class RunningClosureSeen:
-    """What is running was looked at: a reboot may have brought a deferred closure to life."""
+    """The running closure was read: a reboot may have activated a deferred closure."""
 
     running_closure: str
 
@@ -114,7 +114,7 @@ class EventsAcknowledged:
 
 @frozen
 class EventRejected:
-    """The control plane will never take this journal row."""
+    """The control plane refused this journal row for good."""
 
     row_id: int
     refusal: EventRefused
@@ -129,7 +129,7 @@ class ReplayAsked:
 
 @frozen
 class RecordBootstrapped:
-    """The control plane remembers more of a rollout than the journal does: a disk was replaced."""
+    """The control plane's record of a rollout is ahead of the journal: a disk was replaced."""
 
     record: HostRolloutState
     manifest: Verified[RolloutManifest]
@@ -137,14 +137,14 @@ class RecordBootstrapped:
 
 @frozen
 class RolloutDisowned:
-    """The control plane does not know a rollout of which it is told."""
+    """The control plane does not know a rollout whose facts were sent."""
 
     rollout_id: RolloutId
 
 
 @frozen
 class Tick:
-    """Time passed. unsent: the rollouts of which facts wait in the journal."""
+    """Time passed. unsent: the rollouts with unsent facts in the journal."""
 
     unsent: frozenset[RolloutId] = frozenset()
 
@@ -170,7 +170,7 @@ Input: TypeAlias = (
 
 @frozen
 class Done:
-    """The input was taken, or had nothing to say any more."""
+    """The input was handled, or was obsolete."""
 
 
 @frozen
@@ -180,12 +180,12 @@ class DispatchTaken:
 
 @frozen
 class DispatchPostponed:
-    """A switch or rollback is under way; the dispatch stays queued, offer it again later."""
+    """A switch or rollback is under way; the dispatch stays queued and must be offered again."""
 
 
 @frozen
 class DispatchRefused:
-    """The dispatch is not what the signed manifest says; the agent does not act on it."""
+    """The dispatch differs from the signed manifest; the agent does not act on it."""
 
     reason: str
 
@@ -195,14 +195,14 @@ Reply: TypeAlias = Done | DispatchTaken | DispatchPostponed | DispatchRefused
 
 @frozen
 class CarryOut:
-    """Begin with this intent when the ones before it are over. Given twice, it is done once."""
+    """Carry out this intent after those before it. Idempotent."""
 
     intent: Intent
 
 
 @frozen
 class LoadChecks:
-    """Read the health checks out of `closure` and say what they are."""
+    """Read the health checks of `closure` and post them."""
 
     rollout_id: RolloutId
     closure: str
@@ -218,19 +218,19 @@ class StartProbes:
 
 @frozen
 class StopProbes:
-    """Stop this rollout's probes and forget what they found."""
+    """Stop this rollout's probes."""
 
     rollout_id: RolloutId
 
 
 @frozen
 class WakeSender:
-    """There is something to send."""
+    """Read the journal: it has unsent rows."""
 
 
 @frozen
 class KeepManifestsOf:
-    """These rollouts are in the journal; the manifests of others need not be kept."""
+    """Remove the cached manifests of all rollouts except these, which are in the journal."""
 
     rollout_ids: tuple[RolloutId, ...]
 

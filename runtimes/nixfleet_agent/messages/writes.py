@@ -1,7 +1,4 @@
-"""What a commit can ask of the journal. Data.
-
-Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
-"""
+"""The writes of a commit to the journal. Data. Source: design 7, Agent, Journal and Intents."""
 
 from datetime import datetime
 from typing import TypeAlias
@@ -17,7 +14,7 @@ from nixfleet_state_machine.host.state import HostRolloutState
 
 @frozen
 class AppendEvent:
-    """A fact, to be sent; its row is kept after that."""
+    """Append a fact, to be sent; its row is kept after that."""
 
     rollout_id: RolloutId
     fact: AgentEvent
@@ -26,7 +23,7 @@ class AppendEvent:
 
 @frozen
 class PutRecord:
-    """The record of a rollout, its policy, when it was closed here, and up to which fact it was not lived here."""
+    """Add or replace a rollout; see `LocalRollout`."""
 
     record: HostRolloutState
     policy: RolloutPolicy
@@ -36,14 +33,14 @@ class PutRecord:
 
 @frozen
 class PutIntent:
-    """The act is about to begin."""
+    """Add an intent, before it begins."""
 
     intent: Intent
 
 
 @frozen
 class RemoveIntent:
-    """The act is over, and what came of it is in the journal."""
+    """Remove an intent whose outcome is in the journal."""
 
     intent_id: int
 
@@ -55,7 +52,7 @@ class MarkAcknowledged:
 
 @frozen
 class MarkRefused:
-    """The row stays, with the reason; it is not sent again."""
+    """Keep the row with the reason of the refusal; it is not sent again."""
 
     row_id: int
     reason: str
@@ -63,9 +60,9 @@ class MarkRefused:
 
 @frozen
 class MarkUnsent:
-    """The rows of this rollout from `from_seq` on are to be sent again, those that were refused too.
+    """Send the rows of this rollout from `from_seq` on again, including refused ones.
 
-    Who asks for them has lost what it knew, its refusals as well; without them there would be a gap for good.
+    A control plane that asks for them has lost its refusals too; without them there would be a permanent gap.
     """
 
     rollout_id: RolloutId
@@ -74,7 +71,7 @@ class MarkUnsent:
 
 @frozen
 class RemoveRollout:
-    """Retention passed: the rollout's record and rows go."""
+    """Remove the rollout's record and rows, after their retention."""
 
     rollout_id: RolloutId
 

@@ -1,1 +1,1 @@
-"""The edge to the control plane: the HTTP transport, enrollment, and the cache of verified manifests."""
+"""Communication with the control plane: the HTTP transport, enrollment, and the cache of verified manifests."""

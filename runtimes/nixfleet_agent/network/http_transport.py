@@ -1,8 +1,8 @@
 """The transport over HTTP: every request is signed, every envelope too.
 
-An answer that says what became of a request is a value; everything else is `TransportFailed`, and the caller
-repeats it. Nothing is retried here: who waits, and how long, is the worker's to know.
-Source: docs/spec/wire.md, Calls; docs/spec/trust.md, Request signatures.
+An answer that states the result of a request is returned; everything else raises `TransportFailed`, and the caller
+repeats the request. Nothing is retried here: the workers decide how long to wait.
+Source: design 5 and 6.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -103,9 +103,9 @@ class HttpTransport:
         return SignedArtefact(_content(body), _content(signature))
 
     async def enroll(self, request: EnrollRequest) -> None:
-        """Return when this host is known by the key that `request` brings, which must be this transport's.
+        """Enroll this host with the key in `request`, which must be this transport's.
 
-        Raises: EnrollmentRefused; TransportFailed, also when the control plane cannot answer now.
+        Raises: EnrollmentRefused; TransportFailed, also when the control plane is overloaded.
         """
         answer = await self._send("POST", ENROLL, encode_enroll_request(request))
         if answer.is_success:
@@ -140,9 +140,9 @@ async def connected(
     *,
     tls: SSLContext | bool = True,
 ) -> AsyncIterator[HttpTransport]:
-    """Yield a transport to the control plane at `base_url`; its connections are closed at the end.
+    """Yield a transport to the control plane at `base_url`; close its connections at the end.
 
-    tls: what the server's certificate is checked against; `True`: the machine's own authorities.
+    tls: the context for the server's certificate; `True` for the system's certificate authorities.
     """
     async with signed_client(base_url, host_key_id(hostname), key, clock, tls=tls) as client:
         yield HttpTransport(client, key)
@@ -164,13 +164,13 @@ def _reading(answer: httpx2.Response) -> Iterator[None]:
 
 def _failed(answer: httpx2.Response) -> TransportFailed:
     problem = decode_problem(answer.content, answer.status_code)
-    said = f"{problem.status} {problem.title}: {problem.detail}"
+    text = f"{problem.status} {problem.title}: {problem.detail}"
     kind = f"{problem.status} {problem.type}"
-    return TransportFailed(said, _retry_after_seconds(answer.headers), kind)
+    return TransportFailed(text, _retry_after_seconds(answer.headers), kind)
 
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """How long to wait, in either of RFC 9110's spellings; a date is held against the answer's own."""
+    """Return the seconds of `Retry-After`, in either form of RFC 9110; a date is relative to the answer's."""
     asked = headers.get(RETRY_AFTER, "")
     if asked.isascii() and asked.isdecimal():
         return float(asked)
@@ -178,4 +178,4 @@ def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         until, now = (parsedate_to_datetime(text) for text in (asked, headers.get("Date", "")))
         return max(0.0, (until - now).total_seconds())
     except (ValueError, TypeError):
-        return None  # one of them is no date, or does not say in which zone
+        return None  # one of them is not a date, or has no time zone

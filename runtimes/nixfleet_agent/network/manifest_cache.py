@@ -1,4 +1,4 @@
-"""Manifests on disk, for when the control plane is away. What is in here proves nothing: every use verifies it again.
+"""Manifests on disk, for use while the control plane is unreachable. Not trusted: every use verifies them again.
 
 One file for each rollout, replaced as a whole: the 64 bytes of the signature, then the body exactly as it was
 signed. A rollout id may contain anything, slashes too, so its SHA-256 is the file's name.
@@ -25,24 +25,24 @@ _log = logging.getLogger(__name__)
 
 
 class ManifestCache(Protocol):
-    """Where manifests are kept. Nothing here raises: without a cache an agent only needs its control plane more."""
+    """Stores manifests. No method raises: a failing cache only makes the agent depend on its control plane."""
 
     def get(self, rollout_id: str) -> SignedArtefact | None:
-        """Return what was kept, `None` when there is nothing that could be a manifest."""
+        """Return the stored manifest, `None` when there is none or it is damaged."""
         ...
 
     def put(self, rollout_id: str, artefact: SignedArtefact) -> None:
-        """Keep `artefact`, in place of what was kept for this rollout."""
+        """Store `artefact`, replacing any earlier one of this rollout."""
         ...
 
     def keep_only(self, rollout_ids: Iterable[str]) -> None:
-        """Forget every other rollout."""
+        """Remove the manifests of every other rollout."""
         ...
 
 
 @frozen
 class NoManifestCache:
-    """Keeps nothing."""
+    """Stores nothing."""
 
     def get(self, rollout_id: str) -> SignedArtefact | None:
         return None
@@ -56,28 +56,28 @@ class NoManifestCache:
 
 @frozen
 class DirectoryManifestCache:
-    """Keeps manifests in `directory`, which is made when the first one comes."""
+    """Stores manifests in `directory`, which is created with the first one."""
 
     directory: Path
 
     def path_of(self, rollout_id: str) -> Path:
-        """Return where the manifest of this rollout is, or would be."""
+        """Return the path for this rollout's manifest, whether it exists or not."""
         digest = hashlib.sha256(rollout_id.encode("utf-8", "surrogatepass")).hexdigest()
         return self.directory / f"{digest}{_SUFFIX}"
 
     def get(self, rollout_id: str) -> SignedArtefact | None:
-        """Return what was kept, `None` when there is nothing that could be a manifest."""
+        """Return the stored manifest, `None` when there is none or it is damaged."""
         path = self.path_of(rollout_id)
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            _log.warning("the manifest of %s that was kept cannot be read: %s", rollout_id, error)
+            _log.warning("the cached manifest of %s cannot be read: %s", rollout_id, error)
             return None
         if len(data) <= SIGNATURE_LENGTH:
             _log.warning(
-                "the manifest of %s that was kept is damaged: %s: expected a signature and a body, found %d bytes",
+                "the cached manifest of %s is damaged: %s: expected a signature and a body, found %d bytes",
                 rollout_id,
                 path,
                 len(data),
@@ -86,7 +86,7 @@ class DirectoryManifestCache:
         return SignedArtefact(data[SIGNATURE_LENGTH:], data[:SIGNATURE_LENGTH])
 
     def put(self, rollout_id: str, artefact: SignedArtefact) -> None:
-        """Keep `artefact`, whole or not at all; what cannot be kept is said."""
+        """Store `artefact` atomically; a failure is logged."""
         if len(artefact.signature) != SIGNATURE_LENGTH:
             return
         path = self.path_of(rollout_id)
@@ -94,17 +94,17 @@ class DirectoryManifestCache:
             self.directory.mkdir(mode=0o700, exist_ok=True)
             _replace(path, artefact.signature + artefact.body)
         except OSError as error:
-            _log.warning("the manifest of %s cannot be kept: %s: %s", rollout_id, path, error)
+            _log.warning("the manifest of %s cannot be cached: %s: %s", rollout_id, path, error)
 
     def keep_only(self, rollout_ids: Iterable[str]) -> None:
-        """Forget every other rollout, and what a crash left half-written."""
+        """Remove the manifests of every other rollout, and incomplete files that a crash left."""
         kept = {self.path_of(rollout_id).name for rollout_id in rollout_ids}
         try:
             found = [path for path in self.directory.iterdir() if _SUFFIX in path.name]
         except FileNotFoundError:
             return
         except OSError as error:
-            _log.warning("kept manifests cannot be looked through: %s", error)
+            _log.warning("the cached manifests cannot be listed: %s", error)
             return
         for path in found:
             if path.name not in kept:
@@ -125,6 +125,6 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _remove(path: Path) -> None:
-    # One that stays is looked for again at the next start, and is never used without being verified.
+    # A file that stays is tried again at the next start, and is never used without verification.
     with suppress(OSError):
         path.unlink()

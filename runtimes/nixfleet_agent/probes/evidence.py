@@ -1,11 +1,11 @@
-"""Runs evidence probes: what a collector wrote about this host, believed if this host's key signed it.
+"""Runs evidence probes: a collector's findings about this host, accepted if this host's key signed them.
 
     /var/lib/compliance/evidence.json      canonical JSON or any other, `nixfleet_proto.evidence`
     /var/lib/compliance/evidence.json.sig  64 bytes, over its canonical form
 
-A file that has not changed is not verified again, but judged again: it grows stale by itself. Two files cannot be
-replaced in one step, so a signature that does not fit is looked at once more before it counts.
-Source: docs/spec/trust.md, Evidence.
+A file that has not changed is not verified again, but judged again, since it becomes stale. Two files cannot be
+replaced atomically, so a signature that does not match is read once more before it counts.
+Source: design 4, Probe kinds.
 """
 
 import os
@@ -36,7 +36,7 @@ _Identity: TypeAlias = tuple[tuple[int, int, int], ...]
 
 
 class EvidenceReader:
-    """Reads evidence for the probes of one host, and remembers what it verified.
+    """Reads evidence for the probes of one host, and caches verified evidence.
 
     host_key: the public half of the key that the host holds.
     """
@@ -47,7 +47,7 @@ class EvidenceReader:
         self._verified: dict[Path, tuple[_Identity, Evidence]] = {}
 
     async def run(self, check: EvidenceProbe) -> ProbeOutcome:
-        """Judge what stands at the check's path now."""
+        """Judge the evidence at the check's path."""
         path = Path(check.evidence_path)
         expected = f"evidence for {check.framework} that this host's key signed"
         try:
@@ -81,9 +81,9 @@ class EvidenceReader:
 
 
 def judge(evidence: Evidence, check: EvidenceProbe, now: datetime) -> ProbeOutcome:
-    """Return what verified `evidence` means for `check` at `now`. Pure.
+    """Return the outcome of `check` for verified `evidence` at `now`. Pure.
 
-    A control counts by the mode that the check gives it. Every control of the framework is in the result, also
+    A control counts by the mode that the check gives it. The result has every control of the framework, including
     those that do not count.
     """
     age = now - evidence.collected_at
@@ -105,7 +105,7 @@ def judge(evidence: Evidence, check: EvidenceProbe, now: datetime) -> ProbeOutco
 def _unfit(
     findings: Sequence[ControlFinding], evidence: Evidence, check: EvidenceProbe
 ) -> Iterator[ProbeOutcome]:
-    """Yield why findings cannot be counted."""
+    """Yield the reasons why the findings cannot be judged."""
     if not findings:
         others = sorted({it.framework for it in evidence.controls})
         yield failed(f"findings for {check.framework}", ", ".join(others) or "none at all")
@@ -130,7 +130,7 @@ def _counted(findings: Sequence[ControlFinding], check: EvidenceProbe) -> ProbeO
         return evolve(PASSED, sub_results=results)
     outcome = failed(
         f"all {len(counting)} controls of {check.framework} that count to pass",
-        f"{len(failing)} that fail: {', '.join(map(_told, failing))}",
+        f"{len(failing)} that fail: {', '.join(map(_named, failing))}",
     )
     return evolve(outcome, sub_results=results)
 
@@ -148,12 +148,12 @@ def _result(finding: ControlFinding, check: EvidenceProbe) -> ProbeSubResult:
 
 
 def _counts(result: ProbeSubResult, check: EvidenceProbe) -> bool:
-    # A framework that is only observed tells the truth about what is observed.
+    # An observed framework reports the results of its observed controls.
     observed = check.mode is not ProbeMode.ENFORCE and result.effective_mode is ProbeMode.OBSERVE
     return result.effective_mode is ProbeMode.ENFORCE or observed
 
 
-def _told(finding: ControlFinding) -> str:
+def _named(finding: ControlFinding) -> str:
     return finding.control_id + (f" ({finding.reason})" if finding.reason else "")
 
 

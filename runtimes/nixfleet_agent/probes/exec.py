@@ -1,8 +1,8 @@
 """Runs exec probes: a program that ends in time with the expected exit code passes.
 
-Which program: the first element of `command` without a slash is looked up in PATH, an absolute one
-is itself, and a relative one with a slash (`bin/check-database`) is a path inside the running
-closure. So a closure brings its own checks along, under the hash that is signed.
+The program is the first element of `command`: without a slash it is looked up in PATH, an absolute
+path is used as it is, and a relative path with a slash (`bin/check-database`) is inside the running
+closure. So a closure can contain its own checks, covered by the signed hash.
 """
 
 from pathlib import Path
@@ -34,5 +34,5 @@ def _is_inside_closure(program: str) -> bool:
 
 def _found(check: ExecProbe, outcome: CommandOutcome) -> str:
     end = "it still running" if outcome.timed_out else str(outcome.exit_code)
-    said = " ".join(outcome.stderr_tail.split())
-    return f"{end} from {check.command[0]}" + (f": {said}" if said else "")
+    stderr = " ".join(outcome.stderr_tail.split())
+    return f"{end} from {check.command[0]}" + (f": {stderr}" if stderr else "")

@@ -1,10 +1,10 @@
-"""Runs http probes: one GET, judged by its status and, if asked, by what is in its body.
+"""Runs http probes: one GET, judged by its status and, optionally, its body.
 
 httpx2, of the `http` extra: a total time limit needs a client that can be cancelled, and the
 standard library's limits each read alone, so a server that answers a byte at a time holds a thread
-for hours. An agent that reports over HTTP has it anyway.
-A redirect is an answer with its own status and is not followed: a check says which address must
-answer, and a service that sends its callers elsewhere must not pass by another's health.
+for hours. An agent that reports over HTTP has the extra installed in any case.
+A redirect is an answer with its own status and is not followed: a check names the address that must
+answer, and a service that redirects must not pass because another one is healthy.
 """
 
 import ssl
@@ -18,7 +18,7 @@ from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, described, failed
 from nixfleet_proto.health_check import HttpProbe
 
 BODY_BYTES_MAX: Final = 1024 * 1024
-"""How much of a body is searched; what a check looks for must come before."""
+"""The part of a body that is searched."""
 
 
 async def run_http_probe(check: HttpProbe) -> ProbeOutcome:
@@ -67,5 +67,5 @@ async def _body_of(response: httpx2.Response) -> bytes:
 
 @cache
 def _tls_context() -> ssl.SSLContext:
-    """Return the machine's trust in certificates; loading it anew costs more than a probe does."""
+    """Return the system's certificate authorities; cached, since loading them costs more than a probe."""
     return ssl.create_default_context()

@@ -1,4 +1,4 @@
-"""Which runner a check is for. Whatever goes wrong in one is that check's failure.
+"""Runs each check with the runner of its kind. Any error of a runner is a failure of that check.
 
 Source: docs/spec/declarations.md, Probe kinds: a probe that cannot run fails; there is no "unknown".
 """
@@ -25,9 +25,9 @@ from nixfleet_proto.health_check import (
 
 @frozen
 class ClosureProbeRunner:
-    """The `ProbeRunner` that really runs them, for the closure whose files are in `closure_root`.
+    """The `ProbeRunner` of the agent, for the closure with the files in `closure_root`.
 
-    A link that always leads to the running closure will do as well.
+    closure_root may also be a link to the running closure.
     """
 
     closure_root: Path | None = None
@@ -43,16 +43,16 @@ async def run_probe(
     closure_root: Path | None = None,
     evidence: EvidenceReader | None = None,
 ) -> ProbeOutcome:
-    """Run `check` once and return what it found; never raises, but for cancellation.
+    """Run `check` once and return the outcome; raises nothing except cancellation.
 
-    closure_root: where a command with a relative path is looked for; see `probes.exec`. evidence: reads what this
-    host's key signed; without one, no evidence is believed.
+    closure_root: the directory for commands with a relative path; see `probes.exec`. evidence: reads evidence signed
+    by this host's key; without it, evidence probes fail.
     """
     try:
         return await _run(check, closure_root, evidence)
     except Exception as error:
-        # A host name that cannot be encoded, a port out of range, no memory for a process: each
-        # library has its own, and to the fleet they all mean the same.
+        # A host name that cannot be encoded, a port out of range, no memory for a process: each library
+        # raises its own errors, and all of them mean a probe that cannot run.
         return failed(f"the {kind_of(check)} probe to run", described(error))
 
 

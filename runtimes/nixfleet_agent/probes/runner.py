@@ -1,4 +1,4 @@
-"""The port through which an agent runs its probes, and what one run comes to. No I/O here.
+"""The port for running probes, and the outcome of a run. No I/O.
 
 There is no "unknown": a probe that cannot run has failed, so running one never raises.
 Source: docs/spec/declarations.md, Probe kinds.
@@ -14,7 +14,7 @@ from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck
 
 @frozen
 class ProbeOutcome:
-    """What one run of a probe found; `failure_reason` is there exactly when it failed."""
+    """The outcome of one run of a probe; `failure_reason` is set exactly when it failed."""
 
     status: ProbeStatus
     failure_reason: str | None = None
@@ -22,7 +22,7 @@ class ProbeOutcome:
 
 
 class ProbeRunner(Protocol):
-    """Runs probes of any kind. When and how often is its caller's business."""
+    """Runs probes of any kind. The caller decides when and how often."""
 
     async def run(self, check: HealthCheck) -> ProbeOutcome:
         """Run `check` once, within the check's own time limit."""
@@ -33,15 +33,15 @@ PASSED = ProbeOutcome(ProbeStatus.PASS)
 
 
 def failed(expected: str, found: str) -> ProbeOutcome:
-    """Return a failure whose reason names what was expected and what was found, cut to length."""
+    """Return a failure whose reason is "expected …, found …", truncated to the maximum length."""
     reason = f"expected {expected}, found {found}"
     return ProbeOutcome(ProbeStatus.FAIL, reason[:FAILURE_REASON_LENGTH_MAX])
 
 
 def described(error: BaseException) -> str:
-    """Return the system's own error behind `error`, if there is one: libraries wrap it in others.
+    """Return the text of the system error that `error` wraps, or of `error` itself.
 
-    With several of them, as when a name has several addresses, all.
+    All of them when there are several, as for a name with several addresses.
     """
     roots = _roots_of(error) or [error]
     return "; ".join(": ".join(filter(None, (type(root).__name__, str(root)))) for root in roots)

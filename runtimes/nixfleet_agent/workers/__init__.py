@@ -1,1 +1,1 @@
-"""The agent's workers: each waits for one thing in the world and posts what came of it. No decisions."""
+"""The agent's workers: each yields steps of I/O to a shell, and posts the results to the engine."""

@@ -40,7 +40,7 @@ class Sender:
         while True:
             self._woken.clear()
             self._retry_after_seconds = None
-            rows = yield from ReadUnsent(BATCH_LENGTH_MAX, self._sending.look())
+            rows = yield from ReadUnsent(BATCH_LENGTH_MAX, self._sending.left_out())
             if not rows and not self._sending.has_left_out:
                 yield from Wait(None, self._woken)
             elif (yield from self._send_all(rows)):

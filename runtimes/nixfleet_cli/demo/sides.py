@@ -49,7 +49,7 @@ def agent_in(
         f"agent of {hostname}",
         ("agent", "run", "--config", str(config), *arguments),
         directory / "agent.out",
-        ready="works for",
+        ready="reports to",
     )
 
 
