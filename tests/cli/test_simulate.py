@@ -39,7 +39,7 @@ def test_only_the_faults_that_were_asked_for_come() -> None:
 
     assert {name.split()[0] for name in faults.partition(": ")[2].split(", ")} <= {
         "Partition",
-        "Weather",
+        "LossyNetwork",
     }
 
 

@@ -424,7 +424,7 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "trusts_the_dispatch": 30,
     "takes_manifests_of_any_age": 47,
     "does_not_check_signatures": 1,
-    "keeps_older_rollouts_open": 58,
+    "keeps_older_rollouts_open": 45,
     "converges_without_soaking": 1,
     "converges_before_every_probe_reported": 1,
     "takes_a_failed_rollback_for_a_revert": 6,

@@ -11,7 +11,7 @@ from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.kernel.mutator import SingleMutator
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
-from nixfleet_simulation.nodes.crash_boundaries import Crossings
+from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
 from nixfleet_testing.contracts.word_ledger import Disk, Ledger
 
@@ -77,7 +77,7 @@ def _in_virtual_time(words: Sequence[str]) -> list[str]:
         NodeClock(agenda),
         write,
         log.carry_out,
-        Crossings(lambda _: None),
+        CrashBoundaries(lambda _: None),
         keep,
         raised,
     )

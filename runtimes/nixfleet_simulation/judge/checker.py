@@ -16,11 +16,11 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import EventsOutcome
 from nixfleet_simulation.judge.model.gates import differing
-from nixfleet_simulation.judge.model.host_lives import Lives
-from nixfleet_simulation.judge.model.log_reader import Ledger
+from nixfleet_simulation.judge.model.host_histories import HostHistories
+from nixfleet_simulation.judge.model.log_reader import LogReader
 from nixfleet_simulation.judge.model.releases import Releases, Signing
 from nixfleet_simulation.judge.promises import Broken, Promise
-from nixfleet_simulation.nodes.ci import Offer
+from nixfleet_simulation.nodes.ci import LatestRelease
 from nixfleet_simulation.nodes.control_plane import HandledInput
 from nixfleet_simulation.nodes.host.process import HandledInput as HandledByHost
 from nixfleet_simulation.nodes.host.process import KeptJournal
@@ -34,21 +34,21 @@ class Checker:
 
     def __init__(self, trust: Callable[[], TrustRoot], threshold_seconds: float) -> None:
         self.releases = Releases()
-        self.lives = Lives(self.releases)
-        self.ledger = Ledger(self.releases, threshold_seconds)
-        self.ended: list[Ledger] = []
+        self.histories = HostHistories(self.releases)
+        self.log = LogReader(self.releases, threshold_seconds)
+        self.ended: list[LogReader] = []
         self._threshold_seconds = threshold_seconds
         self._trust = trust
 
     @property
     def checks(self) -> int:
         """How many times something was checked."""
-        return sum(ledger.checks for ledger in (*self.ended, self.ledger)) + self.lives.checks
+        return sum(log.checks for log in (*self.ended, self.log)) + self.histories.checks
 
     # What CI does.
 
     def released(
-        self, layout: ChannelLayout, offer: Offer, at: datetime, key: str, manifest: bytes
+        self, layout: ChannelLayout, offer: LatestRelease, at: datetime, key: str, manifest: bytes
     ) -> None:
         """CI signed a release."""
         self.releases.note(layout, offer.ref, offer.closures, Signing(at, key), manifest)
@@ -58,20 +58,20 @@ class Checker:
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
         """These inputs were handled, in order, and what they came to is durable."""
         for each in handled:
-            self.ledger.take(each.input, each.commit.reply, each.commit.writes)
+            self.log.take(each.input, each.commit.reply, each.commit.writes)
         self._compare_mirror(state)
 
     def _compare_mirror(self, state: State) -> None:
-        for rollout_id, host in self.ledger.touched:
+        for rollout_id, host in self.log.touched:
             mirrored = state.view.host(RolloutId(rollout_id), host)
-            life = self.lives.lives.get((rollout_id, host))
-            if mirrored is None or life is None:
+            history = self.histories.by_host.get((rollout_id, host))
+            if mirrored is None or history is None:
                 continue
             # Before its first fact a host has nothing that could be mirrored.
-            lived = life.records.get(mirrored.last_event_seq or -1)
+            lived = history.records.get(mirrored.last_event_seq or -1)
             if lived is not None and lived != mirrored:
                 self._require_same(lived, mirrored)
-        self.ledger.touched.clear()
+        self.log.touched.clear()
 
     def _require_same(self, lived: HostRolloutState, mirrored: HostRolloutState) -> None:
         if mirrored.dispatched_at == mirrored.dispatch_acked_at:
@@ -85,37 +85,37 @@ class Checker:
 
     def control_plane_heard(self, hostname: str) -> None:
         """A request of the host was let in: its key must not be revoked."""
-        self.ledger.require_known(hostname)
+        self.log.require_known(hostname)
 
     def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
         """This goes out: what it acknowledges must be durable by now."""
         if isinstance(request, SendEvents) and isinstance(answer, EventsOutcome):
-            self.ledger.require_kept(hostname, request.envelopes[: answer.accepted])
+            self.log.require_kept(hostname, request.envelopes[: answer.accepted])
 
     def control_plane_started(self, state: State) -> None:
         """A control plane started, and this is what it knows."""
         self._require_loaded(state)
 
     def _require_loaded(self, state: State) -> None:
-        ledger = self.ledger
-        ledger.checks += 1
-        if state.head_seq != ledger.head:
-            found = f"the log ended at row {ledger.head}; a start found {state.head_seq}"
+        log = self.log
+        log.checks += 1
+        if state.head_seq != log.head:
+            found = f"the log ended at row {log.head}; a start found {state.head_seq}"
             raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
-        for rollout_id, rollout in ledger.rollouts.items():
+        for rollout_id, rollout in log.rollouts.items():
             if rollout.due.state == "Pruned":
                 continue
             record = state.view.rollouts[RolloutId(rollout_id)]
             if (record.state.value, record.current_wave) != (rollout.due.state, rollout.due.wave):
                 found = f"{rollout_id} was {rollout.due}; a start found {record}"
                 raise Broken(Promise.VIEWS_ARE_THE_LOG, found)
-            for host, course in rollout.hosts.items():
+            for host, model in rollout.hosts.items():
                 loaded = state.view.host(RolloutId(rollout_id), host)
-                expected = course.state, course.last_seq
+                expected = model.state, model.last_seq
                 if loaded is None or (loaded.state.value, loaded.last_event_seq) != expected:
                     found = f"{host} in {rollout_id} was {expected}; a start found {loaded}"
                     raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
-                ledger.touched.add((rollout_id, host))
+                log.touched.add((rollout_id, host))
         self._compare_mirror(state)
         self._require_loaded_views(state)
 
@@ -125,42 +125,42 @@ class Checker:
             for host, waiting in state.dispatches.items()
             for dispatch in waiting
         }
-        quarantined = differing(self.ledger.gates.quarantined, state.quarantines)
-        if queued != self.ledger.views.dispatches:
+        quarantined = differing(self.log.gates.quarantined, state.quarantines)
+        if queued != self.log.views.dispatches:
             raise Broken(Promise.VIEWS_ARE_THE_LOG, f"a start found these dispatches: {queued}")
         if quarantined is not None:
             raise Broken(Promise.VIEWS_ARE_THE_LOG, f"a start found quarantines: {quarantined}")
-        if set(map(str, state.holds)) != self.ledger.gates.holds:
+        if set(map(str, state.holds)) != self.log.gates.holds:
             raise Broken(
                 Promise.VIEWS_ARE_THE_LOG, f"a start found holds: {sorted(map(str, state.holds))}"
             )
 
     def database_lost(self) -> None:
         """The control plane's database is gone: its next log begins with row 1."""
-        self.ended.append(self.ledger)
-        self.ledger = Ledger(self.releases, self._threshold_seconds)
+        self.ended.append(self.log)
+        self.log = LogReader(self.releases, self._threshold_seconds)
 
     # Hosts.
 
     def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
         """These inputs were handled, in order, and what they came to is durable."""
         for each in handled:
-            self.lives.take(hostname, each.commit.writes, running, self._trust())
+            self.histories.take(hostname, each.commit.writes, running, self._trust())
 
     def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
         """An agent started; its journal must give back what it kept."""
-        self.lives.checks += 1
+        self.histories.checks += 1
         if expected != found:
             text = f"{hostname} kept {expected}, and a start found {found}"
             raise Broken(Promise.JOURNAL, text)
 
     def intent_began(self, hostname: str, intent: Intent, running: str) -> None:
         """The machine is told to do something."""
-        self.lives.act(hostname, intent)
+        self.histories.act(hostname, intent)
 
     def disk_lost(self, hostname: str) -> None:
         """A host's journal is gone."""
-        self.lives.lose(hostname)
+        self.histories.lose(hostname)
 
     def engine_raised(self, who: str, input: object, error: Exception) -> None:
         """An engine raised on an input: a bug."""
@@ -171,10 +171,10 @@ class Checker:
 
     def require_history(self) -> None:
         """All that any host still has is in the log, of every rollout that the control plane knows."""
-        for (rollout_id, host), life in self.lives.lives.items():
-            course = self.ledger.course(rollout_id, host)
-            if course is not None and course.last_seq != life.last_seq and life.last_seq:
+        for (rollout_id, host), history in self.histories.by_host.items():
+            model = self.log.host_model(rollout_id, host)
+            if model is not None and model.last_seq != history.last_seq and history.last_seq:
                 found = (
-                    f"{host} has {life.last_seq} facts of {rollout_id}, the log {course.last_seq}"
+                    f"{host} has {history.last_seq} facts of {rollout_id}, the log {model.last_seq}"
                 )
                 raise Broken(Promise.HISTORY_SURVIVES, found)

@@ -35,13 +35,13 @@ class Recorder:
 
     def _write_down(self, row: LogRow) -> None:
         if row.kind == "agent_event":
-            self._trace.note(CONTROL_PLANE, f"row {row.seq}: {row.host_id} {row.payload}")
+            self._trace.record(CONTROL_PLANE, f"row {row.seq}: {row.host_id} {row.payload}")
         elif row.kind == "verify_outcome":
-            self._trace.note(CONTROL_PLANE, f"row {row.seq}: {row.rollout_id} {len(row.payload)}")
+            self._trace.record(CONTROL_PLANE, f"row {row.seq}: {row.rollout_id} {len(row.payload)}")
         elif row.kind == "gate_decision":
-            self._trace.note(CONTROL_PLANE, f"row {row.seq}: {row.payload}")
+            self._trace.record(CONTROL_PLANE, f"row {row.seq}: {row.payload}")
         else:
-            self._trace.tell(CONTROL_PLANE, f"row {row.seq}: {_in_words(row)}")
+            self._trace.narrate(CONTROL_PLANE, f"row {row.seq}: {_in_words(row)}")
 
     def control_plane_heard(self, hostname: str) -> None:
         """A request of the host was let in."""
@@ -67,9 +67,9 @@ class Recorder:
         fact = write.fact
         what = f"{write.rollout_id} fact {fact.seq}: {type(fact).__name__}"
         if isinstance(fact, ProbeResult | ProbeObservedFirst | ProbeFailureFirst):
-            self._trace.note(hostname, what)
+            self._trace.record(hostname, what)
         else:
-            self._trace.tell(hostname, what)
+            self._trace.narrate(hostname, what)
 
     def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
         """An agent started."""
@@ -81,7 +81,7 @@ class Recorder:
 
     def engine_raised(self, who: str, input: object, error: Exception) -> None:
         """An engine raised on an input: a bug."""
-        self._trace.tell(who, f"raises {error!r}")
+        self._trace.narrate(who, f"raises {error!r}")
         self._checker.engine_raised(who, input, error)
 
 

@@ -28,7 +28,7 @@ from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.build.project import project_channel
 from nixfleet_simulation.scenario.acts import Forgery
-from nixfleet_simulation.scenario.randomness import Chance, stream
+from nixfleet_simulation.scenario.randomness import Random, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
 POLICY = "canary-first"
@@ -48,7 +48,7 @@ class Published:
 
 
 @frozen
-class Offer:
+class LatestRelease:
     """A channel's latest release: its ref, and the closure of every host."""
 
     ref: str
@@ -60,23 +60,25 @@ class ReleaseDirectory:
 
     def __init__(self, seed: int, channels: tuple[ChannelLayout, ...]) -> None:
         self._seed = seed
-        self._chance = stream(seed, "ci")
+        self._rng = stream(seed, "ci")
         self._channels = channels
-        self._key = _key(self._chance)
-        self._stranger = _key(self._chance)
-        self._offers: dict[str, Offer] = {}
+        self._key = _key(self._rng)
+        self._stranger = _key(self._rng)
+        self._offers: dict[str, LatestRelease] = {}
         self._revoked: dict[str, Revocation] = {}
         self.trust = TrustRoot(KeySlot(self._key.public_key))
         self.published: Published | None = None
 
-    def release(self, channel: ChannelLayout, ref: str, closure: str, now: datetime) -> Offer:
+    def release(
+        self, channel: ChannelLayout, ref: str, closure: str, now: datetime
+    ) -> LatestRelease:
         """Release `ref` on `channel`, and sign everything anew."""
         closures = {host: closure or f"{ref}-{host}" for host in channel.hosts}
-        offer = self._offers[channel.name] = Offer(ref, FrozenMap(closures))
+        offer = self._offers[channel.name] = LatestRelease(ref, FrozenMap(closures))
         self.sign_again(now)
         return offer
 
-    def offered(self, channel: str) -> Offer | None:
+    def latest_release(self, channel: str) -> LatestRelease | None:
         """Return what CI last released on `channel`."""
         return self._offers.get(channel)
 
@@ -90,7 +92,7 @@ class ReleaseDirectory:
         self._revoked[hostname] = Revocation(hostname, now, "it was lost")
         self.sign_again(now)
 
-    def pardon(self, hostname: str, now: datetime) -> None:
+    def reinstate(self, hostname: str, now: datetime) -> None:
         """The host's key is good again."""
         if self._revoked.pop(hostname, None) is not None:
             self.sign_again(now)
@@ -98,7 +100,7 @@ class ReleaseDirectory:
     def rotate(self, now: datetime, *, is_compromised: bool) -> None:
         """Sign with a new key from now on. is_compromised: the old one is believed no more."""
         old = self._key.public_key
-        self._key = _key(self._chance)
+        self._key = _key(self._rng)
         slot = (
             KeySlot(self._key.public_key, reject_before=now)
             if is_compromised
@@ -109,8 +111,10 @@ class ReleaseDirectory:
 
     def forge(self, channel: ChannelLayout, forgery: Forgery, now: datetime) -> None:
         """Put a release of `channel` into the directory that must not be believed."""
-        ref = f"forged{self._chance.randrange(10**6)}"
-        offer = Offer(ref, FrozenMap({host: f"evil-{ref}-{host}" for host in channel.hosts}))
+        ref = f"forged{self._rng.randrange(10**6)}"
+        offer = LatestRelease(
+            ref, FrozenMap({host: f"evil-{ref}-{host}" for host in channel.hosts})
+        )
         offers = {**self._offers, channel.name: offer}
         if not self._offers:
             forgery = Forgery.BY_A_STRANGER  # There is no other fleet yet.
@@ -133,7 +137,9 @@ class ReleaseDirectory:
         evil = artefact.body.replace(b'"targetClosure":"', b'"targetClosure":"evil-')
         return SignedArtefact(evil, artefact.signature)
 
-    def _signed(self, offers: dict[str, Offer], at: datetime | None, key: SigningKey) -> Published:
+    def _signed(
+        self, offers: dict[str, LatestRelease], at: datetime | None, key: SigningKey
+    ) -> Published:
         fleet = self._fleet(offers, at)
         body = encode_fleet(fleet)
         anchor = artefact_hash(body)
@@ -148,7 +154,7 @@ class ReleaseDirectory:
             sign_artefact(encode_revocations(Revocations(revoked, Meta(at))), key),
         )
 
-    def _fleet(self, offers: dict[str, Offer], at: datetime | None) -> FleetResolved:
+    def _fleet(self, offers: dict[str, LatestRelease], at: datetime | None) -> FleetResolved:
         channels = [channel for channel in self._channels if channel.name in offers]
         return FleetResolved(
             hosts=FrozenMap(
@@ -207,8 +213,8 @@ def _sign(manifest: RolloutManifest, key: SigningKey) -> SignedArtefact:
     return sign_artefact(encode_manifest(manifest), key)
 
 
-def _key(chance: Chance) -> SigningKey:
-    return SigningKey(chance.randbytes(32))
+def _key(rng: Random) -> SigningKey:
+    return SigningKey(rng.randbytes(32))
 
 
 def _altered(published: Published, ref: str) -> Published:

@@ -8,7 +8,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 """What a clock that is right shows when a simulation begins."""
 
 
-def shown(moment: int) -> datetime:
+def time_at(moment: int) -> datetime:
     """Return what a clock that is right shows at `moment`."""
     return START + timedelta(microseconds=moment)
 

@@ -34,7 +34,7 @@ from nixfleet_runtime.http.signing.refusal import RevokedKey
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
-from nixfleet_simulation.nodes.crash_boundaries import Crossings
+from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.nodes.disk import Disk
 from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
 from nixfleet_simulation.nodes.network import (
@@ -98,7 +98,7 @@ class ControlPlane:
         self.disk = disk
         self.is_up = False
         self.starts = 0
-        self.crossings = Crossings(self._die_there, die_at)
+        self.boundaries = CrashBoundaries(self._die_there, die_at)
         self.on_death: Callable[[], None] = lambda: None
         self.on_start: Callable[[], None] = lambda: None
         self.state: State
@@ -123,7 +123,7 @@ class ControlPlane:
         self._life = NodeLifetime()
         self.is_up = True
         self.starts += 1
-        self._trace.tell(CONTROL_PLANE, f"starts; its log goes up to row {self.state.head_seq}")
+        self._trace.narrate(CONTROL_PLANE, f"starts; its log goes up to row {self.state.head_seq}")
         self._watcher.control_plane_started(self.state)
         shell = Shell[Input, Write, Reply, Action](
             self._agenda,
@@ -131,7 +131,7 @@ class ControlPlane:
             self.clock,
             self.disk.write,
             self._carry_out,
-            self.crossings,
+            self.boundaries,
             self._kept,
             partial(self._watcher.engine_raised, CONTROL_PLANE),
         )
@@ -145,13 +145,13 @@ class ControlPlane:
             return
         self._life.is_over = True
         self.is_up = False
-        self.crossings.armed = None
+        self.boundaries.armed = None
         self.disk.cut_off(write_survives=write_survives)
         self._polls.clear()
-        self._trace.tell(CONTROL_PLANE, "dies")
+        self._trace.narrate(CONTROL_PLANE, "dies")
 
     def _die_there(self, boundary: Boundary) -> None:
-        self._trace.tell(CONTROL_PLANE, f"comes to where it dies: {boundary.value}")
+        self._trace.narrate(CONTROL_PLANE, f"comes to where it dies: {boundary.value}")
         self.on_death()
 
     # What hosts ask.
@@ -196,7 +196,7 @@ class ControlPlane:
 
     def _answer(self, call: Call, reply: Reply) -> None:
         assert isinstance(reply, EventsOutcome | HeartbeatReply | ManifestAnswer | DispatchAnswer)
-        if not self.crossings.cross(Boundary.BEFORE_SEND):
+        if not self.boundaries.cross(Boundary.BEFORE_SEND):
             self._watcher.control_plane_answered(call.hostname, call.request, reply)
             call.answer(reply)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from nixfleet_simulation.scenario.acts import Boundary
 
 
-class Crossings:
+class CrashBoundaries:
     """One node's boundaries. die: ends the process. crossed: how many there have been.
 
     died_at: where it died last.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
-from nixfleet_simulation.scenario.randomness import Chance
+from nixfleet_simulation.scenario.randomness import Random
 
 WriteT = TypeVar("WriteT")
 WriteT_contra = TypeVar("WriteT_contra", contravariant=True)
@@ -50,7 +50,7 @@ class Disk(Generic[WriteT, DatabaseT]):
     def __init__(
         self,
         agenda: Agenda,
-        chance: Chance,
+        rng: Random,
         path: Path,
         open_database: Callable[[Path], DatabaseT],
     ) -> None:
@@ -58,7 +58,7 @@ class Disk(Generic[WriteT, DatabaseT]):
         self.slows = 0
         self.torn_writes = 0
         self._agenda = agenda
-        self._chance = chance
+        self._rng = rng
         self.path = path
         self._open_database = open_database
         self._database: DatabaseT | None = None
@@ -74,7 +74,7 @@ class Disk(Generic[WriteT, DatabaseT]):
         failed: Callable[[Exception], None],
     ) -> None:
         """Begin to write. keep: called the moment `writes` are durable, even if the process dies of it."""
-        seconds = self._chance.uniform(*(SLOW_WRITE_SECONDS if self.slows > 0 else WRITE_SECONDS))
+        seconds = self._rng.uniform(*(SLOW_WRITE_SECONDS if self.slows > 0 else WRITE_SECONDS))
         self._under_way = writes, keep
         self._agenda.after(int(seconds * SECOND), life, self._end, then, failed)
 
@@ -143,7 +143,7 @@ class Disk(Generic[WriteT, DatabaseT]):
         written = files[1].read_bytes()[len(before[1]) :] if files[1].exists() else b""
         self.close()
         # A commit that began the log anew has not made it longer; then nothing is torn, and all of it is lost.
-        part = written[: self._chance.randrange(len(written))] if written else b""
+        part = written[: self._rng.randrange(len(written))] if written else b""
         for path, content in zip(files, (before[0], before[1] + part), strict=True):
             path.write_bytes(content)
         self.torn_writes += 1

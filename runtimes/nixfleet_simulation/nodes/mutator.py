@@ -15,7 +15,7 @@ from attrs import define, frozen
 
 from nixfleet_runtime.kernel.engine import Commit, Engine
 from nixfleet_simulation.nodes.agenda import Agenda, NodeLifetime
-from nixfleet_simulation.nodes.crash_boundaries import Crossings
+from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.scenario.acts import Boundary
 
 InputT = TypeVar("InputT")
@@ -76,7 +76,7 @@ class Shell(Generic[InputT, WriteT, ReplyT, ActionT]):
     clock: TimeSource
     write: Write[WriteT]
     carry_out: Callable[[ActionT], None]
-    crossings: Crossings
+    boundaries: CrashBoundaries
     keep: Callable[[Sequence[Handled[InputT, WriteT, ReplyT, ActionT]]], None]
     raised: Callable[[InputT, Exception], None]
 
@@ -143,8 +143,8 @@ class Mutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             self._shell.keep(handled)
             self._finish(taken, handled)
             return
-        crossings, life = self._shell.crossings, self._shell.life
-        if crossings.cross(Boundary.BEFORE_WRITE):
+        boundaries, life = self._shell.boundaries, self._shell.life
+        if boundaries.cross(Boundary.BEFORE_WRITE):
             return
         self._shell.write(
             life,
@@ -153,14 +153,14 @@ class Mutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             partial(self._written, taken, handled),
             partial(self._fail, taken),
         )
-        crossings.cross(Boundary.DURING_WRITE)
+        boundaries.cross(Boundary.DURING_WRITE)
 
     def _written(
         self,
         batch: Batch[InputT, ReplyT],
         handled: Sequence[Handled[InputT, WriteT, ReplyT, ActionT]],
     ) -> None:
-        if not self._shell.crossings.cross(Boundary.AFTER_WRITE):
+        if not self._shell.boundaries.cross(Boundary.AFTER_WRITE):
             self._finish(batch, handled)
 
     def _finish(
@@ -173,7 +173,7 @@ class Mutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             entry.then(each.commit.reply)
             # Where nothing was written, nothing can be half done.
             writes = bool(each.commit.writes)
-            if writes and self._shell.crossings.cross(Boundary.AFTER_ANSWERS):
+            if writes and self._shell.boundaries.cross(Boundary.AFTER_ANSWERS):
                 return
             for action in each.commit.actions:
                 self._shell.carry_out(action)

@@ -14,8 +14,8 @@ from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswe
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, NodeLifetime
-from nixfleet_simulation.scenario.acts import Direction, Partition, Weather
-from nixfleet_simulation.scenario.randomness import Chance, stream
+from nixfleet_simulation.scenario.acts import Direction, LossyNetwork, Partition
+from nixfleet_simulation.scenario.randomness import Random, stream
 
 LATENCY = (500, 30_000)
 CLOCKS_APART_MAX = MINUTE
@@ -79,16 +79,16 @@ class Call:
 class _Link:
     """One host's way to the control plane, and its luck."""
 
-    def __init__(self, chance: Chance) -> None:
-        self.chance = chance
-        self.weather: list[Weather] = []
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
+        self.lossy: list[LossyNetwork] = []
         self.partitions: list[Partition] = []
 
-    def passes(self, trouble: Weather | Partition) -> None:
+    def passes(self, trouble: LossyNetwork | Partition) -> None:
         """The trouble is over, unless it was cleared before."""
-        if isinstance(trouble, Weather):
-            if trouble in self.weather:
-                self.weather.remove(trouble)
+        if isinstance(trouble, LossyNetwork):
+            if trouble in self.lossy:
+                self.lossy.remove(trouble)
         elif trouble in self.partitions:
             self.partitions.remove(trouble)
 
@@ -111,12 +111,12 @@ class Network:
         self._apart = apart
         self._links = {host: _Link(stream(seed, "network", host)) for host in hosts}
 
-    def begin(self, trouble: Weather | Partition) -> None:
+    def begin(self, trouble: LossyNetwork | Partition) -> None:
         """Let `trouble` come up, and pass."""
         for host in self._links if not trouble.host else (trouble.host,):
             link = self._links[host]
-            if isinstance(trouble, Weather):
-                link.weather.append(trouble)
+            if isinstance(trouble, LossyNetwork):
+                link.lossy.append(trouble)
             else:
                 link.partitions.append(trouble)
             passes = partial(link.passes, trouble)
@@ -125,7 +125,7 @@ class Network:
     def clear(self) -> None:
         """The weather is fair, everywhere and for good."""
         for link in self._links.values():
-            link.weather.clear()
+            link.lossy.clear()
             link.partitions.clear()
 
     def call(
@@ -160,15 +160,15 @@ class Network:
         if any(each.direction in (direction, Direction.BOTH) for each in link.partitions):
             self.lost += 1
             return
-        delay = link.chance.randint(*LATENCY)
-        for weather in link.weather:
-            if link.chance.random() < weather.lost:
+        delay = link.rng.randint(*LATENCY)
+        for lossy in link.lossy:
+            if link.rng.random() < lossy.lost:
                 self.lost += 1
                 return
-            delay += int(link.chance.random() ** 3 * weather.late_seconds * SECOND)
-            if link.chance.random() < weather.repeated:
+            delay += int(link.rng.random() ** 3 * lossy.late_seconds * SECOND)
+            if link.rng.random() < lossy.repeated:
                 self.repeated += 1
-                again = delay + int(link.chance.random() * weather.late_seconds * SECOND)
+                again = delay + int(link.rng.random() * lossy.late_seconds * SECOND)
                 self._agenda.after(again, None, arrive)
         self._agenda.after(delay, None, arrive)
 

@@ -22,15 +22,15 @@ class Trace:
         self.lines: list[str] = []
         self.story: list[tuple[int, str, str]] = []
 
-    def note(self, who: str, what: str) -> None:
+    def record(self, who: str, what: str) -> None:
         """Put down something for the hash."""
         self._fresh.append(f"{self._agenda.now} {who} {what}\n")
         if len(self._fresh) >= LINES_HASHED_AT_ONCE:
             self._hash()
 
-    def tell(self, who: str, what: str) -> None:
+    def narrate(self, who: str, what: str) -> None:
         """Put down something that belongs into the story."""
-        self.note(who, what)
+        self.record(who, what)
         if self._keeps_lines:
             self.story.append((self._agenda.now, who, what))
 

@@ -13,7 +13,7 @@ from nixfleet_simulation.nodes.production_parts import PRODUCTION, Parts
 from nixfleet_simulation.run.run import run
 from nixfleet_simulation.run.world import DieAt
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Boundary, Release
-from nixfleet_simulation.scenario.closure_behaviour import Conduct, Health
+from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour, Health
 from nixfleet_simulation.scenario.scenario import Cadence, ChannelLayout, Scenario
 
 SCRIPT = Scenario(
@@ -21,7 +21,9 @@ SCRIPT = Scenario(
     channels=(ChannelLayout("stable", (("host-01",), ("host-02",)), soak_minutes=1),),
     acts=(
         Release(5, "stable", "r1"),
-        Release(330, "stable", "r2", conducts=(("host-01", Conduct(health=Health.BAD)),)),
+        Release(
+            330, "stable", "r2", behaviours=(("host-01", ClosureBehaviour(health=Health.BAD)),)
+        ),
     ),
     busy_seconds=600,
     cadence=Cadence(heartbeat=300, control_plane_tick=30, agent_tick=20),

@@ -1,7 +1,7 @@
 """Makes a failing history smaller: leaves acts, odd closures and hosts out, as long as the same promise breaks.
 
 Delta debugging: large parts first, then smaller ones. What is left out takes nothing of the luck of the rest with it,
-since every stream of chance belongs to a name; so a smaller history is usually just that.
+since every stream of rng belongs to a name; so a smaller history is usually just that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -121,7 +121,7 @@ def _channel_without(channel: ChannelLayout, host: str) -> ChannelLayout | None:
 def _act_without(act: Act, host: str) -> Act:
     if not isinstance(act, Release):
         return act
-    return evolve(act, conducts=tuple(each for each in act.conducts if each[0] != host))
+    return evolve(act, behaviours=tuple(each for each in act.behaviours if each[0] != host))
 
 
 def _names_only(act: Act, channels: set[str], left_out: str) -> bool:
@@ -139,5 +139,5 @@ def _with_plainer_releases(scenario: Scenario, attempt: _Attempt) -> Scenario:
 def _plainer(scenario: Scenario) -> Iterator[tuple[Act, ...]]:
     """Yield the acts with one release in which everything behaves."""
     for at, act in enumerate(scenario.acts):
-        if isinstance(act, Release) and act.conducts:
-            yield (*scenario.acts[:at], evolve(act, conducts=()), *scenario.acts[at + 1 :])
+        if isinstance(act, Release) and act.behaviours:
+            yield (*scenario.acts[:at], evolve(act, behaviours=()), *scenario.acts[at + 1 :])

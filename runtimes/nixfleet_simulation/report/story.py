@@ -11,17 +11,17 @@ from nixfleet_simulation.nodes.trace import moment_of
 from nixfleet_simulation.run.run import Outcome
 from nixfleet_simulation.scenario.scenario import Scenario
 
-LINES_TOLD_MAX = 120
+LINES_MAX = 120
 LINE_LENGTH_MAX = 160
 
 
 def story(outcome: Outcome) -> Iterator[str]:
     """Yield what happened, line by line, up to the broken promise. `outcome` must have kept its lines."""
     told = outcome.trace.story
-    left_out = len(told) - LINES_TOLD_MAX
+    left_out = len(told) - LINES_MAX
     if left_out > 0:
         yield f"… {left_out} lines before this"
-    for moment, who, what in told[-LINES_TOLD_MAX:]:
+    for moment, who, what in told[-LINES_MAX:]:
         yield f"{moment_of(moment)}  {who:<14} {what}"[:LINE_LENGTH_MAX]
 
 

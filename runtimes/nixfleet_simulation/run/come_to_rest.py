@@ -9,17 +9,17 @@ from typing import Final
 
 from attrs import frozen
 
-from nixfleet_simulation.judge.model.rollout_course import AT_REST, RolloutCourse
+from nixfleet_simulation.judge.model.rollout_model import AT_REST, RolloutModel
 from nixfleet_simulation.judge.promises import Broken, Promise
 from nixfleet_simulation.nodes.agenda import SECOND
-from nixfleet_simulation.run.perform_acts import Acting
+from nixfleet_simulation.run.perform_acts import ActRunner
 from nixfleet_simulation.run.world import World
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Release
-from nixfleet_simulation.scenario.closure_behaviour import Conduct, Health
+from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour, Health
 
 REST_WITHIN_SECONDS: Final = 3 * 3600
-LOOKS_EVERY_SECONDS: Final = 30
-FOR_PEOPLE: Final = frozenset({"quarantine", "channel-edges", "compliance-wave"})
+CHECK_EVERY_SECONDS: Final = 30
+LIFTED_BY_OPERATORS: Final = frozenset({"quarantine", "channel-edges", "compliance-wave"})
 """Gates that nothing but a person lifts."""
 
 UNSURE: Final = frozenset({Health.SILENT, Health.FLAPPING})
@@ -33,41 +33,41 @@ class Rest:
     until_done: float
 
 
-class Calm:
+class FinalPhase:
     """The end of a run."""
 
-    def __init__(self, world: World, acting: Acting) -> None:
+    def __init__(self, world: World, act_runner: ActRunner) -> None:
         self._world = world
-        self._acting = acting
+        self._act_runner = act_runner
 
-    def come_to_rest(self) -> Rest:
+    def run_to_rest(self) -> Rest:
         """Let faults be over. Raises: Broken."""
-        self._make_fair()
-        until_rest = self._wait_for(self._moving)
+        self._end_faults()
+        until_rest = self._wait_for(self._unsettled)
         for channel in self._world.scenario.channels:
-            self._acting.release(Release(0, channel.name, "last", ""))
+            self._act_runner.release(Release(0, channel.name, "last", ""))
         until_done = self._wait_for(self._not_done)
         return Rest(until_rest, until_done)
 
-    def _make_fair(self) -> None:
+    def _end_faults(self) -> None:
         world = self._world
-        world.trace.tell("world", "faults are over")
-        self._acting.calm_down()
+        world.trace.narrate("world", "faults are over")
+        self._act_runner.end_faults()
         world.network.clear()
         world.forged.clear()
         for name in (CONTROL_PLANE, *world.hosts):
             node = world.node(name)
-            node.crossings.armed = None
+            node.boundaries.armed = None
             node.clock.off_by = 0
             node.disk.fills = node.disk.slows = 0
-            self._acting.start(name)
-        for conducts in world.conducts.values():
-            for closure, conduct in conducts.items():
-                if conduct.health in UNSURE:
-                    conducts[closure] = Conduct(conduct.switch, conduct.rollback)
-        self._acting.sign()
-        for scope in sorted(world.checker.ledger.gates.holds):
-            self._acting.resume(scope)
+            self._act_runner.start(name)
+        for behaviours in world.behaviours.values():
+            for closure, behaviour in behaviours.items():
+                if behaviour.health in UNSURE:
+                    behaviours[closure] = ClosureBehaviour(behaviour.switch, behaviour.rollback)
+        self._act_runner.sign()
+        for scope in sorted(world.checker.log.gates.holds):
+            self._act_runner.resume(scope)
 
     def _wait_for(self, left: Callable[[], list[str]]) -> float:
         agenda = self._world.agenda
@@ -77,52 +77,52 @@ class Calm:
             if lasted >= REST_WITHIN_SECONDS:
                 found = f"{lasted:.0f} s after the last fault {'; '.join(waiting)}"
                 raise Broken(Promise.EVERYTHING_RESTS, found)
-            self._boot_what_waits()
-            agenda.run_until(agenda.now + LOOKS_EVERY_SECONDS * SECOND)
+            self._reboot_waiting_machines()
+            agenda.run_until(agenda.now + CHECK_EVERY_SECONDS * SECOND)
         return (agenda.now - since) / SECOND
 
-    def _boot_what_waits(self) -> None:
+    def _reboot_waiting_machines(self) -> None:
         """Somebody reboots the machines that wait for it."""
         for hostname, host in self._world.hosts.items():
             machine = host.machine
             if machine.boots != machine.running and host.is_up and not machine.is_at_work:
-                self._acting.reboot(hostname, LOOKS_EVERY_SECONDS)
+                self._act_runner.reboot(hostname, CHECK_EVERY_SECONDS)
 
-    def _moving(self) -> list[str]:
+    def _unsettled(self) -> list[str]:
         """Rollouts that are not at rest, and that nobody but time has to do anything about."""
-        rollouts = self._world.checker.ledger.rollouts
+        rollouts = self._world.checker.log.rollouts
         moving = [
             f"{rollout_id} is {rollout.due.state}"
             for rollout_id, rollout in rollouts.items()
-            if rollout.due.state not in AT_REST and not self._waits_for_people(rollout)
+            if rollout.due.state not in AT_REST and not self._waits_for_operators(rollout)
         ]
-        return moving + self._silent()
+        return moving + self._unreported()
 
-    def _waits_for_people(self, rollout: RolloutCourse) -> bool:
+    def _waits_for_operators(self, rollout: RolloutModel) -> bool:
         """Some host is held by what only people lift, and nobody is under way."""
-        gates = self._world.checker.ledger.gates
+        gates = self._world.checker.log.gates
         held = [
             gates.first(rollout, host)
-            for host, course in rollout.hosts.items()
-            if course.is_unacknowledged and not course.is_queued
+            for host, model in rollout.hosts.items()
+            if model.is_unacknowledged and not model.is_queued
         ]
         under_way = any(
-            course.is_in_flight or course.state == "Deferred" for course in rollout.hosts.values()
+            model.is_in_flight or model.state == "Deferred" for model in rollout.hosts.values()
         )
-        return not under_way and any(gate in FOR_PEOPLE for gate in held)
+        return not under_way and any(gate in LIFTED_BY_OPERATORS for gate in held)
 
-    def _silent(self) -> list[str]:
+    def _unreported(self) -> list[str]:
         """Hosts whose facts are not all in the log: what they lived is still on its way."""
         checker = self._world.checker
         return [
             f"the log lacks facts of {host} in {rollout_id}"
-            for (rollout_id, host), life in checker.lives.lives.items()
-            if (course := checker.ledger.course(rollout_id, host)) is not None
-            and course.last_seq < life.last_seq
+            for (rollout_id, host), history in checker.histories.by_host.items()
+            if (model := checker.log.host_model(rollout_id, host)) is not None
+            and model.last_seq < history.last_seq
         ]
 
     def _not_done(self) -> list[str]:
-        rollouts = self._world.checker.ledger.rollouts
+        rollouts = self._world.checker.log.rollouts
         names = [f"{channel.name}@last" for channel in self._world.scenario.channels]
         states = {
             name: rollouts[name].due.state if name in rollouts else "not open" for name in names

@@ -15,10 +15,9 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
 )
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import parse_scope
-from nixfleet_simulation.judge.model.rollout_course import HALTED
+from nixfleet_simulation.judge.model.rollout_model import HALTED
 from nixfleet_simulation.nodes.agenda import SECOND
-from nixfleet_simulation.nodes.clock import shown
+from nixfleet_simulation.nodes.clock import time_at
 from nixfleet_simulation.run.world import World
 from nixfleet_simulation.scenario.acts import (
     CONTROL_PLANE,
@@ -31,6 +30,7 @@ from nixfleet_simulation.scenario.acts import (
     ForgedRelease,
     FullDisk,
     LoseDisk,
+    LossyNetwork,
     Partition,
     Pause,
     Reboot,
@@ -40,16 +40,15 @@ from nixfleet_simulation.scenario.acts import (
     RotateKey,
     SlowDisk,
     StopSigning,
-    Weather,
-    in_words,
+    description,
 )
 
 OPERATOR: Final = "ada"
-CRASHED_BACK_AFTER_SECONDS: Final = 5.0
-TRIES_AGAIN_SECONDS: Final = 30.0
+RESTART_AFTER_CRASH_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 30.0
 
 
-class Acting:
+class ActRunner:
     """Carries out acts. faults: how many there have been, by name."""
 
     def __init__(self, world: World) -> None:
@@ -57,12 +56,12 @@ class Acting:
         self._world = world
         self._layouts = {channel.name: channel for channel in world.scenario.channels}
         self._signs_from = 0
-        self._is_calm = False
+        self._faults_are_over = False
         self._crashes: dict[str, Crash] = {}
         for name in (CONTROL_PLANE, *world.hosts):
-            world.node(name).on_death = partial(self._comes_to_its_end, name)
+            world.node(name).on_death = partial(self._crash_at_boundary, name)
 
-    def put_down(self) -> None:
+    def schedule(self) -> None:
         """Put down everything that the scenario has in store."""
         for act in self._world.scenario.acts:
             self._later(act.at_seconds, self.do, act)
@@ -71,7 +70,7 @@ class Acting:
     def do(self, act: Act) -> None:
         """Let `act` happen."""
         world = self._world
-        world.trace.tell("world", in_words(act))
+        world.trace.narrate("world", description(act))
         if not isinstance(act, Release):
             self.faults[type(act).__name__] += 1
         match act:
@@ -96,8 +95,8 @@ class Acting:
             case Revoke():
                 world.ci.revoke(act.host, self._now())
                 self._note_signing()
-                self._later(act.for_seconds, self._pardon, act.host)
-            case Weather() | Partition():
+                self._later(act.for_seconds, self._reinstate, act.host)
+            case LossyNetwork() | Partition():
                 world.network.begin(act)
             case ClockJump():
                 by = int(act.by_seconds * SECOND)
@@ -122,7 +121,7 @@ class Acting:
         self._world.agenda.after(int(seconds * SECOND), None, happen, *arguments)
 
     def _now(self) -> datetime:
-        return shown(self._world.agenda.now)
+        return time_at(self._world.agenda.now)
 
     # CI.
 
@@ -130,8 +129,8 @@ class Acting:
         """CI releases."""
         layout = self._layouts[act.channel]
         offer = self._world.ci.release(layout, act.ref, act.closure, self._now())
-        for host, conduct in act.conducts:
-            self._world.conducts[host][offer.closures[host]] = conduct
+        for host, behaviour in act.behaviours:
+            self._world.behaviours[host][offer.closures[host]] = behaviour
         self._note_signing()
 
     def sign(self) -> None:
@@ -149,7 +148,7 @@ class Acting:
         if ci.published is None:
             return
         for channel, manifest in ci.published.manifests:
-            offer = ci.offered(channel)
+            offer = ci.latest_release(channel)
             assert offer is not None, channel
             layout = self._layouts[channel]
             self._world.checker.released(layout, offer, self._now(), key, manifest.body)
@@ -164,23 +163,23 @@ class Acting:
 
     def resume(self, scope: str) -> None:
         """An operator resumes, until it is done."""
-        if scope in self._world.checker.ledger.gates.holds:
+        if scope in self._world.checker.log.gates.holds:
             self.order(ResumeScope(parse_scope(scope), OPERATOR, "smells fine"))
-            self._later(TRIES_AGAIN_SECONDS, self.resume, scope)
+            self._later(RETRY_SECONDS, self.resume, scope)
 
     def _clear(self, act: Clear) -> None:
         everybody = frozenset(self._layouts[act.channel].hosts) if act.everybody else frozenset()
-        for rollout_id, rollout in self._world.checker.ledger.rollouts.items():
+        for rollout_id, rollout in self._world.checker.log.rollouts.items():
             if rollout.layout.name == act.channel and rollout.due.state in HALTED:
                 excused = everybody or frozenset[str]()
                 self.order(ClearRollout(RolloutId(rollout_id), OPERATOR, "seen to it", excused))
 
     def _retire(self, channel: str) -> None:
-        for closure in sorted(self._world.checker.ledger.gates.quarantined.get(channel, ())):
+        for closure in sorted(self._world.checker.log.gates.quarantined.get(channel, ())):
             self.order(RetireQuarantine(channel, closure, OPERATOR, "was the disk"))
 
-    def _pardon(self, host: str) -> None:
-        self._world.ci.pardon(host, self._now())
+    def _reinstate(self, host: str) -> None:
+        self._world.ci.reinstate(host, self._now())
         self._note_signing()
 
     def order(self, command: OperatorCommand) -> None:
@@ -188,12 +187,12 @@ class Acting:
         self._world.control_plane.post(command, _ignore, is_urgent=True)
 
     def _newest(self, channel: str) -> str | None:
-        return self._world.checker.ledger.gates.in_force.get(channel)
+        return self._world.checker.log.gates.in_force.get(channel)
 
     # Clocks, disks and processes.
 
     def _set_right(self, node: str, by: int) -> None:
-        if not self._is_calm:  # Then every clock is right already.
+        if not self._faults_are_over:  # Then every clock is right already.
             self._world.node(node).clock.jump(-by)
 
     def _has_room(self, node: str) -> None:
@@ -211,15 +210,15 @@ class Acting:
             self._later(act.back_after_seconds, self.start, act.node)
         else:
             self._crashes[act.node] = act
-            node.crossings.armed = act.boundary
+            node.boundaries.armed = act.boundary
 
-    def _comes_to_its_end(self, name: str) -> None:
+    def _crash_at_boundary(self, name: str) -> None:
         """The node came to the boundary at which it dies."""
         act = self._crashes.pop(name, None)
         die_at = self._world.die_at
         survives = act.write_survives if act else die_at is not None and die_at.write_survives
         self._world.node(name).die(write_survives=survives)
-        back = CRASHED_BACK_AFTER_SECONDS if act is None else act.back_after_seconds
+        back = RESTART_AFTER_CRASH_SECONDS if act is None else act.back_after_seconds
         self._later(back, self.start, name)
 
     def start(self, name: str) -> None:
@@ -248,11 +247,11 @@ class Acting:
         host.machine.lose_power()
         self._later(back_after_seconds, self.start, hostname)
 
-    def calm_down(self) -> None:
+    def end_faults(self) -> None:
         """Nothing that was put down for the future, and would still be trouble, comes any more."""
-        self._is_calm = True
+        self._faults_are_over = True
         for host in self._world.hosts:
-            self._pardon(host)
+            self._reinstate(host)
         self._signs_from = 0
         self._crashes.clear()
 

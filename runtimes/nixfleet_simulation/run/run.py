@@ -14,8 +14,8 @@ from nixfleet_simulation.judge.promises import Broken, Promise, PromiseBroken
 from nixfleet_simulation.nodes.agenda import DAY, SECOND
 from nixfleet_simulation.nodes.production_parts import PRODUCTION, Parts
 from nixfleet_simulation.nodes.trace import Trace
-from nixfleet_simulation.run.come_to_rest import Calm, Rest
-from nixfleet_simulation.run.perform_acts import Acting
+from nixfleet_simulation.run.come_to_rest import FinalPhase, Rest
+from nixfleet_simulation.run.perform_acts import ActRunner
 from nixfleet_simulation.run.world import DieAt, World
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Boundary
 from nixfleet_simulation.scenario.scenario import Scenario
@@ -61,41 +61,41 @@ def run(
     memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="nixfleet-simulation-", dir=memory) as directory:
         world = World(scenario, Path(directory), parts, keeps_lines=keeps_lines, die_at=die_at)
-        acting = Acting(world)
+        act_runner = ActRunner(world)
         try:
-            rest, broken = _live(world, acting, rebuilds=rebuilds), None
+            rest, broken = _live(world, act_runner, rebuilds=rebuilds), None
         except Broken as error:
             rest = None
             broken = PromiseBroken(error.promise, error.found, world.agenda.now)
-            world.trace.tell("judge", str(broken))
+            world.trace.narrate("judge", str(broken))
         finally:
             world.close()
-    ledgers = (*world.checker.ended, world.checker.ledger)
+    ledgers = (*world.checker.ended, world.checker.log)
     rollouts = [rollout for ledger in ledgers for rollout in ledger.rollouts.values()]
     return Outcome(
         scenario=scenario,
         broken=broken,
         rest=rest,
         events=world.agenda.events,
-        facts=world.checker.lives.facts,
+        facts=world.checker.histories.facts,
         checks=world.checker.checks,
         host_days=world.agenda.now / DAY * len(world.hosts),
-        faults=acting.faults,
+        faults=act_runner.faults,
         rollouts=Counter(rollout.due.state for rollout in rollouts),
         cpu_seconds=time.process_time() - began,
         trace=world.trace,
         crossed={
-            name: world.node(name).crossings.crossed for name in (CONTROL_PLANE, *world.hosts)
+            name: world.node(name).boundaries.crossed for name in (CONTROL_PLANE, *world.hosts)
         },
-        died_at=None if die_at is None else world.node(die_at.node).crossings.died_at,
+        died_at=None if die_at is None else world.node(die_at.node).boundaries.died_at,
     )
 
 
-def _live(world: World, acting: Acting, *, rebuilds: bool) -> Rest:
+def _live(world: World, act_runner: ActRunner, *, rebuilds: bool) -> Rest:
     world.begin()
-    acting.put_down()
+    act_runner.schedule()
     world.agenda.run_until(int(world.scenario.busy_seconds * SECOND))
-    rest = Calm(world, acting).come_to_rest()
+    rest = FinalPhase(world, act_runner).run_to_rest()
     world.checker.require_history()
     _require_whole_log(world, rebuilds=rebuilds)
     return rest
@@ -108,8 +108,8 @@ def _require_whole_log(world: World, *, rebuilds: bool) -> None:
     try:
         chain = check_chain(connection)
         problem = chain.problem
-        if chain.rows != world.checker.ledger.head:
-            problem = f"expected {world.checker.ledger.head} rows, found {chain.rows}"
+        if chain.rows != world.checker.log.head:
+            problem = f"expected {world.checker.log.head} rows, found {chain.rows}"
         if problem is None and rebuilds:
             differences = check_views(connection).differences
             problem = str(differences) if differences else None

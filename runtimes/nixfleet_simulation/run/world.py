@@ -1,6 +1,6 @@
 """The world: every node, the network between them, and CI. Nothing happens in it by itself.
 
-It decides nothing about rollouts: what is done to it comes from the scenario (`acting`), what becomes of it is up
+It decides nothing about rollouts: what is done to it comes from the scenario (`act_runner`), what becomes of it is up
 to the engines.
 """
 
@@ -23,7 +23,7 @@ from nixfleet_simulation.nodes.production_parts import Parts
 from nixfleet_simulation.nodes.release_watcher import ReleaseWatcher
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE
-from nixfleet_simulation.scenario.closure_behaviour import Conduct
+from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour
 from nixfleet_simulation.scenario.randomness import stream
 from nixfleet_simulation.scenario.scenario import Scenario
 
@@ -43,7 +43,7 @@ class DieAt:
 
 
 class World:
-    """A fleet that lives. conducts: how closures behave, by host. forged: hosts whose answers are tampered with."""
+    """A fleet that lives. behaviours: how closures behave, by host. forged: hosts whose answers are tampered with."""
 
     def __init__(
         self,
@@ -60,7 +60,9 @@ class World:
         self.ci = ReleaseDirectory(scenario.seed, scenario.channels)
         threshold = scenario.cadence.failure_threshold
         self.checker = Checker(lambda: self.ci.trust, threshold)
-        self.conducts: dict[str, dict[str, Conduct]] = {host: {} for host in scenario.hosts}
+        self.behaviours: dict[str, dict[str, ClosureBehaviour]] = {
+            host: {} for host in scenario.hosts
+        }
         self.forged: Counter[str] = Counter()
         self._directory = directory
         self._parts = parts
@@ -78,8 +80,8 @@ class World:
         """Everybody starts, not quite at the same time."""
         self.control_plane.start()
         for hostname, host in self.hosts.items():
-            chance = stream(self.scenario.seed, "start", hostname)
-            self.agenda.after(chance.randrange(5 * SECOND), None, host.start)
+            rng = stream(self.scenario.seed, "start", hostname)
+            self.agenda.after(rng.randrange(5 * SECOND), None, host.start)
         self._watcher.look()
 
     def close(self) -> None:
@@ -128,7 +130,7 @@ class World:
             NodeClock(self.agenda, skew),
             disk,
             SimulatedMachine(
-                self.agenda, stream(seed, "machine", hostname), self.conducts[hostname]
+                self.agenda, stream(seed, "machine", hostname), self.behaviours[hostname]
             ),
             self.network,
             self.trace,

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeAlias
 
 from attrs import fields, frozen
 
-from nixfleet_simulation.scenario.closure_behaviour import Conduct
+from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour
 
 CONTROL_PLANE = "control-plane"
 """The control plane's name where hosts have theirs."""
@@ -66,7 +66,7 @@ class Forgery(StrEnum):
 class Release:
     """CI releases `ref` on `channel`. closure: what every host gets; empty: each host its own.
 
-    conducts: how the closure behaves, by host.
+    behaviours: how the closure behaves, by host.
     """
 
     family: ClassVar[Family] = Family.RELEASE
@@ -74,7 +74,7 @@ class Release:
     channel: str
     ref: str
     closure: str = ""
-    conducts: tuple[tuple[str, Conduct], ...] = ()
+    behaviours: tuple[tuple[str, ClosureBehaviour], ...] = ()
 
 
 @frozen
@@ -162,7 +162,7 @@ class Revoke:
 
 
 @frozen
-class Weather:
+class LossyNetwork:
     """Messages are lost or repeated (shares of 1), or late by up to `late_seconds`, and so overtake each other."""
 
     family: ClassVar[Family] = Family.NETWORK
@@ -258,7 +258,7 @@ Act: TypeAlias = (
     | Clear
     | Retire
     | Revoke
-    | Weather
+    | LossyNetwork
     | Partition
     | ClockJump
     | FullDisk
@@ -269,19 +269,19 @@ Act: TypeAlias = (
 )
 
 
-def in_words(act: Act) -> str:
+def description(act: Act) -> str:
     """Return `act` as a story tells it: its name, and what is not empty of the rest."""
     told = [
-        f"{field.name.replace('_', ' ')} {_told(value)}"
+        f"{field.name.replace('_', ' ')} {_value_text(value)}"
         for field in fields(type(act))
         if field.name != "at_seconds" and (value := getattr(act, field.name)) not in ("", ())
     ]
     return f"{type(act).__name__}: {', '.join(told)}" if told else type(act).__name__
 
 
-def _told(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, tuple):
-        return "; ".join(f"{host}: {str(conduct) or 'as it should'}" for host, conduct in value)
+        return "; ".join(f"{host}: {str(behaviour) or 'as it should'}" for host, behaviour in value)
     if isinstance(value, float):
         return f"{value:g}"
     return value.value if isinstance(value, StrEnum) else str(value)

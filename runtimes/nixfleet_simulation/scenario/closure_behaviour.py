@@ -8,7 +8,7 @@ from enum import StrEnum
 from attrs import frozen
 
 
-class SwitchWay(StrEnum):
+class SwitchResult(StrEnum):
     """What becomes of a switch to the closure."""
 
     WORKS = "works"
@@ -20,7 +20,7 @@ class SwitchWay(StrEnum):
     IS_NOT_WHAT_ITS_NAME_SAYS = "is not what its name says"
 
 
-class RollbackWay(StrEnum):
+class RollbackResult(StrEnum):
     """What becomes of a rollback away from the closure."""
 
     WORKS = "works"
@@ -41,20 +41,20 @@ class Health(StrEnum):
 
 
 @frozen
-class Conduct:
+class ClosureBehaviour:
     """All about one closure on one host."""
 
-    switch: SwitchWay = SwitchWay.WORKS
-    rollback: RollbackWay = RollbackWay.WORKS
+    switch: SwitchResult = SwitchResult.WORKS
+    rollback: RollbackResult = RollbackResult.WORKS
     health: Health = Health.GOOD
 
     def __str__(self) -> str:
         odd = (
-            ("switch", self.switch, SwitchWay.WORKS),
-            ("rollback", self.rollback, RollbackWay.WORKS),
+            ("switch", self.switch, SwitchResult.WORKS),
+            ("rollback", self.rollback, RollbackResult.WORKS),
             ("health", self.health, Health.GOOD),
         )
         return ", ".join(f"{what} {way.value}" for what, way, usual in odd if way is not usual)
 
 
-GOOD = Conduct()
+GOOD = ClosureBehaviour()

@@ -23,6 +23,7 @@ from nixfleet_simulation.scenario.acts import (
     Forgery,
     FullDisk,
     LoseDisk,
+    LossyNetwork,
     Partition,
     Pause,
     Reboot,
@@ -32,10 +33,14 @@ from nixfleet_simulation.scenario.acts import (
     RotateKey,
     SlowDisk,
     StopSigning,
-    Weather,
 )
-from nixfleet_simulation.scenario.closure_behaviour import Conduct, Health, RollbackWay, SwitchWay
-from nixfleet_simulation.scenario.randomness import Chance, stream
+from nixfleet_simulation.scenario.closure_behaviour import (
+    ClosureBehaviour,
+    Health,
+    RollbackResult,
+    SwitchResult,
+)
+from nixfleet_simulation.scenario.randomness import Random, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
 
 ALL_FAULTS: Final = frozenset(Family) - {Family.RELEASE}
@@ -46,7 +51,7 @@ DAY_SECONDS: Final = 86_400
 ODD_SHARE: Final = 0.3
 """How many closures do not behave."""
 
-_SWITCHES = tuple(way for way in SwitchWay if way is not SwitchWay.WORKS)
+_SWITCHES = tuple(way for way in SwitchResult if way is not SwitchResult.WORKS)
 _HEALTHS = tuple(health for health in Health if health is not Health.GOOD)
 
 
@@ -66,36 +71,36 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
 # The fleet.
 
 
-def _channels(chance: Chance, hosts: int) -> tuple[ChannelLayout, ...]:
+def _channels(rng: Random, hosts: int) -> tuple[ChannelLayout, ...]:
     names = [f"host-{number:02}" for number in range(1, hosts + 1)]
-    two = hosts >= 4 and chance.random() < 0.4
+    two = hosts >= 4 and rng.random() < 0.4
     cut = hosts // 2 if two else hosts
-    first = _channel(chance, "stable", names[:cut], ())
+    first = _channel(rng, "stable", names[:cut], ())
     if not two:
         return (first,)
-    after = ("stable",) if chance.random() < 0.5 else ()
-    return first, _channel(chance, "edge", names[cut:], after)
+    after = ("stable",) if rng.random() < 0.5 else ()
+    return first, _channel(rng, "edge", names[cut:], after)
 
 
-def _channel(chance: Chance, name: str, hosts: list[str], after: tuple[str, ...]) -> ChannelLayout:
-    waves = _waves(chance, hosts)
-    edges = tuple((wave[0], wave[1]) for wave in waves if len(wave) > 1 and chance.random() < 0.25)
+def _channel(rng: Random, name: str, hosts: list[str], after: tuple[str, ...]) -> ChannelLayout:
+    waves = _waves(rng, hosts)
+    edges = tuple((wave[0], wave[1]) for wave in waves if len(wave) > 1 and rng.random() < 0.25)
     return ChannelLayout(
         name,
         waves,
-        soak_minutes=chance.choice((0, 1, 3, 5)),
-        max_in_flight=chance.choice((None, 1, 1, 2)),
+        soak_minutes=rng.choice((0, 1, 3, 5)),
+        max_in_flight=rng.choice((None, 1, 1, 2)),
         edges=edges,
-        on_health_failure=chance.choice(
+        on_health_failure=rng.choice(
             (OnHealthFailure.HALT, *(OnHealthFailure.ROLLBACK_AND_HALT,) * 3)
         ),
         after=after,
     )
 
 
-def _waves(chance: Chance, hosts: list[str]) -> tuple[tuple[str, ...], ...]:
-    count = min(len(hosts), chance.choice((1, 2, 2, 3)))
-    cuts = sorted(chance.sample(range(1, len(hosts)), count - 1))
+def _waves(rng: Random, hosts: list[str]) -> tuple[tuple[str, ...], ...]:
+    count = min(len(hosts), rng.choice((1, 2, 2, 3)))
+    cuts = sorted(rng.sample(range(1, len(hosts)), count - 1))
     bounds = (0, *cuts, len(hosts))
     return tuple(tuple(hosts[begin:end]) for begin, end in pairwise(bounds))
 
@@ -107,17 +112,17 @@ def _releases(
     seed: int, channels: tuple[ChannelLayout, ...], seconds: float, faults: Collection[Family]
 ) -> Iterator[Release]:
     for channel in channels:
-        chance = stream(seed, "releases", channel.name)
-        at, number, every = chance.uniform(5, 300), 0, chance.choice(RELEASE_EVERY_SECONDS)
+        rng = stream(seed, "releases", channel.name)
+        at, number, every = rng.uniform(5, 300), 0, rng.choice(RELEASE_EVERY_SECONDS)
         closures: list[str] = []
         while at < seconds:
             number += 1
-            yield _release(chance, channel, at, number, closures, faults)
-            at += chance.expovariate(1 / every) + 60
+            yield _release(rng, channel, at, number, closures, faults)
+            at += rng.expovariate(1 / every) + 60
 
 
 def _release(
-    chance: Chance,
+    rng: Random,
     channel: ChannelLayout,
     at: float,
     number: int,
@@ -125,123 +130,123 @@ def _release(
     faults: Collection[Family],
 ) -> Release:
     ref = f"r{number}"
-    closure = chance.choice(("", f"{channel.name}-{ref}", *closures[-2:]))
+    closure = rng.choice(("", f"{channel.name}-{ref}", *closures[-2:]))
     is_new = closure not in closures
     if closure and is_new:
         closures.append(closure)
-    conducts = {host: _conduct(chance) for host in channel.hosts}
+    behaviours = {host: _behaviour(rng) for host in channel.hosts}
     odd = {
-        host: _as_asked(conduct, faults)
-        for host, conduct in conducts.items()
-        if chance.random() < ODD_SHARE
+        host: _as_asked(behaviour, faults)
+        for host, behaviour in behaviours.items()
+        if rng.random() < ODD_SHARE
     }
     return Release(at, channel.name, ref, closure, tuple(odd.items()) if is_new else ())
 
 
-def _conduct(chance: Chance) -> Conduct:
-    switch = chance.choice(_SWITCHES) if chance.random() < 0.5 else SwitchWay.WORKS
-    rollback = chance.choice((*(RollbackWay.WORKS,) * 4, RollbackWay.FAILS, RollbackWay.HANGS))
-    health = chance.choice(_HEALTHS) if chance.random() < 0.6 else Health.GOOD
-    return Conduct(switch, rollback, health)
+def _behaviour(rng: Random) -> ClosureBehaviour:
+    switch = rng.choice(_SWITCHES) if rng.random() < 0.5 else SwitchResult.WORKS
+    rollback = rng.choice(
+        (*(RollbackResult.WORKS,) * 4, RollbackResult.FAILS, RollbackResult.HANGS)
+    )
+    health = rng.choice(_HEALTHS) if rng.random() < 0.6 else Health.GOOD
+    return ClosureBehaviour(switch, rollback, health)
 
 
-def _as_asked(conduct: Conduct, faults: Collection[Family]) -> Conduct:
-    usual = Conduct()
+def _as_asked(behaviour: ClosureBehaviour, faults: Collection[Family]) -> ClosureBehaviour:
+    usual = ClosureBehaviour()
     is_host, is_probe = Family.HOST in faults, Family.PROBE in faults
-    return Conduct(
-        conduct.switch if is_host else usual.switch,
-        conduct.rollback if is_host else usual.rollback,
-        conduct.health if is_probe else usual.health,
+    return ClosureBehaviour(
+        behaviour.switch if is_host else usual.switch,
+        behaviour.rollback if is_host else usual.rollback,
+        behaviour.health if is_probe else usual.health,
     )
 
 
 # Trouble.
 
-_Draw = Callable[[Chance, tuple[ChannelLayout, ...], float], Act]
+_Draw = Callable[[Random, tuple[ChannelLayout, ...], float], Act]
 
 
 def _troubles(
-    chance: Chance,
+    rng: Random,
     channels: tuple[ChannelLayout, ...],
     seconds: float,
     every: float,
     draw_one: _Draw,
 ) -> Iterator[Act]:
-    at = chance.expovariate(1 / every)
+    at = rng.expovariate(1 / every)
     while at < seconds:
-        yield draw_one(chance, channels, at)
-        at += chance.expovariate(1 / every)
+        yield draw_one(rng, channels, at)
+        at += rng.expovariate(1 / every)
 
 
 def _hosts(channels: tuple[ChannelLayout, ...]) -> list[str]:
     return [host for channel in channels for host in channel.hosts]
 
 
-def _node(chance: Chance, channels: tuple[ChannelLayout, ...]) -> str:
-    return CONTROL_PLANE if chance.random() < 0.4 else chance.choice(_hosts(channels))
+def _node(rng: Random, channels: tuple[ChannelLayout, ...]) -> str:
+    return CONTROL_PLANE if rng.random() < 0.4 else rng.choice(_hosts(channels))
 
 
-def _of_operator(chance: Chance, channels: tuple[ChannelLayout, ...], at: float) -> Act:
-    channel = chance.choice(channels).name
-    what = chance.choice(
-        ("pause", "pause", "clear", "clear", "clear everybody", "retire", "revoke")
-    )
+def _of_operator(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
+    channel = rng.choice(channels).name
+    what = rng.choice(("pause", "pause", "clear", "clear", "clear everybody", "retire", "revoke"))
     if what == "pause":
-        return Pause(at, channel, chance.random() < 0.5, chance.uniform(20, 1500))
+        return Pause(at, channel, rng.random() < 0.5, rng.uniform(20, 1500))
     if what == "revoke":
-        return Revoke(at, chance.choice(_hosts(channels)), chance.uniform(60, 1800))
+        return Revoke(at, rng.choice(_hosts(channels)), rng.uniform(60, 1800))
     if what == "retire":
         return Retire(at, channel)
     return Clear(at, channel, everybody=what == "clear everybody")
 
 
-def _of_ci(chance: Chance, channels: tuple[ChannelLayout, ...], at: float) -> Act:
-    what = chance.choice(("forged", "forged", "rotate", "stop", "answers", "answers"))
+def _of_ci(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
+    what = rng.choice(("forged", "forged", "rotate", "stop", "answers", "answers"))
     if what == "forged":
-        return ForgedRelease(at, chance.choice(channels).name, chance.choice(tuple(Forgery)))
+        return ForgedRelease(at, rng.choice(channels).name, rng.choice(tuple(Forgery)))
     if what == "rotate":
-        return RotateKey(at, chance.random() < 0.4)
+        return RotateKey(at, rng.random() < 0.4)
     if what == "stop":
-        return StopSigning(at, chance.uniform(3, 6) * 3600)
-    return ForgeAnswers(at, chance.choice(_hosts(channels)), chance.uniform(60, 900))
+        return StopSigning(at, rng.uniform(3, 6) * 3600)
+    return ForgeAnswers(at, rng.choice(_hosts(channels)), rng.uniform(60, 900))
 
 
-def _of_network(chance: Chance, channels: tuple[ChannelLayout, ...], at: float) -> Act:
-    host = "" if chance.random() < 0.3 else chance.choice(_hosts(channels))
-    lasts = chance.uniform(10, 900)
-    if chance.random() < 0.35:
-        return Partition(at, host, lasts, chance.choice(tuple(Direction)))
-    return Weather(
+def _of_network(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
+    host = "" if rng.random() < 0.3 else rng.choice(_hosts(channels))
+    lasts = rng.uniform(10, 900)
+    if rng.random() < 0.35:
+        return Partition(at, host, lasts, rng.choice(tuple(Direction)))
+    return LossyNetwork(
         at,
         host,
         lasts,
-        lost=chance.choice((0.0, 0.1, 0.4)),
-        repeated=chance.choice((0.0, 0.1, 0.4)),
-        late_seconds=chance.choice((0.0, 1.0, 20.0, 60.0)),
+        lost=rng.choice((0.0, 0.1, 0.4)),
+        repeated=rng.choice((0.0, 0.1, 0.4)),
+        late_seconds=rng.choice((0.0, 1.0, 20.0, 60.0)),
     )
 
 
-def _of_clock(chance: Chance, channels: tuple[ChannelLayout, ...], at: float) -> Act:
-    by = chance.choice((1, 5, 20, 45, 300)) * chance.choice((-1, 1))
-    return ClockJump(at, _node(chance, channels), by, chance.uniform(60, 1800))
+def _of_clock(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
+    by = rng.choice((1, 5, 20, 45, 300)) * rng.choice((-1, 1))
+    return ClockJump(at, _node(rng, channels), by, rng.uniform(60, 1800))
 
 
-def _of_disk(chance: Chance, channels: tuple[ChannelLayout, ...], at: float) -> Act:
-    kind = chance.choice((FullDisk, SlowDisk))
-    return kind(at, _node(chance, channels), chance.uniform(5, 600))
+def _of_disk(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
+    kind = rng.choice((FullDisk, SlowDisk))
+    return kind(at, _node(rng, channels), rng.uniform(5, 600))
 
 
-def _of_process(chance: Chance, channels: tuple[ChannelLayout, ...], at: float) -> Act:
-    node = _node(chance, channels)
-    if chance.random() < 0.1:
-        return LoseDisk(at, node, chance.uniform(300, 900))
-    boundary = chance.choice(tuple(Boundary))
-    back = chance.choice((1.0, 5.0, 60.0, 600.0))
-    return Crash(at, node, boundary, back, write_survives=chance.random() < 0.5)
+def _of_process(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
+    node = _node(rng, channels)
+    if rng.random() < 0.1:
+        return LoseDisk(at, node, rng.uniform(300, 900))
+    boundary = rng.choice(tuple(Boundary))
+    back = rng.choice((1.0, 5.0, 60.0, 600.0))
+    return Crash(at, node, boundary, back, write_survives=rng.random() < 0.5)
 
 
-def _of_host(chance: Chance, channels: tuple[ChannelLayout, ...], at: float) -> Act:
-    return Reboot(at, chance.choice(_hosts(channels)), chance.uniform(20, 300))
+def _of_host(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
+    return Reboot(at, rng.choice(_hosts(channels)), rng.uniform(20, 300))
 
 
 _FAMILIES: Final[dict[Family, _Draw]] = {

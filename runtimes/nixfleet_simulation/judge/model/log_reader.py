@@ -1,6 +1,6 @@
 """The control plane's side: reads every durable row of the log, and every answer, as they come.
 
-It keeps the course of every rollout by the facts alone, and compares with it what the log's other rows, the
+It keeps the model of every rollout by the facts alone, and compares with it what the log's other rows, the
 views and the answers say. Raises `Broken` at the first thing that does not fit.
 """
 
@@ -30,9 +30,9 @@ from nixfleet_runtime.transport import (
     RolloutUnknown,
 )
 from nixfleet_simulation.judge.model.gates import Gates
-from nixfleet_simulation.judge.model.host_course import HostCourse, IllegalFact, Json
+from nixfleet_simulation.judge.model.host_model import HostModel, IllegalFact, Json
 from nixfleet_simulation.judge.model.releases import Releases
-from nixfleet_simulation.judge.model.rollout_course import RolloutCourse
+from nixfleet_simulation.judge.model.rollout_model import RolloutModel
 from nixfleet_simulation.judge.model.view_differences import first_difference
 from nixfleet_simulation.judge.model.views import StoredViews
 from nixfleet_simulation.judge.promises import Broken, Promise
@@ -43,7 +43,7 @@ HostKey: TypeAlias = tuple[str, str]
 FACT: Final = "agent_event"
 
 
-class Ledger:
+class LogReader:
     """Everything the log of one control plane has said so far. touched: host records to compare."""
 
     def __init__(self, releases: Releases, threshold_seconds: float) -> None:
@@ -57,13 +57,13 @@ class Ledger:
         self._threshold_seconds = threshold_seconds
         self._revoked: set[str] = set()
         self._changed: dict[str, None] = {}
-        self._is_stirred = False
+        self._all_may_have_changed = False
 
     @property
-    def rollouts(self) -> dict[str, RolloutCourse]:
+    def rollouts(self) -> dict[str, RolloutModel]:
         return self.gates.rollouts
 
-    def course(self, rollout_id: str, host: str) -> HostCourse | None:
+    def host_model(self, rollout_id: str, host: str) -> HostModel | None:
         """Return how far a host has come in a rollout that is open and not pruned."""
         rollout = self.rollouts.get(rollout_id)
         if rollout is None or rollout.due.state == "Pruned":
@@ -111,21 +111,21 @@ class Ledger:
     # Rows.
 
     def _fact(self, rollout_id: str, host: str, fact: Json) -> None:
-        course = self.course(rollout_id, host)
-        if course is None:
+        model = self.host_model(rollout_id, host)
+        if model is None:
             raise Broken(Promise.HOST_MACHINE, f"{host} is no host of {rollout_id}")
         rollout = self.rollouts[rollout_id]
         try:
-            moved = course.take(fact)
+            moved = model.take(fact)
         except IllegalFact as error:
             raise Broken(Promise.HOST_MACHINE, f"{host} in {rollout_id}: {error}") from None
         self.touched.add((rollout_id, host))
-        course.is_queued = False
+        model.is_queued = False
         self.deferred.pop((rollout_id, host), None)
         rollout.join()
         if moved:
-            if course.state == "Reverted":
-                self._quarantined(rollout.layout.name).add(course.target)
+            if model.state == "Reverted":
+                self._quarantined(rollout.layout.name).add(model.target)
             rollout.host_moved(host)
         self._changed[rollout_id] = None
 
@@ -134,7 +134,7 @@ class Ledger:
         rollout = self.rollouts.get(rollout_id)
         if rollout is None:
             raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id} is not open")
-        problem = rollout.hear(event, at)
+        problem = rollout.apply_logged(event, at)
         if problem is not None:
             raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id}: {problem}")
         if event["kind"] == "SuccessorOpened":
@@ -142,13 +142,13 @@ class Ledger:
         elif event["kind"] == "OperatorClearance":
             rollout.clear(set(event["excused_hosts"]))
         if not rollout.is_live:
-            self._nobody_waits_in(rollout)
+            self._drop_deferrals(rollout)
         if event["kind"] == "RetentionExpired":
             self.gates.holds.discard(rollout_id)
         self._changed[rollout_id] = None
-        self._is_stirred = True
+        self._all_may_have_changed = True
 
-    def _nobody_waits_in(self, rollout: RolloutCourse) -> None:
+    def _drop_deferrals(self, rollout: RolloutModel) -> None:
         for host in rollout.hosts:
             self.deferred.pop((rollout.rollout_id, host), None)
 
@@ -160,28 +160,28 @@ class Ledger:
             self._open(rollout_id)
             return
         rollout, host = self.rollouts[rollout_id], action["host"]
-        course = rollout.hosts[host]
+        model = rollout.hosts[host]
         self.deferred.pop((rollout_id, host), None)
         if action["kind"] == "WithdrawDispatch":
-            course.is_queued = False
+            model.is_queued = False
             return
         gate = self.gates.first(rollout, host)
         if gate is not None:
             found = f"row {seq} dispatches {host} in {rollout_id}, and {gate} holds it"
             raise Broken(Promise.WITHIN_LIMITS, found)
-        if course.is_queued or not course.is_unacknowledged:
+        if model.is_queued or not model.is_unacknowledged:
             found = f"row {seq} dispatches {host} in {rollout_id}, which has its dispatch"
             raise Broken(Promise.PLANNER, found)
-        if action["target_closure"] != course.target:
-            found = f"row {seq} dispatches {action['target_closure']}, not {course.target}"
+        if action["target_closure"] != model.target:
+            found = f"row {seq} dispatches {action['target_closure']}, not {model.target}"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
-        course.is_queued = True
-        course.dispatched_at = course.dispatched_at or row.ts
-        course.soak_due_at = course.soak_due_at or action["soak_due_at"]
+        model.is_queued = True
+        model.dispatched_at = model.dispatched_at or row.ts
+        model.soak_due_at = model.soak_due_at or action["soak_due_at"]
         rollout.join()
 
     def _open(self, rollout_id: str) -> None:
-        self._is_stirred = True
+        self._all_may_have_changed = True
         released = self._releases.find(rollout_id)
         if released is None:
             raise Broken(
@@ -195,13 +195,13 @@ class Ledger:
                 found = f"{rollout_id} opens while {other.rollout_id} is {other.due.state}"
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
         hosts = {
-            host: HostCourse(closure, self._threshold_seconds)
+            host: HostModel(closure, self._threshold_seconds)
             for host, closure in released.closures.items()
         }
-        self.rollouts[rollout_id] = RolloutCourse(rollout_id, released.layout, hosts)
+        self.rollouts[rollout_id] = RolloutModel(rollout_id, released.layout, hosts)
 
     def _command(self, command: Json) -> None:
-        self._is_stirred = True
+        self._all_may_have_changed = True
         match command["kind"]:
             case "PauseScope":
                 self.gates.holds.add(command["scope"])
@@ -218,7 +218,7 @@ class Ledger:
             self._revoked = {revocation["hostname"] for revocation in listed}
         if rollout_id is None:
             return
-        self._is_stirred = True
+        self._all_may_have_changed = True
         if payload["body"].encode() not in self._releases.manifests:
             found = f"a manifest of {rollout_id} is in force that CI did not sign"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
@@ -231,27 +231,27 @@ class Ledger:
 
     def _compare(self) -> None:
         """What the rows said of rollouts is due; everybody who waits, waits for a reason; views agree."""
-        changed = self.rollouts if self._is_stirred else self._changed
+        changed = self.rollouts if self._all_may_have_changed else self._changed
         for rollout_id in changed:
             rollout = self.rollouts[rollout_id]
             self.checks += 1
-            if rollout.said != rollout.due:
-                found = f"{rollout_id} should be {rollout.due}, and the log says {rollout.said}"
+            if rollout.logged != rollout.due:
+                found = f"{rollout_id} should be {rollout.due}, and the log says {rollout.logged}"
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
             if rollout.is_live:
-                self._everybody_waits_for_a_reason(rollout)
+                self._require_reasons(rollout)
         self._changed = {}
-        self._is_stirred = False
+        self._all_may_have_changed = False
         problem = first_difference(self.views, self.gates, self.deferred, self.head)
         if problem is not None:
             raise Broken(Promise.VIEWS_ARE_THE_LOG, problem)
 
-    def _everybody_waits_for_a_reason(self, rollout: RolloutCourse) -> None:
-        for host, course in rollout.hosts.items():
-            if not course.is_unacknowledged:
+    def _require_reasons(self, rollout: RolloutModel) -> None:
+        for host, model in rollout.hosts.items():
+            if not model.is_unacknowledged:
                 continue
             self.checks += 1
-            if course.is_queued:
+            if model.is_queued:
                 gate = self.gates.withdrawing(rollout, host)
                 if gate is not None:
                     found = f"{host} keeps its dispatch in {rollout.rollout_id}, against {gate}"
@@ -296,14 +296,14 @@ class Ledger:
         if refusal is None:
             return
         envelope = input.envelopes[reply.accepted]
-        course = self.course(envelope.rollout_id, input.hostname)
+        model = self.host_model(envelope.rollout_id, input.hostname)
         match refusal:
             case ReplayFrom():
-                if course is None or refusal.first_missing_seq != course.last_seq + 1:
+                if model is None or refusal.first_missing_seq != model.last_seq + 1:
                     found = f"{_named(input.hostname, envelope)} is answered with {refusal}"
                     raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
             case RolloutUnknown():
-                if course is not None:
+                if model is not None:
                     found = (
                         f"{_named(input.hostname, envelope)} is unknown, and its rollout is open"
                     )
@@ -323,8 +323,8 @@ class Ledger:
         """Every fact that a host is told is kept must be in the log. Raises: Broken."""
         for envelope in acknowledged:
             self.checks += 1
-            course = self.course(envelope.rollout_id, host)
-            if course is None or course.last_seq < envelope.event.seq:
+            model = self.host_model(envelope.rollout_id, host)
+            if model is None or model.last_seq < envelope.event.seq:
                 found = f"{_named(host, envelope)} is acknowledged and not in the log"
                 raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
 
@@ -355,20 +355,16 @@ class Ledger:
         ahead = {record.rollout_id for record in reply.bootstrap_rollouts}
         behind = {replay.rollout_id: replay.first_missing_seq for replay in reply.replay_from}
         for rollout_id, rollout in self.rollouts.items():
-            course = self.course(rollout_id, beat.hostname)
-            if course is None:
+            model = self.host_model(rollout_id, beat.hostname)
+            if model is None:
                 continue
             told = beat.last_seqs.get(rollout_id, 0)
-            should = course.last_seq > told and rollout.due.state != "Superseded"
+            should = model.last_seq > told and rollout.due.state != "Superseded"
             if should is not (rollout_id in ahead):
-                found = (
-                    f"{beat.hostname} is at {told} of {course.last_seq} in {rollout_id}: {reply}"
-                )
+                found = f"{beat.hostname} is at {told} of {model.last_seq} in {rollout_id}: {reply}"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
-            if (behind.get(rollout_id) == course.last_seq + 1) is not (course.last_seq < told):
-                found = (
-                    f"{beat.hostname} is at {told} of {course.last_seq} in {rollout_id}: {reply}"
-                )
+            if (behind.get(rollout_id) == model.last_seq + 1) is not (model.last_seq < told):
+                found = f"{beat.hostname} is at {told} of {model.last_seq} in {rollout_id}: {reply}"
                 raise Broken(Promise.HISTORY_SURVIVES, found)
 
 

@@ -6,8 +6,8 @@ Only the tables that a commit touched are compared after it.
 from collections.abc import Mapping, Set
 
 from nixfleet_simulation.judge.model.gates import Gates
-from nixfleet_simulation.judge.model.host_course import Control
-from nixfleet_simulation.judge.model.rollout_course import RolloutCourse
+from nixfleet_simulation.judge.model.host_model import Control
+from nixfleet_simulation.judge.model.rollout_model import RolloutModel
 from nixfleet_simulation.judge.model.views import StoredViews
 
 _OF_DISPATCHES = frozenset({"PutDispatch", "RemoveDispatch"})
@@ -37,12 +37,10 @@ def first_difference(
     return _scopes_differ(views, gates)
 
 
-def _rollout_differs(
-    views: StoredViews, course: RolloutCourse | None, rollout_id: str
-) -> str | None:
-    if course is None:
+def _rollout_differs(views: StoredViews, model: RolloutModel | None, rollout_id: str) -> str | None:
+    if model is None:
         return f"rollouts has {rollout_id}, which never opened"
-    expected = course.due.state, course.due.wave, frozenset(course.excused)
+    expected = model.due.state, model.due.wave, frozenset(model.excused)
     found = views.rollouts[rollout_id]
     if expected != found:
         return f"rollouts has {rollout_id} as {found}, and it is {expected}"
@@ -59,21 +57,21 @@ def _scopes_differ(views: StoredViews, gates: Gates) -> str | None:
     return None
 
 
-def _queued(rollouts: Mapping[str, RolloutCourse]) -> set[tuple[str, str]]:
+def _queued(rollouts: Mapping[str, RolloutModel]) -> set[tuple[str, str]]:
     return {
         (rollout_id, host)
         for rollout_id, rollout in rollouts.items()
-        for host, course in rollout.hosts.items()
-        if course.is_queued
+        for host, model in rollout.hosts.items()
+        if model.is_queued
     }
 
 
-def _failing(rollouts: Mapping[str, RolloutCourse]) -> set[tuple[str, str, Control]]:
+def _failing(rollouts: Mapping[str, RolloutModel]) -> set[tuple[str, str, Control]]:
     return {
         (rollout_id, host, control)
         for rollout_id, rollout in rollouts.items()
-        for host, course in rollout.hosts.items()
-        for control in course.failing
+        for host, model in rollout.hosts.items()
+        for control in model.failing
     }
 
 

@@ -30,7 +30,7 @@ from nixfleet_control_plane.messages.writes import (
     SetRecordsThrough,
     ViewWrite,
 )
-from nixfleet_simulation.judge.model.host_course import Control
+from nixfleet_simulation.judge.model.host_model import Control
 
 
 class StoredViews:

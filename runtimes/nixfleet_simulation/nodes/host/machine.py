@@ -23,12 +23,12 @@ from nixfleet_proto.agent_event import ProbeStatus, ProbeSubResult
 from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.scenario.closure_behaviour import (
     GOOD,
-    Conduct,
+    ClosureBehaviour,
     Health,
-    RollbackWay,
-    SwitchWay,
+    RollbackResult,
+    SwitchResult,
 )
-from nixfleet_simulation.scenario.randomness import Chance
+from nixfleet_simulation.scenario.randomness import Random
 
 FIRST_CLOSURE = "closure-0"
 SWITCH_SECONDS = (2.0, 40.0)
@@ -42,15 +42,17 @@ RollbackEnds: TypeAlias = Callable[[RollbackFinished], None]
 
 
 class SimulatedMachine:
-    """One host's hardware and what is on it. conducts: how closures behave here, as the world learns of them."""
+    """One host's hardware and what is on it. behaviours: how closures behave here, as the world learns of them."""
 
-    def __init__(self, agenda: Agenda, chance: Chance, conducts: Mapping[str, Conduct]) -> None:
+    def __init__(
+        self, agenda: Agenda, rng: Random, behaviours: Mapping[str, ClosureBehaviour]
+    ) -> None:
         self.running = FIRST_CLOSURE
         self.boots = FIRST_CLOSURE
         self.running_since = 0
         self._agenda = agenda
-        self._chance = chance
-        self._conducts = conducts
+        self._rng = rng
+        self._behaviours = behaviours
         self._power = NodeLifetime()
         self._work: tuple[str, int] | None = None
 
@@ -73,9 +75,9 @@ class SimulatedMachine:
         if self.running == closure and self._work is None:
             self._agenda.after(SECOND, agent, ends, SwitchCompleted(closure, 0))
             return
-        way = self._conduct(closure).switch
+        way = self._behaviour(closure).switch
         finish = partial(self._end_switch, closure, way)
-        self._begin(f"switch {closure}", way is SwitchWay.HANGS, finish)
+        self._begin(f"switch {closure}", way is SwitchResult.HANGS, finish)
         self._tell_at_end(agent, partial(self._switch_outcome, closure, way), ends)
 
     def rollback(self, agent: NodeLifetime, closure: str, ends: RollbackEnds) -> None:
@@ -84,16 +86,16 @@ class SimulatedMachine:
             self.boots = closure
             self._agenda.after(SECOND, agent, ends, RollbackFinished(closure, 0))
             return
-        way = self._conduct(self.running).rollback
+        way = self._behaviour(self.running).rollback
         finish = partial(self._end_rollback, closure, way)
-        self._begin(f"rollback {closure}", way is RollbackWay.HANGS, finish)
+        self._begin(f"rollback {closure}", way is RollbackResult.HANGS, finish)
         self._tell_at_end(agent, partial(self._rollback_outcome, closure, way), ends)
 
     def _begin(self, name: str, hangs: bool, finish: Callable[[], None]) -> None:
         """Begin work, unless the very same is under way: then it goes on."""
         if self._work is not None and self._work[0] == name:
             return
-        takes = HANG if hangs else int(self._chance.uniform(*SWITCH_SECONDS) * SECOND)
+        takes = HANG if hangs else int(self._rng.uniform(*SWITCH_SECONDS) * SECOND)
         self._work = name, self._agenda.now + takes
         self._agenda.after(takes, self._power, finish)
 
@@ -104,53 +106,53 @@ class SimulatedMachine:
         wait = self._work[1] - self._agenda.now + 1
         self._agenda.after(wait, agent, lambda: ends(outcome()))
 
-    def _end_switch(self, closure: str, way: SwitchWay) -> None:
+    def _end_switch(self, closure: str, way: SwitchResult) -> None:
         self._work = None
         match way:
-            case SwitchWay.WORKS | SwitchWay.FAILS_HALF_WAY:
+            case SwitchResult.WORKS | SwitchResult.FAILS_HALF_WAY:
                 self.boots = closure
                 self._run(closure)
-            case SwitchWay.WAITS_FOR_REBOOT | SwitchWay.HANGS:
+            case SwitchResult.WAITS_FOR_REBOOT | SwitchResult.HANGS:
                 self.boots = closure
-            case SwitchWay.ENDS_ON_A_THIRD_CLOSURE:
+            case SwitchResult.ENDS_ON_A_THIRD_CLOSURE:
                 self._run(f"third-{closure}")
-            case SwitchWay.FAILS_BEFORE_ANYTHING | SwitchWay.IS_NOT_WHAT_ITS_NAME_SAYS:
+            case SwitchResult.FAILS_BEFORE_ANYTHING | SwitchResult.IS_NOT_WHAT_ITS_NAME_SAYS:
                 pass
             case _:
                 assert_never(way)
 
-    def _switch_outcome(self, closure: str, way: SwitchWay) -> SwitchOutcome:
+    def _switch_outcome(self, closure: str, way: SwitchResult) -> SwitchOutcome:
         match way:
-            case SwitchWay.WORKS:
+            case SwitchResult.WORKS:
                 return SwitchCompleted(closure, 0)
-            case SwitchWay.FAILS_HALF_WAY:
+            case SwitchResult.FAILS_HALF_WAY:
                 return SwitchFailed(SwitchPhase.SWITCH, 4, "a unit failed to start")
-            case SwitchWay.HANGS:
+            case SwitchResult.HANGS:
                 return SwitchFailed(SwitchPhase.CONFIRM, 124, "it did not end in time")
-            case SwitchWay.WAITS_FOR_REBOOT:
+            case SwitchResult.WAITS_FOR_REBOOT:
                 return SwitchDeferred("kernel")
-            case SwitchWay.ENDS_ON_A_THIRD_CLOSURE:
+            case SwitchResult.ENDS_ON_A_THIRD_CLOSURE:
                 return ClosureMismatch(closure, f"third-{closure}")
-            case SwitchWay.FAILS_BEFORE_ANYTHING:
+            case SwitchResult.FAILS_BEFORE_ANYTHING:
                 return SwitchFailed(SwitchPhase.REALISE, 1, "no substitute has it")
-            case SwitchWay.IS_NOT_WHAT_ITS_NAME_SAYS:
+            case SwitchResult.IS_NOT_WHAT_ITS_NAME_SAYS:
                 return ClosureMismatch(closure, f"other-{closure}")
             case _:
                 assert_never(way)
 
-    def _end_rollback(self, closure: str, way: RollbackWay) -> None:
+    def _end_rollback(self, closure: str, way: RollbackResult) -> None:
         self._work = None
-        if way is RollbackWay.WORKS:
+        if way is RollbackResult.WORKS:
             self.boots = closure
             self._run(closure)
 
-    def _rollback_outcome(self, closure: str, way: RollbackWay) -> RollbackFinished:
+    def _rollback_outcome(self, closure: str, way: RollbackResult) -> RollbackFinished:
         match way:
-            case RollbackWay.WORKS:
+            case RollbackResult.WORKS:
                 return RollbackFinished(closure, 0)
-            case RollbackWay.FAILS:
+            case RollbackResult.FAILS:
                 return RollbackFinished(self.running, 1, "a unit failed to stop")
-            case RollbackWay.HANGS:
+            case RollbackResult.HANGS:
                 return RollbackFinished(self.running, EXIT_CODE_OF_AGENT, "it did not end in time")
             case _:
                 assert_never(way)
@@ -163,7 +165,7 @@ class SimulatedMachine:
 
     def probe(self) -> ProbeOutcome | None:
         """Return what a probe of the running closure finds; `None`: it does not come back."""
-        health = self._conduct(self.running).health
+        health = self._behaviour(self.running).health
         lasted = self._agenda.now - self.running_since
         match health:
             case Health.GOOD | Health.UNREADABLE:
@@ -183,10 +185,10 @@ class SimulatedMachine:
 
     def checks_can_be_read(self, closure: str) -> bool:
         """Return whether the health checks of `closure` are what they should be."""
-        return self._conduct(closure).health is not Health.UNREADABLE
+        return self._behaviour(closure).health is not Health.UNREADABLE
 
-    def _conduct(self, closure: str) -> Conduct:
-        return self._conducts.get(closure, GOOD)
+    def _behaviour(self, closure: str) -> ClosureBehaviour:
+        return self._behaviours.get(closure, GOOD)
 
 
 _ILL = ProbeOutcome(ProbeStatus.FAIL, "expected 200, found 503")

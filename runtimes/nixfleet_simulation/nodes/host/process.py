@@ -22,7 +22,7 @@ from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_simulation.nodes.agenda import Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
-from nixfleet_simulation.nodes.crash_boundaries import Crossings
+from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.nodes.disk import Disk
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.host.shell import (
@@ -101,11 +101,11 @@ class Host:
         self.disk = disk
         self.machine = machine
         self.is_up = False
-        self.crossings = Crossings(self._die_there, die_at)
+        self.boundaries = CrashBoundaries(self._die_there, die_at)
         self.on_death: Callable[[], None] = lambda: None
         self.state: State
         self._agenda = agenda
-        self._chance = stream(seed, "host", hostname)
+        self._rng = stream(seed, "host", hostname)
         self._network = network
         self._trace = trace
         self._watcher = watcher
@@ -134,14 +134,14 @@ class Host:
         self.state = load_state(self._kept_journal(), self.hostname)
         self._life = NodeLifetime()
         self.is_up = True
-        self._trace.tell(self.hostname, f"starts, running {self.machine.running}")
+        self._trace.narrate(self.hostname, f"starts, running {self.machine.running}")
         shell = Shell[Input, Write, Reply, Action](
             self._agenda,
             self._life,
             self.clock,
             self.disk.write,
             self._carry_out,
-            self.crossings,
+            self.boundaries,
             self._kept,
             partial(self._watcher.engine_raised, self.hostname),
         )
@@ -164,21 +164,21 @@ class Host:
             SWITCH_METHOD,
             self.clock.now,
             self._trust,
-            self._chance.random,
+            self._rng.random,
             lambda _: SILENT_LOG,
         )
         self._shell = SimulatedShell(
             self.hostname,
             self._agenda,
             self._life,
-            self._chance,
+            self._rng,
             self._probe_interval_seconds,
             self.machine,
             self._journal,
             self._cached_manifests,
             self._network,
             self._mutator,
-            self.crossings,
+            self.boundaries,
             self._began,
         )
         self._shell.start(self._workers.intents.run)
@@ -190,10 +190,10 @@ class Host:
             return
         self._life.is_over = True
         self.is_up = False
-        self.crossings.armed = None
+        self.boundaries.armed = None
         self._shell.die()
         self.disk.cut_off(write_survives=write_survives)
-        self._trace.tell(self.hostname, "dies")
+        self._trace.narrate(self.hostname, "dies")
 
     def lose_disk(self) -> None:
         """The journal is gone; the machine runs what it ran."""
@@ -203,7 +203,7 @@ class Host:
         self._has_run = False
 
     def _die_there(self, boundary: Boundary) -> None:
-        self._trace.tell(self.hostname, f"comes to where it dies: {boundary.value}")
+        self._trace.narrate(self.hostname, f"comes to where it dies: {boundary.value}")
         self.on_death()
 
     # What follows.
@@ -218,7 +218,7 @@ class Host:
 
     def _began(self, intent: Intent) -> None:
         running = self.machine.running
-        self._trace.tell(self.hostname, f"begins to {intent.kind.value} to {intent.closure}")
+        self._trace.narrate(self.hostname, f"begins to {intent.kind.value} to {intent.closure}")
         self._watcher.intent_began(self.hostname, intent, running)
 
     def _carry_out(self, action: Action) -> None:

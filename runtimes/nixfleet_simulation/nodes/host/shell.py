@@ -52,7 +52,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.kernel.mutator import WriteFailed
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
-from nixfleet_simulation.nodes.crash_boundaries import Crossings
+from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 from nixfleet_simulation.nodes.mutator import Mutator
@@ -65,7 +65,7 @@ from nixfleet_simulation.nodes.network import (
 )
 from nixfleet_simulation.nodes.network import FetchManifest as FetchManifestRequest
 from nixfleet_simulation.scenario.acts import Boundary
-from nixfleet_simulation.scenario.randomness import Chance
+from nixfleet_simulation.scenario.randomness import Random
 
 AgentMutator: TypeAlias = Mutator[Input, Write, Reply, Action]
 
@@ -142,27 +142,27 @@ class SimulatedShell:
         hostname: str,
         agenda: Agenda,
         lifetime: NodeLifetime,
-        chance: Chance,
+        rng: Random,
         probe_interval_seconds: int,
         machine: SimulatedMachine,
         journal: MemoryJournal,
         cached: dict[str, SignedArtefact],
         network: Network,
         mutator: AgentMutator,
-        crossings: Crossings,
+        boundaries: CrashBoundaries,
         began: Callable[[Intent], None],
     ) -> None:
         self._hostname = hostname
         self._agenda = agenda
         self._lifetime = lifetime
-        self._chance = chance
+        self._rng = rng
         self._checks = checks_of(probe_interval_seconds)
         self._machine = machine
         self._journal = journal
         self._cached = cached
         self._network = network
         self._mutator = mutator
-        self._crossings = crossings
+        self._boundaries = boundaries
         self._began = began
         self._groups: dict[RolloutId, NodeLifetime] = {}
 
@@ -266,9 +266,9 @@ class SimulatedShell:
                 wait = int(step.wait_seconds * SECOND)
                 self._call(task, AskDispatch(wait), wait + ANSWER_AFTER_MAX)
             case PostEvents():
-                if not self._crossings.cross(Boundary.BEFORE_SEND):
+                if not self._boundaries.cross(Boundary.BEFORE_SEND):
                     self._call(task, SendEvents(step.envelopes))
-                    self._crossings.cross(Boundary.AFTER_SEND)
+                    self._boundaries.cross(Boundary.AFTER_SEND)
             case SendHeartbeat():
                 self._call(task, step.heartbeat)
             case FetchManifest():
@@ -289,7 +289,7 @@ class SimulatedShell:
         return ChecksUnreadable(step.rollout_id, problem)
 
     def _begin_probe(self, task: _Task, interval_seconds: int) -> None:
-        lasts = self._chance.uniform(*PROBE_SECONDS)
+        lasts = self._rng.uniform(*PROBE_SECONDS)
         self._after(lasts, task, self._end_probe, task, interval_seconds)
 
     def _end_probe(self, task: _Task, interval_seconds: int) -> None:

@@ -31,13 +31,13 @@ class JudgedHost:
     is_closed: bool = False
 
 
-class Lives:
+class HostHistories:
     """Everything that all hosts lived. lives: by rollout id and host."""
 
     def __init__(self, releases: Releases) -> None:
         self.checks = 0
         self.facts = 0
-        self.lives: dict[tuple[str, str], JudgedHost] = {}
+        self.by_host: dict[tuple[str, str], JudgedHost] = {}
         self._releases = releases
 
     def take(self, host: str, writes: Sequence[Write], running: str, trust: TrustRoot) -> None:
@@ -49,40 +49,40 @@ class Lives:
                 case AppendEvent():
                     self._fact(host, write, running, trust)
                 case RemoveRollout():
-                    self.lives.pop((write.rollout_id, host), None)
+                    self.by_host.pop((write.rollout_id, host), None)
                 case _:
                     pass
 
     def lose(self, host: str) -> None:
         """The host's disk is gone, and what it lived with it."""
-        for key in [key for key in self.lives if key[1] == host]:
-            del self.lives[key]
+        for key in [key for key in self.by_host if key[1] == host]:
+            del self.by_host[key]
 
     def _record(self, host: str, write: PutRecord) -> None:
         record = write.record
-        life = self.lives.setdefault((record.rollout_id, host), JudgedHost())
-        life.is_closed = write.closed_at is not None
-        if record.last_event_seq < life.last_seq:
-            found = f"{host} is at fact {record.last_event_seq} of {record.rollout_id}, after {life.last_seq}"
+        history = self.by_host.setdefault((record.rollout_id, host), JudgedHost())
+        history.is_closed = write.closed_at is not None
+        if record.last_event_seq < history.last_seq:
+            found = f"{host} is at fact {record.last_event_seq} of {record.rollout_id}, after {history.last_seq}"
             raise Broken(Promise.JOURNAL, found)
-        if record.last_event_seq > life.last_seq + 1 or life.prior is None:
-            life.prior = record.current_closure_at_dispatch
-        life.records[record.last_event_seq] = record
+        if record.last_event_seq > history.last_seq + 1 or history.prior is None:
+            history.prior = record.current_closure_at_dispatch
+        history.records[record.last_event_seq] = record
 
     def _fact(self, host: str, write: AppendEvent, running: str, trust: TrustRoot) -> None:
         self.checks += 1
         self.facts += 1
         fact, rollout_id = write.fact, write.rollout_id
-        life = self.lives.get((rollout_id, host))
-        if life is None or fact.seq not in life.records or fact.seq <= life.last_seq:
+        history = self.by_host.get((rollout_id, host))
+        if history is None or fact.seq not in history.records or fact.seq <= history.last_seq:
             raise Broken(
                 Promise.JOURNAL, f"{host} numbers a fact {fact.seq} in {rollout_id}: {fact}"
             )
-        life.last_seq = fact.seq
+        history.last_seq = fact.seq
         if isinstance(fact, DispatchAck):
-            life.prior = fact.current_closure_at_dispatch
-            if life.prior != running:
-                found = f"{host} runs {running}, and would go back to {life.prior}"
+            history.prior = fact.current_closure_at_dispatch
+            if history.prior != running:
+                found = f"{host} runs {running}, and would go back to {history.prior}"
                 raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
             self._is_signed(host, rollout_id, fact.received_at, trust)
 
@@ -109,14 +109,14 @@ class Lives:
         """The machine is told to do something. Raises: Broken."""
         self.checks += 1
         released = self._releases.find(intent.rollout_id)
-        life = self.lives.get((intent.rollout_id, host))
-        if released is None or life is None:
+        history = self.by_host.get((intent.rollout_id, host))
+        if released is None or history is None:
             found = f"{host} is made to run {intent.closure}, for {intent.rollout_id}"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
-        allowed = released.closures.get(host) if intent.kind is IntentKind.SWITCH else life.prior
+        allowed = released.closures.get(host) if intent.kind is IntentKind.SWITCH else history.prior
         if intent.closure != allowed:
             found = f"{host} is made to {intent.kind.value} to {intent.closure}, and not {allowed}"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
-        if life.is_closed:
+        if history.is_closed:
             found = f"{host} is made to {intent.kind.value} for {intent.rollout_id}, which is over"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)

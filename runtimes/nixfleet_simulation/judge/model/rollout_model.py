@@ -1,7 +1,7 @@
 """One rollout: what its hosts make of it, by docs/spec/rollout-machine.md, Transitions, and what the log
 says became of it.
 
-`due` is worked out from facts alone, whenever one came; `said` follows the log's own rollout events. The two
+`due` is worked out from facts alone, whenever one came; `logged` follows the log's own rollout events. The two
 must agree after every input.
 """
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import Factory, define, field
 
-from nixfleet_simulation.judge.model.host_course import HostCourse, Json
+from nixfleet_simulation.judge.model.host_model import HostModel, Json
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
 LIVE: Final = frozenset({"Opening", "Active", "Converging", "Reverted", "Failed"})
@@ -21,7 +21,7 @@ AT_REST: Final = HALTED | DONE | {"Pruned"}
 
 
 @define
-class Place:
+class Progress:
     """Where a rollout stands: its state and the wave it has come to."""
 
     state: str = "Opening"
@@ -29,15 +29,15 @@ class Place:
 
 
 @define(eq=False)
-class RolloutCourse:
+class RolloutModel:
     """A rollout that was opened. wave_of: by host. excused: hosts that no longer count."""
 
     rollout_id: str
     layout: ChannelLayout
-    hosts: dict[str, HostCourse]
+    hosts: dict[str, HostModel]
     wave_of: dict[str, int] = field(init=False)
-    due: Place = Factory(Place)
-    said: Place = Factory(Place)
+    due: Progress = Factory(Progress)
+    logged: Progress = Factory(Progress)
     excused: set[str] = Factory(set[str])
     was_done: bool = False
     moved_at: datetime | None = None
@@ -80,11 +80,11 @@ class RolloutCourse:
         while place.wave < last and all(c.is_eligible for c in self.counted(place.wave)):
             place.wave += 1
             place.state = "Active"
-        if place.wave == last and all(course.is_settled for course in self.counted(last)):
+        if place.wave == last and all(model.is_settled for model in self.counted(last)):
             place.state = "Converging"
         if all(
-            course.state == "Converged"
-            for host, course in self.hosts.items()
+            model.state == "Converged"
+            for host, model in self.hosts.items()
             if host not in self.excused
         ):
             place.state = "Terminal"
@@ -102,70 +102,67 @@ class RolloutCourse:
         self.due.state = "Active"
         self.advance()
 
-    def counted(self, wave: int) -> list[HostCourse]:
+    def counted(self, wave: int) -> list[HostModel]:
         """Return the hosts of a wave that are not excused."""
         return [self.hosts[host] for host in self.layout.waves[wave] if host not in self.excused]
 
-    def counted_before(self, wave: int) -> list[HostCourse]:
+    def counted_before(self, wave: int) -> list[HostModel]:
         """Return the hosts of all earlier waves that are not excused."""
-        return [course for earlier in range(wave) for course in self.counted(earlier)]
+        return [model for earlier in range(wave) for model in self.counted(earlier)]
 
     # What the log says.
 
-    def hear(self, event: Json, at: datetime) -> str | None:
-        """Take a rollout event of the log; return why it is not legal, if it is not.
-
-        Source: docs/spec/rollout-machine.md, Transitions.
-        """
-        before = self.said.state
-        problem = self._hear(event, at)
-        if self.said.state != before:
+    def apply_logged(self, event: Json, at: datetime) -> str | None:
+        """Take a rollout event of the log; return why it is not legal by design 2, if it is not."""
+        before = self.logged.state
+        problem = self._apply_logged(event, at)
+        if self.logged.state != before:
             self.moved_at = at
         return problem
 
-    def _hear(self, event: Json, at: datetime) -> str | None:
-        kind, said = event["kind"], self.said
-        if said.state == "Pruned":
+    def _apply_logged(self, event: Json, at: datetime) -> str | None:
+        kind, logged = event["kind"], self.logged
+        if logged.state == "Pruned":
             return f"{kind} after it was pruned"
         match kind:
             case "HostJoined":
-                return self._say("Active", said.state == "Opening", kind)
+                return self._set_logged("Active", logged.state == "Opening", kind)
             case "HostStateChanged":
-                legal = said.state in ("Active", "Converging") or (
-                    said.state == "Failed" and event["to"] == "Reverted"
+                legal = logged.state in ("Active", "Converging") or (
+                    logged.state == "Failed" and event["to"] == "Reverted"
                 )
-                return self._say(event["to"], legal and event["to"] in HALTED, kind)
+                return self._set_logged(event["to"], legal and event["to"] in HALTED, kind)
             case "WaveAdvanced":
-                return self._say_wave(event["from_wave"], event["to_wave"])
+                return self._advance_logged_wave(event["from_wave"], event["to_wave"])
             case "RolloutTerminal":
-                return self._say("Terminal", said.state in ("Active", "Converging"), kind)
+                return self._set_logged("Terminal", logged.state in ("Active", "Converging"), kind)
             case "SuccessorOpened":
-                return self._say("Superseded", said.state != "Superseded", kind)
+                return self._set_logged("Superseded", logged.state != "Superseded", kind)
             case "RetentionExpired":
                 lasted = None if self.moved_at is None else at - self.moved_at
                 if lasted is None or lasted < RETENTION:
                     return f"it is pruned {lasted} after it came to rest"
-                problem = self._say("Pruned", said.state in HALTED | DONE, kind)
+                problem = self._set_logged("Pruned", logged.state in HALTED | DONE, kind)
                 self.due.state = "Pruned"
                 return problem
             case "OperatorClearance":
-                return self._say("Active", said.state in HALTED, kind)
+                return self._set_logged("Active", logged.state in HALTED, kind)
             case _:
                 return f"{kind} is no event of a rollout"
 
-    def _say(self, state: str, is_legal: bool, kind: str) -> str | None:
+    def _set_logged(self, state: str, is_legal: bool, kind: str) -> str | None:
         if not is_legal:
-            return f"{kind} is not legal while {self.said.state}"
-        self.said.state = state
+            return f"{kind} is not legal while {self.logged.state}"
+        self.logged.state = state
         return None
 
-    def _say_wave(self, from_wave: int, to_wave: int) -> str | None:
-        if self.said.state not in ("Active", "Converging"):
-            return f"WaveAdvanced is not legal while {self.said.state}"
-        if from_wave < self.said.wave:
-            return f"wave {from_wave} is left again, after wave {self.said.wave} was reached"
+    def _advance_logged_wave(self, from_wave: int, to_wave: int) -> str | None:
+        if self.logged.state not in ("Active", "Converging"):
+            return f"WaveAdvanced is not legal while {self.logged.state}"
+        if from_wave < self.logged.wave:
+            return f"wave {from_wave} is left again, after wave {self.logged.wave} was reached"
         if to_wave > from_wave:
-            self.said = Place("Active", to_wave)
+            self.logged = Progress("Active", to_wave)
         else:
-            self.said.state = "Converging"
+            self.logged.state = "Converging"
         return None

@@ -39,7 +39,7 @@ class IllegalFact(Exception):
 
 
 @define
-class HostCourse:
+class HostModel:
     """How far a host has come. dispatched_at, soak_due_at: text. failing: outstanding enforce controls.
 
     enforced: whether each enforce probe passes. fails_from: the earliest result of its present run of failures.
