@@ -1,1 +1,1 @@
-"""The simulated fleet: production engines under every fault, from one number, checked after every step."""
+"""The simulated fleet: production engines and workers under every fault, from one seed, checked after every step."""

@@ -1,1 +1,1 @@
-"""Decides whether a run kept its promises, from a model of its own; shares no decision with what it judges."""
+"""Decides whether a run kept its promises, with an independent model that shares no code with what it judges."""

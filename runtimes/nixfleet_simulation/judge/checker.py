@@ -1,8 +1,7 @@
-"""Checks every promise after every step, from the independent model. Raises `Broken` at the first that does not hold.
+"""Checks every promise after every step, with the independent model. Raises `Broken` for the first that breaks.
 
-The world shows it what became durable, what went out and what started; it never asks what it checks to judge
-itself. Two things it reads out of an engine: the records of the mirror, and what a start loaded; it compares
-them with what the hosts lived and with what the log said.
+Its inputs are what became durable, the answers that were sent, and the starts. It reads two things from an engine: the
+records of the mirror, and the loaded state; it compares them with the hosts' journals and with the log.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ from nixfleet_state_machine.host.state import HostRolloutState
 
 
 class Checker:
-    """The judge of a whole run."""
+    """Checks a whole run."""
 
     def __init__(self, trust: Callable[[], TrustRoot], threshold_seconds: float) -> None:
         self.releases = Releases()
@@ -42,10 +41,10 @@ class Checker:
 
     @property
     def checks(self) -> int:
-        """How many times something was checked."""
+        """The number of checks so far."""
         return sum(log.checks for log in (*self.ended, self.log)) + self.histories.checks
 
-    # What CI does.
+    # CI.
 
     def released(
         self, layout: ChannelLayout, offer: LatestRelease, at: datetime, key: str, manifest: bytes
@@ -56,7 +55,7 @@ class Checker:
     # The control plane.
 
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
-        """These inputs were handled, in order, and what they came to is durable."""
+        """These inputs were handled, in order, and their commits are durable."""
         for each in handled:
             self.log.take(each.input, each.commit.reply, each.commit.writes)
         self._compare_mirror(state)
@@ -67,7 +66,7 @@ class Checker:
             history = self.histories.by_host.get((rollout_id, host))
             if mirrored is None or history is None:
                 continue
-            # Before its first fact a host has nothing that could be mirrored.
+            # Before its first fact a host has no record to mirror.
             lived = history.records.get(mirrored.last_event_seq or -1)
             if lived is not None and lived != mirrored:
                 self._require_same(lived, mirrored)
@@ -75,7 +74,7 @@ class Checker:
 
     def _require_same(self, lived: HostRolloutState, mirrored: HostRolloutState) -> None:
         if mirrored.dispatched_at == mirrored.dispatch_acked_at:
-            # By the clocks, the dispatch was made after it was acknowledged: its times are the acknowledgement's.
+            # By the clocks, the dispatch was made after its acknowledgement: it has the acknowledgement's times.
             lived = evolve(
                 lived, dispatched_at=mirrored.dispatched_at, soak_due_at=mirrored.soak_due_at
             )
@@ -84,16 +83,16 @@ class Checker:
             raise Broken(Promise.MIRROR_IS_THE_HOST, found)
 
     def control_plane_heard(self, hostname: str) -> None:
-        """A request of the host was let in: its key must not be revoked."""
+        """A request of the host was accepted: its key must not be revoked."""
         self.log.require_known(hostname)
 
     def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
-        """This goes out: what it acknowledges must be durable by now."""
+        """An answer is sent: the facts it acknowledges must be durable."""
         if isinstance(request, SendEvents) and isinstance(answer, EventsOutcome):
             self.log.require_kept(hostname, request.envelopes[: answer.accepted])
 
     def control_plane_started(self, state: State) -> None:
-        """A control plane started, and this is what it knows."""
+        """A control plane started and loaded `state`."""
         self._require_loaded(state)
 
     def _require_loaded(self, state: State) -> None:
@@ -136,30 +135,30 @@ class Checker:
             )
 
     def database_lost(self) -> None:
-        """The control plane's database is gone: its next log begins with row 1."""
+        """The control plane's database is lost: its next log begins with row 1."""
         self.ended.append(self.log)
         self.log = LogReader(self.releases, self._threshold_seconds)
 
     # Hosts.
 
     def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
-        """These inputs were handled, in order, and what they came to is durable."""
+        """These inputs were handled, in order, and their commits are durable."""
         for each in handled:
             self.histories.take(hostname, each.commit.writes, running, self._trust())
 
     def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
-        """An agent started; its journal must give back what it kept."""
+        """An agent started: its journal must return what was durable."""
         self.histories.checks += 1
         if expected != found:
             text = f"{hostname} kept {expected}, and a start found {found}"
             raise Broken(Promise.JOURNAL, text)
 
     def intent_began(self, hostname: str, intent: Intent, running: str) -> None:
-        """The machine is told to do something."""
+        """The machine begins to carry out an intent."""
         self.histories.act(hostname, intent)
 
     def disk_lost(self, hostname: str) -> None:
-        """A host's journal is gone."""
+        """A host's journal is lost."""
         self.histories.lose(hostname)
 
     def engine_raised(self, who: str, input: object, error: Exception) -> None:
@@ -170,7 +169,7 @@ class Checker:
     # The end.
 
     def require_history(self) -> None:
-        """All that any host still has is in the log, of every rollout that the control plane knows."""
+        """Check that the log has every fact that a host still has, of every rollout that the control plane knows."""
         for (rollout_id, host), history in self.histories.by_host.items():
             model = self.log.host_model(rollout_id, host)
             if model is not None and model.last_seq != history.last_seq and history.last_seq:

@@ -1,4 +1,4 @@
-"""What must hold whatever fails, by name, and the exception that says which did not."""
+"""The promises that must hold under every fault, and the exception for one that broke."""
 
 from enum import StrEnum
 
@@ -28,7 +28,7 @@ class Promise(StrEnum):
 
 
 class Broken(Exception):
-    """A promise does not hold. Raised by whoever sees it, and not caught before the run's end."""
+    """A promise broke. Raised where it is detected, and caught at the end of the run."""
 
     def __init__(self, promise: Promise, found: str) -> None:
         super().__init__(promise, found)
@@ -38,7 +38,7 @@ class Broken(Exception):
 
 @frozen
 class PromiseBroken:
-    """How a run ended early: the promise that did not hold, and when, in virtual time."""
+    """The promise that ended a run early, and when, in virtual time."""
 
     promise: Promise
     found: str

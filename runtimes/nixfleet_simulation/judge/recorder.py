@@ -1,4 +1,4 @@
-"""Writes down what happens, for the trace and the story, and then lets it be checked."""
+"""Records events in the trace and the story, and passes them to the checker."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ class Recorder:
         self._checker = checker
 
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
-        """These inputs were handled, in order, and what they came to is durable."""
+        """These inputs were handled, in order, and their commits are durable."""
         for each in handled:
             for write in each.commit.writes:
                 if isinstance(write, LogRow):
@@ -44,11 +44,11 @@ class Recorder:
             self._trace.narrate(CONTROL_PLANE, f"row {row.seq}: {_in_words(row)}")
 
     def control_plane_heard(self, hostname: str) -> None:
-        """A request of the host was let in."""
+        """A request of the host was accepted."""
         self._checker.control_plane_heard(hostname)
 
     def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
-        """This goes out."""
+        """An answer is sent."""
         self._checker.control_plane_answered(hostname, request, answer)
 
     def control_plane_started(self, state: State) -> None:
@@ -56,7 +56,7 @@ class Recorder:
         self._checker.control_plane_started(state)
 
     def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
-        """These inputs were handled, in order, and what they came to is durable."""
+        """These inputs were handled, in order, and their commits are durable."""
         for each in handled:
             for write in each.commit.writes:
                 if isinstance(write, AppendEvent):
@@ -76,7 +76,7 @@ class Recorder:
         self._checker.agent_started(hostname, expected, found)
 
     def intent_began(self, hostname: str, intent: Intent, running: str) -> None:
-        """The machine is told to do something."""
+        """The machine begins to carry out an intent."""
         self._checker.intent_began(hostname, intent, running)
 
     def engine_raised(self, who: str, input: object, error: Exception) -> None:

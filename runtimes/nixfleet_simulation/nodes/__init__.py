@@ -1,1 +1,1 @@
-"""The simulated world: clock, network, disks, CI, and the production engines running on them."""
+"""The simulated world: clocks, network, disks, CI, and the production engines and workers running on them."""

@@ -1,7 +1,7 @@
-"""Virtual time: what will happen, in order. Nothing here knows what it is.
+"""Virtual time: a queue of callbacks, in order of time.
 
-Time is a whole number of microseconds. What is due at the same moment happens in the order it was put down.
-What belongs to a life that is over (a process that has died) does not happen.
+Time is a whole number of microseconds. Callbacks that are due at the same moment run in the order they were added.
+A callback of a lifetime that is over (a process that has died) does not run.
 """
 
 import heapq
@@ -27,7 +27,7 @@ _Due: TypeAlias = tuple[int, int, NodeLifetime | None, Callable[..., None], tupl
 
 
 class Agenda:
-    """The one queue of virtual time. `now`: microseconds since the beginning. `events`: how many happened."""
+    """The queue of virtual time. now: microseconds since the start. events: the number of callbacks that ran."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -38,12 +38,12 @@ class Agenda:
     def after(
         self, delay: int, life: NodeLifetime | None, happen: Callable[..., None], *arguments: object
     ) -> None:
-        """Let `happen(*arguments)` come in `delay` microseconds, if `life` is not over by then."""
+        """Call `happen(*arguments)` in `delay` microseconds, unless `life` is over by then."""
         self._put_down += 1
         heapq.heappush(self._due, (self.now + delay, self._put_down, life, happen, arguments))
 
     def run_until(self, moment: int) -> None:
-        """Let everything happen that is due up to `moment`."""
+        """Run every callback that is due up to `moment`."""
         due = self._due
         while due and due[0][0] <= moment:
             self.now, _, life, happen, arguments = heapq.heappop(due)

@@ -1,6 +1,6 @@
-"""CI and its release directory: what it signed last, with which key; and what others put there instead.
+"""CI and its release directory: what it signed last, with which key, and what attackers put there instead.
 
-Keys come out of the seed. What CI really signed is written down for those who check: nothing else may ever run.
+Keys are derived from the seed. What CI signed is recorded for the judge: nothing else may ever run.
 """
 
 from datetime import datetime, timedelta
@@ -37,7 +37,7 @@ LONG_AGO = timedelta(hours=12)
 
 @frozen
 class Published:
-    """What lies in the release directory: the fleet, and a manifest for each channel that has a release.
+    """The contents of the release directory: the fleet, and a manifest for each channel with a release.
 
     revocations: the list of those whose keys are refused.
     """
@@ -56,7 +56,7 @@ class LatestRelease:
 
 
 class ReleaseDirectory:
-    """CI's side: it declares, signs, and puts files where the control plane looks for them."""
+    """CI: declares, signs, and puts files where the control plane reads them."""
 
     def __init__(self, seed: int, channels: tuple[ChannelLayout, ...]) -> None:
         self._seed = seed
@@ -72,33 +72,33 @@ class ReleaseDirectory:
     def release(
         self, channel: ChannelLayout, ref: str, closure: str, now: datetime
     ) -> LatestRelease:
-        """Release `ref` on `channel`, and sign everything anew."""
+        """Release `ref` on `channel`, and sign everything again."""
         closures = {host: closure or f"{ref}-{host}" for host in channel.hosts}
         offer = self._offers[channel.name] = LatestRelease(ref, FrozenMap(closures))
         self.sign_again(now)
         return offer
 
     def latest_release(self, channel: str) -> LatestRelease | None:
-        """Return what CI last released on `channel`."""
+        """Return the latest release of `channel`."""
         return self._offers.get(channel)
 
     def sign_again(self, now: datetime) -> None:
-        """Sign what is released, as of `now`."""
+        """Sign the current releases, as of `now`."""
         if self._offers:
             self.published = self._signed(self._offers, now, self._key)
 
     def revoke(self, hostname: str, now: datetime) -> None:
-        """Refuse the host's key from now on."""
+        """Revoke the host's key."""
         self._revoked[hostname] = Revocation(hostname, now, "it was lost")
         self.sign_again(now)
 
     def reinstate(self, hostname: str, now: datetime) -> None:
-        """The host's key is good again."""
+        """Remove the revocation of the host's key."""
         if self._revoked.pop(hostname, None) is not None:
             self.sign_again(now)
 
     def rotate(self, now: datetime, *, is_compromised: bool) -> None:
-        """Sign with a new key from now on. is_compromised: the old one is believed no more."""
+        """Sign with a new key from now on. is_compromised: the old key is no longer trusted."""
         old = self._key.public_key
         self._key = _key(self._rng)
         slot = (
@@ -110,16 +110,16 @@ class ReleaseDirectory:
         self.sign_again(now)
 
     def forge(self, channel: ChannelLayout, forgery: Forgery, now: datetime) -> None:
-        """Put a release of `channel` into the directory that must not be believed."""
+        """Put a release of `channel` into the directory that must not be accepted."""
         ref = f"forged{self._rng.randrange(10**6)}"
         offer = LatestRelease(
             ref, FrozenMap({host: f"evil-{ref}-{host}" for host in channel.hosts})
         )
         offers = {**self._offers, channel.name: offer}
         if not self._offers:
-            forgery = Forgery.BY_A_STRANGER  # There is no other fleet yet.
+            forgery = Forgery.BY_AN_UNKNOWN_KEY  # There is no other fleet yet.
         match forgery:
-            case Forgery.BY_A_STRANGER:
+            case Forgery.BY_AN_UNKNOWN_KEY:
                 self.published = self._signed(offers, now, self._stranger)
             case Forgery.ALTERED:
                 self.published = _altered(self._signed(offers, now, self._key), ref)
@@ -133,7 +133,7 @@ class ReleaseDirectory:
                 self.published = evolve(forged, fleet=other.fleet)
 
     def forged_manifest(self, artefact: SignedArtefact) -> SignedArtefact:
-        """Return what somebody on the way makes of `artefact`, under the signature that it had."""
+        """Return an altered copy of `artefact` with the original signature."""
         evil = artefact.body.replace(b'"targetClosure":"', b'"targetClosure":"evil-')
         return SignedArtefact(evil, artefact.signature)
 

@@ -56,22 +56,22 @@ RETRY_AFTER_SECONDS = 5.0
 
 
 class Watcher(Protocol):
-    """Who checks what a control plane does."""
+    """Observes what a control plane does, for the judge."""
 
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
-        """These inputs were handled, in order, and what they came to is durable."""
+        """These inputs were handled, in order, and their commits are durable."""
         ...
 
     def control_plane_heard(self, hostname: str) -> None:
-        """A request of the host was let in."""
+        """A request of the host was accepted."""
         ...
 
     def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
-        """This goes out."""
+        """An answer is sent."""
         ...
 
     def control_plane_started(self, state: State) -> None:
-        """A control plane started, and this is what it knows."""
+        """A control plane started and loaded `state`."""
         ...
 
     def engine_raised(self, who: str, input: object, error: Exception) -> None:
@@ -117,7 +117,7 @@ class ControlPlane:
     # NodeLifetime and death.
 
     def start(self) -> None:
-        """Start on what the disk has. Raises: what `load_state` raises."""
+        """Start with the contents of the disk. Raises: the errors of `load_state`."""
         self.state = self._load(self.disk.reopened())
         self._use(self.state.identities.ring)
         self._life = NodeLifetime()
@@ -151,10 +151,10 @@ class ControlPlane:
         self._trace.narrate(CONTROL_PLANE, "dies")
 
     def _die_there(self, boundary: Boundary) -> None:
-        self._trace.narrate(CONTROL_PLANE, f"comes to where it dies: {boundary.value}")
+        self._trace.narrate(CONTROL_PLANE, f"reaches the boundary of its crash: {boundary.value}")
         self.on_death()
 
-    # What hosts ask.
+    # Requests of hosts.
 
     def receive(self, call: Call) -> None:
         """A request arrived."""
@@ -179,7 +179,7 @@ class ControlPlane:
                 assert_never(request)
 
     def _knows(self, hostname: str) -> bool:
-        """Whether the host's key is in the ring. Signing each request, and verifying it, is left out."""
+        """Return whether the host's key is in the ring. Requests are not signed and verified here."""
         known = self._known.get(hostname)
         if known is None:
             known = self._known[hostname] = self._is_in_ring(hostname)
@@ -250,7 +250,7 @@ class ControlPlane:
             if not poll.is_asking:
                 self._ask_for(poll)
 
-    # What CI, operators and time ask.
+    # Inputs of CI, operators and time.
 
     def post(
         self,
@@ -260,7 +260,7 @@ class ControlPlane:
         *,
         is_urgent: bool = False,
     ) -> None:
-        """Hand in `input`, if it is up."""
+        """Post `input`, if the process is running."""
         if self.is_up:
             self._mutator.post(input, then, failed, is_urgent=is_urgent)
 
@@ -276,7 +276,7 @@ class ControlPlane:
     def _tick_failed(self, _: Exception) -> None:
         self._agenda.after(self._tick_after, self._life, self._tick)
 
-    # What follows.
+    # What commits lead to.
 
     def _kept(self, handled: Sequence[HandledInput]) -> None:
         self._watcher.control_plane_kept(handled, self.state)
@@ -298,7 +298,7 @@ class ControlPlane:
 
 
 class _Poll(NodeLifetime):
-    """A host that waits for a dispatch. until: when it has waited long enough."""
+    """A host that waits for a dispatch. until: when its wait ends."""
 
     __slots__ = ("call", "is_asking", "is_woken", "until")
 

@@ -1,7 +1,7 @@
-"""The boundaries a process crosses between its steps, and where it is told to die.
+"""The boundaries a process crosses between its steps, and the one at which it dies.
 
-Every place at which a crash could leave something half done is crossed by name; so a crash can be put at
-each of them in turn.
+Every point at which a crash could leave work half done is a named boundary, so that a crash can be placed
+at each of them in turn.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from nixfleet_simulation.scenario.acts import Boundary
 
 
 class CrashBoundaries:
-    """One node's boundaries. die: ends the process. crossed: how many there have been.
+    """One node's boundaries. die: ends the process. crossed: the number crossed so far.
 
     died_at: where it died last.
 
@@ -25,7 +25,7 @@ class CrashBoundaries:
         self._die_at = die_at
 
     def cross(self, boundary: Boundary) -> bool:
-        """Come to `boundary`; return whether the process died of it, and so must do nothing more."""
+        """Cross `boundary`; return whether the process died there, and so must do nothing more."""
         self.crossed += 1
         if self.armed is not boundary and self.crossed != self._die_at:
             return False

@@ -1,4 +1,4 @@
-"""A node's disk: where commits take their time, fail, or are cut off, and what is on it after a crash.
+"""A node's disk: commits take time, fail, or are cut off by a crash.
 
 What is durable is a list of commits that the production store or journal has not read yet; it gets them, in
 order, before anybody reads from it: after a crash, and at the end. So its logic decides what a start finds,
@@ -23,18 +23,18 @@ UNREAD_MAX = 2_000
 
 
 class DiskFull(OSError):
-    """There is no room; nothing has changed."""
+    """The disk is full; nothing has changed."""
 
 
 class Database(Protocol[WriteT_contra]):
-    """What a store and a journal have in common."""
+    """The interface that a store and a journal share."""
 
     def commit(self, writes: Sequence[WriteT_contra]) -> None:
-        """Make all of `writes` durable, or none."""
+        """Make all of `writes` durable, atomically."""
         ...
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         ...
 
 
@@ -42,7 +42,7 @@ DatabaseT = TypeVar("DatabaseT", bound=Database[Any])
 
 
 class Disk(Generic[WriteT, DatabaseT]):
-    """The disk of one node. fills, slows: by how many troubles it is full, or slow, right now.
+    """The disk of one node. fills, slows: the number of faults that make it full, or slow, at the moment.
 
     open_database: the production store or journal on a file.
     """
@@ -95,7 +95,7 @@ class Disk(Generic[WriteT, DatabaseT]):
             self.database()
 
     def cut_off(self, *, write_survives: bool) -> None:
-        """The process died: what was being written is there, all of it, or it is not."""
+        """Handle the death of the process: the write under way survives as a whole, or not at all."""
         if self._under_way is None:
             return
         writes, keep = self._under_way
@@ -106,7 +106,7 @@ class Disk(Generic[WriteT, DatabaseT]):
             self._tear(writes)
 
     def replace(self) -> None:
-        """Everything is gone."""
+        """Replace the disk by an empty one."""
         self.close()
         self._under_way = None
         self._unread = []
@@ -129,13 +129,13 @@ class Disk(Generic[WriteT, DatabaseT]):
         return self.database()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._database is not None:
             self._database.close()
             self._database = None
 
     def _tear(self, writes: tuple[WriteT, ...]) -> None:
-        """Leave a part of what `writes` come to at the end of the real write-ahead log."""
+        """Leave a part of the pages of `writes` at the end of the real write-ahead log."""
         database = self.database()
         files = self._files(self.path)[:2]
         before = [path.read_bytes() if path.exists() else b"" for path in files]

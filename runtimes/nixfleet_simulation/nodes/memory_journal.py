@@ -1,4 +1,4 @@
-"""A journal in memory: what `SqliteJournal` keeps, kept in dicts. A `Journal`, by the same contract suite.
+"""A journal in memory, in dicts. A `Journal`, held to the contract suite of `SqliteJournal`.
 
 A host reads its journal at every send, and a simulation has no time for SQL there. The production journal gets
 every commit too, from the disk, before anything is read from it after a crash; the two must then agree.
@@ -29,7 +29,7 @@ from nixfleet_proto.ids import RolloutId
 
 
 class FactTwice(Exception):
-    """A number of a rollout means a fact already. Nothing of the commit was kept."""
+    """A seq of a rollout belongs to another fact already. The commit changed nothing."""
 
     def __init__(self, rollout_id: str, seq: int) -> None:
         super().__init__(rollout_id, seq)
@@ -64,7 +64,7 @@ class MemoryJournal:
         self._last_intent_id = 0
 
     def load(self) -> JournalSnapshot:
-        """Return what was committed."""
+        """Return the committed contents."""
         return JournalSnapshot(
             tuple(self._rollouts[rollout_id] for rollout_id in sorted(self._rollouts)),
             tuple(self._intents[intent_id] for intent_id in sorted(self._intents)),
@@ -72,7 +72,7 @@ class MemoryJournal:
         )
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Keep all of `writes`, in order, or none. Raises: FactTwice, and nothing has changed."""
+        """Store all of `writes`, in order and atomically. Raises: FactTwice, and nothing has changed."""
         self._require_new_facts(writes)
         for write in writes:
             self._keep(write)
@@ -88,7 +88,7 @@ class MemoryJournal:
         self._facts |= fresh
 
     def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
-        """Return the oldest committed rows that are neither acknowledged nor refused, of other rollouts than these."""
+        """Return the oldest rows neither acknowledged nor refused, up to `limit`, except those of `excluding`."""
         if not self._is_sorted:
             self._unsent = dict(sorted(self._unsent.items()))
             self._is_sorted = True
@@ -96,13 +96,13 @@ class MemoryJournal:
         return tuple(islice(rows, limit))
 
     def last_seqs(self) -> FrozenMap[str, int]:
-        """Return, for each rollout, the number of the last fact that is committed or was bootstrapped."""
+        """Return the seq of the last fact of each rollout, committed or bootstrapped."""
         return FrozenMap(
             {str(id_): kept.record.last_event_seq for id_, kept in self._rollouts.items()}
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no resources."""
 
     def _keep(self, write: Write) -> None:
         match write:

@@ -58,7 +58,7 @@ class Entry(Generic[InputT, ReplyT]):
 
 @frozen
 class Handled(Generic[InputT, WriteT, ReplyT, ActionT]):
-    """An input that the engine took, and what it came to."""
+    """An input that the engine handled, and its commit."""
 
     input: InputT
     commit: Commit[WriteT, ReplyT, ActionT]
@@ -69,7 +69,7 @@ Batch: TypeAlias = list[Entry[InputT, ReplyT]]
 
 @frozen
 class Shell(Generic[InputT, WriteT, ReplyT, ActionT]):
-    """What surrounds a mutator. keep: what a batch came to is durable. raised: the engine raised on an input."""
+    """The shell of a mutator. keep: called with a batch that is durable. raised: called when the engine raised."""
 
     agenda: Agenda
     life: NodeLifetime
@@ -104,7 +104,7 @@ class Mutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         *,
         is_urgent: bool = False,
     ) -> None:
-        """Hand in `input`; `then` gets the reply once what it came to is durable."""
+        """Post `input`; `then` gets the reply once its commit is durable."""
         (self._urgent if is_urgent else self._queue).append(Entry(input, then, failed))
         self._wake()
 

@@ -1,7 +1,6 @@
-"""The network between the hosts and their control plane: it delays, loses, repeats, re-orders and cuts.
+"""The network between the hosts and the control plane: it delays, loses, repeats and reorders messages.
 
-A call is a request on its way, then an answer on its way back. No answer within a call's time, or a broken
-connection, is all that its caller ever learns of trouble.
+A call is a request, then an answer. The caller learns of a fault only by a missing answer or a broken connection.
 """
 
 from collections.abc import Callable
@@ -72,12 +71,12 @@ class Call:
         return Call(self.hostname, self.request, lambda a: self._answer(change(a)), self._fail)
 
     def fail(self, problem: str, retry_after_seconds: float | None = None) -> None:
-        """Send back that there is no answer."""
+        """Send back a failure."""
         self._fail(TransportFailed(problem, retry_after_seconds))
 
 
 class _Link:
-    """One host's way to the control plane, and its luck."""
+    """One host's connection to the control plane, and its random stream."""
 
     def __init__(self, rng: Random) -> None:
         self.rng = rng
@@ -85,7 +84,7 @@ class _Link:
         self.partitions: list[Partition] = []
 
     def passes(self, trouble: LossyNetwork | Partition) -> None:
-        """The trouble is over, unless it was cleared before."""
+        """End a fault, unless it was cleared before."""
         if isinstance(trouble, LossyNetwork):
             if trouble in self.lossy:
                 self.lossy.remove(trouble)
@@ -112,7 +111,7 @@ class Network:
         self._links = {host: _Link(stream(seed, "network", host)) for host in hosts}
 
     def begin(self, trouble: LossyNetwork | Partition) -> None:
-        """Let `trouble` come up, and pass."""
+        """Begin a fault, which ends after its time."""
         for host in self._links if not trouble.host else (trouble.host,):
             link = self._links[host]
             if isinstance(trouble, LossyNetwork):
@@ -123,7 +122,7 @@ class Network:
             self._agenda.after(int(trouble.for_seconds * SECOND), None, passes)
 
     def clear(self) -> None:
-        """The weather is fair, everywhere and for good."""
+        """End all faults."""
         for link in self._links.values():
             link.lossy.clear()
             link.partitions.clear()
@@ -174,7 +173,7 @@ class Network:
 
 
 class _Pending(NodeLifetime):
-    """A caller that waits: it is answered once, or fails once, or is dead by then."""
+    """A caller that waits: it is answered once, or fails once, or has died."""
 
     __slots__ = ("_answered", "_caller", "_failed")
 

@@ -1,6 +1,6 @@
-"""The release watcher: takes what lies in the release directory to the control plane, verified.
+"""The release watcher: verifies the contents of the release directory and posts them to the control plane.
 
-It verifies as everybody does, and says what did not verify.
+It verifies with the production code, and reports what did not verify.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ from nixfleet_simulation.scenario.scenario import FRESHNESS_WINDOW_MINUTES
 
 
 class ReleaseWatcher:
-    """Looks into the directory again and again. It lives with the control plane: a start reads everything anew."""
+    """Reads the directory regularly. It starts and ends with the control plane: a start reads everything again."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class ReleaseWatcher:
         self._taken_by = 0
 
     def look(self) -> None:
-        """Take what is new, and look again later."""
+        """Post what is new, and read again later."""
         control_plane, published = self._control_plane, self._directory.published
         is_new = (self._taken, self._taken_by) != (published, control_plane.starts)
         if control_plane.is_up and published is not None and is_new:
@@ -88,5 +88,5 @@ class ReleaseWatcher:
 
 
 def _ref_of(manifest: bytes) -> str:
-    """What the file's name would say: the release directory names a manifest after its rollout."""
+    """Return the id that the file's name would contain: a manifest's file is named after its rollout."""
     return str(orjson.loads(manifest)["channelRef"])

@@ -1,7 +1,7 @@
-"""The trace of a simulation: one line for each thing that happened, hashed. Same seed and version: same bytes.
+"""The trace of a simulation: one line for each event, hashed. The same seed and version give the same bytes.
 
 Lines are text made of names, numbers and virtual time alone: no addresses, no sets in the order of their
-hashes, no wall clock. What a reader wants is marked for the story; the rest is for the hash.
+hashes, no wall clock. Some lines also belong to the story; the rest only to the hash.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ LINES_HASHED_AT_ONCE = 2_000
 
 
 class Trace:
-    """What happened so far. keeps_lines: also keep the text, for a reader or a comparison."""
+    """The trace so far. keeps_lines: also keep the text, for a reader or a comparison."""
 
     def __init__(self, agenda: Agenda, *, keeps_lines: bool = False) -> None:
         self._agenda = agenda
@@ -23,13 +23,13 @@ class Trace:
         self.story: list[tuple[int, str, str]] = []
 
     def record(self, who: str, what: str) -> None:
-        """Put down something for the hash."""
+        """Add a line to the hash."""
         self._fresh.append(f"{self._agenda.now} {who} {what}\n")
         if len(self._fresh) >= LINES_HASHED_AT_ONCE:
             self._hash()
 
     def narrate(self, who: str, what: str) -> None:
-        """Put down something that belongs into the story."""
+        """Add a line to the hash and the story."""
         self.record(who, what)
         if self._keeps_lines:
             self.story.append((self._agenda.now, who, what))
@@ -47,7 +47,7 @@ class Trace:
 
 
 def moment_of(moment: int) -> str:
-    """Return `moment` as a reader wants it: days, hours, minutes, seconds."""
+    """Return `moment` as days, hours, minutes and seconds."""
     seconds, rest = divmod(moment, SECOND)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)

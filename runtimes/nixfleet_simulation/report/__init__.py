@@ -1,1 +1,1 @@
-"""Tells what a run showed: its report and story, crash points, and a smaller scenario that fails alike."""
+"""Presents the results of runs: report, story, crash points, and a smaller scenario that fails the same way."""

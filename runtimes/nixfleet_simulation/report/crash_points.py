@@ -1,7 +1,7 @@
 """Every crash point of one rollout with a rollback: each node dies once at each boundary it crosses, and starts again.
 
-Between any two steps, as the mutators and senders take them: before, during (with and without the write being there
-afterwards) and after each write, before and after each send. Nothing else goes wrong.
+Boundaries lie before, during (with and without the write surviving) and after each write, and before and after each
+send. There are no other faults.
 """
 
 from collections.abc import Iterator
@@ -28,12 +28,12 @@ SCRIPT = Scenario(
     busy_seconds=600,
     cadence=Cadence(heartbeat=300, control_plane_tick=30, agent_tick=20),
 )
-"""A release that gets everywhere, and one whose canary goes back."""
+"""A release that completes, and one whose first wave rolls back."""
 
 
 @frozen
 class CrashPoint:
-    """A node died at a boundary, and started again. broken: the promise that did not hold, if one did not."""
+    """A node died at a boundary and started again. broken: the promise that broke, if any."""
 
     die_at: DieAt
     boundary: Boundary
@@ -41,19 +41,19 @@ class CrashPoint:
 
 
 def crash_points(parts: Parts = PRODUCTION, *, every: int = 1) -> Iterator[CrashPoint]:
-    """Yield every crash point once it was gone through; of `every` so many, one.
+    """Run and yield every crash point, or one in `every`.
 
-    Raises: Broken, if a promise is broken without any crash.
+    Raises: Broken, when a promise breaks without a crash.
     """
     undisturbed = run(SCRIPT, parts)
     if undisturbed.broken is not None:
         raise Broken(undisturbed.broken.promise, undisturbed.broken.found)
     for node in (CONTROL_PLANE, *SCRIPT.hosts):
         for number in range(1, undisturbed.crossed[node] + 1, every):
-            yield from _gone_through(DieAt(node, number), parts)
+            yield from _crash_points_at(DieAt(node, number), parts)
 
 
-def _gone_through(die_at: DieAt, parts: Parts) -> Iterator[CrashPoint]:
+def _crash_points_at(die_at: DieAt, parts: Parts) -> Iterator[CrashPoint]:
     outcome = run(SCRIPT, parts, die_at=die_at)
     assert outcome.died_at is not None, die_at
     yield CrashPoint(die_at, outcome.died_at, outcome.broken)

@@ -1,7 +1,7 @@
-"""Makes a failing history smaller: leaves acts, odd closures and hosts out, as long as the same promise breaks.
+"""Makes a failing scenario smaller: removes acts, faulty closures and hosts while the same promise breaks.
 
-Delta debugging: large parts first, then smaller ones. What is left out takes nothing of the luck of the rest with it,
-since every stream of rng belongs to a name; so a smaller history is usually just that.
+Delta debugging: large parts first, then smaller ones. Removing a part does not change the draws of the rest,
+since every random stream belongs to a name.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ def minimise(
     *,
     runs_max: int = RUNS_MAX,
 ) -> Scenario:
-    """Return a scenario that breaks the same promise as `scenario`, with as little in it as was found in time."""
+    """Return a smaller scenario that breaks the same promise, the smallest found in `runs_max` runs."""
     attempt = _Attempt(broken.promise, parts, runs_max)
     smaller = attempt.first_that_breaks(_cut_short(scenario, broken), scenario)
     smaller = _with_fewer_acts(smaller, attempt)
@@ -39,7 +39,7 @@ def minimise(
 
 
 class _Attempt:
-    """Asks whether a candidate still breaks the promise, until it has asked often enough."""
+    """Runs candidates, up to a maximum, to see whether they break the promise."""
 
     def __init__(self, promise: Promise, parts: Parts, runs_max: int) -> None:
         self._promise = promise
@@ -47,7 +47,7 @@ class _Attempt:
         self._runs_left = runs_max
 
     def breaks(self, candidate: Scenario) -> bool:
-        """Return whether `candidate` breaks the promise; not, when no more may be asked."""
+        """Return whether `candidate` breaks the promise; false when no runs are left."""
         if self._runs_left <= 0:
             return False
         self._runs_left -= 1
@@ -60,7 +60,7 @@ class _Attempt:
 
 
 def _cut_short(scenario: Scenario, broken: PromiseBroken) -> Scenario:
-    """Nothing that came after the promise was broken can have to do with it."""
+    """Remove everything after the moment at which the promise broke."""
     seconds = broken.moment / SECOND
     busy = min(scenario.busy_seconds, seconds + SETTLING_SECONDS)
     acts = tuple(act for act in scenario.acts if act.at_seconds <= seconds)
@@ -75,7 +75,7 @@ def _with_fewer_acts(scenario: Scenario, attempt: _Attempt) -> Scenario:
 
 
 def _fewest(items: Sequence[T], breaks: Callable[[Sequence[T]], bool]) -> Sequence[T]:
-    """Return a part of `items` that still breaks, from which no single one can be left out."""
+    """Return a part of `items` that still breaks and from which no single item can be removed."""
     size = max(1, len(items) // 2)
     while True:
         smaller = _without_parts(items, size, breaks)
@@ -137,7 +137,7 @@ def _with_plainer_releases(scenario: Scenario, attempt: _Attempt) -> Scenario:
 
 
 def _plainer(scenario: Scenario) -> Iterator[tuple[Act, ...]]:
-    """Yield the acts with one release in which everything behaves."""
+    """Yield the acts with the closures of one release made good."""
     for at, act in enumerate(scenario.acts):
         if isinstance(act, Release) and act.behaviours:
             yield (*scenario.acts[:at], evolve(act, behaviours=()), *scenario.acts[at + 1 :])

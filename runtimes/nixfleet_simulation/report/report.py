@@ -1,4 +1,4 @@
-"""What many runs come to, in figures and lines. It prints nothing."""
+"""The totals of many runs, as lines. It prints nothing."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -48,13 +48,13 @@ class Totals:
                 f"{self.host_days:,.1f} ({self.host_days / 365:.2f} host-years)",
             ),
             ("events", f"{self.events:,} ({_rate(self.events, self.cpu_seconds)}/s of CPU)"),
-            ("facts lived", f"{self.facts:,}"),
+            ("facts", f"{self.facts:,}"),
             ("faults", f"{self.faults.total():,}: {_counts(self.faults)}"),
             ("rollouts", f"{self.rollouts.total():,}: {_counts(self.rollouts)}"),
             ("invariants checked", f"{self.checks:,}"),
             (
-                "at rest within",
-                f"{self.until_rest_peak:,.0f} s after the last fault; the next release is everywhere in "
+                "settled within",
+                f"{self.until_rest_peak:,.0f} s after the last fault; the next release is complete in "
                 f"{self.until_done_peak:,.0f} s",
             ),
             ("time", f"{wall_seconds:,.1f} s, {self.cpu_seconds:,.1f} s of CPU"),

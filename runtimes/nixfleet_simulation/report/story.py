@@ -1,4 +1,4 @@
-"""How a failure is told: as a story, and as a test to paste into the suite. Text only."""
+"""Presents a failure as a story, and as a test to paste into the suite. Text only."""
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -16,7 +16,7 @@ LINE_LENGTH_MAX = 160
 
 
 def story(outcome: Outcome) -> Iterator[str]:
-    """Yield what happened, line by line, up to the broken promise. `outcome` must have kept its lines."""
+    """Yield the events of a run, line by line. `outcome` must be of a run with `keeps_lines`."""
     told = outcome.trace.story
     left_out = len(told) - LINES_MAX
     if left_out > 0:
@@ -57,7 +57,7 @@ def _note(value: object, modules: dict[str, set[str]]) -> None:
 
 
 def _called(value: attrs.AttrsInstance, modules: dict[str, set[str]], indent: int) -> str:
-    """Only what differs from the defaults: a reader should see what matters."""
+    """Return the source of a call with the arguments that differ from the defaults."""
     fields: Mapping[str, object] = {
         field.name: getattr(value, field.name)
         for field in attrs.fields(type(value))

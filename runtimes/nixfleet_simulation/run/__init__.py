@@ -1,1 +1,1 @@
-"""Runs a scenario step by step until the faults stop and the fleet rests."""
+"""Runs a scenario until the faults have ended and the fleet has settled."""

@@ -1,7 +1,7 @@
-"""After the last fault: everything works again, and every rollout must come to rest; then a good release, everywhere.
+"""The final phase: without faults every rollout must settle, and then a good release must complete on every channel.
 
-What only people can lift (a quarantine, a control that fails on a host that is done, a halted predecessor) may
-hold a rollout until they release something else, and they do.
+A gate that only operators can lift (a quarantine, a failing control on a converged host, a halted predecessor) may
+hold a rollout until they release something else.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ class FinalPhase:
         self._act_runner = act_runner
 
     def run_to_rest(self) -> Rest:
-        """Let faults be over. Raises: Broken."""
+        """End all faults. Raises: Broken."""
         self._end_faults()
         until_rest = self._wait_for(self._unsettled)
         for channel in self._world.scenario.channels:
@@ -82,14 +82,14 @@ class FinalPhase:
         return (agenda.now - since) / SECOND
 
     def _reboot_waiting_machines(self) -> None:
-        """Somebody reboots the machines that wait for it."""
+        """Reboot the machines that wait for a reboot."""
         for hostname, host in self._world.hosts.items():
             machine = host.machine
             if machine.boots != machine.running and host.is_up and not machine.is_at_work:
                 self._act_runner.reboot(hostname, CHECK_EVERY_SECONDS)
 
     def _unsettled(self) -> list[str]:
-        """Rollouts that are not at rest, and that nobody but time has to do anything about."""
+        """Return the rollouts that have not settled and do not wait for operators."""
         rollouts = self._world.checker.log.rollouts
         moving = [
             f"{rollout_id} is {rollout.due.state}"
@@ -99,7 +99,7 @@ class FinalPhase:
         return moving + self._unreported()
 
     def _waits_for_operators(self, rollout: RolloutModel) -> bool:
-        """Some host is held by what only people lift, and nobody is under way."""
+        """Return whether a host is held by a gate that only operators lift, and none is in flight."""
         gates = self._world.checker.log.gates
         held = [
             gates.first(rollout, host)
@@ -112,7 +112,7 @@ class FinalPhase:
         return not under_way and any(gate in LIFTED_BY_OPERATORS for gate in held)
 
     def _unreported(self) -> list[str]:
-        """Hosts whose facts are not all in the log: what they lived is still on its way."""
+        """Return the hosts whose facts are not all in the log yet."""
         checker = self._world.checker
         return [
             f"the log lacks facts of {host} in {rollout_id}"

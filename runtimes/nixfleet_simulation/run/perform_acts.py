@@ -1,4 +1,4 @@
-"""What each act does to the world. Operators look at what is halted before they clear it, as people do."""
+"""Performs acts: what each does to the world. Operators check what is halted before they clear it."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -49,7 +49,7 @@ RETRY_SECONDS: Final = 30.0
 
 
 class ActRunner:
-    """Carries out acts. faults: how many there have been, by name."""
+    """Performs acts. faults: the number of acts, by name."""
 
     def __init__(self, world: World) -> None:
         self.faults: Counter[str] = Counter()
@@ -62,13 +62,13 @@ class ActRunner:
             world.node(name).on_death = partial(self._crash_at_boundary, name)
 
     def schedule(self) -> None:
-        """Put down everything that the scenario has in store."""
+        """Schedule all acts of the scenario."""
         for act in self._world.scenario.acts:
             self._later(act.at_seconds, self.do, act)
         self._later(self._world.scenario.cadence.sign_again, self._sign_again)
 
     def do(self, act: Act) -> None:
-        """Let `act` happen."""
+        """Perform `act`."""
         world = self._world
         world.trace.narrate("world", description(act))
         if not isinstance(act, Release):
@@ -126,7 +126,7 @@ class ActRunner:
     # CI.
 
     def release(self, act: Release) -> None:
-        """CI releases."""
+        """Release by CI."""
         layout = self._layouts[act.channel]
         offer = self._world.ci.release(layout, act.ref, act.closure, self._now())
         for host, behaviour in act.behaviours:
@@ -134,7 +134,7 @@ class ActRunner:
         self._note_signing()
 
     def sign(self) -> None:
-        """CI signs anew what it released last."""
+        """Sign the current releases again."""
         self._world.ci.sign_again(self._now())
         self._note_signing()
 
@@ -158,13 +158,13 @@ class ActRunner:
     def _pause(self, act: Pause) -> None:
         scope = self._newest(act.channel) if act.is_rollout else act.channel
         if scope is not None:
-            self.order(PauseScope(parse_scope(scope), OPERATOR, "smells odd"))
+            self.order(PauseScope(parse_scope(scope), OPERATOR, "looks wrong"))
             self._later(act.for_seconds, self.resume, scope)
 
     def resume(self, scope: str) -> None:
-        """An operator resumes, until it is done."""
+        """Resume `scope` as an operator, repeating until it is resumed."""
         if scope in self._world.checker.log.gates.holds:
-            self.order(ResumeScope(parse_scope(scope), OPERATOR, "smells fine"))
+            self.order(ResumeScope(parse_scope(scope), OPERATOR, "looks right"))
             self._later(RETRY_SECONDS, self.resume, scope)
 
     def _clear(self, act: Clear) -> None:
@@ -172,18 +172,18 @@ class ActRunner:
         for rollout_id, rollout in self._world.checker.log.rollouts.items():
             if rollout.layout.name == act.channel and rollout.due.state in HALTED:
                 excused = everybody or frozenset[str]()
-                self.order(ClearRollout(RolloutId(rollout_id), OPERATOR, "seen to it", excused))
+                self.order(ClearRollout(RolloutId(rollout_id), OPERATOR, "fixed", excused))
 
     def _retire(self, channel: str) -> None:
         for closure in sorted(self._world.checker.log.gates.quarantined.get(channel, ())):
-            self.order(RetireQuarantine(channel, closure, OPERATOR, "was the disk"))
+            self.order(RetireQuarantine(channel, closure, OPERATOR, "it was the disk"))
 
     def _reinstate(self, host: str) -> None:
         self._world.ci.reinstate(host, self._now())
         self._note_signing()
 
     def order(self, command: OperatorCommand) -> None:
-        """An operator orders something; ahead of everything that waits."""
+        """Post an operator's command, ahead of the queue."""
         self._world.control_plane.post(command, _ignore, is_urgent=True)
 
     def _newest(self, channel: str) -> str | None:
@@ -192,7 +192,7 @@ class ActRunner:
     # Clocks, disks and processes.
 
     def _set_right(self, node: str, by: int) -> None:
-        if not self._faults_are_over:  # Then every clock is right already.
+        if not self._faults_are_over:  # Otherwise every clock was corrected already.
             self._world.node(node).clock.jump(-by)
 
     def _has_room(self, node: str) -> None:
@@ -213,7 +213,7 @@ class ActRunner:
             node.boundaries.armed = act.boundary
 
     def _crash_at_boundary(self, name: str) -> None:
-        """The node came to the boundary at which it dies."""
+        """End the process of a node that crossed the boundary of its crash."""
         act = self._crashes.pop(name, None)
         die_at = self._world.die_at
         survives = act.write_survives if act else die_at is not None and die_at.write_survives
@@ -222,7 +222,7 @@ class ActRunner:
         self._later(back, self.start, name)
 
     def start(self, name: str) -> None:
-        """The node's supervisor starts it, if it is down."""
+        """Start the node, if it is down."""
         node = self._world.node(name)
         if not node.is_up:
             node.start()
@@ -241,14 +241,14 @@ class ActRunner:
         self.reboot(act.host, act.back_after_seconds)
 
     def reboot(self, hostname: str, back_after_seconds: float) -> None:
-        """The machine loses power, and comes back."""
+        """Take the machine's power, and start it again later."""
         host = self._world.hosts[hostname]
         host.die()
         host.machine.lose_power()
         self._later(back_after_seconds, self.start, hostname)
 
     def end_faults(self) -> None:
-        """Nothing that was put down for the future, and would still be trouble, comes any more."""
+        """Cancel all faults that are still to come."""
         self._faults_are_over = True
         for host in self._world.hosts:
             self._reinstate(host)
@@ -257,4 +257,4 @@ class ActRunner:
 
 
 def _ignore(_: Reply) -> None:
-    """The operator sees what became of it."""
+    """Ignore the reply."""

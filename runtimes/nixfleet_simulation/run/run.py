@@ -1,4 +1,4 @@
-"""One run: a scenario from its beginning to its rest, and what came of it. The one place with a file system."""
+"""Runs one scenario, until the fleet has settled, and returns its outcome. The only module with a file system."""
 
 import os
 import tempfile
@@ -25,9 +25,9 @@ SHARED_MEMORY = Path("/dev/shm")
 
 @frozen
 class Outcome:
-    """What came of a run. broken: the first promise that did not hold. cpu_seconds: of this process.
+    """The outcome of a run. broken: the first promise that broke. cpu_seconds: of this process.
 
-    crossed: how many boundaries each node crossed. died_at: where the node died that was to.
+    crossed: the number of boundaries that each node crossed. died_at: the boundary at which the `die_at` node died.
     """
 
     scenario: Scenario
@@ -53,9 +53,9 @@ def run(
     die_at: DieAt | None = None,
     rebuilds: bool = True,
 ) -> Outcome:
-    """Run `scenario` until every rollout rests, or a promise is broken.
+    """Run `scenario` until every rollout has settled, or a promise breaks.
 
-    rebuilds: also make every view again from the log at the end, by the production code.
+    rebuilds: also rebuild every view from the log at the end, with the production code.
     """
     began = time.process_time()
     memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
@@ -102,7 +102,7 @@ def _live(world: World, act_runner: ActRunner, *, rebuilds: bool) -> Rest:
 
 
 def _require_whole_log(world: World, *, rebuilds: bool) -> None:
-    """The chain holds to its end, and every view is what the production code makes of the log."""
+    """Check the whole chain, and every view against the one that the production code rebuilds from the log."""
     world.control_plane.disk.database()
     connection = open_for_reading(world.control_plane.disk.path)
     try:

@@ -1,7 +1,6 @@
-"""The world: every node, the network between them, and CI. Nothing happens in it by itself.
+"""The world: every node, the network between them, and CI.
 
-It decides nothing about rollouts: what is done to it comes from the scenario (`act_runner`), what becomes of it is up
-to the engines.
+It decides nothing about rollouts: the acts come from the scenario (`perform_acts`), the rest from the engines.
 """
 
 from collections import Counter
@@ -32,9 +31,9 @@ SKEW_MAX = 5 * SECOND
 
 @frozen
 class DieAt:
-    """The node dies, once, at the boundary of this number that it crosses.
+    """The node dies, once, at the boundary with this number, in the order of crossing.
 
-    write_survives: whether what is being written then is there afterwards.
+    write_survives: whether the write under way is durable afterwards.
     """
 
     node: str
@@ -43,7 +42,7 @@ class DieAt:
 
 
 class World:
-    """A fleet that lives. behaviours: how closures behave, by host. forged: hosts whose answers are tampered with."""
+    """A running fleet. behaviours: of closures, by host. forged: the hosts whose answers are altered."""
 
     def __init__(
         self,
@@ -77,7 +76,7 @@ class World:
         self._watcher = ReleaseWatcher(self.agenda, self.ci, self.control_plane, every)
 
     def begin(self) -> None:
-        """Everybody starts, not quite at the same time."""
+        """Start all nodes, at slightly different times."""
         self.control_plane.start()
         for hostname, host in self.hosts.items():
             rng = stream(self.scenario.seed, "start", hostname)
@@ -85,7 +84,7 @@ class World:
         self._watcher.look()
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         self.control_plane.disk.close()
         for host in self.hosts.values():
             host.disk.close()
@@ -146,7 +145,7 @@ class World:
         die_at = self.die_at
         return die_at.number if die_at is not None and die_at.node == node else None
 
-    # The way to the control plane.
+    # Requests to the control plane.
 
     def _clocks_apart(self, hostname: str) -> int:
         return abs(self.hosts[hostname].clock.off_by - self.control_plane.clock.off_by)
@@ -157,7 +156,7 @@ class World:
         self.control_plane.receive(call)
 
     def _forge(self, answer: Answer) -> Answer:
-        """What somebody on the way makes of an answer."""
+        """Return an answer as an attacker alters it."""
         if isinstance(answer, DispatchAnswer) and answer.dispatch is not None:
             evil = f"evil-{answer.dispatch.target_closure}"
             return DispatchAnswer(evolve(answer.dispatch, target_closure=evil))

@@ -1,1 +1,1 @@
-"""What a run is made of, drawn from one seed: the fleet, its faults and the acts that happen to it. Data only."""
+"""Scenarios: the fleet, and the acts that happen to it, drawn from one seed. Data only."""

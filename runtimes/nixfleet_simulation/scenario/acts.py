@@ -1,7 +1,7 @@
-"""What somebody or something does to the fleet at a moment: the whole of a history, as data.
+"""The acts of a scenario: what happens to the fleet, and when. Data.
 
-A history is a list of acts in the order of time; what the engines make of it follows. Each act belongs to a
-family, which can be left out. `at_seconds` is of virtual time.
+A scenario is a list of acts; everything else follows from the engines. Each act belongs to a family, which can be
+left out. `at_seconds` is virtual time.
 """
 
 from enum import StrEnum
@@ -12,11 +12,11 @@ from attrs import fields, frozen
 from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour
 
 CONTROL_PLANE = "control-plane"
-"""The control plane's name where hosts have theirs."""
+"""The control plane's name as a node."""
 
 
 class Family(StrEnum):
-    """What kind of trouble an act is. `RELEASE` is no trouble: without it nothing would happen."""
+    """The kind of a fault. `RELEASE` is not a fault: without releases nothing happens."""
 
     RELEASE = "release"
     OPERATOR = "operator"
@@ -30,19 +30,19 @@ class Family(StrEnum):
 
 
 class Boundary(StrEnum):
-    """Between which two steps a process dies."""
+    """The point between two steps at which a process dies."""
 
     AT_ONCE = "at once"
     BEFORE_WRITE = "decided, before anything is written"
     DURING_WRITE = "during a write"
-    AFTER_WRITE = "written, before anybody is told"
-    AFTER_ANSWERS = "answered, before anything follows"
+    AFTER_WRITE = "written, before the answers"
+    AFTER_ANSWERS = "answered, before the actions"
     BEFORE_SEND = "before it sends"
     AFTER_SEND = "after it sent"
 
 
 class Direction(StrEnum):
-    """Which way a partition cuts."""
+    """The direction that a partition cuts."""
 
     BOTH = "both ways"
     TO_CONTROL_PLANE = "to the control plane"
@@ -52,19 +52,19 @@ class Direction(StrEnum):
 class Forgery(StrEnum):
     """What is wrong with a release."""
 
-    BY_A_STRANGER = "signed by a stranger"
+    BY_AN_UNKNOWN_KEY = "signed by an unknown key"
     ALTERED = "altered after it was signed"
     STALE = "signed long ago"
     NOT_SIGNED = "without a signing time"
     OTHER_FLEET = "anchored in another fleet"
 
 
-# What CI does.
+# CI.
 
 
 @frozen
 class Release:
-    """CI releases `ref` on `channel`. closure: what every host gets; empty: each host its own.
+    """CI releases `ref` on `channel`. closure: the closure of every host; empty: each host gets its own.
 
     behaviours: how the closure behaves, by host.
     """
@@ -79,7 +79,7 @@ class Release:
 
 @frozen
 class ForgedRelease:
-    """Somebody puts a release where CI puts its own, and something is wrong with it."""
+    """An attacker puts a forged release into the release directory."""
 
     family: ClassVar[Family] = Family.CI
     at_seconds: float
@@ -89,7 +89,7 @@ class ForgedRelease:
 
 @frozen
 class RotateKey:
-    """CI signs with a new key from now on; the old one is still good. is_compromised: it is not."""
+    """CI signs with a new key from now on. is_compromised: whether the old key is no longer trusted."""
 
     family: ClassVar[Family] = Family.CI
     at_seconds: float
@@ -98,7 +98,7 @@ class RotateKey:
 
 @frozen
 class StopSigning:
-    """CI signs nothing anew for a while: what it signed goes stale."""
+    """CI stops signing again for a while, so that its releases become stale."""
 
     family: ClassVar[Family] = Family.CI
     at_seconds: float
@@ -107,7 +107,7 @@ class StopSigning:
 
 @frozen
 class ForgeAnswers:
-    """Whoever sits between the control plane and a host changes the dispatches and manifests it is given."""
+    """An attacker alters the dispatches and manifests that are sent to a host."""
 
     family: ClassVar[Family] = Family.CI
     at_seconds: float
@@ -115,7 +115,7 @@ class ForgeAnswers:
     for_seconds: float
 
 
-# What operators do.
+# Operators.
 
 
 @frozen
@@ -131,7 +131,7 @@ class Pause:
 
 @frozen
 class Clear:
-    """Whatever is halted on the channel may go on, without those that failed, or `everybody`."""
+    """Clear the halted rollouts of the channel, excusing the hosts that failed, or `everybody`."""
 
     family: ClassVar[Family] = Family.OPERATOR
     at_seconds: float
@@ -141,7 +141,7 @@ class Clear:
 
 @frozen
 class Retire:
-    """Every quarantine of the channel is retired."""
+    """Retire every quarantine of the channel."""
 
     family: ClassVar[Family] = Family.OPERATOR
     at_seconds: float
@@ -150,7 +150,7 @@ class Retire:
 
 @frozen
 class Revoke:
-    """The host's key is on the list of revocations that CI signs, until it is taken off."""
+    """Put the host's key on the signed list of revocations, for a while."""
 
     family: ClassVar[Family] = Family.OPERATOR
     at_seconds: float
@@ -158,7 +158,7 @@ class Revoke:
     for_seconds: float
 
 
-# What the network does. host: whose way to the control plane; empty: everybody's.
+# The network. host: whose connection; empty: all hosts'.
 
 
 @frozen
@@ -188,7 +188,7 @@ class Partition:
 
 @frozen
 class ClockJump:
-    """The clock is wrong by `by_seconds` more, until somebody sets it right."""
+    """The clock jumps by `by_seconds`, and back after `for_seconds`."""
 
     family: ClassVar[Family] = Family.CLOCK
     at_seconds: float
@@ -215,9 +215,9 @@ class SlowDisk:
 
 @frozen
 class Crash:
-    """The process dies between two steps, the first time it comes to `boundary`, and starts again later.
+    """The process dies the next time it crosses `boundary`, and starts again later.
 
-    write_survives: whether what was being written is there afterwards, all of it.
+    write_survives: whether the write under way is durable afterwards.
     """
 
     family: ClassVar[Family] = Family.PROCESS
@@ -230,7 +230,7 @@ class Crash:
 
 @frozen
 class LoseDisk:
-    """The node's disk is replaced by an empty one: the control plane's database, or a host's journal, is gone."""
+    """The node's disk is replaced by an empty one: the control plane's database, or a host's journal, is lost."""
 
     family: ClassVar[Family] = Family.PROCESS
     at_seconds: float
@@ -240,7 +240,7 @@ class LoseDisk:
 
 @frozen
 class Reboot:
-    """The machine loses power: a switch under way is broken off, and what is set to boot runs afterwards."""
+    """The machine loses power: a switch under way is interrupted, and the closure set to boot runs afterwards."""
 
     family: ClassVar[Family] = Family.HOST
     at_seconds: float
@@ -270,7 +270,7 @@ Act: TypeAlias = (
 
 
 def description(act: Act) -> str:
-    """Return `act` as a story tells it: its name, and what is not empty of the rest."""
+    """Return `act` as text for the story: its name, and its fields that are not empty."""
     told = [
         f"{field.name.replace('_', ' ')} {_value_text(value)}"
         for field in fields(type(act))
@@ -281,7 +281,7 @@ def description(act: Act) -> str:
 
 def _value_text(value: object) -> str:
     if isinstance(value, tuple):
-        return "; ".join(f"{host}: {str(behaviour) or 'as it should'}" for host, behaviour in value)
+        return "; ".join(f"{host}: {str(behaviour) or 'good'}" for host, behaviour in value)
     if isinstance(value, float):
         return f"{value:g}"
     return value.value if isinstance(value, StrEnum) else str(value)

@@ -1,6 +1,6 @@
-"""How a closure behaves on a machine: what its switch comes to, what its probes say. Data.
+"""How a closure behaves on a machine: the outcomes of its switch, rollback and probes. Data.
 
-A closure nobody speaks of switches well and is healthy.
+The default is a closure that switches successfully and is healthy.
 """
 
 from enum import StrEnum
@@ -9,27 +9,27 @@ from attrs import frozen
 
 
 class SwitchResult(StrEnum):
-    """What becomes of a switch to the closure."""
+    """The outcome of a switch to the closure."""
 
     WORKS = "works"
-    FAILS_BEFORE_ANYTHING = "fails before anything has changed"
+    FAILS_BEFORE_ANY_CHANGE = "fails before anything has changed"
     FAILS_HALF_WAY = "fails with the new closure running"
-    HANGS = "hangs until its time is over"
+    HANGS = "hangs until its time-out"
     WAITS_FOR_REBOOT = "waits for a reboot"
     ENDS_ON_A_THIRD_CLOSURE = "ends with another closure running"
-    IS_NOT_WHAT_ITS_NAME_SAYS = "is not what its name says"
+    CONTENTS_DIFFER_FROM_NAME = "has other contents than its name says"
 
 
 class RollbackResult(StrEnum):
-    """What becomes of a rollback away from the closure."""
+    """The outcome of a rollback away from the closure."""
 
     WORKS = "works"
     FAILS = "fails"
-    HANGS = "hangs until its time is over"
+    HANGS = "hangs until its time-out"
 
 
 class Health(StrEnum):
-    """What the enforce probe of the closure says."""
+    """The results of the closure's probes."""
 
     GOOD = "passes"
     BAD = "fails"
@@ -42,7 +42,7 @@ class Health(StrEnum):
 
 @frozen
 class ClosureBehaviour:
-    """All about one closure on one host."""
+    """The behaviour of one closure on one host."""
 
     switch: SwitchResult = SwitchResult.WORKS
     rollback: RollbackResult = RollbackResult.WORKS

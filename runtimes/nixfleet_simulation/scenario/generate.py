@@ -1,7 +1,7 @@
-"""Draws a scenario from a seed: the fleet, the releases, and trouble of every family that is asked for.
+"""Draws a scenario from a seed: the fleet, the releases, and faults of the given families.
 
-Trouble comes in proportion to the time; each family has a stream of its own, so that leaving one out changes
-nothing in the others.
+The number of faults is proportional to the time. Each family has its own random stream, so that leaving one out
+changes nothing in the others.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -45,22 +45,22 @@ from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
 
 ALL_FAULTS: Final = frozenset(Family) - {Family.RELEASE}
 RELEASE_EVERY_SECONDS: Final = (10 * 60, 20 * 60, 40 * 60)
-TROUBLE_EVERY_SECONDS: Final = (7 * 60, 15 * 60, 30 * 60)
-"""How often trouble of one family comes, on average: some fleets have a wild life, some a quiet one."""
+FAULT_EVERY_SECONDS: Final = (7 * 60, 15 * 60, 30 * 60)
+"""The mean time between faults of one family, drawn for each fleet: some have many faults, some few."""
 DAY_SECONDS: Final = 86_400
-ODD_SHARE: Final = 0.3
-"""How many closures do not behave."""
+FAULTY_SHARE: Final = 0.3
+"""The share of faulty closures."""
 
 _SWITCHES = tuple(way for way in SwitchResult if way is not SwitchResult.WORKS)
 _HEALTHS = tuple(health for health in Health if health is not Health.GOOD)
 
 
 def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FAULTS) -> Scenario:
-    """Return the scenario of `seed`. faults: the families of trouble that may come."""
+    """Return the scenario of `seed`. faults: the families of faults to draw."""
     channels = _channels(stream(seed, "fleet"), hosts)
     seconds = days * DAY_SECONDS
     acts: list[Act] = list(_releases(seed, channels, seconds, faults))
-    every = stream(seed, "pace").choice(TROUBLE_EVERY_SECONDS)
+    every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)
     for family, draw_one in _FAMILIES.items():
         if family in faults:
             acts += _troubles(stream(seed, family.value), channels, seconds, every, draw_one)
@@ -138,7 +138,7 @@ def _release(
     odd = {
         host: _as_asked(behaviour, faults)
         for host, behaviour in behaviours.items()
-        if rng.random() < ODD_SHARE
+        if rng.random() < FAULTY_SHARE
     }
     return Release(at, channel.name, ref, closure, tuple(odd.items()) if is_new else ())
 

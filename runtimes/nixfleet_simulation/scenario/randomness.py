@@ -1,8 +1,7 @@
-"""Random: every draw in a simulation comes from one seed, through a stream of its own.
+"""Randomness: each node draws from its own stream, seeded from one number.
 
-A stream belongs to its names. What is drawn from one leaves the others as they are, so a history that is made
-smaller keeps the rest of its luck. `random.Random` hashes text with SHA-512, so no stream depends on
-`PYTHONHASHSEED`.
+A stream belongs to its names. Draws from one do not affect the others, so a scenario that is made smaller keeps the
+draws of the rest. `random.Random` hashes text with SHA-512, so no stream depends on `PYTHONHASHSEED`.
 """
 
 import random
@@ -12,5 +11,5 @@ Random: TypeAlias = random.Random
 
 
 def stream(seed: int, *names: str) -> Random:
-    """Return the stream of `seed` that belongs to `names`."""
+    """Return the random stream of `seed` for `names`."""
     return random.Random("/".join((str(seed), *names)))

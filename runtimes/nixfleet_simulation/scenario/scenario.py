@@ -1,6 +1,6 @@
-"""A scenario: a fleet, how its parts are set, and everything that will be done to it. Data; it decides a run.
+"""A scenario: a fleet, its settings, and its acts. Data; it determines a run.
 
-Running the same scenario gives the same trace. A failing one is made smaller by leaving acts out.
+Running the same scenario gives the same trace. A failing one is made smaller by removing acts.
 """
 
 from attrs import frozen
@@ -14,7 +14,7 @@ FRESHNESS_WINDOW_MINUTES = 180
 
 @frozen
 class ChannelLayout:
-    """A channel: who is in which wave, under which terms.
+    """A channel: its waves and its terms.
 
     max_in_flight: of its budget; `None`: no budget. edges: (host that goes first, host that waits).
     after: the channels that it waits for.
@@ -35,7 +35,7 @@ class ChannelLayout:
 
 @frozen
 class Cadence:
-    """How often everybody does what they do regularly, in seconds."""
+    """The intervals of all regular work, in seconds."""
 
     agent_tick: float = 15.0
     control_plane_tick: float = 15.0
@@ -49,7 +49,7 @@ class Cadence:
 
 @frozen
 class Scenario:
-    """Everything that decides a run. busy_seconds: from then on faults are over and the fleet must come to rest."""
+    """Everything that determines a run. busy_seconds: when the faults end; from then on the fleet must settle."""
 
     seed: int
     channels: tuple[ChannelLayout, ...]

@@ -1,6 +1,5 @@
-"""The independent model: what must be so, worked out from the log's text, CI's releases and the designs' words.
+"""The independent model: the required state, derived from the log, CI's releases and the specification.
 
-Nothing here calls a reducer, the planner, an engine or a codec: what judges must not share the mistakes of what it
-judges. It reads the bytes that became durable and the answers that went out, and says at once which promise
-they break.
+Nothing here calls a reducer, the planner, an engine or a codec: the judge must not share the mistakes of what it
+judges. It reads the durable bytes and the answers that were sent, and raises when they break a promise.
 """

@@ -1,4 +1,4 @@
-"""The gates of docs/spec/planner.md, Gates, a second time: which hold a host, by the courses of all rollouts."""
+"""A second implementation of the gates of design 3: which of them hold a host. As simple as possible."""
 
 from collections.abc import Iterator, Mapping, Set
 
@@ -6,7 +6,7 @@ from nixfleet_simulation.judge.model.rollout_model import DONE, RolloutModel
 
 
 class Gates:
-    """Asks every gate anew each time. Shared with the ledger that fills it."""
+    """Evaluates every gate at each call. Filled by the log reader."""
 
     def __init__(self) -> None:
         self.rollouts: dict[str, RolloutModel] = {}
@@ -15,11 +15,11 @@ class Gates:
         self.quarantined: dict[str, set[str]] = {}
 
     def withdrawing(self, model: RolloutModel, host: str) -> str | None:
-        """Return the first gate that also takes back a dispatch which was queued."""
+        """Return the first gate that withdraws a queued dispatch, `None` if none does."""
         return next(self._withdrawing(model, host), None)
 
     def first(self, model: RolloutModel, host: str) -> str | None:
-        """Return the first gate that holds `host`; `None`: it may go."""
+        """Return the first gate that holds `host`, `None` if none does."""
         return next(self._all(model, host), None)
 
     def _withdrawing(self, model: RolloutModel, host: str) -> Iterator[str]:
@@ -33,7 +33,7 @@ class Gates:
 
     def _all(self, model: RolloutModel, host: str) -> Iterator[str]:
         yield from self._withdrawing(model, host)
-        if any(self._holds_up(channel) for channel in model.layout.after):
+        if any(self._is_incomplete(channel) for channel in model.layout.after):
             yield "channel-edges"
         wave = model.wave_of[host]
         if wave > model.due.wave:
@@ -52,8 +52,8 @@ class Gates:
         if any(earlier.is_undeclared for earlier in before):
             yield "probe-topology"
 
-    def _holds_up(self, channel: str) -> bool:
-        """Whether the predecessor has a manifest in force whose rollout is not done."""
+    def _is_incomplete(self, channel: str) -> bool:
+        """Return whether the channel has a manifest in force whose rollout is not complete."""
         rollout_id = self.in_force.get(channel)
         if rollout_id is None:
             return False

@@ -1,6 +1,6 @@
-"""The hosts' side: what each host lived, by its own journal, and what its machine was told to do.
+"""Checks the hosts: the facts in each journal, and the intents that each machine carries out.
 
-It keeps, for every fact, the record that the host had after it: the control plane's mirror must be the same.
+It keeps the host's record after each fact: the control plane's mirror must be equal to it.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ AHEAD_MAX = timedelta(seconds=60)
 
 @define
 class JudgedHost:
-    """One host in one rollout: its record after each of its facts, and the closure it may go back to."""
+    """One host in one rollout: its record after each of its facts, and its rollback target."""
 
     records: dict[int, HostRolloutState] = field(factory=dict[int, HostRolloutState])
     last_seq: int = 0
@@ -32,7 +32,7 @@ class JudgedHost:
 
 
 class HostHistories:
-    """Everything that all hosts lived. lives: by rollout id and host."""
+    """The histories of all hosts. by_host: by rollout id and host."""
 
     def __init__(self, releases: Releases) -> None:
         self.checks = 0
@@ -41,7 +41,7 @@ class HostHistories:
         self._releases = releases
 
     def take(self, host: str, writes: Sequence[Write], running: str, trust: TrustRoot) -> None:
-        """Take what became durable in a host's journal, while `running` runs. Raises: Broken."""
+        """Check the durable writes of a host's journal; the host runs `running`. Raises: Broken."""
         for write in writes:
             match write:
                 case PutRecord():
@@ -54,7 +54,7 @@ class HostHistories:
                     pass
 
     def lose(self, host: str) -> None:
-        """The host's disk is gone, and what it lived with it."""
+        """Drop the histories of a host whose disk was lost."""
         for key in [key for key in self.by_host if key[1] == host]:
             del self.by_host[key]
 
@@ -87,7 +87,7 @@ class HostHistories:
             self._is_signed(host, rollout_id, fact.received_at, trust)
 
     def _is_signed(self, host: str, rollout_id: str, now: datetime, trust: TrustRoot) -> Released:
-        """A host acts only on what CI released, as long as that is fresh and its key is good."""
+        """Check that CI released it for the host, that the signature is fresh, and that its key is trusted."""
         released = self._releases.find(rollout_id)
         if released is None or host not in released.closures:
             found = f"{host} acknowledges {rollout_id}, which CI never released for it"
@@ -106,12 +106,12 @@ class HostHistories:
         return released
 
     def act(self, host: str, intent: Intent) -> None:
-        """The machine is told to do something. Raises: Broken."""
+        """Check an intent when the machine begins to carry it out. Raises: Broken."""
         self.checks += 1
         released = self._releases.find(intent.rollout_id)
         history = self.by_host.get((intent.rollout_id, host))
         if released is None or history is None:
-            found = f"{host} is made to run {intent.closure}, for {intent.rollout_id}"
+            found = f"{host} is switched to {intent.closure}, for {intent.rollout_id}"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
         allowed = released.closures.get(host) if intent.kind is IntentKind.SWITCH else history.prior
         if intent.closure != allowed:

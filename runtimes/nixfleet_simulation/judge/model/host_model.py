@@ -1,5 +1,4 @@
-"""One host in one rollout, as the facts in the log make it: docs/spec/host-machine.md, Transitions
-written down a second time, as a table.
+"""One host in one rollout, derived from the logged facts: design 1 a second time, as a table.
 
 The production machine is a `match` per state; this is a lookup. It reads facts as the JSON that the log holds.
 """
@@ -11,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from attrs import Factory, define
 
 Json: TypeAlias = Mapping[str, Any]
-"""A parsed payload; what is in it is looked at, not trusted."""
+"""A parsed payload; its contents are checked, not trusted."""
 
 MOVES: Final[Mapping[tuple[str, str], str]] = {
     ("Pending", "DispatchAck"): "Activating",
@@ -35,12 +34,12 @@ Control: TypeAlias = tuple[str, str | None, str | None]
 
 
 class IllegalFact(Exception):
-    """The fact is not legal where it stands, by docs/spec/host-machine.md, Transitions."""
+    """The fact is not legal in the host's state, by design 1."""
 
 
 @define
 class HostModel:
-    """How far a host has come. dispatched_at, soak_due_at: text. failing: outstanding enforce controls.
+    """The state of a host. dispatched_at, soak_due_at: text. failing: enforce controls that fail.
 
     enforced: whether each enforce probe passes. fails_from: the earliest result of its present run of failures.
     """
@@ -109,7 +108,7 @@ class HostModel:
         return self.state in ("Soaking", "Converged") and not self.has_declared
 
     def _acknowledge(self, received_at: str) -> None:
-        """A dispatch that was made after its acknowledgement is not the one that the host went by."""
+        """Note the acknowledgement; a dispatch dated after it is not the one that the host followed."""
         if self.dispatched_at is None or _time(self.dispatched_at) > _time(received_at):
             self.soak_due_at = received_at
 
@@ -128,7 +127,7 @@ class HostModel:
         if fact["status"] == "pass":
             self.fails_from.pop(name, None)
         else:
-            # The earliest by the host's clock, which may have been set back meanwhile.
+            # The earliest by the host's clock, which may have been set back in between.
             at = _time(fact["observedAt"])
             self.fails_from[name] = min(self.fails_from.get(name, at), at)
         controls = fact.get("subResults") or ()
@@ -149,12 +148,12 @@ class HostModel:
         failed_at, lasted = _time(fact["failedAt"]), fact["sustainedDurationSecs"]
         for name in fact["failingProbes"]:
             if self.enforced.get(name, True):
-                raise IllegalFact(f"it gave up for {name}, which does not fail")
+                raise IllegalFact(f"it Failed for {name}, which passes")
             since = (failed_at - self.fails_from[name]).total_seconds()
             if since < self.threshold_seconds:
-                raise IllegalFact(f"it gave up for {name}, which failed for {since:.0f} s")
+                raise IllegalFact(f"it Failed for {name}, which failed for {since:.0f} s")
         if not fact["failingProbes"] or lasted < self.threshold_seconds:
-            raise IllegalFact(f"it gave up after {lasted} s, for {fact['failingProbes']}")
+            raise IllegalFact(f"it Failed after {lasted} s, for {fact['failingProbes']}")
 
     def _require_convergence(self, fact: Json) -> None:
         if fact["currentClosure"] != self.target:

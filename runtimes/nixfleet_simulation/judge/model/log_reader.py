@@ -1,7 +1,7 @@
-"""The control plane's side: reads every durable row of the log, and every answer, as they come.
+"""Reads every durable row of the control plane's log, and every answer, as they come.
 
-It keeps the model of every rollout by the facts alone, and compares with it what the log's other rows, the
-views and the answers say. Raises `Broken` at the first thing that does not fit.
+It derives the model of every rollout from the facts alone, and compares the log's other rows, the views and the
+answers with it. Raises `Broken` for the first difference.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ FACT: Final = "agent_event"
 
 
 class LogReader:
-    """Everything the log of one control plane has said so far. touched: host records to compare."""
+    """The log of one control plane so far. touched: host records to compare."""
 
     def __init__(self, releases: Releases, threshold_seconds: float) -> None:
         self.checks = 0
@@ -64,7 +64,7 @@ class LogReader:
         return self.gates.rollouts
 
     def host_model(self, rollout_id: str, host: str) -> HostModel | None:
-        """Return how far a host has come in a rollout that is open and not pruned."""
+        """Return the model of a host in a rollout that is open and not pruned, `None` otherwise."""
         rollout = self.rollouts.get(rollout_id)
         if rollout is None or rollout.due.state == "Pruned":
             return None
@@ -73,7 +73,7 @@ class LogReader:
     # One handled input.
 
     def take(self, input: Input, reply: Reply, writes: Sequence[Write]) -> None:
-        """Take what one input came to: its rows, its view writes, then its answer. Raises: Broken."""
+        """Check the commit of one input: its rows, its view writes, then its answer. Raises: Broken."""
         if writes:
             for write in writes:
                 if isinstance(write, LogRow):
@@ -230,13 +230,13 @@ class LogReader:
     # After an input.
 
     def _compare(self) -> None:
-        """What the rows said of rollouts is due; everybody who waits, waits for a reason; views agree."""
+        """Check that the logged rollout states are due, every waiting host is held by a gate, and the views agree."""
         changed = self.rollouts if self._all_may_have_changed else self._changed
         for rollout_id in changed:
             rollout = self.rollouts[rollout_id]
             self.checks += 1
             if rollout.logged != rollout.due:
-                found = f"{rollout_id} should be {rollout.due}, and the log says {rollout.logged}"
+                found = f"{rollout_id} should be {rollout.due}, and the log has {rollout.logged}"
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
             if rollout.is_live:
                 self._require_reasons(rollout)
@@ -309,18 +309,18 @@ class LogReader:
                     )
                     raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
             case EventRefused():
-                found = f"{_named(input.hostname, envelope)} was lived, and is refused: {refusal.reason}"
+                found = f"{_named(input.hostname, envelope)} is in the journal, and is refused: {refusal.reason}"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
 
     def require_known(self, host: str) -> None:
-        """Nobody whose key is on the list in force is let in. Raises: Broken."""
+        """Check that the host's key is not revoked. Raises: Broken."""
         self.checks += 1
         if host in self._revoked:
             found = f"{host} is listened to, and its key is revoked"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
 
     def require_kept(self, host: str, acknowledged: Sequence[AgentEventEnvelope]) -> None:
-        """Every fact that a host is told is kept must be in the log. Raises: Broken."""
+        """Check that every acknowledged fact is in the log. Raises: Broken."""
         for envelope in acknowledged:
             self.checks += 1
             model = self.host_model(envelope.rollout_id, host)
@@ -337,7 +337,7 @@ class LogReader:
         ]
         if reply.dispatch is None:
             if queued:
-                found = f"{host} is told to wait, and a dispatch of {queued[0].rollout_id} waits"
+                found = f"{host} gets no dispatch, although one of {queued[0].rollout_id} is queued"
                 raise Broken(Promise.EVERYTHING_RESTS, found)
             return
         dispatch = reply.dispatch

@@ -1,4 +1,4 @@
-"""What CI really released: the only things that may ever run, and when each was signed."""
+"""What CI released: the only closures that may ever run, and when each was signed."""
 
 from collections.abc import Mapping
 from datetime import datetime

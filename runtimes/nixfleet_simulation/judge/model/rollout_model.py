@@ -1,5 +1,4 @@
-"""One rollout: what its hosts make of it, by docs/spec/rollout-machine.md, Transitions, and what the log
-says became of it.
+"""One rollout: the state that is due, derived from its hosts by design 2, and the state in the log.
 
 `due` is worked out from facts alone, whenever one came; `logged` follows the log's own rollout events. The two
 must agree after every input.
@@ -22,7 +21,7 @@ AT_REST: Final = HALTED | DONE | {"Pruned"}
 
 @define
 class Progress:
-    """Where a rollout stands: its state and the wave it has come to."""
+    """The progress of a rollout: its state and its current wave."""
 
     state: str = "Opening"
     wave: int = 0
@@ -30,7 +29,7 @@ class Progress:
 
 @define(eq=False)
 class RolloutModel:
-    """A rollout that was opened. wave_of: by host. excused: hosts that no longer count."""
+    """A rollout that was opened. wave_of: by host. excused: hosts that do not count any more."""
 
     rollout_id: str
     layout: ChannelLayout
@@ -58,12 +57,12 @@ class RolloutModel:
     # What is due, by the facts.
 
     def join(self) -> None:
-        """A dispatch was queued for one of its hosts, or its first fact came."""
+        """Note that a dispatch was queued for a host, or that its first fact came."""
         if self.due.state == "Opening":
             self.due.state = "Active"
 
     def host_moved(self, host: str) -> None:
-        """The state of one of its hosts changed."""
+        """Note a new state of a host."""
         to = self.hosts[host].state
         if host not in self.excused and to in HALTED:
             moves = self.due.state in ("Active", "Converging")
@@ -72,7 +71,7 @@ class RolloutModel:
         self.advance()
 
     def advance(self) -> None:
-        """Promote waves and come to an end, as far as the hosts allow."""
+        """Promote waves and complete the rollout, as far as the hosts allow."""
         place = self.due
         if place.state not in ("Active", "Converging"):
             return
@@ -91,13 +90,13 @@ class RolloutModel:
             self.was_done = True
 
     def supersede(self) -> None:
-        """A newer rollout of its channel opened."""
+        """Note that a newer rollout of the channel opened."""
         if self.due.state != "Pruned":
             self.due.state = "Superseded"
             self.was_done = True
 
     def clear(self, excused: set[str]) -> None:
-        """An operator lets it go on without `excused`."""
+        """Note an operator's clearance that excuses `excused`."""
         self.excused |= excused
         self.due.state = "Active"
         self.advance()
@@ -110,10 +109,10 @@ class RolloutModel:
         """Return the hosts of all earlier waves that are not excused."""
         return [model for earlier in range(wave) for model in self.counted(earlier)]
 
-    # What the log says.
+    # What the log has.
 
     def apply_logged(self, event: Json, at: datetime) -> str | None:
-        """Take a rollout event of the log; return why it is not legal by design 2, if it is not."""
+        """Apply a rollout event of the log; return why it is not legal by design 2, `None` if it is."""
         before = self.logged.state
         problem = self._apply_logged(event, at)
         if self.logged.state != before:
@@ -141,14 +140,14 @@ class RolloutModel:
             case "RetentionExpired":
                 lasted = None if self.moved_at is None else at - self.moved_at
                 if lasted is None or lasted < RETENTION:
-                    return f"it is pruned {lasted} after it came to rest"
+                    return f"it is pruned {lasted} after it settled"
                 problem = self._set_logged("Pruned", logged.state in HALTED | DONE, kind)
                 self.due.state = "Pruned"
                 return problem
             case "OperatorClearance":
                 return self._set_logged("Active", logged.state in HALTED, kind)
             case _:
-                return f"{kind} is no event of a rollout"
+                return f"{kind} is not a rollout event"
 
     def _set_logged(self, state: str, is_legal: bool, kind: str) -> str | None:
         if not is_legal:

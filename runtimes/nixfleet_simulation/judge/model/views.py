@@ -1,4 +1,4 @@
-"""The derived views as the store was asked to write them. Tables are dicts here; `view_differences` compares them."""
+"""The derived views, from the writes to the store. Tables are dicts here; `view_differences` compares them."""
 
 from collections.abc import Set
 from typing import assert_never
@@ -34,7 +34,7 @@ from nixfleet_simulation.judge.model.host_model import Control
 
 
 class StoredViews:
-    """What the tables hold. Keys of host rows: (rollout id, host)."""
+    """The contents of the tables. Keys of host rows: (rollout id, host)."""
 
     def __init__(self) -> None:
         self.rollouts: dict[str, tuple[str, int, frozenset[str]]] = {}
@@ -47,7 +47,7 @@ class StoredViews:
         self.latest_seq = 0
 
     def apply(self, write: ViewWrite | CacheWrite) -> None:
-        """Keep `write`."""
+        """Apply `write`."""
         self._touched.add(type(write).__name__)
         match write:
             case PutRollout():
@@ -108,5 +108,5 @@ class StoredViews:
         return touched
 
     def failing(self) -> set[tuple[str, str, Control]]:
-        """Return who has which control failing, by the stored rows."""
+        """Return the failing controls of each host, from the stored rows."""
         return {(*host, control) for (_, control), host in self.failures.items()}

@@ -1,1 +1,1 @@
-"""One host in virtual time: its machine, its agent's process and that process's workers."""
+"""One host in virtual time: its machine, its agent's process, and the shell that runs the agent's workers."""

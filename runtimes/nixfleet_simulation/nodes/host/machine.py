@@ -1,7 +1,7 @@
-"""A host's machine: what runs on it, what boots, how switches and rollbacks end, what probes say. No agent here.
+"""A host's machine: what runs, what boots, the outcomes of switches, rollbacks and probes. Not the agent.
 
-It outlives the agent's process: a switch goes on when the agent dies, as one under systemd does, and is broken
-off when the machine loses power. Ordered again, it looks at what is running first, as every activator must.
+It outlives the agent's process: a switch continues when the agent dies, as one under systemd does, and is
+interrupted when the machine loses power. A repeated switch checks what is running first, as every activator must.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ RollbackEnds: TypeAlias = Callable[[RollbackFinished], None]
 
 
 class SimulatedMachine:
-    """One host's hardware and what is on it. behaviours: how closures behave here, as the world learns of them."""
+    """One host's machine. behaviours: of closures on this host; filled as they are released."""
 
     def __init__(
         self, agenda: Agenda, rng: Random, behaviours: Mapping[str, ClosureBehaviour]
@@ -62,7 +62,7 @@ class SimulatedMachine:
         return self._work is not None
 
     def lose_power(self) -> None:
-        """Come back on what was set to boot; what was under way is broken off."""
+        """Restart with the closure that was set to boot; interrupt what was under way."""
         self._power.is_over = True
         self._power = NodeLifetime()
         self._work = None
@@ -71,17 +71,17 @@ class SimulatedMachine:
     # Switches.
 
     def switch(self, agent: NodeLifetime, closure: str, ends: SwitchEnds) -> None:
-        """Make `closure` the running one; `ends` is called with what came of it, if `agent` lives to hear it."""
+        """Switch to `closure`; call `ends` with the outcome, unless the agent's process `agent` has died."""
         if self.running == closure and self._work is None:
             self._agenda.after(SECOND, agent, ends, SwitchCompleted(closure, 0))
             return
         way = self._behaviour(closure).switch
         finish = partial(self._end_switch, closure, way)
         self._begin(f"switch {closure}", way is SwitchResult.HANGS, finish)
-        self._tell_at_end(agent, partial(self._switch_outcome, closure, way), ends)
+        self._report_at_end(agent, partial(self._switch_outcome, closure, way), ends)
 
     def rollback(self, agent: NodeLifetime, closure: str, ends: RollbackEnds) -> None:
-        """Return to `closure`; as `switch`."""
+        """Roll back to `closure`; as `switch`."""
         if self.running == closure and self._work is None:
             self.boots = closure
             self._agenda.after(SECOND, agent, ends, RollbackFinished(closure, 0))
@@ -89,17 +89,17 @@ class SimulatedMachine:
         way = self._behaviour(self.running).rollback
         finish = partial(self._end_rollback, closure, way)
         self._begin(f"rollback {closure}", way is RollbackResult.HANGS, finish)
-        self._tell_at_end(agent, partial(self._rollback_outcome, closure, way), ends)
+        self._report_at_end(agent, partial(self._rollback_outcome, closure, way), ends)
 
     def _begin(self, name: str, hangs: bool, finish: Callable[[], None]) -> None:
-        """Begin work, unless the very same is under way: then it goes on."""
+        """Begin work, unless the same work is under way."""
         if self._work is not None and self._work[0] == name:
             return
         takes = HANG if hangs else int(self._rng.uniform(*SWITCH_SECONDS) * SECOND)
         self._work = name, self._agenda.now + takes
         self._agenda.after(takes, self._power, finish)
 
-    def _tell_at_end(
+    def _report_at_end(
         self, agent: NodeLifetime, outcome: Callable[[], object], ends: Callable[..., None]
     ) -> None:
         assert self._work is not None
@@ -116,7 +116,7 @@ class SimulatedMachine:
                 self.boots = closure
             case SwitchResult.ENDS_ON_A_THIRD_CLOSURE:
                 self._run(f"third-{closure}")
-            case SwitchResult.FAILS_BEFORE_ANYTHING | SwitchResult.IS_NOT_WHAT_ITS_NAME_SAYS:
+            case SwitchResult.FAILS_BEFORE_ANY_CHANGE | SwitchResult.CONTENTS_DIFFER_FROM_NAME:
                 pass
             case _:
                 assert_never(way)
@@ -133,9 +133,9 @@ class SimulatedMachine:
                 return SwitchDeferred("kernel")
             case SwitchResult.ENDS_ON_A_THIRD_CLOSURE:
                 return ClosureMismatch(closure, f"third-{closure}")
-            case SwitchResult.FAILS_BEFORE_ANYTHING:
+            case SwitchResult.FAILS_BEFORE_ANY_CHANGE:
                 return SwitchFailed(SwitchPhase.REALISE, 1, "no substitute has it")
-            case SwitchResult.IS_NOT_WHAT_ITS_NAME_SAYS:
+            case SwitchResult.CONTENTS_DIFFER_FROM_NAME:
                 return ClosureMismatch(closure, f"other-{closure}")
             case _:
                 assert_never(way)
@@ -164,7 +164,7 @@ class SimulatedMachine:
     # Probes.
 
     def probe(self) -> ProbeOutcome | None:
-        """Return what a probe of the running closure finds; `None`: it does not come back."""
+        """Return the outcome of a probe of the running closure; `None` when it hangs."""
         health = self._behaviour(self.running).health
         lasted = self._agenda.now - self.running_since
         match health:
@@ -184,7 +184,7 @@ class SimulatedMachine:
                 assert_never(health)
 
     def checks_can_be_read(self, closure: str) -> bool:
-        """Return whether the health checks of `closure` are what they should be."""
+        """Return whether the health checks of `closure` can be decoded."""
         return self._behaviour(closure).health is not Health.UNREADABLE
 
     def _behaviour(self, closure: str) -> ClosureBehaviour:

@@ -44,12 +44,12 @@ HandledInput: TypeAlias = Handled[Input, Write, Reply, Action]
 HostDisk: TypeAlias = Disk[Write, SqliteJournal]
 
 ROWS_MAX = 1_000_000
-"""More than any simulated host has to say."""
+"""More rows than any simulated host has."""
 
 
 @frozen
 class KeptJournal:
-    """All that an agent reads out of a journal."""
+    """Everything that an agent reads from its journal."""
 
     snapshot: JournalSnapshot
     unsent: tuple[JournalRow, ...]
@@ -57,18 +57,18 @@ class KeptJournal:
 
 
 class Watcher(Protocol):
-    """Who checks what an agent does."""
+    """Observes what an agent does, for the judge."""
 
     def agent_kept(self, hostname: str, handled: Sequence[HandledInput], running: str) -> None:
-        """These inputs were handled, in order, and what they came to is durable, while `running` runs."""
+        """These inputs were handled, in order, and their commits are durable; the host runs `running`."""
         ...
 
     def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
-        """An agent started. expected: what it had made durable. found: what its journal gave it."""
+        """An agent started. expected: what was durable. found: what its journal returned."""
         ...
 
     def intent_began(self, hostname: str, intent: Intent, running: str) -> None:
-        """The machine is told to switch or to roll back, while `running` runs."""
+        """The machine begins to switch or to roll back; it runs `running`."""
         ...
 
     def engine_raised(self, who: str, input: object, error: Exception) -> None:
@@ -130,7 +130,7 @@ class Host:
     # NodeLifetime and death.
 
     def start(self) -> None:
-        """Start on what the disk has."""
+        """Start with the contents of the disk."""
         self.state = load_state(self._kept_journal(), self.hostname)
         self._life = NodeLifetime()
         self.is_up = True
@@ -196,17 +196,17 @@ class Host:
         self._trace.narrate(self.hostname, "dies")
 
     def lose_disk(self) -> None:
-        """The journal is gone; the machine runs what it ran."""
+        """Replace the disk by an empty one; the machine keeps running."""
         self.disk.replace()
         self._journal = self._make_journal()
         self._cached_manifests = {}
         self._has_run = False
 
     def _die_there(self, boundary: Boundary) -> None:
-        self._trace.narrate(self.hostname, f"comes to where it dies: {boundary.value}")
+        self._trace.narrate(self.hostname, f"reaches the boundary of its crash: {boundary.value}")
         self.on_death()
 
-    # What follows.
+    # What commits lead to.
 
     def _kept(self, handled: Sequence[HandledInput]) -> None:
         written = [each for each in handled if each.commit.writes]
