@@ -140,7 +140,7 @@ async def _run_until_signalled(
     config: AgentConfig, service: AgentService, enroll: Callable[[], Coroutine[None, None, None]]
 ) -> None:
     async with anyio.create_task_group() as tasks:
-        # Signals are handled before the service manager hears that the agent runs.
+        # Signals are handled before READY is sent to the service manager.
         await tasks.start(_stop_when_signalled, service, tasks.cancel_scope)
         tasks.start_soon(enroll)
         _log.info("the agent of %s reports to %s", config.hostname, config.control_plane.url)

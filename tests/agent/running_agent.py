@@ -117,7 +117,7 @@ class ControlPlane:
     async def _reached(self) -> None:
         await anyio.lowlevel.checkpoint()
         if self.is_away:
-            raise TransportFailed("nobody there")
+            raise TransportFailed("no answer")
 
     async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
         await self._reached()

@@ -106,7 +106,7 @@ def test_an_expired_token_is_named_with_its_time() -> None:
 
 
 def test_a_token_that_another_key_signed_is_named() -> None:
-    """What the organisation did not sign lets nobody in."""
+    """A token that the organisation did not sign is refused."""
     forged = sign_token(token_for(KEY).token, CI_KEY)
     with pytest.raises(WrongToken, match="signed by none of the trusted keys"):
         enroll_request(forged, "web-01", OWN, TRUST, NOW)

@@ -1,4 +1,4 @@
-"""Manifests on disk: whole or not there, whatever the rollout is called, and believed by nobody."""
+"""Manifests on disk: atomic, for any rollout id, and verified at every use."""
 
 import logging
 from datetime import timedelta
@@ -147,7 +147,7 @@ def test_only_the_rollouts_that_are_named_stay(cache: DirectoryManifestCache) ->
 
 
 def test_a_kept_manifest_serves_while_the_control_plane_is_away(library: Library) -> None:
-    """What was fetched once is there when nobody answers."""
+    """A manifest that was fetched once is used when no answer comes."""
     fetched = library.verified(R1)
     library.is_away = True
     assert library.verified(R1) == fetched

@@ -58,13 +58,13 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk() -> EvidenceBench:
+def bench() -> EvidenceBench:
     return EvidenceBench()
 
 
 @pytest.fixture
-def reader(desk: EvidenceBench) -> EvidenceReader:
-    return EvidenceReader(HOST.public_key, desk)
+def reader(bench: EvidenceBench) -> EvidenceReader:
+    return EvidenceReader(HOST.public_key, bench)
 
 
 def signed(*controls: ControlFinding, key: SigningKey = HOST) -> SignedArtefact:
@@ -152,17 +152,17 @@ async def test_evidence_that_cannot_be_believed_fails_with_the_reason(
 
 
 async def test_a_collector_that_is_between_its_two_files_is_waited_for(
-    file: Path, reader: EvidenceReader, desk: EvidenceBench
+    file: Path, reader: EvidenceReader, bench: EvidenceBench
 ) -> None:
     """New evidence beside the old signature is looked at once more before it counts."""
     put(file, signed(GOOD))
     later = signed(GOOD, FOREIGN)
     put(file, SignedArtefact(later.body, signed(GOOD).signature))
-    desk.meanwhile = lambda: put(file, later)
+    bench.meanwhile = lambda: put(file, later)
 
     outcome = await reader.run(EvidenceProbe("nis2", str(file)))
 
-    assert (outcome.status, desk.sleeps) == (PASS, 1)
+    assert (outcome.status, bench.sleeps) == (PASS, 1)
 
 
 async def test_an_unchanged_file_is_not_read_again(
@@ -191,14 +191,14 @@ async def test_an_unchanged_file_is_not_read_again(
 
 
 async def test_an_unchanged_file_grows_stale(
-    file: Path, reader: EvidenceReader, desk: EvidenceBench
+    file: Path, reader: EvidenceReader, bench: EvidenceBench
 ) -> None:
     """Evidence that was good once fails when it is too old, though nobody touched it."""
     check = EvidenceProbe("nis2", str(file), max_age_secs=3600)
     put(file, signed(GOOD))
     assert (await reader.run(check)).status is PASS
 
-    desk.time = NOW + timedelta(seconds=3601)
+    bench.time = NOW + timedelta(seconds=3601)
     outcome = await reader.run(check)
 
     assert outcome.failure_reason == (

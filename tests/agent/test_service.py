@@ -1,4 +1,4 @@
-"""An agent that runs: with nobody to talk to, with a full disk, with a machine that cannot be read; and how it ends."""
+"""A running agent: without its control plane, with a full disk, with an unreadable machine; and how it stops."""
 
 import os
 from pathlib import Path
@@ -65,12 +65,12 @@ async def test_a_host_goes_from_dispatch_to_converged(world: World) -> None:
 async def test_with_the_control_plane_away_the_host_soaks_and_converges(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it has to say waits in the journal, and is told when somebody is there again; the silence is said once."""
+    """Facts wait in the journal and are sent when the control plane answers again; the failure is logged once."""
     async with world.agent() as journal:
         await world.until(lambda: world.machine.running == "new")
         world.control_plane.is_away = True
         await world.until(lambda: Converged in lived(journal))
-        said = [record.message for record in caplog.records if "nobody there" in record.message]
+        said = [record.message for record in caplog.records if "no answer" in record.message]
         assert said
         assert len(said) == len(set(said))  # at most one line each for events, heartbeat and poll
         world.control_plane.is_away = False
@@ -79,7 +79,7 @@ async def test_with_the_control_plane_away_the_host_soaks_and_converges(
 
 
 async def test_an_agent_starts_without_its_control_plane_and_goes_on(world: World) -> None:
-    """Soaking goes on after a restart that nobody hears of."""
+    """Soaking continues after a restart without a control plane."""
     async with world.agent() as journal:
         await world.until(lambda: world.machine.running == "new")
         world.control_plane.is_away = True
@@ -136,7 +136,7 @@ async def test_a_machine_that_cannot_be_read_for_a_while_ends_nothing(world: Wor
 async def test_a_worker_that_fails_is_named_and_begins_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bug in one of them is told with where it is, and takes nobody else along."""
+    """A bug in one of them is logged with its traceback, and does not affect the others."""
 
     def break_once() -> None:
         world.control_plane.breaks = lambda: None
@@ -175,7 +175,7 @@ async def test_what_was_told_before_the_stop_is_durable(world: World, tmp_path: 
 
 
 async def test_a_switch_that_is_nearly_over_is_let_end(world: World, tmp_path: Path) -> None:
-    """What came of it is in the journal when the agent is gone."""
+    """The outcome is in the journal when the agent has stopped."""
     world.machine.may_end = anyio.Event()
     async with world.agent():
         await world.until(lambda: world.machine.began == ["new"])

@@ -37,7 +37,7 @@ class Node:
 
 
 def test_a_commit_whose_time_has_passed_is_there_after_a_crash(tmp_path: Path) -> None:
-    """And whoever waited for it heard."""
+    """And the process that waited for it was called back."""
     node = Node(tmp_path)
     node.write(*ROWS[:2])
     node.wait()

@@ -1,4 +1,4 @@
-"""Seeds that nobody has seen. The seed is printed first: `nixfleet simulate --seed N` tells the rest."""
+"""Random seeds. The first seed is printed before the runs; `nixfleet simulate --seed N` reproduces one."""
 
 import secrets
 

@@ -11,7 +11,7 @@ from tests.simulation.planted import FOUND_BY, PLANTED
 HOSTS = 5
 DAYS = 0.1
 SEEDS_TRIED = 12
-"""A change of the code changes what a seed comes to; by and large it goes on finding what it found."""
+"""A change of the code changes a seed's trace; a seed nearby usually finds the same bug."""
 
 
 @pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)

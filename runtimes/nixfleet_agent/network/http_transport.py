@@ -61,7 +61,7 @@ class HttpTransport:
         self._key = key
 
     async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
-        """Return what became of `envelopes`. Raises: TransportFailed."""
+        """Return the outcome for `envelopes`. Raises: TransportFailed."""
         if len(envelopes) == 1:
             body = encode_envelope(sign_envelope(envelopes[0], self._key))
             answer = await self._send("POST", AGENT_EVENTS, body)

@@ -97,7 +97,7 @@ def judge(evidence: Evidence, check: EvidenceProbe, now: datetime) -> ProbeOutco
             "evidence from the past",
             f"it {_seconds(-age)} s ahead, collected {format_time(evidence.collected_at)}",
         )
-    findings = [it for it in evidence.controls if it.framework == check.framework]
+    findings = [each for each in evidence.controls if each.framework == check.framework]
     unfit = next(_unfit(findings, evidence, check), None)
     return _counted(findings, check) if unfit is None else unfit
 
@@ -107,14 +107,14 @@ def _unfit(
 ) -> Iterator[ProbeOutcome]:
     """Yield the reasons why the findings cannot be judged."""
     if not findings:
-        others = sorted({it.framework for it in evidence.controls})
+        others = sorted({each.framework for each in evidence.controls})
         yield failed(f"findings for {check.framework}", ", ".join(others) or "none at all")
-    counts = Counter(it.control_id for it in findings)
+    counts = Counter(each.control_id for each in findings)
     repeated = sorted(control for control, count in counts.items() if count > 1)
     if repeated:
         yield failed("one finding for each control", f"more for {', '.join(repeated)}")
     enforced = {
-        it for it, over in check.control_overrides.items() if over.mode is ProbeMode.ENFORCE
+        each for each, over in check.control_overrides.items() if over.mode is ProbeMode.ENFORCE
     }
     missing = sorted(enforced - counts.keys())
     if missing:
@@ -122,10 +122,10 @@ def _unfit(
 
 
 def _counted(findings: Sequence[ControlFinding], check: EvidenceProbe) -> ProbeOutcome:
-    ordered = sorted(findings, key=lambda it: it.control_id)
-    results = tuple(_result(it, check) for it in ordered)
-    counting = [it for it in zip(ordered, results, strict=True) if _counts(it[1], check)]
-    failing = [it for it, result in counting if result.status is ProbeStatus.FAIL]
+    ordered = sorted(findings, key=lambda each: each.control_id)
+    results = tuple(_result(each, check) for each in ordered)
+    counting = [each for each in zip(ordered, results, strict=True) if _counts(each[1], check)]
+    failing = [each for each, result in counting if result.status is ProbeStatus.FAIL]
     if not failing:
         return evolve(PASSED, sub_results=results)
     outcome = failed(
@@ -167,7 +167,7 @@ def _signature_of(path: Path) -> Path:
 
 def _identity_of(path: Path) -> _Identity:
     statuses = (path.stat(), _signature_of(path).stat())
-    return tuple((it.st_ino, it.st_ctime_ns, it.st_size) for it in statuses)
+    return tuple((each.st_ino, each.st_ctime_ns, each.st_size) for each in statuses)
 
 
 def _content(path: Path) -> bytes:

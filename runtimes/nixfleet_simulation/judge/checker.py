@@ -67,26 +67,26 @@ class Checker:
             if mirrored is None or history is None:
                 continue
             # Before its first fact a host has no record to mirror.
-            lived = history.records.get(mirrored.last_event_seq or -1)
-            if lived is not None and lived != mirrored:
-                self._require_same(lived, mirrored)
+            journaled = history.records.get(mirrored.last_event_seq or -1)
+            if journaled is not None and journaled != mirrored:
+                self._require_same(journaled, mirrored)
         self.log.touched.clear()
 
-    def _require_same(self, lived: HostRolloutState, mirrored: HostRolloutState) -> None:
+    def _require_same(self, journaled: HostRolloutState, mirrored: HostRolloutState) -> None:
         if mirrored.dispatched_at == mirrored.dispatch_acked_at:
             # By the clocks, the dispatch was made after its acknowledgement: it has the acknowledgement's times.
-            lived = evolve(
-                lived, dispatched_at=mirrored.dispatched_at, soak_due_at=mirrored.soak_due_at
+            journaled = evolve(
+                journaled, dispatched_at=mirrored.dispatched_at, soak_due_at=mirrored.soak_due_at
             )
-        if lived != mirrored:
-            found = f"expected {lived}, found {mirrored}"
+        if journaled != mirrored:
+            found = f"expected {journaled}, found {mirrored}"
             raise Broken(Promise.MIRROR_IS_THE_HOST, found)
 
-    def control_plane_heard(self, hostname: str) -> None:
+    def request_accepted(self, hostname: str) -> None:
         """A request of the host was accepted: its key must not be revoked."""
         self.log.require_known(hostname)
 
-    def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
+    def answer_sent(self, hostname: str, request: Request, answer: Answer) -> None:
         """An answer is sent: the facts it acknowledges must be durable."""
         if isinstance(request, SendEvents) and isinstance(answer, EventsOutcome):
             self.log.require_kept(hostname, request.envelopes[: answer.accepted])

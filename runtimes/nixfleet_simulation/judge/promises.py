@@ -13,17 +13,15 @@ class Promise(StrEnum):
 
     ACKNOWLEDGED_IS_KEPT = "1: no event acknowledged with 204 is ever lost"
     MIRROR_IS_THE_HOST = "2: the control plane's record equals the agent's for the same facts"
-    ONLY_WHAT_IS_SIGNED = (
-        "3: no host activates what no fresh, signed manifest names for it; quarantines hold"
-    )
+    ONLY_WHAT_IS_SIGNED = "3: no host activates a closure without a fresh, signed manifest naming it; quarantines hold"
     WITHIN_LIMITS = "4: budgets, waves, halts and pauses are kept"
-    VIEWS_ARE_THE_LOG = "5: the views are what the log says, and its chain holds"
-    EVERYTHING_RESTS = "6: once faults stop, every rollout comes to rest"
+    VIEWS_ARE_THE_LOG = "5: the views equal those rebuilt from the log, and its chain holds"
+    EVERYTHING_RESTS = "6: once faults end, every rollout settles"
     HISTORY_SURVIVES = "7: a destroyed database loses no history that an agent still has"
-    HOST_MACHINE = "the host machine (docs/spec/host-machine.md, Transitions)"
-    ROLLOUT_MACHINE = "the rollout machine (docs/spec/rollout-machine.md, Transitions)"
-    PLANNER = "the planner and its gates (docs/spec/planner.md, Gates)"
-    JOURNAL = "what the journal has is what the host lived (docs/spec/runtimes.md, Journal)"
+    HOST_MACHINE = "design 1: the host machine"
+    ROLLOUT_MACHINE = "design 2: the rollout machine"
+    PLANNER = "design 3: the planner and its gates"
+    JOURNAL = "design 7: the journal has exactly the host's facts"
     NO_ENGINE_FAILS = "no engine raises on an input"
 
 

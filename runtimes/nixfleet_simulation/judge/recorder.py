@@ -43,13 +43,13 @@ class Recorder:
         else:
             self._trace.narrate(CONTROL_PLANE, f"row {row.seq}: {_in_words(row)}")
 
-    def control_plane_heard(self, hostname: str) -> None:
+    def request_accepted(self, hostname: str) -> None:
         """A request of the host was accepted."""
-        self._checker.control_plane_heard(hostname)
+        self._checker.request_accepted(hostname)
 
-    def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
+    def answer_sent(self, hostname: str, request: Request, answer: Answer) -> None:
         """An answer is sent."""
-        self._checker.control_plane_answered(hostname, request, answer)
+        self._checker.answer_sent(hostname, request, answer)
 
     def control_plane_started(self, state: State) -> None:
         """A control plane started."""
@@ -89,5 +89,5 @@ def _in_words(row: LogRow) -> str:
     payload = orjson.loads(row.payload)
     kind = payload.pop("kind")
     left_out = ("at", "rollout_id", "operator", "soak_due_at")
-    said = ", ".join(f"{value}" for key, value in payload.items() if key not in left_out)
-    return f"{row.rollout_id or ''} {kind} {said}".strip()
+    text = ", ".join(f"{value}" for key, value in payload.items() if key not in left_out)
+    return f"{row.rollout_id or ''} {kind} {text}".strip()

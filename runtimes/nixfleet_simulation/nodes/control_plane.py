@@ -62,11 +62,11 @@ class Watcher(Protocol):
         """These inputs were handled, in order, and their commits are durable."""
         ...
 
-    def control_plane_heard(self, hostname: str) -> None:
+    def request_accepted(self, hostname: str) -> None:
         """A request of the host was accepted."""
         ...
 
-    def control_plane_answered(self, hostname: str, request: Request, answer: Answer) -> None:
+    def answer_sent(self, hostname: str, request: Request, answer: Answer) -> None:
         """An answer is sent."""
         ...
 
@@ -164,7 +164,7 @@ class ControlPlane:
         if not self._knows(call.hostname):
             call.fail("403: the key is revoked or not known")
             return
-        self._watcher.control_plane_heard(call.hostname)
+        self._watcher.request_accepted(call.hostname)
         request = call.request
         match request:
             case SendEvents():
@@ -197,7 +197,7 @@ class ControlPlane:
     def _answer(self, call: Call, reply: Reply) -> None:
         assert isinstance(reply, EventsOutcome | HeartbeatReply | ManifestAnswer | DispatchAnswer)
         if not self.boundaries.cross(Boundary.BEFORE_SEND):
-            self._watcher.control_plane_answered(call.hostname, call.request, reply)
+            self._watcher.answer_sent(call.hostname, call.request, reply)
             call.answer(reply)
 
     def _fail(self, call: Call, error: Exception) -> None:

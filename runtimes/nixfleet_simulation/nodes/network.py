@@ -83,13 +83,13 @@ class _Link:
         self.lossy: list[LossyNetwork] = []
         self.partitions: list[Partition] = []
 
-    def passes(self, trouble: LossyNetwork | Partition) -> None:
+    def end(self, fault: LossyNetwork | Partition) -> None:
         """End a fault, unless it was cleared before."""
-        if isinstance(trouble, LossyNetwork):
-            if trouble in self.lossy:
-                self.lossy.remove(trouble)
-        elif trouble in self.partitions:
-            self.partitions.remove(trouble)
+        if isinstance(fault, LossyNetwork):
+            if fault in self.lossy:
+                self.lossy.remove(fault)
+        elif fault in self.partitions:
+            self.partitions.remove(fault)
 
 
 class Network:
@@ -110,16 +110,16 @@ class Network:
         self._apart = apart
         self._links = {host: _Link(stream(seed, "network", host)) for host in hosts}
 
-    def begin(self, trouble: LossyNetwork | Partition) -> None:
+    def begin(self, fault: LossyNetwork | Partition) -> None:
         """Begin a fault, which ends after its time."""
-        for host in self._links if not trouble.host else (trouble.host,):
+        for host in self._links if not fault.host else (fault.host,):
             link = self._links[host]
-            if isinstance(trouble, LossyNetwork):
-                link.lossy.append(trouble)
+            if isinstance(fault, LossyNetwork):
+                link.lossy.append(fault)
             else:
-                link.partitions.append(trouble)
-            passes = partial(link.passes, trouble)
-            self._agenda.after(int(trouble.for_seconds * SECOND), None, passes)
+                link.partitions.append(fault)
+            ends = partial(link.end, fault)
+            self._agenda.after(int(fault.for_seconds * SECOND), None, ends)
 
     def clear(self) -> None:
         """End all faults."""

@@ -17,11 +17,11 @@ LINE_LENGTH_MAX = 160
 
 def story(outcome: Outcome) -> Iterator[str]:
     """Yield the events of a run, line by line. `outcome` must be of a run with `keeps_lines`."""
-    told = outcome.trace.story
-    left_out = len(told) - LINES_MAX
+    lines = outcome.trace.story
+    left_out = len(lines) - LINES_MAX
     if left_out > 0:
         yield f"… {left_out} lines before this"
-    for moment, who, what in told[-LINES_MAX:]:
+    for moment, who, what in lines[-LINES_MAX:]:
         yield f"{moment_of(moment)}  {who:<14} {what}"[:LINE_LENGTH_MAX]
 
 

@@ -271,12 +271,12 @@ Act: TypeAlias = (
 
 def description(act: Act) -> str:
     """Return `act` as text for the story: its name, and its fields that are not empty."""
-    told = [
+    parts = [
         f"{field.name.replace('_', ' ')} {_value_text(value)}"
         for field in fields(type(act))
         if field.name != "at_seconds" and (value := getattr(act, field.name)) not in ("", ())
     ]
-    return f"{type(act).__name__}: {', '.join(told)}" if told else type(act).__name__
+    return f"{type(act).__name__}: {', '.join(parts)}" if parts else type(act).__name__
 
 
 def _value_text(value: object) -> str:

@@ -17,7 +17,7 @@ class SwitchResult(StrEnum):
     HANGS = "hangs until its time-out"
     WAITS_FOR_REBOOT = "waits for a reboot"
     ENDS_ON_A_THIRD_CLOSURE = "ends with another closure running"
-    CONTENTS_DIFFER_FROM_NAME = "has other contents than its name says"
+    CONTENTS_DIFFER_FROM_NAME = "has contents that differ from its name"
 
 
 class RollbackResult(StrEnum):

@@ -63,7 +63,7 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
     every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)
     for family, draw_one in _FAMILIES.items():
         if family in faults:
-            acts += _troubles(stream(seed, family.value), channels, seconds, every, draw_one)
+            acts += _faults(stream(seed, family.value), channels, seconds, every, draw_one)
     acts.sort(key=lambda act: act.at_seconds)
     return Scenario(seed, channels, tuple(acts), seconds)
 
@@ -167,7 +167,7 @@ def _as_asked(behaviour: ClosureBehaviour, faults: Collection[Family]) -> Closur
 _Draw = Callable[[Random, tuple[ChannelLayout, ...], float], Act]
 
 
-def _troubles(
+def _faults(
     rng: Random,
     channels: tuple[ChannelLayout, ...],
     seconds: float,

@@ -258,12 +258,12 @@ class LogReader:
                     raise Broken(Promise.WITHIN_LIMITS, found)
                 continue
             gate = self.gates.first(rollout, host)
-            said = self.deferred.get((rollout.rollout_id, host))
+            logged_gate = self.deferred.get((rollout.rollout_id, host))
             if gate is None:
                 found = f"{host} waits in {rollout.rollout_id} and nothing holds it"
                 raise Broken(Promise.PLANNER, found)
-            if gate != said:
-                found = f"{host} waits in {rollout.rollout_id} for {gate}, and is told {said}"
+            if gate != logged_gate:
+                found = f"{host} waits in {rollout.rollout_id} for {gate}, and is reported {logged_gate}"
                 raise Broken(Promise.PLANNER, found)
 
     # Answers.
@@ -358,13 +358,17 @@ class LogReader:
             model = self.host_model(rollout_id, beat.hostname)
             if model is None:
                 continue
-            told = beat.last_seqs.get(rollout_id, 0)
-            should = model.last_seq > told and rollout.due.state != "Superseded"
+            reported = beat.last_seqs.get(rollout_id, 0)
+            should = model.last_seq > reported and rollout.due.state != "Superseded"
             if should is not (rollout_id in ahead):
-                found = f"{beat.hostname} is at {told} of {model.last_seq} in {rollout_id}: {reply}"
+                found = (
+                    f"{beat.hostname} is at {reported} of {model.last_seq} in {rollout_id}: {reply}"
+                )
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
-            if (behind.get(rollout_id) == model.last_seq + 1) is not (model.last_seq < told):
-                found = f"{beat.hostname} is at {told} of {model.last_seq} in {rollout_id}: {reply}"
+            if (behind.get(rollout_id) == model.last_seq + 1) is not (model.last_seq < reported):
+                found = (
+                    f"{beat.hostname} is at {reported} of {model.last_seq} in {rollout_id}: {reply}"
+                )
                 raise Broken(Promise.HISTORY_SURVIVES, found)
 
 
