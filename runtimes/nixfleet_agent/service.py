@@ -3,7 +3,7 @@
 Every worker does one thing and posts its findings as inputs to the engine. Workers share the mutator, and the lock
 that is held during a switch. A worker that fails begins again without affecting the others. The agent starts and
 works while the control plane is down: its facts wait in the journal.
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Agent.
 """
 
 import logging

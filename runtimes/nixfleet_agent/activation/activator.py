@@ -3,7 +3,7 @@
 The `Activator` Protocol, its outcomes, and what every implementation shares. No I/O. Outcomes are
 values: a failed switch is reported, not raised. An activator checks what is running first, so each
 call is idempotent and is simply repeated after a crash.
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Activators.
 """
 
 from enum import StrEnum

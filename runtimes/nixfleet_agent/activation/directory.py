@@ -26,7 +26,7 @@ booted into `profile`. Any other exit code: failed.
 
 Only the process that fills the store may have write access to it: nothing is checked between the hash
 and the script.
-Source: design 7, Agent; design 4, What signs what.
+Source: docs/spec/runtimes.md, Activators; docs/spec/declarations.md, What signs what.
 """
 
 import os

@@ -13,7 +13,7 @@ it, and then reads what runs; its probes report units that failed to start.
 
 Every program of a closure is called by its store path. `/run/current-system/bin` belongs to the
 current closure, which after a failure is the broken one.
-Source: design 7, Agent; design 1, Deferred.
+Source: docs/spec/runtimes.md, Activators; docs/spec/host-machine.md, Deferred.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,7 +3,7 @@
 It numbers the facts, runs them through `step` as `Local`, and leaves the effects to the applier. It acts on
 the signed manifest, never on the dispatch; the manifest's policy decides whether to roll back.
 `reconcile` handles a control plane whose records differ from the journal's.
-Source: design 7, Agent; design 6, The agent trusts the manifest.
+Source: docs/spec/runtimes.md, Agent; docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 """
 
 from datetime import datetime, timedelta

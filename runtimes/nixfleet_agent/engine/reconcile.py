@@ -2,7 +2,7 @@
 
 Each function makes the smallest change that resolves its difference. No fact is emitted here: a record is taken over,
 put back or removed, or rows are sent again, and each change is logged. The engine emits the facts that follow.
-Source: design 7, Agent.
+Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Boot.
 """
 
 from datetime import UTC, datetime

@@ -2,7 +2,7 @@
 
 Synchronous, like every store here: the mutator calls `commit` in one worker thread, one call per batch.
 `unsent` may be called at the same time: it uses its own connection and sees committed rows only.
-Source: design 7, Agent, Journal and Intents.
+Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
 """
 
 import sqlite3

@@ -1,4 +1,7 @@
-"""Loads an agent's state from its journal, and finds the rollouts with unsent facts. Source: design 7, Agent."""
+"""Loads an agent's state from its journal, and finds the rollouts with unsent facts.
+
+Source: docs/spec/runtimes.md, Boot; docs/spec/runtimes.md, Journal.
+"""
 
 from nixfleet_agent.engine.state import State
 from nixfleet_agent.journal.journal import Journal

@@ -1,4 +1,7 @@
-"""The writes of a commit to the journal. Data. Source: design 7, Agent, Journal and Intents."""
+"""The writes of a commit to the journal. Data.
+
+Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
+"""
 
 from datetime import datetime
 from typing import TypeAlias

@@ -2,7 +2,7 @@
 
 The key is generated here and never leaves the host. A token is checked before it is sent: the control plane would
 refuse a wrong one too, but can say less about the reason.
-Source: design 6, Hosts.
+Source: docs/spec/trust.md, Hosts; docs/spec/trust.md, Enrollment.
 """
 
 from datetime import datetime

@@ -2,7 +2,7 @@
 
 An answer that states the result of a request is returned; everything else raises `TransportFailed`, and the caller
 repeats the request. Nothing is retried here: the workers decide how long to wait.
-Source: design 5 and 6.
+Source: docs/spec/wire.md, Calls; docs/spec/trust.md, Request signatures.
 """
 
 from collections.abc import AsyncIterator, Iterator, Mapping

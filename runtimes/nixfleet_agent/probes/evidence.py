@@ -5,7 +5,7 @@
 
 A file that has not changed is not verified again, but judged again, since it becomes stale. Two files cannot be
 replaced atomically, so a signature that does not match is read once more before it counts.
-Source: design 4, Probe kinds.
+Source: docs/spec/trust.md, Evidence.
 """
 
 import os

@@ -3,6 +3,7 @@
 A worker is a generator: it yields a step, is sent the answer, or gets the failure thrown in. It awaits nothing and
 opens nothing, so the same code runs in an agent's process (`shell`) and in virtual time (the simulation). Rejected:
 coroutines on an event loop with virtual time, which would bring the scheduler's order into every simulated trace.
+Source: docs/spec/runtimes.md, Agent.
 """
 
 from collections import deque

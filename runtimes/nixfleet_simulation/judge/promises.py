@@ -18,10 +18,10 @@ class Promise(StrEnum):
     VIEWS_ARE_THE_LOG = "5: the views equal those rebuilt from the log, and its chain holds"
     EVERYTHING_RESTS = "6: once faults end, every rollout settles"
     HISTORY_SURVIVES = "7: a destroyed database loses no history that an agent still has"
-    HOST_MACHINE = "design 1: the host machine"
-    ROLLOUT_MACHINE = "design 2: the rollout machine"
-    PLANNER = "design 3: the planner and its gates"
-    JOURNAL = "design 7: the journal has exactly the host's facts"
+    HOST_MACHINE = "the host machine (docs/spec/host-machine.md, Transitions)"
+    ROLLOUT_MACHINE = "the rollout machine (docs/spec/rollout-machine.md, Transitions)"
+    PLANNER = "the planner and its gates (docs/spec/planner.md, Gates)"
+    JOURNAL = "the journal has exactly the host's facts (docs/spec/runtimes.md, Journal)"
     NO_ENGINE_FAILS = "no engine raises on an input"
 
 

@@ -1,4 +1,7 @@
-"""A second implementation of the gates of design 3: which of them hold a host. As simple as possible."""
+"""A second implementation of the gates: which of them hold a host. As simple as possible.
+
+Source: docs/spec/planner.md, Gates.
+"""
 
 from collections.abc import Iterator, Mapping, Set
 

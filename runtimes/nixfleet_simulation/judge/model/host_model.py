@@ -1,6 +1,7 @@
-"""One host in one rollout, derived from the logged facts: design 1 a second time, as a table.
+"""One host in one rollout, derived from the logged facts: a second implementation, as a table.
 
 The production machine is a `match` per state; this is a lookup. It reads facts as the JSON that the log holds.
+Source: docs/spec/host-machine.md, Transitions.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ Control: TypeAlias = tuple[str, str | None, str | None]
 
 
 class IllegalFact(Exception):
-    """The fact is not legal in the host's state, by design 1."""
+    """The fact is not legal in the host's state."""
 
 
 @define

@@ -1,4 +1,4 @@
-"""One rollout: the state that is due, derived from its hosts by design 2, and the state in the log.
+"""One rollout: the state that is due, derived from its hosts, and the state in the log.
 
 `due` is worked out from facts alone, whenever one came; `logged` follows the log's own rollout events. The two
 must agree after every input.
@@ -112,7 +112,10 @@ class RolloutModel:
     # What the log has.
 
     def apply_logged(self, event: Json, at: datetime) -> str | None:
-        """Apply a rollout event of the log; return why it is not legal by design 2, `None` if it is."""
+        """Apply a rollout event of the log; return why it is not legal, `None` if it is.
+
+        Source: docs/spec/rollout-machine.md, Transitions.
+        """
         before = self.logged.state
         problem = self._apply_logged(event, at)
         if self.logged.state != before:
