@@ -233,3 +233,15 @@ def test_a_wait_that_was_asked_for_is_kept_and_not_carried_over(bench: SenderBen
     bench.lived(R1, 1)
     bench.send()
     assert bench.waited == [30.0, 1.0]
+
+
+def test_a_wake_during_a_read_is_not_lost(bench: SenderBench) -> None:
+    """A row that was committed after the read is sent without waiting for the next one."""
+    work = bench.sender.run()
+    assert isinstance(next(work), ReadUnsent)
+    bench.sender.wake()
+    step = work.send(())
+
+    assert isinstance(step, Wait)
+    assert step.wakeup is not None
+    assert step.wakeup.is_set

@@ -22,6 +22,7 @@ from nixfleet_agent.workers.dispatches import (
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.steps import (
+    AgentStep,
     FetchManifest,
     Lock,
     PollDispatch,
@@ -152,10 +153,10 @@ def test_the_running_closure_is_read_only_while_the_machine_is_at_rest(poll: Pol
     held: list[bool] = []
 
     class Watching(Script):
-        def answer(self, step: object) -> object:
+        def answer(self, step: AgentStep) -> object:
             if isinstance(step, ReadRunningClosure | PostInput):
                 held.append(poll.at_rest.acquire_now())
-            return super().answer(step)  # type: ignore[arg-type]
+            return super().answer(step)
 
     poll.run(Watching({**ANSWERS, PollDispatch: [DISPATCH]}))
     assert held == [False, False]

@@ -14,6 +14,11 @@ from attrs import evolve
 from nixfleet_agent.engine import engine as agent_engine
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.state import State as AgentState
+from nixfleet_agent.messages.inputs import Done, RollbackEnded, StartProbes
+from nixfleet_agent.workers.heartbeats import HeartbeatWorker
+from nixfleet_agent.workers.posting import RetryingPost
+from nixfleet_agent.workers.probes import ProbeWorker
+from nixfleet_agent.workers.steps import Lock, PollDispatch, Wait, Wakeup
 from nixfleet_control_plane.engine import engine
 from nixfleet_control_plane.engine import entry_handlers as books
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
@@ -27,7 +32,12 @@ from nixfleet_control_plane.messages.writes import ClearProbeFailure
 from nixfleet_proto.agent_event import RollbackComplete
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact as signed_artefact
-from nixfleet_runtime.transport import EventsOutcome, HeartbeatReply, RolloutUnknown
+from nixfleet_runtime.transport import (
+    EventsOutcome,
+    HeartbeatReply,
+    RolloutUnknown,
+    TransportFailed,
+)
 from nixfleet_simulation.nodes.disk import Disk
 from nixfleet_simulation.nodes.mutator import Mutator
 from nixfleet_state_machine import undo
@@ -361,6 +371,78 @@ def forgets_intents_in_a_crash(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AgentEngine, "_boot", forgetful)
 
 
+# The agent's workers.
+
+
+def gives_up_an_input_that_was_not_durable(patch: pytest.MonkeyPatch) -> None:
+    """An input that must not be lost is posted once, and dropped when the disk is full."""
+
+    def insist(self: RetryingPost, input: Any) -> Any:
+        return (yield from self.try_once(input)) or Done()
+
+    patch.setattr(RetryingPost, "insist", insist)
+
+
+def does_not_poll_again_after_a_failure(patch: pytest.MonkeyPatch) -> None:
+    """The poll for dispatches ends with the first one that is not answered."""
+    poll = PollDispatch.__iter__
+
+    def once(self: PollDispatch) -> Any:
+        try:
+            return (yield from poll(self))
+        except TransportFailed:
+            yield from Wait(None, Wakeup())
+
+    patch.setattr(PollDispatch, "__iter__", once)
+
+
+def never_releases_the_lock(patch: pytest.MonkeyPatch) -> None:
+    """The worker that held the machine at rest keeps it so."""
+    patch.setattr(Lock, "release", lambda _: None)
+
+
+def does_not_report_a_rollback(patch: pytest.MonkeyPatch) -> None:
+    """The outcome of a rollback is not posted."""
+    insist = RetryingPost.insist
+
+    def silent(self: RetryingPost, input: Any) -> Any:
+        if isinstance(input, RollbackEnded):
+            return Done()
+        return (yield from insist(self, input))
+
+    patch.setattr(RetryingPost, "insist", silent)
+
+
+def does_not_wait_for_the_machine_to_rest(patch: pytest.MonkeyPatch) -> None:
+    """The rollback target is read while a switch is under way."""
+
+    def acquire(self: Lock) -> Any:
+        self.acquire_now()
+        yield from ()
+
+    patch.setattr(Lock, "acquire", acquire)
+
+
+def does_not_begin_anew_what_is_replayed(patch: pytest.MonkeyPatch) -> None:
+    """What the control plane asks for in its heartbeat's answer is dropped."""
+
+    def reconcile(self: Any, reply: Any) -> Any:
+        yield from ()
+
+    patch.setattr(HeartbeatWorker, "_reconcile", reconcile)
+
+
+def does_not_start_probes(patch: pytest.MonkeyPatch) -> None:
+    """The health checks are read, and none is run."""
+    follow = ProbeWorker._follow
+
+    def idle(self: Any, order: Any) -> Any:
+        if not isinstance(order, StartProbes):
+            yield from follow(self, order)
+
+    patch.setattr(ProbeWorker, "_follow", idle)
+
+
 PLANTED: Final[Mapping[str, Plant]] = {
     plant.__name__: plant
     for plant in (
@@ -395,6 +477,13 @@ PLANTED: Final[Mapping[str, Plant]] = {
         takes_a_failed_rollback_for_a_revert,
         does_not_send_again_what_was_acknowledged,
         forgets_intents_in_a_crash,
+        gives_up_an_input_that_was_not_durable,
+        does_not_poll_again_after_a_failure,
+        never_releases_the_lock,
+        does_not_report_a_rollback,
+        does_not_wait_for_the_machine_to_rest,
+        does_not_begin_anew_what_is_replayed,
+        does_not_start_probes,
     )
 }
 
