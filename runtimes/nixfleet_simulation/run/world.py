@@ -87,7 +87,7 @@ class World:
         """Close all files."""
         self.control_plane.disk.close()
         for host in self.hosts.values():
-            host.disk.close()
+            host.close()
 
     def node(self, name: str) -> ControlPlane | Host:
         """Return the node of that name."""

@@ -195,6 +195,13 @@ class Host:
         self.disk.cut_off(write_survives=write_survives)
         self._trace.narrate(self.hostname, "dies")
 
+    def close(self) -> None:
+        """End the process and close the disk, at the end of a simulation."""
+        self._life.is_over = True
+        if self.is_up:
+            self._shell.die()
+        self.disk.close()
+
     def lose_disk(self) -> None:
         """Replace the disk by an empty one; the machine keeps running."""
         self.disk.replace()

@@ -165,18 +165,29 @@ class SimulatedShell:
         self._boundaries = boundaries
         self._began = began
         self._groups: dict[RolloutId, NodeLifetime] = {}
+        self._tasks: list[_Task] = []
 
     def start(self, begin: Begin, group: RolloutId | None = None) -> None:
         """Run a worker. group: the rollout it belongs to."""
         lifetime = self._lifetime
         if group is not None:
             lifetime = self._groups.setdefault(group, NodeLifetime())
-        _Task(begin(), lifetime, self._carry_out).begin()
+        task = _Task(begin(), lifetime, self._carry_out)
+        self._tasks.append(task)
+        task.begin()
 
     def die(self) -> None:
         """End all workers with their process, whose lifetime is over already."""
         for lifetime in self._groups.values():
             lifetime.is_over = True
+        self._close_ended()
+
+    def _close_ended(self) -> None:
+        """Close the workers whose lifetime is over, in order: the garbage collector has none."""
+        for task in self._tasks:
+            if task.lifetime.is_over:
+                task.work.close()
+        self._tasks = [task for task in self._tasks if not task.lifetime.is_over]
 
     def _carry_out(self, task: _Task, step: AgentStep) -> None:
         match step:
@@ -220,6 +231,7 @@ class SimulatedShell:
                 lifetime = self._groups.pop(step.group, None)
                 if lifetime is not None:
                     lifetime.is_over = True
+                    self._close_ended()
                 task.answer(None)
             case _:
                 assert_never(step)
