@@ -45,7 +45,6 @@ class CommitBuilder(commit_builder.CommitBuilder[Write, Action]):
     """The writes and actions of one commit, in order."""
 
 
-
 class State:
     """The rollouts of one host, its unfinished intents, and its running closure."""
 

@@ -15,6 +15,7 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import parse_scope
 from nixfleet_simulation.judge.model.rollout_model import HALTED
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.nodes.clock import time_at
