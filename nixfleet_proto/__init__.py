@@ -1,4 +1,204 @@
 """Frozen data that both sides of a fleet exchange: facts, wire messages, fleets, manifests, trust.
 
-Everything here but `codec` and `signing` needs attrs alone. Import from the modules.
+`dir(nixfleet_proto)` is the public API. A name is imported when it is first used. All modules except `codec` and
+`signing` need attrs and typing-extensions alone; those two are public packages of their own, in the `runtime` extra.
 """
+
+from typing import TYPE_CHECKING
+
+from nixfleet_proto.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from nixfleet_proto.agent_event import (
+        ActivationCompleted,
+        ActivationDeferred,
+        ActivationFailed,
+        ActivationStarted,
+        AgentEvent,
+        Converged,
+        DispatchAck,
+        Failed,
+        OnHealthFailure,
+        ProbeFailureFirst,
+        ProbeMode,
+        ProbeObservedFirst,
+        ProbeResult,
+        ProbeStatus,
+        ProbeSubResult,
+        ProbeTopologyDeclared,
+        ProbeTopologyEntry,
+        RollbackComplete,
+    )
+    from nixfleet_proto.as_json import (
+        to_json,
+    )
+    from nixfleet_proto.enrollment import (
+        BootstrapNonce,
+        BootstrapNonces,
+        BootstrapToken,
+        EnrollRequest,
+        Revocation,
+        Revocations,
+        SignedToken,
+    )
+    from nixfleet_proto.errors import (
+        InvalidValue,
+        NixfleetError,
+        ValueProblem,
+    )
+    from nixfleet_proto.evidence import (
+        ControlFinding,
+        Evidence,
+    )
+    from nixfleet_proto.fleet import (
+        DisruptionBudget,
+        Edge,
+        FleetChannel,
+        FleetHost,
+        FleetResolved,
+        Meta,
+        Wave,
+    )
+    from nixfleet_proto.frozen_map import (
+        FrozenMap,
+    )
+    from nixfleet_proto.health_check import (
+        ControlOverride,
+        EvidenceProbe,
+        ExecProbe,
+        HealthCheck,
+        HttpProbe,
+        TcpProbe,
+    )
+    from nixfleet_proto.ids import (
+        InvalidRolloutId,
+        RolloutId,
+    )
+    from nixfleet_proto.json_value import (
+        JsonValue,
+    )
+    from nixfleet_proto.manifest import (
+        HostAssignment,
+        ManifestBudget,
+        RolloutManifest,
+    )
+    from nixfleet_proto.policy import (
+        PolicyWave,
+        RolloutPolicy,
+        Selector,
+    )
+    from nixfleet_proto.trust import (
+        KeySlot,
+        Operator,
+        OperatorRole,
+        TrustedKey,
+        TrustRoot,
+        Verified,
+    )
+    from nixfleet_proto.wire import (
+        AgentEventEnvelope,
+        Dispatch,
+        EventBatch,
+        SignedArtefact,
+    )
+
+__all__ = [
+    "ActivationCompleted",
+    "ActivationDeferred",
+    "ActivationFailed",
+    "ActivationStarted",
+    "AgentEvent",
+    "AgentEventEnvelope",
+    "BootstrapNonce",
+    "BootstrapNonces",
+    "BootstrapToken",
+    "ControlFinding",
+    "ControlOverride",
+    "Converged",
+    "Dispatch",
+    "DispatchAck",
+    "DisruptionBudget",
+    "Edge",
+    "EnrollRequest",
+    "EventBatch",
+    "Evidence",
+    "EvidenceProbe",
+    "ExecProbe",
+    "Failed",
+    "FleetChannel",
+    "FleetHost",
+    "FleetResolved",
+    "FrozenMap",
+    "HealthCheck",
+    "HostAssignment",
+    "HttpProbe",
+    "InvalidRolloutId",
+    "InvalidValue",
+    "JsonValue",
+    "KeySlot",
+    "ManifestBudget",
+    "Meta",
+    "NixfleetError",
+    "OnHealthFailure",
+    "Operator",
+    "OperatorRole",
+    "PolicyWave",
+    "ProbeFailureFirst",
+    "ProbeMode",
+    "ProbeObservedFirst",
+    "ProbeResult",
+    "ProbeStatus",
+    "ProbeSubResult",
+    "ProbeTopologyDeclared",
+    "ProbeTopologyEntry",
+    "Revocation",
+    "Revocations",
+    "RollbackComplete",
+    "RolloutId",
+    "RolloutManifest",
+    "RolloutPolicy",
+    "Selector",
+    "SignedArtefact",
+    "SignedToken",
+    "TcpProbe",
+    "TrustRoot",
+    "TrustedKey",
+    "ValueProblem",
+    "Verified",
+    "Wave",
+    "to_json",
+]
+
+if not TYPE_CHECKING:  # a checker would take `__getattr__` for any name at all
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        __all__,
+        {
+            "nixfleet_proto.agent_event": (
+                "ActivationCompleted ActivationDeferred ActivationFailed ActivationStarted "
+                "AgentEvent Converged DispatchAck Failed OnHealthFailure ProbeFailureFirst "
+                "ProbeMode ProbeObservedFirst ProbeResult ProbeStatus ProbeSubResult "
+                "ProbeTopologyDeclared ProbeTopologyEntry RollbackComplete"
+            ),
+            "nixfleet_proto.as_json": "to_json",
+            "nixfleet_proto.enrollment": (
+                "BootstrapNonce BootstrapNonces BootstrapToken EnrollRequest Revocation "
+                "Revocations SignedToken"
+            ),
+            "nixfleet_proto.errors": "InvalidValue NixfleetError ValueProblem",
+            "nixfleet_proto.evidence": "ControlFinding Evidence",
+            "nixfleet_proto.fleet": (
+                "DisruptionBudget Edge FleetChannel FleetHost FleetResolved Meta Wave"
+            ),
+            "nixfleet_proto.frozen_map": "FrozenMap",
+            "nixfleet_proto.health_check": (
+                "ControlOverride EvidenceProbe ExecProbe HealthCheck HttpProbe TcpProbe"
+            ),
+            "nixfleet_proto.ids": "InvalidRolloutId RolloutId",
+            "nixfleet_proto.json_value": "JsonValue",
+            "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
+            "nixfleet_proto.policy": "PolicyWave RolloutPolicy Selector",
+            "nixfleet_proto.trust": ("KeySlot Operator OperatorRole TrustRoot TrustedKey Verified"),
+            "nixfleet_proto.wire": "AgentEventEnvelope Dispatch EventBatch SignedArtefact",
+        },
+    )

@@ -7,13 +7,14 @@ Source: docs/spec/host-machine.md, Facts.
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import TypeAlias
 
 from attrs import field, frozen
 
+from nixfleet_proto.checked import WordEnum, checked
 
-class ProbeMode(StrEnum):
+
+class ProbeMode(WordEnum):
     """What a probe's result may decide: only `ENFORCE` gates convergence and waves."""
 
     ENFORCE = "enforce"
@@ -21,14 +22,14 @@ class ProbeMode(StrEnum):
     DISABLED = "disabled"
 
 
-class ProbeStatus(StrEnum):
+class ProbeStatus(WordEnum):
     """There is no "unknown": a probe that cannot run has failed."""
 
     PASS = "pass"
     FAIL = "fail"
 
 
-class OnHealthFailure(StrEnum):
+class OnHealthFailure(WordEnum):
     """What a rollout's policy asks for when a host fails: stop there, or go back first."""
 
     HALT = "halt"
@@ -36,6 +37,7 @@ class OnHealthFailure(StrEnum):
 
 
 @frozen
+@checked
 class ProbeTopologyEntry:
     """One probe that the agent found in the closure and will run."""
 
@@ -45,6 +47,7 @@ class ProbeTopologyEntry:
 
 
 @frozen
+@checked
 class ProbeSubResult:
     """The result of one control inside a probe that checks several (`evidence`)."""
 
@@ -57,6 +60,7 @@ class ProbeSubResult:
 
 
 @frozen
+@checked
 class DispatchAck:
     """The agent accepted the dispatch; what was running then is its rollback target."""
 
@@ -66,6 +70,7 @@ class DispatchAck:
 
 
 @frozen
+@checked
 class ActivationStarted:
     """The switch to the target closure was started, by `switch_method`."""
 
@@ -75,6 +80,7 @@ class ActivationStarted:
 
 
 @frozen
+@checked
 class ActivationCompleted:
     """The switch ended well; `observed_current_closure` is what runs now."""
 
@@ -85,6 +91,7 @@ class ActivationCompleted:
 
 
 @frozen
+@checked
 class ActivationFailed:
     """The switch failed; what runs now is not known from this."""
 
@@ -95,6 +102,7 @@ class ActivationFailed:
 
 
 @frozen
+@checked
 class ActivationDeferred:
     """The closure is set but `component` cannot be swapped live; it takes effect at a reboot."""
 
@@ -104,6 +112,7 @@ class ActivationDeferred:
 
 
 @frozen
+@checked
 class ProbeTopologyDeclared:
     """Every probe of the new closure, declared (even when there is none) before the first result."""
 
@@ -113,6 +122,7 @@ class ProbeTopologyDeclared:
 
 
 @frozen
+@checked
 class ProbeObservedFirst:
     """A probe reported for the first time since the activation."""
 
@@ -123,6 +133,7 @@ class ProbeObservedFirst:
 
 
 @frozen
+@checked
 class ProbeResult:
     """One run of a probe. `failure_reason` is cut to 512 characters by who runs the probe."""
 
@@ -137,6 +148,7 @@ class ProbeResult:
 
 
 @frozen
+@checked
 class ProbeFailureFirst:
     """A probe failed for the first time in this rollout; kept for the record."""
 
@@ -147,6 +159,7 @@ class ProbeFailureFirst:
 
 
 @frozen
+@checked
 class Failed:
     """Enforce probes failed for a sustained time; `policy_applied` is the manifest's."""
 
@@ -158,6 +171,7 @@ class Failed:
 
 
 @frozen
+@checked
 class RollbackComplete:
     """A rollback ran to its end; only exit code 0 means that it worked."""
 
@@ -168,6 +182,7 @@ class RollbackComplete:
 
 
 @frozen
+@checked
 class Converged:
     """Soak elapsed, enforce probes pass, and the running closure is the target."""
 

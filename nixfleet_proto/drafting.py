@@ -6,9 +6,10 @@ A frozen class lets nobody set a field by name, its own `__init__` neither: that
 back, before anybody else has seen it. `__delattr__` must be the plain one too, or CPython takes neither for plain.
 
 Only for slotted, frozen classes; of those of attrs only for such as do nothing in `__init__` but store what they are
-given. Both is checked. The functions are generated, as attrs generates `__init__`, so that no field can be forgotten.
-Rejected: fields copied in a loop (three times slower), msgspec (a dependency of the core), records that are not
-frozen. Measured by benchmarks/step.py, beside the same reducer on attrs alone.
+given, and check it (`checked`). Both is verified when a function is made. What a draft is given is not checked: it must
+come from values that were. The functions are generated, as attrs generates `__init__`, so that no field can be
+forgotten. Rejected: fields copied in a loop (three times slower), msgspec (a dependency of the core), records that are
+not frozen. Measured by benchmarks/step.py, beside the same reducer on attrs alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +60,8 @@ def _stored_fields(cls: Any) -> Sequence["attrs.Attribute[Any]"]:
     fields: Sequence[attrs.Attribute[Any]] = attrs.fields(cls)
     _require_frozen_slots(cls)
     assert not hasattr(cls, "__attrs_pre_init__"), f"{cls} does more than to store"
-    assert not hasattr(cls, "__attrs_post_init__"), f"{cls} does more than to store"
+    check = getattr(cls, "__attrs_post_init__", None)
+    assert check is None or hasattr(check, "only_checks"), f"{cls} does more than to store"
     for field in fields:
         assert field.init, f"{cls} is not given {field.name}"
         assert field.alias == field.name, f"{cls} is given {field.name} by another name"

@@ -7,10 +7,12 @@ from datetime import datetime
 
 from attrs import frozen
 
+from nixfleet_proto.checked import checked
 from nixfleet_proto.fleet import SCHEMA_VERSION, Meta
 
 
 @frozen
+@checked
 class BootstrapToken:
     """Signed by the org root key: `hostname` may enroll once, with the key of this fingerprint.
 
@@ -25,6 +27,7 @@ class BootstrapToken:
 
 
 @frozen
+@checked
 class SignedToken:
     """A token and the org root key's signature over its canonical JSON, in hex."""
 
@@ -33,6 +36,7 @@ class SignedToken:
 
 
 @frozen
+@checked
 class EnrollRequest:
     """A host's wish to be known by `public_key` (hex), which signs the request that carries this."""
 
@@ -41,6 +45,7 @@ class EnrollRequest:
 
 
 @frozen
+@checked
 class BootstrapNonce:
     """A nonce that a token may use, for one host, until it expires."""
 
@@ -50,6 +55,7 @@ class BootstrapNonce:
 
 
 @frozen
+@checked
 class BootstrapNonces:
     """The artefact `bootstrap-nonces.json`: every nonce that is good, sorted by nonce."""
 
@@ -59,6 +65,7 @@ class BootstrapNonces:
 
 
 @frozen
+@checked
 class Revocation:
     """Keys of `hostname` that were enrolled before `not_before` are refused."""
 
@@ -68,6 +75,7 @@ class Revocation:
 
 
 @frozen
+@checked
 class Revocations:
     """The artefact `revocations.json`, sorted by host name."""
 

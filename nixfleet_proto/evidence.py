@@ -8,10 +8,12 @@ from datetime import datetime
 from attrs import frozen
 
 from nixfleet_proto.agent_event import ProbeStatus
+from nixfleet_proto.checked import checked
 from nixfleet_proto.fleet import SCHEMA_VERSION
 
 
 @frozen
+@checked
 class ControlFinding:
     """Whether a host satisfies one control of a framework. reason: what was found, for people."""
 
@@ -23,6 +25,7 @@ class ControlFinding:
 
 
 @frozen
+@checked
 class Evidence:
     """The content of an evidence file: all findings of one round, of any frameworks."""
 

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from attrs import frozen
 
+from nixfleet_proto.checked import checked
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import PolicyWave as PolicyWave
 from nixfleet_proto.policy import RolloutPolicy as RolloutPolicy
@@ -18,6 +19,7 @@ SCHEMA_VERSION = 1
 
 
 @frozen
+@checked
 class Meta:
     """Who made an artefact and when; `signed_at` is what freshness is judged by."""
 
@@ -28,6 +30,7 @@ class Meta:
 
 
 @frozen
+@checked
 class FleetHost:
     """One machine: its channel, its tags, and the closure it should run (`None`: nothing built yet)."""
 
@@ -39,6 +42,7 @@ class FleetHost:
 
 
 @frozen
+@checked
 class FleetChannel:
     """A channel's policy by name, and how fresh its signed artefacts must be."""
 
@@ -49,6 +53,7 @@ class FleetChannel:
 
 
 @frozen
+@checked
 class Wave:
     """A wave as it was resolved: its hosts by name, and how long each soaks."""
 
@@ -57,6 +62,7 @@ class Wave:
 
 
 @frozen
+@checked
 class Edge:
     """`gated` waits for `gates`: two hosts of one channel, or two channels."""
 
@@ -66,6 +72,7 @@ class Edge:
 
 
 @frozen
+@checked
 class DisruptionBudget:
     """How many of the selected hosts may be in flight at once, as a number or a share of them."""
 
@@ -75,6 +82,7 @@ class DisruptionBudget:
 
 
 @frozen
+@checked
 class FleetResolved:
     """The whole fleet as CI signed it. Mappings are by name: hosts, channels, policies; waves by channel."""
 

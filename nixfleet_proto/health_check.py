@@ -9,6 +9,7 @@ from typing import TypeAlias, assert_never
 from attrs import field, frozen
 
 from nixfleet_proto.agent_event import ProbeMode
+from nixfleet_proto.checked import checked
 from nixfleet_proto.frozen_map import FrozenMap
 
 HEALTH_CHECKS_PATH = "etc/nixfleet/agent/health-checks.json"
@@ -17,6 +18,7 @@ FAILURE_REASON_LENGTH_MAX = 512
 
 
 @frozen
+@checked
 class HttpProbe:
     """Passes when GET `url` answers `expect_status` in time, with `body_contains` in the body."""
 
@@ -30,6 +32,7 @@ class HttpProbe:
 
 
 @frozen
+@checked
 class TcpProbe:
     """Passes when a connection to `host`:`port` is accepted in time."""
 
@@ -42,6 +45,7 @@ class TcpProbe:
 
 
 @frozen
+@checked
 class ExecProbe:
     """Passes when `command` (no shell) exits with `expect_exit_code` in time."""
 
@@ -54,6 +58,7 @@ class ExecProbe:
 
 
 @frozen
+@checked
 class ControlOverride:
     """How one control of a framework counts, where it counts otherwise than the framework does."""
 
@@ -62,6 +67,7 @@ class ControlOverride:
 
 
 @frozen
+@checked
 class EvidenceProbe:
     """Passes when the signed evidence file says that every enforced control of `framework` does.
 

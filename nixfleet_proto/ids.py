@@ -3,10 +3,12 @@
 import re
 from typing import Self
 
+from nixfleet_proto.errors import NixfleetError
+
 _CHANNEL = re.compile(r"[a-z0-9_-]+")
 
 
-class InvalidRolloutId(ValueError):
+class InvalidRolloutId(NixfleetError, ValueError):
     """The text is not `{channel}@{channel_ref}`; `text` and `problem` say what was wrong."""
 
     def __init__(self, text: str, problem: str) -> None:
@@ -29,6 +31,8 @@ class RolloutId(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidRolloutId(text, f"expected a string, found a {type(text).__name__}")
         channel, at, channel_ref = text.partition("@")
         if not at:
             raise InvalidRolloutId(text, "expected '{channel}@{channel_ref}', found no '@'")
@@ -39,6 +43,9 @@ class RolloutId(str):
                 text, f"channel ref {channel_ref!r} must not be empty or contain '@'"
             )
         return super().__new__(cls, text)
+
+    def __repr__(self) -> str:
+        return f"RolloutId({str.__repr__(self)})"
 
     @classmethod
     def of(cls, channel: str, channel_ref: str) -> Self:
@@ -54,10 +61,12 @@ class RolloutId(str):
 
     @property
     def channel(self) -> str:
+        """The part before the `@`."""
         return self.partition("@")[0]
 
     @property
     def channel_ref(self) -> str:
+        """The part after the `@`."""
         return self.partition("@")[2]
 
 

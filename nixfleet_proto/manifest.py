@@ -6,11 +6,13 @@ Source: docs/spec/declarations.md, Manifests; docs/spec/trust.md, Anchors.
 
 from attrs import frozen
 
+from nixfleet_proto.checked import checked
 from nixfleet_proto.fleet import SCHEMA_VERSION, Meta, RolloutPolicy, Selector
 from nixfleet_proto.ids import RolloutId
 
 
 @frozen
+@checked
 class HostAssignment:
     """The closure that one host gets, and its wave (0 where the channel has no waves)."""
 
@@ -20,6 +22,7 @@ class HostAssignment:
 
 
 @frozen
+@checked
 class ManifestBudget:
     """A disruption budget with its members frozen, so a later fleet cannot widen a rollout under way."""
 
@@ -30,6 +33,7 @@ class ManifestBudget:
 
 
 @frozen
+@checked
 class RolloutManifest:
     """What is signed for one rollout.
 

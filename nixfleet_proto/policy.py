@@ -8,11 +8,13 @@ Source: docs/spec/declarations.md, Resolved fleet.
 from attrs import field, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.checked import checked
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
 
 
 @frozen
+@checked
 class Selector:
     """Which hosts are meant: those that satisfy every part that is given; none given, no host.
 
@@ -28,6 +30,7 @@ class Selector:
 
 
 @frozen
+@checked
 class PolicyWave:
     """A wave as a policy declares it: by selector, not by name."""
 
@@ -36,6 +39,7 @@ class PolicyWave:
 
 
 @frozen
+@checked
 class RolloutPolicy:
     """How a channel's rollouts go; `on_health_failure` is what the host machine asks it."""
 

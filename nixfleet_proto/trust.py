@@ -6,15 +6,17 @@ Source: docs/spec/trust.md, Trust file; docs/spec/trust.md, Artefacts.
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Final, Generic, TypeVar, final
 
 from attrs import field, frozen
+
+from nixfleet_proto.checked import WordEnum, checked
 
 T_co = TypeVar("T_co", covariant=True)
 
 
 @frozen
+@checked
 class TrustedKey:
     """A public key. The algorithm belongs to the key, never to the artefact that claims it."""
 
@@ -23,6 +25,7 @@ class TrustedKey:
 
 
 @frozen
+@checked
 class KeySlot:
     """A key with room to rotate: `previous` stays good until it is taken out.
 
@@ -39,7 +42,7 @@ class KeySlot:
         return (self.current,) if self.previous is None else (self.current, self.previous)
 
 
-class OperatorRole(StrEnum):
+class OperatorRole(WordEnum):
     """`READ` sees everything; `OPERATE` may also pause, resume and clear."""
 
     READ = "read"
@@ -47,6 +50,7 @@ class OperatorRole(StrEnum):
 
 
 @frozen
+@checked
 class Operator:
     """A person whose signed requests the control plane obeys."""
 
@@ -56,6 +60,7 @@ class Operator:
 
 
 @frozen
+@checked
 class TrustRoot:
     """The content of a trust file: everything a side believes without further proof."""
 

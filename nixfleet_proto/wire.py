@@ -8,12 +8,14 @@ from datetime import datetime
 from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.checked import checked
 
 PROTOCOL_VERSION = 1
 BATCH_LENGTH_MAX = 256
 
 
 @frozen
+@checked
 class AgentEventEnvelope:
     """A fact, who says so, and in which rollout.
 
@@ -29,6 +31,7 @@ class AgentEventEnvelope:
 
 
 @frozen
+@checked
 class EventBatch:
     """Up to `BATCH_LENGTH_MAX` events of one host, in order, with one signature over the whole.
 
@@ -40,6 +43,7 @@ class EventBatch:
 
 
 @frozen
+@checked
 class Dispatch:
     """An order waiting for a host: activate `target_closure`. The agent checks it against the manifest."""
 
@@ -51,6 +55,7 @@ class Dispatch:
 
 
 @frozen
+@checked
 class SignedArtefact:
     """An artefact exactly as it was signed, with its detached signature."""
 

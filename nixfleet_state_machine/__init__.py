@@ -1,58 +1,257 @@
 """The rollout state machine: pure reducers for one host and one rollout, and a pure planner.
 
-No I/O, no clock, no randomness; attrs and typing-extensions are all it needs. Start with `step`.
+`dir(nixfleet_state_machine)` is the public API: functions, records, events, effects, errors. Start with `step`. A name
+is imported when it is first used. No I/O, no clock, no randomness; attrs and typing-extensions are all it needs.
 """
 
-from nixfleet_state_machine.host.effect import (
-    AgentEffect,
-    ControlPlaneEffect,
-    OutboundAgentEvent,
-)
-from nixfleet_state_machine.host.errors import (
-    IllegalForState,
-    InvariantViolation,
-    SeqRegression,
-    TransitionError,
-)
-from nixfleet_state_machine.host.event import Event, Local, Remote
-from nixfleet_state_machine.host.reducer import rehydration_effects, step
-from nixfleet_state_machine.host.state import HostRolloutState, HostState, ProbeRecord
-from nixfleet_state_machine.rollout.effect import RolloutEffect
-from nixfleet_state_machine.rollout.errors import (
-    IllegalForRolloutState,
-    RolloutTransitionError,
-    SupersessionExpected,
-    WrongRollout,
-)
-from nixfleet_state_machine.rollout.event import RolloutEvent
-from nixfleet_state_machine.rollout.opening import open_rollout
-from nixfleet_state_machine.rollout.reducer import step_rollout
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from typing import TYPE_CHECKING
+
+from nixfleet_proto.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from nixfleet_proto.errors import (
+        InvalidValue,
+        NixfleetError,
+        ValueProblem,
+    )
+    from nixfleet_state_machine.as_json import (
+        to_json,
+    )
+    from nixfleet_state_machine.effects import (
+        AgentEffect,
+        ControlPlaneEffect,
+        EmitLog,
+        EmitMetric,
+        HostEffect,
+        LocalEmitEvent,
+        LocalFireRollbackTo,
+        LocalFireSwitch,
+        LocalResetProbeCache,
+        LogLevel,
+        OutboundAgentEvent,
+        RecordRolloutTransition,
+        RecordTransition,
+        RemoteAppendEventLog,
+        RemoteInsertQuarantine,
+        RemoteOpenRolloutRecord,
+        RemoteQueueDispatch,
+        RolloutEffect,
+        SchedulePruning,
+        UpdateCurrentWave,
+    )
+    from nixfleet_state_machine.host.errors import (
+        ConvergenceRule,
+        IllegalForState,
+        InvariantViolation,
+        SeqRegression,
+        TransitionError,
+    )
+    from nixfleet_state_machine.host.event import (
+        Event,
+        Local,
+        Remote,
+    )
+    from nixfleet_state_machine.host.reducer import (
+        rehydration_effects,
+        step,
+    )
+    from nixfleet_state_machine.host.state import (
+        HostRolloutState,
+        HostState,
+        ProbeRecord,
+    )
+    from nixfleet_state_machine.planner.action import (
+        DeferDispatch,
+        Gate,
+        GateBlock,
+        OpenRollout,
+        PlanAction,
+        QueueDispatch,
+        WithdrawDispatch,
+    )
+    from nixfleet_state_machine.planner.errors import (
+        AlreadyOpen,
+        UnknownHost,
+        UnknownRollout,
+    )
+    from nixfleet_state_machine.planner.gates import (
+        Quarantines,
+    )
+    from nixfleet_state_machine.planner.index.fleet_view import (
+        FleetView,
+    )
+    from nixfleet_state_machine.planner.index.tally import (
+        Tally,
+    )
+    from nixfleet_state_machine.planner.plan import (
+        explain,
+        plan_next,
+        replan,
+    )
+    from nixfleet_state_machine.planner.progress import (
+        due_rollout_events,
+        empty_waves,
+    )
+    from nixfleet_state_machine.planner.terms import (
+        BudgetTerms,
+        RolloutTerms,
+    )
+    from nixfleet_state_machine.replay import (
+        replay_host,
+        replay_rollout,
+    )
+    from nixfleet_state_machine.rollout.errors import (
+        IllegalForRolloutState,
+        RolloutTransitionError,
+        SupersessionExpected,
+        WrongRollout,
+    )
+    from nixfleet_state_machine.rollout.event import (
+        HostJoined,
+        HostStateChanged,
+        OperatorClearance,
+        RetentionExpired,
+        RolloutEvent,
+        RolloutOpened,
+        RolloutTerminal,
+        SuccessorOpened,
+        WaveAdvanced,
+    )
+    from nixfleet_state_machine.rollout.opening import (
+        open_rollout,
+    )
+    from nixfleet_state_machine.rollout.reducer import (
+        step_rollout,
+    )
+    from nixfleet_state_machine.rollout.state import (
+        RolloutRecord,
+        RolloutState,
+    )
+    from nixfleet_state_machine.undo import (
+        UndoLog,
+    )
 
 __all__ = [
     "AgentEffect",
+    "AlreadyOpen",
+    "BudgetTerms",
     "ControlPlaneEffect",
+    "ConvergenceRule",
+    "DeferDispatch",
+    "EmitLog",
+    "EmitMetric",
     "Event",
+    "FleetView",
+    "Gate",
+    "GateBlock",
+    "HostEffect",
+    "HostJoined",
     "HostRolloutState",
     "HostState",
+    "HostStateChanged",
     "IllegalForRolloutState",
     "IllegalForState",
+    "InvalidValue",
     "InvariantViolation",
     "Local",
+    "LocalEmitEvent",
+    "LocalFireRollbackTo",
+    "LocalFireSwitch",
+    "LocalResetProbeCache",
+    "LogLevel",
+    "NixfleetError",
+    "OpenRollout",
+    "OperatorClearance",
     "OutboundAgentEvent",
+    "PlanAction",
     "ProbeRecord",
+    "Quarantines",
+    "QueueDispatch",
+    "RecordRolloutTransition",
+    "RecordTransition",
     "Remote",
+    "RemoteAppendEventLog",
+    "RemoteInsertQuarantine",
+    "RemoteOpenRolloutRecord",
+    "RemoteQueueDispatch",
+    "RetentionExpired",
     "RolloutEffect",
     "RolloutEvent",
+    "RolloutOpened",
     "RolloutRecord",
     "RolloutState",
+    "RolloutTerminal",
+    "RolloutTerms",
     "RolloutTransitionError",
+    "SchedulePruning",
     "SeqRegression",
+    "SuccessorOpened",
     "SupersessionExpected",
+    "Tally",
     "TransitionError",
+    "UndoLog",
+    "UnknownHost",
+    "UnknownRollout",
+    "UpdateCurrentWave",
+    "ValueProblem",
+    "WaveAdvanced",
+    "WithdrawDispatch",
     "WrongRollout",
+    "due_rollout_events",
+    "empty_waves",
+    "explain",
     "open_rollout",
+    "plan_next",
     "rehydration_effects",
+    "replan",
+    "replay_host",
+    "replay_rollout",
     "step",
     "step_rollout",
+    "to_json",
 ]
+
+if not TYPE_CHECKING:  # a checker would take `__getattr__` for any name at all
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        __all__,
+        {
+            "nixfleet_proto.errors": "InvalidValue NixfleetError ValueProblem",
+            "nixfleet_state_machine.as_json": "to_json",
+            "nixfleet_state_machine.effects": (
+                "AgentEffect ControlPlaneEffect EmitLog EmitMetric HostEffect "
+                "LocalEmitEvent LocalFireRollbackTo LocalFireSwitch LocalResetProbeCache "
+                "LogLevel OutboundAgentEvent RecordRolloutTransition RecordTransition "
+                "RemoteAppendEventLog RemoteInsertQuarantine RemoteOpenRolloutRecord "
+                "RemoteQueueDispatch RolloutEffect SchedulePruning UpdateCurrentWave"
+            ),
+            "nixfleet_state_machine.host.errors": (
+                "ConvergenceRule IllegalForState InvariantViolation SeqRegression TransitionError"
+            ),
+            "nixfleet_state_machine.host.event": "Event Local Remote",
+            "nixfleet_state_machine.host.reducer": "rehydration_effects step",
+            "nixfleet_state_machine.host.state": "HostRolloutState HostState ProbeRecord",
+            "nixfleet_state_machine.planner.action": (
+                "DeferDispatch Gate GateBlock OpenRollout PlanAction QueueDispatch WithdrawDispatch"
+            ),
+            "nixfleet_state_machine.planner.errors": "AlreadyOpen UnknownHost UnknownRollout",
+            "nixfleet_state_machine.planner.gates": "Quarantines",
+            "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
+            "nixfleet_state_machine.planner.index.tally": "Tally",
+            "nixfleet_state_machine.planner.plan": "explain plan_next replan",
+            "nixfleet_state_machine.planner.progress": "due_rollout_events empty_waves",
+            "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
+            "nixfleet_state_machine.replay": "replay_host replay_rollout",
+            "nixfleet_state_machine.rollout.errors": (
+                "IllegalForRolloutState RolloutTransitionError SupersessionExpected WrongRollout"
+            ),
+            "nixfleet_state_machine.rollout.event": (
+                "HostJoined HostStateChanged OperatorClearance RetentionExpired "
+                "RolloutEvent RolloutOpened RolloutTerminal SuccessorOpened WaveAdvanced"
+            ),
+            "nixfleet_state_machine.rollout.opening": "open_rollout",
+            "nixfleet_state_machine.rollout.reducer": "step_rollout",
+            "nixfleet_state_machine.rollout.state": "RolloutRecord RolloutState",
+            "nixfleet_state_machine.undo": "UndoLog",
+        },
+    )

@@ -44,6 +44,21 @@ class UndoLog:
         self.undoings.clear()
 
 
+class NoUndo(UndoLog):
+    """For collections that are never rolled back: notes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.undoings = _Nothing()
+
+
+class _Nothing(list[_Undoing]):
+    """Stays empty, whatever is appended."""
+
+    def append(self, _: _Undoing, /) -> None:
+        pass
+
+
 class UndoableDict(dict[K, V]):
     """A dict whose changes can be taken back: by `set` and `discard`, and in no other way. Values must be immutable.
 
@@ -70,11 +85,24 @@ class UndoableDict(dict[K, V]):
             self._undoings.append((_set_item, self, key, self[key]))
             _del_item(self, key)
 
+    # The default would set the items one by one, which is refused. The log is shared with what is copied along.
+    def __reduce__(self) -> tuple[object, ...]:
+        return _emptied, (type(self),), (self._undoings, dict(self))
+
+    def __setstate__(self, state: tuple[list[_Undoing], dict[K, V]]) -> None:
+        self._undoings, items = state
+        for key, value in items.items():
+            _set_item(self, key, value)
+
     def _refuse(self: object, *_: object, **__: object) -> NoReturn:
         raise TypeError("changed by `set` and `discard` alone, or it could not be taken back")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
+
+
+def _emptied(cls: type[UndoableDict[Any, Any]]) -> UndoableDict[Any, Any]:
+    return cls.__new__(cls)
 
 
 _set_item = dict[Any, Any].__setitem__

@@ -15,6 +15,7 @@ import orjson
 import rfc8785
 
 from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.json_value import JsonValue
 
 INTEGER_MAX = 2**53 - 1  # what a reader that has only doubles can tell from its neighbours
@@ -22,7 +23,7 @@ INTEGER_MAX = 2**53 - 1  # what a reader that has only doubles can tell from its
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
-class Uncanonical(ValueError):
+class Uncanonical(NixfleetError, ValueError):
     """A value that canonical JSON has no single form for. `problem` says where and what."""
 
     def __init__(self, problem: DecodeProblem) -> None:

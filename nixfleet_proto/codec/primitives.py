@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 
 import orjson
 
+from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
@@ -152,8 +153,12 @@ def parse_time(text: str) -> datetime:
 
 
 def format_time(at: datetime) -> str:
-    """Return `at` as RFC 3339 in UTC: a fraction of 0, 3 or 6 digits, the shortest that is exact."""
-    assert at.tzinfo is not None, f"a time without an offset is a guess: {at.isoformat()}"
+    """Return `at` as RFC 3339 in UTC: a fraction of 0, 3 or 6 digits, the shortest that is exact.
+
+    Raises: InvalidValue, for a time without a UTC offset.
+    """
+    if at.tzinfo is None:
+        require_arguments("format_time", at=(at, datetime))
     utc = at if at.tzinfo is UTC else at.astimezone(UTC)
     # orjson does in a fifth of the time what `isoformat` does, save for the three digits.
     text = orjson.dumps(utc, option=orjson.OPT_UTC_Z)[1:-1].decode()

@@ -2,6 +2,8 @@
 
 from attrs import frozen
 
+from nixfleet_proto.errors import NixfleetError
+
 
 @frozen
 class DecodeProblem:
@@ -15,7 +17,7 @@ class DecodeProblem:
         return f"{self.path}: expected {self.expected}, found {self.found}"
 
 
-class DecodeError(Exception):
+class DecodeError(NixfleetError):
     """Bytes are not what they should be. `what` was read; `problems` has at least one entry."""
 
     def __init__(self, what: str, problems: tuple[DecodeProblem, ...]) -> None:

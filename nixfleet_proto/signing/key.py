@@ -18,6 +18,7 @@ import nacl.public
 import nacl.signing
 from attrs import define
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.signing.refusal import MalformedKey, UnsupportedAlgorithm
 from nixfleet_proto.trust import TrustedKey
 
@@ -32,7 +33,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @define
-class InsecureKeyFile(Exception):
+class InsecureKeyFile(NixfleetError):
     """A key file that others than its owner can reach."""
 
     path: Path
@@ -46,7 +47,7 @@ class InsecureKeyFile(Exception):
 
 
 @define
-class MalformedKeyFile(Exception):
+class MalformedKeyFile(NixfleetError):
     """A key file that holds no key; what it holds is not shown."""
 
     path: Path

@@ -10,11 +10,12 @@ from attrs import define
 
 from nixfleet_proto.codec.primitives import format_time
 from nixfleet_proto.codec.problem import DecodeProblem
+from nixfleet_proto.errors import NixfleetError
 
 CLOCK_SKEW = timedelta(seconds=60)
 
 
-class VerifyError(Exception):
+class VerifyError(NixfleetError):
     """Something is not to be trusted; the subclass says why."""
 
 

@@ -7,12 +7,12 @@ Source: docs/spec/host-machine.md, Effects.
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import TypeAlias
 
 from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.checked import WordEnum, checked
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 
@@ -22,7 +22,7 @@ OutboundAgentEvent: TypeAlias = AgentEvent
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class LogLevel(StrEnum):
+class LogLevel(WordEnum):
     """How loud an `EmitLog` is."""
 
     INFO = "info"
@@ -31,6 +31,7 @@ class LogLevel(StrEnum):
 
 
 @frozen
+@checked
 class LocalFireSwitch:
     """Activate `target` on this host."""
 
@@ -39,6 +40,7 @@ class LocalFireSwitch:
 
 
 @frozen
+@checked
 class LocalFireRollbackTo:
     """Go back to `closure`, which ran before the dispatch was acknowledged."""
 
@@ -47,6 +49,7 @@ class LocalFireRollbackTo:
 
 
 @frozen
+@checked
 class LocalResetProbeCache:
     """Stop this rollout's probe tickers and forget their results: another closure runs now."""
 
@@ -54,6 +57,7 @@ class LocalResetProbeCache:
 
 
 @frozen
+@checked
 class LocalEmitEvent:
     """Put `payload` into the journal, to be sent; `durable` facts before anything that follows from them."""
 
@@ -63,6 +67,7 @@ class LocalEmitEvent:
 
 
 @frozen
+@checked
 class RemoteQueueDispatch:
     """Hand `target_closure` to `host` at its next poll, until it acknowledges."""
 
@@ -73,6 +78,7 @@ class RemoteQueueDispatch:
 
 
 @frozen
+@checked
 class RemoteInsertQuarantine:
     """Never hand `closure` to a host of `channel` again, until an operator says so."""
 
@@ -81,6 +87,7 @@ class RemoteInsertQuarantine:
 
 
 @frozen
+@checked
 class RemoteOpenRolloutRecord:
     """Open the Pending record of `host` in a rollout."""
 
@@ -90,6 +97,7 @@ class RemoteOpenRolloutRecord:
 
 
 @frozen
+@checked
 class RemoteAppendEventLog:
     """Append what a host reported to the canonical log."""
 
@@ -99,6 +107,7 @@ class RemoteAppendEventLog:
 
 
 @frozen
+@checked
 class RecordTransition:
     """The host went from `from_` to `to`, at the time the fact itself carries."""
 
@@ -110,6 +119,7 @@ class RecordTransition:
 
 
 @frozen
+@checked
 class EmitMetric:
     """Count or observe `value`; the name follows Prometheus conventions (`_total`, `_seconds`)."""
 
@@ -119,6 +129,7 @@ class EmitMetric:
 
 
 @frozen
+@checked
 class EmitLog:
     """Tell the operator; `fields` carries the facts, `message` reads by itself."""
 

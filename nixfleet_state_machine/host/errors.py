@@ -4,13 +4,13 @@ Callers act on the class and the attributes; the text is for people.
 Source: docs/spec/host-machine.md, Transitions; docs/spec/host-machine.md, Convergence.
 """
 
-from enum import StrEnum
-
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.checked import WordEnum
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_state_machine.host.state import HostRolloutState
 
 
-class TransitionError(Exception):
+class TransitionError(NixfleetError):
     """A fact does not apply to a host's record. `state` is the record, unchanged; `fact` what came."""
 
     def __init__(self, state: HostRolloutState, fact: AgentEvent) -> None:
@@ -46,7 +46,7 @@ class SeqRegression(TransitionError):
         )
 
 
-class ConvergenceRule(StrEnum):
+class ConvergenceRule(WordEnum):
     """The four rules a `Converged` must satisfy, in the order they are checked."""
 
     CLOSURE_IS_TARGET = "closure-is-target"

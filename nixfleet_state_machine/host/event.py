@@ -5,9 +5,11 @@ from typing import TypeAlias
 from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.checked import checked
 
 
 @frozen
+@checked
 class Local:
     """The agent lived this fact."""
 
@@ -15,6 +17,7 @@ class Local:
 
 
 @frozen
+@checked
 class Remote:
     """The control plane was told this fact."""
 

@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyEntry,
     RollbackComplete,
 )
+from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.drafting import evolver, maker
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.members import members
@@ -71,26 +72,34 @@ def step(
 
     now: aware UTC. policy: of the verified manifest. A `Local` event yields effects for the agent only,
     a `Remote` one for the control plane only; the record that comes out is the same.
-    Raises: SeqRegression, IllegalForState, InvariantViolation; `state` is untouched.
+    Raises: SeqRegression, IllegalForState, InvariantViolation; `state` is untouched. InvalidValue, for arguments of
+    another type and a `now` without a UTC offset.
     Source: docs/spec/host-machine.md, Transitions.
     """
-    if event.fact.seq <= state.last_event_seq:
-        raise SeqRegression(state, event.fact)
-    match state.state:
-        case _State.SOAKING:
-            return _from_soaking(state, event)
-        case _State.ACTIVATING:
-            return _from_activating(state, event, policy)
-        case _State.PENDING:
-            return _from_pending(state, event)
-        case _State.DEFERRED:
-            return _from_deferred(state, event, policy)
-        case _State.FAILED:
-            return _from_failed(state, event)
-        case _State.CONVERGED | _State.REVERTED:
-            raise IllegalForState(state, event.fact)
-        case _:
-            assert_never(state.state)
+    # Records and facts were checked when they were made, so most of what can be wrong here fails by itself.
+    try:
+        if now.tzinfo is None or type(policy) is not RolloutPolicy:
+            _require_arguments(state, event, now, policy)
+        if event.fact.seq <= state.last_event_seq:
+            raise SeqRegression(state, event.fact)
+        match state.state:
+            case _State.SOAKING:
+                return _from_soaking(state, event)
+            case _State.ACTIVATING:
+                return _from_activating(state, event, policy)
+            case _State.PENDING:
+                return _from_pending(state, event)
+            case _State.DEFERRED:
+                return _from_deferred(state, event, policy)
+            case _State.FAILED:
+                return _from_failed(state, event)
+            case _State.CONVERGED | _State.REVERTED:
+                raise IllegalForState(state, event.fact)
+            case _:
+                assert_never(state.state)
+    except (AttributeError, TypeError, AssertionError):
+        _require_arguments(state, event, now, policy)
+        raise
 
 
 def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
@@ -101,6 +110,16 @@ def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
     if state.state is _State.PENDING:
         return ()
     return (LocalResetProbeCache(state.rollout_id),)
+
+
+def _require_arguments(state: object, event: object, now: object, policy: object) -> None:
+    require_arguments(
+        "step",
+        state=(state, HostRolloutState),
+        event=(event, Event),
+        now=(now, datetime),
+        policy=(policy, RolloutPolicy),
+    )
 
 
 # Building what comes out is most of a step: these build it as attrs does, in a fifth of the time.

@@ -7,7 +7,6 @@ Source: docs/spec/host-machine.md, State record.
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Self
 
 from attrs import evolve, field, frozen
@@ -18,11 +17,13 @@ from nixfleet_proto.agent_event import (
     ProbeStatus,
     ProbeTopologyEntry,
 )
+from nixfleet_proto.checked import WordEnum, checked
+from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 
 
-class HostState(StrEnum):
+class HostState(WordEnum):
     """Completes "the host is …". The values are the wire's."""
 
     PENDING = "Pending"
@@ -45,6 +46,7 @@ class HostState(StrEnum):
 
 
 @frozen
+@checked
 class ProbeRecord:
     """The latest word on one probe. `failing_since`: start of the present unbroken run of Fail."""
 
@@ -57,6 +59,7 @@ class ProbeRecord:
 
 
 @frozen
+@checked
 class HostRolloutState:
     """Everything that is known of one host in one rollout.
 
@@ -112,6 +115,11 @@ class HostRolloutState:
         )
 
     def dispatched(self, at: datetime | None, soak_due_at: datetime | None) -> Self:
-        """Return this Pending record with its dispatch noted, or withdrawn (`None`, `None`)."""
-        assert self.state is HostState.PENDING, self
+        """Return this Pending record with its dispatch noted, or withdrawn (`None`, `None`).
+
+        Raises: InvalidValue, from any other state.
+        """
+        if self.state is not HostState.PENDING:
+            problem = ValueProblem("state", "Pending, before any fact", self.state.value)
+            raise InvalidValue("HostRolloutState.dispatched", (problem,))
         return evolve(self, dispatched_at=at, soak_due_at=soak_due_at)

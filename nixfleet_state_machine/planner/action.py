@@ -4,15 +4,15 @@ Source: docs/spec/planner.md, Plan actions.
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import TypeAlias
 
 from attrs import field, frozen
 
+from nixfleet_proto.checked import WordEnum, checked
 from nixfleet_proto.ids import RolloutId
 
 
-class Gate(StrEnum):
+class Gate(WordEnum):
     """What can hold a dispatch; the values are the wire's. In the order they are asked."""
 
     QUARANTINE = "quarantine"
@@ -28,6 +28,7 @@ class Gate(StrEnum):
 
 
 @frozen
+@checked
 class GateBlock:
     """A gate that holds, and why, in words an operator understands.
 
@@ -41,6 +42,7 @@ class GateBlock:
 
 
 @frozen
+@checked
 class OpenRollout:
     """The channel's verified manifest names a rollout that has no record yet."""
 
@@ -50,6 +52,7 @@ class OpenRollout:
 
 
 @frozen
+@checked
 class QueueDispatch:
     """No gate holds `host`: hand it `target_closure`."""
 
@@ -60,6 +63,7 @@ class QueueDispatch:
 
 
 @frozen
+@checked
 class DeferDispatch:
     """`gate` is the first that holds `host`."""
 
@@ -70,6 +74,7 @@ class DeferDispatch:
 
 
 @frozen
+@checked
 class WithdrawDispatch:
     """`host` has a dispatch that was queued and not acknowledged, and must not get it any more."""
 

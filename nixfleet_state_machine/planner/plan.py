@@ -1,13 +1,14 @@
 """The plan: what opens, who goes now, and for the others, why not. Two ways to the same decisions.
 
-`plan_next` looks at everything and leaves the view as it is. `replan` looks at what was stirred since the
-last time; it is what an engine calls after each input. Whoever plans carries the actions out.
+`plan_next` looks at everything and leaves the view as it is. `replan` looks at what changed since the
+last time; an engine calls it after each input. Whoever plans carries the actions out.
 Source: docs/spec/planner.md, Interface.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 
+from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import GateBlock, PlanAction
 from nixfleet_state_machine.planner.decision import answer, rollouts_to_open, withdrawals
@@ -19,7 +20,7 @@ from nixfleet_state_machine.planner.gates import (
     gate_host_edge,
     gate_quarantine,
 )
-from nixfleet_state_machine.planner.index.changes import Stirred
+from nixfleet_state_machine.planner.index.changes import Changes
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.index.lanes import Lane, LaneKey
 from nixfleet_state_machine.planner.lane_walk import Walk, budgets_of
@@ -29,7 +30,10 @@ def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple
     """Return every decision that is due: rollouts to open, dispatches to take back, an answer per waiting host.
 
     In this order; by channel, then by rollout id and host name. The view is left as it is.
+    quarantines: closures by channel. now: aware UTC.
+    Raises: InvalidValue.
     """
+    _require_arguments("plan_next", view, quarantines, now)
     planning = Planning(view, quarantines)
     return (
         *rollouts_to_open(view, view.offers),
@@ -41,20 +45,28 @@ def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple
 def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
     """Return what `plan_next` would, without the deferrals that the same hosts were told before.
 
-    The caller carries all actions out before the next call. quarantines: as at the last call, save for the
-    closures stirred since.
+    The caller carries all actions out before the next call. quarantines: as at the last call, except for the
+    closures that were reported by `FleetView.quarantine_changed` since. now: aware UTC.
+    Raises: InvalidValue.
     """
-    if not view.is_stirred:
+    _require_arguments("replan", view, quarantines, now)
+    if not view.has_changes:
         return ()
     planning = Planning(view, quarantines)
-    stirred = view.take_stirred()
+    changes = view.take_changes()
     # Lanes are walked as they stand once every host is in its place.
-    placed = tuple(_placed(planning, stirred))
-    lanes = tuple(_stirred_lanes(view, stirred))
+    placed = tuple(_placed(planning, changes))
+    lanes = tuple(_changed_lanes(view, changes))
     return (
-        *rollouts_to_open(view, stirred.channels),
-        *withdrawals(planning, _handed_out(view, stirred)),
+        *rollouts_to_open(view, changes.channels),
+        *withdrawals(planning, _handed_out(view, changes)),
         *_walked(planning, placed, lanes, now),
+    )
+
+
+def _require_arguments(function: str, view: object, quarantines: object, now: object) -> None:
+    require_arguments(
+        function, view=(view, FleetView), quarantines=(quarantines, Mapping), now=(now, datetime)
     )
 
 
@@ -74,7 +86,17 @@ def _walked(
 def explain(
     view: FleetView, quarantines: Quarantines, hostname: str
 ) -> Mapping[RolloutId, tuple[GateBlock, ...]]:
-    """Return all gates that hold `hostname`, for each live rollout that it waits in."""
+    """Return all gates that hold `hostname`, for each live rollout that it waits in.
+
+    Raises: UnknownHost, for a host that no open rollout names. InvalidValue.
+    """
+    require_arguments(
+        "explain",
+        view=(view, FleetView),
+        quarantines=(quarantines, Mapping),
+        hostname=(hostname, str),
+    )
+    view.require_host(hostname)
     planning = Planning(view, quarantines)
     return {
         rollout_id: tuple(all_blocks(planning, rollout_id, hostname))
@@ -99,10 +121,10 @@ def _answers(planning: Planning, now: datetime) -> Iterator[PlanAction]:
                 yield answer(planning, rollout_id, record.hostname, block, now)
 
 
-def _placed(planning: Planning, stirred: Stirred) -> Iterator[tuple[Lane, str]]:
-    """Move each stirred host to where it waits now; yield those that wait, with their lanes."""
+def _placed(planning: Planning, changes: Changes) -> Iterator[tuple[Lane, str]]:
+    """Move each changed host to its lane; yield those that wait, with their lanes."""
     view = planning.view
-    for rollout_id, hosts in stirred.hosts.items():
+    for rollout_id, hosts in changes.hosts.items():
         # In order, so that each goes to the end of its lane.
         for host in sorted(hosts):
             if view.is_waiting(rollout_id, host):
@@ -117,24 +139,24 @@ def _key(planning: Planning, rollout_id: RolloutId, host: str) -> LaneKey:
     return LaneKey(terms.wave_of.get(host), snag, () if snag else terms.budgets_of(host))
 
 
-def _stirred_lanes(view: FleetView, stirred: Stirred) -> Iterator[Lane]:
+def _changed_lanes(view: FleetView, changes: Changes) -> Iterator[Lane]:
     for rollout_id in view.live_rollouts():
         free = view.lanes.free(rollout_id)
-        if rollout_id in stirred.rollouts:
+        if rollout_id in changes.rollouts:
             yield from view.lanes.snagged(rollout_id)
             yield from free
-        elif rollout_id in stirred.earlier_waves:
+        elif rollout_id in changes.earlier_waves:
             yield from free
         else:
-            yield from (lane for lane in free if _has_any(view, lane, stirred.budgets))
+            yield from (lane for lane in free if _has_any(view, lane, changes.budgets))
 
 
 def _has_any(view: FleetView, lane: Lane, budgets: Set[str]) -> bool:
     return any(budget.name in budgets for budget in budgets_of(view, lane))
 
 
-def _handed_out(view: FleetView, stirred: Stirred) -> list[tuple[RolloutId, str]]:
-    stirred_hosts = ((id_, host) for id_, hosts in stirred.hosts.items() for host in hosts)
-    queued = {each for each in stirred_hosts if view.is_queued(*each)}
-    queued |= {(id_, host) for id_ in stirred.rollouts for host in view.queued_of(id_)}
+def _handed_out(view: FleetView, changes: Changes) -> list[tuple[RolloutId, str]]:
+    changed_hosts = ((id_, host) for id_, hosts in changes.hosts.items() for host in hosts)
+    queued = {each for each in changed_hosts if view.is_queued(*each)}
+    queued |= {(id_, host) for id_ in changes.rollouts for host in view.queued_of(id_)}
     return sorted(each for each in queued if view.is_handed_out(*each))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import assert_never
 
+from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
@@ -20,8 +21,11 @@ def due_rollout_events(
     """Return what has come to pass in a rollout by its hosts' states, in the order to apply it.
 
     Nothing is due twice: once these are applied, and the record is set, none of them is.
+    now: aware UTC.
+    Raises: UnknownRollout, InvalidValue.
     """
-    record = view.rollouts[rollout_id]
+    require_arguments("due_rollout_events", view=(view, FleetView), now=(now, datetime))
+    record = view.rollout(rollout_id)
     match record.state:
         case RolloutState.ACTIVE | RolloutState.CONVERGING:
             return (*_waves(view, record, now), *_end(view, record, now))

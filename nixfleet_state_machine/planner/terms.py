@@ -4,12 +4,14 @@ Source: docs/spec/planner.md, Rollout terms.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Self
 
 from attrs import frozen
 
+from nixfleet_proto.checked import checked, require_arguments
+from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.fleet import Edge, FleetResolved, Selector, Wave
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
@@ -19,6 +21,7 @@ from nixfleet_state_machine.scopes.selector import summary
 
 
 @frozen
+@checked
 class BudgetTerms:
     """A disruption budget and its members. `limit` is the number of hosts that may be in flight at once."""
 
@@ -42,6 +45,7 @@ class BudgetTerms:
 
 
 @frozen
+@checked
 class RolloutTerms:
     """What a manifest, with the fleet it came from, says about one rollout.
 
@@ -62,6 +66,7 @@ class RolloutTerms:
 
     @property
     def last_wave(self) -> int:
+        """The index of the last wave."""
         return len(self.wave_soak_minutes) - 1
 
     @cached_property
@@ -106,6 +111,64 @@ class RolloutTerms:
         return _grouped((closure, host) for host, closure in self.targets.items())
 
     @classmethod
+    def build(
+        cls,
+        rollout_id: str,
+        targets: Mapping[str, str],
+        *,
+        waves: Sequence[Iterable[str]] = (),
+        soak_minutes: int | Sequence[int] = 0,
+        budgets: Iterable[tuple[Iterable[str], int]] = (),
+        host_edges: Iterable[tuple[str, str]] = (),
+        predecessors: Iterable[str] = (),
+    ) -> Self:
+        """Return terms made without a fleet file or a manifest.
+
+        rollout_id: `{channel}@{channel_ref}`. targets: closure by host. waves: hosts of each wave, in order; none
+        given, all hosts are in one wave; a host in none of them is never dispatched. soak_minutes: of every wave, or
+        one per wave. budgets: hosts, and how many of them may be in flight at once (1 or more). host_edges: pairs
+        (gating host, host that waits for it). predecessors: channels that the rollout's channel waits for.
+        Raises: InvalidRolloutId. InvalidValue, with everything else that is wrong.
+        """
+        id_ = RolloutId(rollout_id)
+        edges, limits = tuple(host_edges), tuple(budgets)
+        require_arguments(
+            "RolloutTerms.build",
+            targets=(targets, Mapping),
+            waves=(waves, Sequence),
+            budgets=(limits, tuple[tuple[object, int], ...]),
+            host_edges=(edges, tuple[tuple[str, str], ...]),
+        )
+        draft = _Draft()
+        wave_of = draft.waves(targets, waves or (targets,))
+        soaks = draft.soaks(soak_minutes, len(waves) or 1)
+        members = [
+            (draft.hosts(f"budgets[{index}]", hosts, targets), limit)
+            for index, (hosts, limit) in enumerate(limits)
+        ]
+        for index, (_, limit) in enumerate(members):
+            if limit < 1:
+                draft.refuse(f"budgets[{index}]", "a limit of 1 or more", repr(limit))
+        for index, edge in enumerate(edges):
+            draft.hosts(f"host_edges[{index}]", edge, targets)
+        if draft.problems:
+            raise InvalidValue("RolloutTerms.build", tuple(draft.problems))
+        return cls(
+            rollout_id=id_,
+            channel=id_.channel,
+            target_ref=id_.channel_ref,
+            targets=FrozenMap(targets),
+            wave_of=FrozenMap(wave_of),
+            wave_soak_minutes=soaks,
+            budgets=tuple(
+                BudgetTerms(Selector(hosts=tuple(sorted(hosts))), frozenset(hosts), limit)
+                for hosts, limit in members
+            ),
+            host_edges=tuple(Edge(gates=gates, gated=gated) for gates, gated in edges),
+            predecessors=tuple(sorted(predecessors)),
+        )
+
+    @classmethod
     def of(cls, manifest: Verified[RolloutManifest], fleet: Verified[FleetResolved]) -> Self:
         """Return the terms of a rollout. `fleet` is the one whose hash the manifest carries.
 
@@ -131,6 +194,48 @@ class RolloutTerms:
                 sorted({e.gates for e in fleet.channel_edges if e.gated == manifest.channel})
             ),
         )
+
+
+class _Draft:
+    """Terms that are being built: what was given, taken apart, with everything that is wrong with it."""
+
+    def __init__(self) -> None:
+        self.problems: list[ValueProblem] = []
+
+    def refuse(self, path: str, expected: str, found: object) -> None:
+        """Note a problem."""
+        self.problems.append(ValueProblem(path, expected, str(found)))
+
+    def waves(self, targets: Mapping[str, str], waves: Sequence[Iterable[str]]) -> dict[str, int]:
+        """Return the wave by host."""
+        wave_of: dict[str, int] = {}
+        for index, hosts in enumerate(waves):
+            for host in self.hosts(f"waves[{index}]", hosts, targets):
+                if host in wave_of:
+                    self.refuse(f"waves[{index}]", "each host in one wave", f"{host!r} again")
+                wave_of[host] = index
+        return wave_of
+
+    def soaks(self, soak_minutes: int | Sequence[int], count: int) -> tuple[int, ...]:
+        """Return the soak of each wave."""
+        soaks = (soak_minutes,) * count if isinstance(soak_minutes, int) else tuple(soak_minutes)
+        if len(soaks) != count:
+            self.refuse("soak_minutes", f"one for each of {count} waves", f"{len(soaks)}")
+        for index, soak in enumerate(soaks):
+            if type(soak) is not int or soak < 0:
+                self.refuse(f"soak_minutes[{index}]", "minutes, 0 or more", repr(soak))
+        return soaks
+
+    def hosts(self, path: str, hosts: Iterable[str], targets: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the hosts that are named at `path`; those without a target are a problem."""
+        if isinstance(hosts, str):
+            self.refuse(path, "a collection of host names", f"the string {hosts!r}")
+            return ()
+        named = tuple(hosts)
+        for host in named:
+            if host not in targets:
+                self.refuse(path, "hosts that have a target", f"{host!r}, which has none")
+        return named
 
 
 def _wave_of(

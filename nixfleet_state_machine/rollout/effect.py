@@ -8,11 +8,13 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from nixfleet_proto.checked import checked
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.rollout.state import RolloutState
 
 
 @frozen
+@checked
 class RecordRolloutTransition:
     """The rollout went from `from_` to `to`."""
 
@@ -23,6 +25,7 @@ class RecordRolloutTransition:
 
 
 @frozen
+@checked
 class UpdateCurrentWave:
     """The rollout's wave cursor is now `wave`; it never falls."""
 
@@ -31,6 +34,7 @@ class UpdateCurrentWave:
 
 
 @frozen
+@checked
 class SchedulePruning:
     """Send `RetentionExpired` when this long has passed."""
 

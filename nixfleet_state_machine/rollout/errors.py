@@ -5,11 +5,12 @@ Source: docs/spec/rollout-machine.md, Transitions; docs/spec/rollout-machine.md,
 
 from datetime import datetime
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_state_machine.rollout.event import RolloutEvent
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 
-class RolloutTransitionError(Exception):
+class RolloutTransitionError(NixfleetError):
     """An event does not apply to a rollout's record. `record` is unchanged; `event` is what came."""
 
     def __init__(self, record: RolloutRecord, event: RolloutEvent) -> None:
@@ -38,7 +39,7 @@ class WrongRollout(RolloutTransitionError):
         )
 
 
-class SupersessionExpected(Exception):
+class SupersessionExpected(NixfleetError):
     """A rollout was to be opened on a channel whose `live` rollout was not superseded first."""
 
     def __init__(self, live: RolloutRecord, opening: str, at: datetime) -> None:

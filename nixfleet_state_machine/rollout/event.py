@@ -8,11 +8,13 @@ from typing import TypeAlias, assert_never
 
 from attrs import frozen
 
+from nixfleet_proto.checked import checked
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 
 
 @frozen
+@checked
 class RolloutOpened:
     """The record was made, by `open_rollout`; no existing record takes this event."""
 
@@ -23,6 +25,7 @@ class RolloutOpened:
 
 
 @frozen
+@checked
 class HostJoined:
     """A dispatch was queued for the host, or its first fact arrived, whichever was earlier."""
 
@@ -33,6 +36,7 @@ class HostJoined:
 
 
 @frozen
+@checked
 class HostStateChanged:
     rollout_id: RolloutId
     host_id: str
@@ -42,6 +46,7 @@ class HostStateChanged:
 
 
 @frozen
+@checked
 class WaveAdvanced:
     """Wave `from_wave` is done; equal waves mean that it was the last one."""
 
@@ -52,6 +57,7 @@ class WaveAdvanced:
 
 
 @frozen
+@checked
 class RolloutTerminal:
     """Every host is Converged or excused."""
 
@@ -60,6 +66,7 @@ class RolloutTerminal:
 
 
 @frozen
+@checked
 class SuccessorOpened:
     """A newer rollout of the same channel takes over."""
 
@@ -69,12 +76,14 @@ class SuccessorOpened:
 
 
 @frozen
+@checked
 class RetentionExpired:
     rollout_id: RolloutId
     at: datetime
 
 
 @frozen
+@checked
 class OperatorClearance:
     """An operator looked at a halted rollout and lets it go on without `excused_hosts`."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from nixfleet_proto.checked import require_arguments
 from nixfleet_state_machine.rollout.errors import SupersessionExpected
 from nixfleet_state_machine.rollout.event import RolloutOpened
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
@@ -13,10 +14,18 @@ def open_rollout(
     """Return the record that `event` opens, in Opening at wave 0.
 
     event_log_seq: the log row that says so. of_channel: the channel's other rollouts.
-    Raises: SupersessionExpected when one of them is live; send it `SuccessorOpened` first.
+    Raises: SupersessionExpected when one of them is live; send it `SuccessorOpened` first. InvalidValue, for
+    arguments of another type.
     Source: docs/spec/rollout-machine.md, Opening a rollout.
     """
-    for record in of_channel:
+    others = tuple(of_channel)
+    require_arguments(
+        "open_rollout",
+        event=(event, RolloutOpened),
+        event_log_seq=(event_log_seq, int),
+        of_channel=(others, tuple[RolloutRecord, ...]),
+    )
+    for record in others:
         if record.state.is_live:
             raise SupersessionExpected(record, event.rollout_id, event.at)
     return RolloutRecord(

@@ -10,6 +10,7 @@ from typing import TypedDict, Unpack, assert_never
 
 from attrs import evolve
 
+from nixfleet_proto.checked import require_arguments
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.effect import (
     RecordRolloutTransition,
@@ -40,9 +41,16 @@ def step_rollout(record: RolloutRecord, event: RolloutEvent, now: datetime) -> _
 
     now: aware UTC; the event's own time is what is recorded. The log seqs of the record are the
     caller's to set.
-    Raises: IllegalForRolloutState, WrongRollout; `record` is untouched.
+    Raises: IllegalForRolloutState, WrongRollout; `record` is untouched. InvalidValue, for arguments of another type
+    and a `now` without a UTC offset.
     Source: docs/spec/rollout-machine.md, Transitions.
     """
+    require_arguments(
+        "step_rollout",
+        record=(record, RolloutRecord),
+        event=(event, RolloutEvent),
+        now=(now, datetime),
+    )
     if subject_of(event) != record.rollout_id:
         raise WrongRollout(record, event)
     match record.state:

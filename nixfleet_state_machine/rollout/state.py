@@ -4,17 +4,17 @@ Source: docs/spec/rollout-machine.md, Record; docs/spec/rollout-machine.md, Stat
 """
 
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import assert_never
 
 from attrs import frozen
 
+from nixfleet_proto.checked import WordEnum, checked
 from nixfleet_proto.ids import RolloutId
 
 RETENTION_DEFAULT = timedelta(hours=72)
 
 
-class RolloutState(StrEnum):
+class RolloutState(WordEnum):
     """Completes "the rollout is …". The values are the wire's."""
 
     OPENING = "Opening"
@@ -55,6 +55,7 @@ class RolloutState(StrEnum):
 
 
 @frozen
+@checked
 class RolloutRecord:
     """Everything that is known of one rollout as a whole.
 

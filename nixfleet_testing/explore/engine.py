@@ -84,7 +84,7 @@ class Engine:
         self._undo = UndoLog()
         self._view = view_of(bounds, before, self._undo)
         self._begin()
-        # A fresh view is stirred all over; what it says now was said before.
+        # Everything in a fresh view counts as changed; its answers were given before.
         machine.replan(self._view, self._quarantines, DISPATCHED_AT)
 
     def turn(self, input: Input) -> Turn:
@@ -124,7 +124,7 @@ class Engine:
                 self._clear(self._bounds.terms[input.release].rollout_id)
             case Retire():
                 self._quarantined.discard(input.closure)
-                self._view.stir_closure(CHANNEL, input.closure)
+                self._view.quarantine_changed(CHANNEL, input.closure)
             case _:
                 assert_never(input)
 
@@ -197,7 +197,7 @@ class Engine:
     def _quarantine(self, closure: str) -> None:
         if closure not in self._quarantined:
             self._quarantined.add(closure)
-            self._view.stir_closure(CHANNEL, closure)
+            self._view.quarantine_changed(CHANNEL, closure)
             self._did.append(f"{closure} is quarantined")
 
     # Rollouts.

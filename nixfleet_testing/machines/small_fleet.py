@@ -174,7 +174,7 @@ class SmallFleetMachine(ScriptedMachine):
             if isinstance(effect, RemoteInsertQuarantine):
                 known = self.quarantines.get(effect.channel, frozenset())
                 self.quarantines[effect.channel] = known | {effect.closure}
-                self.view.stir_closure(effect.channel, effect.closure)
+                self.view.quarantine_changed(effect.channel, effect.closure)
 
     def _tell(self, event: RolloutEvent, now: datetime) -> None:
         record = self.view.rollouts[subject_of(event)]

@@ -1,7 +1,7 @@
 """What a control plane's state comes to, so that two can be compared: all that decides or answers anything.
 
-Left out: what is yet to be written behind (that depends on when it was flushed), and what is stirred (too much
-of that changes no answer).
+Left out: what is yet to be written behind (that depends on when it was flushed), and the changes since the last
+plan (an entry too many alters no answer).
 """
 
 from nixfleet_control_plane.engine.state import State

@@ -198,7 +198,7 @@ class History:
         channel, closure = self._one_of(CHANNELS), self._one_of(CLOSURES)
         known = self.world.quarantines.get(channel, frozenset())
         self.world.quarantines[channel] = known ^ {closure}
-        self.view.stir_closure(channel, closure)
+        self.view.quarantine_changed(channel, closure)
 
     def offer(self) -> None:
         self._offer(self._one_of(CHANNELS))

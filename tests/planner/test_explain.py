@@ -1,8 +1,11 @@
 """`explain`: all that holds a host, for whoever asks."""
 
+import pytest
+
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
+from nixfleet_state_machine.planner.errors import UnknownHost
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import explain
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -58,12 +61,21 @@ def test_explaining_a_host_that_may_go_says_that_nothing_holds_it() -> None:
 
 
 def test_explaining_a_host_that_does_not_wait_says_nothing() -> None:
-    """A host that is queued, under way, or unknown waits nowhere."""
+    """A host that is queued or under way waits nowhere."""
     view = view_of(TERMS)
     view.set_queued(TERMS.rollout_id, "web-1", True)
     put(view, TERMS, web_2=HostState.CONVERGED)
 
-    assert [_gates(view, host) for host in ("web-1", "web-2", "ghost")] == [{}, {}, {}]
+    assert [_gates(view, host) for host in ("web-1", "web-2")] == [{}, {}]
+
+
+def test_explaining_a_host_that_no_rollout_names_is_refused() -> None:
+    """A mistyped host name is an error that lists the hosts there are, not an empty explanation."""
+    with pytest.raises(UnknownHost) as refusal:
+        explain(view_of(TERMS), {}, "ghost")
+
+    assert refusal.value.hostname == "ghost"
+    assert refusal.value.hosts == tuple(sorted(TERMS.targets))
 
 
 def test_explaining_a_host_of_a_rollout_that_is_over_speaks_of_the_live_one_alone() -> None:

@@ -42,7 +42,7 @@ def _told(actions: tuple[PlanAction, ...]) -> dict[str, Gate | None]:
 
 
 def test_replanning_for_the_first_time_answers_everybody() -> None:
-    """A view that was just loaded is stirred all over."""
+    """Everything in a view that was just loaded counts as changed."""
     view = view_of(terms_of(waves=(CROWD,), budgets=(budget(3, *CROWD),)))
 
     assert replan(view, {}, NOW) == plan_next(view, {}, NOW)
@@ -190,7 +190,7 @@ def test_replanning_after_a_quarantine_was_cleared_answers_the_hosts_of_that_clo
     view = view_of(terms)
     quarantined = replan(view, {"stable": {"a1-web-1", "a1-web-2"}}, NOW)
     assert set(_told(quarantined).values()) == {Gate.QUARANTINE}
-    view.stir_closure("stable", "a1-web-2")
+    view.quarantine_changed("stable", "a1-web-2")
 
     assert _told(replan(view, {"stable": {"a1-web-1"}}, NOW)) == {"web-2": None}
 

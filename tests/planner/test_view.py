@@ -3,10 +3,12 @@
 import pytest
 from attrs import evolve
 
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.fleet import Selector
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import OpenRollout
+from nixfleet_state_machine.planner.errors import UnknownHost
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.index.tally import Tally
 from nixfleet_state_machine.planner.plan import plan_next
@@ -165,9 +167,9 @@ def test_in_flight_leaves_out_a_pending_host_that_has_acknowledged() -> None:
 def test_record_that_the_terms_do_not_name_is_a_mistake() -> None:
     """A host, or a closure, that is not of the rollout's terms is refused at once."""
     view = view_of(TERMS)
-    with pytest.raises(AssertionError):
+    with pytest.raises(InvalidValue, match="expected 'a1-web-1', as the terms of stable@a1"):
         view.set_host(evolve(host_of(TERMS, "web-1"), target_closure="other"))
-    with pytest.raises(AssertionError):
+    with pytest.raises(UnknownHost, match="host 'ghost' is not part of rollout stable@a1"):
         view.set_host(evolve(host_of(TERMS, "web-1"), hostname="ghost"))
 
 

@@ -56,7 +56,7 @@ WITHOUT = {
         "Problem"
     },  # a decoder's own; it takes a text with something wrong in it
     # How the planner works inside. What goes in and comes out can be drawn.
-    "nixfleet_state_machine.planner": {"Lane", "Planning", "Stirred"},
+    "nixfleet_state_machine.planner": {"Lane", "Planning", "Changes"},
     # Generic: what they are of is up to who asks. Merging makes them from what can be drawn.
     "nixfleet_state_machine.scopes.merge": {"Conflict", "Declared", "Layer", "Merged", "Winner"},
     "nixfleet_state_machine.scopes.setting": {"Clash", "Explained", "Setting"},

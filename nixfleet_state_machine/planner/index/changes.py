@@ -1,4 +1,4 @@
-"""What changed since the last plan, and so may have changed an answer. Too much in here costs time, no more."""
+"""The changes since the last plan that may alter an answer. An entry too many costs time and alters nothing."""
 
 from attrs import Factory, define
 
@@ -6,12 +6,12 @@ from nixfleet_proto.ids import RolloutId
 
 
 @define
-class Stirred:
-    """Where `replan` has to look.
+class Changes:
+    """What `replan` evaluates again.
 
-    channels: there may be a rollout to open. rollouts: all their lanes and queued dispatches.
-    earlier_waves: rollouts in which the gates that look at earlier waves may say something else.
-    budgets: by name; the lanes of their members. hosts: by rollout; one at a time.
+    channels: may have a rollout to open. rollouts: all their lanes and queued dispatches.
+    earlier_waves: rollouts in which gates that depend on earlier waves may give another answer.
+    budgets: by name; the lanes of their members. hosts: by rollout.
     """
 
     channels: set[str] = Factory(set[str])
@@ -22,17 +22,17 @@ class Stirred:
 
     @property
     def is_anything(self) -> bool:
-        """Whether there is anywhere to look."""
+        """Whether there is any change."""
         return bool(
             self.hosts or self.budgets or self.earlier_waves or self.rollouts or self.channels
         )
 
     def add_host(self, rollout_id: RolloutId, hostname: str) -> None:
-        """Stir one host."""
+        """Add one host."""
         self.hosts.setdefault(rollout_id, set()).add(hostname)
 
-    def add_all(self, other: "Stirred") -> None:
-        """Stir all that `other` has."""
+    def add_all(self, other: "Changes") -> None:
+        """Add all changes of `other`."""
         self.channels |= other.channels
         self.rollouts |= other.rollouts
         self.earlier_waves |= other.earlier_waves

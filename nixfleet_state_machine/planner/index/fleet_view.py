@@ -1,51 +1,59 @@
-"""The planner's view of the fleet: records, offers, holds and queue, with what is counted from them.
+"""The planner's view of the fleet: records, offers, holds and queue, and the counts derived from them.
 
-Changed only through the methods of `FleetView`. Each change costs about as much as it touches, never a scan
-of the hosts; leaves its undoing in the `UndoLog`; and stirs what it may have changed the answer for, so that
-`replan` need look at nothing else. A rollout may be looked for among all rollouts: there are few.
+Modified only through the methods of `FleetView`. The cost of a modification is proportional to what it affects and
+never a scan of the hosts. Each one is noted in the `UndoLog`, so that it can be rolled back, and adds the answers it
+may alter to `Changes`, the only ones that `replan` evaluates again. Scans over all rollouts are allowed: there are few.
 Source: docs/spec/planner.md, Cost.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 
+from nixfleet_proto.checked import require_arguments
+from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.fleet import Selector
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.planner.index.changes import Stirred
+from nixfleet_state_machine.planner.errors import AlreadyOpen, UnknownHost, UnknownRollout
+from nixfleet_state_machine.planner.index.changes import Changes
 from nixfleet_state_machine.planner.index.lanes import LaneIndex
 from nixfleet_state_machine.planner.index.rollout_view import HostCounts, RolloutBook, counts_alike
 from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, sum_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.scopes.selector import summary
-from nixfleet_state_machine.undo import UndoableDict, UndoLog
+from nixfleet_state_machine.undo import NoUndo, UndoableDict, UndoLog
 
 
 class FleetView:
     """What the planner knows. Owns the host and rollout records; the engine reads them from here.
 
+    undo: where changes are noted so that they can be rolled back; without one, changes stand at once.
     lanes: where the waiting hosts wait; for `replan` alone.
+    Two views are equal if they hold the same records, terms, queue, counts of failing controls, offers and holds.
+    Methods that take a rollout id raise UnknownRollout, where they do not say otherwise.
     """
 
-    def __init__(self, undo: UndoLog) -> None:
-        self._undo = undo
+    def __init__(self, undo: UndoLog | None = None) -> None:
+        require_arguments("FleetView", undo=(undo, UndoLog | None))
+        self._undo = undo = NoUndo() if undo is None else undo
         self._rollouts = UndoableDict[RolloutId, RolloutRecord](undo)
         self._books = UndoableDict[RolloutId, RolloutBook](undo)
         self._offers = UndoableDict[str, RolloutTerms](undo)
         self._holds = UndoableDict[str, str](undo)
         self._in_flight = UndoableDict[str, int](undo)
-        self._stirred = Stirred()
+        self._changes = Changes()
         self.lanes = LaneIndex(undo)
 
     # --- changes: offers and rollouts --------------------------------------------------------------
 
     def offer(self, terms: RolloutTerms) -> None:
         """The verified manifest of `terms.channel` now names this rollout, in place of any earlier one."""
+        require_arguments("FleetView.offer", terms=(terms, RolloutTerms))
         known = self._offers.get(terms.channel)
         if known is not None and known.rollout_id != terms.rollout_id:
             self.retract(terms.channel)
         self._offers.set(terms.channel, terms)
-        self._stir_channel(terms.channel)
+        self._channel_changed(terms.channel)
 
     def retract(self, channel: str) -> None:
         """The fleet has no manifest for `channel` any more."""
@@ -53,19 +61,30 @@ class FleetView:
         self._offers.discard(channel)
         if offered is not None and offered.rollout_id not in self._books:
             self._rollouts.discard(offered.rollout_id)
-        self._stir_channel(channel)
+        self._channel_changed(channel)
 
     def open(self, record: RolloutRecord, terms: RolloutTerms) -> None:
-        """Take in a rollout, new or loaded, with the terms it runs under. Its hosts follow by `set_host`."""
-        assert record.rollout_id == terms.rollout_id, (record, terms)
-        assert record.rollout_id not in self._books, record
+        """Take in a rollout, new or loaded, with the terms it runs under. Its hosts follow by `set_host`.
+
+        Raises: AlreadyOpen. InvalidValue, for terms of another rollout.
+        """
+        require_arguments(
+            "FleetView.open", record=(record, RolloutRecord), terms=(terms, RolloutTerms)
+        )
+        if record.rollout_id != terms.rollout_id:
+            expected = f"the terms of {record.rollout_id}, as the record"
+            problem = ValueProblem("terms", expected, f"those of {terms.rollout_id}")
+            raise InvalidValue("FleetView.open", (problem,))
+        if record.rollout_id in self._books:
+            raise AlreadyOpen(record.rollout_id)
         self._books.set(terms.rollout_id, RolloutBook(terms, record.excused_hosts, self._undo))
         self._rollouts.set(record.rollout_id, record)
-        self._stir_rollout(record)
+        self._rollout_changed(record)
 
     def set_rollout(self, record: RolloutRecord) -> None:
         """Replace the record of an open rollout: state, wave and excused hosts may differ."""
-        before = self._rollouts[record.rollout_id]
+        require_arguments("FleetView.set_rollout", record=(record, RolloutRecord))
+        before = self.rollout(record.rollout_id)
         book = self._books.get(record.rollout_id)
         self._rollouts.set(record.rollout_id, record)
         if book is None:
@@ -76,14 +95,14 @@ class FleetView:
             figures = book.figures(hostname, before.excused_hosts)
             self._spread(record, book, hostname, figures)
         if _is_planned_otherwise(before, record):
-            self._stir_rollout(record)
+            self._rollout_changed(record)
 
     def forget_rollout(self, rollout_id: RolloutId) -> None:
         """Drop a pruned rollout and its hosts.
 
         The bare record stays while the channel's manifest still names it, or it would be opened again.
         """
-        record = self._rollouts[rollout_id]
+        record = self.rollout(rollout_id)
         book = self._books.get(rollout_id)
         if book is not None and record.state.is_live:
             self._shift_in_flight(book, -1)
@@ -93,30 +112,39 @@ class FleetView:
         offered = self._offers.get(record.channel)
         if offered is None or offered.rollout_id != rollout_id:
             self._rollouts.discard(rollout_id)
-        self._stir_channel(record.channel)
+        self._channel_changed(record.channel)
 
     # --- changes: hosts ----------------------------------------------------------------------------
 
     def set_host(self, record: HostRolloutState) -> None:
-        """Add or replace the record of (rollout, host), as the terms of the open rollout name it."""
-        book = self._books[record.rollout_id]
-        assert book.terms.targets.get(record.hostname) == record.target_closure, record
+        """Add or replace the record of (rollout, host), as the terms of the open rollout name it.
+
+        Raises: UnknownHost. InvalidValue, for a record with another closure than the terms.
+        """
+        if type(record) is not HostRolloutState:
+            require_arguments("FleetView.set_host", record=(record, HostRolloutState))
+        book = self._book(record.rollout_id)
+        target = book.terms.targets.get(record.hostname)
+        if target != record.target_closure:
+            _refuse_target(book, record, target)
         before = book.hosts.get(record.hostname)
         if before is not None and counts_alike(before, record):
-            # Most facts: a probe's result changes nothing that anybody counts.
+            # Most facts: a probe's result changes no count.
             book.hosts.set(record.hostname, record)
         else:
             self._change(book, record.hostname, lambda: book.hosts.set(record.hostname, record))
 
     def set_queued(self, rollout_id: RolloutId, hostname: str, queued: bool) -> None:
         """A dispatch is in the queue for this host, or no longer is: withdrawn, or acknowledged."""
-        book = self._books[rollout_id]
+        book = self._book(rollout_id)
+        _require_host(book, hostname)
         set_membership = book.queued.add if queued else book.queued.discard
         self._change(book, hostname, lambda: set_membership(hostname))
 
     def set_outstanding(self, rollout_id: RolloutId, hostname: str, count: int) -> None:
-        """So many enforce controls of this host fail by their latest result."""
-        book = self._books[rollout_id]
+        """Set how many enforce controls of this host fail by their latest result."""
+        book = self._book(rollout_id)
+        _require_host(book, hostname)
         self._change(book, hostname, lambda: book.failing.set(hostname, count))
 
     # --- changes: operators and quarantine ---------------------------------------------------------
@@ -124,19 +152,19 @@ class FleetView:
     def hold(self, scope: str, why: str = "") -> None:
         """An operator paused `scope`, a channel or a rollout id. why: by whom and for what."""
         self._holds.set(scope, why)
-        self._stir_scope(scope)
+        self._scope_changed(scope)
 
     def release(self, scope: str) -> None:
         """The pause of `scope` is over."""
         self._holds.discard(scope)
-        self._stir_scope(scope)
+        self._scope_changed(scope)
 
-    def stir_closure(self, channel: str, closure: str) -> None:
-        """`closure` was just quarantined on `channel`, or cleared: the next `replan` looks at its hosts."""
+    def quarantine_changed(self, channel: str, closure: str) -> None:
+        """`closure` was quarantined on `channel`, or cleared: the next `replan` evaluates its hosts again."""
         for rollout_id, book in self._books.items():
             if book.terms.channel == channel:
                 for hostname in book.terms.hosts_of_closure(closure):
-                    self.stir_host(rollout_id, hostname)
+                    self.recheck_host(rollout_id, hostname)
 
     # --- reads -------------------------------------------------------------------------------------
 
@@ -156,8 +184,15 @@ class FleetView:
         return self._holds
 
     def terms(self, rollout_id: RolloutId) -> RolloutTerms:
-        """Return what an open rollout runs under. Raises: KeyError."""
-        return self._books[rollout_id].terms
+        """Return what an open rollout runs under."""
+        return self._book(rollout_id).terms
+
+    def rollout(self, rollout_id: RolloutId) -> RolloutRecord:
+        """Return the record of a rollout."""
+        try:
+            return self._rollouts[rollout_id]
+        except (KeyError, TypeError):
+            raise UnknownRollout(rollout_id, self._rollouts) from None
 
     def rollouts_of(self, channel: str) -> tuple[RolloutRecord, ...]:
         """Return the records of one channel, by id."""
@@ -174,8 +209,8 @@ class FleetView:
         return None if book is None else book.hosts.get(hostname)
 
     def hosts_of(self, rollout_id: RolloutId) -> Iterator[HostRolloutState]:
-        """Yield the records of one rollout, by host name. Raises: KeyError."""
-        hosts = self._books[rollout_id].hosts
+        """Yield the records of one rollout, by host name."""
+        hosts = self._book(rollout_id).hosts
         return (hosts[name] for name in sorted(hosts))
 
     def is_waiting(self, rollout_id: RolloutId, hostname: str) -> bool:
@@ -198,6 +233,12 @@ class FleetView:
         book = self._books.get(rollout_id)
         return iter(()) if book is None else iter(sorted(book.queued))
 
+    def require_host(self, hostname: str) -> None:
+        """Return if an open rollout names the host. Raises: UnknownHost."""
+        if not any(hostname in book.terms.targets for book in self._books.values()):
+            known = {host for book in self._books.values() for host in book.terms.targets}
+            raise UnknownHost(hostname, None, known)
+
     def in_flight(self, selector: Selector) -> int:
         """Return how many hosts are in flight under budgets with this selector, over live rollouts."""
         return self.in_flight_of(summary(selector))
@@ -207,43 +248,62 @@ class FleetView:
         return self._in_flight.get(budget, 0)
 
     def tally(self, rollout_id: RolloutId, wave: int | None = None) -> Tally:
-        """Return the counts of one wave; `None`: of the whole rollout. Raises: KeyError."""
-        tallies = self._books[rollout_id].tallies
+        """Return the counts of one wave; `None`: of the whole rollout."""
+        tallies = self._book(rollout_id).tallies
         return sum_of(tallies.values()) if wave is None else tallies.get(wave, NOBODY)
 
     def is_converged(self, rollout_id: RolloutId) -> bool:
-        """Whether all hosts that count have converged, in every wave. Raises: KeyError."""
-        tallies = self._books[rollout_id].tallies.values()
+        """Whether all hosts that count have converged, in every wave."""
+        tallies = self._book(rollout_id).tallies.values()
         return all(tally.converged == tally.total for tally in tallies)
 
     def tally_before(self, rollout_id: RolloutId, wave: int) -> Tally:
-        """Return the counts of all waves before `wave`. Raises: KeyError."""
-        tallies = self._books[rollout_id].tallies
+        """Return the counts of all waves before `wave`."""
+        tallies = self._book(rollout_id).tallies
         return sum_of(tallies.get(earlier, NOBODY) for earlier in range(wave))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FleetView):
+            return NotImplemented
+        return self._data() == other._data()
+
+    def _data(self) -> tuple[object, ...]:
+        """What a view holds. What it counts, where hosts wait and what changed follow from it."""
+        books = {
+            rollout_id: (book.terms, book.hosts, book.queued, _without_zeros(book.failing))
+            for rollout_id, book in self._books.items()
+        }
+        return self._rollouts, books, self._offers, self._holds
+
+    def _book(self, rollout_id: RolloutId) -> RolloutBook:
+        try:
+            return self._books[rollout_id]
+        except (KeyError, TypeError):
+            raise UnknownRollout(rollout_id, self._books) from None
 
     # --- for `replan` ------------------------------------------------------------------------------
 
     @property
-    def is_stirred(self) -> bool:
-        """Whether anything was stirred since the last `take_stirred`."""
-        return self._stirred.is_anything
+    def has_changes(self) -> bool:
+        """Whether anything changed since the last `take_changes`."""
+        return self._changes.is_anything
 
-    def take_stirred(self) -> Stirred:
-        """Return what was stirred since the last call."""
-        taken, self._stirred = self._stirred, Stirred()
-        self._undo.note(self._stir_again, taken)
+    def take_changes(self) -> Changes:
+        """Return the changes since the last call."""
+        taken, self._changes = self._changes, Changes()
+        self._undo.note(self._add_again, taken)
         return taken
 
-    def _stir_again(self, taken: Stirred) -> None:
-        self._stirred.add_all(taken)
+    def _add_again(self, taken: Changes) -> None:
+        self._changes.add_all(taken)
 
-    def stir_host(self, rollout_id: RolloutId, hostname: str) -> None:
-        """Let the next `replan` look at this host."""
-        self._stirred.add_host(rollout_id, hostname)
+    def recheck_host(self, rollout_id: RolloutId, hostname: str) -> None:
+        """Make the next `replan` evaluate this host again."""
+        self._changes.add_host(rollout_id, hostname)
 
-    def stir_earlier_waves(self, rollout_id: RolloutId) -> None:
-        """Let the next `replan` ask the gates that look at earlier waves again."""
-        self._stirred.earlier_waves.add(rollout_id)
+    def recheck_wave_gates(self, rollout_id: RolloutId) -> None:
+        """Make the next `replan` evaluate the gates that depend on earlier waves again."""
+        self._changes.earlier_waves.add(rollout_id)
 
     # --- how changes spread ------------------------------------------------------------------------
 
@@ -256,7 +316,7 @@ class FleetView:
     def _spread(
         self, record: RolloutRecord, book: RolloutBook, hostname: str, before: HostCounts
     ) -> None:
-        """Let counts and stirs follow from how the host counted `before` and counts now."""
+        """Update counts and changes for a host that counted as `before`."""
         after = book.figures(hostname, record.excused_hosts)
         if after == before:
             return
@@ -264,15 +324,15 @@ class FleetView:
         if after.tally != before.tally:
             old, new = book.recount_wave(hostname, before.tally, after.tally)
             if _gates_otherwise(old, new) and book.terms.is_before_others(hostname):
-                self.stir_earlier_waves(rollout_id)
+                self.recheck_wave_gates(rollout_id)
         if after.is_in_flight is not before.is_in_flight:
             note = self._count_in_flight if record.state.is_live else _ignore
             book.recount_in_flight(hostname, 1 if after.is_in_flight else -1, note)
         if after.is_awaited is not before.is_awaited:
             for gated in book.terms.gated_hosts(hostname):
-                self.stir_host(rollout_id, gated)
+                self.recheck_host(rollout_id, gated)
         if _is_asked_otherwise(before, after):
-            self.stir_host(rollout_id, hostname)
+            self.recheck_host(rollout_id, hostname)
 
     def _shift_in_flight(self, book: RolloutBook, sign: int) -> None:
         for budget, count in book.in_flight.items():
@@ -280,23 +340,23 @@ class FleetView:
 
     def _count_in_flight(self, budget: str, by: int) -> None:
         self._in_flight.set(budget, self.in_flight_of(budget) + by)
-        self._stirred.budgets.add(budget)
+        self._changes.budgets.add(budget)
 
-    def _stir_rollout(self, record: RolloutRecord) -> None:
-        self._stirred.rollouts.add(record.rollout_id)
-        self._stir_channel(record.channel)
+    def _rollout_changed(self, record: RolloutRecord) -> None:
+        self._changes.rollouts.add(record.rollout_id)
+        self._channel_changed(record.channel)
 
-    def _stir_channel(self, channel: str) -> None:
+    def _channel_changed(self, channel: str) -> None:
         """Its manifest or rollout changed: it may have one to open, and followers that wait for it."""
-        self._stirred.channels.add(channel)
+        self._changes.channels.add(channel)
         for rollout_id, book in self._books.items():
             if channel in book.terms.predecessors:
-                self._stirred.rollouts.add(rollout_id)
+                self._changes.rollouts.add(rollout_id)
 
-    def _stir_scope(self, scope: str) -> None:
+    def _scope_changed(self, scope: str) -> None:
         for rollout_id, book in self._books.items():
             if scope in (rollout_id, book.terms.channel):
-                self._stirred.rollouts.add(rollout_id)
+                self._changes.rollouts.add(rollout_id)
 
 
 def _is_asked_otherwise(before: HostCounts, after: HostCounts) -> bool:
@@ -316,6 +376,25 @@ def _gates_otherwise(before: Tally, after: Tally) -> bool:
     return (before.failing > 0) is not (after.failing > 0) or (
         (before.undeclared > 0) is not (after.undeclared > 0)
     )
+
+
+def _require_host(book: RolloutBook, hostname: str) -> None:
+    if hostname not in book.terms.targets:
+        raise UnknownHost(hostname, book.terms.rollout_id, book.terms.targets)
+
+
+def _refuse_target(book: RolloutBook, record: HostRolloutState, target: str | None) -> None:
+    _require_host(book, record.hostname)
+    problem = ValueProblem(
+        "record.target_closure",
+        f"{target!r}, as the terms of {record.rollout_id} have it",
+        repr(record.target_closure),
+    )
+    raise InvalidValue("FleetView.set_host", (problem,))
+
+
+def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def _ignore(budget: str, by: int) -> None:

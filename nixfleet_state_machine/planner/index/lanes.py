@@ -1,11 +1,11 @@
-"""Waiting hosts, sorted into lanes: what lets `replan` leave alone whoever's situation did not change.
+"""Waiting hosts, grouped into lanes, so that `replan` evaluates a group once and skips groups that did not change.
 
-Hosts of one lane cannot be told apart by any gate: they are of one rollout and one wave, members of the
-same budgets, and have the same snag or none. So one of them is asked for all, and when the answer is the
-one they were told before, nobody else in the lane is looked at.
+No gate distinguishes the hosts of one lane: they belong to one rollout and one wave, to the same budgets, and have
+the same snag or none. So the gates are evaluated for one host of a lane, and when the result is the one that all its
+hosts were given before, the others are skipped.
 
-Only `replan` moves hosts between lanes, and a move is not undone: a host that was moved was stirred, which
-is, and so the next `replan` puts it where it belongs. That spares a first plan a million undoings.
+Only `replan` moves hosts between lanes, and a move is not rolled back. The change that caused it is, so the next
+`replan` moves the host again. A first plan would otherwise note a million moves.
 """
 
 from bisect import bisect_left, insort
@@ -20,10 +20,10 @@ from nixfleet_state_machine.undo import UndoableDict, UndoLog
 
 
 class LaneKey(NamedTuple):
-    """What the gates look at in a host, besides its rollout.
+    """The properties of a host that the gates read, besides its rollout.
 
-    snag: the block of a gate that looks at the host by name: its closure's quarantine, or a gating host.
-    budgets: their places in the terms. Left empty under a snag, which holds before any budget is asked.
+    snag: the block of a gate that depends on the host itself: its closure's quarantine, or a gating host.
+    budgets: their indexes in the terms. Empty with a snag, which holds the host before any budget is evaluated.
     """
 
     wave: int | None
@@ -33,7 +33,7 @@ class LaneKey(NamedTuple):
 
 @define(eq=False)
 class Lane:
-    """The waiting hosts with one key, in order. told: what each was told last; `None`: not all the same."""
+    """The waiting hosts with one key, sorted. told: the last answer given to all of them; `None`: answers differ."""
 
     rollout_id: RolloutId
     key: LaneKey
@@ -43,7 +43,7 @@ class Lane:
 
 @define(eq=False)
 class _RolloutLanes:
-    """Free lanes are few, snagged ones may be as many as hosts: they are kept apart to find the free fast."""
+    """The lanes of one rollout. Free lanes are few and snagged ones may be many: so they are kept apart."""
 
     free: dict[LaneKey, Lane] = Factory(dict[LaneKey, Lane])
     snagged: dict[LaneKey, Lane] = Factory(dict[LaneKey, Lane])
@@ -61,7 +61,7 @@ class LaneIndex:
         self._rollouts = UndoableDict[RolloutId, _RolloutLanes](undo)
 
     def place(self, rollout_id: RolloutId, hostname: str, key: LaneKey) -> Lane:
-        """Let `hostname` wait in the lane of `key`, and return that."""
+        """Move `hostname` to the lane of `key`, and return that lane."""
         lanes = self._rollouts.get(rollout_id) or self._made(rollout_id)
         lane = lanes.of_host.get(hostname)
         if lane is not None and lane.key == key:
@@ -76,7 +76,7 @@ class LaneIndex:
         return lane
 
     def remove(self, rollout_id: RolloutId, hostname: str) -> None:
-        """Let `hostname` wait in no lane."""
+        """Take `hostname` out of its lane, if it is in one."""
         lanes = self._rollouts.get(rollout_id)
         lane = None if lanes is None else lanes.of_host.pop(hostname, None)
         if lanes is None or lane is None:
@@ -86,7 +86,7 @@ class LaneIndex:
             del lanes.group(lane.key)[lane.key]
 
     def tell(self, lane: Lane, block: GateBlock | None) -> None:
-        """Note what all hosts of `lane` were told; `None`: not all the same."""
+        """Record the answer that all hosts of `lane` were given; `None`: answers differ."""
         self._undo.note(setattr, lane, "told", lane.told)
         lane.told = block
 

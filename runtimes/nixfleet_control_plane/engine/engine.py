@@ -92,6 +92,7 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.errors import UnknownHost
 from nixfleet_state_machine.planner.plan import explain, replan
 from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.rollout.event import (
@@ -173,9 +174,7 @@ class ControlPlaneEngine:
             case PauseScope() | ResumeScope() | ClearRollout() | RetireQuarantine():
                 return self._command(commit, input, now)
             case ExplainHost():
-                return Explanation(
-                    explain(self._state.view, self._state.quarantines, input.hostname)
-                )
+                return self._explained(input.hostname)
             case ListHosts():
                 return HostList(tuple(islice(self._hosts_after(input.after), input.limit)))
             case PlanTick():
@@ -263,6 +262,13 @@ class ControlPlaneEngine:
             elif rollout_id == after[0]:
                 hosts = self._state.view.hosts_of(rollout_id)
                 yield from (host for host in hosts if host.hostname > after[1])
+
+    def _explained(self, hostname: str) -> Explanation:
+        try:
+            return Explanation(explain(self._state.view, self._state.quarantines, hostname))
+        except UnknownHost:
+            # A host that no open rollout names waits in none.
+            return Explanation({})
 
     def _enroll(self, commit: CommitBuilder, input: EnrollHost, now: datetime) -> EnrollOutcome:
         request, identities = input.request, self._state.identities

@@ -226,7 +226,7 @@ class State:
         if closure in closures:
             return
         self.quarantines.set(channel, closures | {closure})
-        self.view.stir_closure(channel, closure)
+        self.view.quarantine_changed(channel, closure)
         commit.write(PutQuarantine(channel, closure, at, triggered_by))
 
     def retire_quarantine(
@@ -234,7 +234,7 @@ class State:
     ) -> None:
         """Allow `closure` to be dispatched to hosts of `channel` again."""
         self.quarantines.set(channel, self.quarantines[channel] - {closure})
-        self.view.stir_closure(channel, closure)
+        self.view.quarantine_changed(channel, closure)
         commit.write(RetireQuarantineRow(channel, closure, cleared_by))
 
     def hold(self, commit: CommitBuilder, pause: PauseScope, at: datetime) -> None:

@@ -1,0 +1,32 @@
+"""Packages that import a public name when it is first used (PEP 562).
+
+So `import nixfleet` costs nothing, and a project that takes steps alone never makes the classes of a fleet file.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from sys import modules
+
+
+def lazy_names(
+    package: str, public: Sequence[str], names_by_module: Mapping[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return the `__getattr__` and `__dir__` of `package`.
+
+    public: its `__all__`. names_by_module: names, separated by spaces, by the full name of the module that has them.
+    """
+    module_of = {
+        name: module for module, names in names_by_module.items() for name in names.split()
+    }
+
+    def get_attribute(name: str) -> object:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(module_of[name]), name)
+        setattr(modules[package], name, value)  # from now on an attribute like any other
+        return value
+
+    def directory() -> list[str]:
+        return sorted(public)
+
+    return get_attribute, directory
