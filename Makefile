@@ -61,6 +61,7 @@ lint: setup ## Check style, format and import direction
 types: setup ## Check types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
+	tools/verify_types.sh $(BIN)
 
 soak: setup ## Run simulated fleets from fresh seeds, for hours (SOAK_SEEDS=20000)
 	$(BIN)/nixfleet simulate --crash-points

@@ -49,7 +49,7 @@ class NoUndo(UndoLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.undoings = _Nothing()
+        self.undoings: list[_Undoing] = _Nothing()
 
 
 class _Nothing(list[_Undoing]):
@@ -97,8 +97,14 @@ class UndoableDict(dict[K, V]):
     def _refuse(self: object, *_: object, **__: object) -> NoReturn:
         raise TypeError("changed by `set` and `discard` alone, or it could not be taken back")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    __setitem__: Callable[..., NoReturn] = _refuse
+    __delitem__: Callable[..., NoReturn] = _refuse
+    __ior__: Callable[..., NoReturn] = _refuse
+    clear: Callable[..., NoReturn] = _refuse
+    pop: Callable[..., NoReturn] = _refuse
+    popitem: Callable[..., NoReturn] = _refuse
+    setdefault: Callable[..., NoReturn] = _refuse
+    update: Callable[..., NoReturn] = _refuse
 
 
 def _emptied(cls: type[UndoableDict[Any, Any]]) -> UndoableDict[Any, Any]:

@@ -96,8 +96,10 @@ class Spelling:
         self.cases: dict[object, Mapping[str, type]] = {}
         self._absent = absent
         self._reshaped = reshaped
-        self.converter = Converter(detailed_validation=True)
-        self.quick = QuickReaders(name_of, self.cases, reshaped, self.converter.get_structure_hook)
+        self.converter: Converter = Converter(detailed_validation=True)
+        self.quick: QuickReaders = QuickReaders(
+            name_of, self.cases, reshaped, self.converter.get_structure_hook
+        )
         self._register_reading()
         self._register_writing()
 

@@ -36,8 +36,8 @@ class SeqRegression(TransitionError):
 
     def __init__(self, state: HostRolloutState, fact: AgentEvent) -> None:
         super().__init__(state, fact)
-        self.got = fact.seq
-        self.last = state.last_event_seq
+        self.got: int = fact.seq
+        self.last: int = state.last_event_seq
 
     def __str__(self) -> str:
         return (
@@ -67,7 +67,7 @@ class InvariantViolation(TransitionError):
         found: str,
     ) -> None:
         super().__init__(state, fact)
-        self.args = (state, fact, rule, expected, found)
+        self.args: tuple[object, ...] = (state, fact, rule, expected, found)
         self.rule = rule
         self.expected = expected
         self.found = found

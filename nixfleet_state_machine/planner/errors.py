@@ -15,7 +15,7 @@ class UnknownRollout(NixfleetError, KeyError):
 
     def __init__(self, rollout_id: str, open_rollouts: Iterable[str]) -> None:
         self.rollout_id = rollout_id
-        self.open_rollouts = tuple(sorted(map(str, open_rollouts)))
+        self.open_rollouts: tuple[str, ...] = tuple(sorted(map(str, open_rollouts)))
         super().__init__(rollout_id, self.open_rollouts)
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class UnknownHost(NixfleetError, KeyError):
     def __init__(self, hostname: str, rollout_id: str | None, hosts: Iterable[str]) -> None:
         self.hostname = hostname
         self.rollout_id = rollout_id
-        self.hosts = tuple(sorted(map(str, hosts)))
+        self.hosts: tuple[str, ...] = tuple(sorted(map(str, hosts)))
         super().__init__(hostname, rollout_id, self.hosts)
 
     def __str__(self) -> str:

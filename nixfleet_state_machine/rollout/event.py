@@ -38,6 +38,8 @@ class HostJoined:
 @frozen
 @checked
 class HostStateChanged:
+    """The record of a host in this rollout moved from `from_` to `to`."""
+
     rollout_id: RolloutId
     host_id: str
     from_: HostState
@@ -78,6 +80,8 @@ class SuccessorOpened:
 @frozen
 @checked
 class RetentionExpired:
+    """The rollout has rested for its retention time, and may be pruned."""
+
     rollout_id: RolloutId
     at: datetime
 

@@ -42,7 +42,7 @@ class FleetView:
         self._holds = UndoableDict[str, str](undo)
         self._in_flight = UndoableDict[str, int](undo)
         self._changes = Changes()
-        self.lanes = LaneIndex(undo)
+        self.lanes: LaneIndex = LaneIndex(undo)
 
     # --- changes: offers and rollouts --------------------------------------------------------------
 

@@ -33,12 +33,12 @@ class RolloutBook:
     __slots__ = ("failing", "hosts", "in_flight", "queued", "tallies", "terms")
 
     def __init__(self, terms: RolloutTerms, excused: Set[str], undo: UndoLog) -> None:
-        self.terms = terms
-        self.hosts = UndoableDict[str, HostRolloutState](undo)
-        self.queued = UndoableSet[str](undo)
-        self.failing = UndoableDict[str, int](undo)
-        self.in_flight = UndoableDict[str, int](undo)
-        self.tallies = UndoableDict[int | None, Tally](undo)
+        self.terms: RolloutTerms = terms
+        self.hosts: UndoableDict[str, HostRolloutState] = UndoableDict[str, HostRolloutState](undo)
+        self.queued: UndoableSet[str] = UndoableSet[str](undo)
+        self.failing: UndoableDict[str, int] = UndoableDict[str, int](undo)
+        self.in_flight: UndoableDict[str, int] = UndoableDict[str, int](undo)
+        self.tallies: UndoableDict[int | None, Tally] = UndoableDict[int | None, Tally](undo)
         counted = Counter(terms.wave_of.get(host) for host in terms.targets if host not in excused)
         for wave, count in counted.items():
             self.tallies.set(wave, absent(count))
