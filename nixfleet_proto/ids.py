@@ -53,6 +53,9 @@ class RolloutId(str):
 
         Raises: InvalidRolloutId, also when the channel itself contains an `@`.
         """
+        for part in (channel, channel_ref):
+            if not isinstance(part, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise InvalidRolloutId(part, f"expected a string, found a {type(part).__name__}")
         if "@" in channel:
             raise InvalidRolloutId(
                 f"{channel}@{channel_ref}", f"channel {channel!r} does not match [a-z0-9_-]+"

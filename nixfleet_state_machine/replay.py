@@ -48,6 +48,7 @@ def replay_rollout(
 def _pairs(
     function: str, name: str, inputs: Iterable[tuple[T, datetime]]
 ) -> Iterator[tuple[T, datetime]]:
+    require_arguments(function, **{name: (inputs, Iterable)})
     for at, pair in enumerate(inputs):
         require_arguments(function, **{f"{name}[{at}]": (pair, tuple[object, datetime])})
         yield pair

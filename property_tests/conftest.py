@@ -4,6 +4,14 @@ import os
 
 from hypothesis import settings
 
+from nixfleet_testing.assertions import require_assertions
+
+
+def pytest_configure() -> None:
+    """Refuse `python -O`."""
+    require_assertions("the property tests of nixfleet")
+
+
 # The same examples whenever the same tests are run, so that a failure stays until it is mended.
 settings.register_profile("ci", derandomize=True, max_examples=200, deadline=None, database=None)
 # New examples every time; a failure prints what brings it back.

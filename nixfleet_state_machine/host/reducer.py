@@ -105,8 +105,10 @@ def step(
 def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
     """Return what an agent does after it restored `state`: start its probes from scratch.
 
+    Raises: InvalidValue.
     Source: docs/spec/host-machine.md, Rehydration.
     """
+    require_arguments("rehydration_effects", state=(state, HostRolloutState))
     if state.state is _State.PENDING:
         return ()
     return (LocalResetProbeCache(state.rollout_id),)

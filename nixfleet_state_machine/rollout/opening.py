@@ -18,6 +18,7 @@ def open_rollout(
     arguments of another type.
     Source: docs/spec/rollout-machine.md, Opening a rollout.
     """
+    require_arguments("open_rollout", of_channel=(of_channel, Iterable))
     others = tuple(of_channel)
     require_arguments(
         "open_rollout",

@@ -57,6 +57,7 @@ class FleetView:
 
     def retract(self, channel: str) -> None:
         """The fleet has no manifest for `channel` any more."""
+        require_arguments("FleetView.retract", channel=(channel, str))
         offered = self._offers.get(channel)
         self._offers.discard(channel)
         if offered is not None and offered.rollout_id not in self._books:
@@ -151,11 +152,13 @@ class FleetView:
 
     def hold(self, scope: str, why: str = "") -> None:
         """An operator paused `scope`, a channel or a rollout id. why: by whom and for what."""
+        require_arguments("FleetView.hold", scope=(scope, str), why=(why, str))
         self._holds.set(scope, why)
         self._scope_changed(scope)
 
     def release(self, scope: str) -> None:
         """The pause of `scope` is over."""
+        require_arguments("FleetView.release", scope=(scope, str))
         self._holds.discard(scope)
         self._scope_changed(scope)
 
@@ -241,6 +244,7 @@ class FleetView:
 
     def in_flight(self, selector: Selector) -> int:
         """Return how many hosts are in flight under budgets with this selector, over live rollouts."""
+        require_arguments("FleetView.in_flight", selector=(selector, Selector))
         return self.in_flight_of(summary(selector))
 
     def in_flight_of(self, budget: str) -> int:
@@ -379,6 +383,7 @@ def _gates_otherwise(before: Tally, after: Tally) -> bool:
 
 
 def _require_host(book: RolloutBook, hostname: str) -> None:
+    require_arguments("FleetView", hostname=(hostname, str))
     if hostname not in book.terms.targets:
         raise UnknownHost(hostname, book.terms.rollout_id, book.terms.targets)
 

@@ -1,0 +1,259 @@
+"""Rough use of the public functions: every mistake is an error of ours that says what was expected."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+import nixfleet
+from nixfleet import (
+    AlreadyOpen,
+    Converged,
+    DispatchAck,
+    FleetView,
+    HostJoined,
+    HostRolloutState,
+    InvalidRolloutId,
+    InvalidValue,
+    Local,
+    NixfleetError,
+    Remote,
+    RolloutId,
+    RolloutOpened,
+    RolloutPolicy,
+    RolloutRecord,
+    RolloutTerms,
+    Selector,
+    UnknownHost,
+    UnknownRollout,
+    due_rollout_events,
+    explain,
+    open_rollout,
+    plan_next,
+    rehydration_effects,
+    replan,
+    replay_host,
+    replay_rollout,
+    step,
+    step_rollout,
+    to_json,
+)
+from nixfleet_proto.codec import format_time
+
+NOW = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+NAIVE = datetime(2026, 5, 16, 1, 0)  # noqa: DTZ001
+STABLE = RolloutId("stable@a1")
+TERMS = RolloutTerms.build(
+    STABLE, {"web-01": "new", "web-02": "new"}, waves=[["web-01"], ["web-02"]]
+)
+OPENED = RolloutOpened(STABLE, "stable", "a1", NOW)
+POLICY = RolloutPolicy()
+PENDING = HostRolloutState.pending(STABLE, "web-01", "stable", "new", NOW, NOW)
+FACT = DispatchAck("old", NOW, 1)
+# What a caller may pass where a type checker was not asked.
+WRONG: tuple[Any, ...] = (None, 1, "web-01", NAIVE, {}, [], FACT, PENDING, TERMS, object())
+
+
+def rollout() -> RolloutRecord:
+    """A rollout that was just opened."""
+    return open_rollout(OPENED, 1, ())
+
+
+def view() -> FleetView:
+    """A view in which `stable@a1` is open, with one host's record."""
+    fleet = FleetView()
+    fleet.offer(TERMS)
+    fleet.open(rollout(), TERMS)
+    fleet.set_host(PENDING)
+    return fleet
+
+
+CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
+    "step": (step, (PENDING, Local(FACT), NOW, POLICY)),
+    "step_rollout": (step_rollout, (rollout(), HostJoined(STABLE, "web-01", 0, NOW), NOW)),
+    "open_rollout": (open_rollout, (OPENED, 1, ())),
+    "plan_next": (plan_next, (view(), {}, NOW)),
+    "replan": (replan, (view(), {}, NOW)),
+    "explain": (explain, (view(), {}, "web-01")),
+    "due_rollout_events": (due_rollout_events, (view(), STABLE, NOW)),
+    "replay_host": (replay_host, (PENDING, [(FACT, NOW)], POLICY)),
+    "replay_rollout": (replay_rollout, (rollout(), [(HostJoined(STABLE, "web-01", 0, NOW), NOW)])),
+    "rehydration_effects": (rehydration_effects, (PENDING,)),
+    "RolloutTerms.build": (RolloutTerms.build, ("stable@a1", {"web-01": "new"})),
+    "HostRolloutState.pending": (
+        lambda *given: HostRolloutState.pending(*given, None, None),
+        (STABLE, "a", "b", "c"),
+    ),
+    "RolloutId": (RolloutId, ("stable@a1",)),
+    "RolloutId.of": (RolloutId.of, ("stable", "a1")),
+    "FleetView.offer": (lambda terms: view().offer(terms), (TERMS,)),
+    "FleetView.open": (lambda *given: FleetView().open(*given), (rollout(), TERMS)),
+    "FleetView.set_rollout": (lambda record: view().set_rollout(record), (rollout(),)),
+    "FleetView.set_host": (lambda record: view().set_host(record), (PENDING,)),
+    "FleetView.set_queued": (lambda *given: view().set_queued(*given, True), (STABLE, "web-01")),
+    "FleetView.set_outstanding": (
+        lambda *given: view().set_outstanding(*given, 1),
+        (STABLE, "web-01"),
+    ),
+    "FleetView.forget_rollout": (lambda id_: view().forget_rollout(id_), (STABLE,)),
+    "FleetView.hold": (lambda *given: view().hold(*given), ("stable", "why")),
+    "FleetView.release": (lambda scope: view().release(scope), ("stable",)),
+    "FleetView.retract": (lambda channel: view().retract(channel), ("stable",)),
+    "FleetView.in_flight": (lambda selector: view().in_flight(selector), (Selector(all=True),)),
+    "FleetView.terms": (lambda id_: view().terms(id_), (STABLE,)),
+    "FleetView.tally": (lambda id_: view().tally(id_), (STABLE,)),
+    "FleetView.hosts_of": (lambda id_: [*view().hosts_of(id_)], (STABLE,)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_with_any_argument_of_another_type_is_an_error_of_ours(name: str) -> None:
+    """Each argument is replaced by values that are none; the call is accepted or refused by name, never a traceback."""
+    call, arguments = CALLS[name]
+    call(*arguments)
+    for at, given in enumerate(arguments):
+        for wrong in WRONG:
+            if type(wrong) is type(given) or (
+                isinstance(given, tuple | list) and wrong in ([], {})
+            ):
+                continue
+            with pytest.raises(NixfleetError) as refusal:
+                call(*arguments[:at], wrong, *arguments[at + 1 :])
+            assert "expected" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["step", "step_rollout", "plan_next", "replan", "due_rollout_events"]
+)
+def test_a_naive_now_is_refused_with_the_time_that_was_given(name: str) -> None:
+    """A time without an offset is a guess, so it is refused before anything is decided."""
+    call, arguments = CALLS[name]
+    with pytest.raises(InvalidValue) as refusal:
+        call(*(NAIVE if given is NOW else given for given in arguments))
+
+    assert str(refusal.value) == (
+        f"{name}: now: expected a datetime with a UTC offset, found 2026-05-16T01:00:00, which has none"
+    )
+
+
+def test_a_naive_time_is_refused_where_the_fact_is_made() -> None:
+    """The error comes at the first fact, not at the third, and names the field."""
+    with pytest.raises(
+        InvalidValue, match="DispatchAck: received_at: expected a datetime with a UTC offset"
+    ):
+        DispatchAck("old", NAIVE, 1)
+
+
+def test_every_field_that_is_wrong_is_named_at_once() -> None:
+    """Three mistakes are three problems, each with its field, what was expected and what was found."""
+    wrong: Any = ("old", "noon", "1")
+    with pytest.raises(InvalidValue) as refusal:
+        HostRolloutState.pending(*wrong, "new", NAIVE, NOW)
+
+    assert refusal.value.what == "HostRolloutState"
+    assert [problem.path for problem in refusal.value.problems] == ["rollout_id", "dispatched_at"]
+
+
+def test_an_item_of_a_collection_is_named_by_its_place() -> None:
+    """The path leads to the item that is wrong."""
+    hosts: Any = {"web-01": 7}
+    with pytest.raises(
+        InvalidValue, match=r"targets\['web-01'\]: expected a string, found 7 \(int\)"
+    ):
+        RolloutTerms.build("stable@a1", hosts)
+
+
+def test_a_time_with_another_offset_is_accepted_and_means_the_same() -> None:
+    """An aware time is exact, whatever its offset."""
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=2)))
+
+    assert DispatchAck("old", elsewhere, 1) == FACT
+
+
+def test_facts_and_times_are_checked_under_optimization_as_well() -> None:
+    """With `python -O` a naive time is refused, not shifted by the machine's zone."""
+    source = (
+        "from datetime import datetime\n"
+        "from nixfleet import InvalidValue\n"
+        "from nixfleet_proto.codec import format_time\n"
+        "try:\n    print(format_time(datetime(2026, 5, 16)))\n"
+        "except InvalidValue as refusal:\n    print(refusal)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", source], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.startswith("format_time: at: expected a datetime with a UTC offset")
+
+
+def test_formatting_a_naive_time_is_refused() -> None:
+    """The codec does not guess a zone."""
+    with pytest.raises(InvalidValue, match="format_time"):
+        format_time(NAIVE)
+
+
+def test_an_unknown_rollout_is_an_error_that_lists_the_open_ones() -> None:
+    """The names that there are help to see the mistake; the error is a KeyError too."""
+    with pytest.raises(UnknownRollout, match="expected one of stable@a1") as refusal:
+        view().terms(RolloutId("stable@typo"))
+
+    assert refusal.value.open_rollouts == ("stable@a1",)
+    assert isinstance(refusal.value, KeyError)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda fleet: explain(fleet, {}, "web-1"),
+        lambda fleet: fleet.set_queued(STABLE, "web-1", True),
+        lambda fleet: fleet.set_outstanding(STABLE, "web-1", 1),
+    ],
+)
+def test_an_unknown_host_is_an_error_that_lists_the_hosts(
+    call: Callable[[FleetView], object],
+) -> None:
+    """A mistyped host is not silently one that waits for nothing."""
+    with pytest.raises(UnknownHost, match="expected one of web-01, web-02"):
+        call(view())
+
+
+def test_opening_a_rollout_twice_is_refused() -> None:
+    """The second time would drop the records of its hosts."""
+    with pytest.raises(AlreadyOpen, match="set_rollout"):
+        view().open(rollout(), TERMS)
+
+
+def test_opening_a_rollout_with_the_terms_of_another_is_refused() -> None:
+    """Record and terms must be of one rollout."""
+    other = RolloutTerms.build("stable@b2", {"web-01": "new"})
+    with pytest.raises(InvalidValue, match="expected the terms of stable@a1"):
+        FleetView().open(rollout(), other)
+
+
+def test_dispatching_a_host_that_is_not_pending_is_refused() -> None:
+    """Only a record before its first fact takes a dispatch."""
+    activating, _ = step(PENDING, Remote(FACT), NOW, POLICY)
+    with pytest.raises(InvalidValue, match="expected Pending, before any fact, found Activating"):
+        activating.dispatched(NOW, NOW)
+
+
+def test_an_illegal_fact_is_a_refusal_and_no_misuse() -> None:
+    """A well-made fact at the wrong time is the machine's business; the caller did nothing wrong."""
+    with pytest.raises(nixfleet.IllegalForState):
+        step(PENDING, Local(Converged(NOW, "new", 1)), NOW, POLICY)
+
+
+def test_a_rollout_id_that_is_no_string_says_so() -> None:
+    """A number is no id, and the error is the one for malformed ids."""
+    number: Any = 5
+    with pytest.raises(InvalidRolloutId, match="expected a string, found a int"):
+        RolloutId(number)
+
+
+def test_what_is_no_data_of_ours_has_no_json() -> None:
+    """`to_json` refuses by name and does not call `str` on what it does not know."""
+    with pytest.raises(InvalidValue, match="expected a record of nixfleet"):
+        to_json(object())
