@@ -1,7 +1,7 @@
 """`to_json` for data of this package: what the codec writes, as JSON values, without the codec's libraries.
 
 One way only: reading is the codec's, which checks what it reads. A test holds the two to the same spelling.
-Source: design 5.
+Source: docs/spec/wire.md, JSON.
 """
 
 from collections.abc import Callable, Mapping, Set
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import attrs
 
-from nixfleet_proto.checked import shown
+from nixfleet_proto.checked import class_of, shown
 from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.json_value import JsonValue
 
@@ -42,7 +42,7 @@ def to_json(value: object) -> JsonValue:
 
 def to_json_record(value: Any) -> dict[str, JsonValue]:
     """Return one record as `to_json` does."""
-    cls = cast("type[Any]", type(value))
+    cls = class_of(value)
     name_of = snake_case if cls.__name__ == "Dispatch" else camel_case
     # What is in a signed record is spelt as the record is.
     nulls = cls.__module__ in _SIGNED
@@ -73,7 +73,7 @@ def fields_of(
 ) -> dict[str, JsonValue]:
     """Return the fields of `value` in their order, after its `kind`. record: how inner records are spelt."""
     spelling: dict[str, JsonValue] = {} if kind is None else {"kind": kind}
-    for field in attrs.fields(type(value)):
+    for field in attrs.fields(class_of(value)):
         given = getattr(value, field.name)
         if not is_left_out(field, given):
             spelling[name_of(field.name)] = spelt(given, record)

@@ -72,6 +72,11 @@ def is_default(field: "attrs.Attribute[Any]", value: object) -> bool:
     return type(value) is type(default) and value == default
 
 
+def class_of(value: object) -> type[Any]:
+    """Return the class of `value`, for code that reads its fields by name."""
+    return type(value)
+
+
 def shown(value: object) -> str:
     """Return `value` as an error shows it, with its type: never longer than a line."""
     if value is None:
@@ -89,7 +94,7 @@ def _repr(self: Any) -> str:
     """`Class(field=value, …)`, without the fields that have their defaults."""
     fields = [
         f"{field.name}={value!r}"
-        for field in attrs.fields(cast("type[Any]", type(self)))
+        for field in attrs.fields(class_of(self))
         if not is_default(field, value := getattr(self, field.name))
     ]
     return f"{type(self).__qualname__}({', '.join(fields)})"
@@ -100,7 +105,7 @@ def _repr(self: Any) -> str:
 
 def _check_first(self: Any) -> None:
     """The check of a class of which no instance was made yet: compiles the real one, for all that follow."""
-    cls = cast("type[Any]", type(self))
+    cls = class_of(self)
     check = cls.__attrs_post_init__ = _compiled(cls)
     check(self)
 
@@ -130,7 +135,7 @@ def _is_one(form: Any) -> Callable[[object], bool]:
 
 
 def _refuse(self: Any) -> None:
-    cls = cast("type[Any]", type(self))
+    cls = class_of(self)
     problems = tuple(
         problem
         for field in attrs.fields(cls)
@@ -204,16 +209,16 @@ def _named(kind: type, scope: dict[str, Any]) -> str:
 def _inner_problems(path: str, value: Any, form: Any) -> tuple[ValueProblem, ...]:
     """Return the problems of the items of a collection that is of the right kind itself."""
     origin, forms = get_origin(form), get_args(form)
+    given: Any = value  # not narrowed by the kind that it is found to be
     items: list[tuple[str, Any, Any]] = []
     if origin is tuple and isinstance(value, tuple):
-        given = cast("tuple[Any, ...]", value)
         each = (forms[0],) * len(given) if forms[1:] == (...,) else forms
         named = enumerate(zip(given, each, strict=False))
         items += [(f"{path}[{at}]", item, wanted) for at, (item, wanted) in named]
     elif origin is frozenset and isinstance(value, frozenset):
-        items += [(f"an item of {path}", item, forms[0]) for item in cast("frozenset[Any]", value)]
+        items += [(f"an item of {path}", item, forms[0]) for item in given]
     elif origin is FrozenMap and isinstance(value, FrozenMap):
-        for key, item in cast("FrozenMap[Any, Any]", value).items():
+        for key, item in given.items():
             items += [(f"a key of {path}", key, forms[0]), (f"{path}[{key!r}]", item, forms[1])]
     return tuple(problem for item in items for problem in problems_of(*item))
 

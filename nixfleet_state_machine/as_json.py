@@ -1,12 +1,12 @@
 """`to_json` for records, events, effects and plan actions: as stores and logs spell them, without the codec.
 
-Source: design 5.
+Source: docs/spec/wire.md, JSON.
 """
 
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from nixfleet_proto.as_json import fields_of, kind_of, snake_case, spelt, to_json_record
-from nixfleet_proto.checked import is_default
+from nixfleet_proto.checked import class_of, is_default
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.planner.action import PlanAction
@@ -42,7 +42,7 @@ def _outer(value: Any) -> dict[str, JsonValue]:
 
 def _inner(value: Any) -> dict[str, JsonValue]:
     """What is in a record is spelt as the record is; except facts, which have one spelling everywhere."""
-    cls = cast("type[Any]", type(value))
+    cls = class_of(value)
     if kind_of(cls) is not None:
         return to_json_record(value)
     return fields_of(

@@ -84,7 +84,7 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
     "rehydration_effects": (rehydration_effects, (PENDING,)),
     "RolloutTerms.build": (RolloutTerms.build, ("stable@a1", {"web-01": "new"})),
     "HostRolloutState.pending": (
-        lambda *given: HostRolloutState.pending(*given, None, None),
+        lambda a, b, c, d: HostRolloutState.pending(a, b, c, d, None, None),
         (STABLE, "a", "b", "c"),
     ),
     "RolloutId": (RolloutId, ("stable@a1",)),
@@ -93,9 +93,12 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
     "FleetView.open": (lambda *given: FleetView().open(*given), (rollout(), TERMS)),
     "FleetView.set_rollout": (lambda record: view().set_rollout(record), (rollout(),)),
     "FleetView.set_host": (lambda record: view().set_host(record), (PENDING,)),
-    "FleetView.set_queued": (lambda *given: view().set_queued(*given, True), (STABLE, "web-01")),
+    "FleetView.set_queued": (
+        lambda rollout_id, host: view().set_queued(rollout_id, host, True),
+        (STABLE, "web-01"),
+    ),
     "FleetView.set_outstanding": (
-        lambda *given: view().set_outstanding(*given, 1),
+        lambda rollout_id, host: view().set_outstanding(rollout_id, host, 1),
         (STABLE, "web-01"),
     ),
     "FleetView.forget_rollout": (lambda id_: view().forget_rollout(id_), (STABLE,)),
@@ -148,10 +151,10 @@ def test_a_naive_time_is_refused_where_the_fact_is_made() -> None:
 
 
 def test_every_field_that_is_wrong_is_named_at_once() -> None:
-    """Three mistakes are three problems, each with its field, what was expected and what was found."""
-    wrong: Any = ("old", "noon", "1")
+    """Two mistakes are two problems, each with its field, what was expected and what was found."""
+    wrong: Any = "old"
     with pytest.raises(InvalidValue) as refusal:
-        HostRolloutState.pending(*wrong, "new", NAIVE, NOW)
+        HostRolloutState.pending(wrong, "noon", "1", "new", NAIVE, NOW)
 
     assert refusal.value.what == "HostRolloutState"
     assert [problem.path for problem in refusal.value.problems] == ["rollout_id", "dispatched_at"]
