@@ -15,7 +15,7 @@ from nixfleet_proto.checked import WordEnum, checked
 
 
 class ProbeMode(WordEnum):
-    """What a probe's result may decide: only `ENFORCE` gates convergence and waves."""
+    """The effect of a probe's result: only `ENFORCE` gates convergence and waves."""
 
     ENFORCE = "enforce"
     OBSERVE = "observe"
@@ -30,7 +30,7 @@ class ProbeStatus(WordEnum):
 
 
 class OnHealthFailure(WordEnum):
-    """What a rollout's policy asks for when a host fails: stop there, or go back first."""
+    """What happens when a host fails: the rollout stops, or the host rolls back first and then it stops."""
 
     HALT = "halt"
     ROLLBACK_AND_HALT = "rollback-and-halt"
@@ -135,7 +135,7 @@ class ProbeObservedFirst:
 @frozen
 @checked
 class ProbeResult:
-    """One run of a probe. `failure_reason` is cut to 512 characters by who runs the probe."""
+    """One run of a probe. `failure_reason` is cut to 512 characters by the agent that runs the probe."""
 
     probe_name: str
     mode: ProbeMode

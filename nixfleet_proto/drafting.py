@@ -1,9 +1,9 @@
-"""Frozen records, built fast. What comes out is what attrs would have made.
+"""Frozen records, built fast. The result is equal to the one that attrs would have made.
 
-A frozen class lets nobody set a field by name, its own `__init__` neither: that goes round by
-`object.__setattr__`, one call a field. A draft is an instance of a subclass that adds nothing but the plain
-`__setattr__`, so the interpreter stores straight into the slots; once it is filled it is given the frozen class
-back, before anybody else has seen it. `__delattr__` must be the plain one too, or CPython takes neither for plain.
+A frozen class refuses assignments to its fields, in its own `__init__` too, which therefore calls
+`object.__setattr__` once per field. A draft is an instance of a subclass that adds only the plain `__setattr__`, so
+the interpreter stores into the slots directly; once filled, it is given the frozen class back, before any other code
+has seen it. `__delattr__` must be the plain one too, or CPython treats neither as plain.
 
 Only for slotted, frozen classes; of those of attrs only for such as do nothing in `__init__` but store what they are
 given, and check it (`checked`). Both is verified when a function is made. What a draft is given is not checked: it must

@@ -1,4 +1,4 @@
-"""How a host comes to be known: tokens, the list of nonces that are good for one, and revocations. Frozen data.
+"""Enrollment: tokens, the list of valid nonces, and revocations. Frozen data.
 
 Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
@@ -38,7 +38,7 @@ class SignedToken:
 @frozen
 @checked
 class EnrollRequest:
-    """A host's wish to be known by `public_key` (hex), which signs the request that carries this."""
+    """A host's request to be enrolled with `public_key` (hex), which signs the request that carries this."""
 
     token: SignedToken
     public_key: str
@@ -57,7 +57,7 @@ class BootstrapNonce:
 @frozen
 @checked
 class BootstrapNonces:
-    """The artefact `bootstrap-nonces.json`: every nonce that is good, sorted by nonce."""
+    """The artefact `bootstrap-nonces.json`: every valid nonce, sorted by nonce."""
 
     nonces: tuple[BootstrapNonce, ...]
     meta: Meta

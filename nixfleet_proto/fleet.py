@@ -1,7 +1,7 @@
-"""A resolved fleet: what a declaration comes to once every scope and selector has been worked out.
+"""A resolved fleet: the result of evaluating every scope and selector of a declaration.
 
-The shape of `fleet.resolved.json` as the public Nix evaluation writes it. Frozen data, no behaviour but
-what a field means by itself. Policies and selectors are of `policy`, and belong to a fleet's names as well.
+The shape of `fleet.resolved.json` as the public Nix evaluation writes it. Frozen data without
+behaviour. Policies and selectors are of `policy`, and belong to a fleet's names as well.
 Source: docs/spec/declarations.md, Resolved fleet.
 """
 

@@ -1,7 +1,7 @@
-"""What a channel's policy asks of a rollout, and the selectors it names hosts by. Frozen data, no behaviour.
+"""A channel's rollout policy, and the selectors that it names hosts by. Frozen data, no behaviour.
 
-All of a declaration that the reducers need, in a file of its own: whoever takes a step need not make the classes of a
-whole fleet. `nixfleet_proto.fleet` has these names as well, for whoever declares one.
+The part of a declaration that the reducers need, in a file of its own, so that taking a step does not create the
+classes of a whole fleet. `nixfleet_proto.fleet` has these names as well.
 Source: docs/spec/declarations.md, Resolved fleet.
 """
 
@@ -41,7 +41,7 @@ class PolicyWave:
 @frozen
 @checked
 class RolloutPolicy:
-    """How a channel's rollouts go; `on_health_failure` is what the host machine asks it."""
+    """The rollout policy of a channel; the host machine reads `on_health_failure`."""
 
     on_health_failure: OnHealthFailure = OnHealthFailure.HALT
     strategy: str = "waves"

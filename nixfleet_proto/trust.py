@@ -70,7 +70,7 @@ class TrustRoot:
 
 
 class _Seal:
-    """What the verifier holds and nobody else may take."""
+    """Proof that a call comes from the verifier."""
 
 
 _SEAL: Final = _Seal()

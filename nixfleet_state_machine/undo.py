@@ -1,8 +1,8 @@
-"""Collections that can take back what was done to them since a mark.
+"""Collections whose changes since a mark can be rolled back.
 
-An engine changes its state while it decides, but the decision counts only once it is durable. Instead of
-copying fleet-wide maps, or reading through layers of them, every change leaves its own undoing behind: a
-failed write, or one poisonous input, is taken back in reverse order; a durable one is settled. Reads are
+An engine changes its state while it decides, but a decision is effective only once it is durable. Instead of
+copying fleet-wide maps, or reading through layers of them, every change notes how to undo it: after a failed
+write, or an input that fails, changes are rolled back in reverse order; durable ones are settled. Reads are
 those of a plain dict. Rejected: an overlay merged after the commit (every read pays for it, and an ordered
 index cannot be layered), persistent maps (a dependency, and five times slower).
 """
@@ -19,14 +19,14 @@ _Undoing: TypeAlias = tuple[Callable[..., object], *tuple[object, ...]]
 
 
 class UndoLog:
-    """What it takes to get back. Shared by all collections that must move together."""
+    """The changes that can be rolled back. Shared by all collections that must be rolled back together."""
 
     def __init__(self) -> None:
         # Collections of this file append to it themselves: a call for each change would cost as much as the change.
         self.undoings: list[_Undoing] = []
 
     def note(self, undo: Callable[[*Ts], object], *values: *Ts) -> None:
-        """Remember that `undo(*values)` takes back a change that was just made."""
+        """Note that `undo(*values)` rolls back a change that was just made."""
         self.undoings.append((undo, *values))
 
     def mark(self) -> int:
@@ -34,13 +34,13 @@ class UndoLog:
         return len(self.undoings)
 
     def undo_to(self, mark: int) -> None:
-        """Take back everything since `mark`, latest first."""
+        """Roll back everything since `mark`, latest first."""
         while len(self.undoings) > mark:
             undo, *values = self.undoings.pop()
             undo(*values)
 
     def settle(self) -> None:
-        """Everything so far stands; it can no longer be taken back."""
+        """Commit all changes so far; they can no longer be rolled back."""
         self.undoings.clear()
 
 
@@ -60,7 +60,7 @@ class _Nothing(list[_Undoing]):
 
 
 class UndoableDict(dict[K, V]):
-    """A dict whose changes can be taken back: by `set` and `discard`, and in no other way. Values must be immutable.
+    """A dict whose changes can be rolled back; it is changed by `set` and `discard` alone. Values must be immutable.
 
     Reads are the dict's own, in C; all the methods of a dict that would change it refuse.
     """
@@ -72,7 +72,7 @@ class UndoableDict(dict[K, V]):
         self._undoings = undo.undoings
 
     def set(self, key: K, value: V) -> None:
-        """Let `key` be `value`."""
+        """Set `key` to `value`."""
         if key in self:
             self._undoings.append((_set_item, self, key, self[key]))
         else:
@@ -80,7 +80,7 @@ class UndoableDict(dict[K, V]):
         _set_item(self, key, value)
 
     def discard(self, key: K) -> None:
-        """Let `key` be absent."""
+        """Remove `key`, if it is there."""
         if key in self:
             self._undoings.append((_set_item, self, key, self[key]))
             _del_item(self, key)
@@ -116,18 +116,18 @@ _del_item = dict[Any, Any].__delitem__
 
 
 class UndoableSet(UndoableDict[K, None]):
-    """A set whose changes can be taken back: by `add` and `discard`. In no order that anybody may rely on."""
+    """A set whose changes can be rolled back; it is changed by `add` and `discard` alone. Its order is undefined."""
 
     __slots__ = ()
 
     def add(self, item: K) -> None:
-        """Let `item` be in the set."""
+        """Add `item`, if it is not there."""
         if item not in self:
             self.set(item, None)
 
 
 class UndoableValue(Generic[V]):
-    """One value whose changes can be taken back. It must be immutable."""
+    """One value whose changes can be rolled back. It must be immutable."""
 
     __slots__ = ("_undoings", "_value")
 
@@ -140,7 +140,7 @@ class UndoableValue(Generic[V]):
         return self._value
 
     def set(self, value: V) -> None:
-        """Let it be `value`."""
+        """Set the value."""
         self._undoings.append((self._restore, self._value))
         self._value = value
 

@@ -55,12 +55,12 @@ def meta_of(artefact: JsonValue) -> Meta:
 
 
 def fleet_of(artefact: JsonValue) -> FleetResolved:
-    """As `decode_fleet`, of what is parsed already."""
+    """As `decode_fleet`, from parsed JSON. Raises: DecodeError."""
     return _FLEET.of_json(artefact)
 
 
 def manifest_of(artefact: JsonValue) -> RolloutManifest:
-    """As `decode_manifest`, of what is parsed already."""
+    """As `decode_manifest`, from parsed JSON. Raises: DecodeError."""
     return _MANIFEST.of_json(artefact)
 
 

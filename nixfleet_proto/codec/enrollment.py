@@ -1,4 +1,4 @@
-"""How a host comes to be known, as bytes: tokens, the request that brings one, the list of nonces, revocations.
+"""Enrollment as bytes: tokens, enrollment requests, the list of nonces, revocations.
 
 Tokens and requests travel; the other two are artefacts, and spelt like all of them.
 Source: docs/spec/wire.md, POST /v1/enroll; docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
@@ -54,7 +54,7 @@ def decode_bootstrap_nonces(data: bytes) -> BootstrapNonces:
 
 
 def bootstrap_nonces_of(artefact: JsonValue) -> BootstrapNonces:
-    """As `decode_bootstrap_nonces`, of what is parsed already."""
+    """As `decode_bootstrap_nonces`, from parsed JSON. Raises: DecodeError."""
     return _NONCES.of_json(artefact)
 
 
@@ -69,7 +69,7 @@ def decode_revocations(data: bytes) -> Revocations:
 
 
 def revocations_of(artefact: JsonValue) -> Revocations:
-    """As `decode_revocations`, of what is parsed already."""
+    """As `decode_revocations`, from parsed JSON. Raises: DecodeError."""
     return _REVOCATIONS.of_json(artefact)
 
 

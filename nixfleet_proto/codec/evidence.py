@@ -20,7 +20,7 @@ def decode_evidence(data: bytes) -> Evidence:
 
 
 def evidence_of(artefact: JsonValue) -> Evidence:
-    """As `decode_evidence`, of what is parsed already."""
+    """As `decode_evidence`, from parsed JSON. Raises: DecodeError."""
     return _EVIDENCE.of_json(artefact)
 
 

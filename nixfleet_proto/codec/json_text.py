@@ -1,4 +1,4 @@
-"""JSON text: read strictly, written canonically. What the values mean is nobody's business here.
+"""JSON text: read strictly, written canonically. The values are not interpreted here.
 
 orjson reads and writes; it keeps the last of two equal names without a word, so `parse_json` looks again. For
 canonical JSON its sorted output is RFC 8785's own as long as it is ASCII; for the rest there is rfc8785, which

@@ -7,7 +7,7 @@ the strict reader, whose word is final. So a mistake made here towards refusing 
 accepting would be grave, and property_tests/test_quick_laws.py holds the two together: whatever is accepted here
 is accepted there and gives the same value, and all that was ever written is accepted here.
 
-What a function comes to, for an event:
+The generated function, for an event:
 
     def read(_given):
         if type(_given) is not dict: raise Surprise

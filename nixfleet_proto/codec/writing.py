@@ -1,6 +1,6 @@
 """Writers: one generated function a class, which puts the fields into a dict in the order of the type.
 
-What it comes to, for an event:
+The generated function, for an event:
 
     def write(_record):
         _written = {"kind": "ProbeResult"}

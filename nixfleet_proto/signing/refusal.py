@@ -42,7 +42,7 @@ class MalformedKey(VerifyError):
 
 @define
 class MalformedSignature(VerifyError):
-    """A signature that cannot be one, whoever made it."""
+    """A signature of the wrong form, for any key."""
 
     expected: str
     found: str

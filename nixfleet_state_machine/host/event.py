@@ -11,7 +11,7 @@ from nixfleet_proto.checked import checked
 @frozen
 @checked
 class Local:
-    """The agent lived this fact."""
+    """A fact as its own agent sees it."""
 
     fact: AgentEvent
 
@@ -19,7 +19,7 @@ class Local:
 @frozen
 @checked
 class Remote:
-    """The control plane was told this fact."""
+    """A fact as the control plane received it."""
 
     fact: AgentEvent
 

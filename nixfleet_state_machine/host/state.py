@@ -2,7 +2,7 @@
 
 Two exceptions, both of the control plane before a host has said anything: `pending` opens the record and
 `dispatched` notes the dispatch. A third is its mirror's: the number of a fact that it cannot take. Timestamps are the
-agent's own, save `dispatched_at` and `soak_due_at`.
+agent's own, except `dispatched_at` and `soak_due_at`.
 Source: docs/spec/host-machine.md, State record.
 """
 
@@ -36,7 +36,7 @@ class HostState(WordEnum):
 
     @property
     def is_ordering_eligible(self) -> bool:
-        """Whether hosts and waves that wait for this one may go."""
+        """Whether hosts and waves that wait for this one may proceed."""
         return self is HostState.CONVERGED or self is HostState.DEFERRED
 
     @property
@@ -61,7 +61,7 @@ class ProbeRecord:
 @frozen
 @checked
 class HostRolloutState:
-    """Everything that is known of one host in one rollout.
+    """Everything known about one host in one rollout.
 
     `declared_probes` is `None` until the topology was declared since the last activation.
     """

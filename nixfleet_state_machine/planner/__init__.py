@@ -1,1 +1,1 @@
-"""The planner: which rollouts open and which hosts go now, and for the others, why not. Pure."""
+"""The planner: which rollouts open, which hosts are dispatched now, and why the others wait. Pure."""

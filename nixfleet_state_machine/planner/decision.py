@@ -1,4 +1,4 @@
-"""Single decisions, as actions: what a whole plan and a plan again are both made of. Pure.
+"""Single decisions, as actions: `plan_next` and `replan` are both built from these. Pure.
 
 Source: docs/spec/planner.md, Plan actions; docs/spec/planner.md, Withdrawal.
 """
@@ -39,7 +39,7 @@ def withdrawals(
 def answer(
     planning: Planning, rollout_id: RolloutId, host: str, block: GateBlock | None, now: datetime
 ) -> QueueDispatch | DeferDispatch:
-    """Return the action for a waiting host that `block` holds; `None`: that may go, and takes its slots."""
+    """Return the action for a waiting host that `block` holds; `None`: the host is dispatched, and takes its slots."""
     if block is not None:
         return DeferDispatch(host, rollout_id, block.gate, block.reason)
     terms = planning.view.terms(rollout_id)

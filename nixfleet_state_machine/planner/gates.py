@@ -135,7 +135,7 @@ def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) ->
 def gate_host_edge(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
     """Hold the host until each host that gates it is Converged or Deferred in this rollout, or excused.
 
-    An excused host counts for nothing: whoever waited for it would wait for ever.
+    An excused host is skipped: hosts that waited for it would wait for ever.
     """
     view = planning.view
     for gating in view.terms(rollout_id).gating_hosts(host):

@@ -1,7 +1,7 @@
-"""The plan: what opens, who goes now, and for the others, why not. Two ways to the same decisions.
+"""The plan: which rollouts open, which hosts are dispatched now, and why the others wait. Two ways to one result.
 
 `plan_next` looks at everything and leaves the view as it is. `replan` looks at what changed since the
-last time; an engine calls it after each input. Whoever plans carries the actions out.
+last time; an engine calls it after each input. The caller carries the actions out.
 Source: docs/spec/planner.md, Interface.
 """
 
@@ -43,7 +43,7 @@ def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple
 
 
 def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
-    """Return what `plan_next` would, without the deferrals that the same hosts were told before.
+    """Return what `plan_next` would, without deferrals that repeat what the same hosts were answered before.
 
     The caller carries all actions out before the next call. quarantines: as at the last call, except for the
     closures that were reported by `FleetView.quarantine_changed` since. now: aware UTC.

@@ -1,4 +1,4 @@
-"""Which rollout events are due, by the counts the view keeps. O(waves); never a look at the hosts.
+"""Which rollout events are due, by the counts in the view. O(waves), independent of the number of hosts.
 
 Source: docs/spec/rollout-machine.md, Who emits rollout events.
 """
@@ -18,7 +18,7 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 def due_rollout_events(
     view: FleetView, rollout_id: RolloutId, now: datetime
 ) -> tuple[RolloutEvent, ...]:
-    """Return what has come to pass in a rollout by its hosts' states, in the order to apply it.
+    """Return the events that follow from the states of a rollout's hosts, in the order to apply them.
 
     Nothing is due twice: once these are applied, and the record is set, none of them is.
     now: aware UTC.

@@ -1,4 +1,4 @@
-"""How a rollout's record comes to be. The one place that checks that its channel is free."""
+"""Opening a rollout: makes its record, and is the one place that checks that its channel is free."""
 
 from collections.abc import Iterable
 

@@ -28,17 +28,17 @@ class RolloutState(WordEnum):
 
     @property
     def is_terminal_for_ordering(self) -> bool:
-        """Whether channels that wait for this rollout may go."""
+        """Whether channels that wait for this rollout may proceed."""
         return self is RolloutState.TERMINAL or self is RolloutState.SUPERSEDED
 
     @property
     def is_halted(self) -> bool:
-        """Whether it dispatches nobody until an operator clears it."""
+        """Whether it dispatches no host until an operator clears it."""
         return self is RolloutState.REVERTED or self is RolloutState.FAILED
 
     @property
     def is_live(self) -> bool:
-        """Whether its hosts are still considered by the planner; a halted one's are, to be told why."""
+        """Whether the planner considers its hosts; those of a halted one get a reason."""
         match self:
             case RolloutState.TERMINAL | RolloutState.SUPERSEDED | RolloutState.PRUNED:
                 return False

@@ -1,1 +1,1 @@
-"""Scopes: which hosts a selector means, and which of several declarations a host lives by. Pure."""
+"""Scopes: which hosts a selector matches, and which of several declarations applies to a host. Pure."""

@@ -65,7 +65,7 @@ class Layer(Generic[V]):
 
 @frozen
 class Winner(Generic[V]):
-    """What a name comes to: the value, where it came from, and what it shadowed, least specific first."""
+    """The effective value of a name: the value, its scope, and what it shadowed, least specific first."""
 
     scope: Scope
     value: V

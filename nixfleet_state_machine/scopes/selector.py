@@ -1,6 +1,6 @@
 """Which hosts a selector means, and how a selector is written on one line.
 
-Only what a selector means by itself: that the names in it exist is for whoever declares it to check.
+Only what a selector means by itself: the declaring side checks that the names in it exist.
 Source: docs/spec/declarations.md, Selectors.
 """
 
@@ -31,7 +31,7 @@ def select(selector: Selector, hosts: Mapping[str, FleetHost]) -> tuple[str, ...
 
 
 def is_empty(selector: Selector) -> bool:
-    """Return whether no part of `selector` is given, so that it means nobody."""
+    """Return whether no part of `selector` is given, so that it matches no host."""
     return selector == Selector()
 
 

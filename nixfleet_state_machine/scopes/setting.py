@@ -32,7 +32,7 @@ Scoped: TypeAlias = FrozenMap[Scope, FrozenMap[str, V]]
 
 @frozen
 class Explained:
-    """One value that a host lives by: which, what it is in words, where it is from and what it shadowed."""
+    """One effective value of a host: its key, its text, its scope and what it shadowed."""
 
     key: str
     scope: Scope
@@ -77,11 +77,11 @@ class Setting(Generic[V]):
         return cls(name, partial(layers_of, declared=scoped))
 
     def of(self, hostname: str, host: FleetHost) -> Merged[V]:
-        """Return what the scopes of one host come to."""
+        """Return the effective values of one host."""
         return merge(self.layers(hostname, host), self.precedence)
 
     def explain(self, hostname: str, host: FleetHost) -> tuple[Explained, ...]:
-        """Return every value that the host lives by, sorted by name. What clashes has none."""
+        """Return the host's effective values, sorted by name. Names whose values clash have none."""
         return tuple(
             Explained(
                 self._key(name),
@@ -93,7 +93,7 @@ class Setting(Generic[V]):
         )
 
     def clashes(self, hostname: str, host: FleetHost) -> tuple[Clash, ...]:
-        """Return the entries of which it would be a guess what the host lives by."""
+        """Return the entries whose effective value is ambiguous."""
         return tuple(
             Clash(self._key(it.name), tuple(rival.scope for rival in it.rivals))
             for it in self.of(hostname, host).conflicts
@@ -104,6 +104,6 @@ class Setting(Generic[V]):
 
 
 def explain(settings: Iterable[AnySetting], hostname: str, host: FleetHost) -> Iterator[Explained]:
-    """Yield every value that a host lives by, of all `settings` in turn."""
+    """Yield the effective values of a host, of all `settings` in turn."""
     for setting in settings:
         yield from setting.explain(hostname, host)

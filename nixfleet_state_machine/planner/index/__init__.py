@@ -1,1 +1,1 @@
-"""What makes a replan cheap: hosts kept in lanes, tallies and changes, updated as facts arrive. `plan` decides."""
+"""The indexes that make `replan` cheap: lanes, tallies and changes, updated as facts arrive. `plan` decides."""

@@ -1,6 +1,6 @@
-"""One rollout's hosts as the view keeps them: records, queue, and what is counted of them.
+"""One rollout's hosts as the view keeps them: records, queue, and counts.
 
-Only `FleetView` changes a book: it knows what else a change may concern.
+Only `FleetView` modifies a book, because it knows what else a modification affects.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoLog
 
 
 class HostCounts(NamedTuple):
-    """What decisions look at in a host, be they about itself or about others.
+    """The properties of a host that decisions about it or about other hosts depend on.
 
     is_awaited: hosts at the far ends of its edges wait for it.
     """

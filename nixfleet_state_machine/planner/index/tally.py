@@ -1,6 +1,6 @@
-"""What is counted of hosts: the figures that waves, gates and progress look at.
+"""Counts of hosts, which waves, gates and progress read.
 
-Excused hosts are in none of them.
+Excused hosts are not counted.
 """
 
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ NOBODY = Tally(0, 0, 0, 0, 0, 0)
 
 
 def absent(count: int) -> Tally:
-    """Return the tally of hosts of which nothing is known but that they belong."""
+    """Return the tally of hosts without a record."""
     return Tally(count, 0, 0, 0, 0, 0)
 
 
