@@ -249,9 +249,15 @@ def _expected(form: Any) -> str:
     origin, arguments = get_origin(form), get_args(form)
     if origin in (Union, UnionType):
         # As `X | None` is read: the value that is meant, then that there may be none.
-        return " or ".join(dict.fromkeys(map(_expected, arguments)))
+        cases = tuple(dict.fromkeys(map(_expected, arguments)))
+        return (
+            " or ".join(cases)
+            if len(cases) <= 4
+            else "one of " + ", ".join(case.partition(" ")[2] for case in cases)
+        )
     if origin is tuple and arguments[1:] == (...,):
         return f"a tuple, of {_expected(arguments[0])} each"
     if origin is tuple:
         return f"a tuple of {len(arguments)}"
-    return f"a {(origin or form).__name__}"
+    name: str = (origin or form).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"

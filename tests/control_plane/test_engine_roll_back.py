@@ -6,6 +6,7 @@ import pytest
 
 from nixfleet_control_plane.messages.inputs import HostEvents, Input, PauseScope
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
+from nixfleet_proto.drafting import maker
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.hold_scope import ChannelScope
 from tests.engines.control_plane import ScriptedControlPlane
@@ -14,12 +15,14 @@ from tests.engines.releases import START
 from tests.engines.scripted_host import ScriptedHost
 
 NO_FACT = cast("AgentEvent", object())
+# A record that a check would refuse, as a bug of ours could make one.
+unchecked_envelope = maker(AgentEventEnvelope)
 
 
 def _poisonous(rollout_id: str) -> Input:
     """Facts of which the first is good and the engine fails on the second."""
     good = AgentEventEnvelope("web-01", rollout_id, DispatchAck("release-0", START, seq=1))
-    return HostEvents("web-01", (good, AgentEventEnvelope("web-01", rollout_id, NO_FACT)))
+    return HostEvents("web-01", (good, unchecked_envelope("web-01", rollout_id, NO_FACT)))
 
 
 def test_an_input_on_which_the_engine_fails_leaves_it_as_before(
