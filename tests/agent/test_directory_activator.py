@@ -1,4 +1,4 @@
-"""Switching between closures that are directories: real trees, real links, real scripts."""
+"""The directory activator beyond `ActivatorContract`: links, scripts, checks of trees, texts of outcomes."""
 
 import os
 import socket
@@ -10,7 +10,6 @@ from nixfleet_agent.activation.activator import (
     Activator,
     ClosureMismatch,
     NoRunningClosure,
-    Prepared,
     RollbackFinished,
     SwitchCompleted,
     SwitchDeferred,
@@ -99,28 +98,6 @@ async def test_switching_a_new_machine_makes_the_closure_the_running_one(
     assert (machine.profile / "name").read_text(encoding="utf-8") == "web-1"
 
 
-async def test_switching_to_another_closure_runs_its_own_script(machine: DirectoryMachine) -> None:
-    """A switch runs the script of the closure that is switched to, and no other."""
-    old, new = machine.add("old"), machine.add("new")
-    await machine.activator.switch(old)
-    machine.ran()
-
-    outcome = await machine.activator.switch(new)
-
-    assert outcome == SwitchCompleted(new, 0)
-    assert machine.ran() == [f"{new} switch"]
-
-
-async def test_switching_to_what_runs_completes_and_runs_nothing(machine: DirectoryMachine) -> None:
-    """A repeated order is done already: no script runs a second time."""
-    web = machine.add("web")
-    await machine.activator.switch(web)
-    machine.ran()
-
-    assert await machine.activator.switch(web) == SwitchCompleted(web, 0)
-    assert machine.ran() == []
-
-
 async def test_switching_to_a_closure_without_a_script_completes(machine: DirectoryMachine) -> None:
     """A closure need not have a script: selecting it is then all there is to do."""
     plain = machine.add("plain", script=None)
@@ -176,15 +153,6 @@ async def test_tree_that_was_altered_is_refused_with_both_names(machine: Directo
     assert str(outcome) == f"expected closure {new}, found {actual}"
     assert await machine.activator.current() == old
     assert machine.profile.readlink() == machine.store / old
-    assert machine.ran() == []
-
-
-async def test_preparing_a_sound_closure_changes_nothing(machine: DirectoryMachine) -> None:
-    """Preparing checks the tree and leaves the machine as it was."""
-    web = machine.add("web")
-
-    assert await machine.activator.prepare(web) == Prepared(web)
-    assert not machine.profile.is_symlink()
     assert machine.ran() == []
 
 
@@ -282,20 +250,6 @@ async def test_switching_back_from_a_deferred_closure_sets_the_profile_back(
 
     assert await machine.activator.switch(old) == SwitchCompleted(old, 0)
     assert machine.profile.readlink() == machine.store / old
-    assert machine.ran() == [f"{old} switch"]
-
-
-async def test_rolling_back_runs_the_older_closures_own_script(machine: DirectoryMachine) -> None:
-    """A rollback runs the script of the closure it returns to, never the one of the other."""
-    old, new = machine.add("old"), machine.add("new")
-    await machine.activator.switch(old)
-    await machine.activator.switch(new)
-    machine.ran()
-
-    outcome = await machine.activator.rollback(old)
-
-    assert outcome == RollbackFinished(old, 0)
-    assert await machine.activator.current() == old
     assert machine.ran() == [f"{old} switch"]
 
 

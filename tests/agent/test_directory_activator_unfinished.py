@@ -1,7 +1,7 @@
-"""A switch that does not come to a good end: a failing script, no more time, cancellation, a crash.
+"""Unfinished switches of the directory activator: a failing script, a timeout, cancellation, a crash.
 
-Whatever happened, the closure that was switched to does not count as running, and whichever is asked
-for next gets its script run.
+The closure of an unfinished switch does not count as running, and the next switch runs its script. `ActivatorContract`
+has the general part of that.
 """
 
 import os
@@ -15,7 +15,6 @@ import anyio.to_thread
 import pytest
 
 from nixfleet_agent.activation.activator import (
-    RollbackFinished,
     SwitchCompleted,
     SwitchFailed,
     SwitchPhase,
@@ -97,44 +96,6 @@ async def test_script_that_cannot_be_started_fails(activator: DirectoryActivator
 
     assert isinstance(outcome, SwitchFailed)
     assert (outcome.phase, outcome.exit_code) == (SwitchPhase.SWITCH, 127)
-
-
-async def test_closure_whose_script_failed_does_not_run(activator: DirectoryActivator) -> None:
-    """After a failure the profile leads to the new closure, but the old one is what runs."""
-    old, new = _add(activator, "old"), _add(activator, "new", "exit 1")
-    await activator.switch(old)
-
-    await activator.switch(new)
-
-    assert activator.profile.readlink() == activator.store / new
-    assert await activator.current() == old
-
-
-async def test_order_repeated_after_a_failure_runs_the_script_again(
-    activator: DirectoryActivator,
-) -> None:
-    """A failed switch is not mistaken for a done one when it is asked for again."""
-    web = _add(activator, "web", '[ -e "$NIXFLEET_PROFILE.fixed" ] || exit 1')
-    await activator.switch(web)
-    activator.profile.with_name("profile.fixed").touch()
-
-    assert await activator.switch(web) == SwitchCompleted(web, 0)
-    assert _ran(activator) == [web, web]
-    assert await activator.current() == web
-
-
-async def test_rolling_back_after_a_failure_runs_the_old_script(
-    activator: DirectoryActivator,
-) -> None:
-    """The old closure counts as running, yet going back to it undoes what the failure left."""
-    old, new = _add(activator, "old"), _add(activator, "new", "exit 1")
-    await activator.switch(old)
-    await activator.switch(new)
-    _ran(activator)
-
-    assert await activator.rollback(old) == RollbackFinished(old, 0)
-    assert _ran(activator) == [old]
-    assert activator.profile.readlink() == activator.store / old
 
 
 async def test_switch_after_two_failures_still_knows_what_ran_last(

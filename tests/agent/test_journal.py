@@ -1,4 +1,4 @@
-"""The agent's journal on SQLite: what is durable, what is unsent, what a start finds."""
+"""The agent's journal on SQLite: only what `JournalContract` does not say, the file itself."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -6,20 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 
-from nixfleet_agent.engine.state import LocalRollout
 from nixfleet_agent.journal.journal import SqliteJournal
-from nixfleet_agent.messages.inputs import Intent, IntentKind
 from nixfleet_agent.messages.writes import (
     AppendEvent,
-    MarkAcknowledged,
     MarkRefused,
-    MarkUnsent,
-    PutIntent,
-    PutRecord,
-    RemoveIntent,
-    RemoveRollout,
 )
 from nixfleet_proto.agent_event import ActivationStarted, DispatchAck, OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
@@ -47,73 +38,16 @@ def journal(path: Path) -> Iterator[SqliteJournal]:
     journal.close()
 
 
-def append_both(journal: SqliteJournal) -> None:
-    journal.commit([AppendEvent(R1, ACK, T0), AppendEvent(R1, STARTED, T0)])
-
-
-def test_what_was_committed_is_found_by_the_next_start(journal: SqliteJournal, path: Path) -> None:
-    """Records, policies and open intents survive; what was removed does not come back."""
-    intents = [Intent(n, IntentKind.SWITCH, R1, "new") for n in (1, 2)]
-    journal.commit([PutRecord(RECORD, HALT, None), *map(PutIntent, intents), RemoveIntent(2)])
-    restarted = SqliteJournal(path)
-    snapshot = restarted.load()
-    restarted.close()
-    assert snapshot.rollouts == (LocalRollout(RECORD, HALT),)
-    assert snapshot.intents == (intents[0],)
-    assert snapshot.last_intent_id == 2
-
-
-def test_facts_are_unsent_in_order_until_acknowledged(journal: SqliteJournal) -> None:
-    """An acknowledged row is kept and is not sent again."""
-    append_both(journal)
-    first, second = journal.unsent(10)
-    assert (first.fact, second.fact) == (ACK, STARTED)
-    journal.commit([MarkAcknowledged((first.row_id,))])
-    assert journal.unsent(10) == (second,)
-    assert journal.unsent(0) == ()
-
-
 def test_a_refused_fact_stays_with_its_reason_and_is_not_sent(
     journal: SqliteJournal, path: Path
 ) -> None:
     """What the control plane will never take does not hold up the rest."""
-    append_both(journal)
+    journal.commit([AppendEvent(R1, ACK, T0), AppendEvent(R1, STARTED, T0)])
     first, second = journal.unsent(10)
     journal.commit([MarkRefused(first.row_id, "breaks rule soak-elapsed")])
     assert journal.unsent(10) == (second,)
     reason = sqlite3.connect(path).execute("SELECT refused_reason FROM events").fetchone()
     assert reason == ("breaks rule soak-elapsed",)
-
-
-def test_a_replay_makes_acknowledged_facts_unsent_from_a_number_on(journal: SqliteJournal) -> None:
-    """A control plane that lost its database gets the rows again, from where it lacks them."""
-    append_both(journal)
-    journal.commit([MarkAcknowledged(tuple(row.row_id for row in journal.unsent(10)))])
-    journal.commit([MarkUnsent(R1, 2)])
-    assert [row.fact for row in journal.unsent(10)] == [STARTED]
-
-
-def test_a_commit_that_fails_leaves_nothing_behind(journal: SqliteJournal) -> None:
-    """All writes of a commit are durable, or none."""
-    with pytest.raises(sqlite3.IntegrityError):
-        journal.commit([AppendEvent(R1, ACK, T0), AppendEvent(R1, ACK, T0)])
-    assert journal.unsent(10) == ()
-    append_both(journal)
-    assert len(journal.unsent(10)) == 2
-
-
-def test_a_forgotten_rollout_takes_its_facts_along(journal: SqliteJournal) -> None:
-    """After retention neither the record nor the rows remain."""
-    append_both(journal)
-    journal.commit([PutRecord(RECORD, HALT, T0), RemoveRollout(R1)])
-    assert journal.unsent(10) == ()
-    assert journal.load().rollouts == ()
-
-
-def test_the_last_numbers_are_those_of_the_records(journal: SqliteJournal) -> None:
-    """A record that was taken over from the control plane counts though its facts are not here."""
-    journal.commit([PutRecord(evolve(RECORD, last_event_seq=7), HALT, None)])
-    assert journal.last_seqs() == {"stable@r1": 7}
 
 
 def test_a_journal_from_a_newer_version_is_refused_by_name(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The store: a commit is whole or not there, and the log only ever grows."""
+"""The SQLite store beyond `StoreContract`: the hash chain, the append-only log, references to its rows."""
 
 import sqlite3
 from contextlib import closing
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from nixfleet_control_plane.messages.entry_codec import row_of
-from nixfleet_control_plane.messages.inputs import ArtefactRejected, PauseScope
+from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LogRow
-from nixfleet_control_plane.messages.writes import PutHold, RemoveHold
+from nixfleet_control_plane.messages.writes import PutHold
 from nixfleet_control_plane.store.sqlite_store import SCHEMA_VERSION, SqliteStore
 from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_runtime.storage.sqlite import SchemaTooNew
@@ -53,18 +53,6 @@ def eventful(story: Story) -> Path:
     return story.control_plane.database
 
 
-def test_a_batch_of_inputs_is_one_transaction(control_plane: ScriptedControlPlane) -> None:
-    """When the last write of a batch is refused none of its inputs has become durable."""
-    control_plane.publish("r1")
-    before = control_plane.store.load().in_memory()
-    first = control_plane.engine.handle(ArtefactRejected("x", "y"), control_plane.now)
-    broken = PutHold(ChannelScope("stable"), "ada", "why", START, event_log_seq=999)
-    with pytest.raises(sqlite3.IntegrityError):
-        control_plane.store.commit([*first.writes, broken])
-
-    assert control_plane.store.load().in_memory() == before
-
-
 def test_a_commit_after_a_refused_one_continues_the_chain(
     control_plane: ScriptedControlPlane,
 ) -> None:
@@ -80,34 +68,6 @@ def test_a_commit_after_a_refused_one_continues_the_chain(
     control_plane.pause("stable")
 
     assert control_plane.check_store().differences == ()
-
-
-def test_writes_are_carried_out_in_order(control_plane: ScriptedControlPlane) -> None:
-    """What one commit puts and takes away again is gone."""
-    control_plane.publish("r1")
-    hold = PutHold(ChannelScope("stable"), "ada", "why", START, event_log_seq=1)
-    control_plane.store.commit(
-        [hold, RemoveHold(ChannelScope("stable")), hold, RemoveHold(ChannelScope("stable"))]
-    )
-
-    assert control_plane.store.load().holds == ()
-
-
-def test_an_empty_commit_is_no_error(control_plane: ScriptedControlPlane) -> None:
-    """A commit of nothing leaves everything as it is."""
-    before = control_plane.store.load().in_memory()
-    control_plane.store.commit([])
-
-    assert control_plane.store.load().in_memory() == before
-
-
-def test_a_store_opened_again_has_what_was_committed(control_plane: ScriptedControlPlane) -> None:
-    """What a commit wrote is there after the store was closed."""
-    control_plane.publish("r1")
-    before = control_plane.store.load().in_memory()
-    control_plane.store.close()
-    with closing(control_plane.open_store()) as store:
-        assert store.load().in_memory() == before
 
 
 @pytest.mark.parametrize(

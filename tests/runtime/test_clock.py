@@ -1,4 +1,4 @@
-"""Clocks: one that stands still until it is told, one that runs fast, and the machine's own."""
+"""Each kind of clock where it goes beyond `ClockContract`: what it shows, and in which order it wakes."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -33,21 +33,6 @@ def test_a_fake_clock_stands_still_until_it_is_advanced() -> None:
     assert (before, clock.now()) == (START, START + timedelta(seconds=1.5))
 
 
-async def test_advancing_a_fake_clock_wakes_those_whose_time_has_come() -> None:
-    """Whoever asked for no more than the seconds that passed wakes; the others sleep on."""
-    clock = FakeClock(START)
-    sleepers = Sleepers(clock)
-    async with anyio.create_task_group() as tasks:
-        for seconds in (10, 11):
-            tasks.start_soon(sleepers.sleep, f"after {seconds}", seconds)
-        await anyio.wait_all_tasks_blocked()
-        clock.advance(10)
-        await anyio.wait_all_tasks_blocked()
-
-        assert sleepers.woken == ["after 10"]
-        tasks.cancel_scope.cancel()
-
-
 async def test_advancing_a_fake_clock_far_wakes_sleepers_in_the_order_of_their_times() -> None:
     """Sleepers wake in the order in which their times come; of one time, first come first."""
     clock = FakeClock(START)
@@ -75,36 +60,6 @@ async def test_sleeping_on_a_fake_clock_counts_from_when_it_begins() -> None:
         assert sleepers.woken == []
         clock.advance(1)
     assert sleepers.woken == ["late"]
-
-
-@pytest.mark.parametrize("seconds", [0, -1])
-@pytest.mark.parametrize(
-    "clock",
-    [FakeClock(START), ScaledClock(2, START), SystemClock()],
-    ids=lambda c: type(c).__name__,
-)
-async def test_sleeping_until_a_time_that_has_passed_returns_at_once(
-    clock: Clock, seconds: float
-) -> None:
-    """To sleep for no time, or less, is to let the others run once."""
-    with anyio.fail_after(10):
-        await clock.sleep(seconds)
-
-
-async def test_a_sleeper_that_was_cancelled_does_not_disturb_the_others() -> None:
-    """A fake clock wakes those who still sleep, though one before them was cancelled."""
-    clock = FakeClock(START)
-    sleepers = Sleepers(clock)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(sleepers.sleep, "cancelled", 5)
-        await anyio.wait_all_tasks_blocked()
-        tasks.cancel_scope.cancel()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(sleepers.sleep, "patient", 10)
-        await anyio.wait_all_tasks_blocked()
-        clock.advance(10)
-
-    assert sleepers.woken == ["patient"]
 
 
 def test_a_scaled_clock_begins_at_its_start_and_runs_ahead_of_the_machine() -> None:
@@ -157,11 +112,3 @@ def test_the_system_clock_shows_aware_time_in_utc() -> None:
 
     assert before <= shown <= datetime.now(UTC)
     assert shown.utcoffset() == timedelta(0)
-
-
-async def test_the_system_clock_sleeps_at_least_as_long_as_asked() -> None:
-    """A sleep on the machine's clock returns once its time has passed."""
-    before = anyio.current_time()
-    await SystemClock().sleep(0.001)
-
-    assert anyio.current_time() - before >= 0.001

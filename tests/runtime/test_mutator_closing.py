@@ -1,4 +1,4 @@
-"""The single mutator coming to its end: closed, cancelled, or broken. Whoever was accepted is answered."""
+"""The end of the single mutator: closed, cancelled or broken. What `MutatorContract` says is not repeated here."""
 
 import asyncio
 
@@ -37,16 +37,6 @@ async def test_closing_answers_what_was_accepted() -> None:
     assert desk.answers == {"stop": "stop is 1", "a": "a is 2", "b": "b is 3"}
 
 
-async def test_closing_refuses_who_still_waits_for_room() -> None:
-    """A poster for whom the full queue had no room yet is refused by name."""
-    desk = MutatorBench(queue_length_max=1)
-    async with closed_afterwards(desk) as tasks:
-        await desk.line_up(tasks, "a", "b")
-
-    assert isinstance(desk.answers.pop("b"), MutatorClosed)
-    assert desk.answers == {"a": "a is 1"}
-
-
 @pytest.mark.parametrize("steps", range(8))
 async def test_closing_in_the_moment_of_a_post_answers_or_refuses_it(steps: int) -> None:
     """A post that the closing finds at any step of its way is answered, or refused by name."""
@@ -66,16 +56,6 @@ async def test_closing_twice_is_as_good_as_once() -> None:
     async with open_desk(desk):
         desk.mutator.close()
         desk.mutator.close()
-
-
-async def test_an_input_of_a_cancelled_poster_is_handled_all_the_same() -> None:
-    """An accepted input is handled though its poster no longer waits for the answer."""
-    desk = MutatorBench()
-    async with closed_afterwards(desk), anyio.create_task_group() as posters:
-        await desk.line_up(posters, "a")
-        posters.cancel_scope.cancel()
-
-    assert (desk.disk.transactions, desk.answers) == ([("a",)], {})
 
 
 async def test_an_input_whose_poster_is_cancelled_before_there_is_room_is_not_handled() -> None:
@@ -111,26 +91,6 @@ async def test_cancelling_the_run_leaves_no_poster_waiting() -> None:
         "without room": MutatorClosed,
         "urgent": MutatorClosed,
     }
-
-
-async def test_cancelling_the_run_during_a_write_still_answers_its_batch() -> None:
-    """Cancellation never comes between a write and the answers and actions that follow from it."""
-    disk = HeldUpDisk()
-    desk = MutatorBench(disk=disk)
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as posters:
-            running = await _start(desk, posters)
-            await desk.line_up(posters, "a")
-            assert await disk.begun()
-            running.cancel()
-            await anyio.wait_all_tasks_blocked()
-            disk.let_go()
-
-    assert (disk.transactions, desk.answers, desk.done) == (
-        [("a",)],
-        {"a": "a is 1"},
-        ["after a"],
-    )
 
 
 async def test_cancelling_the_run_during_a_write_that_fails_still_tries_its_batch_again() -> None:
