@@ -1,7 +1,8 @@
 # What a developer runs. Needs Python >= 3.11 with venv, git and make; all else comes from the lock.
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2
+# Two processes. Single tests take up to ten seconds, so the process that is done first takes over tests of the other.
+PYTEST_ARGS ?= -n 2 --dist worksteal
 LOCK_ARGS ?=
 SOAK_SEEDS ?= 20000
 KILLS ?= 200
@@ -17,7 +18,8 @@ FROM_LOCK := install --quiet --no-deps --require-hashes -r $(LOCK)
 COMPILE := .venv-lock/bin/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock' --quiet
 
-# What `coverage` runs: the tests of the pure packages themselves. That a runtime happens to pass by proves little.
+# What `check` and `coverage` run: the tests of the pure packages themselves. Coverage by a runtime's tests would prove
+# little.
 PURE_TESTS := $(addprefix tests/,proto host rollout planner scopes conformance) \
 	$(patsubst %,tests/test_%.py,graph refusals transition_listing undo) \
 	$(patsubst %,property_tests/test_%_laws.py,codec quick schema signing host rollout planner scopes selector)
@@ -36,20 +38,31 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo soak test test-faults setup lint types coverage mutants bench lock clean
+.PHONY: help demo check test test-faults soak coverage mutants bench setup lint types mypy pyright lock clean
+
+# The checks, from quick to slow. The last line of each names the others.
+CHECKS := check test test-faults coverage soak mutants bench
+NAME_OTHERS = @echo 'make $@: passed. The other checks: $(filter-out $@,$(CHECKS)) (see make help)'
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo 'Which tests to run for a change, and what each part costs: tests/README.md'
 
 demo: setup ## Show a rollout, from nothing
 	@$(BIN)/nixfleet demo
 
-test: lint types ## Run every check: style, types, import direction, tests
+check: lint types ## Check style, types, import direction and the pure packages (a minute and a half)
+	$(BIN)/pytest $(PYTEST_ARGS) $(PURE_TESTS)
+	$(NAME_OTHERS)
+
+test: lint types ## Run all of `check` and every other test (six minutes)
 	$(BIN)/pytest $(PYTEST_ARGS)
+	$(NAME_OTHERS)
 
 test-faults: setup ## Kill each side 200 times, send 20,000 hostile requests, let network and machines fail
 	FAULTS_KILLS=$(KILLS) HOSTILE_REQUESTS=20000 SCHEMATHESIS_EXAMPLES=20 $(BIN)/pytest -s tests/faults \
 		tests/control_plane/test_http_hostile.py tests/control_plane/test_http_schemathesis.py
+	$(NAME_OTHERS)
 
 setup: $(VENV)/ready ## Make .venv with the locked tools and this checkout in it
 
@@ -59,22 +72,30 @@ lint: setup ## Check style, format and import direction
 	$(BIN)/lint-imports
 
 types: setup ## Check types with mypy and pyright
-	$(BIN)/mypy
-	$(BIN)/pyright
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target mypy pyright verify-types
+
+mypy pyright: setup
+	$(BIN)/$@
+
+verify-types: setup ## Check that every public type of the pure packages is complete
 	tools/verify_types.sh $(BIN)
 
 soak: setup ## Run simulated fleets from fresh seeds, for hours (SOAK_SEEDS=20000)
 	$(BIN)/nixfleet simulate --crash-points
 	$(BIN)/nixfleet simulate --seeds $(SOAK_SEEDS)
+	$(NAME_OTHERS)
 
-coverage: setup ## Say which branches of the pure packages no test takes
+coverage: setup ## List the branches of the pure packages that no test takes (two minutes)
 	$(BIN)/pytest $(PYTEST_ARGS) --cov --cov-fail-under=100 $(PURE_TESTS)
+	$(NAME_OTHERS)
 
-mutants: $(MUTANTS)/ready ## Say which planted defects of the core no test notices (takes its time)
+mutants: $(MUTANTS)/ready ## List the planted defects of the core that no test notices (half an hour)
 	$(MUTANTS)/bin/python tools/mutants/measure.py
+	$(NAME_OTHERS)
 
 bench: $(BENCH)/ready ## Measure everything beside its peers, and write docs/performance.md (BENCH_ARGS=--quick)
 	PYTHONPATH=.:runtimes $(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+	$(NAME_OTHERS)
 
 lock: ## Write both locks in requirements/ anew (LOCK_ARGS=--upgrade takes newer releases)
 	$(PYTHON) -m venv .venv-lock
