@@ -1,12 +1,12 @@
 """What holds for every host record and every fact, whatever came before."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TypeVar, get_args
 
 import attrs
 import pytest
-from hypothesis import Phase, find, given, settings
+from hypothesis import Phase, find, given, note, settings
 from hypothesis import strategies as st
 
 from nixfleet_proto.agent_event import (
@@ -64,7 +64,6 @@ from nixfleet_testing.strategies import (
 T = TypeVar("T")
 Accepted = tuple[HostRolloutState, tuple[HostEffect, ...]]
 
-SIDES = pytest.mark.parametrize("side", [Local, Remote])
 ORDER = (
     LocalResetProbeCache,
     LocalEmitEvent | RemoteAppendEventLog,
@@ -82,6 +81,13 @@ def _taken(moment: HostMoment, event: Event) -> Accepted | TransitionError:
         return refusal
 
 
+def _taken_by_each(moment: HostMoment) -> Iterator[Accepted | TransitionError]:
+    """Yield what each side makes of the same moment: drawing one costs more than two steps."""
+    for side in (Local, Remote):
+        note(f"side: {side.__name__}")
+        yield _taken(moment, side(moment.fact))
+
+
 def _only(kind: type[T], effects: Iterable[HostEffect]) -> list[T]:
     return [effect for effect in effects if isinstance(effect, kind)]
 
@@ -91,62 +97,46 @@ def _own_time(fact: AgentEvent) -> datetime:
     return at
 
 
-@SIDES
 @given(moment=host_moments())
-def test_step_gives_a_record_and_effects_or_refuses(
-    side: type[Local | Remote], moment: HostMoment
-) -> None:
+def test_step_gives_a_record_and_effects_or_refuses(moment: HostMoment) -> None:
     """Any fact on any record is either taken or refused by a TransitionError that carries both."""
-    outcome = _taken(moment, side(moment.fact))
+    for outcome in _taken_by_each(moment):
+        if isinstance(outcome, TransitionError):
+            assert (outcome.state, outcome.fact) == (moment.record, moment.fact)
+            assert str(moment.fact.seq) in str(outcome)
+        else:
+            after, effects = outcome
+            assert isinstance(after, HostRolloutState)
+            assert all(isinstance(effect, get_args(HostEffect)) for effect in effects)
 
-    if isinstance(outcome, TransitionError):
-        assert (outcome.state, outcome.fact) == (moment.record, moment.fact)
-        assert str(moment.fact.seq) in str(outcome)
-    else:
-        after, effects = outcome
-        assert isinstance(after, HostRolloutState)
-        assert all(isinstance(effect, get_args(HostEffect)) for effect in effects)
 
-
-@SIDES
 @given(moment=host_moments(), later=times())
-def test_step_twice_gives_the_same(
-    side: type[Local | Remote], moment: HostMoment, later: datetime
-) -> None:
+def test_step_twice_gives_the_same(moment: HostMoment, later: datetime) -> None:
     """Equal inputs give equal records, effects and refusals, at whatever hour."""
-    first = _taken(moment, side(moment.fact))
-    second = _taken(attrs.evolve(moment, now=later), side(moment.fact))
+    again = _taken_by_each(attrs.evolve(moment, now=later))
+    for first, second in zip(_taken_by_each(moment), again, strict=True):
+        if isinstance(first, TransitionError):
+            assert (type(first), str(first)) == (type(second), str(second))
+        else:
+            assert first == second
 
-    if isinstance(first, TransitionError):
-        assert (type(first), str(first)) == (type(second), str(second))
-    else:
-        assert first == second
 
-
-@SIDES
 @given(moment=host_moments())
-def test_a_fact_that_is_not_later_is_refused_first(
-    side: type[Local | Remote], moment: HostMoment
-) -> None:
+def test_a_fact_that_is_not_later_is_refused_first(moment: HostMoment) -> None:
     """A seq at or below the last one is a SeqRegression, in every state; a later one never is."""
-    outcome = _taken(moment, side(moment.fact))
-
     is_late = moment.fact.seq <= moment.record.last_event_seq
-    assert isinstance(outcome, SeqRegression) == is_late
+    for outcome in _taken_by_each(moment):
+        assert isinstance(outcome, SeqRegression) == is_late
 
 
-@SIDES
 @given(moment=host_moments())
-def test_an_accepted_fact_is_counted_and_passed_on_once(
-    side: type[Local | Remote], moment: HostMoment
-) -> None:
+def test_an_accepted_fact_is_counted_and_passed_on_once(moment: HostMoment) -> None:
     """An accepted fact is the record's last, and the one payload of the one emit or append."""
-    outcome = _taken(moment, side(moment.fact))
-
-    if not isinstance(outcome, TransitionError):
-        after, effects = outcome
-        assert after.last_event_seq == moment.fact.seq
-        assert [effect.payload for effect in _passed_on(effects)] == [moment.fact]
+    for outcome in _taken_by_each(moment):
+        if not isinstance(outcome, TransitionError):
+            after, effects = outcome
+            assert after.last_event_seq == moment.fact.seq
+            assert [effect.payload for effect in _passed_on(effects)] == [moment.fact]
 
 
 def _passed_on(effects: Iterable[HostEffect]) -> list[LocalEmitEvent | RemoteAppendEventLog]:
@@ -164,25 +154,21 @@ def test_an_emitted_fact_is_durable_unless_it_is_probe_chatter(moment: HostMomen
         assert emitted.durable == (type(moment.fact) not in chatter)
 
 
-@SIDES
 @given(moment=host_moments())
-def test_a_change_of_state_is_recorded_once_as_it_happened(
-    side: type[Local | Remote], moment: HostMoment
-) -> None:
+def test_a_change_of_state_is_recorded_once_as_it_happened(moment: HostMoment) -> None:
     """There is one RecordTransition if and only if the state changed; it says that very change."""
-    outcome = _taken(moment, side(moment.fact))
-
-    if not isinstance(outcome, TransitionError):
-        before, (after, effects) = moment.record, outcome
-        change = RecordTransition(
-            before.hostname,
-            before.rollout_id,
-            before.state,
-            after.state,
-            _own_time(moment.fact),
-        )
-        moved = after.state is not before.state
-        assert _only(RecordTransition, effects) == ([change] if moved else [])
+    for outcome in _taken_by_each(moment):
+        if not isinstance(outcome, TransitionError):
+            before, (after, effects) = moment.record, outcome
+            change = RecordTransition(
+                before.hostname,
+                before.rollout_id,
+                before.state,
+                after.state,
+                _own_time(moment.fact),
+            )
+            moved = after.state is not before.state
+            assert _only(RecordTransition, effects) == ([change] if moved else [])
 
 
 @given(moment=host_moments())
@@ -223,17 +209,13 @@ def _exit_code(fact: AgentEvent) -> int | None:
     return fact.exit_code if isinstance(fact, RollbackComplete) else None
 
 
-@SIDES
 @given(moment=host_moments())
-def test_effects_come_in_the_order_they_are_to_be_carried_out(
-    side: type[Local | Remote], moment: HostMoment
-) -> None:
+def test_effects_come_in_the_order_they_are_to_be_carried_out(moment: HostMoment) -> None:
     """Reset, then pass on, quarantine, record, fire, and what is told at last."""
-    outcome = _taken(moment, side(moment.fact))
-
-    if not isinstance(outcome, TransitionError):
-        ranks = [_rank(effect) for effect in outcome[1]]
-        assert ranks == sorted(ranks)
+    for outcome in _taken_by_each(moment):
+        if not isinstance(outcome, TransitionError):
+            ranks = [_rank(effect) for effect in outcome[1]]
+            assert ranks == sorted(ranks)
 
 
 def _rank(effect: HostEffect) -> int:
