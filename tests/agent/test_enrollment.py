@@ -27,7 +27,7 @@ from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.transport import TransportFailed
-from tests.agent.enrolling_server import (
+from tests.support.enrolling_server import (
     CI_KEY,
     TRUST,
     EnrollingServer,

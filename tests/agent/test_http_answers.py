@@ -11,7 +11,7 @@ from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.http.client import SignedClient
 from nixfleet_runtime.kernel.clock import FakeClock, SystemClock
 from nixfleet_runtime.transport import TransportFailed
-from tests.agent.enrolling_server import enrolling_server
+from tests.support.enrolling_server import enrolling_server
 
 pytestmark = pytest.mark.anyio
 

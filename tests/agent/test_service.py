@@ -21,7 +21,7 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.health_check import ExecProbe
 from nixfleet_state_machine.host.state import HostState
-from tests.agent.running_agent import HOST, R1, SETTINGS, World
+from tests.support.running_agent import HOST, R1, SETTINGS, World
 
 pytestmark = pytest.mark.anyio
 

@@ -13,8 +13,8 @@ from nixfleet_proto.signing import SigningKey, fingerprint_of, verify_token
 from nixfleet_runtime.documents.problems import Problem
 from nixfleet_runtime.documents.tables import read_toml
 from nixfleet_runtime.kernel.clock import SystemClock
-from tests.agent.enrolling_server import ORG_ROOT_KEY, TRUST, EnrollingServer, enrolling_server
 from tests.cli.conftest import Invoke
+from tests.support.enrolling_server import ORG_ROOT_KEY, TRUST, EnrollingServer, enrolling_server
 
 AGENT = """
 hostname = "web-01"

@@ -15,7 +15,7 @@ from nixfleet_control_plane.messages.inputs import OperatorCommand
 from nixfleet_control_plane.messages.log_entry import Commanded
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_proto.signing import SigningKey
-from tests.control_plane.site import OPERATOR_KEY, READER_KEY, STRANGER, Site, site_with
+from tests.support.served_control_plane import OPERATOR_KEY, READER_KEY, STRANGER, Site, site_with
 
 pytestmark = pytest.mark.anyio
 WHY = ("--reason", "maintenance")

@@ -16,7 +16,7 @@ from nixfleet_runtime.transport import Transport
 from nixfleet_testing.contracts.histories import HOST, OTHER_HOST, T0
 from nixfleet_testing.contracts.served_fleet import ServedFleet, served_fleet
 from nixfleet_testing.contracts.transport import TransportContract
-from tests.control_plane.site import served
+from tests.support.served_control_plane import served
 
 KEYS = {host: SigningKey.generate() for host in (HOST, OTHER_HOST)}
 RING = KeyRing(

@@ -20,7 +20,14 @@ from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, EventBatch
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.signing.key_id import host_key_id, operator_key_id
 from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
-from tests.control_plane.site import CLOCK, KEY, OPERATOR_KEY, OTHER_KEY, READER_KEY, STRANGER
+from tests.support.served_control_plane import (
+    CLOCK,
+    KEY,
+    OPERATOR_KEY,
+    OTHER_KEY,
+    READER_KEY,
+    STRANGER,
+)
 
 REFUSED = frozenset({400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 426, 431})
 HARMLESS = REFUSED | {200, 204}

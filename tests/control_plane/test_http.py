@@ -24,7 +24,15 @@ from nixfleet_runtime.transport import (
     RolloutUnknown,
     TransportFailed,
 )
-from tests.control_plane.site import CLOCK, KEY, READER_KEY, STRANGER, Site, signed, site_with
+from tests.support.served_control_plane import (
+    CLOCK,
+    KEY,
+    READER_KEY,
+    STRANGER,
+    Site,
+    signed,
+    site_with,
+)
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from nixfleet_cli.main import main
 from nixfleet_control_plane.http.app import ALL_CALLS
 from nixfleet_control_plane.http.calls import Call, Caller
-from tests.control_plane.site import READER_KEY, Site, signed, site_with
+from tests.support.served_control_plane import READER_KEY, Site, signed, site_with
 
 pytestmark = pytest.mark.anyio
 

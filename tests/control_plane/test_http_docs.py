@@ -28,7 +28,7 @@ from nixfleet_proto.codec import (
 )
 from nixfleet_proto.signing import SigningKey, sign_envelope, verify_batch
 from nixfleet_runtime.http.signing.requests import sign_request
-from tests.control_plane.site import CLOCK, KEY_SEED, Site, site_with
+from tests.support.served_control_plane import CLOCK, KEY_SEED, Site, site_with
 
 pytestmark = pytest.mark.anyio
 

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from nixfleet_agent.network.enrollment import EnrollmentRefused
-from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.routes.enrollment import refusal_of
-from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.messages.inputs import ListsUpdated
 from nixfleet_control_plane.messages.key_ring import (
     DeclaredOtherwise,
@@ -20,14 +18,11 @@ from nixfleet_control_plane.messages.key_ring import (
     TokenRefused,
     WrongFingerprint,
 )
-from nixfleet_control_plane.service import running
-from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.codec import encode_enroll_request
 from nixfleet_proto.signing import NoOrgRootKey, SigningKey
 from nixfleet_runtime.transport import TransportFailed
-from nixfleet_testing.contracts.served_fleet import GuardedStore
-from tests.control_plane.site import CLOCK, Site, served, signed
-from tests.engines.releases import START, Publisher, token_for
+from tests.engines.releases import START, token_for
+from tests.support.served_control_plane import CLOCK, Site, signed, site_with
 
 pytestmark = pytest.mark.anyio
 
@@ -36,17 +31,12 @@ KEY, OTHER_KEY = SigningKey.generate(), SigningKey.generate()
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """A control plane that knows nobody, and has a token of web-01 for KEY on its list."""
-    database, publisher = tmp_path / "control-plane.sqlite", Publisher()
-    store = GuardedStore(SqliteStore(database))
-    async with running(store, CLOCK, trust=publisher.trust) as service:
+    """A control plane that knows no key, and has a token of web-01 for KEY on its list."""
+    async with site_with(tmp_path, enrolls=True) as site:
         now = CLOCK.now()
-        token = token_for("web-01", KEY, now)
-        await service.publish_lists(ListsUpdated(nonces=publisher.nonces(now, token)))
-        app = make_app(service, service.ring, database, CLOCK, signed_since=START)
-        async with served(app, Limits()) as port:
-            yield Site(f"http://127.0.0.1:{port}", port, database, store, service, publisher)
-    store.close()
+        nonces = site.publisher.nonces(now, token_for("web-01", KEY, now))
+        await site.service.publish_lists(ListsUpdated(nonces=nonces))
+        yield site
 
 
 async def test_a_host_enrolls_and_is_known_at_once(site: Site) -> None:

@@ -22,7 +22,7 @@ from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.http import paths
 from tests.control_plane.hostile import HARMLESS, REFUSED, Hostile, hostile_requests, signed_request
-from tests.control_plane.site import STRANGER, Site, site_with
+from tests.support.served_control_plane import STRANGER, Site, site_with
 
 REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "1200"))
 SEED = int(os.environ.get("HOSTILE_SEED", "20260516"))

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 
 from nixfleet_control_plane.http.server.connection import EXCESS_ANSWERED_MAX
 from nixfleet_control_plane.http.server.limits import Limits
-from tests.control_plane.site import Site, served, signed, site_with
+from tests.support.served_control_plane import Site, served, signed, site_with
 
 pytestmark = pytest.mark.anyio
 

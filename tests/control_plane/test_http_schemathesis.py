@@ -35,7 +35,7 @@ from nixfleet_proto.signing import SigningKey, sign_batch, sign_envelope
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.signing.key_id import host_key_id, operator_key_id
 from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
-from tests.control_plane.site import CLOCK, KEY, OPERATOR_KEY, Site, site_with
+from tests.support.served_control_plane import CLOCK, KEY, OPERATOR_KEY, Site, site_with
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "5"))
 SECONDS_MAX = 10

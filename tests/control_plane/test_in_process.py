@@ -13,16 +13,16 @@ from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.in_process import InProcessTransport
 from nixfleet_control_plane.messages.inputs import Action, Input, ManifestsOutcome, Reply
 from nixfleet_control_plane.messages.writes import Write
-from nixfleet_control_plane.service import ControlPlaneService, running
+from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 from tests.engines.releases import START, Layout, Publisher
 from tests.engines.shaky_store import ShakyStore
+from tests.support.served_control_plane import running_mutator, running_service
 
 pytestmark = pytest.mark.anyio
 
@@ -59,18 +59,17 @@ async def _publish(service: ControlPlaneService) -> ManifestsOutcome:
 
 async def test_a_host_is_served_as_over_any_transport(store: SqliteStore) -> None:
     """Dispatch, manifest, events and heartbeat are answered with what the control plane says."""
-    with anyio.fail_after(20):
-        async with running(store, FakeClock(START)) as service:
-            await _publish(service)
-            transport = InProcessTransport(service, "web-01")
-            dispatch = await transport.next_dispatch(60)
+    async with running_service(store) as service:
+        await _publish(service)
+        transport = InProcessTransport(service, "web-01")
+        dispatch = await transport.next_dispatch(60)
 
-            assert dispatch is not None
-            assert await transport.fetch_manifest(dispatch.rollout_id) is not None
-            assert await transport.post_events((ACK,)) == EventsOutcome(1)
-            assert await transport.next_dispatch(0) is None
-            reply = await transport.heartbeat(_heartbeat())
-            assert [record.last_event_seq for record in reply.bootstrap_rollouts] == [1]
+        assert dispatch is not None
+        assert await transport.fetch_manifest(dispatch.rollout_id) is not None
+        assert await transport.post_events((ACK,)) == EventsOutcome(1)
+        assert await transport.next_dispatch(0) is None
+        reply = await transport.heartbeat(_heartbeat())
+        assert [record.last_event_seq for record in reply.bootstrap_rollouts] == [1]
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -78,39 +77,34 @@ async def test_a_control_plane_that_is_closed_does_not_answer(
     store: SqliteStore, call: Call
 ) -> None:
     """Every call to a closed control plane fails as if no answer came."""
-    with anyio.fail_after(20):
-        async with running(store, FakeClock(START)) as service:
-            pass
-        with pytest.raises(TransportFailed):
-            await call(InProcessTransport(service, "web-01"))
+    async with running_service(store) as service:
+        pass
+    with anyio.fail_after(20), pytest.raises(TransportFailed):
+        await call(InProcessTransport(service, "web-01"))
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_a_control_plane_that_fails_does_not_answer(store: SqliteStore, call: Call) -> None:
     """Every call on which the control plane has a bug fails as if no answer came."""
     engine = PoisonedEngine(load_state(store))
-    service = ControlPlaneService(store, engine, FakeClock(START), lambda _: None)
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.run_mutator)
-            with pytest.raises(TransportFailed, match="cannot digest"):
-                await call(InProcessTransport(service, "web-01"))
-            await service.close()
+    async with running_mutator(store, engine) as (service, _):
+        with pytest.raises(TransportFailed, match="cannot digest"):
+            await call(InProcessTransport(service, "web-01"))
+        await service.close()
 
 
 async def test_a_control_plane_with_a_full_disk_does_not_answer(store: SqliteStore) -> None:
     """Events that could not be made durable are not acknowledged: no answer comes."""
     shaky = ShakyStore(store)
-    with anyio.fail_after(20):
-        async with running(shaky, FakeClock(START)) as service:
-            await _publish(service)
-            transport = InProcessTransport(service, "web-01")
-            shaky.is_full = True
-            with pytest.raises(TransportFailed, match="disk is full"):
-                await transport.post_events((ACK,))
-            shaky.is_full = False
+    async with running_service(shaky) as service:
+        await _publish(service)
+        transport = InProcessTransport(service, "web-01")
+        shaky.is_full = True
+        with pytest.raises(TransportFailed, match="disk is full"):
+            await transport.post_events((ACK,))
+        shaky.is_full = False
 
-            assert await transport.heartbeat(_heartbeat()) == HeartbeatReply(START)
+        assert await transport.heartbeat(_heartbeat()) == HeartbeatReply(START)
 
 
 async def test_a_control_plane_that_closes_during_a_poll_lets_the_host_go(
@@ -123,7 +117,7 @@ async def test_a_control_plane_that_closes_during_a_poll_lets_the_host_go(
         answers.append(await transport.next_dispatch(600))
 
     with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks, running(store, FakeClock(START)) as service:
+        async with anyio.create_task_group() as tasks, running_service(store) as service:
             tasks.start_soon(poll, InProcessTransport(service, "web-01"))
             await anyio.wait_all_tasks_blocked()
 

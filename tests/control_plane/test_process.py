@@ -27,8 +27,8 @@ from nixfleet_runtime.transport import (
     ReplayFrom,
     TransportFailed,
 )
-from tests.control_plane.living import Premises
 from tests.engines.releases import Layout, Publisher, rollout_id_of
+from tests.support.control_plane_process import Premises
 
 pytestmark = pytest.mark.anyio
 

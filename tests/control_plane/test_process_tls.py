@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from nixfleet_runtime.kernel.clock import SystemClock
-from tests.control_plane.living import CONFIG, Premises
 from tests.engines.releases import Publisher
+from tests.support.control_plane_process import CONFIG, Premises
 
 HOST = "localhost"
 TLS = '[listen]\nhost = "localhost"\ntls_certificate_file = "tls.pem"\ntls_key_file = "tls.key"\n'

@@ -1,8 +1,8 @@
 """The service: polls that wait, ticks, and an end in good order. The engine and the store are the real ones."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from nixfleet_control_plane.messages.inputs import (
     Reply,
 )
 from nixfleet_control_plane.messages.writes import Write
-from nixfleet_control_plane.service import FLUSH_PORTION, ControlPlaneService, running
+from nixfleet_control_plane.service import FLUSH_PORTION, ControlPlaneService
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Store
 from nixfleet_proto.agent_event import (
@@ -45,6 +45,7 @@ from nixfleet_state_machine.host.effect import EmitMetric
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.releases import START, Layout, Publisher
 from tests.engines.shaky_store import HeldUpStore, ShakyStore
+from tests.support.served_control_plane import running_mutator, running_service
 
 pytestmark = pytest.mark.anyio
 
@@ -81,16 +82,6 @@ class BusyEngine(ControlPlaneEngine):
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
         commit = super().handle(input, now)
         return evolve(commit, reply=Flushed(1)) if isinstance(commit.reply, Flushed) else commit
-
-
-@asynccontextmanager
-async def serving(
-    store: Store, clock: FakeClock | None = None
-) -> AsyncIterator[ControlPlaneService]:
-    """Run a control plane as users do, and fail rather than hang."""
-    with anyio.fail_after(20):
-        async with running(store, clock or FakeClock(START)) as service:
-            yield service
 
 
 async def _publish(
@@ -134,7 +125,7 @@ class Answers:
 
 async def test_a_poll_is_answered_at_once_when_a_dispatch_waits(store: SqliteStore) -> None:
     """Who polls with a dispatch in the queue does not wait."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         rollout_id = await _publish(service)
         dispatch = await service.next_dispatch("web-01", LONG_SECONDS)
 
@@ -144,13 +135,13 @@ async def test_a_poll_is_answered_at_once_when_a_dispatch_waits(store: SqliteSto
 
 async def test_a_poll_that_does_not_want_to_wait_is_answered_at_once(store: SqliteStore) -> None:
     """A wait of no time comes back without a dispatch when none is there."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         assert await service.next_dispatch("web-01", 0) is None
 
 
 async def test_a_poll_that_does_not_want_to_wait_gets_what_is_there(store: SqliteStore) -> None:
     """A wait of no time is enough for a dispatch that is there."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         await _publish(service)
 
         assert await service.next_dispatch("web-01", 0) is not None
@@ -158,14 +149,14 @@ async def test_a_poll_that_does_not_want_to_wait_gets_what_is_there(store: Sqlit
 
 async def test_a_poll_that_nothing_came_for_ends_with_its_time(store: SqliteStore) -> None:
     """When its time is over a poll comes back without a dispatch."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         assert await service.next_dispatch("web-01", SHORT_SECONDS) is None
 
 
 async def test_a_poll_ends_when_whoever_asked_has_left(store: SqliteStore) -> None:
     """Nobody waits for an answer that nobody would hear."""
     left = anyio.Event()
-    async with serving(store) as service:
+    async with running_service(store) as service:
         left.set()
         with anyio.fail_after(5):
             assert await service.next_dispatch("web-01", LONG_SECONDS, left.wait) is None
@@ -173,7 +164,7 @@ async def test_a_poll_ends_when_whoever_asked_has_left(store: SqliteStore) -> No
 
 async def test_a_poll_is_woken_by_its_dispatch(store: SqliteStore) -> None:
     """A poll that waits is answered as soon as a dispatch is queued for its host."""
-    async with serving(store) as service, anyio.create_task_group() as tasks:
+    async with running_service(store) as service, anyio.create_task_group() as tasks:
         answers = Answers(service)
         tasks.start_soon(answers.poll, "web-01")
         await anyio.wait_all_tasks_blocked()
@@ -184,7 +175,7 @@ async def test_a_poll_is_woken_by_its_dispatch(store: SqliteStore) -> None:
 
 async def test_all_polls_of_a_host_are_woken_by_its_dispatch(store: SqliteStore) -> None:
     """A host that polls twice, as after a lost connection, is answered twice."""
-    async with serving(store) as service, anyio.create_task_group() as tasks:
+    async with running_service(store) as service, anyio.create_task_group() as tasks:
         first, second = Answers(service), Answers(service)
         tasks.start_soon(first.poll, "web-01")
         tasks.start_soon(second.poll, "web-01")
@@ -198,27 +189,24 @@ async def test_all_polls_of_a_host_are_woken_by_its_dispatch(store: SqliteStore)
 async def test_a_poll_is_woken_by_its_name_only(store: SqliteStore) -> None:
     """The dispatch of one host does not make the others ask again."""
     engine = CountingEngine(store)
-    service = ControlPlaneService(store, engine, FakeClock(START), lambda _: None)
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.run_mutator)
-            answers = Answers(service)
-            for hostname in ("web-01", "web-02"):
-                tasks.start_soon(answers.poll, hostname)
-            await anyio.wait_all_tasks_blocked()
-            await _publish(service)
-            await anyio.wait_all_tasks_blocked()
+    async with running_mutator(store, engine) as (service, tasks):
+        answers = Answers(service)
+        for hostname in ("web-01", "web-02"):
+            tasks.start_soon(answers.poll, hostname)
+        await anyio.wait_all_tasks_blocked()
+        await _publish(service)
+        await anyio.wait_all_tasks_blocked()
 
-            assert sorted(engine.polls) == ["web-01", "web-01", "web-02"]
-            assert list(answers.of) == ["web-01"]
-            await service.close()
+        assert sorted(engine.polls) == ["web-01", "web-01", "web-02"]
+        assert list(answers.of) == ["web-01"]
+        await service.close()
 
 
 async def test_a_dispatch_that_was_withdrawn_before_the_poll_woke_lets_it_wait_on(
     store: SqliteStore,
 ) -> None:
     """A poll that is woken for a dispatch which is gone again waits for the next one."""
-    async with serving(store) as service, anyio.create_task_group() as tasks:
+    async with running_service(store) as service, anyio.create_task_group() as tasks:
         answers = Answers(service)
         tasks.start_soon(answers.poll, "web-02")
         await anyio.wait_all_tasks_blocked()
@@ -236,7 +224,7 @@ async def test_a_dispatch_that_was_withdrawn_before_the_poll_woke_lets_it_wait_o
 
 async def test_a_cancelled_poll_leaves_its_dispatch_in_the_queue(store: SqliteStore) -> None:
     """A connection that broke while its poll waited costs the host nothing."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(service.next_dispatch, "web-01", LONG_SECONDS)
             await anyio.wait_all_tasks_blocked()
@@ -252,7 +240,7 @@ async def test_a_cancelled_poll_leaves_its_dispatch_in_the_queue(store: SqliteSt
 async def test_a_tick_lets_what_is_due_happen(store: SqliteStore) -> None:
     """With the clock's time rollouts come to their end without anybody asking."""
     clock = FakeClock(START)
-    async with serving(store, clock) as service:
+    async with running_service(store, clock) as service:
         rollout_id = await _publish(service)
         await _tell(service, "web-01", rollout_id, *_facts_up_to_revert("r1-web-01"))
         await anyio.wait_all_tasks_blocked()
@@ -266,7 +254,7 @@ async def test_a_tick_lets_what_is_due_happen(store: SqliteStore) -> None:
 async def test_a_tick_writes_records_behind(store: SqliteStore) -> None:
     """A tick after a fact brings the cache of host records up to date."""
     clock = FakeClock(START)
-    async with serving(store, clock) as service:
+    async with running_service(store, clock) as service:
         await _publish(service)
         await anyio.wait_all_tasks_blocked()
         clock.advance(5)
@@ -282,7 +270,7 @@ async def test_a_tick_writes_more_records_behind_the_more_there_are(
     monkeypatch.setattr(service_module, "FLUSH_PORTION", 1)
     monkeypatch.setattr(service_module, "FLUSH_TICKS", 3)
     clock = FakeClock(START)
-    async with serving(store, clock) as service:
+    async with running_service(store, clock) as service:
         hosts = tuple(f"web-{index:02}" for index in range(10))
         await _publish(service, layout=Layout(waves=(hosts,)))
         await anyio.wait_all_tasks_blocked()
@@ -299,7 +287,7 @@ async def test_a_full_disk_at_a_tick_stops_nothing(
     """A tick that finds the disk full is logged, the hosts are served on, and the next tick makes up for it."""
     clock = FakeClock(START)
     shaky = ShakyStore(store)
-    async with serving(shaky, clock) as service:
+    async with running_service(shaky, clock) as service:
         await _publish(service)
         shaky.is_full = True
         await anyio.wait_all_tasks_blocked()
@@ -318,10 +306,9 @@ async def test_a_full_disk_at_a_tick_stops_nothing(
 async def test_transitions_are_counted(store: SqliteStore) -> None:
     """Metrics of committed transitions reach whoever records them."""
     metrics: list[EmitMetric] = []
-    with anyio.fail_after(20):
-        async with running(store, FakeClock(START), record_metric=metrics.append) as service:
-            rollout_id = await _publish(service)
-            await _tell(service, "web-01", rollout_id, DispatchAck("release-0", START, seq=1))
+    async with running_service(store, record_metric=metrics.append) as service:
+        rollout_id = await _publish(service)
+        await _tell(service, "web-01", rollout_id, DispatchAck("release-0", START, seq=1))
 
     transition = EmitMetric(
         "nixfleet_host_transitions_total", (("from", "Pending"), ("to", "Activating")), 1.0
@@ -333,7 +320,7 @@ async def test_a_failed_rollback_is_told_to_the_operator(
     store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A log effect becomes a log line of its level."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         rollout_id = await _publish(service)
         *facts, _ = _facts_up_to_revert("r1-web-01")
         failed = RollbackComplete("r1-web-01", 1, START, seq=4)
@@ -350,18 +337,15 @@ async def test_an_operators_command_goes_ahead_of_what_waits(store: SqliteStore)
     """While the disk is slow, a command overtakes everything that was asked before it and waits."""
     held_up = HeldUpStore(store)
     engine = CountingEngine(held_up)
-    service = ControlPlaneService(held_up, engine, FakeClock(START), lambda _: None)
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.run_mutator)
-            tasks.start_soon(_publish, service)
-            assert await held_up.begun()
-            tasks.start_soon(service.explain, "web-01")
-            await anyio.wait_all_tasks_blocked()
-            tasks.start_soon(service.command, PauseScope(ChannelScope("stable"), "ada", "why"))
-            await anyio.wait_all_tasks_blocked()
-            held_up.let_go()
-            await service.close()
+    async with running_mutator(held_up, engine) as (service, tasks):
+        tasks.start_soon(_publish, service)
+        assert await held_up.begun()
+        tasks.start_soon(service.explain, "web-01")
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(service.command, PauseScope(ChannelScope("stable"), "ada", "why"))
+        await anyio.wait_all_tasks_blocked()
+        held_up.let_go()
+        await service.close()
 
     kinds = [type(input) for input in engine.asked]
     assert kinds.index(PauseScope) < kinds.index(ExplainHost)
@@ -370,7 +354,7 @@ async def test_an_operators_command_goes_ahead_of_what_waits(store: SqliteStore)
 async def test_a_full_disk_is_told_to_who_asked(store: SqliteStore) -> None:
     """An operator whose command could not be made durable hears so, and it did not happen."""
     shaky = ShakyStore(store)
-    async with serving(shaky) as service:
+    async with running_service(shaky) as service:
         await _publish(service)
         shaky.is_full = True
         with pytest.raises(WriteFailed, match="database or disk is full"):
@@ -382,7 +366,7 @@ async def test_a_full_disk_is_told_to_who_asked(store: SqliteStore) -> None:
 
 async def test_operators_and_hosts_are_answered(store: SqliteStore) -> None:
     """Each call comes back with what the engine says to it."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         rollout_id = await _publish(service)
         await service.note_rejected("rollouts/stable@r9.json", "bad signature")
         explained = await service.explain("web-02")
@@ -402,7 +386,7 @@ async def test_operators_and_hosts_are_answered(store: SqliteStore) -> None:
 async def test_closing_releases_the_polls_that_wait(store: SqliteStore) -> None:
     """Who waits for a dispatch when the control plane closes is told that there is none, and nothing hangs."""
     with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks, serving(store) as service:
+        async with anyio.create_task_group() as tasks, running_service(store) as service:
             answers = Answers(service)
             tasks.start_soon(answers.poll, "web-01")
             await anyio.wait_all_tasks_blocked()
@@ -413,27 +397,22 @@ async def test_closing_releases_the_polls_that_wait(store: SqliteStore) -> None:
 async def test_a_poll_that_comes_while_it_closes_is_released_too(store: SqliteStore) -> None:
     """Who polls when the end has begun does not wait for what will not come."""
     held_up = HeldUpStore(store)
-    service = ControlPlaneService(
-        held_up, ControlPlaneEngine(load_state(store)), FakeClock(START), lambda _: None
-    )
-    answers = Answers(service)
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.run_mutator)
-            tasks.start_soon(_publish, service)
-            assert await held_up.begun()
-            tasks.start_soon(service.close)
-            await anyio.wait_all_tasks_blocked()
-            tasks.start_soon(answers.poll, "web-02")
-            await anyio.wait_all_tasks_blocked()
-            held_up.let_go()
+    async with running_mutator(held_up, ControlPlaneEngine(load_state(store))) as (service, tasks):
+        answers = Answers(service)
+        tasks.start_soon(_publish, service)
+        assert await held_up.begun()
+        tasks.start_soon(service.close)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(answers.poll, "web-02")
+        await anyio.wait_all_tasks_blocked()
+        held_up.let_go()
 
     assert answers.of == {"web-02": None}
 
 
 async def test_closing_writes_behind_what_was_left(store: SqliteStore) -> None:
     """After an orderly end the cache of host records is complete."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         await _publish(service)
 
     snapshot = store.load().in_memory()
@@ -446,7 +425,7 @@ async def test_closing_in_the_middle_of_a_flush_writes_behind_the_rest(
     """An end that finds a large fleet half flushed leaves a complete cache."""
     clock = FakeClock(START)
     hosts = tuple(f"web-{number:04}" for number in range(1200))
-    async with serving(store, clock) as service:
+    async with running_service(store, clock) as service:
         rollout_id = await _publish(service, layout=Layout(waves=(hosts,), max_in_flight=1))
         await anyio.wait_all_tasks_blocked()
         clock.advance(5)
@@ -461,16 +440,13 @@ async def test_closing_in_the_middle_of_a_flush_writes_behind_the_rest(
 async def test_closing_ends_though_hosts_go_on_reporting(store: SqliteStore) -> None:
     """New facts during the last flush do not keep the control plane from ending."""
     engine = BusyEngine(load_state(store))
-    service = ControlPlaneService(store, engine, FakeClock(START), lambda _: None)
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.run_mutator)
-            await service.close()
+    async with running_mutator(store, engine) as (service, _):
+        await service.close()
 
 
 async def test_closing_refuses_later_calls_by_name(store: SqliteStore) -> None:
     """Who asks after the end is told that it is over."""
-    async with serving(store) as service:
+    async with running_service(store) as service:
         pass
 
     with pytest.raises(MutatorClosed):
@@ -480,7 +456,7 @@ async def test_closing_refuses_later_calls_by_name(store: SqliteStore) -> None:
 async def test_closing_with_a_full_disk_comes_to_an_end(store: SqliteStore) -> None:
     """A cache that cannot be written at the end is no reason not to end."""
     shaky = ShakyStore(store)
-    async with serving(shaky) as service:
+    async with running_service(shaky) as service:
         await _publish(service)
         shaky.is_full = True
 
@@ -490,7 +466,7 @@ async def test_closing_with_a_full_disk_comes_to_an_end(store: SqliteStore) -> N
 async def test_an_error_of_who_runs_it_ends_the_service_in_order(store: SqliteStore) -> None:
     """When the code around the service fails, the service is closed as ever and the error goes on."""
     with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
-        async with serving(store) as service:
+        async with running_service(store) as service:
             await _publish(service)
             raise ZeroDivisionError
 
@@ -500,7 +476,7 @@ async def test_an_error_of_who_runs_it_ends_the_service_in_order(store: SqliteSt
 async def test_cancelling_who_runs_it_ends_the_service_in_order(store: SqliteStore) -> None:
     """A control plane that is told to stop writes behind what was left before it does."""
     with anyio.CancelScope() as scope:
-        async with serving(store) as service:
+        async with running_service(store) as service:
             await _publish(service)
             scope.cancel()
             await anyio.sleep_forever()

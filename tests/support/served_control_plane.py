@@ -1,7 +1,10 @@
-"""A control plane that listens on loopback, and those who talk to it: an agent, operators, and a bare socket."""
+"""A control plane in the test's process: its service alone, or served on loopback with clients to call it.
+
+Clients are an agent, operators and a bare socket. As a process of its own it is in `control_plane_process`.
+"""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,23 +13,28 @@ import anyio
 import anyio.lowlevel
 import httpx2
 import uvicorn
+from anyio.abc import TaskGroup
 from attrs import frozen
 from starlette.types import ASGIApp
 
 from nixfleet_agent.network.http_transport import HttpTransport, connected
+from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.http.server.server import server_config
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Store
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
 from nixfleet_runtime.http.signing.key_id import host_key_id, operator_key_id
 from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
-from nixfleet_runtime.kernel.clock import SystemClock
+from nixfleet_runtime.kernel.clock import Clock, FakeClock, SystemClock
+from nixfleet_state_machine.host.effect import EmitMetric
 from nixfleet_testing.contracts.served_fleet import GuardedStore
+from tests.engines.releases import START as FIXED_START
 from tests.engines.releases import Layout, Publisher, rollout_id_of
 
 CLOCK = SystemClock()
@@ -35,11 +43,38 @@ KEY_SEED = secrets.token_bytes(32)
 KEY = SigningKey(KEY_SEED)
 OTHER_KEY, STRANGER, OPERATOR_KEY, READER_KEY = (SigningKey.generate() for _ in range(4))
 ANSWER_SECONDS_MAX = 10
+SERVICE_SECONDS_MAX = 20
+
+
+@asynccontextmanager
+async def running_service(
+    store: Store,
+    clock: Clock | None = None,
+    record_metric: Callable[[EmitMetric], None] = lambda _: None,
+) -> AsyncIterator[ControlPlaneService]:
+    """Run the whole service as `nixfleet control-plane run` does; raise TimeoutError instead of hanging."""
+    with anyio.fail_after(SERVICE_SECONDS_MAX):
+        async with running(
+            store, clock or FakeClock(FIXED_START), record_metric=record_metric
+        ) as service:
+            yield service
+
+
+@asynccontextmanager
+async def running_mutator(
+    store: Store, engine: ControlPlaneEngine
+) -> AsyncIterator[tuple[ControlPlaneService, TaskGroup]]:
+    """Run the mutator of a service around `engine` and nothing else: no ticks, no flushes. The test closes it."""
+    service = ControlPlaneService(store, engine, FakeClock(FIXED_START), lambda _: None)
+    with anyio.fail_after(SERVICE_SECONDS_MAX):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.run_mutator)
+            yield service, tasks
 
 
 @frozen
 class Site:
-    """A control plane that listens, and what one needs to talk to it."""
+    """A served control plane and what a client needs to call it."""
 
     url: str
     port: int
@@ -116,17 +151,24 @@ async def _hear(stream: anyio.abc.ByteReceiveStream, answer: bytearray) -> None:
 
 @asynccontextmanager
 async def site_with(
-    directory: Path, limits: Limits | None = None, commands_signed_since: datetime | None = None
+    directory: Path,
+    limits: Limits | None = None,
+    commands_signed_since: datetime | None = None,
+    *,
+    enrolls: bool = False,
 ) -> AsyncIterator[Site]:
-    """A control plane that knows web-01 and web-02, alice who may operate, and bob who may read."""
+    """Serve a control plane that knows web-01 and web-02, alice who may operate, and bob who may read.
+
+    enrolls: it knows no key at first, and hosts enroll under the trust root of `Site.publisher`.
+    """
     database = directory / "control-plane.sqlite"
     limits = limits or Limits()
     store = GuardedStore(SqliteStore(database))
-    ring = _ring()
-    async with running(store, CLOCK) as service:
+    ring, publisher = _ring(), Publisher()
+    async with running(store, CLOCK, trust=publisher.trust if enrolls else None) as service:
         app = make_app(
             service,
-            lambda: ring,
+            service.ring if enrolls else lambda: ring,
             database,
             CLOCK,
             limits=limits,
@@ -135,7 +177,7 @@ async def site_with(
             commands_signed_since=commands_signed_since,
         )
         async with served(app, limits) as port:
-            yield Site(f"http://127.0.0.1:{port}", port, database, store, service, Publisher())
+            yield Site(f"http://127.0.0.1:{port}", port, database, store, service, publisher)
     store.close()
 
 
