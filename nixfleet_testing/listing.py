@@ -7,62 +7,38 @@ a diff to be read. Nothing is decided here: each line is an answer of `step` or 
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import attrs
-from attrs import AttrsInstance, evolve, frozen
+from attrs import AttrsInstance, frozen
 
-from nixfleet_proto.agent_event import (
-    ActivationCompleted,
-    ActivationDeferred,
-    ActivationFailed,
-    ActivationStarted,
-    AgentEvent,
-    Converged,
-    DispatchAck,
-    Failed,
-    OnHealthFailure,
-    ProbeFailureFirst,
-    ProbeMode,
-    ProbeObservedFirst,
-    ProbeResult,
-    ProbeStatus,
-    ProbeTopologyDeclared,
-    ProbeTopologyEntry,
-    RollbackComplete,
-)
+from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import EmitMetric, HostEffect
 from nixfleet_state_machine.host.errors import InvariantViolation, TransitionError
 from nixfleet_state_machine.host.event import Local, Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.replay import replay_host, replay_rollout
 from nixfleet_state_machine.rollout.effect import RolloutEffect
 from nixfleet_state_machine.rollout.errors import RolloutTransitionError
-from nixfleet_state_machine.rollout.event import (
-    HostJoined,
-    HostStateChanged,
-    OperatorClearance,
-    RetentionExpired,
-    RolloutEvent,
-    RolloutOpened,
-    RolloutTerminal,
-    SuccessorOpened,
-    WaveAdvanced,
-)
-from nixfleet_state_machine.rollout.opening import open_rollout
+from nixfleet_state_machine.rollout.event import OperatorClearance, RolloutEvent
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_testing.samples import (
+    AT,
+    BEFORE,
+    ROLLOUT,
+    after,
+    facts,
+    hosts,
+    next_of,
+    rollout_events,
+    rollouts,
+)
 
-BEFORE = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
-AT = BEFORE + timedelta(minutes=10)
-SOAK_DUE = BEFORE + timedelta(minutes=5)
-ROLLOUT = RolloutId("stable@a1b2")
-SUCCESSOR = RolloutId("stable@c3d4")
+T = TypeVar("T")
 
 HEADER = """\
 # Every move the code makes. Made by `python -m nixfleet_testing.listing --write tests/golden`.
@@ -94,88 +70,103 @@ def main(arguments: list[str]) -> None:
 def listings() -> Mapping[str, str]:
     """Return the listings by the name of their golden file."""
     return {
-        "host_transitions.txt": "\n".join((HEADER, *map(_host_section, _situations().items()))),
-        "rollout_transitions.txt": "\n".join((HEADER, *map(_rollout_section, _rollouts().items()))),
+        "host_transitions.txt": "\n".join((HEADER, *map(_host_section, _hosts().items()))),
+        "rollout_transitions.txt": "\n".join(
+            (HEADER, *map(_rollout_section, _titled(rollouts(), _ROLLOUTS).items()))
+        ),
     }
 
 
-def _situations() -> Mapping[str, HostRolloutState]:
-    """The states, each reached by facts; Soaking thrice, for what its probes decide."""
-    pending = HostRolloutState.pending(ROLLOUT, "web-01", "stable", "target", BEFORE, SOAK_DUE)
-    activating = _after(pending, DispatchAck("prior", BEFORE, 0))
-    silent = _after(activating, ActivationCompleted("target", 0, BEFORE, 0), _topology(BEFORE))
-    soaking = _after(silent, _probe_result(ProbeStatus.PASS, BEFORE))
-    failing = _after(
-        soaking,
-        ProbeObservedFirst("nginx", ProbeMode.ENFORCE, BEFORE, 0),
-        ProbeFailureFirst("nginx", ProbeMode.ENFORCE, BEFORE, 0),
-        _probe_result(ProbeStatus.FAIL, BEFORE),
+# Which samples the listings show: those that a reducer answers in another way than the rest of their kind.
+_HOSTS = {
+    "pending": "Pending",
+    "activating": "Activating",
+    "deferred": "Deferred",
+    "soaking, probe silent": "Soaking, the declared probe silent",
+    "soaking, probe passing": "Soaking, the declared probe passing",
+    "soaking, probe failing": "Soaking, the declared probe failing",
+    "converged": "Converged",
+    "failed by activation": "Failed",
+    "reverted": "Reverted",
+}
+_FACTS = {
+    "DispatchAck": "DispatchAck",
+    "ActivationStarted": "ActivationStarted",
+    "ActivationCompleted": "ActivationCompleted",
+    "ActivationFailed": "ActivationFailed",
+    "ActivationDeferred": "ActivationDeferred",
+    "ProbeTopologyDeclared": "ProbeTopologyDeclared",
+    "ProbeObservedFirst, enforce": "ProbeObservedFirst",
+    "ProbeResult, enforce, pass": "ProbeResult, pass",
+    "ProbeResult, enforce, fail": "ProbeResult, fail",
+    "ProbeFailureFirst": "ProbeFailureFirst",
+    "Failed, halt": "Failed, halt",
+    "Failed, rollback-and-halt": "Failed, rollback-and-halt",
+    "RollbackComplete": "RollbackComplete, exit 0",
+    "RollbackComplete, exit code 1": "RollbackComplete, exit 1",
+    "Converged": "Converged",
+    "Converged, another closure": "Converged, another closure",
+    "Converged, before soak is due": "Converged, before soak is due",
+}
+_ROLLOUTS = {
+    "opening": "Opening",
+    "active, wave 1": "Active, wave 1",
+    "converging": "Converging, wave 1",
+    "terminal": "Terminal",
+    "reverted": "Reverted",
+    "failed": "Failed",
+    "superseded": "Superseded",
+    "pruned": "Pruned",
+}
+_EVENTS = {
+    "RolloutOpened": "RolloutOpened",
+    "HostJoined": "HostJoined",
+    **{f"HostStateChanged, to {state}": f"HostStateChanged, to {state}" for state in HostState},
+    "WaveAdvanced, 1 to 2": "WaveAdvanced, 1 to 2",
+    "WaveAdvanced, 0 to 1": "WaveAdvanced, 0 to 1",
+    "WaveAdvanced, 1 to 1": "WaveAdvanced, 1 to 1",
+    "WaveAdvanced, 1 to 0": "WaveAdvanced, 1 to 0",
+    "RolloutTerminal": "RolloutTerminal",
+    "SuccessorOpened": "SuccessorOpened",
+    "RetentionExpired": "RetentionExpired",
+    "OperatorClearance": "OperatorClearance",
+    "RolloutTerminal, of another rollout": "RolloutTerminal of another rollout",
+}
+
+
+def _hosts() -> Mapping[str, HostRolloutState]:
+    passing, past = hosts()["soaking, probe passing"], facts(BEFORE)
+    # The listing shows that a second first observation is not noted: this probe was observed before it failed.
+    failing = after(
+        passing,
+        past["ProbeObservedFirst, enforce"],
+        past["ProbeFailureFirst"],
+        past["ProbeResult, enforce, fail"],
     )
-    failed = _after(activating, ActivationFailed(1, "boom", BEFORE, 0))
-    return {
-        "Pending": pending,
-        "Activating": activating,
-        "Deferred": _after(activating, ActivationDeferred("kernel", BEFORE, 0)),
-        "Soaking, the declared probe silent": silent,
-        "Soaking, the declared probe passing": soaking,
-        "Soaking, the declared probe failing": failing,
-        "Converged": _after(soaking, Converged(SOAK_DUE, "target", 0)),
-        "Failed": failed,
-        "Reverted": _after(failed, RollbackComplete("prior", 0, BEFORE, 0)),
-    }
+    return _titled({**hosts(), "soaking, probe failing": failing}, _HOSTS)
 
 
-def _facts() -> Mapping[str, AgentEvent]:
-    return {
-        "DispatchAck": DispatchAck("prior", AT, 0),
-        "ActivationStarted": ActivationStarted(AT, "systemd-run", 0),
-        "ActivationCompleted": ActivationCompleted("target", 0, AT, 0),
-        "ActivationFailed": ActivationFailed(1, "boom", AT, 0),
-        "ActivationDeferred": ActivationDeferred("kernel", AT, 0),
-        "ProbeTopologyDeclared": _topology(AT),
-        "ProbeObservedFirst": ProbeObservedFirst("nginx", ProbeMode.ENFORCE, AT, 0),
-        "ProbeResult, pass": _probe_result(ProbeStatus.PASS, AT),
-        "ProbeResult, fail": _probe_result(ProbeStatus.FAIL, AT),
-        "ProbeFailureFirst": ProbeFailureFirst("nginx", ProbeMode.ENFORCE, AT, 0),
-        "Failed, halt": _failed(OnHealthFailure.HALT),
-        "Failed, rollback-and-halt": _failed(OnHealthFailure.ROLLBACK_AND_HALT),
-        "RollbackComplete, exit 0": RollbackComplete("prior", 0, AT, 0),
-        "RollbackComplete, exit 1": RollbackComplete("prior", 1, AT, 0),
-        "Converged": Converged(AT, "target", 0),
-        "Converged, another closure": Converged(AT, "other", 0),
-        "Converged, before soak is due": Converged(BEFORE, "target", 0),
-    }
+def _events() -> Mapping[str, RolloutEvent]:
+    # The listing shows a clearance of the host that is in the rollout.
+    excused = frozenset({"web-01"})
+    clearance = OperatorClearance(ROLLOUT, "alice", "disk replaced", excused, AT)
+    return _titled({**rollout_events(), "OperatorClearance": clearance}, _EVENTS)
 
 
-def _topology(at: datetime) -> ProbeTopologyDeclared:
-    return ProbeTopologyDeclared((ProbeTopologyEntry("nginx", "http", ProbeMode.ENFORCE),), at, 0)
-
-
-def _probe_result(status: ProbeStatus, at: datetime) -> ProbeResult:
-    reason = "HTTP 503" if status is ProbeStatus.FAIL else None
-    return ProbeResult("nginx", ProbeMode.ENFORCE, status, at, reason, seq=0)
-
-
-def _failed(policy: OnHealthFailure) -> Failed:
-    return Failed(AT, 60, ("nginx",), policy, 0)
-
-
-def _after(record: HostRolloutState, *facts: AgentEvent) -> HostRolloutState:
-    for fact in facts:
-        record = replay_host(record, [(_next(record, fact), AT)], RolloutPolicy())
-    return record
-
-
-def _next(record: HostRolloutState, fact: AgentEvent) -> AgentEvent:
-    return evolve(fact, seq=record.last_event_seq + 1)
+def _titled(samples: Mapping[str, T], titles: Mapping[str, str]) -> Mapping[str, T]:
+    """Return the samples that have a title, by it and in its order."""
+    return {title: samples[name] for name, title in titles.items()}
 
 
 def _host_section(situation: tuple[str, HostRolloutState]) -> str:
     title, record = situation
     outcomes: dict[str, Outcome] = {}
-    for label, fact in _facts().items():
-        outcomes |= _by_policy(label, record, _next(record, fact))
-    late = {_host_outcome(record, fact, OnHealthFailure.HALT).head for fact in _facts().values()}
+    for label, fact in _titled(facts(), _FACTS).items():
+        outcomes |= _by_policy(label, record, next_of(record, fact))
+    late = {
+        _host_outcome(record, fact, OnHealthFailure.HALT).head
+        for fact in _titled(facts(), _FACTS).values()
+    }
     return (
         _section(title, outcomes)
         + f"  {' or '.join(sorted(late))}: whatever is not later than the last fact\n"
@@ -212,57 +203,9 @@ def _host_outcome(
     )
 
 
-def _rollouts() -> Mapping[str, RolloutRecord]:
-    """The states, each reached by events."""
-    opening = open_rollout(RolloutOpened(ROLLOUT, "stable", "a1b2", BEFORE), 1, ())
-    active = _then(opening, HostJoined(ROLLOUT, "web-01", 0, BEFORE))
-    second_wave = _then(active, WaveAdvanced(ROLLOUT, 0, 1, BEFORE))
-    return {
-        "Opening": opening,
-        "Active, wave 1": second_wave,
-        "Converging, wave 1": _then(second_wave, WaveAdvanced(ROLLOUT, 1, 1, BEFORE)),
-        "Terminal": _then(active, RolloutTerminal(ROLLOUT, BEFORE)),
-        "Reverted": _then(active, _host_now(HostState.REVERTED, BEFORE)),
-        "Failed": _then(active, _host_now(HostState.FAILED, BEFORE)),
-        "Superseded": _then(active, SuccessorOpened(ROLLOUT, SUCCESSOR, BEFORE)),
-        "Pruned": _then(
-            active, RolloutTerminal(ROLLOUT, BEFORE), RetentionExpired(ROLLOUT, BEFORE)
-        ),
-    }
-
-
-def _rollout_events() -> Mapping[str, RolloutEvent]:
-    return {
-        "RolloutOpened": RolloutOpened(ROLLOUT, "stable", "a1b2", AT),
-        "HostJoined": HostJoined(ROLLOUT, "web-02", 2, AT),
-        **{f"HostStateChanged, to {state}": _host_now(state, AT) for state in HostState},
-        "WaveAdvanced, 1 to 2": WaveAdvanced(ROLLOUT, 1, 2, AT),
-        "WaveAdvanced, 0 to 1": WaveAdvanced(ROLLOUT, 0, 1, AT),
-        "WaveAdvanced, 1 to 1": WaveAdvanced(ROLLOUT, 1, 1, AT),
-        "WaveAdvanced, 1 to 0": WaveAdvanced(ROLLOUT, 1, 0, AT),
-        "RolloutTerminal": RolloutTerminal(ROLLOUT, AT),
-        "SuccessorOpened": SuccessorOpened(ROLLOUT, SUCCESSOR, AT),
-        "RetentionExpired": RetentionExpired(ROLLOUT, AT),
-        "OperatorClearance": OperatorClearance(
-            ROLLOUT, "alice", "disk replaced", frozenset({"web-01"}), AT
-        ),
-        "RolloutTerminal of another rollout": RolloutTerminal(SUCCESSOR, AT),
-    }
-
-
-def _host_now(state: HostState, at: datetime) -> HostStateChanged:
-    return HostStateChanged(ROLLOUT, "web-01", HostState.SOAKING, state, at)
-
-
-def _then(record: RolloutRecord, *events: RolloutEvent) -> RolloutRecord:
-    return replay_rollout(record, [(event, BEFORE) for event in events])
-
-
 def _rollout_section(situation: tuple[str, RolloutRecord]) -> str:
     title, record = situation
-    outcomes = {
-        label: _rollout_outcome(record, event) for label, event in _rollout_events().items()
-    }
+    outcomes = {label: _rollout_outcome(record, event) for label, event in _events().items()}
     return _section(title, outcomes)
 
 

@@ -27,7 +27,7 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_testing.conformance.answer import JsonObject
 from nixfleet_testing.conformance.host import BROKEN_RULES
 from nixfleet_testing.conformance.reference_json import to_json, to_json_object
-from nixfleet_testing.conformance.situations import (
+from nixfleet_testing.samples import (
     NOW,
     facts,
     hosts,

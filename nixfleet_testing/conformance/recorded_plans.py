@@ -31,7 +31,7 @@ from nixfleet_testing.conformance.answer import JsonObject
 from nixfleet_testing.conformance.planner import action_json
 from nixfleet_testing.conformance.planner_situation import read_situation
 from nixfleet_testing.conformance.reference_json import to_json, to_json_object
-from nixfleet_testing.conformance.situations import (
+from nixfleet_testing.samples import (
     BEFORE,
     NOW,
     ROLLOUT,

@@ -14,8 +14,8 @@ from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_testing.conformance.answer import JsonObject
 from nixfleet_testing.conformance.reference_json import to_json_object
-from nixfleet_testing.conformance.situations import AT, ROLLOUT, facts
 from nixfleet_testing.conformance.wire import WireCodec
+from nixfleet_testing.samples import AT, ROLLOUT, facts
 
 _FRACTIONS_MICROSECONDS = (0, 250_000, 250_001)
 _SEQ_MAX = 2**64 - 1

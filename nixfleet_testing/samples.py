@@ -1,6 +1,7 @@
-"""The hosts, facts, rollouts and events that our own vectors are recorded over: every one that decides something.
+"""One sample of every host, fact, rollout and event that a reducer treats differently.
 
-Each record is reached by facts or events from a fresh one. Times are fixed: a recording is the same bytes.
+The golden listings, our own vectors and the tests of the reducers are made of them. Each record is reached by facts or
+events from a fresh one. Times are fixed: what is recorded or listed is the same bytes every time.
 """
 
 from collections.abc import Mapping
