@@ -51,11 +51,11 @@ help: ## List the targets
 demo: setup ## Show a rollout, from nothing
 	@$(BIN)/nixfleet demo
 
-check: lint types ## Check style, types, import direction and the pure packages (a minute and a half)
-	$(BIN)/pytest $(PYTEST_ARGS) $(PURE_TESTS)
+check: lint types ## Check style, types, imports and the pure packages, each law with 50 examples (a minute)
+	HYPOTHESIS_PROFILE=quick $(BIN)/pytest $(PYTEST_ARGS) $(PURE_TESTS)
 	$(NAME_OTHERS)
 
-test: lint types ## Run all of `check` and every other test (six minutes)
+test: lint types ## Run all of `check`, each law with 200 examples, and every other test (six minutes)
 	$(BIN)/pytest $(PYTEST_ARGS)
 	$(NAME_OTHERS)
 
