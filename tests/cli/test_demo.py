@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,11 @@ def _demo(*options: str, scratch: Path) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
+            # Killed, it would leave the processes that it started behind; interrupted, it ends them.
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=SECONDS_MAX)
             process.kill()
 
 
