@@ -141,7 +141,7 @@ MISTAKES = (
     Planted("[[edges]]", '"web-03"', '"web-3"', "edges[0].gated", "web-03"),
     Planted("[[channel_edges]]", '"lab"', '"labs"', "channel_edges[0].gates", "lab"),
     Planted("[tags.db.health", "tags.db.", "tags.bd.", "tags.bd", None),
-    Planted("[hosts.db-01.compliance", "nis2]", "nis3]", "hosts.db-01.compliance.nis3", "nis2"),
+    Planted("[hosts.db-01.compliance", "nis2]", "nis3]", "hosts.db-01.compliance.nis3"),
     # keys that nobody knows
     Planted("[fleet]", "name", "nmae", "fleet.nmae", "name"),
     Planted("[hosts.web-03]", "tags", "tag", "hosts.web-03.tag", "tags"),

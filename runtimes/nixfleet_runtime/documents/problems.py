@@ -7,7 +7,6 @@ Callers act on the attributes; the text is for people.
 import json
 import re
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
 
 from attrs import field, frozen
 
@@ -15,6 +14,8 @@ DUPLICATE = "duplicate"  # a problem's message: the first one counts
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _STEP = re.compile(r'\.?(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*")|\[\d+\]')
+_DIGIT = re.compile(r"[0-9]")
+_LETTERS_PER_EDIT = 3
 _LISTED_MAX = 8
 _SHOWN_LENGTH_MAX = 60
 
@@ -107,8 +108,49 @@ def unknown(path: str, kind: str, name: str, known: Iterable[str]) -> Problem:
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that `name` is probably a misspelling of, if any."""
-    return next(iter(get_close_matches(name, sorted(known), n=1)), None)
+    """Return the known name that `name` is probably a misspelling of, `None` where a guess would be a wild one.
+
+    That is the nearest name within one edit (a letter added, dropped, replaced, or swapped with its neighbour) for
+    every three letters; otherwise the only one that extends or abbreviates `name`, as rollback-and-halt does rollback.
+    Names with other numbers, as web-01 and web-07, are different names.
+    """
+    others = sorted(each for each in known if each != name and not _is_another_number(name, each))
+    reach = len(name) // _LETTERS_PER_EDIT
+    near = [(_edits(name.casefold(), each.casefold(), reach), each) for each in others]
+    nearest = min(near, default=(reach + 1, ""))
+    if nearest[0] <= reach:
+        return nearest[1]
+    longer = [each for each in others if _is_part(name, each) or _is_part(each, name)]
+    return longer[0] if len(longer) == 1 else None
+
+
+def _is_another_number(name: str, other: str) -> bool:
+    """Return whether the two differ in digits alone, and by more than their order."""
+    is_same_shape = _DIGIT.sub("0", name) == _DIGIT.sub("0", other)
+    return is_same_shape and sorted(name) != sorted(other)
+
+
+def _is_part(short: str, long: str) -> bool:
+    """Return whether `long` has the letters of `short` in their order, and is not more than three times as long."""
+    letters = iter(long)
+    is_inside = all(letter in letters for letter in short)
+    return is_inside and len(long) <= 3 * len(short) and len(short) >= _LETTERS_PER_EDIT
+
+
+def _edits(name: str, other: str, limit: int) -> int:
+    """Return the optimal string alignment distance, or some number above `limit` if it is above that."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(name, 1):
+        earlier, before, row = before, row, [i]
+        for j, across in enumerate(other, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != across))
+            if i > 1 and j > 1 and letter == other[j - 2] and name[i - 2] == across:
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+        if min(row) > limit:
+            return limit + 1
+    return row[-1]
 
 
 def quoted(text: str) -> str:
