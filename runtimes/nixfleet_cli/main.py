@@ -1,50 +1,66 @@
-"""The `nixfleet` command: the door to every group of commands. docs/cli.md shows each with an example."""
+"""The `nixfleet` command: every command with its heading and first sentence. None is imported until it is called."""
+
+from typing import Final
 
 import click
 
-from nixfleet_cli.commands.agent import agent
-from nixfleet_cli.commands.config import config
-from nixfleet_cli.commands.conformance import conformance
-from nixfleet_cli.commands.control_plane import control_plane
-from nixfleet_cli.commands.enroll import enroll
-from nixfleet_cli.commands.evidence import evidence
-from nixfleet_cli.commands.fleet import fleet
-from nixfleet_cli.commands.graph import graph
-from nixfleet_cli.commands.keys import keys
-from nixfleet_cli.commands.log import log
-from nixfleet_cli.commands.openapi import openapi
-from nixfleet_cli.commands.operator import operator
-from nixfleet_cli.commands.release import release
-from nixfleet_cli.commands.secrets import secrets
-from nixfleet_cli.commands.simulate import simulate
-from nixfleet_cli.commands.status import status
-from nixfleet_cli.commands.token import token
-from nixfleet_cli.commands.trust import trust
-from nixfleet_cli.demo.command import demo
+from nixfleet_cli.shared.commands import HELP_OPTIONS, Lazy, Root
+
+_AT: Final = "nixfleet_cli.commands"
+_SEE, _DECLARE, _RELEASE, _RUN = "See", "Declare", "Release", "Run"
+_OPERATE, _KEYS, _TEST = "Operate", "Keys and trust", "Test"
+
+COMMANDS: Final = {
+    "demo": Lazy(_SEE, "nixfleet_cli.demo.command:demo", "Show three releases on a small fleet."),
+    "status": Lazy(_SEE, f"{_AT}.status:status", "Show rollouts and what holds their hosts."),
+    "log": Lazy(_SEE, f"{_AT}.log:log", "Read and check a control plane's log."),
+    "graph": Lazy(_SEE, f"{_AT}.graph:graph", "Draw the host and rollout state machines."),
+    "fleet": Lazy(_DECLARE, f"{_AT}.fleet:fleet", "Check and explain a fleet declaration."),
+    "release": Lazy(_RELEASE, f"{_AT}.release:release", "Build, compare and verify releases."),
+    "control-plane": Lazy(_RUN, f"{_AT}.control_plane:control_plane", "Run a control plane."),
+    "agent": Lazy(_RUN, f"{_AT}.agent:agent", "Run the agent of a host."),
+    "enroll": Lazy(_RUN, f"{_AT}.enroll:enroll", "Enroll this host with its control plane."),
+    "config": Lazy(_RUN, f"{_AT}.config:config", "Check a configuration file."),
+    "evidence": Lazy(_RUN, f"{_AT}.evidence:evidence", "Sign and check compliance evidence."),
+    "openapi": Lazy(_RUN, f"{_AT}.openapi:openapi", "Print the OpenAPI document of the HTTP API."),
+    "operator": Lazy(
+        _OPERATE, f"{_AT}.operator:operator", "Inspect and command a fleet over the network."
+    ),
+    "keys": Lazy(_KEYS, f"{_AT}.keys:keys", "Make and show keys."),
+    "trust": Lazy(_KEYS, f"{_AT}.trust:trust", "Make, change and check the trust file."),
+    "token": Lazy(_KEYS, f"{_AT}.token:token", "Make bootstrap tokens for new hosts."),
+    "secrets": Lazy(_KEYS, f"{_AT}.secrets:secrets", "Seal secrets to several public keys."),
+    "simulate": Lazy(_TEST, f"{_AT}.simulate:simulate", "Run simulated fleets under faults."),
+    "conformance": Lazy(
+        _TEST, f"{_AT}.conformance:conformance", "Check or record conformance vectors."
+    ),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="nixfleet")
+def _show_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:
+    if not is_given or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"nixfleet {version('nixfleet')}")
+    context.exit()
+
+
+@click.group(cls=Root, commands=COMMANDS, context_settings=HELP_OPTIONS)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
-    """Keep a fleet of machines on the closures that a signed declaration names."""
+    """Roll out signed releases to a fleet of machines.
 
+    Exit codes, for every command: 0 success; 1 invalid input or a refusal; 2 usage error, or a file or service that
+    cannot be used.
 
-main.add_command(demo)
-main.add_command(agent)
-main.add_command(config)
-main.add_command(enroll)
-main.add_command(keys)
-main.add_command(token)
-main.add_command(control_plane)
-main.add_command(status)
-main.add_command(log)
-main.add_command(fleet)
-main.add_command(release)
-main.add_command(trust)
-main.add_command(evidence)
-main.add_command(secrets)
-main.add_command(graph)
-main.add_command(conformance)
-main.add_command(openapi)
-main.add_command(operator)
-main.add_command(simulate)
+    Times are in UTC. Closures are shown with the first 8 characters of their hash. Text from elsewhere is shown with
+    control and invisible characters escaped (\\xNN, \\uNNNN).
+    """

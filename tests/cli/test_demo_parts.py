@@ -124,7 +124,9 @@ def test_table_shows_what_each_host_does_and_why(follower: Follower) -> None:
     assert any("web-01 0" in row and "Reverted" in row and "r1-web-01" in row for row in rows)
     waiting = "r1-web-03 rollout-halted: rollout stable@r2 is halted until an operator clears it"
     assert any("web-03 1" in row and waiting in row for row in rows)
-    assert any("01:17:00 web-01 Failed → Reverted: is back on r1-web-01" in row for row in rows)
+    assert any(
+        "01:17:00 web-01 Failed → Reverted: has rolled back to r1-web-01" in row for row in rows
+    )
 
 
 def test_lines_are_those_of_log_show(database: Path, follower: Follower, nixfleet: Invoke) -> None:

@@ -69,7 +69,7 @@ def test_a_good_fleet_is_summed_up(nixfleet: Invoke, file: Path) -> None:
         "  wave 1, soak 0 min: web-02\n"
         "budget all: at most 2 and 50 % of 2 hosts in flight\n"
         "order: web-01 before web-02 (one after the other)\n"
-        "health checks: 2, over all hosts\n"
+        "health checks: 2 over all hosts\n"
     )
     assert checked.stderr.startswith("warning: web-02: health check up of host web-02 shadows")
 

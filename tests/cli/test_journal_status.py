@@ -30,7 +30,7 @@ def test_a_host_at_rest_is_shown_with_its_rollouts(nixfleet: Invoke, journal: Pa
     lines = shown.stdout.splitlines()
     assert lines[0] == "rollouts of this host"
     assert lines[1].split()[:2] == ["stable@r1", "Converged"]
-    assert "a newer one took over" in lines[1]
+    assert "superseded 2026-05-16 01:15:30Z" in lines[1]
     assert lines[2].split()[:2] == ["stable@r2", "Reverted"]
     assert shown.stdout.count("  none") == 3
 

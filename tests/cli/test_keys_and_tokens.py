@@ -209,7 +209,7 @@ def test_a_host_is_enrolled_in_three_commands(
     assert "web-01 is enrolled" in enrolled.stdout
     again = nixfleet("enroll", "--config", config)
     assert (again.exit_code, server.enrollments) == (0, 1)
-    assert "known" in again.stdout
+    assert "is enrolled already" in again.stdout
 
 
 def test_a_token_that_is_not_on_the_list_is_explained(
@@ -224,7 +224,7 @@ def test_a_token_that_is_not_on_the_list_is_explained(
     )  # fmt: skip
     refused = nixfleet("enroll", "--config", config, "--token", config.parent / "other.json")
     assert refused.exit_code == 1
-    assert "add it there and release" in refused.stderr
+    assert "add it and publish a release" in refused.stderr
 
 
 def test_a_control_plane_that_is_away_is_told(nixfleet: Invoke, config: Path) -> None:

@@ -70,8 +70,8 @@ def test_a_missing_row_is_named_by_all_who_read_it(nixfleet: Invoke, database: P
 @pytest.mark.parametrize(
     ("statement", "where"),
     [
-        ("DELETE FROM quarantined_closures", "quarantined_closures, by the log, but not stored"),
-        ("UPDATE rollouts SET state = 'Terminal'", "rollouts, stored, but not by the log"),
+        ("DELETE FROM quarantined_closures", "quarantined_closures, in the log, but not stored"),
+        ("UPDATE rollouts SET state = 'Terminal'", "rollouts, stored, but not in the log"),
     ],
 )
 def test_a_view_that_differs_from_the_log_is_shown(
@@ -95,7 +95,7 @@ def test_many_differences_are_cut_short(nixfleet: Invoke, database: Path) -> Non
 
     rebuilt = nixfleet("log", "rebuild", "--check", database)
 
-    assert "in 30 row(s):" in rebuilt.stderr
+    assert "30 row(s) of the views differ" in rebuilt.stderr
     assert rebuilt.stderr.endswith("  and 10 more\n")
 
 

@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 from nixfleet_control_plane.messages.inputs import PauseScope, RetireQuarantine
 from nixfleet_runtime.hold_scope import ChannelScope
 from tests.cli.conftest import Invoke
 from tests.engines.small_fleet import SmallFleet
+
+NO_HOST = "no such host: expected one of web-01, web-02, web-03"
+
+
+NO_HOST = "no such host: expected one of web-01, web-02, web-03"
 
 
 def _story(result: Result) -> list[str]:
@@ -23,17 +29,17 @@ def test_a_revert_is_told_with_its_reason_and_its_consequence(
     shown = nixfleet("log", "show", database, "--rollout", "stable@r2", "--host", "web-01")
 
     assert _story(shown) == [
-        "stable@r2 planner lets web-01 go: r2-web-01, soak until 01:20:00",
-        "stable@r2 rollout Opening → Active: is joined by its first host, web-01 of wave 0",
-        "stable@r2 web-01 Pending → Activating: accepts the dispatch; it runs r1-web-01",
-        "stable@r2 web-01 begins to switch (method: directory)",
+        "stable@r2 planner dispatches web-01: r2-web-01, soak until 01:20:00",
+        "stable@r2 rollout Opening → Active: has its first host, web-01 of wave 0",
+        "stable@r2 web-01 Pending → Activating: accepts the dispatch; runs r1-web-01",
+        "stable@r2 web-01 starts to switch (method: directory)",
         "stable@r2 web-01 Activating → Soaking: has switched to r2-web-01",
         "stable@r2 web-01 declares its probes: alive (exec, enforce)",
         "stable@r2 web-01 fails probe alive (enforce): expected 200, found 503",
-        "stable@r2 web-01 Soaking → Failed: gives up: alive failed for 60 s; policy: rollback-and-halt",
-        "stable@r2 rollout Active → Failed: follows web-01, which is Failed",
-        "stable@r2 web-01 Failed → Reverted: is back on r1-web-01; r2-web-01 is quarantined on stable",
-        "stable@r2 rollout Failed → Reverted: follows web-01, which is Reverted",
+        "stable@r2 web-01 Soaking → Failed: has failed: alive failing for 60 s; policy: rollback-and-halt",
+        "stable@r2 rollout Active → Failed: web-01 is Failed",
+        "stable@r2 web-01 Failed → Reverted: has rolled back to r1-web-01; r2-web-01 is quarantined on stable",
+        "stable@r2 rollout Failed → Reverted: web-01 is Reverted",
     ]
 
 
@@ -41,7 +47,7 @@ def test_lines_begin_with_row_and_time_in_utc(nixfleet: Invoke, database: Path) 
     """Each line begins with the number of its row and when it was written."""
     lines = nixfleet("log", "show", database).stdout.splitlines()
 
-    assert lines[0].startswith("    1  2026-05-16 01:00:00Z  -                 verifier takes ")
+    assert lines[0].startswith("    1  2026-05-16 01:00:00Z  -                 verifier accepts ")
 
 
 def test_probes_that_say_nothing_new_are_counted_and_shown_on_request(
@@ -54,7 +60,7 @@ def test_probes_that_say_nothing_new_are_counted_and_shown_on_request(
     left_out = rows - len(short.stdout.splitlines())
     assert whole.stdout.splitlines()[-1].split()[0] == str(rows)
     assert left_out > 0
-    assert short.stderr == f"(left out: {left_out} rows of probes that say nothing new; --all)\n"
+    assert short.stderr == f"({left_out} repeated probe results left out; --all shows them)\n"
     assert whole.stderr == ""
 
 
@@ -79,8 +85,31 @@ def test_operators_are_told_by_name(nixfleet: Invoke, fleet: SmallFleet) -> None
     assert "- ada retires the quarantine of r2-web-01 on stable: it was the network" in story
 
 
-def test_unknown_host_has_no_story(nixfleet: Invoke, database: Path) -> None:
-    """A filter that nothing passes is no error."""
-    shown = nixfleet("log", "show", database, "--host", "web-99")
+@pytest.mark.parametrize(
+    ("option", "name", "refusal"),
+    [
+        (
+            "--host",
+            "web_01",
+            f'{NO_HOST}, found "web_01"; did you mean web-01?',
+        ),
+        (
+            "--host",
+            "web-99",
+            f'{NO_HOST}, found "web-99"',
+        ),
+        (
+            "--rollout",
+            "stable@r9",
+            'no such rollout: expected one of stable@r1, stable@r2, found "stable@r9"',
+        ),
+    ],
+)
+def test_an_unknown_filter_value_is_an_error_with_what_was_meant(
+    option: str, name: str, refusal: str, nixfleet: Invoke, database: Path
+) -> None:
+    """A host or rollout that the log does not know is named, with the known ones and a near one."""
+    shown = nixfleet("log", "show", database, option, name)
 
-    assert (shown.exit_code, shown.output) == (0, "")
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert shown.stderr == f"Error: {option}: {refusal}\n"

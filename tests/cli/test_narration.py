@@ -48,17 +48,17 @@ def _reported(fact: AgentEvent) -> FactReported:
         (
             _reported(ActivationFailed(4, "switch failed at verify\n", AT, 3)),
             "web-01",
-            "could not switch (exit code 4): switch failed at verify",
+            "failed to switch (exit code 4): switch failed at verify",
         ),
         (
             _reported(ActivationDeferred("systemd", AT, 3)),
             "web-01",
-            "switches at its next reboot: systemd cannot be swapped live",
+            "will switch at its next reboot: systemd cannot be switched live",
         ),
         (
             _reported(RollbackComplete("new", 1, AT, 9)),
             "web-01",
-            "could not roll back (exit code 1); it runs new",
+            "failed to roll back (exit code 1); runs new",
         ),
         (_reported(ProbeTopologyDeclared((), AT, 4)), "web-01", "declares its probes: none"),
         (
@@ -69,18 +69,18 @@ def _reported(fact: AgentEvent) -> FactReported:
         (
             Planned(WithdrawDispatch("web-01", R1, Gate.QUARANTINE, "it is quarantined")),
             "planner",
-            "takes the dispatch of web-01 back (quarantine): it is quarantined",
+            "withdraws the dispatch of web-01 (quarantine): it is quarantined",
         ),
         (RolloutMoved(SuccessorOpened(R1, R2, AT)), "rollout", "is superseded by stable@r2"),
         (
             RolloutMoved(RetentionExpired(R1, AT)),
             "rollout",
-            "is forgotten: its retention has expired",
+            "pruned: its retention has expired",
         ),
         (
             RolloutMoved(OperatorClearance(R1, "ada", "known", frozenset({"b", "a"}), AT)),
             "rollout",
-            "may go on, says ada, without a, b: known",
+            "cleared by ada, excusing a, b: known",
         ),
         (
             Commanded(ResumeScope(ChannelScope("stable"), "ada", "done")),
@@ -91,7 +91,7 @@ def _reported(fact: AgentEvent) -> FactReported:
         (
             ArtefactTaken("fleet.resolved.json#0123456789", None, "{}", "00", "abcdef0123"),
             "verifier",
-            "takes fleet.resolved.json#01234567, signed by key abcdef01",
+            "accepts fleet.resolved.json#01234567, signed by key abcdef01",
         ),
         (
             ArtefactRefused("rollouts/stable@r1.json", "too old"),

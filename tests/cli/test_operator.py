@@ -5,17 +5,29 @@ from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
+import httpx2
 import orjson
 import pytest
-from attrs import frozen
+from attrs import Factory, define, frozen
 from click.testing import CliRunner, Result
 
+from nixfleet_cli.commands.operator import whole_name
 from nixfleet_cli.main import main
+from nixfleet_cli.shared.failures import Findings
+from nixfleet_cli.shared.operator_client import RESTART_SECONDS_MAX, Address, OperatorClient
 from nixfleet_control_plane.messages.inputs import OperatorCommand
 from nixfleet_control_plane.messages.log_entry import Commanded
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
+from nixfleet_proto.agent_event import DispatchAck
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
-from tests.support.served_control_plane import OPERATOR_KEY, READER_KEY, STRANGER, Site, site_with
+from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.http.listings import ListedHost, ListedRollout
+from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, encode_problem
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.state import RolloutState
+from tests.support.served_control_plane import CLOCK, OPERATOR_KEY, READER_KEY, STRANGER, Site, site_with
+from tests.engines.releases import Layout, rollout_id_of
 
 pytestmark = pytest.mark.anyio
 WHY = ("--reason", "maintenance")
@@ -119,10 +131,12 @@ async def test_what_is_listed_can_be_cut_and_read(desk: OperatorConsole) -> None
 
 
 async def test_an_explanation_names_every_gate(desk: OperatorConsole) -> None:
-    """And says so when there is nothing to explain."""
+    """A host of no rollout is refused, with the one that was probably meant."""
     await desk.site.publish()
     assert "wave-promotion: " in (await desk.run("explain", "web-02")).stdout
-    assert (await desk.run("explain", "nobody")).stdout == "nobody waits in no rollout\n"
+    unknown = await desk.run("explain", "we-02")
+    assert unknown.exit_code == 1
+    assert 'found "we-02"; did you mean web-02?' in unknown.stderr
 
 
 async def test_a_key_that_is_not_known_is_told_what_to_add_where(desk: OperatorConsole) -> None:
@@ -150,6 +164,126 @@ async def test_a_control_plane_that_cannot_be_asked_is_exit_code_2(
     failed = await desk.run("rollouts", url=url)
     assert failed.exit_code == 2
     assert said in failed.stderr
+
+
+async def test_what_a_host_named_its_closure_is_shown_as_it_is(desk: OperatorConsole) -> None:
+    """Markup and line ends in a closure's name neither break the list nor forge a row of it."""
+    hostile = "[/bold]x\n999\t\x1b[31m\u202e-shop"
+    release = desk.site.publisher.release(Layout(closure=hostile), "r1", CLOCK.now())
+    await desk.site.service.publish(release)
+    rollout_id = rollout_id_of(release)
+    envelope = AgentEventEnvelope("web-01", rollout_id, DispatchAck(hostile, CLOCK.now(), 1))
+    async with desk.site.agent() as agent:
+        await agent.post_events((envelope,))
+    for arguments in (("hosts",), ("events", rollout_id), ("hosts", "--json")):
+        shown = await desk.run(*arguments)
+        assert shown.exit_code == 0
+        lines = shown.stdout.splitlines()
+        assert all(line.replace("\t", "").isprintable() for line in lines)
+        assert not any(line.startswith("999") for line in lines)
+        assert "[/bold]x" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("hosts", "--state", "Soakin"), 2, "did you mean Soaking?"),
+        (("hosts", "--state", "Broken"), 2, "no such state: expected one of Activating, Converged"),
+        (("hosts", "--rollout", "stabel@r1"), 1, "did you mean stable@r1?"),
+        (("events", "stable@r"), 1, "did you mean stable@r1?"),
+        (("pause", "stabel", *WHY), 1, "found 'stabel'; did you mean stable?"),
+        (("clear", "stabel@r1", *WHY), 1, "did you mean stable@r1?"),
+        (("retire", "stabel", "x", *WHY), 1, "did you mean stable?"),
+        (("explain", "web02"), 1, "did you mean web-02?"),
+    ],
+)
+async def test_a_misspelt_name_is_refused_with_the_one_that_was_meant(
+    arguments: tuple[str, ...], code: int, said: str, desk: OperatorConsole
+) -> None:
+    """Hosts, rollouts, channels and states are known to the control plane, so a near one is named."""
+    await desk.site.publish()
+    refused = await desk.run(*arguments)
+    assert (refused.exit_code, refused.stdout) == (code, "")
+    assert said in " ".join(refused.stderr.split())
+
+
+def _listed(hostname: str, rollout: str, state: HostState, target: str) -> ListedHost:
+    return ListedHost(hostname, RolloutId(rollout), state, target, 1)
+
+
+ROLLOUTS = [
+    ListedRollout(RolloutId(f"{channel}@r1"), channel, RolloutState.REVERTED, 0, CLOCK.now(), ())
+    for channel in ("stable", "edge")
+]
+HOSTS = [
+    _listed("web-01", "stable@r1", HostState.REVERTED, "0123456789abcdef-shop"),
+    _listed("web-02", "stable@r1", HostState.CONVERGED, "0123456789fedcba-shop"),
+    _listed("web-03", "stable@r1", HostState.CONVERGED, "9999999999fedcba-mill"),
+    _listed("web-04", "edge@r1", HostState.REVERTED, "7777777777777777-shop"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("99999999-mill", "9999999999fedcba-mill"),
+        ("9999999999fedcba-mill", "9999999999fedcba-mill"),
+        ("web-01", "0123456789abcdef-shop"),
+        ("web-02", "web-02"),
+        ("77777777-shop", "77777777-shop"),
+    ],
+)
+def test_a_short_name_stands_for_the_one_closure_of_the_channel_that_it_fits(
+    name: str, whole: str
+) -> None:
+    """A closure as lists show it, or a host that failed with it; what fits none is sent as it is."""
+    assert whole_name("stable", name, ROLLOUTS, HOSTS) == whole
+
+
+def test_a_short_name_that_fits_two_closures_is_refused_with_both() -> None:
+    """Nothing is guessed."""
+    with pytest.raises(Findings) as refused:
+        whole_name("stable", "01234567-shop", ROLLOUTS, HOSTS)
+    assert refused.value.lines[1:] == ("  0123456789abcdef-shop", "  0123456789fedcba-shop")
+
+
+@define
+class Restarting:
+    """A control plane that refuses what was signed before its start, so many times."""
+
+    refusals: int
+    requests: int = 0
+    slept: list[float] = Factory(list)
+
+    async def send(self, method: str, path: str, body: bytes) -> httpx2.Response:
+        self.requests += 1
+        if self.requests > self.refusals:
+            return httpx2.Response(204)
+        problem = HttpProblem(f"{TYPE_PREFIX}signed-before-start", "too early", 401)
+        return httpx2.Response(401, content=encode_problem(problem))
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+async def test_a_command_just_after_a_restart_waits_until_it_is_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is signed again every second, and says once what it waits for."""
+    restarting = Restarting(3)
+    address = Address("https://fleet", "ada", Path("ada.key"))
+    await OperatorClient(restarting, address, restarting.sleep).command("/v1/x", b"{}")
+    assert (restarting.requests, len(restarting.slept)) == (4, 3)
+    assert capsys.readouterr().err.count("has just started") == 1
+
+
+async def test_a_control_plane_that_keeps_refusing_is_told_as_it_is() -> None:
+    """The waiting has an end, and the refusal is shown."""
+    restarting = Restarting(RESTART_SECONDS_MAX + 5)
+    address = Address("https://fleet", "ada", Path("ada.key"))
+    with pytest.raises(Findings, match="too early"):
+        await OperatorClient(restarting, address, restarting.sleep).command("/v1/x", b"{}")
+    assert len(restarting.slept) == RESTART_SECONDS_MAX
 
 
 def test_without_a_url_or_a_key_the_variable_is_named() -> None:

@@ -54,11 +54,11 @@ def test_resealing_tells_who_came_and_who_went(place: Path) -> None:
     )
 
     assert done.exit_code == 0, done.output
-    told = {line[14:]: line[:12].strip() for line in done.stdout.splitlines()}
-    assert told == {
-        ANNA.public_key.public_key: "as before",
-        BERT.public_key.public_key: "not any more",
-        CARL.public_key.public_key: "new",
+    changes = {line[10:]: line[:8].strip() for line in done.stdout.splitlines()}
+    assert changes == {
+        ANNA.public_key.public_key: "kept",
+        BERT.public_key.public_key: "removed",
+        CARL.public_key.public_key: "added",
     }
     assert secrets("open", file, "--key", place / "carl.key").stdout_bytes == SECRET
     assert secrets("open", file, "--key", place / "bert.key").exit_code == 1

@@ -41,7 +41,7 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         "quarantined\n"
         f"  stable  r2-web-01  since 2026-05-16 01:17:00Z  log row {quarantined_by}\n"
         "\n"
-        "held by operators\n"
+        "paused by operators\n"
         "  none\n"
         "\n"
         "refused events\n"
@@ -90,7 +90,7 @@ def test_a_pruned_rollout_is_remembered_without_its_hosts(
     shown = nixfleet("status", fleet.database)
 
     assert "stable@r1  Pruned" in shown.stdout
-    assert "its hosts are forgotten" in shown.stdout
+    assert "host records pruned" in shown.stdout
 
 
 def test_an_empty_control_plane_has_nothing_to_show(nixfleet: Invoke, fleet: SmallFleet) -> None:

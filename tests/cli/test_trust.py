@@ -54,9 +54,9 @@ def test_a_trust_file_is_made_of_public_keys(nixfleet: Invoke, file: Path) -> No
     assert trust.operators == (Operator("anna", ANNA.public_key, OperatorRole.OPERATE),)
     assert again.exit_code == 1
     assert check(nixfleet, file).stdout.splitlines() == [
-        f"signs releases: {CI.public_key.public_key}",
-        f"lets hosts in: {ORG.public_key.public_key}",
-        f"anna, an operator (operate): {ANNA.public_key.public_key}",
+        f"CI release key: {CI.public_key.public_key}",
+        f"org root key: {ORG.public_key.public_key}",
+        f"operator anna (operate): {ANNA.public_key.public_key}",
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_release_outlives_a_rotation_until_the_old_key_is_retired(
 
     assert rotated.exit_code == 0, rotated.output
     assert during.exit_code == 0, during.output
-    assert "(the previous key: sign it anew before that is retired)" in during.stdout
+    assert "by the previous key: sign it again before that key is retired" in during.stdout
     assert after.exit_code == 1
     assert after.stderr.count("signed by none of the trusted keys") == 5
     assert anew.exit_code == 0, anew.output
@@ -92,7 +92,7 @@ def test_a_compromise_refuses_everything_from_before(
     early = nixfleet(*arguments(place, at=AT), "--key", place / "next.key")
     late = nixfleet(*arguments(place, at=LATER), "--key", place / "next.key")
 
-    assert f"signs releases: nothing from before {LATER}" in done.stdout
+    assert "CI release key: refuses what was signed before 2026-05-16 02:00:00Z" in done.stdout
     assert early.exit_code == 1
     assert f"signed {AT} is older than reject_before {LATER}" in early.stderr
     assert late.exit_code == 0, late.output

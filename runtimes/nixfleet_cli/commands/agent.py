@@ -4,22 +4,17 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import anyio
 import click
 
-from nixfleet_agent.activation.activator import NoRunningClosure
-from nixfleet_agent.config import AgentConfig, load_agent_config
-from nixfleet_agent.main import run_agent
 from nixfleet_cli.shared.clock_option import clock_option
-from nixfleet_cli.shared.failures import Findings, Unusable
-from nixfleet_cli.shared.logging_setup import log_to_stderr
-from nixfleet_proto.codec import DecodeError
-from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
-from nixfleet_runtime.config.options import ConfigError
+from nixfleet_cli.shared.commands import group
+from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_runtime.kernel.clock import Clock
-from nixfleet_runtime.storage.instance_lock import DatabaseInUse
-from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
+
+if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
+    from nixfleet_agent.config import AgentConfig
 
 config_option = click.option(
     "--config",
@@ -27,40 +22,36 @@ config_option = click.option(
     metavar="FILE",
     type=click.Path(path_type=Path),
     required=True,
-    help="The agent's configuration, TOML.",
+    help="The agent's configuration (TOML).",
 )
 """Gives a command the option --config, as `file`."""
 
 
-_UNUSABLE = (
-    DecodeError,
-    InsecureKeyFile,
-    DatabaseInUse,
-    MalformedKeyFile,
-    NoRunningClosure,
-    NotOurDatabase,
-    OSError,
-    SchemaTooNew,
-    sqlite3.Error,
-)
-
-
-@click.group()
+@group()
 def agent() -> None:
-    """The agent of one host."""
+    """Run the agent of a host.
+
+    It pulls dispatches from the control plane, verifies them, switches closures and reports facts.
+    """
 
 
 @agent.command()
 @config_option
 @clock_option
 def run(file: Path, clock: Clock) -> None:
-    """Run the agent until SIGTERM or SIGINT, with its log on standard error.
+    """Run the agent until SIGTERM or SIGINT.
 
-    It starts and works while the control plane is down: what it has to say waits in its journal.
+    It starts and works while the control plane is down: its facts wait in the journal. Logs JSON lines to standard
+    error.
 
-    Exit codes: 0 told to stop, and everything is in the journal; 1 it cannot run on this machine as it is;
-    2 FILE, or a file that it names, cannot be used.
+    Exit codes: 0 stopped in order, and every fact is in the journal; 1 it cannot run on this machine as it is; 2 FILE,
+    or a file that it names, cannot be used.
     """
+    import anyio
+
+    from nixfleet_agent.main import run_agent
+    from nixfleet_cli.shared.logging_setup import log_to_stderr
+
     config = loaded_config(file)
     log_to_stderr(config.log.level)
     try:
@@ -69,21 +60,41 @@ def run(file: Path, clock: Clock) -> None:
         raise _ending(error) from error
 
 
-def loaded_config(file: Path) -> AgentConfig:
+def loaded_config(file: Path) -> "AgentConfig":
     """Return the agent's configuration in `file`. Raises: Unusable, with every problem."""
+    from nixfleet_agent.config import load_agent_config
+    from nixfleet_runtime.config.options import ConfigError
+
     try:
         return load_agent_config(file, os.environ)
     except ConfigError as error:
-        raise Unusable(str(error)) from error
+        raise Unusable(*lines_of(error)) from error
 
 
 def _ending(error: Exception) -> Exception:
-    """Return what the command ends with, if `error` is not a bug: task groups wrap what went wrong."""
+    """Return the error to end with, if `error` is not a bug: task groups wrap what went wrong."""
+    from nixfleet_agent.activation.activator import NoRunningClosure
+    from nixfleet_proto.codec import DecodeError
+    from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
+    from nixfleet_runtime.storage.instance_lock import DatabaseInUse
+    from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
+
+    found = (DatabaseInUse, NoRunningClosure)
+    unusable = (
+        *found,
+        DecodeError,
+        InsecureKeyFile,
+        MalformedKeyFile,
+        NotOurDatabase,
+        OSError,
+        SchemaTooNew,
+        sqlite3.Error,
+    )
     causes = list(_causes_of(error))
-    told = "\n".join(map(str, causes))
-    if all(isinstance(cause, DatabaseInUse | NoRunningClosure) for cause in causes):
-        return Findings(told)
-    return Unusable(told) if all(isinstance(cause, _UNUSABLE) for cause in causes) else error
+    lines = [line for cause in causes for line in lines_of(cause)]
+    if all(isinstance(cause, found) for cause in causes):
+        return Findings(*lines)
+    return Unusable(*lines) if all(isinstance(cause, unusable) for cause in causes) else error
 
 
 def _causes_of(error: BaseException) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""`nixfleet conformance`: vector files against the code that runs here, or recorded from it.
+"""`nixfleet conformance`: checks vector files against the code that runs here, or records them from it.
 
 The format is in docs/vector-format.md. What is compared, and how, is `nixfleet_testing.conformance`.
 """
@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 from attrs import frozen
 
+from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.output import Output, printing
 from nixfleet_proto.codec import DecodeError, decode_envelope, encode_envelope
-from nixfleet_testing.conformance.kinds import CheckedFile, VectorKind, check_file
+from nixfleet_testing.conformance.kinds import VectorKind, check_file
 from nixfleet_testing.conformance.recording import record
 from nixfleet_testing.conformance.wire import WireCodec
 
@@ -27,7 +29,7 @@ class _Verdict:
     unreadable: int
 
 
-@click.command()
+@command()
 @click.argument(
     "files",
     metavar="FILE…",
@@ -39,23 +41,26 @@ class _Verdict:
     "directory",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write this version's own vectors into DIR instead.",
+    help="Instead: write this version's vectors into DIR.",
 )
-def conformance(files: tuple[Path, ...], directory: Path | None) -> None:
-    """Run the vectors in FILE…, gzipped or plain, and print what differs, field by field.
+@printing("one object a line, with file and text")
+def conformance(output: Output, files: tuple[Path, ...], directory: Path | None) -> None:
+    """Check or record conformance vectors.
 
-    Exit codes: 0 all agree; 1 something differs; 2 something could not be read, and the rest agrees.
+    Runs the vectors in each FILE, gzipped or plain, against this version and prints what differs, field by field.
+
+    Exit codes: 0 all agree; 1 some differ; 2 some cannot be read, and the rest agrees.
     """
     if bool(files) is (directory is not None):
         raise click.UsageError("expected either FILE… to check or --record DIR")
     if directory is None:
-        _check(files)
+        _check(output, files)
     else:
-        _record(directory)
+        _record(output, directory)
 
 
-def _check(files: Sequence[Path]) -> None:
-    verdicts = [_checked(path) for path in files]
+def _check(output: Output, files: Sequence[Path]) -> None:
+    verdicts = [_checked(output, path) for path in files]
     differing = sum(verdict.differing for verdict in verdicts)
     unreadable = sum(verdict.unreadable for verdict in verdicts)
     if differing:
@@ -64,43 +69,41 @@ def _check(files: Sequence[Path]) -> None:
         raise Unusable(f"lines or files that could not be read: {unreadable}")
 
 
-def _checked(path: Path) -> _Verdict:
+def _checked(output: Output, path: Path) -> _Verdict:
     try:
         found = check_file(path, _OURS)
     except OSError as error:
-        _tell(f"{path}: {error.strerror or error}")
+        _print(output, path, str(error.strerror or error))
         return _Verdict(0, 1)
-    _print_broken(path, found)
+    for line in found.broken:
+        _print(output, path, f"line {line.number}: {line.reason}")
     for difference in found.differences:
-        _tell(
-            f"{path}: vector {difference.vector_id}, step {difference.step}, {difference.path}: "
-            f"expected {difference.expected}, found {difference.found}"
+        _print(
+            output,
+            path,
+            f"vector {difference.vector_id}, step {difference.step}, {difference.path}: "
+            f"expected {difference.expected}, found {difference.found}",
         )
     differing = Counter(row.kind for row in found.rows if row.run.differences)
     for kind, count in found.counts.items():
-        _tell(f"{path}: {_agreement(kind, count, differing[kind])}")
+        _print(output, path, _agreement(kind, count, differing[kind]))
     if not found.rows and not found.broken:
-        _tell(f"{path}: no vectors")
+        _print(output, path, "no vectors")
     return _Verdict(differing.total(), len(found.broken) if found.rows else len(found.broken) or 1)
 
 
-def _print_broken(path: Path, found: CheckedFile) -> None:
-    for line in found.broken:
-        _tell(f"{path}: line {line.number}: {line.reason}")
-
-
 def _agreement(kind: VectorKind, count: int, differing: int) -> str:
-    told = f"{kind}: {count - differing} of {_rows(count, 'agree')}"
-    return f"{told}, {differing} not" if differing else told
+    agreeing = f"{kind}: {count - differing} of {_rows(count, 'agree')}"
+    return f"{agreeing}, {differing} not" if differing else agreeing
 
 
-def _record(directory: Path) -> None:
+def _record(output: Output, directory: Path) -> None:
     try:
         counts = record(directory, _OURS)
     except OSError as error:
         raise Unusable(f"{directory}: {error.strerror or error}") from error
     for name, count in counts.items():
-        _tell(f"{directory / name}: {_rows(count)}")
+        _print(output, directory / name, _rows(count))
 
 
 def _rows(number: int, verb: str = "") -> str:
@@ -108,6 +111,5 @@ def _rows(number: int, verb: str = "") -> str:
     return f"1 row{one}" if number == 1 else f"{number} rows{many}"
 
 
-def _tell(line: str) -> None:
-    """What a row says may be no text that a terminal takes: half of a surrogate pair, for one."""
-    click.echo(line.encode(errors="backslashreplace"))
+def _print(output: Output, file: Path, text: str) -> None:
+    output.show({"file": file, "text": text}, [f"{file}: {text}"])

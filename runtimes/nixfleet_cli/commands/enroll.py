@@ -1,88 +1,110 @@
 """`nixfleet enroll`: makes this host known to its control plane."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import anyio
 import click
 
-from nixfleet_agent.config import AgentConfig
-from nixfleet_agent.main import load_trust, way_to_control_plane
-from nixfleet_agent.network.enrollment import (
-    EnrollmentRefused,
-    OwnKey,
-    WrongToken,
-    enroll_request,
-    how_to_get_a_token,
-    load_token,
-    own_key,
-)
-from nixfleet_agent.workers.enrollment import is_known
 from nixfleet_cli.commands.agent import config_option, loaded_config
-from nixfleet_cli.shared.failures import Findings, Unusable
-from nixfleet_proto.codec import DecodeError
-from nixfleet_proto.enrollment import SignedToken
-from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
-from nixfleet_proto.trust import TrustRoot
+from nixfleet_cli.shared.commands import command
+from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
+from nixfleet_cli.shared.output import Output, printing, show_lines
 from nixfleet_runtime.kernel.clock import SystemClock
-from nixfleet_runtime.transport import TransportFailed
+
+if TYPE_CHECKING:  # They need the libraries of the extra `http`, and --help does not.
+    from nixfleet_agent.config import AgentConfig
+    from nixfleet_agent.network.enrollment import OwnKey
+    from nixfleet_proto.enrollment import SignedToken
+    from nixfleet_proto.trust import TrustRoot
 
 
-@click.command()
+@command()
 @config_option
 @click.option(
     "--token",
     "token_file",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The bootstrap token; if not given, the one that the configuration names.",
+    help="The bootstrap token; default: the one in the configuration.",
 )
-def enroll(file: Path, token_file: Path | None) -> None:
-    """Make this host's key if it has none, show its fingerprint, and enroll with a bootstrap token.
+@printing("one object with hostname, url, keyFile, fingerprint and wasKnown")
+def enroll(output: Output, file: Path, token_file: Path | None) -> None:
+    """Enroll this host with its control plane.
 
-    A host that is known already is left as it is.
+    Makes the host's key if it has none and shows its fingerprint. Idempotent: a host that is known already is left as
+    it is.
 
-    Exit codes: 0 the host is known; 1 it is not, and what to do; 2 a file cannot be used, or nobody answers.
+    Exit codes: 0 the host is known; 1 it is not, and what to do; 2 a file cannot be used, or no answer.
     """
+    import anyio
+
+    from nixfleet_agent.main import load_trust
+    from nixfleet_agent.network.enrollment import EnrollmentRefused, WrongToken
+    from nixfleet_proto.codec import DecodeError
+    from nixfleet_runtime.transport import TransportFailed
+
     config = loaded_config(file)
-    own = _shown_key(config.identity.key_file)
+    own = _own_key(config.identity.key_file)
+    if not output.as_json:
+        made = " (new)" if own.is_new else ""
+        show_lines(
+            [f"key          {config.identity.key_file}{made}", f"fingerprint  {own.fingerprint}"]
+        )
     token_file = token_file or config.identity.bootstrap_token_file
     try:
         trust = load_trust(config.trust.file)
-        anyio.run(_enroll, config, own, trust, token_file)
+        was_known = anyio.run(_enroll, config, own, trust, token_file)
     except (WrongToken, EnrollmentRefused) as error:
-        raise Findings(str(error)) from error
+        raise Findings(*lines_of(error)) from error
     except (TransportFailed, DecodeError, OSError) as error:
-        raise Unusable(str(error)) from error
+        raise Unusable(*lines_of(error)) from error
+    url = config.control_plane.url
+    done = "is enrolled already" if was_known else "is enrolled"
+    output.show(
+        {
+            "hostname": config.hostname,
+            "url": url,
+            "keyFile": config.identity.key_file,
+            "fingerprint": own.fingerprint,
+            "wasKnown": was_known,
+        },
+        [f"{config.hostname} {done} with {url}"],
+    )
 
 
-def _shown_key(file: Path) -> OwnKey:
+def _own_key(file: Path) -> "OwnKey":
+    from nixfleet_agent.network.enrollment import own_key
+    from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
+
     try:
-        own = own_key(file)
+        return own_key(file)
     except (InsecureKeyFile, MalformedKeyFile, OSError) as error:
         raise Unusable(str(error)) from error
-    click.echo(f"key          {file}{' (made just now)' if own.is_new else ''}")
-    click.echo(f"fingerprint  {own.fingerprint}")
-    return own
 
 
 async def _enroll(
-    config: AgentConfig, own: OwnKey, trust: TrustRoot, token_file: Path | None
-) -> None:
+    config: "AgentConfig", own: "OwnKey", trust: "TrustRoot", token_file: Path | None
+) -> bool:
+    """Return whether the host was known already."""
+    from nixfleet_agent.main import way_to_control_plane
+    from nixfleet_agent.network.enrollment import enroll_request, how_to_get_a_token
+    from nixfleet_agent.workers.enrollment import is_known
+
     clock = SystemClock()
-    where = config.control_plane.url
     async with way_to_control_plane(config, own.key, clock) as transport:
-        # Of a key that was made just now nobody can know.
+        # A key that was made just now cannot be known.
         if not own.is_new and await is_known(transport):
-            click.echo(f"{config.hostname} is known to {where} already")
-            return
+            return True
         token = _token_in(token_file)
         if token is None:
-            raise Findings(how_to_get_a_token(config.hostname, own, token_file))
+            raise Findings(*how_to_get_a_token(config.hostname, own, token_file).split("\n"))
         await transport.enroll(enroll_request(token, config.hostname, own, trust, clock.now()))
-    click.echo(f"{config.hostname} is enrolled with {where}")
+    return False
 
 
-def _token_in(file: Path | None) -> SignedToken | None:
+def _token_in(file: Path | None) -> "SignedToken | None":
+    from nixfleet_agent.network.enrollment import load_token
+
     try:
         return None if file is None else load_token(file)
     except FileNotFoundError:

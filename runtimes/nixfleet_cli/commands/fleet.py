@@ -1,4 +1,4 @@
-"""`nixfleet fleet`: the declaring side. What is wrong with a declaration, or what it comes to."""
+"""`nixfleet fleet`: checks a declaration, and explains its result."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 
 from nixfleet_cli.shared.arguments import now
-from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.commands import group
+from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
+from nixfleet_cli.shared.output import Output, printing, warn
 from nixfleet_proto.fleet import FleetHost
 from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError, import_fleet
 from nixfleet_release import check as check_fleet
@@ -14,29 +16,31 @@ from nixfleet_release.check.staging import stage
 from nixfleet_runtime.documents.problems import is_below, unknown
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.one_line import one_line
+from nixfleet_state_machine.scopes.setting import Explained
 from nixfleet_state_machine.scopes.setting import explain as explain_all
 
 
-@click.group()
+@group()
 def fleet() -> None:
-    """The declaration of a fleet."""
+    """Check and explain a fleet declaration."""
 
 
 @fleet.command()
 @click.argument("file", metavar="FILE", type=click.Path(exists=True, path_type=Path))
-def check(file: Path) -> None:
-    """Check the declaration in FILE, TOML, or in all *.toml of a directory.
+@printing(
+    "one object with name, hosts, channels (policy, onHealthFailure, waves), pinned and warnings"
+)
+def check(output: Output, file: Path) -> None:
+    """Check the declaration in FILE and summarise it.
 
-    Exit codes: 0 it can be released, and what it comes to; 1 every problem, with its path; 2 no such FILE.
+    FILE is a TOML file, or a directory whose *.toml files are read together. Warnings go to standard error.
+
+    Exit codes: 0 it can be released; 1 it cannot, with every problem and its place; 2 no such FILE.
     """
-    try:
-        checked = check_fleet(file, now=now())
-    except DeclarationError as error:
-        raise Findings(str(error)) from error
-    for line in _summary(checked):
-        click.echo(line)
+    checked = _checked(file)
+    output.show(_value(checked), _summary(checked))
     for warning in checked.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        warn(str(warning))
 
 
 @fleet.command()
@@ -50,32 +54,35 @@ def check(file: Path) -> None:
     type=click.Path(exists=True, path_type=Path),
     default=Path("fleet.toml"),
     show_default=True,
-    help="The declaration: TOML, or a directory of it.",
+    help="The declaration: a TOML file or a directory.",
 )
-def explain(host: str, key: str, file: Path) -> None:
-    """Say what HOST lives by: every value, the scope it is from, and what it shadows.
+@printing("one object with host, channel, tags and settings (key, value, scope, shadowed)")
+def explain(output: Output, host: str, key: str, file: Path) -> None:
+    """Show HOST's effective settings and their scopes.
 
-    KEY is one of the keys that are shown without it, or the beginning of some: health_checks.
-    Exit codes: 0 told; 1 the fleet has problems, or no such HOST or KEY; 2 no such FILE.
+    Shows each value, the scope that it is from, and the values that it shadows. KEY selects one setting, or all below
+    it, such as health_checks or compliance.nis2.
+
+    Exit codes: 0 success; 1 the fleet has problems, or no such HOST or KEY; 2 no such FILE.
     """
-    try:
-        checked = check_fleet(file, now=now())
-    except DeclarationError as error:
-        raise Findings(str(error)) from error
+    checked = _checked(file)
     hosts = checked.declaration.hosts
     if host not in hosts:
         raise Findings(str(unknown("HOST", "host", host, hosts)))
     values = tuple(explain_all(checked.settings, host, hosts[host]))
-    told = [it for it in values if not key or it.key == key or is_below(it.key, [key])]
-    if key and not told:
-        raise Findings(str(unknown("KEY", "key", key, {it.key for it in values})))
-    if not key:
-        click.echo(_host_line(host, hosts[host]))
-    for value in told:
-        click.echo(f"{value.key} = {value.value}")
-        click.echo(f"    from {value.scope}")
-        for shadowed in reversed(value.shadowed):
-            click.echo(f"    shadows {shadowed.value} from {shadowed.scope}")
+    selected = [each for each in values if not key or each.key == key or is_below(each.key, [key])]
+    if key and not selected:
+        raise Findings(str(unknown("KEY", "key", key, {each.key for each in values})))
+    heading = [] if key else [_host_line(host, hosts[host])]
+    output.show(
+        {
+            "host": host,
+            "channel": hosts[host].channel,
+            "tags": sorted(set(hosts[host].tags)),
+            "settings": list(map(_setting_value, selected)),
+        },
+        [*heading, *(line for each in selected for line in _setting_lines(each))],
+    )
 
 
 @fleet.command(name="import")
@@ -87,26 +94,53 @@ def explain(host: str, key: str, file: Path) -> None:
     "--out",
     metavar="OUT",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the canonical bytes to this file, not to standard output.",
+    help="Where to write them; default: standard output.",
 )
 def import_(file: Path, out: Path | None) -> None:
-    """Check the resolved fleet in FILE, JSON as a Nix evaluation writes it, and give its canonical bytes.
+    """Check a resolved fleet and print its canonical JSON.
 
-    Fields that are unknown here stay in them, and are warnings.
-    Exit codes: 0 it is in order; 1 every problem, with its path; 2 FILE cannot be read, or OUT not written.
+    FILE is JSON as a Nix evaluation writes it. The canonical bytes (RFC 8785) are what a signature covers. Unknown
+    fields are kept, and are warnings.
+
+    Exit codes: 0 valid; 1 invalid, with every problem and its path; 2 FILE cannot be read, or OUT not written.
     """
     try:
         imported = import_fleet(file.read_bytes())
         if out is not None:
             out.write_bytes(imported.canonical)
     except DeclarationError as error:
-        raise Findings(f"{file}: {error}") from error
+        raise Findings(*lines_of(error, file)) from error
     except OSError as error:
         raise Unusable(f"{error.filename}: {error.strerror}") from error
     for path in imported.unknown_fields:
-        click.echo(f"warning: {path}: unknown field, kept as it is", err=True)
+        warn(f"{path}: unknown field, kept")
     if out is None:
         click.echo(imported.canonical, nl=False)
+
+
+def _checked(file: Path) -> CheckedFleet:
+    try:
+        return check_fleet(file, now=now())
+    except DeclarationError as error:
+        raise Findings(*lines_of(error)) from error
+
+
+def _setting_lines(setting: Explained) -> Iterator[str]:
+    yield f"{setting.key} = {setting.value}"
+    yield f"    from {setting.scope}"
+    for shadowed in reversed(setting.shadowed):
+        yield f"    shadows {shadowed.value} from {shadowed.scope}"
+
+
+def _setting_value(setting: Explained) -> object:
+    return {
+        "key": setting.key,
+        "value": setting.value,
+        "scope": str(setting.scope),
+        "shadowed": [
+            {"value": each.value, "scope": str(each.scope)} for each in reversed(setting.shadowed)
+        ],
+    }
 
 
 def _host_line(name: str, host: FleetHost) -> str:
@@ -117,7 +151,7 @@ def _host_line(name: str, host: FleetHost) -> str:
 def _summary(checked: CheckedFleet) -> Iterator[str]:
     declared = checked.declaration
     yield (
-        f"fleet {declared.name or '(without a name)'}: "
+        f"fleet {declared.name or '(unnamed)'}: "
         f"{_count(len(declared.hosts), 'host')} in {_count(len(declared.channels), 'channel')}"
     )
     for channel in sorted(declared.channels):
@@ -130,7 +164,7 @@ def _summary(checked: CheckedFleet) -> Iterator[str]:
         why = f" ({edge.reason})" if edge.reason else ""
         yield f"order: {edge.gates} before {edge.gated}{why}"
     checks = sum(map(len, checked.health_checks.values()))
-    yield f"health checks: {checks}, over all hosts"
+    yield f"health checks: {checks} over all hosts"
     for hostname, pin in sorted(checked.pins.items()):
         yield f"pinned: {hostname} to {pin.value.commit}, by {pin.scope}"
 
@@ -144,6 +178,39 @@ def _channel(checked: CheckedFleet, channel: str) -> Iterator[str]:
     staged = stage(policy, declared.hosts_of(channel))
     for index, (hosts, minutes) in enumerate(zip(staged, soaks, strict=True)):
         yield f"  wave {index}, soak {minutes} min: {', '.join(hosts)}"
+
+
+def _value(checked: CheckedFleet) -> object:
+    declared = checked.declaration
+    return {
+        "name": declared.name,
+        "hosts": {
+            name: {"channel": host.channel, "tags": sorted(set(host.tags))}
+            for name, host in sorted(declared.hosts.items())
+        },
+        "channels": {name: _channel_value(checked, name) for name in sorted(declared.channels)},
+        "pinned": {
+            hostname: {"commit": pin.value.commit, "scope": str(pin.scope)}
+            for hostname, pin in sorted(checked.pins.items())
+        },
+        "warnings": list(map(str, checked.warnings)),
+    }
+
+
+def _channel_value(checked: CheckedFleet, channel: str) -> object:
+    declared = checked.declaration
+    name = declared.channels[channel].rollout_policy
+    policy = declared.policies[name]
+    soaks = [wave.soak_minutes for wave in policy.waves] or [0]
+    staged = stage(policy, declared.hosts_of(channel))
+    return {
+        "policy": name,
+        "onHealthFailure": policy.on_health_failure,
+        "waves": [
+            {"soakMinutes": minutes, "hosts": list(hosts)}
+            for hosts, minutes in zip(staged, soaks, strict=True)
+        ],
+    }
 
 
 def _limit(budget: BudgetDeclaration) -> str:

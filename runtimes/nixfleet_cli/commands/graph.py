@@ -4,23 +4,51 @@ from collections.abc import Callable, Mapping
 
 import click
 
+from nixfleet_cli.shared.commands import command
+from nixfleet_cli.shared.output import Output, printing
 from nixfleet_state_machine.graph import Graph, dot, host_graph, mermaid, rollout_graph, text
 
 _MACHINES: Mapping[str, Callable[[], Graph]] = {"host": host_graph, "rollout": rollout_graph}
 _DRAWINGS: Mapping[str, Callable[[Graph], str]] = {"text": text, "mermaid": mermaid, "dot": dot}
 
 
-@click.command()
+@command()
 @click.argument("machine", required=False, type=click.Choice(list(_MACHINES)))
 @click.option(
-    "--format", "drawing", type=click.Choice(list(_DRAWINGS)), default="text", show_default=True
+    "--format",
+    "drawing",
+    type=click.Choice(list(_DRAWINGS)),
+    default="text",
+    show_default=True,
+    help="How to draw them.",
 )
-def graph(machine: str | None, drawing: str) -> None:
-    """Draw the state machines, or one of the two, from the code itself.
+@printing("one object a machine, with name, start, states and moves")
+def graph(output: Output, machine: str | None, drawing: str) -> None:
+    """Draw the host and rollout state machines.
 
-    A move reads: what happened [only if] / what is ordered then; "?" where that is not always so.
+    They are derived from the code itself. MACHINE selects one of the two. A move reads: cause [condition] / effects;
+    "?" marks effects that only some records have.
 
-    Exit codes: 0 drawn; 2 there is no such machine or format.
+    Exit codes: 0 success; 2 no such machine or format.
     """
     for name in _MACHINES if machine is None else (machine,):
-        click.echo(_DRAWINGS[drawing](_MACHINES[name]()))
+        drawn = _MACHINES[name]()
+        output.show(_value(drawn), _DRAWINGS[drawing](drawn).split("\n"))
+
+
+def _value(drawn: Graph) -> object:
+    return {
+        "name": drawn.name,
+        "start": drawn.start,
+        "states": drawn.nodes,
+        "moves": [
+            {
+                "source": each.source,
+                "target": each.target,
+                "cause": each.cause,
+                "condition": each.condition,
+                "effects": each.orders,
+            }
+            for each in drawn.edges
+        ],
+    }

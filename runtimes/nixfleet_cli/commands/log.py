@@ -1,58 +1,91 @@
-"""`nixfleet log`: the canonical log of a control plane, told and checked. Reads only."""
+"""`nixfleet log`: the log of a control plane, read and checked. Writes nothing."""
 
+import json
 from pathlib import Path
 
 import click
 
+from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.database import database_argument, reading
 from nixfleet_cli.shared.failures import Findings
+from nixfleet_cli.shared.output import Output, note, printing
+from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import Follower, Happening
-from nixfleet_control_plane.history.narration import line_of
+from nixfleet_control_plane.history.narration import actor_of, line_of, told
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
+from nixfleet_control_plane.messages.entry_codec import row_of
+from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.process import garbage
 
 _DIFFERENCES_SHOWN_MAX = 20
 
 
-@click.group()
+@group()
 def log() -> None:
-    """The log of everything that ever changed anything."""
+    """Read and check a control plane's log."""
 
 
 @log.command()
 @database_argument
-@click.option("--host", metavar="NAME", help="Only what is about this host.")
-@click.option("--rollout", metavar="ID", help="Only what is about this rollout.")
+@click.option("--host", metavar="NAME", help="Only rows about this host.")
+@click.option("--rollout", metavar="ID", help="Only rows about this rollout.")
 @click.option(
-    "--after", metavar="SEQ", type=click.IntRange(min=0), default=0, help="Only later rows."
+    "--after",
+    metavar="SEQ",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Only rows with a higher number.",
 )
-@click.option("--all", "with_routine", is_flag=True, help="Also probes that say nothing new.")
+@click.option("--all", "with_routine", is_flag=True, help="Include repeated probe results.")
+@printing(
+    "one object a row, with seq, at, kind, rolloutId, host, actor, text, stateBefore, stateAfter and payload"
+)
 def show(
-    database: Path, host: str | None, rollout: str | None, after: int, with_routine: bool
+    output: Output,
+    database: Path,
+    host: str | None,
+    rollout: str | None,
+    after: int,
+    with_routine: bool,
 ) -> None:
-    """Tell what happened: when, in which rollout, who, what, and why.
+    """Print the log, one row a line.
 
-    Exit codes: 0 told; 1 a row of the log is damaged; 2 DB cannot be read.
+    A line has the row's number, its time, the rollout, the actor (a host, an operator, or a part of the control plane:
+    planner, rollout, verifier) and what happened, with the states before and after when they differ. DB is the
+    database of a control plane.
+
+    Exit codes: 0 success; 1 a row is damaged, or no such host or rollout; 2 DB cannot be read.
     """
     left_out = 0
+    hosts, rollouts = set[str](), set[str]()
     with reading(database) as connection:
-        for happening in Follower(connection).catch_up():
+        follower = Follower(connection)
+        for happening in follower.catch_up():
+            hosts.update(filter(None, (happening.host_id,)))
+            rollouts.update(filter(None, (happening.rollout_id,)))
             if happening.logged.seq <= after or not _is_about(happening, host, rollout):
                 continue
             if happening.is_routine and not with_routine:
                 left_out += 1
                 continue
-            click.echo(line_of(happening))
+            output.show(_value(happening) if output.as_json else None, [line_of(happening)])
+    if rollout is not None and rollout not in rollouts:
+        raise Findings(str(unknown("--rollout", "rollout", rollout, rollouts)))
+    hosts |= _targets(follower.state)
+    if host is not None and host not in hosts:
+        raise Findings(str(unknown("--host", "host", host, hosts)))
     if left_out:
-        click.echo(f"(left out: {left_out} rows of probes that say nothing new; --all)", err=True)
+        note(f"({left_out} repeated probe results left out; --all shows them)")
 
 
 @log.command()
 @database_argument
-def verify(database: Path) -> None:
-    """Check that no row of the log was altered, removed or moved.
+@printing("one object with rows and headHash")
+def verify(output: Output, database: Path) -> None:
+    """Check that no row was altered, removed or moved.
 
-    Rows cut off at the end leave no trace in the log itself: compare the head with one you noted earlier.
+    Rows cut off at the end leave no trace in the log itself: compare the head with one that you noted earlier. DB is
+    the database of a control plane.
 
     Exit codes: 0 the chain holds; 1 it is broken, and where; 2 DB cannot be read.
     """
@@ -60,16 +93,20 @@ def verify(database: Path) -> None:
         report = check_chain(connection)
     if report.problem is not None:
         raise Findings(f"{database}: the chain breaks at row {report.broken_at}: {report.problem}")
-    click.echo(f"the chain holds: {report.rows} rows, head {report.head_hash.hex()}")
+    output.show(
+        {"rows": report.rows, "headHash": report.head_hash},
+        [f"the chain holds: {report.rows} rows, head {report.head_hash.hex()}"],
+    )
 
 
 @log.command()
 @database_argument
-@click.option("--check", is_flag=True, required=True, help="Compare; there is nothing else yet.")
-def rebuild(database: Path, check: bool) -> None:
-    """Derive every view from the log again, and compare it with the stored one.
+@click.option("--check", is_flag=True, required=True, help="Compare only; required.")
+@printing("one object with entries")
+def rebuild(output: Output, database: Path, check: bool) -> None:
+    """Rebuild every view from the log and compare them.
 
-    Nothing is written: with --check, which must be given, the stored views stay as they are.
+    Nothing is written: the stored views stay as they are. DB is the database of a control plane.
 
     Exit codes: 0 all are equal; 1 some differ, and where; 2 DB cannot be read.
     """
@@ -77,19 +114,45 @@ def rebuild(database: Path, check: bool) -> None:
     with reading(database) as connection:
         report = check_views(connection)
     if report.differences:
-        raise Findings(_told(database, report.differences))
-    click.echo(f"the views are what {report.entries} log entries come to")
+        raise Findings(*_differences(database, report.differences))
+    output.show(
+        {"entries": report.entries},
+        [f"the stored views equal those rebuilt from {report.entries} log entries"],
+    )
 
 
 def _is_about(happening: Happening, host: str | None, rollout: str | None) -> bool:
     return host in (None, happening.host_id) and rollout in (None, happening.rollout_id)
 
 
-def _told(database: Path, differences: tuple[ViewDifference, ...]) -> str:
-    lines = [f"{database}: views differ from what the log says, in {len(differences)} row(s):"]
+def _targets(state: State) -> set[str]:
+    """Hosts that a rollout has, and that the log may not name yet."""
+    live = (each for each in state.view.rollouts if each in state.manifests)
+    return {host for rollout_id in live for host in state.view.terms(rollout_id).targets}
+
+
+def _value(happening: Happening) -> object:
+    logged = happening.logged
+    row = row_of(logged.seq, logged.at, logged.entry)
+    return {
+        "seq": logged.seq,
+        "at": logged.at,
+        "kind": row.kind,
+        "rolloutId": happening.rollout_id,
+        "host": happening.host_id,
+        "actor": actor_of(logged.entry),
+        "text": told(logged.entry),
+        "stateBefore": happening.state_before or None,
+        "stateAfter": happening.state_after or None,
+        "payload": json.loads(row.payload),
+    }
+
+
+def _differences(database: Path, differences: tuple[ViewDifference, ...]) -> list[str]:
+    lines = [f"{database}: {len(differences)} row(s) of the views differ from the log:"]
     for each in differences[:_DIFFERENCES_SHOWN_MAX]:
-        where = "stored, but not by the log" if each.stored else "by the log, but not stored"
+        where = "stored, but not in the log" if each.stored else "in the log, but not stored"
         lines.append(f"  {each.table}, {where}: {each.row}")
     if len(differences) > _DIFFERENCES_SHOWN_MAX:
         lines.append(f"  and {len(differences) - _DIFFERENCES_SHOWN_MAX} more")
-    return "\n".join(lines)
+    return lines

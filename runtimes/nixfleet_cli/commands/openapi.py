@@ -1,15 +1,18 @@
-"""`nixfleet openapi`: what a control plane can be asked, for generators of clients and for docs/openapi.json."""
+"""`nixfleet openapi`: the HTTP API as a document, for generators of clients and for docs/openapi.json."""
 
 import click
 
+from nixfleet_cli.shared.commands import command
 
-@click.command()
+
+@command()
 def openapi() -> None:
-    """Print the OpenAPI document of the control plane's HTTP surface, the one that it serves itself.
+    """Print the OpenAPI document of the HTTP API.
 
-    Exit codes: 0 printed.
+    It is the document that a control plane itself serves: JSON.
+
+    Exit codes: 0 success.
     """
-    # Nobody else who runs the command needs the server.
     from nixfleet_control_plane.http.app import ALL_CALLS
     from nixfleet_control_plane.http.openapi import openapi_document
 

@@ -1,26 +1,23 @@
-"""`nixfleet operator`: what an operator asks of a control plane over the network. docs/cli.md shows each.
+"""`nixfleet operator`: what an operator asks of a control plane over the network.
 
-Lists are fetched page by page and shown as they come. For people they are tables; elsewhere a line has its cells
-between tabs; with --json it is one JSON object, as the control plane spells it.
+Lists are fetched page by page and shown as they arrive.
 """
 
 import getpass
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import anyio
 import click
-import orjson
-from rich.console import Console
-from rich.table import Table
 
-from nixfleet_cli.shared.operator_client import Address, OperatorClient, Page, operating
+from nixfleet_cli.shared.arguments import nonblank
+from nixfleet_cli.shared.commands import group
+from nixfleet_cli.shared.failures import Findings
+from nixfleet_cli.shared.output import Output, Row, json_text, printing, shown_time
 from nixfleet_control_plane.history.narration import short
-from nixfleet_proto.codec import format_time
 from nixfleet_proto.codec.strict import Coder
-from nixfleet_proto.json_value import JsonValue
+from nixfleet_runtime.documents.problems import closest, unknown
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import (
     CLEARANCE,
@@ -43,75 +40,101 @@ from nixfleet_runtime.http.listings import (
     ListedRow,
 )
 from nixfleet_runtime.kernel.clock import SystemClock
+from nixfleet_state_machine.host.state import HostState
 
-P = TypeVar("P", bound=Page)
-Cells = Sequence[str]
+if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
+    from nixfleet_cli.shared.operator_client import Address, OperatorClient, Page
+
+P = TypeVar("P", bound="Page")
+T = TypeVar("T")
 _PAYLOAD_LENGTH_MAX = 100
+_HALTED = (HostState.FAILED, HostState.REVERTED)
 
 
-@click.group()
+@group()
 def operator() -> None:
-    """Look at a fleet, and stop it or let it go on, over the network.
+    """Inspect and command a fleet over the network.
 
-    Every request is signed with your key. What you command is in the log with your name and your reason.
+    Every request is signed with your key. A command is in the log with your name and your reason.
 
-    Exit codes: 0 done; 1 refused, and what to do; 2 no answer, or the command line made no sense.
+    A terminal gets tables; a pipe gets rows without a header, cells between tabs.
+
+    Exit codes: 0 success; 1 refused, and what to do; 2 no answer, or a usage error.
     """
 
 
 class _Session:
-    """Who asks whom, and how the answer is to be shown."""
+    """One operator and one control plane, and how answers are shown."""
 
-    def __init__(self, address: Address, as_json: bool) -> None:
+    def __init__(self, address: "Address", output: Output) -> None:
         self._address = address
-        self._as_json = as_json
+        self.output = output
 
-    def command(self, path: str, body: bytes, done: str) -> None:
-        """Have it done, and say so."""
+    def command(self, path: str, body: bytes, value: object, done: str) -> None:
+        """Have a command carried out, and say so."""
 
-        async def ask(client: OperatorClient) -> None:
+        async def send(client: "OperatorClient") -> None:
             await client.command(path, body)
 
-        self._run(ask)
-        self.show_object({"done": done}, done)
+        self._run(send)
+        self.output.show(value, [done])
 
     def list(
         self,
         path: str,
         coder: Coder[P],
-        items: Callable[[P], Sequence[Any]],
-        cells: Callable[[Any], Cells],
-        header: Cells,
+        items: Callable[[P], Sequence[T]],
+        cells: Callable[[T], Row],
+        header: Row,
+        *,
         after: str | None = None,
-        is_wanted: Callable[[Any], bool] = lambda _: True,
+        is_wanted: Callable[[T], bool] = lambda _: True,
     ) -> None:
         """Show a list, page by page."""
 
-        async def ask(client: OperatorClient) -> None:
+        async def show(client: "OperatorClient") -> None:
             async for page in client.pages(path, coder, after):
                 wanted = [item for item in items(page) if is_wanted(item)]
-                if self._as_json:
-                    for item in wanted:
-                        click.echo(orjson.dumps(_spelt(coder, item)))
-                else:
-                    _show_table(header, [cells(item) for item in wanted])
+                values = map(coder.spelling.converter.unstructure, wanted)
+                if wanted:
+                    self.output.rows(values, map(cells, wanted), header)
+
+        self._run(show)
+
+    def read(self, path: str, coder: Coder[T]) -> T:
+        """Return what is at `path`."""
+        answers: list[T] = []
+
+        async def ask(client: "OperatorClient") -> None:
+            answers.append(await client.read(path, coder))
 
         self._run(ask)
+        return answers[0]
 
-    def read(self, path: str, coder: Coder[Any], told: Callable[[Any], str]) -> None:
-        """Show one thing."""
+    def all(self, path: str, coder: Coder[P], items: Callable[[P], Sequence[T]]) -> Sequence[T]:
+        """Return a whole list."""
+        found: list[T] = []
 
-        async def ask(client: OperatorClient) -> None:
-            value = await client.read(path, coder)
-            self.show_object(coder.to_json(value), told(value))
+        async def fetch(client: "OperatorClient") -> None:
+            async for page in client.pages(path, coder):
+                found.extend(items(page))
 
-        self._run(ask)
+        self._run(fetch)
+        return found
 
-    def show_object(self, value: JsonValue, told: str) -> None:
-        """Show one thing, as JSON or in words."""
-        click.echo(orjson.dumps(value) if self._as_json else told)
+    def rollouts(self) -> Sequence[ListedRollout]:
+        """Return every rollout."""
+        return self.all(paths.ROLLOUTS, ROLLOUT_PAGE, lambda page: page.rollouts)
 
-    def _run(self, ask: Callable[[OperatorClient], Awaitable[None]]) -> None:
+    def hosts(self) -> Sequence[ListedHost]:
+        """Return every host of every rollout."""
+        return self.all(paths.HOSTS, HOST_PAGE, lambda page: page.hosts)
+
+    def _run(self, ask: "Callable[[OperatorClient], Awaitable[None]]") -> None:
+        import anyio
+
+        from nixfleet_cli.shared.operator_client import operating
+
         async def main() -> None:
             async with operating(self._address, SystemClock()) as client:
                 await ask(client)
@@ -119,30 +142,39 @@ class _Session:
         anyio.run(main)
 
 
-def _asks(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say who asks whom, and itself the session that they make."""
+def _asks(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that say who asks whom, --json, and the session that they make.
 
-    @wraps(command)
-    def asking(
-        url: str | None,
-        key_file: Path | None,
-        name: str | None,
-        ca_certificate_file: Path | None,
-        plain_http: bool,
-        as_json: bool,
-        **rest: object,
-    ) -> None:
-        if url is None or key_file is None:
-            missing = "--url" if url is None else "--key"
-            variable = "NIXFLEET_OPERATOR_" + missing.removeprefix("--").upper()
-            raise click.UsageError(f"expected {missing}, or {variable}")
-        whom = name or getpass.getuser()
-        address = Address(url, whom, key_file, ca_certificate_file, plain_http)
-        command(_Session(address, as_json), **rest)
+    shape: what is printed as JSON.
+    """
 
-    for option in reversed(_OPTIONS):
-        asking = option(asking)
-    return asking
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @printing(shape)
+        @wraps(command)
+        def asking(
+            output: Output,
+            url: str | None,
+            key_file: Path | None,
+            name: str | None,
+            ca_certificate_file: Path | None,
+            plain_http: bool,
+            **rest: object,
+        ) -> None:
+            if url is None or key_file is None:
+                missing = "--url" if url is None else "--key"
+                variable = "NIXFLEET_OPERATOR_" + missing.removeprefix("--").upper()
+                raise click.UsageError(f"expected {missing}, or {variable}")
+            from nixfleet_cli.shared.operator_client import Address
+
+            who = name or getpass.getuser()
+            address = Address(url, who, key_file, ca_certificate_file, plain_http)
+            command(_Session(address, output), **rest)
+
+        for option in reversed(_OPTIONS):
+            asking = option(asking)
+        return asking
+
+    return decorated
 
 
 _FILE = click.Path(path_type=Path)
@@ -152,7 +184,7 @@ _OPTIONS = (
         metavar="URL",
         envvar="NIXFLEET_OPERATOR_URL",
         show_envvar=True,
-        help="The control plane, https://HOST:PORT.",
+        help="The control plane, https://HOST:PORT. Required.",
     ),
     click.option(
         "--key",
@@ -161,14 +193,14 @@ _OPTIONS = (
         type=_FILE,
         envvar="NIXFLEET_OPERATOR_KEY",
         show_envvar=True,
-        help="Your private key.",
+        help="Your private key. Required.",
     ),
     click.option(
         "--name",
         metavar="NAME",
         envvar="NIXFLEET_OPERATOR_NAME",
         show_envvar=True,
-        help="Your name in the trust file; if not given, the one you are logged in by.",
+        help="Your name in the trust file; default: your login name.",
     ),
     click.option(
         "--ca-certificate",
@@ -177,82 +209,142 @@ _OPTIONS = (
         type=_FILE,
         envvar="NIXFLEET_OPERATOR_CA_CERTIFICATE",
         show_envvar=True,
-        help="Who may vouch for the control plane, PEM.",
+        help="CA certificate for the control plane (PEM).",
     ),
     click.option("--plain-http", is_flag=True, help="Permit http:// to another machine."),
-    click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
 )
-_reason = click.option("--reason", metavar="TEXT", required=True, help="Why; it is in the log.")
+_reason = click.option(
+    "--reason",
+    metavar="TEXT",
+    required=True,
+    callback=nonblank,
+    help="Why; recorded in the log.",
+)
 
 
 @operator.command()
 @click.argument("scope", metavar="SCOPE")
 @_reason
-@_asks
+@_asks("one object with command, scope and reason")
 def pause(session: _Session, scope: str, reason: str) -> None:
-    """Let nothing of SCOPE be dispatched: a channel, or a rollout (CHANNEL@REF)."""
-    body = REASON.encode(ReasonBody(reason))
-    session.command(_scope_path(scope, "/pause"), body, f"{scope} is paused")
+    """Pause dispatches to SCOPE.
+
+    SCOPE is a channel, or a rollout (CHANNEL@REF). Hosts that have begun to switch are not stopped.
+    """
+    _command_scope(session, "pause", scope, reason, f"{scope} is paused")
 
 
 @operator.command()
 @click.argument("scope", metavar="SCOPE")
 @_reason
-@_asks
+@_asks("one object with command, scope and reason")
 def resume(session: _Session, scope: str, reason: str) -> None:
-    """Take the pause of SCOPE back: a channel, or a rollout (CHANNEL@REF)."""
+    """Resume dispatches to SCOPE.
+
+    SCOPE is a channel, or a rollout (CHANNEL@REF).
+    """
+    _command_scope(session, "resume", scope, reason, f"{scope} is resumed")
+
+
+def _command_scope(session: _Session, name: str, scope: str, reason: str, done: str) -> None:
     body = REASON.encode(ReasonBody(reason))
-    session.command(_scope_path(scope, "/resume"), body, f"{scope} goes on")
+    value = {"command": name, "scope": scope, "reason": reason}
+    try:
+        session.command(_scope_path(scope, f"/{name}"), body, value, done)
+    except Findings as error:
+        rollouts = session.rollouts()
+        known = {each.rollout_id for each in rollouts} | {each.channel for each in rollouts}
+        raise _suggesting(error, scope, known) from error
 
 
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
 @_reason
-@click.option("--excuse", metavar="HOST", multiple=True, help="A host to go on without; repeat it.")
-@_asks
+@click.option(
+    "--excuse",
+    metavar="HOST",
+    multiple=True,
+    help="Excuse this host, and only those named; repeatable.",
+)
+@_asks("one object with command, rolloutId, excusedHosts and reason")
 def clear(session: _Session, rollout: str, reason: str, excuse: tuple[str, ...]) -> None:
-    """Let the halted ROLLOUT go on without the hosts that failed or reverted.
+    """Clear a halted ROLLOUT, excusing the hosts that failed.
 
-    With --excuse, without those named: all that failed must be among them.
+    Without --excuse, every host that failed or reverted is excused. With it, all of them must be named.
     """
     body = CLEARANCE.encode(ClearanceBody(reason, excuse))
-    session.command(paths.rollout_path(rollout, "/clear"), body, f"{rollout} goes on")
+    value = {"command": "clear", "rolloutId": rollout, "excusedHosts": excuse, "reason": reason}
+    try:
+        session.command(paths.rollout_path(rollout, "/clear"), body, value, f"{rollout} is cleared")
+    except Findings as error:
+        raise _suggesting(error, rollout, _rollout_ids(session)) from error
 
 
 @operator.command()
 @click.argument("channel", metavar="CHANNEL")
 @click.argument("closure", metavar="CLOSURE")
 @_reason
-@_asks
+@_asks("one object with command, channel, closure and reason")
 def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
-    """Retire the quarantine of CLOSURE: let CHANNEL get it again."""
-    body = RETIREMENT.encode(RetirementBody(closure, reason))
+    """Retire the quarantine of CLOSURE on CHANNEL.
+
+    The channel may receive it again. CLOSURE is its name, or its short name as lists show it; or the name of a host
+    that failed with it.
+    """
+    whole = whole_name(channel, closure, session.rollouts(), session.hosts())
+    body = RETIREMENT.encode(RetirementBody(whole, reason))
     path = paths.channel_path(channel, "/quarantines/retire")
-    session.command(path, body, f"{channel} may get {closure} again")
+    value = {"command": "retire", "channel": channel, "closure": whole, "reason": reason}
+    try:
+        session.command(path, body, value, f"{channel} may receive {whole} again")
+    except Findings as error:
+        channels = {each.channel for each in session.rollouts()}
+        raise _suggesting(error, channel, channels) from error
 
 
 @operator.command()
 @click.argument("host", metavar="HOST")
-@_asks
+@_asks("one object with hostname and rollouts; of each rolloutId and gates (gate, reason, detail)")
 def explain(session: _Session, host: str) -> None:
-    """Show every gate that holds HOST, in each rollout that it waits in."""
-    session.read(paths.host_path(host, "/explain"), HOST_EXPLAINED, _told_explanation)
+    """Show every gate that holds HOST, in each of its rollouts."""
+    explained = session.read(paths.host_path(host, "/explain"), HOST_EXPLAINED)
+    if not explained.rollouts:
+        known = {each.hostname for each in session.hosts()}
+        if known and host not in known:
+            raise Findings(str(unknown("HOST", "host", host, known)))
+    session.output.show(HOST_EXPLAINED.to_json(explained), _explanation(explained))
 
 
 @operator.command()
-@_asks
+@_asks(
+    "one object a rollout, with rolloutId, channel, state, currentWave, openedAt and excusedHosts"
+)
 def rollouts(session: _Session) -> None:
     """List every rollout, oldest first."""
     header = ("rollout", "state", "wave", "opened", "excused")
     session.list(paths.ROLLOUTS, ROLLOUT_PAGE, lambda page: page.rollouts, _rollout_cells, header)
 
 
+def _state(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    known = [each.value for each in HostState]
+    if text is not None and text not in known:
+        problem = unknown("", "state", text, known)
+        raise click.BadParameter(str(problem))
+    return text
+
+
 @operator.command()
-@click.option("--rollout", metavar="ID", help="Only in this rollout.")
-@click.option("--state", metavar="STATE", help="Only those that are, say, Failed.")
-@_asks
+@click.option("--rollout", metavar="ID", help="Only hosts of this rollout.")
+@click.option(
+    "--state", metavar="STATE", callback=_state, help="Only hosts in this state, such as Failed."
+)
+@_asks(
+    "one object a host and rollout, with hostname, rolloutId, state, targetClosure, lastEventSeq and currentClosure"
+)
 def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
-    """List how every host stands in every rollout, by rollout and name."""
+    """List every host in every rollout, by rollout and name."""
+    if rollout is not None:
+        _require_rollout(session, "--rollout", rollout)
 
     def is_wanted(host: ListedHost) -> bool:
         return rollout in (None, host.rollout_id) and state in (None, host.state)
@@ -264,9 +356,9 @@ def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
 
 
 @operator.command()
-@_asks
+@_asks("one object a host and rollout, with hostname, rolloutId, gate, reason and since")
 def deferrals(session: _Session) -> None:
-    """List who waits, for which gate, why and since when."""
+    """List waiting hosts, with the first gate that holds each."""
     header = ("rollout", "host", "since", "gate", "reason")
     session.list(
         paths.DEFERRALS, DEFERRAL_PAGE, lambda page: page.deferrals, _deferral_cells, header
@@ -275,14 +367,17 @@ def deferrals(session: _Session) -> None:
 
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
-@click.option("--after", metavar="SEQ", type=click.IntRange(min=0), help="Only later rows.")
-@_asks
+@click.option(
+    "--after", metavar="SEQ", type=click.IntRange(min=0), help="Only rows with a higher number."
+)
+@_asks("one object a row, with seq, ts, kind, payload, host and signature")
 def events(session: _Session, rollout: str, after: int | None) -> None:
-    """List the rows of the log that are about ROLLOUT, oldest first."""
+    """List the log rows about ROLLOUT, oldest first."""
+    _require_rollout(session, "ROLLOUT", rollout)
     path = paths.rollout_path(rollout, "/events")
-    header = ("row", "at", "host", "kind", "what")
+    header = ("row", "at", "host", "kind", "payload")
     begin = None if after is None else str(after)
-    session.list(path, LOG_PAGE, lambda page: page.events, _row_cells, header, begin)
+    session.list(path, LOG_PAGE, lambda page: page.events, _row_cells, header, after=begin)
 
 
 def _scope_path(scope: str, then: str) -> str:
@@ -291,54 +386,75 @@ def _scope_path(scope: str, then: str) -> str:
     return paths.channel_path(scope, then)
 
 
-def _told_explanation(explained: HostExplained) -> str:
+def _rollout_ids(session: _Session) -> set[str]:
+    return {str(each.rollout_id) for each in session.rollouts()}
+
+
+def _require_rollout(session: _Session, where: str, rollout: str) -> None:
+    known = _rollout_ids(session)
+    if rollout not in known:
+        raise Findings(str(unknown(where, "rollout", rollout, known)))
+
+
+def _suggesting(refused: Findings, name: str, known: Collection[str]) -> Findings:
+    """Return the refusal, with the nearest of the known names when `name` is none of them."""
+    meant = None if name in known else closest(name, known)
+    if meant is None:
+        return refused
+    *lines, last = refused.lines
+    return Findings(*lines, f"{last}; did you mean {meant}?")
+
+
+def whole_name(
+    channel: str, name: str, rollouts: Iterable[ListedRollout], hosts: Iterable[ListedHost]
+) -> str:
+    """Return the closure of `channel` that `name` abbreviates; `name` itself if it is no abbreviation.
+
+    Raises: Findings, when it abbreviates several.
+    """
+    on_channel = {each.rollout_id for each in rollouts if each.channel == channel}
+    targets = [each for each in hosts if each.rollout_id in on_channel]
+    if any(each.target_closure == name for each in targets):
+        return name
+    found = {each.target_closure for each in targets if short(each.target_closure) == name} or {
+        each.target_closure for each in targets if each.hostname == name and each.state in _HALTED
+    }
+    if len(found) > 1:
+        several = (f"  {each}" for each in sorted(found))
+        raise Findings(f"expected the name of one closure, found {name!r} for", *several)
+    return next(iter(found), name)
+
+
+def _explanation(explained: HostExplained) -> list[str]:
     if not explained.rollouts:
-        return f"{explained.hostname} waits in no rollout"
+        return [f"{explained.hostname} waits in no rollout"]
     lines: list[str] = []
     for rollout in explained.rollouts:
-        held = "waits" if rollout.gates else "is next: nothing holds it"
+        held = "is held by" if rollout.gates else "is next: no gate holds it"
         lines.append(f"{rollout.rollout_id}: {explained.hostname} {held}")
         for gate in rollout.gates:
             detail = f" ({gate.detail})" if gate.detail else ""
             lines.append(f"  {gate.gate}: {gate.reason}{detail}")
-    return "\n".join(lines)
+    return lines
 
 
-def _rollout_cells(rollout: ListedRollout) -> Cells:
+def _rollout_cells(rollout: ListedRollout) -> Row:
     excused = ", ".join(rollout.excused_hosts)
-    wave, opened = str(rollout.current_wave), format_time(rollout.opened_at)
+    wave, opened = str(rollout.current_wave), shown_time(rollout.opened_at)
     return rollout.rollout_id, rollout.state, wave, opened, excused
 
 
-def _host_cells(host: ListedHost) -> Cells:
+def _host_cells(host: ListedHost) -> Row:
     runs = "" if host.current_closure is None else short(host.current_closure)
     return host.rollout_id, host.hostname, host.state, short(host.target_closure), runs
 
 
-def _deferral_cells(waiting: ListedDeferral) -> Cells:
-    since = format_time(waiting.since)
+def _deferral_cells(waiting: ListedDeferral) -> Row:
+    since = shown_time(waiting.since)
     return waiting.rollout_id, waiting.hostname, since, waiting.gate, waiting.reason
 
 
-def _row_cells(row: ListedRow) -> Cells:
-    payload = orjson.dumps(dict(row.payload), default=dict).decode()
-    what = payload if len(payload) <= _PAYLOAD_LENGTH_MAX else f"{payload[:_PAYLOAD_LENGTH_MAX]}…"
-    return str(row.seq), format_time(row.ts), row.host or "", row.kind, what
-
-
-def _spelt(coder: Coder[Any], item: object) -> JsonValue:
-    """An item as it stands in its page."""
-    spelt: JsonValue = coder.spelling.converter.unstructure(item)
-    return spelt
-
-
-def _show_table(header: Cells, rows: Sequence[Cells]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        for row in rows:
-            click.echo("\t".join(row))
-        return
-    table = Table(*header, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+def _row_cells(row: ListedRow) -> Row:
+    payload = json_text(row.payload)
+    cut = payload if len(payload) <= _PAYLOAD_LENGTH_MAX else f"{payload[:_PAYLOAD_LENGTH_MAX]}…"
+    return str(row.seq), shown_time(row.ts), row.host or "", row.kind, cut

@@ -1,7 +1,7 @@
-"""`nixfleet release`: from a declaration and closures to signed files, and what they will do to whom."""
+"""`nixfleet release`: from a declaration and closures to signed files, and what they change."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -9,10 +9,13 @@ from pathlib import Path
 import click
 from attrs import frozen
 
+from nixfleet_cli.commands.trust import accepted_value
 from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.arguments import DIRECTORY, FILE, load_key, load_trust, now
-from nixfleet_cli.shared.failures import Findings, Unusable
-from nixfleet_proto.codec import DecodeError, HealthCheckSet, format_time
+from nixfleet_cli.shared.commands import group
+from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
+from nixfleet_cli.shared.output import Output, printing, shown_time, warn
+from nixfleet_proto.codec import DecodeError, HealthCheckSet
 from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_proto.signing import Signer
@@ -42,23 +45,35 @@ from nixfleet_release.build.resolve import resolve
 from nixfleet_release.build.store_paths import health_checks_in
 from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes
 from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
-from nixfleet_release.sign.verify import Verdict, verify_release
+from nixfleet_release.sign.verify import verify_release
 from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
 from nixfleet_runtime.releases.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
 
 STORE = Path("/nix/store")
 
 _RELEASE = click.Path(exists=True, file_okay=False, path_type=Path)
+_NO_CHANGES = "nothing changes"
+_trust_option = click.option(
+    "--trust",
+    "trust_file",
+    required=True,
+    metavar="FILE",
+    type=FILE,
+    help="The fleet's trust file.",
+)
 
 
-@click.group()
+@group()
 def release() -> None:
-    """Releases: signed files that say which host gets which closure."""
+    """Build, compare and verify releases.
+
+    A release is a directory of signed files that assign a closure to each host.
+    """
 
 
 @frozen
 class _Signing:
-    """Who signs, when, and whose keys the result is held against."""
+    """The signer, the time, and the trust root that the result is verified against."""
 
     signer: Signer
     trust: TrustRoot
@@ -67,7 +82,7 @@ class _Signing:
 
 @frozen
 class _Built:
-    """Where closures are: as trees and the store they go to, or under their names; and those of other commits."""
+    """Where closures are: trees and the store to add them to, or store paths; and those of pinned commits."""
 
     trees: Path | None
     store: Path | None
@@ -77,7 +92,7 @@ class _Built:
 
 @frozen
 class _Resolved:
-    """A fleet with its closures, the refs of channels that do not follow, and what is odd about it."""
+    """A fleet with its closures, the refs of channels that do not follow, and warnings."""
 
     fleet: FleetResolved
     other_refs: Mapping[str, str]
@@ -88,40 +103,58 @@ class _Resolved:
 @click.argument("declaration", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--ref", required=True, help="What the channels point at from now on; usually a commit."
+    "--ref", required=True, metavar="REF", help="The channels' new ref, usually a commit."
+)
+@_trust_option
+@click.option(
+    "--closures",
+    type=DIRECTORY,
+    metavar="DIR",
+    help="Built trees, one directory a host, by its name.",
 )
 @click.option(
-    "--trust", "trust_file", required=True, type=FILE, help="The trust file that the fleet has."
+    "--store",
+    type=DIRECTORY,
+    metavar="DIR",
+    help="With --closures: the store to copy the trees into.",
 )
 @click.option(
-    "--closures", type=DIRECTORY, help="Built trees, one directory for each host, by its name."
-)
-@click.option(
-    "--store", type=DIRECTORY, help="With --closures: where the trees go, under their new names."
-)
-@click.option(
-    "--store-paths", type=FILE, help="JSON: store paths by host, of closures that have their names."
+    "--store-paths",
+    type=FILE,
+    metavar="FILE",
+    help="Instead of --closures: JSON, store paths by host.",
 )
 @click.option(
     "--pinned",
     multiple=True,
     metavar="COMMIT=PATH",
-    help="For hosts pinned to COMMIT: an earlier release, or JSON as for --store-paths.",
+    help="Closures of hosts pinned to COMMIT: a release, or JSON as for --store-paths; repeatable.",
 )
-@click.option("--key", "key_file", type=FILE, help="Sign with the key in this file (0600).")
 @click.option(
-    "--sign-with", "hook", metavar="COMMAND", help="Sign with this command; see docs/trust.md."
+    "--key", "key_file", type=FILE, metavar="FILE", help="Sign with the key in FILE (0600)."
+)
+@click.option(
+    "--sign-with", "hook", metavar="COMMAND", help="Instead of --key: sign with a command."
 )
 @click.option(
     "--public-key",
+    metavar="PUBLIC_KEY",
     type=arguments.public_key,
-    help="With --sign-with: its key, if not the trust file's current.",
+    help="With --sign-with: its key; default: the trust file's current.",
 )
-@click.option("--admission", type=FILE, help="TOML: revocations and bootstrap nonces.")
-@click.option("--tokens", type=DIRECTORY, help="Token files whose nonces are good.")
-@click.option("--signed-at", type=arguments.time, help="The time of signing; now, if not given.")
-@click.option("--commit", help="The commit that it was made from, for those who read it.")
+@click.option(
+    "--admission", type=FILE, metavar="FILE", help="Revocations and bootstrap nonces (TOML)."
+)
+@click.option(
+    "--tokens", type=DIRECTORY, metavar="DIR", help="Token files whose nonces are accepted."
+)
+@click.option(
+    "--signed-at", metavar="TIME", type=arguments.time, help="The time of signing; default: now."
+)
+@click.option("--commit", metavar="SHA", help="The source commit, recorded in the release.")
+@printing("one object with directory, rollouts, warnings and changes (null for a first release)")
 def make(
+    output: Output,
     declaration: Path,
     out: Path,
     ref: str,
@@ -138,13 +171,13 @@ def make(
     signed_at: datetime | None,
     commit: str | None,
 ) -> None:
-    """Sign what DECLARATION comes to, and let the directory OUT hold it, in place of an earlier release.
+    """Build and sign a release from DECLARATION into OUT.
 
-    DECLARATION is TOML, a directory of it, or a resolved fleet (.json) that names its closures.
+    DECLARATION is TOML, a directory of it, or a resolved fleet (.json) that names its closures. OUT is a directory; an
+    earlier release in it is replaced. The write is atomic. Prints which hosts change, and how.
 
-    All of it is written or nothing. What it changes for whom is told.
-
-    Exit codes: 0 written; 1 not written, for what was given is not in order; 2 it could not be read or signed.
+    Exit codes: 0 success; 1 invalid input, nothing written; 2 a file cannot be read, signed or written, or a usage
+    error.
     """
     trust = load_trust(trust_file)
     signing = _Signing(
@@ -164,18 +197,18 @@ def make(
             ci_commit=commit,
             admission=read_admission(admission, tokens),
         )
-        _require_believed(made, signing)
+        _require_accepted(made, signing)
         before = _earlier(out)
         save_release(made, out)
     except (DeclarationError, AdmissionError, InvalidRolloutId, LeadsOutside) as error:
-        raise Findings(f"{declaration}: {error}") from error
+        raise Findings(*lines_of(error, declaration)) from error
     except (NotArchivable, FileChangedWhileRead, InvalidClosureName) as error:
-        raise Findings(f"closures: {error}") from error
+        raise Findings(*lines_of(error, "closures")) from error
     except (NotARelease, IncompleteRelease, SigningHookError) as error:
         raise Unusable(str(error)) from error
     except OSError as error:
         raise Unusable(f"{error.filename or out}: {error.strerror}") from error
-    _tell_made(made, before, out, store or STORE, resolved.warnings)
+    _show_made(output, made, before, out, store or STORE, resolved.warnings)
 
 
 @release.command()
@@ -184,30 +217,37 @@ def make(
 @click.option(
     "--store",
     type=DIRECTORY,
+    metavar="DIR",
     default=None,
-    help="Where closures are looked into; /nix/store if not given.",
+    show_default="/nix/store",
+    help="The store whose closures are compared.",
 )
-def diff(old: Path, new: Path, store: Path | None) -> None:
-    """Tell what the release in NEW does to whom that runs the one in OLD. Nothing is verified.
+@printing("one object with changes: a list of heading and lines")
+def diff(output: Output, old: Path, new: Path, store: Path | None) -> None:
+    """Compare two releases.
 
-    Exit codes: 0 told; 2 one of them is no release.
+    Shows what the release in NEW changes for hosts that run the one in OLD. Nothing is verified.
+
+    Exit codes: 0 success; 2 one of them is not a release.
     """
-    told = changes(_said(old), _said(new), _look_into(store or STORE))
-    for line in told or ("nothing changes",):
-        click.echo(line)
+    lines = changes(_content(old), _content(new), _reader_of(store or STORE))
+    output.show({"changes": _sections(lines)}, lines or (_NO_CHANGES,))
 
 
 @release.command("check")
 @click.argument("directory", type=_RELEASE)
-@click.option(
-    "--trust", "trust_file", required=True, type=FILE, help="The trust file that the fleet has."
-)
+@_trust_option
 @arguments.at_time
 @arguments.freshness_minutes
-def check_(directory: Path, trust_file: Path, at_time: datetime, freshness_minutes: int) -> None:
-    """Say whether control plane and agents will believe the release in DIRECTORY.
+@printing("one object with accepted (name, signedBy, signedAt)")
+def check_(
+    output: Output, directory: Path, trust_file: Path, at_time: datetime, freshness_minutes: int
+) -> None:
+    """Verify a release as its receivers will.
 
-    Exit codes: 0 they will; 1 they will not, with every reason; 2 it is no release.
+    Control plane and agents run the same verifier on the release in DIRECTORY.
+
+    Exit codes: 0 accepted; 1 refused, with every reason; 2 DIRECTORY is not a release.
     """
     verdict = verify_release(
         _load(directory),
@@ -215,15 +255,15 @@ def check_(directory: Path, trust_file: Path, at_time: datetime, freshness_minut
         at_time,
         freshness_window_minutes=freshness_minutes,
     )
-    tell_believed(verdict)
+    output.show(
+        {"accepted": list(map(accepted_value, verdict.accepted))},
+        [
+            f"{each.name}: signed {shown_time(each.signed_at)} by {each.signed_by}"
+            for each in verdict.accepted
+        ],
+    )
     if verdict.refused:
-        raise Findings("\n".join(map(str, verdict.refused)))
-
-
-def tell_believed(verdict: Verdict) -> None:
-    """Print what of a verdict is in order."""
-    for it in verdict.accepted:
-        click.echo(f"{it.name}: signed {format_time(it.signed_at)} by {it.signed_by}")
+        raise Findings(*map(str, verdict.refused))
 
 
 def _signer(
@@ -240,12 +280,12 @@ def _signer(
 
 
 def _require_trusted(signing: _Signing) -> None:
-    # Before anything is built or a device asked: the verdict at the end would say it too late.
+    # Before anything is built and before a device signs: the verification at the end would be too late.
     known = [key.public_key for key in signing.trust.ci_release_key.keys]
     found = signing.signer.public_key.public_key
     if found not in known:
         raise Findings(
-            f"the fleet would not believe this release: expected a key of the trust file ({', '.join(known)}), "
+            f"the fleet would refuse this release: expected a key of the trust file ({', '.join(known)}), "
             f"found {found}"
         )
 
@@ -268,7 +308,7 @@ def _imported(file: Path, built: _Built) -> _Resolved:
     hosts = sorted(imported.fleet.hosts.items())
     warnings = (
         *(f"{path}: unknown field, left out" for path in imported.unknown_fields),
-        *(f"{it}: no closure, so in no rollout" for it, host in hosts if not host.closure_hash),
+        *(f"{name}: no closure, so in no rollout" for name, host in hosts if not host.closure_hash),
     )
     return _Resolved(imported.fleet, {}, warnings)
 
@@ -281,14 +321,15 @@ def _closures(checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, st
         paths = read_store_paths(built.store_paths)
         named = closures_at(checked, {it: path for it, path in paths.items() if it not in pinned})
         if named.unseen:
-            click.echo(
-                "warning: not on this machine, so their health checks were not compared: "
-                + ", ".join(named.unseen),
-                err=True,
+            warn(
+                "not on this machine, so their health checks were not compared: "
+                + ", ".join(named.unseen)
             )
         return {**named.closures, **pinned}
     if built.trees is None or built.store is None:
-        raise click.UsageError("expected --store with --closures: where hosts get closures from")
+        raise click.UsageError(
+            "expected --store with --closures: the store that hosts fetch closures from"
+        )
     trees = {it.name: it for it in built.trees.iterdir() if it.is_dir() and it.name[0] != "."}
     due = {hostname: tree for hostname, tree in trees.items() if hostname not in pinned}
     return {**add_closures(checked, due, built.store), **pinned}
@@ -303,14 +344,14 @@ def _of_commit(text: str) -> tuple[str, Mapping[str, str]]:
     return commit, read_built(Path(path))
 
 
-def _require_believed(made: Release, signing: _Signing) -> None:
+def _require_accepted(made: Release, signing: _Signing) -> None:
     verdict = verify_release(
         made, signing.trust, signing.signed_at, freshness_window_minutes=FRESHNESS_WINDOW_MINUTES
     )
     if verdict.refused:
-        told = "\n  ".join(map(str, verdict.refused))
         raise Findings(
-            f"the fleet would not believe this release, and it was not written:\n  {told}"
+            "the fleet would refuse this release, and nothing was written:",
+            *(f"  {each}" for each in verdict.refused),
         )
 
 
@@ -320,28 +361,55 @@ def _earlier(out: Path) -> Release | None:
     except FileNotFoundError:
         return None
     except IncompleteRelease as error:
-        click.echo(f"warning: {error}; it is replaced", err=True)
+        warn(f"{error}; it is replaced")
         return None
 
 
-def _tell_made(
-    made: Release, before: Release | None, out: Path, store: Path, warnings: Iterable[str]
+def _show_made(
+    output: Output,
+    made: Release,
+    before: Release | None,
+    out: Path,
+    store: Path,
+    warnings: Collection[str],
 ) -> None:
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{out}: {', '.join(made.manifests) or 'no rollouts'}")
-    if before is None:
-        return
+        warn(warning)
+    lines = None if before is None else _changes(before, made, store)
+    output.show(
+        {
+            "directory": out,
+            "rollouts": list(made.manifests),
+            "warnings": list(warnings),
+            "changes": None if lines is None else _sections(lines),
+        },
+        [
+            f"{out}: {', '.join(made.manifests) or 'no rollouts'}",
+            *(() if lines is None else lines or (_NO_CHANGES,)),
+        ],
+    )
+
+
+def _changes(before: Release, made: Release, store: Path) -> Sequence[str] | None:
     try:
-        lines = changes(ReleaseContent.by(before), ReleaseContent.by(made), _look_into(store))
+        return changes(ReleaseContent.by(before), ReleaseContent.by(made), _reader_of(store))
     except DecodeError as error:
-        click.echo(f"warning: the earlier release cannot be compared: {error}", err=True)
-        return
-    for line in lines or ("nothing changes",):
-        click.echo(line)
+        warn(f"the earlier release cannot be compared: {error}")
+        return None
 
 
-def _said(directory: Path) -> ReleaseContent:
+def _sections(lines: Iterable[str]) -> Sequence[object]:
+    """Return the lines of `changes` by their headings."""
+    sections: list[tuple[str, list[str]]] = []
+    for line in lines:
+        if line.startswith("  "):
+            sections[-1][1].append(line.strip())
+        else:
+            sections.append((line, []))
+    return [{"heading": heading, "lines": below} for heading, below in sections]
+
+
+def _content(directory: Path) -> ReleaseContent:
     try:
         return ReleaseContent.by(_load(directory))
     except DecodeError as error:
@@ -357,7 +425,7 @@ def _load(directory: Path) -> Release:
         raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
 
 
-def _look_into(store: Path) -> ReadChecks:
+def _reader_of(store: Path) -> ReadChecks:
     def look(closure: str) -> HealthCheckSet | None:
         tree = store / closure
         return health_checks_in(tree) if tree.exists() else None

@@ -1,4 +1,4 @@
-"""`nixfleet secrets`: what several people hold. In by standard input, out by standard output, never in a file."""
+"""`nixfleet secrets`: sealed files. A secret comes from standard input and goes to standard output, never to a file."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,9 @@ import click
 
 from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.arguments import FILE, load_key
+from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.output import Output, printing
 from nixfleet_proto.signing import MalformedKey, UnsupportedAlgorithm
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_secrets import (
@@ -37,30 +39,36 @@ _to = click.option(
     required=True,
     type=arguments.public_key,
     metavar="PUBLIC_KEY",
-    help="Who can open it: a key, or a file with one; once for each.",
+    help="A key that can open it, or a file with one; repeatable.",
 )
 _key = click.option(
     "--key",
     "key_file",
     required=True,
+    metavar="FILE",
     type=FILE,
-    help="Your own key (0600), one that it is sealed to.",
+    help="Your key (0600), one that it is sealed to.",
 )
 _sealed_file = click.argument("file", metavar="FILE", type=FILE)
 
 
-@click.group()
+@group()
 def secrets() -> None:
-    """Secrets, sealed to several public keys: any of their holders can open them."""
+    """Seal secrets to several public keys.
+
+    The holder of any of the keys can open them.
+    """
 
 
 @secrets.command()
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @_to
 def seal(file: Path, recipients: tuple[TrustedKey, ...]) -> None:
-    """Seal what standard input brings, byte for byte, into FILE, which must not exist.
+    """Seal standard input into FILE.
 
-    Exit codes: 0 sealed; 1 there is something at FILE already; 2 it cannot be sealed or written.
+    FILE must not exist. Input is sealed byte for byte. Prints nothing.
+
+    Exit codes: 0 success; 1 FILE exists already; 2 it cannot be sealed or written.
     """
     secret = sys.stdin.buffer.read(SECRET_BYTES_MAX + 1)
     _done(file, lambda: save_sealed(seal_secret(secret, recipients), file))
@@ -70,9 +78,11 @@ def seal(file: Path, recipients: tuple[TrustedKey, ...]) -> None:
 @_sealed_file
 @_key
 def open_(file: Path, key_file: Path) -> None:
-    """Write the secret in FILE to standard output, byte for byte.
+    """Write the secret in FILE to standard output.
 
-    Exit codes: 0 written; 1 it was sealed to others, or was changed; 2 FILE is no sealed secret.
+    It is written byte for byte.
+
+    Exit codes: 0 success; 1 sealed to other keys, or altered; 2 FILE is not a sealed secret.
     """
     key = load_key(key_file)
     secret = _done(file, lambda: open_secret(load_sealed(file), key))
@@ -84,10 +94,13 @@ def open_(file: Path, key_file: Path) -> None:
 @_sealed_file
 @_key
 @_to
-def reseal(file: Path, key_file: Path, recipients: tuple[TrustedKey, ...]) -> None:
-    """Seal the secret in FILE again, to these keys and no others. Whoever had opened it before still knows it.
+@printing("one object a key, with publicKey and change (added, kept or removed)")
+def reseal(output: Output, file: Path, key_file: Path, recipients: tuple[TrustedKey, ...]) -> None:
+    """Seal the secret in FILE again, to other keys.
 
-    Exit codes: 0 resealed; 1 it was sealed to others, or was changed; 2 FILE is no sealed secret.
+    Only the given keys can open it afterwards. A former holder may still know the secret.
+
+    Exit codes: 0 success; 1 sealed to other keys, or altered; 2 FILE is not a sealed secret.
     """
     key = load_key(key_file)
 
@@ -99,24 +112,26 @@ def reseal(file: Path, key_file: Path, recipients: tuple[TrustedKey, ...]) -> No
 
     before, after = _done(file, work)
     for public_key in sorted({*before.public_keys, *after.public_keys}):
-        click.echo(f"{_change(public_key, before, after):12}  {public_key}")
+        change = _change(public_key, before, after)
+        output.show({"publicKey": public_key, "change": change}, [f"{change:8}  {public_key}"])
 
 
 @secrets.command()
 @_sealed_file
-def show(file: Path) -> None:
-    """Show whom the secret in FILE is sealed to.
+@printing("one object with publicKeys")
+def show(output: Output, file: Path) -> None:
+    """Show the public keys that FILE is sealed to.
 
-    Exit codes: 0 shown; 2 FILE is no sealed secret.
+    Exit codes: 0 success; 2 FILE is not a sealed secret.
     """
-    for public_key in _done(file, lambda: load_sealed(file)).public_keys:
-        click.echo(public_key)
+    public_keys = _done(file, lambda: load_sealed(file)).public_keys
+    output.show({"publicKeys": public_keys}, public_keys)
 
 
 def _change(public_key: str, before: SealedSecret, after: SealedSecret) -> str:
     if public_key not in after.public_keys:
-        return "not any more"
-    return "as before" if public_key in before.public_keys else "new"
+        return "removed"
+    return "kept" if public_key in before.public_keys else "added"
 
 
 def _done(file: Path, work: Callable[[], T]) -> T:
@@ -125,7 +140,11 @@ def _done(file: Path, work: Callable[[], T]) -> T:
     except (NotASealedSecret, UnsupportedVersion, NoRecipients, SecretTooLong) as error:
         raise Unusable(f"{file}: {error}") from error
     except (SealingError, FileExistsError) as error:
-        why = error if isinstance(error, SealingError) else "expected nothing there, found a file"
+        why = (
+            error
+            if isinstance(error, SealingError)
+            else "expected no file, found one; it is not overwritten"
+        )
         raise Findings(f"{file}: {why}") from error
     except (MalformedKey, UnsupportedAlgorithm) as error:
         raise Unusable(str(error)) from error

@@ -1,4 +1,4 @@
-"""`nixfleet simulate`: a fleet under faults, from a seed. Prints the seed first; needs no database and no network."""
+"""`nixfleet simulate`: simulated fleets under faults, from a seed. Prints the seed first; needs no database."""
 
 import gc
 import secrets
@@ -9,6 +9,8 @@ from collections.abc import Collection
 
 import click
 
+from nixfleet_cli.shared.commands import command
+from nixfleet_cli.shared.output import Output, note, printing, show_lines
 from nixfleet_simulation.judge.promises import PromiseBroken
 from nixfleet_simulation.report.crash_points import crash_points as all_crash_points
 from nixfleet_simulation.report.minimise import minimise
@@ -24,7 +26,7 @@ NOTHING = "none"
 EVERYTHING = "all"
 SEED_BITS = 48
 REBUILDS_EVERY = 8
-"""Of how many runs one makes all views again from its log by the production code, which takes as long as the run."""
+"""One run in this many rebuilds all views from its log with the production code, which takes as long as the run."""
 
 
 def _families(_: click.Context, __: click.Parameter, text: str) -> Collection[Family]:
@@ -38,25 +40,51 @@ def _families(_: click.Context, __: click.Parameter, text: str) -> Collection[Fa
     return frozenset(Family(name) for name in names)
 
 
-@click.command()
-@click.option("--seed", type=int, help="What decides everything. Default: a fresh one.")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, metavar="N")
-@click.option("--hosts", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--days", type=click.FloatRange(min=0.01), default=0.25, show_default=True)
+@command()
+@click.option("--seed", type=int, metavar="NUMBER", help="The first seed; default: a random one.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of runs, with consecutive seeds.",
+)
+@click.option(
+    "--hosts",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Number of hosts.",
+)
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0.01),
+    default=0.25,
+    show_default=True,
+    metavar="DAYS",
+    help="Simulated time of each run.",
+)
 @click.option(
     "--faults",
     callback=_families,
     default=EVERYTHING,
     show_default=True,
     metavar="FAMILIES",
-    help=f"Which trouble may come: {', '.join(sorted(ALL_FAULTS))}; or all, or none.",
+    help=f"Faults to inject: {', '.join(sorted(ALL_FAULTS))}; or all, or none.",
 )
 @click.option(
     "--crash-points",
     is_flag=True,
-    help="Instead: one scripted rollout with a rollback; each side dies once at each of its writes and sends.",
+    help="Instead: run one scripted rollout with a rollback, killing each side once at each write and send.",
+)
+@printing(
+    "one object a run, with seed, hostDays, events, digest and broken; then one with runs, broken, events and hostDays;"
+    " of crash points: points, violations and byBoundary"
 )
 def simulate(
+    output: Output,
     seed: int | None,
     seeds: int,
     hosts: int,
@@ -64,76 +92,100 @@ def simulate(
     faults: Collection[Family],
     crash_points: bool,
 ) -> None:
-    """Run the production engines under faults, in virtual time, and check every promise after every step.
+    """Run simulated fleets under faults.
 
-    One seed decides everything; with --seeds N, so do the N - 1 numbers after it. The same seed and version give
-    the same trace, byte for byte.
+    Runs the production engines in virtual time and checks every promise after every step. The same seed and version
+    give the same trace, byte for byte.
 
-    Exit codes: 0 every promise held; 1 one was broken, and how is told; 2 wrong use.
+    Exit codes: 0 every promise held; 1 one was broken, with the smallest history found; 2 usage error.
     """
     if crash_points:
-        _go_through_crash_points()
+        _go_through_crash_points(output)
     else:
-        _simulate(seed, seeds, hosts, days, faults)
+        _simulate(output, seed, seeds, hosts, days, faults)
 
 
-def _go_through_crash_points() -> None:
+def _go_through_crash_points(output: Output) -> None:
     counts, violations = Counter[str](), 0
     for point in all_crash_points():
         counts[point.boundary.value] += 1
         if point.broken is not None:
             violations += 1
-            click.echo(f"{point.die_at}: {point.broken}")
-    for boundary, count in sorted(counts.items()):
-        click.echo(f"{boundary:<40}{count:>6}")
-    click.echo(f"{counts.total()} points, {violations} violations")
+            note(f"{point.die_at}: {point.broken}")
+    output.show(
+        {"points": counts.total(), "violations": violations, "byBoundary": dict(counts)},
+        [
+            *(f"{boundary:<40}{count:>6}" for boundary, count in sorted(counts.items())),
+            f"{counts.total()} points, {violations} violations",
+        ],
+    )
     if violations:
         sys.exit(EXIT_BROKEN)
 
 
 def _simulate(
-    seed: int | None, seeds: int, hosts: int, days: float, faults: Collection[Family]
+    output: Output,
+    seed: int | None,
+    seeds: int,
+    hosts: int,
+    days: float,
+    faults: Collection[Family],
 ) -> None:
-    # A fleet is a tree of small objects that live long: the collector finds nothing, and looks all the time.
+    # A fleet is a tree of long-lived small objects: the collector runs often and finds nothing.
     gc.set_threshold(100_000, 50, 1_000)
     first = secrets.randbits(SEED_BITS) if seed is None else seed
-    click.echo(f"seed {first}")
+    if not output.as_json:
+        show_lines([f"seed {first}"])
     began, totals = time.monotonic(), Totals()
     broken: Outcome | None = None
     for each in range(first, first + seeds):
         rebuilds = seeds == 1 or each % REBUILDS_EVERY == 0
         outcome = run(draw(each, hosts, days, faults), rebuilds=rebuilds)
         totals.add(outcome)
-        click.echo(_progress(outcome))
+        output.show(_value(outcome), [_progress(outcome)])
         if outcome.broken is not None:
             broken = outcome
             break
-    click.echo()
-    for line in totals.lines(time.monotonic() - began):
-        click.echo(line)
+    output.show(
+        {
+            "runs": totals.runs,
+            "broken": totals.broken,
+            "events": totals.events,
+            "hostDays": totals.host_days,
+        },
+        ["", *totals.lines(time.monotonic() - began)],
+    )
     if broken is not None and broken.broken is not None:
-        _tell(broken.scenario, broken.broken)
+        _explain(broken.scenario, broken.broken)
         sys.exit(EXIT_BROKEN)
 
 
-def _tell(scenario: Scenario, broken: PromiseBroken) -> None:
-    """Make the history smaller, and show it as a story and as a test."""
-    click.echo(f"\nseed {scenario.seed} breaks a promise.\n  {broken}")
-    click.echo("making the history smaller …", err=True)
+def _explain(scenario: Scenario, broken: PromiseBroken) -> None:
+    """Shrink the history, and show it step by step and as a test."""
+    show_lines(["", f"seed {scenario.seed} breaks a promise.", f"  {broken}"])
+    note("shrinking the history …")
     smallest = minimise(scenario, broken)
-    told = run(smallest, keeps_lines=True)
+    steps = run(smallest, keeps_lines=True)
     count = f"{len(smallest.acts)} of {len(scenario.acts)} acts, {len(smallest.hosts)} hosts"
-    click.echo(f"\nThe smallest history that was found ({count}):")
-    for line in story(told):
-        click.echo(f"  {line}")
-    click.echo("\nAs a test:\n")
-    for line in pasteable_test(smallest, broken):
-        click.echo(line)
+    show_lines(["", f"The smallest history found ({count}):"])
+    show_lines(f"  {line}" for line in story(steps))
+    show_lines(["", "As a test:", ""])
+    show_lines(pasteable_test(smallest, broken))
+
+
+def _value(outcome: Outcome) -> object:
+    return {
+        "seed": outcome.scenario.seed,
+        "hostDays": outcome.host_days,
+        "events": outcome.events,
+        "digest": outcome.trace.digest(),
+        "broken": None if outcome.broken is None else str(outcome.broken),
+    }
 
 
 def _progress(outcome: Outcome) -> str:
-    said = "every promise held" if outcome.broken is None else f"BROKEN {outcome.broken}"
+    verdict = "every promise held" if outcome.broken is None else f"BROKEN {outcome.broken}"
     return (
         f"seed {outcome.scenario.seed}  {outcome.host_days:6.2f} host-days  {outcome.events:>9,} events  "
-        f"{outcome.trace.digest()[:16]}  {said}"
+        f"{outcome.trace.digest()[:16]}  {verdict}"
     )

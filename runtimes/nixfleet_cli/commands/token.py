@@ -1,4 +1,4 @@
-"""`nixfleet token`: lets hosts in. Used where the org root key is kept, which is nowhere near a control plane."""
+"""`nixfleet token`: bootstrap tokens. Used where the org root key is kept, which is not where a control plane runs."""
 
 import os
 import re
@@ -9,10 +9,14 @@ from pathlib import Path
 
 import click
 
+from nixfleet_cli.shared.arguments import nonblank
+from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.output import note
 from nixfleet_proto.codec import encode_signed_token, format_time
 from nixfleet_proto.enrollment import BootstrapToken
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile, SigningKey, sign_token
+from nixfleet_runtime.config.check import toml_text
 from nixfleet_runtime.kernel.clock import SystemClock
 
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}")
@@ -20,9 +24,12 @@ HOURS_DEFAULT = 24.0
 HOURS_MAX = 24.0 * 30
 
 
-@click.group()
+@group()
 def token() -> None:
-    """Bootstrap tokens: each lets one host in, once, with the key that it is made out to."""
+    """Make bootstrap tokens for new hosts.
+
+    A token admits one host, once, with the key that it names.
+    """
 
 
 @token.command()
@@ -32,38 +39,44 @@ def token() -> None:
     metavar="FILE",
     type=click.Path(path_type=Path),
     required=True,
-    help="The org root key.",
+    help="The org root key (0600).",
 )
-@click.option("--hostname", metavar="NAME", required=True, help="The host, as the fleet names it.")
+@click.option(
+    "--hostname",
+    metavar="NAME",
+    required=True,
+    callback=nonblank,
+    help="The host's name in the fleet.",
+)
 @click.option(
     "--fingerprint",
     metavar="HEX",
     required=True,
-    help="Of the host's key: `nixfleet enroll` on the host, or `nixfleet keys show`, tells it.",
+    help="Fingerprint of the host's key; `nixfleet enroll` on the host shows it.",
 )
 @click.option(
     "--hours",
+    metavar="HOURS",
     type=click.FloatRange(0, HOURS_MAX, min_open=True),
     default=HOURS_DEFAULT,
     show_default=True,
-    help="How long it is good.",
+    help="How long it is valid.",
 )
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where to write the token; without it, to standard output.",
+    help="Where to write the token; default: standard output.",
 )
 def mint(key_file: Path, hostname: str, fingerprint: str, hours: float, out: Path | None) -> None:
-    """Make a token, and show the entry that the list of nonces needs for it to be good.
+    """Make and sign a bootstrap token.
 
-    The entry goes to standard error, so that the token alone can be piped.
+    The token is JSON. The entry that the list of nonces needs before the token is accepted goes to standard error, so
+    that the token alone can be piped.
 
-    Exit codes: 0 made; 1 others can read the key, or there is something at --out already; 2 a file cannot be
-    used, or the fingerprint is none.
+    Exit codes: 0 success; 1 others can read the key, or --out exists already; 2 a file cannot be used, or a usage
+    error.
     """
-    if not hostname:
-        raise click.BadParameter("expected the name of a host, found none", param_hint="--hostname")
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise click.BadParameter(
             f"expected 64 hexadecimal digits, found {len(fingerprint)} characters",
@@ -82,9 +95,9 @@ def mint(key_file: Path, hostname: str, fingerprint: str, hours: float, out: Pat
         click.echo(signed, nl=False)
     else:
         _write(out, signed)
-        click.echo(f"the token for {hostname} is in {out}: bring it to the host", err=True)
+        note(f"wrote the token for {hostname} to {out}: copy it to the host")
     for line in _entry(made):
-        click.echo(line, err=True)
+        note(line)
 
 
 def _key_in(file: Path) -> SigningKey:
@@ -100,10 +113,10 @@ def _key_in(file: Path) -> SigningKey:
 
 def _write(file: Path, data: bytes) -> None:
     try:
-        # The agent wants it to be its owner's alone; and a token that somebody waits for is not written over.
+        # The agent requires that only its owner can read it; an existing token is not overwritten.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise Findings(f"{file}: expected nothing there, found a file") from error
+        raise Findings(f"{file}: expected no file, found one; it is not overwritten") from error
     except OSError as error:
         raise Unusable(f"{file}: {error.strerror}") from error
     with os.fdopen(descriptor, "wb") as opened:
@@ -111,9 +124,9 @@ def _write(file: Path, data: bytes) -> None:
 
 
 def _entry(made: BootstrapToken) -> Iterator[str]:
-    """Yield what lets CI put the token's nonce on the signed list."""
-    yield "it is good once its nonce is on the list that CI signs:"
+    """Yield the TOML that puts the token's nonce on the list that CI signs."""
+    yield "it is accepted once its nonce is on the list that CI signs:"
     yield "  [[nonces]]"
     yield f'  nonce = "{made.nonce}"'
-    yield f'  hostname = "{made.hostname}"'
+    yield f"  hostname = {toml_text(made.hostname)}"
     yield f"  expires_at = {format_time(made.expires_at)}"

@@ -1,7 +1,7 @@
-"""`nixfleet trust`: the file that says whose signatures are believed, and what that means for files that are there."""
+"""`nixfleet trust`: the trust file, and which files it accepts."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -10,12 +10,13 @@ import click
 
 from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.arguments import FILE, NEW_FILE, load_trust, now
-from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.commands import group
+from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
+from nixfleet_cli.shared.output import Output, printing, shown_time
 from nixfleet_proto.codec import (
     DecodeError,
     decode_signed_token,
     encode_trust_root,
-    format_time,
 )
 from nixfleet_proto.signing import (
     MalformedKey,
@@ -41,45 +42,61 @@ from nixfleet_release.sign.verify import (
     is_artefact_name,
     verify_release,
 )
-from nixfleet_runtime.documents.problems import problem_report
+from nixfleet_runtime.documents.problems import Problem, problem_report
 from nixfleet_runtime.releases.directory import load_artefact
 from nixfleet_runtime.releases.layout import ROLLOUTS_DIRECTORY
 
 _trust_file = click.argument("file", metavar="FILE", type=FILE)
 _slot = click.option(
-    "--slot", type=click.Choice(list(Slot)), default=Slot.CI, show_default=True, help="Whose keys."
+    "--slot", type=click.Choice(list(Slot)), default=Slot.CI, show_default=True, help="Which key."
 )
+_KEYS_SHAPE = "one object with keys (current, previous, rejectBefore) and operators"
 _new_key = click.option(
     "--to",
     "new",
     required=True,
+    metavar="PUBLIC_KEY",
     type=arguments.public_key,
     help="The new public key, or a file with it.",
 )
 
 
-@click.group()
+@group()
 def trust() -> None:
-    """The trust file: whose signatures are believed. Every host and the control plane have it."""
+    """Make, change and check the trust file.
+
+    It lists the keys whose signatures are accepted. Every host and the control plane have a copy.
+    """
 
 
 @trust.command()
 @click.argument("file", metavar="FILE", type=NEW_FILE)
 @click.option(
-    "--ci", required=True, type=arguments.public_key, help="The public key that signs releases."
+    "--ci",
+    required=True,
+    metavar="PUBLIC_KEY",
+    type=arguments.public_key,
+    help="The key that signs releases.",
 )
-@click.option("--org", type=arguments.public_key, help="The public key that lets hosts in.")
+@click.option(
+    "--org",
+    metavar="PUBLIC_KEY",
+    type=arguments.public_key,
+    help="The key that signs bootstrap tokens.",
+)
 @click.option(
     "--operator",
     "operators",
     multiple=True,
     metavar="NAME=PUBLIC_KEY[:ROLE]",
-    help="Somebody whose commands are obeyed; the role is read (if not given) or operate.",
+    help="An operator, with role read (the default) or operate; repeatable.",
 )
 def make(file: Path, ci: TrustedKey, org: TrustedKey | None, operators: tuple[str, ...]) -> None:
-    """Make a trust file, FILE, which must not exist.
+    """Make a trust file.
 
-    Exit codes: 0 made; 1 there is something at FILE, or the keys do not go together; 2 it cannot be written.
+    FILE must not exist. Prints nothing.
+
+    Exit codes: 0 success; 1 FILE exists already, or the keys conflict; 2 it cannot be written.
     """
     root = TrustRoot(
         KeySlot(ci), None if org is None else KeySlot(org), tuple(map(_operator, operators))
@@ -89,7 +106,7 @@ def make(file: Path, ci: TrustedKey, org: TrustedKey | None, operators: tuple[st
         with file.open("xb") as opened:
             opened.write(encode_trust_root(root))
     except FileExistsError as error:
-        raise Findings(f"{file}: expected nothing there, found a file") from error
+        raise Findings(f"{file}: expected no file, found one; it is not overwritten") from error
     except OSError as error:
         raise Unusable(f"{file}: {error.strerror}") from error
 
@@ -99,49 +116,61 @@ def make(file: Path, ci: TrustedKey, org: TrustedKey | None, operators: tuple[st
 @click.argument("artefacts", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @arguments.at_time
 @arguments.freshness_minutes
+@printing("one object with keys, operators and accepted (name, signedBy, signedAt)")
 def check(
-    file: Path, artefacts: tuple[Path, ...], at_time: datetime, freshness_minutes: int
+    output: Output,
+    file: Path,
+    artefacts: tuple[Path, ...],
+    at_time: datetime,
+    freshness_minutes: int,
 ) -> None:
-    """Check the trust file FILE, and whether each of ARTEFACTS is believed by it: files of a release, whole
-    releases (directories), token files.
+    """Check a trust file, and signed files against it.
 
-    Exit codes: 0 all is in order; 1 everything that is not; 2 something could not be read.
+    FILE is the trust file. ARTEFACTS are files of a release, whole releases (directories), or bootstrap tokens.
+
+    Exit codes: 0 all are accepted; 1 some are not, with every reason; 2 a file cannot be read.
     """
     root = load_trust(file)
     problems = problems_of(root, at_time)
     verdict = Verdict()
     for path in artefacts:
-        heard = _heard(path, root, at_time, freshness_minutes)
-        verdict = Verdict(verdict.accepted + heard.accepted, verdict.refused + heard.refused)
-    for line in (*_keys(root), *(_told(it, root) for it in verdict.accepted)):
-        click.echo(line)
-    findings = [problem_report(str(file), problems)] if problems else []
+        found = _verdict_on(path, root, at_time, freshness_minutes)
+        verdict = Verdict(verdict.accepted + found.accepted, verdict.refused + found.refused)
+    output.show(
+        {**_keys_value(root), "accepted": list(map(accepted_value, verdict.accepted))},
+        [*_keys(root), *(_accepted(each, root) for each in verdict.accepted)],
+    )
+    findings = _problem_lines(file, problems)
     findings += map(str, verdict.refused)
     if findings:
-        raise Findings("\n".join(findings))
+        raise Findings(*findings)
 
 
 @trust.command()
 @_trust_file
 @_new_key
 @_slot
-def rotate(file: Path, new: TrustedKey, slot: Slot) -> None:
-    """Believe a new key, and the one before it until it is retired.
+@printing(_KEYS_SHAPE)
+def rotate(output: Output, file: Path, new: TrustedKey, slot: Slot) -> None:
+    """Accept a new key beside the current one.
 
-    Exit codes: 0 done; 1 it makes no sense, and why; 2 FILE could not be read or written.
+    The current key becomes the previous one, which is accepted until it is retired.
+
+    Exit codes: 0 success; 1 refused, and why; 2 FILE cannot be read or written.
     """
-    _change(file, lambda root: rotated(root, Slot(slot), new))
+    _change(output, file, lambda root: rotated(root, Slot(slot), new))
 
 
 @trust.command()
 @_trust_file
 @_slot
-def retire(file: Path, slot: Slot) -> None:
-    """Believe the previous key no longer: the end of a rotation.
+@printing(_KEYS_SHAPE)
+def retire(output: Output, file: Path, slot: Slot) -> None:
+    """Remove the previous key: the end of a rotation.
 
-    Exit codes: 0 done; 1 there is none; 2 FILE could not be read or written.
+    Exit codes: 0 success; 1 there is none; 2 FILE cannot be read or written.
     """
-    _change(file, lambda root: retired(root, Slot(slot)))
+    _change(output, file, lambda root: retired(root, Slot(slot)))
 
 
 @trust.command("compromised")
@@ -150,16 +179,22 @@ def retire(file: Path, slot: Slot) -> None:
 @_slot
 @click.option(
     "--reject-before",
+    metavar="TIME",
     type=arguments.time,
-    help="What was signed earlier is refused; now, if not given.",
+    help="Refuse what was signed earlier; default: now.",
 )
-def compromised_(file: Path, new: TrustedKey, slot: Slot, reject_before: datetime | None) -> None:
-    """Believe a new key and no other, and nothing that was signed before a time.
+@printing(_KEYS_SHAPE)
+def compromised_(
+    output: Output, file: Path, new: TrustedKey, slot: Slot, reject_before: datetime | None
+) -> None:
+    """Replace a compromised key.
 
-    Exit codes: 0 done; 1 it makes no sense, and why; 2 FILE could not be read or written.
+    Accepts the new key and no other, and nothing that was signed before a time.
+
+    Exit codes: 0 success; 1 refused, and why; 2 FILE cannot be read or written.
     """
     time = now() if reject_before is None else reject_before
-    _change(file, lambda root: compromised(root, Slot(slot), new, time))
+    _change(output, file, lambda root: compromised(root, Slot(slot), new, time))
 
 
 def _operator(text: str) -> Operator:
@@ -175,23 +210,29 @@ def _operator(text: str) -> Operator:
     return Operator(name, arguments.public_key(key if colon else rest), found)
 
 
-def _change(file: Path, change: Callable[[TrustRoot], TrustRoot]) -> None:
+def _change(output: Output, file: Path, change: Callable[[TrustRoot], TrustRoot]) -> None:
     try:
         root = change(load_trust(file))
         _require_sound(file, root)
         _replace(file, encode_trust_root(root))
     except (KeyChangeError, MalformedKey, UnsupportedAlgorithm) as error:
-        raise Findings(f"{file}: {error}") from error
+        raise Findings(*lines_of(error, file)) from error
     except OSError as error:
         raise Unusable(f"{file}: {error.strerror}") from error
-    for line in _keys(root):
-        click.echo(line)
+    output.show(_keys_value(root), _keys(root))
 
 
 def _require_sound(file: Path, root: TrustRoot) -> None:
     problems = problems_of(root, datetime.max.replace(tzinfo=now().tzinfo))
     if problems:
-        raise Findings(problem_report(str(file), problems))
+        raise Findings(*_problem_lines(file, problems))
+
+
+def _problem_lines(file: Path, problems: Collection[Problem]) -> list[str]:
+    text = problem_report(str(file), problems)
+    listed = [f"  {each}" for each in problems]
+    heading = text.removesuffix("".join(f"\n{line}" for line in listed))
+    return [heading, *listed] if problems else []
 
 
 def _replace(file: Path, content: bytes) -> None:
@@ -204,54 +245,86 @@ def _replace(file: Path, content: bytes) -> None:
     Path(new.name).replace(file)
 
 
-def _heard(path: Path, root: TrustRoot, time: datetime, minutes: int) -> Verdict:
+def _verdict_on(path: Path, root: TrustRoot, time: datetime, minutes: int) -> Verdict:
     try:
         if path.is_dir():
             release = load_release(path)
             return verify_release(release, root, time, freshness_window_minutes=minutes)
         for name in (path.name, f"{ROLLOUTS_DIRECTORY}/{path.name}"):
             if is_artefact_name(name):
-                trial = ArtefactVerifier(root, time, minutes)
-                trial.by_name(name, load_artefact(path))
-                return trial.verdict
-        return _heard_token(path, root, time)
+                verifier = ArtefactVerifier(root, time, minutes)
+                verifier.by_name(name, load_artefact(path))
+                return verifier.verdict
+        return _verdict_on_token(path, root, time)
     except (NotARelease, IncompleteRelease) as error:
         raise Unusable(str(error)) from error
     except OSError as error:
         raise Unusable(f"{error.filename or path}: {error.strerror}") from error
 
 
-def _heard_token(path: Path, root: TrustRoot, time: datetime) -> Verdict:
+def _verdict_on_token(path: Path, root: TrustRoot, time: datetime) -> Verdict:
     try:
         token = verify_token(decode_signed_token(path.read_bytes()), root, time)
     except (DecodeError, VerifyError) as error:
         return Verdict(refused=(RefusedArtefact(str(path), str(error)),))
     keys = root.org_root_key
-    assert keys is not None  # or it would not have been believed
+    assert keys is not None  # verify_token refuses every token without it
     return Verdict(
         accepted=(AcceptedArtefact(str(path), keys.current.public_key, token.issued_at),)
     )
 
 
 def _keys(root: TrustRoot) -> Iterator[str]:
-    yield from _slot_lines("signs releases", root.ci_release_key)
+    yield from _slot_lines("CI release key", root.ci_release_key)
     if root.org_root_key is not None:
-        yield from _slot_lines("lets hosts in", root.org_root_key)
+        yield from _slot_lines("org root key", root.org_root_key)
     for operator in root.operators:
-        yield f"{operator.name}, an operator ({operator.role}): {operator.public_key.public_key}"
+        yield f"operator {operator.name} ({operator.role}): {operator.public_key.public_key}"
 
 
 def _slot_lines(what: str, keys: KeySlot) -> Sequence[str]:
     lines = [f"{what}: {keys.current.public_key}"]
     if keys.previous is not None:
-        lines.append(f"{what}, until it is retired: {keys.previous.public_key}")
+        lines.append(f"{what}, previous: {keys.previous.public_key}")
     if keys.reject_before is not None:
-        lines.append(f"{what}: nothing from before {format_time(keys.reject_before)}")
+        lines.append(f"{what}: refuses what was signed before {shown_time(keys.reject_before)}")
     return lines
 
 
-def _told(it: AcceptedArtefact, root: TrustRoot) -> str:
+def _accepted(accepted: AcceptedArtefact, root: TrustRoot) -> str:
     previous = root.ci_release_key.previous
-    is_old = previous is not None and it.signed_by == previous.public_key
-    note = " (the previous key: sign it anew before that is retired)" if is_old else ""
-    return f"{it.name}: believed, signed {format_time(it.signed_at)}{note}"
+    is_old = previous is not None and accepted.signed_by == previous.public_key
+    note = " by the previous key: sign it again before that key is retired" if is_old else ""
+    return f"{accepted.name}: accepted, signed {shown_time(accepted.signed_at)}{note}"
+
+
+def accepted_value(accepted: AcceptedArtefact) -> object:
+    """Return an accepted artefact as JSON has it."""
+    return {
+        "name": accepted.name,
+        "signedBy": accepted.signed_by,
+        "signedAt": accepted.signed_at,
+    }
+
+
+def _keys_value(root: TrustRoot) -> dict[str, object]:
+    return {
+        "keys": {
+            slot.value: None
+            if keys is None
+            else {
+                "current": keys.current.public_key,
+                "previous": None if keys.previous is None else keys.previous.public_key,
+                "rejectBefore": keys.reject_before,
+            }
+            for slot, keys in ((Slot.CI, root.ci_release_key), (Slot.ORG, root.org_root_key))
+        },
+        "operators": [
+            {
+                "name": each.name,
+                "role": each.role,
+                "publicKey": each.public_key.public_key,
+            }
+            for each in root.operators
+        ],
+    }

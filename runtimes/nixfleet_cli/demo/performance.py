@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
-import click
 from attrs import Factory, field, frozen
 from rich.console import Console
 
@@ -21,6 +20,7 @@ from nixfleet_cli.demo.story import tell
 from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import World, database_in, made_world
 from nixfleet_cli.shared.clock_option import clock_arguments, shared_clock
+from nixfleet_cli.shared.output import show_lines
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_runtime.kernel.clock import ScaledClock
 
@@ -72,7 +72,7 @@ def perform(keep: Path | None, host_count: int, speed: float, *, in_processes: b
     with scratch_directory(keep) as directory:
         anyio.run(_play, stage, directory)
         left = checked_at_rest(directory, hostnames_of(host_count))
-    click.echo(f"\n{left}\n{stage.told_duration}")
+    show_lines(["", *left.split("\n"), stage.told_duration])
     if keep is not None:
         _tell_where(database_in(keep))
 
@@ -98,6 +98,5 @@ async def _play(stage: _Stage, directory: Path) -> None:
 
 
 def _tell_where(database: Path) -> None:
-    click.echo("\nEverything is kept. Look at it with:")
-    for command in ("status", "log show", "log verify"):
-        click.echo(f"  nixfleet {command} {database}")
+    commands = (f"  nixfleet {each} {database}" for each in ("status", "log show", "log verify"))
+    show_lines(["", "Everything is kept. Look at it with:", *commands])

@@ -29,7 +29,7 @@ def scratch_directory(keep: Path | None) -> Iterator[Path]:
             yield directory
     except Exception as error:
         where = f"Everything is kept in {directory}; {_LOG_FILE} there may tell more."
-        raise Findings(f"{_told(error)}\n{where}") from error
+        raise Findings(*_told(error).split("\n"), where) from error
     except BaseException:
         _remove(directory, keep)
         raise

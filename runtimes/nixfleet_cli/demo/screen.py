@@ -21,6 +21,7 @@ from nixfleet_control_plane.history.narration import brief_line_of, line_of, sho
 from nixfleet_control_plane.messages.log_entry import Deferred
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.kernel.visible import visible
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
@@ -63,7 +64,7 @@ class Lines:
 
     def show(self, happening: Happening) -> None:
         if is_change(happening):
-            self._print(line_of(happening))
+            self._print(visible(line_of(happening)))
 
     def refresh(self, state: State) -> None:
         pass
@@ -86,14 +87,14 @@ class LiveTable:
 
     def show(self, happening: Happening) -> None:
         if is_change(happening):
-            self._lines.append(brief_line_of(happening))
+            self._lines.append(visible(brief_line_of(happening)))
 
     def refresh(self, state: State) -> None:
         rollout = _newest(state)
         title = "" if rollout is None else _title(state, rollout)
         lines = Text("\n".join(self._lines), style="dim", no_wrap=True, overflow="ellipsis")
         now = f"{self._clock.now():%H:%M:%S}"
-        heading = Rule(Text(f"{now}  {title}"))
+        heading = Rule(Text(visible(f"{now}  {title}")))
         content = (heading, self._table(state, rollout), Rule("log"), lines)
         self._live.update(Group(*content), refresh=True)
 
@@ -102,7 +103,8 @@ class LiveTable:
         for hostname in self._hostnames:
             row = _row(state, rollout, hostname)
             state_text = Text(row.state, style=row.style)
-            table.add_row(hostname, row.wave, state_text, row.runs, Text(row.why, no_wrap=True))
+            runs, why = Text(visible(row.runs)), Text(visible(row.why), no_wrap=True)
+            table.add_row(Text(visible(hostname)), row.wave, state_text, runs, why)
         return table
 
 

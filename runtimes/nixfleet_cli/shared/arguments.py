@@ -1,4 +1,4 @@
-"""What several commands are given: times, keys and trust files, read in one way and refused in one way."""
+"""Arguments that several commands share: times, keys and trust files, parsed and refused in one way."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ NEW_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
 def time(text: str) -> datetime:
-    """Return a time as artefacts carry it: RFC 3339, in UTC, with `Z`."""
+    """Return the time that `text` is: RFC 3339, in UTC, with `Z`. Raises: BadParameter."""
     try:
         return parse_time(text)
     except DecodeError as error:
@@ -33,7 +33,7 @@ def time(text: str) -> datetime:
 
 
 def public_key(text: str) -> TrustedKey:
-    """Return the ed25519 key that `text` spells, in hex or as OpenSSH does, or that the file of this name holds."""
+    """Return the ed25519 key that `text` is (hex or OpenSSH), or that the file `text` holds. Raises: BadParameter."""
     key = read_public_key(text)
     if key is None and Path(text).is_file():
         content = Path(text).read_text(encoding="ascii", errors="replace")
@@ -46,6 +46,13 @@ def public_key(text: str) -> TrustedKey:
     return key
 
 
+def nonblank(_context: click.Context, option: click.Parameter, text: str) -> str:
+    """Return `text`. Raises: BadParameter, when there is nothing in it to read."""
+    if not text.strip():
+        raise click.BadParameter(f"expected a text, found {text!r}", param=option)
+    return text
+
+
 def now() -> datetime:
     """Return the time that the clock of this machine shows, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
@@ -54,20 +61,24 @@ def now() -> datetime:
 at_time: Final = click.option(
     "--at",
     "at_time",
+    metavar="TIME",
     type=time,
     default=lambda: format_time(now()),
-    help="Judge as at this time; now, if not given.",
+    show_default="now",
+    help="Judge as of this time.",
 )
 freshness_minutes: Final = click.option(
     "--freshness-minutes",
+    metavar="MINUTES",
     default=FRESHNESS_WINDOW_MINUTES,
     show_default=True,
     type=click.IntRange(1),
+    help="How old a signature may be.",
 )
 
 
 def load_trust(file: Path) -> TrustRoot:
-    """Return what a trust file says. Raises: Findings."""
+    """Return the trust root in a file. Raises: Findings, Unusable."""
     try:
         return decode_trust_root(file.read_bytes())
     except DecodeError as error:

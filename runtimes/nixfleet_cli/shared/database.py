@@ -18,7 +18,7 @@ database_argument = click.argument("database", metavar="DB", type=click.Path(pat
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the database at `path` and keep it as it is now: what is committed meanwhile is not seen.
+    """Open the database at `path` for one consistent read: later commits are not seen.
 
     Raises: Unusable; Findings, if a row of the log turns out to be damaged.
     """

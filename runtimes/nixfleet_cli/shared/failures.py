@@ -1,19 +1,42 @@
-"""How commands end when something is not as it should be. Exit codes are part of what a command promises.
+"""How commands end when something is wrong. Exit codes are part of what a command promises.
 
-0: all is well. 1: what was looked at is not in order (`Findings`). 2: it could not be looked at
-(`Unusable`), or the command line made no sense (click's own).
+0: success. 1: what was examined is invalid, or the request was refused (`Findings`). 2: usage error, or a file or
+service cannot be used (`Unusable`, and click's own errors). Texts are escaped here: a line end in data is no line.
 """
 
 import click
 
+from nixfleet_runtime.kernel.visible import visible
 
-class Findings(click.ClickException):
-    """What was asked for is not in order. The text says what was expected and what was found."""
+
+class _Failure(click.ClickException):
+    """An error of several lines. lines: as given; `message` is what is shown."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+        super().__init__("\n".join(map(visible, lines)))
+
+
+class Findings(_Failure):
+    """What was examined is invalid, or was refused. The text says what was expected and what was found."""
 
     exit_code = 1
 
 
-class Unusable(click.ClickException):
-    """The command cannot do its work on what it was given. The text says why, and what would do."""
+class Unusable(_Failure):
+    """The command cannot work with what it was given. The text says why, and what to do."""
 
     exit_code = 2
+
+
+def lines_of(error: BaseException, subject: object = "") -> tuple[str, ...]:
+    """Return the text of an error as lines: a heading and each of its `problems`, where it lists them so.
+
+    subject: what the error is about; the first line begins with it. The lines are not escaped yet.
+    """
+    text, prefix = str(error), f"{subject}: " if subject else ""
+    problems = tuple(f"  {each}" for each in getattr(error, "problems", ()))
+    listed = "".join(f"\n{each}" for each in problems)
+    if not problems or not text.endswith(listed):
+        return (prefix + text,)
+    return (prefix + text.removesuffix(listed), *problems)

@@ -1,28 +1,28 @@
 """How the processes log: one JSON object a line, on standard error. A service manager adds what it knows itself.
 
-A line has `time`, `level`, `logger` and `message`, and `error` with the traceback when there is one. Nothing secret
+A line has `time`, `level`, `logger` and `message`, and `error` with the traceback when there is one. It is ASCII:
+whatever a host or a peer said, no control character reaches a terminal raw and no text forges a line. Nothing secret
 is ever given to a logger, so nothing has to be taken out here.
 """
 
 import logging
 from datetime import UTC, datetime
 
-import orjson
-
+from nixfleet_cli.shared.output import json_text
 from nixfleet_state_machine.host.effect import LogLevel
 
 
 def log_to_stderr(level: LogLevel) -> None:
-    """Log from `level` on, in UTC as everything else here is told."""
+    """Log from `level` on, with times in UTC."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.value.upper(), handlers=[handler])
-    # Each request, with its path, at INFO: the workers say what came of it.
+    # Each request, with its path, at INFO: the workers log its result.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class JsonLines(logging.Formatter):
-    """Makes a record one line of JSON."""
+    """Formats a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
@@ -34,4 +34,4 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, option=orjson.OPT_UTC_Z).decode()
+        return json_text(line)

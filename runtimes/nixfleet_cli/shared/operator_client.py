@@ -1,34 +1,42 @@
-"""An operator's way to a control plane: signed, and its refusals in words for who asked."""
+"""An operator's connection to a control plane: signed requests, and refusals with what to do about them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from ssl import SSLContext, create_default_context
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
+import anyio
 import httpx2
 from attrs import frozen
 
 from nixfleet_cli.shared.arguments import load_key
 from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.output import note
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_runtime.config.sections import is_loopback
-from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client
+from nixfleet_runtime.http.client import NoAnswer, signed_client
 from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.listings import PAGE_LENGTH_MAX
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, decode_problem
 from nixfleet_runtime.http.signing.key_id import operator_key_id
+from nixfleet_runtime.http.signing.refusal import SignedBeforeStart
 from nixfleet_runtime.kernel.clock import Clock
+
+RESTART_SECONDS_MAX: Final = 120
+"""How long a request is repeated, newly signed, while the control plane refuses those signed before its start."""
+
+_SIGNED_BEFORE_START: Final = f"{TYPE_PREFIX}{SignedBeforeStart.name}"
 
 
 class Page(Protocol):
-    """What a list comes in."""
+    """A page of a list."""
 
     @property
     def next(self) -> str | None:
-        """What to ask for after it."""
+        """What to ask for `after` it, `None` for the last page."""
         ...
 
 
@@ -38,7 +46,7 @@ T = TypeVar("T")
 
 @frozen
 class Address:
-    """Where the control plane is, and who asks."""
+    """The control plane's address and the operator's identity."""
 
     url: str
     name: str
@@ -47,15 +55,32 @@ class Address:
     is_plain_http_permitted: bool = False
 
 
-class OperatorClient:
-    """One operator's way to one control plane. Raises: Findings for a refusal, Unusable without an answer."""
+class Sends(Protocol):
+    """What sends signed requests; `SignedClient` does."""
 
-    def __init__(self, client: SignedClient, address: Address) -> None:
+    async def send(self, method: str, path: str, body: bytes) -> httpx2.Response:
+        """Return the answer. Raises: NoAnswer."""
+        ...
+
+
+class OperatorClient:
+    """One operator's connection to one control plane. Raises: Findings for a refusal, Unusable without an answer.
+
+    sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        client: Sends,
+        address: Address,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
         self._client = client
         self._address = address
+        self._sleep = sleep
 
     async def command(self, path: str, body: bytes) -> None:
-        """Return when the control plane has done it, and it is in the log."""
+        """Return when the control plane has carried it out and logged it."""
         await self._send("POST", path, body)
 
     async def read(self, path: str, coder: Coder[T]) -> T:
@@ -65,7 +90,7 @@ class OperatorClient:
             return coder.decode(answer.content)
         except DecodeError as error:
             raise Unusable(
-                f"{self._address.url} answers what is not understood: {error}"
+                f"{self._address.url} returned an answer that cannot be decoded: {error}"
             ) from error
 
     async def pages(self, path: str, coder: Coder[P], after: str | None = None) -> AsyncIterator[P]:
@@ -79,37 +104,48 @@ class OperatorClient:
                 return
 
     async def _send(self, method: str, path: str, body: bytes = b"") -> httpx2.Response:
-        try:
-            answer = await self._client.send(method, path, body)
-        except NoAnswer as error:
-            raise Unusable(f"no answer from {self._address.url}: {error}") from error
-        if answer.is_success:
-            return answer
-        problem = decode_problem(answer.content, answer.status_code)
+        for second in range(RESTART_SECONDS_MAX + 1):
+            try:
+                answer = await self._client.send(method, path, body)
+            except NoAnswer as error:
+                raise Unusable(f"no answer from {self._address.url}: {error}") from error
+            if answer.is_success:
+                return answer
+            problem = decode_problem(answer.content, answer.status_code)
+            if problem.type != _SIGNED_BEFORE_START or second == RESTART_SECONDS_MAX:
+                raise self._failure(answer, problem)
+            if second == 0:
+                note(
+                    f"{self._address.url} has just started: waiting until it takes signed requests"
+                )
+            await self._sleep(1.0)
+        raise AssertionError("the last round returns or raises")
+
+    def _failure(self, answer: httpx2.Response, problem: HttpProblem) -> Findings | Unusable:
         if answer.is_server_error:
-            raise Unusable(self._later(problem, answer.headers))
-        raise Findings(self._refused(problem))
+            return Unusable(self._later(problem, answer.headers))
+        return Findings(self._refused(problem))
 
     def _later(self, problem: HttpProblem, headers: Mapping[str, str]) -> str:
         seconds = headers.get(RETRY_AFTER)
-        when = "" if seconds is None else f": nothing was done; try again in {seconds} s"
-        return f"{self._address.url} cannot do it now ({problem.status}): {_said(problem)}{when}"
+        when = "" if seconds is None else f"; nothing was changed, try again in {seconds} s"
+        return f"{self._address.url} is not available ({problem.status}): {_text(problem)}{when}"
 
     def _refused(self, problem: HttpProblem) -> str:
         name, key_file = self._address.name, self._address.key_file
         what_to_do = {
-            "unknown-key": f"if {name!r} is not your name in the trust file, say --name; otherwise "
-            f"`nixfleet keys show {key_file} --operator {name}` prints what has to be added to it",
+            "unknown-key": f"if {name!r} is not your name in the trust file, give it with --name; otherwise add "
+            f"the line that `nixfleet keys show {key_file} --operator {name}` prints to the trust file",
             "bad-signature": f"the trust file has another key for {name!r} than {key_file}",
-            "role": "ask for the role operate in the trust file, or somebody who has it",
+            "role": "ask for the role operate in the trust file, or ask an operator who has it",
             "not-for-you": "expected an operator's key",
         }.get(problem.type.removeprefix(TYPE_PREFIX))
-        return _said(problem) + (f": {what_to_do}" if what_to_do else "")
+        return _text(problem) + (f": {what_to_do}" if what_to_do else "")
 
 
 @asynccontextmanager
 async def operating(address: Address, clock: Clock) -> AsyncIterator[OperatorClient]:
-    """Yield the way of the operator of `address` to its control plane. Raises: Unusable."""
+    """Yield a client of the control plane at `address`. Raises: Unusable."""
     _require_secrecy(address)
     key, tls = load_key(address.key_file), _tls(address)
     key_id = operator_key_id(address.name)
@@ -136,5 +172,5 @@ def _tls(address: Address) -> SSLContext | bool:
         raise Unusable(f"{file}: expected certificates in PEM: {error}") from error
 
 
-def _said(problem: HttpProblem) -> str:
+def _text(problem: HttpProblem) -> str:
     return ": ".join(filter(None, (problem.title, problem.detail)))

@@ -1,6 +1,7 @@
-"""Log entries in words: when, who, what, from which state to which, and why, in one line each. Pure.
+"""Describes log entries in one line each: time, actor, states before and after, event, reason. Pure.
 
-Closures are shortened to what people read; whoever needs the whole name finds it in the row's payload.
+Closures are shortened; the row's payload has the whole name. Text from hosts is not escaped here: whatever prints a
+line escapes it.
 """
 
 from typing import assert_never
@@ -59,13 +60,13 @@ _DIGEST_LENGTH_SHOWN = 8
 
 
 def short(closure: str) -> str:
-    """Return the name of a closure with as much of its hash as people read."""
+    """Return the name of a closure with its hash cut to 8 characters."""
     digest, dash, name = closure.partition("-")
     return f"{digest[:_DIGEST_LENGTH_SHOWN]}{dash}{name}"
 
 
 def line_of(happening: Happening) -> str:
-    """Return one line of the story: the log row's number, then when, in which rollout, who and what."""
+    """Return one line: the row's number, its time, the rollout, the actor and what happened."""
     logged = happening.logged
     when = f"{logged.at:%Y-%m-%d %H:%M:%SZ}"
     where = happening.rollout_id or "-"
@@ -73,7 +74,7 @@ def line_of(happening: Happening) -> str:
 
 
 def brief_line_of(happening: Happening) -> str:
-    """As `line_of`, for where there is little room and the row and its rollout can be seen elsewhere."""
+    """Return a shorter line, without the row's number, date and rollout."""
     return f"{happening.logged.at:%H:%M:%S}  {_who_and_what(happening)}"
 
 
@@ -88,7 +89,7 @@ def _move(happening: Happening) -> str:
 
 
 def _consequence(happening: Happening) -> str:
-    """A quarantine has no row of its own: it follows from the revert."""
+    """Return the quarantine that follows from a revert: it has no row of its own."""
     record = happening.after
     if not isinstance(record, HostRolloutState) or happening.state_before == happening.state_after:
         return ""
@@ -98,7 +99,7 @@ def _consequence(happening: Happening) -> str:
 
 
 def actor_of(entry: Entry) -> str:
-    """Return who is behind `entry`: a host, an operator, or a part of the control plane."""
+    """Return the actor of `entry`: a host, an operator, or a part of the control plane."""
     match entry:
         case FactReported() | FactRefused():
             return entry.host
@@ -117,24 +118,24 @@ def actor_of(entry: Entry) -> str:
 
 
 def told(entry: Entry) -> str:
-    """Return what happened, as a sentence whose subject is `actor_of(entry)`."""
+    """Return what happened, as a sentence with the subject `actor_of(entry)`."""
     match entry:
         case FactReported():
             return _fact(entry.fact)
         case FactRefused():
-            return f"is not believed that it {_fact(entry.fact)}: {entry.reason}"
+            return f"reported a fact that was refused ({_fact(entry.fact)}): {entry.reason}"
         case RolloutMoved():
             return _rollout_event(entry.event)
         case Planned():
             return _plan(entry.action)
         case Deferred():
             action = entry.action
-            return f"lets {action.host} wait ({action.gate}): {action.reason}"
+            return f"holds {action.host} ({action.gate}): {action.reason}"
         case Commanded():
             return _command(entry.command)
         case ArtefactTaken():
             key = entry.signed_by[:_DIGEST_LENGTH_SHOWN]
-            return f"takes {_artefact(entry.name)}, signed by key {key}"
+            return f"accepts {_artefact(entry.name)}, signed by key {key}"
         case ArtefactRefused():
             return f"refuses {_artefact(entry.name)}: {entry.reason}"
         case HostEnrolled():
@@ -144,7 +145,7 @@ def told(entry: Entry) -> str:
 
 
 def _artefact(name: str) -> str:
-    """A fleet is kept under a name that ends in its hash."""
+    """Return an artefact's name; that of a fleet ends in its hash, which is cut."""
     file, hash_sign, digest = name.partition("#")
     return f"{file}{hash_sign}{digest[:_DIGEST_LENGTH_SHOWN]}"
 
@@ -152,33 +153,35 @@ def _artefact(name: str) -> str:
 def _fact(fact: AgentEvent) -> str:
     match fact:
         case DispatchAck():
-            return f"accepts the dispatch; it runs {short(fact.current_closure_at_dispatch)}"
+            return f"accepts the dispatch; runs {short(fact.current_closure_at_dispatch)}"
         case ActivationStarted():
-            return f"begins to switch (method: {fact.switch_method})"
+            return f"starts to switch (method: {fact.switch_method})"
         case ActivationCompleted():
             return f"has switched to {short(fact.observed_current_closure)}"
         case ActivationFailed():
-            return f"could not switch (exit code {fact.exit_code}): {fact.stderr_tail.strip()}"
+            return f"failed to switch (exit code {fact.exit_code}): {fact.stderr_tail.strip()}"
         case ActivationDeferred():
-            return f"switches at its next reboot: {fact.component} cannot be swapped live"
+            return f"will switch at its next reboot: {fact.component} cannot be switched live"
         case ProbeTopologyDeclared():
-            probes = ", ".join(f"{it.probe_name} ({it.kind}, {it.mode})" for it in fact.probes)
+            probes = ", ".join(
+                f"{each.probe_name} ({each.kind}, {each.mode})" for each in fact.probes
+            )
             return f"declares its probes: {probes or 'none'}"
         case ProbeObservedFirst():
-            return f"has a first result of probe {fact.probe_name}"
+            return f"reports the first result of probe {fact.probe_name}"
         case ProbeResult():
             return _probe_result(fact)
         case ProbeFailureFirst():
-            return f"sees probe {fact.probe_name} fail for the first time"
+            return f"reports the first failure of probe {fact.probe_name}"
         case Failed():
             probes = ", ".join(fact.failing_probes)
             lasted = f"{fact.sustained_duration_secs} s"
-            return f"gives up: {probes} failed for {lasted}; policy: {fact.policy_applied}"
+            return f"has failed: {probes} failing for {lasted}; policy: {fact.policy_applied}"
         case RollbackComplete():
             closure = short(fact.reverted_to_closure)
             if fact.exit_code == 0:
-                return f"is back on {closure}"
-            return f"could not roll back (exit code {fact.exit_code}); it runs {closure}"
+                return f"has rolled back to {closure}"
+            return f"failed to roll back (exit code {fact.exit_code}); runs {closure}"
         case Converged():
             return f"has converged on {short(fact.current_closure)}"
         case _:
@@ -198,22 +201,22 @@ def _rollout_event(event: RolloutEvent) -> str:
         case RolloutOpened():
             return f"opens channel {event.channel} to {event.target_ref}"
         case HostJoined():
-            return f"is joined by its first host, {event.host_id} of wave {event.wave}"
+            return f"has its first host, {event.host_id} of wave {event.wave}"
         case HostStateChanged():
-            return f"follows {event.host_id}, which is {event.to}"
+            return f"{event.host_id} is {event.to}"
         case WaveAdvanced():
             if event.from_wave == event.to_wave:
-                return f"sees its last wave, {event.to_wave}, switched"
-            return f"goes from wave {event.from_wave} to wave {event.to_wave}"
+                return f"has switched its last wave, {event.to_wave}"
+            return f"advances from wave {event.from_wave} to wave {event.to_wave}"
         case RolloutTerminal():
-            return "is complete: every host that counts has converged"
+            return "complete: every host not excused has converged"
         case SuccessorOpened():
             return f"is superseded by {event.successor_rollout_id}"
         case RetentionExpired():
-            return "is forgotten: its retention has expired"
+            return "pruned: its retention has expired"
         case OperatorClearance():
-            excused = ", ".join(sorted(event.excused_hosts)) or "nobody"
-            return f"may go on, says {event.operator}, without {excused}: {event.reason}"
+            excused = ", ".join(sorted(event.excused_hosts)) or "no host"
+            return f"cleared by {event.operator}, excusing {excused}: {event.reason}"
         case _:
             assert_never(event)
 
@@ -224,9 +227,9 @@ def _plan(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str:
             return f"opens a rollout of channel {action.channel} to {action.target_ref}"
         case QueueDispatch():
             soak = f"soak until {action.soak_due_at:%H:%M:%S}"
-            return f"lets {action.host} go: {short(action.target_closure)}, {soak}"
+            return f"dispatches {action.host}: {short(action.target_closure)}, {soak}"
         case WithdrawDispatch():
-            return f"takes the dispatch of {action.host} back ({action.gate}): {action.reason}"
+            return f"withdraws the dispatch of {action.host} ({action.gate}): {action.reason}"
         case _:
             assert_never(action)
 

@@ -1,0 +1,143 @@
+"""Groups and commands of `nixfleet`: loaded when called, with errors escaped, misspellings and extras named.
+
+Imported by every start of the command, so it imports click and nothing else that takes time.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+import click
+
+from nixfleet_cli.shared.extras import missing_extra
+from nixfleet_cli.shared.failures import Unusable
+from nixfleet_runtime.kernel.visible import visible
+
+HELP_OPTIONS: Final = {"help_option_names": ["-h", "--help"]}
+
+
+class Command(click.Command):
+    """A command that names the extra that it lacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it. Raises: Unusable, when a library of an extra is missing."""
+        with _extras_named(ctx.command_path):
+            return super().invoke(ctx)
+
+
+class Group(click.Group):
+    """A group that suggests what a misspelt command was meant to be."""
+
+    command_class = Command
+    group_class = type
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that `args` name. Raises: UsageError, with the nearest command if one is near."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            from nixfleet_runtime.documents.problems import closest
+
+            meant = closest(args[0], known)
+            suggestion = "" if meant is None else f" Did you mean {meant!r}?"
+            ctx.fail(f"No such command {args[0]!r}.{suggestion}")
+        return super().resolve_command(ctx, args)
+
+
+class Lazy(NamedTuple):
+    """A command of the root group: where it is, under which heading `--help` lists it, and with which words."""
+
+    section: str
+    place: str  # module:attribute
+    help: str  # the first sentence of its own help; a test holds the two together
+
+
+class Root(Group):
+    """The group `nixfleet`: a command's module is imported when the command is called."""
+
+    def __init__(self, commands: Mapping[str, Lazy], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._lazy = commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of `--help`."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name, imported. Raises: Unusable, when a library of an extra is missing."""
+        lazy = self._lazy.get(cmd_name)
+        if lazy is None:
+            return None
+        module, _, attribute = lazy.place.partition(":")
+        with _extras_named(f"{ctx.command_path} {cmd_name}"):
+            found = getattr(import_module(module), attribute)
+        assert isinstance(found, click.Command), lazy.place
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands below their headings; no command is imported for it."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, lazy in self._lazy.items():
+            sections.setdefault(lazy.section, []).append((name, lazy.help))
+        width = max(map(len, self._lazy))
+        for section, rows in sections.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the arguments. Raises: ClickException, with its text escaped."""
+        with _errors_escaped():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named. Raises: ClickException, with its text escaped."""
+        with _errors_escaped():
+            return super().invoke(ctx)
+
+
+def walk(
+    command: click.Command, context: click.Context
+) -> Iterator[tuple[click.Context, click.Command]]:
+    """Yield `command` and every command below it, each with its context."""
+    yield context, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            if not child.hidden:
+                yield from walk(child, click.Context(child, info_name=name, parent=context))
+
+
+@contextmanager
+def _extras_named(command: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        line = missing_extra(error, command)
+        if line is None:
+            raise
+        raise Unusable(line) from error
+
+
+@contextmanager
+def _errors_escaped() -> Iterator[None]:
+    """Escape what click says about the command line; our own failures escape themselves."""
+    try:
+        yield
+    except click.UsageError as error:
+        lines = error.format_message().expandtabs().split("\n")
+        if all(map(str.isprintable, lines)):
+            raise
+        raise click.UsageError("\n".join(map(visible, lines)), error.ctx) from error
+
+
+def command(name: str | None = None) -> Callable[[Callable[..., None]], Command]:
+    """Return the decorator that makes a function a command of its own."""
+    return click.command(name, cls=Command)
+
+
+def group(name: str | None = None) -> Callable[[Callable[..., None]], Group]:
+    """Return the decorator that makes a function a group."""
+    return click.group(name, cls=Group)

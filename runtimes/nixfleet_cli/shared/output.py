@@ -1,0 +1,138 @@
+"""Everything that commands print: escaped, in one table, with one form of times, or as JSON by one serialiser.
+
+Nothing else here writes to standard output or standard error, except what is not for people: signed bytes, secrets
+and generated documents. Data is escaped cell by cell, so a line end in it forges no row.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from datetime import datetime
+from enum import Enum
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import click
+
+from nixfleet_proto.codec import format_time
+from nixfleet_runtime.kernel.visible import visible
+
+Row: TypeAlias = Sequence[str]
+NONE: Final = "none"
+_TIME: Final = "%Y-%m-%d %H:%M:%SZ"
+_GAP: Final = "  "
+
+
+class Output:
+    """Where a command prints, as text or as JSON."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def show(self, value: object, lines: Iterable[str]) -> None:
+        """Print one thing: `value` as one line of JSON, or its `lines`."""
+        if self.as_json:
+            click.echo(json_text(value))
+        else:
+            show_lines(lines)
+
+    def rows(self, values: Iterable[object], rows: Iterable[Row], header: Row) -> None:
+        """Print a list: each of `values` as a line of JSON, or `rows` as a table.
+
+        A terminal gets columns below `header`; a pipe gets rows alone, cells between tabs.
+        """
+        if self.as_json:
+            for value in values:
+                click.echo(json_text(value))
+        elif sys.stdout.isatty():
+            show_lines(table(rows, header))
+        else:
+            for row in rows:
+                click.echo("\t".join(map(visible, row)))
+
+
+def printing(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the option --json, and as its first argument an `Output`.
+
+    shape: what is printed as JSON, for the help of the option.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option("--json", "as_json", is_flag=True, help=f"Print JSON: {shape}.")
+        @wraps(command)
+        def printed(*arguments: Any, as_json: bool, **options: Any) -> None:
+            command(Output(as_json=as_json), *arguments, **options)
+
+        return printed
+
+    return decorated
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Print text to standard output, each of `lines` as one line whatever is in it."""
+    for line in lines:
+        click.echo(visible(line))
+
+
+def note(line: str) -> None:
+    """Print a line to standard error: what is beside the result."""
+    click.echo(visible(line), err=True)
+
+
+def warn(line: str) -> None:
+    """Print a warning to standard error."""
+    note(f"warning: {line}")
+
+
+def shown_time(at: datetime) -> str:
+    """Return a time as people read it, in UTC: `2026-05-16 01:00:00Z`."""
+    return f"{at:{_TIME}}"
+
+
+def table(rows: Iterable[Row], header: Row = ()) -> Iterator[str]:
+    """Yield `rows`, below `header` if there is one, with their columns aligned. Cells are escaped."""
+    cells = [tuple(map(visible, row)) for row in ((header, *rows) if header else rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield _GAP.join(padded).rstrip()
+
+
+def section(title: str, rows: Iterable[Row]) -> Iterator[str]:
+    """Yield `title` and the aligned `rows` below it, or that there are none."""
+    yield title
+    yield from (f"{_GAP}{line}" for line in tuple(table(rows)) or (NONE,))
+
+
+def json_text(value: object) -> str:
+    """Return `value` as JSON in ASCII on one line, so that no character of it reaches a terminal raw.
+
+    value: mappings, sequences, sets, texts, numbers, times, enums, paths, bytes (hexadecimal), in one another.
+    Raises: TypeError for anything else.
+    """
+    return json.dumps(_plain(value), ensure_ascii=True, separators=(",", ":"))
+
+
+def _plain(value: object) -> object:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Enum():
+            return _plain(value.value)
+        case str():
+            return str(value)
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case bytes():
+            return value.hex()
+        case datetime():
+            return format_time(value)
+        case Path():
+            return str(value)
+        case Set():
+            return sorted(map(_plain, value), key=repr)
+        case Sequence():
+            return [_plain(item) for item in value]
+        case _:
+            raise TypeError(f"expected data that JSON has, found {type(value).__name__}")
