@@ -15,13 +15,13 @@ from nixfleet_cli.main import main
 from nixfleet_cli.shared.commands import walk
 from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.signing import SigningKey, fingerprint_of
-from tests.agent.enrolling_server import ORG_ROOT_KEY, TRUST, enrolling_server
 from tests.cli.conftest import Invoke
 from tests.cli.test_evidence import AT, FOUND
 from tests.cli.test_fleet_check import SHOP
 from tests.cli.test_keys_and_tokens import AGENT, minted_nonce
 from tests.cli.test_release import CI, STRANGER, build
-from tests.control_plane.site import OPERATOR_KEY, site_with
+from tests.support.enrolling_server import ORG_ROOT_KEY, TRUST, enrolling_server
+from tests.support.served_control_plane import OPERATOR_KEY, site_with
 
 _NAME = re.compile(r"\b[a-z]+(?:[A-Z][a-z]*)*\b")
 

@@ -26,8 +26,15 @@ from nixfleet_runtime.http.listings import ListedHost, ListedRollout
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, encode_problem
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutState
-from tests.support.served_control_plane import CLOCK, OPERATOR_KEY, READER_KEY, STRANGER, Site, site_with
 from tests.engines.releases import Layout, rollout_id_of
+from tests.support.served_control_plane import (
+    CLOCK,
+    OPERATOR_KEY,
+    READER_KEY,
+    STRANGER,
+    Site,
+    site_with,
+)
 
 pytestmark = pytest.mark.anyio
 WHY = ("--reason", "maintenance")
