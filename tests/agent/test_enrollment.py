@@ -141,7 +141,7 @@ async def test_a_refusal_says_what_the_control_plane_says(
     with pytest.raises(EnrollmentRefused) as refused:
         await transport.enroll(enroll_request(token, "web-01", OWN, TRUST, NOW))
     assert "bootstrap-nonces.json has no nonce 'not on the list'" in str(refused.value)
-    assert "add it there and release" in str(refused.value)
+    assert "add it and publish a release" in str(refused.value)
 
 
 @pytest.mark.anyio
