@@ -89,4 +89,4 @@ async def test_a_wrong_clock_is_named_with_its_skew(minutes: int, words: str) ->
             with pytest.raises(TransportFailed) as failed:
                 await transport.next_dispatch(0)
     assert words in str(failed.value)
-    assert "set the clocks right" in str(failed.value)
+    assert "synchronise the clocks" in str(failed.value)
