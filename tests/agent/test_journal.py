@@ -55,6 +55,6 @@ def test_a_journal_from_a_newer_version_is_refused_by_name(path: Path) -> None:
     SqliteJournal(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(SchemaTooNew, match="schema 99") as refused:
+    with pytest.raises(SchemaTooNew, match="found 99") as refused:
         SqliteJournal(path)
     assert refused.value.path == path
