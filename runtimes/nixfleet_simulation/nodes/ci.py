@@ -28,7 +28,7 @@ from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.build.project import project_channel
 from nixfleet_simulation.scenario.acts import Forgery
-from nixfleet_simulation.scenario.randomness import Random, stream
+from nixfleet_simulation.scenario.randomness import Random, Seed, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
 POLICY = "canary-first"
@@ -58,7 +58,7 @@ class LatestRelease:
 class ReleaseDirectory:
     """CI: declares, signs, and puts files where the control plane reads them."""
 
-    def __init__(self, seed: int, channels: tuple[ChannelLayout, ...]) -> None:
+    def __init__(self, seed: Seed, channels: tuple[ChannelLayout, ...]) -> None:
         self._seed = seed
         self._rng = stream(seed, "ci")
         self._channels = channels
@@ -200,7 +200,7 @@ class ReleaseDirectory:
 
 
 @cache
-def host_key(seed: int, hostname: str) -> str:
+def host_key(seed: Seed, hostname: str) -> str:
     """Return the public key of a host, in hex, as the fleet declares it."""
     return _key(stream(seed, "key", hostname)).public_key.public_key
 

@@ -14,7 +14,7 @@ from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.scenario.acts import Direction, LossyNetwork, Partition
-from nixfleet_simulation.scenario.randomness import Random, stream
+from nixfleet_simulation.scenario.randomness import Random, Seed, stream
 
 LATENCY = (500, 30_000)
 CLOCKS_APART_MAX = MINUTE
@@ -98,7 +98,7 @@ class Network:
     def __init__(
         self,
         agenda: Agenda,
-        seed: int,
+        seed: Seed,
         hosts: tuple[str, ...],
         deliver: Callable[[Call], None],
         apart: Callable[[str], int],

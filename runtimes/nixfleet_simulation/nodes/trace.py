@@ -22,6 +22,11 @@ class Trace:
         self.lines: list[str] = []
         self.story: list[tuple[int, str, str]] = []
 
+    @property
+    def now(self) -> int:
+        """The virtual time, in microseconds."""
+        return self._agenda.now
+
     def record(self, who: str, what: str) -> None:
         """Add a line to the hash."""
         self._fresh.append(f"{self._agenda.now} {who} {what}\n")

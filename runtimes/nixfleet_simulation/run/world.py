@@ -4,6 +4,7 @@ It decides nothing about rollouts: the acts come from the scenario (`perform_act
 """
 
 from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -52,6 +53,7 @@ class World:
         *,
         keeps_lines: bool = False,
         die_at: DieAt | None = None,
+        make_recorder: Callable[[Trace, Checker], Recorder] = Recorder,
     ) -> None:
         self.scenario = scenario
         self.agenda = Agenda()
@@ -66,7 +68,7 @@ class World:
         self._directory = directory
         self._parts = parts
         self.die_at = die_at
-        self._recorder = Recorder(self.trace, self.checker)
+        self._recorder = make_recorder(self.trace, self.checker)
         self.control_plane = self._made_control_plane()
         self.network = Network(
             self.agenda, scenario.seed, scenario.hosts, self._deliver, self._clocks_apart
@@ -75,10 +77,12 @@ class World:
         every = scenario.cadence.watch_releases
         self._watcher = ReleaseWatcher(self.agenda, self.ci, self.control_plane, every)
 
-    def begin(self) -> None:
-        """Start all nodes, at slightly different times."""
+    def begin(self, without: Collection[str] = ()) -> None:
+        """Start all nodes, at slightly different times, except the hosts in `without`."""
         self.control_plane.start()
         for hostname, host in self.hosts.items():
+            if hostname in without:
+                continue
             rng = stream(self.scenario.seed, "start", hostname)
             self.agenda.after(rng.randrange(5 * SECOND), None, host.start)
         self._watcher.look()

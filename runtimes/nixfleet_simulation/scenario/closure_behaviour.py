@@ -38,15 +38,17 @@ class Health(StrEnum):
     SILENT = "does not report"
     CONTROL_FAILS = "passes, with a control that fails"
     UNREADABLE = "cannot be read"
+    OBSERVED_FAILS = "passes, while the observe probe fails"
 
 
 @frozen
 class ClosureBehaviour:
-    """The behaviour of one closure on one host."""
+    """The behaviour of one closure on one host. late_seconds: how long `Health.BAD_LATER` passes before it fails."""
 
     switch: SwitchResult = SwitchResult.WORKS
     rollback: RollbackResult = RollbackResult.WORKS
     health: Health = Health.GOOD
+    late_seconds: int = 120
 
     def __str__(self) -> str:
         odd = (

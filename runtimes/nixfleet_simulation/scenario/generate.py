@@ -52,7 +52,8 @@ FAULTY_SHARE: Final = 0.3
 """The share of faulty closures."""
 
 _SWITCHES = tuple(way for way in SwitchResult if way is not SwitchResult.WORKS)
-_HEALTHS = tuple(health for health in Health if health is not Health.GOOD)
+# A failing probe that decides nothing finds no fault.
+_HEALTHS = tuple(it for it in Health if it not in (Health.GOOD, Health.OBSERVED_FAILS))
 
 
 def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FAULTS) -> Scenario:

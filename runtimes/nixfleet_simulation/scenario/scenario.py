@@ -7,6 +7,7 @@ from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_simulation.scenario.acts import Act
+from nixfleet_simulation.scenario.randomness import Seed
 
 FRESHNESS_WINDOW_MINUTES = 180
 """How old a manifest may be, for both sides."""
@@ -51,7 +52,7 @@ class Cadence:
 class Scenario:
     """Everything that determines a run. busy_seconds: when the faults end; from then on the fleet must settle."""
 
-    seed: int
+    seed: Seed
     channels: tuple[ChannelLayout, ...]
     acts: tuple[Act, ...]
     busy_seconds: float

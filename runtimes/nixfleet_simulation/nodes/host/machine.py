@@ -19,7 +19,7 @@ from nixfleet_agent.activation.activator import (
     SwitchPhase,
 )
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome
-from nixfleet_proto.agent_event import ProbeStatus, ProbeSubResult
+from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, ProbeSubResult
 from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.scenario.closure_behaviour import (
     GOOD,
@@ -163,9 +163,10 @@ class SimulatedMachine:
 
     # Probes.
 
-    def probe(self) -> ProbeOutcome | None:
+    def probe(self, mode: ProbeMode) -> ProbeOutcome | None:
         """Return the outcome of a probe of the running closure; `None` when it hangs."""
-        health = self._behaviour(self.running).health
+        behaviour = self._behaviour(self.running)
+        health = behaviour.health
         lasted = self._agenda.now - self.running_since
         match health:
             case Health.GOOD | Health.UNREADABLE:
@@ -173,9 +174,11 @@ class SimulatedMachine:
             case Health.BAD:
                 return _ILL
             case Health.BAD_LATER:
-                return _ILL if lasted > LATE else PASSED
+                return _ILL if lasted > behaviour.late_seconds * SECOND else PASSED
             case Health.FLAPPING:
                 return _ILL if lasted // FLAP % 2 else PASSED
+            case Health.OBSERVED_FAILS:
+                return _ILL if mode is ProbeMode.OBSERVE else PASSED
             case Health.SILENT:
                 return None
             case Health.CONTROL_FAILS:

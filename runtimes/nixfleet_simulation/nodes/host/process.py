@@ -36,7 +36,7 @@ from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
 from nixfleet_simulation.nodes.network import Network
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import Boundary
-from nixfleet_simulation.scenario.randomness import stream
+from nixfleet_simulation.scenario.randomness import Seed, stream
 from nixfleet_simulation.scenario.scenario import FRESHNESS_WINDOW_MINUTES, Cadence
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 
@@ -83,7 +83,7 @@ class Host:
         self,
         hostname: str,
         agenda: Agenda,
-        seed: int,
+        seed: Seed,
         clock: NodeClock,
         disk: HostDisk,
         machine: SimulatedMachine,

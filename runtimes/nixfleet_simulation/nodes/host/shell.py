@@ -47,7 +47,7 @@ from nixfleet_agent.workers.steps import (
 from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.health_check import ExecProbe
+from nixfleet_proto.health_check import ExecProbe, HealthCheck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.kernel.mutator import WriteFailed
@@ -223,7 +223,7 @@ class SimulatedShell:
             case ReadHealthChecks():
                 self._after(READING_SECONDS, task, task.answer, self._checks_in(step))
             case RunProbe():
-                self._begin_probe(task, step.check.interval_seconds)
+                self._begin_probe(task, step.check)
             case Start():
                 self.start(step.begin, step.group)
                 task.answer(None)
@@ -300,15 +300,15 @@ class SimulatedShell:
         problem = "health-checks.json: $: expected an object, found a list"
         return ChecksUnreadable(step.rollout_id, problem)
 
-    def _begin_probe(self, task: _Task, interval_seconds: int) -> None:
+    def _begin_probe(self, task: _Task, check: HealthCheck) -> None:
         lasts = self._rng.uniform(*PROBE_SECONDS)
-        self._after(lasts, task, self._end_probe, task, interval_seconds)
+        self._after(lasts, task, self._end_probe, task, check)
 
-    def _end_probe(self, task: _Task, interval_seconds: int) -> None:
-        outcome = self._machine.probe()
+    def _end_probe(self, task: _Task, check: HealthCheck) -> None:
+        outcome = self._machine.probe(check.mode)
         if outcome is None:
             # It hangs, and reports nothing until the machine runs something else.
-            self._after(interval_seconds, task, self._begin_probe, task, interval_seconds)
+            self._after(check.interval_seconds, task, self._begin_probe, task, check)
         else:
             task.answer(outcome)
 

@@ -1,0 +1,121 @@
+"""What a channel of an in-memory fleet looks like: its hosts, its waves, its terms. Data, checked when it is made."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
+
+from attrs import field, frozen
+
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.ids import is_channel_name
+from nixfleet_simulation.scenario.scenario import ChannelLayout
+from nixfleet_testing.fleet_in_memory.errors import InvalidFleet, UnknownName, WaveSizesDiffer
+
+
+def _named(hosts: int | Sequence[str]) -> int | tuple[str, ...]:
+    return hosts if isinstance(hosts, int) else tuple(hosts)
+
+
+def _numbers(numbers: Iterable[int]) -> tuple[int, ...]:
+    return tuple(numbers)
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((first, later) for first, later in pairs)
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
+@frozen
+class Channel:
+    """One channel.
+
+    hosts: their names, or how many there are; then they are called `prefix-01`, `prefix-02`, …
+    waves: the number of hosts in each wave, in order; default: one wave. soak_minutes: of every wave.
+    budget: how many hosts may be in flight at once; `None`: no limit.
+    edges: (first, later): `later` waits until `first` has converged. after: the channels that go first.
+    prefix: default: the channel's name.
+
+    Raises: InvalidFleet, WaveSizesDiffer, UnknownName.
+    """
+
+    name: str
+    hosts: int | tuple[str, ...] = field(converter=_named)
+    waves: tuple[int, ...] = field(default=(), converter=_numbers)
+    soak_minutes: int = field(default=3, kw_only=True)
+    budget: int | None = field(default=None, kw_only=True)
+    edges: tuple[tuple[str, str], ...] = field(default=(), kw_only=True, converter=_pairs)
+    on_health_failure: OnHealthFailure = field(
+        default=OnHealthFailure.ROLLBACK_AND_HALT, kw_only=True, converter=OnHealthFailure
+    )
+    after: tuple[str, ...] = field(default=(), kw_only=True, converter=_names)
+    prefix: str = field(default="", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if not is_channel_name(self.name):
+            raise InvalidFleet("channel name", "a text that matches [a-z0-9_-]+", repr(self.name))
+        self._check_numbers()
+        names = self.host_names
+        if len(set(names)) < len(names):
+            raise InvalidFleet(f"hosts of channel {self.name}", "every name once", f"{list(names)}")
+        if self.waves and (min(self.waves) < 1 or sum(self.waves) != len(names)):
+            raise WaveSizesDiffer(self.name, self.waves, len(names))
+        for host in (host for edge in self.edges for host in edge):
+            if host not in names:
+                raise UnknownName("host", host, names)
+
+    def _check_numbers(self) -> None:
+        hosts = self.hosts if isinstance(self.hosts, int) else len(self.hosts)
+        for what, number in (("hosts", hosts), ("budget", self.budget)):
+            if number is not None and number < 1:
+                raise InvalidFleet(f"{what} of channel {self.name}", "at least 1", str(number))
+        if self.soak_minutes < 0:
+            found = str(self.soak_minutes)
+            raise InvalidFleet(f"soak_minutes of channel {self.name}", "at least 0", found)
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The names of all hosts, in the order of the waves."""
+        if isinstance(self.hosts, tuple):
+            return self.hosts
+        return tuple(f"{self.prefix or self.name}-{n:02}" for n in range(1, self.hosts + 1))
+
+    def layout(self) -> ChannelLayout:
+        """Return the channel as the simulated fleet takes it."""
+        names = self.host_names
+        sizes = self.waves or (len(names),)
+        ends = accumulate(sizes)
+        return ChannelLayout(
+            self.name,
+            tuple(names[end - size : end] for size, end in zip(sizes, ends, strict=True)),
+            self.soak_minutes,
+            self.budget,
+            self.edges,
+            self.on_health_failure,
+            self.after,
+        )
+
+
+def require_fleet(channels: Sequence[Channel], offline: Collection[str]) -> None:
+    """Check what no channel can know by itself. Raises: InvalidFleet, UnknownName."""
+    if not channels:
+        raise InvalidFleet("channels", "at least one channel", "none")
+    names = [channel.name for channel in channels]
+    hosts = [host for channel in channels for host in channel.host_names]
+    for what, each in (("channel names", names), ("hosts", hosts)):
+        twice = sorted({name for name in each if each.count(name) > 1})
+        if twice:
+            raise InvalidFleet(what, "every name once in the fleet", f"{', '.join(twice)} twice")
+    for channel in channels:
+        require_known("channel", channel.after, names)
+    require_known("host", offline, hosts)
+
+
+def require_known(
+    kind: str, names: Iterable[str], known: Collection[str] | Mapping[str, object]
+) -> None:
+    """Raises: UnknownName, for the first of `names`, sorted, that is not `known`."""
+    for name in sorted(names):
+        if name not in known:
+            raise UnknownName(kind, name, known)
