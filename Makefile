@@ -38,7 +38,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test test-faults soak coverage mutants bench setup lint types mypy pyright lock clean
+.PHONY: help demo scenarios check test test-faults soak coverage mutants bench setup lint types mypy pyright lock clean
 
 # The checks, from quick to slow. The last line of each names the others.
 CHECKS := check test test-faults coverage soak mutants bench
@@ -63,6 +63,9 @@ test-faults: setup ## Kill each side 200 times, send 20,000 hostile requests, le
 	FAULTS_KILLS=$(KILLS) HOSTILE_REQUESTS=20000 SCHEMATHESIS_EXAMPLES=20 $(BIN)/pytest -s tests/faults \
 		tests/control_plane/test_http_hostile.py tests/control_plane/test_http_schemathesis.py
 	$(NAME_OTHERS)
+
+scenarios: setup ## Rewrite the output in tests/scenarios/*.txt; read the diff
+	$(BIN)/python -m tests.scenarios.rewrite
 
 setup: $(VENV)/ready ## Make .venv with the locked tools and this checkout in it
 

@@ -4,8 +4,9 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -24,6 +25,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.hold_scope import HoldScope, parse_scope
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.nodes.clock import time_at
 from nixfleet_simulation.nodes.production_parts import PRODUCTION
@@ -38,7 +40,7 @@ from nixfleet_simulation.scenario.acts import (
     Partition,
     Release,
 )
-from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour, Health
+from nixfleet_simulation.scenario.closure_behaviour import GOOD, ClosureBehaviour, Health
 from nixfleet_simulation.scenario.scenario import Cadence, Scenario
 from nixfleet_state_machine.planner.action import GateBlock
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -244,8 +246,7 @@ class InMemoryFleet:
         behaviours = _behaviours(broken, broken_after or {}, behaviour or {})
         require_known("host", behaviours, self._layouts[channel].hosts)
         self._refs.add((channel, ref))
-        with_whom = ", ".join(f"{host} {how}" for host, how in behaviours.items())
-        self._note(f"publishes {rollout_id}" + (f": {with_whom}" if with_whom else ""))
+        self._note("; ".join([f"publishes {rollout_id}", *_odd(behaviours)]))
         self._acts.release(Release(0, channel, ref, closure, tuple(behaviours.items())))
         return rollout_id
 
@@ -288,10 +289,10 @@ class InMemoryFleet:
         """Allow `closure` on `channel` again. Raises: UnknownName, CommandRefused, ControlPlaneDown."""
         self._order(RetireQuarantine(self._channel(channel), closure, OPERATOR, reason))
 
-    def _scope(self, scope: str | None) -> str:
+    def _scope(self, scope: str | None) -> HoldScope:
         if scope is not None and "@" in scope:
-            return self.rollouts[scope].rollout_id
-        return self._channel(scope)
+            return parse_scope(self.rollouts[scope].rollout_id)
+        return parse_scope(self._channel(scope))
 
     def _order(self, command: OperatorCommand) -> None:
         outcome = self._ask(command)
@@ -339,7 +340,7 @@ class InMemoryFleet:
     def crash(self, node: str, boundary: Boundary, *, back_after_seconds: float = 60) -> None:
         """Let `node` die the next time it crosses `boundary`, and start again later. Raises: UnknownName."""
         self._require_node(node)
-        self._note(f"crashes {node}: {boundary.value}")
+        self._note(f"crashes {node}: {_name(boundary)}")
         self._acts.do(Crash(0, node, boundary, back_after_seconds))
 
     def lose_database(self, *, back_after_seconds: float = 60) -> None:
@@ -350,7 +351,7 @@ class InMemoryFleet:
     def cut_off(self, host: str, *, minutes: float, direction: Direction = Direction.BOTH) -> None:
         """Cut the network between `host` and the control plane for this long. Raises: UnknownName."""
         require_known("host", (host,), self._world.hosts)
-        self._note(f"cuts {host} off for {minutes:g} min: {direction.value}")
+        self._note(f"cuts {host} off for {minutes:g} min: {_name(direction)}")
         self._acts.do(Partition(0, host, minutes * 60, direction))
 
     def _stop(self, node: str, *, power: bool) -> None:
@@ -375,6 +376,21 @@ def _behaviours(
     }
     ill = dict.fromkeys(broken, ClosureBehaviour(health=Health.BAD))
     return dict(sorted({**ill, **late, **others}.items()))
+
+
+def _odd(behaviours: Mapping[str, ClosureBehaviour]) -> Iterator[str]:
+    """Yield, for each host, in what its closure differs from a good one."""
+    for host, behaviour in behaviours.items():
+        ways = (
+            ("switch", behaviour.switch, GOOD.switch),
+            ("rollback", behaviour.rollback, GOOD.rollback),
+            ("health", behaviour.health, GOOD.health),
+        )
+        yield " ".join([host, *(f"{what}={_name(way)}" for what, way, good in ways if way != good)])
+
+
+def _name(member: Enum) -> str:
+    return member.name.lower().replace("_", "-")
 
 
 def _raise(error: Exception) -> None:

@@ -135,7 +135,7 @@ def test_a_pause_holds_dispatches_until_it_is_resumed() -> None:
     """`explain` names the operator's hold; after `resume` the rollout goes on."""
     fleet = InMemoryFleet(hosts=1)
     rollout = fleet.publish("r2")
-    fleet.pass_time(seconds=5)
+    fleet.pass_time(seconds=10)
     fleet.pause(reason="holidays")
     fleet.pass_time(minutes=5)
     (block,) = fleet.explain("web-01")[rollout]
