@@ -49,7 +49,7 @@ _TIMES = {BEFORE: "before", AT: "at"}
 
 @frozen
 class Outcome:
-    """What came of one fact or event: `head` says whereto or why not, `details` what else."""
+    """The outcome of one fact or event. head: the new state or the reason of a refusal. details: other changes."""
 
     head: str
     details: tuple[str, ...] = ()
@@ -260,8 +260,8 @@ def _variants(labels: Iterable[str]) -> Mapping[str, list[str]]:
 
 def _changes(before: AttrsInstance, after: AttrsInstance) -> str:
     """The fields that differ; what every fact sets, and the state shown already, left out."""
-    told = ("state", "last_event_seq")
-    names = [field.name for field in attrs.fields(type(after)) if field.name not in told]
+    shown = ("state", "last_event_seq")
+    names = [field.name for field in attrs.fields(type(after)) if field.name not in shown]
     changed = [name for name in names if getattr(before, name) != getattr(after, name)]
     return ", ".join(f"{name}={_shown(getattr(after, name))}" for name in changed) or "nothing"
 

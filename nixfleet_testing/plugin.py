@@ -74,7 +74,7 @@ TYPES: Mapping[str, Sequence[str]] = {
 
 
 def register_types() -> None:
-    """Register the types of modules that are loaded, and watch for the others. Once is as good as twice."""
+    """Register the types of modules that are loaded, and watch for the others. Idempotent."""
     if any(isinstance(finder, _Watch) for finder in sys.meta_path):
         return
     sys.meta_path.insert(0, _Watch())

@@ -119,7 +119,7 @@ def facts(at: datetime = AT) -> Mapping[str, AgentEvent]:
     }
 
 
-def lives() -> Mapping[str, tuple[AgentEvent, ...]]:
+def fact_histories() -> Mapping[str, tuple[AgentEvent, ...]]:
     """Return whole histories of a host; facts that are refused on the way are part of them."""
     started = (DispatchAck("prior", BEFORE, 0), ActivationStarted(BEFORE, "systemd-run", 0))
     soaking = (*started, ActivationCompleted("target", 0, BEFORE, 0), _topology(BEFORE))
@@ -201,7 +201,7 @@ def rollout_events() -> Mapping[str, RolloutEvent]:
     }
 
 
-def rollout_lives() -> Mapping[str, tuple[RolloutEvent, ...]]:
+def event_histories() -> Mapping[str, tuple[RolloutEvent, ...]]:
     """Return whole histories of a rollout; events that are refused on the way are part of them."""
     joined = (HostJoined(ROLLOUT, "web-01", 0, BEFORE), HostJoined(ROLLOUT, "web-02", 1, BEFORE))
     promoted = (*joined, host_now(HostState.CONVERGED, BEFORE), WaveAdvanced(ROLLOUT, 0, 1, BEFORE))

@@ -27,7 +27,7 @@ class Accepted:
 
 @frozen
 class RefusedInput:
-    """The event did not apply; `reason` is spelled the same whoever refuses."""
+    """The event did not apply; `reason` is spelled the same by every implementation."""
 
     reason: str
 

@@ -212,8 +212,8 @@ def _answer(
 
 def _accepted(after: HostRolloutState, effects: Sequence[HostEffect]) -> Accepted:
     """Metrics are each implementation's own, and so is all of a log line but its level."""
-    told = (effect for effect in effects if not isinstance(effect, EmitMetric))
-    return Accepted(to_json_object(after), tuple(map(_effect_json, told)))
+    compared = (effect for effect in effects if not isinstance(effect, EmitMetric))
+    return Accepted(to_json_object(after), tuple(map(_effect_json, compared)))
 
 
 def _effect_json(effect: HostEffect) -> JsonObject:

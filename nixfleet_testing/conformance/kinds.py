@@ -56,7 +56,7 @@ class CheckedRow:
 
 @frozen
 class CheckedFile:
-    """What came of a file. `broken`: the lines that could not be read or run."""
+    """The result of a file. broken: the lines that could not be read or run."""
 
     rows: tuple[CheckedRow, ...]
     broken: tuple[BrokenLine, ...]
@@ -133,5 +133,5 @@ def _run(row: JsonObject, read_row: Callable[[JsonObject], T], check: Callable[[
     try:
         return check(vector)
     except Exception as error:
-        # A situation that cannot be makes the code under test stumble, in a way nobody foresaw.
+        # An impossible situation may make the code under test raise any error.
         raise ValueError(f"it cannot be run: {type(error).__name__}: {error}") from error

@@ -29,13 +29,13 @@ from nixfleet_testing.conformance.host import BROKEN_RULES
 from nixfleet_testing.conformance.reference_json import to_json, to_json_object
 from nixfleet_testing.samples import (
     NOW,
+    event_histories,
+    fact_histories,
     facts,
     hosts,
-    lives,
     next_of,
     pending,
     rollout_events,
-    rollout_lives,
     rollouts,
 )
 
@@ -60,8 +60,8 @@ def host_matrix() -> Iterator[JsonObject]:
 
 
 def host_histories() -> Iterator[JsonObject]:
-    """Yield every life of a host, on each side and under each policy."""
-    for title, life in lives().items():
+    """Yield every history of a host, on each side and under each policy."""
+    for title, life in fact_histories().items():
         for side in _SIDES:
             for on_failure in OnHealthFailure:
                 numbered = (side(evolve(fact, seq=seq)) for seq, fact in enumerate(life, 1))
@@ -85,8 +85,8 @@ def rollout_matrix() -> Iterator[JsonObject]:
 
 
 def rollout_histories() -> Iterator[JsonObject]:
-    """Yield every life of a rollout."""
-    for title, life in rollout_lives().items():
+    """Yield every history of a rollout."""
+    for title, life in event_histories().items():
         yield {"case": title, **_rollout_history(rollouts()["opening"], life)}
 
 
@@ -108,8 +108,8 @@ def _host_history(
     initial, steps = record, list[JsonValue]()
     for event in events:
         record, result = _host_result(record, event, policy)
-        told = {**to_json_object(event.fact), "type": _event_type(event)}
-        steps.append({"event": told, "now": to_json(NOW), "result": result})
+        event_json = {**to_json_object(event.fact), "type": _event_type(event)}
+        steps.append({"event": event_json, "now": to_json(NOW), "result": result})
     return {
         "initial": to_json_object(initial),
         "policy": {"on_health_failure": str(on_failure)},
@@ -125,8 +125,10 @@ def _host_result(
         after, effects = step(record, event, NOW, policy)
     except TransitionError as error:
         return record, {"err": _refusal(error, event)}
-    told = [to_json_object(each) for each in effects if not isinstance(each, EmitMetric | EmitLog)]
-    return after, {"ok": {"state": to_json_object(after), "effects": [*told]}}
+    effects_json = [
+        to_json_object(each) for each in effects if not isinstance(each, EmitMetric | EmitLog)
+    ]
+    return after, {"ok": {"state": to_json_object(after), "effects": [*effects_json]}}
 
 
 def _refusal(error: TransitionError, event: Event) -> JsonObject:
@@ -143,8 +145,8 @@ def _rollout_history(record: RolloutRecord, events: Iterable[RolloutEvent]) -> J
     initial, steps = record, list[JsonValue]()
     for event in events:
         record, result = _rollout_result(record, event)
-        told = {"type": type(event).__name__, **to_json_object(event)}
-        steps.append({"event": told, "now": to_json(NOW), "result": result})
+        event_json = {"type": type(event).__name__, **to_json_object(event)}
+        steps.append({"event": event_json, "now": to_json(NOW), "result": result})
     return {"initial": to_json_object(initial), "steps": steps, "diverges": None}
 
 
@@ -161,8 +163,8 @@ def _rollout_result(record: RolloutRecord, event: RolloutEvent) -> tuple[Rollout
         is_illegal = isinstance(error, IllegalForRolloutState)
         kind = IllegalForState.__name__ if is_illegal else type(error).__name__
         return record, {"err": {"kind": kind, "detail": detail}}
-    told = [to_json_object(effect) for effect in effects]
-    return after, {"ok": {"state": to_json_object(after), "effects": [*told]}}
+    effects_json = [to_json_object(effect) for effect in effects]
+    return after, {"ok": {"state": to_json_object(after), "effects": [*effects_json]}}
 
 
 def _event_type(event: Event) -> str:

@@ -68,7 +68,7 @@ def read_event(json: JsonObject) -> Event:
 
 
 def read_rollout_event(json: JsonObject) -> RolloutEvent:
-    """Return the rollout event that `json` describes; a clearance that does not say whom excuses nobody."""
+    """Return the rollout event that `json` describes; a clearance without hosts excuses none."""
     kind = one_of(ROLLOUT_EVENTS, text_at(json, "type"), "a rollout event")
     fields = {name: value for name, value in json.items() if name != "type"}
     if kind is OperatorClearance:
@@ -82,7 +82,7 @@ def read_host_record(json: JsonObject) -> HostRolloutState:
 
 
 def read_rollout_record(json: JsonObject) -> RolloutRecord:
-    """Return the rollout record that `json` describes; nobody is excused if it does not speak of it."""
+    """Return the rollout record that `json` describes; no host is excused if the field is absent."""
     return _converter.structure(with_log_seqs(json), RolloutRecord)
 
 

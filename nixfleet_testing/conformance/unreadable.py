@@ -1,4 +1,4 @@
-"""What a row can be broken by, told with the place in the row. Nothing is read here."""
+"""The error of a row that cannot be read, with the place in the row. Nothing is read here."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ class Unreadable(ValueError):
 
 @contextmanager
 def within(place: object) -> Generator[None, None, None]:
-    """Let what cannot be read inside be told as being at `place`. Raises: Unreadable."""
+    """Add `place` to the path of an Unreadable that is raised inside. Raises: Unreadable."""
     try:
         yield
     except Unreadable as error:

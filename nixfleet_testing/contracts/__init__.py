@@ -1,4 +1,4 @@
-"""Contracts of what carries effects out: pytest classes to subclass, with one method to fill in. Needs pytest.
+"""Contracts of the ports: pytest classes to subclass, with one method to implement. Needs pytest.
 
 One module per contract, named after the port: `agent_applier`, `control_plane_applier`, `store`, `journal`,
 `transport`, `activator`, `clock`, `mutator`; the other modules are shared between them. A failing test says what the

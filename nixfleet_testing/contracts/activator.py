@@ -1,7 +1,7 @@
-"""The contract of an activator: what it says runs is what runs, and an order may be given twice.
+"""The contract of an activator: `current` is what runs, and switch and rollback are idempotent.
 
-Subclass `ActivatorContract`, return a machine, and run pytest. A machine is a place with closures whose
-switches go as the test says, for real or with fakes in place of its programs; each activator it returns is
+Subclass `ActivatorContract`, return a machine, and run pytest. A machine has closures whose
+switches behave as the test says, with real programs or with fakes; each activator it returns is
 that of an agent that has just started.
 Source: docs/spec/runtimes.md, Activators.
 """
@@ -29,15 +29,15 @@ from nixfleet_testing.contracts.event_loop import ends_within, in_event_loop
 PATIENCE_SECONDS = 10.0
 
 
-class Going(StrEnum):
-    """How a switch to a closure goes."""
+class SwitchBehaviour(StrEnum):
+    """How a switch to a closure ends."""
 
-    WELL = "well"
-    BADLY = "badly"
-    DEFERRED = "deferred"
+    SUCCEEDS = "succeeds"
+    FAILS = "fails"
+    DEFERRED = "is-deferred"
     """It says that it takes effect at the next boot."""
-    STUCK_ONCE = "stuck-once"
-    """The first time it begins and does not end before the agent is gone; then it goes well."""
+    STUCK_ONCE = "is-stuck-once"
+    """The first time it does not end before the agent is cancelled; the second time it succeeds."""
 
 
 class ActivatedMachine(ABC):
@@ -48,12 +48,12 @@ class ActivatedMachine(ABC):
         """Return the activator of an agent that starts now. There may have been others before it."""
 
     @abstractmethod
-    def add(self, name: str, going: Going = Going.WELL) -> str:
-        """Put a closure into the store and return its name. Call `pytest.skip` if yours cannot go that way."""
+    def add(self, name: str, behaviour: SwitchBehaviour = SwitchBehaviour.SUCCEEDS) -> str:
+        """Put a closure into the store and return its name. Call `pytest.skip` if your machine cannot do that."""
 
     @abstractmethod
     async def boot(self, closure: str) -> None:
-        """Let `closure` be what runs."""
+        """Make `closure` the running one."""
 
     @abstractmethod
     def switched(self) -> Sequence[str]:
@@ -61,14 +61,14 @@ class ActivatedMachine(ABC):
 
     @abstractmethod
     async def until_stuck(self) -> None:
-        """Return when a switch that goes `STUCK_ONCE` has begun."""
+        """Return when a switch that is `STUCK_ONCE` has begun."""
 
     def unknown(self) -> str:
-        """Return the name of a closure that is nowhere."""
+        """Return the name of a closure that does not exist."""
         return "0" * 32 + "-nowhere"
 
     def spoil(self, closure: str) -> None:
-        """Change what is in the store under this name. Override it unless your store answers for itself."""
+        """Change the content of `closure` in the store. Override it unless your store checks its content itself."""
         pytest.skip("the store of this machine checks its closures itself")
 
 
@@ -95,21 +95,23 @@ class ActivatorContract(ABC):
 
     @in_event_loop
     async def test_a_machine_on_which_nothing_runs_says_so(self, tmp_path: Path) -> None:
-        """There is no name for nothing: asking is an error by name."""
+        """`current` raises NoRunningClosure."""
         try:
             found = await self.make_machine(tmp_path).activator().current()
         except NoRunningClosure:
             return
         raise AssertionError(
-            f"nothing runs, and `current()` returned {found!r}, not NoRunningClosure"
+            f"nothing runs: expected NoRunningClosure from `current()`, found {found!r}"
         )
 
     @in_event_loop
     async def test_a_switch_ends_with_the_closure_running(self, tmp_path: Path) -> None:
-        """A switch that went well says which closure runs, and every later agent agrees."""
+        """The outcome names the running closure, and so does `current` of every later agent."""
         machine, old, new = await self._machine(tmp_path)
         outcome = await machine.activator().switch(new)
-        assert isinstance(outcome, SwitchCompleted), f"a switch that goes well ended as {outcome}"
+        assert isinstance(outcome, SwitchCompleted), (
+            f"expected SwitchCompleted from a switch that succeeds, found {outcome}"
+        )
         assert outcome.current_closure == new, f"switched to {new}, and the outcome says {outcome}"
         await _require_running(machine, new, f"after a switch from {old} that ended well")
         assert list(machine.switched()) == [new], (
@@ -133,7 +135,7 @@ class ActivatorContract(ABC):
     async def test_a_switch_ordered_again_after_a_restart_is_not_done_again(
         self, tmp_path: Path
     ) -> None:
-        """An agent that does not know whether its order was carried out gives it again: look at what runs first."""
+        """An agent that does not know whether its switch was done orders it again: check what runs first."""
         machine, _, new = await self._machine(tmp_path)
         await machine.activator().switch(new)
         outcome = await machine.activator().switch(new)
@@ -148,7 +150,7 @@ class ActivatorContract(ABC):
     async def test_a_rollback_ordered_again_after_a_restart_is_not_done_again(
         self, tmp_path: Path
     ) -> None:
-        """The same holds for the way back."""
+        """The same holds for rollbacks."""
         machine, old, new = await self._machine(tmp_path)
         await machine.activator().switch(new)
         await machine.activator().rollback(old)
@@ -164,9 +166,9 @@ class ActivatorContract(ABC):
     async def test_a_switch_that_was_cancelled_is_finished_when_ordered_again(
         self, tmp_path: Path
     ) -> None:
-        """An agent that dies in the middle of a switch leaves a machine that the same order brings to its end."""
+        """After an agent died in the middle of a switch, ordering it again completes it."""
         machine, old, _ = await self._machine(tmp_path)
-        stuck = machine.add("stuck", Going.STUCK_ONCE)
+        stuck = machine.add("stuck", SwitchBehaviour.STUCK_ONCE)
         first = machine.activator()
         async with anyio.create_task_group() as agent:
             agent.start_soon(first.switch, stuck)
@@ -186,22 +188,22 @@ class ActivatorContract(ABC):
 
     @in_event_loop
     async def test_a_switch_that_was_cancelled_does_not_count_as_done(self, tmp_path: Path) -> None:
-        """What was cut off is not reported as running before it was finished."""
+        """A closure is not reported as running before its switch was completed."""
         machine, old, _ = await self._machine(tmp_path)
-        stuck = machine.add("stuck", Going.STUCK_ONCE)
+        stuck = machine.add("stuck", SwitchBehaviour.STUCK_ONCE)
         async with anyio.create_task_group() as agent:
             agent.start_soon(machine.activator().switch, stuck)
             await ends_within(PATIENCE_SECONDS, machine.until_stuck)
             agent.cancel_scope.cancel()
         await _require_running(machine, old, f"after a switch to {stuck} was cut off in the middle")
 
-    # What goes wrong is a value.
+    # Failures are values.
 
     @in_event_loop
     async def test_a_switch_that_fails_is_an_outcome(self, tmp_path: Path) -> None:
-        """It says how far it came and why; the closure from before is what `current` names."""
+        """The outcome has the phase and the reason; `current` is the closure from before."""
         machine, old, _ = await self._machine(tmp_path)
-        outcome = await _switch(machine, machine.add("bad", Going.BADLY))
+        outcome = await _switch(machine, machine.add("bad", SwitchBehaviour.FAILS))
         assert isinstance(outcome, SwitchFailed), f"a switch that fails ended as {outcome}"
         assert outcome.exit_code != 0, (
             f"a switch that failed must not have exit code 0: {outcome!r}"
@@ -212,9 +214,9 @@ class ActivatorContract(ABC):
     async def test_a_switch_that_failed_is_tried_again_when_ordered_again(
         self, tmp_path: Path
     ) -> None:
-        """A closure whose switch failed is not taken for running, whatever it left behind."""
+        """A closure whose switch failed does not count as running, whatever it left behind."""
         machine, _, _ = await self._machine(tmp_path)
-        bad = machine.add("bad", Going.BADLY)
+        bad = machine.add("bad", SwitchBehaviour.FAILS)
         await _switch(machine, bad)
         outcome = await _switch(machine, bad)
         assert isinstance(outcome, SwitchFailed), (
@@ -249,51 +251,49 @@ class ActivatorContract(ABC):
     async def test_a_deferred_switch_leaves_what_runs(self, tmp_path: Path) -> None:
         """It takes effect at the next boot, and until then the closure from before runs."""
         machine, old, _ = await self._machine(tmp_path)
-        outcome = await _switch(machine, machine.add("kernel", Going.DEFERRED))
+        outcome = await _switch(machine, machine.add("kernel", SwitchBehaviour.DEFERRED))
         assert isinstance(outcome, SwitchDeferred), f"a deferred switch ended as {outcome}"
         assert outcome.component, "a deferred switch must name the component that cannot be swapped"
         await _require_running(machine, old, "after a switch that was deferred to the next boot")
 
-    # The way back.
+    # Rollbacks.
 
-    @pytest.mark.parametrize("going", [Going.WELL, Going.BADLY])
+    @pytest.mark.parametrize("behaviour", [SwitchBehaviour.SUCCEEDS, SwitchBehaviour.FAILS])
     def test_a_rollback_brings_the_closure_from_before_back(
-        self, going: Going, tmp_path: Path
+        self, behaviour: SwitchBehaviour, tmp_path: Path
     ) -> None:
-        """Whether the switch had gone well or badly."""
+        """The switch may have succeeded or failed."""
 
         @in_event_loop
         async def roll_back() -> None:
             machine, old, _ = await self._machine(tmp_path)
-            left = machine.add("left", going)
+            left = machine.add("left", behaviour)
             await _switch(machine, left)
             outcome = await _rollback(machine, old)
             assert outcome == RollbackFinished(old, 0), (
-                f"a rollback that works, after a switch that went {going}, ended as {outcome!r}"
+                f"expected exit code 0 from a rollback after a switch that {behaviour}, found {outcome!r}"
             )
             began = list(machine.switched())
             assert began == [left, old], (
-                f"a rollback after a switch that went {going} was not carried out: {began} began, and then "
-                f"should {old}; what a failed switch left behind does not go away by itself"
+                f"a rollback after a switch that {behaviour} was not carried out: expected switches to "
+                f"{[left, old]}, found {began}; what a failed switch left behind must be replaced"
             )
-            await _require_running(
-                machine, old, f"after a rollback from a switch that went {going}"
-            )
+            await _require_running(machine, old, f"after a rollback from a switch that {behaviour}")
 
         roll_back()
 
-    @pytest.mark.parametrize("going", [Going.BADLY, Going.DEFERRED])
+    @pytest.mark.parametrize("behaviour", [SwitchBehaviour.FAILS, SwitchBehaviour.DEFERRED])
     def test_a_rollback_that_does_not_bring_it_back_says_so(
-        self, going: Going, tmp_path: Path
+        self, behaviour: SwitchBehaviour, tmp_path: Path
     ) -> None:
-        """Only exit code 0 means that it worked; and what runs is said as it is."""
+        """Only exit code 0 means success, and `current_closure` is what really runs."""
 
         @in_event_loop
         async def roll_back() -> None:
             machine, _, _ = await self._machine(tmp_path)
-            outcome = await _rollback(machine, machine.add("older", going))
+            outcome = await _rollback(machine, machine.add("older", behaviour))
             assert outcome.exit_code != 0, (
-                f"a rollback that went {going} was reported as done: {outcome!r}"
+                f"expected an exit code other than 0 from a rollback that {behaviour}, found {outcome!r}"
             )
             await _require_running(
                 machine, outcome.current_closure, f"after a rollback that says {outcome!r}"
@@ -314,7 +314,7 @@ async def _switch(machine: ActivatedMachine, closure: str) -> object:
         return await machine.activator().switch(closure)
     except Exception as error:
         raise AssertionError(
-            f"`switch` raised {error!r}: what goes wrong with a switch is an outcome, and is reported"
+            f"`switch` raised {error!r}: a failed switch is an outcome, not an exception"
         ) from error
 
 
@@ -323,11 +323,11 @@ async def _rollback(machine: ActivatedMachine, closure: str) -> RollbackFinished
         return await machine.activator().rollback(closure)
     except Exception as error:
         raise AssertionError(
-            f"`rollback` raised {error!r}: what goes wrong with it is an outcome, and is reported"
+            f"`rollback` raised {error!r}: a failed rollback is an outcome, not an exception"
         ) from error
 
 
 async def _require_running(machine: ActivatedMachine, closure: str, when: str) -> None:
-    """What a new agent is told runs must be `closure`."""
+    """A new agent's `current` must be `closure`."""
     found = await machine.activator().current()
     assert found == closure, f"{when}, `current()` must be {closure}, found {found}"

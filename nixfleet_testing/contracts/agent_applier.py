@@ -1,8 +1,8 @@
-"""The contract of an agent's applier: what must have happened in its world once it was given a step's effects.
+"""The contract of an agent's applier: what must have happened after it has applied a step's effects.
 
 Subclass `AgentApplierContract`, return a world, and run pytest. A world is the applier with what it acts
-on. Three of its methods must be written; the others have defaults for an applier that does everything at
-once and keeps nothing back until a commit, and for worlds in which there is nothing to see.
+on. Three of its methods must be implemented; the others have defaults for an applier that does everything at
+once, without a commit, and for worlds that do not show probes, transitions, metrics or logs.
 """
 
 from abc import ABC, abstractmethod
@@ -41,7 +41,7 @@ from nixfleet_testing.contracts.histories import (
     T0,
     TARGET,
     LocalStep,
-    lived,
+    local_steps,
     pending_record,
 )
 
@@ -74,25 +74,25 @@ class AgentWorld(ABC):
         """Return the closure that runs now."""
 
     def commit(self, record: HostRolloutState) -> None:
-        """Make stand what was applied since the last commit: one step's effects, which led to `record`.
+        """Commit what was applied since the last commit: one step's effects, which led to `record`.
 
         Override it if your applier only collects what is to be made durable.
         """
 
     def act(self) -> None:
-        """Do what had to wait for the commit. Override it if your applier leaves something for then."""
+        """Do what must wait for the commit. Override it if your applier postpones anything until then."""
 
     def crash(self) -> None:
-        """Lose what is only in memory, start again, and take up what was decided.
+        """Lose what is only in memory, start again, and resume what was decided.
 
-        Override it if anything of your world outlives a crash.
+        Override it if your world keeps anything across a crash.
         """
 
     def close(self) -> None:
-        """Let go of resources. Override it if your world has any."""
+        """Release resources. Override it if your world has any."""
 
     def activations(self) -> Sequence[str] | None:
-        """Return the closures that were really switched to, oldest first. `None`: nobody counts them."""
+        """Return the closures that were really switched to, oldest first. `None`: this world does not count them."""
         return None
 
     def probed(self) -> Collection[RolloutId] | None:
@@ -100,7 +100,7 @@ class AgentWorld(ABC):
         return None
 
     def transitions(self) -> Sequence[RecordTransition] | None:
-        """Return the moves that were passed on, oldest first. `None`: nobody is told here."""
+        """Return the transitions that were passed on, oldest first. `None`: this world passes none on."""
         return None
 
     def metrics(self) -> Sequence[EmitMetric] | None:
@@ -108,7 +108,7 @@ class AgentWorld(ABC):
         return None
 
     def logs(self) -> Sequence[EmitLog] | None:
-        """Return what the operator was told, oldest first. `None`: nothing is logged here."""
+        """Return the log lines, oldest first. `None`: this world does not log."""
         return None
 
 
@@ -151,16 +151,16 @@ class AgentApplierContract(ABC):
         except Exception:
             return
         raise AssertionError(
-            "your applier swallowed an effect that it does not know: end its match in assert_never, "
-            "or an effect that a later version adds is lost without a word"
+            "your applier ignored an effect that it does not know: end its match in assert_never, "
+            "or an effect that a later version adds is lost without notice"
         )
 
     @pytest.mark.parametrize("facts", HISTORIES.values(), ids=HISTORIES)
     def test_every_fact_is_kept_once_and_in_order(
         self, facts: tuple[AgentEvent, ...], world: AgentWorld
     ) -> None:
-        """After a whole life the world has its facts, each once, as they were, oldest first."""
-        for step in lived(facts):
+        """After a whole history the world has its facts, each once, unchanged, oldest first."""
+        for step in local_steps(facts):
             _carry_out(world, step)
         kept = tuple(world.facts())
         missing = [fact for fact in facts if fact not in kept]
@@ -170,22 +170,22 @@ class AgentApplierContract(ABC):
 
     def test_a_fact_that_need_not_be_durable_is_kept_too(self, world: AgentWorld) -> None:
         """`durable=False` allows losing a fact in a crash, not leaving it out: its number is taken."""
-        effects = [effect for step in lived(ROLLS_BACK) for effect in step.effects]
+        effects = [effect for step in local_steps(ROLLS_BACK) for effect in step.effects]
         chatter = [e for e in effects if isinstance(e, LocalEmitEvent) and not e.durable]
         for effect in chatter:
             world.apply(effect)
-        world.commit(lived(ROLLS_BACK)[-1].record)
+        world.commit(local_steps(ROLLS_BACK)[-1].record)
         world.act()
         lost = [effect.payload for effect in chatter if effect.payload not in world.facts()]
-        assert not lost, f"your applier swallowed facts because `durable` is False: {lost}"
+        assert not lost, f"your applier left out facts because `durable` is False: {lost}"
 
     # Switches.
 
     def test_a_switch_is_carried_out(self, world: AgentWorld) -> None:
         """After an acknowledgement the target runs."""
-        _carry_out(world, lived(CONVERGES)[0])
+        _carry_out(world, local_steps(CONVERGES)[0])
         assert world.running() == TARGET, (
-            f"LocalFireSwitch ordered {TARGET} and {world.running()} runs: the order was swallowed"
+            f"LocalFireSwitch ordered {TARGET} and {world.running()} runs: the effect was not carried out"
         )
 
     @pytest.mark.parametrize("facts", [ROLLS_BACK, ROLLBACK_FAILS_FIRST], ids=["probe", "switch"])
@@ -193,10 +193,10 @@ class AgentApplierContract(ABC):
         self, facts: tuple[AgentEvent, ...], world: AgentWorld
     ) -> None:
         """After a failure under `rollback-and-halt` the closure from before runs."""
-        for step in lived(facts[:-1]):
+        for step in local_steps(facts[:-1]):
             _carry_out(world, step)
         assert world.running() == PRIOR, (
-            f"LocalFireRollbackTo ordered {PRIOR} and {world.running()} runs: the order was swallowed"
+            f"LocalFireRollbackTo ordered {PRIOR} and {world.running()} runs: the effect was not carried out"
         )
 
     @pytest.mark.parametrize("facts", HISTORIES.values(), ids=HISTORIES)
@@ -205,10 +205,10 @@ class AgentApplierContract(ABC):
     ) -> None:
         """Whenever another closure runs, the fact that this follows from is there to be sent.
 
-        Otherwise a crash leaves a machine that changed, and nobody who knows why.
+        Otherwise a crash leaves a machine that changed without any record of the reason.
         """
         running = world.running()
-        for step in lived(facts):
+        for step in local_steps(facts):
             for look in _moments(world, step):
                 before, running = running, world.running()
                 assert running == before or step.fact in world.facts(), (
@@ -218,7 +218,7 @@ class AgentApplierContract(ABC):
 
     def test_a_switch_ordered_twice_is_done_once(self, world: AgentWorld) -> None:
         """The same order again, as after a restart, changes nothing."""
-        acknowledged = lived(CONVERGES)[0]
+        acknowledged = local_steps(CONVERGES)[0]
         _carry_out(world, acknowledged)
         world.crash()
         world.apply(LocalFireSwitch(ROLLOUT, TARGET))
@@ -231,7 +231,7 @@ class AgentApplierContract(ABC):
 
     def test_a_decided_switch_outlives_a_crash(self, world: AgentWorld) -> None:
         """A switch that was committed and not begun is taken up after the crash, and done once."""
-        acknowledged = lived(CONVERGES)[0]
+        acknowledged = local_steps(CONVERGES)[0]
         _apply(world, acknowledged)
         world.commit(acknowledged.record)
         world.crash()
@@ -248,8 +248,8 @@ class AgentApplierContract(ABC):
     def test_kept_facts_outlive_a_crash(
         self, facts: tuple[AgentEvent, ...], world: AgentWorld
     ) -> None:
-        """What a control plane might already have been told is still there after a crash."""
-        for step in lived(facts):
+        """Facts that may already have been sent are still there after a crash."""
+        for step in local_steps(facts):
             _carry_out(world, step)
             world.crash()
         assert tuple(world.facts()) == facts, (
@@ -260,7 +260,7 @@ class AgentApplierContract(ABC):
         """What was applied and not committed never happened: the commit may have failed."""
         if type(world).commit is AgentWorld.commit:
             pytest.skip("this applier does everything at once")
-        _apply(world, lived(CONVERGES)[0])
+        _apply(world, local_steps(CONVERGES)[0])
         assert world.running() == PRIOR, f"{world.running()} runs before the commit"
         assert not world.facts(), f"{list(world.facts())} could be sent before the commit"
         world.crash()
@@ -272,7 +272,7 @@ class AgentApplierContract(ABC):
 
     def test_a_reset_stops_the_probes_of_its_rollout(self, world: AgentWorld) -> None:
         """After `LocalResetProbeCache` nothing of that rollout is probed, whatever was before."""
-        soaking = lived(CONVERGES)[:3]
+        soaking = local_steps(CONVERGES)[:3]
         for step in soaking:
             _carry_out(world, step)
         if world.probed() is None:
@@ -292,10 +292,10 @@ class AgentApplierContract(ABC):
     def test_each_transition_is_passed_on_once(
         self, facts: tuple[AgentEvent, ...], world: AgentWorld
     ) -> None:
-        """Whoever follows the host's moves is told of each."""
+        """Each transition of the host is passed on."""
         expected = _carried_out(world, facts, RecordTransition)
         if (found := world.transitions()) is None:
-            pytest.skip("nobody is told of transitions in this world")
+            pytest.skip("this world passes no transitions on")
         assert list(found) == expected, (
             f"the transitions are not those that happened: {difference(expected, list(found))}"
         )
@@ -304,7 +304,7 @@ class AgentApplierContract(ABC):
     def test_each_metric_is_recorded_once(
         self, facts: tuple[AgentEvent, ...], world: AgentWorld
     ) -> None:
-        """What a life counts and measures is recorded, each figure once."""
+        """Each metric of a history is recorded once."""
         expected = _carried_out(world, facts, EmitMetric)
         if (found := world.metrics()) is None:
             pytest.skip("nothing is counted in this world")
@@ -313,7 +313,7 @@ class AgentApplierContract(ABC):
         )
 
     def test_each_log_line_reaches_the_operator(self, world: AgentWorld) -> None:
-        """A rollback that failed is said, once."""
+        """A rollback that failed is logged once."""
         expected = _carried_out(world, ROLLBACK_FAILS_FIRST, EmitLog)
         if (found := world.logs()) is None:
             pytest.skip("nothing is logged in this world")
@@ -349,8 +349,8 @@ def _moments(world: AgentWorld, step: LocalStep) -> Iterator[str]:
 
 
 def _carried_out(world: AgentWorld, facts: Sequence[AgentEvent], kind: type[E]) -> list[E]:
-    """Carry out a life, and return the effects of one kind that were in it."""
-    steps = lived(facts)
+    """Carry out a history, and return its effects of one kind."""
+    steps = local_steps(facts)
     for step in steps:
         _carry_out(world, step)
     return [effect for step in steps for effect in step.effects if isinstance(effect, kind)]

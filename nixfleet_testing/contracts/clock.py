@@ -61,7 +61,7 @@ class ClockContract(ABC):
         """Return a clock."""
 
     def let_pass(self, clock: Clock, seconds: float) -> None:
-        """Let so many seconds of a clock's time pass. Override it for a clock that stands still by itself."""
+        """Advance the clock's time by `seconds`. Override it for a clock that does not advance by itself."""
 
     def test_time_is_aware_and_in_utc(self) -> None:
         """`now` can be compared with every other time here, and written down."""
@@ -81,7 +81,7 @@ class ClockContract(ABC):
 
     @in_event_loop
     async def test_a_sleep_lasts_as_long_as_was_asked(self) -> None:
-        """By the clock's own time, nobody wakes early."""
+        """No sleeper wakes early, by the clock's own time."""
         (sleeper,) = await self._wake(self.make_clock(), 3)
         assert not sleeper.woke_early, (
             f"asked to sleep {sleeper.seconds:g} s, it woke after {sleeper.slept_seconds:g} s of its own time"
@@ -89,7 +89,7 @@ class ClockContract(ABC):
 
     @in_event_loop
     async def test_sleepers_wake_each_when_their_own_time_has_come(self) -> None:
-        """Whoever sleeps longest is not woken together with the others; two may have the same time."""
+        """The longest sleeper is not woken together with the others; two sleepers may have the same time."""
         for sleeper in await self._wake(self.make_clock(), 4, 1, 2, 1):
             assert not sleeper.woke_early, (
                 f"woken with the others after {sleeper.slept_seconds:g} s, asked to sleep {sleeper.seconds:g} s"
@@ -97,7 +97,7 @@ class ClockContract(ABC):
 
     @in_event_loop
     async def test_a_cancelled_sleep_ends_at_once(self) -> None:
-        """Whoever sleeps can be cancelled: a service that is told to stop does not wait for its timers."""
+        """A sleep can be cancelled: a service that stops does not wait for its timers."""
         clock = self.make_clock()
         sleeper = Sleeper(clock, self.unit_seconds * 1_000)
         async with anyio.create_task_group() as tasks:
@@ -150,7 +150,7 @@ class ClockContract(ABC):
         sleep()
 
     async def _wake(self, clock: Clock, *units: int) -> list[Sleeper]:
-        """Have somebody sleep for each number of units, and return them when all have woken."""
+        """Start a sleeper for each number of units, and return them when all have woken."""
         sleepers = [Sleeper(clock, self.unit_seconds * count) for count in units]
         async with anyio.create_task_group() as tasks:
             for sleeper in sleepers:

@@ -41,7 +41,7 @@ from nixfleet_testing.contracts.histories import (
     T0,
     TARGET,
     at,
-    told,
+    remote_steps,
 )
 
 OTHER_CHANNEL = "edge"
@@ -107,10 +107,10 @@ class ControlPlaneWorld(ABC):
         """Lose what is only in memory, and start again. Override it if anything of your world outlives that."""
 
     def close(self) -> None:
-        """Let go of resources. Override it if your world has any."""
+        """Release resources. Override it if your world has any."""
 
     def transitions(self) -> Sequence[RecordTransition] | None:
-        """Return the moves of hosts that were passed on, oldest first. `None`: nobody is told here."""
+        """Return the hosts' transitions that were passed on, oldest first. `None`: this world passes none on."""
         return None
 
     def metrics(self) -> Sequence[EmitMetric] | None:
@@ -118,7 +118,7 @@ class ControlPlaneWorld(ABC):
         return None
 
     def logs(self) -> Sequence[EmitLog] | None:
-        """Return what the operator was told, oldest first. `None`: nothing is logged here."""
+        """Return the log lines, oldest first. `None`: this world does not log."""
         return None
 
 
@@ -166,7 +166,7 @@ class ControlPlaneApplierContract(ABC):
         except Exception:
             return
         raise AssertionError(
-            "your applier swallowed an effect that it does not know: end its match in assert_never, "
+            "your applier ignored an effect that it does not know: end its match in assert_never, "
             "or an effect that a later version adds is lost without a word"
         )
 
@@ -197,7 +197,7 @@ class ControlPlaneApplierContract(ABC):
     # What the effects order.
 
     def test_a_queued_dispatch_is_handed_to_its_host_alone(self, world: ControlPlaneWorld) -> None:
-        """The host gets its closure, and nobody else gets anything."""
+        """The host gets its closure, and no other host gets one."""
         world.apply(DISPATCH)
         world.commit()
         expected = HandedOut(DISPATCH.target_closure, DISPATCH.soak_due_at)
@@ -227,9 +227,9 @@ class ControlPlaneApplierContract(ABC):
     ) -> None:
         """After a life that ends Reverted its closure is quarantined, and after no other."""
         _carry_out(world, facts)
-        expected = [TARGET] if told(facts)[-1].record.state is HostState.REVERTED else []
+        expected = [TARGET] if remote_steps(facts)[-1].record.state is HostState.REVERTED else []
         assert list(world.quarantined(CHANNEL)) == expected, (
-            f"after {HOST} {told(facts)[-1].record.state}, the quarantines should be {expected}, found "
+            f"after {HOST} {remote_steps(facts)[-1].record.state}, the quarantines should be {expected}, found "
             f"{list(world.quarantined(CHANNEL))}"
         )
 
@@ -273,10 +273,10 @@ class ControlPlaneApplierContract(ABC):
     def test_each_transition_is_passed_on_once(
         self, facts: tuple[AgentEvent, ...], world: ControlPlaneWorld
     ) -> None:
-        """Whoever follows a host's moves, as its rollout does, is told of each."""
+        """Each transition of a host is passed on, for example to its rollout."""
         expected = [e for e in _carry_out(world, facts) if isinstance(e, RecordTransition)]
         if (found := world.transitions()) is None:
-            pytest.skip("nobody is told of transitions in this world")
+            pytest.skip("this world passes no transitions on")
         assert list(found) == expected, (
             f"the transitions are not those that happened: {difference(expected, list(found))}"
         )
@@ -304,7 +304,7 @@ def _carry_out(
     world: ControlPlaneWorld, facts: Sequence[AgentEvent]
 ) -> tuple[ControlPlaneEffect, ...]:
     """Carry out what a control plane makes of a life, and return the effects."""
-    steps = told(facts)
+    steps = remote_steps(facts)
     for step in steps:
         for effect in step.effects:
             world.apply(effect)

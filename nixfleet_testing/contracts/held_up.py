@@ -1,4 +1,4 @@
-"""What writes and can be held up: a write begins then, and does not end. For disks and stores of tests."""
+"""A base class for disks and stores of tests whose writes can be blocked: a write begins then, and does not end."""
 
 import threading
 from typing import Final
@@ -9,7 +9,7 @@ HELD_UP_MAX_SECONDS: Final = 10.0
 
 
 class HoldsUp:
-    """Whoever writes calls `_pass` first, in the thread that writes; whoever tests holds it up and lets it go."""
+    """Subclasses call `_pass` before they write, in the thread that writes; tests call `hold_up` and `let_go`."""
 
     def __init__(self) -> None:
         self._may_end = threading.Event()
@@ -17,12 +17,12 @@ class HoldsUp:
         self._begun = threading.Event()
 
     def hold_up(self) -> None:
-        """Let the next write begin and not end."""
+        """Block: the next write begins and does not end."""
         self._may_end.clear()
         self._begun.clear()
 
     def let_go(self) -> None:
-        """Let writes end, this one and all that follow."""
+        """Unblock: writes end, this one and all later ones."""
         self._may_end.set()
 
     async def begun(self) -> bool:
@@ -31,4 +31,6 @@ class HoldsUp:
 
     def _pass(self) -> None:
         self._begun.set()
-        assert self._may_end.wait(HELD_UP_MAX_SECONDS), "nobody let go"
+        assert self._may_end.wait(HELD_UP_MAX_SECONDS), (
+            "expected a call of `let_go`, found none in time"
+        )

@@ -1,7 +1,7 @@
-"""Three lives of one host, fixed: every kind of fact, and every effect that follows from one, occurs in them.
+"""Three fixed histories of one host: every kind of fact, and every effect that follows from one, occurs in them.
 
-Texts and times are awkward on purpose (quotes, line ends, characters beyond ASCII, microseconds): what is
-kept must come back as it was.
+Texts and times are awkward on purpose (quotes, line ends, characters beyond ASCII, microseconds): stored values
+must be read back unchanged.
 """
 
 from collections.abc import Iterable
@@ -123,7 +123,7 @@ HISTORIES = {
 
 @frozen
 class LocalStep:
-    """What an agent makes of a fact: the record after it, and the effects in order."""
+    """One step of an agent: a fact, the record after it, and the effects in order."""
 
     fact: AgentEvent
     record: HostRolloutState
@@ -132,15 +132,15 @@ class LocalStep:
 
 @frozen
 class RemoteStep:
-    """What a control plane makes of a fact: the record after it, and the effects in order."""
+    """One step of a control plane: a fact, the record after it, and the effects in order."""
 
     fact: AgentEvent
     record: HostRolloutState
     effects: tuple[ControlPlaneEffect, ...]
 
 
-def lived(facts: Iterable[AgentEvent], hostname: str = HOST) -> tuple[LocalStep, ...]:
-    """Return the steps of a host that lives `facts`, from its Pending record on."""
+def local_steps(facts: Iterable[AgentEvent], hostname: str = HOST) -> tuple[LocalStep, ...]:
+    """Return an agent's steps for `facts`, from the Pending record on."""
     record = pending_record(hostname=hostname)
     steps: list[LocalStep] = []
     for fact in facts:
@@ -149,8 +149,8 @@ def lived(facts: Iterable[AgentEvent], hostname: str = HOST) -> tuple[LocalStep,
     return tuple(steps)
 
 
-def told(facts: Iterable[AgentEvent], hostname: str = HOST) -> tuple[RemoteStep, ...]:
-    """Return the steps of a control plane that is told `facts`, from the Pending record on."""
+def remote_steps(facts: Iterable[AgentEvent], hostname: str = HOST) -> tuple[RemoteStep, ...]:
+    """Return a control plane's steps for `facts`, from the Pending record on."""
     record = pending_record(hostname=hostname)
     steps: list[RemoteStep] = []
     for fact in facts:
@@ -163,6 +163,6 @@ def record_after(
     facts: Iterable[AgentEvent], rollout_id: RolloutId = ROLLOUT, hostname: str = HOST
 ) -> HostRolloutState:
     """Return the record of a host after `facts`."""
-    steps = told(facts, hostname)
+    steps = remote_steps(facts, hostname)
     record = steps[-1].record if steps else pending_record(hostname=hostname)
     return evolve(record, rollout_id=rollout_id)

@@ -1,4 +1,4 @@
-"""The contract of a journal: nothing is sent that it could forget, nothing is forgotten that was decided.
+"""The contract of a journal: facts are durable before they are sent, and intents are durable until they are done.
 
 Subclass `JournalContract`, open your journal on a directory, and run pytest. A crash is a journal that is
 never closed and another one opened where it was.
@@ -86,7 +86,7 @@ class JournalContract(ABC):
     # What was committed is there.
 
     def test_a_new_journal_is_empty(self, journals: Restarts[Journal]) -> None:
-        """Nothing is in a journal into which nothing was put."""
+        """`load`, `unsent` and `last_seqs` return nothing from a journal without commits."""
         journal = journals.start()
         found = asdict(journal.load(), recurse=False)
         assert not any(found.values()), f"a new journal must be empty, yours has {found}"
@@ -126,7 +126,7 @@ class JournalContract(ABC):
     def test_how_much_of_a_rollout_was_taken_over_is_there_after_a_crash(
         self, journals: Restarts[Journal]
     ) -> None:
-        """An agent must know for good which facts were not lived here: on those it does not act."""
+        """An agent must know which facts did not happen here: it does not act on those."""
         latest = record_after(ROLLS_BACK)
         journals.start().commit([kept(latest, taken_over_seq=3)])
         found = [rollout.taken_over_seq for rollout in journals.crash().load().rollouts]
@@ -148,16 +148,16 @@ class JournalContract(ABC):
         )
 
     def test_a_number_of_an_intent_is_not_given_twice(self, journals: Restarts[Journal]) -> None:
-        """The last number is known though its intent is over: an outcome that comes late must not fit a new one."""
+        """The last number is known after its intent is done: a late outcome must not match a new intent."""
         journals.start().commit([PutIntent(Intent(7, IntentKind.SWITCH, ROLLOUT, TARGET))])
         journals.crash().commit([RemoveIntent(7)])
         found = journals.crash().load().last_intent_id
         assert found == 7, (
-            f"intent 7 was decided and is over, and the last number is {found}: it would be given again"
+            f"intent 7 is done; expected the last number 7, found {found}: it would be used again"
         )
 
     def test_closing_writes_nothing(self, journals: Restarts[Journal]) -> None:
-        """`close` lets go of resources; what a crash would leave is all there is."""
+        """`close` only releases resources: the journal is as after a crash."""
         journals.start().commit([kept(record_after(CONVERGES)), *appended(*CONVERGES)])
         after_crash = journals.crash()
         before = after_crash.load(), after_crash.unsent(100)
@@ -169,24 +169,24 @@ class JournalContract(ABC):
     # What is sent.
 
     def test_the_oldest_unsent_facts_come_first(self, journals: Restarts[Journal]) -> None:
-        """Facts of several rollouts come in the order in which they were lived, no more than asked for."""
-        lived = [
+        """Facts of several rollouts come in the order in which they happened, no more than `limit`."""
+        writes = [
             *appended(*CONVERGES[:2]),
             *appended(CONVERGES[0], rollout_id=OTHER_ROLLOUT),
             *appended(CONVERGES[2]),
         ]
         journal = journals.start()
-        journal.commit(lived[:3])
-        journal.commit(lived[3:])
+        journal.commit(writes[:3])
+        journal.commit(writes[3:])
         expected = [(ROLLOUT, 1), (ROLLOUT, 2), (OTHER_ROLLOUT, 1), (ROLLOUT, 3)]
         for limit in (4, 3, 1, 0):
             found = [(row.rollout_id, row.fact.seq) for row in journal.unsent(limit)]
             assert found == expected[:limit], (
-                f"lived in the order {expected}, and of these `unsent({limit})` returns {found}"
+                f"facts were appended in the order {expected}; `unsent({limit})` returns {found}"
             )
 
     def test_an_acknowledged_fact_is_not_sent_again(self, journals: Restarts[Journal]) -> None:
-        """What the control plane has is no longer unsent, nor after a crash."""
+        """An acknowledged fact is not unsent, also after a crash."""
         journal = journals.start()
         journal.commit(appended(*CONVERGES))
         first, second, *_ = journal.unsent(10)
@@ -196,7 +196,7 @@ class JournalContract(ABC):
             assert seqs == [3, 4, 5, 6, 7], f"facts 1 and 2 are acknowledged; unsent{when}: {seqs}"
 
     def test_a_refused_fact_is_not_sent_again(self, journals: Restarts[Journal]) -> None:
-        """What the control plane will never take does not hold up the rest."""
+        """A fact that the control plane refuses does not block the others."""
         journal = journals.start()
         journal.commit(appended(*CONVERGES))
         journal.commit([MarkRefused(journal.unsent(1)[0].row_id, "breaks “soak-elapsed”")])
@@ -221,7 +221,7 @@ class JournalContract(ABC):
         )
 
     def test_a_refused_fact_is_sent_again_in_a_replay(self, journals: Restarts[Journal]) -> None:
-        """Who asks for a replay has forgotten the refusal too; without the fact there would be a gap for good."""
+        """Who asks for a replay has lost its refusals too; without the fact there would be a permanent gap."""
         journal = journals.start()
         journal.commit(appended(*CONVERGES))
         row_ids = [row.row_id for row in journal.unsent(10)]
@@ -235,7 +235,7 @@ class JournalContract(ABC):
         )
 
     def test_a_rollout_can_be_left_out_of_what_is_sent(self, journals: Restarts[Journal]) -> None:
-        """Facts that nobody takes, however many, do not hide those of other rollouts."""
+        """Facts that are not accepted, however many, do not hide those of other rollouts."""
         journal = journals.start()
         journal.commit([*appended(*CONVERGES), *appended(*CONVERGES[:2], rollout_id=OTHER_ROLLOUT)])
         found = [(row.rollout_id, row.fact.seq) for row in journal.unsent(3, {ROLLOUT})]
@@ -247,14 +247,14 @@ class JournalContract(ABC):
         assert nothing == (), f"without either rollout there is nothing, `unsent` returns {nothing}"
 
     def test_nothing_is_sent_before_it_is_durable(self, journals: Restarts[Journal]) -> None:
-        """Whoever asks in the middle of a commit does not see its facts: it may still fail, and this one does."""
+        """A reader in the middle of a commit does not see its facts: the commit may still fail, and this one does."""
         journal = journals.start()
         looks = _Looks(journal, appended(*CONVERGES[:2], CONVERGES[0]))
         failed = _is_refused(journal, looks)
         assert failed, "two facts of one rollout had the same number, and `commit` took them"
         assert looks.seen == set(), (
             f"facts {sorted(looks.seen)} were unsent in the middle of a commit, which then failed: "
-            "they could have been sent, and their numbers will come to mean something else"
+            "they could have been sent, and their numbers will be used for other facts"
         )
 
     # Numbers.
@@ -283,7 +283,7 @@ class JournalContract(ABC):
     # All or none.
 
     def test_a_commit_that_fails_leaves_nothing_behind(self, journals: Restarts[Journal]) -> None:
-        """A number that means a fact already cannot mean another, and nothing of such a commit remains."""
+        """A number that is in use is refused, and nothing of such a commit remains."""
         journal = journals.start()
         journal.commit([kept(record_after(CONVERGES[:1])), *appended(CONVERGES[0])])
         before = journal.load(), _unsent_seqs(journal)
@@ -300,7 +300,7 @@ class JournalContract(ABC):
             )
 
     def test_the_commit_after_one_that_failed_succeeds(self, journals: Restarts[Journal]) -> None:
-        """A failure is over when `commit` has raised: the same numbers can be given again."""
+        """A failed commit has no effect on the next one: the same numbers can be used again."""
         journal = journals.start()
         _is_refused(journal, appended(CONVERGES[0], CONVERGES[0]))
         try:

@@ -1,4 +1,4 @@
-"""The contract of a kernel: of what takes inputs from many, has one engine decide, and makes durable what it decided.
+"""The contract of a kernel: it takes inputs from many tasks, gives them to one engine, and makes its writes durable.
 
 Subclass `MutatorContract`, return your kernel, and run pytest. `nixfleet_runtime.kernel.mutator` is ours; yours
 may batch otherwise or run elsewhere, but these promises are what both engines and all their posters rely
@@ -55,7 +55,7 @@ class MutatorContract(ABC):
 
     @in_event_loop
     async def test_each_poster_gets_the_reply_to_its_own_input(self) -> None:
-        """Nobody is answered with what somebody else's input came to."""
+        """No poster gets the reply to another poster's input."""
         desk = await self._handled("a", "b", "c")
         expected = {word: f"{word} is number {n}" for n, word in enumerate("abc", start=1)}
         desk.require("a poster got the reply to another's input", expected, desk.answers)
@@ -75,19 +75,19 @@ class MutatorContract(ABC):
         post()
 
     @in_event_loop
-    async def test_the_engine_is_told_the_time_of_the_clock(self) -> None:
+    async def test_the_engine_gets_the_time_of_the_clock(self) -> None:
         """Each input is handled at the clock's time."""
         desk = self._desk()
         async with desk.running():
             await desk.mutator.post("a")
             desk.clock.advance(60)
             await desk.mutator.post("b")
-        told = [(at - START).total_seconds() for at in desk.ledger.told_at]
-        desk.require("the engine was not told the clock's time", [0.0, 60.0], told)
+        seconds = [(at - START).total_seconds() for at in desk.ledger.handled_at]
+        desk.require("the engine did not get the clock's time", [0.0, 60.0], seconds)
 
     @in_event_loop
     async def test_the_engine_decides_nothing_while_a_write_is_under_way(self) -> None:
-        """What is decided during a write would be taken back with it, though nobody would know."""
+        """A decision taken during a write would be undone together with it, without notice."""
         desk = self._desk()
         async with desk.writing("a") as tasks:
             await desk.line_up(tasks, "b")
@@ -119,7 +119,7 @@ class MutatorContract(ABC):
     # Durable first.
 
     @in_event_loop
-    async def test_nobody_is_answered_before_the_write_is_over(self) -> None:
+    async def test_no_poster_is_answered_before_the_write_has_ended(self) -> None:
         """A reply promises that what it says is durable."""
         desk = self._desk()
         async with desk.writing("a"):
@@ -142,9 +142,9 @@ class MutatorContract(ABC):
 
     @in_event_loop
     async def test_the_engine_knows_what_is_durable(self) -> None:
-        """After each write the engine is told to settle, so that a later failure takes back no more than itself."""
+        """After each write `settle` is called, so that a later failure undoes no more than its own batch."""
         desk = await self._handled("a", "b")
-        desk.require("the engine was not told to settle", ["a", "b"], desk.ledger.settled)
+        desk.require("`settle` was not called after each write", ["a", "b"], desk.ledger.settled)
 
     @in_event_loop
     async def test_an_input_that_changes_nothing_is_answered(self) -> None:
@@ -184,7 +184,7 @@ class MutatorContract(ABC):
         )
 
     @in_event_loop
-    async def test_a_write_that_fails_costs_nobody_else_anything(self) -> None:
+    async def test_a_write_that_fails_affects_no_other_poster(self) -> None:
         """Of inputs that were posted together only the one that cannot be written fails."""
         desk = self._desk()
         async with desk.posted("a", "b", "c"):
@@ -194,7 +194,11 @@ class MutatorContract(ABC):
         desk.require("inputs were dropped with one that failed", ["a", "c"], desk.disk.written)
         desk.require("the engine and the disk disagree", ["a", "c"], desk.ledger.words)
         expected = {"a": "a is number 1", "c": "c is number 2"}
-        desk.require("a poster was told wrong after another's write failed", expected, desk.answers)
+        desk.require(
+            "a poster got a wrong answer after another poster's write failed",
+            expected,
+            desk.answers,
+        )
 
     @in_event_loop
     async def test_a_disk_that_has_room_again_takes_the_next_input(self) -> None:
@@ -233,7 +237,7 @@ class MutatorContract(ABC):
 
     @in_event_loop
     async def test_cancelling_the_run_does_not_cut_off_what_is_being_written(self) -> None:
-        """What became durable is answered and carried out, though the kernel was told to stop in between."""
+        """What became durable is answered and carried out, even if the kernel is cancelled in between."""
         desk = self._desk()
         await desk.be_cancelled_while_writing("a")
         desk.require("a write was begun and not finished", ["a"], desk.disk.written)
@@ -241,13 +245,13 @@ class MutatorContract(ABC):
         desk.require("what is durable had no consequence", ["after a"], desk.done)
 
     @in_event_loop
-    async def test_cancelling_the_run_leaves_nobody_waiting(self) -> None:
-        """Whoever still waits is told that the kernel is closed."""
+    async def test_cancelling_the_run_leaves_no_poster_waiting(self) -> None:
+        """Posters that still wait get MutatorClosed."""
         desk = self._desk()
         await desk.be_cancelled_while_writing("a", "b", "c")
-        told = {word: type(desk.answers.get(word)) for word in ("b", "c")}
+        kinds = {word: type(desk.answers.get(word)) for word in ("b", "c")}
         expected = dict.fromkeys(("b", "c"), MutatorClosed)
-        desk.require("posters were left waiting when the kernel ended", expected, told)
+        desk.require("posters were left waiting when the kernel ended", expected, kinds)
 
     @in_event_loop
     async def test_closing_answers_what_was_accepted(self) -> None:
@@ -259,7 +263,7 @@ class MutatorContract(ABC):
 
     @in_event_loop
     async def test_closing_refuses_who_still_waits_for_room(self) -> None:
-        """Whoever the full queue had no room for was not accepted, and is told so."""
+        """A poster that waits for room in a full queue was not accepted, and gets MutatorClosed."""
         desk = self._desk(queue_length_max=1)
         async with desk.posted("a", "b"):
             pass
@@ -271,7 +275,7 @@ class MutatorContract(ABC):
 
     @pytest.mark.parametrize("way", WAYS)
     def test_a_closed_kernel_refuses_by_name(self, way: str) -> None:
-        """After `close` nothing is accepted, and whoever tries is told so."""
+        """After `close` no input is accepted, and posting raises MutatorClosed."""
 
         @in_event_loop
         async def post_to_closed() -> None:

@@ -1,6 +1,6 @@
-"""A kernel at work, in the states in which it is tried: idle, in the middle of a write, closed, cancelled.
+"""Brings a kernel into the states in which it is tested: idle, in the middle of a write, closed, cancelled.
 
-Here is how to get there; what must be true then is said in `mutator`.
+What must hold in each of them is in `mutator`.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -44,9 +44,9 @@ class Mutator(Protocol):
 
 
 class MutatorBench:
-    """A kernel, what it stands on, and everything that came of what was posted.
+    """A kernel, its engine and its disk, and the replies and actions of everything that was posted.
 
-    patience_seconds: what is not over by then is cancelled, and the test finds out what is missing.
+    patience_seconds: after this long tasks are cancelled, and the test reports what is missing.
     """
 
     def __init__(self, patience_seconds: float) -> None:
@@ -59,20 +59,20 @@ class MutatorBench:
         self._patience_seconds = patience_seconds
 
     def carry_out(self, action: str) -> None:
-        """Note what is carried out. Raises, once, on `REFUSED_ACTION`: an action with a bug."""
+        """Record `action`. Raises RuntimeError on `REFUSED_ACTION`: an action with a bug."""
         self.done.append(action)
         if action == REFUSED_ACTION:
             raise RuntimeError(f"cannot do {action}")
 
     async def ask(self, post: Callable[[str], Awaitable[str]], word: str) -> None:
-        """Post `word`, and note what came of it."""
+        """Post `word`, and record the reply or the error."""
         try:
             self.answers[word] = await post(word)
         except Exception as error:
             self.answers[word] = error
 
     async def line_up(self, tasks: TaskGroup, *words: str) -> None:
-        """Have somebody post each word, in this order, until they all wait."""
+        """Post each word from a task of its own, in this order, until all of them wait."""
         for word in words:
             tasks.start_soon(self.ask, self.mutator.post, word)
             await let_others_run()
@@ -83,7 +83,7 @@ class MutatorBench:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[TaskGroup]:
-        """The kernel runs; at the end it is closed, and everybody has their answer."""
+        """Run the kernel; at the end close it, when every input has been answered."""
         async with self._ending() as tasks:
             tasks.start_soon(self.mutator.run)
             yield tasks
@@ -91,7 +91,7 @@ class MutatorBench:
 
     @asynccontextmanager
     async def posted(self, *words: str) -> AsyncGenerator[TaskGroup]:
-        """Words wait, and the kernel runs only at the end, until it has handled them."""
+        """Queue `words`, and run the kernel only at the end, until it has handled them."""
         async with self._ending() as tasks:
             await self.line_up(tasks, *words)
             yield tasks
@@ -100,7 +100,7 @@ class MutatorBench:
 
     @asynccontextmanager
     async def writing(self, word: str) -> AsyncGenerator[TaskGroup]:
-        """The kernel is in the middle of writing `word`, until the disk is let go."""
+        """Keep the kernel in the middle of writing `word`, until the disk is unblocked."""
         async with self.running() as tasks:
             self.disk.hold_up()
             await self._begin_writing(tasks, word)
@@ -108,7 +108,7 @@ class MutatorBench:
             self.disk.let_go()
 
     async def be_cancelled_while_writing(self, first: str, *waiting: str) -> None:
-        """The kernel was cancelled in the middle of writing `first`, while others waited, and is over."""
+        """Cancel the kernel in the middle of writing `first`, while `waiting` wait, and return when it has ended."""
         running = anyio.CancelScope()
 
         async def run() -> None:
@@ -130,7 +130,7 @@ class MutatorBench:
 
     @asynccontextmanager
     async def _ending(self) -> AsyncGenerator[TaskGroup]:
-        """Tasks that come to their end when the body has."""
+        """Tasks that end when the body has."""
         with anyio.move_on_after(self._patience_seconds):
             async with anyio.create_task_group() as tasks:
                 try:

@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Closable(Protocol):
-    """What can be told that it is over."""
+    """A port that can be closed."""
 
     def close(self) -> None: ...
 
@@ -30,11 +30,11 @@ class Restarts(Generic[PortT]):
         return port
 
     def crash(self) -> PortT:
-        """The process that has the port is gone, without a word; open it as the next one does."""
+        """Open the port as the next process does after the one that has it has crashed."""
         return self.start()
 
     def restart(self) -> PortT:
-        """The process that has the port ends in order; open it as the next one does."""
+        """Open the port as the next process does after the one that has it has closed it."""
         self._opened.pop().close()
         return self.start()
 

@@ -1,6 +1,6 @@
-"""A control plane at work behind the transport that is tried: two hosts, in two waves, of one signed rollout.
+"""A control plane that runs behind the transport under test: one signed rollout of two hosts, in two waves.
 
-What its store has is what is durable; the store can be held up, or be full, at a test's word.
+What its store has is durable; a test can block the store, or make it full.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -57,14 +57,14 @@ class GuardedStore(HoldsUp):
         return self._store.load()
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make `writes` durable, once it is let go. Raises: OSError."""
+        """Make `writes` durable, once it is not blocked. Raises: OSError."""
         self._pass()
         if self.is_full:
             raise OSError("no space left on device")
         self._store.commit(writes)
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self._store.close()
 
 

@@ -1,4 +1,4 @@
-"""The contract of a store: what was committed is there, whole, in order, after any crash; what was not, is not.
+"""The contract of a store: after a crash it has every commit, complete and in order, and nothing else.
 
 Subclass `StoreContract`, open your store on a directory, and run pytest. A crash is a store that is never
 closed and another one opened where it was.
@@ -59,7 +59,7 @@ class StoreContract(ABC):
     # What was committed is there.
 
     def test_a_new_store_is_empty(self, stores: Restarts[Store]) -> None:
-        """Nothing is in a store into which nothing was put."""
+        """`load` returns nothing from a store without commits."""
         found = asdict(stores.start().load().in_memory(), recurse=False)
         assert not any(found.values()), f"a new store must be empty, yours has {found}"
 
@@ -71,16 +71,16 @@ class StoreContract(ABC):
         stores.start().commit([*ROWS, *case.writes])
         found = stores.crash().load()
         assert found.head_seq == LAST, (
-            f"`commit` had returned, and after a crash the log ends at row {found.head_seq} and not at {LAST}: "
+            f"`commit` returned, and after a crash the log ends at row {found.head_seq}, expected {LAST}: "
             "make writes durable before you return"
         )
         kept = case.found_in(found)
         assert kept == case.expected, (
-            f"what was committed is not what is there after a crash: {difference(case.expected, kept)}"
+            f"what was committed is not what is read after a crash: {difference(case.expected, kept)}"
         )
 
     def test_what_was_committed_is_there_at_once(self, stores: Restarts[Store]) -> None:
-        """The store that took a commit finds it, too."""
+        """The same store object reads its own commit."""
         store = stores.start()
         store.commit(ROWS)
         found = store.load().head_seq
@@ -89,7 +89,7 @@ class StoreContract(ABC):
         )
 
     def test_commits_follow_each_other(self, stores: Restarts[Store]) -> None:
-        """Each commit goes on where the one before it ended, also after a restart."""
+        """Each commit continues where the one before it ended, also after a restart."""
         store = stores.start()
         store.commit(ROWS[:3])
         store.commit(ROWS[3:4])
@@ -99,7 +99,7 @@ class StoreContract(ABC):
         assert seqs == list(range(1, LAST + 1)), f"rows 1 to {LAST} were committed, found {seqs}"
 
     def test_an_empty_commit_changes_nothing(self, stores: Restarts[Store]) -> None:
-        """No writes are no error."""
+        """A commit without writes is not an error."""
         store = stores.start()
         store.commit(ROWS)
         before = store.load().in_memory()
@@ -107,7 +107,7 @@ class StoreContract(ABC):
         assert store.load().in_memory() == before, "a commit without writes changed the store"
 
     def test_closing_writes_nothing(self, stores: Restarts[Store]) -> None:
-        """`close` lets go of resources; what a crash would leave is all there is."""
+        """`close` only releases resources: the store is as after a crash."""
         stores.start().commit(ROWS)
         after_crash = stores.crash().load().in_memory()
         after_close = stores.restart().load().in_memory()
@@ -116,7 +116,7 @@ class StoreContract(ABC):
     # In order.
 
     def test_writes_are_carried_out_in_order(self, stores: Restarts[Store]) -> None:
-        """Put, removed, and put again is there; put again and then removed is not."""
+        """The last write of a key in a commit decides."""
         put = PutDispatch(dispatch(), LAST)
         removed = RemoveDispatch(HOST, ROLLOUT)
         stores.start().commit([*ROWS, put, removed, put, hold(LAST), RemoveHold(hold(1).scope)])
@@ -139,14 +139,14 @@ class StoreContract(ABC):
         store = stores.start()
         store.commit(ROWS)
         assert _is_refused(store, writes), (
-            f"your store took {writes[-1]}, which is not possible after {LAST} rows"
+            f"expected your store to refuse {writes[-1]} after {LAST} rows; it accepted it"
         )
 
     @pytest.mark.parametrize("writes", BROKEN.values(), ids=BROKEN)
     def test_a_refused_commit_leaves_nothing_behind(
         self, writes: tuple[Write, ...], stores: Restarts[Store]
     ) -> None:
-        """Of a commit that failed no write is there, neither at once nor after a crash."""
+        """No write of a failed commit is there, neither at once nor after a crash."""
         store = stores.start()
         store.commit(ROWS)
         before = store.load().in_memory()
@@ -163,7 +163,7 @@ class StoreContract(ABC):
     def test_the_commit_after_a_refused_one_succeeds(
         self, writes: tuple[Write, ...], stores: Restarts[Store]
     ) -> None:
-        """A failure is over when `commit` has raised: the next one starts afresh, with the same numbers."""
+        """A failed commit has no effect on the next one, which uses the same numbers."""
         store = stores.start()
         store.commit(ROWS)
         _is_refused(store, writes)

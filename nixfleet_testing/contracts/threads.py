@@ -1,4 +1,4 @@
-"""Work in a thread of its own, as a kernel's writes are done, and what came of it."""
+"""Runs work in a thread of its own, as a kernel does its writes, and returns its error."""
 
 import threading
 from collections.abc import Callable

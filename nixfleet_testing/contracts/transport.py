@@ -260,15 +260,17 @@ class TransportContract(ABC):
             first = await line.host.next_dispatch(0)
             again = await line.host.next_dispatch(0)
             assert again == first, (
-                f"not acknowledged yet, and the second poll got {again} after {first}"
+                f"the dispatch is not acknowledged; the second poll returned {again}, expected {first}"
             )
             await line.host.post_events(enveloped(*CONVERGES[:1]))
             acknowledged = await line.host.next_dispatch(0)
-            assert acknowledged is None, f"acknowledged, and handed out again: {acknowledged}"
+            assert acknowledged is None, (
+                f"the dispatch was acknowledged, and handed out again: {acknowledged}"
+            )
 
     @in_event_loop
     async def test_a_poll_that_is_cancelled_takes_no_dispatch_along(self, tmp_path: Path) -> None:
-        """An agent that stops while it waits finds its dispatch when it is back."""
+        """An agent that stops while it waits gets its dispatch after the restart."""
         async with self._line(tmp_path) as line:
             for published in (False, True):
                 async with anyio.create_task_group() as agent:
@@ -279,14 +281,14 @@ class TransportContract(ABC):
                     agent.cancel_scope.cancel()
             found = await line.host.next_dispatch(self.patience_seconds)
             assert found is not None, (
-                "a poll was cancelled as its dispatch came, and the dispatch was lost with it"
+                "a poll was cancelled when its dispatch arrived, and the dispatch was lost"
             )
 
     @in_event_loop
     async def test_polls_that_were_cancelled_do_not_stand_in_the_way_of_the_next(
         self, tmp_path: Path
     ) -> None:
-        """An agent that started and stopped a few times is answered like any other: nobody waits for who is gone."""
+        """An agent that started and stopped a few times is answered like any other: cancelled polls hold nothing up."""
         async with self._line(tmp_path) as line:
             for _ in range(POLLS_CANCELLED):
                 poll = _Call(partial(line.host.next_dispatch, 60))
@@ -345,11 +347,13 @@ class TransportContract(ABC):
 
     @in_event_loop
     async def test_an_unknown_manifest_is_none(self, tmp_path: Path) -> None:
-        """Whether the rollout is not there, or its id is none."""
+        """The rollout does not exist, or its id is malformed."""
         async with self._line(tmp_path, published=True) as line:
             for rollout_id in ("stable@0000000", "not a rollout/id?x=1#ü"):
                 found = await line.host.fetch_manifest(rollout_id)
-                assert found is None, f"there is no rollout {rollout_id!r}, fetched {found}"
+                assert found is None, (
+                    f"there is no rollout {rollout_id!r}: expected None, found {found}"
+                )
 
     @asynccontextmanager
     async def _line(self, directory: Path, *, published: bool = False) -> AsyncGenerator[Line]:
@@ -364,7 +368,7 @@ class TransportContract(ABC):
 
 
 class _Call:
-    """A call that is made by somebody else, and what came of it."""
+    """A call that another task makes, and its result."""
 
     def __init__(self, call: Callable[[], Awaitable[object]]) -> None:
         self.answer: object = "no answer"
@@ -381,13 +385,13 @@ def _require_outcome(found: object, expected: EventsOutcome) -> None:
 
 
 async def _require_failure(call: Callable[[], Awaitable[object]]) -> None:
-    """The call must say that there is no answer, and in no other way."""
+    """The call must raise TransportFailed, and no other error."""
     try:
         answer = await call()
     except TransportFailed:
         return
     except Exception as error:
         raise AssertionError(
-            f"there is no answer: raise TransportFailed, which workers wait and repeat on, and not {error!r}"
+            f"there is no answer: expected TransportFailed, on which workers retry, found {error!r}"
         ) from error
-    raise AssertionError(f"there is no answer, and the transport made one up: {answer}")
+    raise AssertionError(f"there is no answer: expected TransportFailed, found {answer}")

@@ -1,6 +1,6 @@
-"""What a kernel is tried with: an engine that keeps a list of words, and a disk that can be held up or be full.
+"""The fakes that a kernel is tested with: an engine that keeps a list of words, and a disk that can block or be full.
 
-The tests of a kernel ask these two what they saw; none of them looks into the kernel.
+The tests of a kernel read these two; none of them looks into the kernel.
 """
 
 from collections.abc import Sequence
@@ -11,44 +11,44 @@ from nixfleet_testing.contracts.held_up import HoldsUp
 
 
 class Ledger:
-    """An engine that notes every word it is given, and asks for it to be written.
+    """An engine that keeps every word it gets, and returns it as a write.
 
-    `ask…` changes nothing durable, `poison…` makes it fail. It replies with the word and how many there are by now, and
-    orders `after {word}`.
+    `ask…` has no write, `poison…` raises. It replies with the word and the number of words so far, and
+    returns the action `after {word}`.
     """
 
     def __init__(self) -> None:
         self.words: list[str] = []
-        self.told_at: list[datetime] = []
+        self.handled_at: list[datetime] = []
         self._settled_length = 0
 
     @property
     def settled(self) -> list[str]:
-        """The words that the kernel said are durable."""
+        """The words before the last `settle`."""
         return self.words[: self._settled_length]
 
     def handle(self, input: str, now: datetime) -> Commit[str, str, str]:
-        """Note `input`."""
+        """Keep `input`. Raises: RuntimeError, for `poison…`."""
         if input.startswith("poison"):
             raise RuntimeError(f"cannot digest {input}")
         self.words.append(input)
-        self.told_at.append(now)
+        self.handled_at.append(now)
         writes = () if input.startswith("ask") else (input,)
         return Commit(writes, f"{input} is number {len(self.words)}", (f"after {input}",))
 
     def settle(self) -> None:
-        """What is noted stays."""
+        """Confirm the words so far."""
         self._settled_length = len(self.words)
 
     def roll_back(self) -> None:
-        """What was noted since the last `settle` goes."""
+        """Remove the words since the last `settle`."""
         del self.words[self._settled_length :]
 
 
 class Disk(HoldsUp):
     """Keeps what is written, one transaction at a time. A transaction with a word of `refused` fails as a whole.
 
-    While it is held up, writes begin and do not end.
+    While it is blocked, writes begin and do not end.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Disk(HoldsUp):
         self.refused: set[str] = set()
 
     def write(self, words: Sequence[str]) -> None:
-        """Make `words` durable, once it is let go. Raises: OSError."""
+        """Make `words` durable, once it is not blocked. Raises: OSError."""
         self._pass()
         if refused := self.refused.intersection(words):
             raise OSError(f"no room for {', '.join(sorted(refused))}")

@@ -2,7 +2,7 @@
 
     python -m nixfleet_testing.explore --hosts 3 --waves 2 --pause --clear
 
-A world is what each agent has lived, and what the control plane has heard of it: records, rollouts, queue,
+A world is each agent's facts, and those that the control plane has received: records, rollouts, queue,
 quarantines, pauses. Hosts, their machines, the wire, CI and operators move it, each whenever it can; all decisions
 are those of `step` (`Local` on the agent, `Remote` on the control plane), `step_rollout`, `open_rollout`,
 `due_rollout_events`, `plan_next` and `replan`, unless a `ReducerSet` with others is explored.

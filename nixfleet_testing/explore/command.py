@@ -32,7 +32,7 @@ class Timed:
 
 
 def main(arguments: list[str]) -> int:
-    """Explore as `arguments` say, print what came of it, and return the exit status."""
+    """Explore as `arguments` say, print the result, and return the exit status."""
     options = _parser().parse_args(arguments)
     policy: str = options.policy
     policies = [each for each in OnHealthFailure if policy in (each.value, "both")]

@@ -88,7 +88,7 @@ class Engine:
         machine.replan(self._view, self._quarantines, DISPATCHED_AT)
 
     def turn(self, input: Input) -> Turn:
-        """Return what `input` comes to.
+        """Return the commit for `input`.
 
         Raises: TransitionError, RolloutTransitionError, SupersessionExpected, when a reducer refuses; PlanEndless.
         """
@@ -299,5 +299,5 @@ def unsettled(bounds: Bounds, machine: ReducerSet, control_plane: ControlPlane) 
 
 
 def _due(actions: tuple[PlanAction, ...]) -> tuple[PlanAction, ...]:
-    """The decisions that change something. The plan over a kept view leaves out deferrals that were told before."""
+    """The decisions that change something. The plan over a kept view leaves out deferrals that were reported before."""
     return tuple(action for action in actions if not isinstance(action, DeferDispatch))

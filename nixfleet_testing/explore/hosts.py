@@ -64,7 +64,7 @@ class Host:
         return self.record.last_event_seq + 1
 
     def lived(self, *facts: AgentEvent, running: str | None = None) -> Agent:
-        """Return the agent after it lived `facts`. Raises: TransitionError."""
+        """Return the agent after `facts`. Raises: TransitionError."""
         life, intent = self.life, self.agent.intent
         for fact in facts:
             record, effects = self.machine.step(

@@ -1,4 +1,4 @@
-"""What the control plane of a bounded world may be told, and when."""
+"""The inputs of the control plane in a bounded world, and when each is possible."""
 
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -31,19 +31,19 @@ class Pause:
 
 @frozen
 class Resume:
-    """An operator takes the pause back."""
+    """An operator resumes the channel."""
 
 
 @frozen
 class Clear:
-    """An operator lets a halted rollout go on without the hosts that failed or reverted."""
+    """An operator clears a halted rollout, excusing the hosts that failed or reverted."""
 
     release: int
 
 
 @frozen
 class Retire:
-    """An operator lets a quarantined closure be handed out again."""
+    """An operator retires the quarantine of a closure."""
 
     closure: str
 
@@ -52,7 +52,7 @@ Input: TypeAlias = Hear | Publish | Pause | Resume | Clear | Retire
 
 
 def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
-    """Yield what CI and operators may say to it now, with words for it."""
+    """Yield the inputs that CI and operators may give now, each with a description."""
     opened = control_plane.rollouts
     if len(opened) < bounds.releases:
         yield Publish(), f"CI publishes {bounds.terms[len(opened)].rollout_id}"

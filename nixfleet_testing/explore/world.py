@@ -1,7 +1,7 @@
-"""The parts of a world, as frozen values: what each agent has lived, and what the control plane has heard of it.
+"""The parts of a world, as frozen values: each agent's facts, and those that the control plane has received.
 
 No host has a name in here, only a place: a part that two hosts have in common is one value. Facts on the way are
-not kept: they are those that an agent has lived and its mirror has not heard, by their numbers.
+not kept: they are an agent's facts that its mirror has not received, by their numbers.
 """
 
 from typing import TypeAlias
@@ -21,7 +21,7 @@ Intent: TypeAlias = LocalFireSwitch | LocalFireRollbackTo
 
 @frozen
 class AgentPast:
-    """One rollout as one host lives it. records: as opened, then after each fact.
+    """One rollout on one host. records: as opened, then after each fact.
 
     is_closed: a newer rollout took over; nothing happens in this one any more.
     """

@@ -33,7 +33,7 @@ class HostMachine(ScriptedMachine):
         self.check_record(pending)
 
     def take(self, event: Event, now: datetime) -> None:
-        """Let `event` come, and check what follows from it."""
+        """Apply `event`, and run the checks."""
         self.keep_call("take", event, now)
         before = self.record
         try:
@@ -49,7 +49,7 @@ class HostMachine(ScriptedMachine):
     # --- checks: override, and call `super` ----------------------------------------------------------
 
     def check_record(self, record: HostRolloutState) -> None:
-        """`record` is what the host has come to."""
+        """Called with the host's current record."""
 
     def check_step(
         self,
@@ -58,13 +58,13 @@ class HostMachine(ScriptedMachine):
         after: HostRolloutState,
         effects: tuple[HostEffect, ...],
     ) -> None:
-        """`event` was taken, and `effects` are to be carried out."""
+        """Called when `event` was accepted; `effects` are not carried out yet."""
         assert after.last_event_seq == event.fact.seq > before.last_event_seq
 
     def check_refusal(
         self, before: HostRolloutState, event: Event, refusal: TransitionError
     ) -> None:
-        """`event` was refused, and the record is the one before."""
+        """Called when `event` was refused; the record is unchanged."""
         assert refusal.state is before
         assert refusal.fact is event.fact
 

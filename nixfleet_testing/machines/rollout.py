@@ -36,7 +36,7 @@ class RolloutMachine(ScriptedMachine):
         self.check_record(self.record)
 
     def take(self, event: RolloutEvent, now: datetime) -> None:
-        """Let `event` come, and check what follows from it."""
+        """Apply `event`, and run the checks."""
         self.keep_call("take", event, now)
         before = self.record
         try:
@@ -50,7 +50,7 @@ class RolloutMachine(ScriptedMachine):
     # --- checks: override, and call `super` ----------------------------------------------------------
 
     def check_record(self, record: RolloutRecord) -> None:
-        """`record` is what the rollout has come to."""
+        """Called with the rollout's current record."""
 
     def check_step(
         self,
@@ -59,7 +59,7 @@ class RolloutMachine(ScriptedMachine):
         after: RolloutRecord,
         effects: tuple[RolloutEffect, ...],
     ) -> None:
-        """`event` was taken, and `effects` are to be carried out."""
+        """Called when `event` was accepted; `effects` are not carried out yet."""
         assert after.rollout_id == before.rollout_id
         assert after.current_wave >= before.current_wave
         assert before.state is not RolloutState.PRUNED
@@ -67,7 +67,7 @@ class RolloutMachine(ScriptedMachine):
     def check_refusal(
         self, before: RolloutRecord, event: RolloutEvent, refusal: RolloutTransitionError
     ) -> None:
-        """`event` was refused, and the record is the one before."""
+        """Called when `event` was refused; the record is unchanged."""
 
     # --- rules ---------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class Script:
         return f"{self._named(type(value))}({', '.join(fields)})"
 
     def _named(self, form: type[object]) -> str:
-        # A class made inside a function has no name that can be imported; who pastes has it at hand.
+        # A class made inside a function has no name that can be imported; the pasted script must find it in scope.
         if "<locals>" not in form.__qualname__:
             self._imports.add(f"from {form.__module__} import {form.__name__}")
         return form.__name__
@@ -89,7 +89,7 @@ class ScriptedMachine(RuleBasedStateMachine):
         self._calls: list[Call] = []
 
     def keep_call(self, method: str, *arguments: object) -> None:
-        """Let the history that is shown call `method`."""
+        """Record a call of `method` for the history that is printed."""
         self._calls.append((method, arguments))
 
     def teardown(self) -> None:
@@ -106,7 +106,7 @@ class _History:
     failure: Exception | None
 
     def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
-        """How Hypothesis asks for the words of a note."""
+        """Called by Hypothesis when it prints a note."""
         calls = self.calls
         if self.failure is not None:
             calls = shortest_part(self.machine, calls, self.failure)

@@ -1,4 +1,4 @@
-"""A small fleet: what is offered opens, gates hold or let go, hosts report, operators pause and clear.
+"""A small fleet: offered rollouts open, gates hold or pass, hosts report, operators pause and clear.
 
 The machine is the simplest engine there is: it carries a plan out at once, and tells rollouts what their hosts did.
 """
@@ -77,7 +77,7 @@ class SmallFleetMachine(ScriptedMachine):
         self.check_fleet(self.view)
 
     def report(self, rollout_id: RolloutId, hostname: str, fact: AgentEvent, now: datetime) -> None:
-        """Let a host report `fact`, and its rollout go on as far as that lets it."""
+        """Report `fact` of a host, and advance its rollout as far as possible."""
         self.keep_call("report", rollout_id, hostname, fact, now)
         before = self.view.host(rollout_id, hostname)
         assert before is not None, (rollout_id, hostname)
@@ -94,7 +94,7 @@ class SmallFleetMachine(ScriptedMachine):
         self.check_fleet(self.view)
 
     def clear(self, rollout_id: RolloutId, now: datetime) -> None:
-        """Let an operator clear a halted rollout; hosts that failed are excused."""
+        """Clear a halted rollout as an operator; hosts that failed are excused."""
         self.keep_call("clear", rollout_id, now)
         ended = (HostState.FAILED, HostState.REVERTED)
         hosts = self.view.hosts_of(rollout_id)
@@ -104,7 +104,7 @@ class SmallFleetMachine(ScriptedMachine):
         self.check_fleet(self.view)
 
     def pause(self, scope: str) -> None:
-        """Let an operator pause a channel or a rollout, or resume it if it is paused."""
+        """Pause a channel or a rollout as an operator, or resume it if it is paused."""
         self.keep_call("pause", scope)
         (self.view.release if scope in self.view.holds else self.view.hold)(scope)
         self.check_fleet(self.view)
@@ -112,10 +112,10 @@ class SmallFleetMachine(ScriptedMachine):
     # --- checks: override, and call `super` ----------------------------------------------------------
 
     def check_fleet(self, view: FleetView) -> None:
-        """`view` is what the fleet has come to."""
+        """Called with the current view of the fleet."""
 
     def check_plan(self, view: FleetView, actions: tuple[PlanAction, ...]) -> None:
-        """`actions` were planned for `view` and are not carried out yet."""
+        """Called when `actions` were planned for `view`; they are not carried out yet."""
         for action in actions:
             if isinstance(action, QueueDispatch | DeferDispatch):
                 assert view.is_waiting(action.rollout_id, action.host), action
@@ -127,7 +127,7 @@ class SmallFleetMachine(ScriptedMachine):
         after: HostRolloutState,
         effects: tuple[HostEffect, ...],
     ) -> None:
-        """A host reported `fact`; its rollout was told."""
+        """Called when a host has reported `fact` and its rollout has been updated."""
         assert after.target_closure == before.target_closure
 
     # --- carrying out --------------------------------------------------------------------------------

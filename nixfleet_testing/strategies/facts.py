@@ -35,7 +35,7 @@ from nixfleet_testing.strategies.names import (
 
 
 def seqs(above: int = 0) -> SearchStrategy[int]:
-    """Sequence numbers above `above`; gaps are as good as none."""
+    """Sequence numbers above `above`; there may be gaps."""
     return st.integers(above + 1, above + 4)
 
 

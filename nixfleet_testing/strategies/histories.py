@@ -37,7 +37,7 @@ class HistoryKind(StrEnum):
 
 @frozen
 class History:
-    """Events that come to a Pending record, each with the time it is taken in at."""
+    """Events for a Pending record, each with the time at which it is applied."""
 
     pending: HostRolloutState
     policy: RolloutPolicy

@@ -46,7 +46,7 @@ from nixfleet_testing.strategies.names import (
     rollout_ids,
     times,
 )
-from nixfleet_testing.strategies.roads import roads
+from nixfleet_testing.strategies.walks import walks_to_states
 
 STAYS_MAX = 4
 ANY_STATE = st.sampled_from(HostState)
@@ -68,7 +68,7 @@ class HostHistory:
 
 @frozen
 class HostMoment:
-    """A record that a legal history led to, and a fact that comes to it, fitting or not."""
+    """A record that a legal history led to, and a fact for it, legal or not."""
 
     record: HostRolloutState
     fact: AgentEvent
@@ -98,7 +98,7 @@ def host_histories(
     """Histories of one host from a record of `pending` to a state drawn from `to`, by any way there."""
     history = HostHistory(draw(pending_records() if pending is None else pending), draw(policies()))
     goal = draw(to)
-    for state, following in draw(st.sampled_from(_ROADS[goal])):
+    for state, following in draw(st.sampled_from(_WALKS[goal])):
         history = _stayed(draw, history, state)
         history = _moved(draw, history, state, following)
     return _stayed(draw, history, goal)
@@ -174,7 +174,7 @@ _STAYS: Mapping[HostState, SearchStrategy[AgentEvent]] = {
 }
 _CONVERGES = (HostState.SOAKING, HostState.CONVERGED)
 HOST_MOVES = (*_MOVES, _CONVERGES)
-_ROADS = roads(HOST_MOVES, start=HostState.PENDING, length_max=4)
+_WALKS = walks_to_states(HOST_MOVES, start=HostState.PENDING, length_max=4)
 
 
 def _kinds_legal_from(state: HostState) -> Iterator[SearchStrategy[AgentEvent]]:

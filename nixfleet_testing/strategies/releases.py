@@ -44,7 +44,7 @@ def metas() -> SearchStrategy[Meta]:
 
 
 def selectors() -> SearchStrategy[Selector]:
-    """Selectors of every form, also the one that means nobody."""
+    """Selectors of every form, also the one that selects no host."""
     return st.sampled_from(
         (
             Selector(all=True),

@@ -29,7 +29,7 @@ from nixfleet_testing.strategies.names import (
     rollout_ids,
     times,
 )
-from nixfleet_testing.strategies.roads import roads
+from nixfleet_testing.strategies.walks import walks_to_states
 
 STAYS_MAX = 2
 
@@ -49,7 +49,7 @@ class RolloutHistory:
 
 @frozen
 class RolloutMoment:
-    """A record that a legal history led to, and an event that comes to it, fitting or not."""
+    """A record that a legal history led to, and an event for it, legal or not."""
 
     record: RolloutRecord
     event: RolloutEvent
@@ -62,7 +62,7 @@ def rollout_histories(draw: st.DrawFn) -> RolloutHistory:
     opened = open_rollout(draw(rollouts_opened()), draw(st.integers(1, 99)), ())
     history = RolloutHistory(opened)
     goal = draw(st.sampled_from(RolloutState))
-    for state, following in draw(st.sampled_from(_ROADS[goal])):
+    for state, following in draw(st.sampled_from(_WALKS[goal])):
         history = _stayed(draw, history, state)
         history = _took(draw, history, _MOVES[state, following])
     return _stayed(draw, history, goal)
@@ -235,7 +235,7 @@ _STAYS: Mapping[RolloutState, SearchStrategy[RolloutEvent]] = {
     RolloutState.SUPERSEDED: _of(HostStateChanged, SuccessorOpened) | _LATE,
 }
 ROLLOUT_MOVES = tuple(_MOVES)
-_ROADS = roads(ROLLOUT_MOVES, start=RolloutState.OPENING, length_max=5)
+_WALKS = walks_to_states(ROLLOUT_MOVES, start=RolloutState.OPENING, length_max=5)
 
 
 def _kinds_legal_from(state: RolloutState) -> Iterator[SearchStrategy[RolloutEvent]]:

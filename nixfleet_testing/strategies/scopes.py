@@ -23,7 +23,7 @@ _TAGS = st.sampled_from(("db", "eu", "us"))
 
 @cache
 def expressions() -> SearchStrategy[Expression]:
-    """Expressions of every form, a few levels deep; some mean everybody, and some nobody."""
+    """Expressions of every form, a few levels deep; some select every host, and some none."""
     return st.recursive(
         st.one_of(has_tags(), hosts_are(), channels_are()),
         lambda parts: st.one_of(_all_of(parts), _any_of(parts), st.builds(Not, parts)),

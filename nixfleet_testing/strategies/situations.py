@@ -112,7 +112,7 @@ def _dispatched(host: HostRolloutState, queued: Iterable[str]) -> HostRolloutSta
 
 
 def _reported(rollout: OpenSituation, at: datetime) -> Iterator[RolloutEvent]:
-    """What the rollout was told of its hosts: who joined first, then how they fared."""
+    """The events of a rollout's hosts: the first one that joined, then their state changes."""
     id_: RolloutId = rollout.terms.rollout_id
     left = [host for host in rollout.hosts if host.state is not HostState.PENDING]
     for name in (*rollout.queued, *(host.hostname for host in left)):

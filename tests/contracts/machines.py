@@ -8,14 +8,14 @@ import anyio
 from nixfleet_agent.activation.activator import Activator
 from nixfleet_agent.activation.directory import SWITCH_SCRIPT, DirectoryActivator
 from nixfleet_runtime.releases.nar import closure_name_of
-from nixfleet_testing.contracts.activator import ActivatedMachine, Going
+from nixfleet_testing.contracts.activator import ActivatedMachine, SwitchBehaviour
 from tests.agent.fake_nixos import FakeNixos, Parts, PassingClock, Switch
 
 SCRIPTS = {
-    Going.WELL: "",
-    Going.BADLY: "exit 7",
-    Going.DEFERRED: "exit 100",
-    Going.STUCK_ONCE: 'if [ ! -e "$STUCK" ]; then touch "$STUCK"; exec sleep 60; fi',
+    SwitchBehaviour.SUCCEEDS: "",
+    SwitchBehaviour.FAILS: "exit 7",
+    SwitchBehaviour.DEFERRED: "exit 100",
+    SwitchBehaviour.STUCK_ONCE: 'if [ ! -e "$STUCK" ]; then touch "$STUCK"; exec sleep 60; fi',
 }
 
 
@@ -33,11 +33,13 @@ class DirectoryMachine(ActivatedMachine):
     def activator(self) -> Activator:
         return DirectoryActivator(self.store, self.profile, environment=self.environment)
 
-    def add(self, name: str, going: Going = Going.WELL) -> str:
+    def add(self, name: str, behaviour: SwitchBehaviour = SwitchBehaviour.SUCCEEDS) -> str:
         tree = self.store / name
         script = tree / SWITCH_SCRIPT
         script.parent.mkdir(parents=True)
-        script.write_text(f'#!/bin/sh\necho "$NIXFLEET_CLOSURE" >> "$BEGAN"\n{SCRIPTS[going]}\n')
+        script.write_text(
+            f'#!/bin/sh\necho "$NIXFLEET_CLOSURE" >> "$BEGAN"\n{SCRIPTS[behaviour]}\n'
+        )
         script.chmod(0o755)
         closure = closure_name_of(tree, name)
         tree.rename(self.store / closure)
@@ -84,12 +86,12 @@ class NixosMachine(ActivatedMachine):
         self._clock.is_stuck = False
         return self._nixos.activator()
 
-    def add(self, name: str, going: Going = Going.WELL) -> str:
-        parts = Parts(kernel="linux-7.0") if going is Going.DEFERRED else Parts()
+    def add(self, name: str, behaviour: SwitchBehaviour = SwitchBehaviour.SUCCEEDS) -> str:
+        parts = Parts(kernel="linux-7.0") if behaviour is SwitchBehaviour.DEFERRED else Parts()
         closure = self._nixos.add(
-            name, Switch(exit_code=7 if going is Going.BADLY else 0), parts=parts
+            name, Switch(exit_code=7 if behaviour is SwitchBehaviour.FAILS else 0), parts=parts
         )
-        if going is Going.BADLY:
+        if behaviour is SwitchBehaviour.FAILS:
             running = self._nixos.current_system
             self._nixos.switches[closure].flips_to = (
                 running.resolve().name if running.exists() else None

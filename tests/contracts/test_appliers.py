@@ -14,7 +14,7 @@ from nixfleet_testing.contracts.control_plane_applier import (
     ControlPlaneApplierContract,
     ControlPlaneWorld,
 )
-from nixfleet_testing.contracts.histories import HISTORIES, PRIOR, lived, told
+from nixfleet_testing.contracts.histories import HISTORIES, PRIOR, local_steps, remote_steps
 from tests.contracts.our_worlds import OurAgentWorld, OurControlPlaneWorld
 
 
@@ -76,4 +76,4 @@ def test_a_new_kind_of_fact_must_be_in_a_history() -> None:
 def test_both_sides_come_to_the_same_record_at_each_step() -> None:
     """The fixed lives are legal, and host and mirror agree on them."""
     for life in HISTORIES.values():
-        assert [s.record for s in lived(life)] == [s.record for s in told(life)]
+        assert [s.record for s in local_steps(life)] == [s.record for s in remote_steps(life)]

@@ -92,7 +92,7 @@ class Raises(DirectoryActivator):
 class TestRaisesWhenASwitchFails(ActivatorContract):
     """Raises instead of saying how the switch ended."""
 
-    says = "what goes wrong with a switch is an outcome"
+    says = "a failed switch is an outcome"
 
     def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, Raises)
@@ -108,7 +108,7 @@ class AlwaysRollsBackWell(DirectoryActivator):
 class TestReportsAFailedRollbackAsDone(ActivatorContract):
     """Does not look at how the rollback ended."""
 
-    says = "was reported as done"
+    says = "expected an exit code other than 0 from a rollback that"
 
     def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, AlwaysRollsBackWell)
@@ -123,7 +123,7 @@ class ForgetsWhatIsHalfThere(DirectoryActivator):
 class TestLeavesAFailedClosureHalfThere(ActivatorContract):
     """Has nothing to roll back, since the closure from before counts as running."""
 
-    says = "a rollback after a switch that went badly was not carried out"
+    says = "a rollback after a switch that fails was not carried out"
 
     def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, ForgetsWhatIsHalfThere)
@@ -138,7 +138,7 @@ class OnlySaysSo(DirectoryActivator):
 class TestRollsBackInNameOnly(ActivatorContract):
     """Says that the rollback is done, and does nothing."""
 
-    says = "a rollback after a switch that went well was not carried out"
+    says = "a rollback after a switch that succeeds was not carried out"
 
     def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, OnlySaysSo)
@@ -218,7 +218,7 @@ class NamesNothing(DirectoryActivator):
 class TestNamesAClosureWhereNothingRuns(ActivatorContract):
     """Returns an empty name on a machine on which nothing runs."""
 
-    says = "not NoRunningClosure"
+    says = "expected NoRunningClosure from"
 
     def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, NamesNothing)

@@ -118,7 +118,7 @@ class NewestFirst(SqliteJournal):
 class TestSendsTheNewestFirst(SeededContract):
     """Returns what is unsent in the wrong order."""
 
-    says = "lived in the order"
+    says = "facts were appended in the order"
     journal = NewestFirst
 
 
@@ -130,7 +130,7 @@ class IgnoresTheLimit(SqliteJournal):
 class TestReturnsMoreThanAskedFor(SeededContract):
     """Fills a batch beyond what the wire takes."""
 
-    says = "and of these `unsent(3)` returns"
+    says = "`unsent(3)` returns"
     journal = IgnoresTheLimit
 
 
@@ -183,7 +183,7 @@ class CountsOpenIntents(SqliteJournal):
 class TestGivesTheNumberOfAnIntentTwice(SeededContract):
     """Takes the highest number that is in use for the last one that was given."""
 
-    says = "it would be given again"
+    says = "it would be used again"
     journal = CountsOpenIntents
 
 

@@ -231,7 +231,7 @@ class NeverSettles(NeverTakesBack):
 class TestForgetsToSettle(SeededContract):
     """Has a failed write take back what was durable before it."""
 
-    says = "the engine was not told to settle"
+    says = "`settle` was not called after each write"
     kernel = ForgetsToSettle
 
 

@@ -74,7 +74,7 @@ class ForgetsForeignKeys(SqliteStore):
 class TestForgetsTheForeignKey(SeededContract):
     """Takes a view row that names a log row which is not there."""
 
-    says = "your store took PutHold"
+    says = "expected your store to refuse PutHold"
     store = ForgetsForeignKeys
 
 
@@ -87,7 +87,7 @@ class SkipsKnownRows(SqliteStore):
 class TestSkipsARowWhoseNumberIsTaken(SeededContract):
     """Takes a log row with a number that is in the log for one that it has already."""
 
-    says = "your store took LogRow"
+    says = "expected your store to refuse LogRow"
     store = SkipsKnownRows
 
 

@@ -94,7 +94,7 @@ class MakesAnswersUp(InProcessTransport):
 class TestTakesNoAnswerForAnAcceptance(SeededContract):
     """Accepts events when it heard nothing of them."""
 
-    says = "the transport made one up"
+    says = "there is no answer: expected TransportFailed, found"
     transport = MakesAnswersUp
 
 
@@ -106,7 +106,7 @@ class LetsErrorsThrough(InProcessTransport):
 class TestRaisesItsOwnErrors(SeededContract):
     """Fails in a way that no worker expects."""
 
-    says = "raise TransportFailed, which workers wait and repeat on"
+    says = "expected TransportFailed, on which workers retry"
     transport = LetsErrorsThrough
 
 
@@ -148,7 +148,7 @@ class HandsOutOnce(InProcessTransport):
 class TestHandsADispatchOutOnce(SeededContract):
     """Has a lost answer lose the dispatch, too."""
 
-    says = "not acknowledged yet, and the second poll got None"
+    says = "the second poll returned None"
     transport = HandsOutOnce
 
 
@@ -167,7 +167,7 @@ class LosesOnCancellation(InProcessTransport):
 class TestLosesADispatchOnCancellation(SeededContract):
     """Takes the dispatch along when the poll is cancelled."""
 
-    says = "and the dispatch was lost with it"
+    says = "and the dispatch was lost"
     transport = LosesOnCancellation
 
 

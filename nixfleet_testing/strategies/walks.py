@@ -6,7 +6,7 @@ from typing import TypeVar
 S = TypeVar("S")
 
 
-def roads(
+def walks_to_states(
     moves: Iterable[tuple[S, S]], start: S, length_max: int
 ) -> Mapping[S, tuple[tuple[tuple[S, S], ...], ...]]:
     """Return the walks from `start` to each state, the shortest first, of at most `length_max` moves."""
