@@ -222,7 +222,7 @@ def test_a_second_process_on_the_same_database_is_turned_away(premises: Premises
         assert first.url
         with premises.running() as second:
             assert second.ended() == 2
-        assert "expected to be alone with it" in premises.said()
+        assert "expected no other process" in premises.said()
         first.kill()
     with premises.running("--url-file", str(premises.directory / "url")) as third:
         assert (premises.directory / "url").read_text() == f"{third.url}\n"
