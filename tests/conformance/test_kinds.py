@@ -121,7 +121,7 @@ def test_a_plan_of_a_situation_that_cannot_be_is_a_broken_line(tmp_path: Path) -
     found = _check(tmp_path, json.dumps(impossible).encode(), _first_line("planner_vectors"))
 
     assert [line.number for line in found.broken] == [1]
-    assert found.broken[0].reason.startswith("it cannot be run: KeyError: ")
+    assert found.broken[0].reason.startswith("it cannot be run: UnknownRollout: ")
     assert found.counts == {VectorKind.PLANNER: 1}
 
 

@@ -177,7 +177,7 @@ class RemovesAllHostRecords(SqliteStore):
 class TestRemovesTheHostRecordsOfAllRollouts(SeededContract):
     """Forgets every host when one rollout is pruned."""
 
-    says = "[('stable@d4e5f6', 'web-02')]: missing StoredHost("
+    says = "[(RolloutId('stable@d4e5f6'), 'web-02')]: missing StoredHost("
     store = RemovesAllHostRecords
 
 
