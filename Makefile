@@ -21,8 +21,8 @@ COMPILE := .venv-lock/bin/uv pip compile --universal --python-version 3.11 --gen
 # What `check` and `coverage` run: the tests of the pure packages themselves. Coverage by a runtime's tests would prove
 # little.
 PURE_TESTS := $(addprefix tests/,proto host rollout planner scopes conformance) \
-	$(patsubst %,tests/test_%.py,graph refusals transition_listing undo) \
-	$(patsubst %,property_tests/test_%_laws.py,codec quick schema signing host rollout planner scopes selector)
+	$(patsubst %,tests/test_%.py,front_door graph refusals rough_use transition_listing undo) \
+	$(patsubst %,property_tests/test_%_laws.py,codec data quick schema signing host rollout planner scopes selector)
 
 # mutmut plants the defects; in an environment of its own, for nothing else needs it or what it brings.
 MUTMUT := mutmut==3.8.1
