@@ -51,7 +51,7 @@ def life(target: str = TARGET) -> tuple[AgentEvent, ...]:
         ProbeTopologyDeclared(topology, at(31), 4),
         *(ProbeObservedFirst(name, enforce, at(32), 5 + i) for i, name in enumerate(PROBES)),
         *(_result(i, first + i) for i in range(PROBE_RESULTS)),
-        Converged(at(SOAK_SECONDS + 1), target, first + PROBE_RESULTS),
+        Converged(at(SOAK_SECONDS + 31), target, first + PROBE_RESULTS),
     )
 
 

@@ -63,3 +63,12 @@ class RolloutManifest:
             if assignment.hostname == hostname:
                 return assignment.target_closure
         return None
+
+    def soak_minutes_of(self, hostname: str) -> int | None:
+        """Return the soak signed for the wave of `hostname`; `None` when the manifest signs none for it."""
+        for assignment in self.host_set:
+            if assignment.hostname == hostname and assignment.wave_index < len(
+                self.wave_soak_minutes
+            ):
+                return self.wave_soak_minutes[assignment.wave_index]
+        return None

@@ -290,7 +290,7 @@ def _facts() -> Iterator[tuple[str, AgentEvent]]:
     enforce = ProbeMode.ENFORCE
     yield "", DispatchAck("prior", _AT, 1)
     yield "", ActivationStarted(_AT, "systemd-run", 1)
-    yield "", ActivationCompleted("target", 0, _AT, 1)
+    yield "", ActivationCompleted("target", 0, _BEFORE, 1)
     yield "", ActivationDeferred("kernel", _AT, 1)
     yield "", ActivationFailed(1, "boom", _AT, 1)
     yield "", ProbeTopologyDeclared((ProbeTopologyEntry("nginx", "http", enforce),), _AT, 1)

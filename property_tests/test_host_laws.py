@@ -264,6 +264,16 @@ def test_converged_is_accepted_exactly_when_its_four_rules_hold(
     assert isinstance(outcome, TransitionError) != _rules_hold(record, fact)
 
 
+def _has_soaked(record: HostRolloutState, at: datetime) -> bool:
+    """The window that was dispatched has passed, both since the dispatch and since the activation."""
+    due, activated_at = record.soak_due_at, record.activation_completed_at
+    if due is None or at < due:
+        return due is None
+    if record.dispatched_at is None or activated_at is None:
+        return True
+    return at - activated_at >= due - record.dispatched_at
+
+
 def _rules_hold(record: HostRolloutState, fact: Converged) -> bool:
     enforced = {name for name, p in record.probes.items() if p.mode is ProbeMode.ENFORCE}
     promised = {
@@ -273,7 +283,7 @@ def _rules_hold(record: HostRolloutState, fact: Converged) -> bool:
     }
     return (
         fact.current_closure == record.target_closure
-        and (record.soak_due_at is None or record.soak_due_at <= fact.converged_at)
+        and _has_soaked(record, fact.converged_at)
         and all(record.probes[name].status is ProbeStatus.PASS for name in enforced)
         and promised <= set(record.probes)
     )

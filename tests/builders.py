@@ -68,6 +68,8 @@ TARGET = "k2f-nixos-web-01-26.05"
 PRIOR = "9xq-nixos-web-01-25.11"
 OTHER = "0aa-nixos-web-01-other"
 SOAK_DUE = 300
+SOAK_END = SOAK_DUE + 30
+"""The window that was dispatched, from the activation on: 30 s after the dispatch."""
 LATER = 50
 
 HALT = RolloutPolicy(on_health_failure=OnHealthFailure.HALT)
@@ -136,7 +138,7 @@ def rollback_complete(
     return RollbackComplete(closure, exit_code, at(seconds), LATER)
 
 
-def converged(seconds: int = SOAK_DUE, closure: str = TARGET) -> Converged:
+def converged(seconds: int = SOAK_END, closure: str = TARGET) -> Converged:
     return Converged(at(seconds), closure, LATER)
 
 

@@ -26,6 +26,18 @@ def require_convergence(state: HostRolloutState, fact: Converged) -> None:
         raise InvariantViolation(state, fact, rule, expected, found)
 
 
+def soak_end_of(state: HostRolloutState) -> datetime | None:
+    """Return when the soak of `state` ends, `None` when it has none. Before the activation: the earliest end.
+
+    The soak runs from health, not from the queue, so a host that activates late soaks as long as every other: until
+    `soak_due_at`, or for the dispatched window after its activation, whichever is later.
+    """
+    due = state.soak_due_at
+    if due is None or state.dispatched_at is None or state.activation_completed_at is None:
+        return due
+    return max(due, state.activation_completed_at + (due - state.dispatched_at))
+
+
 def first_broken_rule(
     state: HostRolloutState, current_closure: str, at: datetime
 ) -> tuple[ConvergenceRule, str, str] | None:
@@ -35,12 +47,9 @@ def first_broken_rule(
     """
     if current_closure != state.target_closure:
         return ConvergenceRule.CLOSURE_IS_TARGET, state.target_closure, current_closure
-    if state.soak_due_at is not None and at < state.soak_due_at:
-        return (
-            ConvergenceRule.SOAK_ELAPSED,
-            f"{state.soak_due_at.isoformat()} or later",
-            at.isoformat(),
-        )
+    soak_ends_at = soak_end_of(state)
+    if soak_ends_at is not None and at < soak_ends_at:
+        return ConvergenceRule.SOAK_ELAPSED, f"{soak_ends_at.isoformat()} or later", at.isoformat()
     for name, probe in state.probes.items():
         if probe.mode is _Mode.ENFORCE and probe.status is not _Status.PASS:
             return (

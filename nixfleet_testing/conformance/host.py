@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import (
     ActivationFailed,
+    Converged,
     OnHealthFailure,
     RollbackComplete,
 )
@@ -75,6 +76,7 @@ class HostDivergence(StrEnum):
     DECLARED_PROBE_NEVER_REPORTED = "a"
     ROLLBACK_FAILED = "b"
     DEFERRED_ACTIVATION_FAILED = "c"
+    ACTIVATED_LATE = "d"
 
 
 @frozen
@@ -111,13 +113,16 @@ def check_host(vector: HostVector, step: HostStep = reducer.step) -> Run:
     record = vector.initial
     for count, recorded in enumerate(vector.steps, start=1):
         after, found = _answer(step, record, recorded, vector.policy)
-        if recorded.divergence is None:
+        divergence = recorded.divergence
+        if _converges_late(record, recorded.event):
+            divergence = HostDivergence.ACTIVATED_LATE
+        if divergence is None:
             mismatches = tuple(answer_mismatches(recorded.answer, _without_logs(found)))
         else:
-            designed = _by_design(recorded.divergence, record, recorded.event, vector.policy)
+            designed = _by_design(divergence, record, recorded.event, vector.policy)
             mismatches = tuple(answer_mismatches(designed, found))
-        if mismatches or recorded.divergence is not None:
-            return Run.of(vector.id, count, recorded.divergence, mismatches)
+        if mismatches or (divergence is not None and isinstance(recorded.answer, Accepted)):
+            return Run.of(vector.id, count, divergence, mismatches)
         record = after
     return Run.of(vector.id, len(vector.steps), None, ())
 
@@ -229,12 +234,31 @@ def _without_logs(answer: Answer) -> Answer:
     return evolve(answer, effects=effects)
 
 
+def _converges_late(record: HostRolloutState, event: Event) -> bool:
+    """Whether `event` converges after `soak_due_at`, and before a window as long has passed since a late activation.
+
+    No recorded row marks these: the recorder counts the soak from the queue alone. Where it refuses for a rule that is
+    looked at later, the record stays as it is on both sides, and the history goes on.
+    """
+    fact, due = event.fact, record.soak_due_at
+    dispatched_at, completed_at = record.dispatched_at, record.activation_completed_at
+    if not isinstance(fact, Converged) or record.state is not HostState.SOAKING:
+        return False
+    if due is None or dispatched_at is None or completed_at is None:
+        return False
+    if fact.seq <= record.last_event_seq or fact.current_closure != record.target_closure:
+        return False
+    return due <= fact.converged_at < completed_at + (due - dispatched_at)
+
+
 def _by_design(
     divergence: HostDivergence, record: HostRolloutState, event: Event, policy: RolloutPolicy
 ) -> Answer:
     match divergence:
         case HostDivergence.DECLARED_PROBE_NEVER_REPORTED:
             return RefusedInput(f"rule {ConvergenceRule.DECLARED_PROBES_REPORTED}")
+        case HostDivergence.ACTIVATED_LATE:
+            return RefusedInput(f"rule {ConvergenceRule.SOAK_ELAPSED}")
         case HostDivergence.ROLLBACK_FAILED:
             return _rollback_failed(record, event)
         case HostDivergence.DEFERRED_ACTIVATION_FAILED:

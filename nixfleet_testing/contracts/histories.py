@@ -85,7 +85,7 @@ CONVERGES: tuple[AgentEvent, ...] = (
         ),
         seq=6,
     ),
-    Converged(at(301), TARGET, seq=7),
+    Converged(at(331), TARGET, seq=7),
 )
 """A host that converges."""
 

@@ -16,6 +16,7 @@ from typing import overload
 import pytest
 from attrs import asdict
 
+from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
 from nixfleet_agent.engine.state import LocalRollout
 from nixfleet_agent.journal.journal import Journal
 from nixfleet_agent.messages.inputs import Intent, IntentKind
@@ -25,9 +26,12 @@ from nixfleet_agent.messages.writes import (
     MarkRefused,
     MarkUnsent,
     PutIntent,
+    PutNewestRelease,
     PutRecord,
+    PutRolledBack,
     RemoveIntent,
     RemoveRollout,
+    SetRolloutAside,
     Write,
 )
 from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
@@ -256,6 +260,43 @@ class JournalContract(ABC):
             f"facts {sorted(looks.seen)} were unsent in the middle of a commit, which then failed: "
             "they could have been sent, and their numbers will be used for other facts"
         )
+
+    # What a host must not go back behind.
+
+    def test_the_newest_release_is_the_one_put_last(self, journals: Restarts[Journal]) -> None:
+        """It is one row, and stays when every rollout is removed: without it an older release could be replayed."""
+        older, newer = ObeyedRelease(OTHER_ROLLOUT, at(1)), ObeyedRelease(ROLLOUT, at(2))
+        journal = journals.start()
+        assert journal.load().newest_release is None, "a new journal has obeyed no release"
+        journal.commit([kept(record_after(CONVERGES)), PutNewestRelease(older)])
+        journal.commit([PutNewestRelease(newer), RemoveRollout(ROLLOUT)])
+        found = journals.crash().load().newest_release
+        assert found == newer, f"{newer} was put last, and the journal has {found}"
+
+    def test_a_closure_rolled_back_from_stays(self, journals: Restarts[Journal]) -> None:
+        """Removing its rollout does not remove it, and a later release of the same closure replaces it."""
+        first = RolledBackClosure(TARGET, ObeyedRelease(OTHER_ROLLOUT, at(1)))
+        again = RolledBackClosure(TARGET, ObeyedRelease(ROLLOUT, at(2)))
+        other = RolledBackClosure(PRIOR, ObeyedRelease(ROLLOUT, at(2)))
+        journal = journals.start()
+        journal.commit([PutRolledBack(first), PutRolledBack(again), PutRolledBack(other)])
+        journal.commit([kept(record_after(ROLLS_BACK)), RemoveRollout(ROLLOUT)])
+        found = {left.closure: left for left in journals.crash().load().rolled_back}
+        expected = {TARGET: again, PRIOR: other}
+        assert found == expected, f"rolled back from {expected}, and the journal has {found}"
+
+    def test_facts_set_aside_are_not_sent_and_leave_their_numbers(
+        self, journals: Restarts[Journal]
+    ) -> None:
+        """The rollout begins anew with fact 1, and a replay does not bring the facts that were set aside."""
+        journal = journals.start()
+        journal.commit([kept(record_after(CONVERGES)), *appended(*CONVERGES)])
+        journal.commit([SetRolloutAside(ROLLOUT, at(9))])
+        found = journal.load().rollouts, _unsent_seqs(journal)
+        assert found == ((), []), f"the rollout was set aside, and the journal has {found}"
+        journal.commit([*appended(CONVERGES[0]), MarkUnsent(ROLLOUT, 1)])
+        unsent = _unsent_seqs(journals.crash())
+        assert unsent == [1], f"the rollout began anew with fact 1, and {unsent} are unsent"
 
     # Numbers.
 

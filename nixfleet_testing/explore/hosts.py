@@ -28,6 +28,7 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyEntry,
     RollbackComplete,
 )
+from nixfleet_state_machine.host.convergence import soak_end_of
 from nixfleet_state_machine.host.effect import LocalFireRollbackTo, LocalFireSwitch
 from nixfleet_state_machine.host.errors import InvariantViolation
 from nixfleet_state_machine.host.event import Local
@@ -211,7 +212,7 @@ def _failing(host: Host) -> Iterator[Act]:
 
 def _claiming(host: Host) -> Iterator[Act]:
     record, seq = host.record, host.next_seq
-    due, prior = record.soak_due_at, record.current_closure_at_dispatch
+    due, prior = soak_end_of(record), record.current_closure_at_dispatch
     assert due is not None, record
     assert prior is not None, record
     too_early = due - timedelta(seconds=1)

@@ -5,6 +5,7 @@ plane, a turn of the control plane, one host on both sides, or a world in which 
 """
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import attrs
@@ -236,16 +237,26 @@ def _differences(
                 yield field.name, *pair
 
 
+def _soak_end(record: HostRolloutState) -> datetime:
+    """Return when the window that was dispatched has passed, since the queue and since the activation."""
+    starts = (record.dispatched_at, record.activation_completed_at)
+    due = record.soak_due_at
+    if due is None or record.dispatched_at is None:
+        return due or datetime.min.replace(tzinfo=UTC)
+    window = due - record.dispatched_at
+    return max(start + window for start in starts if start is not None)
+
+
 def _four_rules(name: str, record: HostRolloutState) -> Iterator[Breach]:
     if record.state is not HostState.CONVERGED:
         return
     if record.current_closure != record.target_closure:
         yield Law.FOUR_RULES, f"{name} converged on {record.current_closure}"
-    if (
-        record.converged_at is None
-        or (record.soak_due_at or record.converged_at) > record.converged_at
-    ):
-        yield Law.FOUR_RULES, f"{name} converged at {record.converged_at}, due {record.soak_due_at}"
+    if record.converged_at is None or record.converged_at < _soak_end(record):
+        found = (
+            f"{name} converged at {record.converged_at}, and its soak ends at {_soak_end(record)}"
+        )
+        yield Law.FOUR_RULES, found
     reported = {
         probe: result.status
         for probe, result in record.probes.items()

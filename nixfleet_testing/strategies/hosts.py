@@ -25,7 +25,7 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyDeclared,
 )
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_state_machine.host.convergence import first_broken_rule
+from nixfleet_state_machine.host.convergence import first_broken_rule, soak_end_of
 from nixfleet_state_machine.host.state import HostRolloutState, HostState, ProbeRecord
 from nixfleet_state_machine.replay import replay_host
 from nixfleet_testing.strategies.facts import (
@@ -219,10 +219,10 @@ def _hindering(record: HostRolloutState) -> list[str]:
 
 
 def _may_converge(record: HostRolloutState) -> bool:
-    due = record.soak_due_at or START
+    due = soak_end_of(record) or START
     return first_broken_rule(record, record.target_closure, due) is None
 
 
 def _convergences(record: HostRolloutState) -> SearchStrategy[Converged]:
-    due = times(earliest=record.soak_due_at or START)
+    due = times(earliest=soak_end_of(record) or START)
     return st.builds(Converged, due, st.just(record.target_closure), seqs())

@@ -51,7 +51,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
 
     clock: the fleet's. Requests are signed with the system clock's time, and network time-outs use that clock too.
 
-    Raises: DatabaseInUse, NoRunningClosure, DecodeError (of the trust file or the journal), SchemaTooNew,
+    Raises: DatabaseInUse, NoRunningClosure, DecodeError (of the trust file or the journal), SchemaRefused,
     NotOurDatabase, InsecureKeyFile, MalformedKeyFile, OSError, sqlite3.Error.
     """
     with only_process_on(config.journal.path):

@@ -42,7 +42,7 @@ from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
-from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -262,7 +262,7 @@ def _starting(what: str, path: Path) -> Iterator[None]:
         yield
     except DatabaseInUse as error:
         raise CannotStart(what, str(error)) from error
-    except (OSError, sqlite3.Error, NotOurDatabase, SchemaTooNew, DamagedRow) as error:
+    except (OSError, sqlite3.Error, NotOurDatabase, SchemaRefused, DamagedRow) as error:
         raise CannotStart(what, f"{path}: {error}") from error
 
 

@@ -12,11 +12,14 @@ from nixfleet_agent.messages.inputs import (
     DispatchOffered,
     Input,
     Intent,
+    ProbeRan,
     Reply,
     SwitchEnded,
+    Tick,
 )
 from nixfleet_agent.messages.writes import AppendEvent, Write
-from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
+from nixfleet_agent.probes.runner import ProbeOutcome
+from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure, ProbeStatus
 from nixfleet_proto.codec import HealthCheckSet, encode_manifest
 from nixfleet_proto.fleet import Meta, RolloutPolicy
 from nixfleet_proto.health_check import ExecProbe
@@ -31,12 +34,16 @@ T0 = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 KEY = SigningKey.generate()
 ALIVE = HealthCheckSet({"alive": ExecProbe(("bin/alive",))})
 SOAK_MINUTES = 5
+TICK_SECONDS = 30.0
+PROBE_SECONDS = 30
+FAILED = ProbeOutcome(ProbeStatus.FAIL, "expected status 200, found 503")
 
 
 def manifest_of(
     channel_ref: str = "r1",
     closure: str = "new",
     on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT,
+    signed_at: datetime = T0,
 ) -> Verified[RolloutManifest]:
     """A verified manifest that gives web-01 `closure`."""
     manifest = RolloutManifest(
@@ -45,14 +52,14 @@ def manifest_of(
         display_name=f"stable@{channel_ref}",
         fleet_resolved_hash="0" * 64,
         host_set=(HostAssignment("web-01", closure),),
-        meta=Meta(T0),
+        meta=Meta(signed_at),
         rollout_policy=RolloutPolicy(on_health_failure),
         wave_soak_minutes=(SOAK_MINUTES,),
     )
     return verify_manifest(
         sign_artefact(encode_manifest(manifest), KEY),
         TrustRoot(KeySlot(KEY.public_key)),
-        T0,
+        signed_at,
         freshness_window_minutes=60,
         expected_rollout_id=manifest.rollout_id,
     )
@@ -65,12 +72,31 @@ class LoneAgent:
         self.now = T0
         self.state = state or State("web-01")
         self.engine = AgentEngine(self.state)
+        self.unsent: frozenset[RolloutId] = frozenset()
         self.facts: list[AgentEvent] = []
         self.writes: tuple[Write, ...] = ()
         self.actions: tuple[Action, ...] = ()
 
     def tell(self, input: Input, *, after_seconds: float = 0) -> Reply:
-        """Put `input` to the engine after so many seconds, and note what came of it."""
+        """Put `input` to the engine after so many seconds, with the ticks that come meanwhile; note the result."""
+        while after_seconds > TICK_SECONDS:
+            after_seconds -= TICK_SECONDS
+            unsent = input.unsent if isinstance(input, Tick) else self.unsent
+            self._handled(Tick(unsent), TICK_SECONDS)
+        return self._handled(input, after_seconds)
+
+    def fail_probe(self, seconds: float, probe_name: str = "alive") -> None:
+        """Have a probe of stable@r1 fail now, at its interval, and at the end of `seconds`."""
+        times = [*range(0, int(seconds), PROBE_SECONDS), seconds]
+        for before, at in zip([0.0, *times], times, strict=False):
+            failed = ProbeRan(RolloutId("stable@r1"), probe_name, FAILED)
+            self.tell(failed, after_seconds=at - before)
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the clock forward or back, with no time passing."""
+        self.now += timedelta(seconds=seconds)
+
+    def _handled(self, input: Input, after_seconds: float) -> Reply:
         self.now += timedelta(seconds=after_seconds)
         commit = self.engine.handle(input, self.now)
         self.engine.settle()

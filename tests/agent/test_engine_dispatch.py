@@ -25,7 +25,7 @@ from nixfleet_agent.messages.inputs import (
     SwitchStarted,
     WakeSender,
 )
-from nixfleet_agent.messages.writes import AppendEvent, PutIntent, PutRecord
+from nixfleet_agent.messages.writes import AppendEvent, PutIntent, PutNewestRelease, PutRecord
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationDeferred,
@@ -44,7 +44,12 @@ def test_a_dispatch_that_the_manifest_confirms_is_acknowledged_before_the_switch
     agent = LoneAgent()
     assert agent.tell(agent.offered(running="old")) == DispatchTaken()
     assert agent.facts == [DispatchAck("old", agent.now, seq=1)]
-    assert {type(write) for write in agent.writes} == {PutRecord, AppendEvent, PutIntent}
+    assert {type(write) for write in agent.writes} == {
+        PutRecord,
+        PutNewestRelease,
+        AppendEvent,
+        PutIntent,
+    }
     assert agent.intent.kind is IntentKind.SWITCH
     assert agent.intent.closure == "new"
 

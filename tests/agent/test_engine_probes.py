@@ -1,12 +1,16 @@
 """From soak to rest: probes, convergence, sustained failure."""
 
-from nixfleet_agent.activation.activator import RollbackFinished
+from datetime import timedelta
+
+from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted
 from nixfleet_agent.messages.inputs import (
+    Booted,
     ChecksLoaded,
     ChecksUnreadable,
     ProbeRan,
     RollbackEnded,
     StartProbes,
+    SwitchEnded,
     Tick,
 )
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome
@@ -42,13 +46,20 @@ def test_the_topology_is_declared_before_probes_run() -> None:
 
 
 def test_a_closure_without_checks_declares_an_empty_topology() -> None:
-    """That there is nothing to probe is said too, so that later waves need not wait for it."""
+    """A closure without probes is declared as such, so that later waves need not wait for it."""
+    agent = LoneAgent()
+    agent.tell(agent.offered())
+    agent.tell(SwitchEnded(agent.intent.intent_id, SwitchCompleted("new", 0)))
+    agent.tell(ChecksLoaded(R1, HealthCheckSet()))
+    assert agent.record().declared_probes == ()
+
+
+def test_checks_that_were_declared_are_not_declared_again() -> None:
+    """After a restart they are read once more, and the facts about them are in the journal already."""
     agent = soaking_agent()
     agent.facts.clear()
-    fresh = LoneAgent(agent.state)
-    fresh.tell(ChecksLoaded(R1, HealthCheckSet()))
-    assert fresh.facts == []  # Declared already.
-    assert agent.record().declared_probes is not None
+    agent.tell(ChecksLoaded(R1, ALIVE))
+    assert agent.facts == []
 
 
 def test_the_first_result_of_a_probe_is_marked_as_first() -> None:
@@ -91,11 +102,11 @@ def test_a_host_does_not_converge_while_a_declared_probe_has_not_reported() -> N
 def test_a_probe_that_fails_for_the_threshold_fails_the_host_and_rolls_back() -> None:
     """Sixty seconds of unbroken failure are sustained; the policy of the manifest decides what follows."""
     agent = soaking_agent()
-    probe(agent, FAILED)
-    probe(agent, FAILED, after_seconds=59)
+    agent.fail_probe(seconds=59)
     agent.tell(Tick())
     assert agent.record().state is HostState.SOAKING
-    agent.tell(Tick(), after_seconds=1)
+    probe(agent, FAILED, after_seconds=1)
+    agent.tell(Tick())
     assert agent.facts[-1] == Failed(
         agent.now, 60, ("alive",), OnHealthFailure.ROLLBACK_AND_HALT, agent.facts[-1].seq
     )
@@ -115,8 +126,8 @@ def test_a_probe_that_recovers_starts_its_clock_anew() -> None:
 def test_a_failed_rollback_keeps_the_host_failed() -> None:
     """A rollback that exits non-zero is reported with what really runs."""
     agent = soaking_agent()
-    probe(agent, FAILED)
-    agent.tell(Tick(), after_seconds=60)
+    agent.fail_probe(seconds=60)
+    agent.tell(Tick())
     agent.tell(RollbackEnded(agent.intent.intent_id, RollbackFinished("new", 1, "boom")))
     assert agent.facts[-1] == RollbackComplete("new", 1, agent.now, agent.facts[-1].seq)
     assert agent.record().state is HostState.FAILED
@@ -126,8 +137,8 @@ def test_a_failed_rollback_keeps_the_host_failed() -> None:
 def test_a_policy_of_halt_fires_no_rollback() -> None:
     """With policy halt the failed closure stays for somebody to look at."""
     agent = soaking_agent(manifest_of(on_health_failure=OnHealthFailure.HALT))
-    probe(agent, FAILED)
-    agent.tell(Tick(), after_seconds=60)
+    agent.fail_probe(seconds=60)
+    agent.tell(Tick())
     assert agent.record().state is HostState.FAILED
     assert agent.state.intents == {}
 
@@ -145,8 +156,65 @@ def test_unreadable_checks_count_as_one_failing_probe() -> None:
         "ProbeFailureFirst",
         "ProbeResult",
     ]
+    agent.tell(Tick())
     agent.tell(Tick(), after_seconds=60)
     assert agent.record().state is HostState.FAILED
+
+
+def test_one_sample_that_fails_is_not_a_sustained_failure() -> None:
+    """A probe that ran once and not again for an hour has not failed for an hour."""
+    agent = soaking_agent()
+    probe(agent, FAILED)
+    agent.tell(Tick(), after_seconds=3600)
+    assert agent.record().state is HostState.SOAKING
+
+
+def test_samples_too_far_apart_begin_the_run_of_failures_anew() -> None:
+    """Between them the probe may have passed: the gap may be the threshold, or twice the interval of the probe."""
+    agent = soaking_agent()
+    probe(agent, FAILED)
+    probe(agent, FAILED, after_seconds=61)
+    agent.tell(Tick())
+    assert agent.record().state is HostState.SOAKING
+
+
+def test_a_step_of_the_clock_forward_fails_nothing_and_ends_no_soak() -> None:
+    """What the clock jumps is no time: neither of failing nor of soaking."""
+    agent = soaking_agent()
+    probe(agent, FAILED)
+    agent.step_clock(365 * 86400)
+    probe(agent, FAILED)
+    agent.tell(Tick())
+    assert agent.record().state is HostState.SOAKING
+    probe(agent, PASSED)
+    agent.tell(Tick(), after_seconds=200)
+    assert agent.record().state is HostState.SOAKING
+
+
+def test_a_soak_over_a_step_of_the_clock_lasts_its_signed_time() -> None:
+    """The step counts as a minute at most; then the soak goes on, and ends."""
+    agent = soaking_agent()
+    probe(agent, PASSED)
+    agent.step_clock(86400)
+    agent.tell(Tick(), after_seconds=239)
+    assert agent.record().state is HostState.SOAKING
+    agent.tell(Tick(), after_seconds=31)
+    assert agent.record().state is HostState.CONVERGED
+
+
+def test_a_probe_that_passed_before_a_restart_has_not_reported_after_it() -> None:
+    """What was true before a reboot proves nothing: the host converges when the probe has run again."""
+    agent = soaking_agent()
+    probe(agent, PASSED)
+    agent.now += timedelta(seconds=600)
+    booted = LoneAgent(agent.state)
+    booted.now = agent.now
+    booted.tell(Booted("new"))
+    booted.tell(ChecksLoaded(R1, ALIVE))
+    booted.tell(Tick())
+    assert booted.record().state is HostState.SOAKING
+    probe(booted, PASSED)
+    assert booted.record().state is HostState.CONVERGED
 
 
 def test_a_result_of_a_probe_that_was_stopped_changes_nothing() -> None:

@@ -97,10 +97,11 @@ def test_a_closed_rollout_with_facts_that_wait_outlives_its_retention() -> None:
     assert R1 not in agent.state.rollouts
 
 
-def test_facts_that_nobody_will_take_go_when_the_retention_has_passed() -> None:
-    """A control plane that pruned the rollout will never acknowledge it: before retention it may still learn of it."""
+def test_facts_that_the_control_plane_disowns_go_after_thirty_days() -> None:
+    """A control plane that pruned the rollout never acknowledges it; until then an honest one may still ask for it."""
     agent = superseded_agent()
-    agent.tell(RolloutDisowned(R1), after_seconds=HOUR * 71)
+    agent.unsent = frozenset({R1})
+    agent.tell(RolloutDisowned(R1), after_seconds=HOUR * (30 * 24 - 1))
     assert R1 in agent.state.rollouts
     agent.tell(RolloutDisowned(R1), after_seconds=HOUR)
     assert agent.writes == (RemoveRollout(R1),)

@@ -25,7 +25,7 @@ from nixfleet_agent.messages.inputs import (
     SwitchEnded,
     Tick,
 )
-from nixfleet_agent.messages.writes import MarkRefused, RemoveRollout
+from nixfleet_agent.messages.writes import MarkRefused, SetRolloutAside
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.agent_event import Converged, ProbeResult, ProbeStatus
 from nixfleet_proto.ids import RolloutId
@@ -125,34 +125,48 @@ def test_a_failure_after_a_take_over_rolls_nothing_back_and_says_so() -> None:
     assert "stable@r1 to old" in logged(fresh)
 
 
-def test_an_older_rollout_is_taken_over_as_closed() -> None:
-    """An answer that was on its way when the host went on to a newer rollout does not switch it back."""
+def later_record() -> HostRolloutState:
+    """The record of stable@r2, dispatched a minute after stable@r1."""
+    later = LoneAgent()
+    later.now += timedelta(minutes=1)
+    later.tell(later.offered(manifest_of("r2", "newer"), closure="newer"))
+    return later.record("stable@r2")
+
+
+def test_an_answer_that_arrives_after_a_newer_dispatch_is_not_taken_over() -> None:
+    """It was on its way when the host went on to a newer rollout, and does not switch it back."""
     agent = LoneAgent()
     agent.now += timedelta(minutes=1)
     agent.tell(agent.offered(manifest_of("r2", "newer"), closure="newer"))
     agent.tell(RecordBootstrapped(activating_record(), manifest_of()))
-    assert agent.state.rollouts[R1].closed_at == agent.now
-    assert agent.record() == activating_record()
+    assert R1 not in agent.state.rollouts
     assert agent.state.rollouts[R2].closed_at is None
-    assert agent.actions == ()
+    assert "the control plane's record is not taken over" in logged(agent)
+
+
+def test_an_older_rollout_is_taken_over_as_closed() -> None:
+    """Of several records in one answer the newest is open, whatever their order."""
+    fresh = LoneAgent()
+    fresh.tell(RecordBootstrapped(later_record(), manifest_of("r2", "newer")))
+    fresh.tell(RecordBootstrapped(RECORD, manifest_of()))
+    assert fresh.state.rollouts[R1].closed_at == fresh.now
+    assert fresh.state.rollouts[R2].closed_at is None
+    assert fresh.actions == ()
 
 
 def test_a_newer_rollout_that_is_taken_over_closes_the_older_one() -> None:
-    """A journal that was restored from an old copy goes on with what the host is really in."""
-    later = LoneAgent()
-    later.now += timedelta(minutes=1)
-    later.tell(later.offered(manifest_of("r2", "newer"), closure="newer"))
-    agent = soaking_agent()
-    agent.tell(RecordBootstrapped(later.record("stable@r2"), manifest_of("r2", "newer")))
+    """Of several records in one answer the newest is open, whatever their order."""
+    agent = replaced_disk(RECORD)
+    agent.tell(RecordBootstrapped(later_record(), manifest_of("r2", "newer")))
     assert agent.state.rollouts[R1].closed_at == agent.now
     assert agent.intent.closure == "newer"
 
 
 def test_a_history_that_is_lost_on_both_sides_is_begun_anew() -> None:
-    """Nobody can tell the beginning any more: the rollout is forgotten, and its next dispatch starts at 1."""
+    """The rollout's facts are set aside, and its next dispatch starts at 1."""
     fresh = replaced_disk(soaking_agent().record())
     fresh.tell(ReplayAsked(ReplayFrom(R1, 1)))
-    assert fresh.writes == (RemoveRollout(R1),)
+    assert fresh.writes == (SetRolloutAside(R1, fresh.now),)
     assert "both sides have lost its first facts" in logged(fresh)
     fresh.tell(fresh.offered(running="new"))
     assert fresh.facts[-1].seq == 1
@@ -192,10 +206,12 @@ def test_a_clock_that_is_set_back_delays_a_sustained_failure_by_the_threshold_at
     """A run of failures that began at a time yet to come is counted anew from now, not until that time comes."""
     agent = soaking_agent()
     agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=3600)
-    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=-3600)
-    agent.tell(Tick(), after_seconds=59)
+    agent.step_clock(-3600)
+    agent.fail_probe(seconds=59)
+    agent.tell(Tick())
     assert agent.record().state is HostState.SOAKING
-    agent.tell(Tick(), after_seconds=1)
+    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=1)
+    agent.tell(Tick())
     assert agent.record().state is HostState.FAILED
 
 
@@ -203,12 +219,15 @@ def test_a_pass_after_the_clock_was_set_back_begins_the_count_anew() -> None:
     """Flapping is not sustained failure, whatever the clock does."""
     agent = soaking_agent()
     agent.tell(ProbeRan(R1, "alive", BAD))
-    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=-600)
+    agent.step_clock(-600)
+    agent.tell(ProbeRan(R1, "alive", BAD))
     agent.tell(ProbeRan(R1, "alive", GOOD), after_seconds=30)
-    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=30)
-    agent.tell(Tick(), after_seconds=59)
+    agent.step_clock(30)
+    agent.fail_probe(seconds=59)
+    agent.tell(Tick())
     assert agent.record().state is HostState.SOAKING
-    agent.tell(Tick(), after_seconds=1)
+    agent.tell(ProbeRan(R1, "alive", BAD), after_seconds=1)
+    agent.tell(Tick())
     assert agent.record().state is HostState.FAILED
 
 

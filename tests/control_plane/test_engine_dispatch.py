@@ -191,7 +191,7 @@ def test_a_host_that_went_by_the_first_copy_converges_by_its_soak_window(
     control_plane.hear("web-01", rollout_id, *facts)
     host.start()
     host.complete()
-    outcome = host.tell(lambda seq: Converged(START + SOAK, "r1-web-01", seq))
+    outcome = host.tell(lambda seq: Converged(control_plane.now + SOAK, "r1-web-01", seq))
 
     assert outcome == EventsOutcome(1)
     assert control_plane.mirrored(rollout_id, "web-01").dispatched_at == START
@@ -219,7 +219,7 @@ def test_a_convergence_that_is_told_again_is_taken_by_a_rebuilt_control_plane(
     control_plane.wait(minutes=4)
     host = ScriptedHost(control_plane, rollout_id, "web-01")
     host.soak()
-    control_plane.wait(minutes=1)
+    control_plane.wait(minutes=SOAK // timedelta(minutes=1))
     host.converge()
     control_plane.destroy_control_plane()
     control_plane.wait(minutes=1)

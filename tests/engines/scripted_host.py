@@ -23,6 +23,7 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import EventsOutcome
+from nixfleet_state_machine.host.convergence import soak_end_of
 from tests.engines.control_plane import ScriptedControlPlane
 
 BEFORE = "release-0"
@@ -115,7 +116,7 @@ class ScriptedHost:
     def finish(self) -> None:
         """Converge, at the end of the soak or now, whichever is later."""
         self.soak()
-        due = self.control_plane.mirrored(self.rollout_id, self.hostname).soak_due_at
+        due = soak_end_of(self.control_plane.mirrored(self.rollout_id, self.hostname))
         assert due is not None
         self._taken(lambda seq: Converged(max(due, self.now), self.target, seq))
 

@@ -5,12 +5,13 @@ from attrs import evolve
 
 from nixfleet_proto.agent_event import Converged, ProbeMode
 from nixfleet_state_machine import HostRolloutState, HostState, InvariantViolation
-from nixfleet_state_machine.host.convergence import first_broken_rule
+from nixfleet_state_machine.host.convergence import first_broken_rule, soak_end_of
 from nixfleet_state_machine.host.errors import ConvergenceRule
 from tests.builders import (
     LATER,
     OTHER,
     SOAK_DUE,
+    SOAK_END,
     TARGET,
     activation_completed,
     at,
@@ -44,14 +45,14 @@ def test_converged_before_soak_is_due_is_refused() -> None:
 
     assert refusal.rule is ConvergenceRule.SOAK_ELAPSED
     assert str(refusal) == (
-        "Converged breaks rule soak-elapsed: expected 2026-05-16T01:05:00+00:00 or later, "
+        "Converged breaks rule soak-elapsed: expected 2026-05-16T01:05:30+00:00 or later, "
         f"found 2026-05-16T01:04:59+00:00 (rollout stable@a1b2, host web-01, seq {LATER})"
     )
 
 
 def test_converged_when_the_soak_is_just_due_is_accepted() -> None:
     """The soak is over at the very second it is due."""
-    after, _ = told(soaking_host(), converged(seconds=SOAK_DUE))
+    after, _ = told(soaking_host(), converged(seconds=SOAK_END))
 
     assert after.state is HostState.CONVERGED
 
@@ -146,8 +147,26 @@ def test_several_broken_rules_name_the_first() -> None:
 
 def test_an_agent_can_ask_before_it_says_converged() -> None:
     """The rule that would be broken is told without a fact; none when all four hold."""
-    broken = first_broken_rule(soaking_host(), TARGET, at(SOAK_DUE - 1))
+    broken = first_broken_rule(soaking_host(), TARGET, at(SOAK_END - 1))
 
     assert broken is not None
     assert broken[0] is ConvergenceRule.SOAK_ELAPSED
-    assert first_broken_rule(soaking_host(), TARGET, at(SOAK_DUE)) is None
+    assert first_broken_rule(soaking_host(), TARGET, at(SOAK_END)) is None
+
+
+def test_a_host_that_activates_late_soaks_as_long_as_every_other() -> None:
+    """The window counts from the activation: `soak_due_at`, fixed in the queue, may have passed by then."""
+    late = evolve(soaking_host(), activation_completed_at=at(7200))
+
+    broken = first_broken_rule(late, TARGET, at(7200 + SOAK_DUE - 1))
+
+    assert broken is not None
+    assert broken[0] is ConvergenceRule.SOAK_ELAPSED
+    assert first_broken_rule(late, TARGET, at(7200 + SOAK_DUE)) is None
+
+
+def test_a_soak_ends_when_the_dispatch_says_at_the_earliest() -> None:
+    """An activation dated before its dispatch, by a clock that is behind, shortens nothing."""
+    early = evolve(soaking_host(), activation_completed_at=at(-60))
+
+    assert soak_end_of(early) == at(SOAK_DUE)

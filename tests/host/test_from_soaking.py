@@ -28,7 +28,7 @@ from tests.builders import (
     PRIOR,
     ROLLBACK,
     ROLLOUT,
-    SOAK_DUE,
+    SOAK_END,
     TARGET,
     all_facts_but,
     at,
@@ -145,26 +145,26 @@ def test_probe_chatter_need_not_survive_a_crash(fact: AgentEvent) -> None:
 def test_a_convergence_ends_the_rollout_for_the_host() -> None:
     """Converged is taken when the soak is over and nothing speaks against it."""
     before = soaking_host(probe_pass())
-    after, effects = told(before, converged(seconds=SOAK_DUE))
+    after, effects = told(before, converged(seconds=SOAK_END))
 
     assert after == evolve(
         before,
         state=HostState.CONVERGED,
-        converged_at=at(SOAK_DUE),
+        converged_at=at(SOAK_END),
         current_closure=TARGET,
         last_event_seq=LATER,
     )
     assert effects == [
-        RemoteAppendEventLog(HOST, ROLLOUT, converged(seconds=SOAK_DUE)),
-        moved(HostState.SOAKING, HostState.CONVERGED, seconds=SOAK_DUE),
+        RemoteAppendEventLog(HOST, ROLLOUT, converged(seconds=SOAK_END)),
+        moved(HostState.SOAKING, HostState.CONVERGED, seconds=SOAK_END),
     ]
 
 
 def test_a_convergence_reports_how_long_the_soak_took() -> None:
     """The seconds from the completed activation to the convergence are observed."""
-    observed = metrics(soaking_host(), converged(seconds=SOAK_DUE))
+    observed = metrics(soaking_host(), converged(seconds=SOAK_END))
 
-    assert EmitMetric("nixfleet_host_soak_seconds", (), SOAK_DUE - 30.0) in observed
+    assert EmitMetric("nixfleet_host_soak_seconds", (), SOAK_END - 30.0) in observed
 
 
 def test_a_sustained_failure_makes_the_host_failed() -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from nixfleet_runtime.storage.sqlite import (
     NotOurDatabase,
+    SchemaDiffers,
     SchemaTooNew,
+    SchemaTooOld,
     WalLimiter,
     open_reader,
     open_writer,
@@ -300,3 +302,51 @@ def _fill(writer: sqlite3.Connection, long_wal: WalLimiter, times: int) -> None:
         with transaction(writer):
             writer.execute("INSERT INTO words VALUES (hex(randomblob(1000)), NULL)")
         long_wal.truncate_if_long()
+
+
+MIGRATIONS = {1: "CREATE TABLE second (x);", 2: "ALTER TABLE second ADD COLUMN y;"}
+
+
+def _open_migrating(path: Path, schema: str) -> sqlite3.Connection:
+    return open_writer(path, application_id=OURS, schema=schema, version=3, migrations=MIGRATIONS)
+
+
+def _make_first_version(path: Path) -> None:
+    open_writer(path, application_id=OURS, schema="CREATE TABLE first (x);", version=1).close()
+
+
+def test_an_older_schema_is_upgraded_step_by_step(path: Path) -> None:
+    """Each migration leads to the next version, and what was in the database is still there."""
+    _make_first_version(path)
+    _make(path, "INSERT INTO first VALUES (7)")
+    whole = "CREATE TABLE first (x); CREATE TABLE second (x, y);"
+    with closing(_open_migrating(path, whole)) as writer:
+        assert writer.execute("PRAGMA user_version").fetchone() == (3,)
+        assert writer.execute("SELECT x FROM first").fetchone() == (7,)
+        assert writer.execute("SELECT count(y) FROM second").fetchone() == (0,)
+
+
+def test_a_migration_that_fails_leaves_the_version_before_it(path: Path) -> None:
+    """Each step is a transaction: the next start goes on where this one stopped."""
+    _make_first_version(path)
+    _make(path, "CREATE TABLE second (z)")
+    with pytest.raises(sqlite3.OperationalError):
+        _open_migrating(path, "CREATE TABLE first (x);")
+    with closing(sqlite3.connect(path)) as found:
+        assert found.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_an_older_schema_without_a_migration_is_refused_by_name(path: Path) -> None:
+    """Nothing reads it as what it is not."""
+    _make_first_version(path)
+    with pytest.raises(SchemaTooOld, match="has schema 1, expected 3"):
+        _open_writer(path)
+    with pytest.raises(SchemaTooOld, match="has schema 1, expected 3"):
+        _open_reader(path)
+
+
+def test_a_known_number_with_other_tables_is_refused_by_name(path: Path) -> None:
+    """Not at the first statement that misses a column, hours later, but at the start."""
+    open_writer(path, application_id=OURS, schema="CREATE TABLE t (x);", version=3).close()
+    with pytest.raises(SchemaDiffers, match="expected column y of table t in it"):
+        open_writer(path, application_id=OURS, schema="CREATE TABLE t (x, y);", version=3)

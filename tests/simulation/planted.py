@@ -12,6 +12,7 @@ import pytest
 from attrs import evolve
 
 from nixfleet_agent.engine import engine as agent_engine
+from nixfleet_agent.engine import observation
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.state import State as AgentState
 from nixfleet_agent.messages.inputs import Done, RollbackEnded, StartProbes
@@ -326,14 +327,18 @@ def converges_without_soaking(patch: pytest.MonkeyPatch) -> None:
 
 
 def converges_before_every_probe_reported(patch: pytest.MonkeyPatch) -> None:
-    """A declared probe that never reported counts as passed."""
-    first_broken_rule = convergence.first_broken_rule
+    """A declared probe that never reported counts as passed, to the reducer and to the agent's own observation."""
+    first_broken_rule, waits_for = convergence.first_broken_rule, observation.waits_for
 
     def trusting(state: Any, current_closure: str, at: datetime) -> Any:
         return first_broken_rule(evolve(state, declared_probes=()), current_closure, at)
 
+    def unseen(record: Any, observed: Any) -> Any:
+        return waits_for(evolve(record, declared_probes=()), observed)
+
     patch.setattr(convergence, "first_broken_rule", trusting)
     patch.setattr(agent_engine, "first_broken_rule", trusting)
+    patch.setattr(agent_engine, "waits_for", unseen)
 
 
 def takes_a_failed_rollback_for_a_revert(patch: pytest.MonkeyPatch) -> None:

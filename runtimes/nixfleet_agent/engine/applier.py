@@ -34,6 +34,7 @@ def apply(effect: AgentEffect, state: State, commit: CommitBuilder, at: datetime
             intent = state.add_intent(commit, IntentKind.SWITCH, effect.rollout_id, effect.target)
             commit.afterwards(CarryOut(intent))
         case LocalFireRollbackTo():
+            state.note_rolled_back(commit, effect.rollout_id)
             intent = state.add_intent(
                 commit, IntentKind.ROLLBACK, effect.rollout_id, effect.closure
             )

@@ -18,13 +18,22 @@ from nixfleet_agent.activation.activator import (
     SwitchOutcome,
 )
 from nixfleet_agent.engine.applier import apply
+from nixfleet_agent.engine.downgrade import objection_to_release, release_of
 from nixfleet_agent.engine.manifest_agreement import objection_to_dispatch
+from nixfleet_agent.engine.observation import (
+    CLOCK_STEP_MAX,
+    Observed,
+    at_start,
+    waits_for,
+    with_sample,
+    with_time,
+)
 from nixfleet_agent.engine.probe_facts import (
+    OWN_PROBES,
     UNREADABLE_CHECKS,
     FactOf,
     facts_of_probe,
     facts_of_running_closure,
-    failing_from,
     sustained_failure,
     topology_of,
     unreadable_facts,
@@ -74,9 +83,10 @@ from nixfleet_proto.agent_event import (
     ActivationStarted,
     Converged,
     DispatchAck,
+    ProbeStatus,
+    ProbeTopologyDeclared,
     RollbackComplete,
 )
-from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_state_machine.host.convergence import first_broken_rule
@@ -86,6 +96,9 @@ from nixfleet_state_machine.host.reducer import rehydration_effects, step
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.state import RETENTION_DEFAULT
 
+DISOWNED_RETENTION = timedelta(days=30)
+"""How long facts are kept after their rollout was closed when the control plane says that it does not know it. Its word
+alone deletes nothing: one that was taken over would erase what an honest one must hear later."""
 FAILURE_THRESHOLD_DEFAULT = timedelta(seconds=60)
 
 
@@ -93,6 +106,7 @@ class AgentEngine:
     """One host's state and every decision about it. Owned by one mutator.
 
     failure_threshold: how long an enforce probe must fail without a pass before the host is Failed.
+    clock_step_max: the longest time between two ticks that counts towards a soak; more is a step of the clock.
     retention: how long a closed rollout's journal is kept, in case the control plane asks for a replay.
     """
 
@@ -102,15 +116,19 @@ class AgentEngine:
         *,
         failure_threshold: timedelta = FAILURE_THRESHOLD_DEFAULT,
         retention: timedelta = RETENTION_DEFAULT,
+        clock_step_max: timedelta = CLOCK_STEP_MAX,
     ) -> None:
         self._state = state
         self._failure_threshold = failure_threshold
         self._retention = retention
+        self._clock_step_max = clock_step_max
         state.undo.settle()
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
         """Return the commit for `input`; the state has changed already."""
         mark = self._state.undo.mark()
+        if self._state.last_tick_at.get() is None:
+            self._state.last_tick_at.set(now)
         commit = CommitBuilder()
         try:
             reply = self._reply(commit, input, now)
@@ -150,7 +168,7 @@ class AgentEngine:
             case EventRejected():
                 note_refusal(self._state, commit, input, now)
             case ReplayAsked():
-                replay(self._state, commit, input)
+                replay(self._state, commit, input, now)
             case RunningClosureSeen():
                 self._note_running_closure(commit, input.running_closure, now)
             case Booted():
@@ -158,7 +176,7 @@ class AgentEngine:
             case RecordBootstrapped():
                 take_over(self._state, commit, input, now)
             case RolloutDisowned():
-                if input.rollout_id in self._state.expired(now, self._retention):
+                if input.rollout_id in self._state.expired(now, DISOWNED_RETENTION):
                     forget_disowned(self._state, commit, input.rollout_id)
             case _:
                 assert_never(input)
@@ -176,6 +194,14 @@ class AgentEngine:
             # Acknowledged already; the acknowledgement has not reached the control plane yet.
             commit.afterwards(WakeSender())
             return DispatchTaken()
+        refusal = objection_to_release(
+            manifest,
+            self._state.hostname,
+            self._state.newest_release.get(),
+            self._state.rolled_back,
+        )
+        if refusal is not None:
+            return DispatchRefused(refusal)
         if self._state.intents:
             return DispatchPostponed()
         for older in self._state.open_rollouts():
@@ -197,6 +223,7 @@ class AgentEngine:
             dispatch.soak_due_at,
         )
         self._state.put_rollout(commit, LocalRollout(record, manifest.rollout_policy))
+        self._state.obey(commit, release_of(manifest))
 
     def _switch_started(self, commit: CommitBuilder, input: SwitchStarted, now: datetime) -> None:
         intent = self._state.intents.get(input.intent_id)
@@ -239,8 +266,12 @@ class AgentEngine:
         if rollout is None:
             return
         self._state.checks.set(input.rollout_id, input.checks)
-        if rollout.record.declared_probes is None:
-            self._emit(commit, input.rollout_id, topology_of(input.checks, now), now)
+        topology = topology_of(input.checks)
+        if rollout.record.declared_probes != topology:
+            # Never declared, or declared otherwise in a record that was taken over.
+            self._emit(
+                commit, input.rollout_id, lambda seq: ProbeTopologyDeclared(topology, now, seq), now
+            )
         commit.afterwards(StartProbes(input.rollout_id, input.checks))
         self._converge_if_due(commit, input.rollout_id, now)
 
@@ -263,14 +294,14 @@ class AgentEngine:
             rollout.record, input.probe_name, check.mode, input.outcome, now
         ):
             self._emit(commit, input.rollout_id, fact_of, now)
-        record = self._state.rollouts[input.rollout_id].record
-        known = self._state.failing_from.get(input.rollout_id, FrozenMap())
-        self._state.failing_from.set(
-            input.rollout_id, failing_from(known, record, input.probe_name, now)
-        )
+        # Two samples are neighbours when the probe's own interval lies between them, give or take a time-out.
+        interval = timedelta(seconds=check.interval_seconds)
+        gap_max = max(self._failure_threshold, 2 * interval)
+        self._observe(input.rollout_id, input.probe_name, input.outcome.status, now, gap_max)
         self._converge_if_due(commit, input.rollout_id, now)
 
     def _tick(self, commit: CommitBuilder, tick: Tick, now: datetime) -> None:
+        self._let_time_pass(now)
         for rollout in self._state.open_rollouts():
             rollout_id = rollout.record.rollout_id
             failed = sustained_failure(
@@ -278,7 +309,7 @@ class AgentEngine:
                 rollout.policy,
                 self._failure_threshold,
                 now,
-                self._state.failing_from.get(rollout_id, FrozenMap()),
+                self._state.observed.get(rollout_id, Observed()).failing,
             )
             if failed is not None:
                 self._emit(commit, rollout_id, failed, now)
@@ -287,14 +318,50 @@ class AgentEngine:
         expired = self._state.expired(now, self._retention)
         self._state.remove_rollouts(commit, [each for each in expired if each not in tick.unsent])
 
+    def _observe(
+        self,
+        rollout_id: RolloutId,
+        probe_name: str,
+        status: ProbeStatus,
+        now: datetime,
+        gap_max: timedelta,
+    ) -> None:
+        known = self._state.observed.get(rollout_id, Observed())
+        self._state.observed.set(rollout_id, with_sample(known, probe_name, status, now, gap_max))
+
+    def _let_time_pass(self, now: datetime) -> None:
+        """Count the time since the last tick, and look again at what the agent itself finds failing."""
+        before = self._state.last_tick_at.get()
+        assert before is not None, "set by the first input"
+        self._state.last_tick_at.set(now)
+        for rollout in self._state.open_rollouts():
+            record = rollout.record
+            if record.state is not HostState.SOAKING:
+                continue
+            known = self._state.observed.get(record.rollout_id, Observed())
+            self._state.observed.set(
+                record.rollout_id, with_time(known, now - before, self._clock_step_max)
+            )
+            for name in OWN_PROBES:
+                own = record.probes.get(name)
+                if own is not None:
+                    gap_max = self._clock_step_max
+                    self._observe(record.rollout_id, name, own.status, now, gap_max)
+
     def _converge_if_due(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
         rollout = self._soaking(rollout_id)
         if rollout is None:
             return
         record = rollout.record
         running = self._state.running_closure.get() or record.current_closure
-        # Without the topology, "every declared probe has reported" would hold for no probes.
-        if record.declared_probes is None or running is None:
+        # Without the topology, "every declared probe has reported" would hold for no probes; before the checks were
+        # read in this process it may be that of a record that was taken over.
+        if record.declared_probes is None or rollout_id not in self._state.checks:
+            return
+        if running is None:
+            return
+        observed = self._state.observed.get(rollout_id, Observed())
+        if waits_for(record, observed) is not None:
             return
         if first_broken_rule(record, running, now) is None:
             self._emit(commit, rollout_id, lambda seq: Converged(now, running, seq), now)
@@ -321,6 +388,8 @@ class AgentEngine:
             for effect in rehydration_effects(rollout.record):
                 apply(effect, self._state, commit, now)
             if rollout.record.state is HostState.SOAKING:
+                seen = at_start(rollout.record, now)
+                self._state.observed.set(rollout.record.rollout_id, seen)
                 commit.afterwards(
                     LoadChecks(rollout.record.rollout_id, rollout.record.target_closure)
                 )

@@ -3,20 +3,26 @@
 Source: docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 """
 
+from datetime import datetime, timedelta
+from typing import Final
+
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.state import HostRolloutState
+
+SEQ_TAKEN_OVER_MAX: Final = 2**31
+"""The highest number that is taken over from a control plane. A host numbers on from it, and the numbers of a rollout
+must not run out: 64-bit integers in both databases. No real rollout has a thousandth of it."""
 
 
 def objection_to_dispatch(
     dispatch: Dispatch, manifest: RolloutManifest, hostname: str
 ) -> str | None:
     """Return why `dispatch` differs from the signed manifest for `hostname`, `None` if it agrees."""
-    return _objection(
-        "dispatch",
-        (dispatch.hostname, dispatch.rollout_id, dispatch.target_closure),
-        manifest,
-        hostname,
+    claimed = dispatch.hostname, dispatch.rollout_id, dispatch.target_closure
+    times = dispatch.enqueued_at, dispatch.soak_due_at
+    return _objection("dispatch", claimed, manifest, hostname) or _soak_objection(
+        "dispatch", times, manifest, hostname
     )
 
 
@@ -24,9 +30,10 @@ def objection_to_record(
     record: HostRolloutState, manifest: RolloutManifest, hostname: str
 ) -> str | None:
     """Return why a record of the control plane differs from the signed manifest, `None` if it agrees."""
-    return _objection(
-        "record", (record.hostname, record.rollout_id, record.target_closure), manifest, hostname
-    )
+    if not 0 <= record.last_event_seq <= SEQ_TAKEN_OVER_MAX:
+        return f"expected a record of at most {SEQ_TAKEN_OVER_MAX} facts, found {record.last_event_seq}"
+    claimed = record.hostname, record.rollout_id, record.target_closure
+    return _objection("record", claimed, manifest, hostname)
 
 
 def _objection(
@@ -44,3 +51,18 @@ def _objection(
             f"gives {hostname}, found {closure} in the {what}"
         )
     return None
+
+
+def _soak_objection(
+    what: str, times: tuple[datetime, datetime], manifest: RolloutManifest, hostname: str
+) -> str | None:
+    """The soak is what was signed: a shorter one would let a release converge unwatched."""
+    minutes = manifest.soak_minutes_of(hostname)
+    dispatched_at, soak_due_at = times
+    if minutes is None or soak_due_at - dispatched_at >= timedelta(minutes=minutes):
+        return None
+    found = (soak_due_at - dispatched_at) / timedelta(minutes=1)
+    return (
+        f"expected the soak of {minutes} min that the manifest of {manifest.rollout_id} gives {hostname}, "
+        f"found {found:g} min in the {what}"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from nixfleet_agent.engine.observation import FailingRun, sustained
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
 from nixfleet_proto.agent_event import (
     AgentEvent,
@@ -21,7 +22,6 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, kind_of
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
@@ -35,13 +35,16 @@ RUNNING_CLOSURE = "running-closure"
 """The name of the probe that reports a running closure other than the soaking one, and the end of that."""
 
 
-def topology_of(checks: HealthCheckSet, now: datetime) -> FactOf:
-    """Return the declaration of all probes, by name."""
-    entries = tuple(
+OWN_PROBES = (UNREADABLE_CHECKS, RUNNING_CLOSURE)
+"""Probes that no runner runs: the agent knows at any time whether they fail."""
+
+
+def topology_of(checks: HealthCheckSet) -> tuple[ProbeTopologyEntry, ...]:
+    """Return the entries that declare all probes, by name."""
+    return tuple(
         ProbeTopologyEntry(name, kind_of(check), check.mode)
         for name, check in sorted(checks.items())
     )
-    return lambda seq: ProbeTopologyDeclared(entries, now, seq)
 
 
 def unreadable_facts(problem: str, now: datetime) -> Iterator[FactOf]:
@@ -100,42 +103,22 @@ def facts_of_probe(
     )
 
 
-def failing_from(
-    known: Mapping[str, datetime], record: HostRolloutState, name: str, now: datetime
-) -> FrozenMap[str, datetime]:
-    """Return since when each probe fails, after the result of `name` that `record` holds.
-
-    known: the previous return value. The start of a failure is that in the record, except that a start in the future
-    (the clock was set back) counts as now.
-    """
-    since = record.probes[name].failing_since
-    others = {other: began for other, began in known.items() if other != name}
-    if since is None:
-        return FrozenMap(others)
-    return FrozenMap({**others, name: min(known.get(name, since), now)})
-
-
 def sustained_failure(
     record: HostRolloutState,
     policy: RolloutPolicy,
     threshold: timedelta,
     now: datetime,
-    failing_from: Mapping[str, datetime],
+    failing: Mapping[str, FailingRun],
 ) -> FactOf | None:
     """Return the `Failed` that is due, if an enforce probe has failed without a pass for `threshold`.
 
-    A probe that recovers starts again: flapping is not sustained failure. failing_from: overrides the record.
+    A probe that recovers starts its run anew: flapping is not sustained failure. failing: the runs that were observed.
     """
     if record.state is not HostState.SOAKING:
         return None
-    began = {
-        name: failing_from.get(name, probe.failing_since)
-        for name, probe in record.probes.items()
-        if probe.mode is ProbeMode.ENFORCE and probe.failing_since is not None
-    }
-    since = {name: at for name, at in began.items() if now - at >= threshold}
-    if not since:
+    runs = sustained(record, failing, threshold)
+    if not runs:
         return None
-    lasted_secs = int((now - min(since.values())).total_seconds())
-    failing = tuple(sorted(since))
-    return lambda seq: Failed(now, lasted_secs, failing, policy.on_health_failure, seq)
+    lasted_secs = int(max(run.lasted for run in runs.values()).total_seconds())
+    names = tuple(sorted(runs))
+    return lambda seq: Failed(now, lasted_secs, names, policy.on_health_failure, seq)

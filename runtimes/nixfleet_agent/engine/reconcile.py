@@ -5,11 +5,12 @@ put back or removed, or rows are sent again, and each change is logged. The engi
 Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Boot.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from attrs import evolve
 
 from nixfleet_agent.engine.applier import apply
+from nixfleet_agent.engine.downgrade import objection_to_release, release_of
 from nixfleet_agent.engine.manifest_agreement import objection_to_record
 from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
 from nixfleet_agent.messages.inputs import (
@@ -24,6 +25,7 @@ from nixfleet_agent.messages.inputs import (
 )
 from nixfleet_agent.messages.writes import MarkRefused, MarkUnsent
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.host.effect import EmitLog, LogLevel
 from nixfleet_state_machine.host.reducer import rehydration_effects
@@ -33,18 +35,31 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 def take_over(
     state: State, commit: CommitBuilder, input: RecordBootstrapped, now: datetime
 ) -> None:
-    """Take over a record of the control plane that is ahead of the journal, and continue from it."""
-    record = input.record
+    """Take over a record of the control plane that is ahead of a new journal, and continue from it."""
+    record, manifest = input.record, input.manifest.value
     known = state.rollouts.get(record.rollout_id)
     if known is not None and known.record.last_event_seq >= record.last_event_seq:
         return
-    objection = objection_to_record(record, input.manifest.value, state.hostname)
-    if objection is not None:
-        commit.afterwards(
-            log_entry(LogLevel.ERROR, "the control plane's record is not taken over", objection)
+    objection = objection_to_record(record, manifest, state.hostname) or objection_to_release(
+        manifest, state.hostname, state.newest_release.get(), state.rolled_back
+    )
+    if not state.is_fresh():
+        # A journal that has a fact of its own was not replaced, and it knows better than any answer.
+        objection = (
+            f"{record.rollout_id}: expected at most fact "
+            f"{0 if known is None else known.record.last_event_seq}, as in the journal, "
+            f"found a record of {record.last_event_seq}"
         )
+    if objection is not None:
+        if state.objections.get(record.rollout_id) != objection:
+            state.objections.set(record.rollout_id, objection)
+            commit.afterwards(
+                log_entry(LogLevel.ERROR, "the control plane's record is not taken over", objection)
+            )
         return
-    _put_taken_over(state, commit, record, input.manifest.value.rollout_policy, now)
+    record = _soaking_anew(record, manifest, now)
+    _put_taken_over(state, commit, record, manifest.rollout_policy, now)
+    state.obey(commit, release_of(manifest))
     if state.rollouts[record.rollout_id].closed_at is not None:
         return
     for effect in rehydration_effects(record):
@@ -111,9 +126,13 @@ def _soak_again(
     Its window began before now, so the next convergence is late enough. No event of the host machine leads out of
     Converged, and none should: this is a correction of the record, as in `take_over`.
     """
-    window = (record.soak_due_at or now) - (record.dispatched_at or now)
+    window = abs((record.soak_due_at or now) - (record.dispatched_at or now))
     again = evolve(
-        record, state=HostState.SOAKING, converged_at=None, soak_due_at=now + abs(window)
+        record,
+        state=HostState.SOAKING,
+        converged_at=None,
+        dispatched_at=now,
+        soak_due_at=now + window,
     )
     state.put_record(commit, again)
     about = f"{record.rollout_id}, until {again.soak_due_at}"
@@ -121,26 +140,50 @@ def _soak_again(
     commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
 
 
-def replay(state: State, commit: CommitBuilder, input: ReplayAsked) -> None:
+def _soaking_anew(
+    record: HostRolloutState, manifest: RolloutManifest, now: datetime
+) -> HostRolloutState:
+    """Return `record`; one that soaks, with the signed soak from `now` on.
+
+    The control plane's word on a soak is not evidence: it is observed again here, as are the probes (`observation`).
+    """
+    if record.state is not HostState.SOAKING or record.soak_due_at is None:
+        return record
+    minutes = manifest.soak_minutes_of(record.hostname)
+    window = (
+        abs(record.soak_due_at - (record.dispatched_at or record.soak_due_at))
+        if minutes is None
+        else timedelta(minutes=minutes)
+    )
+    return evolve(
+        record,
+        dispatched_at=now,
+        soak_due_at=now + window,
+    )
+
+
+def replay(state: State, commit: CommitBuilder, input: ReplayAsked, now: datetime) -> None:
     """Send again the facts that the control plane lacks, if the journal has them."""
     rollout_id = next((r for r in state.rollouts if r == input.replay.rollout_id), None)
     if rollout_id is None:
         return
     if input.replay.first_missing_seq <= state.rollouts[rollout_id].taken_over_seq:
-        _remove_lost(state, commit, rollout_id)
+        _set_aside_lost(state, commit, rollout_id, now)
         return
     commit.write(MarkUnsent(rollout_id, input.replay.first_missing_seq))
     commit.afterwards(WakeSender())
 
 
-def _remove_lost(state: State, commit: CommitBuilder, rollout_id: RolloutId) -> None:
-    """Remove a rollout whose first facts both sides have lost, so that it can be dispatched again."""
+def _set_aside_lost(
+    state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime
+) -> None:
+    """Set aside a rollout whose first facts both sides have lost, so that it can be dispatched again."""
     if any(intent.rollout_id == rollout_id for intent in state.intents.values()):
         return  # The control plane asks again once the switch or rollback has ended.
-    message = "removed, since both sides have lost its first facts; it can be dispatched again"
+    message = "set aside, since both sides have lost its first facts; it can be dispatched again"
     commit.afterwards(log_entry(LogLevel.ERROR, message, rollout_id))
     commit.afterwards(StopProbes(rollout_id))
-    state.remove_rollouts(commit, [rollout_id])
+    state.set_rollout_aside(commit, rollout_id, now)
 
 
 def forget_disowned(state: State, commit: CommitBuilder, rollout_id: RolloutId) -> None:

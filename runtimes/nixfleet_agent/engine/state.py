@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 
 from attrs import evolve, frozen
 
+from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
+from nixfleet_agent.engine.observation import Observed
 from nixfleet_agent.messages.inputs import (
     Action,
     Intent,
@@ -17,9 +19,17 @@ from nixfleet_agent.messages.inputs import (
     KeepManifestsOf,
     StopProbes,
 )
-from nixfleet_agent.messages.writes import PutIntent, PutRecord, RemoveIntent, RemoveRollout, Write
+from nixfleet_agent.messages.writes import (
+    PutIntent,
+    PutNewestRelease,
+    PutRecord,
+    PutRolledBack,
+    RemoveIntent,
+    RemoveRollout,
+    SetRolloutAside,
+    Write,
+)
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_runtime.kernel import commit_builder
@@ -54,9 +64,14 @@ class State:
         self.rollouts = UndoableDict[RolloutId, LocalRollout](self.undo)
         self.intents = UndoableDict[int, Intent](self.undo)
         self.checks = UndoableDict[RolloutId, HealthCheckSet](self.undo)
-        # Since when each probe fails, in this process: a clock that is set back restarts it.
-        self.failing_from = UndoableDict[RolloutId, FrozenMap[str, datetime]](self.undo)
+        self.observed = UndoableDict[RolloutId, Observed](self.undo)
+        self.last_tick_at = UndoableValue[datetime | None](self.undo, None)
         self.last_intent_id = UndoableValue(self.undo, 0)
+        # Kept for good: see `downgrade`.
+        self.newest_release = UndoableValue[ObeyedRelease | None](self.undo, None)
+        self.rolled_back = UndoableDict[str, RolledBackClosure](self.undo)
+        # Why the record of a rollout is not taken over: logged when it changes.
+        self.objections = UndoableDict[RolloutId, str](self.undo)
         # The running closure when it was last read; `None` before the first time.
         self.running_closure = UndoableValue[str | None](self.undo, None)
 
@@ -74,6 +89,32 @@ class State:
     def open_rollouts(self) -> list[LocalRollout]:
         """Return the open rollouts."""
         return [rollout for rollout in self.rollouts.values() if rollout.closed_at is None]
+
+    def obey(self, commit: CommitBuilder, release: ObeyedRelease) -> None:
+        """Remember `release` as the newest one obeyed, unless it is older."""
+        newest = self.newest_release.get()
+        if newest is None or release.signed_at >= newest.signed_at:
+            self.newest_release.set(release)
+            commit.write(PutNewestRelease(release))
+
+    def note_rolled_back(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
+        """Remember that this host rolls back from the target of `rollout_id`."""
+        target = self.rollouts[rollout_id].record.target_closure
+        newest = self.newest_release.get()
+        if newest is None:
+            return  # A journal from before releases were remembered.
+        left = RolledBackClosure(target, ObeyedRelease(rollout_id, newest.signed_at))
+        self.rolled_back.set(target, left)
+        commit.write(PutRolledBack(left))
+
+    def is_fresh(self) -> bool:
+        """Return whether the journal is new: nothing was obeyed by it, or all it has was taken over since it began."""
+        if not self.rollouts:
+            return self.newest_release.get() is None
+        return all(
+            rollout.record.last_event_seq == rollout.taken_over_seq
+            for rollout in self.rollouts.values()
+        )
 
     def close_rollout(self, commit: CommitBuilder, rollout: LocalRollout, now: datetime) -> None:
         """Close a rollout for a newer one: its probes stop, and it is not rolled back any more."""
@@ -98,10 +139,18 @@ class State:
         if rollout_ids:
             commit.afterwards(KeepManifestsOf(tuple(self.rollouts)))
 
+    def set_rollout_aside(
+        self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime
+    ) -> None:
+        """Forget the record of a rollout whose facts have lost their beginning; the facts stay in the journal."""
+        self.rollouts.discard(rollout_id)
+        self.forget_probes(rollout_id)
+        commit.write(SetRolloutAside(rollout_id, now))
+
     def forget_probes(self, rollout_id: RolloutId) -> None:
         """Discard the checks and failures of a rollout's probes."""
         self.checks.discard(rollout_id)
-        self.failing_from.discard(rollout_id)
+        self.observed.discard(rollout_id)
 
     def add_intent(
         self, commit: CommitBuilder, kind: IntentKind, rollout_id: RolloutId, closure: str

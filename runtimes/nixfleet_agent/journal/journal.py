@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, assert_never
 
 from attrs import frozen
 
+from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
 from nixfleet_agent.engine.state import LocalRollout
 from nixfleet_agent.messages.inputs import Intent, IntentKind
 from nixfleet_agent.messages.writes import (
@@ -21,9 +22,12 @@ from nixfleet_agent.messages.writes import (
     MarkRefused,
     MarkUnsent,
     PutIntent,
+    PutNewestRelease,
     PutRecord,
+    PutRolledBack,
     RemoveIntent,
     RemoveRollout,
+    SetRolloutAside,
     Write,
 )
 from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
@@ -40,8 +44,11 @@ from nixfleet_runtime.storage.record_codec import decode_host_record, encode_hos
 from nixfleet_runtime.storage.sqlite import open_reader, open_writer, transaction
 
 APPLICATION_ID = 0x6E666167  # "nfag"
-SCHEMA_VERSION = 1
-SCHEMA = files("nixfleet_agent.journal").joinpath("schema.sql").read_text()
+SCHEMA_VERSION = 2
+_FILES = files("nixfleet_agent.journal")
+SCHEMA = _FILES.joinpath("schema.sql").read_text()
+MIGRATIONS = {1: _FILES.joinpath("schema_2.sql").read_text()}
+"""By the version that they start from."""
 
 
 @frozen
@@ -60,6 +67,8 @@ class JournalSnapshot:
     rollouts: tuple[LocalRollout, ...]
     intents: tuple[Intent, ...]
     last_intent_id: int
+    newest_release: ObeyedRelease | None = None
+    rolled_back: tuple[RolledBackClosure, ...] = ()
 
 
 class Journal(Protocol):
@@ -91,11 +100,15 @@ _Statement: TypeAlias = tuple[str, tuple[_Value, ...]]
 
 
 class SqliteJournal:
-    """A journal in one SQLite file, created if missing. Raises: SchemaTooNew, NotOurDatabase."""
+    """A journal in one SQLite file, created if missing. Raises: SchemaRefused, NotOurDatabase."""
 
     def __init__(self, path: Path) -> None:
         self._writer = open_writer(
-            path, application_id=APPLICATION_ID, schema=SCHEMA, version=SCHEMA_VERSION
+            path,
+            application_id=APPLICATION_ID,
+            schema=SCHEMA,
+            version=SCHEMA_VERSION,
+            migrations=MIGRATIONS,
         )
         self._reader = open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
 
@@ -160,6 +173,21 @@ def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
             )
         ),
         last_intent_id=next((seq for (seq,) in last), 0),
+        newest_release=next(
+            (
+                ObeyedRelease(RolloutId(rollout_id), parse_time(signed_at))
+                for rollout_id, signed_at in connection.execute(
+                    "SELECT rollout_id, signed_at FROM newest_release"
+                )
+            ),
+            None,
+        ),
+        rolled_back=tuple(
+            RolledBackClosure(closure, ObeyedRelease(RolloutId(rollout_id), parse_time(signed_at)))
+            for closure, rollout_id, signed_at in connection.execute(
+                "SELECT closure, rollout_id, signed_at FROM rolled_back_closures ORDER BY closure"
+            )
+        ),
     )
 
 
@@ -187,6 +215,17 @@ def _statements(write: Write) -> tuple[_Statement, ...]:
                 " WHERE rollout_id = ? AND seq >= ?"
             )
             return ((mark, (write.rollout_id, write.from_seq)),)
+        case PutNewestRelease():
+            release = write.release
+            put = "INSERT OR REPLACE INTO newest_release VALUES (1,?,?)"
+            return ((put, (release.rollout_id, format_time(release.signed_at))),)
+        case PutRolledBack():
+            left = write.left
+            put = "INSERT OR REPLACE INTO rolled_back_closures VALUES (?,?,?)"
+            of = left.release
+            return ((put, (left.closure, of.rollout_id, format_time(of.signed_at))),)
+        case SetRolloutAside():
+            return _set_aside(write)
         case RemoveRollout():
             return tuple(
                 (f"DELETE FROM {table} WHERE rollout_id = ?", (write.rollout_id,))
@@ -194,6 +233,19 @@ def _statements(write: Write) -> tuple[_Statement, ...]:
             )
         case _:
             assert_never(write)
+
+
+def _set_aside(write: SetRolloutAside) -> tuple[_Statement, ...]:
+    at = format_time(write.at)
+    rename = (
+        "UPDATE events SET rollout_id = rollout_id || ?, refused_reason = ifnull(refused_reason, ?)"
+        " WHERE rollout_id = ?"
+    )
+    reason = "its beginning is lost on both sides"
+    return (
+        (rename, (f" set aside {at}", reason, write.rollout_id)),
+        ("DELETE FROM rollouts WHERE rollout_id = ?", (write.rollout_id,)),
+    )
 
 
 def _append(write: AppendEvent) -> _Statement:

@@ -16,6 +16,9 @@ def load_state(journal: Journal, hostname: str) -> State:
         state.rollouts.set(rollout.record.rollout_id, rollout)
     for intent in snapshot.intents:
         state.intents.set(intent.intent_id, intent)
+    state.newest_release.set(snapshot.newest_release)
+    for left in snapshot.rolled_back:
+        state.rolled_back.set(left.closure, left)
     state.last_intent_id.set(snapshot.last_intent_id)
     state.undo.settle()
     return state

@@ -17,7 +17,7 @@ from nixfleet_runtime.storage.sqlite import open_reader
 def open_journal_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection to an agent's journal.
 
-    Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
+    Raises: FileNotFoundError, SchemaRefused, NotOurDatabase.
     """
     return open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
 

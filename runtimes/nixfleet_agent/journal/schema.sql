@@ -28,3 +28,17 @@ CREATE TABLE intents (
     rollout_id  TEXT NOT NULL,
     closure     TEXT NOT NULL
 ) STRICT;
+
+-- For good, whatever else is pruned: the newest release this host obeyed, and the closures it rolled back from. A control
+-- plane that was taken over can replay what is signed and still fresh; these refuse it. Since version 2.
+CREATE TABLE newest_release (
+    only_row    INTEGER PRIMARY KEY CHECK (only_row = 1),
+    rollout_id  TEXT NOT NULL,
+    signed_at   TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE rolled_back_closures (
+    closure     TEXT PRIMARY KEY,
+    rollout_id  TEXT NOT NULL,
+    signed_at   TEXT NOT NULL -- of the newest release obeyed by then
+) STRICT, WITHOUT ROWID;

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
 from nixfleet_agent.messages.inputs import Intent
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.fleet import RolloutPolicy
@@ -73,6 +74,28 @@ class MarkUnsent:
 
 
 @frozen
+class SetRolloutAside:
+    """The rollout's record goes; its facts stay, under another name, and are never sent: they have no beginning."""
+
+    rollout_id: RolloutId
+    at: datetime
+
+
+@frozen
+class PutNewestRelease:
+    """The newest release this host obeyed; older ones are refused from now on."""
+
+    release: ObeyedRelease
+
+
+@frozen
+class PutRolledBack:
+    """The host is about to roll back from this closure; only a release signed later may bring it again."""
+
+    left: RolledBackClosure
+
+
+@frozen
 class RemoveRollout:
     """Remove the rollout's record and rows, after their retention."""
 
@@ -87,5 +110,8 @@ Write: TypeAlias = (
     | MarkAcknowledged
     | MarkRefused
     | MarkUnsent
+    | SetRolloutAside
+    | PutNewestRelease
+    | PutRolledBack
     | RemoveRollout
 )

@@ -77,7 +77,7 @@ def _ending(error: Exception) -> Exception:
     from nixfleet_proto.codec import DecodeError
     from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
     from nixfleet_runtime.storage.instance_lock import DatabaseInUse
-    from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
+    from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 
     found = (DatabaseInUse, NoRunningClosure)
     unusable = (
@@ -87,7 +87,7 @@ def _ending(error: Exception) -> Exception:
         MalformedKeyFile,
         NotOurDatabase,
         OSError,
-        SchemaTooNew,
+        SchemaRefused,
         sqlite3.Error,
     )
     causes = list(_causes_of(error))

@@ -10,7 +10,7 @@ import click
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.store.queries import open_for_reading
-from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 
 database_argument = click.argument("database", metavar="DB", type=click.Path(path_type=Path))
 """Gives a command the argument DB, as `database`."""
@@ -28,7 +28,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     except (FileNotFoundError, NotOurDatabase) as error:
         raise Unusable(f"{error}; DB must be the database of a control plane") from error
-    except SchemaTooNew as error:
+    except SchemaRefused as error:
         raise Unusable(str(error)) from error
     except sqlite3.Error as error:
         raise Unusable(f"{path} cannot be read: {error}") from error

@@ -19,14 +19,14 @@ from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, Row, section, shown_time
 from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec import DecodeError
-from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaTooNew
+from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 
 
 def is_journal(path: Path) -> bool:
     """Return whether an agent's journal is at `path`. Raises: Unusable, when it is one of a newer version."""
     try:
         open_journal_for_reading(path).close()
-    except SchemaTooNew as error:
+    except SchemaRefused as error:
         raise Unusable(str(error)) from error
     except (FileNotFoundError, NotOurDatabase, sqlite3.Error):
         return False  # What is wrong with it then is for the reader of the other kind to say.

@@ -24,7 +24,7 @@ ALL: Final = -1
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection to a control plane's database.
 
-    Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
+    Raises: FileNotFoundError, SchemaRefused, NotOurDatabase.
     """
     return open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
 

@@ -47,7 +47,7 @@ INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,
 class SqliteStore:
     """A control plane's database in one file, created if it does not exist.
 
-    Raises: SchemaTooNew, NotOurDatabase.
+    Raises: SchemaRefused, NotOurDatabase.
     """
 
     def __init__(self, path: Path) -> None:

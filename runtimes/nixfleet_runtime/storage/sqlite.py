@@ -6,16 +6,22 @@ Source: docs/spec/system.md, Platform facts.
 """
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
-class SchemaTooNew(Exception):
-    """A newer version wrote the database. Nothing was changed."""
+class SchemaRefused(Exception):
+    """The database has a schema that this version cannot use. Nothing was changed. path: where it lies."""
+
+    path: Path
+
+
+class SchemaTooNew(SchemaRefused):
+    """The database was written by a newer version. Nothing was changed."""
 
     def __init__(self, path: Path, found: int, supported: int) -> None:
         super().__init__(path, found, supported)
@@ -43,13 +49,53 @@ class NotOurDatabase(Exception):
         return f"{self.path}: expected {self.expected}, found {self.found}"
 
 
+class SchemaTooOld(SchemaRefused):
+    """The database was written by an earlier version and is not upgraded here. Nothing was changed."""
+
+    def __init__(self, path: Path, found: int, supported: int) -> None:
+        super().__init__(path, found, supported)
+        self.path = path
+        self.found = found
+        self.supported = supported
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has schema {self.found}, expected {self.supported}: "
+            "the service that owns it upgrades it at its next start"
+        )
+
+
+class SchemaDiffers(SchemaRefused):
+    """The database has the number of a schema that is known, and other tables. Nothing was changed."""
+
+    def __init__(self, path: Path, version: int, missing: str) -> None:
+        super().__init__(path, version, missing)
+        self.path = path
+        self.version = version
+        self.missing = missing
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has schema {self.version}, expected {self.missing} in it and found none: "
+            "an unreleased version wrote it, which only that version can read"
+        )
+
+
 def open_writer(
-    path: Path, *, application_id: int, schema: str, version: int
+    path: Path,
+    *,
+    application_id: int,
+    schema: str,
+    version: int,
+    migrations: Mapping[int, str] | None = None,
 ) -> sqlite3.Connection:
     """Return the only connection that may write `path`; create the database with `schema` if it does not exist.
 
+    migrations: by the version that each starts from, the script that leads to the next one; a database of an older
+    version is upgraded, each step in a transaction of its own.
+
     The connection is in autocommit mode (use `transaction`) and may move between threads, one at a time.
-    Raises: SchemaTooNew, NotOurDatabase.
+    Raises: SchemaRefused, NotOurDatabase.
     """
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -61,6 +107,15 @@ def open_writer(
                 f"BEGIN IMMEDIATE; {schema}\n"
                 f"PRAGMA application_id={application_id}; PRAGMA user_version={version}; COMMIT;"
             )
+        else:
+            for step in range(found, version):
+                if step not in (migrations or {}):
+                    raise SchemaTooOld(path, step, version)
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {(migrations or {})[step]}\n"
+                    f"PRAGMA user_version={step + 1}; COMMIT;"
+                )
+            _require_shape(connection, path, schema, version)
     except BaseException:
         connection.close()
         raise
@@ -70,7 +125,7 @@ def open_writer(
 def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Connection:
     """Return a read-only connection to `path`, which sees committed data. Any thread may use it.
 
-    Raises: FileNotFoundError, SchemaTooNew, NotOurDatabase.
+    Raises: FileNotFoundError, SchemaRefused, NotOurDatabase.
     """
     if not path.is_file():
         raise FileNotFoundError(f"expected a database at {path}, found no file")
@@ -83,8 +138,11 @@ def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Con
     try:
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA wal_autocheckpoint=0")
-        if _version_of(connection, path, application_id, version) == 0:
+        found = _version_of(connection, path, application_id, version)
+        if found == 0:
             raise NotOurDatabase(path, f"a database of schema {version}", "an empty one")
+        if found < version:
+            raise SchemaTooOld(path, found, version)
     except BaseException:
         connection.close()
         raise
@@ -150,6 +208,26 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _require_shape(connection: sqlite3.Connection, path: Path, schema: str, version: int) -> None:
+    """Raise SchemaDiffers unless every table of `schema` is there with its columns."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(schema)
+        expected = _columns_of(fresh)
+    missing = sorted(expected - _columns_of(connection))
+    if missing:
+        table, column = missing[0]
+        raise SchemaDiffers(path, version, f"column {column} of table {table}")
+
+
+def _columns_of(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    return set(
+        connection.execute(
+            "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
+            " WHERE m.type = 'table'"
+        )
+    )
 
 
 def _version_of(

@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import assert_never
 
-from attrs import define
+from attrs import define, evolve
 
+from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
 from nixfleet_agent.engine.state import LocalRollout
 from nixfleet_agent.journal.journal import JournalRow, JournalSnapshot
 from nixfleet_agent.messages.inputs import Intent
@@ -19,9 +20,12 @@ from nixfleet_agent.messages.writes import (
     MarkRefused,
     MarkUnsent,
     PutIntent,
+    PutNewestRelease,
     PutRecord,
+    PutRolledBack,
     RemoveIntent,
     RemoveRollout,
+    SetRolloutAside,
     Write,
 )
 from nixfleet_proto.frozen_map import FrozenMap
@@ -62,6 +66,8 @@ class MemoryJournal:
         self._intents: dict[int, Intent] = {}
         self._facts: set[tuple[str, int]] = set()
         self._last_intent_id = 0
+        self._newest_release: ObeyedRelease | None = None
+        self._rolled_back: dict[str, RolledBackClosure] = {}
 
     def load(self) -> JournalSnapshot:
         """Return the committed contents."""
@@ -69,6 +75,8 @@ class MemoryJournal:
             tuple(self._rollouts[rollout_id] for rollout_id in sorted(self._rollouts)),
             tuple(self._intents[intent_id] for intent_id in sorted(self._intents)),
             self._last_intent_id,
+            self._newest_release,
+            tuple(self._rolled_back[closure] for closure in sorted(self._rolled_back)),
         )
 
     def commit(self, writes: Sequence[Write]) -> None:
@@ -135,6 +143,12 @@ class MemoryJournal:
                 self._intents.pop(write.intent_id, None)
             case RemoveRollout():
                 self._remove(write.rollout_id)
+            case SetRolloutAside():
+                self._set_aside(write.rollout_id, f"{write.rollout_id} set aside {write.at}")
+            case PutNewestRelease():
+                self._newest_release = write.release
+            case PutRolledBack():
+                self._rolled_back[write.left.closure] = write.left
             case _:
                 assert_never(write)
 
@@ -152,6 +166,14 @@ class MemoryJournal:
         elif row_id not in self._unsent:
             self._unsent[row_id] = row.row
             self._is_sorted = False
+
+    def _set_aside(self, rollout_id: RolloutId, name: str) -> None:
+        self._rollouts.pop(rollout_id, None)
+        for row_id, row in self._rows.items():
+            if row.row.rollout_id == rollout_id:
+                self._facts.discard((rollout_id, row.row.fact.seq))
+                self._unsent.pop(row_id, None)
+                row.row, row.is_refused = evolve(row.row, rollout_id=RolloutId(name)), True
 
     def _remove(self, rollout_id: RolloutId) -> None:
         self._rollouts.pop(rollout_id, None)

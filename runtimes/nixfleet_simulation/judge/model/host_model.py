@@ -40,7 +40,7 @@ class IllegalFact(Exception):
 
 @define
 class HostModel:
-    """The state of a host. dispatched_at, soak_due_at: text. failing: enforce controls that fail.
+    """The state of a host. dispatched_at, soak_due_at, activated_at: text. failing: enforce controls that fail.
 
     enforced: whether each enforce probe passes. fails_from: the earliest result of its present run of failures.
     """
@@ -52,6 +52,7 @@ class HostModel:
     is_queued: bool = False
     dispatched_at: str | None = None
     soak_due_at: str | None = None
+    activated_at: str | None = None
     has_declared: bool = False
     declared: tuple[str, ...] = ()
     enforced: dict[str, bool] = Factory(dict[str, bool])
@@ -77,6 +78,7 @@ class HostModel:
         elif kind == "DispatchAck":
             self._acknowledge(fact["receivedAt"])
         elif kind == "ActivationCompleted":
+            self.activated_at = fact["completedAt"]
             self.has_declared = False
             self.declared = ()
             self.enforced.clear()
@@ -111,7 +113,7 @@ class HostModel:
     def _acknowledge(self, received_at: str) -> None:
         """Note the acknowledgement; a dispatch dated after it is not the one that the host followed."""
         if self.dispatched_at is None or _time(self.dispatched_at) > _time(received_at):
-            self.soak_due_at = received_at
+            self.dispatched_at = self.soak_due_at = received_at
 
     def _declare(self, fact: Json) -> None:
         self.has_declared = True
@@ -160,8 +162,18 @@ class HostModel:
         if fact["currentClosure"] != self.target:
             raise IllegalFact(f"it converged on {fact['currentClosure']}, not on {self.target}")
         due = self.soak_due_at
-        if due is not None and _time(fact["convergedAt"]) < _time(due):
+        converged_at = _time(fact["convergedAt"])
+        if due is not None and converged_at < _time(due):
             raise IllegalFact(f"it converged at {fact['convergedAt']}, before {due}")
+        if due is not None and self.dispatched_at is not None and self.activated_at is not None:
+            soaked, window = (
+                converged_at - _time(self.activated_at),
+                _time(due) - _time(self.dispatched_at),
+            )
+            if soaked < window:
+                raise IllegalFact(
+                    f"it converged {soaked} after its activation, with a soak of {window}"
+                )
         failing = sorted(name for name, passes in self.enforced.items() if not passes)
         if failing:
             raise IllegalFact(f"it converged while {', '.join(failing)} failed")

@@ -1,0 +1,92 @@
+"""What this process itself has seen of a rollout that soaks: which probes ran, how long they fail, how long it soaked.
+
+Kept in memory alone and begun anew at each start, because what was true before a restart proves nothing about now: a
+probe has not reported until it has run. Time is what passes between two looks that are close together; what a clock
+jumps, forward or back, is no time.
+Source: docs/spec/runtimes.md, Sustained failure; docs/spec/runtimes.md, Convergence on the agent.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_state_machine.host.state import HostRolloutState
+
+CLOCK_STEP_MAX: Final = timedelta(seconds=60)
+"""The longest time between two ticks that counts in full. Ticks come every few seconds."""
+
+
+@frozen
+class FailingRun:
+    """An unbroken run of failed samples of one probe: when the first and the last one were taken."""
+
+    first_at: datetime
+    last_at: datetime
+
+    @property
+    def lasted(self) -> timedelta:
+        return self.last_at - self.first_at
+
+
+@frozen
+class Observed:
+    """soaked: time seen to pass while it soaked. reported: probes that ran. failing: by probe."""
+
+    soaked: timedelta = timedelta()
+    reported: frozenset[str] = frozenset()
+    failing: FrozenMap[str, FailingRun] = FrozenMap()
+
+
+def with_sample(
+    observed: Observed, name: str, status: ProbeStatus, now: datetime, gap_max: timedelta
+) -> Observed:
+    """Return `observed` after a sample of `name` was taken.
+
+    gap_max: samples further apart say nothing about the time between them, so a run of failures begins anew.
+    """
+    failing = dict(observed.failing)
+    run = failing.pop(name, None)
+    if status is ProbeStatus.FAIL:
+        follows = run is not None and timedelta() <= now - run.last_at <= gap_max
+        failing[name] = FailingRun(run.first_at if run is not None and follows else now, now)
+    return evolve(observed, reported=observed.reported | {name}, failing=FrozenMap(failing))
+
+
+def with_time(observed: Observed, passed: timedelta, step_max: timedelta) -> Observed:
+    """Return `observed` after a tick that came `passed` after the one before."""
+    return evolve(observed, soaked=observed.soaked + min(max(passed, timedelta()), step_max))
+
+
+def at_start(record: HostRolloutState, now: datetime) -> Observed:
+    """Return what is known of `record` at a start: it soaked for as long as the clock says, and no probe has run."""
+    activated_at = record.activation_completed_at
+    passed = timedelta() if activated_at is None else max(now - activated_at, timedelta())
+    return Observed(soaked=passed)
+
+
+def waits_for(record: HostRolloutState, observed: Observed) -> str | None:
+    """Return what must be seen before `record` may converge, `None` when all of it was."""
+    for declared in record.declared_probes or ():
+        if declared.mode is ProbeMode.ENFORCE and declared.probe_name not in observed.reported:
+            return f"a result of probe {declared.probe_name!r} since the start"
+    if record.soak_due_at is None or record.dispatched_at is None:
+        return None
+    window = record.soak_due_at - record.dispatched_at
+    return None if observed.soaked >= window else f"{window - observed.soaked} more of its soak"
+
+
+def sustained(
+    record: HostRolloutState, failing: Mapping[str, FailingRun], threshold: timedelta
+) -> dict[str, FailingRun]:
+    """Return the enforce probes of `record` that failed at both ends of `threshold` and all samples between."""
+    return {
+        name: run
+        for name, run in failing.items()
+        if name in record.probes
+        and record.probes[name].mode is ProbeMode.ENFORCE
+        and run.lasted >= threshold
+    }
