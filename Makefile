@@ -96,7 +96,7 @@ mutants: $(MUTANTS)/ready ## List the planted defects of the core that no test n
 	$(MUTANTS)/bin/python tools/mutants/measure.py
 	$(NAME_OTHERS)
 
-bench: $(BENCH)/ready ## Measure everything beside its peers, and write docs/performance.md (BENCH_ARGS=--quick)
+bench: $(BENCH)/ready ## Measure everything beside its peers, and write docs/explanation/performance.md (BENCH_ARGS=--quick)
 	PYTHONPATH=.:runtimes $(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
 	$(NAME_OTHERS)
 

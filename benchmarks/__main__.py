@@ -31,8 +31,8 @@ WORKLOADS = (
 )
 SCALES = {scale.name: scale for scale in (FULL, QUICK, TINY)}
 RESULTS = Path("benchmarks/results/latest.json")
-PAGE = Path("docs/performance.md")
-PICTURE = Path("docs/performance.svg")
+PAGE = Path("docs/explanation/performance.md")
+PICTURE = Path("docs/explanation/performance.svg")
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """One host's life of 28 facts, and the hosts who live it. What every workload is fed with.
 
-Source: docs/design/07-speed.md, Workloads.
+Source: docs/explanation/decisions/speed.md, Workloads.
 """
 
 from datetime import UTC, datetime, timedelta

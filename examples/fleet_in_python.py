@@ -1,6 +1,6 @@
 """The fleet of `fleet.toml`, declared in Python: the same hosts, waves and checks, and so the same signed bytes.
 
-Run it: it prints what every web server lives by. docs/declaring-a-fleet.md explains every word.
+Run it: it prints what every web server lives by. docs/how-to/declaring-a-fleet.md explains every word.
 """
 
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode

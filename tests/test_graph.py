@@ -34,7 +34,7 @@ from nixfleet_testing.strategies import (
     rollout_moments,
 )
 
-PAGE = Path(__file__).parents[1] / "docs" / "state-machines.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "state-machines.md"
 HOST = host_graph()
 ROLLOUT = rollout_graph()
 
@@ -217,5 +217,5 @@ def test_drawing_as_dot_makes_one_arrow_between_two_states() -> None:
 
 @pytest.mark.parametrize("graph", [HOST, ROLLOUT], ids=lambda graph: graph.name)
 def test_the_page_about_the_machines_shows_them_as_they_are(graph: Graph) -> None:
-    """docs/state-machines.md is fresh; `nixfleet graph` prints what belongs there."""
+    """docs/reference/state-machines.md is fresh; `nixfleet graph` prints what belongs there."""
     assert f"```mermaid\n{mermaid(graph)}\n```\n" in PAGE.read_text(encoding="utf-8")

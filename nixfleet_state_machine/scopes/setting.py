@@ -1,6 +1,6 @@
 """What may be declared in scopes: each kind of setting says how it comes apart into entries; the rest is here.
 
-Health checks, compliance and pins are settings. Another one is a `Setting` more: `docs/extending.md` adds it.
+Health checks, compliance and pins are settings. Another one is a `Setting` more: `docs/how-to/extending.md` adds it.
 Pure, as the merge is.
 Source: docs/spec/declarations.md, Scopes.
 """

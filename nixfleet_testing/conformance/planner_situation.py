@@ -1,8 +1,8 @@
 """What a recorded plan was made of, read into our terms and records.
 
 The recorder knew less and more than we do. Less: its rollout summaries have no state, its records no probe
-topology, and it had no pauses and no queue; a row of ours has them all (docs/vector-format.md). More: hosts in a
-rollout that the rollout's manifest does not name, which we never have.
+topology, and it had no pauses and no queue; a row of ours has them all (docs/reference/vector-format.md).
+More: hosts in a rollout that the rollout's manifest does not name, which we never have.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,6 +1,6 @@
 """The agent's configuration: the options of its TOML file and their defaults.
 
-Frozen data, and reading it; nothing is opened or started. `docs/configuration.md` has a line for every
+Frozen data, and reading it; nothing is opened or started. `docs/reference/configuration.md` has a line for every
 option; a test checks that.
 """
 

@@ -1,6 +1,6 @@
 """The control plane's configuration: the options of its TOML file and their defaults.
 
-Frozen data, and the functions that read it; nothing is opened or started. `docs/configuration.md` documents every
+Frozen data, and the functions that read it; nothing is opened or started. `docs/reference/configuration.md` documents every
 option, and a test checks that it does.
 """
 

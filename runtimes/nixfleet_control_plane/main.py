@@ -3,7 +3,7 @@
 Whatever can fail (trust file, database, address) is opened first, so a process that has begun to listen keeps running.
 A stop refuses new requests, answers the accepted ones, releases waiting polls, and writes the remaining host records.
 Killing the process instead loses nothing that was acknowledged.
-Source: docs/spec/runtimes.md, Control plane; docs/running.md.
+Source: docs/spec/runtimes.md, Control plane; docs/how-to/running-a-control-plane.md.
 """
 
 import logging

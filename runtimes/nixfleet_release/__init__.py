@@ -5,7 +5,7 @@
 
 `check` reads TOML; `Fleet().check()` checks a declaration made in Python; any other source makes a `FleetDeclaration`
 and calls `check_declaration`. `import_fleet` reads a fleet that was resolved elsewhere. The intermediate steps are in
-`build.resolve` and `build.project`. `docs/declaring-a-fleet.md` is the user documentation.
+`build.resolve` and `build.project`. `docs/how-to/declaring-a-fleet.md` is the user documentation.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`docs/trust.md` is true: what it shows, run in an empty directory in its order, works."""
+"""`docs/how-to/keys-and-trust.md` is true: what it shows, run in an empty directory in its order, works."""
 
 import re
 import shlex
@@ -11,7 +11,9 @@ from nixfleet_cli.main import main
 from nixfleet_proto.codec import decode_evidence
 from nixfleet_release import read_admission
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "trust.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs" / "how-to" / "keys-and-trust.md").read_text(
+    encoding="utf-8"
+)
 
 
 def blocks(language: str) -> list[str]:

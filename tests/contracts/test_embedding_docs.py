@@ -1,4 +1,4 @@
-"""What `docs/embedding.md` shows runs as it is shown: the page alone leads to a contract that passes."""
+"""What `docs/how-to/embedding.md` shows runs as it is shown: the page alone leads to a contract that passes."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "embedding.md").read_text()
 SHOWN = dict(re.findall(r"```python\n# ([^\n]+)\n(.*?)```", PAGE, re.DOTALL))
 CORRECTED = "image_activator.py, corrected"
 IS_FILE = [name for name in SHOWN if name.endswith(".py")]

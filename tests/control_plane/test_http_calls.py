@@ -15,7 +15,7 @@ from tests.support.served_control_plane import READER_KEY, Site, signed, site_wi
 
 pytestmark = pytest.mark.anyio
 
-WRITTEN = Path(__file__).parents[2] / "docs" / "openapi.json"
+WRITTEN = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
 # Whoever wants to enroll brings in the body the key that it is signed with, so the body is read first.
 SIGNED = [call for call in ALL_CALLS if call.caller not in (Caller.ANYBODY, Caller.ENROLLING_HOST)]
 
@@ -64,11 +64,11 @@ async def test_a_call_is_refused_to_those_it_is_not_for(call: Call[Any], site: S
 
 
 async def test_the_document_is_served_as_it_is_written_down(site: Site) -> None:
-    """docs/openapi.json is what `nixfleet openapi` prints, and what a control plane says of itself."""
+    """docs/reference/openapi.json is what `nixfleet openapi` prints, and what a control plane says of itself."""
     printed = CliRunner().invoke(main, ["openapi"], catch_exceptions=False).stdout_bytes
     assert (await site.ask("GET", "/openapi.json")).content == printed
     assert WRITTEN.read_bytes() == printed, (
-        "write it down again: .venv/bin/nixfleet openapi > docs/openapi.json"
+        "write it down again: .venv/bin/nixfleet openapi > docs/reference/openapi.json"
     )
 
 

@@ -1,4 +1,4 @@
-"""docs/http-api.md is true: worked examples to the byte, bodies by their types, and the client by running it."""
+"""docs/reference/http-api.md is true: examples to the byte, bodies by their types, the client by running it."""
 
 import base64
 import re
@@ -32,7 +32,7 @@ from tests.support.served_control_plane import CLOCK, KEY_SEED, Site, site_with
 
 pytestmark = pytest.mark.anyio
 
-PAGE = Path(__file__).parents[2] / "docs" / "http-api.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http-api.md"
 TEXT = PAGE.read_text()
 BLOCKS = {
     name: block.removesuffix("\n")

@@ -1,6 +1,6 @@
 """Hostile requests over a real socket: no 500, no hang, no change, and the server still serves.
 
-HOSTILE_REQUESTS says how many are made by hand, and HOSTILE_SEED from which seed; docs/quality.md has the counts.
+HOSTILE_REQUESTS says how many are made by hand, and HOSTILE_SEED from which seed; docs/explanation/quality.md counts.
 """
 
 import os
@@ -105,7 +105,7 @@ def test_hostile_requests_change_nothing(target: tuple[Site, RolloutId]) -> None
             kinds.update(hostile.kind for hostile in portion)
             answered.update(answer[9:12].decode() or "no answer" for answer in heard)
     told = f"{kinds.total()} hostile requests of {len(kinds)} kinds from seed {SEED}: {answered}"
-    print(told)  # noqa: T201  # with `pytest -s`: what docs/quality.md has
+    print(told)  # noqa: T201  # with `pytest -s`: what docs/explanation/quality.md has
     assert everything(site) == before
     require_serving(site)
 

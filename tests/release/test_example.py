@@ -12,7 +12,7 @@ from nixfleet_release import DeclarationError, Fleet, check, load_release
 from nixfleet_release.build.resolve import resolve
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs/declaring-a-fleet.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs/how-to/declaring-a-fleet.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`docs/configuration.md` and the examples are true: every option, its default, and files that load."""
+"""`docs/reference/configuration.md` and the examples are true: every option, its default, and files that load."""
 
 import re
 import tomllib
@@ -22,7 +22,7 @@ from nixfleet_runtime.config.check import check_config, toml_text
 from nixfleet_runtime.config.options import Option, Section, ValueSource, load_content
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([a-z_.]+)` \| (.+?) \| .+ \|$", re.MULTILINE)
 QUOTED_PATH = re.compile(r'"(/[^"]*)"')
 DIRECTORIES = re.compile(r"(releases|closures)$")

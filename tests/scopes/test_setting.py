@@ -10,7 +10,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_state_machine.scopes.merge import FLEET, Declared, Scope, ScopeKind
 from nixfleet_state_machine.scopes.setting import AnySetting, Clash, Explained, Setting, explain
 
-PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
 
 WEB, EU = Scope(ScopeKind.TAG, "web"), Scope(ScopeKind.TAG, "eu")
 HOST = FleetHost("stable", ("web", "eu"))
@@ -50,7 +50,7 @@ def test_settings_are_told_one_after_the_other() -> None:
 
 
 def test_the_setting_of_the_guide_is_explained_as_it_says() -> None:
-    """What `docs/extending.md` shows runs, and prints what it says that it prints."""
+    """What `docs/how-to/extending.md` shows runs, and prints what it says that it prints."""
     (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     (output,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 

@@ -8,7 +8,7 @@ import pytest
 
 from nixfleet_testing.plugin import register_types
 
-PAGE = Path(__file__).parents[2] / "docs" / "testing-with-hypothesis.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "testing-with-hypothesis.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 

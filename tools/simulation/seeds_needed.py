@@ -1,4 +1,4 @@
-"""How many seeds each planted bug takes, for docs/quality.md. `python -m tools.simulation.seeds_needed [NAME…]`."""
+"""Seeds needed per planted bug, for docs/explanation/quality.md. `python -m tools.simulation.seeds_needed [NAME…]`."""
 
 import sys
 

@@ -1,6 +1,6 @@
 """`nixfleet conformance`: checks vector files against the code that runs here, or records them from it.
 
-The format is in docs/vector-format.md. What is compared, and how, is `nixfleet_testing.conformance`.
+The format is in docs/reference/vector-format.md. What is compared, and how, is `nixfleet_testing.conformance`.
 """
 
 from collections import Counter

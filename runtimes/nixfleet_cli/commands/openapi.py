@@ -1,4 +1,4 @@
-"""`nixfleet openapi`: the HTTP API as a document, for generators of clients and for docs/openapi.json."""
+"""`nixfleet openapi`: the HTTP API as a document, for generators of clients and for docs/reference/openapi.json."""
 
 import click
 

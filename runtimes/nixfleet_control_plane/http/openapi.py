@@ -1,4 +1,4 @@
-"""Generates the OpenAPI document from the definitions of the calls. docs/openapi.json is its output.
+"""Generates the OpenAPI document from the definitions of the calls. docs/reference/openapi.json is its output.
 
 Everything that calls share is defined here once: security schemes, headers, problems.
 """
@@ -128,7 +128,7 @@ def _security(caller: Caller) -> list[JsonValue]:
 def _security_schemes() -> JsonValue:
     how = (
         f"HTTP Message Signatures (RFC 9421) in {SIGNATURE_INPUT} and {SIGNATURE}, with {CONTENT_DIGEST}: "
-        "docs/http-api.md"
+        "docs/reference/http-api.md"
     )
     return {
         name: {"type": "apiKey", "in": "header", "name": SIGNATURE, "description": f"{who}. {how}"}
@@ -236,5 +236,5 @@ def _problem_schema() -> JsonValue:
 
 _DESCRIPTION = (
     "The API of a control plane for agents and operators. The control plane never opens a connection to a host. "
-    "Both sides ignore unknown fields. docs/http-api.md describes signing and error handling, with examples."
+    "Both sides ignore unknown fields. docs/reference/http-api.md describes signing and error handling, with examples."
 )

@@ -3,7 +3,7 @@
 A directory may be read while it is being written. So verified artefacts are passed on at once; a failure is reported
 only when the next scan finds the same one, since an incomplete release is complete by then. Nothing is passed on or
 reported twice.
-Source: docs/spec/trust.md, Release directory; docs/design/03-network.md.
+Source: docs/spec/trust.md, Release directory; docs/explanation/decisions/network.md.
 """
 
 from collections.abc import Iterator, Mapping

@@ -2,7 +2,7 @@
 
 They are enforced elsewhere: by `connection` before a request is complete, by `bodies` for the size of bodies, by the
 mutator for its queue.
-Source: docs/spec/wire.md, Limits; docs/spec/wire.md, GET /v1/agent/dispatch; docs/configuration.md, `[limits]`.
+Source: docs/spec/wire.md, Limits; docs/spec/wire.md, GET /v1/agent/dispatch; docs/reference/configuration.md, `[limits]`.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """Signatures in any RFC 9421 form, read with a library. The only module that imports it.
 
 Any implementation of RFC 9421 can sign requests for us; the requirements on its signatures are the same as on ours.
-Source: RFC 9421; docs/design/03-network.md.
+Source: RFC 9421; docs/explanation/decisions/network.md.
 """
 
 from collections.abc import Callable, Mapping

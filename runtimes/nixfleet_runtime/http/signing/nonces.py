@@ -3,7 +3,7 @@
 Nonces are stored by the second in which their signature was created; a replay has to repeat both. A whole second is
 forgotten as soon as nothing created in it can be fresh. Requests created up to the last forgotten second are never
 accepted again, so setting the clock back allows no replay.
-Source: docs/spec/trust.md, Request signatures; docs/design/03-network.md.
+Source: docs/spec/trust.md, Request signatures; docs/explanation/decisions/network.md.
 """
 
 import math

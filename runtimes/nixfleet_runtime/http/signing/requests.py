@@ -4,7 +4,7 @@
 valid. The covered components are always `@method`, `@path`, `@query` (`?` if there is none) and `content-digest` (also
 for an empty body); the parameters are `created`, `keyid`, `alg`, `nonce` and `tag`. A signature with anything else is
 refused, because its meaning is unknown. Signatures with other tags are ignored.
-Source: docs/spec/trust.md, Request signatures; docs/design/03-network.md.
+Source: docs/spec/trust.md, Request signatures; docs/explanation/decisions/network.md.
 """
 
 import hmac
