@@ -33,12 +33,17 @@ BENCH := build/bench/venv
 BENCH_LOCK := requirements/bench.lock
 BENCH_ARGS ?= --write
 
+# The site's builder, likewise. -W: a warning is an error, so a broken link or docstring fails the build.
+DOCS := build/docs/venv
+DOCS_LOCK := requirements/docs.lock
+SPHINX := PYTHONPATH=.:runtimes $(DOCS)/bin/python -m sphinx -W --keep-going --quiet --jobs auto
+
 # The locked pyright is the one that runs; it need not ask whether a newer one exists.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo scenarios check test test-faults soak coverage mutants bench setup lint types mypy pyright lock clean
+.PHONY: help demo scenarios check test test-faults soak coverage mutants bench docs setup lint types mypy pyright lock clean
 
 # The checks, from quick to slow. The last line of each names the others.
 CHECKS := check test test-faults coverage soak mutants bench
@@ -100,12 +105,18 @@ bench: $(BENCH)/ready ## Measure everything beside its peers, and write docs/exp
 	PYTHONPATH=.:runtimes $(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
 	$(NAME_OTHERS)
 
-lock: ## Write both locks in requirements/ anew (LOCK_ARGS=--upgrade takes newer releases)
+docs: $(DOCS)/ready ## Build the documentation as a site, offline; a broken link is an error
+	$(SPHINX) -b html -d build/docs/doctrees docs build/docs/html
+	@echo 'The site is in build/docs/html/index.html'
+
+lock: ## Write the locks in requirements/ anew (LOCK_ARGS=--upgrade takes newer releases)
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet uv
 	$(COMPILE) pyproject.toml --extra dev --output-file $(LOCK) $(LOCK_ARGS)
 	$(COMPILE) pyproject.toml requirements/bench.in --extra runtime --extra http \
 		--output-file $(BENCH_LOCK) $(LOCK_ARGS)
+	$(COMPILE) pyproject.toml requirements/docs.in --extra runtime --extra http --extra testing --extra cli \
+		--output-file $(DOCS_LOCK) $(LOCK_ARGS)
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \
@@ -130,6 +141,11 @@ $(MUTANTS)/ready: $(LOCK) Makefile
 $(BENCH)/ready: $(BENCH_LOCK)
 	$(PYTHON) -m venv --clear $(BENCH)
 	$(BENCH)/bin/pip install --quiet --no-deps --require-hashes -r $(BENCH_LOCK)
+	@touch $@
+
+$(DOCS)/ready: $(DOCS_LOCK)
+	$(PYTHON) -m venv --clear $(DOCS)
+	$(DOCS)/bin/pip install --quiet --no-deps --require-hashes -r $(DOCS_LOCK)
 	@touch $@
 
 $(VENV)/ready: $(VENV)/locked pyproject.toml
