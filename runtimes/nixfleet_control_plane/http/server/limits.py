@@ -2,7 +2,8 @@
 
 They are enforced elsewhere: by `connection` before a request is complete, by `bodies` for the size of bodies, by the
 mutator for its queue.
-Source: docs/spec/wire.md, Limits; docs/spec/wire.md, GET /v1/agent/dispatch; docs/reference/configuration.md, `[limits]`.
+`docs/reference/configuration.md` lists them, as `[limits]`.
+Source: docs/spec/wire.md, Limits; docs/spec/wire.md, GET /v1/agent/dispatch.
 """
 
 from collections import Counter
