@@ -110,8 +110,8 @@ def test_the_limits_on_the_page_are_the_defaults() -> None:
     for said in (
         f"{limits.header_bytes_max // 1024} KiB, in {limits.header_seconds_max:g} s",
         f"{limits.body_bytes_max // 2**20} MiB, in {limits.body_seconds_max:g} s",
-        f"asked | {limits.keep_alive_seconds} s",
-        f"taken | {limits.answer_seconds_max:g} s",
+        f"idle connection | {limits.keep_alive_seconds} s",
+        f"does not read | {limits.answer_seconds_max:g} s",
         f"{limits.pollers_per_host_max} of a host, {limits.pollers_max:,} of all",
         f"| {limits.connections_max:,} |",
     ):
@@ -124,8 +124,8 @@ async def test_the_client_on_the_page_takes_work_from_a_real_control_plane(site:
     of_page: dict[str, Any] = {}
     exec(compile(BLOCKS["client"], str(PAGE), "exec"), of_page)
     client = of_page["Client"]("127.0.0.1", site.port, "web-01", KEY_SEED)
-    take_work = partial(of_page["take_work"], client, "old")
-    dispatch = await anyio.to_thread.run_sync(take_work)
+    take_dispatch = partial(of_page["take_dispatch"], client, "old")
+    dispatch = await anyio.to_thread.run_sync(take_dispatch)
     assert dispatch["target_closure"] == "r1-web-01"
     (record, *_) = (await site.service.host_records()).records
     assert (record.rollout_id, record.state.value) == (rollout_id, "Activating")
