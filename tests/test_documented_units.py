@@ -4,7 +4,7 @@ import configparser
 import re
 from pathlib import Path, PurePosixPath
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
 UNIT = re.compile(r"^```ini\n(\[(?:Unit|Service)\].*?)^```", re.MULTILINE | re.DOTALL)
 
 
