@@ -1,7 +1,7 @@
 """The site's builder: what Sphinx needs to know. `make docs` builds it, offline, and fails on a broken link.
 
-Pages are Markdown that a code host shows as well: links are relative, and no page needs a directive except the
-indexes and the API reference.
+Pages are Markdown that a code host shows as well: links are relative, and only `index.md` (which has the navigation),
+the changelog and the API reference need directives.
 """
 
 from pygments.lexers.special import TextLexer
@@ -10,7 +10,6 @@ from sphinx.highlighting import lexers
 project = "nixfleet"
 author = "the nixfleet authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-myst_enable_extensions = ["deflist"]
 exclude_patterns = ["conf.py"]
 
 # Headings down to this depth are link targets, named as a code host names them.
