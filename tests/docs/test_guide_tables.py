@@ -1,0 +1,50 @@
+"""Tables of the guides are complete: every gate, every refusal of an enrollment, every metric that is named exists."""
+
+import re
+from pathlib import Path
+
+from nixfleet_state_machine.planner.action import Gate
+from tests.docs.pages import DOCS
+
+ROOT = Path(__file__).parents[2]
+WATCHING = (DOCS / "how-to" / "watching-a-fleet.md").read_text("utf-8")
+RUNNING = (DOCS / "how-to" / "running-a-control-plane.md").read_text("utf-8")
+CONTROL_PLANE = ROOT / "runtimes" / "nixfleet_control_plane"
+METRICS_FROM = [
+    CONTROL_PLANE,
+    ROOT / "runtimes" / "nixfleet_runtime",
+    ROOT / "nixfleet_state_machine",
+]
+
+
+def test_every_gate_is_explained() -> None:
+    """The table of gates has exactly the gates of the planner, in the order in which they are asked."""
+    (table,) = re.findall(r"^\| gate \|.*?\n\n", WATCHING, re.MULTILINE | re.DOTALL)
+
+    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == [gate.value for gate in Gate]
+
+
+def test_every_refusal_of_an_enrollment_has_a_remedy() -> None:
+    """The table has exactly the problem types, each with its status, that the control plane answers with."""
+    routes = (CONTROL_PLANE / "http" / "routes" / "enrollment.py").read_text("utf-8")
+    answered = {
+        (name, status) for name, status in re.findall(r'name, status = "([a-z-]+)", (\d+)', routes)
+    }
+    shown = {
+        (name, status)
+        for status, name in re.findall(r"^\| (\d+) \| `([a-z-]+)` \|", RUNNING, re.MULTILINE)
+    }
+
+    assert len(answered) >= 7
+    assert shown == answered
+
+
+def test_every_metric_that_the_page_names_exists() -> None:
+    """A metric of the table is registered, or emitted by a reducer, under that name."""
+    named = set(re.findall(r"^\| `(nixfleet_[a-z_]+)", RUNNING, re.MULTILINE))
+    sources = "".join(
+        source.read_text("utf-8") for folder in METRICS_FROM for source in folder.rglob("*.py")
+    )
+
+    assert len(named) >= 9
+    assert {name for name in named if f'"{name}"' not in sources} == set()
