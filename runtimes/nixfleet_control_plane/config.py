@@ -1,7 +1,7 @@
 """The control plane's configuration: the options of its TOML file and their defaults.
 
-Frozen data, and the functions that read it; nothing is opened or started. `docs/reference/configuration.md` documents every
-option, and a test checks that it does.
+Frozen data, and the functions that read it; nothing is opened or started.
+`docs/reference/configuration.md` documents every option, and a test checks that it does.
 """
 
 from collections.abc import Mapping

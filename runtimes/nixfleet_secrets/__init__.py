@@ -2,7 +2,8 @@
 never written to disk.
 
 A machine's own key is different: it is generated on the machine and never leaves it (`SigningKey.generate`, `save`).
-`sealed` seals and opens; `sealed_file` encodes, reads and writes. docs/how-to/keys-and-trust.md is the user documentation.
+`sealed` seals and opens; `sealed_file` encodes, reads and writes.
+docs/how-to/keys-and-trust.md is the user documentation.
 Source: docs/spec/trust.md, Secrets.
 """
 
