@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from nixfleet_proto.codec import encode_trust_root
-from tests.agent.enrolling_server import TRUST
 from tests.cli.conftest import Invoke
+from tests.support.enrolling_server import TRUST
 
 
 @pytest.fixture
