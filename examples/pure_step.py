@@ -2,10 +2,7 @@
 
 from datetime import UTC, datetime
 
-from nixfleet_proto.agent_event import DispatchAck
-from nixfleet_proto.fleet import RolloutPolicy
-from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine import HostRolloutState, Local, step
+from nixfleet import DispatchAck, HostRolloutState, Local, RolloutId, RolloutPolicy, step
 
 now = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 web_01 = HostRolloutState.pending(

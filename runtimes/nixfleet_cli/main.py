@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "fleet": Lazy(_DECLARE, f"{_AT}.fleet:fleet", "Check and explain a fleet declaration."),
     "release": Lazy(_RELEASE, f"{_AT}.release:release", "Build, compare and verify releases."),
     "control-plane": Lazy(_RUN, f"{_AT}.control_plane:control_plane", "Run a control plane."),
-    "agent": Lazy(_RUN, f"{_AT}.agent:agent", "Run the agent of a host."),
+    "agent": Lazy(_RUN, f"{_AT}.agent:agent", "Prepare and run the agent of a host."),
     "enroll": Lazy(_RUN, f"{_AT}.enroll:enroll", "Enroll this host with its control plane."),
     "config": Lazy(_RUN, f"{_AT}.config:config", "Check a configuration file."),
     "evidence": Lazy(_RUN, f"{_AT}.evidence:evidence", "Sign and check compliance evidence."),

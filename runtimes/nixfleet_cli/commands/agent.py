@@ -1,6 +1,7 @@
-"""`nixfleet agent`: the agent of one host, as a process."""
+"""`nixfleet agent`: prepares and runs the agent of one host."""
 
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ import click
 from nixfleet_cli.shared.clock_option import clock_option
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
+from nixfleet_cli.shared.output import Output, printing
 from nixfleet_runtime.kernel.clock import Clock
 
-if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
+if TYPE_CHECKING:  # They need the libraries of the extra `http`, and --help does not.
     from nixfleet_agent.config import AgentConfig
+    from nixfleet_agent.preparation import PreparedAgent
 
 config_option = click.option(
     "--config",
@@ -29,7 +32,7 @@ config_option = click.option(
 
 @group()
 def agent() -> None:
-    """Run the agent of a host.
+    """Prepare and run the agent of a host.
 
     It pulls dispatches from the control plane, verifies them, switches closures and reports facts.
     """
@@ -58,6 +61,94 @@ def run(file: Path, clock: Clock) -> None:
         anyio.run(run_agent, config, clock)
     except Exception as error:
         raise _ending(error) from error
+
+
+@agent.command()
+@click.argument("directory", metavar="DIRECTORY", type=click.Path(path_type=Path))
+@click.option(
+    "--control-plane", "url", metavar="URL", required=True, help="The control plane's URL."
+)
+@click.option(
+    "--trust",
+    "trust_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="The fleet's trust file.",
+)
+@click.option(
+    "--closure",
+    "tree",
+    metavar="TREE",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory with what the machine runs now; its copy is the first closure.",
+)
+@click.option("--nixos", is_flag=True, help="The running NixOS system is the first closure.")
+@click.option(
+    "--hostname",
+    metavar="NAME",
+    default=socket.gethostname,
+    show_default="the machine's",
+    help="The host's name in the fleet.",
+)
+@printing("one object with config, closure, publicKey and fingerprint")
+def init(
+    output: Output,
+    directory: Path,
+    url: str,
+    trust_file: Path,
+    tree: Path | None,
+    nixos: bool,
+    hostname: str,
+) -> None:
+    """Prepare DIRECTORY for a new agent.
+
+    Writes the agent's configuration and key, and selects the first closure: what a rollback returns to until a rollout
+    has converged. One of --closure and --nixos is required. Overwrites nothing, and runs no switch script.
+
+    Exit codes: 0 prepared; 1 DIRECTORY has an agent already, or a value is invalid; 2 a file cannot be read or written.
+    """
+    from nixfleet_agent.preparation import AlreadyPrepared, prepare_agent
+    from nixfleet_cli.shared.arguments import load_trust
+    from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
+    from nixfleet_runtime.config.options import ConfigError
+    from nixfleet_runtime.releases.nar import (
+        FileChangedWhileRead,
+        InvalidClosureName,
+        NotArchivable,
+    )
+
+    if (tree is None) != nixos:
+        raise click.UsageError("expected one of --closure TREE and --nixos")
+    load_trust(trust_file)
+    try:
+        prepared = prepare_agent(directory, hostname, url, trust_file, tree)
+    except (AlreadyPrepared, ConfigError) as error:
+        raise Findings(*lines_of(error)) from error
+    except (InvalidClosureName, NotArchivable, FileChangedWhileRead) as error:
+        raise Findings(f"{tree}: {error}") from error
+    except (InsecureKeyFile, MalformedKeyFile) as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
+    value = {
+        "config": prepared.config,
+        "closure": prepared.closure,
+        "publicKey": prepared.key.key.public_key.public_key,
+        "fingerprint": prepared.key.fingerprint,
+    }
+    output.show(value, _lines(prepared))
+
+
+def _lines(prepared: "PreparedAgent") -> Iterator[str]:
+    if prepared.closure is not None:
+        yield f"closure      {prepared.closure}"
+    yield f"public key   {prepared.key.key.public_key.public_key}"
+    yield f"fingerprint  {prepared.key.fingerprint}"
+    yield f"config       {prepared.config}"
+    yield ""
+    yield "Declare the host with this public key, or mint a token for this fingerprint. Then run"
+    yield f"  nixfleet agent run --config {prepared.config}"
 
 
 def loaded_config(file: Path) -> "AgentConfig":

@@ -19,7 +19,7 @@ def reference() -> str:
 
 
 def _page() -> Iterator[str]:
-    context = click.Context(main, info_name="nixfleet")
+    context = click.Context(main, info_name="nixfleet", **main.context_settings)
     yield "# Commands"
     yield ""
     yield from _index()
