@@ -32,7 +32,7 @@ def test_what_a_page_shows_exists(kind: str, name: str) -> None:
         importlib.import_module(name)
 
 
-@pytest.mark.parametrize("part", ["explore", "machines", "strategies"])
+@pytest.mark.parametrize("part", ["explore", "fleet_in_memory", "machines", "strategies"])
 def test_each_part_of_the_test_support_is_shown(part: str) -> None:
     """A part of `nixfleet_testing` with public names is in the reference."""
     assert ("module", f"nixfleet_testing.{part}") in SHOWN
