@@ -20,8 +20,7 @@ def reference() -> str:
 
 def _page() -> Iterator[str]:
     context = click.Context(main, info_name="nixfleet", **main.context_settings)
-    yield "# Commands"
-    yield ""
+    yield from ("# Commands", "", "Every command has `-h` and `--help`.", "")
     yield from _index()
     for each, command in walk(main, context):
         yield from _command(each, command)
@@ -52,6 +51,7 @@ def _command(context: click.Context, command: click.Command) -> Iterator[str]:
     records = [
         record
         for each in command.get_params(context)
+        if "--help" not in each.opts  # every command has it, in the spelling of its last caller
         if (record := each.get_help_record(context)) is not None
     ]
     if records:
