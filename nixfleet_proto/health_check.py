@@ -15,6 +15,9 @@ from nixfleet_proto.frozen_map import FrozenMap
 HEALTH_CHECKS_PATH = "etc/nixfleet/agent/health-checks.json"
 INTERVAL_SECONDS_MIN = 5
 FAILURE_REASON_LENGTH_MAX = 512
+HEALTH_CHECKS_MAX = 254
+"""With the two probes that an agent adds, as many as a record holds."""
+PROBE_NAME_LENGTH_MAX = 255
 
 
 @frozen

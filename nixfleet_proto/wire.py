@@ -33,7 +33,7 @@ class AgentEventEnvelope:
 @frozen
 @checked
 class EventBatch:
-    """Up to `BATCH_LENGTH_MAX` events of one host, in order, with one signature over the whole.
+    """Up to `BATCH_LENGTH_MAX` events of one host and rollout, in order, with one signature over the whole.
 
     signature: hex, over the canonical JSON of `{events}`; the envelopes themselves carry none.
     """

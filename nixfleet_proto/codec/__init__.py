@@ -29,7 +29,12 @@ from nixfleet_proto.codec.enrollment import (
     token_payload,
 )
 from nixfleet_proto.codec.evidence import decode_evidence, encode_evidence
-from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes, parse_json
+from nixfleet_proto.codec.json_text import (
+    Uncanonical,
+    canonical_bytes,
+    parse_json,
+    require_affordable,
+)
 from nixfleet_proto.codec.primitives import format_time, parse_time
 from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.codec.wire import (
@@ -43,6 +48,8 @@ from nixfleet_proto.codec.wire import (
     encode_event,
     encode_event_batch,
     envelope_payload,
+    receive_envelope,
+    receive_event_batch,
 )
 from nixfleet_proto.wire import EventBatch
 
@@ -84,5 +91,8 @@ __all__ = [
     "format_time",
     "parse_json",
     "parse_time",
+    "receive_envelope",
+    "receive_event_batch",
+    "require_affordable",
     "token_payload",
 ]

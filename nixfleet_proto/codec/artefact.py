@@ -6,17 +6,20 @@ docs/spec/trust.md, Artefacts.
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from nixfleet_proto.codec.json_text import parse_json
+from nixfleet_proto.codec.json_text import member_path, parse_json
 from nixfleet_proto.codec.primitives import NOTHING, Found, shown
-from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
+from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.fleet import SCHEMA_VERSION, Edge, FleetResolved, Meta
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import (
+    HEALTH_CHECKS_MAX,
+    PROBE_NAME_LENGTH_MAX,
     EvidenceProbe,
     ExecProbe,
     HealthCheck,
@@ -95,10 +98,14 @@ def encode_health_checks(checks: HealthCheckSet) -> bytes:
 def decode_health_checks(data: bytes) -> HealthCheckSet:
     """Return the probes that `data` holds, by name: a mapping, or a list of probes with a `name`.
 
-    Raises: DecodeError.
+    Raises: DecodeError, also for more probes than a record holds, or names that are too long to be reported.
     """
     parsed = parse_json(data, _HEALTH_CHECKS.what)
-    return _HEALTH_CHECKS.of_json(_by_name(parsed) if isinstance(parsed, list) else parsed)
+    checks = _HEALTH_CHECKS.of_json(_by_name(parsed) if isinstance(parsed, list) else parsed)
+    problems = tuple(islice(_check_limits(checks), PROBLEMS_LOOKED_FOR))
+    if problems:
+        raise DecodeError(_HEALTH_CHECKS.what, problems)
+    return checks
 
 
 def encode_trust_root(trust: TrustRoot) -> bytes:
@@ -109,6 +116,15 @@ def encode_trust_root(trust: TrustRoot) -> bytes:
 def decode_trust_root(data: bytes) -> TrustRoot:
     """Return the trust root that a trust file holds. Raises: DecodeError."""
     return _TRUST_ROOT.decode(data)
+
+
+def _check_limits(checks: HealthCheckSet) -> Iterator[DecodeProblem]:
+    if len(checks) > HEALTH_CHECKS_MAX:
+        yield DecodeProblem("$", f"at most {HEALTH_CHECKS_MAX} probes", f"{len(checks)}")
+    for name in checks:
+        if len(name) > PROBE_NAME_LENGTH_MAX:
+            expected = f"a name of at most {PROBE_NAME_LENGTH_MAX} characters"
+            yield DecodeProblem(member_path("$", name), expected, f"{len(name)}")
 
 
 def _by_name(probes: list[JsonValue]) -> JsonValue:

@@ -1,26 +1,40 @@
 """JSON text: read strictly, written canonically. The values are not interpreted here.
 
-orjson reads and writes; it keeps the last of two equal names without a word, so `parse_json` looks again. For
-canonical JSON its sorted output is RFC 8785's own as long as it is ASCII; for the rest there is rfc8785, which
-takes thirty times as long. A property test holds the two together.
+orjson reads and writes; it keeps the last of two equal names without a word, so `parse_json` looks again, in C where
+it can: the text may be a stranger's, and its size must bound the time that it takes. For canonical JSON orjson's sorted
+output is RFC 8785's own as long as it is ASCII; for the rest there is rfc8785, which takes thirty times as long. A
+property test holds the two together.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from itertools import islice
+from typing import Final, cast
 
 import orjson
 import rfc8785
 
-from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
+from nixfleet_proto.codec.problem import (
+    PROBLEMS_LOOKED_FOR,
+    DecodeError,
+    DecodeProblem,
+    cut,
+)
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.json_value import JsonValue
 
 INTEGER_MAX = 2**53 - 1  # what a reader that has only doubles can tell from its neighbours
 
+CONTAINERS_MAX: Final = 32_768
+"""How many lists and objects a message may have: a full batch of events in 1 MiB has fewer than 22,000."""
+COMMAS_MAX: Final = 65_536
+"""How many commas a message may have between its values: such a batch has about one in 17 bytes."""
+PATH_LENGTH_MAX: Final = 200
+
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 class Uncanonical(NixfleetError, ValueError):
@@ -54,6 +68,24 @@ def parse_json(data: bytes, what: str = "JSON text") -> JsonValue:
     return value
 
 
+def require_affordable(data: bytes, what: str) -> None:
+    """Return if `data`, which is not parsed yet, has no more parts than a message may have.
+
+    The time it takes to parse a text depends on its parts: a mebibyte of `[]` takes thirty times as long as one of
+    events. Raises: DecodeError.
+    """
+    if data.count(b"{") + data.count(b"[") <= CONTAINERS_MAX and data.count(b",") <= COMMAS_MAX:
+        return
+    # They may be in strings.
+    bare = _STRINGS.sub(b"", data)
+    containers, commas = bare.count(b"{") + bare.count(b"["), bare.count(b",")
+    if containers > CONTAINERS_MAX:
+        expected = f"at most {CONTAINERS_MAX} lists and objects"
+        raise DecodeError(what, (DecodeProblem("$", expected, f"{containers}"),))
+    if commas > COMMAS_MAX:
+        raise DecodeError(what, (DecodeProblem("$", f"at most {COMMAS_MAX} commas", f"{commas}"),))
+
+
 def canonical_bytes(value: JsonValue) -> bytes:
     """Return `value` as RFC 8785 writes it.
 
@@ -82,39 +114,45 @@ def as_dict(value: object) -> dict[str, JsonValue]:
 
 
 def member_path(path: str, member: str | int) -> str:
-    """Return the path of a member of what is at `path`."""
+    """Return the path of a member of what is at `path`. Long names are cut, and so are long paths."""
+    if len(path) > PATH_LENGTH_MAX:
+        return path if path.endswith("…") else f"{path}…"
     if isinstance(member, int):
         return f"{path}[{member}]"
-    if _PLAIN_NAME.fullmatch(member):
-        return f"{path}.{member}"
-    return f"{path}[{json.dumps(member, ensure_ascii=False)}]"
+    shown = cut(member)
+    if _PLAIN_NAME.fullmatch(shown):
+        return f"{path}.{shown}"
+    return f"{path}[{json.dumps(shown, ensure_ascii=False)}]"
 
 
 def _require_unique_names(data: bytes, what: str) -> None:
-    problems = tuple(_repetitions(json.loads(data, object_pairs_hook=_Object), "$"))
-    if problems:
-        raise DecodeError(what, problems)
+    # A list for each object, made and collected in C: a function of ours for each would take ten times as long.
+    objects: list[list[tuple[str, JsonValue]]] = []
+    json.loads(data, object_pairs_hook=objects.append)
+    if any(len(members) > 1 and len(dict(members)) < len(members) for members in objects):
+        raise DecodeError(what, tuple(islice(_repetitions(data), PROBLEMS_LOOKED_FOR)))
 
 
-class _Object(dict[str, JsonValue]):
-    """An object, and which of its names were written more than once."""
+def _repetitions(data: bytes) -> Iterator[DecodeProblem]:
+    repeated: dict[int, tuple[str, ...]] = {}
 
-    def __init__(self, members: Sequence[tuple[str, JsonValue]]) -> None:
-        super().__init__(members)
-        self.repeated: tuple[str, ...] = ()
-        if len(self) < len(members):
+    def note(members: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+        value = dict(members)
+        if len(value) < len(members):
             counts = Counter(name for name, _ in members)
-            self.repeated = tuple(name for name, count in counts.items() if count > 1)
+            repeated[id(value)] = tuple(name for name, count in counts.items() if count > 1)
+        return value
 
-
-def _repetitions(value: JsonValue, path: str) -> Iterator[DecodeProblem]:
-    if isinstance(value, _Object):
-        for name in value.repeated:
+    def within(value: JsonValue, path: str) -> Iterator[DecodeProblem]:
+        for name in repeated.get(id(value), ()):
             yield DecodeProblem(
                 member_path(path, name), "each name once in an object", "it repeated"
             )
-    for member, inner in _members(value):
-        yield from _repetitions(inner, member_path(path, member))
+        for member, inner in _members(value):
+            if isinstance(inner, dict | list):
+                yield from within(inner, member_path(path, member))
+
+    yield from within(json.loads(data, object_pairs_hook=note), "$")
 
 
 def _is_fit(value: JsonValue) -> bool:

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, TypeVar, cast
 import orjson
 
 from nixfleet_proto.checked import require_arguments
-from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
+from nixfleet_proto.codec.problem import DecodeError, DecodeProblem, cut
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.json_value import JsonValue
@@ -24,7 +24,6 @@ E = TypeVar("E", bound=StrEnum)
 
 U64_MAX = 2**64 - 1
 I32_MIN, I32_MAX = -(2**31), 2**31 - 1
-SHOWN_LENGTH_MAX = 60
 
 # Every other integer of the wire is a count.
 EXIT_CODES = ("exit_code", "expect_exit_code")
@@ -179,5 +178,4 @@ def shown(found: Found) -> str:
         return OBJECT
     if isinstance(found, Sequence) and not isinstance(found, str):
         return LIST
-    text = orjson.dumps(found).decode()
-    return text if len(text) <= SHOWN_LENGTH_MAX else f"{text[:SHOWN_LENGTH_MAX]}…"
+    return cut(orjson.dumps(found).decode())

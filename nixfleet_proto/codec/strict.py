@@ -16,11 +16,12 @@ from typing import Any, Generic, TypeAlias, TypeVar, assert_never, cast, get_arg
 import attrs
 import orjson
 from cattrs import Converter
-from cattrs.cols import (
-    homogenous_tuple_structure_factory,
-    mapping_structure_factory,  # pyright: ignore[reportUnknownVariableType]
+from cattrs.errors import (
+    AttributeValidationNote,
+    BaseValidationError,
+    IterableValidationError,
+    IterableValidationNote,
 )
-from cattrs.errors import AttributeValidationNote, BaseValidationError, IterableValidationNote
 from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, override
 
@@ -50,7 +51,7 @@ from nixfleet_proto.codec.primitives import (
     read_time,
     shown,
 )
-from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
+from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.quick import QuickReader, QuickReaders
 from nixfleet_proto.codec.writing import Writer, class_writer
 from nixfleet_proto.frozen_map import FrozenMap
@@ -192,19 +193,43 @@ class Spelling:
             for field in attrs.fields(cls)
         }
 
+    # In place of cattrs' own readers, which read a list to its end however much of it is wrong.
+
     def _tuple_reader(self, form: Any) -> Reader:
-        read_items = homogenous_tuple_structure_factory(form, self.converter)
+        item_form = get_args(form)[0]
+        read_item = self.converter.get_structure_hook(item_form)
 
         def read(value: JsonValue, _: object = None) -> Any:
-            return read_items(read_list(value), form)
+            items: list[Any] = []
+            errors: list[Exception] = []
+            for index, item in enumerate(read_list(value)):
+                try:
+                    items.append(read_item(item, item_form))
+                except Exception as error:
+                    errors.append(_noted(error, index, item_form))
+                    if len(errors) == PROBLEMS_LOOKED_FOR:
+                        break
+            _require_none(errors, form)
+            return tuple(items)
 
         return read
 
     def _map_reader(self, form: Any) -> Reader:
-        read_items = mapping_structure_factory(form, self.converter)
+        name_form, item_form = get_args(form)
+        read_name, read_item = map(self.converter.get_structure_hook, (name_form, item_form))
 
         def read(value: JsonValue, _: object = None) -> Any:
-            return FrozenMap(read_items(read_object(value), form))
+            items: dict[Any, Any] = {}
+            errors: list[Exception] = []
+            for name, item in read_object(value).items():
+                try:
+                    items[read_name(name, name_form)] = read_item(item, item_form)
+                except Exception as error:
+                    errors.append(_noted(error, name, item_form))
+                    if len(errors) == PROBLEMS_LOOKED_FOR:
+                        break
+            _require_none(errors, form)
+            return FrozenMap(items)
 
         return read
 
@@ -283,6 +308,17 @@ def camel_case(name: str) -> str:
 def snake_case(name: str) -> str:
     """Return the field name as it is; `from_` loses what Python wants of it."""
     return name.removesuffix("_")
+
+
+def _noted(error: Exception, member: str | int, form: object) -> Exception:
+    error.add_note(IterableValidationNote("", member, form))
+    return error
+
+
+def _require_none(errors: list[Exception], form: Any) -> None:
+    if errors:
+        message = f"while structuring {form!r}"
+        raise IterableValidationError(message, errors, form)  # pyright: ignore[reportCallIssue]  # by `__new__`
 
 
 def _problems(

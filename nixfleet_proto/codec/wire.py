@@ -5,18 +5,22 @@ byte what the public implementation writes. A dispatch is in snake_case, as it d
 Source: docs/spec/wire.md, Events and envelopes.
 """
 
-from collections.abc import Iterator
-from typing import Final, get_args
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final, Generic, TypeVar, get_args
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_proto.codec.json_text import sorted_bytes
-from nixfleet_proto.codec.primitives import MalformedValue
-from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
+from nixfleet_proto.codec.json_text import parse_json, sorted_bytes
+from nixfleet_proto.codec.limits import limit_problems
+from nixfleet_proto.codec.primitives import MalformedValue, shown
+from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case, snake_case
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch, EventBatch
+
+M = TypeVar("M")
 
 
 def encode_event(event: AgentEvent) -> bytes:
@@ -37,9 +41,28 @@ def encode_envelope(envelope: AgentEventEnvelope) -> bytes:
 def decode_envelope(data: bytes) -> AgentEventEnvelope:
     """Return the envelope that `data` holds, as an object or as an array in field order.
 
-    Raises: DecodeError.
+    Raises: DecodeError, also for texts and lists that are too long.
     """
-    return ENVELOPE.decode(data)
+    return receive_envelope(data).message
+
+
+@frozen
+class Received(Generic[M]):
+    """A message and what its signature has to be over: the canonical form of what was sent.
+
+    Not that of `message`, which lacks the fields that a later version may have added and knows one spelling of a time.
+    """
+
+    message: M
+    payload: bytes
+
+
+def receive_envelope(data: bytes) -> Received[AgentEventEnvelope]:
+    """Return the envelope that `data` holds, and what its signature has to be over. Raises: as `decode_envelope`."""
+    parsed = parse_json(data, ENVELOPE.what)
+    envelope = ENVELOPE.of_json(parsed)
+    _require_none(ENVELOPE.what, limit_problems(envelope, "$", camel_case))
+    return Received(envelope, _part(_from_array(parsed), "hostname", "rolloutId", "event"))
 
 
 def envelope_payload(envelope: AgentEventEnvelope) -> bytes:
@@ -53,15 +76,20 @@ def encode_event_batch(batch: EventBatch) -> bytes:
 
 
 def decode_event_batch(data: bytes) -> EventBatch:
-    """Return the batch that `data` holds: 1 to 256 events, all of one host.
+    """Return the batch that `data` holds: 1 to 256 events of one host and rollout, in order.
 
-    Raises: DecodeError.
+    They are counted before any of them is read. Raises: DecodeError.
     """
-    batch = EVENT_BATCH.decode(data)
-    problems = tuple(_batch_problems(batch))
-    if problems:
-        raise DecodeError("event batch", problems)
-    return batch
+    return receive_event_batch(data).message
+
+
+def receive_event_batch(data: bytes) -> Received[EventBatch]:
+    """Return the batch that `data` holds, and what its signature has to be over. Raises: as `decode_event_batch`."""
+    parsed = parse_json(data, EVENT_BATCH.what)
+    _require_few_events(parsed)
+    batch = EVENT_BATCH.of_json(parsed)
+    _require_none(EVENT_BATCH.what, _batch_problems(batch))
+    return Received(batch, _part(parsed, "events"))
 
 
 def batch_payload(batch: EventBatch) -> bytes:
@@ -79,18 +107,44 @@ def decode_dispatch(data: bytes) -> Dispatch:
     return DISPATCH.decode(data)
 
 
+def _part(message: JsonValue, *names: str) -> bytes:
+    """The canonical form of these members, as they were sent."""
+    assert isinstance(message, Mapping), "it was read as a message"
+    return sorted_bytes({name: message[name] for name in names})
+
+
+def _require_none(what: str, found: Iterator[DecodeProblem]) -> None:
+    problems = tuple(islice(found, PROBLEMS_LOOKED_FOR))
+    if problems:
+        raise DecodeError(what, problems)
+
+
+def _require_few_events(parsed: JsonValue) -> None:
+    events = parsed.get("events") if isinstance(parsed, Mapping) else None
+    if isinstance(events, list) and not 1 <= len(events) <= BATCH_LENGTH_MAX:
+        problem = DecodeProblem("$.events", f"1 to {BATCH_LENGTH_MAX} events", f"{len(events)}")
+        raise DecodeError(EVENT_BATCH.what, (problem,))
+
+
 def _batch_problems(batch: EventBatch) -> Iterator[DecodeProblem]:
-    if not 1 <= len(batch.events) <= BATCH_LENGTH_MAX:
-        expected, found = f"1 to {BATCH_LENGTH_MAX} events", f"{len(batch.events)}"
-        yield DecodeProblem("$.events", expected, found)
-        return
-    hostname = batch.events[0].hostname
+    """What would be in the log without the batch's signature, or with one that nobody verified, is not taken."""
+    first = batch.events[0]
+    seq_before: int | None = None
     for index, envelope in enumerate(batch.events):
-        if envelope.hostname != hostname:
-            path = f"$.events[{index}].hostname"
-            yield DecodeProblem(
-                path, f"{hostname!r}, as in the first event", repr(envelope.hostname)
-            )
+        path, seq = f"$.events[{index}]", envelope.event.seq
+        for name, expected, found in (
+            ("hostname", first.hostname, envelope.hostname),
+            ("rolloutId", first.rollout_id, envelope.rollout_id),
+        ):
+            if found != expected:
+                as_first = f"{shown(expected)}, as in the first event"
+                yield DecodeProblem(f"{path}.{name}", as_first, shown(found))
+        if envelope.signature is not None:
+            yield DecodeProblem(f"{path}.signature", "none: the batch has one", "one")
+        if seq_before is not None and seq <= seq_before:
+            yield DecodeProblem(f"{path}.event.seq", f"more than {seq_before}", f"{seq}")
+        seq_before = seq
+        yield from limit_problems(envelope, path, camel_case)
 
 
 def _from_array(value: JsonValue) -> JsonValue:

@@ -353,3 +353,17 @@ def test_decoding_a_trust_file_with_only_a_release_key_trusts_nobody_else() -> N
     text = b'{"ciReleaseKey":{"current":{"publicKey":"00"}}}'
 
     assert decode_trust_root(text) == TrustRoot(KeySlot(TrustedKey("00")))
+
+
+def test_more_health_checks_than_a_record_holds_are_refused_with_names_that_are_too_long() -> None:
+    """Their results could not be reported."""
+    checks = {f"probe-{index}": HttpProbe("http://localhost/") for index in range(255)}
+    long = "x" * 256
+    with pytest.raises(DecodeError) as refusal:
+        decode_health_checks(
+            encode_health_checks(FrozenMap({**checks, long: HttpProbe("http://localhost/")}))
+        )
+    assert [problem.expected for problem in refusal.value.problems] == [
+        "at most 254 probes",
+        "a name of at most 255 characters",
+    ]

@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import orjson
 import pytest
+from attrs import evolve
 
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
@@ -32,6 +34,7 @@ from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch
 
 AT = datetime(2026, 5, 16, 1, tzinfo=UTC)
 ACK = DispatchAck("closure-1", AT, seq=1)
+SUB = ProbeSubResult("c-1", ProbeStatus.PASS, "own")
 ACK_TEXT = (
     b'{"kind":"DispatchAck","currentClosureAtDispatch":"closure-1",'
     b'"receivedAt":"2026-05-16T01:00:00Z","seq":1}'
@@ -218,6 +221,93 @@ def test_decoding_a_batch_of_several_hosts_names_every_foreign_event() -> None:
         "$.events[1].hostname",
         "$.events[3].hostname",
     ]
+
+
+def test_a_batch_that_could_not_be_logged_with_its_signature_is_refused() -> None:
+    """Events of another rollout, signatures that nobody verified, and numbers that do not rise are named."""
+    batch = _batch(["web-01"] * 4)
+    first, second, third, fourth = batch.events
+    events = (
+        first,
+        evolve(second, rollout_id="edge@1"),
+        evolve(third, signature="00"),
+        evolve(fourth, event=DispatchAck("c", AT, seq=3)),
+    )
+    with pytest.raises(DecodeError) as refusal:
+        decode_event_batch(encode_event_batch(evolve(batch, events=events)))
+
+    assert [str(problem) for problem in refusal.value.problems] == [
+        '$.events[1].rolloutId: expected "stable@a1b2", as in the first event, found "edge@1"',
+        "$.events[2].signature: expected none: the batch has one, found one",
+        "$.events[3].event.seq: expected more than 3, found 3",
+    ]
+
+
+def test_a_batch_that_is_too_long_is_refused_before_any_event_is_read() -> None:
+    """There is one problem to tell, however much is wrong with the events."""
+    with pytest.raises(DecodeError) as refusal:
+        decode_event_batch(b'{"events":[' + b",".join([b"{}"] * 300) + b"]}")
+
+    assert [problem.path for problem in refusal.value.problems] == ["$.events"]
+
+
+@pytest.mark.parametrize(
+    ("event", "path", "expected"),
+    [
+        (DispatchAck("c" * 1025, AT, 1), "event.currentClosureAtDispatch", "1024 characters"),
+        (
+            ProbeResult("p", ProbeMode.ENFORCE, ProbeStatus.FAIL, AT, "r" * 513, seq=1),
+            "event.failureReason",
+            "512 characters",
+        ),
+        (
+            ProbeResult("p", ProbeMode.ENFORCE, ProbeStatus.PASS, AT, None, (SUB,) * 1025, seq=1),
+            "event.subResults",
+            "1024 items",
+        ),
+        (
+            ProbeResult(
+                "p",
+                ProbeMode.ENFORCE,
+                ProbeStatus.PASS,
+                AT,
+                None,
+                (SUB, evolve(SUB, article="a" * 1025)),
+                seq=1,
+            ),
+            "event.subResults[1].article",
+            "1024 characters",
+        ),
+    ],
+    ids=["a text", "a reason", "a list", "a text in a list"],
+)
+def test_a_text_or_list_that_is_too_long_is_refused_by_name(
+    event: AgentEvent, path: str, expected: str
+) -> None:
+    """What a host reports is kept for good: it may not be as long as the host likes."""
+    envelope = AgentEventEnvelope("web-01", "stable@a1b2", event)
+    with pytest.raises(DecodeError) as refusal:
+        decode_envelope(encode_envelope(envelope))
+    (problem,) = refusal.value.problems
+    assert (problem.path, problem.expected) == (f"$.{path}", f"at most {expected}")
+
+
+def test_an_error_shows_twenty_problems_and_how_many_more_there_are() -> None:
+    """In a list, no more are looked for than can be shown."""
+    sub_results = [{"status": 0}] * 1000
+    event = {"kind": "ProbeResult", "probeName": 1, "subResults": sub_results}
+    with pytest.raises(DecodeError) as refusal:
+        decode_event(orjson.dumps(event))
+
+    found = refusal.value
+    assert len(found.shown) == 20
+    assert found.more == len(found.problems) - 20
+    assert str(found).endswith(f"; and {found.more} more")
+    assert {it.path for it in found.problems if "subResults" in it.path} == {
+        f"$.subResults[{index}].{name}"
+        for index in range(21)
+        for name in ("controlId", "status", "framework")
+    }
 
 
 def test_the_payload_of_a_batch_is_the_whole_without_its_signature() -> None:

@@ -12,6 +12,7 @@ from nixfleet_proto.codec import (
     format_time,
     parse_json,
     parse_time,
+    require_affordable,
 )
 from nixfleet_proto.json_value import JsonValue
 
@@ -49,6 +50,43 @@ def test_parsing_repeated_names_names_every_one_of_them() -> None:
 def test_parsing_a_name_repeated_in_another_spelling_is_refused() -> None:
     """An escape does not hide that a name comes twice."""
     assert _problems(b'{"seq":1,"\\u0073eq":2}')[0].path == "$.seq"
+
+
+def test_parsing_many_repeated_names_names_the_first_of_them() -> None:
+    """No more are looked for than can be shown and told to be too many."""
+    data = b"[" + b",".join([b'{"a":1,"a":2}'] * 1000) + b"]"
+    assert [problem.path for problem in _problems(data)] == [f"$[{index}].a" for index in range(21)]
+
+
+def test_the_path_of_a_problem_is_cut() -> None:
+    """Names are the sender's: neither a long one nor many of them make a long answer."""
+    (long,) = _problems(b'{"%b":{"b":1,"b":1}}' % (b"a" * 100_000))
+    assert long.path == f'$["{"a" * 60}…"].b'
+    (deep,) = _problems(b'{"abcdefgh":' * 200 + b'{"b":1,"b":1}' + b"}" * 200)
+    assert len(deep.path) < 300
+    assert deep.path.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"[" + b"[]," * 40_000 + b"[]]", "at most 32768 lists and objects"),
+        (b"[" + b'{"":0},' * 40_000 + b"0]", "at most 32768 lists and objects"),
+        (b"[" + b"0," * 70_000 + b"0]", "at most 65536 commas"),
+        (b"{" + b'"":0,' * 70_000 + b'"":0}', "at most 65536 commas"),
+    ],
+    ids=["lists", "objects", "values", "members"],
+)
+def test_a_message_with_too_many_parts_is_refused_unread(data: bytes, expected: str) -> None:
+    """What it costs to read a text goes by its parts, not by its length."""
+    with pytest.raises(DecodeError) as refusal:
+        require_affordable(data, "body")
+    assert [problem.expected for problem in refusal.value.problems] == [expected]
+
+
+def test_what_stands_in_strings_is_no_part_of_a_message() -> None:
+    """A script may write brackets and commas, and its output is reported."""
+    require_affordable(b'{"stderrTail":"' + rb"[{,\"" * 100_000 + b'"}', "body")
 
 
 def test_parsing_the_same_name_in_different_objects_is_accepted() -> None:
