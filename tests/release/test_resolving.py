@@ -192,6 +192,17 @@ def test_a_channel_ref_that_makes_no_rollout_id_is_refused(checked: Checked, sho
         project(resolved(checked(shop)), "a@b", FLEET_HASH)
 
 
+def test_a_channel_ref_that_is_too_long_for_a_file_name_is_refused_by_name(
+    checked: Checked, shop: str
+) -> None:
+    """Characters that a file name cannot contain count as they are written there."""
+    fleet = resolved(checked(shop))
+    project(fleet, "a" * 200, FLEET_HASH)
+    for long in ("a" * 250, "/" * 90):
+        with pytest.raises(InvalidRolloutId, match="use a shorter ref"):
+            project(fleet, long, FLEET_HASH)
+
+
 def test_a_more_specific_health_check_replaces_the_whole_entry(checked: Checked, shop: str) -> None:
     """Nothing of the shadowed entry is left, and the warning names check, scopes and host."""
     fleet = checked(

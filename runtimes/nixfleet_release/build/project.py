@@ -5,11 +5,16 @@ Source: docs/spec/declarations.md, Manifests.
 """
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Final
 
 from nixfleet_proto.fleet import DisruptionBudget, FleetResolved
-from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_runtime.releases.layout import SIGNATURE_SUFFIX, manifest_file
 from nixfleet_state_machine.scopes.selector import select
+
+FILE_NAME_LENGTH_MAX: Final = 255
 
 
 def project(
@@ -42,7 +47,7 @@ def project_channel(
     return RolloutManifest(
         channel=channel,
         channel_ref=channel_ref,
-        display_name=RolloutId.of(channel, channel_ref),
+        display_name=_rollout_id(channel, channel_ref),
         fleet_resolved_hash=fleet_resolved_hash,
         host_set=host_set,
         meta=fleet.meta,
@@ -50,6 +55,19 @@ def project_channel(
         wave_soak_minutes=tuple(wave.soak_minutes for wave in fleet.waves.get(channel, ())),
         disruption_budgets=_budgets(fleet, host_set),
     )
+
+
+def _rollout_id(channel: str, channel_ref: str) -> RolloutId:
+    """Return the rollout's id, if its manifest can lie in a release directory. Raises: InvalidRolloutId."""
+    rollout_id = RolloutId.of(channel, channel_ref)
+    length = len(PurePosixPath(manifest_file(rollout_id) + SIGNATURE_SUFFIX).name)
+    if length > FILE_NAME_LENGTH_MAX:
+        raise InvalidRolloutId(
+            rollout_id,
+            f"the file of its signature would have a name of {length} characters, and at most {FILE_NAME_LENGTH_MAX} "
+            "are possible: use a shorter ref",
+        )
+    return rollout_id
 
 
 def _host_set(fleet: FleetResolved, channel: str) -> tuple[HostAssignment, ...]:
