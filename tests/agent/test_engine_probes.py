@@ -2,6 +2,9 @@
 
 from datetime import timedelta
 
+import pytest
+from attrs import evolve
+
 from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted
 from nixfleet_agent.messages.inputs import (
     Booted,
@@ -13,7 +16,7 @@ from nixfleet_agent.messages.inputs import (
     SwitchEnded,
     Tick,
 )
-from nixfleet_agent.probes.runner import PASSED, ProbeOutcome
+from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, reportable
 from nixfleet_proto.agent_event import (
     Converged,
     Failed,
@@ -22,6 +25,7 @@ from nixfleet_proto.agent_event import (
     ProbeObservedFirst,
     ProbeResult,
     ProbeStatus,
+    ProbeSubResult,
     ProbeTopologyDeclared,
     RollbackComplete,
 )
@@ -225,3 +229,23 @@ def test_a_result_of_a_probe_that_was_stopped_changes_nothing() -> None:
     agent.facts.clear()
     probe(agent, FAILED)
     assert agent.facts == []
+
+
+@pytest.mark.parametrize(
+    ("controls", "reason"),
+    [
+        (("c",) * 1025, "expected at most 1024 controls, found 1025"),
+        (("x" * 2000,), "expected texts of at most 1024 characters, found longer ones for control"),
+    ],
+    ids=["too many", "too long"],
+)
+def test_a_result_that_could_not_be_sent_is_reported_as_a_failure_that_says_so(
+    controls: tuple[str, ...], reason: str
+) -> None:
+    """The control plane would refuse it, and everything after it would wait for ever."""
+    sub_results = tuple(ProbeSubResult(each, ProbeStatus.PASS, "own") for each in controls)
+    outcome = reportable(evolve(PASSED, sub_results=sub_results))
+    assert (outcome.status, outcome.sub_results) == (ProbeStatus.FAIL, None)
+    assert outcome.failure_reason is not None
+    assert outcome.failure_reason.startswith(reason)
+    assert reportable(PASSED) is PASSED

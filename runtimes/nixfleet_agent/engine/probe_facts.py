@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from nixfleet_agent.engine.observation import FailingRun, sustained
-from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
+from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed, reportable
 from nixfleet_proto.agent_event import (
     AgentEvent,
     Failed,
@@ -88,6 +88,7 @@ def facts_of_probe(
     now: datetime,
 ) -> Iterator[FactOf]:
     """Yield the facts of one run of a probe, in order."""
+    outcome = reportable(outcome)
     if probe_name not in record.probes:
         yield lambda seq: ProbeObservedFirst(probe_name, mode, now, seq)
     if outcome.status is ProbeStatus.FAIL and record.probe_failure_first_at is None:

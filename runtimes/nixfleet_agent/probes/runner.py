@@ -9,6 +9,7 @@ from typing import Protocol
 from attrs import frozen
 
 from nixfleet_proto.agent_event import ProbeStatus, ProbeSubResult
+from nixfleet_proto.codec.limits import LENGTHS_MAX, TEXT_LENGTH_MAX, is_within_limits
 from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck
 
 
@@ -36,6 +37,18 @@ def failed(expected: str, found: str) -> ProbeOutcome:
     """Return a failure whose reason is "expected …, found …", truncated to the maximum length."""
     reason = f"expected {expected}, found {found}"
     return ProbeOutcome(ProbeStatus.FAIL, reason[:FAILURE_REASON_LENGTH_MAX])
+
+
+def reportable(outcome: ProbeOutcome) -> ProbeOutcome:
+    """Return `outcome`, or a failure in place of one that is too long for the control plane to take."""
+    sub_results = outcome.sub_results or ()
+    if len(sub_results) > LENGTHS_MAX["sub_results"]:
+        return failed(f"at most {LENGTHS_MAX['sub_results']} controls", f"{len(sub_results)}")
+    long = next((each for each in sub_results if not is_within_limits(each)), None)
+    if long is not None:
+        expected = f"texts of at most {TEXT_LENGTH_MAX} characters"
+        return failed(expected, f"longer ones for control {long.control_id[:100]}")
+    return outcome
 
 
 def described(error: BaseException) -> str:
