@@ -19,6 +19,7 @@ from nixfleet_proto.signing.artefact import (
 )
 from nixfleet_proto.signing.enrollment import (
     fingerprint_of,
+    require_token_signed,
     sign_token,
     verify_nonces,
     verify_revocations,
@@ -93,6 +94,7 @@ __all__ = [
     "is_signed_by",
     "read_public_key",
     "require_anchor",
+    "require_token_signed",
     "require_usable",
     "seal_to",
     "sign_artefact",

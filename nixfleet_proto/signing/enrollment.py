@@ -37,8 +37,23 @@ def verify_token(signed_token: SignedToken, trust: TrustRoot, now: datetime) -> 
     """Return the token if the org root key stands behind it and `now` is within its time.
 
     Whether its nonce is still good is for the control plane to say.
+    Raises: as `require_token_signed`; TokenNotYetIssued, TokenExpired; looked for in this order.
+    """
+    require_token_signed(signed_token, trust)
+    token = signed_token.token
+    if token.issued_at - now > CLOCK_SKEW:
+        raise TokenNotYetIssued(token.hostname, token.issued_at, now)
+    # No skew here: the nonce is remembered as used until then, and no longer.
+    if now >= token.expires_at:
+        raise TokenExpired(token.hostname, token.expires_at, now)
+    return token
+
+
+def require_token_signed(signed_token: SignedToken, trust: TrustRoot) -> None:
+    """Return if the org root key stands behind the token, whatever time it is.
+
     Raises: NoOrgRootKey, MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature,
-    RejectedAsCompromised, TokenNotYetIssued, TokenExpired; looked for in this order.
+    RejectedAsCompromised; looked for in this order.
     """
     keys = trust.org_root_key
     if keys is None:
@@ -46,12 +61,6 @@ def verify_token(signed_token: SignedToken, trust: TrustRoot, now: datetime) -> 
     token = signed_token.token
     signer_of(token_payload(token), signature_bytes(signed_token.signature), keys)
     require_not_compromised(token.issued_at, keys)
-    if token.issued_at - now > CLOCK_SKEW:
-        raise TokenNotYetIssued(token.hostname, token.issued_at, now)
-    # No skew here: the nonce is remembered as used until then, and no longer.
-    if now >= token.expires_at:
-        raise TokenExpired(token.hostname, token.expires_at, now)
-    return token
 
 
 def verify_nonces(

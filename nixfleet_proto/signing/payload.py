@@ -1,7 +1,7 @@
 """What hosts sign: each event envelope, or a batch as a whole, so the log proves who said what.
 
-The signature is over the canonical form of the parsed message, never over bytes as they came: what a side
-does not know of a message it cannot put into its log, and so does not take a signature for.
+The signature is over the canonical form of the message as it was sent: `codec.receive_envelope` gives it to whoever
+receives one. A log keeps what a fact says, not the text that said it.
 Source: docs/spec/trust.md, Event signatures.
 """
 

@@ -77,6 +77,7 @@ class LimitsConfig:
     """
 
     body_bytes_max: int = BODY_BYTES_MAX_LEAST
+    bodies_bytes_max: int = 64 * 1024 * 1024
     body_seconds_max: float = 10.0
     header_bytes_max: int = 16 * 1024
     pollers_per_host_max: int = 2
@@ -86,6 +87,7 @@ class LimitsConfig:
     answer_seconds_max: float = 30.0
     keep_alive_seconds: int = 30
     connections_max: int = 25_000
+    host_requests_per_second_max: int = 20
 
 
 @frozen
@@ -179,10 +181,18 @@ def _limits(section: Section) -> LimitsConfig:
         section.refuse(
             "pollers_max", "no connections left beside the polls", expected, str(pollers_max)
         )
+    body_bytes_max = section.count(
+        "body_bytes_max", default.body_bytes_max, at_least=BODY_BYTES_MAX_LEAST
+    )
+    bodies_bytes_max = section.count("bodies_bytes_max", default.bodies_bytes_max)
+    if 0 < bodies_bytes_max < body_bytes_max:
+        expected = f"body_bytes_max or more, which is {body_bytes_max}"
+        section.refuse(
+            "bodies_bytes_max", "room for less than one body", expected, str(bodies_bytes_max)
+        )
     return LimitsConfig(
-        body_bytes_max=section.count(
-            "body_bytes_max", default.body_bytes_max, at_least=BODY_BYTES_MAX_LEAST
-        ),
+        body_bytes_max=body_bytes_max,
+        bodies_bytes_max=bodies_bytes_max,
         body_seconds_max=section.seconds("body_seconds_max", default.body_seconds_max),
         header_bytes_max=section.count(
             "header_bytes_max", default.header_bytes_max, at_least=HEADER_BYTES_MAX_LEAST
@@ -194,6 +204,9 @@ def _limits(section: Section) -> LimitsConfig:
         answer_seconds_max=section.seconds("answer_seconds_max", default.answer_seconds_max),
         keep_alive_seconds=section.count("keep_alive_seconds", default.keep_alive_seconds),
         connections_max=connections_max,
+        host_requests_per_second_max=section.count(
+            "host_requests_per_second_max", default.host_requests_per_second_max
+        ),
     )
 
 

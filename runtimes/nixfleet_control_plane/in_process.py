@@ -34,7 +34,7 @@ class InProcessTransport:
     async def fetch_manifest(self, rollout_id: str) -> SignedArtefact | None:
         """Return the manifest byte for byte as it was signed, `None` if unknown. Raises: TransportFailed."""
         with _as_transport_failure():
-            return await self._service.manifest(rollout_id)
+            return await self._service.manifest(rollout_id, self._hostname)
 
 
 @contextmanager

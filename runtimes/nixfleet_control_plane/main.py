@@ -138,7 +138,15 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
     named = config.listen.tls
     tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)
     behind_proxy = config.listen.behind_proxy
-    return _Server(server_config(app, limits, tls=tls, behind_proxy=behind_proxy))
+    return _Server(
+        server_config(
+            app,
+            limits,
+            tls=tls,
+            behind_proxy=behind_proxy,
+            on_refused=metrics.count_refusal,
+        )
+    )
 
 
 def _commands_signed_since(database: Path) -> datetime | None:
@@ -159,6 +167,7 @@ def _commands_signed_since(database: Path) -> datetime | None:
 def _limits(config: LimitsConfig) -> Limits:
     return Limits(
         body_bytes_max=config.body_bytes_max,
+        bodies_bytes_max=config.bodies_bytes_max,
         body_seconds_max=config.body_seconds_max,
         header_bytes_max=config.header_bytes_max,
         header_seconds_max=config.header_seconds_max,
@@ -167,6 +176,7 @@ def _limits(config: LimitsConfig) -> Limits:
         connections_max=config.connections_max,
         pollers_per_host_max=config.pollers_per_host_max,
         pollers_max=config.pollers_max,
+        host_requests_per_second_max=config.host_requests_per_second_max,
     )
 
 

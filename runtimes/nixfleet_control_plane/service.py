@@ -53,6 +53,7 @@ from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.wakers import Wakers
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
+from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
@@ -65,6 +66,7 @@ from nixfleet_runtime.transport import (
     HeartbeatReply,
     ReplayFrom,
     RolloutUnknown,
+    SeqForked,
 )
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostState
@@ -74,7 +76,12 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 FLUSH_PORTION = 100
 FLUSH_TICKS = 12
 QUEUE_LENGTH_MAX = 4096
-_STOPPED = {EventRefused: "refused", ReplayFrom: "gap", RolloutUnknown: "unknown"}
+_STOPPED = {
+    EventRefused: "refused",
+    ReplayFrom: "gap",
+    RolloutUnknown: "unknown",
+    SeqForked: "forked",
+}
 _emit_metric = maker(EmitMetric)
 _log = logging.getLogger(__name__)
 
@@ -161,10 +168,11 @@ class ControlPlaneService:
         """Return the host's queued dispatch, waiting up to `wait_seconds` for one.
 
         wait_seconds: real time, not the fleet's, because a connection waits. until_gone: returns when the client has
-        disconnected. Returns `None` when no dispatch came in time, the client is gone, or the control plane closes.
+        disconnected. Returns `None` when no dispatch came in time, the client is gone, the host is revoked, or the
+        control plane closes.
         """
         ends_at = anyio.current_time() + wait_seconds
-        while True:
+        while not self._ring.is_revoked(hostname):
             # Added before the query, so that no wake-up is lost between the answer and the wait.
             woken = self._wakers.add(hostname)
             try:
@@ -179,6 +187,7 @@ class ControlPlaneService:
                 self._wakers.discard(hostname, woken)
             if self.is_closing or anyio.current_time() >= ends_at:
                 return None
+        return None
 
     async def _waiting_for(self, hostname: str) -> DispatchAnswer:
         # Also while closing: a poll that arrives then is released like the others.
@@ -190,9 +199,17 @@ class ControlPlaneService:
         """Return what each side lacks of the other's records."""
         return await self._ask_if_room(heartbeat, HeartbeatReply)
 
-    async def manifest(self, rollout_id: str) -> SignedArtefact | None:
-        """Return the manifest in force for a rollout, byte for byte as it was signed; `None` if there is none."""
-        return (await self._ask_if_room(ManifestPoll(rollout_id), ManifestAnswer)).artefact
+    async def manifest(self, rollout_id: str, hostname: str | None = None) -> SignedArtefact | None:
+        """Return the manifest in force for a rollout, byte for byte as it was signed.
+
+        `None`: there is none, or it does not name `hostname`, if one is given.
+        """
+        poll = ManifestPoll(rollout_id, hostname)
+        return (await self._ask_if_room(poll, ManifestAnswer)).artefact
+
+    def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
+        """Return what is wrong with the token of `request`, apart from its time. Changes nothing."""
+        return self._engine.token_objection(request)
 
     async def enroll(self, request: EnrollHost) -> EnrolledHost | EnrollmentObjection:
         """Return the enrolled host, or why it may not enroll."""
@@ -309,7 +326,10 @@ class ControlPlaneService:
             case WakeHost():
                 self._wakers.wake(action.hostname)
             case UseKeys():
-                self._ring = evolve(action.ring, operators=self._ring.operators)
+                before, self._ring = self._ring, evolve(action.ring, operators=self._ring.operators)
+                for hostname in self._ring.revoked:
+                    if self._ring.is_revoked(hostname) and not before.is_revoked(hostname):
+                        self._wakers.wake(hostname)
             case EmitMetric():
                 self._record_metric(action)
             case EmitLog():

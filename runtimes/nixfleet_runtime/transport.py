@@ -58,7 +58,21 @@ class RolloutUnknown:
     rollout_id: str
 
 
-EventRefusal: TypeAlias = ReplayFrom | EventRefused | RolloutUnknown
+@frozen
+class SeqForked:
+    """Another fact with this number is durable; it stays. Two machines may have this host's key. (409)"""
+
+    rollout_id: str
+    seq: int
+
+    def __str__(self) -> str:
+        return (
+            f"another fact with seq {self.seq} of {self.rollout_id} is durable: the journal was set back, or another "
+            "machine has this host's key"
+        )
+
+
+EventRefusal: TypeAlias = ReplayFrom | EventRefused | RolloutUnknown | SeqForked
 
 
 @frozen

@@ -31,6 +31,7 @@ from nixfleet_runtime.transport import (
     EventsOutcome,
     ReplayFrom,
     RolloutUnknown,
+    SeqForked,
     TransportFailed,
 )
 from tests.agent.lone_agent import T0
@@ -149,6 +150,20 @@ def test_a_refused_fact_is_marked_and_the_rest_goes_on(bench: SenderBench) -> No
     def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
         if envelopes[0].event.seq == 1:
             return EventsOutcome(0, EventRefused(R1, 1, "breaks rule soak-elapsed"))
+        return all_of(envelopes)
+
+    bench.control_plane.answer = answer
+    bench.lived(R1, 1, 2)
+    bench.send()
+    assert bench.control_plane.accepted == [(R1, 2)]
+
+
+def test_a_fact_whose_number_is_taken_is_marked_and_the_rest_goes_on(bench: SenderBench) -> None:
+    """Another machine may have this host's key: what it said first stays, and nothing is repeated for ever."""
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        if envelopes[0].event.seq == 1:
+            return EventsOutcome(0, SeqForked(R1, 1))
         return all_of(envelopes)
 
     bench.control_plane.answer = answer

@@ -153,7 +153,7 @@ async def test_a_key_that_is_not_known_is_told_what_to_add_where(desk: OperatorC
     assert "nixfleet keys show" in unknown.stderr
     assert "--operator carol" in unknown.stderr
     other = await desk.run("rollouts", key=STRANGER)
-    assert "the trust file has another key for 'alice'" in other.stderr
+    assert "the trust file has another key than" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from tests.support.served_control_plane import (
     STRANGER,
 )
 
+MEBIBYTE = 1024 * 1024
 REFUSED = frozenset({400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 426, 431})
 HARMLESS = REFUSED | {200, 204}
 """For what only reads, or asks which methods there are."""
@@ -36,12 +37,32 @@ HARMLESS = REFUSED | {200, 204}
 
 @frozen
 class Hostile:
-    """Bytes to send. may_be: what an answer may be; none at all is as good. is_cut: the client hangs up at once."""
+    """Bytes to send. may_be: what an answer may be; none at all is as good. is_cut: the client hangs up at once.
+
+    is_strangers: nobody needs a key to send it, so that its size must not matter.
+    """
 
     kind: str
     said: bytes
     may_be: frozenset[int] = REFUSED
     is_cut: bool = False
+    is_strangers: bool = False
+
+
+def costly_texts() -> Iterator[tuple[str, bytes]]:
+    """Yield JSON of a mebibyte that takes long to read, with what there is much of in it."""
+    for name, part in (
+        ("objects with a member", b'{"":0}'),
+        ("objects", b"{}"),
+        ("lists", b"[]"),
+        ("deep lists", b"[" * 250 + b"]" * 250),
+        ("numbers", b"1e9"),
+        ("repeated names", b'{"a":0,"a":0}'),
+        ("long strings", b'"' + b"[{,:" * 250 + b'"'),
+    ):
+        count = (MEBIBYTE - 10) // (len(part) + 1)
+        # The blank at the end: not as a compact writer would have it, so it is read for a second time.
+        yield name, b"[" + b",".join([part] * count) + b"] "
 
 
 @frozen
@@ -73,10 +94,18 @@ class Plain:
 def hostile_requests(rollout_id: RolloutId, seed: int) -> Iterator[Hostile]:
     """Yield hostile requests without end, all kinds in turn. `rollout_id` waits for the word of web-01."""
     chance = random.Random(seed)
-    makers = _Makers(rollout_id, chance)
     for _ in count():
-        for make in makers.all():
-            yield from make()
+        yield from _round(rollout_id, chance)
+
+
+def one_round(rollout_id: RolloutId, seed: int) -> Iterator[Hostile]:
+    """Yield hostile requests of every kind, once."""
+    yield from _round(rollout_id, random.Random(seed))
+
+
+def _round(rollout_id: RolloutId, chance: random.Random) -> Iterator[Hostile]:
+    for make in _Makers(rollout_id, chance).all():
+        yield from make()
 
 
 def signed_request(
@@ -116,6 +145,8 @@ class _Makers:
             self._no_http,
             self._smuggled,
             self._cut_off,
+            self._costly_strangers,
+            self._costly_hosts,
         )
 
     # Good requests.
@@ -372,6 +403,52 @@ class _Makers:
             # The last byte is always missing, so it is no request.
             cut = raw[: self._chance.randrange(1, len(raw) - 1)]
             yield Hostile("cut off", cut, is_cut=True)
+
+    def _costly_strangers(self) -> Iterator[Hostile]:
+        for name, body in costly_texts():
+            for size, text in (("", body), (", small", body[:8000] + b" ")):
+                bare = Plain("POST", paths.ENROLL, text, ())
+                yield Hostile(f"an enrollment of many {name}{size}", bare.raw(), is_strangers=True)
+                signed_by_stranger = signed_request("POST", paths.ENROLL, text, key=STRANGER)
+                yield Hostile(
+                    f"an enrollment of many {name}{size}, signed",
+                    signed_by_stranger.raw(),
+                    is_strangers=True,
+                )
+        unsigned = Plain("POST", paths.AGENT_EVENT_BATCHES, b"x" * MEBIBYTE, ())
+        yield Hostile("an unsigned body of a mebibyte", unsigned.raw(), is_strangers=True)
+        forged = signed_request("POST", paths.AGENT_EVENT_BATCHES, b"x" * MEBIBYTE, key=STRANGER)
+        yield Hostile("a forged body of a mebibyte", forged.raw(), is_strangers=True)
+
+    def _costly_hosts(self) -> Iterator[Hostile]:
+        for name, text in costly_texts():
+            for body in (text, b'{"events":' + text[: MEBIBYTE - 20] + b"}"):
+                batch = signed_request("POST", paths.AGENT_EVENT_BATCHES, body)
+                yield Hostile(f"a batch of many {name}", batch.raw())
+        nothing: dict[str, int] = {}
+        probes, results = [nothing] * 1300, [{"": 0}] * 600
+        events: tuple[dict[str, object], ...] = (
+            {"kind": "ProbeTopologyDeclared", "probes": probes},
+            {"kind": "ProbeResult", "subResults": results, "seq": -1},
+            {"kind": "x" * 3900},
+        )
+        for event in events:
+            wrong = {"hostname": "web-01", "rolloutId": self._rollout_id, "event": event}
+            body = json.dumps({"events": [wrong] * 256}, separators=(",", ":")).encode()
+            batch = signed_request("POST", paths.AGENT_EVENT_BATCHES, body[:MEBIBYTE])
+            yield Hostile("a batch in which everything is wrong", batch.raw())
+        long = "x" * (MEBIBYTE - 1000)
+        for envelope in (self._envelope(long), evolve(self._envelope(), rollout_id=long)):
+            plain = signed_request(
+                "POST", paths.AGENT_EVENTS, encode_envelope(sign_envelope(envelope, KEY))
+            )
+            yield Hostile("a name of a mebibyte", plain.raw())
+        names = ",".join(f'"{index}":{index}' for index in range(60_000))
+        beat = f'{{"hostname":"web-02","currentClosure":"x","lastSeqs":{{{names}}}}} '.encode()
+        yield Hostile(
+            "a heartbeat of many rollouts",
+            signed_request("POST", paths.AGENT_HEARTBEAT, beat).raw(),
+        )
 
     def _name(self) -> str:
         tricks = ("..", "../..", "/", "\x00", "a\x00b", "\u202e", "é" * 50, "x" * 1000, "%2e%2e", "' OR 1=1 --",

@@ -79,6 +79,7 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
         behind_proxy = true
         [limits]
         body_bytes_max = 2_000_000
+        bodies_bytes_max = 3_000_000
         body_seconds_max = 2.5
         header_bytes_max = 5000
         pollers_per_host_max = 1
@@ -88,6 +89,7 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
         answer_seconds_max = 4.5
         keep_alive_seconds = 5
         connections_max = 12
+        host_requests_per_second_max = 13
         [ticks]
         plan_seconds = 0.5
         [log]
@@ -98,7 +100,9 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
     assert config.listen == ListenConfig("::", 8443, tls, behind_proxy=True)
     assert config.trust.freshness_window_minutes == 60
     assert config.releases.poll_seconds == 1.0
-    assert config.limits == LimitsConfig(2_000_000, 2.5, 5000, 1, 10, 11, 3.5, 4.5, 5, 12)
+    assert config.limits == LimitsConfig(
+        2_000_000, 3_000_000, 2.5, 5000, 1, 10, 11, 3.5, 4.5, 5, 12, 13
+    )
     assert config.ticks.plan_seconds == 0.5
     assert config.log.level is LogLevel.WARNING
 
@@ -185,6 +189,12 @@ def test_as_many_polls_as_connections_are_refused(
 ) -> None:
     """Who polls holds a connection, so hosts that wait would keep everybody else out."""
     assert told(directory, f"{MINIMAL}[limits]\n{setting}") == [("limits.pollers_max", found)]
+
+
+def test_room_for_less_than_one_body_is_refused(directory: Path) -> None:
+    """No body could be taken at all."""
+    setting = "[limits]\nbodies_bytes_max = 1_000_000"
+    assert told(directory, MINIMAL + setting) == [("limits.bodies_bytes_max", "1000000")]
 
 
 def test_the_environment_goes_before_the_file(directory: Path) -> None:

@@ -1,9 +1,12 @@
 """The engine hears what hosts report: what it takes, what it refuses, and in which words."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from attrs import evolve
 
+from nixfleet_control_plane.engine.intake_limits import PROBES_MAX
 from nixfleet_control_plane.messages.inputs import HostEvents
 from nixfleet_control_plane.messages.log_entry import FactReported, RolloutMoved
 from nixfleet_proto.agent_event import (
@@ -12,11 +15,19 @@ from nixfleet_proto.agent_event import (
     Converged,
     DispatchAck,
     ProbeMode,
+    ProbeResult,
     ProbeStatus,
     ProbeSubResult,
 )
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.transport import EventRefused, EventsOutcome, ReplayFrom, RolloutUnknown
+from nixfleet_runtime.transport import (
+    EventRefused,
+    EventsOutcome,
+    ReplayFrom,
+    RolloutUnknown,
+    SeqForked,
+)
+from nixfleet_state_machine.host.effect import EmitLog
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.rollout.event import HostJoined, HostStateChanged, WaveAdvanced
@@ -28,6 +39,7 @@ from tests.engines.scripted_host import PROBE, ScriptedHost
 
 ACK = DispatchAck("release-0", START, seq=1)
 STARTED = ActivationStarted(START, "directory", seq=2)
+LATER = START + timedelta(seconds=1)
 
 
 def test_a_fact_that_applies_is_taken_and_logged(control_plane: ScriptedControlPlane) -> None:
@@ -113,16 +125,54 @@ def test_a_fact_after_a_gap_asks_for_a_replay_from_the_first_that_is_missing(
     assert control_plane.logged(FactReported) == []
 
 
-def test_a_gap_within_a_batch_keeps_what_came_before_it(
-    control_plane: ScriptedControlPlane,
-) -> None:
-    """Facts before the gap are taken and counted, those after it are not looked at."""
+def test_nothing_new_is_taken_of_a_batch_with_a_gap(control_plane: ScriptedControlPlane) -> None:
+    """Its signature is kept on its last row: without that row, what came before the gap would be unsigned."""
     rollout_id = control_plane.publish("r1")
     completed = ActivationCompleted("r1-web-01", 0, START, seq=3)
-    outcome = control_plane.hear("web-01", rollout_id, ACK, completed, STARTED)
+    converged = Converged(START, "r1-web-01", seq=4)
+    control_plane.hear("web-01", rollout_id, ACK)
 
+    outcome = control_plane.hear("web-01", rollout_id, ACK, STARTED, converged)
     assert outcome == EventsOutcome(1, ReplayFrom(rollout_id, 2))
     assert len(control_plane.logged(FactReported)) == 1
+    assert control_plane.hear("web-01", rollout_id, STARTED, completed) == EventsOutcome(2)
+
+
+def test_another_fact_under_a_known_number_is_no_duplicate(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """The first is durable and stays; the sender is told that its own is not, and nothing after it is taken."""
+    rollout_id = control_plane.publish("r1")
+    control_plane.hear("web-01", rollout_id, ACK)
+    rows = len(control_plane.log())
+
+    outcome = control_plane.hear("web-01", rollout_id, evolve(ACK, received_at=LATER), STARTED)
+    assert outcome == EventsOutcome(0, SeqForked(rollout_id, 1))
+    assert len(control_plane.log()) == rows
+    assert control_plane.hear("web-01", rollout_id, ACK, STARTED) == EventsOutcome(2)
+
+
+def test_another_fact_under_the_number_of_a_refused_one_is_no_copy_of_it(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """What is refused has used its number up."""
+    rollout_id = control_plane.publish("r1")
+    control_plane.hear("web-01", rollout_id, evolve(STARTED, seq=1))
+
+    outcome = control_plane.hear("web-01", rollout_id, ACK)
+    assert outcome == EventsOutcome(0, SeqForked(rollout_id, 1))
+
+
+def test_a_fork_is_reported_to_the_operator_once(control_plane: ScriptedControlPlane) -> None:
+    """However often the host repeats it."""
+    rollout_id = control_plane.publish("r1")
+    control_plane.hear("web-01", rollout_id, ACK)
+    forked = AgentEventEnvelope("web-01", rollout_id, evolve(ACK, received_at=LATER))
+    for _ in range(3):
+        control_plane.ask(HostEvents("web-01", (forked,)))
+
+    (logged,) = [it for it in control_plane.actions if isinstance(it, EmitLog)]
+    assert dict(logged.fields) == {"host": "web-01", "rollout": rollout_id, "seq": "1"}
 
 
 def test_a_fact_that_is_illegal_in_the_state_is_refused_by_name(
@@ -410,3 +460,48 @@ def _control(control_id: str, status: ProbeStatus, framework: str = "nis2") -> P
 def _gates_of(control_plane: ScriptedControlPlane) -> set[Gate]:
     deferrals: list[DeferDispatch] = list(control_plane.state.deferrals.values())
     return {deferral.gate for deferral in deferrals}
+
+
+def soaking_host(control_plane: ScriptedControlPlane) -> ScriptedHost:
+    """A host whose probes have begun to run."""
+    host = ScriptedHost(control_plane, control_plane.publish("r1"), "web-01")
+    host.acknowledge()
+    host.start()
+    host.complete()
+    host.declare(ProbeMode.OBSERVE)
+    return host
+
+
+def test_a_record_holds_no_more_probes_than_a_limit(control_plane: ScriptedControlPlane) -> None:
+    """Another probe is refused and logged as such; those that are known go on."""
+    host = soaking_host(control_plane)
+
+    def result(index: int) -> Callable[[int], ProbeResult]:
+        return lambda seq: ProbeResult(
+            f"probe-{index}", ProbeMode.OBSERVE, ProbeStatus.PASS, START, seq=seq
+        )
+
+    assert all(host.tell(result(index)) == EventsOutcome(1) for index in range(PROBES_MAX))
+    refused = host.tell(result(PROBES_MAX)).stopped_by
+    assert isinstance(refused, EventRefused)
+    assert refused.reason == "expected at most 256 probes, found another one, 'probe-256'"
+    assert host.tell(result(0)) == EventsOutcome(1)
+    assert len(control_plane.mirrored(host.rollout_id, "web-01").probes) == PROBES_MAX
+
+
+def test_a_host_fails_no_more_controls_than_a_limit(control_plane: ScriptedControlPlane) -> None:
+    """Names that a host makes up for each result do not add up without end."""
+    host = soaking_host(control_plane)
+
+    def result(round_: int) -> Callable[[int], ProbeResult]:
+        found = tuple(
+            ProbeSubResult(f"{round_}-{index}", ProbeStatus.FAIL, "own") for index in range(1024)
+        )
+        return lambda seq: ProbeResult(
+            PROBE, ProbeMode.ENFORCE, ProbeStatus.FAIL, START, None, found, seq=seq
+        )
+
+    assert host.tell(result(0)) == EventsOutcome(1)
+    outcomes = [host.tell(result(round_)).stopped_by for round_ in (1, 2)]
+    assert isinstance(outcomes[-1], EventRefused)
+    assert outcomes[-1].reason.startswith("expected at most 2048 failing controls")

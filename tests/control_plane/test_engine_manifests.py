@@ -66,6 +66,20 @@ def test_a_manifest_is_handed_out_byte_for_byte(control_plane: ScriptedControlPl
     )
 
 
+def test_a_manifest_is_handed_to_the_hosts_that_it_names_alone(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """To any other host there is none, as for a rollout that is not known."""
+    rollout_id = control_plane.publish("r1")
+
+    named, other = (
+        control_plane.ask_for(ManifestAnswer, ManifestPoll(rollout_id, hostname))
+        for hostname in ("web-02", "web-99")
+    )
+    assert named.artefact is not None
+    assert other == ManifestAnswer(None)
+
+
 @pytest.mark.parametrize("rollout_id", ["stable@r9", "no rollout id"])
 def test_a_manifest_of_an_unknown_or_malformed_rollout_is_not_there(
     control_plane: ScriptedControlPlane, rollout_id: str

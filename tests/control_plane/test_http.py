@@ -22,6 +22,7 @@ from nixfleet_runtime.transport import (
     Heartbeat,
     ReplayFrom,
     RolloutUnknown,
+    SeqForked,
     TransportFailed,
 )
 from tests.support.served_control_plane import (
@@ -87,6 +88,8 @@ async def test_what_stops_events_comes_over_the_wire_as_it_is_in_process(site: S
         refused = await agent.post_events(told(rollout_id, early))
         assert isinstance(refused.stopped_by, EventRefused)
         assert "not legal from Pending" in refused.stopped_by.reason
+        forked = await agent.post_events(told(rollout_id, ack(1)))
+        assert forked == EventsOutcome(0, SeqForked(rollout_id, 1))
 
 
 async def test_a_heartbeat_names_what_is_missing_here(site: Site) -> None:
@@ -103,7 +106,7 @@ async def test_a_host_that_is_not_known_gets_nowhere(site: Site) -> None:
         with pytest.raises(TransportFailed, match="401 The key is unknown"):
             await stranger.next_dispatch(0)
     async with site.agent(key=STRANGER) as impostor:
-        with pytest.raises(TransportFailed, match="401 The signature is invalid"):
+        with pytest.raises(TransportFailed, match="401 The key is unknown"):
             await impostor.next_dispatch(0)
 
 

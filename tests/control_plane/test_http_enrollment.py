@@ -1,12 +1,17 @@
 """Enrolling over the wire: the agent's own client against the real application."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
+from attrs import evolve
 
 from nixfleet_agent.network.enrollment import EnrollmentRefused
 from nixfleet_control_plane.http.routes.enrollment import refusal_of
+from nixfleet_control_plane.http.server.limits import ENROLLMENT_BYTES_MAX
 from nixfleet_control_plane.messages.inputs import ListsUpdated
 from nixfleet_control_plane.messages.key_ring import (
     DeclaredOtherwise,
@@ -19,7 +24,8 @@ from nixfleet_control_plane.messages.key_ring import (
     WrongFingerprint,
 )
 from nixfleet_proto.codec import encode_enroll_request
-from nixfleet_proto.signing import NoOrgRootKey, SigningKey
+from nixfleet_proto.enrollment import Revocation
+from nixfleet_proto.signing import NoOrgRootKey, SigningKey, sign_token
 from nixfleet_runtime.transport import TransportFailed
 from tests.engines.releases import START, token_for
 from tests.support.served_control_plane import CLOCK, Site, signed, site_with
@@ -64,7 +70,7 @@ async def test_a_wish_signed_with_another_key_is_turned_away(site: Site) -> None
     """Whoever has a token and not the key cannot even ask."""
     wish = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now()), KEY)
     async with site.agent(key=OTHER_KEY) as impostor:
-        with pytest.raises(EnrollmentRefused, match="The signature is invalid"):
+        with pytest.raises(EnrollmentRefused, match="The key is unknown"):
             await impostor.enroll(wish.request)
     body = encode_enroll_request(wish.request)
     headers = signed("POST", "/v1/enroll", body, hostname="web-02", key=KEY)
@@ -98,3 +104,47 @@ def test_every_objection_has_its_status_and_says_itself(
     """401 for who it says it is, 403 for what it wants, 409 for what is there already."""
     problem = refusal_of(objection).problem
     assert (problem.status, problem.detail) == (status, str(objection))
+
+
+async def test_a_stranger_does_not_use_up_the_room_for_newcomers(site: Site) -> None:
+    """A token that the org root key did not sign, or for another key, is refused before its nonce is kept."""
+    token = token_for("web-01", KEY, CLOCK.now())
+    forged = evolve(token, nonce="n-2")
+    wish = site.publisher.enrollment(token, KEY)
+    good = wish.request
+    by_stranger = evolve(good, token=sign_token(forged, OTHER_KEY))
+    stolen = evolve(good, public_key=OTHER_KEY.public_key.public_key)
+    for request, key, name in (
+        (by_stranger, KEY, "token-refused"),
+        (stolen, OTHER_KEY, "wrong-fingerprint"),
+    ):
+        body = encode_enroll_request(request)
+        headers = signed("POST", "/v1/enroll", body, key=key)
+        for _ in range(2):
+            # The second time the same nonce: had it been kept, it would be refused as used.
+            answer = await site.ask("POST", "/v1/enroll", body, headers)
+            assert answer.json()["type"] == f"urn:nixfleet:problem:{name}"
+
+
+async def test_an_enrollment_that_is_too_large_is_refused_unread(site: Site) -> None:
+    """A good one has a tenth of what may be sent; whoever is not known cannot send a mebibyte."""
+    head = b"POST /v1/enroll HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+    answer = await site.say(head % (ENROLLMENT_BYTES_MAX + 1))
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+async def test_the_open_poll_of_a_host_that_is_revoked_ends(site: Site) -> None:
+    """And the next one is refused, to who has the key, with the reason."""
+    wish = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now()), KEY)
+    async with site.agent(key=KEY) as agent:
+        await agent.enroll(wish.request)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(agent.next_dispatch, 60)
+                await anyio.lowlevel.checkpoint()
+                at = CLOCK.now() + timedelta(hours=1)
+                revoked = site.publisher.revocations(CLOCK.now(), Revocation("web-01", at))
+                await site.service.publish_lists(ListsUpdated(revocations=revoked))
+        with pytest.raises(TransportFailed, match="401 The key is revoked"):
+            await agent.next_dispatch(0)

@@ -28,7 +28,12 @@ REQUESTS = int(os.environ.get("HOSTILE_REQUESTS", "1200"))
 SEED = int(os.environ.get("HOSTILE_SEED", "20260516"))
 SECONDS_MAX = 10
 AT_ONCE = 8
-IMPATIENT = Limits(header_seconds_max=0.3, body_seconds_max=0.3, keep_alive_seconds=1)
+IMPATIENT = Limits(
+    header_seconds_max=0.3,
+    body_seconds_max=0.3,
+    keep_alive_seconds=1,
+    host_requests_per_second_max=10_000,
+)
 TABLES = ("event_log", "rollouts", "dispatch_queue", "deferrals", "quarantined_closures", "hosts")
 
 

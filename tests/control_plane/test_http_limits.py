@@ -1,7 +1,7 @@
 """What a client may cost: size, time and number, over a bare socket to a real server."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 
 import anyio
@@ -10,9 +10,11 @@ import orjson
 import pytest
 from starlette.responses import PlainTextResponse
 
+from nixfleet_control_plane.http.answers import Refusal
 from nixfleet_control_plane.http.server.connection import EXCESS_ANSWERED_MAX
-from nixfleet_control_plane.http.server.limits import Limits
-from tests.support.served_control_plane import Site, served, signed, site_with
+from nixfleet_control_plane.http.server.limits import BURST_SECONDS, HostRates, Limits
+from nixfleet_proto.signing import SigningKey
+from tests.support.served_control_plane import KEY, OTHER_KEY, Site, served, signed, site_with
 
 pytestmark = pytest.mark.anyio
 
@@ -91,10 +93,18 @@ def post_of(length: int) -> bytes:
     return b"POST /v1/agent/events HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % length
 
 
+def signed_post(body: bytes, length: str) -> bytes:
+    """The head of a good request with `body`; length: the header that says where it ends."""
+    lines = [f"{name}: {value}" for name, value in signed("POST", "/v1/agent/events", body).items()]
+    head = ["POST /v1/agent/events HTTP/1.1", "Host: h", length, *lines, "", ""]
+    return "\r\n".join(head).encode()
+
+
 async def test_a_body_that_trickles_is_given_up_when_its_time_is_over(tmp_path: Path) -> None:
     """However many bytes came meanwhile: 408."""
     async with strict_site(tmp_path) as site:
-        answer = await site.say(post_of(1000), *[b"{"] * 20, pause_seconds=0.05)
+        head = signed_post(b"{" * 1000, "Content-Length: 1000")
+        answer = await site.say(head, *[b"{"] * 20, pause_seconds=0.05)
         assert problem_in(answer) == (408, "too-slow")
 
 
@@ -109,7 +119,7 @@ async def test_a_body_that_says_it_is_too_large_is_not_waited_for(tmp_path: Path
 
 async def test_a_body_in_chunks_that_becomes_too_large_is_cut_off(tmp_path: Path) -> None:
     """A size that nobody announced is counted."""
-    head = b"POST /v1/agent/events HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = signed_post(b"x" * 0x400 * 10, "Transfer-Encoding: chunked")
     chunk = b"400\r\n" + b"x" * 0x400 + b"\r\n"
     async with strict_site(tmp_path, body_bytes_max=4096) as site:
         answer = await site.say(head, *[chunk] * 10, b"0\r\n\r\n")
@@ -143,6 +153,70 @@ async def test_content_of_another_kind_is_refused(headers: dict[str, str], tmp_p
             b"HTTP/1.1 %d\r\ncontent-type: %b\r\n\r\n%b"
             % (answer.status_code, answer.headers["content-type"].encode(), answer.content)
         ) == (415, "unsupported-content")
+
+
+async def test_a_body_is_not_taken_before_its_signature_was_verified(tmp_path: Path) -> None:
+    """401 comes for the head alone, and the connection ends with it, whatever of the body is still to come."""
+    async with strict_site(tmp_path, body_seconds_max=60) as site:
+        answer = await site.say(post_of(1024 * 1024))
+        assert problem_in(answer) == (401, "not-signed")
+        assert b"\r\nconnection: close\r\n" in answer
+
+
+async def test_a_client_that_still_sends_reads_the_answer(tmp_path: Path) -> None:
+    """Nothing more is read of what it sends, and it has time to read why."""
+    body = b"x" * 1024 * 1024
+    async with strict_site(tmp_path) as site:
+        answer = await site.say(post_of(len(body)), body)
+        assert problem_in(answer) == (401, "not-signed")
+
+
+async def test_a_signature_is_good_for_one_body(tmp_path: Path) -> None:
+    """Of two requests with one signature, neither of which has its body yet, one is refused as a replay."""
+    head = signed_post(b"x" * 1000, "Content-Length: 1000")
+    answers: list[bytes] = []
+
+    async def hear(stream: anyio.abc.SocketStream, done: anyio.CancelScope) -> None:
+        answers.append(await stream.receive())
+        done.cancel()
+
+    async with strict_site(tmp_path, body_seconds_max=60) as site, AsyncExitStack() as stack:
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    stream = await stack.enter_async_context(
+                        await anyio.connect_tcp("127.0.0.1", site.port)
+                    )
+                    await stream.send(head)
+                    tasks.start_soon(hear, stream, tasks.cancel_scope)
+    assert [problem_in(answer) for answer in answers] == [(401, "replayed-nonce")]
+
+
+async def test_a_call_that_takes_no_body_is_sent_none(tmp_path: Path) -> None:
+    """A body that nobody asked for is not waited for."""
+    async with strict_site(tmp_path) as site:
+        head = b"GET /v1/agent/dispatch HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
+        assert problem_in(await site.say(head)) == (413, "too-large")
+
+
+async def test_more_bodies_than_may_be_held_are_refused(tmp_path: Path) -> None:
+    """503 for whose body there is no room; there is room again as soon as one is answered or given up."""
+    path, body = "/v1/agent/events", b"x" * 4000
+    head = signed_post(body, "Content-Length: 4000")
+    async with strict_site(tmp_path, bodies_bytes_max=6000, body_seconds_max=60) as site:
+        async with await anyio.connect_tcp("127.0.0.1", site.port) as first:
+            await first.send(head + body[:-1])
+            with anyio.fail_after(5):
+                while (
+                    answer := await site.ask("POST", path, body, signed("POST", path, body))
+                ).status_code != 503:
+                    assert answer.status_code == 422
+            assert answer.headers["retry-after"] == "1"
+        with anyio.fail_after(5):
+            while (
+                answer := await site.ask("POST", path, body, signed("POST", path, body))
+            ).status_code != 422:
+                assert answer.status_code == 503
 
 
 # Connections.
@@ -297,3 +371,47 @@ async def test_requests_that_follow_each_other_at_once_are_answered_in_their_ord
             b"200",
             b"404",
         ]
+
+
+def polls_at_once(count: int, hostname: str, key: SigningKey) -> bytes:
+    """Requests that follow each other without waiting; the last closes the connection."""
+    path = "/v1/agent/dispatch"
+    requests = []
+    for _ in range(count):
+        headers = signed("GET", path, hostname=hostname, key=key)
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        requests.append("\r\n".join([f"GET {path} HTTP/1.1", "Host: h", *lines, "", ""]))
+    last = requests[-1].replace("Host: h", "Host: h\r\nConnection: close")
+    return "".join([*requests[:-1], last]).encode()
+
+
+async def test_a_host_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
+    """429 with Retry-After, for this host alone; refusals are counted by their cause."""
+    count = BURST_SECONDS + 3
+    async with strict_site(tmp_path, host_requests_per_second_max=1) as site:
+        answer = await site.say(polls_at_once(count, "web-01", KEY))
+        assert answer.count(b"HTTP/1.1 204") >= BURST_SECONDS
+        refused = answer.count(b"HTTP/1.1 429")
+        assert refused > 0
+        assert problem_in(answer) == (429, "too-frequent")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        other = await site.say(polls_at_once(1, "web-02", OTHER_KEY))
+        assert other.startswith(b"HTTP/1.1 204")
+        shown = (await site.ask("GET", "/metrics")).text
+    assert f'nixfleet_refused_requests_total{{cause="too-frequent"}} {refused}.0' in shown
+
+
+def test_the_room_for_requests_fills_again_as_time_passes() -> None:
+    """A burst is served, then so many in a second; after a clock was set back, time counts from there."""
+    rates = HostRates(2)
+    for _ in range(2 * BURST_SECONDS):
+        rates.count("web-01", 100.0)
+    for now_seconds, is_served in (
+        (100.4, False),
+        (100.6, True),
+        (100.6, False),
+        (50.0, False),
+        (50.6, True),
+    ):
+        with nullcontext() if is_served else pytest.raises(Refusal):
+            rates.count("web-01", now_seconds)

@@ -180,7 +180,13 @@ def signed_events(path: str, body: Any) -> Any:
                 envelope = decode_envelope(json.dumps({**body, "hostname": "web-01"}).encode())
                 return orjson.loads(encode_envelope(sign_envelope(envelope, KEY)))
             case paths.AGENT_EVENT_BATCHES:
-                events = [{**event, "hostname": "web-01"} for event in body["events"]]
+                # What a schema cannot say: one host, one rollout, numbers that rise, and one signature.
+                said = {"hostname": "web-01", "signature": None}
+                said["rolloutId"] = body["events"][0]["rolloutId"]
+                events = [
+                    {**event, **said, "event": {**event["event"], "seq": seq}}
+                    for seq, event in enumerate(body["events"], start=1)
+                ]
                 batch = decode_event_batch(json.dumps({"events": events}).encode())
                 return orjson.loads(encode_event_batch(sign_batch(batch, KEY)))
             case paths.AGENT_HEARTBEAT:

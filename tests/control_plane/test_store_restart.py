@@ -1,6 +1,7 @@
 """A start finds the state as it was, wherever the life before it ended and whatever became of the record cache."""
 
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import read_chain
 from nixfleet_state_machine.planner.action import PlanAction
 from nixfleet_state_machine.planner.plan import plan_next
+from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.likeness import likeness
 from tests.engines.releases import Publisher
 from tests.engines.story import STEPS, Story
@@ -37,6 +39,24 @@ def test_a_restart_after_any_step_finds_the_state_as_it_was(story: Story) -> Non
         story.control_plane.restart_control_plane()
 
         assert (number, _known(story)) == (number, before)
+
+
+def test_hosts_are_counted_by_state_as_they_are_after_any_step(story: Story) -> None:
+    """The counts that `/metrics` shows are those of a walk over all records, before a restart and after it."""
+    for number, step in enumerate(STEPS):
+        step(story)
+        for _ in range(2):
+            state, engine = story.control_plane.state, story.control_plane.engine
+            in_use = [
+                rollout_id
+                for rollout_id, rollout in state.view.rollouts.items()
+                if rollout.state not in (RolloutState.SUPERSEDED, RolloutState.PRUNED)
+            ]
+            walked = Counter(
+                host.state for rollout_id in in_use for host in state.view.hosts_of(rollout_id)
+            )
+            assert (number, +Counter(engine.hosts_by_state())) == (number, walked)
+            story.control_plane.restart_control_plane()
 
 
 def test_a_life_with_restarts_leaves_the_log_of_one_without(scratch: Path) -> None:

@@ -3,6 +3,8 @@
 Clients are an agent, operators and a bare socket. As a process of its own it is in `control_plane_process`.
 """
 
+import hashlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -39,9 +41,12 @@ from tests.engines.releases import Layout, Publisher, rollout_id_of
 
 CLOCK = SystemClock()
 START = CLOCK.now() - timedelta(seconds=2)
-KEY_SEED = secrets.token_bytes(32)
+SEED_VARIABLE = "SITE_SEED"
+"""Whoever starts a site in a process of its own passes on the seed of all keys."""
+SEED = bytes.fromhex(os.environ.get(SEED_VARIABLE, "")) or secrets.token_bytes(32)
+KEY_SEED, *_SEEDS = (hashlib.sha256(SEED + bytes([index])).digest() for index in range(5))
 KEY = SigningKey(KEY_SEED)
-OTHER_KEY, STRANGER, OPERATOR_KEY, READER_KEY = (SigningKey.generate() for _ in range(4))
+OTHER_KEY, STRANGER, OPERATOR_KEY, READER_KEY = map(SigningKey, _SEEDS)
 ANSWER_SECONDS_MAX = 10
 SERVICE_SECONDS_MAX = 20
 

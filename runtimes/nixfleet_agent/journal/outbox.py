@@ -24,6 +24,7 @@ from nixfleet_runtime.transport import (
     EventsOutcome,
     ReplayFrom,
     RolloutUnknown,
+    SeqForked,
 )
 
 
@@ -90,6 +91,10 @@ class Sending:
         match refusal:
             case EventRefused():
                 return Sent((EventRejected(row.row_id, refusal),), moved=True)
+            case SeqForked():
+                # What is durable there stays; what was to be sent never will be.
+                refused = EventRefused(refusal.rollout_id, refusal.seq, str(refusal))
+                return Sent((EventRejected(row.row_id, refused),), moved=True)
             case ReplayFrom():
                 # Asked for the same again: the rows that were sent did not help, so this is no progress.
                 is_new = refusal != self._asked_before

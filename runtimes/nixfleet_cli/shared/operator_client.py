@@ -134,9 +134,9 @@ class OperatorClient:
     def _refused(self, problem: HttpProblem) -> str:
         name, key_file = self._address.name, self._address.key_file
         what_to_do = {
-            "unknown-key": f"if {name!r} is not your name in the trust file, give it with --name; otherwise add "
-            f"the line that `nixfleet keys show {key_file} --operator {name}` prints to the trust file",
-            "bad-signature": f"the trust file has another key for {name!r} than {key_file}",
+            "unknown-key": f"if {name!r} is not your name in the trust file, give it with --name; otherwise the trust "
+            f"file has another key than {key_file} for it, or none: "
+            f"`nixfleet keys show {key_file} --operator {name}` prints the line that has to be there",
             "role": "ask for the role operate in the trust file, or ask an operator who has it",
             "not-for-you": "expected an operator's key",
         }.get(problem.type.removeprefix(TYPE_PREFIX))

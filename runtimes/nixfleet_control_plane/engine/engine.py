@@ -8,7 +8,7 @@ Source: docs/spec/runtimes.md, Control plane.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from itertools import islice
+from itertools import islice, pairwise
 from typing import assert_never, cast
 
 from nixfleet_control_plane.engine import artefact_intake
@@ -23,6 +23,7 @@ from nixfleet_control_plane.engine.entry_handlers import (
     skip_fact,
     take_fact,
 )
+from nixfleet_control_plane.engine.intake_limits import intake_objection
 from nixfleet_control_plane.engine.record_flush import flush
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
@@ -59,6 +60,7 @@ from nixfleet_control_plane.messages.key_ring import (
     TokenRefused,
     enrollment_objection,
     is_repeated,
+    token_objection,
 )
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
@@ -68,6 +70,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Planned,
 )
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.trust import TrustRoot
@@ -81,8 +84,9 @@ from nixfleet_runtime.transport import (
     HeartbeatReply,
     ReplayFrom,
     RolloutUnknown,
+    SeqForked,
 )
-from nixfleet_state_machine.host.effect import RecordTransition
+from nixfleet_state_machine.host.effect import EmitLog, LogLevel, RecordTransition
 from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import (
@@ -126,10 +130,20 @@ class ControlPlaneEngine:
         )
 
     def hosts_by_state(self) -> Mapping[HostState, int]:
-        """Return the number of hosts in each state, over all rollouts that are not superseded or pruned. O(hosts)."""
-        view = self._state.view
-        in_use = [id_ for id_, record in view.rollouts.items() if record.state in _IN_USE]
-        return Counter(host.state for id_ in in_use for host in view.hosts_of(id_))
+        """Return the number of hosts in each state, over all rollouts that are not superseded or pruned.
+
+        Counted as records change: strangers may ask, and the cost must not grow with the number of hosts.
+        """
+        rollouts = self._state.view.rollouts
+        counts = Counter[HostState]()
+        for (rollout_id, state), count in self._state.host_counts.items():
+            if rollouts[rollout_id].state in _IN_USE:
+                counts[state] += count
+        return counts
+
+    def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
+        """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""
+        return token_objection(request, self._state.identities.ring, self._trust)
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
         """Return the commit for `input`. The engine's state already includes it."""
@@ -192,11 +206,13 @@ class ControlPlaneEngine:
         refusal.
 
         Facts after a refused one are logged too, though the reply does not acknowledge them and the host sends them
-        again. So the log holds the batch whole, with its signature on the last row.
+        again. So the log holds the batch whole, with its signature on the last row. For the same reason no new fact of
+        a batch with a gap is accepted: those before the gap would be in the log without a signature.
         """
         first_refused: EventsOutcome | None = None
+        has_gap = _has_gap(input.envelopes)
         for accepted, envelope in enumerate(input.envelopes):
-            refusal = self._ingest_one(commit, input.hostname, envelope, now)
+            refusal = self._ingest_one(commit, input.hostname, envelope, has_gap, now)
             if refusal is None:
                 continue
             first_refused = first_refused or EventsOutcome(accepted, refusal)
@@ -205,7 +221,12 @@ class ControlPlaneEngine:
         return first_refused or EventsOutcome(len(input.envelopes))
 
     def _ingest_one(
-        self, commit: CommitBuilder, hostname: str, envelope: AgentEventEnvelope, now: datetime
+        self,
+        commit: CommitBuilder,
+        hostname: str,
+        envelope: AgentEventEnvelope,
+        has_gap: bool,
+        now: datetime,
     ) -> EventRefusal | None:
         state, event = self._state, envelope.event
         # Not validated: a text that is no rollout id names no known rollout either.
@@ -215,22 +236,56 @@ class ControlPlaneEngine:
             return RolloutUnknown(envelope.rollout_id)
         if seq <= record.last_event_seq:
             # A duplicate: its first copy is durable, or will be with this batch.
+            if state.digests.is_contradicted_by(
+                (record.rollout_id, hostname), event, record.last_event_seq
+            ):
+                return self._forked(commit, record, seq)
             known = state.refused.get((record.rollout_id, hostname, seq))
             return None if known is None else EventRefused(envelope.rollout_id, seq, known)
-        if seq > record.last_event_seq + 1:
+        if has_gap or seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
+        objection = intake_objection(record, self._failing_controls(record), event)
+        if objection is not None:
+            return self._skip(commit, record, envelope, objection, now)
         try:
             transitions = take_fact(state, commit, record, event, envelope.signature, now)
         except TransitionError as error:
-            refused = FactRefused(
-                hostname, record.rollout_id, event, str(error), envelope.signature
-            )
-            skip_fact(state, commit, refused, now)
-            return EventRefused(envelope.rollout_id, seq, refused.reason)
+            return self._skip(commit, record, envelope, str(error), now)
         for transition in transitions:
             self._join(commit, record.rollout_id, hostname, now)
             self._notify_rollout(commit, transition, now)
         return None
+
+    def _failing_controls(self, record: HostRolloutState) -> int:
+        return len(self._state.outstanding.get((record.rollout_id, record.hostname), ()))
+
+    def _skip(
+        self,
+        commit: CommitBuilder,
+        record: HostRolloutState,
+        envelope: AgentEventEnvelope,
+        reason: str,
+        now: datetime,
+    ) -> EventRefused:
+        event = envelope.event
+        refused = FactRefused(record.hostname, record.rollout_id, event, reason, envelope.signature)
+        skip_fact(self._state, commit, refused, now)
+        return EventRefused(envelope.rollout_id, event.seq, reason)
+
+    def _forked(self, commit: CommitBuilder, record: HostRolloutState, seq: int) -> SeqForked:
+        """The host has told two facts by one number: the first counts. The operator hears of it once."""
+        key = record.rollout_id, record.hostname
+        if key not in self._state.forked:
+            self._state.forked.add(key)
+            commit.afterwards(
+                EmitLog(
+                    LogLevel.WARNING,
+                    "nixfleet.identity",
+                    "a host reported another fact under a number that it had used: two machines may have its key",
+                    (("host", record.hostname), ("rollout", record.rollout_id), ("seq", str(seq))),
+                )
+            )
+        return SeqForked(record.rollout_id, seq)
 
     def _compare(self, heartbeat: Heartbeat, now: datetime) -> HeartbeatReply:
         ahead: list[HostRolloutState] = []
@@ -253,7 +308,9 @@ class ControlPlaneEngine:
             loaded = self._state.manifests.get(RolloutId(poll.rollout_id))
         except InvalidRolloutId:
             loaded = None
-        return ManifestAnswer(None if loaded is None else loaded.artefact)
+        if loaded is None or poll.hostname not in (None, *loaded.terms.targets):
+            return ManifestAnswer(None)
+        return ManifestAnswer(loaded.artefact)
 
     def _hosts_after(self, after: tuple[str, str] | None) -> Iterator[HostRolloutState]:
         for rollout_id in sorted(self._state.view.rollouts):
@@ -387,3 +444,11 @@ class ControlPlaneEngine:
         clearance = OperatorClearance(rollout_id, command.operator, command.reason, excused, now)
         move_rollout(self._state, commit, clearance, now)
         self._advance(commit, rollout_id, now)
+
+
+def _has_gap(envelopes: tuple[AgentEventEnvelope, ...]) -> bool:
+    """Whether a number is missing between two of these, which are of one rollout."""
+    return len(envelopes) > 1 and any(
+        later.event.seq > earlier.event.seq + 1 and later.rollout_id == earlier.rollout_id
+        for earlier, later in pairwise(envelopes)
+    )

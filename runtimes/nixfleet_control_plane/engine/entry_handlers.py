@@ -111,6 +111,7 @@ def take_fact(
         if transition is not None:
             transitions.append(transition)
     state.put_host(after)
+    state.digests.note(key, fact)
     if record.dispatch_acked_at is None:
         # Any first fact shows that the host has its dispatch.
         state.remove_dispatch(commit, key)
@@ -123,6 +124,7 @@ def skip_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datet
     record = _record(state, entry)
     seq = state.append(commit, entry, at)
     state.put_host(skip_seq(record, entry.fact.seq))
+    state.digests.note((entry.rollout_id, entry.host), entry.fact)
     state.refuse_fact(commit, (entry.rollout_id, entry.host), entry.fact.seq, entry.reason, seq)
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from attrs import frozen
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.fact_digests import FactDigests
 from nixfleet_control_plane.engine.failing_controls import Control, control_results
 from nixfleet_control_plane.engine.identity_state import Identities
 from nixfleet_control_plane.messages.entry_codec import row_of
@@ -44,7 +45,7 @@ from nixfleet_proto.members import members
 from nixfleet_proto.wire import Dispatch, SignedArtefact
 from nixfleet_runtime.hold_scope import HoldScope, RolloutScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
-from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import DeferDispatch
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
@@ -99,6 +100,9 @@ class State:
         self.pruned = UndoableSet[str](self.undo)
         self.unsaved = UndoableDict[HostKey, int](self.undo)
         self.refused = UndoableDict[tuple[RolloutId, str, int], str](self.undo)
+        self.digests = FactDigests(self.undo)
+        self.forked = UndoableSet[HostKey](self.undo)
+        self.host_counts = UndoableDict[tuple[RolloutId, HostState], int](self.undo)
         self.identities = Identities(self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
         self.head_seq = 0
@@ -115,8 +119,23 @@ class State:
 
     def put_host(self, record: HostRolloutState) -> None:
         """Set a host's record in its rollout, as of the latest log row."""
-        self.view.set_host(record)
+        self.load_host(record)
         self.unsaved.set((record.rollout_id, record.hostname), self.head_seq)
+
+    def load_host(self, record: HostRolloutState) -> None:
+        """As `put_host`, for a record that is in the cache."""
+        rollout_id, after = record.rollout_id, record.state
+        before = self.view.host(rollout_id, record.hostname)
+        self.view.set_host(record)
+        if before is not None and before.state is after:
+            return
+        if before is not None:
+            self._count_hosts(rollout_id, before.state, -1)
+        self._count_hosts(rollout_id, after, 1)
+
+    def _count_hosts(self, rollout_id: RolloutId, state: HostState, by: int) -> None:
+        key = rollout_id, state
+        self.host_counts.set(key, self.host_counts.get(key, 0) + by)
 
     def refuse_fact(
         self, commit: CommitBuilder, key: HostKey, seq: int, reason: str, event_log_seq: int
@@ -156,6 +175,8 @@ class State:
         for host in self.view.hosts_of(rollout_id):
             self.outstanding.discard((rollout_id, host.hostname))
             self.unsaved.discard((rollout_id, host.hostname))
+            self.digests.forget((rollout_id, host.hostname))
+            self.forked.discard((rollout_id, host.hostname))
         for refused in [key for key in self.refused if key[0] == rollout_id]:
             self.refused.discard(refused)
         scope = RolloutScope(rollout_id)
@@ -163,6 +184,8 @@ class State:
             self.release(commit, scope)
         self.put_rollout(commit, record)
         self.view.forget_rollout(rollout_id)
+        for state in HostState:
+            self.host_counts.discard((rollout_id, state))
         self.pruned.add(rollout_id)
         commit.write(RemoveHostRecords(rollout_id))
         commit.write(RemoveRefusedEvents(rollout_id))

@@ -61,7 +61,7 @@ def _state_of(snapshot: Snapshot) -> State:
     _load_artefacts(state, snapshot)
     _load_rollouts(state, snapshot)
     for key, stored in _complete_hosts(state, snapshot).items():
-        state.view.set_host(stored.record)
+        state.load_host(stored.record)
         if stored.event_log_seq > snapshot.cached_through:
             state.unsaved.set(key, stored.event_log_seq)
     _load_views(state, snapshot)
@@ -101,6 +101,8 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
     for logged in snapshot.tail:
         for key, record in _records_after(open_rollouts, hosts, logged):
             hosts[key] = stored_host(record, logged.seq)
+            if isinstance(logged.entry, FactReported | FactRefused):
+                state.digests.note(key, logged.entry.fact)
     if hosts.keys() != _expected_hosts(open_rollouts):
         raise _CacheIncomplete
     return hosts

@@ -63,12 +63,19 @@ def refusal(
 
 
 def malformed(error: DecodeError) -> Refusal:
-    """Return 422 with every problem in the body, each with its path."""
+    """Return 422 with the first problems in the body, each with its path, and the number of the others."""
     problems: list[JsonValue] = [
         {"path": problem.path, "expected": problem.expected, "found": problem.found}
-        for problem in error.problems
+        for problem in error.shown
     ]
-    return refusal("malformed-body", "The body cannot be read", 422, str(error), problems=problems)
+    return refusal(
+        "malformed-body",
+        "The body cannot be read",
+        422,
+        str(error),
+        problems=problems,
+        more=error.more,
+    )
 
 
 def unavailable(title: str, detail: str, retry_after_seconds: int) -> Refusal:

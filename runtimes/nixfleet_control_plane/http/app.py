@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import frozen
 from starlette.applications import Starlette
@@ -36,8 +36,9 @@ from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.http.server.paths import UndecodedPaths
 from nixfleet_control_plane.messages.key_ring import KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_runtime.http.problem import UNTYPED, HttpProblem
+from nixfleet_runtime.http.problem import TYPE_PREFIX, UNTYPED, HttpProblem
 from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.refusal import RequestRefused
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import MutatorClosed, QueueFull, WriteFailed
 from nixfleet_runtime.storage.sqlite import NotOurDatabase
@@ -51,6 +52,8 @@ ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *OPERATOR_CALLS,
 )
 FRESH_SECONDS = 60
+
+_Respond: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def make_app(
@@ -98,15 +101,19 @@ def make_app(
             *_routes(OPERATOR_CALLS, operators),
         ],
         exception_handlers={
-            Refusal: _refusal_response,
-            HTTPException: _http_exception_response,
-            QueueFull: _full,
-            WriteFailed: _not_written,
-            MutatorClosed: _closing,
-            sqlite3.Error: _not_read,
-            NotOurDatabase: _not_read,
-            FileNotFoundError: _not_read,
-            Exception: _failed,
+            kind: partial(_counted, metrics, respond)
+            for kind, respond in (
+                (Refusal, _refusal_response),
+                (RequestRefused, _request_refused_response),
+                (HTTPException, _http_exception_response),
+                (QueueFull, _full),
+                (WriteFailed, _not_written),
+                (MutatorClosed, _closing),
+                (sqlite3.Error, _not_read),
+                (NotOurDatabase, _not_read),
+                (FileNotFoundError, _not_read),
+                (Exception, _failed),
+            )
         },
         middleware=[Middleware(UndecodedPaths)],
     )
@@ -138,9 +145,31 @@ class _Endpoint:
         await response(scope, receive, send)
 
 
+async def _counted(
+    metrics: Metrics, respond: _Respond, request: Request, error: Exception
+) -> Response:
+    """Count the refusal by its cause: the name of its problem, of which there are few, or its status."""
+    response = await respond(request, error)
+    metrics.count_refusal(_cause_of(error, response))
+    return response
+
+
+def _cause_of(error: Exception, response: Response) -> str:
+    if isinstance(error, RequestRefused):
+        return error.name
+    if isinstance(error, Refusal):
+        return error.problem.type.removeprefix(TYPE_PREFIX)
+    return str(response.status_code)
+
+
 async def _refusal_response(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal), error
     return problem_answer(error.problem, error.headers)
+
+
+async def _request_refused_response(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestRefused), error
+    return problem_answer(error.as_problem(), error.headers)
 
 
 async def _http_exception_response(request: Request, error: Exception) -> Response:

@@ -14,17 +14,17 @@ from attrs import frozen
 from starlette.requests import Request
 
 from nixfleet_control_plane.http.answers import Refusal, refusal
-from nixfleet_control_plane.http.server.bodies import read_body
+from nixfleet_control_plane.http.server.bodies import read_body, require_readable
 from nixfleet_control_plane.http.server.fields import fields_of
-from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.http.server.limits import ENROLLMENT_BYTES_MAX, HostRates, Limits
 from nixfleet_control_plane.messages.key_ring import KeyRing, claimed_key
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.trust import Operator, OperatorRole, TrustedKey
 from nixfleet_runtime.http.headers import PROTOCOL, require_protocol
 from nixfleet_runtime.http.signing.key_id import HostSubject, OperatorSubject, subject_of
 from nixfleet_runtime.http.signing.nonces import NonceMemory
-from nixfleet_runtime.http.signing.refusal import RequestRefused
-from nixfleet_runtime.http.signing.requests import verify_request
+from nixfleet_runtime.http.signing.our_form import Claims
+from nixfleet_runtime.http.signing.requests import require_digest, verify_head, verify_request
 from nixfleet_runtime.kernel.clock import Clock
 
 ENROLLMENTS_MAX: Final = 10_000
@@ -68,33 +68,41 @@ class Authenticator:
         self._nonces = nonces
         self._commands = commands
         self._limits = limits
+        self._rates = HostRates(limits.host_requests_per_second_max)
         self._clock = clock
         # Separate, because anyone can sign with an unknown key, and that must not use up the nonce memory of known
         # clients. A request from before the start may have been granted then; repeating it gives the same answer.
         since = clock.now() - timedelta(seconds=nonces.window_seconds)
         self._enrollments = NonceMemory(nonces.window_seconds, since, limit=ENROLLMENTS_MAX)
 
-    async def host(self, request: Request) -> HostRequest:
-        """Return the request of an enrolled host. Raises: Refusal."""
-        key_id, body = await self._signed(request, self._nonces)
-        subject = subject_of(key_id)
+    async def host(self, request: Request, *, body_bytes_max: int | None = 0) -> HostRequest:
+        """Return the request of an enrolled host.
+
+        body_bytes_max: 0 for a call without a body; `None`: as many as the configuration allows.
+        Raises: Refusal, RequestRefused.
+        """
+        claims = self._signed_head(request, body_bytes_max)
+        subject = subject_of(claims.key_id)
         match subject:
             case HostSubject(hostname):
-                key = self._ring().key_of(key_id)
+                self._rates.count(hostname, self._clock.now().timestamp())
+                key = self._ring().key_of(claims.key_id)
                 assert key is not None, "a key that has just been used is known"
+                body = await self._signed_body(request, claims, self._nonces, body_bytes_max)
                 return HostRequest(hostname, key, body)
             case OperatorSubject() | None:
-                raise _not_for(key_id, "hosts")
+                raise _not_for(claims.key_id, "hosts")
             case _:
                 assert_never(subject)
 
-    async def operator(self, request: Request, role: OperatorRole) -> OperatorRequest:
-        """Return the request of an operator whose role includes `role`. Raises: Refusal."""
-        nonces = self._commands if role is OperatorRole.OPERATE else self._nonces
-        key_id, body = await self._signed(request, nonces)
-        operator = self._ring().operator_of(key_id)
+    async def operator(
+        self, request: Request, role: OperatorRole, *, body_bytes_max: int | None = 0
+    ) -> OperatorRequest:
+        """Return the request of an operator whose role includes `role`. Raises: Refusal, RequestRefused."""
+        claims = self._signed_head(request, body_bytes_max)
+        operator = self._ring().operator_of(claims.key_id)
         if operator is None:
-            raise _not_for(key_id, "operators")
+            raise _not_for(claims.key_id, "operators")
         if role is OperatorRole.OPERATE and operator.role is not OperatorRole.OPERATE:
             raise refusal(
                 "role",
@@ -102,54 +110,68 @@ class Authenticator:
                 403,
                 f"expected role {role.value}, found {operator.role.value} for {operator.name}",
             )
-        return OperatorRequest(operator, body)
+        nonces = self._commands if role is OperatorRole.OPERATE else self._nonces
+        return OperatorRequest(
+            operator, await self._signed_body(request, claims, nonces, body_bytes_max)
+        )
 
-    async def unsigned(self, request: Request) -> bytes:
-        """Return the body of a request whose signature the caller verifies later. Raises: Refusal."""
-        return await self._read(request, fields_of(request))
+    async def enrollment_body(self, request: Request) -> bytes:
+        """Return the body of a request whose key is in the body. Raises: Refusal, RequestRefused."""
+        self._require_readable(request, ENROLLMENT_BYTES_MAX)
+        return await read_body(request, ENROLLMENT_BYTES_MAX)
 
     def enrolling_host(
         self, request: Request, body: bytes, enroll_request: EnrollRequest
     ) -> TrustedKey:
-        """Return the key that `enroll_request`, decoded from `body`, enrolls and is signed with. Raises: Refusal."""
+        """Return the key that `enroll_request`, decoded from `body`, enrolls and is signed with.
+
+        To be called only if the org root key signed the token: room for nonces of enrollments is scarce.
+        Raises: RequestRefused.
+        """
         keys = claimed_key(enroll_request)
-        fields = fields_of(request)
-        key = keys(self._verified(request, fields, body, keys, self._enrollments))
+        key_id = verify_request(
+            request.method,
+            path_and_query_of(request),
+            fields_of(request),
+            body,
+            keys,
+            self._enrollments,
+            self._clock.now(),
+        )
+        key = keys(key_id)
         assert key is not None, "a key that has just been used is known"
         return key
 
-    async def _signed(self, request: Request, nonces: NonceMemory) -> tuple[str, bytes]:
+    # All that can be known without the body is asked before the body is taken.
+
+    def _signed_head(self, request: Request, body_bytes_max: int | None) -> Claims:
+        fields = self._require_readable(request, self._bytes_max(body_bytes_max))
+        return verify_head(
+            request.method,
+            path_and_query_of(request),
+            fields,
+            self._ring().key_of,
+            self._nonces,
+            self._clock.now(),
+        )
+
+    async def _signed_body(
+        self, request: Request, claims: Claims, nonces: NonceMemory, body_bytes_max: int | None
+    ) -> bytes:
+        # A signature is good for one body: used up before it comes, or many could be sent for one.
+        nonces.take(claims.key_id, claims.nonce, claims.created, self._clock.now())
+        body = await read_body(request, self._bytes_max(body_bytes_max))
+        require_digest(claims, body)
+        return body
+
+    def _bytes_max(self, body_bytes_max: int | None) -> int:
+        return self._limits.body_bytes_max if body_bytes_max is None else body_bytes_max
+
+    def _require_readable(self, request: Request, bytes_max: int) -> Mapping[str, str]:
         fields = fields_of(request)
-        body = await self._read(request, fields)
-        return self._verified(request, fields, body, self._ring().key_of, nonces), body
-
-    async def _read(self, request: Request, fields: Mapping[str, str]) -> bytes:
-        try:
-            require_protocol(fields.get(_PROTOCOL))
-        except RequestRefused as refused:
-            raise Refusal(refused.as_problem(), refused.headers) from refused
-        return await read_body(request, fields, self._limits)
-
-    def _verified(
-        self,
-        request: Request,
-        fields: Mapping[str, str],
-        body: bytes,
-        keys: Callable[[str], TrustedKey | None],
-        nonces: NonceMemory,
-    ) -> str:
-        try:
-            return verify_request(
-                request.method,
-                path_and_query_of(request),
-                fields,
-                body,
-                keys,
-                nonces,
-                self._clock.now(),
-            )
-        except RequestRefused as refused:
-            raise Refusal(refused.as_problem(), refused.headers) from refused
+        require_protocol(fields.get(_PROTOCOL))
+        require_readable(fields, bytes_max)
+        return fields
 
 
 def path_and_query_of(request: Request) -> str:

@@ -29,6 +29,12 @@ class Metrics:
             registry=self._registry,
             buckets=BATCH_BUCKETS,
         )
+        self._refused = Counter(
+            "nixfleet_refused_requests_total",
+            "requests that were refused",
+            ["cause"],
+            registry=self._registry,
+        )
 
     def record(self, metric: EmitMetric) -> None:
         """Add to a counter (`_total`) or observe in a histogram (`_seconds`)."""
@@ -53,6 +59,10 @@ class Metrics:
     def observe_batch(self, inputs: int) -> None:
         """Observe the number of inputs in one commit."""
         self._batches.observe(inputs)
+
+    def count_refusal(self, cause: str) -> None:
+        """Count a request that was refused. cause: one of few, such as the name of the problem it is answered with."""
+        self._refused.labels(cause=cause).inc()
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

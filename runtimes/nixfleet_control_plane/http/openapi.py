@@ -6,17 +6,24 @@ Everything that calls share is defined here once: security schemes, headers, pro
 from collections.abc import Sequence
 from inspect import getdoc
 from re import findall
-from typing import Any, Final, assert_never
+from typing import Any, Final, assert_never, get_args
 
 import orjson
 
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.query import Parameter
+from nixfleet_proto.agent_event import AgentEvent, ProbeSubResult, ProbeTopologyEntry
+from nixfleet_proto.codec.limits import LISTS, limits_of
 from nixfleet_proto.codec.schema import REFERENCES, ROLLOUT_ID_PATTERN, Schema, SchemaBook
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_proto.wire import BATCH_LENGTH_MAX, PROTOCOL_VERSION, EventBatch
+from nixfleet_proto.wire import (
+    BATCH_LENGTH_MAX,
+    PROTOCOL_VERSION,
+    AgentEventEnvelope,
+    EventBatch,
+)
 from nixfleet_runtime.http.headers import (
     CONTENT_DIGEST,
     PROTOCOL,
@@ -28,7 +35,18 @@ from nixfleet_runtime.http.problem import PROBLEM_CONTENT_TYPE
 
 OPENAPI: Final = "3.1.0"
 _PROBLEM: Final = "Problem"
+_REPORTED: Final = (
+    AgentEventEnvelope,
+    ProbeTopologyEntry,
+    ProbeSubResult,
+    *get_args(AgentEvent),
+)
 _LIMITS: Final[dict[tuple[type, str], Schema]] = {
+    **{
+        (cls, name): Schema({"maxItems" if name in LISTS else "maxLength": length_max})
+        for cls in _REPORTED
+        for name, length_max in limits_of(cls)
+    },
     (EventBatch, "events"): Schema(minItems=1, maxItems=BATCH_LENGTH_MAX),
 }
 _ANY: Final = Caller.ANYBODY
@@ -41,7 +59,7 @@ _REFUSALS: Final = {
     408: "the request arrived too slowly",
     413: "the body is too large",
     415: "the content type is not JSON, or the body has a content coding",
-    422: "the body or the query is malformed; each problem is listed with its path",
+    422: "the body or the query is malformed; the first problems are listed, each with its path",
     426: "unsupported protocol version",
     429: "too many concurrent requests",
     431: "the headers are too large",
@@ -229,6 +247,7 @@ def _problem_schema() -> JsonValue:
                     "required": ["path", "expected", "found"],
                 },
             },
+            "more": {"type": "integer"},
         },
         "required": ["type", "title", "status"],
     }

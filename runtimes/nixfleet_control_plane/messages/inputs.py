@@ -40,9 +40,13 @@ class DispatchPoll:
 
 @frozen
 class ManifestPoll:
-    """A request for a rollout's manifest, byte for byte as it was signed."""
+    """A request for a rollout's manifest, byte for byte as it was signed.
+
+    hostname: the host that asks, which the manifest has to name; `None` if no host asks.
+    """
 
     rollout_id: str
+    hostname: str | None = None
 
 
 @frozen

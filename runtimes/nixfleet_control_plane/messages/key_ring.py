@@ -23,7 +23,14 @@ from nixfleet_proto.enrollment import (
 )
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.signing import VerifyError, fingerprint_of, read_public_key, verify_token
+from nixfleet_proto.signing import (
+    NoOrgRootKey,
+    VerifyError,
+    fingerprint_of,
+    read_public_key,
+    require_token_signed,
+    verify_token,
+)
 from nixfleet_proto.trust import Operator, TrustedKey, TrustRoot
 from nixfleet_runtime.http.signing.key_id import (
     HostSubject,
@@ -114,6 +121,11 @@ class KeyRing:
             case _:
                 assert_never(subject)
 
+    def is_revoked(self, hostname: str) -> bool:
+        """Return whether a revocation takes away every key that the host has."""
+        revocation, host = self.revoked.get(hostname), self.enrolled.get(hostname)
+        return revocation is not None and (host is None or host.enrolled_at < revocation.not_before)
+
     def operator_of(self, key_id: str) -> Operator | None:
         """Return the operator whose key id this is; `None` if there is no such operator."""
         subject = subject_of(key_id)
@@ -127,9 +139,10 @@ class KeyRing:
         host = self.enrolled.get(hostname)
         if host is not None and (revocation is None or host.enrolled_at >= revocation.not_before):
             return host.public_key
-        if revocation is None or (declared is None and host is None):
+        key = declared or (None if host is None else host.public_key)
+        if revocation is None or key is None:
             return None
-        raise RevokedKey(host_key_id(hostname), revocation.not_before)
+        raise RevokedKey(host_key_id(hostname), revocation.not_before, key)
 
 
 @frozen
@@ -270,6 +283,30 @@ def is_repeated(
         return False
     revocation = ring.revoked.get(token.hostname)
     return revocation is None or host.enrolled_at >= revocation.not_before
+
+
+def token_objection(
+    request: EnrollRequest, ring: KeyRing, trust: TrustRoot | None
+) -> TokenRefused | WrongFingerprint | None:
+    """Return what is wrong with the token of `request`, without its time; `None` if nothing is.
+
+    To be asked before anything is kept for who sent the request: a token for another key, or one that the org root key
+    did not sign, is anybody's. The key that the host is enrolled with needs no token.
+    """
+    token, key = request.token.token, read_public_key(request.public_key)
+    host = ring.enrolled.get(token.hostname)
+    if host is not None and host.public_key == key:
+        return None
+    if trust is None:
+        return TokenRefused(token.hostname, NoOrgRootKey())
+    try:
+        require_token_signed(request.token, trust)
+        found = request.public_key if key is None else fingerprint_of(key)
+    except VerifyError as error:
+        return TokenRefused(token.hostname, error)
+    if found != token.expected_pubkey_fingerprint.lower():
+        return WrongFingerprint(token.hostname, token.expected_pubkey_fingerprint, found)
+    return None
 
 
 def nonce_kept_until(token: BootstrapToken, nonces: BootstrapNonces | None) -> datetime:

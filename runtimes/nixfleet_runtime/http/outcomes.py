@@ -17,10 +17,12 @@ from nixfleet_runtime.transport import (
     EventsOutcome,
     ReplayFrom,
     RolloutUnknown,
+    SeqForked,
 )
 
 GAP = f"{TYPE_PREFIX}gap"
 EVENT_REFUSED = f"{TYPE_PREFIX}event-refused"
+SEQ_FORKED = f"{TYPE_PREFIX}seq-forked"
 ROLLOUT_UNKNOWN = f"{TYPE_PREFIX}rollout-unknown"
 
 
@@ -57,6 +59,10 @@ def answer_of(outcome: EventsOutcome) -> StoppedAnswer | None:
             detail = f"no record of this host in rollout {stopped.rollout_id!r}"
             problem = HttpProblem(ROLLOUT_UNKNOWN, "The rollout is unknown", 404, detail, members)
             return StoppedAnswer(problem, {})
+        case SeqForked():
+            members |= {"rolloutId": stopped.rollout_id, "seq": stopped.seq}
+            title = "Another event has this number"
+            return StoppedAnswer(HttpProblem(SEQ_FORKED, title, 409, str(stopped), members), {})
         case _:
             assert_never(stopped)
 
@@ -74,5 +80,7 @@ def outcome_of(problem: HttpProblem) -> EventsOutcome | None:
             return EventsOutcome(accepted, ReplayFrom(rollout_id, first))
         case t if t == EVENT_REFUSED and isinstance(seq := members.get("seq"), int):
             return EventsOutcome(accepted, EventRefused(rollout_id, seq, problem.detail))
+        case t if t == SEQ_FORKED and isinstance(seq := members.get("seq"), int):
+            return EventsOutcome(accepted, SeqForked(rollout_id, seq))
         case _:
             return None

@@ -172,7 +172,7 @@ class ControlPlane:
             case AskDispatch():
                 self._wait_for_dispatch(call, request.wait)
             case FetchManifest():
-                self._ask(call, ManifestPoll(request.rollout_id))
+                self._ask(call, ManifestPoll(request.rollout_id, call.hostname))
             case Heartbeat():
                 self._ask(call, request)
             case _:

@@ -16,7 +16,6 @@ from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http.signing.nonces import NonceMemory
 from nixfleet_runtime.http.signing.our_form import TAG
 from nixfleet_runtime.http.signing.refusal import (
-    BadRequestSignature,
     DigestMismatch,
     MalformedRequestSignature,
     NotSignedRequest,
@@ -142,7 +141,7 @@ def test_a_request_with_another_method_path_or_query_is_refused(server: Server) 
         ("POST", "/v1/agent/events/?wait=60"),
     ):
         refusal = server.refusal(signed(), method, path)
-        assert isinstance(refusal, BadRequestSignature), path
+        assert isinstance(refusal, UnknownKey), path
         assert refusal.key_id == WEB
 
 
@@ -160,12 +159,12 @@ def test_a_request_whose_digest_was_changed_with_its_body_is_refused(server: Ser
     other = sign_request(STRANGER, WEB, "POST", PATH, b"{}", NOW, "n-1")
     headers = {**signed(), "Content-Digest": other["Content-Digest"]}
 
-    assert isinstance(server.refusal(headers, body=b"{}"), BadRequestSignature)
+    assert isinstance(server.refusal(headers, body=b"{}"), UnknownKey)
 
 
 def test_a_request_signed_by_another_key_under_a_known_id_is_refused(server: Server) -> None:
     """A key id is a claim, and the signature its proof."""
-    assert isinstance(server.refusal(signed(STRANGER)), BadRequestSignature)
+    assert isinstance(server.refusal(signed(STRANGER)), UnknownKey)
 
 
 def test_a_request_of_an_unknown_key_is_refused(server: Server) -> None:
@@ -176,15 +175,35 @@ def test_a_request_of_an_unknown_key_is_refused(server: Server) -> None:
     assert refusal.key_id == "host:web-02"
 
 
-def test_a_refusal_of_the_key_ring_is_passed_on(server: Server) -> None:
-    """What the ring says about a key is what the other side is told."""
+def test_no_refusal_tells_whether_a_key_id_has_a_key(server: Server) -> None:
+    """Without the key, an id that is known, one that is revoked and one that is nobody's are refused alike."""
 
-    def revoked(key_id: str) -> TrustedKey | None:
-        raise RevokedKey(key_id, NOW)
+    def keys(key_id: str) -> TrustedKey | None:
+        if key_id == "host:revoked":
+            raise RevokedKey(key_id, NOW, KEY.public_key)
+        return {WEB: KEY.public_key}.get(key_id)
 
-    server.keys = revoked
+    server.keys = keys
+
+    refused = {
+        key_id: server.refusal(signed(STRANGER, key_id=key_id))
+        for key_id in (WEB, "host:revoked", "host:nobody")
+    }
+
+    assert {type(refusal) for refusal in refused.values()} == {UnknownKey}
+    assert len({str(it).replace(key_id, "") for key_id, it in refused.items()}) == 1
+
+
+def test_who_has_a_revoked_key_learns_that_it_is_revoked(server: Server) -> None:
+    """The signature proves that they have it."""
+
+    def keys(key_id: str) -> TrustedKey | None:
+        raise RevokedKey(key_id, NOW, KEY.public_key)
+
+    server.keys = keys
 
     assert isinstance(server.refusal(signed()), RevokedKey)
+    assert isinstance(server.refusal(signed(STRANGER)), UnknownKey)
 
 
 @pytest.mark.parametrize("seconds", [-61, 61])
@@ -327,7 +346,7 @@ def test_an_algorithm_other_than_the_keys_is_refused(server: Server) -> None:
     headers = signed()
     headers["Signature-Input"] = headers["Signature-Input"].replace("ed25519", "hmac-sha256")
 
-    assert isinstance(server.refusal(headers), BadRequestSignature)
+    assert isinstance(server.refusal(headers), UnknownKey)
 
 
 @pytest.mark.parametrize("key", [TrustedKey("00"), TrustedKey(KEY.public_key.public_key, "ml-dsa")])
@@ -335,7 +354,7 @@ def test_a_key_that_cannot_be_used_refuses_the_request(server: Server, key: Trus
     """A broken entry of the ring lets nobody in and brings nothing down."""
     server.keys = {WEB: key}.get
 
-    assert isinstance(server.refusal(signed()), BadRequestSignature)
+    assert isinstance(server.refusal(signed()), UnknownKey)
 
 
 @pytest.mark.parametrize(

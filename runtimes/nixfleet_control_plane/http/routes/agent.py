@@ -21,18 +21,23 @@ from nixfleet_control_plane.http.answers import (
 from nixfleet_control_plane.http.authentication import Authenticator, HostRequest
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
 from nixfleet_control_plane.http.query import WAIT
-from nixfleet_control_plane.http.server.limits import POLL_SECONDS_MAX, Pollers
+from nixfleet_control_plane.http.server.limits import (
+    HEARTBEAT_BYTES_MAX,
+    POLL_SECONDS_MAX,
+    Pollers,
+)
 from nixfleet_control_plane.http.server.presence import until_gone
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.codec import (
     DecodeError,
-    decode_envelope,
-    decode_event_batch,
     encode_dispatch,
+    receive_envelope,
+    receive_event_batch,
 )
+from nixfleet_proto.codec.primitives import shown
 from nixfleet_proto.codec.wire import DISPATCH, ENVELOPE, EVENT_BATCH
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.signing import VerifyError, verify_batch, verify_envelope
+from nixfleet_proto.signing import VerifyError, verify_payload
 from nixfleet_proto.wire import AgentEventEnvelope, EventBatch
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.bodies import (
@@ -55,31 +60,31 @@ class AgentRoutes:
 
     async def post_event(self, request: Request) -> Response:
         """204 once the event is durable."""
-        asked = await self.authenticator.host(request)
+        asked = await self.authenticator.host(request, body_bytes_max=None)
         try:
-            envelope = decode_envelope(asked.body)
-            verify_envelope(envelope, asked.key)
+            received = receive_envelope(asked.body)
+            verify_payload(received.payload, received.message.signature, asked.key)
         except DecodeError as error:
             raise malformed(error) from error
         except VerifyError as error:
             raise refusal(
                 "envelope-signature", "The envelope is not signed", 401, str(error)
             ) from error
-        return await self._take(asked, (envelope,))
+        return await self._take(asked, (received.message,))
 
     async def post_event_batch(self, request: Request) -> Response:
         """204 once every event is durable."""
-        asked = await self.authenticator.host(request)
+        asked = await self.authenticator.host(request, body_bytes_max=None)
         try:
-            batch = decode_event_batch(asked.body)
-            verify_batch(batch, asked.key)
+            received = receive_event_batch(asked.body)
+            verify_payload(received.payload, received.message.signature, asked.key)
         except DecodeError as error:
             raise malformed(error) from error
         except VerifyError as error:
             raise refusal(
                 "envelope-signature", "The batch is not signed", 401, str(error)
             ) from error
-        return await self._take(asked, _with_batch_signature(batch))
+        return await self._take(asked, _with_batch_signature(received.message))
 
     async def _take(
         self, asked: HostRequest, envelopes: tuple[AgentEventEnvelope, ...]
@@ -104,7 +109,7 @@ class AgentRoutes:
 
     async def heartbeat(self, request: Request) -> Response:
         """200 with what each side lacks of the other's records."""
-        asked = await self.authenticator.host(request)
+        asked = await self.authenticator.host(request, body_bytes_max=HEARTBEAT_BYTES_MAX)
         try:
             heartbeat = decode_heartbeat(asked.body)
         except DecodeError as error:
@@ -122,16 +127,16 @@ class AgentRoutes:
 
     async def manifest(self, request: Request) -> Response:
         """200 with the manifest, byte for byte as it was signed."""
-        await self.authenticator.host(request)
-        artefact = await self.service.manifest(request.path_params["rollout_id"])
+        asked = await self.authenticator.host(request)
+        artefact = await self.service.manifest(request.path_params["rollout_id"], asked.hostname)
         if artefact is None:
             raise _no_manifest(request)
         return bytes_answer(artefact.body, "application/json")
 
     async def manifest_signature(self, request: Request) -> Response:
         """200 with the 64 bytes of the manifest's signature."""
-        await self.authenticator.host(request)
-        artefact = await self.service.manifest(request.path_params["rollout_id"])
+        asked = await self.authenticator.host(request)
+        artefact = await self.service.manifest(request.path_params["rollout_id"], asked.hostname)
         if artefact is None:
             raise _no_manifest(request)
         return bytes_answer(artefact.signature, "application/octet-stream")
@@ -230,7 +235,7 @@ def _require_own(asked: HostRequest, hostname: str) -> None:
             "another-host",
             "A host may report only about itself",
             403,
-            f"expected hostname {asked.hostname!r}, found {hostname!r}",
+            f"expected hostname {asked.hostname!r}, found {shown(hostname)}",
         )
 
 

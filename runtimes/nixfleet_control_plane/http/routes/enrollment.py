@@ -41,11 +41,14 @@ class EnrollmentRoutes:
 
     async def enroll(self, request: Request) -> Response:
         """204 once the enrollment is durable. Idempotent."""
-        body = await self.authenticator.unsigned(request)
+        body = await self.authenticator.enrollment_body(request)
         try:
             enroll_request = decode_enroll_request(body)
         except DecodeError as error:
             raise malformed(error) from error
+        objection = self.service.token_objection(enroll_request)
+        if objection is not None:
+            raise refusal_of(objection)
         signer = self.authenticator.enrolling_host(request, body, enroll_request)
         answer = await self.service.enroll(EnrollHost(enroll_request, signer))
         if not isinstance(answer, EnrolledHost):

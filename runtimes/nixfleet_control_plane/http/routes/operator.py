@@ -162,7 +162,9 @@ class OperatorRoutes:
     async def _execute(
         self, request: Request, command_of: Callable[[str, bytes], OperatorCommand]
     ) -> Response:
-        asked = await self.authenticator.operator(request, OperatorRole.OPERATE)
+        asked = await self.authenticator.operator(
+            request, OperatorRole.OPERATE, body_bytes_max=None
+        )
         try:
             command = command_of(asked.operator.name, asked.body)
         except DecodeError as error:

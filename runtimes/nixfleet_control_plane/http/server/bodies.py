@@ -9,19 +9,27 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from nixfleet_control_plane.http.answers import Refusal, refusal
-from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.http.answers import Refusal, malformed, refusal
+from nixfleet_proto.codec import DecodeError, require_affordable
 
 _CODINGS = {"", "identity"}
 
 
-async def read_body(request: Request, fields: Mapping[str, str], limits: Limits) -> bytes:
-    """Return the whole body; empty if the request has none. fields: its headers, from `fields_of`.
+def require_readable(fields: Mapping[str, str], bytes_max: int) -> None:
+    """Return if the headers announce a body that is read here, of at most `bytes_max` bytes; 0: none at all.
 
-    Raises: Refusal: 415 if its type is not JSON or it has a coding, 413 if it is too large, 400 if it was cut off.
+    fields: the request's headers, from `fields_of`.
+    Raises: Refusal: 415 for what says that it is no JSON, 413 when it is too large.
     """
     _require_json(fields)
-    _require_size(_declared_size(fields), limits)
+    _require_size(_declared_size(fields), bytes_max)
+
+
+async def read_body(request: Request, bytes_max: int) -> bytes:
+    """Return the whole body; a request without one has an empty one.
+
+    Raises: Refusal: 413 when it is too large, 400 when it is cut off, 422 when reading it would take too long.
+    """
     body = bytearray()
     more_body = True
     while more_body:
@@ -30,8 +38,13 @@ async def read_body(request: Request, fields: Mapping[str, str], limits: Limits)
             raise refusal("cut-off", "The body was cut off", 400, "the client disconnected")
         body += message.get("body", b"")
         more_body = message.get("more_body", False)
-        _require_size(len(body), limits)
-    return bytes(body)
+        _require_size(len(body), bytes_max)
+    whole = bytes(body)
+    try:
+        require_affordable(whole, "body")
+    except DecodeError as error:
+        raise malformed(error) from error
+    return whole
 
 
 def _require_json(fields: Mapping[str, str]) -> None:
@@ -45,14 +58,10 @@ def _require_json(fields: Mapping[str, str]) -> None:
         raise _unsupported("Content-Type: application/json", content_type)
 
 
-def _require_size(size: int, limits: Limits) -> None:
-    if size > limits.body_bytes_max:
-        raise refusal(
-            "too-large",
-            "The body is too large",
-            413,
-            f"expected at most {limits.body_bytes_max} bytes",
-        )
+def _require_size(size: int, bytes_max: int) -> None:
+    if size > bytes_max:
+        expected = f"at most {bytes_max} bytes" if bytes_max else "no body"
+        raise refusal("too-large", "The body is too large", 413, f"expected {expected}")
 
 
 def _declared_size(fields: Mapping[str, str]) -> int:

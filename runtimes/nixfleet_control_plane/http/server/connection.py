@@ -10,6 +10,7 @@ Source: docs/spec/wire.md, Limits; RFC 9110 (408), RFC 6585 (431).
 
 import asyncio
 from asyncio import TimerHandle
+from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, cast
 
@@ -21,7 +22,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, refusal, unavailable
-from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.http.server.limits import HeldBodies, Limits
+from nixfleet_runtime.http.problem import TYPE_PREFIX
 
 GRACE_SECONDS = 2.0
 """How long a closing connection may take to send what was written, before it is aborted."""
@@ -31,15 +33,26 @@ EXCESS_ANSWERED_MAX = 100
 """How many connections beyond `connections_max` get a 503; further ones are closed without a response."""
 
 
-def connection_class(limits: Limits) -> type[asyncio.Protocol]:
-    """Return the class of connections that enforce `limits`, for `uvicorn.Config(http=...)`."""
-    return type("Connection", (Connection,), {"limits": limits})
+def connection_class(
+    limits: Limits, on_refused: Callable[[str], None] = lambda _: None
+) -> type[asyncio.Protocol]:
+    """Return the class of connections that enforce `limits`, for `uvicorn.Config(http=...)`.
+
+    on_refused: called with the name of the problem that a connection answers with by itself.
+    """
+    members = {
+        "limits": limits,
+        "bodies": HeldBodies(limits.bodies_bytes_max),
+        "note_refusal": lambda _, cause: on_refused(cause),
+    }
+    return type("Connection", (Connection,), members)
 
 
 class Connection(HttpToolsProtocol):
     """One connection. uvicorn creates it, from a class that `connection_class` returned."""
 
     limits: ClassVar[Limits]
+    bodies: ClassVar[HeldBodies]
 
     _is_in_head = False
     _is_new_head = False
@@ -48,18 +61,24 @@ class Connection(HttpToolsProtocol):
     _deadline: TimerHandle | None = None
     _stall: TimerHandle | None = None
     _ending: TimerHandle | None = None
+    _is_left_unread = False
+    _keeps_alive = True
+    _held: deque[int]
+    _early_end: "_EarlyEnd"
 
     # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accept the connection if the limit allows it."""
         super().connection_made(cast("asyncio.Transport", transport))
+        self._held = deque()
+        self._early_end = _EarlyEnd(self)
         excess = len(self.connections) - self.limits.connections_max
         if excess > EXCESS_ANSWERED_MAX:
             self.transport.abort()
             return
         if excess > 0:
-            self.app = _answer(self._too_many_connections())
+            self.app = self._answering(self._too_many_connections())
         self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -67,15 +86,16 @@ class Connection(HttpToolsProtocol):
         for timer in (self._deadline, self._stall, self._ending):
             if timer is not None:
                 timer.cancel()
+        self._release_bodies()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse the data, and refuse an incomplete head that is already too large."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_left_unread:
             return
         self._is_new_head = False
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_left_unread:
             return
         if self._is_in_head and not self._is_new_head:
             self._head_bytes += len(data)
@@ -117,26 +137,55 @@ class Connection(HttpToolsProtocol):
         self._expect_nothing()
         lines = sum(len(name) + len(value) + len(b": \r\n") for name, value in self.headers)
         if len(self.url) + lines > self.limits.header_bytes_max:
-            self.app = _answer(self._too_large_head())
+            self.app = self._answering(self._too_large_head())
         super().on_headers_complete()
+        self._held.append(0)
         assert self.parser is not None
-        if self.parser.should_upgrade():
-            # No upgrade is supported: data after this request may be in another protocol.
-            self.cycle.keep_alive = False
+        # No upgrade is supported: data after this request may be in another protocol.
+        self._keeps_alive = self.cycle.keep_alive and not self.parser.should_upgrade()
+        # A response that is sent before the body is complete is the last one: the rest of the body is not read.
+        self.cycle.keep_alive = False
+        self.cycle.transport = cast("asyncio.Transport", self._early_end)
+
+    def on_body(self, body: bytes) -> None:
+        """Hold a part of the body until the request is answered, if there is room."""
+        if self._is_left_unread or self.transport.is_closing() or self.cycle.response_complete:
+            return
+        self._held[-1] += len(body)
+        self.bodies.bytes += len(body)
+        if self.bodies.is_over:
+            self._refuse(self._too_many_bodies())
+            return
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        if self._is_left_unread:
+            return
         self._is_in_body = False
         self._expect_nothing()
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = self._keeps_alive
+        self.cycle.transport = self.transport
         super().on_message_complete()
 
     # Callbacks of uvicorn.
 
     def on_response_complete(self) -> None:
         """The response is written; if it was the last one, close the connection."""
+        self.bodies.bytes -= self._held.popleft()
+        if self._is_left_unread:
+            self.server_state.total_requests += 1
+            return
         super().on_response_complete()
         if self.transport.is_closing():
             self._end()
+
+    def shutdown(self) -> None:
+        """The server ends. Whoever was answered, and still sends, is waited for no longer."""
+        if self._is_left_unread:
+            self.transport.abort()
+        super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         """The keep-alive timer has expired."""
@@ -205,19 +254,52 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, refused: Refusal) -> None:
         """Write a response without the application, unless another one is being written, and close."""
+        self.note_refusal(_name_of(refused))
         if self._may_write():
             self.transport.write(_raw(refused))
         cycle = self._latest
         if cycle is not None:
             cycle.disconnected = True
             cycle.message_event.set()
-        self._end()
+        if self._is_in_body:
+            self.leave_unread()
+        else:
+            self._end()
+
+    def note_refusal(self, cause: str) -> None:
+        """A request is refused here. `connection_class` puts in who is to know."""
+
+    def _answering(self, refused: Refusal) -> ASGIApp:
+        self.note_refusal(_name_of(refused))
+        return _answer(refused)
 
     def _may_write(self) -> bool:
         cycle = self._latest
         if cycle is None or cycle.response_complete:
             return True
         return not self.pipeline and cycle.more_body and not cycle.response_started
+
+    def leave_unread(self) -> None:
+        """End, as the rest of a body is not wanted. Closed at once, a client that still sends would lose the answer.
+
+        Nothing more is read; the client has `GRACE_SECONDS` to read the answer.
+        """
+        if self._is_left_unread:
+            return
+        self._is_left_unread = True
+        self._expect_nothing()
+        self.flow.pause_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._ending = self.loop.call_later(GRACE_SECONDS, self.transport.abort)
+        self._release_bodies()
+
+    def _release_bodies(self) -> None:
+        self.bodies.bytes -= sum(self._held)
+        self._held = deque([0] * len(self._held))
+        cycle = self._latest
+        if cycle is not None:
+            cycle.body = bytearray()
 
     def _end(self) -> None:
         """Close the connection; abort it if the client does not read the rest in time."""
@@ -229,6 +311,10 @@ class Connection(HttpToolsProtocol):
         detail = f"the limit of {self.limits.connections_max} connections is reached"
         return unavailable("Too many connections", detail, retry_after_seconds=5)
 
+    def _too_many_bodies(self) -> Refusal:
+        detail = f"bodies of {self.bodies.bytes_max} bytes are held, which is as many as may be"
+        return unavailable("Too many bodies", detail, retry_after_seconds=1)
+
     def _too_large_head(self) -> Refusal:
         return refusal(
             "too-large-head",
@@ -236,6 +322,26 @@ class Connection(HttpToolsProtocol):
             431,
             f"expected at most {self.limits.header_bytes_max} bytes, with the request line",
         )
+
+
+class _EarlyEnd:
+    """The transport, as a request that is answered before its body came sees it: its end leaves the rest unread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> None:
+        self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        self._connection.leave_unread()
+
+
+def _name_of(refused: Refusal) -> str:
+    return refused.problem.type.removeprefix(TYPE_PREFIX)
 
 
 def _answer(refused: Refusal) -> ASGIApp:

@@ -13,20 +13,43 @@ from contextlib import contextmanager
 from attrs import frozen
 
 from nixfleet_control_plane.http.answers import refusal, unavailable
+from nixfleet_runtime.http.headers import RETRY_AFTER
 
 POLL_SECONDS_MAX = 60
+BURST_SECONDS = 10
+ENROLLMENT_BYTES_MAX = 8 * 1024
+"""The body of an enrollment: whoever sends it is not known before it was read. A good one has about 700 bytes."""
+
+HEARTBEAT_BYTES_MAX = 64 * 1024
+"""The body of a heartbeat: it has a number for each rollout of a host, of which there are a few."""
+
+
+class HeldBodies:
+    """How many bytes of bodies are held at the moment, over all connections."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.bytes = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more is held than may be."""
+        return self.bytes > self.bytes_max
 
 
 @frozen
 class Limits:
     """Upper bounds.
 
+    bodies_bytes_max: for the bodies of all requests that are not answered yet.
     header_bytes_max, header_seconds_max: for the request line and all headers. body_seconds_max: for the whole body.
     answer_seconds_max: for a client that stops reading its response. keep_alive_seconds: for an idle connection.
+    host_requests_per_second_max: for one host, on average; `BURST_SECONDS` of it may come at once.
     connections_max: for all clients, including those that wait in a poll.
     """
 
     body_bytes_max: int = 1024 * 1024
+    bodies_bytes_max: int = 64 * 1024 * 1024
     body_seconds_max: float = 10.0
     header_bytes_max: int = 16 * 1024
     header_seconds_max: float = 10.0
@@ -35,6 +58,31 @@ class Limits:
     connections_max: int = 25_000
     pollers_per_host_max: int = 2
     pollers_max: int = 20_000
+    host_requests_per_second_max: int = 20
+
+
+class HostRates:
+    """How often each host has asked of late: a bucket of requests that fills again as time passes."""
+
+    def __init__(self, per_second_max: int) -> None:
+        self._per_second = per_second_max
+        self._room_max = per_second_max * BURST_SECONDS
+        self._rooms: dict[str, tuple[float, float]] = {}
+
+    def count(self, hostname: str, now_seconds: float) -> None:
+        """Count a request of `hostname`. Raises: Refusal, 429, if it is one too many; then it does not count."""
+        room, before = self._rooms.get(hostname, (self._room_max, now_seconds))
+        room = min(self._room_max, room + max(0.0, now_seconds - before) * self._per_second)
+        # Kept for a refused one too: after a clock was set back, time counts from there.
+        self._rooms[hostname] = room if room < 1 else room - 1, now_seconds
+        if room < 1:
+            raise refusal(
+                "too-frequent",
+                "The host asks too often",
+                429,
+                f"expected at most {self._per_second} requests a second of {hostname}",
+                {RETRY_AFTER: "1"},
+            )
 
 
 class Pollers:

@@ -1,5 +1,6 @@
 """The configuration of uvicorn, with our connection class and limits."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -29,17 +30,19 @@ def server_config(
     tls: TlsFiles | None = None,
     behind_proxy: bool = False,
     shutdown_seconds_max: int = SHUTDOWN_SECONDS_MAX,
+    on_refused: Callable[[str], None] = lambda _: None,
 ) -> uvicorn.Config:
     """Return uvicorn's configuration to serve `app`: `uvicorn.Server(server_config(...)).serve()`.
 
     port: 0 for any free port. tls: `None` for plain HTTP. behind_proxy: take the client's address from the proxy's
     headers. shutdown_seconds_max: how long a request in progress may take once the server shuts down.
+    on_refused: called with the name of the problem when a request is refused before it reaches `app`.
     """
     return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=connection_class(limits),
+        http=connection_class(limits, on_refused),
         ws="none",
         lifespan="off",
         # No access log: the canonical log and the metrics have it. uvicorn's own messages go to our log.

@@ -27,12 +27,11 @@ from nixfleet_runtime.http.signing.our_form import (
     Claims,
 )
 from nixfleet_runtime.http.signing.refusal import (
-    BadRequestSignature,
     MalformedRequestSignature,
     RequestRefused,
+    UnknownKey,
 )
 
-NOT_BY_THIS_KEY = "another key made it, or the request was changed after signing"
 _SHOWN_LENGTH_MAX = 200
 _PARAMETERS = ("created", "keyid", "alg", "nonce", "tag")
 
@@ -71,7 +70,7 @@ def verified_by_library(
     """Return the claims of the signature in `fields`, which is valid. The body's digest has not been checked.
 
     fields: the three headers, by lower-case name. trusted: returns the key for a key id and a creation time; may raise
-    a `RequestRefused`. Raises: MalformedRequestSignature, BadRequestSignature, what `trusted` raises.
+    a `RequestRefused`. Raises: MalformedRequestSignature, UnknownKey, what `trusted` raises.
     """
     verifier = _Verifier(trusted)
     try:
@@ -112,7 +111,7 @@ class _Ed25519(HTTPSignatureAlgorithm):
     def verify(self, signature: bytes, message: bytes) -> None:
         assert self._public_key is not None
         if not is_signed_by(self._public_key, message, signature):
-            raise InvalidSignature(NOT_BY_THIS_KEY)
+            raise InvalidSignature("another key made it")
 
 
 @frozen
@@ -158,7 +157,7 @@ class _Verifier(HTTPMessageVerifier):
         if self.found is None:
             return MalformedRequestSignature(f"one signature tagged {TAG!r}", str(error))
         key_id, _, _ = self.found
-        return BadRequestSignature(key_id, str(error))
+        return UnknownKey(key_id)
 
 
 def _checked_parameters(sig_input: InnerList) -> tuple[str, str, int]:

@@ -13,6 +13,7 @@ from attrs import define
 from nixfleet_proto.codec import format_time
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import PROTOCOL_VERSION
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 
@@ -87,7 +88,11 @@ class MalformedRequestSignature(RequestRefused):
 
 @define
 class UnknownKey(RequestRefused):
-    """No key is known under this key id."""
+    """No key that is known for this key id signed this request.
+
+    The same for an id without a key, for another key and for a request that was changed after signing: a difference
+    would tell strangers which key ids have keys.
+    """
 
     name = "unknown-key"
     title = "The key is unknown"
@@ -96,20 +101,21 @@ class UnknownKey(RequestRefused):
 
     def __str__(self) -> str:
         return (
-            f"no key is known for {self.key_id!r}: enroll the host or declare its key in the fleet; "
-            "for an operator, add the key to the trust file"
+            f"no key that is known for {self.key_id!r} signed this request: enroll the host or declare its key in the "
+            "fleet; for an operator, add the key to the trust file. Or the request was changed after signing"
         )
 
 
 @define
 class RevokedKey(RequestRefused):
-    """The key has been revoked."""
+    """`key` has been revoked. Only whoever signed with it is told so."""
 
     name = "revoked-key"
     title = "The key is revoked"
 
     key_id: str
     not_before: datetime
+    key: TrustedKey
 
     def __str__(self) -> str:
         return (
@@ -200,20 +206,6 @@ class NonceMemoryFull(RequestRefused):
             f"the limit of {self.limit} remembered nonces is reached, and none may be forgotten for "
             f"{self.retry_after_seconds} s: sign again after that"
         )
-
-
-@define
-class BadRequestSignature(RequestRefused):
-    """The signature is invalid: another key made it, or the request was changed after signing."""
-
-    name = "bad-signature"
-    title = "The signature is invalid"
-
-    key_id: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"the signature is not that of {self.key_id!r} for this request: {self.why}"
 
 
 @define

@@ -15,11 +15,7 @@ from datetime import datetime
 from nixfleet_proto.signing import SigningKey, VerifyError, is_signed_by
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http.headers import CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT
-from nixfleet_runtime.http.signing.any_form import (
-    NOT_BY_THIS_KEY,
-    sign_with_library,
-    verified_by_library,
-)
+from nixfleet_runtime.http.signing.any_form import sign_with_library, verified_by_library
 from nixfleet_runtime.http.signing.nonces import NonceMemory
 from nixfleet_runtime.http.signing.our_form import (
     KEY_ID_LENGTH_MAX,
@@ -33,13 +29,15 @@ from nixfleet_runtime.http.signing.our_form import (
     signature_input,
 )
 from nixfleet_runtime.http.signing.refusal import (
-    BadRequestSignature,
     DigestMismatch,
     NotSignedRequest,
+    RevokedKey,
     UnknownKey,
 )
 
 _INPUT, _SIGNATURE, _DIGEST = SIGNATURE_INPUT.lower(), SIGNATURE.lower(), CONTENT_DIGEST.lower()
+# Its private half is forgotten as soon as it is made.
+_NOBODYS = SigningKey.generate().public_key
 _FIELDS = {_SIGNATURE: SIGNATURE, _INPUT: SIGNATURE_INPUT, _DIGEST: CONTENT_DIGEST}
 
 
@@ -84,19 +82,43 @@ def verify_request(
 ) -> str:
     """Return the id of the key that signed this request, and mark its nonce as used.
 
-    headers: a mapping whose `items()` has every header line; names in any case. keys: returns the key of a key id; may
-    raise a `RequestRefused`. nonces: also defines the freshness window.
-    Raises: NotSignedRequest, MalformedRequestSignature, SkewedClock, UnknownKey, BadRequestSignature,
-    DigestMismatch, SignedBeforeStart, ReplayedNonce, NonceMemoryFull; the nonce is not marked then.
+    For callers that have the body; a server calls `verify_head` before it reads the body.
+    Raises: as `verify_head`, `require_digest` and `NonceMemory.take`; the nonce is not marked then.
     """
+    claims = verify_head(method, path_and_query, headers, keys, nonces, now)
+    require_digest(claims, body)
+    nonces.take(claims.key_id, claims.nonce, claims.created, now)
+    return claims.key_id
+
+
+def verify_head(
+    method: str,
+    path_and_query: str,
+    headers: Mapping[str, str],
+    keys: Callable[[str], TrustedKey | None],
+    nonces: NonceMemory,
+    now: datetime,
+) -> Claims:
+    """Return what the signature of a request says; it is good and fresh, and its nonce is not used up.
+
+    The body is not needed: the signature covers its digest. What remains is `nonces.take` and `require_digest`.
+    headers: anything whose `items()` has every line (names in any case). keys: the key that an id stands for; raises
+    `RevokedKey` for one that no longer does. The freshness window is the memory's.
+    An id without a key costs as much as one with a key, and its refusal is that of a signature by another key: from
+    neither can a stranger tell which ids have keys. Only who has a revoked key learns that it is revoked.
+    Raises: NotSignedRequest, MalformedRequestSignature, SkewedClock, SignedBeforeStart, UnknownKey, RevokedKey.
+    """
+    revoked: RevokedKey | None = None
 
     def trusted(key_id: str, created: int) -> TrustedKey:
+        nonlocal revoked
         # Checked first, so that floods of old requests cost no cryptography.
         nonces.require_fresh(key_id, created, now)
-        key = keys(key_id)
-        if key is None:
-            raise UnknownKey(key_id)
-        return key
+        try:
+            return keys(key_id) or _NOBODYS
+        except RevokedKey as refused:
+            revoked = refused
+            return refused.key
 
     fields = _signature_fields(headers)
     form = form_of(method, path_and_query, fields[_DIGEST], fields[_INPUT])
@@ -105,26 +127,27 @@ def verify_request(
         claims = verified_by_library(method, path_and_query, fields, trusted)
     else:
         claims = _verified(form, signature, trusted(form.claims.key_id, form.claims.created))
-    _require_digest(claims.digest, body, claims.key_id)
-    nonces.take(claims.key_id, claims.nonce, claims.created, now)
-    return claims.key_id
+    if revoked is not None:
+        raise revoked
+    return claims
+
+
+def require_digest(claims: Claims, body: bytes) -> None:
+    """Return if `body` is the one that was signed. Raises: DigestMismatch."""
+    # Only what `sign_request` writes is taken: parsing all that RFC 9530 allows takes as long as the rest.
+    expected = content_digest(body)
+    if not hmac.compare_digest(expected.encode(), claims.digest.encode()):
+        raise DigestMismatch(claims.key_id, expected, claims.digest)
 
 
 def _verified(form: SignedForm, signature: bytes, key: TrustedKey) -> Claims:
     try:
         is_good = is_signed_by(key, form.base, signature)
     except VerifyError as error:
-        raise BadRequestSignature(form.claims.key_id, str(error)) from error
+        raise UnknownKey(form.claims.key_id) from error
     if not is_good:
-        raise BadRequestSignature(form.claims.key_id, NOT_BY_THIS_KEY)
+        raise UnknownKey(form.claims.key_id)
     return form.claims
-
-
-def _require_digest(found: str, body: bytes, key_id: str) -> None:
-    # Only the form of `sign_request` is accepted: parsing all of RFC 9530 takes as long as everything else.
-    expected = content_digest(body)
-    if not hmac.compare_digest(expected.encode(), found.encode()):
-        raise DigestMismatch(key_id, expected, found)
 
 
 def _signature_fields(headers: Mapping[str, str]) -> dict[str, str]:

@@ -28,6 +28,7 @@ from nixfleet_runtime.transport import (
     HeartbeatReply,
     ReplayFrom,
     RolloutUnknown,
+    SeqForked,
 )
 from nixfleet_simulation.judge.model.gates import Gates
 from nixfleet_simulation.judge.model.host_model import HostModel, IllegalFact, Json
@@ -308,6 +309,9 @@ class LogReader:
                         f"{_named(input.hostname, envelope)} is unknown, and its rollout is open"
                     )
                     raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
+            case SeqForked():
+                found = f"{_named(input.hostname, envelope)} was lived, and another has its number"
+                raise Broken(Promise.MIRROR_IS_THE_HOST, found)
             case EventRefused():
                 found = f"{_named(input.hostname, envelope)} is in the journal, and is refused: {refusal.reason}"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
