@@ -7,6 +7,7 @@ from attrs import evolve
 
 from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted
 from nixfleet_agent.messages.inputs import (
+    Booted,
     ChecksLoaded,
     DispatchOffered,
     DispatchRefused,
@@ -157,12 +158,23 @@ def test_a_record_with_numbers_that_run_out_is_not_taken_over() -> None:
     assert isinstance(fresh.tell(fresh.offered()), DispatchTaken)
 
 
-def test_a_soak_that_is_taken_over_begins_again_with_the_signed_time() -> None:
-    """A made-up soak that began long ago would converge at once."""
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_soak_that_is_taken_over_is_observed_for_the_signed_time(restarts: bool) -> None:
+    """A made-up soak that began long ago would converge at once, and at the next restart."""
+    seen = soaking_agent().record()
+    made_up = evolve(seen, soak_due_at=seen.dispatched_at)
     fresh = LoneAgent()
     fresh.now = T0 + timedelta(days=1)
-    fresh.tell(RecordBootstrapped(soaking_agent().record(), manifest_of()))
-    assert fresh.record().soak_due_at == fresh.now + timedelta(minutes=SOAK_MINUTES)
+    fresh.tell(RecordBootstrapped(made_up, manifest_of()))
+    if restarts:
+        fresh.state.last_tick_at.set(None)  # as a new process begins
+        fresh.tell(Booted("new"), after_seconds=1)
+    fresh.tell(ChecksLoaded(R1, ALIVE))
+    fresh.tell(ProbeRan(R1, "alive", GOOD))
+    fresh.tell(Tick(), after_seconds=SOAK_MINUTES * 60 - 1)
+    assert fresh.record().state is HostState.SOAKING
+    fresh.tell(Tick(), after_seconds=1)
+    assert isinstance(fresh.facts[-1], Converged)
 
 
 def test_probes_that_are_taken_over_must_run_here() -> None:

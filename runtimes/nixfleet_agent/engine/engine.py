@@ -388,7 +388,8 @@ class AgentEngine:
             for effect in rehydration_effects(rollout.record):
                 apply(effect, self._state, commit, now)
             if rollout.record.state is HostState.SOAKING:
-                seen = at_start(rollout.record, now)
+                # The control plane's word on when the soak began is not evidence.
+                seen = Observed() if rollout.taken_over_seq else at_start(rollout.record, now)
                 self._state.observed.set(rollout.record.rollout_id, seen)
                 commit.afterwards(
                     LoadChecks(rollout.record.rollout_id, rollout.record.target_closure)

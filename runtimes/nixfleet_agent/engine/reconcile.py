@@ -57,7 +57,7 @@ def take_over(
                 log_entry(LogLevel.ERROR, "the control plane's record is not taken over", objection)
             )
         return
-    record = _soaking_anew(record, manifest, now)
+    record = _with_signed_soak(record, manifest)
     _put_taken_over(state, commit, record, manifest.rollout_policy, now)
     state.obey(commit, release_of(manifest))
     if state.rollouts[record.rollout_id].closed_at is not None:
@@ -140,26 +140,13 @@ def _soak_again(
     commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
 
 
-def _soaking_anew(
-    record: HostRolloutState, manifest: RolloutManifest, now: datetime
-) -> HostRolloutState:
-    """Return `record`; one that soaks, with the signed soak from `now` on.
-
-    The control plane's word on a soak is not evidence: it is observed again here, as are the probes (`observation`).
-    """
-    if record.state is not HostState.SOAKING or record.soak_due_at is None:
-        return record
+def _with_signed_soak(record: HostRolloutState, manifest: RolloutManifest) -> HostRolloutState:
+    """Return `record` with at least the signed soak. That it passes is observed here again, as are the probes."""
     minutes = manifest.soak_minutes_of(record.hostname)
-    window = (
-        abs(record.soak_due_at - (record.dispatched_at or record.soak_due_at))
-        if minutes is None
-        else timedelta(minutes=minutes)
-    )
-    return evolve(
-        record,
-        dispatched_at=now,
-        soak_due_at=now + window,
-    )
+    if minutes is None or record.dispatched_at is None or record.soak_due_at is None:
+        return record
+    soak_due_at = record.dispatched_at + timedelta(minutes=minutes)
+    return evolve(record, soak_due_at=max(record.soak_due_at, soak_due_at))
 
 
 def replay(state: State, commit: CommitBuilder, input: ReplayAsked, now: datetime) -> None:

@@ -56,7 +56,7 @@ def answer_of(outcome: EventsOutcome) -> StoppedAnswer | None:
             return StoppedAnswer(problem, {})
         case RolloutUnknown():
             members |= {"rolloutId": stopped.rollout_id}
-            detail = f"no record of this host in rollout {stopped.rollout_id!r}"
+            detail = f"no record of this host in rollout {str(stopped.rollout_id)!r}"
             problem = HttpProblem(ROLLOUT_UNKNOWN, "The rollout is unknown", 404, detail, members)
             return StoppedAnswer(problem, {})
         case SeqForked():

@@ -245,5 +245,5 @@ def _no_manifest(request: Request) -> Exception:
         "rollout-unknown",
         "The rollout is unknown",
         404,
-        f"no manifest of {rollout_id!r} is in force",
+        f"no manifest of {str(rollout_id)!r} is in force",
     )
