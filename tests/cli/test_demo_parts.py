@@ -115,8 +115,8 @@ def test_table_shows_what_each_host_does_and_why(follower: Follower) -> None:
 
     with screen_for(terminal, FakeClock(NOW), HOSTS) as screen:
         screen.begin("A chapter.")
-        for happening in follower.catch_up():
-            screen.show(happening)
+        for applied in follower.catch_up():
+            screen.show(applied)
         screen.refresh(follower.state)
 
     rows = [" ".join(line.split()) for line in output.getvalue().splitlines()]
@@ -135,8 +135,8 @@ def test_lines_are_those_of_log_show(database: Path, follower: Follower, nixflee
     pipe = Console(file=output, force_terminal=False, width=40)
 
     with screen_for(pipe, FakeClock(NOW), HOSTS) as screen:
-        for happening in follower.catch_up():
-            screen.show(happening)
+        for applied in follower.catch_up():
+            screen.show(applied)
 
     printed = output.getvalue().splitlines()
     shown = nixfleet("log", "show", database).stdout.splitlines()

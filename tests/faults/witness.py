@@ -120,11 +120,11 @@ class Audit:
         """Read what was committed since; every row that was read before is still there."""
         head: tuple[int] = self._connection.execute("SELECT max(seq) FROM event_log").fetchone()
         assert (head[0] or 0) >= self.state.head_seq, "rows that were committed are gone"
-        for happening in self._follower.catch_up():
-            entry = happening.logged.entry
+        for applied in self._follower.catch_up():
+            entry = applied.logged.entry
             if isinstance(entry, FactReported):
                 place = entry.host, entry.rollout_id, entry.fact.seq
-                assert place not in self.facts, f"row {happening.logged.seq} reports {place} again"
+                assert place not in self.facts, f"row {applied.logged.seq} reports {place} again"
                 self.facts[place] = entry.fact
 
     def require(self, witness: Witness) -> None:

@@ -10,7 +10,7 @@ from nixfleet_cli.shared.database import database_argument, reading
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, note, printing
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.history.follower import Follower, Happening
+from nixfleet_control_plane.history.follower import AppliedEntry, Follower
 from nixfleet_control_plane.history.narration import actor_of, line_of, told
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
 from nixfleet_control_plane.messages.entry_codec import row_of
@@ -60,15 +60,15 @@ def show(
     hosts, rollouts = set[str](), set[str]()
     with reading(database) as connection:
         follower = Follower(connection)
-        for happening in follower.catch_up():
-            hosts.update(filter(None, (happening.host_id,)))
-            rollouts.update(filter(None, (happening.rollout_id,)))
-            if happening.logged.seq <= after or not _is_about(happening, host, rollout):
+        for applied in follower.catch_up():
+            hosts.update(filter(None, (applied.host_id,)))
+            rollouts.update(filter(None, (applied.rollout_id,)))
+            if applied.logged.seq <= after or not _is_about(applied, host, rollout):
                 continue
-            if happening.is_routine and not with_routine:
+            if applied.is_routine and not with_routine:
                 left_out += 1
                 continue
-            output.show(_value(happening) if output.as_json else None, [line_of(happening)])
+            output.show(_value(applied) if output.as_json else None, [line_of(applied)])
     if rollout is not None and rollout not in rollouts:
         raise Findings(str(unknown("--rollout", "rollout", rollout, rollouts)))
     hosts |= _targets(follower.state)
@@ -121,8 +121,8 @@ def rebuild(output: Output, database: Path, check: bool) -> None:
     )
 
 
-def _is_about(happening: Happening, host: str | None, rollout: str | None) -> bool:
-    return host in (None, happening.host_id) and rollout in (None, happening.rollout_id)
+def _is_about(applied: AppliedEntry, host: str | None, rollout: str | None) -> bool:
+    return host in (None, applied.host_id) and rollout in (None, applied.rollout_id)
 
 
 def _targets(state: State) -> set[str]:
@@ -131,19 +131,19 @@ def _targets(state: State) -> set[str]:
     return {host for rollout_id in live for host in state.view.terms(rollout_id).targets}
 
 
-def _value(happening: Happening) -> object:
-    logged = happening.logged
+def _value(applied: AppliedEntry) -> object:
+    logged = applied.logged
     row = row_of(logged.seq, logged.at, logged.entry)
     return {
         "seq": logged.seq,
         "at": logged.at,
         "kind": row.kind,
-        "rolloutId": happening.rollout_id,
-        "host": happening.host_id,
+        "rolloutId": applied.rollout_id,
+        "host": applied.host_id,
         "actor": actor_of(logged.entry),
         "text": told(logged.entry),
-        "stateBefore": happening.state_before or None,
-        "stateAfter": happening.state_after or None,
+        "stateBefore": applied.state_before or None,
+        "stateAfter": applied.state_after or None,
         "payload": json.loads(row.payload),
     }
 

@@ -16,7 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.history.follower import Happening
+from nixfleet_control_plane.history.follower import AppliedEntry
 from nixfleet_control_plane.history.narration import brief_line_of, line_of, short
 from nixfleet_control_plane.messages.log_entry import Deferred
 from nixfleet_proto.agent_event import ProbeStatus
@@ -44,7 +44,7 @@ class Screen(Protocol):
         """A new part of the story begins."""
         ...
 
-    def show(self, happening: Happening) -> None:
+    def show(self, applied: AppliedEntry) -> None:
         """The log says this."""
         ...
 
@@ -62,9 +62,9 @@ class Lines:
     def begin(self, chapter: str) -> None:
         self._print(f"\n{chapter}")
 
-    def show(self, happening: Happening) -> None:
-        if is_change(happening):
-            self._print(visible(line_of(happening)))
+    def show(self, applied: AppliedEntry) -> None:
+        if is_change(applied):
+            self._print(visible(line_of(applied)))
 
     def refresh(self, state: State) -> None:
         pass
@@ -85,9 +85,9 @@ class LiveTable:
     def begin(self, chapter: str) -> None:
         self._live.console.print(chapter, style="bold", markup=False, highlight=False)
 
-    def show(self, happening: Happening) -> None:
-        if is_change(happening):
-            self._lines.append(visible(brief_line_of(happening)))
+    def show(self, applied: AppliedEntry) -> None:
+        if is_change(applied):
+            self._lines.append(visible(brief_line_of(applied)))
 
     def refresh(self, state: State) -> None:
         rollout = _newest(state)
@@ -129,9 +129,9 @@ def screen_for(console: Console, clock: Clock, hostnames: Sequence[str]) -> Iter
         yield LiveTable(live, clock, hostnames)
 
 
-def is_change(happening: Happening) -> bool:
+def is_change(applied: AppliedEntry) -> bool:
     """Whether something is now otherwise: a host or rollout moved, or waits for something else."""
-    return happening.is_move or isinstance(happening.logged.entry, Deferred)
+    return applied.is_move or isinstance(applied.logged.entry, Deferred)
 
 
 @frozen

@@ -51,8 +51,8 @@ class Watch:
         raise WentWrong((f"expected {expected} {limit}, found {_stand(self.state)}",))
 
     def _look(self) -> None:
-        for happening in self._follower.catch_up():
-            self._screen.show(happening)
+        for applied in self._follower.catch_up():
+            self._screen.show(applied)
         self._screen.refresh(self.state)
 
 

@@ -40,8 +40,8 @@ Subject: TypeAlias = HostRolloutState | RolloutRecord | None
 
 
 @frozen
-class Happening:
-    """An entry, the host and rollout that its row names, and the record it concerns, before and after it."""
+class AppliedEntry:
+    """An entry that was applied to the state: the host and rollout its row names, its record before and after it."""
 
     logged: LoggedEntry
     host_id: str | None
@@ -87,7 +87,7 @@ class Follower:
         self._connection = connection
         self.state = State()
 
-    def catch_up(self) -> Iterator[Happening]:
+    def catch_up(self) -> Iterator[AppliedEntry]:
         """Yield the entries not read yet, each right after it was applied to the state.
 
         Raises: DamagedRow, also for a row after a gap.
@@ -101,7 +101,7 @@ class Follower:
             pass
         return self.state
 
-    def _take(self, row: LogRow) -> Happening:
+    def _take(self, row: LogRow) -> AppliedEntry:
         expected_seq = self.state.head_seq + 1
         if row.seq != expected_seq:
             raise DamagedRow(row.seq, row.kind, f"expected row {expected_seq} here")
@@ -114,7 +114,7 @@ class Follower:
             raise DamagedRow(row.seq, row.kind, problem) from error
         self.state.undo.settle()
         after = _subject(self.state, logged.entry)
-        return Happening(logged, row.host_id, row.rollout_id, before, after)
+        return AppliedEntry(logged, row.host_id, row.rollout_id, before, after)
 
 
 def _subject(state: State, entry: Entry) -> Subject:

@@ -6,7 +6,7 @@ line escapes it.
 
 from typing import assert_never
 
-from nixfleet_control_plane.history.follower import Happening
+from nixfleet_control_plane.history.follower import AppliedEntry
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     OperatorCommand,
@@ -65,33 +65,33 @@ def short(closure: str) -> str:
     return f"{digest[:_DIGEST_LENGTH_SHOWN]}{dash}{name}"
 
 
-def line_of(happening: Happening) -> str:
+def line_of(applied: AppliedEntry) -> str:
     """Return one line: the row's number, its time, the rollout, the actor and what happened."""
-    logged = happening.logged
+    logged = applied.logged
     when = f"{logged.at:%Y-%m-%d %H:%M:%SZ}"
-    where = happening.rollout_id or "-"
-    return f"{logged.seq:>5}  {when}  {where:<17} {_who_and_what(happening)}"
+    where = applied.rollout_id or "-"
+    return f"{logged.seq:>5}  {when}  {where:<17} {_who_and_what(applied)}"
 
 
-def brief_line_of(happening: Happening) -> str:
+def brief_line_of(applied: AppliedEntry) -> str:
     """Return a shorter line, without the row's number, date and rollout."""
-    return f"{happening.logged.at:%H:%M:%S}  {_who_and_what(happening)}"
+    return f"{applied.logged.at:%H:%M:%S}  {_who_and_what(applied)}"
 
 
-def _who_and_what(happening: Happening) -> str:
-    entry = happening.logged.entry
-    return f"{actor_of(entry):<8} {_move(happening)}{told(entry)}{_consequence(happening)}"
+def _who_and_what(applied: AppliedEntry) -> str:
+    entry = applied.logged.entry
+    return f"{actor_of(entry):<8} {_move(applied)}{told(entry)}{_consequence(applied)}"
 
 
-def _move(happening: Happening) -> str:
-    before, after = happening.state_before, happening.state_after
+def _move(applied: AppliedEntry) -> str:
+    before, after = applied.state_before, applied.state_after
     return "" if before == after else f"{before or 'new'} → {after or 'gone'}: "
 
 
-def _consequence(happening: Happening) -> str:
+def _consequence(applied: AppliedEntry) -> str:
     """Return the quarantine that follows from a revert: it has no row of its own."""
-    record = happening.after
-    if not isinstance(record, HostRolloutState) or happening.state_before == happening.state_after:
+    record = applied.after
+    if not isinstance(record, HostRolloutState) or applied.state_before == applied.state_after:
         return ""
     if record.state is not HostState.REVERTED:
         return ""
