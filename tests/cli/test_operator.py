@@ -191,6 +191,16 @@ async def test_what_a_host_named_its_closure_is_shown_as_it_is(desk: OperatorCon
         assert "[/bold]x" in shown.stdout
 
 
+@pytest.mark.parametrize("scope", ["stable@", "Stable@r1", "stable@r1@r2"])
+async def test_a_scope_that_is_no_rollout_id_is_refused_before_anything_is_asked(
+    scope: str, desk: OperatorConsole
+) -> None:
+    """A scope with an @ names a rollout; one that cannot is a usage error that says what a rollout id is."""
+    refused = await desk.run("pause", scope, *WHY)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert f"'{scope}' is not a rollout id" in " ".join(refused.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

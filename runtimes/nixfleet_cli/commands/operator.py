@@ -7,7 +7,7 @@ import getpass
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import click
 
@@ -17,7 +17,9 @@ from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, Row, json_text, printing, shown_time
 from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_runtime.documents.problems import closest, unknown
+from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope, parse_scope
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import (
     CLEARANCE,
@@ -213,6 +215,16 @@ _OPTIONS = (
     ),
     click.option("--plain-http", is_flag=True, help="Permit http:// to another machine."),
 )
+
+
+def _parsed_scope(_context: click.Context, argument: click.Parameter, text: str) -> HoldScope:
+    try:
+        return parse_scope(text)
+    except InvalidRolloutId as error:
+        raise click.BadParameter(str(error), param=argument) from error
+
+
+_scope = click.argument("scope", metavar="SCOPE", callback=_parsed_scope)
 _reason = click.option(
     "--reason",
     metavar="TEXT",
@@ -223,10 +235,10 @@ _reason = click.option(
 
 
 @operator.command()
-@click.argument("scope", metavar="SCOPE")
+@_scope
 @_reason
 @_asks("one object with command, scope and reason")
-def pause(session: _Session, scope: str, reason: str) -> None:
+def pause(session: _Session, scope: HoldScope, reason: str) -> None:
     """Pause dispatches to SCOPE.
 
     SCOPE is a channel, or a rollout (CHANNEL@REF). Hosts that have begun to switch are not stopped.
@@ -235,10 +247,10 @@ def pause(session: _Session, scope: str, reason: str) -> None:
 
 
 @operator.command()
-@click.argument("scope", metavar="SCOPE")
+@_scope
 @_reason
 @_asks("one object with command, scope and reason")
-def resume(session: _Session, scope: str, reason: str) -> None:
+def resume(session: _Session, scope: HoldScope, reason: str) -> None:
     """Resume dispatches to SCOPE.
 
     SCOPE is a channel, or a rollout (CHANNEL@REF).
@@ -246,15 +258,15 @@ def resume(session: _Session, scope: str, reason: str) -> None:
     _command_scope(session, "resume", scope, reason, f"{scope} is resumed")
 
 
-def _command_scope(session: _Session, name: str, scope: str, reason: str, done: str) -> None:
+def _command_scope(session: _Session, name: str, scope: HoldScope, reason: str, done: str) -> None:
     body = REASON.encode(ReasonBody(reason))
-    value = {"command": name, "scope": scope, "reason": reason}
+    value = {"command": name, "scope": str(scope), "reason": reason}
     try:
         session.command(_scope_path(scope, f"/{name}"), body, value, done)
     except Findings as error:
         rollouts = session.rollouts()
         known = {each.rollout_id for each in rollouts} | {each.channel for each in rollouts}
-        raise _suggesting(error, scope, known) from error
+        raise _suggesting(error, str(scope), known) from error
 
 
 @operator.command()
@@ -380,10 +392,14 @@ def events(session: _Session, rollout: str, after: int | None) -> None:
     session.list(path, LOG_PAGE, lambda page: page.events, _row_cells, header, after=begin)
 
 
-def _scope_path(scope: str, then: str) -> str:
-    if "@" in scope:
-        return paths.rollout_path(scope, then)
-    return paths.channel_path(scope, then)
+def _scope_path(scope: HoldScope, then: str) -> str:
+    match scope:
+        case RolloutScope():
+            return paths.rollout_path(scope.rollout_id, then)
+        case ChannelScope():
+            return paths.channel_path(scope.channel, then)
+        case _:
+            assert_never(scope)
 
 
 def _rollout_ids(session: _Session) -> set[str]:
