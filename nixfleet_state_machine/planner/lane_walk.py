@@ -1,8 +1,8 @@
-"""The lanes that may have a new answer, walked in the order of a plan.
+"""Walks the lanes whose answer may have changed, in the order of a plan.
 
-One host of a lane stands for all of it. A lane whose answer is what its hosts were told last is left alone;
-any other is walked, host by host, until its answer is that again. A dispatch takes slots and so changes
-answers under way: whatever is walked is walked in one order, by rollout and host.
+The gates are evaluated for one host of a lane, and the result holds for all of its hosts. A lane whose result equals
+the last one is skipped; any other is walked, host by host, until its result equals the last one again. A dispatch takes
+slots and so changes results during the walk: therefore all lanes are walked together, by rollout and host.
 Source: docs/spec/planner.md, Cost.
 """
 
@@ -32,26 +32,27 @@ _Place: TypeAlias = tuple[RolloutId, str]
 
 @define(eq=False)
 class _Round:
-    """How a lane fares in this plan. block: what its next host will be told; `None`: go.
+    """One lane in this plan. block: the answer for its next host; `None`: it is dispatched.
 
-    is_walked: its hosts are being asked, one after the other. asked: how many were. told: what they heard.
+    is_walked: its hosts are being answered, one after the other. answered: the number of hosts answered so far.
+    blocks: the blocks they were given.
     """
 
     lane: Lane
     block: GateBlock | None
     is_walked: bool = False
-    asked: int = 0
-    told: set[GateBlock] = Factory(set[GateBlock])
+    answered: int = 0
+    blocks: set[GateBlock] = Factory(set[GateBlock])
 
     @property
-    def is_known(self) -> bool:
-        """Whether the hosts of the lane were told so before."""
-        return self.block is not None and self.block == self.lane.told
+    def is_unchanged(self) -> bool:
+        """Whether all hosts of the lane were given this block the last time."""
+        return self.block is not None and self.block == self.lane.last_block
 
 
 @frozen(eq=False)
 class _Names:
-    """Hosts of a lane that are to be asked, in order. is_walk: only as long as they do not know."""
+    """Hosts of a lane to be answered, in order. is_walk: only while the lane's answer differs from the last one."""
 
     round: _Round
     rest: Iterator[str]
@@ -59,7 +60,7 @@ class _Names:
 
 
 class Walk:
-    """All that is walked in one plan."""
+    """The walk of one plan, over all lanes."""
 
     def __init__(self, planning: Planning, now: datetime) -> None:
         self._planning = planning
@@ -67,52 +68,52 @@ class Walk:
         self._live = frozenset(planning.view.live_rollouts())
         self._rounds: dict[Lane, _Round] = {}
         self._lanes_of_budget: dict[str, list[tuple[BudgetTerms, Lane]]] = {}
-        # The number settles the order of what is at one place, so that names need not be compared.
+        # A heap. The number orders entries of the same host, so that `_Names` need not be comparable.
         self._ahead: list[tuple[RolloutId, str, int, _Names]] = []
         self._numbers = count()
 
     def consider(self, lane: Lane) -> None:
-        """Walk `lane`, of a live rollout, if its hosts do not know their answer."""
+        """Walk `lane`, of a live rollout, if its answer differs from the last one."""
         round_ = self._round(lane)
-        if not round_.is_walked and not round_.is_known:
+        if not round_.is_walked and not round_.is_unchanged:
             self._walk(round_, iter(lane.hosts))
 
     def consider_host(self, lane: Lane, host: str) -> None:
-        """Ask `host`, which is new in `lane`: that the others know their answer is nothing to it."""
+        """Answer `host`, which is new in `lane`, even if the answer of the other hosts is unchanged."""
         if lane.rollout_id not in self._live:
             return
         self.consider(lane)
-        # A lane in which nobody knows is walked to its end.
-        if lane.told is not None:
+        # A lane without a last block is walked to its end, and so reaches this host.
+        if lane.last_block is not None:
             self._enter(_Names(self._round(lane), iter((host,)), is_walk=False))
 
     def answers(self) -> Iterator[PlanAction]:
-        """Yield an action for each host that is asked, and note what the lanes were told."""
+        """Yield an action for each host that is answered, and record the last block of each lane."""
         last: _Place | None = None
         while self._ahead:
             rollout_id, host, _, names = self._ahead[0]
-            if names.is_walk and names.round.is_known:
+            if names.is_walk and names.round.is_unchanged:
                 self._leave()
                 continue
             if last != (rollout_id, host):
                 last = (rollout_id, host)
-                yield self._ask(names.round, last)
+                yield self._answer(names.round, last)
             self._step()
         for round_ in self._rounds.values():
-            self._note_told(round_)
+            self._note_last_block(round_)
 
-    def _ask(self, round_: _Round, place: _Place) -> QueueDispatch | DeferDispatch:
+    def _answer(self, round_: _Round, place: _Place) -> QueueDispatch | DeferDispatch:
         block = round_.block
-        round_.asked += 1
+        round_.answered += 1
         action = answer(self._planning, *place, block, self._now)
         if block is None:
             self._revise_lanes(round_.lane, place)
         else:
-            round_.told.add(block)
+            round_.blocks.add(block)
         return action
 
     def _revise_lanes(self, lane: Lane, place: _Place) -> None:
-        """A host of `lane` took slots. Where one was the last, lanes have another answer from here on."""
+        """A host of `lane` took slots. If one was the last of its budget, the budget's lanes have another answer now."""
         for taken in budgets_of(self._planning.view, lane):
             for budget, other in self._lanes_under(taken.name):
                 if self._planning.taken(budget) == budget.limit:
@@ -121,11 +122,11 @@ class Walk:
     def _revise(self, lane: Lane, place: _Place) -> None:
         round_ = self._round(lane)
         round_.block = self._block(lane)
-        if not round_.is_walked and not round_.is_known:
+        if not round_.is_walked and not round_.is_unchanged:
             self._walk(round_, _names_after(lane, place))
 
     def _lanes_under(self, budget: str) -> list[tuple[BudgetTerms, Lane]]:
-        """Return the lanes whose hosts are members of the budget, each with its rollout's own limit."""
+        """Return the lanes whose hosts are members of the budget, each with the limit of its own rollout."""
         known = self._lanes_of_budget.get(budget)
         if known is None:
             view = self._planning.view
@@ -169,13 +170,13 @@ class Walk:
         if names.is_walk:
             names.round.is_walked = False
 
-    def _note_told(self, round_: _Round) -> None:
+    def _note_last_block(self, round_: _Round) -> None:
         lane = round_.lane
-        are_all = round_.asked == len(lane.hosts)
-        told = round_.told if are_all else {*round_.told, lane.told}
-        block = told.pop() if len(told) == 1 else None
-        if block != lane.told:
-            self._planning.view.lanes.tell(lane, block)
+        are_all = round_.answered == len(lane.hosts)
+        blocks = round_.blocks if are_all else {*round_.blocks, lane.last_block}
+        block = blocks.pop() if len(blocks) == 1 else None
+        if block != lane.last_block:
+            self._planning.view.lanes.set_last_block(lane, block)
 
 
 def budgets_of(view: FleetView, lane: Lane) -> Iterator[BudgetTerms]:

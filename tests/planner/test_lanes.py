@@ -1,4 +1,4 @@
-"""`LaneIndex`: who waits with whom. What a plan says is right without it; how much it looks at is not."""
+"""`LaneIndex`: which hosts wait together. It decides how much a plan evaluates, not what it decides."""
 
 import pytest
 
@@ -32,13 +32,13 @@ def test_a_lane_with_a_snag_is_kept_apart_from_the_free_ones() -> None:
 
 
 def test_a_host_placed_where_it_waits_already_stays_in_its_lane() -> None:
-    """A lane that one host alone waits in does not forget what it was told."""
+    """A lane with a single host keeps its last block."""
     index = LaneIndex(UndoLog())
     lane = index.place(STABLE, "web-1", FREE)
-    index.tell(lane, SNAG)
+    index.set_last_block(lane, SNAG)
 
     assert index.place(STABLE, "web-1", FREE) is lane
-    assert (lane.hosts, lane.told) == (["web-1"], SNAG)
+    assert (lane.hosts, lane.last_block) == (["web-1"], SNAG)
 
 
 @pytest.mark.parametrize("key", [SNAGGED, LaneKey(wave=1, snag=None, budgets=(0,))])
@@ -51,14 +51,14 @@ def test_a_host_placed_elsewhere_leaves_its_lane_and_an_empty_lane_is_gone(key: 
     assert [*index.free(STABLE), *index.snagged(STABLE)] == [lane]
 
 
-def test_what_a_lane_was_told_is_taken_back_with_the_rest() -> None:
-    """Undone, a lane was told what it was told before, not nothing."""
+def test_the_last_block_of_a_lane_is_rolled_back_with_the_rest() -> None:
+    """Rolled back, a lane has the block it had before, not none."""
     undo = UndoLog()
     index = LaneIndex(undo)
     lane = index.place(STABLE, "web-1", FREE)
-    index.tell(lane, SNAG)
+    index.set_last_block(lane, SNAG)
     mark = undo.mark()
-    index.tell(lane, None)
+    index.set_last_block(lane, None)
     undo.undo_to(mark)
 
-    assert lane.told is SNAG
+    assert lane.last_block is SNAG

@@ -33,12 +33,12 @@ class LaneKey(NamedTuple):
 
 @define(eq=False)
 class Lane:
-    """The waiting hosts with one key, sorted. told: the last answer given to all of them; `None`: answers differ."""
+    """The waiting hosts with one key, sorted. last_block: what all of them were given last; `None`: they differ, or none."""
 
     rollout_id: RolloutId
     key: LaneKey
     hosts: list[str] = Factory(list[str])
-    told: GateBlock | None = None
+    last_block: GateBlock | None = None
 
 
 @define(eq=False)
@@ -85,10 +85,10 @@ class LaneIndex:
         if not lane.hosts:
             del lanes.group(lane.key)[lane.key]
 
-    def tell(self, lane: Lane, block: GateBlock | None) -> None:
-        """Record the answer that all hosts of `lane` were given; `None`: answers differ."""
-        self._undo.note(setattr, lane, "told", lane.told)
-        lane.told = block
+    def set_last_block(self, lane: Lane, block: GateBlock | None) -> None:
+        """Record the block that all hosts of `lane` were given; `None`: they differ, or one was dispatched."""
+        self._undo.note(setattr, lane, "last_block", lane.last_block)
+        lane.last_block = block
 
     def free(self, rollout_id: RolloutId) -> Collection[Lane]:
         """Return the lanes without a snag."""
