@@ -6,7 +6,7 @@
 
 from typing import TYPE_CHECKING
 
-from nixfleet_proto.lazy import lazy_names
+from nixfleet_proto.lazy import export_lazily
 
 if TYPE_CHECKING:
     from nixfleet_proto.agent_event import (
@@ -169,36 +169,35 @@ __all__ = [
     "to_json",
 ]
 
-if not TYPE_CHECKING:  # a checker would take `__getattr__` for any name at all
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        __all__,
-        {
-            "nixfleet_proto.agent_event": (
-                "ActivationCompleted ActivationDeferred ActivationFailed ActivationStarted "
-                "AgentEvent Converged DispatchAck Failed OnHealthFailure ProbeFailureFirst "
-                "ProbeMode ProbeObservedFirst ProbeResult ProbeStatus ProbeSubResult "
-                "ProbeTopologyDeclared ProbeTopologyEntry RollbackComplete"
-            ),
-            "nixfleet_proto.as_json": "to_json",
-            "nixfleet_proto.enrollment": (
-                "BootstrapNonce BootstrapNonces BootstrapToken EnrollRequest Revocation "
-                "Revocations SignedToken"
-            ),
-            "nixfleet_proto.errors": "InvalidValue NixfleetError ValueProblem",
-            "nixfleet_proto.evidence": "ControlFinding Evidence",
-            "nixfleet_proto.fleet": (
-                "DisruptionBudget Edge FleetChannel FleetHost FleetResolved Meta Wave"
-            ),
-            "nixfleet_proto.frozen_map": "FrozenMap",
-            "nixfleet_proto.health_check": (
-                "ControlOverride EvidenceProbe ExecProbe HealthCheck HttpProbe TcpProbe"
-            ),
-            "nixfleet_proto.ids": "InvalidRolloutId RolloutId",
-            "nixfleet_proto.json_value": "JsonValue",
-            "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
-            "nixfleet_proto.policy": "PolicyWave RolloutPolicy Selector",
-            "nixfleet_proto.trust": ("KeySlot Operator OperatorRole TrustRoot TrustedKey Verified"),
-            "nixfleet_proto.wire": "AgentEventEnvelope Dispatch EventBatch SignedArtefact",
-        },
-    )
+export_lazily(
+    __name__,
+    __all__,
+    {
+        "nixfleet_proto.agent_event": (
+            "ActivationCompleted ActivationDeferred ActivationFailed ActivationStarted "
+            "AgentEvent Converged DispatchAck Failed OnHealthFailure ProbeFailureFirst "
+            "ProbeMode ProbeObservedFirst ProbeResult ProbeStatus ProbeSubResult "
+            "ProbeTopologyDeclared ProbeTopologyEntry RollbackComplete"
+        ),
+        "nixfleet_proto.as_json": "to_json",
+        "nixfleet_proto.enrollment": (
+            "BootstrapNonce BootstrapNonces BootstrapToken EnrollRequest Revocation "
+            "Revocations SignedToken"
+        ),
+        "nixfleet_proto.errors": "InvalidValue NixfleetError ValueProblem",
+        "nixfleet_proto.evidence": "ControlFinding Evidence",
+        "nixfleet_proto.fleet": (
+            "DisruptionBudget Edge FleetChannel FleetHost FleetResolved Meta Wave"
+        ),
+        "nixfleet_proto.frozen_map": "FrozenMap",
+        "nixfleet_proto.health_check": (
+            "ControlOverride EvidenceProbe ExecProbe HealthCheck HttpProbe TcpProbe"
+        ),
+        "nixfleet_proto.ids": "InvalidRolloutId RolloutId",
+        "nixfleet_proto.json_value": "JsonValue",
+        "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
+        "nixfleet_proto.policy": "PolicyWave RolloutPolicy Selector",
+        "nixfleet_proto.trust": ("KeySlot Operator OperatorRole TrustRoot TrustedKey Verified"),
+        "nixfleet_proto.wire": "AgentEventEnvelope Dispatch EventBatch SignedArtefact",
+    },
+)

@@ -6,6 +6,7 @@ What the codec and the reducer make of values that were checked already is not c
 Rejected: attrs validators (a call per field), a check in `step` alone (the error would come far from the mistake).
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -253,7 +254,7 @@ def _expected(form: Any) -> str:
         return (
             " or ".join(cases)
             if len(cases) <= 4
-            else "one of " + ", ".join(case.partition(" ")[2] for case in cases)
+            else "one of " + ", ".join(re.sub("^an? ", "", case) for case in cases)
         )
     if origin is tuple and arguments[1:] == (...,):
         return f"a tuple, of {_expected(arguments[0])} each"

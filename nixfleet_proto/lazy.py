@@ -3,16 +3,15 @@
 So `import nixfleet` costs nothing, and a project that takes steps alone never makes the classes of a fleet file.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from sys import modules
 
 
-def lazy_names(
-    package: str, public: Sequence[str], names_by_module: Mapping[str, str]
-) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return the `__getattr__` and `__dir__` of `package`.
+def export_lazily(package: str, public: Sequence[str], names_by_module: Mapping[str, str]) -> None:
+    """Give `package` a `__getattr__` that imports its names, and a `__dir__` that lists them.
 
+    Set from here, not assigned there: a type checker would take a `__getattr__` that it sees for any name at all.
     public: its `__all__`. names_by_module: names, separated by spaces, by the full name of the module that has them.
     """
     module_of = {
@@ -29,4 +28,4 @@ def lazy_names(
     def directory() -> list[str]:
         return sorted(public)
 
-    return get_attribute, directory
+    vars(modules[package]).update(__getattr__=get_attribute, __dir__=directory)

@@ -6,7 +6,7 @@ is imported when it is first used. No I/O, no clock, no randomness; attrs and ty
 
 from typing import TYPE_CHECKING
 
-from nixfleet_proto.lazy import lazy_names
+from nixfleet_proto.lazy import export_lazily
 
 if TYPE_CHECKING:
     from nixfleet_proto.errors import (
@@ -211,47 +211,46 @@ __all__ = [
     "to_json",
 ]
 
-if not TYPE_CHECKING:  # a checker would take `__getattr__` for any name at all
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        __all__,
-        {
-            "nixfleet_proto.errors": "InvalidValue NixfleetError ValueProblem",
-            "nixfleet_state_machine.as_json": "to_json",
-            "nixfleet_state_machine.effects": (
-                "AgentEffect ControlPlaneEffect EmitLog EmitMetric HostEffect "
-                "LocalEmitEvent LocalFireRollbackTo LocalFireSwitch LocalResetProbeCache "
-                "LogLevel OutboundAgentEvent RecordRolloutTransition RecordTransition "
-                "RemoteAppendEventLog RemoteInsertQuarantine RemoteOpenRolloutRecord "
-                "RemoteQueueDispatch RolloutEffect SchedulePruning UpdateCurrentWave"
-            ),
-            "nixfleet_state_machine.host.errors": (
-                "ConvergenceRule IllegalForState InvariantViolation SeqRegression TransitionError"
-            ),
-            "nixfleet_state_machine.host.event": "Event Local Remote",
-            "nixfleet_state_machine.host.reducer": "rehydration_effects step",
-            "nixfleet_state_machine.host.state": "HostRolloutState HostState ProbeRecord",
-            "nixfleet_state_machine.planner.action": (
-                "DeferDispatch Gate GateBlock OpenRollout PlanAction QueueDispatch WithdrawDispatch"
-            ),
-            "nixfleet_state_machine.planner.errors": "AlreadyOpen UnknownHost UnknownRollout",
-            "nixfleet_state_machine.planner.gates": "Quarantines",
-            "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
-            "nixfleet_state_machine.planner.index.tally": "Tally",
-            "nixfleet_state_machine.planner.plan": "explain plan_next replan",
-            "nixfleet_state_machine.planner.progress": "due_rollout_events empty_waves",
-            "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
-            "nixfleet_state_machine.replay": "replay_host replay_rollout",
-            "nixfleet_state_machine.rollout.errors": (
-                "IllegalForRolloutState RolloutTransitionError SupersessionExpected WrongRollout"
-            ),
-            "nixfleet_state_machine.rollout.event": (
-                "HostJoined HostStateChanged OperatorClearance RetentionExpired "
-                "RolloutEvent RolloutOpened RolloutTerminal SuccessorOpened WaveAdvanced"
-            ),
-            "nixfleet_state_machine.rollout.opening": "open_rollout",
-            "nixfleet_state_machine.rollout.reducer": "step_rollout",
-            "nixfleet_state_machine.rollout.state": "RolloutRecord RolloutState",
-            "nixfleet_state_machine.undo": "UndoLog",
-        },
-    )
+export_lazily(
+    __name__,
+    __all__,
+    {
+        "nixfleet_proto.errors": "InvalidValue NixfleetError ValueProblem",
+        "nixfleet_state_machine.as_json": "to_json",
+        "nixfleet_state_machine.effects": (
+            "AgentEffect ControlPlaneEffect EmitLog EmitMetric HostEffect "
+            "LocalEmitEvent LocalFireRollbackTo LocalFireSwitch LocalResetProbeCache "
+            "LogLevel OutboundAgentEvent RecordRolloutTransition RecordTransition "
+            "RemoteAppendEventLog RemoteInsertQuarantine RemoteOpenRolloutRecord "
+            "RemoteQueueDispatch RolloutEffect SchedulePruning UpdateCurrentWave"
+        ),
+        "nixfleet_state_machine.host.errors": (
+            "ConvergenceRule IllegalForState InvariantViolation SeqRegression TransitionError"
+        ),
+        "nixfleet_state_machine.host.event": "Event Local Remote",
+        "nixfleet_state_machine.host.reducer": "rehydration_effects step",
+        "nixfleet_state_machine.host.state": "HostRolloutState HostState ProbeRecord",
+        "nixfleet_state_machine.planner.action": (
+            "DeferDispatch Gate GateBlock OpenRollout PlanAction QueueDispatch WithdrawDispatch"
+        ),
+        "nixfleet_state_machine.planner.errors": "AlreadyOpen UnknownHost UnknownRollout",
+        "nixfleet_state_machine.planner.gates": "Quarantines",
+        "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
+        "nixfleet_state_machine.planner.index.tally": "Tally",
+        "nixfleet_state_machine.planner.plan": "explain plan_next replan",
+        "nixfleet_state_machine.planner.progress": "due_rollout_events empty_waves",
+        "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
+        "nixfleet_state_machine.replay": "replay_host replay_rollout",
+        "nixfleet_state_machine.rollout.errors": (
+            "IllegalForRolloutState RolloutTransitionError SupersessionExpected WrongRollout"
+        ),
+        "nixfleet_state_machine.rollout.event": (
+            "HostJoined HostStateChanged OperatorClearance RetentionExpired "
+            "RolloutEvent RolloutOpened RolloutTerminal SuccessorOpened WaveAdvanced"
+        ),
+        "nixfleet_state_machine.rollout.opening": "open_rollout",
+        "nixfleet_state_machine.rollout.reducer": "step_rollout",
+        "nixfleet_state_machine.rollout.state": "RolloutRecord RolloutState",
+        "nixfleet_state_machine.undo": "UndoLog",
+    },
+)

@@ -249,6 +249,13 @@ def test_an_illegal_fact_is_a_refusal_and_no_misuse() -> None:
         step(PENDING, Local(Converged(NOW, "new", 1)), NOW, POLICY)
 
 
+def test_an_error_that_no_argument_explains_is_raised_as_it_is() -> None:
+    """An event that was made without its class's `__init__` has no fact: the interpreter's own error says so."""
+    hollow = Local.__new__(Local)
+    with pytest.raises(AttributeError, match="fact"):
+        step(PENDING, hollow, NOW, POLICY)
+
+
 def test_a_rollout_id_that_is_no_string_says_so() -> None:
     """A number is no id, and the error is the one for malformed ids."""
     number: Any = 5

@@ -113,7 +113,7 @@ class Walk:
         return action
 
     def _revise_lanes(self, lane: Lane, place: _Place) -> None:
-        """A host of `lane` took slots. If one was the last of its budget, the budget's lanes have another answer now."""
+        """Evaluate the lanes of a budget again if a host of `lane` has just taken its last slot."""
         for taken in budgets_of(self._planning.view, lane):
             for budget, other in self._lanes_under(taken.name):
                 if self._planning.taken(budget) == budget.limit:

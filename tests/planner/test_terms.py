@@ -1,11 +1,13 @@
 """`RolloutTerms`: what a manifest and the fleet it came from say, worked out once when the rollout opens."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from attrs import evolve
 
 from nixfleet_proto.codec import encode_fleet, encode_manifest
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.fleet import (
     Edge,
     FleetChannel,
@@ -186,3 +188,94 @@ def test_a_host_is_before_others_unless_its_wave_is_the_last_or_none() -> None:
     hosts = ("web-1", "web-2", "db-1")
 
     assert [TERMS.is_before_others(host) for host in hosts] == [True, False, False]
+
+
+HOSTS = {"web-1": "red", "web-2": "red", "db-1": "blue"}
+
+
+def test_terms_can_be_built_without_a_fleet_file() -> None:
+    """Waves, soaks, budgets, edges and predecessors are given in plain Python."""
+    terms = RolloutTerms.build(
+        "stable@a1",
+        HOSTS,
+        waves=[["web-1"], ["web-2"]],
+        soak_minutes=[10, 30],
+        budgets=[(["web-2", "web-1"], 1)],
+        host_edges=[("db-1", "web-1")],
+        predecessors=["infra", "edge"],
+    )
+
+    assert (terms.rollout_id, terms.channel, terms.target_ref) == ("stable@a1", "stable", "a1")
+    assert terms.targets == HOSTS
+    assert terms.wave_of == {"web-1": 0, "web-2": 1}
+    assert terms.wave_soak_minutes == (10, 30)
+    members = frozenset({"web-1", "web-2"})
+    assert terms.budgets == (BudgetTerms(Selector(hosts=("web-1", "web-2")), members, 1),)
+    assert terms.host_edges == (Edge("db-1", "web-1"),)
+    assert terms.predecessors == ("edge", "infra")
+
+
+def test_terms_built_without_waves_have_all_hosts_in_one() -> None:
+    """One soak is that of every wave."""
+    terms = RolloutTerms.build("stable@a1", HOSTS, soak_minutes=5)
+
+    assert set(terms.wave_of.values()) == {0}
+    assert terms.wave_soak_minutes == (5,)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (
+            {"waves": [["web-1"], ["web-1"]]},
+            "waves[1]: expected each host in one wave, found 'web-1' again",
+        ),
+        (
+            {"waves": [["ghost"]]},
+            "waves[0]: expected hosts that have a target, found 'ghost', which has none",
+        ),
+        (
+            {"waves": ["web-1"]},
+            "waves[0]: expected a collection of host names, found the string 'web-1'",
+        ),
+        (
+            {"waves": [["web-1"], ["web-2"]], "soak_minutes": [5]},
+            "soak_minutes: expected one for each of 2 waves, found 1",
+        ),
+        ({"soak_minutes": -1}, "soak_minutes[0]: expected minutes, 0 or more, found -1"),
+        ({"soak_minutes": [True]}, "soak_minutes[0]: expected minutes, 0 or more, found True"),
+        ({"budgets": [(["web-1"], 0)]}, "budgets[0]: expected a limit of 1 or more, found 0"),
+        (
+            {"budgets": [(["ghost"], 1)]},
+            "budgets[0]: expected hosts that have a target, found 'ghost', which has none",
+        ),
+        (
+            {"host_edges": [("db-1", "ghost")]},
+            "host_edges[0]: expected hosts that have a target, found 'ghost', which has none",
+        ),
+    ],
+)
+def test_terms_that_contradict_themselves_are_refused_with_their_place(
+    given: dict[str, Any], problem: str
+) -> None:
+    """The problem names the argument and the item in it."""
+    with pytest.raises(InvalidValue) as refusal:
+        RolloutTerms.build("stable@a1", HOSTS, **given)
+
+    assert str(refusal.value) == f"RolloutTerms.build: {problem}"
+
+
+def test_every_contradiction_of_built_terms_is_named_at_once() -> None:
+    """Who corrects one mistake is not sent back for the next."""
+    with pytest.raises(InvalidValue) as refusal:
+        RolloutTerms.build(
+            "stable@a1",
+            HOSTS,
+            waves=[["ghost"]],
+            soak_minutes=-1,
+            budgets=[(["web-1"], 0)],
+            host_edges=[("ghost", "db-1")],
+        )
+
+    paths = [problem.path for problem in refusal.value.problems]
+    assert paths == ["waves[0]", "soak_minutes[0]", "budgets[0]", "host_edges[0]"]

@@ -229,6 +229,12 @@ def test_retracted_manifest_is_no_longer_offered() -> None:
     assert plan_next(view, {}, NOW) == ()
 
 
+def test_view_is_equal_to_no_value_of_another_class() -> None:
+    """A comparison with something else answers, and does not raise."""
+    assert FleetView() != object()
+    assert FleetView() == FleetView()
+
+
 def test_view_that_was_undone_reads_as_before() -> None:
     """Every kind of change can be taken back, all of them together."""
     undo = UndoLog()

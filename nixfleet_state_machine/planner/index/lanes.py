@@ -33,7 +33,7 @@ class LaneKey(NamedTuple):
 
 @define(eq=False)
 class Lane:
-    """The waiting hosts with one key, sorted. last_block: what all of them were given last; `None`: they differ, or none."""
+    """The waiting hosts with one key, sorted. last_block: the one that all of them were given last, if there is one."""
 
     rollout_id: RolloutId
     key: LaneKey
