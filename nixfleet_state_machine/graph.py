@@ -1,7 +1,7 @@
-"""The machines as they really behave: the production `step` and `step_rollout`, tried out and drawn.
+"""The state graphs of both machines, derived by running the production `step` and `step_rollout`, and drawn as text.
 
-No move is written down here. A machine's first record is tried with every sample; so is each record that comes of
-that, until nothing new comes. What moved is an edge. A drawing is text, made of a graph alone.
+No transition is listed here. Every sample is applied to the initial record, and to each record that results, until
+there is no new one. Each transition is an edge.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -65,10 +65,10 @@ R = TypeVar("R", HostRolloutState, RolloutRecord)
 
 @frozen
 class Arrow:
-    """A fact or event of kind `cause` may take a record from `source` to `target`.
+    """An edge: a fact or event of kind `cause` moves a record from `source` to `target`.
 
-    condition: which variants of the cause do, where others do not; or the rules it must satisfy.
-    orders: effects, save those of every move; with a "?" where only some records or policies have them.
+    condition: the variants of the cause that do, if not all; or the rules it must satisfy.
+    orders: the effects, without those that every transition has; with a "?" if not all records and policies have them.
     """
 
     source: str
@@ -87,7 +87,7 @@ class Arrow:
 
 @frozen
 class Graph:
-    """One machine: the states that can be reached from `start`, and every way on from them."""
+    """One machine: the states reachable from `start`, and all edges between them."""
 
     name: str
     start: str
@@ -96,13 +96,13 @@ class Graph:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The states that nothing leads out of."""
+        """The states without an outgoing edge."""
         left = {edge.source for edge in self.edges if edge.target != edge.source}
         return tuple(node for node in self.nodes if node not in left)
 
 
 def host_graph() -> Graph:
-    """Return the host machine. Both sides make the same moves; an edge has the orders of both."""
+    """Return the host machine. Both sides make the same transitions; an edge has the effects of both."""
     pending = HostRolloutState.pending(
         _ROLLOUT, "web-01", "stable", "target", dispatched_at=_BEFORE, soak_due_at=_DUE
     )
@@ -119,7 +119,7 @@ def rollout_graph() -> Graph:
 
 
 def text(graph: Graph) -> str:
-    """Return `graph` as lines: each state, and under it what leads on from there."""
+    """Return `graph` as lines: each state, followed by its outgoing edges."""
     lines = [f"{graph.name}: starts as {graph.start}, ends as {' or '.join(graph.ends)}"]
     for node in graph.nodes:
         lines.append(f"  {node}")
@@ -128,7 +128,7 @@ def text(graph: Graph) -> str:
 
 
 def mermaid(graph: Graph) -> str:
-    """Return `graph` as a Mermaid state diagram, with one arrow from a state to another."""
+    """Return `graph` as a Mermaid state diagram, with one arrow between two states."""
     lines = ["stateDiagram-v2", f"  [*] --> {graph.start}"]
     for (source, target), labels in _arrows(graph).items():
         lines.append(f"  {source} --> {target}: {'<br>'.join(labels)}")
@@ -137,7 +137,7 @@ def mermaid(graph: Graph) -> str:
 
 
 def dot(graph: Graph) -> str:
-    """Return `graph` in the language of Graphviz, with one arrow from a state to another."""
+    """Return `graph` in the Graphviz language, with one arrow between two states."""
     lines = [f"digraph {graph.name} {{", "  node [shape=box, style=rounded];"]
     lines.extend(f"  {node} [peripheries=2];" for node in graph.ends)
     for (source, target), labels in _arrows(graph).items():
@@ -153,12 +153,12 @@ def _arrows(graph: Graph) -> dict[tuple[str, str], list[str]]:
     return labels
 
 
-# --- from what was tried to edges ------------------------------------------------------------------
+# --- from trials to edges --------------------------------------------------------------------------
 
 
 @frozen
 class _Trial(Generic[R]):
-    """What came of one sample. after: `None` if nothing did; rule: the one it broke."""
+    """The result of one sample. after: `None` if it was refused or ignored. rule: the one it broke."""
 
     before: R
     cause: str
@@ -177,7 +177,7 @@ class _Trial(Generic[R]):
 
 
 def _explored(start: R, tries: Callable[[R], Iterable[_Trial[R]]]) -> Iterator[_Trial[R]]:
-    """Yield all that comes of `start`, of what comes of that, and so on."""
+    """Yield the trials of `start` and of every record that results, breadth first."""
     ahead = [start]
     known = {start}
     for record in ahead:
@@ -200,7 +200,7 @@ def _graph(name: str, states: Iterable[str], trials: tuple[_Trial[R], ...]) -> G
 
 
 def _edges(trials: list[_Trial[R]]) -> Iterator[Arrow]:
-    """Yield the edges that one kind of fact or event makes out of one state."""
+    """Yield the edges out of one state for one kind of fact or event."""
     rules = [rule.value for rule in ConvergenceRule if any(t.rule is rule for t in trials)]
     by_target: dict[str | None, list[_Trial[R]]] = {}
     for trial in trials:
@@ -231,7 +231,7 @@ _ROLLOUT = RolloutId("stable@a1b2")
 _SUCCESSOR = RolloutId("stable@c3d4")
 _POLICIES = tuple(RolloutPolicy(on_health_failure=policy) for policy in OnHealthFailure)
 
-# What every move has, and so says nothing about any.
+# The effects that every transition has.
 _OF_EVERY_MOVE = (
     LocalEmitEvent,
     RemoteAppendEventLog,
@@ -258,7 +258,7 @@ def _host_trial(
         return _Trial(record, cause, variant, rule=refusal.rule)
     except TransitionError:
         return _Trial(record, cause, variant)
-    # Every fact is the first one: histories that differ only in length are not worth telling apart.
+    # Every fact has seq 1, so that records which differ only in the length of their history are equal.
     after = evolve(after, last_event_seq=record.last_event_seq)
     return _Trial(record, cause, variant, after, _orders_among((*local, *remote)))
 
@@ -286,7 +286,7 @@ def _orders_among(effects: Iterable[HostEffect | RolloutEffect]) -> tuple[str, .
 
 
 def _facts() -> Iterator[tuple[str, AgentEvent]]:
-    """Yield every kind of fact, in every variant that a reducer might tell apart."""
+    """Yield every kind of fact, in every variant that a reducer may distinguish."""
     enforce = ProbeMode.ENFORCE
     yield "", DispatchAck("prior", _AT, 1)
     yield "", ActivationStarted(_AT, "systemd-run", 1)
@@ -308,7 +308,7 @@ def _facts() -> Iterator[tuple[str, AgentEvent]]:
 
 
 def _rollout_events() -> Iterator[tuple[str, RolloutEvent]]:
-    """Yield every kind of event, in every variant that a reducer might tell apart."""
+    """Yield every kind of event, in every variant that a reducer may distinguish."""
     yield "", RolloutOpened(_ROLLOUT, "stable", "a1b2", _AT)
     yield "", HostJoined(_ROLLOUT, "web-01", 0, _AT)
     for state in HostState:

@@ -1,9 +1,9 @@
 """Collections whose changes since a mark can be rolled back.
 
 An engine changes its state while it decides, but a decision is effective only once it is durable. Instead of
-copying fleet-wide maps, or reading through layers of them, every change notes how to undo it: after a failed
-write, or an input that fails, changes are rolled back in reverse order; durable ones are settled. Reads are
-those of a plain dict. Rejected: an overlay merged after the commit (every read pays for it, and an ordered
+copying fleet-wide maps, or reading through layers of them, each change notes its own undoing: after a failed
+write or a failed input, changes are rolled back in reverse order; durable ones are settled. Reads are those of
+a plain dict. Rejected: an overlay merged after the commit (every read pays for it, and an ordered
 index cannot be layered), persistent maps (a dependency, and five times slower).
 """
 
@@ -22,7 +22,7 @@ class UndoLog:
     """The changes that can be rolled back. Shared by all collections that must be rolled back together."""
 
     def __init__(self) -> None:
-        # Collections of this file append to it themselves: a call for each change would cost as much as the change.
+        # Collections in this file append to it directly: a call per change would cost as much as the change.
         self.undoings: list[_Undoing] = []
 
     def note(self, undo: Callable[[*Ts], object], *values: *Ts) -> None:
@@ -45,7 +45,7 @@ class UndoLog:
 
 
 class NoUndo(UndoLog):
-    """For collections that are never rolled back: notes nothing."""
+    """An undo log for collections that are never rolled back. Notes nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class UndoableDict(dict[K, V]):
             self._undoings.append((_set_item, self, key, self[key]))
             _del_item(self, key)
 
-    # The default would set the items one by one, which is refused. The log is shared with what is copied along.
+    # The default sets the items one by one, which is refused. Collections that are copied together share one log.
     def __reduce__(self) -> tuple[object, ...]:
         return _emptied, (type(self),), (self._undoings, dict(self))
 
@@ -95,7 +95,9 @@ class UndoableDict(dict[K, V]):
             _set_item(self, key, value)
 
     def _refuse(self: object, *_: object, **__: object) -> NoReturn:
-        raise TypeError("changed by `set` and `discard` alone, or it could not be taken back")
+        raise TypeError(
+            "changed by `set` and `discard` alone: other changes could not be rolled back"
+        )
 
     __setitem__: Callable[..., NoReturn] = _refuse
     __delitem__: Callable[..., NoReturn] = _refuse

@@ -1,7 +1,7 @@
-"""The four rules of convergence. The reducer refuses a `Converged` by them; an agent asks them before it says one.
+"""The four rules of convergence. The reducer refuses a `Converged` by them; an agent checks them before it reports one.
 
-Observe and disabled probes never gate. A topology that was not declared counts as none declared: the wave
-gate, not the host, waits for a missing topology.
+Probes in mode observe or disabled never hold. A topology that was not declared counts as an empty one: the wave gate,
+not the host, waits for a missing topology.
 Source: docs/spec/host-machine.md, Convergence.
 """
 

@@ -1,8 +1,8 @@
-"""Host reducer: every move out of a state is in its `_from_…`. No clock, no I/O, no log.
+"""Host reducer: every transition out of a state is in its `_from_…`. No clock, no I/O, no log.
 
-`_moved` and `_noted`, or `_told` behind it, are the only ways to a successor: the emit or append effect, its `durable`
-flag and the `RecordTransition` come from them, so no arm can forget one. Facts that have no meaning in a
-state are named, never swept up by a wildcard.
+Only `_moved`, `_noted` and `_reported` return a successor: they add the emit or append effect, its `durable` flag and
+the `RecordTransition`, so no arm can omit one. Facts that are illegal in a state are listed by name, never matched by a
+wildcard.
 Source: docs/spec/host-machine.md, Transitions.
 """
 
@@ -76,7 +76,7 @@ def step(
     another type and a `now` without a UTC offset.
     Source: docs/spec/host-machine.md, Transitions.
     """
-    # Records and facts were checked when they were made, so most of what can be wrong here fails by itself.
+    # Records and facts were checked when they were made. A wrong argument raises one of the errors below by itself.
     try:
         if now.tzinfo is None or type(policy) is not RolloutPolicy:
             _require_arguments(state, event, now, policy)
@@ -103,7 +103,7 @@ def step(
 
 
 def rehydration_effects(state: HostRolloutState) -> tuple[AgentEffect, ...]:
-    """Return what an agent does after it restored `state`: start its probes from scratch.
+    """Return the effects for an agent that restored `state`: it starts its probes from scratch.
 
     Raises: InvalidValue.
     Source: docs/spec/host-machine.md, Rehydration.
@@ -124,7 +124,7 @@ def _require_arguments(state: object, event: object, now: object, policy: object
     )
 
 
-# Building what comes out is most of a step: these build it as attrs does, in a fifth of the time.
+# Building the results is most of the cost of a step. These build equal ones in a fifth of the time that attrs needs.
 _evolved = evolver(HostRolloutState, "state", "last_event_seq")
 _probed = evolver(HostRolloutState, "last_event_seq", "probes")  # most facts are results
 _probe_record = maker(ProbeRecord)
@@ -135,11 +135,11 @@ _reset_probe_cache = maker(LocalResetProbeCache)
 _record_transition = maker(RecordTransition)
 _emit_metric = maker(EmitMetric)
 
-# The members of the enums by which a step is decided, quick to look up.
+# Members of enums, with a fast lookup.
 _State, _Status, _Policy = members(HostState), members(ProbeStatus), members(OnHealthFailure)
 _NO_PROBES: FrozenMap[str, ProbeRecord] = FrozenMap()
 
-# Probe chatter may be lost in a crash: the next tick of the probe says it again.
+# Reports that may be lost in a crash: the next run of the probe repeats them.
 _CHATTER = (ProbeResult, ProbeObservedFirst, ProbeFailureFirst)
 
 _Step = tuple[HostRolloutState, tuple[HostEffect, ...]]
@@ -231,7 +231,7 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
     match fact:
         case ProbeResult():
             probes = state.probes.with_item(fact.probe_name, _probe_after(state.probes, fact))
-            return _told(_probed(state, fact.seq, probes), event)
+            return _reported(_probed(state, fact.seq, probes), event)
         case ProbeObservedFirst():
             first = state.probe_observed_first_at or fact.observed_at
             return _noted(state, event, probe_observed_first_at=first)
@@ -253,7 +253,7 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
                 current_closure=fact.current_closure,
             )
         case Failed():
-            # The fact's policy, not the caller's: both sides must agree on what the agent did.
+            # The policy of the fact, not of the caller: both sides must agree on what the agent did.
             return _moved(
                 state,
                 event,
@@ -386,10 +386,10 @@ def _probe_after(probes: FrozenMap[str, ProbeRecord], fact: ProbeResult) -> Prob
             assert_never(fact.status)
 
 
-# The helpers that take changes take all else by position (`/`): CPython compares the name of every change with the
-# name of every parameter that it might be.
+# Helpers with `**changes` take all other arguments by position (`/`): otherwise CPython compares the name of each
+# change with the name of each parameter.
 class _Changes(TypedDict, total=False):
-    """The fields that a fact may set. `state` and `last_event_seq` are the helpers' own."""
+    """The fields that a fact may set. `state` and `last_event_seq` are set by the helpers."""
 
     current_closure_at_dispatch: str
     current_closure: str
@@ -409,14 +409,14 @@ class _Changes(TypedDict, total=False):
 
 
 def _noted(state: HostRolloutState, event: Event, /, **changes: Unpack[_Changes]) -> _Step:
-    """The fact is recorded and the state stays."""
-    return _told(_evolved(state, state.state, event.fact.seq, changes), event)
+    """Return the successor in the same state, with `changes`."""
+    return _reported(_evolved(state, state.state, event.fact.seq, changes), event)
 
 
-def _told(after: HostRolloutState, event: Event) -> _Step:
-    """The record is `after`, in the same state, and the fact is passed on."""
+def _reported(after: HostRolloutState, event: Event) -> _Step:
+    """Return `after`, which is in the same state, and the effect that passes the fact on."""
     match event:
-        case Remote():  # first: it has the facts of every host
+        case Remote():  # first: the control plane handles the facts of all hosts
             return after, (_append_event_log(after.hostname, after.rollout_id, event.fact),)
         case Local():
             return after, (_emit(after, event.fact),)
@@ -437,10 +437,10 @@ def _moved(
     took: tuple[str, datetime | None] | None = None,
     **changes: Unpack[_Changes],
 ) -> _Step:
-    """The fact moves the host to `to`, at `at`.
+    """Return the successor in the state `to`, which it entered at `at`.
 
-    reset and fire: the agent's only. quarantine: the control plane's only. took: a duration to report,
-    from that time until `at`.
+    reset, fire: effects for the agent only. quarantine: for the control plane only. took: the metric and the start of a
+    duration that ends at `at`.
     """
     after = _evolved(state, to, event.fact.seq, changes)
     moved = _record_transition(state.hostname, state.rollout_id, state.state, to, at)

@@ -1,4 +1,4 @@
-"""What the planner can decide. Data; the control-plane engine carries it out and logs it.
+"""The decisions of the planner. Data; the control-plane engine carries them out and logs them.
 
 Source: docs/spec/planner.md, Plan actions.
 """
@@ -13,7 +13,7 @@ from nixfleet_proto.ids import RolloutId
 
 
 class Gate(WordEnum):
-    """What can hold a dispatch; the values are the wire's. In the order they are asked."""
+    """The gates that can hold a dispatch, in the order of evaluation. The values are those of the wire."""
 
     QUARANTINE = "quarantine"
     ROLLOUT_HALTED = "rollout-halted"
@@ -30,10 +30,10 @@ class Gate(WordEnum):
 @frozen
 @checked
 class GateBlock:
-    """A gate that holds, and why, in words an operator understands.
+    """The refusal of a gate, with its reason, for operators.
 
-    reason: changes only when what the host waits for does, so it can be logged when it changes.
-    detail: how things stand right now, for `explain`; two blocks that differ in it alone are equal.
+    reason: changes only when the cause of the wait does, so that a change of it can be logged.
+    detail: current numbers and states, for `explain`. Ignored in comparisons.
     """
 
     gate: Gate
@@ -44,7 +44,7 @@ class GateBlock:
 @frozen
 @checked
 class OpenRollout:
-    """The channel's verified manifest names a rollout that has no record yet."""
+    """Open the rollout that the verified manifest of the channel names: it has no record yet."""
 
     rollout_id: RolloutId
     channel: str
@@ -54,7 +54,7 @@ class OpenRollout:
 @frozen
 @checked
 class QueueDispatch:
-    """No gate holds `host`: hand it `target_closure`."""
+    """Dispatch `target_closure` to `host`: no gate holds it."""
 
     host: str
     rollout_id: RolloutId
@@ -65,7 +65,7 @@ class QueueDispatch:
 @frozen
 @checked
 class DeferDispatch:
-    """`gate` is the first that holds `host`."""
+    """Hold `host`. gate: the first one that does."""
 
     host: str
     rollout_id: RolloutId
@@ -76,7 +76,7 @@ class DeferDispatch:
 @frozen
 @checked
 class WithdrawDispatch:
-    """`host` has a dispatch that was queued and not acknowledged, and must not get it any more."""
+    """Remove the dispatch of `host` from the queue: it was not acknowledged, and `gate` holds it now."""
 
     host: str
     rollout_id: RolloutId

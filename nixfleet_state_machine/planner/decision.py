@@ -1,4 +1,4 @@
-"""Single decisions, as actions: `plan_next` and `replan` are both built from these. Pure.
+"""Single decisions, as actions, of which `plan_next` and `replan` are composed. Pure.
 
 Source: docs/spec/planner.md, Plan actions; docs/spec/planner.md, Withdrawal.
 """
@@ -19,7 +19,7 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 
 
 def rollouts_to_open(view: FleetView, channels: Iterable[str]) -> Iterator[OpenRollout]:
-    """Yield the rollouts that manifests of `channels` name and that have no record."""
+    """Yield the rollouts that are named by manifests of `channels` and have no record."""
     for channel in sorted(channels):
         terms = view.offers.get(channel)
         if terms is not None and terms.rollout_id not in view.rollouts:
@@ -29,7 +29,7 @@ def rollouts_to_open(view: FleetView, channels: Iterable[str]) -> Iterator[OpenR
 def withdrawals(
     planning: Planning, handed_out: Iterable[tuple[RolloutId, str]]
 ) -> Iterator[WithdrawDispatch]:
-    """Yield the dispatches that are queued, not acknowledged, and must not be handed out any more."""
+    """Yield the dispatches of `handed_out` that a withdrawing gate holds now."""
     for rollout_id, host in handed_out:
         block = withdrawing_block(planning, rollout_id, host)
         if block is not None:
@@ -39,7 +39,7 @@ def withdrawals(
 def answer(
     planning: Planning, rollout_id: RolloutId, host: str, block: GateBlock | None, now: datetime
 ) -> QueueDispatch | DeferDispatch:
-    """Return the action for a waiting host that `block` holds; `None`: the host is dispatched, and takes its slots."""
+    """Return the action for a waiting host. block: what holds it; `None`: it is dispatched and takes its slots."""
     if block is not None:
         return DeferDispatch(host, rollout_id, block.gate, block.reason)
     terms = planning.view.terms(rollout_id)
@@ -49,7 +49,7 @@ def answer(
 
 
 def _soak_due_at(view: FleetView, rollout_id: RolloutId, host: str, now: datetime) -> datetime:
-    """The record's own time, if an earlier dispatch left one; else now and the soak of the host's wave."""
+    """Return the time in the record, if an earlier dispatch set one; otherwise now plus the soak of the host's wave."""
     record = view.host(rollout_id, host)
     if record is not None and record.soak_due_at is not None:
         return record.soak_due_at

@@ -1,7 +1,7 @@
-"""The gates: each says whether it holds a host, and why. Pure predicates, in the order they are asked.
+"""The gates, in the order of evaluation. Each is a pure predicate: does it hold a host, and why.
 
-A reason names what is waited for, not how far it has come: it stays the same while the situation does, for
-each change of reason is a row in the log. How far it has come is the block's detail.
+A reason names the cause of the wait and no progress: each change of a reason is a row in the log. Progress is in the
+detail of the block.
 Source: docs/spec/planner.md, Gates.
 """
 
@@ -23,9 +23,9 @@ Quarantines: TypeAlias = Mapping[str, Set[str]]
 
 @frozen
 class Planning:
-    """What the gates look at during one plan. quarantines: closures by channel.
+    """The input of the gates during one plan. quarantines: closures by channel.
 
-    dispatched: how many hosts this plan has let go so far, by budget name; grows as the plan goes.
+    dispatched: how many hosts this plan has dispatched so far, by budget name.
     """
 
     view: FleetView
@@ -33,7 +33,7 @@ class Planning:
     dispatched: Counter[str] = Factory(Counter[str])
 
     def taken(self, budget: BudgetTerms) -> int:
-        """Return how many of the budget's slots are taken, by hosts in flight or let go by this plan."""
+        """Return how many slots of the budget are taken by hosts in flight or dispatched by this plan."""
         return self.view.in_flight_of(budget.name) + self.dispatched[budget.name]
 
 
@@ -41,17 +41,17 @@ GateFunction: TypeAlias = Callable[[Planning, RolloutId, str], GateBlock | None]
 
 
 def first_block(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Return the answer of the first gate that holds `host`; `None`: it may go."""
+    """Return the block of the first gate that holds `host`; `None`: it may be dispatched."""
     return next(all_blocks(planning, rollout_id, host), None)
 
 
 def all_blocks(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[GateBlock]:
-    """Yield the answers of all gates that hold `host`, in order."""
+    """Yield the blocks of all gates that hold `host`, in order."""
     return _blocks(GATES, planning, rollout_id, host)
 
 
 def withdrawing_block(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Return why a queued dispatch must not be handed out any more; `None`: it may."""
+    """Return the block for which a queued dispatch is withdrawn; `None`: it stays in the queue."""
     return next(_blocks(WITHDRAWING, planning, rollout_id, host), None)
 
 
@@ -68,7 +68,7 @@ def gate_quarantine(planning: Planning, rollout_id: RolloutId, host: str) -> Gat
 
 
 def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold all hosts of a rollout that was halted and not cleared, or that is over."""
+    """Hold all hosts of a rollout that was halted and not cleared, or that is no longer live."""
     state = planning.view.rollouts[rollout_id].state
     if state.is_halted:
         return GateBlock(
@@ -113,7 +113,7 @@ def gate_channel_edges(planning: Planning, rollout_id: RolloutId, host: str) -> 
 
 
 def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold the host until the rollout reaches its wave; for good, if it is in none."""
+    """Hold the host until the rollout reaches its wave; permanently, if it is in no wave."""
     terms = planning.view.terms(rollout_id)
     wave = terms.wave_of.get(host)
     if wave is None:
@@ -135,7 +135,7 @@ def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) ->
 def gate_host_edge(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
     """Hold the host until each host that gates it is Converged or Deferred in this rollout, or excused.
 
-    An excused host is skipped: hosts that waited for it would wait for ever.
+    Excused hosts are skipped: they may never converge.
     """
     view = planning.view
     for gating in view.terms(rollout_id).gating_hosts(host):
@@ -157,7 +157,7 @@ def gate_disruption_budget(
 ) -> GateBlock | None:
     """Hold the host when as many hosts as one of its budgets allows are in flight.
 
-    In flight: over all live rollouts that have the budget, with those that this plan let go.
+    In flight: over all live rollouts with the budget, including the hosts dispatched by this plan.
     """
     terms = planning.view.terms(rollout_id)
     budgets = [terms.budgets[place] for place in terms.budgets_of(host)]
@@ -206,7 +206,7 @@ GATES: tuple[GateFunction, ...] = (
     gate_probe_topology,
 )
 
-# What takes back a dispatch that was queued; the others only keep one from being queued.
+# The gates that withdraw a queued dispatch. The others only prevent one from being queued.
 WITHDRAWING: tuple[GateFunction, ...] = (gate_quarantine, gate_rollout_halted, gate_operator_hold)
 
 
@@ -220,7 +220,7 @@ def _blocks(
 
 
 def _budget_reason(budgets: Sequence[BudgetTerms]) -> str:
-    # Not which of several is full: that changes with every host that goes or comes to an end.
+    # Does not name the one that is full: that changes whenever a host is dispatched or finishes.
     if len(budgets) == 1:
         return f"all {budgets[0].limit} slots are taken ({budgets[0].name})"
     names = ", ".join(f"{budget.name}: {budget.limit}" for budget in budgets)
@@ -228,7 +228,7 @@ def _budget_reason(budgets: Sequence[BudgetTerms]) -> str:
 
 
 def _is_done(record: RolloutRecord) -> bool:
-    """A rollout stays done when its retention expires: Pruned is no state to wait in."""
+    """A rollout that was done stays done when it is pruned."""
     was_done = record.terminal_at is not None or record.superseded_at is not None
     pruned = record.state is RolloutState.PRUNED
     return record.state.is_terminal_for_ordering or (pruned and was_done)

@@ -1,7 +1,7 @@
-"""The plan: which rollouts open, which hosts are dispatched now, and why the others wait. Two ways to one result.
+"""The plan: which rollouts open, which hosts are dispatched now, and why the others wait. Computed in two ways.
 
-`plan_next` looks at everything and leaves the view as it is. `replan` looks at what changed since the
-last time; an engine calls it after each input. The caller carries the actions out.
+`plan_next` evaluates everything and does not modify the view. `replan` evaluates what changed since its last call; an
+engine calls it after each input. The caller carries the actions out.
 Source: docs/spec/planner.md, Interface.
 """
 
@@ -27,9 +27,9 @@ from nixfleet_state_machine.planner.lane_walk import Walk, budgets_of
 
 
 def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
-    """Return every decision that is due: rollouts to open, dispatches to take back, an answer per waiting host.
+    """Return every decision that is due: rollouts to open, dispatches to withdraw, and an action per waiting host.
 
-    In this order; by channel, then by rollout id and host name. The view is left as it is.
+    In this order; by channel, then by rollout id and host name. Does not modify the view.
     quarantines: closures by channel. now: aware UTC.
     Raises: InvalidValue.
     """
@@ -43,7 +43,7 @@ def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple
 
 
 def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
-    """Return what `plan_next` would, without deferrals that repeat what the same hosts were answered before.
+    """Return what `plan_next` would, without deferrals that equal the last ones of the same hosts.
 
     The caller carries all actions out before the next call. quarantines: as at the last call, except for the
     closures that were reported by `FleetView.quarantine_changed` since. now: aware UTC.
@@ -54,7 +54,7 @@ def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[Pl
         return ()
     planning = Planning(view, quarantines)
     changes = view.take_changes()
-    # Lanes are walked as they stand once every host is in its place.
+    # Lanes are walked after every host is in its lane.
     placed = tuple(_placed(planning, changes))
     lanes = tuple(_changed_lanes(view, changes))
     return (
@@ -125,7 +125,7 @@ def _placed(planning: Planning, changes: Changes) -> Iterator[tuple[Lane, str]]:
     """Move each changed host to its lane; yield those that wait, with their lanes."""
     view = planning.view
     for rollout_id, hosts in changes.hosts.items():
-        # In order, so that each goes to the end of its lane.
+        # Sorted, so that each is inserted at the end of its lane.
         for host in sorted(hosts):
             if view.is_waiting(rollout_id, host):
                 yield view.lanes.place(rollout_id, host, _key(planning, rollout_id, host)), host

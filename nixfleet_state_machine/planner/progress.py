@@ -1,4 +1,4 @@
-"""Which rollout events are due, by the counts in the view. O(waves), independent of the number of hosts.
+"""The rollout events that are due, by the counts in the view. O(waves), independent of the number of hosts.
 
 Source: docs/spec/rollout-machine.md, Who emits rollout events.
 """
@@ -20,7 +20,7 @@ def due_rollout_events(
 ) -> tuple[RolloutEvent, ...]:
     """Return the events that follow from the states of a rollout's hosts, in the order to apply them.
 
-    Nothing is due twice: once these are applied, and the record is set, none of them is.
+    None is due twice: after these are applied and the record is set, the result is empty.
     now: aware UTC.
     Raises: UnknownRollout, InvalidValue.
     """
@@ -43,22 +43,22 @@ def due_rollout_events(
 
 
 def empty_waves(terms: RolloutTerms) -> tuple[int, ...]:
-    """Return the waves that have no host: such a rollout would never get past them, and must not open."""
+    """Return the waves without a host. A rollout with one must not open: it would never advance past it."""
     waves = range(len(terms.wave_soak_minutes))
     return tuple(wave for wave in waves if not terms.wave_sizes[wave])
 
 
 def _waves(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[WaveAdvanced]:
-    """Every wave that is done advances; the last one only has to settle, and does so once."""
+    """Yield an advance for each wave that is done. The last wave only has to settle, and advances once."""
     rollout_id = record.rollout_id
     last = view.terms(rollout_id).last_wave
     wave = record.current_wave
     while wave < last and _is_done(view, rollout_id, wave):
         yield WaveAdvanced(rollout_id, wave, wave + 1, now)
         wave += 1
-    # A rollout that is Converging has said so already.
-    says_so = record.state is RolloutState.ACTIVE or wave > record.current_wave
-    if wave == last and says_so and _is_settled(view, rollout_id, wave):
+    # A rollout that is Converging has had this event already.
+    is_new = record.state is RolloutState.ACTIVE or wave > record.current_wave
+    if wave == last and is_new and _is_settled(view, rollout_id, wave):
         yield WaveAdvanced(rollout_id, wave, wave, now)
 
 
@@ -69,7 +69,7 @@ def _end(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[Roll
 
 def _is_done(view: FleetView, rollout_id: RolloutId, wave: int) -> bool:
     tally = view.tally(rollout_id, wave)
-    # A wave whose hosts are all excused is done; one that never had any is not.
+    # A wave whose hosts are all excused is done; one without hosts is not.
     return tally.eligible == tally.total and view.terms(rollout_id).wave_sizes[wave] > 0
 
 

@@ -1,4 +1,4 @@
-"""The terms a rollout runs under, frozen when it opens: a later fleet cannot change a rollout under way.
+"""The terms of a rollout, frozen when it opens: a later fleet file cannot change a rollout in progress.
 
 Source: docs/spec/planner.md, Rollout terms.
 """
@@ -31,12 +31,12 @@ class BudgetTerms:
 
     @cached_property
     def name(self) -> str:
-        """The selector on one line: budgets with equal selectors have one name, and share their slots."""
+        """The selector on one line. Budgets with equal selectors have the same name and share their slots."""
         return summary(self.selector)
 
     @classmethod
     def of(cls, budget: ManifestBudget) -> Self:
-        """Return the budget with its share worked out: the smaller of the two limits, rounded down, at least 1."""
+        """Return the budget with its limit: the smaller of number and share. A share is rounded down, to at least 1."""
         limits = [] if budget.max_in_flight is None else [budget.max_in_flight]
         if budget.max_in_flight_pct is not None:
             limits.append(max(1, len(budget.hosts) * budget.max_in_flight_pct // 100))
@@ -47,10 +47,10 @@ class BudgetTerms:
 @frozen
 @checked
 class RolloutTerms:
-    """What a manifest, with the fleet it came from, says about one rollout.
+    """The part of a manifest, and of the fleet it was made from, that concerns one rollout.
 
-    targets: closure by host. wave_of: wave by host; a host that is in `targets` but not here is in no wave
-    though its channel has waves. wave_soak_minutes: one per wave, at least one.
+    targets: closure by host. wave_of: wave by host; a host in `targets` that is missing here is in no wave of a channel
+    with waves. wave_soak_minutes: one per wave, at least one.
     host_edges: those of this channel. predecessors: channels that this one waits for.
     """
 
@@ -71,11 +71,11 @@ class RolloutTerms:
 
     @cached_property
     def wave_sizes(self) -> Counter[int]:
-        """How many hosts each wave has; an empty one counts 0."""
+        """The number of hosts by wave; 0 for an empty one."""
         return Counter(self.wave_of.values())
 
     def is_before_others(self, hostname: str) -> bool:
-        """Whether there are waves after that of `hostname`, which may wait for it."""
+        """Whether later waves than that of `hostname` exist, which may wait for it."""
         return self.wave_of.get(hostname, self.last_wave) < self.last_wave
 
     def gating_hosts(self, hostname: str) -> tuple[str, ...]:
@@ -87,15 +87,15 @@ class RolloutTerms:
         return self._gated_hosts.get(hostname, ())
 
     def hosts_of_closure(self, closure: str) -> tuple[str, ...]:
-        """Return the hosts that are to get `closure`."""
+        """Return the hosts whose target is `closure`."""
         return self._hosts_of_closure.get(closure, ())
 
     def budgets_of(self, hostname: str) -> tuple[int, ...]:
-        """Return the places in `budgets` of those that `hostname` is a member of."""
+        """Return the indexes in `budgets` of those that `hostname` is a member of."""
         return tuple([at for at, budget in enumerate(self.budgets) if hostname in budget.hosts])
 
     def budget_names_of(self, hostname: str) -> frozenset[str]:
-        """Return the names of those budgets: where `hostname` counts, and counts once."""
+        """Return the names of those budgets. `hostname` counts once per name."""
         return frozenset([budget.name for budget in self.budgets if hostname in budget.hosts])
 
     @cached_property
@@ -178,7 +178,7 @@ class RolloutTerms:
 
     @classmethod
     def of_values(cls, manifest: RolloutManifest, fleet: FleetResolved) -> Self:
-        """As `of`, for values whose proof the caller holds elsewhere."""
+        """As `of`, for values that the caller has verified already."""
         waves = fleet.waves.get(manifest.channel) or ()
         targets = {entry.hostname: entry.target_closure for entry in manifest.host_set}
         return cls(
@@ -197,7 +197,7 @@ class RolloutTerms:
 
 
 class _Draft:
-    """Terms that are being built: what was given, taken apart, with everything that is wrong with it."""
+    """The arguments of `RolloutTerms.build`, checked. problems: all that were found."""
 
     def __init__(self) -> None:
         self.problems: list[ValueProblem] = []

@@ -1,7 +1,7 @@
-"""Rollout reducer: every move out of a state is in its `_from_…`. No clock, no I/O, no log.
+"""Rollout reducer: every transition out of a state is in its `_from_…`. No clock, no I/O, no log.
 
-`_moved` is the only way to change the state, `_entered_rest` the only way to one in which the rollout
-rests: `SchedulePruning` comes from it. Late noise is named where it is ignored.
+Only `_moved` changes the state. Only `_entered_rest` enters one after which the rollout may be pruned, and adds
+`SchedulePruning`. Late events are listed by name where they are ignored.
 Source: docs/spec/rollout-machine.md, Transitions.
 """
 
@@ -39,8 +39,7 @@ _Step = tuple[RolloutRecord, tuple[RolloutEffect, ...]]
 def step_rollout(record: RolloutRecord, event: RolloutEvent, now: datetime) -> _Step:
     """Return the record after `event`, and the effects to carry out, in order.
 
-    now: aware UTC; the event's own time is what is recorded. The log seqs of the record are the
-    caller's to set.
+    now: aware UTC; the time of the event is what is recorded. The caller sets the log seqs of the record.
     Raises: IllegalForRolloutState, WrongRollout; `record` is untouched. InvalidValue, for arguments of another type
     and a `now` without a UTC offset.
     Source: docs/spec/rollout-machine.md, Transitions.
@@ -75,8 +74,8 @@ def step_rollout(record: RolloutRecord, event: RolloutEvent, now: datetime) -> _
 def _from_opening(record: RolloutRecord, event: RolloutEvent) -> _Step:
     match event:
         case HostJoined():
-            # The cursor stays: it moves by WaveAdvanced alone, or a host of a later wave that joins
-            # first would open the gate for its wave.
+            # `current_wave` is changed by WaveAdvanced only. Otherwise a host of a later wave that joins first
+            # would open the gate for its wave.
             return _moved(record, RolloutState.ACTIVE, event.at)
         case SuccessorOpened():
             return _superseded(record, event)
@@ -153,7 +152,7 @@ def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
     match event:
         case HostStateChanged():
             reverts = record.state is RolloutState.FAILED and event.to is HostState.REVERTED
-            # The rollback that the policy asked for finished after the failure had halted us.
+            # The rollback that the policy demands has finished after the failure halted the rollout.
             if reverts:
                 return _entered_rest(record, RolloutState.REVERTED, event.at)
             return record, ()
@@ -230,7 +229,7 @@ def _moved(
 def _entered_rest(
     record: RolloutRecord, to: RolloutState, at: datetime, **changes: Unpack[_Changes]
 ) -> _Step:
-    """Terminal, Reverted, Failed or Superseded: from here the record may be pruned in time."""
+    """Return the successor in Terminal, Reverted, Failed or Superseded, and the effect that schedules its pruning."""
     after, effects = _moved(record, to, at, **changes)
     delay_seconds = int(record.retention.total_seconds())
     return after, (*effects, SchedulePruning(record.rollout_id, delay_seconds))

@@ -1,7 +1,7 @@
-"""Which hosts a declaration means: selectors with and, or, not. What they mean, not how they are written.
+"""Selector expressions with and, or, not: which hosts a declaration selects. Meaning only, no syntax.
 
-Each speaks of one host at a time: its name, its channel, its tags. A resolved fleet knows plain selectors
-only (`selector.py`); `normal_form.py` tells when two expressions mean the same, `one_line.py` writes them.
+An expression is evaluated for one host at a time: its name, channel and tags. A resolved fleet has plain selectors
+only (`selector.py`). `normal_form.py` decides whether two expressions are equivalent, `one_line.py` writes them.
 Source: docs/spec/declarations.md, Selectors.
 """
 
@@ -14,7 +14,7 @@ from nixfleet_proto.fleet import FleetHost, Selector
 
 
 class _Composable:
-    """What makes `tags("web") & ~hosts("web-03")` an expression. A base of expressions alone."""
+    """The operators of expressions: `tags("web") & ~hosts("web-03")`."""
 
     __slots__ = ()
 
@@ -51,21 +51,21 @@ class HasTag(_Composable):
 
 @frozen
 class AllOf(_Composable):
-    """The hosts that all parts mean; without parts, every host."""
+    """The hosts that all parts select; without parts, every host."""
 
     parts: tuple["Expression", ...] = ()
 
 
 @frozen
 class AnyOf(_Composable):
-    """The hosts that some part means; without parts, nobody."""
+    """The hosts that at least one part selects; without parts, no host."""
 
     parts: tuple["Expression", ...] = ()
 
 
 @frozen
 class Not(_Composable):
-    """The hosts that `part` does not mean."""
+    """The hosts that `part` does not select."""
 
     part: "Expression"
 
@@ -105,7 +105,7 @@ def tags_any(*names: str) -> Expression:
 
 
 def of_selector(selector: Selector) -> Expression:
-    """Return the expression that means what a plain selector does."""
+    """Return the expression that is equivalent to a plain selector."""
     parts: list[Expression] = [EVERYBODY] if selector.all else []
     if selector.hosts:
         parts.append(hosts(*selector.hosts))
@@ -119,7 +119,7 @@ def of_selector(selector: Selector) -> Expression:
 
 
 def means(expression: Expression, hostname: str, host: FleetHost) -> bool:
-    """Return whether `expression` means this host."""
+    """Return whether `expression` selects this host."""
     match expression:
         case HasTag():
             return expression.name in host.tags
@@ -138,7 +138,7 @@ def means(expression: Expression, hostname: str, host: FleetHost) -> bool:
 
 
 def meant(expression: Expression, fleet: Mapping[str, FleetHost]) -> tuple[str, ...]:
-    """Return the names of the hosts that `expression` means, sorted."""
+    """Return the names of the hosts that `expression` selects, sorted."""
     return tuple(sorted(name for name, host in fleet.items() if means(expression, name, host)))
 
 

@@ -1,9 +1,8 @@
-"""One merge for everything that is declared in scopes: `fleet < tag < channel < host`, by name.
+"""One merge for all settings that are declared in scopes: `fleet < tag < channel < host`, by name.
 
-A whole entry replaces a whole entry. What merges field by field is declared as one entry per field;
-what ranks its scopes in another order passes its own `precedence`. Nothing is guessed: every value says
-which scope it came from and what it shadowed, and two scopes of equal rank that declare one name are
-a conflict, also where a more specific scope would have overruled both.
+An entry replaces a whole entry. A setting that merges field by field declares one entry per field; a setting with
+another order of scopes passes its own `precedence`. Nothing is guessed: every value carries its scope and what it
+shadowed. Two scopes of equal rank that declare one name are a conflict, even if a more specific scope overrides both.
 Source: docs/spec/declarations.md, Scopes.
 """
 
@@ -21,7 +20,7 @@ V = TypeVar("V")
 
 
 class ScopeKind(StrEnum):
-    """The four places in which something may be declared."""
+    """The four kinds of scope in which a setting may be declared."""
 
     FLEET = "fleet"
     TAG = "tag"
@@ -35,7 +34,7 @@ PRECEDENCE = (ScopeKind.FLEET, ScopeKind.TAG, ScopeKind.CHANNEL, ScopeKind.HOST)
 
 @frozen
 class Scope:
-    """One scope: its kind and its name (there is only one fleet, so that one has none)."""
+    """One scope: its kind and its name. The fleet is the only one of its kind and has no name."""
 
     kind: ScopeKind
     name: str = ""
@@ -82,7 +81,7 @@ class Conflict(Generic[V]):
 
 @frozen
 class Merged(Generic[V]):
-    """What layers come to, sorted by name. A name in conflict has no winner."""
+    """The result of merging layers, sorted by name. A name in conflict has no winner."""
 
     winners: FrozenMap[str, Winner[V]]
     conflicts: tuple[Conflict[V], ...] = ()
@@ -94,7 +93,7 @@ class Merged(Generic[V]):
 
 
 def scopes_of(hostname: str, host: FleetHost) -> tuple[Scope, ...]:
-    """Return the scopes that a host lives in, least specific first."""
+    """Return the scopes that apply to a host, least specific first."""
     tags = (Scope(ScopeKind.TAG, tag) for tag in sorted(set(host.tags)))
     return (FLEET, *tags, Scope(ScopeKind.CHANNEL, host.channel), Scope(ScopeKind.HOST, hostname))
 
@@ -102,13 +101,13 @@ def scopes_of(hostname: str, host: FleetHost) -> tuple[Scope, ...]:
 def layers_of(
     hostname: str, host: FleetHost, declared: Mapping[Scope, FrozenMap[str, V]]
 ) -> tuple[Layer[V], ...]:
-    """Return what the scopes of a host declare, of all that is declared anywhere in the fleet."""
+    """Return the declarations of the scopes that apply to a host. declared: those of the whole fleet, by scope."""
     scopes = scopes_of(hostname, host)
     return tuple(Layer(scope, declared[scope]) for scope in scopes if scope in declared)
 
 
 def merge(layers: Iterable[Layer[V]], precedence: tuple[ScopeKind, ...] = PRECEDENCE) -> Merged[V]:
-    """Return what `layers`, in any order, come to: for each name the value of its most specific scope.
+    """Return the merge of `layers`, in any order: for each name the value of its most specific scope.
 
     precedence: the kinds of all layers, least specific first.
     """
@@ -127,7 +126,9 @@ def _by_name(
     layers: Iterable[Layer[V]], precedence: tuple[ScopeKind, ...]
 ) -> Iterator[tuple[str, list[Declared[V]]]]:
     declared: dict[str, list[Declared[V]]] = {}
-    for layer in sorted(layers, key=lambda it: (precedence.index(it.scope.kind), it.scope.name)):
+    for layer in sorted(
+        layers, key=lambda layer: (precedence.index(layer.scope.kind), layer.scope.name)
+    ):
         for name, value in layer.entries.items():
             declared.setdefault(name, []).append(Declared(layer.scope, value))
     for name in sorted(declared):
@@ -135,5 +136,5 @@ def _by_name(
 
 
 def _rivals(ranked: list[Declared[V]]) -> tuple[Declared[V], ...]:
-    declared_in = Counter(it.scope.kind for it in ranked)
-    return tuple(it for it in ranked if declared_in[it.scope.kind] > 1)
+    declared_in = Counter(each.scope.kind for each in ranked)
+    return tuple(each for each in ranked if declared_in[each.scope.kind] > 1)

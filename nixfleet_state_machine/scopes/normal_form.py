@@ -1,12 +1,12 @@
-"""When two selectors mean the same: the one form of everything that means it. Pure.
+"""The normal form of a selector expression: equivalent expressions have equal forms. Pure.
 
-The form is the set of all strongest clauses: those that hold for every host that is meant, and of which no
-part could be left out. Two expressions mean the same hosts in every fleet exactly if these sets are equal.
+The form is the set of all prime clauses: each holds for every selected host, and would not with any part left out.
+Two expressions select the same hosts in every fleet if and only if these sets are equal.
 
-They are found in what is *not* meant: as cubes (name in a set, channel in a set, tags there, tags not there),
-to which consensus (what follows from two of them) is added and from which what another one covers is
-taken, until neither changes anything. That leaves the prime cubes, of which there is one set for each meaning;
-each, turned around, is a clause. The method is Quine's iterated consensus, for variables of many values.
+They are computed from the complement, as cubes (name in a set, channel in a set, tags present, tags absent).
+The consensus of each pair of cubes is added and cubes covered by another one are removed, until neither changes
+anything. The result is the set of prime cubes, which is unique; the negation of each is a clause. The method is Quine's
+iterated consensus, for variables of many values.
 Source: docs/spec/declarations.md, Selectors.
 """
 
@@ -28,23 +28,23 @@ from nixfleet_state_machine.scopes.expression import (
 )
 
 CLAUSES_MAX = 64
-_CUBES_MAX = 2 * CLAUSES_MAX  # on the way there
+_CUBES_MAX = 2 * CLAUSES_MAX  # of intermediate results
 
 
 class TooManyClauses(ValueError):
-    """A selector whose normal form is beyond all use. `limit` is `CLAUSES_MAX`."""
+    """The normal form of a selector is too large. `limit` is `CLAUSES_MAX`."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"a selector comes to more than {self.limit} clauses"
+        return f"the normal form of a selector has more than {self.limit} clauses"
 
 
 @frozen
 class Names:
-    """A set of names: these, or with `others` all but these. There is always a name that nobody gave."""
+    """A set of names: these, or with `others` all except these. The set of all possible names is infinite."""
 
     names: frozenset[str] = frozenset()
     others: bool = False
@@ -76,7 +76,7 @@ NONE = Names()
 
 @frozen
 class Clause:
-    """Holds for a host if any part does: its name or channel is in a set, it has or lacks one of some tags."""
+    """A disjunction: the name or channel is in a set, or the host has or lacks at least one of some tags."""
 
     hosts: Names = NONE
     channels: Names = NONE
@@ -86,7 +86,7 @@ class Clause:
 
 @frozen
 class NormalForm:
-    """All clauses that hold: none for everybody, the empty one alone for nobody."""
+    """The conjunction of all prime clauses. No clause: every host; the empty clause alone: no host."""
 
     clauses: frozenset[Clause]
 
@@ -121,33 +121,34 @@ class _Cube:
 
 
 def normal_form(expression: Expression) -> NormalForm:
-    """Return the form that everything has which means what `expression` does.
-
-    Raises: TooManyClauses.
-    """
+    """Return the form that `expression` shares with all expressions equivalent to it. Raises: TooManyClauses."""
     primes = _primes(_cubes(expression, is_meant=False))
-    return NormalForm(frozenset(Clause(~it.hosts, ~it.channels, it.lacks, it.has) for it in primes))
+    return NormalForm(
+        frozenset(Clause(~each.hosts, ~each.channels, each.lacks, each.has) for each in primes)
+    )
 
 
 def is_same(one: Expression, other: Expression) -> bool:
-    """Return whether two expressions mean the same hosts, whatever the fleet. Raises: TooManyClauses."""
+    """Return whether two expressions select the same hosts in every fleet. Raises: TooManyClauses."""
     return normal_form(one) == normal_form(other)
 
 
 def plain_selector(form: NormalForm) -> Selector | None:
-    """Return the plain selector of that form, if there is one that means somebody."""
+    """Return the plain selector with that form; `None` if there is none, or it selects no host."""
     clauses = () if form.is_nobody else form.clauses
-    named = [it.hosts.names for it in clauses if it == Clause(hosts=Names(it.hosts.names))]
-    followed = [it.channels.names for it in clauses if it == _follows_one(it.channels.names)]
-    tagged = [it.has_any for it in clauses if it == Clause(has_any=it.has_any)]
-    choices = [it for it in tagged if len(it) > 1]
+    named = [each.hosts.names for each in clauses if each == Clause(hosts=Names(each.hosts.names))]
+    followed = [
+        each.channels.names for each in clauses if each == _follows_one(each.channels.names)
+    ]
+    tagged = [each.has_any for each in clauses if each == Clause(has_any=each.has_any)]
+    choices = [names for names in tagged if len(names) > 1]
     if form.is_nobody or len(choices) > 1 or len(named + followed + tagged) < len(clauses):
         return None
     return Selector(
         all=not clauses,
         hosts=_sorted(named),
         channel=next(iter(_sorted(followed)), None),
-        tags=_sorted(it for it in tagged if len(it) == 1),
+        tags=_sorted(names for names in tagged if len(names) == 1),
         tags_any=_sorted(choices),
     )
 
@@ -197,7 +198,7 @@ def _meet(a: _Cube, b: _Cube) -> _Cube:
 
 
 def _absorbed(cubes: Iterable[_Cube]) -> list[_Cube]:
-    """Those that no other covers."""
+    """Return the cubes that no other cube covers."""
     kept = list[_Cube]()
     for cube in cubes:
         _add(kept, cube)
@@ -205,10 +206,10 @@ def _absorbed(cubes: Iterable[_Cube]) -> list[_Cube]:
 
 
 def _add(kept: list[_Cube], cube: _Cube) -> bool:
-    """Add what none covers, in place of all it covers; say whether it was added."""
-    if cube.is_empty or any(it.covers(cube) for it in kept):
+    """Add `cube` unless another covers it, and remove those it covers. Return whether it was added."""
+    if cube.is_empty or any(other.covers(cube) for other in kept):
         return False
-    kept[:] = [it for it in kept if not cube.covers(it)]
+    kept[:] = [other for other in kept if not cube.covers(other)]
     kept.append(cube)
     if len(kept) > _CUBES_MAX:
         raise TooManyClauses(CLAUSES_MAX)
@@ -228,7 +229,7 @@ def _primes(cover: list[_Cube]) -> list[_Cube]:
 
 
 def _consensus(a: _Cube, b: _Cube) -> Iterator[_Cube]:
-    """What both together cover, and neither alone: in one variable either will do, in the others both hold."""
+    """Yield the consensus of two cubes: the union in one variable, the intersection in all others."""
     met = _meet(a, b)
     contrary = (a.has & b.lacks) | (a.lacks & b.has)
     if not contrary:

@@ -1,12 +1,11 @@
-"""Selectors on one line: `tags:web & !hosts:web-03`. Reading any, writing the one of what means the same.
+"""Selectors on one line: `tags:web & !hosts:web-03`. Parses any selector; writes its normal form.
 
-    all, nobody               everybody, nobody
-    hosts:a,b   channel:a,b   is one of these, follows one of these
-    tags:a,b   tags_any:a,b   has all of these, has one of these
+    all, nobody               every host, no host
+    hosts:a,b   channel:a,b   the name, the channel is one of these
+    tags:a,b   tags_any:a,b   has all of these, at least one of these
     !x   x & y   x | y   (x)  not, and, or; `!` binds tightest, `|` least
 
-Blanks mean nothing. What is written is the normal form, so two selectors have one line exactly if they mean
-the same, and the line says it when it is read again.
+Blanks are ignored. Equivalent selectors are written as the same line, and parsing that line gives an equivalent one.
 Source: docs/spec/declarations.md, Selectors.
 """
 
@@ -43,7 +42,7 @@ _EXPECTED = f"all, nobody, a part such as tags:web (of {', '.join(PARTS)}), '!' 
 
 
 class NotASelector(ValueError):
-    """A line that is no selector: what was expected `at` which character (from 0), and what was found there."""
+    """A line is not a selector. `at`: the index of the character, from 0; `expected` and `found`: there."""
 
     def __init__(self, line: str, at: int, expected: str, found: str) -> None:
         super().__init__(line, at, expected, found)
@@ -57,7 +56,7 @@ class NotASelector(ValueError):
 
 
 def parse_line(line: str) -> Expression:
-    """Return what a line means. Raises: NotASelector."""
+    """Return the expression that a line stands for. Raises: NotASelector."""
     reader = _Reader(line)
     expression = reader.any_of(0)
     reader.require_end()
@@ -65,7 +64,7 @@ def parse_line(line: str) -> Expression:
 
 
 def one_line(expression: Expression) -> str:
-    """Return the line of all that means what `expression` does. Raises: TooManyClauses."""
+    """Return `expression` on one line, in normal form. Raises: TooManyClauses."""
     return line_of(normal_form(expression))
 
 
@@ -73,11 +72,11 @@ def line_of(form: NormalForm) -> str:
     """Return the line of a normal form, such as `channel:stable & tags:eu,web & !hosts:web-03`."""
     if form.is_nobody:
         return "nobody"
-    simple = sorted(it for it in map(_simple, form.clauses) if it is not None)
-    mixed = sorted(_mixed(it) for it in form.clauses if _simple(it) is None)
+    simple = sorted(part for part in map(_simple, form.clauses) if part is not None)
+    mixed = sorted(_mixed(clause) for clause in form.clauses if _simple(clause) is None)
     if len(mixed) == len(form.clauses) == 1:
         return mixed[0]
-    written = [*_merged(simple), *(f"({it})" for it in mixed)]
+    written = [*_merged(simple), *(f"({text})" for text in mixed)]
     return " & ".join(written) or "all"
 
 
@@ -104,7 +103,7 @@ def _parts(clause: Clause) -> Iterator[_Simple]:
             yield _Simple(of.others, part, tuple(sorted(of.names)))
     for is_not, tagged in ((False, clause.has_any), (True, clause.lacks_any)):
         if tagged:
-            # Of one tag, having any and having all is the same: the shorter word.
+            # With one tag, `tags` and `tags_any` are equivalent; the shorter is written.
             several = "tags" if is_not or len(tagged) == 1 else "tags_any"
             yield _Simple(is_not, several, tuple(sorted(tagged)))
 
@@ -114,7 +113,7 @@ def _mixed(clause: Clause) -> str:
 
 
 def _merged(simple: Iterable[_Simple]) -> Iterator[str]:
-    """Single tags that hosts must have are one part; so are those that they must not."""
+    """Yield the parts, with the required single tags as one part and the excluded ones as another."""
     single = {False: list[str](), True: list[str]()}
     others = list[_Simple]()
     for part in simple:
@@ -131,11 +130,11 @@ def _merged(simple: Iterable[_Simple]) -> Iterator[str]:
 
 
 class _Reader:
-    """A line while it is read, token by token."""
+    """A recursive-descent parser of one line."""
 
     def __init__(self, line: str) -> None:
         self._line = line
-        self._tokens = [(it.group(), it.start()) for it in _TOKEN.finditer(line)]
+        self._tokens = [(token.group(), token.start()) for token in _TOKEN.finditer(line)]
         self._next = 0
 
     def any_of(self, depth: int) -> Expression:

@@ -1,6 +1,6 @@
-"""Which hosts a selector means, and how a selector is written on one line.
+"""Plain selectors: which hosts one selects, and how it is written on one line.
 
-Only what a selector means by itself: the declaring side checks that the names in it exist.
+Whether the names in a selector exist is checked where it is declared.
 Source: docs/spec/declarations.md, Selectors.
 """
 
@@ -12,7 +12,7 @@ NOBODY = "nobody"  # the summary of a selector with no part given
 
 
 def matches(selector: Selector, hostname: str, host: FleetHost) -> bool:
-    """Return whether `selector` means this host: a part is given, and all that are given hold."""
+    """Return whether `selector` selects this host: at least one part is given, and all given parts hold."""
     if is_empty(selector):
         return False
     return (
@@ -24,7 +24,7 @@ def matches(selector: Selector, hostname: str, host: FleetHost) -> bool:
 
 
 def select(selector: Selector, hosts: Mapping[str, FleetHost]) -> tuple[str, ...]:
-    """Return the names of the hosts that `selector` means, sorted."""
+    """Return the names of the hosts that `selector` selects, sorted."""
     # Hosts given by name are looked up: searching a long list for each host of a fleet is quadratic.
     candidates = (set(selector.hosts) & hosts.keys()) if selector.hosts else hosts.keys()
     return tuple(sorted(name for name in candidates if matches(selector, name, hosts[name])))
@@ -36,7 +36,7 @@ def is_empty(selector: Selector) -> bool:
 
 
 def canonical(selector: Selector) -> Selector:
-    """Return the one way to write `selector`: lists sorted, each name once.
+    """Return `selector` in canonical form: lists sorted, each name once.
 
     Selectors that differ only in order and duplicates are equal in this form.
     """

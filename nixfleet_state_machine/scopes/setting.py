@@ -1,7 +1,6 @@
-"""What may be declared in scopes: each kind of setting says how it comes apart into entries; the rest is here.
+"""Settings that are declared in scopes. Each kind of setting defines its entries; merging and explaining are here.
 
-Health checks, compliance and pins are settings. Another one is a `Setting` more: `docs/how-to/extending.md` adds it.
-Pure, as the merge is.
+Health checks, compliance and pins are settings. `docs/how-to/extending.md` shows how to add another one. Pure.
 Source: docs/spec/declarations.md, Scopes.
 """
 
@@ -27,7 +26,7 @@ from nixfleet_state_machine.scopes.merge import (
 V = TypeVar("V")
 
 Scoped: TypeAlias = FrozenMap[Scope, FrozenMap[str, V]]
-"""What each scope declares of one setting, by entry."""
+"""The declarations of one setting: entries by scope, values by entry."""
 
 
 @frozen
@@ -49,7 +48,7 @@ class Clash:
 
 
 class AnySetting(Protocol):
-    """A setting whose values are nobody's business: what can be said of it host by host."""
+    """A setting of any value type: what it has to say about one host."""
 
     def explain(self, hostname: str, host: FleetHost) -> tuple[Explained, ...]: ...
 
@@ -58,11 +57,11 @@ class AnySetting(Protocol):
 
 @frozen
 class Setting(Generic[V]):
-    """One kind of thing that scopes declare.
+    """One kind of setting.
 
-    name: what keys begin with. layers: what the scopes of a host declare. precedence: the kinds of
-    scopes that may, least specific first. key_of: how an entry's name is spelt behind `name`. show: an
-    entry's value in words.
+    name: the prefix of its keys. layers: returns the declarations of the scopes that apply to a host. precedence: the
+    kinds of scope that may declare it, least specific first. key_of: returns an entry's key after `name`. show: returns
+    an entry's value as text.
     """
 
     name: str
@@ -73,7 +72,7 @@ class Setting(Generic[V]):
 
     @classmethod
     def declared(cls, name: str, scoped: Mapping[Scope, FrozenMap[str, V]]) -> Self:
-        """Return the setting whose entries are simply declared, with the defaults for all else."""
+        """Return a setting whose entries are declared by scope, with the defaults for everything else."""
         return cls(name, partial(layers_of, declared=scoped))
 
     def of(self, hostname: str, host: FleetHost) -> Merged[V]:
@@ -81,13 +80,13 @@ class Setting(Generic[V]):
         return merge(self.layers(hostname, host), self.precedence)
 
     def explain(self, hostname: str, host: FleetHost) -> tuple[Explained, ...]:
-        """Return the host's effective values, sorted by name. Names whose values clash have none."""
+        """Return the effective values of a host, sorted by name. A name in conflict has none."""
         return tuple(
             Explained(
                 self._key(name),
                 winner.scope,
                 self.show(winner.value),
-                tuple(Declared(it.scope, self.show(it.value)) for it in winner.shadowed),
+                tuple(Declared(each.scope, self.show(each.value)) for each in winner.shadowed),
             )
             for name, winner in self.of(hostname, host).winners.items()
         )
@@ -95,8 +94,8 @@ class Setting(Generic[V]):
     def clashes(self, hostname: str, host: FleetHost) -> tuple[Clash, ...]:
         """Return the entries whose effective value is ambiguous."""
         return tuple(
-            Clash(self._key(it.name), tuple(rival.scope for rival in it.rivals))
-            for it in self.of(hostname, host).conflicts
+            Clash(self._key(conflict.name), tuple(rival.scope for rival in conflict.rivals))
+            for conflict in self.of(hostname, host).conflicts
         )
 
     def _key(self, name: str) -> str:

@@ -25,10 +25,10 @@ from nixfleet_state_machine.undo import NoUndo, UndoableDict, UndoLog
 
 
 class FleetView:
-    """What the planner knows. Owns the host and rollout records; the engine reads them from here.
+    """The planner's input. Owns the host and rollout records; the engine reads them from here.
 
-    undo: where changes are noted so that they can be rolled back; without one, changes stand at once.
-    lanes: where the waiting hosts wait; for `replan` alone.
+    undo: notes changes so that they can be rolled back; without one, changes are final.
+    lanes: the waiting hosts, grouped; for `replan` only.
     Two views are equal if they hold the same records, terms, queue, counts of failing controls, offers and holds.
     Methods that take a rollout id raise UnknownRollout, where they do not say otherwise.
     """
@@ -47,7 +47,7 @@ class FleetView:
     # --- changes: offers and rollouts --------------------------------------------------------------
 
     def offer(self, terms: RolloutTerms) -> None:
-        """The verified manifest of `terms.channel` now names this rollout, in place of any earlier one."""
+        """Set the rollout that the verified manifest of `terms.channel` names, replacing any earlier one."""
         require_arguments("FleetView.offer", terms=(terms, RolloutTerms))
         known = self._offers.get(terms.channel)
         if known is not None and known.rollout_id != terms.rollout_id:
@@ -56,7 +56,7 @@ class FleetView:
         self._channel_changed(terms.channel)
 
     def retract(self, channel: str) -> None:
-        """The fleet has no manifest for `channel` any more."""
+        """Remove the offer of `channel`: the fleet has no manifest for it any more."""
         require_arguments("FleetView.retract", channel=(channel, str))
         offered = self._offers.get(channel)
         self._offers.discard(channel)
@@ -65,7 +65,7 @@ class FleetView:
         self._channel_changed(channel)
 
     def open(self, record: RolloutRecord, terms: RolloutTerms) -> None:
-        """Take in a rollout, new or loaded, with the terms it runs under. Its hosts follow by `set_host`.
+        """Add a rollout, new or loaded, with its terms. Its hosts are added by `set_host`.
 
         Raises: AlreadyOpen. InvalidValue, for terms of another rollout.
         """
@@ -136,7 +136,7 @@ class FleetView:
             self._change(book, record.hostname, lambda: book.hosts.set(record.hostname, record))
 
     def set_queued(self, rollout_id: RolloutId, hostname: str, queued: bool) -> None:
-        """A dispatch is in the queue for this host, or no longer is: withdrawn, or acknowledged."""
+        """Set whether a dispatch is in the queue for this host. False: it was withdrawn or acknowledged."""
         book = self._book(rollout_id)
         _require_host(book, hostname)
         set_membership = book.queued.add if queued else book.queued.discard
@@ -151,13 +151,13 @@ class FleetView:
     # --- changes: operators and quarantine ---------------------------------------------------------
 
     def hold(self, scope: str, why: str = "") -> None:
-        """An operator paused `scope`, a channel or a rollout id. why: by whom and for what."""
+        """Pause `scope`, a channel or a rollout id. why: the operator and the reason."""
         require_arguments("FleetView.hold", scope=(scope, str), why=(why, str))
         self._holds.set(scope, why)
         self._scope_changed(scope)
 
     def release(self, scope: str) -> None:
-        """The pause of `scope` is over."""
+        """End the pause of `scope`."""
         require_arguments("FleetView.release", scope=(scope, str))
         self._holds.discard(scope)
         self._scope_changed(scope)
@@ -178,16 +178,16 @@ class FleetView:
 
     @property
     def offers(self) -> Mapping[str, RolloutTerms]:
-        """What each channel's verified manifest names now."""
+        """The terms that the verified manifest of each channel names now, by channel."""
         return self._offers
 
     @property
     def holds(self) -> Mapping[str, str]:
-        """Paused channels and rollout ids, and why."""
+        """The reason by paused channel or rollout id."""
         return self._holds
 
     def terms(self, rollout_id: RolloutId) -> RolloutTerms:
-        """Return what an open rollout runs under."""
+        """Return the terms of an open rollout."""
         return self._book(rollout_id).terms
 
     def rollout(self, rollout_id: RolloutId) -> RolloutRecord:
@@ -257,7 +257,7 @@ class FleetView:
         return sum_of(tallies.values()) if wave is None else tallies.get(wave, NOBODY)
 
     def is_converged(self, rollout_id: RolloutId) -> bool:
-        """Whether all hosts that count have converged, in every wave."""
+        """Whether all hosts have converged, in every wave; excused ones are ignored."""
         tallies = self._book(rollout_id).tallies.values()
         return all(tally.converged == tally.total for tally in tallies)
 
@@ -272,7 +272,7 @@ class FleetView:
         return self._data() == other._data()
 
     def _data(self) -> tuple[object, ...]:
-        """What a view holds. What it counts, where hosts wait and what changed follow from it."""
+        """The data of a view. Counts, lanes and changes are derived from it."""
         books = {
             rollout_id: (book.terms, book.hosts, book.queued, _without_zeros(book.failing))
             for rollout_id, book in self._books.items()
@@ -351,7 +351,7 @@ class FleetView:
         self._channel_changed(record.channel)
 
     def _channel_changed(self, channel: str) -> None:
-        """Its manifest or rollout changed: it may have one to open, and followers that wait for it."""
+        """Note that the manifest or rollout of `channel` changed: rollouts may open, and waiting channels proceed."""
         self._changes.channels.add(channel)
         for rollout_id, book in self._books.items():
             if channel in book.terms.predecessors:
@@ -364,7 +364,7 @@ class FleetView:
 
 
 def _is_asked_otherwise(before: HostCounts, after: HostCounts) -> bool:
-    """Whether the host began or ceased to wait, or to have a dispatch that may be taken back."""
+    """Whether the host started or stopped waiting, or having a dispatch that can be withdrawn."""
     return (
         before.is_unacknowledged is not after.is_unacknowledged
         or before.is_handed_out is not after.is_handed_out
@@ -376,7 +376,7 @@ def _is_planned_otherwise(before: RolloutRecord, after: RolloutRecord) -> bool:
 
 
 def _gates_otherwise(before: Tally, after: Tally) -> bool:
-    """Whether the gates that look at earlier waves see a difference."""
+    """Whether the result of a gate that depends on earlier waves may differ."""
     return (before.failing > 0) is not (after.failing > 0) or (
         (before.undeclared > 0) is not (after.undeclared > 0)
     )
@@ -403,4 +403,4 @@ def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _ignore(budget: str, by: int) -> None:
-    """A rollout that is not live shares no budget."""
+    """Do nothing: a rollout that is not live takes no slots."""

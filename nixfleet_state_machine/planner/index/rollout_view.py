@@ -104,12 +104,12 @@ def _counted(
     )
 
 
-# A function of few values, asked twice for each host that moves: what was counted once is looked up.
+# Called twice for each host that changes, with few different arguments: so results are cached.
 _figures = lru_cache(maxsize=1024)(_counted)
 
 
 def counts_alike(before: HostRolloutState, after: HostRolloutState) -> bool:
-    """Whether two records of one host have the same `HostCounts`, whatever else they say."""
+    """Whether two records of one host have the same `HostCounts`."""
     return (
         before.state is after.state
         and (before.declared_probes is None) is (after.declared_probes is None)
