@@ -68,7 +68,7 @@ def _copy() -> None:
     for name in OWN:
         shutil.copy(HERE / name, COPY)
     for package in MUTATED:
-        for file in (COPY / "nixfleet_state_machine" / package).glob("*.py"):
+        for file in (COPY / "nixfleet_state_machine" / package).rglob("*.py"):
             file.write_text(_with_plain_properties(file.read_text("utf-8")), "utf-8")
 
 
