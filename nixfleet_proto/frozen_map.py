@@ -1,7 +1,7 @@
 """An immutable, hashable, picklable mapping, for fields of frozen records.
 
 `types.MappingProxyType` was rejected: it can be neither hashed nor pickled, and it is only a view of a
-dict that somebody else may still change.
+dict that other code may still change.
 """
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
@@ -24,7 +24,7 @@ class FrozenMap(Mapping[K, V], Generic[K, V]):
     __slots__ = ("_hash", "_items")
 
     _items: dict[K, V]
-    _hash: int  # absent until somebody asks
+    _hash: int  # absent until it is first computed
 
     def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = ()) -> None:
         object.__setattr__(self, "_items", dict(items))

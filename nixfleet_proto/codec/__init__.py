@@ -1,8 +1,8 @@
 """Bytes <-> types: JSON as docs/spec/wire.md, JSON spells it, nothing coerced, every problem named at once.
 
-The one door to JSON; only the runtimes, `signing` and the test support go through it. `wire` has what agents
-and the control plane send each other, `artefact` what is signed or kept in files, `enrollment` how a host comes to
-be known, `strict` the rules that all follow, `quick` a short way for what follows them, `json_text` the text itself.
+All JSON is read and written here, for the runtimes, `signing` and the test support. `wire` has the messages between
+agents and the control plane, `artefact` what is signed or stored in files, `enrollment` tokens, nonces and revocations.
+`strict` has the rules of all of them, `quick` a fast path for valid input, `json_text` the text itself.
 Source: docs/spec/wire.md, JSON.
 """
 

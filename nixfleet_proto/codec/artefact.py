@@ -45,7 +45,7 @@ class _Header:
 
 
 def schema_version_of(artefact: JsonValue) -> int:
-    """Return which version any artefact is of; read before it is known what else is in it.
+    """Return the schema version of any artefact, whatever else is in it.
 
     Raises: DecodeError.
     """
@@ -146,7 +146,7 @@ def _name_problems(names: list[Found]) -> Iterator[DecodeProblem]:
 
 
 def _with_new_names(edge: JsonValue) -> JsonValue:
-    """`before` and `after` are what edges called `gates` and `gated` once."""
+    """Rename `before` and `after`, the old names of an edge's `gates` and `gated`."""
     if not isinstance(edge, Mapping):
         return edge
     new_names = {"before": "gates", "after": "gated"}
@@ -154,7 +154,7 @@ def _with_new_names(edge: JsonValue) -> JsonValue:
 
 
 def _with_signing_time(meta: JsonValue) -> JsonValue:
-    """No `signedAt` and a null one say the same: not signed. The verifier tells, not the reader."""
+    """A missing `signedAt` equals a null one: not signed. The verifier refuses it, not the reader."""
     return {"signedAt": None, **meta} if isinstance(meta, Mapping) else meta
 
 

@@ -1,6 +1,6 @@
 """Enrollment as bytes: tokens, enrollment requests, the list of nonces, revocations.
 
-Tokens and requests travel; the other two are artefacts, and spelt like all of them.
+Tokens and requests are messages. The other two are artefacts and written as such.
 Source: docs/spec/wire.md, POST /v1/enroll; docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
 
@@ -19,7 +19,7 @@ from nixfleet_proto.json_value import JsonValue
 
 
 def token_payload(token: BootstrapToken) -> bytes:
-    """Return what the signature of `token` is over: its canonical JSON."""
+    """Return the bytes that the signature of `token` covers: its canonical JSON."""
     return _TOKEN.encode_canonical(token)
 
 

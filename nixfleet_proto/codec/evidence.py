@@ -1,4 +1,4 @@
-"""Evidence files as bytes, spelt like all that is signed.
+"""Evidence files as bytes, written as all artefacts are.
 
 Source: docs/spec/wire.md, JSON; docs/spec/trust.md, Evidence.
 """

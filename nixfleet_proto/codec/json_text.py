@@ -1,9 +1,9 @@
 """JSON text: read strictly, written canonically. The values are not interpreted here.
 
-orjson reads and writes; it keeps the last of two equal names without a word, so `parse_json` looks again, in C where
-it can: the text may be a stranger's, and its size must bound the time that it takes. For canonical JSON orjson's sorted
-output is RFC 8785's own as long as it is ASCII; for the rest there is rfc8785, which takes thirty times as long. A
-property test holds the two together.
+orjson reads and writes. It silently keeps the last of two equal names, so `parse_json` checks for them, in C where
+possible: the text may be from an unknown sender, and its size must bound the time. The sorted output of orjson is
+canonical (RFC 8785) if it is ASCII; otherwise rfc8785 is used, which takes thirty times as long. A property test
+compares the two.
 """
 
 import json
@@ -114,7 +114,7 @@ def as_dict(value: object) -> dict[str, JsonValue]:
 
 
 def member_path(path: str, member: str | int) -> str:
-    """Return the path of a member of what is at `path`. Long names are cut, and so are long paths."""
+    """Return the path of a member of the value at `path`. Long names are cut, and so are long paths."""
     if len(path) > PATH_LENGTH_MAX:
         return path if path.endswith("…") else f"{path}…"
     if isinstance(member, int):
@@ -164,7 +164,7 @@ def _is_fit(value: JsonValue) -> bool:
 
 
 def _unfit(value: JsonValue, path: str) -> Iterator[DecodeProblem]:
-    """What `_is_fit` has against `value`, with the path, which it would cost too much to keep."""
+    """Return the problem for which `_is_fit` refuses `value`, with its path, which is not tracked there."""
     if isinstance(value, int | float):
         if not _is_fit(value):
             yield DecodeProblem(path, "an integer within ±(2^53 - 1)", repr(value))

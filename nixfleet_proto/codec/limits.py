@@ -1,7 +1,7 @@
-"""How long the texts and lists of a reported event may be.
+"""The maximal length of texts and lists in a reported event.
 
-What a host reports is kept for good, in the log and in its record: neither may grow with what a host makes up. Our
-agent keeps within it. Rows of a log are read whatever they hold.
+Reported facts are kept permanently, in the log and in the record of the host, so their size must not be the host's
+choice. Our agent stays within the limits. Rows of a log are read whatever their lengths.
 Source: docs/spec/wire.md, Events and envelopes.
 """
 
@@ -16,7 +16,7 @@ from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX
 from nixfleet_proto.wire import AgentEventEnvelope
 
 TEXT_LENGTH_MAX: Final = 1024
-"""Of a text that is not in `LENGTHS_MAX`: names, closures, what a declaration says."""
+"""Of a text that is not in `LENGTHS_MAX`: names, closures, reasons."""
 LENGTHS_MAX: Final[Mapping[str, int]] = {
     "hostname": 255,
     "rollout_id": 512,

@@ -1,7 +1,7 @@
-"""The smallest parts of a message: what each accepts, and how a refusal says what it wanted.
+"""Readers of the smallest parts of a message: what each accepts, and how a refusal names what was expected.
 
-A reader takes a parsed JSON value (and the wanted type, which cattrs passes along) and returns it or raises
-`MalformedValue`; where it stood is for the caller to say. Nothing is coerced: "3" is not 3, nor is true 1 or 1.0 1.
+A reader takes a parsed JSON value (and the expected type, which cattrs passes) and returns it or raises
+`MalformedValue`; the caller adds the path. Nothing is coerced: "3" is not 3, nor is true 1 or 1.0 1.
 Source: docs/spec/wire.md, JSON.
 """
 
@@ -43,7 +43,7 @@ _RFC3339 = re.compile(
 
 
 class Nothing:
-    """Stands for a field that is not there, so that a refusal can say so."""
+    """Stands for a missing field in a refusal."""
 
 
 NOTHING: Final = Nothing()
@@ -52,7 +52,7 @@ Found: TypeAlias = "JsonValue | Nothing"
 
 
 class MalformedValue(ValueError):
-    """A value is not what was wanted. `member`: the member of it that is meant, if not the whole."""
+    """A value is not what was expected. `member`: the member of it that is wrong, if it is not the whole."""
 
     def __init__(self, expected: str, found: Found, member: str | int | None = None) -> None:
         super().__init__(expected, found, member)
@@ -110,7 +110,7 @@ def read_time(value: JsonValue, _: object = None) -> datetime:
 
 
 def read_json_value(value: JsonValue, _: object = None) -> JsonValue:
-    """Any JSON, frozen: what is not interpreted is carried in immutable records all the same."""
+    """Any JSON, frozen, for records that carry it without interpreting it."""
     if isinstance(value, Mapping):
         return FrozenMap({name: read_json_value(inner) for name, inner in value.items()})
     if isinstance(value, list):
@@ -166,7 +166,7 @@ def format_time(at: datetime) -> str:
 
 
 def one_of(names: Iterable[str]) -> str:
-    """Return how a refusal names a closed set of strings."""
+    """Return a closed set of strings as a refusal shows it."""
     return "one of " + ", ".join(f"'{name}'" for name in names)
 
 

@@ -1,11 +1,10 @@
-"""Readers for what is as it should be: one generated function a class, which explains nothing.
+"""Fast readers for valid input: one generated function per class, which explains no refusal.
 
-Nearly all that is decoded is well-formed. `strict`, which can say of anything what is wrong with it and where,
-pays for that with every field; a quick reader asks no more than whether each field is exactly what it should be.
-Whatever is not so ends in an exception, of any class and with nothing to say, and `Coder` hands the same value to
-the strict reader, whose word is final. So a mistake made here towards refusing costs time; one towards
-accepting would be grave, and property_tests/test_quick_laws.py holds the two together: whatever is accepted here
-is accepted there and gives the same value, and all that was ever written is accepted here.
+Nearly all input is valid. `strict` tracks the path of every field in order to report problems; a quick reader only
+checks that each field is exactly as expected. Otherwise it raises any exception, without a message, and `Coder` passes
+the same value to the strict reader, which decides. A quick reader that refuses too much costs time; one that accepts
+too much would be a defect. property_tests/test_quick_laws.py checks both: what is accepted here is accepted there, with
+an equal result, and everything that the codec ever wrote is accepted here.
 
 The generated function, for an event:
 
@@ -21,8 +20,8 @@ The generated function, for an event:
         ...
         return _make(probe_name, mode, ...)
 
-A form that is none of those below is read by the strict reader's own hook. The functions are generated, as attrs
-and cattrs generate theirs, and when they are first needed, which is never for most types in most processes.
+A form that is not handled below is read by the hook of the strict reader. The functions are generated, as attrs and
+cattrs do, when they are first needed; most processes never need most of them.
 Rejected: cattrs without its detailed validation (a tenth faster, it is the calls per field that cost), msgspec
 (coerces in places, and is a dependency of the core).
 """
@@ -59,7 +58,7 @@ Hook: TypeAlias = Callable[[JsonValue, Any], Any]
 
 
 class Surprise(Exception):
-    """Something is not as it should be: the strict reader will say what."""
+    """The input is not as expected. The strict reader reports what is wrong."""
 
 
 def read_time(value: Any) -> datetime:
@@ -103,7 +102,7 @@ class QuickReaders:
         self._own: set[object] = set()
 
     def add(self, form: object, hook: Hook) -> None:
-        """Read `form` with `hook`, whatever it looks like."""
+        """Read `form` with `hook`, regardless of its structure."""
         self._own.add(form)
         self._readers[form] = lambda value: hook(value, form)
 
@@ -200,7 +199,7 @@ class QuickReaders:
 
 
 def _option_of(form: Any) -> Any:
-    """Return what `form` is an option of; `None` if it is none."""
+    """Return the type that `form` makes optional; `None` if it is not an option."""
     first, *others = get_args(form) or (None,)
     is_option = get_origin(form) in (Union, UnionType) and others == [NoneType]
     return first if is_option else None

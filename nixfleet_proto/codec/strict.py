@@ -1,8 +1,8 @@
 """A cattrs converter that coerces nothing and reports every problem with its path.
 
-What has no problem, nearly everything, is read by `quick` and does not come here. cattrs by itself makes 3 out of
-"3", a tuple out of a string, and a bare `KeyError` out of an unknown tag: its hooks for these are replaced here. A
-new type on the wire needs nothing in this file unless it is made of something new.
+Valid input, nearly everything, is read by `quick` instead. By default cattrs turns "3" into 3, turns a string
+into a tuple, and raises a bare `KeyError` for an unknown tag: its hooks for these are replaced here. A new type on the
+wire needs no change in this file unless it has a field of a new kind.
 Source: docs/spec/wire.md, JSON.
 """
 
@@ -73,7 +73,7 @@ _JSON_VALUE = get_args(FrozenMap[str, JsonValue])[1]
 
 
 class Absent(Enum):
-    """What is written for a field that has nothing to say."""
+    """What is written for a field with its default."""
 
     AS_NULL = auto()
     LEFT_OUT = auto()
@@ -338,7 +338,7 @@ def _problems(
     elif isinstance(error, KeyError) and note is not None:
         yield DecodeProblem(path, _expected_of(note.type), shown(NOTHING))
     else:
-        raise error  # ours, not the sender's
+        raise error  # a defect here, not bad input
 
 
 def _note_of(error: BaseException) -> AttributeValidationNote | IterableValidationNote | None:

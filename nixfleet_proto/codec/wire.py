@@ -1,7 +1,7 @@
-"""What agents and the control plane send each other, as bytes.
+"""The messages between agents and the control plane, as bytes.
 
 Envelopes, events and batches are in camelCase, `kind` first and `seq` last, absent options left out: byte for
-byte what the public implementation writes. A dispatch is in snake_case, as it does too.
+byte as the public implementation writes them. A dispatch is in snake_case, as there.
 Source: docs/spec/wire.md, Events and envelopes.
 """
 
@@ -24,7 +24,7 @@ M = TypeVar("M")
 
 
 def encode_event(event: AgentEvent) -> bytes:
-    """Return the event alone, as it stands in an envelope and in the log."""
+    """Return the event alone, as in an envelope and in the log."""
     return _EVENT.encode(event)
 
 
@@ -66,7 +66,7 @@ def receive_envelope(data: bytes) -> Received[AgentEventEnvelope]:
 
 
 def envelope_payload(envelope: AgentEventEnvelope) -> bytes:
-    """Return what the signature of `envelope` is over: canonical `{hostname, rolloutId, event}`."""
+    """Return the bytes that the signature of `envelope` covers: canonical `{hostname, rolloutId, event}`."""
     return sorted_bytes(ENVELOPE.to_json(evolve(envelope, signature=None)))
 
 
@@ -93,7 +93,7 @@ def receive_event_batch(data: bytes) -> Received[EventBatch]:
 
 
 def batch_payload(batch: EventBatch) -> bytes:
-    """Return what the signature of `batch` is over: the canonical JSON of the whole, without it."""
+    """Return the bytes that the signature of `batch` covers: its canonical JSON without the signature."""
     return sorted_bytes(EVENT_BATCH.to_json(evolve(batch, signature=None)))
 
 

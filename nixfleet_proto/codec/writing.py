@@ -1,4 +1,4 @@
-"""Writers: one generated function a class, which puts the fields into a dict in the order of the type.
+"""Writers: one generated function per class, which puts the fields into a dict in the order of the type.
 
 The generated function, for an event:
 
@@ -11,8 +11,7 @@ The generated function, for an event:
         ...
         return _written
 
-cattrs generates such functions too, but where something may be left out they put it behind all that is always there,
-and here `seq` is last.
+cattrs generates such functions too, but they write optional fields after all required ones, and here `seq` is last.
 """
 
 from collections.abc import Callable, Mapping

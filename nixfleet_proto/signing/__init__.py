@@ -1,9 +1,8 @@
-"""Signatures: who said what, and whether it may still be believed. ed25519 over canonical JSON.
+"""Signatures: signing, and verification of origin and freshness. ed25519 over canonical JSON.
 
-The only package that makes `Verified`. `artefact` checks what CI signed, in the order of
-docs/spec/trust.md, Artefacts; `payload` is
-for what hosts sign, `enrollment` for what lets them in; `key` keeps private keys; `refusal` has a class for each
-way not to be trusted. Nothing here shows a secret.
+The only package that makes `Verified`. `artefact` verifies what CI signed, `payload` what hosts sign, `enrollment`
+tokens, nonces and revocations. `key` has private keys and their files, `refusal` a class for each reason of a refusal.
+Nothing here shows a secret.
 Source: docs/spec/trust.md, Artefacts; docs/spec/trust.md, Keys.
 """
 

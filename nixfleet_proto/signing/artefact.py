@@ -1,8 +1,7 @@
-"""What CI signs: fleets, manifests and whatever else is canonical JSON with a detached signature.
+"""Artefacts that CI signs: fleets, manifests, and any other canonical JSON with a detached signature.
 
-The checks of `verify` run in the order of docs/spec/trust.md, Artefacts
-and stop at the first that fails: nothing in an artefact is
-looked at before its signature is good. No clock: `now` is an argument.
+`verify` runs its checks in the order of the specification and stops at the first failure: the content of an artefact is
+not read before its signature is verified. No clock: `now` is an argument.
 Source: docs/spec/trust.md, Artefacts.
 """
 
@@ -104,7 +103,7 @@ def verify(
     *,
     freshness_window_minutes: int,
 ) -> Verified[T]:
-    """Return what `signed` says, with the proof that `keys` stand behind it at `now`.
+    """Return the value of `signed`, verified against `keys` at `now`.
 
     read: makes the value of the parsed body; asked last, when all else holds. Raises DecodeError.
     Raises: MalformedArtefact, MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature,
@@ -129,7 +128,7 @@ def verify(
 
 
 def parsed_if_signed(signed: SignedArtefact, key: TrustedKey, read: Callable[[JsonValue], T]) -> T:
-    """Return what `read` makes of an artefact without a `meta`, if `key` signed it.
+    """Return the value of an artefact without a `meta`, if `key` signed it. read: decodes it.
 
     Raises: MalformedArtefact, MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature,
     UnsupportedSchema.
@@ -155,7 +154,7 @@ def artefact_hash(artefact: bytes) -> str:
 
 
 def canonical_form(artefact: bytes) -> bytes:
-    """Return the canonical JSON (RFC 8785) of what `artefact` says. Raises: MalformedArtefact."""
+    """Return the canonical JSON (RFC 8785) of `artefact`. Raises: MalformedArtefact."""
     return _canonical(_parsed(artefact))
 
 
@@ -172,14 +171,14 @@ def signer_of(message: bytes, signature: bytes, keys: KeySlot) -> TrustedKey:
             if is_signed_by(key, message, signature):
                 return key
         except UnsupportedAlgorithm as error:
-            unsupported = error  # the other key of the slot may still be one that we can check
+            unsupported = error  # the other key of the slot may be of a supported algorithm
     if unsupported is not None:
         raise unsupported
     raise BadSignature(tuple(key.public_key for key in keys.keys))
 
 
 def require_not_compromised(signed_at: datetime, keys: KeySlot) -> None:
-    """Return if what was signed at this time may be believed. Raises: RejectedAsCompromised."""
+    """Return if a signature made at this time is accepted. Raises: RejectedAsCompromised."""
     if keys.reject_before is not None and signed_at < keys.reject_before:
         raise RejectedAsCompromised(signed_at, keys.reject_before)
 
@@ -212,7 +211,7 @@ def _require_known_schema(parsed: JsonValue) -> None:
 
 
 def _require_fresh(signed_at: datetime, now: datetime, window_minutes: int) -> None:
-    # In seconds, for a window from a file may be longer than a timedelta can be.
+    # In seconds: a window from a file may exceed the range of a timedelta.
     if (now - signed_at - CLOCK_SKEW).total_seconds() > window_minutes * 60:
         raise Stale(signed_at, now, window_minutes)
     if signed_at - now > CLOCK_SKEW:

@@ -1,6 +1,6 @@
-"""What lets a host in and keeps it out: tokens by the org root key, the allow-list and revocations by CI's.
+"""Enrollment: tokens signed by the org root key, the nonces and revocations signed by CI.
 
-A token has no `signedAt` and no window: it says itself from when until when it is good. No clock: `now` is an
+A token has no `signedAt` and no window: it carries its own period of validity. No clock: `now` is an
 argument.
 Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
@@ -24,7 +24,7 @@ from nixfleet_proto.wire import SignedArtefact
 
 
 def fingerprint_of(key: TrustedKey) -> str:
-    """Return the SHA-256 of the 32 bytes of `key`, in hex: what a token is made out to. Raises: MalformedKey."""
+    """Return the SHA-256 of the 32 bytes of `key`, in hex: the fingerprint in a token. Raises: MalformedKey."""
     return hashlib.sha256(public_key_bytes(key)).hexdigest()
 
 
@@ -34,16 +34,16 @@ def sign_token(token: BootstrapToken, org_root_key: SigningKey) -> SignedToken:
 
 
 def verify_token(signed_token: SignedToken, trust: TrustRoot, now: datetime) -> BootstrapToken:
-    """Return the token if the org root key stands behind it and `now` is within its time.
+    """Return the token if the org root key signed it and `now` is within its period of validity.
 
-    Whether its nonce is still good is for the control plane to say.
+    The control plane checks its nonce.
     Raises: as `require_token_signed`; TokenNotYetIssued, TokenExpired; looked for in this order.
     """
     require_token_signed(signed_token, trust)
     token = signed_token.token
     if token.issued_at - now > CLOCK_SKEW:
         raise TokenNotYetIssued(token.hostname, token.issued_at, now)
-    # No skew here: the nonce is remembered as used until then, and no longer.
+    # Without skew: a used nonce is kept until this time and no longer.
     if now >= token.expires_at:
         raise TokenExpired(token.hostname, token.expires_at, now)
     return token

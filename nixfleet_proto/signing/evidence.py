@@ -1,4 +1,4 @@
-"""Whether a host's own key stands behind evidence. When it was collected is for the probe to judge.
+"""Verifies that the key of a host signed its evidence. The probe checks when it was collected.
 
 Source: docs/spec/declarations.md, Probe kinds; docs/spec/trust.md, Evidence.
 """
@@ -11,7 +11,7 @@ from nixfleet_proto.wire import SignedArtefact
 
 
 def verify_evidence(signed: SignedArtefact, host_key: TrustedKey) -> Evidence:
-    """Return what the collector found, if the host's key signed it.
+    """Return the evidence, if the key of the host signed it.
 
     Raises: MalformedArtefact, MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature,
     UnsupportedSchema.

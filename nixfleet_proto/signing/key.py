@@ -1,6 +1,6 @@
-"""ed25519 keys: the private ones and the files they live in, and the one question to ask a public one.
+"""ed25519 keys: private keys, their files, and the check of a signature with a public key.
 
-A key file is one line of 64 hexadecimal digits, its owner's alone. No error, `repr` or log line shows a
+A key file is one line of 64 hexadecimal digits with mode 0600. No error, `repr` or log line shows a
 private key.
 Source: docs/spec/trust.md, Keys; docs/spec/trust.md, Key files and logs.
 """
@@ -34,7 +34,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 @define
 class InsecureKeyFile(NixfleetError):
-    """A key file that others than its owner can reach."""
+    """A key file is accessible to others than its owner."""
 
     path: Path
     mode: int
@@ -48,7 +48,7 @@ class InsecureKeyFile(NixfleetError):
 
 @define
 class MalformedKeyFile(NixfleetError):
-    """A key file that holds no key; what it holds is not shown."""
+    """A key file does not contain a key. Its content is not shown."""
 
     path: Path
     length: int
@@ -61,7 +61,7 @@ class MalformedKeyFile(NixfleetError):
 
 
 class Signer(Protocol):
-    """Whatever makes signatures that `public_key` stands behind: a key in memory, or a device that keeps its own."""
+    """Makes signatures that `public_key` verifies: a key in memory, or a device with its own."""
 
     @property
     def public_key(self) -> TrustedKey:
@@ -75,12 +75,12 @@ class Signer(Protocol):
 
 @final
 class SigningKey:
-    """An ed25519 private key. It shows itself by its public half alone."""
+    """An ed25519 private key. Its repr shows the public key only."""
 
     __slots__ = ("_key",)
 
     def __init__(self, seed: bytes) -> None:
-        """seed: 32 random bytes; `generate` and `load` know where from."""
+        """seed: 32 random bytes. Use `generate` or `load`."""
         self._key = nacl.signing.SigningKey(seed)
 
     @classmethod
@@ -90,12 +90,12 @@ class SigningKey:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the key that `path` holds; the file must be its owner's alone (0600).
+        """Return the key in `path`; the file must be accessible to its owner only (0600).
 
         Raises: InsecureKeyFile, MalformedKeyFile, OSError.
         """
         with path.open("rb") as file:
-            # Of what was opened, not of what may be at `path` by now.
+            # Of the file that was opened: another one may be at `path` by now.
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             if mode & _OTHERS:
                 raise InsecureKeyFile(path, mode)
@@ -106,7 +106,7 @@ class SigningKey:
         return cls(seed)
 
     def save(self, path: Path) -> None:
-        """Write the key to `path` (0600), whole or not at all, and never over another file.
+        """Write the key to `path` (0600). The write is atomic and never replaces a file.
 
         Raises: FileExistsError and other OSErrors.
         """
@@ -126,7 +126,7 @@ class SigningKey:
         return self._key.sign(message).signature
 
     def unseal(self, sealed: bytes) -> bytes | None:
-        """Return what `seal_to` sealed to this key; `None` if it was to another, or was changed since."""
+        """Return the message that `seal_to` sealed to this key; `None` if it is for another one, or was changed."""
         box = nacl.public.SealedBox(self._key.to_curve25519_private_key())
         try:
             return box.decrypt(sealed)
@@ -138,7 +138,7 @@ class SigningKey:
 
 
 def is_signed_by(key: TrustedKey, message: bytes, signature: bytes) -> bool:
-    """Return whether `signature` is `key`'s for `message`.
+    """Return whether `key` made `signature` over `message`.
 
     Raises: MalformedKey, UnsupportedAlgorithm.
     """
@@ -152,7 +152,7 @@ def is_signed_by(key: TrustedKey, message: bytes, signature: bytes) -> bool:
 
 
 def seal_to(key: TrustedKey, message: bytes) -> bytes:
-    """Return `message` so that only the private half of `key` can read it. Never twice the same bytes.
+    """Return `message`, encrypted so that only the private half of `key` can decrypt it. The bytes differ every time.
 
     The key's X25519 form is libsodium's own conversion. Raises: MalformedKey, UnsupportedAlgorithm.
     """
@@ -160,7 +160,7 @@ def seal_to(key: TrustedKey, message: bytes) -> bytes:
 
 
 def require_usable(key: TrustedKey) -> None:
-    """Return if `key` can stand behind anything: ed25519, and a point that a private key can have.
+    """Return if `key` can verify signatures: ed25519, and a valid point that is not weak.
 
     Raises: MalformedKey, UnsupportedAlgorithm.
     """
@@ -168,9 +168,9 @@ def require_usable(key: TrustedKey) -> None:
 
 
 def read_public_key(text: str) -> TrustedKey | None:
-    """Return the ed25519 key that `text` spells, in hex or as OpenSSH does; `None` if it is another's or none.
+    """Return the ed25519 key in `text`, in hex or in OpenSSH form; `None` for anything else.
 
-    Declarations carry what `/etc/ssh/ssh_host_ed25519_key.pub` holds: a kind, base64, perhaps a comment.
+    OpenSSH form is that of `/etc/ssh/ssh_host_ed25519_key.pub`: a kind, base64, and an optional comment.
     """
     if _HEX_KEY.fullmatch(text):
         return TrustedKey(text.lower(), ALGORITHM)
@@ -196,7 +196,7 @@ def _as_x25519(key: TrustedKey) -> nacl.public.PublicKey:
         raise UnsupportedAlgorithm(key.algorithm, key.public_key)
     try:
         return nacl.signing.VerifyKey(public_key_bytes(key)).to_curve25519_public_key()
-    except nacl.exceptions.CryptoError as error:  # no point of the curve, or one of the weak ones
+    except nacl.exceptions.CryptoError as error:  # not a point of the curve, or a weak one
         raise MalformedKey(key.public_key) from error
 
 

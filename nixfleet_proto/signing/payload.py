@@ -1,7 +1,7 @@
-"""What hosts sign: each event envelope, or a batch as a whole, so the log proves who said what.
+"""Signatures of hosts, over each event envelope or a batch as a whole, so that the log proves the origin of each fact.
 
-The signature is over the canonical form of the message as it was sent: `codec.receive_envelope` gives it to whoever
-receives one. A log keeps what a fact says, not the text that said it.
+A signature covers the canonical form of the message as it was sent, which `codec.receive_envelope` returns to the
+receiver. A log keeps the fact, not the received text.
 Source: docs/spec/trust.md, Event signatures.
 """
 
@@ -55,7 +55,7 @@ def verify_payload(payload: bytes, signature: str | None, key: TrustedKey) -> No
 
 
 def signature_bytes(signature: str) -> bytes:
-    """Return the signature that stands in a message, in hex. Raises: MalformedSignature."""
+    """Return the bytes of a signature in a message, which is in hex. Raises: MalformedSignature."""
     if not _HEX_SIGNATURE.fullmatch(signature):
         expected = f"{2 * SIGNATURE_LENGTH} lower-case hexadecimal digits"
         raise MalformedSignature(expected, f"{signature[:16]!r}… of length {len(signature)}")

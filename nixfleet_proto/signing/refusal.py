@@ -1,4 +1,4 @@
-"""Why something is not to be trusted: a class for each reason, its numbers as attributes.
+"""Refusals of verification: a class for each reason, with its facts as attributes.
 
 Callers act on the class; the text is for people. Key material in it is public.
 Source: docs/spec/trust.md, Artefacts; docs/spec/trust.md, Enrollment.
@@ -16,12 +16,12 @@ CLOCK_SKEW = timedelta(seconds=60)
 
 
 class VerifyError(NixfleetError):
-    """Something is not to be trusted; the subclass says why."""
+    """Verification failed. The subclass is the reason."""
 
 
 @define
 class MalformedArtefact(VerifyError):
-    """The bytes are not the JSON they should be, or have no canonical form."""
+    """The bytes are not valid JSON of the expected type, or have no canonical form."""
 
     what: str
     problems: tuple[DecodeProblem, ...]
@@ -32,7 +32,7 @@ class MalformedArtefact(VerifyError):
 
 @define
 class MalformedKey(VerifyError):
-    """A public key that is no key: the trust file, or the host's record, has to be put right."""
+    """A public key is invalid: correct the trust file, or the record of the host."""
 
     public_key: str
 
@@ -42,7 +42,7 @@ class MalformedKey(VerifyError):
 
 @define
 class MalformedSignature(VerifyError):
-    """A signature of the wrong form, for any key."""
+    """A signature has the wrong length or encoding, for any key."""
 
     expected: str
     found: str
@@ -53,7 +53,7 @@ class MalformedSignature(VerifyError):
 
 @define
 class UnsupportedAlgorithm(VerifyError):
-    """No key fits, and one of them is for an algorithm that this release cannot check."""
+    """No key made the signature, and one of them is of an algorithm that this release does not support."""
 
     algorithm: str
     public_key: str
@@ -67,7 +67,7 @@ class UnsupportedAlgorithm(VerifyError):
 
 @define
 class BadSignature(VerifyError):
-    """None of the trusted keys made the signature: another did, or what was signed was changed since."""
+    """None of the trusted keys made the signature: another key did, or the content was changed."""
 
     tried: tuple[str, ...]
 
@@ -77,7 +77,7 @@ class BadSignature(VerifyError):
 
 @define
 class UnsupportedSchema(VerifyError):
-    """The artefact is of a version that this release does not know."""
+    """The artefact has a schema version that this release does not support."""
 
     expected: int
     found: int
@@ -88,7 +88,7 @@ class UnsupportedSchema(VerifyError):
 
 @define
 class NotSigned(VerifyError):
-    """There is no signature, or an artefact does not say when it was signed."""
+    """The signature or the time of signing is missing."""
 
     missing: str
 
@@ -98,7 +98,7 @@ class NotSigned(VerifyError):
 
 @define
 class RejectedAsCompromised(VerifyError):
-    """Signed before the time from which on the keys are trusted again."""
+    """Signed before `reject_before` of the key slot."""
 
     signed_at: datetime
     reject_before: datetime
@@ -131,7 +131,7 @@ class Stale(VerifyError):
 
 @define
 class FutureDated(VerifyError):
-    """Signed later than it can be here, even with clocks that differ."""
+    """Signed in the future, beyond the permitted clock skew."""
 
     signed_at: datetime
     now: datetime
@@ -145,7 +145,7 @@ class FutureDated(VerifyError):
 
 @define
 class WrongRolloutId(VerifyError):
-    """A good manifest, but of another rollout than the one that was asked for."""
+    """A valid manifest of another rollout than the expected one."""
 
     expected: str
     found: str
@@ -156,7 +156,7 @@ class WrongRolloutId(VerifyError):
 
 @define
 class WrongAnchor(VerifyError):
-    """The manifest of `rollout_id` was made from another fleet than the one at hand."""
+    """The manifest of `rollout_id` was made from another fleet than the given one."""
 
     rollout_id: str
     expected: str
@@ -171,7 +171,7 @@ class WrongAnchor(VerifyError):
 
 @define
 class NoOrgRootKey(VerifyError):
-    """There is nothing to check a token against."""
+    """The trust file has no org root key to verify a token with."""
 
     def __str__(self) -> str:
         return (
@@ -182,7 +182,7 @@ class NoOrgRootKey(VerifyError):
 
 @define
 class TokenNotYetIssued(VerifyError):
-    """A token from later than it can be here, even with clocks that differ."""
+    """A token was issued in the future, beyond the permitted clock skew."""
 
     hostname: str
     issued_at: datetime
@@ -198,7 +198,7 @@ class TokenNotYetIssued(VerifyError):
 
 @define
 class TokenExpired(VerifyError):
-    """A token that was good once."""
+    """A token has expired."""
 
     hostname: str
     expires_at: datetime
