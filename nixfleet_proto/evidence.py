@@ -11,6 +11,9 @@ from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.checked import checked
 from nixfleet_proto.fleet import SCHEMA_VERSION
 
+EVIDENCE_BYTES_MAX = 4 * 1024 * 1024
+"""The largest evidence file that is signed or judged."""
+
 
 @frozen
 @checked

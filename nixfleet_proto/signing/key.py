@@ -25,6 +25,8 @@ from nixfleet_proto.trust import TrustedKey
 ALGORITHM = "ed25519"
 SIGNATURE_LENGTH = 64
 
+# Far more than a key needs; a longer file holds none.
+_KEY_FILE_BYTES_MAX = 4096
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}")
 # Length and name of the algorithm, then the length of the key. 51 bytes are 68 characters, without padding.
 _OPENSSH_PREFIX = b"\0\0\0\x0bssh-ed25519\0\0\0\x20"
@@ -94,12 +96,17 @@ class SigningKey:
 
         Raises: InsecureKeyFile, MalformedKeyFile, OSError.
         """
-        with path.open("rb") as file:
+        # Without O_NONBLOCK, opening a named pipe waits for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
             # Of the file that was opened: another one may be at `path` by now.
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(descriptor)
+            mode = stat.S_IMODE(status.st_mode)
             if mode & _OTHERS:
                 raise InsecureKeyFile(path, mode)
-            text = file.read()
+            if not stat.S_ISREG(status.st_mode):
+                raise MalformedKeyFile(path, 0)
+            text = file.read(_KEY_FILE_BYTES_MAX)
         seed = _key_bytes(text.decode("ascii", errors="replace").strip())
         if seed is None:
             raise MalformedKeyFile(path, len(text))

@@ -42,6 +42,7 @@ from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.storage.instance_lock import only_process_on
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
 
 def load_trust(file: Path) -> TrustRoot:
     """Return the trusted keys in `file`. Raises: DecodeError, OSError."""
-    return decode_trust_root(file.read_bytes())
+    return decode_trust_root(read_regular_file(file))
 
 
 @asynccontextmanager

@@ -42,6 +42,7 @@ from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
+from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -255,7 +256,7 @@ def _make_room(connections_max: int) -> None:
 
 def _trust_in(path: Path) -> TrustRoot:
     try:
-        return decode_trust_root(path.read_bytes())
+        return decode_trust_root(read_regular_file(path))
     except (OSError, DecodeError) as error:
         raise CannotStart("the trust file", str(error)) from error
 

@@ -14,6 +14,7 @@ from typing import Final
 from nixfleet_proto.codec import DecodeError, parse_json
 from nixfleet_proto.codec.artefact import ARTEFACT_SPELLING
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_secrets.errors import NotASealedSecret, UnsupportedVersion
 from nixfleet_secrets.sealed import FORMAT, SECRET_BYTES_MAX, VERSION, SealedSecret
 
@@ -49,8 +50,7 @@ def decode_sealed(data: bytes) -> SealedSecret:
 
 def load_sealed(file: Path) -> SealedSecret:
     """Return the sealed secret in `file`. Raises: NotASealedSecret, UnsupportedVersion, OSError."""
-    with file.open("rb") as opened:
-        return decode_sealed(opened.read(FILE_BYTES_MAX))
+    return decode_sealed(read_regular_file(file, bytes_max=FILE_BYTES_MAX))
 
 
 def save_sealed(sealed: SealedSecret, file: Path) -> None:

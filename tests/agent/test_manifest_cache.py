@@ -1,6 +1,7 @@
 """Manifests on disk: atomic, for any rollout id, and verified at every use."""
 
 import logging
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import assert_never
@@ -141,6 +142,39 @@ def test_only_the_rollouts_that_are_named_stay(cache: DirectoryManifestCache) ->
         cache.path_of("stable@r2").name,
         "README",
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["notes.manifest", "backup.manifest.old", f"{'0' * 63}.manifest", f"{'0' * 64}.manifest~"],
+)
+def test_only_names_that_the_cache_gives_are_removed(
+    cache: DirectoryManifestCache, name: str
+) -> None:
+    """A file of another name stays, although it looks like a manifest."""
+    cache.put(R1, signed())
+    (cache.directory / name).touch()
+    cache.keep_only([])
+    assert [path.name for path in cache.directory.iterdir()] == [name]
+
+
+def test_only_regular_files_are_removed(cache: DirectoryManifestCache, tmp_path: Path) -> None:
+    """A link with the name of a manifest is not what the cache wrote."""
+    cache.put(R1, signed())
+    cache.path_of(R1).rename(tmp_path / "elsewhere")
+    cache.path_of(R1).symlink_to(tmp_path / "elsewhere")
+    cache.keep_only([])
+    assert cache.path_of(R1).is_symlink()
+
+
+def test_named_pipe_in_place_of_a_manifest_is_absent_and_named(
+    cache: DirectoryManifestCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing waits for the pipe's writer, and the log says what was found."""
+    cache.directory.mkdir()
+    os.mkfifo(cache.path_of(R1))
+    assert cache.get(R1) is None
+    assert "found a named pipe" in caplog.text
 
 
 # Their use.

@@ -1,5 +1,6 @@
 """Evidence probes: believed if the host's key signed it, judged control by control, and stale with time."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from nixfleet_agent.probes.run import run_probe
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, ProbeSubResult
 from nixfleet_proto.codec import encode_evidence
-from nixfleet_proto.evidence import ControlFinding, Evidence
+from nixfleet_proto.evidence import EVIDENCE_BYTES_MAX, ControlFinding, Evidence
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import (
     FAILURE_REASON_LENGTH_MAX,
@@ -77,6 +78,16 @@ def put(file: Path, artefact: SignedArtefact) -> None:
         path.write_bytes(content)
 
 
+def replace_by_a_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def replace_by_a_link(file: Path, target: Path) -> None:
+    file.unlink()
+    file.symlink_to(target)
+
+
 def signature_of(file: Path) -> Path:
     return file.with_name("evidence.json.sig")
 
@@ -132,6 +143,13 @@ async def test_evidence_of_another_form_of_the_same_is_believed(
             lambda file: put(file, sign_artefact(b'{"schemaVersion":2}', HOST)),
             "expected schema version 1, found 2",
         ),
+        (replace_by_a_pipe, "found a named pipe at "),
+        (lambda file: replace_by_a_pipe(signature_of(file)), "found a named pipe at "),
+        (
+            lambda file: file.write_bytes(b" " * (EVIDENCE_BYTES_MAX + 1)),
+            "found a larger file at ",
+        ),
+        (lambda file: replace_by_a_link(file, Path("/dev/zero")), "found a device at "),
     ],
 )
 async def test_evidence_that_cannot_be_believed_fails_with_the_reason(

@@ -1,5 +1,6 @@
 """Private keys and the files they live in."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -108,6 +109,25 @@ def test_loading_a_file_that_holds_no_key_is_refused_without_showing_it(
 
     assert (refusal.value.path, refusal.value.length) == (path, len(content))
     assert SEED.hex()[:16] not in str(refusal.value)
+
+
+def test_loading_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """A named pipe holds no key, and nothing waits for its writer."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path, mode=0o600)
+
+    with pytest.raises(MalformedKeyFile):
+        SigningKey.load(path)
+
+
+def test_loading_an_endless_file_is_refused(tmp_path: Path) -> None:
+    """Of a file that is far too long, only the beginning is read."""
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    os.truncate(path, 1 << 40)
+
+    with pytest.raises(MalformedKeyFile):
+        SigningKey.load(path)
 
 
 def test_loading_a_file_that_is_not_there_fails_as_the_system_says(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A release as files: whole or not at all, exactly as it was signed, and nothing else touched."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -28,6 +29,7 @@ from nixfleet_release import (
     save_release,
     sign_release,
 )
+from nixfleet_runtime.storage.regular_file import UnfitFile
 
 Checked = Callable[[str], CheckedFleet]
 
@@ -301,3 +303,27 @@ def test_a_reader_beside_a_writer_sees_whole_releases(
         writing.result()
 
     assert set(seen) <= {signed, later}
+
+
+@pytest.mark.parametrize("name", ["fleet.resolved.json", "fleet.resolved.json.sig"])
+def test_a_named_pipe_in_a_release_is_refused_at_once(
+    tmp_path: Path, signed: Release, name: str
+) -> None:
+    """A named pipe is refused by its path, and nothing waits for its writer."""
+    save_release(signed, tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    os.mkfifo(tmp_path / "out" / name)
+
+    with pytest.raises(UnfitFile, match=f"{name}: expected a regular file, found a named pipe"):
+        load_release(tmp_path / "out")
+
+
+def test_a_link_in_a_release_is_refused(tmp_path: Path, signed: Release) -> None:
+    """A link could lead to a file that changes without the release: it is refused by its path."""
+    save_release(signed, tmp_path / "out")
+    file = tmp_path / "out" / "fleet.resolved.json"
+    file.rename(tmp_path / "elsewhere.json")
+    file.symlink_to(tmp_path / "elsewhere.json")
+
+    with pytest.raises(UnfitFile, match="found a symbolic link"):
+        load_release(tmp_path / "out")

@@ -53,6 +53,7 @@ from nixfleet_agent.activation.activator import (
     rollback_finished,
 )
 from nixfleet_agent.activation.command import CommandOutcome, run_command
+from nixfleet_runtime.process.threads import in_abandonable_thread
 from nixfleet_runtime.releases.nar import (
     FileChangedWhileRead,
     InvalidClosureName,
@@ -104,7 +105,7 @@ class DirectoryActivator:
     async def prepare(self, closure: str) -> PrepareOutcome:
         """Check that the tree of `closure` is in the store and hashes to its name."""
         # Abandoned on cancellation: a thread that reads on is harmless, waiting for it is not.
-        return await _in_thread(lambda: self._verified(closure), abandon_on_cancel=True)
+        return await in_abandonable_thread(lambda: self._verified(closure))
 
     async def switch(self, closure: str) -> SwitchOutcome:
         """Check `closure`, select it and run its script, unless it is running already."""
@@ -224,5 +225,5 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-async def _in_thread(work: Callable[[], _T], *, abandon_on_cancel: bool = False) -> _T:
-    return await anyio.to_thread.run_sync(work, abandon_on_cancel=abandon_on_cancel)
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    return await anyio.to_thread.run_sync(work)

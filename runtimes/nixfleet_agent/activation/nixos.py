@@ -41,6 +41,7 @@ from nixfleet_agent.activation.activator import (
 from nixfleet_agent.activation.command import EXIT_CODE_TIMED_OUT, CommandOutcome, CommandRunner
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 SWITCH_UNIT: Final = "nixfleet-switch"
 SWITCH_SCRIPT: Final = "bin/switch-to-configuration"
@@ -233,7 +234,7 @@ def _kernel_in(system: Path) -> Path | None:
 def _init_in(system: Path) -> str | None:
     # `init` itself contains the name of its system, so it always differs; NixOS compares this version.
     version = system / "init-interface-version"
-    return version.read_text(encoding="utf-8") if version.is_file() else None
+    return read_regular_file(version).decode() if version.is_file() else None
 
 
 _COMPONENTS: Final[tuple[tuple[str, Callable[[Path], Path | str | None]], ...]] = (

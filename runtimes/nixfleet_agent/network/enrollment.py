@@ -15,6 +15,7 @@ from nixfleet_proto.enrollment import EnrollRequest, SignedToken
 from nixfleet_proto.signing import SigningKey, VerifyError, fingerprint_of, verify_token
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 NOT_KNOWN = frozenset({f"401 {TYPE_PREFIX}unknown-key", f"401 {TYPE_PREFIX}revoked-key"})
 """The kinds of `TransportFailed` that mean: this host must enroll."""
@@ -79,7 +80,7 @@ def own_key(file: Path) -> OwnKey:
 
 def load_token(file: Path) -> SignedToken:
     """Return the token in `file`. Raises: DecodeError, OSError."""
-    return decode_signed_token(file.read_bytes())
+    return decode_signed_token(read_regular_file(file))
 
 
 def enroll_request(

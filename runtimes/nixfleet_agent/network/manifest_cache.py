@@ -8,6 +8,7 @@ Source: docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,9 +18,15 @@ from typing import Final, Protocol
 from attrs import frozen
 
 from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.releases.layout import MANIFEST_BYTES_MAX
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 SIGNATURE_LENGTH: Final = 64
 _SUFFIX: Final = ".manifest"
+# A manifest; with the dot and an ending, the incomplete file of one.
+_OUR_NAME: Final = re.compile(
+    rf"[0-9a-f]{{64}}{re.escape(_SUFFIX)}|\.[0-9a-f]{{64}}{re.escape(_SUFFIX)}\.[^.]+"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +76,9 @@ class DirectoryManifestCache:
         """Return the stored manifest, `None` when there is none or it is damaged."""
         path = self.path_of(rollout_id)
         try:
-            data = path.read_bytes()
+            data = read_regular_file(
+                path, bytes_max=SIGNATURE_LENGTH + MANIFEST_BYTES_MAX, follow_links=False
+            )
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -97,10 +106,13 @@ class DirectoryManifestCache:
             _log.warning("the manifest of %s cannot be cached: %s: %s", rollout_id, path, error)
 
     def keep_only(self, rollout_ids: Iterable[str]) -> None:
-        """Remove the manifests of every other rollout, and incomplete files that a crash left."""
+        """Remove the manifests of every other rollout, and incomplete files that a crash left.
+
+        Nothing is removed that has another name than this class gives, or that is not a regular file.
+        """
         kept = {self.path_of(rollout_id).name for rollout_id in rollout_ids}
         try:
-            found = [path for path in self.directory.iterdir() if _SUFFIX in path.name]
+            found = [path for path in self.directory.iterdir() if _is_ours(path)]
         except FileNotFoundError:
             return
         except OSError as error:
@@ -109,6 +121,11 @@ class DirectoryManifestCache:
         for path in found:
             if path.name not in kept:
                 _remove(path)
+
+
+def _is_ours(path: Path) -> bool:
+    is_named_so = _OUR_NAME.fullmatch(path.name) is not None
+    return is_named_so and path.is_file() and not path.is_symlink()
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -8,28 +8,27 @@ replaced atomically, so a signature that does not match is read once more before
 Source: docs/spec/trust.md, Evidence.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import anyio.to_thread
 from attrs import evolve
 
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, ProbeSubResult
 from nixfleet_proto.codec import format_time
-from nixfleet_proto.evidence import ControlFinding, Evidence
+from nixfleet_proto.evidence import EVIDENCE_BYTES_MAX, ControlFinding, Evidence
 from nixfleet_proto.health_check import EvidenceProbe
 from nixfleet_proto.signing import CLOCK_SKEW, BadSignature, VerifyError, verify_evidence
 from nixfleet_proto.trust import TrustedKey
-from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.process.threads import in_abandonable_thread
+from nixfleet_runtime.releases.directory import load_artefact
 from nixfleet_runtime.releases.layout import SIGNATURE_SUFFIX
+from nixfleet_runtime.storage.regular_file import UnfitFile
 
-FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 SECOND_LOOK_SECONDS: Final = 0.2
 
 _Identity: TypeAlias = tuple[tuple[int, int, int], ...]
@@ -54,6 +53,8 @@ class EvidenceReader:
             evidence = await self._read(path)
         except FileNotFoundError as error:
             return failed(expected, f"no file {error.filename}")
+        except UnfitFile as error:
+            return failed(expected, f"{error.found} at {error.path}")
         except OSError as error:
             return failed(expected, f"{error.strerror} at {error.filename or path}")
         except VerifyError as error:
@@ -62,18 +63,22 @@ class EvidenceReader:
 
     async def _read(self, path: Path) -> Evidence:
         try:
-            return await anyio.to_thread.run_sync(self._load, path)
+            return await self._load_in_thread(path)
         except BadSignature:
             # The collector may have replaced one of the two files just now.
             await self._clock.sleep(SECOND_LOOK_SECONDS)
-            return await anyio.to_thread.run_sync(self._load, path)
+            return await self._load_in_thread(path)
+
+    async def _load_in_thread(self, path: Path) -> Evidence:
+        # Abandoned on cancellation: a file system that does not answer must not hold up the agent's end.
+        return await in_abandonable_thread(lambda: self._load(path))
 
     def _load(self, path: Path) -> Evidence:
         before = _identity_of(path)
         known = self._verified.get(path)
         if known is not None and known[0] == before:
             return known[1]
-        signed = SignedArtefact(_content(path), _content(_signature_of(path)))
+        signed = load_artefact(path, bytes_max=EVIDENCE_BYTES_MAX)
         evidence = verify_evidence(signed, self._host_key)
         if _identity_of(path) == before:
             self._verified[path] = (before, evidence)
@@ -168,11 +173,3 @@ def _signature_of(path: Path) -> Path:
 def _identity_of(path: Path) -> _Identity:
     statuses = (path.stat(), _signature_of(path).stat())
     return tuple((each.st_ino, each.st_ctime_ns, each.st_size) for each in statuses)
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(FILE_BYTES_MAX + 1)
-    if len(content) > FILE_BYTES_MAX:
-        raise OSError(0, f"more than {FILE_BYTES_MAX} bytes", os.fspath(path))
-    return content

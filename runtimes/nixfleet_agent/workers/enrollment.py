@@ -7,10 +7,10 @@ transport and files, and simulated hosts are enrolled from the start.
 import logging
 from collections.abc import Callable, Generator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
-import anyio.to_thread
 from attrs import frozen
 
 from nixfleet_agent.network.enrollment import (
@@ -31,6 +31,7 @@ from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.enrollment import EnrollRequest, SignedToken
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.process.threads import in_abandonable_thread
 from nixfleet_runtime.transport import TransportFailed
 
 _log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class EnrollmentShell:
             case AskWhetherKnown():
                 return await is_known(self.transport)
             case ReadToken():
-                return await anyio.to_thread.run_sync(_token_in, step.file)
+                return await in_abandonable_thread(partial(_token_in, step.file))
             case Enroll():
                 await self.transport.enroll(step.request)
             case _:

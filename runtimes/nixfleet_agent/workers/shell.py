@@ -5,6 +5,7 @@ The only module of this folder that awaits, except `enrollment`.
 
 import logging
 from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import TypeVar, assert_never
 
 import anyio
@@ -47,6 +48,8 @@ from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import MutatorClosed
+from nixfleet_runtime.process.threads import in_abandonable_thread
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 _log = logging.getLogger(__name__)
 
@@ -176,7 +179,7 @@ class AgentShell:
             case RollBack():
                 return await ports.activator.rollback(step.intent.closure)
             case ReadHealthChecks():
-                return await anyio.to_thread.run_sync(_declared_checks, ports.activator, step)
+                return await in_abandonable_thread(partial(_declared_checks, ports.activator, step))
             case RunProbe():
                 return await self._run_probe(step)
             case Start():
@@ -205,7 +208,7 @@ def _declared_checks(
     """Return the checks in the closure's file; none when there is no such file."""
     path = activator.root_of(step.closure) / HEALTH_CHECKS_PATH
     try:
-        return ChecksLoaded(step.rollout_id, decode_health_checks(path.read_bytes()))
+        return ChecksLoaded(step.rollout_id, decode_health_checks(read_regular_file(path)))
     except FileNotFoundError:
         return ChecksLoaded(step.rollout_id, HealthCheckSet())
     except (OSError, DecodeError) as error:

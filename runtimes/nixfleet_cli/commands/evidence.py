@@ -13,12 +13,14 @@ from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.codec import DecodeError, decode_evidence
+from nixfleet_proto.evidence import EVIDENCE_BYTES_MAX
 from nixfleet_proto.health_check import EvidenceProbe
 from nixfleet_proto.signing import MalformedArtefact, VerifyError, sign_artefact, verify_evidence
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.releases.directory import load_artefact
 from nixfleet_runtime.releases.layout import SIGNATURE_SUFFIX
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 _evidence_file = click.argument("file", metavar="FILE", type=FILE)
 
@@ -50,7 +52,7 @@ def sign(file: Path, key_file: Path, to: Path | None) -> None:
     Exit codes: 0 success; 1 invalid evidence, with every problem; 2 a file cannot be read or written.
     """
     try:
-        body = file.read_bytes()
+        body = read_regular_file(file, bytes_max=EVIDENCE_BYTES_MAX)
         decode_evidence(body)
         signed = sign_artefact(body, load_key(key_file))
         _put(signed, to or file)

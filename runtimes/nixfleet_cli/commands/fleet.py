@@ -14,6 +14,7 @@ from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError, 
 from nixfleet_release import check as check_fleet
 from nixfleet_release.check.staging import stage
 from nixfleet_runtime.documents.problems import is_below, unknown
+from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.one_line import one_line
 from nixfleet_state_machine.scopes.setting import Explained
@@ -105,7 +106,7 @@ def import_(file: Path, out: Path | None) -> None:
     Exit codes: 0 valid; 1 invalid, with every problem and its path; 2 FILE cannot be read, or OUT not written.
     """
     try:
-        imported = import_fleet(file.read_bytes())
+        imported = import_fleet(read_regular_file(file, bytes_max=LARGE_FILE_BYTES_MAX))
         if out is not None:
             out.write_bytes(imported.canonical)
     except DeclarationError as error:

@@ -18,6 +18,7 @@ from nixfleet_proto.signing import (
     read_public_key,
 )
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustedKey, TrustRoot
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 _file_argument = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 _operator_option = click.option(
@@ -73,7 +74,7 @@ def show(output: Output, file: Path, operator: str) -> None:
 
 def _public_key_in(file: Path) -> TrustedKey:
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = read_regular_file(file).decode(errors="replace")
         # OpenSSH's public keys are unmistakable; 64 digits may be either, and a private one is private.
         if text.startswith("ssh-"):
             public = read_public_key(text)

@@ -48,6 +48,7 @@ from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
 from nixfleet_release.sign.verify import verify_release
 from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
 from nixfleet_runtime.releases.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
+from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
 STORE = Path("/nix/store")
 
@@ -304,7 +305,7 @@ def _resolved(declaration: Path, ref: str, built: _Built, now: datetime) -> _Res
 def _imported(file: Path, built: _Built) -> _Resolved:
     if built.trees or built.store_paths or built.pinned:
         raise click.UsageError("expected no closures beside a resolved fleet, which names its own")
-    imported = import_fleet(file.read_bytes())
+    imported = import_fleet(read_regular_file(file, bytes_max=LARGE_FILE_BYTES_MAX))
     hosts = sorted(imported.fleet.hosts.items())
     warnings = (
         *(f"{path}: unknown field, left out" for path in imported.unknown_fields),

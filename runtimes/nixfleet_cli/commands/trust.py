@@ -45,6 +45,7 @@ from nixfleet_release.sign.verify import (
 from nixfleet_runtime.documents.problems import Problem, problem_report
 from nixfleet_runtime.releases.directory import load_artefact
 from nixfleet_runtime.releases.layout import ROLLOUTS_DIRECTORY
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 _trust_file = click.argument("file", metavar="FILE", type=FILE)
 _slot = click.option(
@@ -264,7 +265,7 @@ def _verdict_on(path: Path, root: TrustRoot, time: datetime, minutes: int) -> Ve
 
 def _verdict_on_token(path: Path, root: TrustRoot, time: datetime) -> Verdict:
     try:
-        token = verify_token(decode_signed_token(path.read_bytes()), root, time)
+        token = verify_token(decode_signed_token(read_regular_file(path)), root, time)
     except (DecodeError, VerifyError) as error:
         return Verdict(refused=(RefusedArtefact(str(path), str(error)),))
     keys = root.org_root_key

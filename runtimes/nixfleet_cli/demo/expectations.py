@@ -110,7 +110,7 @@ def _quarantined(state: State) -> str:
 def _health_answer(host: DemoHost) -> str:
     try:
         with _ASKING.open(host.health_url, timeout=_ANSWER_SECONDS_MAX) as response:
-            answer: bytes = response.read()
+            answer: bytes = response.read(64 * 1024)
     except OSError as error:
         return f"no answer: {error}"
     return answer.decode().strip()

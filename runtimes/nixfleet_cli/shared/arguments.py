@@ -16,6 +16,7 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.trust import TrustedKey, TrustRoot
 from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 DIRECTORY: Final = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -36,7 +37,7 @@ def public_key(text: str) -> TrustedKey:
     """Return the ed25519 key that `text` is (hex or OpenSSH), or that the file `text` holds. Raises: BadParameter."""
     key = read_public_key(text)
     if key is None and Path(text).is_file():
-        content = Path(text).read_text(encoding="ascii", errors="replace")
+        content = read_regular_file(Path(text)).decode("ascii", errors="replace")
         key = read_public_key(content.strip())
     if key is None:
         raise click.BadParameter(
@@ -80,7 +81,7 @@ freshness_minutes: Final = click.option(
 def load_trust(file: Path) -> TrustRoot:
     """Return the trust root in a file. Raises: Findings, Unusable."""
     try:
-        return decode_trust_root(file.read_bytes())
+        return decode_trust_root(read_regular_file(file))
     except DecodeError as error:
         raise Findings(f"{file}: {error}") from error
     except OSError as error:

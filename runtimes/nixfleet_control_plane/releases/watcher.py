@@ -4,6 +4,7 @@
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -14,6 +15,7 @@ from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseScanner
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, WriteFailed
+from nixfleet_runtime.process.threads import in_abandonable_thread
 from nixfleet_runtime.releases.directory import (
     IncompleteRelease,
     NotARelease,
@@ -45,7 +47,7 @@ class ReleaseWatcher:
     async def poll(self) -> None:
         """Poll once. Inputs that cannot be made durable now are tried again at the next poll."""
         try:
-            release = await anyio.to_thread.run_sync(load_release, self._directory)
+            release = await in_abandonable_thread(partial(load_release, self._directory))
         except (NotARelease, IncompleteRelease, OSError) as error:
             self._log_problem(str(error))
             return

@@ -16,6 +16,7 @@ from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.errors import DeclarationError
 from nixfleet_runtime.documents.problems import Problem, at, listed, quoted, unknown
 from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
+from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
 
 @frozen
@@ -29,7 +30,7 @@ class NamedClosures:
 def read_store_paths(file: Path) -> Mapping[str, Path]:
     """Return the store paths by host from the JSON object in `file`. Raises: DeclarationError, OSError."""
     try:
-        content = parse_json(file.read_bytes())
+        content = parse_json(read_regular_file(file, bytes_max=LARGE_FILE_BYTES_MAX))
     except DecodeError as error:
         raise DeclarationError(
             Problem(f"{file}: {each.path}", "not JSON", each.expected, each.found)
@@ -64,7 +65,7 @@ def health_checks_in(tree: Path) -> HealthCheckSet:
     Raises: DecodeError, OSError.
     """
     try:
-        return decode_health_checks((tree / HEALTH_CHECKS_PATH).read_bytes())
+        return decode_health_checks(read_regular_file(tree / HEALTH_CHECKS_PATH))
     except FileNotFoundError:
         return FrozenMap()
 

@@ -27,6 +27,7 @@ from nixfleet_proto.fleet import Meta
 from nixfleet_release.errors import AdmissionError
 from nixfleet_runtime.documents.problems import DUPLICATE, Problem, at, quoted
 from nixfleet_runtime.documents.tables import Document, Table, read_toml
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 
 @frozen
@@ -55,7 +56,7 @@ def read_admission(file: Path | None, tokens: Path | None = None) -> Admission:
     admission, problems = _read(file) if file is not None else (Admission(), [])
     for token_file in sorted(tokens.glob("*.json")) if tokens is not None else ():
         try:
-            token = decode_signed_token(token_file.read_bytes()).token
+            token = decode_signed_token(read_regular_file(token_file)).token
         except DecodeError as error:
             problems.extend(
                 Problem(

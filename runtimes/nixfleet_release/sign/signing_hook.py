@@ -18,6 +18,7 @@ from attrs import define, frozen
 
 from nixfleet_proto.signing import is_signed_by
 from nixfleet_proto.trust import TrustedKey
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 SIGNATURE_LENGTH: Final = 64
 TIMEOUT_SECONDS: Final = 300.0
@@ -151,8 +152,7 @@ class SigningHook:
 
     def _read(self, output: Path) -> bytes:
         try:
-            with output.open("rb") as file:
-                signature = file.read(64 * 1024)
+            signature = read_regular_file(output, bytes_max=64 * 1024, follow_links=False)
         except FileNotFoundError as error:
             raise HookWroteNothing(self._program) from error
         if len(signature) != SIGNATURE_LENGTH:

@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.toml_scanner import TomlSource, read_source
 from nixfleet_runtime.documents.problems import DUPLICATE, Place, Problem, at, parent_of
+from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
 _TOP_ITEM = re.compile(r"([A-Za-z0-9_-]+)\[(\d+)\]")
 
@@ -141,7 +142,9 @@ def _shifted(path: str, lengths: Mapping[str, int]) -> str:
 def _read(file: Path) -> TomlSource | Problem:
     try:
         # As bytes, because text mode would turn CR LF into LF and change strings. A byte order mark is ignored.
-        return read_source(file.read_bytes().decode("utf-8-sig"), str(file))
+        return read_source(
+            read_regular_file(file, bytes_max=LARGE_FILE_BYTES_MAX).decode("utf-8-sig"), str(file)
+        )
     except UnicodeDecodeError as error:
         return _unreadable(file, "not TOML", "UTF-8", str(error))
     except OSError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeGuard, TypeVar
 
 from nixfleet_runtime.documents.problems import Problem, at, closest, is_below, listed, quoted
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 T = TypeVar("T")
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
@@ -37,7 +38,7 @@ _EXPECTED: Mapping[type, str] = {
 def read_toml(file: Path) -> Mapping[str, object] | Problem:
     """Return the parsed content of `file`, or why it cannot be read as TOML."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular_file(file).decode())
     except tomllib.TOMLDecodeError as error:
         return Problem(str(file), "not TOML", "TOML 1.0", str(error))
     except UnicodeDecodeError as error:

@@ -21,13 +21,17 @@ from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
+    MANIFEST_BYTES_MAX,
     NONCES_FILE,
     REVOCATIONS_FILE,
     SIGNATURE_SUFFIX,
     manifest_file,
     rollout_of,
 )
+from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
+# A signature has 64 bytes; whoever verifies one of another length says so.
+_SIGNATURE_BYTES_MAX: Final = 4096
 _ALONE: Final = frozenset({FLEET_FILE, REVOCATIONS_FILE, NONCES_FILE})
 
 
@@ -135,7 +139,15 @@ def _read(directory: Path) -> Release:
     missing = tuple(sorted(expected - names))
     if missing:
         raise IncompleteRelease(directory, missing)
-    signed = {name: load_artefact(directory / name) for name in sorted(artefacts)}
+    # A link could lead out of the release, to a file that changes without it.
+    signed = {
+        name: load_artefact(
+            directory / name,
+            bytes_max=LARGE_FILE_BYTES_MAX if name in _ALONE else MANIFEST_BYTES_MAX,
+            follow_links=False,
+        )
+        for name in sorted(artefacts)
+    }
     rollouts = ((rollout_of(name), artefact) for name, artefact in signed.items())
     return Release(
         signed[FLEET_FILE],
@@ -145,10 +157,15 @@ def _read(directory: Path) -> Release:
     )
 
 
-def load_artefact(file: Path) -> SignedArtefact:
-    """Return the artefact in `file` and the signature beside it, unverified. Raises: OSError."""
+def load_artefact(
+    file: Path, *, bytes_max: int = LARGE_FILE_BYTES_MAX, follow_links: bool = True
+) -> SignedArtefact:
+    """Return the artefact in `file` and the signature beside it, unverified. Raises: UnfitFile, OSError."""
     signature = file.with_name(file.name + SIGNATURE_SUFFIX)
-    return SignedArtefact(file.read_bytes(), signature.read_bytes())
+    return SignedArtefact(
+        read_regular_file(file, bytes_max=bytes_max, follow_links=follow_links),
+        read_regular_file(signature, bytes_max=_SIGNATURE_BYTES_MAX, follow_links=follow_links),
+    )
 
 
 def names_in(directory: Path) -> frozenset[str]:

@@ -17,6 +17,8 @@ REVOCATIONS_FILE: Final = "revocations.json"
 NONCES_FILE: Final = "bootstrap-nonces.json"
 ROLLOUTS_DIRECTORY: Final = "rollouts"
 SIGNATURE_SUFFIX: Final = ".sig"
+MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
+"""The largest manifest that a control plane reads and an agent fetches. 100,000 hosts take about a third."""
 
 
 def manifest_file(rollout_id: RolloutId) -> str:
