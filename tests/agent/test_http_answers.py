@@ -22,7 +22,7 @@ async def failure_of(headers: Mapping[str, str]) -> TransportFailed:
     """Return what an answer of 503 with these headers comes to."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(503, headers=dict(headers))
+        return httpx2.Response(503, headers=dict(headers), stream=httpx2.ByteStream(b""))
 
     fake = httpx2.MockTransport(answer)
     async with httpx2.AsyncClient(base_url="http://fleet", transport=fake) as client:

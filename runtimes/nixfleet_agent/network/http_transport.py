@@ -48,6 +48,7 @@ from nixfleet_runtime.http.paths import (
 from nixfleet_runtime.http.problem import decode_problem
 from nixfleet_runtime.http.signing.key_id import host_key_id
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.releases.layout import MANIFEST_BYTES_MAX
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 
 _ASK_AGAIN = frozenset({408, 425, 429})
@@ -96,7 +97,8 @@ class HttpTransport:
         Body and signature are two calls; a manifest that is signed anew in between does not verify, and is
         fetched again by who needs it.
         """
-        body = await self._send("GET", rollout_path(rollout_id))
+        path = rollout_path(rollout_id)
+        body = await self._send("GET", path, answer_bytes_max=MANIFEST_BYTES_MAX)
         if body.status_code == httpx2.codes.NOT_FOUND:
             return None
         signature = await self._send("GET", rollout_path(rollout_id, "/signature"))
@@ -122,10 +124,15 @@ class HttpTransport:
         body: bytes = b"",
         *,
         answer_seconds_max: float = ANSWER_SECONDS_MAX,
+        answer_bytes_max: int | None = None,
     ) -> httpx2.Response:
         try:
             return await self._client.send(
-                method, path, body, answer_seconds_max=answer_seconds_max
+                method,
+                path,
+                body,
+                answer_seconds_max=answer_seconds_max,
+                answer_bytes_max=answer_bytes_max,
             )
         except NoAnswer as error:
             raise TransportFailed(str(error), kind=error.kind) from error

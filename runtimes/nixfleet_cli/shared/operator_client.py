@@ -27,6 +27,8 @@ from nixfleet_runtime.kernel.clock import Clock
 
 RESTART_SECONDS_MAX: Final = 120
 """How long a request is repeated, newly signed, while the control plane refuses those signed before its start."""
+PAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+"""How many bytes an answer may have: a page of hosts or of log rows, each with what hosts reported."""
 
 _SIGNED_BEFORE_START: Final = f"{TYPE_PREFIX}{SignedBeforeStart.name}"
 
@@ -149,7 +151,9 @@ async def operating(address: Address, clock: Clock) -> AsyncIterator[OperatorCli
     _require_secrecy(address)
     key, tls = load_key(address.key_file), _tls(address)
     key_id = operator_key_id(address.name)
-    async with signed_client(address.url, key_id, key, clock, tls=tls) as client:
+    async with signed_client(
+        address.url, key_id, key, clock, tls=tls, answer_bytes_max=PAGE_BYTES_MAX
+    ) as client:
         yield OperatorClient(client, address)
 
 

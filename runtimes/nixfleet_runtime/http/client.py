@@ -1,7 +1,8 @@
 """An HTTP client that signs its requests, for hosts and operators. One connection pool each.
 
-It never retries, and returns every response unchanged, whatever its status.
-Source: docs/spec/trust.md, Request signatures.
+It never retries, and returns every response unchanged, whatever its status. No response costs more than was agreed: it
+is complete before one deadline, has at most so many bytes, and arrives as it was sent, without compression.
+Source: docs/spec/trust.md, Request signatures; docs/spec/wire.md, Calls.
 """
 
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Final
 
+import anyio
 import httpx2
 
 from nixfleet_proto.signing import SigningKey
@@ -18,27 +20,36 @@ from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
 from nixfleet_runtime.kernel.clock import Clock
 
 ANSWER_SECONDS_MAX: Final = 30.0
-"""How long an answer may take. A long poll adds its own waiting time."""
+"""How long an answer may take, from the request to its last byte. A long poll adds its own waiting time."""
+ANSWER_BYTES_MAX: Final = 1024 * 1024
+"""How many bytes the body of an answer may have, unless the caller expects more."""
 
 
 class NoAnswer(Exception):
-    """No response came; the request may or may not have arrived. kind: the class of the cause."""
+    """No usable response came; the request may or may not have arrived. kind: the class of the cause."""
 
-    def __init__(self, request: str, error: httpx2.HTTPError) -> None:
-        self.kind = type(error).__name__
-        super().__init__(f"{request}: {self.kind}: {error}")
+    def __init__(self, request: str, kind: str, problem: str) -> None:
+        self.kind = kind
+        super().__init__(f"{request}: {kind}: {problem}")
 
 
 class SignedClient:
     """Sends requests signed with `key` as `key_id`. Created by `signed_client`."""
 
     def __init__(
-        self, client: httpx2.AsyncClient, key_id: str, key: SigningKey, clock: Clock
+        self,
+        client: httpx2.AsyncClient,
+        key_id: str,
+        key: SigningKey,
+        clock: Clock,
+        *,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> None:
         self._client = client
         self._key_id = key_id
         self._key = key
         self._clock = clock
+        self._answer_bytes_max = answer_bytes_max
 
     async def send(
         self,
@@ -47,27 +58,73 @@ class SignedClient:
         body: bytes = b"",
         *,
         answer_seconds_max: float = ANSWER_SECONDS_MAX,
+        answer_bytes_max: int | None = None,
     ) -> httpx2.Response:
-        """Return the response. path: percent-encoded, with its query. Raises: NoAnswer."""
+        """Return the complete response. path: percent-encoded, with its query.
+
+        answer_seconds_max: for all of it; time-outs of single reads would never end a response that comes byte by byte.
+        answer_bytes_max: for its body; `None` for the client's own limit.
+        Raises: NoAnswer.
+        """
+        request = f"{method} {path}"
+        try:
+            with anyio.fail_after(answer_seconds_max):
+                return await self._answer(
+                    method, path, body, answer_bytes_max or self._answer_bytes_max
+                )
+        except TimeoutError as error:
+            problem = f"expected a complete answer within {answer_seconds_max:g} s"
+            raise NoAnswer(request, "AnswerTooSlow", problem) from error
+        except httpx2.HTTPError as error:
+            raise NoAnswer(request, type(error).__name__, str(error)) from error
+
+    async def _answer(self, method: str, path: str, body: bytes, bytes_max: int) -> httpx2.Response:
         now = self._clock.now()
         signed = sign_request(self._key, self._key_id, method, path, body, now, new_nonce())
-        headers = {**signed, PROTOCOL: str(PROTOCOL_VERSION), "Content-Type": "application/json"}
-        try:
-            return await self._client.request(
-                method, path, content=body, headers=headers, timeout=answer_seconds_max
+        headers = {
+            **signed,
+            PROTOCOL: str(PROTOCOL_VERSION),
+            "Content-Type": "application/json",
+            # A compressed body of a few megabytes may have gigabytes.
+            "Accept-Encoding": "identity",
+        }
+        streaming = self._client.stream(method, path, content=body, headers=headers, timeout=None)
+        async with streaming as answer:
+            # Cookies are no part of the protocol, and would be kept.
+            self._client.cookies.clear()
+            encoding = answer.headers.get("Content-Encoding", "identity")
+            if encoding.lower() != "identity":
+                problem = f"expected no Content-Encoding, found {encoding[:80]!r}"
+                raise NoAnswer(f"{method} {path}", "AnswerEncoded", problem)
+            content = bytearray()
+            async for chunk in answer.aiter_raw():
+                content += chunk
+                if len(content) > bytes_max:
+                    problem = f"expected an answer of at most {bytes_max} bytes, found more"
+                    raise NoAnswer(f"{method} {path}", "AnswerTooLarge", problem)
+            return httpx2.Response(
+                answer.status_code,
+                headers=answer.headers,
+                content=bytes(content),
+                request=answer.request,
             )
-        except httpx2.HTTPError as error:
-            raise NoAnswer(f"{method} {path}", error) from error
 
 
 @asynccontextmanager
 async def signed_client(
-    base_url: str, key_id: str, key: SigningKey, clock: Clock, *, tls: SSLContext | bool = True
+    base_url: str,
+    key_id: str,
+    key: SigningKey,
+    clock: Clock,
+    *,
+    tls: SSLContext | bool = True,
+    answer_bytes_max: int = ANSWER_BYTES_MAX,
 ) -> AsyncIterator[SignedClient]:
     """Yield a client of the control plane at `base_url`; close its connections at the end.
 
-    tls: the trusted certificate authorities; `True`: those of the machine.
+    tls: the trusted certificate authorities; `True`: those of the machine. answer_bytes_max: for the body of
+    each answer.
     """
     # Proxies from the environment are ignored: requests go only to the control plane.
     async with httpx2.AsyncClient(base_url=base_url, verify=tls, trust_env=False) as client:
-        yield SignedClient(client, key_id, key, clock)
+        yield SignedClient(client, key_id, key, clock, answer_bytes_max=answer_bytes_max)
