@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from nixfleet_agent.activation import command
+from nixfleet_agent.probes import exec as exec_probes
 from nixfleet_agent.probes.exec import run_exec_probe
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, ExecProbe
@@ -93,3 +95,28 @@ async def test_command_without_a_slash_is_looked_up_in_the_path(tmp_path: Path) 
     outcome = await run_exec_probe(ExecProbe(("true",)), tmp_path)
 
     assert outcome.status is ProbeStatus.PASS
+
+
+async def test_command_gets_nothing_secret_of_the_agents_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PATH and LANG are the agent's; nothing else of its environment is passed on."""
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    monkeypatch.setenv("NIXFLEET_SECRET", "hunter2")
+    script = '[ "$LANG-$NIXFLEET_SECRET-$HOME" = de_DE.UTF-8-- ] && command -v true'
+
+    assert (await run_exec_probe(_sh(script), None)).status is ProbeStatus.PASS
+
+
+async def test_command_that_writes_without_end_fails_with_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flood of output fails the probe, though the program would exit as expected when it is killed."""
+    for module in (command, exec_probes):
+        monkeypatch.setattr(module, "OUTPUT_BYTES_MAX", 100_000)
+
+    outcome = await run_exec_probe(_sh("yes", expect_exit_code=137), None)
+
+    assert outcome.failure_reason == (
+        "expected exit code 137 within 30 s, found more than 100000 bytes of output from /bin/sh"
+    )

@@ -8,6 +8,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from nixfleet_agent.activation import command
 from nixfleet_agent.activation.command import (
     OUTPUT_TAIL_BYTES_MAX,
     CommandOutcome,
@@ -123,10 +124,24 @@ async def test_cancelled_program_is_killed_with_its_children(lifeline: Path) -> 
     assert await _read_to_the_end(reader) == b""
 
 
-async def test_program_that_leaves_a_service_running_is_not_waited_for_longer() -> None:
+@pytest.mark.parametrize(
+    "leave", ["sleep 1000 &", "set -m; sleep 1000 &", "(sleep 1000 & sleep 1000 &) &"]
+)
+async def test_what_a_program_leaves_in_its_session_is_killed(lifeline: Path, leave: str) -> None:
+    """After a program that ended by itself, its children are dead, in whatever process group they are."""
+    reader = os.open(lifeline, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+
+    outcome = await _sh(f"exec 3>{lifeline}; {leave} exit 7")
+
+    assert outcome.exit_code == 7
+    assert await _read_to_the_end(reader) == b""
+
+
+async def test_service_that_left_the_session_stays_and_is_not_waited_for() -> None:
     """The program's own end counts, though a service it started still holds its output open."""
     with anyio.fail_after(PATIENCE_SECONDS):
-        outcome = await _sh("sleep 1000 & echo $!", timeout_seconds=1000)
+        outcome = await _sh("setsid sleep 1000 & echo $!; exit 0", timeout_seconds=1000)
 
     service = int(outcome.stdout_tail)
     try:
@@ -134,6 +149,54 @@ async def test_program_that_leaves_a_service_running_is_not_waited_for_longer() 
     finally:
         # Which also shows that it was left running.
         os.kill(service, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+async def test_program_that_writes_without_end_is_killed_at_the_limit(
+    stream: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood on either output ends with the limit, not with the time; the end of it is kept."""
+    monkeypatch.setattr(command, "OUTPUT_BYTES_MAX", 1024 * 1024)
+
+    outcome = await _sh(f"yes >&{stream}", timeout_seconds=1000)
+
+    assert outcome.wrote_too_much
+    assert not outcome.timed_out
+    assert outcome.exit_code == 128 + signal.SIGKILL
+    assert len(outcome.stdout_tail + outcome.stderr_tail) == OUTPUT_TAIL_BYTES_MAX
+
+
+async def test_program_that_writes_up_to_the_limit_is_not_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The limit is what may be written."""
+    monkeypatch.setattr(command, "OUTPUT_BYTES_MAX", 1000)
+
+    outcome = await _sh("head -c 1000 /dev/zero; exit 0")
+
+    assert (outcome.exit_code, outcome.wrote_too_much) == (0, False)
+
+
+async def test_last_words_of_a_program_are_kept() -> None:
+    """What was written just before the end is read, though the end came first."""
+    for _ in range(20):
+        outcome = await _sh("head -c 60000 /dev/zero >&2; printf last >&2; exit 1")
+        assert outcome.stderr_tail.endswith("last")
+
+
+async def test_no_descriptor_is_left_open() -> None:
+    """Runs that succeed, fail to start or are stopped leave no pipe behind."""
+    await _sh("true")
+    before = _open_descriptors()
+    await _sh("true")
+    await _sh("sleep 1000", timeout_seconds=0.1)
+    await run_command(["/no/such/program"], timeout_seconds=PATIENCE_SECONDS)
+
+    assert _open_descriptors() == before
+
+
+def _open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def _read_to_the_end(reader: int) -> bytes:

@@ -1,28 +1,36 @@
 """Runs one program to its end or its time-out. The only module that starts processes.
 
-A program gets its own process group, so that its child processes end with it after a time-out or a
-cancellation. Its output goes to files, not to pipes: a service that it leaves running inherits them, and
-an inherited pipe never reaches its end. The result is a value (`CommandOutcome`); a program that
-cannot be started ends as in a shell, with exit code 126 or 127.
+A program gets its own session. However it ends, whatever is left in its session is killed: only what has left it, as a
+service manager's services do, stays. Of its output the last bytes are kept and the rest is dropped, so that a program
+that writes for ever costs neither memory nor disk; beyond a limit it is killed. Its output pipes are closed with its
+end: a service that it leaves behind must write elsewhere. Files instead of pipes were rejected, because such a service
+would fill the disk.
+
+The result is a value (`CommandOutcome`); a program that cannot be started ends as in a shell, with exit code 126 or
+127.
 """
 
 import os
 import signal
 import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import Final, Protocol
 
 import anyio
 import anyio.abc
 from attrs import frozen
 
 OUTPUT_TAIL_BYTES_MAX: Final = 4096
+OUTPUT_BYTES_MAX: Final = 64 * 1024 * 1024
+"""How much a program may write to each of its two outputs before it is killed."""
 EXIT_CODE_TIMED_OUT: Final = 124
 _EXIT_CODE_NOT_EXECUTABLE: Final = 126
 _EXIT_CODE_NOT_FOUND: Final = 127
+_READ_BYTES: Final = 64 * 1024
+# A pipe holds no more, so this is all that a program wrote before its end.
+_PIPE_BYTES_MAX: Final = 1024 * 1024
 
 
 @frozen
@@ -30,12 +38,14 @@ class CommandOutcome:
     """The result of a program, and the end of its output.
 
     exit_code: its own; 128 + n when signal n ended it; 124 after a time-out.
+    wrote_too_much: whether it was killed for more than `OUTPUT_BYTES_MAX` of output.
     """
 
     exit_code: int
     stdout_tail: str = ""
     stderr_tail: str = ""
     timed_out: bool = False
+    wrote_too_much: bool = False
 
 
 class CommandRunner(Protocol):
@@ -63,50 +73,128 @@ async def run_command(
 ) -> CommandOutcome:
     """Run `command` (no shell) in `cwd` with only `environment`; both default to the caller's.
 
-    After a time-out or a cancellation, its whole process group is killed before this returns.
+    When this returns or is cancelled, nothing of its session runs any more.
     """
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with closing(_Output()) as stdout, closing(_Output()) as stderr:
         try:
             process = await anyio.open_process(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                stdout=stdout.write_end,
+                stderr=stderr.write_end,
                 cwd=cwd,
                 env=environment,
                 start_new_session=True,
             )
         except OSError as error:
             return _not_started(command[0], error)
-        exit_code = await _exit_code_within(process, timeout_seconds)
+        stdout.begin()
+        stderr.begin()
+        timed_out = await _wait(process, (stdout, stderr), timeout_seconds)
+        assert process.returncode is not None
+        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
         return CommandOutcome(
-            exit_code=EXIT_CODE_TIMED_OUT if exit_code is None else exit_code,
-            stdout_tail=_tail_of(stdout),
-            stderr_tail=_tail_of(stderr),
-            timed_out=exit_code is None,
+            exit_code=EXIT_CODE_TIMED_OUT if timed_out else code,
+            stdout_tail=stdout.tail(),
+            stderr_tail=stderr.tail(),
+            timed_out=timed_out,
+            wrote_too_much=stdout.is_over or stderr.is_over,
         )
 
 
-async def _exit_code_within(process: anyio.abc.Process, timeout_seconds: float) -> int | None:
-    """Return the exit code as in a shell, `None` after a time-out."""
+async def _wait(
+    process: anyio.abc.Process, outputs: Sequence["_Output"], timeout_seconds: float
+) -> bool:
+    """Wait until the program has ended or was killed, and its session with it. Return whether it timed out."""
     try:
-        with anyio.move_on_after(timeout_seconds):
-            code = await process.wait()
-            return code if code >= 0 else 128 - code
-        return None
+        with anyio.move_on_after(timeout_seconds) as in_time:
+            async with anyio.create_task_group() as reading:
+                for output in outputs:
+                    reading.start_soon(output.read, reading.cancel_scope.cancel)
+                await process.wait()
+                reading.cancel_scope.cancel()
+        return in_time.cancelled_caught
     finally:
-        await _kill_group(process)
+        await _kill_session(process)
 
 
-async def _kill_group(process: anyio.abc.Process) -> None:
-    """Kill the process group of `process`, unless it has ended."""
-    if process.returncode is not None:
-        return
-    # The group has its leader's number. It may end between the check and the kill.
+async def _kill_session(process: anyio.abc.Process) -> None:
+    """Kill the session that `process` began, all of it, and return when `process` has ended."""
+    # Its number stays taken while anything of its group is left. With nothing left there is nothing to kill, and the
+    # number was free for moments only.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with anyio.CancelScope(shield=True):
         await process.wait()
+    # A shell with job control gives each job a group of its own. Killing is repeated for what was forked meanwhile.
+    killed: set[int] = set()
+    while found := set(_processes_of_session(process.pid)) - killed:
+        for number in found:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        killed |= found
+
+
+def _processes_of_session(session: int) -> Iterator[int]:
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208
+    except OSError:
+        return  # not Linux: only the group is known
+    for name in names:
+        if name.isdecimal():
+            with suppress(OSError):
+                if os.getsid(int(name)) == session:
+                    yield int(name)
+
+
+class _Output:
+    """The reading end of a pipe that a program writes to: counts all of it, and keeps the end."""
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        self._count = 0
+        self._tail = b""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more was written than a program may write."""
+        return self._count > OUTPUT_BYTES_MAX
+
+    def begin(self) -> None:
+        """Close the writing end, which the program has now."""
+        os.close(self.write_end)
+        self.write_end = -1
+
+    async def read(self, when_over: Callable[[], None]) -> None:
+        """Read until the end or the limit; call `when_over` at the limit."""
+        while not self.is_over:
+            await anyio.wait_readable(self._read_end)
+            if not self._take():
+                return
+        when_over()
+
+    def tail(self) -> str:
+        """Return the end of what was written before the program's end. It no longer runs."""
+        left = _PIPE_BYTES_MAX
+        with suppress(BlockingIOError):
+            # Something that left the session may still write: only so much is read.
+            while left > 0 and (taken := self._take()):
+                left -= taken
+        return self._tail.decode(errors="replace")
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self._read_end)
+        if self.write_end >= 0:
+            os.close(self.write_end)
+
+    def _take(self) -> int:
+        """Take what is there, and return how much that was; 0 at the end. Raises: BlockingIOError."""
+        chunk = os.read(self._read_end, _READ_BYTES)
+        self._count += len(chunk)
+        self._tail = (self._tail + chunk[-OUTPUT_TAIL_BYTES_MAX:])[-OUTPUT_TAIL_BYTES_MAX:]
+        return len(chunk)
 
 
 def _not_started(program: str, error: OSError) -> CommandOutcome:
@@ -116,9 +204,3 @@ def _not_started(program: str, error: OSError) -> CommandOutcome:
         # Not every event loop's error names the program.
         stderr_tail=f"{program}: {error.strerror}",
     )
-
-
-def _tail_of(output: IO[bytes]) -> str:
-    size = output.seek(0, os.SEEK_END)
-    output.seek(max(0, size - OUTPUT_TAIL_BYTES_MAX))
-    return output.read(OUTPUT_TAIL_BYTES_MAX).decode(errors="replace")

@@ -17,8 +17,9 @@ repeated call would find a failed closure "running" and report success, and the 
 it as its rollback target. Scripts must therefore be idempotent.
 
 Script: argument `switch`; in the closure's directory; environment: the agent's PATH, what
-`environment` adds, and NIXFLEET_CLOSURE (its name), NIXFLEET_CLOSURE_ROOT, NIXFLEET_PROFILE. A
-service it starts must leave the script's process group to survive a script that is stopped. Exit 0:
+`environment` adds, and NIXFLEET_CLOSURE (its name), NIXFLEET_CLOSURE_ROOT, NIXFLEET_PROFILE. When
+the script has ended or was stopped, whatever is left in its session is killed and its output is
+closed: a service is started by a service manager, or by `setsid` with its output redirected. Exit 0:
 success. Exit 100, as on NixOS: the running init cannot be replaced; the switch is deferred with
 component `init`, and `switching_from` stays until the next boot. For that it must be on a file system
 that is emptied at boot (`/run/nixfleet/switching-from`): a missing link then means that the machine
@@ -52,7 +53,7 @@ from nixfleet_agent.activation.activator import (
     SwitchPhase,
     rollback_finished,
 )
-from nixfleet_agent.activation.command import CommandOutcome, run_command
+from nixfleet_agent.activation.command import OUTPUT_BYTES_MAX, CommandOutcome, run_command
 from nixfleet_runtime.process.threads import in_abandonable_thread
 from nixfleet_runtime.releases.nar import (
     FileChangedWhileRead,
@@ -120,7 +121,7 @@ class DirectoryActivator:
             phase = SwitchPhase.SWITCH
             outcome = await self._run_script(closure)
             phase = SwitchPhase.CONFIRM
-            if outcome.exit_code == 0:
+            if outcome.exit_code == 0 and not outcome.wrote_too_much:
                 await _in_thread(lambda: _remove_link(self.switching_from))
         except OSError as error:
             return SwitchFailed(phase, EXIT_CODE_OF_AGENT, str(error))
@@ -182,6 +183,9 @@ class DirectoryActivator:
     def _switched(self, closure: str, outcome: CommandOutcome) -> SwitchOutcome:
         if outcome.timed_out:
             reason = f"stopped after {self.switch_timeout_seconds} s: {outcome.stderr_tail}"
+            return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, reason)
+        if outcome.wrote_too_much:
+            reason = f"stopped after {OUTPUT_BYTES_MAX} bytes of output: {outcome.stderr_tail}"
             return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, reason)
         if outcome.exit_code == 0:
             return SwitchCompleted(closure, 0)

@@ -38,7 +38,12 @@ from nixfleet_agent.activation.activator import (
     SwitchPhase,
     rollback_finished,
 )
-from nixfleet_agent.activation.command import EXIT_CODE_TIMED_OUT, CommandOutcome, CommandRunner
+from nixfleet_agent.activation.command import (
+    EXIT_CODE_TIMED_OUT,
+    OUTPUT_BYTES_MAX,
+    CommandOutcome,
+    CommandRunner,
+)
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
 from nixfleet_runtime.storage.regular_file import read_regular_file
@@ -193,9 +198,11 @@ class NixosActivator:
         self, phase: SwitchPhase, command: Sequence[str], timeout_seconds: float | None = None
     ) -> SwitchFailed | None:
         outcome = await self._run(command, timeout_seconds)
-        if outcome.exit_code == 0:
+        if outcome.exit_code == 0 and not outcome.wrote_too_much:
             return None
         stopped = f"{command[0]} was stopped after its time-out: " if outcome.timed_out else ""
+        if outcome.wrote_too_much:
+            stopped = f"{command[0]} was stopped after {OUTPUT_BYTES_MAX} bytes of output: "
         return SwitchFailed(phase, outcome.exit_code, stopped + outcome.stderr_tail)
 
     async def _run(
