@@ -5,12 +5,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from nixfleet_control_plane.messages.entry_codec import row_of
 from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LogRow
-from nixfleet_control_plane.messages.writes import PutHold
-from nixfleet_control_plane.store.sqlite_store import SCHEMA_VERSION, SqliteStore
+from nixfleet_control_plane.messages.writes import PutHold, PutHostRecord
+from nixfleet_control_plane.store.sqlite_store import SCHEMA_VERSION, AnotherWriter, SqliteStore
 from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_runtime.storage.sqlite import SchemaTooNew
 from tests.engines.control_plane import ScriptedControlPlane
@@ -68,6 +69,32 @@ def test_a_commit_after_a_refused_one_continues_the_chain(
     control_plane.pause("stable")
 
     assert control_plane.check_store().differences == ()
+
+
+def test_a_cached_record_never_goes_back(story: Story) -> None:
+    """Of two versions of a host's record, the one of the later log row stays."""
+    for step in STEPS[:10]:
+        step(story)
+    story.control_plane.flush()
+    store = story.control_plane.store
+    newest = store.load().hosts[0]
+    older = evolve(newest.record, last_event_seq=0)
+
+    store.commit([PutHostRecord(older, newest.event_log_seq - 1)])
+
+    assert newest in store.load().hosts
+
+
+def test_a_store_that_lost_its_database_to_another_writer_writes_nothing(story: Story) -> None:
+    """A commit after another process's is refused, also one that only writes cached records."""
+    for step in STEPS[:10]:
+        step(story)
+    story.control_plane.flush()
+    newest = story.control_plane.store.load().hosts[0]
+    with closing(SqliteStore(story.control_plane.database)) as loser:
+        story.control_plane.pause("late")
+        with pytest.raises(AnotherWriter, match="another process writes to it"):
+            loser.commit([PutHostRecord(newest.record, newest.event_log_seq)])
 
 
 @pytest.mark.parametrize(

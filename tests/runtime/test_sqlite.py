@@ -1,6 +1,8 @@
 """Opening databases, ours and others', and that a transaction is all or nothing."""
 
+import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import TypeAlias
 
 import pytest
 
+from nixfleet_runtime.storage.regular_file import UnfitFile
 from nixfleet_runtime.storage.sqlite import (
     NotOurDatabase,
     SchemaDiffers,
@@ -350,3 +353,25 @@ def test_a_known_number_with_other_tables_is_refused_by_name(path: Path) -> None
     open_writer(path, application_id=OURS, schema="CREATE TABLE t (x);", version=3).close()
     with pytest.raises(SchemaDiffers, match="expected column y of table t in it"):
         open_writer(path, application_id=OURS, schema="CREATE TABLE t (x, y);", version=3)
+
+
+def test_a_new_database_and_its_log_are_their_owners_alone(path: Path) -> None:
+    """Whatever the umask allows, others can read neither the database nor what was not yet copied into it."""
+    before = os.umask(0)
+    try:
+        with closing(_open_writer(path)) as connection:
+            _insert(connection, ("one", None))
+            modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert modes == {path.name + suffix: 0o600 for suffix in ("", "-wal", "-shm")}
+
+
+def test_a_link_in_place_of_the_database_is_not_written_through(path: Path) -> None:
+    """A link could lead to any file of this user: it is refused, and nothing is made where it leads."""
+    path.symlink_to("elsewhere")
+
+    with pytest.raises(UnfitFile, match="found a symbolic link"):
+        _open_writer(path)
+    assert not (path.parent / "elsewhere").exists()

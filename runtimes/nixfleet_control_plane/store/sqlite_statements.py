@@ -3,7 +3,7 @@
 `history.rebuild` uses it too, on an empty copy.
 """
 
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from nixfleet_control_plane.messages.entry_codec import text_of
 from nixfleet_control_plane.messages.writes import (
@@ -38,6 +38,13 @@ from nixfleet_runtime.storage.record_codec import encode_host_record, encode_rol
 
 Value: TypeAlias = str | int | bytes | None
 Statement: TypeAlias = tuple[str, tuple[Value, ...]]
+
+_PUT_HOST_RECORD: Final = (
+    "INSERT INTO host_rollout_records VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE"
+    " SET state = excluded.state, record = excluded.record,"
+    " last_event_seq = excluded.last_event_seq, event_log_seq = excluded.event_log_seq"
+    " WHERE excluded.event_log_seq >= event_log_seq"
+)
 
 
 def statement_of(write: ViewWrite | CacheWrite) -> Statement:
@@ -183,7 +190,8 @@ def _identity_statement(write: IdentityWrite) -> Statement:
 
 def _put_host_record(write: PutHostRecord) -> Statement:
     record = write.record
-    return "INSERT OR REPLACE INTO host_rollout_records VALUES (?,?,?,?,?,?)", (
+    # A cached record never goes back: a start would believe it, and not read the log rows that came after it.
+    return _PUT_HOST_RECORD, (
         record.rollout_id,
         record.hostname,
         record.state.value,

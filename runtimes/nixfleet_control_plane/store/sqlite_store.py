@@ -24,6 +24,7 @@ from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.sqlite_statements import Statement, Value, statement_of
 from nixfleet_control_plane.store.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
 from nixfleet_proto.enrollment import Revocation
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
@@ -44,6 +45,22 @@ LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
 INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)"
 
 
+class AnotherWriter(NixfleetError, sqlite3.IntegrityError):
+    """Another process wrote to the database since this one's last commit. Nothing of the commit was written."""
+
+    def __init__(self, path: Path, expected: bytes, found: bytes) -> None:
+        super().__init__(path, expected, found)
+        self.path = path
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: expected a log that ends with the row {self.expected.hex()}, which this process wrote, "
+            f"found {self.found.hex()}: another process writes to it; stop both, and start one"
+        )
+
+
 class SqliteStore:
     """A control plane's database in one file, created if it does not exist.
 
@@ -54,11 +71,15 @@ class SqliteStore:
         self._connection = open_writer(
             path, application_id=APPLICATION_ID, schema=SCHEMA, version=SCHEMA_VERSION
         )
+        self._path = path
         self._wal = WalLimiter(self._connection, path)
         self._head_hash = _head_hash(self._connection)
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, atomically. Raises: sqlite3.Error; nothing has changed then."""
+        """Make all of `writes` durable, atomically.
+
+        Raises: AnotherWriter, and other errors of sqlite3; nothing has changed then.
+        """
         head_hash = self._head_hash
         log: list[tuple[Value, ...]] = []
         others: list[Statement] = []
@@ -69,6 +90,10 @@ class SqliteStore:
             else:
                 others.append(statement_of(write))
         with transaction(self._connection):
+            # Asked, because a commit of cached records alone adds nothing to the log, which would refuse it.
+            found = _head_hash(self._connection)
+            if found != self._head_hash:
+                raise AnotherWriter(self._path, self._head_hash, found)
             # First, because rows of the views reference them.
             self._connection.executemany(INSERT_LOG, log)
             for statement, alike in groupby(others, key=itemgetter(0)):

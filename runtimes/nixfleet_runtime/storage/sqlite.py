@@ -5,11 +5,14 @@ does; readers never checkpoint. `synchronous=FULL`, because otherwise a power fa
 Source: docs/spec/system.md, Platform facts.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from nixfleet_runtime.storage.regular_file import UnfitFile
 
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -95,8 +98,9 @@ def open_writer(
     version is upgraded, each step in a transaction of its own.
 
     The connection is in autocommit mode (use `transaction`) and may move between threads, one at a time.
-    Raises: SchemaRefused, NotOurDatabase.
+    Raises: SchemaRefused, NotOurDatabase, UnfitFile.
     """
+    _make_private(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         found = _version_of(connection, path, application_id, version)
@@ -120,6 +124,17 @@ def open_writer(
         connection.close()
         raise
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Create the file at `path` for its owner alone if nothing is there; SQLite gives its other files the same mode.
+
+    A file that is there is not opened: closing it would drop the locks that SQLite may hold on it in this process.
+    """
+    if path.is_symlink():
+        raise UnfitFile(path, "a regular file", "a symbolic link")
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Connection:
