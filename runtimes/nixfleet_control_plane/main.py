@@ -14,7 +14,6 @@ import sqlite3
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,7 +24,8 @@ import uvicorn
 from attrs import frozen
 
 from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
-from nixfleet_control_plane.http.app import FRESH_SECONDS, make_app
+from nixfleet_control_plane.http.app import make_app
+from nixfleet_control_plane.http.earlier_commands import earlier_commands
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.http.server.server import TlsFiles, server_config
@@ -34,7 +34,6 @@ from nixfleet_control_plane.open_files import raise_open_file_limit
 from nixfleet_control_plane.releases.scan import ReleaseScanner
 from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService, running
-from nixfleet_control_plane.store import queries
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.trust import TrustRoot
@@ -134,7 +133,7 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
         not_ready_because=partial(_not_ready_because, service),
         limits=limits,
         metrics=metrics,
-        commands_signed_since=_commands_signed_since(config.store.path),
+        earlier_commands=earlier_commands(config.store.path, SystemClock().now()),
     )
     named = config.listen.tls
     tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)
@@ -148,21 +147,6 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
             on_refused=metrics.count_refusal,
         )
     )
-
-
-def _commands_signed_since(database: Path) -> datetime | None:
-    """Return the time from which on no signed command can have been carried out by an earlier process.
-
-    An earlier process may have accepted a command from a clock that was ahead by up to the window, but no later than
-    the
-    last command in the log. So a command right after a start is delayed only if another came right before it, and by
-    at most the window. `None`: no recent command.
-    """
-    window = timedelta(seconds=FRESH_SECONDS)
-    with closing(queries.open_for_reading(database)) as connection:
-        last = queries.last_command_at(connection, SystemClock().now() - window)
-    # One more second: the time of a signature is in whole seconds.
-    return None if last is None else last + window + timedelta(seconds=1)
 
 
 def _limits(config: LimitsConfig) -> Limits:

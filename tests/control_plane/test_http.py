@@ -16,6 +16,7 @@ from nixfleet_proto.codec import encode_envelope
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import sign_envelope
 from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.http.signing.nonces import EarlierRequests
 from nixfleet_runtime.transport import (
     EventRefused,
     EventsOutcome,
@@ -244,7 +245,7 @@ async def test_a_command_that_may_have_been_obeyed_before_the_start_is_not_obeye
 ) -> None:
     """Until the last command before the start can have no copies, commands are refused; reading goes on."""
     since = CLOCK.now() + timedelta(seconds=30)
-    async with site_with(tmp_path, commands_signed_since=since) as site:
+    async with site_with(tmp_path, earlier_commands=EarlierRequests(signed_since=since)) as site:
         await site.publish()
         refused = await site.operate("POST", "/v1/channels/stable/pause", b'{"reason": "odd"}')
         assert refused.json()["type"] == "urn:nixfleet:problem:signed-before-start"

@@ -9,10 +9,11 @@ import pytest
 
 from nixfleet_control_plane.messages.inputs import RetireQuarantine
 from nixfleet_control_plane.store.queries import (
+    LastCommands,
     Quarantined,
     Waiting,
     deferrals,
-    last_command_at,
+    last_commands,
     log_entries,
     open_for_reading,
     quarantines,
@@ -121,12 +122,19 @@ def test_a_reader_sees_nothing_that_is_not_durable(
     assert [record.rollout_id for record in rollouts(connection)] == ["stable@r1"]
 
 
-def test_the_last_command_is_found_if_it_is_recent(control_plane: ScriptedControlPlane) -> None:
-    """A command counts from its time in the log on; one that is longer ago than asked for is none."""
+def test_the_last_commands_are_those_of_the_last_rows(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """Commands are listed with their times, the latest first; where the rows end that were read is said."""
     control_plane.publish("r1")
     control_plane.pause("stable")
     control_plane.wait(minutes=1)
-    control_plane.publish("r2")
+    control_plane.resume("stable")
+    minute = timedelta(minutes=1)
     with closing(open_for_reading(control_plane.database)) as connection:
-        assert last_command_at(connection, START) == START
-        assert last_command_at(connection, START + timedelta(seconds=1)) is None
+        assert last_commands(connection, 1000) == LastCommands((START + minute, START), None)
+        head, paused = connection.execute(
+            "SELECT max(seq), min(seq) FILTER (WHERE kind = 'operator_command') FROM event_log"
+        ).fetchone()
+        assert last_commands(connection, head) == LastCommands((START + minute, START), None)
+        assert last_commands(connection, head - paused) == LastCommands((START + minute,), START)

@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -32,6 +32,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
 from nixfleet_runtime.http.signing.key_id import host_key_id, operator_key_id
+from nixfleet_runtime.http.signing.nonces import EarlierRequests
 from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
 from nixfleet_runtime.kernel.clock import Clock, FakeClock, SystemClock
 from nixfleet_state_machine.host.effect import EmitMetric
@@ -158,7 +159,7 @@ async def _hear(stream: anyio.abc.ByteReceiveStream, answer: bytearray) -> None:
 async def site_with(
     directory: Path,
     limits: Limits | None = None,
-    commands_signed_since: datetime | None = None,
+    earlier_commands: EarlierRequests | None = None,
     *,
     enrolls: bool = False,
 ) -> AsyncIterator[Site]:
@@ -179,7 +180,7 @@ async def site_with(
             limits=limits,
             # What was signed in the second of the start is refused, and a test starts and signs in one.
             signed_since=START,
-            commands_signed_since=commands_signed_since,
+            earlier_commands=earlier_commands,
         )
         async with served(app, limits) as port:
             yield Site(f"http://127.0.0.1:{port}", port, database, store, service, publisher)

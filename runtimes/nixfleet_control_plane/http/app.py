@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Call
+from nixfleet_control_plane.http.earlier_commands import FRESH_SECONDS
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.openapi import openapi_document
 from nixfleet_control_plane.http.routes.agent import AGENT_CALLS, AgentRoutes
@@ -37,7 +38,7 @@ from nixfleet_control_plane.http.server.paths import UndecodedPaths
 from nixfleet_control_plane.messages.key_ring import KeyRing
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_runtime.http.problem import TYPE_PREFIX, UNTYPED, HttpProblem
-from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.nonces import EarlierRequests, NonceMemory
 from nixfleet_runtime.http.signing.refusal import RequestRefused
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import MutatorClosed, QueueFull, WriteFailed
@@ -51,7 +52,6 @@ ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *AGENT_CALLS,
     *OPERATOR_CALLS,
 )
-FRESH_SECONDS = 60
 
 _Respond: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -66,21 +66,24 @@ def make_app(
     limits: Limits | None = None,
     metrics: Metrics | None = None,
     signed_since: datetime | None = None,
-    commands_signed_since: datetime | None = None,
+    earlier_commands: EarlierRequests | None = None,
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
 
     ring: returns the keys in force. database: the file that the service's store writes, opened read-only.
     not_ready_because: the reason that `/readyz` returns; `None`: ready. signed_since: requests signed earlier are
-    refused. commands_signed_since: the same for commands, because an earlier process may have carried them out already.
-    `None`: now.
+    refused; `None`: now. earlier_commands: the commands that an earlier process may have carried out already; `None`:
+    all that were signed earlier than now.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
     since = signed_since or clock.now()
+    nonces = NonceMemory(FRESH_SECONDS, since)
     authenticator = Authenticator(
         ring,
-        NonceMemory(FRESH_SECONDS, since),
-        NonceMemory(FRESH_SECONDS, max(since, commands_signed_since or since)),
+        nonces,
+        NonceMemory(
+            FRESH_SECONDS, since, earlier=earlier_commands or EarlierRequests(signed_since=since)
+        ),
         limits,
         clock,
     )
@@ -90,7 +93,10 @@ def make_app(
     enrollments = EnrollmentRoutes(service, authenticator)
     operators = OperatorRoutes(service, authenticator, database)
     open_routes = OpenRoutes(
-        not_ready_because, metrics, cache(partial(openapi_document, ALL_CALLS))
+        not_ready_because,
+        lambda: nonces.clock_problem,
+        metrics,
+        cache(partial(openapi_document, ALL_CALLS)),
     )
     app = Starlette(
         routes=[

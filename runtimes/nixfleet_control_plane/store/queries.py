@@ -21,6 +21,14 @@ ALL: Final = -1
 """`LIMIT -1` in SQLite: no limit."""
 
 
+@frozen
+class LastCommands:
+    """Commands that were carried out. at: the latest first. before: when the rows end that were not read, if any."""
+
+    at: tuple[datetime, ...]
+    before: datetime | None
+
+
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection to a control plane's database.
 
@@ -111,15 +119,18 @@ def log_entries(
     return tuple(entry_of(LogRow(*columns)) for columns in rows)
 
 
-def last_command_at(connection: sqlite3.Connection, since: datetime) -> datetime | None:
-    """Return when the latest operator command was carried out; `None` if it is older than `since`."""
-    for ts, kind in connection.execute("SELECT ts, kind FROM event_log ORDER BY seq DESC"):
-        at = time_of(ts)
-        if at < since:
-            return None
-        if kind == "operator_command":
-            return at
-    return None
+def last_commands(connection: sqlite3.Connection, rows_max: int) -> LastCommands:
+    """Return the operator commands among the last `rows_max` log rows."""
+    head: int = connection.execute("SELECT ifnull(max(seq), 0) FROM event_log").fetchone()[0]
+    unread = head - rows_max
+    times = connection.execute(
+        "SELECT ts FROM event_log WHERE seq > ? AND kind = 'operator_command' ORDER BY seq DESC",
+        (unread,),
+    )
+    before = connection.execute("SELECT ts FROM event_log WHERE seq = ?", (unread,)).fetchone()
+    return LastCommands(
+        tuple(time_of(ts) for (ts,) in times), None if before is None else time_of(before[0])
+    )
 
 
 def log_rows(

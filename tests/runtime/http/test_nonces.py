@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.nonces import EarlierRequests, NonceMemory
 from nixfleet_runtime.http.signing.refusal import (
     NonceMemoryFull,
     ReplayedNonce,
@@ -129,6 +129,61 @@ def test_a_signature_from_before_the_start_is_refused() -> None:
     assert (refusal.value.created, refusal.value.good_from) == (at(0), at(1))
     assert "sign again" in str(refusal.value)
     memory.take(WEB, "n-2", second(1), at(1))
+
+
+def test_a_start_with_a_clock_that_was_ahead_locks_nobody_out() -> None:
+    """Once the clock is right again, requests are accepted, not only when the time of the start has come."""
+    memory = NonceMemory(WINDOW, at(10**8))
+
+    memory.take(WEB, "n-1", second(5), at(5))
+
+    with pytest.raises(SignedBeforeStart):
+        memory.take(WEB, "n-2", second(10**8 - 1), at(10**8))
+
+
+def test_seconds_forgotten_while_the_clock_was_ahead_lock_nobody_out(memory: NonceMemory) -> None:
+    """Of a time that is yet to come, only the seconds in which something was accepted are refused."""
+    for number in range(200):
+        memory.take(WEB, f"n-{number}", second(10**8 + number), at(10**8 + number))
+
+    memory.take(WEB, "n", second(5), at(5))
+
+    with pytest.raises(SignedBeforeStart):
+        memory.take(WEB, "n-0", second(10**8), at(10**8))
+
+
+def test_few_requests_over_a_long_time_take_little_memory(memory: NonceMemory) -> None:
+    """However far apart requests are, the memory of forgotten seconds is bounded, and none is accepted again."""
+    for number in range(3_000):
+        memory.take(WEB, "n", second(number * 200), at(number * 200))
+
+    for number in (0, 1_000, 2_000, 2_998):
+        with pytest.raises(SignedBeforeStart):
+            memory.take(WEB, "n", second(number * 200), at(number * 200))
+
+
+def test_what_an_earlier_process_may_have_carried_out_is_refused() -> None:
+    """Everything up to the last request, and what was fresh at each of those in a time that is yet to come."""
+    earlier = EarlierRequests(signed_since=at(30), carried_out_at=(at(1_000), at(1_010)))
+    memory = NonceMemory(WINDOW, at(0), earlier=earlier)
+
+    for refused in (-1_000_000, 29, 940, 1_000, 1_070):
+        with pytest.raises(SignedBeforeStart):
+            memory.require_fresh(WEB, second(refused), at(refused))
+    for accepted in (30, 939, 1_072):
+        memory.require_fresh(WEB, second(accepted), at(accepted))
+
+
+def test_a_clock_that_agrees_with_nobodys_is_told(memory: NonceMemory) -> None:
+    """Several requests in a row that are not fresh are a sign; one that is accepted ends it."""
+    for _ in range(3):
+        assert memory.clock_problem is None
+        with pytest.raises(SkewedClock):
+            memory.require_fresh(WEB, second(-3_600), at(0))
+    assert "found this clock 3600 s ahead of the last sender's" in str(memory.clock_problem)
+
+    memory.take(WEB, "n-1", second(1), at(1))
+    assert memory.clock_problem is None
 
 
 def test_a_full_memory_refuses_rather_than_forgets() -> None:
