@@ -17,9 +17,9 @@ from nixfleet_agent.config import read_agent_config
 from nixfleet_agent.network.enrollment import OwnKey, own_key
 from nixfleet_runtime.config.check import toml_text
 from nixfleet_runtime.config.options import load_content
+from nixfleet_runtime.releases.closure_tree import checked_closure_name
 from nixfleet_runtime.releases.nar import (
     InvalidClosureName,
-    closure_name_of,
     split_closure_name,
 )
 
@@ -90,7 +90,7 @@ def prepare_agent(
     url: of the control plane. tree: a directory with what the machine runs now; its copy is the first closure.
     `None`: the machine runs NixOS, and its system is the first closure.
     Raises: AlreadyPrepared, ConfigError (of the values given, or of the machine), InvalidClosureName, NotArchivable,
-    FileChangedWhileRead, InsecureKeyFile, MalformedKeyFile, OSError.
+    UnfitClosure, FileChangedWhileRead, InsecureKeyFile, MalformedKeyFile, OSError.
     """
     directory = directory.absolute()
     config = directory / CONFIG
@@ -117,7 +117,7 @@ def _first_closure(tree: Path, directory: Path) -> str:
     with tempfile.TemporaryDirectory(prefix=".first-", dir=store) as beside:
         copy = Path(beside, "tree")
         shutil.copytree(tree, copy, symlinks=True)
-        closure = closure_name_of(copy, _name_of(tree))
+        closure = checked_closure_name(copy, _name_of(tree))
         if not (store / closure).exists():
             copy.rename(store / closure)
     try:

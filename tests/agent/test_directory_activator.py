@@ -296,3 +296,44 @@ async def test_rolling_back_to_what_needs_a_boot_does_not_count_as_done(
 
     assert (outcome.current_closure, outcome.exit_code) == (new, 100)
     assert "init cannot be replaced while running" in outcome.stderr_tail
+
+
+async def test_closure_with_a_link_that_leads_out_is_refused(machine: DirectoryMachine) -> None:
+    """What a link outside the tree leads to is covered by no hash: nothing is selected, nothing runs."""
+    tree = machine.store / "web"
+    tree.mkdir()
+    (tree / "etc").symlink_to("/etc")
+    web = closure_name_of(tree, "web")
+    tree.rename(machine.store / web)
+
+    outcome = await machine.activator.switch(web)
+
+    assert isinstance(outcome, SwitchFailed)
+    assert outcome.phase is SwitchPhase.VERIFY
+    assert "etc: expected a link inside the closure, found one to '/etc'" in outcome.stderr_tail
+    assert not machine.profile.is_symlink()
+
+
+async def test_closure_with_a_file_that_everybody_can_write_is_refused(
+    machine: DirectoryMachine,
+) -> None:
+    """The hash does not cover the mode, and somebody could change the file after it was checked."""
+    web = machine.add("web-1")
+    (machine.store / web / "bin" / "switch-to-configuration").chmod(0o777)
+
+    outcome = await machine.activator.switch(web)
+
+    assert isinstance(outcome, SwitchFailed)
+    assert "bin/switch-to-configuration: expected a mode without" in outcome.stderr_tail
+    assert machine.ran() == []
+
+
+async def test_store_that_everybody_can_write_is_refused(machine: DirectoryMachine) -> None:
+    """A closure could be exchanged between its check and its activation."""
+    web = machine.add("web-1")
+    machine.store.chmod(0o777)
+
+    outcome = await machine.activator.switch(web)
+
+    assert isinstance(outcome, SwitchFailed)
+    assert "expected a store that not everybody can write" in outcome.stderr_tail

@@ -88,7 +88,9 @@ async def test_script_that_cannot_be_started_fails(activator: DirectoryActivator
     """A script whose interpreter is missing fails the switch as a shell would."""
     tree = activator.store / "web"
     (tree / "bin").mkdir(parents=True)
-    (tree / "bin" / "switch-to-configuration").symlink_to("/no/such/program")
+    script = tree / "bin" / "switch-to-configuration"
+    script.write_text("#!/no/such/program\n")
+    script.chmod(0o755)
     web = closure_name_of(tree, "web")
     tree.rename(activator.store / web)
 

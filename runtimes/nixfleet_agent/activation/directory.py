@@ -4,7 +4,8 @@
 `switching_from` exists only while a switch is unfinished and points to the last closure whose switch
 succeeded. Both are replaced atomically and made durable before anything relies on them:
 
-    1. check that the tree hashes to its name          nothing has changed yet
+    1. check that the tree hashes to its name, and     nothing has changed yet
+       that nobody else decides what is in it
     2. link switching_from to the running closure      the switch is marked as unfinished
     3. link profile to the new closure
     4. run <closure>/bin/switch-to-configuration switch, if the closure has one
@@ -26,7 +27,8 @@ that is emptied at boot (`/run/nixfleet/switching-from`): a missing link then me
 booted into `profile`. Any other exit code: failed.
 
 Only the process that fills the store may have write access to it: nothing is checked between the hash
-and the script.
+and the script. A store that everybody can write is refused, and a closure with a link that leads out of
+it or with files that are setuid, setgid or writable for everybody.
 Source: docs/spec/runtimes.md, Activators; docs/spec/declarations.md, What signs what.
 """
 
@@ -55,11 +57,15 @@ from nixfleet_agent.activation.activator import (
 )
 from nixfleet_agent.activation.command import OUTPUT_BYTES_MAX, CommandOutcome, run_command
 from nixfleet_runtime.process.threads import in_abandonable_thread
+from nixfleet_runtime.releases.closure_tree import (
+    UnfitClosure,
+    checked_closure_name,
+    require_safe_store,
+)
 from nixfleet_runtime.releases.nar import (
     FileChangedWhileRead,
     InvalidClosureName,
     NotArchivable,
-    closure_name_of,
     split_closure_name,
 )
 
@@ -150,10 +156,11 @@ class DirectoryActivator:
                 found = "something else" if os.path.lexists(root) else "nothing"
                 reason = f"{root}: expected the directory of the closure, found {found}"
                 return SwitchFailed(SwitchPhase.REALISE, EXIT_CODE_OF_AGENT, reason)
-            actual = closure_name_of(root, name)
+            require_safe_store(self.store)
+            actual = checked_closure_name(root, name)
         except InvalidClosureName as error:
             return SwitchFailed(SwitchPhase.REALISE, EXIT_CODE_OF_AGENT, str(error))
-        except (NotArchivable, FileChangedWhileRead, OSError) as error:
+        except (NotArchivable, UnfitClosure, FileChangedWhileRead, OSError) as error:
             return SwitchFailed(SwitchPhase.VERIFY, EXIT_CODE_OF_AGENT, str(error))
         return Prepared(closure) if actual == closure else ClosureMismatch(closure, actual)
 

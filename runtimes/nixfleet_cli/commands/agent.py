@@ -112,6 +112,7 @@ def init(
     from nixfleet_cli.shared.arguments import load_trust
     from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
     from nixfleet_runtime.config.options import ConfigError
+    from nixfleet_runtime.releases.closure_tree import UnfitClosure
     from nixfleet_runtime.releases.nar import (
         FileChangedWhileRead,
         InvalidClosureName,
@@ -125,7 +126,7 @@ def init(
         prepared = prepare_agent(directory, hostname, url, trust_file, tree)
     except (AlreadyPrepared, ConfigError) as error:
         raise Findings(*lines_of(error)) from error
-    except (InvalidClosureName, NotArchivable, FileChangedWhileRead) as error:
+    except (InvalidClosureName, NotArchivable, UnfitClosure, FileChangedWhileRead) as error:
         raise Findings(f"{tree}: {error}") from error
     except (InsecureKeyFile, MalformedKeyFile) as error:
         raise Unusable(str(error)) from error

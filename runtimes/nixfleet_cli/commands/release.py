@@ -47,6 +47,7 @@ from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes
 from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
 from nixfleet_release.sign.verify import verify_release
 from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
+from nixfleet_runtime.releases.closure_tree import UnfitClosure
 from nixfleet_runtime.releases.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
@@ -203,7 +204,7 @@ def make(
         save_release(made, out)
     except (DeclarationError, AdmissionError, InvalidRolloutId, LeadsOutside) as error:
         raise Findings(*lines_of(error, declaration)) from error
-    except (NotArchivable, FileChangedWhileRead, InvalidClosureName) as error:
+    except (NotArchivable, UnfitClosure, FileChangedWhileRead, InvalidClosureName) as error:
         raise Findings(*lines_of(error, "closures")) from error
     except (NotARelease, IncompleteRelease, SigningHookError) as error:
         raise Unusable(str(error)) from error

@@ -16,7 +16,7 @@ from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.errors import DeclarationError
 from nixfleet_runtime.documents.problems import Problem, at, unknown
-from nixfleet_runtime.releases.nar import closure_name_of
+from nixfleet_runtime.releases.closure_tree import checked_closure_name
 
 
 class LeadsOutside(Exception):
@@ -39,13 +39,13 @@ def name_closures(checked: CheckedFleet, trees: Mapping[str, Path]) -> FrozenMap
 
     The closure of a tree at `…/web` is called `{hash}-web`. Hosts may share a tree if their health
     checks are the same.
-    Raises: DeclarationError, LeadsOutside, OSError; InvalidClosureName, NotArchivable from the hashing.
+    Raises: DeclarationError, LeadsOutside, OSError; UnfitClosure; InvalidClosureName, NotArchivable from the hashing.
     """
     _require_fit(checked, trees)
     hosts = {tree.resolve(): hostname for hostname, tree in sorted(trees.items())}
     for tree, hostname in hosts.items():
         render_health_checks(tree, checked.health_checks[hostname])
-    names = {tree: closure_name_of(tree, tree.name) for tree in hosts}
+    names = {tree: checked_closure_name(tree, tree.name) for tree in hosts}
     return FrozenMap({hostname: names[tree.resolve()] for hostname, tree in trees.items()})
 
 
