@@ -5,7 +5,6 @@ The composition root. No policy, and nothing that a test of a worker or of the e
 
 import logging
 import signal
-import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
@@ -22,7 +21,6 @@ from nixfleet_agent.activation.nixos import NixosActivator
 from nixfleet_agent.config import (
     ActivatorConfig,
     AgentConfig,
-    ControlPlaneAddress,
     DirectoryActivatorConfig,
     NixosActivatorConfig,
 )
@@ -39,6 +37,7 @@ from nixfleet_agent.workers.shell import run_worker, supervised
 from nixfleet_proto.codec import decode_trust_root
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.http.client import tls_context
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.storage.instance_lock import only_process_on
@@ -100,7 +99,7 @@ async def way_to_control_plane(
 ) -> AsyncIterator[HttpTransport]:
     """Yield a transport to the control plane of `config`. Raises: OSError (of the certificate file)."""
     address = config.control_plane
-    tls = _tls_of(address)
+    tls = tls_context(address.ca_certificate_file)
     async with connected(address.url, config.hostname, key, clock, tls=tls) as transport:
         yield transport
 
@@ -129,12 +128,6 @@ def activator_of(config: ActivatorConfig, clock: Clock) -> Activator:
             )
         case _:
             assert_never(config)
-
-
-def _tls_of(address: ControlPlaneAddress) -> ssl.SSLContext | bool:
-    if address.ca_certificate_file is None:
-        return True
-    return ssl.create_default_context(cafile=str(address.ca_certificate_file))
 
 
 async def _run_until_signalled(

@@ -265,6 +265,8 @@ def _listen(config: ListenConfig, held: ExitStack) -> socket.socket:
     try:
         if config.tls is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            for file in (config.tls.certificate_file, config.tls.key_file):
+                read_regular_file(file)  # OpenSSL would wait for the writer of a named pipe
             context.load_cert_chain(config.tls.certificate_file, config.tls.key_file)
     except (OSError, ssl.SSLError) as error:
         raise CannotStart("the TLS certificate", str(error)) from error

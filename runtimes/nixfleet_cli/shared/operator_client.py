@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from ssl import SSLContext, create_default_context
+from ssl import SSLContext
 from typing import Final, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -17,7 +17,7 @@ from nixfleet_cli.shared.output import note
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_runtime.config.sections import is_loopback
-from nixfleet_runtime.http.client import NoAnswer, signed_client
+from nixfleet_runtime.http.client import NoAnswer, signed_client, tls_context
 from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.listings import PAGE_LENGTH_MAX
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, decode_problem
@@ -171,7 +171,7 @@ def _require_secrecy(address: Address) -> None:
 def _tls(address: Address) -> SSLContext | bool:
     file = address.ca_certificate_file
     try:
-        return True if file is None else create_default_context(cafile=str(file))
+        return tls_context(file)
     except OSError as error:
         raise Unusable(f"{file}: expected certificates in PEM: {error}") from error
 

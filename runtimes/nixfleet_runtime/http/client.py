@@ -7,7 +7,8 @@ Source: docs/spec/trust.md, Request signatures; docs/spec/wire.md, Calls.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ssl import SSLContext
+from pathlib import Path
+from ssl import SSLContext, create_default_context
 from typing import Final
 
 import anyio
@@ -18,6 +19,7 @@ from nixfleet_proto.wire import PROTOCOL_VERSION
 from nixfleet_runtime.http.headers import PROTOCOL
 from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 ANSWER_SECONDS_MAX: Final = 30.0
 """How long an answer may take, from the request to its last byte. A long poll adds its own waiting time."""
@@ -128,3 +130,15 @@ async def signed_client(
     # Proxies from the environment are ignored: requests go only to the control plane.
     async with httpx2.AsyncClient(base_url=base_url, verify=tls, trust_env=False) as client:
         yield SignedClient(client, key_id, key, clock, answer_bytes_max=answer_bytes_max)
+
+
+def tls_context(ca_certificate_file: Path | None) -> SSLContext | bool:
+    """Return what `signed_client` takes as `tls`: trust in the certificates of a PEM file alone, `None`: the machine's.
+
+    Raises: UnfitFile, and other OSErrors, which ssl's errors are.
+    """
+    if ca_certificate_file is None:
+        return True
+    # Only for its checks: OpenSSL would wait for the writer of a named pipe.
+    read_regular_file(ca_certificate_file)
+    return create_default_context(cafile=str(ca_certificate_file))

@@ -138,7 +138,9 @@ def nix_base32(data: bytes) -> str:
 
 def _regular(path: bytes) -> Iterator[bytes]:
     # The opened file is examined, because the path may have been replaced since the directory was read.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # Without O_NONBLOCK, a named pipe in its place would be waited for.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -149,6 +151,8 @@ def _regular(path: bytes) -> Iterator[bytes]:
         found = 0
         while chunk := os.read(descriptor, _READ_SIZE):
             found += len(chunk)
+            if found > size:
+                break  # it may grow for ever
             yield chunk
     finally:
         os.close(descriptor)

@@ -1,16 +1,19 @@
 """The signing client against servers that never end, send too much, or compress: no answer costs more than agreed."""
 
 import gzip
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import anyio.abc
 import pytest
 
 from nixfleet_proto.signing import SigningKey
-from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client
+from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client, tls_context
 from nixfleet_runtime.kernel.clock import SystemClock
+from nixfleet_runtime.storage.regular_file import UnfitFile
 
 pytestmark = pytest.mark.anyio
 
@@ -159,3 +162,19 @@ async def test_cookies_are_not_kept() -> None:
             await client.send("GET", "/a")
 
     assert b"cookie" not in server.heads[1].lower()
+
+
+async def test_certificate_file_that_is_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """The certificates that are trusted come from a regular file; nothing waits for a writer."""
+    os.mkfifo(tmp_path / "authorities.pem")
+
+    with pytest.raises(UnfitFile, match="found a named pipe"):
+        tls_context(tmp_path / "authorities.pem")
+
+
+async def test_certificate_file_without_certificates_is_refused(tmp_path: Path) -> None:
+    """An empty file does not mean the machine's authorities."""
+    (tmp_path / "authorities.pem").touch()
+
+    with pytest.raises(OSError, match="certificate"):
+        tls_context(tmp_path / "authorities.pem")
