@@ -15,6 +15,7 @@ from attrs import frozen
 
 from nixfleet_agent.config import read_agent_config
 from nixfleet_agent.network.enrollment import OwnKey, own_key
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.config.check import toml_text
 from nixfleet_runtime.config.options import load_content
 from nixfleet_runtime.releases.closure_tree import checked_closure_name
@@ -59,7 +60,7 @@ profile = "current"
 _NIXOS: Final = 'kind = "nixos"\n'
 
 
-class AlreadyPrepared(Exception):
+class AlreadyPrepared(NixfleetError):
     """The directory has an agent, or a part of one. `path`: what would have been overwritten."""
 
     def __init__(self, path: Path) -> None:

@@ -36,6 +36,7 @@ from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.process import garbage
@@ -51,7 +52,7 @@ S = TypeVar("S", HostState, RolloutState)
 _log = logging.getLogger(__name__)
 
 
-class CannotStart(Exception):
+class CannotStart(NixfleetError):
     """Something that the configuration names cannot be used. Attributes: `what`, `problem`."""
 
     def __init__(self, what: str, problem: str) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.documents.problems import Place, Problem, problem_report
 
 
-class DeclarationError(Exception):
+class DeclarationError(NixfleetError):
     """The fleet declaration is invalid. problems: all of them, sorted by place and path."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -20,7 +21,7 @@ def _order(problem: Problem) -> tuple[Place, Problem]:
     return (problem.place or Place(""), problem)
 
 
-class AdmissionError(Exception):
+class AdmissionError(NixfleetError):
     """The revocations or nonces are invalid. problems: all of them, sorted by path."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

@@ -10,12 +10,13 @@ from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_state_machine.host.state import HostRolloutState
 
 
-class TransportFailed(Exception):
+class TransportFailed(NixfleetError):
     """No usable answer came: the outcome of the request is unknown. Repeat it.
 
     retry_after_seconds: how long to wait first, if the other side said so. kind: distinguishes causes, for example the

@@ -2,8 +2,10 @@
 
 from attrs import define
 
+from nixfleet_proto.errors import NixfleetError
 
-class SealingError(Exception):
+
+class SealingError(NixfleetError):
     """A secret cannot be sealed or opened; the subclass says why."""
 
 

@@ -12,6 +12,8 @@ from typing import Protocol, TypeAlias, assert_never
 
 from attrs import frozen
 
+from nixfleet_proto.errors import NixfleetError
+
 EXIT_CODE_OF_AGENT = 125
 """The exit code of a failure that the agent itself detected; the same as that of `env` and `timeout`."""
 
@@ -94,7 +96,7 @@ PrepareOutcome: TypeAlias = Prepared | PrepareFailure
 SwitchOutcome: TypeAlias = SwitchCompleted | SwitchDeferred | SwitchFailed | ClosureMismatch
 
 
-class NoRunningClosure(Exception):
+class NoRunningClosure(NixfleetError):
     """No closure is running yet; `link` should point to one."""
 
     def __init__(self, link: Path) -> None:

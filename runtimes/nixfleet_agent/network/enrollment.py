@@ -12,6 +12,7 @@ from attrs import define, frozen
 
 from nixfleet_proto.codec import decode_signed_token
 from nixfleet_proto.enrollment import EnrollRequest, SignedToken
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.signing import SigningKey, VerifyError, fingerprint_of, verify_token
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
@@ -21,7 +22,7 @@ NOT_KNOWN = frozenset({f"401 {TYPE_PREFIX}unknown-key", f"401 {TYPE_PREFIX}revok
 """The kinds of `TransportFailed` that mean: this host must enroll."""
 
 
-class EnrollmentRefused(Exception):
+class EnrollmentRefused(NixfleetError):
     """The control plane refused the enrollment; `problem` says why. A later request may succeed."""
 
     def __init__(self, problem: HttpProblem) -> None:
@@ -39,7 +40,7 @@ class EnrollmentRefused(Exception):
 
 
 @define
-class WrongToken(Exception):
+class WrongToken(NixfleetError):
     """The token is for another host or key, or is not valid; `problem` says why."""
 
     problem: str

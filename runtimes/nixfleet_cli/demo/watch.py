@@ -8,11 +8,12 @@ import anyio
 from nixfleet_cli.demo.screen import Screen
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import Follower
+from nixfleet_proto.errors import NixfleetError
 
 _LOOKED_EVERY_SECONDS = 0.1
 
 
-class WentWrong(Exception):
+class WentWrong(NixfleetError):
     """The story did not go as it should. `differences`: each says what was expected and what was found."""
 
     def __init__(self, differences: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ import orjson
 from starlette.responses import Response
 
 from nixfleet_proto.codec import DecodeError
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.http.headers import RETRY_AFTER
 from nixfleet_runtime.http.problem import (
@@ -19,7 +20,7 @@ from nixfleet_runtime.http.problem import (
 Headers: TypeAlias = Mapping[str, str]
 
 
-class Refusal(Exception):
+class Refusal(NixfleetError):
     """Raised by a route to respond with a problem."""
 
     def __init__(self, problem: HttpProblem, headers: Headers | None = None) -> None:

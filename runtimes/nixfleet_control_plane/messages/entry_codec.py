@@ -43,6 +43,7 @@ from nixfleet_proto.codec import (
     encode_event,
     encode_signed_token,
 )
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope, parse_scope
 from nixfleet_runtime.storage.record_codec import (
@@ -73,7 +74,7 @@ from nixfleet_state_machine.rollout.event import (
 T = TypeVar("T")
 
 
-class DamagedRow(Exception):
+class DamagedRow(NixfleetError):
     """This version cannot read a row of the log. Attributes: `seq`, `kind`, `problem`."""
 
     def __init__(self, seq: int, kind: str, problem: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nixfleet_proto.codec import HealthCheckSet, encode_health_checks
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
 from nixfleet_release.check.checked import CheckedFleet
@@ -19,7 +20,7 @@ from nixfleet_runtime.documents.problems import Problem, at, unknown
 from nixfleet_runtime.releases.closure_tree import checked_closure_name
 
 
-class LeadsOutside(Exception):
+class LeadsOutside(NixfleetError):
     """`path` in a tree is a link to `target`, so a file written there would be outside of the tree."""
 
     def __init__(self, path: Path, target: Path) -> None:

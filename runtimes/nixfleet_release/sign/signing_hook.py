@@ -16,6 +16,7 @@ from typing import Final
 
 from attrs import define, frozen
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.signing import is_signed_by
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.storage.regular_file import read_regular_file
@@ -25,7 +26,7 @@ TIMEOUT_SECONDS: Final = 300.0
 _STDERR: Final = 2
 
 
-class SigningHookError(Exception):
+class SigningHookError(NixfleetError):
     """The signing command failed; the subclass says how."""
 
 

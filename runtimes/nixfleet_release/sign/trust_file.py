@@ -15,6 +15,7 @@ from enum import StrEnum
 from attrs import define, evolve
 
 from nixfleet_proto.codec import format_time
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.signing import MalformedKey, UnsupportedAlgorithm, require_usable
 from nixfleet_proto.trust import KeySlot, TrustedKey, TrustRoot
 from nixfleet_runtime.documents.problems import Problem, at
@@ -27,7 +28,7 @@ class Slot(StrEnum):
     ORG = "org"
 
 
-class KeyChangeError(Exception):
+class KeyChangeError(NixfleetError):
     """A change to the keys of a trust file is refused; the subclass says why."""
 
 

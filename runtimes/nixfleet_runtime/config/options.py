@@ -17,6 +17,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from attrs import evolve, frozen
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.config.path_checks import PathCheck
 from nixfleet_runtime.documents.problems import Problem, at, listed, problem_report, quoted
 from nixfleet_runtime.documents.tables import INTEGER_MAX, Document, Table, read_toml
@@ -39,7 +40,7 @@ _SECRET_TEXT = re.compile(
 )
 
 
-class ConfigError(Exception):
+class ConfigError(NixfleetError):
     """The configuration cannot be used. problems: all of them, sorted by path."""
 
     def __init__(self, file: Path, problems: Iterable[Problem]) -> None:

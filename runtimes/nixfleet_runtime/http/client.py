@@ -14,6 +14,7 @@ from typing import Final
 import anyio
 import httpx2
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import PROTOCOL_VERSION
 from nixfleet_runtime.http.headers import PROTOCOL
@@ -27,7 +28,7 @@ ANSWER_BYTES_MAX: Final = 1024 * 1024
 """How many bytes the body of an answer may have, unless the caller expects more."""
 
 
-class NoAnswer(Exception):
+class NoAnswer(NixfleetError):
     """No usable response came; the request may or may not have arrived. kind: the class of the cause."""
 
     def __init__(self, request: str, kind: str, problem: str) -> None:

@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.engine import Commit, Engine
 
@@ -29,11 +30,11 @@ ActionT = TypeVar("ActionT")
 _logger = logging.getLogger(__name__)
 
 
-class MutatorClosed(Exception):
+class MutatorClosed(NixfleetError):
     """The mutator is closed. The input was not handled, or `run` was interrupted while handling it."""
 
 
-class QueueFull(Exception):
+class QueueFull(NixfleetError):
     """`length_max` inputs are waiting; this one was not accepted. Try again later."""
 
     def __init__(self, length_max: int) -> None:
@@ -44,7 +45,7 @@ class QueueFull(Exception):
         return f"the queue is full: {self.length_max} inputs are waiting, which is the limit"
 
 
-class EngineFault(Exception):
+class EngineFault(NixfleetError):
     """The engine raised an exception on `input`: a bug. The input changed nothing; other inputs were not affected."""
 
     def __init__(self, input: object) -> None:
@@ -55,7 +56,7 @@ class EngineFault(Exception):
         return f"the engine failed on {self.input!r}: {self.__cause__!r}"
 
 
-class WriteFailed(Exception):
+class WriteFailed(NixfleetError):
     """The commit for the input could not be written, so nothing happened. `__cause__` says why."""
 
     def __str__(self) -> str:

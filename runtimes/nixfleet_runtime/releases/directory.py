@@ -15,6 +15,7 @@ from typing import Final
 
 from attrs import frozen
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
@@ -45,7 +46,7 @@ class Release:
     nonces: SignedArtefact | None = None
 
 
-class NotARelease(Exception):
+class NotARelease(NixfleetError):
     """A directory holds files that are not part of a release. unexpected: their names, relative to it."""
 
     def __init__(self, directory: Path, unexpected: tuple[str, ...]) -> None:
@@ -60,7 +61,7 @@ class NotARelease(Exception):
         )
 
 
-class IncompleteRelease(Exception):
+class IncompleteRelease(NixfleetError):
     """A directory lacks files of a release. missing: their names, relative to it."""
 
     def __init__(self, directory: Path, missing: tuple[str, ...]) -> None:

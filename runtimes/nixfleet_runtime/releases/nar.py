@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from nixfleet_proto.errors import NixfleetError
+
 _Node: TypeAlias = tuple[bytes, int]
 """A path, and a mode of which only the file type is used."""
 
@@ -28,7 +30,7 @@ _NAME: Final = re.compile(r"[0-9A-Za-z+_?=-][0-9A-Za-z+._?=-]{0,201}")
 _CLOSURE_NAME: Final = re.compile(rf"({_HASH})-({_NAME.pattern})")
 
 
-class InvalidClosureName(ValueError):
+class InvalidClosureName(NixfleetError, ValueError):
     """The text is not `{hash}-{name}`; `text` and `problem` say what was wrong."""
 
     def __init__(self, text: str, problem: str) -> None:
@@ -40,7 +42,7 @@ class InvalidClosureName(ValueError):
         return f"{self.text!r} is not a closure name: {self.problem}"
 
 
-class NotArchivable(Exception):
+class NotArchivable(NixfleetError):
     """`path` is of the kind `found`, which an archive cannot hold."""
 
     def __init__(self, path: Path, found: str) -> None:
@@ -55,7 +57,7 @@ class NotArchivable(Exception):
         )
 
 
-class FileChangedWhileRead(Exception):
+class FileChangedWhileRead(NixfleetError):
     """The file had `expected` bytes when it was opened, and `found` were read."""
 
     def __init__(self, path: Path, expected: int, found: int) -> None:

@@ -12,12 +12,13 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.storage.regular_file import UnfitFile
 
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
-class SchemaRefused(Exception):
+class SchemaRefused(NixfleetError):
     """The database has a schema that this version cannot use. Nothing was changed. path: where it lies."""
 
     path: Path
@@ -39,7 +40,7 @@ class SchemaTooNew(SchemaRefused):
         )
 
 
-class NotOurDatabase(Exception):
+class NotOurDatabase(NixfleetError):
     """The file exists and is not the expected kind of database."""
 
     def __init__(self, path: Path, expected: str, found: str) -> None:

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from attrs import frozen
 
+from nixfleet_proto.errors import NixfleetError
+
 
 class Promise(StrEnum):
     """The seven promises, the invariants of both machines and the planner, and that no engine fails on an input.
@@ -25,7 +27,7 @@ class Promise(StrEnum):
     NO_ENGINE_FAILS = "no engine raises on an input"
 
 
-class Broken(Exception):
+class Broken(NixfleetError):
     """A promise broke. Raised where it is detected, and caught at the end of the run."""
 
     def __init__(self, promise: Promise, found: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.scenario.randomness import Random
 
@@ -22,7 +23,7 @@ UNREAD_MAX = 2_000
 """Commits that wait for the database; more would only cost memory."""
 
 
-class DiskFull(OSError):
+class DiskFull(NixfleetError, OSError):
     """The disk is full; nothing has changed."""
 
 

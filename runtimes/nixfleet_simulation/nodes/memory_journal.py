@@ -28,11 +28,12 @@ from nixfleet_agent.messages.writes import (
     SetRolloutAside,
     Write,
 )
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 
 
-class FactTwice(Exception):
+class FactTwice(NixfleetError):
     """A seq of a rollout belongs to another fact already. The commit changed nothing."""
 
     def __init__(self, rollout_id: str, seq: int) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 from attrs import define
 
 from nixfleet_proto.codec import format_time
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.trust import TrustedKey
@@ -18,7 +19,7 @@ from nixfleet_proto.wire import PROTOCOL_VERSION
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 
 
-class RequestRefused(Exception):
+class RequestRefused(NixfleetError):
     """A request is refused; the subclass says why. `name` is the last part of the problem's type."""
 
     name: ClassVar[str]

@@ -10,6 +10,8 @@ from typing import Any, Final, TypeAlias
 
 from attrs import Factory, define
 
+from nixfleet_proto.errors import NixfleetError
+
 Json: TypeAlias = Mapping[str, Any]
 """A parsed payload; its contents are checked, not trusted."""
 
@@ -34,7 +36,7 @@ Control: TypeAlias = tuple[str, str | None, str | None]
 """Probe, control, framework."""
 
 
-class IllegalFact(Exception):
+class IllegalFact(NixfleetError):
     """The fact is not legal in the host's state."""
 
 
