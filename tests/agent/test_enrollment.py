@@ -37,7 +37,7 @@ from tests.support.enrolling_server import (
 
 KEY = SigningKey.generate()
 OWN = OwnKey(KEY, is_new=False)
-NOW = SystemClock().now()
+CLOCK = SystemClock()
 
 
 @pytest.fixture
@@ -87,14 +87,14 @@ def test_a_key_that_appears_meanwhile_is_the_one_that_counts(
 def test_a_token_for_another_host_is_named() -> None:
     """Both names are told before anybody is asked."""
     with pytest.raises(WrongToken, match="expected a token for web-02, found one for web-01"):
-        enroll_request(token_for(KEY), "web-02", OWN, TRUST, NOW)
+        enroll_request(token_for(KEY), "web-02", OWN, TRUST, CLOCK.now())
 
 
 def test_a_token_for_another_key_is_named() -> None:
     """Both fingerprints are told."""
     other = OwnKey(SigningKey.generate(), is_new=False)
     with pytest.raises(WrongToken) as wrong:
-        enroll_request(token_for(KEY), "web-01", other, TRUST, NOW)
+        enroll_request(token_for(KEY), "web-01", other, TRUST, CLOCK.now())
     assert other.fingerprint in str(wrong.value)
     assert OWN.fingerprint in str(wrong.value)
 
@@ -102,21 +102,21 @@ def test_a_token_for_another_key_is_named() -> None:
 def test_an_expired_token_is_named_with_its_time() -> None:
     """When it expired is told, and what time it is here."""
     with pytest.raises(WrongToken, match=r"the token for web-01 is not valid: .*Z"):
-        enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW + timedelta(hours=2))
+        enroll_request(token_for(KEY), "web-01", OWN, TRUST, CLOCK.now() + timedelta(hours=2))
 
 
 def test_a_token_that_another_key_signed_is_named() -> None:
     """A token that the organisation did not sign is refused."""
     forged = sign_token(token_for(KEY).token, CI_KEY)
     with pytest.raises(WrongToken, match="signed by none of the trusted keys"):
-        enroll_request(forged, "web-01", OWN, TRUST, NOW)
+        enroll_request(forged, "web-01", OWN, TRUST, CLOCK.now())
 
 
 def test_a_trust_file_without_the_org_root_key_leaves_the_check_to_the_control_plane() -> None:
     """A host need not know the organisation's key."""
     forged = sign_token(token_for(KEY).token, CI_KEY)
     trust = TrustRoot(KeySlot(CI_KEY.public_key))
-    assert enroll_request(forged, "web-01", OWN, trust, NOW).token == forged
+    assert enroll_request(forged, "web-01", OWN, trust, CLOCK.now()).token == forged
 
 
 # The control plane.
@@ -128,7 +128,7 @@ async def test_a_host_with_a_good_token_is_known_from_then_on(
 ) -> None:
     """Its next signed request is taken."""
     assert not await is_known(transport)
-    await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+    await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, CLOCK.now()))
     assert await is_known(transport)
 
 
@@ -139,7 +139,7 @@ async def test_a_refusal_says_what_the_control_plane_says(
     """The reason is in the operator's words, with what to do."""
     token = token_for(KEY, nonce="not on the list")
     with pytest.raises(EnrollmentRefused) as refused:
-        await transport.enroll(enroll_request(token, "web-01", OWN, TRUST, NOW))
+        await transport.enroll(enroll_request(token, "web-01", OWN, TRUST, CLOCK.now()))
     assert "bootstrap-nonces.json has no nonce 'not on the list'" in str(refused.value)
     assert "add it and publish a release" in str(refused.value)
 
@@ -152,7 +152,7 @@ async def test_a_control_plane_that_cannot_answer_now_has_refused_nothing(
     """Whoever is told to come back later comes back."""
     server.answer_with = HttpProblem(f"{TYPE_PREFIX}full", "The queue is full", status)
     with pytest.raises(TransportFailed, match="The queue is full"):
-        await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+        await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, CLOCK.now()))
 
 
 # The worker of an agent that runs.
@@ -210,7 +210,7 @@ async def test_an_agent_that_is_known_does_not_enroll_again(
     server: EnrollingServer, transport: HttpTransport, tmp_path: Path
 ) -> None:
     """The token stays unused, and may be gone."""
-    await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, NOW))
+    await transport.enroll(enroll_request(token_for(KEY), "web-01", OWN, TRUST, CLOCK.now()))
     worker = Enrolling(transport, None)
     await worker.run()
     assert (server.enrollments, worker.waiting.waits) == (1, 0)
