@@ -67,6 +67,30 @@ def test_a_dispatch_with_a_shorter_soak_than_signed_is_refused() -> None:
     )
 
 
+def test_a_dispatch_with_a_longer_soak_than_signed_is_refused() -> None:
+    """A soak of a year would keep the host from the release, also when an honest control plane is back."""
+    agent = LoneAgent()
+    offer = agent.offered()
+    year = timedelta(days=365)
+    endless = evolve(offer.dispatch, soak_due_at=offer.dispatch.enqueued_at + year)
+    assert "found 525600 min" in refusal_of(agent, evolve(offer, dispatch=endless))
+
+
+def test_a_dispatch_dated_in_the_future_soaks_from_now_on() -> None:
+    """A window that begins next year would not end before it does."""
+    agent = LoneAgent()
+    offer = agent.offered()
+    year = timedelta(days=365)
+    early = evolve(
+        offer.dispatch,
+        enqueued_at=offer.dispatch.enqueued_at + year,
+        soak_due_at=offer.dispatch.soak_due_at + year,
+    )
+    agent.tell(evolve(offer, dispatch=early))
+    assert agent.record().dispatched_at == T0
+    assert agent.record().soak_due_at == T0 + timedelta(minutes=SOAK_MINUTES)
+
+
 def test_a_dispatch_queued_long_ago_still_soaks_for_the_signed_time() -> None:
     """A window that is over already would let the release converge in the second it was activated."""
     agent = LoneAgent()
@@ -158,6 +182,26 @@ def test_a_record_with_numbers_that_run_out_is_not_taken_over() -> None:
     assert isinstance(fresh.tell(fresh.offered()), DispatchTaken)
 
 
+@pytest.mark.parametrize("seq", [-1, 0])
+def test_a_record_of_no_fact_is_not_taken_over(seq: int) -> None:
+    """It would count as a dispatch that was acknowledged, and none would be obeyed any more."""
+    fresh = LoneAgent()
+    made_up = evolve(soaking_agent().record(), state=HostState.PENDING, last_event_seq=seq)
+    fresh.tell(RecordBootstrapped(made_up, manifest_of()))
+    assert fresh.state.rollouts == {}
+    assert isinstance(fresh.tell(fresh.offered()), DispatchTaken)
+
+
+@pytest.mark.parametrize("first", [-1, 0, 2**63, 2**70])
+def test_a_replay_from_a_number_that_no_fact_has_changes_nothing(first: int) -> None:
+    """One below the first fact does not set aside a journal that has it; one above the last cannot be stored."""
+    agent = soaking_agent()
+    before = agent.record()
+    agent.tell(ReplayAsked(ReplayFrom("stable@r1", first)))
+    assert agent.writes == ()
+    assert agent.record() == before
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 def test_a_soak_that_is_taken_over_is_observed_for_the_signed_time(restarts: bool) -> None:
     """A made-up soak that began long ago would converge at once, and at the next restart."""
@@ -191,14 +235,23 @@ def test_probes_that_are_taken_over_must_run_here() -> None:
 
 
 def test_a_replay_from_before_a_record_was_taken_over_deletes_no_fact() -> None:
-    """The facts that were lived are set aside, and the next record is not taken over any more."""
+    """The facts that were lived are set aside."""
     fresh = LoneAgent()
     fresh.tell(RecordBootstrapped(soaking_agent().record(), manifest_of()))
     fresh.tell(ChecksLoaded(fresh.record().rollout_id, ALIVE))
     fresh.tell(ReplayAsked(ReplayFrom("stable@r1", 1)))
     assert [type(write) for write in fresh.writes] == [SetRolloutAside]
-    fresh.tell(RecordBootstrapped(soaking_agent().record(), manifest_of()))
-    assert fresh.state.rollouts == {}
+
+
+def test_after_its_only_rollout_was_set_aside_a_host_takes_the_honest_record_over() -> None:
+    """A number that was made up for a host with a new journal keeps it from no record of a control plane that was
+    healed."""
+    fresh, honest = LoneAgent(), soaking_agent().record()
+    fresh.tell(RecordBootstrapped(evolve(honest, last_event_seq=1000), manifest_of()))
+    fresh.tell(ChecksLoaded(R1, ALIVE))
+    fresh.tell(ReplayAsked(ReplayFrom("stable@r1", honest.last_event_seq + 1)))
+    fresh.tell(RecordBootstrapped(honest, manifest_of()))
+    assert fresh.record().last_event_seq == honest.last_event_seq
 
 
 def test_a_rollout_said_to_be_unknown_is_kept_for_thirty_days() -> None:

@@ -206,21 +206,23 @@ class AgentEngine:
             return DispatchPostponed()
         for older in self._state.open_rollouts():
             self._state.close_rollout(commit, older, now)
-        self._open(commit, offer)
+        self._open(commit, offer, now)
         self._emit(
             commit, rollout_id, lambda seq: DispatchAck(offer.running_closure, now, seq), now
         )
         return DispatchTaken()
 
-    def _open(self, commit: CommitBuilder, offer: DispatchOffered) -> None:
+    def _open(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> None:
         manifest, dispatch = offer.manifest.value, offer.dispatch
+        # A dispatch dated in the future would soak until then. The control plane, too, counts it from its receipt.
+        dispatched_at = min(dispatch.enqueued_at, now)
         record = HostRolloutState.pending(
             manifest.rollout_id,
             self._state.hostname,
             manifest.channel,
             dispatch.target_closure,
-            dispatch.enqueued_at,
-            dispatch.soak_due_at,
+            dispatched_at,
+            dispatched_at + (dispatch.soak_due_at - dispatch.enqueued_at),
         )
         self._state.put_rollout(commit, LocalRollout(record, manifest.rollout_policy))
         self._state.obey(commit, release_of(manifest))

@@ -30,8 +30,11 @@ def objection_to_record(
     record: HostRolloutState, manifest: RolloutManifest, hostname: str
 ) -> str | None:
     """Return why a record of the control plane differs from the signed manifest, `None` if it agrees."""
-    if not 0 <= record.last_event_seq <= SEQ_TAKEN_OVER_MAX:
-        return f"expected a record of at most {SEQ_TAKEN_OVER_MAX} facts, found {record.last_event_seq}"
+    # A record without a fact would count as an acknowledged dispatch, and no dispatch would be obeyed any more.
+    if not 1 <= record.last_event_seq <= SEQ_TAKEN_OVER_MAX:
+        return (
+            f"expected a record of 1 to {SEQ_TAKEN_OVER_MAX} facts, found {record.last_event_seq}"
+        )
     claimed = record.hostname, record.rollout_id, record.target_closure
     return _objection("record", claimed, manifest, hostname)
 
@@ -56,10 +59,10 @@ def _objection(
 def _soak_objection(
     what: str, times: tuple[datetime, datetime], manifest: RolloutManifest, hostname: str
 ) -> str | None:
-    """The soak is what was signed: a shorter one would let a release converge unwatched."""
+    """The soak is what was signed: a shorter one converges unwatched, a longer one keeps the host from converging."""
     minutes = manifest.soak_minutes_of(hostname)
     dispatched_at, soak_due_at = times
-    if minutes is None or soak_due_at - dispatched_at >= timedelta(minutes=minutes):
+    if minutes is None or soak_due_at - dispatched_at == timedelta(minutes=minutes):
         return None
     found = (soak_due_at - dispatched_at) / timedelta(minutes=1)
     return (

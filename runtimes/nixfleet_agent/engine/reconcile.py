@@ -154,10 +154,16 @@ def replay(state: State, commit: CommitBuilder, input: ReplayAsked, now: datetim
     rollout_id = next((r for r in state.rollouts if r == input.replay.rollout_id), None)
     if rollout_id is None:
         return
-    if input.replay.first_missing_seq <= state.rollouts[rollout_id].taken_over_seq:
+    rollout, first = state.rollouts[rollout_id], input.replay.first_missing_seq
+    if not 1 <= first <= rollout.record.last_event_seq:
+        about = f"{rollout_id}: expected a number from 1 to {rollout.record.last_event_seq}, found {first}"
+        message = "asked to send again what the journal cannot have"
+        commit.afterwards(log_entry(LogLevel.WARNING, message, about))
+        return
+    if first <= rollout.taken_over_seq:
         _set_aside_lost(state, commit, rollout_id, now)
         return
-    commit.write(MarkUnsent(rollout_id, input.replay.first_missing_seq))
+    commit.write(MarkUnsent(rollout_id, first))
     commit.afterwards(WakeSender())
 
 

@@ -108,9 +108,10 @@ class State:
         commit.write(PutRolledBack(left))
 
     def is_fresh(self) -> bool:
-        """Return whether the journal is new: nothing was obeyed by it, or all it has was taken over since it began."""
-        if not self.rollouts:
-            return self.newest_release.get() is None
+        """Return whether the journal is new: it has no fact of its own.
+
+        Also after its only rollout was set aside: the control plane still has a record of it, and would wait forever.
+        """
         return all(
             rollout.record.last_event_seq == rollout.taken_over_seq
             for rollout in self.rollouts.values()
