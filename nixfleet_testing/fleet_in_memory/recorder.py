@@ -41,6 +41,7 @@ from nixfleet_simulation.judge.checker import Checker
 from nixfleet_simulation.judge.recorder import Recorder
 from nixfleet_simulation.nodes.control_plane import HandledInput
 from nixfleet_simulation.nodes.host.process import HandledInput as HandledByHost
+from nixfleet_simulation.nodes.host.process import MachineSeen
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
@@ -63,7 +64,9 @@ class FleetRecorder(Recorder):
 
     # Hosts.
 
-    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
+    def agent_kept(
+        self, hostname: str, handled: Sequence[HandledByHost], machine: MachineSeen
+    ) -> None:
         """Append the facts and effects of these inputs."""
         for each in handled:
             for write in each.commit.writes:
@@ -73,7 +76,7 @@ class FleetRecorder(Recorder):
                     self._record(hostname, write.record)
             for action in each.commit.actions:
                 self._action(hostname, action)
-        super().agent_kept(hostname, handled, running)
+        super().agent_kept(hostname, handled, machine)
 
     def _fact(self, hostname: str, write: AppendEvent) -> None:
         fact = write.fact

@@ -5,17 +5,17 @@ implementation.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias, cast
 
 import pytest
 from attrs import evolve
 
+from nixfleet_agent.engine import downgrade, manifest_agreement, observation, reconcile
 from nixfleet_agent.engine import engine as agent_engine
-from nixfleet_agent.engine import observation
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.state import State as AgentState
-from nixfleet_agent.messages.inputs import Done, RollbackEnded, StartProbes
+from nixfleet_agent.messages.inputs import CarryOut, Done, IntentKind, RollbackEnded, StartProbes
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.probes import ProbeWorker
@@ -44,6 +44,7 @@ from nixfleet_simulation.nodes.mutator import Mutator
 from nixfleet_state_machine import undo
 from nixfleet_state_machine.host import convergence, reducer
 from nixfleet_state_machine.host.errors import ConvergenceRule
+from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner import gates, plan, progress
 from nixfleet_state_machine.rollout import reducer as rollout_reducer
 from nixfleet_state_machine.rollout.opening import open_rollout
@@ -376,6 +377,118 @@ def forgets_intents_in_a_crash(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AgentEngine, "_boot", forgetful)
 
 
+# Agents that a control plane lies to.
+
+
+def obeys_a_short_soak(patch: pytest.MonkeyPatch) -> None:
+    """The soak is the dispatch's, not the one that was signed."""
+    patch.setattr(manifest_agreement, "_soak_objection", lambda *_: None)
+
+
+def soaks_as_long_as_it_is_told(patch: pytest.MonkeyPatch) -> None:
+    """The signed soak is only the shortest one."""
+    objection = manifest_agreement._soak_objection
+
+    def patient(what: str, times: Any, manifest: Any, hostname: str) -> Any:
+        minutes = manifest.soak_minutes_of(hostname)
+        is_long = minutes is not None and times[1] - times[0] >= timedelta(minutes=minutes)
+        return None if is_long else objection(what, times, manifest, hostname)
+
+    patch.setattr(manifest_agreement, "_soak_objection", patient)
+
+
+def takes_a_record_over_with_a_journal(patch: pytest.MonkeyPatch) -> None:
+    """A record with a higher number replaces what the host knows of itself."""
+    patch.setattr(AgentState, "is_fresh", lambda _: True)
+
+
+def takes_a_record_over_without_a_fact(patch: pytest.MonkeyPatch) -> None:
+    """A record of no fact counts as a dispatch that was acknowledged."""
+    objection = reconcile.objection_to_record
+
+    def trusting(record: Any, *arguments: Any) -> Any:
+        if record.last_event_seq == 0:
+            record = evolve(record, last_event_seq=1)
+        return objection(record, *arguments)
+
+    patch.setattr(reconcile, "objection_to_record", trusting)
+
+
+def takes_any_number_over(patch: pytest.MonkeyPatch) -> None:
+    """A number after which there is none is taken over."""
+    patch.setattr(manifest_agreement, "SEQ_TAKEN_OVER_MAX", 2**63 - 1)
+
+
+def trusts_made_up_probes(patch: pytest.MonkeyPatch) -> None:
+    """A probe that passed in a record that was taken over is not run again."""
+    patch.setattr(agent_engine, "waits_for", lambda *_: None)
+    checks_loaded = AgentEngine._checks_loaded
+
+    def trusting(self: Any, commit: Any, input: Any, now: datetime) -> None:
+        checks_loaded(self, commit, input, now)
+        rollout = self._state.rollouts.get(input.rollout_id)
+        if rollout is not None and rollout.taken_over_seq and rollout.record.probes:
+            commit._actions[:] = [a for a in commit._actions if not isinstance(a, StartProbes)]
+
+    patch.setattr(AgentEngine, "_checks_loaded", trusting)
+
+
+def forgets_the_newest_release(patch: pytest.MonkeyPatch) -> None:
+    """A release that is fresh is obeyed, however old."""
+    objection = downgrade.objection_to_release
+
+    def forgetful(manifest: Any, hostname: str, _: Any, rolled_back: Any) -> Any:
+        return objection(manifest, hostname, None, rolled_back)
+
+    patch.setattr(agent_engine, "objection_to_release", forgetful)
+    patch.setattr(reconcile, "objection_to_release", forgetful)
+
+
+def switches_again_to_what_it_rolled_back_from(patch: pytest.MonkeyPatch) -> None:
+    """A dispatch that comes again is carried out again, also after the rollback."""
+    consider = AgentEngine._consider
+
+    def obedient(self: Any, commit: Any, offer: Any, now: datetime) -> Any:
+        known = self._state.rollouts.get(offer.manifest.value.rollout_id)
+        answer = consider(self, commit, offer, now)
+        is_open = known is not None and known.closed_at is None and not self._state.intents
+        if is_open and known.record.state is HostState.REVERTED:
+            record = known.record
+            intent = self._state.add_intent(
+                commit, IntentKind.SWITCH, record.rollout_id, record.target_closure
+            )
+            commit.afterwards(CarryOut(intent))
+        return answer
+
+    patch.setattr(AgentEngine, "_consider", obedient)
+
+
+def deletes_rows_on_a_replay_from_the_beginning(patch: pytest.MonkeyPatch) -> None:
+    """Asked for the first fact, a host takes its rollout for one that both sides have lost."""
+    replay = agent_engine.replay
+
+    def hasty(state: Any, commit: Any, input: Any, now: datetime) -> None:
+        if input.replay.first_missing_seq == 1 and input.replay.rollout_id in state.rollouts:
+            state.remove_rollouts(commit, [RolloutId(input.replay.rollout_id)])
+        else:
+            replay(state, commit, input, now)
+
+    patch.setattr(agent_engine, "replay", hasty)
+
+
+def sets_a_whole_journal_aside(patch: pytest.MonkeyPatch) -> None:
+    """A replay from a fact before the first one is taken for one that was lost."""
+    replay = agent_engine.replay
+
+    def hasty(state: Any, commit: Any, input: Any, now: datetime) -> None:
+        if input.replay.first_missing_seq < 1 and input.replay.rollout_id in state.rollouts:
+            reconcile._set_aside_lost(state, commit, RolloutId(input.replay.rollout_id), now)
+        else:
+            replay(state, commit, input, now)
+
+    patch.setattr(agent_engine, "replay", hasty)
+
+
 # The agent's workers.
 
 
@@ -463,6 +576,16 @@ PLANTED: Final[Mapping[str, Plant]] = {
         takes_a_failed_rollback_for_a_revert,
         does_not_send_again_what_was_acknowledged,
         forgets_intents_in_a_crash,
+        obeys_a_short_soak,
+        soaks_as_long_as_it_is_told,
+        takes_a_record_over_with_a_journal,
+        takes_a_record_over_without_a_fact,
+        takes_any_number_over,
+        trusts_made_up_probes,
+        forgets_the_newest_release,
+        switches_again_to_what_it_rolled_back_from,
+        deletes_rows_on_a_replay_from_the_beginning,
+        sets_a_whole_journal_aside,
         does_not_poll_again_after_a_failure,
         never_releases_the_lock,
         does_not_report_a_rollback,

@@ -16,13 +16,14 @@ from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import EventsOutcome
 from nixfleet_simulation.judge.model.gates import differing
 from nixfleet_simulation.judge.model.host_histories import HostHistories
+from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.log_reader import LogReader
 from nixfleet_simulation.judge.model.releases import Releases, Signing
 from nixfleet_simulation.judge.promises import Broken, Promise
 from nixfleet_simulation.nodes.ci import LatestRelease
 from nixfleet_simulation.nodes.control_plane import HandledInput
 from nixfleet_simulation.nodes.host.process import HandledInput as HandledByHost
-from nixfleet_simulation.nodes.host.process import KeptJournal
+from nixfleet_simulation.nodes.host.process import KeptJournal, MachineSeen
 from nixfleet_simulation.nodes.network import Answer, Request, SendEvents
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -33,8 +34,9 @@ class Checker:
 
     def __init__(self, trust: Callable[[], TrustRoot], threshold_seconds: float) -> None:
         self.releases = Releases()
-        self.histories = HostHistories(self.releases)
-        self.log = LogReader(self.releases, threshold_seconds)
+        self.lies = Lies()
+        self.histories = HostHistories(self.releases, self.lies)
+        self.log = LogReader(self.releases, self.lies, threshold_seconds)
         self.ended: list[LogReader] = []
         self._threshold_seconds = threshold_seconds
         self._trust = trust
@@ -66,15 +68,24 @@ class Checker:
             history = self.histories.by_host.get((rollout_id, host))
             if mirrored is None or history is None:
                 continue
+            if (rollout_id, host) in self.lies.followed:
+                continue
             # Before its first fact a host has no record to mirror.
             journaled = history.records.get(mirrored.last_event_seq or -1)
             if journaled is not None and journaled != mirrored:
-                self._require_same(journaled, mirrored)
+                # A soak that is taken over begins again on the host.
+                has_other_times = (rollout_id, host) in self.lies.dispatched or (
+                    history.taken_over_seq > 0
+                )
+                self._require_same(journaled, mirrored, has_other_times=has_other_times)
         self.log.touched.clear()
 
-    def _require_same(self, journaled: HostRolloutState, mirrored: HostRolloutState) -> None:
-        if mirrored.dispatched_at == mirrored.dispatch_acked_at:
+    def _require_same(
+        self, journaled: HostRolloutState, mirrored: HostRolloutState, *, has_other_times: bool
+    ) -> None:
+        if has_other_times or mirrored.dispatched_at == mirrored.dispatch_acked_at:
             # By the clocks, the dispatch was made after its acknowledgement: it has the acknowledgement's times.
+            # The times of a dispatch that was a lie are not in the log.
             journaled = evolve(
                 journaled, dispatched_at=mirrored.dispatched_at, soak_due_at=mirrored.soak_due_at
             )
@@ -90,6 +101,10 @@ class Checker:
         """An answer is sent: the facts it acknowledges must be durable."""
         if isinstance(request, SendEvents) and isinstance(answer, EventsOutcome):
             self.log.require_kept(hostname, request.envelopes[: answer.accepted])
+
+    def lie_sent(self, hostname: str, answer: Answer) -> None:
+        """A control plane that lies sends an answer."""
+        self.lies.told(hostname, answer)
 
     def control_plane_started(self, state: State) -> None:
         """A control plane started and loaded `state`."""
@@ -137,14 +152,16 @@ class Checker:
     def database_lost(self) -> None:
         """The control plane's database is lost: its next log begins with row 1."""
         self.ended.append(self.log)
-        self.log = LogReader(self.releases, self._threshold_seconds)
+        self.log = LogReader(self.releases, self.lies, self._threshold_seconds)
 
     # Hosts.
 
-    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
+    def agent_kept(
+        self, hostname: str, handled: Sequence[HandledByHost], machine: MachineSeen
+    ) -> None:
         """These inputs were handled, in order, and their commits are durable."""
         for each in handled:
-            self.histories.take(hostname, each.commit.writes, running, self._trust())
+            self.histories.take(hostname, each.commit.writes, machine, self._trust())
 
     def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
         """An agent started: its journal must return what was durable."""
@@ -172,6 +189,8 @@ class Checker:
         """Check that the log has every fact that a host still has, of every rollout that the control plane knows."""
         for (rollout_id, host), history in self.histories.by_host.items():
             model = self.log.host_model(rollout_id, host)
+            if (rollout_id, host) in self.lies.followed:
+                continue
             if model is not None and model.last_seq != history.last_seq and history.last_seq:
                 found = (
                     f"{host} has {history.last_seq} facts of {rollout_id}, the log {model.last_seq}"

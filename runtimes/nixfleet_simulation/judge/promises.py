@@ -8,7 +8,7 @@ from nixfleet_proto.errors import NixfleetError
 
 
 class Promise(StrEnum):
-    """The seven promises, the invariants of both machines and the planner, and that no engine fails on an input.
+    """The ten promises, the invariants of both machines and the planner, and that no engine fails on an input.
 
     Source: docs/spec/runtimes.md, What must hold.
     """
@@ -20,6 +20,9 @@ class Promise(StrEnum):
     VIEWS_ARE_THE_LOG = "5: the views equal those rebuilt from the log, and its chain holds"
     EVERYTHING_RESTS = "6: once faults end, every rollout settles"
     HISTORY_SURVIVES = "7: a destroyed database loses no history that an agent still has"
+    NOTHING_OLDER = "8: no host obeys an older release, or runs what it rolled back from, without a new signed release"
+    WHOLE_SOAK = "9: no host converges before the signed soak has passed on it, and a probe in it; no soak is longer"
+    OWN_JOURNAL = "10: no answer overrides, or deletes from, a journal that has facts of its own"
     HOST_MACHINE = "the host machine (docs/spec/host-machine.md, Transitions)"
     ROLLOUT_MACHINE = "the rollout machine (docs/spec/rollout-machine.md, Transitions)"
     PLANNER = "the planner and its gates (docs/spec/planner.md, Gates)"

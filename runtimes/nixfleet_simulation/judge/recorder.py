@@ -12,10 +12,12 @@ from nixfleet_proto.agent_event import ProbeFailureFirst, ProbeObservedFirst, Pr
 from nixfleet_simulation.judge.checker import Checker
 from nixfleet_simulation.nodes.control_plane import HandledInput
 from nixfleet_simulation.nodes.host.process import HandledInput as HandledByHost
-from nixfleet_simulation.nodes.host.process import KeptJournal
+from nixfleet_simulation.nodes.host.process import KeptJournal, MachineSeen
 from nixfleet_simulation.nodes.network import Answer, Request
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE
+
+LIAR = "liar"
 
 
 class Recorder:
@@ -51,17 +53,24 @@ class Recorder:
         """An answer is sent."""
         self._checker.answer_sent(hostname, request, answer)
 
+    def lie_sent(self, hostname: str, request: Request, answer: Answer) -> None:
+        """A control plane that lies sends an answer."""
+        self._trace.record(LIAR, f"to {hostname}: {answer}")
+        self._checker.lie_sent(hostname, answer)
+
     def control_plane_started(self, state: State) -> None:
         """A control plane started."""
         self._checker.control_plane_started(state)
 
-    def agent_kept(self, hostname: str, handled: Sequence[HandledByHost], running: str) -> None:
+    def agent_kept(
+        self, hostname: str, handled: Sequence[HandledByHost], machine: MachineSeen
+    ) -> None:
         """These inputs were handled, in order, and their commits are durable."""
         for each in handled:
             for write in each.commit.writes:
                 if isinstance(write, AppendEvent):
                     self._live(hostname, write)
-        self._checker.agent_kept(hostname, handled, running)
+        self._checker.agent_kept(hostname, handled, machine)
 
     def _live(self, hostname: str, write: AppendEvent) -> None:
         fact = write.fact

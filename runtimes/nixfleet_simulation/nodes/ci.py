@@ -56,7 +56,10 @@ class LatestRelease:
 
 
 class ReleaseDirectory:
-    """CI: declares, signs, and puts files where the control plane reads them."""
+    """CI: declares, signs, and puts files where the control plane reads them.
+
+    every_manifest: each manifest that it ever signed, by rollout id, the oldest first.
+    """
 
     def __init__(self, seed: Seed, channels: tuple[ChannelLayout, ...]) -> None:
         self._seed = seed
@@ -68,6 +71,7 @@ class ReleaseDirectory:
         self._revoked: dict[str, Revocation] = {}
         self.trust = TrustRoot(KeySlot(self._key.public_key))
         self.published: Published | None = None
+        self.every_manifest: dict[str, list[SignedArtefact]] = {}
 
     def release(
         self, channel: ChannelLayout, ref: str, closure: str, now: datetime
@@ -86,6 +90,9 @@ class ReleaseDirectory:
         """Sign the current releases, as of `now`."""
         if self._offers:
             self.published = self._signed(self._offers, now, self._key)
+            for channel, manifest in self.published.manifests:
+                rollout_id = f"{channel}@{self._offers[channel].ref}"
+                self.every_manifest.setdefault(rollout_id, []).append(manifest)
 
     def revoke(self, hostname: str, now: datetime) -> None:
         """Revoke the host's key."""

@@ -55,10 +55,11 @@ class FinalPhase:
         self._act_runner.end_faults()
         world.network.clear()
         world.forged.clear()
+        world.liar.reigns = 0
         for name in (CONTROL_PLANE, *world.hosts):
             node = world.node(name)
             node.boundaries.armed = None
-            node.clock.off_by = 0
+            node.clock.set_right()
             node.disk.fills = node.disk.slows = 0
             self._act_runner.start(name)
         for behaviours in world.behaviours.values():
@@ -94,7 +95,9 @@ class FinalPhase:
         moving = [
             f"{rollout_id} is {rollout.due.state}"
             for rollout_id, rollout in rollouts.items()
-            if rollout.due.state not in AT_REST and not self._waits_for_operators(rollout)
+            if rollout.due.state not in AT_REST
+            and not self._waits_for_operators(rollout)
+            and not self._depends_on_a_lie(rollout)
         ]
         return moving + self._unreported()
 
@@ -111,6 +114,14 @@ class FinalPhase:
         )
         return not under_way and any(gate in LIFTED_BY_OPERATORS for gate in held)
 
+    def _depends_on_a_lie(self, rollout: RolloutModel) -> bool:
+        """Return whether a host whose journal was lost took over a record of it that was a lie.
+
+        It may believe that it has done what it has not, and nothing but a newer release corrects that.
+        """
+        lies = self._world.checker.lies.followed
+        return any((rollout.rollout_id, host) in lies for host in rollout.hosts)
+
     def _unreported(self) -> list[str]:
         """Return the hosts whose facts are not all in the log yet."""
         checker = self._world.checker
@@ -119,6 +130,7 @@ class FinalPhase:
             for (rollout_id, host), history in checker.histories.by_host.items()
             if (model := checker.log.host_model(rollout_id, host)) is not None
             and model.last_seq < history.last_seq
+            and (rollout_id, host) not in checker.lies.followed
         ]
 
     def _not_done(self) -> list[str]:

@@ -41,12 +41,15 @@ from nixfleet_simulation.scenario.acts import (
     RotateKey,
     SlowDisk,
     StopSigning,
+    TakeOver,
     description,
 )
 
 OPERATOR: Final = "ada"
 RESTART_AFTER_CRASH_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 30.0
+NEW_DISK_AFTER_SECONDS: Final = 300.0
+"""As for every lost database: no message of the one before is on its way any more."""
 
 
 class ActRunner:
@@ -87,6 +90,8 @@ class ActRunner:
             case ForgeAnswers():
                 world.forged[act.host] += 1
                 self._later(act.for_seconds, world.forged.subtract, {act.host: 1})
+            case TakeOver():
+                self._take_over(act)
             case Pause():
                 self._pause(act)
             case Clear():
@@ -189,6 +194,23 @@ class ActRunner:
 
     def _newest(self, channel: str) -> str | None:
         return self._world.checker.log.gates.in_force.get(channel)
+
+    # The control plane that lies.
+
+    def _take_over(self, act: TakeOver) -> None:
+        self._world.liar.reigns += 1
+        if act.new_journal:
+            self._lose_disk(LoseDisk(act.at_seconds, act.new_journal, NEW_DISK_AFTER_SECONDS))
+        self._later(act.for_seconds, self._heal, act)
+
+    def _heal(self, act: TakeOver) -> None:
+        """End a takeover: the honest control plane answers again, if no other takeover lasts."""
+        if self._faults_are_over:
+            return
+        self._world.liar.reigns -= 1
+        if act.loses_database:
+            lost = LoseDisk(act.at_seconds + act.for_seconds, CONTROL_PLANE, NEW_DISK_AFTER_SECONDS)
+            self._lose_disk(lost)
 
     # Clocks, disks and processes.
 

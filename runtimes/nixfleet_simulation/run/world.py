@@ -18,6 +18,7 @@ from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.control_plane import ControlPlane, ControlPlaneDisk
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.host.process import Host, HostDisk
+from nixfleet_simulation.nodes.lying_control_plane import LyingControlPlane
 from nixfleet_simulation.nodes.network import Answer, Call, Network
 from nixfleet_simulation.nodes.production_parts import Parts
 from nixfleet_simulation.nodes.release_watcher import ReleaseWatcher
@@ -70,6 +71,14 @@ class World:
         self.die_at = die_at
         self._recorder = make_recorder(self.trace, self.checker)
         self.control_plane = self._made_control_plane()
+        self.liar = LyingControlPlane(
+            self.agenda,
+            scenario.seed,
+            scenario.channels,
+            self.ci,
+            lambda: self.control_plane.state.view,
+            self._recorder.lie_sent,
+        )
         self.network = Network(
             self.agenda, scenario.seed, scenario.hosts, self._deliver, self._clocks_apart
         )
@@ -155,6 +164,10 @@ class World:
         return abs(self.hosts[hostname].clock.off_by - self.control_plane.clock.off_by)
 
     def _deliver(self, call: Call) -> None:
+        if self.liar.reigns:
+            self.liar.receive(call)
+            return
+        call = call.answered_through(self.liar.overhear)
         if self.forged[call.hostname] > 0:
             call = call.answered_through(self._forge)
         self.control_plane.receive(call)

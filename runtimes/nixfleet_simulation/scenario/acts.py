@@ -27,6 +27,7 @@ class Family(StrEnum):
     PROCESS = "process"
     HOST = "host"
     PROBE = "probe"
+    TAKEOVER = "takeover"
 
 
 class Boundary(StrEnum):
@@ -113,6 +114,24 @@ class ForgeAnswers:
     at_seconds: float
     host: str
     for_seconds: float
+
+
+# An attacker in the place of the control plane.
+
+
+@frozen
+class TakeOver:
+    """A control plane that lies answers all hosts for a while; then the honest one does again.
+
+    loses_database: whether the honest one begins with an empty database. new_journal: the host whose disk is replaced
+    meanwhile; empty: none.
+    """
+
+    family: ClassVar[Family] = Family.TAKEOVER
+    at_seconds: float
+    for_seconds: float
+    loses_database: bool = False
+    new_journal: str = ""
 
 
 # Operators.
@@ -254,6 +273,7 @@ Act: TypeAlias = (
     | RotateKey
     | StopSigning
     | ForgeAnswers
+    | TakeOver
     | Pause
     | Clear
     | Retire

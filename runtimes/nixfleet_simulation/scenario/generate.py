@@ -33,6 +33,7 @@ from nixfleet_simulation.scenario.acts import (
     RotateKey,
     SlowDisk,
     StopSigning,
+    TakeOver,
 )
 from nixfleet_simulation.scenario.closure_behaviour import (
     ClosureBehaviour,
@@ -47,6 +48,8 @@ ALL_FAULTS: Final = frozenset(Family) - {Family.RELEASE}
 RELEASE_EVERY_SECONDS: Final = (10 * 60, 20 * 60, 40 * 60)
 FAULT_EVERY_SECONDS: Final = (7 * 60, 15 * 60, 30 * 60)
 """The mean time between faults of one family, drawn for each fleet: some have many faults, some few."""
+TAKEOVER_EVERY_SECONDS: Final = 90 * 60
+"""Rarer than other faults: what an honest control plane must keep is judged in between."""
 DAY_SECONDS: Final = 86_400
 FAULTY_SHARE: Final = 0.3
 """The share of faulty closures."""
@@ -64,7 +67,8 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
     every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)
     for family, draw_one in _FAMILIES.items():
         if family in faults:
-            acts += _faults(stream(seed, family.value), channels, seconds, every, draw_one)
+            mean = TAKEOVER_EVERY_SECONDS if family is Family.TAKEOVER else every
+            acts += _faults(stream(seed, family.value), channels, seconds, mean, draw_one)
     acts.sort(key=lambda act: act.at_seconds)
     return Scenario(seed, channels, tuple(acts), seconds)
 
@@ -250,6 +254,11 @@ def _of_host(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act
     return Reboot(at, rng.choice(_hosts(channels)), rng.uniform(20, 300))
 
 
+def _of_takeover(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
+    host = rng.choice(_hosts(channels)) if rng.random() < 0.5 else ""
+    return TakeOver(at, rng.uniform(120, 1800), rng.random() < 0.25, host)
+
+
 _FAMILIES: Final[dict[Family, _Draw]] = {
     Family.OPERATOR: _of_operator,
     Family.CI: _of_ci,
@@ -258,4 +267,5 @@ _FAMILIES: Final[dict[Family, _Draw]] = {
     Family.DISK: _of_disk,
     Family.PROCESS: _of_process,
     Family.HOST: _of_host,
+    Family.TAKEOVER: _of_takeover,
 }

@@ -9,47 +9,103 @@ from datetime import datetime, timedelta
 from attrs import define, field
 
 from nixfleet_agent.messages.inputs import Intent, IntentKind
-from nixfleet_agent.messages.writes import AppendEvent, PutRecord, RemoveRollout, Write
-from nixfleet_proto.agent_event import DispatchAck
+from nixfleet_agent.messages.writes import (
+    AppendEvent,
+    PutRecord,
+    RemoveRollout,
+    SetRolloutAside,
+    Write,
+)
+from nixfleet_proto.agent_event import (
+    ActivationCompleted,
+    Converged,
+    DispatchAck,
+    ProbeMode,
+    ProbeResult,
+    ProbeStatus,
+)
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Released, Releases
 from nixfleet_simulation.judge.promises import Broken, Promise
+from nixfleet_simulation.nodes.agenda import HOUR, MINUTE, SECOND
+from nixfleet_simulation.nodes.host.process import MachineSeen
 from nixfleet_simulation.scenario.scenario import FRESHNESS_WINDOW_MINUTES
-from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
 FRESH = timedelta(minutes=FRESHNESS_WINDOW_MINUTES, seconds=60)
 AHEAD_MAX = timedelta(seconds=60)
+KEPT_FOR = 72 * HOUR
+SEQ_MAX = 2**32
+"""No host has as many facts. A number near the end of 64 bits leaves no next one."""
+WRITE_MAX = 30 * SECOND
+"""A change is durable this long after it was decided, at the latest."""
+OWN_PROBES = ("health-checks", "running-closure")
+"""The agent's own findings. The other probes come from the closure."""
 
 
 @define
 class JudgedHost:
-    """One host in one rollout: its record after each of its facts, and its rollback target."""
+    """One host in one rollout: its record after each of its facts, and its rollback target.
+
+    lived: the number of facts of this journal. taken_over_seq: up to which fact it was taken over. closed_at,
+    acknowledged_at, soaks_from: true time. clock_set_forward: as it was at `soaks_from`. has_passed: an enforce probe
+    of the closure passed since then.
+    """
 
     records: dict[int, HostRolloutState] = field(factory=dict[int, HostRolloutState])
     last_seq: int = 0
     prior: str | None = None
     is_closed: bool = False
+    lived: int = 0
+    taken_over_seq: int = 0
+    closed_at: int = 0
+    acknowledged_at: int = 0
+    soaks_from: int | None = None
+    clock_set_forward: int = 0
+    has_passed: bool = False
+
+    def soak_from(self, moment: int, machine: MachineSeen) -> None:
+        """Begin a soak."""
+        self.soaks_from = moment
+        self.clock_set_forward = machine.clock_set_forward
+        self.has_passed = False
+
+
+@define
+class Memory:
+    """What a journal must remember. left: by closure, the release that was rolled back, and the newest one by then."""
+
+    newest: Released | None = None
+    left: dict[str, tuple[Released, Released]] = field(factory=dict[str, tuple[Released, Released]])
 
 
 class HostHistories:
     """The histories of all hosts. by_host: by rollout id and host."""
 
-    def __init__(self, releases: Releases) -> None:
+    def __init__(self, releases: Releases, lies: Lies) -> None:
         self.checks = 0
         self.facts = 0
         self.by_host: dict[tuple[str, str], JudgedHost] = {}
         self._releases = releases
+        self._lies = lies
+        self._memories: dict[str, Memory] = {}
+        self._lost: set[str] = set()
 
-    def take(self, host: str, writes: Sequence[Write], running: str, trust: TrustRoot) -> None:
-        """Check the durable writes of a host's journal; the host runs `running`. Raises: Broken."""
+    def take(
+        self, host: str, writes: Sequence[Write], machine: MachineSeen, trust: TrustRoot
+    ) -> None:
+        """Check the durable writes of a host's journal. Raises: Broken."""
         for write in writes:
             match write:
                 case PutRecord():
-                    self._record(host, write)
+                    self._record(host, write, machine)
                 case AppendEvent():
-                    self._fact(host, write, running, trust)
+                    self._fact(host, write, machine, trust)
                 case RemoveRollout():
-                    self.by_host.pop((write.rollout_id, host), None)
+                    self._remove(host, write.rollout_id, machine)
+                case SetRolloutAside():
+                    self._set_aside(host, write.rollout_id)
                 case _:
                     pass
 
@@ -57,11 +113,20 @@ class HostHistories:
         """Drop the histories of a host whose disk was lost."""
         for key in [key for key in self.by_host if key[1] == host]:
             del self.by_host[key]
+        self._memories.pop(host, None)
+        self._lost.add(host)
 
-    def _record(self, host: str, write: PutRecord) -> None:
+    def _memory(self, host: str) -> Memory:
+        return self._memories.setdefault(host, Memory())
+
+    def _record(self, host: str, write: PutRecord, machine: MachineSeen) -> None:
         record = write.record
         history = self.by_host.setdefault((record.rollout_id, host), JudgedHost())
+        if write.closed_at is not None and not history.is_closed:
+            history.closed_at = machine.at
         history.is_closed = write.closed_at is not None
+        if write.taken_over_seq != history.taken_over_seq:
+            self._taken_over(host, history, write, machine)
         if record.last_event_seq < history.last_seq:
             found = f"{host} is at fact {record.last_event_seq} of {record.rollout_id}, after {history.last_seq}"
             raise Broken(Promise.JOURNAL, found)
@@ -69,7 +134,47 @@ class HostHistories:
             history.prior = record.current_closure_at_dispatch
         history.records[record.last_event_seq] = record
 
-    def _fact(self, host: str, write: AppendEvent, running: str, trust: TrustRoot) -> None:
+    def _taken_over(
+        self, host: str, history: JudgedHost, write: PutRecord, machine: MachineSeen
+    ) -> None:
+        """Check a record that was taken over from an answer: only an empty journal takes one, and only a usable one."""
+        record = write.record
+        self.checks += 1
+        history.taken_over_seq = write.taken_over_seq
+        if any(other.lived for (_, name), other in self.by_host.items() if name == host):
+            found = f"{host} has facts, and takes over a record of {record.rollout_id}: {record}"
+            raise Broken(Promise.OWN_JOURNAL, found)
+        if not 0 < record.last_event_seq <= SEQ_MAX:
+            found = f"{host} takes over a record with the number {record.last_event_seq}"
+            raise Broken(Promise.OWN_JOURNAL, found)
+        self._lies.note_followed(record.rollout_id, host)
+        released = self._releases.find(record.rollout_id)
+        if released is None or released.closures.get(host) != record.target_closure:
+            found = f"{host} takes over a record that CI did not sign: {record}"
+            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        self._obey(host, record.rollout_id, released)
+        if record.state is HostState.SOAKING:
+            history.soak_from(machine.at - WRITE_MAX, machine)
+
+    def _remove(self, host: str, rollout_id: str, machine: MachineSeen) -> None:
+        """Check that facts are removed only after their rollout has been closed for long."""
+        self.checks += 1
+        history = self.by_host.pop((rollout_id, host), None)
+        if history is None or (
+            history.is_closed and machine.at - history.closed_at >= KEPT_FOR - WRITE_MAX
+        ):
+            return
+        raise Broken(Promise.OWN_JOURNAL, f"{host} deletes its facts of {rollout_id}")
+
+    def _set_aside(self, host: str, rollout_id: str) -> None:
+        """Check that facts are set aside only where they have lost their beginning."""
+        self.checks += 1
+        history = self.by_host.pop((rollout_id, host), None)
+        if history is not None and not history.taken_over_seq:
+            found = f"{host} sets its facts of {rollout_id} aside, which has all of them"
+            raise Broken(Promise.OWN_JOURNAL, found)
+
+    def _fact(self, host: str, write: AppendEvent, machine: MachineSeen, trust: TrustRoot) -> None:
         self.checks += 1
         self.facts += 1
         fact, rollout_id = write.fact, write.rollout_id
@@ -79,12 +184,59 @@ class HostHistories:
                 Promise.JOURNAL, f"{host} numbers a fact {fact.seq} in {rollout_id}: {fact}"
             )
         history.last_seq = fact.seq
-        if isinstance(fact, DispatchAck):
-            history.prior = fact.current_closure_at_dispatch
-            if history.prior != running:
-                found = f"{host} runs {running}, and would go back to {history.prior}"
-                raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
-            self._is_signed(host, rollout_id, fact.received_at, trust)
+        history.lived += 1
+        match fact:
+            case DispatchAck():
+                history.prior = fact.current_closure_at_dispatch
+                history.acknowledged_at = machine.at
+                if history.prior != machine.running:
+                    found = f"{host} runs {machine.running}, and would go back to {history.prior}"
+                    raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+                released = self._is_signed(host, rollout_id, fact.received_at, trust)
+                self._obey(host, rollout_id, released)
+                _require_signed_soak(history.records[fact.seq], released)
+                if host in self._lost:
+                    self._lies.note_followed(rollout_id, host)
+            case ActivationCompleted():
+                began = max(machine.running_since, history.acknowledged_at)
+                history.soak_from(began, machine)
+            case ProbeResult():
+                is_own = fact.probe_name in OWN_PROBES
+                if fact.mode is ProbeMode.ENFORCE and not is_own:
+                    history.has_passed |= fact.status is ProbeStatus.PASS
+            case Converged():
+                self._require_whole_soak(host, rollout_id, history, machine)
+            case _:
+                pass
+
+    def _obey(self, host: str, rollout_id: str, released: Released) -> None:
+        """Check that the release is not older than the newest one that the host obeyed."""
+        self.checks += 1
+        memory = self._memory(host)
+        if memory.newest is not None and released.is_older_than(memory.newest):
+            found = f"{host} obeys {rollout_id}, which is older than what it obeyed before"
+            raise Broken(Promise.NOTHING_OLDER, found)
+        memory.newest = released
+
+    def _require_whole_soak(
+        self, host: str, rollout_id: str, history: JudgedHost, machine: MachineSeen
+    ) -> None:
+        """Check, by true time, that the host ran it for the signed soak; a clock that was set forward is taken off."""
+        self.checks += 1
+        released = self._releases.find(rollout_id)
+        if released is None or history.soaks_from is None:
+            raise Broken(Promise.WHOLE_SOAK, f"{host} converged in {rollout_id} without a soak")
+        soaked = machine.at - history.soaks_from
+        skipped = machine.clock_set_forward - history.clock_set_forward
+        if soaked + skipped < released.layout.soak_minutes * MINUTE:
+            found = (
+                f"{host} converged in {rollout_id} after {soaked / SECOND:.0f} s, "
+                f"and {released.layout.soak_minutes} min were signed"
+            )
+            raise Broken(Promise.WHOLE_SOAK, found)
+        if not history.has_passed:
+            found = f"{host} converged in {rollout_id}, and no probe has passed since it activated"
+            raise Broken(Promise.WHOLE_SOAK, found)
 
     def _is_signed(self, host: str, rollout_id: str, now: datetime, trust: TrustRoot) -> Released:
         """Check that CI released it for the host, that the signature is fresh, and that its key is trusted."""
@@ -117,6 +269,32 @@ class HostHistories:
         if intent.closure != allowed:
             found = f"{host} is made to {intent.kind.value} to {intent.closure}, and not {allowed}"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        self._require_not_left(host, intent, released)
         if history.is_closed:
             found = f"{host} is made to {intent.kind.value} for {intent.rollout_id}, which is over"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+
+    def _require_not_left(self, host: str, intent: Intent, released: Released) -> None:
+        """Check that a switch is not to what the host rolled back from, unless another release was signed since."""
+        memory = self._memory(host)
+        if intent.kind is IntentKind.ROLLBACK:
+            target = released.closures[host]
+            memory.left[target] = released, memory.newest or released
+            return
+        rolled_back = memory.left.get(intent.closure)
+        if rolled_back is None:
+            return
+        left_in, newest = rolled_back
+        if released is left_in or released.is_older_than(newest):
+            found = f"{host} is switched to {intent.closure} again, in {intent.rollout_id}"
+            raise Broken(Promise.NOTHING_OLDER, found)
+
+
+def _require_signed_soak(record: HostRolloutState, released: Released) -> None:
+    """Check that an acknowledged dispatch asks for the signed soak, and not from a later time."""
+    began, due = record.dispatched_at, record.soak_due_at
+    signed = timedelta(minutes=released.layout.soak_minutes)
+    is_dated_ahead = began is None or began > (record.dispatch_acked_at or began)
+    if began is None or due is None or due - began != signed or is_dated_ahead:
+        found = f"{record.hostname} is to soak in {record.rollout_id} from {began} to {due}, and {signed} were signed"
+        raise Broken(Promise.WHOLE_SOAK, found)

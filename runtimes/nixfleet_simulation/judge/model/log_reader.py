@@ -32,6 +32,7 @@ from nixfleet_runtime.transport import (
 )
 from nixfleet_simulation.judge.model.gates import Gates
 from nixfleet_simulation.judge.model.host_model import HostModel, IllegalFact, Json
+from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Releases
 from nixfleet_simulation.judge.model.rollout_model import RolloutModel
 from nixfleet_simulation.judge.model.view_differences import first_difference
@@ -47,7 +48,7 @@ FACT: Final = "agent_event"
 class LogReader:
     """The log of one control plane so far. touched: host records to compare."""
 
-    def __init__(self, releases: Releases, threshold_seconds: float) -> None:
+    def __init__(self, releases: Releases, lies: Lies, threshold_seconds: float) -> None:
         self.checks = 0
         self.head = 0
         self.gates = Gates()
@@ -55,6 +56,7 @@ class LogReader:
         self.deferred: dict[HostKey, str] = {}
         self.touched: set[HostKey] = set()
         self._releases = releases
+        self._lies = lies
         self._threshold_seconds = threshold_seconds
         self._revoked: set[str] = set()
         self._changed: dict[str, None] = {}
@@ -106,6 +108,10 @@ class LogReader:
             case "verify_outcome":
                 if payload["kind"] == "ArtefactTaken":
                     self._artefact(row.rollout_id, payload)
+                elif payload["kind"] == "FactRefused":
+                    self._refused(
+                        str(row.rollout_id), str(row.host_id), orjson.loads(payload["fact"])
+                    )
             case _:
                 raise Broken(Promise.VIEWS_ARE_THE_LOG, f"row {row.seq} is a {row.kind!r}")
 
@@ -129,6 +135,14 @@ class LogReader:
                 self._quarantined(rollout.layout.name).add(model.target)
             rollout.host_moved(host)
         self._changed[rollout_id] = None
+
+    def _refused(self, rollout_id: str, host: str, fact: Json) -> None:
+        """Take a fact that the log could not apply: only one that continues a lie, or follows one that did."""
+        if (rollout_id, host) not in self._lies.followed:
+            raise Broken(Promise.MIRROR_IS_THE_HOST, f"{host} in {rollout_id}: {fact} is refused")
+        model = self.host_model(rollout_id, host)
+        if model is not None:
+            model.last_seq = fact["seq"]
 
     def _event(self, row: LogRow, event: Json) -> None:
         rollout_id, at = str(row.rollout_id), datetime.fromisoformat(row.ts)
@@ -313,6 +327,8 @@ class LogReader:
                 found = f"{_named(input.hostname, envelope)} was lived, and another has its number"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
             case EventRefused():
+                if (envelope.rollout_id, input.hostname) in self._lies.followed:
+                    return
                 found = f"{_named(input.hostname, envelope)} is in the journal, and is refused: {refusal.reason}"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
 

@@ -24,6 +24,10 @@ class Released:
     closures: Mapping[str, str]
     signings: list[Signing] = field(factory=list[Signing])
 
+    def is_older_than(self, other: "Released") -> bool:
+        """Return whether it was last signed before `other` was first signed."""
+        return self.signings[-1].at < other.signings[0].at
+
 
 class Releases:
     """All genuine releases, by rollout id. manifests: the bytes of all that CI signed."""

@@ -56,11 +56,27 @@ class KeptJournal:
     last_seqs: Mapping[str, int]
 
 
+@frozen
+class MachineSeen:
+    """What is true of a host, whatever anybody says.
+
+    at: now, in microseconds. running, running_since: the closure that runs. clock_set_forward: all that its clock was
+    ever set forward by.
+    """
+
+    at: int
+    running: str
+    running_since: int
+    clock_set_forward: int
+
+
 class Watcher(Protocol):
     """Observes what an agent does, for the judge."""
 
-    def agent_kept(self, hostname: str, handled: Sequence[HandledInput], running: str) -> None:
-        """These inputs were handled, in order, and their commits are durable; the host runs `running`."""
+    def agent_kept(
+        self, hostname: str, handled: Sequence[HandledInput], machine: MachineSeen
+    ) -> None:
+        """These inputs were handled, in order, and their commits are durable."""
         ...
 
     def agent_started(self, hostname: str, expected: KeptJournal, found: KeptJournal) -> None:
@@ -219,7 +235,13 @@ class Host:
         written = [each for each in handled if each.commit.writes]
         if not written:
             return
-        self._watcher.agent_kept(self.hostname, written, self.machine.running)
+        seen = MachineSeen(
+            self._agenda.now,
+            self.machine.running,
+            self.machine.running_since,
+            self.clock.set_forward,
+        )
+        self._watcher.agent_kept(self.hostname, written, seen)
         for each in written:
             self._journal.commit(each.commit.writes)
 
