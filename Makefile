@@ -1,4 +1,4 @@
-# What a developer runs. Needs Python >= 3.11 with venv, git and make; all else comes from the lock.
+# What a developer runs. Needs Python >= 3.11 with venv, git and make; a package index has all else, in locked versions.
 
 PYTHON ?= python3
 # Two processes. Single tests take up to ten seconds, so the process that is done first takes over tests of the other.
@@ -105,7 +105,7 @@ bench: $(BENCH)/ready ## Measure everything beside its peers, and write docs/exp
 	PYTHONPATH=.:runtimes $(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
 	$(NAME_OTHERS)
 
-docs: $(DOCS)/ready ## Build the documentation as a site, offline; a broken link is an error
+docs: $(DOCS)/ready ## Build the documentation as a site; a broken link is an error
 	$(SPHINX) -b html -d build/docs/doctrees docs build/docs/html
 	@echo 'The site is in build/docs/html/index.html'
 

@@ -1,4 +1,4 @@
-"""The site's builder: what Sphinx needs to know. `make docs` builds it, offline, and fails on a broken link.
+"""The site's builder: what Sphinx needs to know. `make docs` builds it and fails on a broken link.
 
 Pages are Markdown that a code host shows as well: links are relative, and only `index.md` (which has the navigation),
 the changelog and the API reference need directives.

@@ -29,8 +29,8 @@ def require_convergence(state: HostRolloutState, fact: Converged) -> None:
 def soak_end_of(state: HostRolloutState) -> datetime | None:
     """Return when the soak of `state` ends, `None` when it has none. Before the activation: the earliest end.
 
-    The soak runs from health, not from the queue, so a host that activates late soaks as long as every other: until
-    `soak_due_at`, or for the dispatched window after its activation, whichever is later.
+    The soak must pass since the dispatch, which is until `soak_due_at`, and since the activation: a host that activates
+    late soaks as long as every other.
     """
     due = state.soak_due_at
     if due is None or state.dispatched_at is None or state.activation_completed_at is None:

@@ -29,7 +29,7 @@ def test_a_revert_is_told_with_its_reason_and_its_consequence(
     shown = nixfleet("log", "show", database, "--rollout", "stable@r2", "--host", "web-01")
 
     assert _story(shown) == [
-        "stable@r2 planner dispatches web-01: r2-web-01, soak until 01:20:00",
+        "stable@r2 planner dispatches web-01: r2-web-01, soak until 01:20:00 or later",
         "stable@r2 rollout Opening → Active: has its first host, web-01 of wave 0",
         "stable@r2 web-01 Pending → Activating: accepts the dispatch; runs r1-web-01",
         "stable@r2 web-01 starts to switch (method: directory)",

@@ -22,6 +22,7 @@ from nixfleet_control_plane.messages.log_entry import Deferred
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.visible import visible
+from nixfleet_state_machine.host.convergence import soak_end_of
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
@@ -161,7 +162,8 @@ def _why(state: State, record: HostRolloutState) -> str:
     if failing:
         return "; ".join(failing)
     if record.state is HostState.SOAKING:
-        return f"soaks until {record.soak_due_at:%H:%M:%S}"
+        end = soak_end_of(record)
+        return "soaks" if end is None else f"soaks until {end:%H:%M:%S}"
     deferral = state.deferrals.get((record.rollout_id, record.hostname))
     return "" if deferral is None else f"{deferral.gate}: {deferral.reason}"
 

@@ -226,7 +226,7 @@ def _plan(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str:
         case OpenRollout():
             return f"opens a rollout of channel {action.channel} to {action.target_ref}"
         case QueueDispatch():
-            soak = f"soak until {action.soak_due_at:%H:%M:%S}"
+            soak = f"soak until {action.soak_due_at:%H:%M:%S} or later"
             return f"dispatches {action.host}: {short(action.target_closure)}, {soak}"
         case WithdrawDispatch():
             return f"withdraws the dispatch of {action.host} ({action.gate}): {action.reason}"
