@@ -43,6 +43,32 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.storage.record_codec import decode_host_record, encode_host_record
 from nixfleet_runtime.storage.sqlite import open_reader, open_writer, transaction
 
+# With what an author of a journal needs to import, in one place: docs/reference/stability.md promises these.
+__all__ = [
+    "AppendEvent",
+    "Intent",
+    "IntentKind",
+    "Journal",
+    "JournalRow",
+    "JournalSnapshot",
+    "LocalRollout",
+    "MarkAcknowledged",
+    "MarkRefused",
+    "MarkUnsent",
+    "ObeyedRelease",
+    "PutIntent",
+    "PutNewestRelease",
+    "PutRecord",
+    "PutRolledBack",
+    "RemoveIntent",
+    "RemoveRollout",
+    "RolledBackClosure",
+    "SetRolloutAside",
+    "SqliteJournal",
+    "Write",
+    "snapshot_of",
+]
+
 APPLICATION_ID = 0x6E666167  # "nfag"
 SCHEMA_VERSION = 2
 _FILES = files("nixfleet_agent.journal")
