@@ -146,7 +146,7 @@ def _refuse(self: Any) -> None:
 
 
 def _is_wrong(value: str, form: Any, scope: dict[str, Any]) -> str:
-    """Return an expression that is true if `value`, an expression, is not a `form`; empty if anything is one."""
+    """Return the source of a condition: the expression `value` is not of type `form`. Empty if every value is."""
     if form is datetime:
         scope["datetime"] = datetime
         return f"(not isinstance({value}, datetime) or {value}.tzinfo is None)"

@@ -154,7 +154,7 @@ def _events() -> Mapping[str, RolloutEvent]:
 
 
 def _titled(samples: Mapping[str, T], titles: Mapping[str, str]) -> Mapping[str, T]:
-    """Return the samples that have a title, by it and in its order."""
+    """Return the samples that have a title: title to sample, in the order of `titles`."""
     return {title: samples[name] for name, title in titles.items()}
 
 

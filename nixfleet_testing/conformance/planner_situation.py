@@ -122,10 +122,7 @@ def _read_queued(state: JsonObject) -> frozenset[tuple[RolloutId, str]]:
 
 
 def _read_host(json: JsonObject, now: datetime) -> HostRolloutState:
-    """The recorder hands out `now` where it has no time for the soak; we work one out.
-
-    One that knows of declared probes knows that too.
-    """
+    """Return the record. A recorder without declared probes uses `now` where a soak has no due time; so does this."""
     if "declared_probes" in json:
         return read_host_record(json)
     host = evolve(read_host_record(json), declared_probes=())
@@ -142,7 +139,7 @@ def _read_outstanding(json: JsonObject) -> Mapping[tuple[RolloutId, str], int]:
 def _closures(
     hosts: Iterable[HostRolloutState], outstanding: Iterable[tuple[RolloutId, str]]
 ) -> Mapping[RolloutId, Mapping[str, str]]:
-    """Return the closure of each host that is spoken of, by rollout."""
+    """Return the closure of each host that has a record or outstanding failures, by rollout; of the latter alone: "unknown"."""
     closures: dict[RolloutId, dict[str, str]] = {}
     for rollout_id, host in outstanding:
         closures.setdefault(rollout_id, {})[host] = "unknown"

@@ -23,7 +23,7 @@ class Mutator(Protocol):
     """A kernel for inputs, writes, replies and actions that are words."""
 
     async def post(self, input: str) -> str:
-        """Return the engine's reply, once what the input came to is durable. Waits for room."""
+        """Return the engine's reply, once the commit for the input is durable. Waits while the queue is full."""
         ...
 
     async def post_if_room(self, input: str) -> str:
@@ -31,7 +31,7 @@ class Mutator(Protocol):
         ...
 
     async def post_urgent(self, input: str) -> str:
-        """As `post`, ahead of everything that waits."""
+        """As `post`, but ahead of all queued inputs."""
         ...
 
     def close(self) -> None:

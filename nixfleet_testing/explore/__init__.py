@@ -2,22 +2,22 @@
 
     python -m nixfleet_testing.explore --hosts 3 --waves 2 --pause --clear
 
-A world is each agent's facts, and those that the control plane has received: records, rollouts, queue,
-quarantines, pauses. Hosts, their machines, the wire, CI and operators move it, each whenever it can; all decisions
-are those of `step` (`Local` on the agent, `Remote` on the control plane), `step_rollout`, `open_rollout`,
-`due_rollout_events`, `plan_next` and `replan`, unless a `ReducerSet` with others is explored.
+A world holds each agent's facts, and what the control plane made of those it received: records, rollouts, queue,
+quarantines, pauses. Hosts, their machines, the network, CI and operators each act whenever they can. All decisions are
+made by `step` (`Local` on the agent, `Remote` on the control plane), `step_rollout`, `open_rollout`,
+`due_rollout_events`, `plan_next` and `replan`, unless a `ReducerSet` replaces them.
 
-What is left out changes nothing that a law can see:
+These simplifications do not change the result of any law:
 
-- A lost post is a fact that stays on the way; a lost answer, and a late duplicate, a fact that comes again. That any
-  fact that was heard may come again, and changes nothing, is judged wherever a host's mirror is a new one.
-- An agent takes a dispatch and acknowledges it in one move. The control plane can turn in between, but it hears of
-  the acknowledgement later in any case.
-- Facts arrive one by one. A batch is a run of arrivals in which nobody else moves.
-- Times are those that `bounds` explains. Facts that are only noted are left out unless `every_fact` asks for them.
-- Twins, hosts of one wave, may change places. Nobody has a twin where names make a difference (`Bounds.twins`).
+- A lost request is a fact that has not arrived yet. A lost answer, or a late duplicate, is a fact that arrives twice.
+  For every new state of a host's mirror, each fact that it has received is sent again, and must change nothing.
+- An agent accepts and acknowledges a dispatch in one action. The control plane may act in between, but it receives the
+  acknowledgement later in either case.
+- Facts arrive one by one. A batch is a series of arrivals without an action of anyone else in between.
+- Times are abstracted as `bounds` explains. Facts that change no state are left out unless `every_fact` is set.
+- Two hosts of one wave are interchangeable (twins), except where names make a difference (`Bounds.twins`).
 
-Not in here: crashes and lost disks, retention, heartbeats, several channels. The simulated fleet has those.
+Not modelled: crashes, lost disks, retention, heartbeats, several channels. The simulated fleet has those.
 """
 
 from nixfleet_testing.explore.bounds import Bounds

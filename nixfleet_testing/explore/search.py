@@ -1,8 +1,8 @@
-"""Breadth first through all worlds within some bounds: every law at every one, or the shortest way to a breach.
+"""Breadth-first search of all worlds within given bounds. Checks every law in each; finds a shortest path to a breach.
 
-Every move of a host, a machine or the wire adds a fact to a journal or to a mirror, and no life is endless. So runs of
-such moves end, and where they do, the world must be at rest: that no such world breaks a law means that no world is
-wedged, whatever happened before. (Following the moves backwards from the ends would say less: that some run ends.)
+Every move of a host, a machine or the network adds a fact to a journal or to a mirror, and a host has finitely many
+facts. So every run of such moves ends, and the law about worlds at rest is checked where it ends: if it holds there,
+no world is stuck. (Searching backwards from the ends would show less: that some run ends.)
 """
 
 from attrs import frozen
@@ -15,7 +15,7 @@ from nixfleet_testing.explore.space import Broken, Move, Space, World
 
 @frozen
 class Step:
-    """One move on the way. did: what the control plane did thereupon."""
+    """One move of a path. did: what the control plane did in response."""
 
     what: str
     did: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ class Step:
 
 @frozen
 class Finding:
-    """A law that does not hold, what was found instead, and a shortest way there from the empty world."""
+    """A law that does not hold, what was found instead, and a shortest path to it from the empty world."""
 
     law: Law
     found: str
@@ -32,7 +32,7 @@ class Finding:
 
 @frozen
 class Report:
-    """What the exploration came to. depth: moves to the farthest world. finding: `None` if every law holds.
+    """The result of an exploration. depth: moves to the farthest world. finding: `None` if every law holds.
 
     is_complete: every world was seen; not so after a finding, or when `states_max` was reached.
     """

@@ -145,7 +145,7 @@ class _Session:
 
 
 def _asks(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options that say who asks whom, --json, and the session that they make.
+    """Add the options for address, key and name, and --json, to a command; it is called with a session made of them.
 
     shape: what is printed as JSON.
     """

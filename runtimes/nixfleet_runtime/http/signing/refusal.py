@@ -141,7 +141,7 @@ class SkewedClock(RequestRefused):
 
     @property
     def extensions(self) -> Mapping[str, JsonValue]:
-        """The difference and the limit, so that the client can report or correct it."""
+        """The clock difference and its limit: a client can report the difference, or correct its clock."""
         return FrozenMap({"skewSeconds": self.skew_seconds, "windowSeconds": self.window_seconds})
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """Checks the hosts: the facts in each journal, and the intents that each machine carries out.
 
-It keeps the host's record after each fact: the control plane's mirror must be equal to it.
+It stores the host's record after each fact, for comparison with the control plane's mirror.
 """
 
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ class Memory:
 
 
 class HostHistories:
-    """The histories of all hosts. by_host: by rollout id and host."""
+    """The histories of all hosts. by_host: each history, by rollout id and host name."""
 
     def __init__(self, releases: Releases, lies: Lies) -> None:
         self.checks = 0
