@@ -139,7 +139,7 @@ def _read_outstanding(json: JsonObject) -> Mapping[tuple[RolloutId, str], int]:
 def _closures(
     hosts: Iterable[HostRolloutState], outstanding: Iterable[tuple[RolloutId, str]]
 ) -> Mapping[RolloutId, Mapping[str, str]]:
-    """Return the closure of each host that has a record or outstanding failures, by rollout; of the latter alone: "unknown"."""
+    """Return closures by rollout and host; "unknown" for a host that only has outstanding failures."""
     closures: dict[RolloutId, dict[str, str]] = {}
     for rollout_id, host in outstanding:
         closures.setdefault(rollout_id, {})[host] = "unknown"
