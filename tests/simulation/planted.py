@@ -404,7 +404,7 @@ def takes_a_record_over_with_a_journal(patch: pytest.MonkeyPatch) -> None:
 
 def takes_a_record_over_without_a_fact(patch: pytest.MonkeyPatch) -> None:
     """A record of no fact counts as a dispatch that was acknowledged."""
-    objection = reconcile.objection_to_record
+    objection = manifest_agreement.objection_to_record
 
     def trusting(record: Any, *arguments: Any) -> Any:
         if record.last_event_seq == 0:
@@ -465,7 +465,7 @@ def switches_again_to_what_it_rolled_back_from(patch: pytest.MonkeyPatch) -> Non
 
 def deletes_rows_on_a_replay_from_the_beginning(patch: pytest.MonkeyPatch) -> None:
     """Asked for the first fact, a host takes its rollout for one that both sides have lost."""
-    replay = agent_engine.replay
+    replay = reconcile.replay
 
     def hasty(state: Any, commit: Any, input: Any, now: datetime) -> None:
         if input.replay.first_missing_seq == 1 and input.replay.rollout_id in state.rollouts:
@@ -478,7 +478,7 @@ def deletes_rows_on_a_replay_from_the_beginning(patch: pytest.MonkeyPatch) -> No
 
 def sets_a_whole_journal_aside(patch: pytest.MonkeyPatch) -> None:
     """A replay from a fact before the first one is taken for one that was lost."""
-    replay = agent_engine.replay
+    replay = reconcile.replay
 
     def hasty(state: Any, commit: Any, input: Any, now: datetime) -> None:
         if input.replay.first_missing_seq < 1 and input.replay.rollout_id in state.rollouts:
