@@ -81,6 +81,7 @@ def test_a_resolved_fleet_is_released_with_the_closures_it_names(
     fleet = json.loads((place / "releases/fleet.resolved.json").read_bytes())
     closure = fleet["hosts"]["web-01"]["closureHash"]
     fleet["hosts"]["web-02"]["closureHash"] = None
+    fleet["waves"]["stable"] = [{"hosts": ["web-01", "web-02"], "soakMinutes": 5}]
     fleet["meta"]["signedAt"] = None
     (place / "fleet.json").write_text(json.dumps({**fleet, "later": 1}))
     signing = ("--trust", f"{place}/trust.json", "--signed-at", AT, "--key", place / "ci.key")
@@ -281,3 +282,88 @@ def test_a_pinned_channel_stays_where_it_is(nixfleet: Invoke, place: Path) -> No
     ), during.output
     assert f"{place}/releases: stable@c3d4\n" in after.stdout
     assert "the pin of channel stable to a1b2 expired" in after.stderr
+
+
+# What a control plane would refuse after the release that is there.
+
+
+def test_a_ref_that_was_superseded_is_refused_and_a_new_one_goes_back(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """An older ref moves no host, so it is refused; the same content is accepted under a new ref."""
+    key = ("--key", place / "ci.key")
+    nixfleet(*arguments(place, ref="aaa"), *key)
+    nixfleet(*arguments(place, ref="bbb"), *key)
+    before = contents(place / "releases")
+
+    back = nixfleet(*arguments(place, ref="aaa"), *key)
+    anew = nixfleet(*arguments(place, ref="aaa-again"), *key)
+
+    assert back.exit_code == 1
+    assert "stable@aaa was superseded: expected a new channel ref" in back.stderr
+    assert before["history.json"] == b'{"stable":["aaa","bbb"]}'
+    assert anew.exit_code == 0, anew.output
+    assert (place / "releases/rollouts/stable@aaa-again.json").exists()
+
+
+def test_a_superseded_ref_is_refused_for_a_release_that_is_copied_elsewhere(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """`check` finds a conflict with a release in another directory by --after."""
+    key = ("--key", place / "ci.key")
+    for ref in ("aaa", "bbb"):
+        nixfleet(*arguments(place, ref=ref), *key)
+    nixfleet(*arguments(place, ref="aaa", out="other"), *key)
+    check = ("release", "check", place / "other", "--trust", place / "trust.json", "--at", AT)
+
+    alone, after = nixfleet(*check), nixfleet(*check, "--after", place / "releases")
+
+    assert alone.exit_code == 0, alone.output
+    assert after.exit_code == 1
+    assert "stable@aaa was superseded" in after.stderr
+
+
+def test_the_same_ref_with_other_hosts_is_refused(nixfleet: Invoke, place: Path) -> None:
+    """The terms of a rollout that is in force do not change; nothing is written."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    before = contents(place / "releases")
+    (place / "fleet.toml").write_text(SHOP + '[hosts.web-03]\nchannel = "stable"\n')
+    build(place, "web-03", "1")
+
+    made = nixfleet(*arguments(place), "--key", place / "ci.key")
+
+    assert made.exit_code == 1
+    assert "stable@a1b2 is in force with other terms: expected a new channel ref" in made.stderr
+    assert contents(place / "releases") == before
+
+
+def test_a_release_that_is_older_than_the_one_in_force_is_refused(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """A clock that is behind signs what every receiver refuses: manifests and lists alike."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+
+    made = nixfleet(
+        *arguments(place, ref="c3d4", at="2026-05-16T00:59:59Z"), "--key", place / "ci.key"
+    )
+
+    assert made.exit_code == 1
+    assert "expected a manifest signed at 2026-05-16T01:00:00Z" in made.stderr
+    assert made.stderr.count("expected a list signed at 2026-05-16T01:00:00Z") == 2
+
+
+def test_a_wave_in_which_no_host_has_a_closure_is_refused(nixfleet: Invoke, place: Path) -> None:
+    """A canary that was not built would leave an empty wave; the message names the host."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    fleet = json.loads((place / "releases/fleet.resolved.json").read_bytes())
+    fleet["hosts"]["web-01"]["closureHash"] = None
+    (place / "fleet.json").write_text(json.dumps(fleet))
+    signing = ("--trust", f"{place}/trust.json", "--signed-at", AT, "--key", place / "ci.key")
+
+    made = nixfleet(
+        *("release", "make", place / "fleet.json", place / "imported", "--ref", "c3d4"), *signing
+    )
+
+    assert made.exit_code == 1
+    assert "found none in wave 0 (no closure: web-01)" in made.stderr
+    assert not (place / "imported").exists()

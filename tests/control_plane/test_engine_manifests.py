@@ -20,6 +20,7 @@ from nixfleet_control_plane.messages.log_entry import (
     RolloutMoved,
 )
 from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.releases.acceptance import NEW_REF
 from nixfleet_state_machine.planner.action import OpenRollout
 from nixfleet_state_machine.rollout.event import SuccessorOpened
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -254,9 +255,7 @@ def test_a_manifest_for_a_superseded_rollout_is_refused(
     control_plane.publish("r2")
     release = control_plane.ci.release(control_plane.layout, "r1", START + timedelta(minutes=1))
 
-    assert _refused(control_plane, release) == (
-        "stable@r1 was superseded: expected a new channel ref"
-    )
+    assert _refused(control_plane, release) == (f"stable@r1 was superseded: {NEW_REF}")
 
 
 def test_a_refused_manifest_does_not_keep_the_others_of_its_release_out(

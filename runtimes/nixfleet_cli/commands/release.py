@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import click
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nixfleet_cli.commands.trust import accepted_value
 from nixfleet_cli.shared import arguments
@@ -17,6 +17,7 @@ from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, shown_time, warn
 from nixfleet_proto.codec import DecodeError, HealthCheckSet
 from nixfleet_proto.fleet import FleetResolved, Meta
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_proto.signing import Signer
 from nixfleet_proto.trust import TrustedKey, TrustRoot
@@ -45,7 +46,7 @@ from nixfleet_release.build.resolve import resolve
 from nixfleet_release.build.store_paths import health_checks_in
 from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes
 from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
-from nixfleet_release.sign.verify import verify_release
+from nixfleet_release.sign.verify import Precedents, history_after, verify_release
 from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
 from nixfleet_runtime.releases.closure_tree import UnfitClosure
 from nixfleet_runtime.releases.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
@@ -178,6 +179,9 @@ def make(
     DECLARATION is TOML, a directory of it, or a resolved fleet (.json) that names its closures. OUT is a directory; an
     earlier release in it is replaced. The write is atomic. Prints which hosts change, and how.
 
+    What a control plane would refuse after the release in OUT is refused here: a ref that was superseded, a ref with
+    other hosts, a wave in which no host has a closure. To go back to older content, release it under a new ref.
+
     Exit codes: 0 success; 1 invalid input, nothing written; 2 a file cannot be read, signed or written, or a usage
     error.
     """
@@ -199,8 +203,9 @@ def make(
             ci_commit=commit,
             admission=read_admission(admission, tokens),
         )
-        _require_accepted(made, signing)
         before = _earlier(out)
+        _require_accepted(made, signing, before)
+        made = evolve(made, history=FrozenMap(history_after(made, before)))
         save_release(made, out)
     except (DeclarationError, AdmissionError, InvalidRolloutId, LeadsOutside) as error:
         raise Findings(*lines_of(error, declaration)) from error
@@ -241,22 +246,39 @@ def diff(output: Output, old: Path, new: Path, store: Path | None) -> None:
 @_trust_option
 @arguments.at_time
 @arguments.freshness_minutes
+@click.option(
+    "--after",
+    "before",
+    type=_RELEASE,
+    metavar="DIR",
+    help="The release that is in force; what conflicts with it is refused.",
+)
 @printing("one object with accepted (name, signedBy, signedAt)")
 def check_(
-    output: Output, directory: Path, trust_file: Path, at_time: datetime, freshness_minutes: int
+    output: Output,
+    directory: Path,
+    trust_file: Path,
+    at_time: datetime,
+    freshness_minutes: int,
+    before: Path | None,
 ) -> None:
     """Verify a release as its receivers will.
 
-    Control plane and agents run the same verifier on the release in DIRECTORY.
+    Control plane and agents run the same rules on the release in DIRECTORY. A ref that was superseded is found by the
+    history in DIRECTORY, a conflict with another release by --after.
 
     Exit codes: 0 accepted; 1 refused, with every reason; 2 DIRECTORY is not a release.
     """
-    verdict = verify_release(
-        _load(directory),
-        load_trust(trust_file),
-        at_time,
-        freshness_window_minutes=freshness_minutes,
-    )
+    try:
+        verdict = verify_release(
+            _load(directory),
+            load_trust(trust_file),
+            at_time,
+            freshness_window_minutes=freshness_minutes,
+            before=None if before is None else _load(before),
+        )
+    except DecodeError as error:
+        raise Unusable(f"{before}: {error}") from error
     output.show(
         {"accepted": list(map(accepted_value, verdict.accepted))},
         [
@@ -346,9 +368,13 @@ def _of_commit(text: str) -> tuple[str, Mapping[str, str]]:
     return commit, read_built(Path(path))
 
 
-def _require_accepted(made: Release, signing: _Signing) -> None:
+def _require_accepted(made: Release, signing: _Signing, before: Release | None) -> None:
     verdict = verify_release(
-        made, signing.trust, signing.signed_at, freshness_window_minutes=FRESHNESS_WINDOW_MINUTES
+        made,
+        signing.trust,
+        signing.signed_at,
+        freshness_window_minutes=FRESHNESS_WINDOW_MINUTES,
+        before=before,
     )
     if verdict.refused:
         raise Findings(
@@ -359,12 +385,17 @@ def _require_accepted(made: Release, signing: _Signing) -> None:
 
 def _earlier(out: Path) -> Release | None:
     try:
-        return load_release(out)
+        release = load_release(out)
+        Precedents(release, release)
     except FileNotFoundError:
         return None
     except IncompleteRelease as error:
         warn(f"{error}; it is replaced")
         return None
+    except DecodeError as error:
+        warn(f"the earlier release cannot be compared: {error}; it is replaced")
+        return None
+    return release
 
 
 def _show_made(

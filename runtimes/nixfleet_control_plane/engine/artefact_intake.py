@@ -1,11 +1,13 @@
 """Accepts or refuses verified artefacts, and puts the accepted ones in force.
 
 A `Verified` manifest is genuine and fresh. Here it must also be consistent with its fleet, its declared waves and the
-artefacts in force. Each refusal is logged and returned; the other artefacts are accepted.
+artefacts in force: the rules are `nixfleet_runtime.releases.acceptance`. Each refusal is logged and returned; the other
+artefacts are accepted.
 Source: docs/spec/rollout-machine.md, Who emits rollout events; docs/spec/trust.md, Anchors.
 """
 
 from datetime import datetime
+from functools import partial
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import take_artefact
@@ -17,15 +19,14 @@ from nixfleet_control_plane.messages.inputs import (
     ManifestsUpdated,
 )
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, ArtefactTaken
-from nixfleet_proto.codec import format_time
 from nixfleet_proto.enrollment import BootstrapNonces, Revocations
-from nixfleet_proto.fleet import FleetResolved, Meta
+from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
-from nixfleet_proto.signing import VerifyError, artefact_hash, require_anchor
+from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import Verified
+from nixfleet_runtime.releases.acceptance import Precedent, list_objection, manifest_objection
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
-from nixfleet_state_machine.planner.progress import empty_waves
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -38,7 +39,7 @@ def take(
     refused: list[tuple[str, str]] = []
     for manifest in update.manifests:
         rollout_id = manifest.value.rollout_id
-        objection = _objection(state, manifest, update.fleet)
+        objection = manifest_objection(manifest, update.fleet, partial(_precedent, state))
         if objection is None:
             taken.append(rollout_id)
             _put_in_force(state, commit, manifest, update.fleet, now)
@@ -61,7 +62,8 @@ def take_lists(
     ):
         if offered is None:
             continue
-        objection = None if in_force is None else _older(offered, in_force.meta)
+        in_force_at = None if in_force is None else in_force.meta.signed_at
+        objection = list_objection(offered.signed_at, in_force_at)
         if objection is not None:
             refused.append((name, objection))
             state.append(commit, ArtefactRefused(name, objection), now)
@@ -70,15 +72,6 @@ def take_lists(
         if offered.value != in_force:
             take_artefact(state, commit, _taken(name, None, offered), now)
     return ListsOutcome(tuple(taken), tuple(refused))
-
-
-def _older(offered: Verified[Revocations | BootstrapNonces], in_force: Meta) -> str | None:
-    if in_force.signed_at is None or offered.signed_at >= in_force.signed_at:
-        return None
-    return (
-        f"expected a list signed at {format_time(in_force.signed_at)}, as the one in force, or later; "
-        f"found {format_time(offered.signed_at)}"
-    )
 
 
 def _put_in_force(
@@ -113,42 +106,20 @@ def _taken(
     )
 
 
-def _objection(
-    state: State, manifest: Verified[RolloutManifest], fleet: Verified[FleetResolved]
-) -> str | None:
-    try:
-        require_anchor(manifest, fleet)
-    except VerifyError as error:
-        return str(error)
-    if not manifest.value.host_set:
-        return "expected at least one host, found none"
-    terms = RolloutTerms.of(manifest, fleet)
-    empty = empty_waves(terms)
-    if empty:
-        return f"expected hosts in every wave, found none in wave {', '.join(map(str, empty))}"
-    return _conflict(state, manifest, terms)
-
-
-def _conflict(state: State, manifest: Verified[RolloutManifest], terms: RolloutTerms) -> str | None:
-    """Return why the manifest conflicts with the artefacts in force; `None` if it does not."""
+def _precedent(state: State, terms: RolloutTerms) -> Precedent:
+    """Return what a manifest with these terms may conflict with."""
     record = state.view.rollouts.get(terms.rollout_id)
+    ended = None
     if record is not None and record.state is RolloutState.SUPERSEDED:
-        return f"{terms.rollout_id} was superseded: expected a new channel ref"
-    if record is None and terms.rollout_id in state.pruned:
-        return f"{terms.rollout_id} has ended and was pruned: expected a new channel ref"
+        ended = "was superseded"
+    elif record is None and terms.rollout_id in state.pruned:
+        ended = "has ended and was pruned"
     in_force = state.manifests.get(terms.rollout_id)
-    policy = manifest.value.rollout_policy
-    if in_force is not None and (in_force.terms, in_force.manifest.rollout_policy) != (
-        terms,
-        policy,
-    ):
-        return f"{terms.rollout_id} is in force with other terms: expected a new channel ref"
     offered = state.view.offers.get(terms.channel)
     newest = None if offered is None else state.manifests.get(offered.rollout_id)
-    signed_at = None if newest is None else newest.manifest.meta.signed_at
-    if signed_at is not None and manifest.signed_at < signed_at:
-        return (
-            f"expected a manifest signed at {format_time(signed_at)}, as the one in force for channel "
-            f"{terms.channel}, or later; found {format_time(manifest.signed_at)}"
-        )
-    return None
+    return Precedent(
+        ended,
+        None if in_force is None else in_force.terms,
+        None if in_force is None else in_force.manifest.rollout_policy,
+        None if newest is None else newest.manifest.meta.signed_at,
+    )

@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from attrs import evolve, frozen
 
+from nixfleet_proto.codec import decode_fleet, decode_manifest, parse_json
+from nixfleet_proto.codec.artefact import meta_of
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import (
     VerifyError,
-    WrongAnchor,
-    require_anchor,
     verify_fleet,
     verify_manifest,
     verify_nonces,
@@ -24,6 +24,11 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.trust import TrustRoot, Verified
 from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.releases.acceptance import (
+    Precedent,
+    list_objection,
+    manifest_objection,
+)
 from nixfleet_runtime.releases.directory import Release
 from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
@@ -32,6 +37,7 @@ from nixfleet_runtime.releases.layout import (
     manifest_file,
     rollout_of,
 )
+from nixfleet_state_machine.planner.terms import RolloutTerms
 
 T = TypeVar("T")
 
@@ -70,20 +76,86 @@ def is_artefact_name(name: str) -> bool:
 
 
 def verify_release(
-    release: Release, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int
+    release: Release,
+    trust: TrustRoot,
+    now: datetime,
+    *,
+    freshness_window_minutes: int,
+    before: Release | None = None,
 ) -> Verdict:
-    """Return which artefacts of `release` a control plane and its agents accept at `now`."""
+    """Return which artefacts of `release` a control plane and its agents accept at `now`.
+
+    before: the release that is in force; with it, also what conflicts with it is refused.
+    Raises: DecodeError, if `before` cannot be read.
+    """
+    precedents = Precedents(release, before)
     verifier = ArtefactVerifier(trust, now, freshness_window_minutes)
     fleet = verifier.fleet(release.fleet)
     for rollout_id, signed in release.manifests.items():
         manifest = verifier.manifest(rollout_id, signed)
         if fleet is not None and manifest is not None:
-            verifier.compare(manifest_file(rollout_id), manifest, fleet)
-    if release.revocations is not None:
-        verifier.check(REVOCATIONS_FILE, verify_revocations, release.revocations)
-    if release.nonces is not None:
-        verifier.check(NONCES_FILE, verify_nonces, release.nonces)
+            verifier.compare(manifest_file(rollout_id), manifest, fleet, precedents.of)
+    for name, verify, offered in (
+        (REVOCATIONS_FILE, verify_revocations, release.revocations),
+        (NONCES_FILE, verify_nonces, release.nonces),
+    ):
+        if offered is not None:
+            verifier.check_list(name, verify, offered, precedents.signed_at(name))
     return verifier.verdict
+
+
+class Precedents:
+    """What the earlier release, and the history beside a release, say about its manifests and lists.
+
+    Raises: DecodeError, if the earlier release cannot be read.
+    """
+
+    def __init__(self, release: Release, before: Release | None) -> None:
+        self._lists: dict[str, datetime | None] = {}
+        self._manifests: dict[RolloutId, RolloutManifest] = {}
+        self._fleet: FleetResolved | None = None
+        self._history = dict(release.history)
+        if before is None:
+            return
+        self._history = history_after(before)
+        self._fleet = decode_fleet(before.fleet.body)
+        self._manifests = {id_: decode_manifest(it.body) for id_, it in before.manifests.items()}
+        for name, signed in (
+            (REVOCATIONS_FILE, before.revocations),
+            (NONCES_FILE, before.nonces),
+        ):
+            if signed is not None:
+                self._lists[name] = meta_of(parse_json(signed.body)).signed_at
+
+    def signed_at(self, name: str) -> datetime | None:
+        """Return when the earlier list with this name was signed."""
+        return self._lists.get(name)
+
+    def of(self, terms: RolloutTerms) -> Precedent:
+        """Return the precedent for a manifest with `terms`."""
+        earlier = self._history.get(terms.channel, ())[:-1]
+        same = self._manifests.get(terms.rollout_id)
+        in_force = next(
+            (it for it in self._manifests.values() if it.channel == terms.channel), None
+        )
+        return Precedent(
+            "was superseded" if terms.target_ref in earlier else None,
+            None
+            if same is None or self._fleet is None
+            else RolloutTerms.of_values(same, self._fleet),
+            None if same is None else same.rollout_policy,
+            None if in_force is None else in_force.meta.signed_at,
+        )
+
+
+def history_after(release: Release, earlier: Release | None = None) -> dict[str, tuple[str, ...]]:
+    """Return every channel's refs so far, oldest first: those of `earlier`, then those of `release`."""
+    history = dict(release.history) if earlier is None else history_after(earlier)
+    for rollout_id in release.manifests:
+        refs = history.get(rollout_id.channel, ())
+        if rollout_id.channel_ref not in refs:
+            history[rollout_id.channel] = (*refs, rollout_id.channel_ref)
+    return history
 
 
 class ArtefactVerifier:
@@ -135,14 +207,31 @@ class ArtefactVerifier:
         self.verdict = evolve(self.verdict, accepted=(*self.verdict.accepted, accepted))
         return verified
 
-    def compare(
-        self, name: str, manifest: Verified[RolloutManifest], fleet: Verified[FleetResolved]
+    def check_list(
+        self,
+        name: str,
+        verify: Callable[..., Verified[T]],
+        signed: SignedArtefact,
+        in_force_at: datetime | None,
     ) -> None:
-        """Refuse a manifest that contradicts its fleet."""
-        try:
-            require_anchor(manifest, fleet)
-        except WrongAnchor as error:
-            self._refuse(name, str(error))
+        """Verify a list; refuse it also if it is older than the one in force."""
+        verified = self.check(name, verify, signed)
+        why = None if verified is None else list_objection(verified.signed_at, in_force_at)
+        if why is not None:
+            self._refuse(name, why)
+
+    def compare(
+        self,
+        name: str,
+        manifest: Verified[RolloutManifest],
+        fleet: Verified[FleetResolved],
+        precedent_of: Callable[[RolloutTerms], Precedent],
+    ) -> None:
+        """Refuse a manifest that contradicts its fleet, or that a control plane would not put in force."""
+        why = manifest_objection(manifest, fleet, precedent_of)
+        if why is not None:
+            self._refuse(name, why)
+        if manifest.value.fleet_resolved_hash != fleet.artefact_hash:
             return
         for why in _differences(manifest.value, fleet.value):
             self._refuse(name, why)

@@ -15,6 +15,8 @@ from typing import Final
 
 from attrs import frozen
 
+from nixfleet_proto.codec import DecodeError
+from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
@@ -22,6 +24,7 @@ from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
+    HISTORY_FILE,
     MANIFEST_BYTES_MAX,
     NONCES_FILE,
     REVOCATIONS_FILE,
@@ -33,17 +36,24 @@ from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_reg
 
 # A signature has 64 bytes; whoever verifies one of another length says so.
 _SIGNATURE_BYTES_MAX: Final = 4096
+HISTORY: Final = Coder[FrozenMap[str, tuple[str, ...]]](
+    Spelling(camel_case, Absent.LEFT_OUT), FrozenMap[str, tuple[str, ...]], "history of refs"
+)
 _ALONE: Final = frozenset({FLEET_FILE, REVOCATIONS_FILE, NONCES_FILE})
 
 
 @frozen
 class Release:
-    """The signed artefacts of one release, unverified. manifests: by rollout id."""
+    """The signed artefacts of one release, unverified. manifests: by rollout id.
+
+    history: every channel's refs so far, oldest first, for the declaring side. Not signed.
+    """
 
     fleet: SignedArtefact
     manifests: FrozenMap[RolloutId, SignedArtefact]
     revocations: SignedArtefact | None = None
     nonces: SignedArtefact | None = None
+    history: FrozenMap[str, tuple[str, ...]] = FrozenMap()
 
 
 class NotARelease(NixfleetError):
@@ -101,6 +111,8 @@ def files_of(release: Release) -> Iterator[tuple[str, bytes]]:
     for name, signed in artefacts_of(release).items():
         yield name, signed.body
         yield name + SIGNATURE_SUFFIX, signed.signature
+    if release.history:
+        yield HISTORY_FILE, HISTORY.encode_canonical(release.history)
 
 
 def artefacts_of(release: Release) -> dict[str, SignedArtefact]:
@@ -134,7 +146,7 @@ def _identity(directory: Path) -> tuple[int, int] | None:
 
 
 def _read(directory: Path) -> Release:
-    names = names_in(directory)
+    names = names_in(directory) - {HISTORY_FILE}
     artefacts = {FLEET_FILE} | {name.removesuffix(SIGNATURE_SUFFIX) for name in names}
     expected = artefacts | {name + SIGNATURE_SUFFIX for name in artefacts}
     missing = tuple(sorted(expected - names))
@@ -155,7 +167,20 @@ def _read(directory: Path) -> Release:
         FrozenMap({id_: artefact for id_, artefact in rollouts if id_ is not None}),
         signed.get(REVOCATIONS_FILE),
         signed.get(NONCES_FILE),
+        _history(directory / HISTORY_FILE),
     )
+
+
+def _history(file: Path) -> FrozenMap[str, tuple[str, ...]]:
+    """Return the refs in `file`; none if they cannot be read: they are a convenience, and nothing is decided by them
+    that the control plane would not decide.
+    """
+    try:
+        return HISTORY.decode(
+            read_regular_file(file, bytes_max=LARGE_FILE_BYTES_MAX, follow_links=False)
+        )
+    except (FileNotFoundError, DecodeError):
+        return FrozenMap()
 
 
 def load_artefact(
@@ -183,4 +208,4 @@ def names_in(directory: Path) -> frozenset[str]:
 
 def _is_of_a_release(name: str) -> bool:
     artefact = name.removesuffix(SIGNATURE_SUFFIX)
-    return artefact in _ALONE or rollout_of(artefact) is not None
+    return name == HISTORY_FILE or artefact in _ALONE or rollout_of(artefact) is not None

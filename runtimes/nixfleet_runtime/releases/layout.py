@@ -3,7 +3,8 @@
     fleet.resolved.json  revocations.json  bootstrap-nonces.json  rollouts/<rollout id>.json
 
 Beside each file is its signature of 64 bytes, with the suffix `.sig`. The fleet is required; the two lists are
-optional. Characters of a rollout id that a file name cannot contain are percent-encoded.
+optional. So is `history.json`, which is not signed: the refs of every channel so far, for the declaring side.
+Characters of a rollout id that a file name cannot contain are percent-encoded.
 Source: docs/spec/trust.md, Release directory.
 """
 
@@ -15,6 +16,7 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 FLEET_FILE: Final = "fleet.resolved.json"
 REVOCATIONS_FILE: Final = "revocations.json"
 NONCES_FILE: Final = "bootstrap-nonces.json"
+HISTORY_FILE: Final = "history.json"
 ROLLOUTS_DIRECTORY: Final = "rollouts"
 SIGNATURE_SUFFIX: Final = ".sig"
 MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
