@@ -39,6 +39,8 @@ class RolloutManifest:
 
     fleet_resolved_hash: SHA-256, in hex, of the canonical bytes of the `fleet.resolved.json` it came from.
     wave_soak_minutes: one per wave; empty in manifests of the public project, which leave it to the fleet.
+    freshness_window_minutes: for how long the signature is accepted; `None` in manifests of the public project, which
+    leave it to the receiver.
     """
 
     channel: str
@@ -51,6 +53,7 @@ class RolloutManifest:
     wave_soak_minutes: tuple[int, ...] = ()
     disruption_budgets: tuple[ManifestBudget, ...] = ()
     schema_version: int = SCHEMA_VERSION
+    freshness_window_minutes: int | None = None
 
     @property
     def rollout_id(self) -> RolloutId:

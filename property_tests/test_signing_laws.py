@@ -56,7 +56,12 @@ def _fleets() -> st.SearchStrategy[FleetResolved]:
 
 def _as_of(fleet: FleetResolved, signed_at: datetime) -> FleetResolved:
     meta = evolve(fleet.meta, signed_at=signed_at, schema_version=SCHEMA_VERSION)
-    return evolve(fleet, meta=meta, schema_version=SCHEMA_VERSION)
+    # At least the receiver's window, so that the receiver's is the one that counts.
+    channels = {
+        name: evolve(it, freshness_window=max(it.freshness_window, WINDOW_MINUTES))
+        for name, it in fleet.channels.items()
+    }
+    return evolve(fleet, meta=meta, channels=FrozenMap(channels), schema_version=SCHEMA_VERSION)
 
 
 def _small_fleet(signed_at: datetime) -> FleetResolved:

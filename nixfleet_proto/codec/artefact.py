@@ -16,6 +16,7 @@ from nixfleet_proto.codec.primitives import NOTHING, Found, shown
 from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.fleet import SCHEMA_VERSION, Edge, FleetResolved, Meta
+from nixfleet_proto.freshness import FRESHNESS_WINDOW_MINUTES
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import (
     HEALTH_CHECKS_MAX,
@@ -44,6 +45,21 @@ class _Header:
     meta: Meta
 
 
+@frozen
+class _Window:
+    freshness_window_minutes: int | None = None
+
+
+@frozen
+class _ChannelWindow:
+    freshness_window: int = FRESHNESS_WINDOW_MINUTES
+
+
+@frozen
+class _Windows:
+    channels: FrozenMap[str, _ChannelWindow]
+
+
 def schema_version_of(artefact: JsonValue) -> int:
     """Return the schema version of any artefact, whatever else is in it.
 
@@ -55,6 +71,17 @@ def schema_version_of(artefact: JsonValue) -> int:
 def meta_of(artefact: JsonValue) -> Meta:
     """Return the `meta` of any artefact of this schema version. Raises: DecodeError."""
     return _HEADER.of_json(artefact).meta
+
+
+def fleet_window_of(artefact: JsonValue) -> int | None:
+    """Return the longest freshness window of the channels of a fleet, in minutes. Raises: DecodeError."""
+    channels = _WINDOWS.of_json(artefact).channels.values()
+    return max((channel.freshness_window for channel in channels), default=None)
+
+
+def manifest_window_of(artefact: JsonValue) -> int | None:
+    """Return the freshness window that a manifest declares, in minutes. Raises: DecodeError."""
+    return _WINDOW.of_json(artefact).freshness_window_minutes
 
 
 def fleet_of(artefact: JsonValue) -> FleetResolved:
@@ -159,7 +186,10 @@ def _with_signing_time(meta: JsonValue) -> JsonValue:
 
 
 ARTEFACT_SPELLING: Final = Spelling(
-    camel_case, Absent.AS_NULL, {Edge: _with_new_names, Meta: _with_signing_time}
+    camel_case,
+    Absent.AS_NULL,
+    {Edge: _with_new_names, Meta: _with_signing_time},
+    left_out={RolloutManifest: ("freshness_window_minutes",)},
 )
 _PROBES = Spelling(camel_case, Absent.LEFT_OUT)
 _PROBES.tag(
@@ -169,6 +199,8 @@ _PROBES.tag(
 
 _VERSION = Coder[_Version](ARTEFACT_SPELLING, _Version, "artefact")
 _HEADER = Coder[_Header](ARTEFACT_SPELLING, _Header, "artefact")
+_WINDOW = Coder[_Window](ARTEFACT_SPELLING, _Window, "rollout manifest")
+_WINDOWS = Coder[_Windows](ARTEFACT_SPELLING, _Windows, "fleet")
 _FLEET = Coder[FleetResolved](ARTEFACT_SPELLING, FleetResolved, "fleet")
 _MANIFEST = Coder[RolloutManifest](ARTEFACT_SPELLING, RolloutManifest, "rollout manifest")
 _TRUST_ROOT = Coder[TrustRoot](ARTEFACT_SPELLING, TrustRoot, "trust file")

@@ -6,7 +6,7 @@ wire needs no change in this file unless it has a field of a new kind.
 Source: docs/spec/wire.md, JSON.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 from functools import cached_property, partial
@@ -84,7 +84,8 @@ class Spelling:
     """One way to spell types in JSON.
 
     name_of: a field's name in JSON. reshaped: by class, what to make of a value before it is read as
-    one, for older and shorter forms. cases: the classes of each union that is tagged, by kind.
+    one, for older and shorter forms. left_out: by class, the fields that are left out when absent even where
+    others are null, because they were added later. cases: the classes of each union that is tagged, by kind.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class Spelling:
         name_of: Callable[[str], str],
         absent: Absent,
         reshaped: Mapping[type, Callable[[JsonValue], JsonValue]] = FrozenMap(),
+        left_out: Mapping[type, Collection[str]] = FrozenMap(),
     ) -> None:
         self.name_of = name_of
         self.cases: dict[object, Mapping[str, type]] = {}
         self._absent = absent
+        self._left_out = left_out
         self._reshaped = reshaped
         self.converter: Converter = Converter(detailed_validation=True)
         self.quick: QuickReaders = QuickReaders(
@@ -172,7 +175,7 @@ class Spelling:
         defaults = {field.name: field.default for field in attrs.fields(cls)}
         match self._absent:
             case Absent.AS_NULL:
-                return {}
+                return {name: defaults[name] for name in self._left_out.get(cls, ())}
             case Absent.LEFT_OUT:
                 return {name: None for name, default in defaults.items() if default is None}
             case Absent.LEFT_OUT_AS_ANY_DEFAULT:

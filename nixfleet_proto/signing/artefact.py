@@ -12,13 +12,16 @@ from typing import TypeVar
 
 from nixfleet_proto.codec.artefact import (
     fleet_of,
+    fleet_window_of,
     manifest_of,
+    manifest_window_of,
     meta_of,
     schema_version_of,
 )
 from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes, parse_json
 from nixfleet_proto.codec.problem import DecodeError, DecodeProblem
 from nixfleet_proto.fleet import SCHEMA_VERSION, FleetResolved
+from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import RolloutManifest
@@ -51,7 +54,7 @@ T = TypeVar("T")
 
 
 def verify_fleet(
-    signed: SignedArtefact, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int
+    signed: SignedArtefact, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int | None
 ) -> Verified[FleetResolved]:
     """As `verify`, for `fleet.resolved.json` and the CI release key."""
     return verify(
@@ -60,6 +63,7 @@ def verify_fleet(
         trust.ci_release_key,
         now,
         freshness_window_minutes=freshness_window_minutes,
+        declared_window_of=fleet_window_of,
     )
 
 
@@ -68,7 +72,7 @@ def verify_manifest(
     trust: TrustRoot,
     now: datetime,
     *,
-    freshness_window_minutes: int,
+    freshness_window_minutes: int | None,
     expected_rollout_id: RolloutId,
 ) -> Verified[RolloutManifest]:
     """As `verify`, for the manifest of `expected_rollout_id` and the CI release key.
@@ -81,6 +85,7 @@ def verify_manifest(
         trust.ci_release_key,
         now,
         freshness_window_minutes=freshness_window_minutes,
+        declared_window_of=manifest_window_of,
     )
     found = _rebuilt_rollout_id(manifest.value)
     if found != expected_rollout_id:
@@ -101,10 +106,13 @@ def verify(
     keys: KeySlot,
     now: datetime,
     *,
-    freshness_window_minutes: int,
+    freshness_window_minutes: int | None,
+    declared_window_of: Callable[[JsonValue], int | None] = lambda _: None,
 ) -> Verified[T]:
     """Return the value of `signed`, verified against `keys` at `now`.
 
+    freshness_window_minutes: the receiver's own limit; `None`: what the artefact declares, or the default.
+    declared_window_of: returns the window that an artefact declares; asked once the signature is good.
     read: makes the value of the parsed body; asked last, when all else holds. Raises DecodeError.
     Raises: MalformedArtefact, MalformedKey, MalformedSignature, UnsupportedAlgorithm, BadSignature,
     UnsupportedSchema, NotSigned, RejectedAsCompromised, Stale, FutureDated.
@@ -115,7 +123,8 @@ def verify(
     signer = signer_of(canonical, signed.signature, keys)
     signed_at = _signing_time(parsed)
     require_not_compromised(signed_at, keys)
-    _require_fresh(signed_at, now, freshness_window_minutes)
+    declared = _checked(declared_window_of, parsed)
+    _require_fresh(signed_at, now, freshness_window(declared, freshness_window_minutes))
     return Verified(
         value=_checked(read, parsed),
         artefact=signed.body,

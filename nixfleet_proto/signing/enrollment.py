@@ -64,7 +64,7 @@ def require_token_signed(signed_token: SignedToken, trust: TrustRoot) -> None:
 
 
 def verify_nonces(
-    signed: SignedArtefact, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int
+    signed: SignedArtefact, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int | None
 ) -> Verified[BootstrapNonces]:
     """As `verify`, for `bootstrap-nonces.json` and the CI release key."""
     return verify(
@@ -77,7 +77,7 @@ def verify_nonces(
 
 
 def verify_revocations(
-    signed: SignedArtefact, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int
+    signed: SignedArtefact, trust: TrustRoot, now: datetime, *, freshness_window_minutes: int | None
 ) -> Verified[Revocations]:
     """As `verify`, for `revocations.json` and the CI release key."""
     return verify(

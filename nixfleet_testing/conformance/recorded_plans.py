@@ -169,7 +169,7 @@ def _input(scene: Scene) -> JsonObject:
         rollouts[str(_INFRA)] = {**to_json_object(scene.infra), "budgets": []}
     return {
         "fleet": to_json_object(_fleet(scene)),
-        "manifests": {channel: to_json_object(each) for channel, each in manifests.items()},
+        "manifests": {channel: _recorded(each) for channel, each in manifests.items()},
         "fleet_state": {
             "rollouts": rollouts,
             "host_states": [{"state": to_json_object(each)} for each in _records(scene)],
@@ -204,6 +204,12 @@ def _stable(scene: Scene) -> RolloutRecord:
 def _opened(rollout_id: RolloutId) -> RolloutRecord:
     channel, _, target_ref = rollout_id.partition("@")
     return open_rollout(RolloutOpened(rollout_id, channel, target_ref, BEFORE), 1, ())
+
+
+def _recorded(manifest: RolloutManifest) -> JsonObject:
+    """Return the manifest as the reference writes it: without the freshness window, which it does not have."""
+    fields = to_json_object(manifest).items()
+    return {name: value for name, value in fields if name != "freshness_window_minutes"}
 
 
 def _manifest(

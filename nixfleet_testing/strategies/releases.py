@@ -181,6 +181,7 @@ def manifest_of(fleet: FleetResolved, channel: str, ref: str, digest: str) -> Ro
         rollout_policy=fleet.rollout_policies[fleet.channels[channel].rollout_policy],
         wave_soak_minutes=tuple(wave.soak_minutes for wave in waves),
         disruption_budgets=tuple(_frozen(budget, fleet) for budget in fleet.disruption_budgets),
+        freshness_window_minutes=fleet.channels[channel].freshness_window,
     )
 
 

@@ -21,14 +21,14 @@ class AgentSettings:
     """How one host's agent behaves. Times are of the agent's clock, except network waits.
 
     failure_threshold_seconds: how long an enforce probe must fail before the host is Failed.
-    freshness_window_minutes: the maximum age of a manifest. probe_interval_seconds_min: the lower limit of
-    every probe's interval. switch_grace_seconds: how long a stopping agent waits for a switch under way; a switch
-    that takes longer is finished by the next start.
+    freshness_window_minutes: this host's limit on the window that manifests declare. probe_interval_seconds_min: the
+    lower limit of every probe's interval. switch_grace_seconds: how long a stopping agent waits for a switch under way;
+    a switch that takes longer is finished by the next start.
     """
 
     hostname: str
     failure_threshold_seconds: float = FAILURE_THRESHOLD_DEFAULT.total_seconds()
-    freshness_window_minutes: int = 180
+    freshness_window_minutes: int | None = None
     tick_seconds: float = 5.0
     heartbeat_seconds: float = 60.0
     poll_wait_seconds: float = 60.0

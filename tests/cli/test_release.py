@@ -367,3 +367,73 @@ def test_a_wave_in_which_no_host_has_a_closure_is_refused(nixfleet: Invoke, plac
     assert made.exit_code == 1
     assert "found none in wave 0 (no closure: web-01)" in made.stderr
     assert not (place / "imported").exists()
+
+
+# Freshness.
+
+
+def test_a_release_is_accepted_for_the_window_that_its_channel_declares(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """A day is a day, with no option on the receiver's side; a receiver may set a shorter limit."""
+    longer = SHOP.replace(
+        "[channels.stable]", "[channels.stable]\nfreshness_window_minutes = 1440", 1
+    )
+    (place / "fleet.toml").write_text(longer)
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    check = ("release", "check", place / "releases", "--trust", place / "trust.json", "--at")
+
+    late = nixfleet(*check, "2026-05-17T01:01:00Z")
+    later = nixfleet(*check, "2026-05-17T01:01:01Z")
+    limited = nixfleet(*check, "2026-05-16T05:00:00Z", "--freshness-minutes", "180")
+
+    assert late.exit_code == 0, late.output
+    assert (later.exit_code, limited.exit_code) == (1, 1)
+    assert later.stderr.count("expected at most 1440 minutes") == 2
+    assert limited.stderr.count("expected at most 180 minutes") == 4
+
+
+def test_a_release_is_signed_anew_with_the_same_content(nixfleet: Invoke, place: Path) -> None:
+    """Only the time of signing and what follows from it change, so it is accepted for another window."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    before = contents(place / "releases")
+    later = "2026-05-16T09:00:00Z"
+    trusted = ("--trust", place / "trust.json")
+
+    resigned = nixfleet(
+        *("release", "resign", place / "releases", "--key", place / "ci.key"),
+        *(*trusted, "--signed-at", later),
+    )
+    checked = nixfleet("release", "check", place / "releases", *trusted, "--at", later)
+
+    assert (resigned.exit_code, resigned.stdout) == (
+        0,
+        f"{place}/releases: stable@a1b2: signed anew\n",
+    ), resigned.output
+    assert checked.exit_code == 0, checked.output
+    after = contents(place / "releases")
+    assert after.keys() == before.keys()
+    for name in before:
+        if name.endswith(".json") and name != "history.json":
+            was, now = json.loads(before[name]), json.loads(after[name])
+            assert now["meta"].pop("signedAt") == later
+            was["meta"].pop("signedAt")
+            assert now.pop("fleetResolvedHash", 0) != was.pop("fleetResolvedHash", 1)
+            assert now == was
+
+
+def test_a_release_that_was_changed_is_not_signed_anew(nixfleet: Invoke, place: Path) -> None:
+    """A signature of CI must not be had by writing into its directory."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    file = place / "releases/rollouts/stable@a1b2.json"
+    file.write_bytes(file.read_bytes().replace(b"halt", b"halted", 1))
+    before = contents(place / "releases")
+
+    resigned = nixfleet(
+        *("release", "resign", place / "releases", "--key", place / "ci.key"),
+        *("--trust", place / "trust.json"),
+    )
+
+    assert resigned.exit_code == 1
+    assert "signed by none of the trusted keys" in resigned.stderr
+    assert contents(place / "releases") == before

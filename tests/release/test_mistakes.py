@@ -374,3 +374,14 @@ def test_a_declaration_made_in_python_is_judged_by_the_same_rules() -> None:
         check_declaration(declaration)
 
     assert told(caught.value.problems) == [("hosts.one.channel", '"stable"')]
+
+
+def test_a_soak_longer_than_the_freshness_window_is_refused(problems: Problems, shop: str) -> None:
+    """Hosts of the next wave would refuse a release that was signed once; the window itself is fine."""
+    longer = shop.replace("soak_minutes = 5", "soak_minutes = 240")
+    window = longer.replace(
+        "[channels.stable]", "[channels.stable]\nfreshness_window_minutes = 240"
+    )
+
+    assert told(problems(longer)) == [("policies.canary-first.waves[0].soak_minutes", "240")]
+    assert problems(window) == ()

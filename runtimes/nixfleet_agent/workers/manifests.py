@@ -33,7 +33,7 @@ class ManifestSource:
         self,
         trust: Callable[[], TrustRoot],
         now: Callable[[], datetime],
-        freshness_window_minutes: int,
+        freshness_window_minutes: int | None,
         log: logging.Logger,
     ) -> None:
         self._trust = trust

@@ -15,7 +15,8 @@ from nixfleet_cli.shared.arguments import DIRECTORY, FILE, load_key, load_trust,
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, shown_time, warn
-from nixfleet_proto.codec import DecodeError, HealthCheckSet
+from nixfleet_proto.codec import DecodeError, HealthCheckSet, parse_json
+from nixfleet_proto.codec.artefact import meta_of
 from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId
@@ -45,9 +46,9 @@ from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.build.store_paths import health_checks_in
 from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes
+from nixfleet_release.sign.release import sign_again
 from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
 from nixfleet_release.sign.verify import Precedents, history_after, verify_release
-from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
 from nixfleet_runtime.releases.closure_tree import UnfitClosure
 from nixfleet_runtime.releases.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
@@ -63,6 +64,23 @@ _trust_option = click.option(
     metavar="FILE",
     type=FILE,
     help="The fleet's trust file.",
+)
+
+
+_key_option = click.option(
+    "--key", "key_file", type=FILE, metavar="FILE", help="Sign with the key in FILE (0600)."
+)
+_hook_option = click.option(
+    "--sign-with", "hook", metavar="COMMAND", help="Instead of --key: sign with a command."
+)
+_public_key_option = click.option(
+    "--public-key",
+    metavar="PUBLIC_KEY",
+    type=arguments.public_key,
+    help="With --sign-with: its key; default: the trust file's current.",
+)
+_signed_at_option = click.option(
+    "--signed-at", metavar="TIME", type=arguments.time, help="The time of signing; default: now."
 )
 
 
@@ -133,27 +151,16 @@ class _Resolved:
     metavar="COMMIT=PATH",
     help="Closures of hosts pinned to COMMIT: a release, or JSON as for --store-paths; repeatable.",
 )
-@click.option(
-    "--key", "key_file", type=FILE, metavar="FILE", help="Sign with the key in FILE (0600)."
-)
-@click.option(
-    "--sign-with", "hook", metavar="COMMAND", help="Instead of --key: sign with a command."
-)
-@click.option(
-    "--public-key",
-    metavar="PUBLIC_KEY",
-    type=arguments.public_key,
-    help="With --sign-with: its key; default: the trust file's current.",
-)
+@_key_option
+@_hook_option
+@_public_key_option
 @click.option(
     "--admission", type=FILE, metavar="FILE", help="Revocations and bootstrap nonces (TOML)."
 )
 @click.option(
     "--tokens", type=DIRECTORY, metavar="DIR", help="Token files whose nonces are accepted."
 )
-@click.option(
-    "--signed-at", metavar="TIME", type=arguments.time, help="The time of signing; default: now."
-)
+@_signed_at_option
 @click.option("--commit", metavar="SHA", help="The source commit, recorded in the release.")
 @printing("one object with directory, rollouts, warnings and changes (null for a first release)")
 def make(
@@ -219,6 +226,57 @@ def make(
 
 
 @release.command()
+@click.argument("directory", type=_RELEASE)
+@_trust_option
+@_key_option
+@_hook_option
+@_public_key_option
+@_signed_at_option
+@printing("one object with directory, rollouts and signedAt")
+def resign(
+    output: Output,
+    directory: Path,
+    trust_file: Path,
+    key_file: Path | None,
+    hook: str | None,
+    public_key: TrustedKey | None,
+    signed_at: datetime | None,
+) -> None:
+    """Sign the release in DIRECTORY anew, with the same content.
+
+    Signatures are accepted for a limited time (freshness_window_minutes). Run this from a timer when no new release is
+    due. No host moves. The release must be signed by a key of the trust file; its age does not matter. The write is
+    atomic.
+
+    Exit codes: 0 success; 1 the release is not signed by a trusted key, nothing written; 2 a file cannot be read,
+    signed or written, or a usage error.
+    """
+    trust = load_trust(trust_file)
+    signing = _Signing(
+        _signer(key_file, hook, public_key, trust), trust, now() if signed_at is None else signed_at
+    )
+    _require_trusted(signing)
+    before = _load(directory)
+    try:
+        _require_signed(before, trust)
+        made = sign_again(before, signed_at=signing.signed_at, key=signing.signer)
+        _require_accepted(made, signing, before)
+        save_release(made, directory)
+    except SigningHookError as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
+    output.show(
+        {
+            "directory": directory,
+            "rollouts": list(made.manifests),
+            "signedAt": signing.signed_at,
+        },
+        [f"{directory}: {', '.join(made.manifests)}: signed anew"],
+    )
+
+
+@release.command()
 @click.argument("old", type=_RELEASE)
 @click.argument("new", type=_RELEASE)
 @click.option(
@@ -259,7 +317,7 @@ def check_(
     directory: Path,
     trust_file: Path,
     at_time: datetime,
-    freshness_minutes: int,
+    freshness_minutes: int | None,
     before: Path | None,
 ) -> None:
     """Verify a release as its receivers will.
@@ -373,12 +431,26 @@ def _require_accepted(made: Release, signing: _Signing, before: Release | None) 
         made,
         signing.trust,
         signing.signed_at,
-        freshness_window_minutes=FRESHNESS_WINDOW_MINUTES,
+        freshness_window_minutes=None,
         before=before,
     )
     if verdict.refused:
         raise Findings(
             "the fleet would refuse this release, and nothing was written:",
+            *(f"  {each}" for each in verdict.refused),
+        )
+
+
+def _require_signed(release: Release, trust: TrustRoot) -> None:
+    """Require that a release was in order when it was signed, however long ago that is."""
+    try:
+        signed_at = meta_of(parse_json(release.fleet.body)).signed_at
+        verdict = verify_release(release, trust, signed_at or now(), freshness_window_minutes=None)
+    except DecodeError as error:
+        raise Findings(*lines_of(error, "the release")) from error
+    if verdict.refused:
+        raise Findings(
+            "this release is not signed anew, and nothing was written:",
             *(f"  {each}" for each in verdict.refused),
         )
 

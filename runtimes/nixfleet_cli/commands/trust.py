@@ -123,7 +123,7 @@ def check(
     file: Path,
     artefacts: tuple[Path, ...],
     at_time: datetime,
-    freshness_minutes: int,
+    freshness_minutes: int | None,
 ) -> None:
     """Check a trust file, and signed files against it.
 
@@ -246,7 +246,7 @@ def _replace(file: Path, content: bytes) -> None:
     Path(new.name).replace(file)
 
 
-def _verdict_on(path: Path, root: TrustRoot, time: datetime, minutes: int) -> Verdict:
+def _verdict_on(path: Path, root: TrustRoot, time: datetime, minutes: int | None) -> Verdict:
     try:
         if path.is_dir():
             release = load_release(path)

@@ -15,7 +15,6 @@ from nixfleet_proto.signing import (
     read_public_key,
 )
 from nixfleet_proto.trust import TrustedKey, TrustRoot
-from nixfleet_runtime.config.sections import FRESHNESS_WINDOW_MINUTES
 from nixfleet_runtime.storage.regular_file import read_regular_file
 
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -71,10 +70,10 @@ at_time: Final = click.option(
 freshness_minutes: Final = click.option(
     "--freshness-minutes",
     metavar="MINUTES",
-    default=FRESHNESS_WINDOW_MINUTES,
-    show_default=True,
+    default=None,
+    show_default="as the release declares",
     type=click.IntRange(1),
-    help="How old a signature may be.",
+    help="A receiver's limit on the age of a signature.",
 )
 
 

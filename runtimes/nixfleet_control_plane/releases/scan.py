@@ -7,7 +7,7 @@ Source: docs/spec/trust.md, Release directory; docs/explanation/decisions/networ
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from typing import Final, TypeAlias, TypeVar, assert_never, cast
 
@@ -16,6 +16,7 @@ from attrs import frozen
 from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
 from nixfleet_proto.enrollment import BootstrapNonces, Revocations
 from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.freshness import declared_window, freshness_window
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import (
     CLOCK_SKEW,
@@ -52,7 +53,7 @@ class _Failure:
 class ReleaseScanner:
     """The results of the scans of a release directory so far."""
 
-    def __init__(self, trust: TrustRoot, freshness_window_minutes: int) -> None:
+    def __init__(self, trust: TrustRoot, freshness_window_minutes: int | None) -> None:
         self._trust = trust
         self._window_minutes = freshness_window_minutes
         self._verified: dict[str, AnyVerified] = {}
@@ -109,8 +110,8 @@ class ReleaseScanner:
         self, name: str, artefact: SignedArtefact, others: Mapping[str, AnyVerified], now: datetime
     ) -> AnyVerified:
         known = self._verified.get(name)
-        if known is None or not self._still_holds(known, artefact, now):
-            known = self._verify_by_name(name, artefact, now)
+        if known is None or not self._still_holds(known, others, artefact, now):
+            known = self._verify_by_name(name, artefact, others, now)
         fleet = others.get(FLEET_FILE)
         if fleet is not None and isinstance(known.value, RolloutManifest):
             require_anchor(
@@ -118,26 +119,36 @@ class ReleaseScanner:
             )
         return known
 
-    def _still_holds(self, known: AnyVerified, artefact: SignedArtefact, now: datetime) -> bool:
+    def _still_holds(
+        self,
+        known: AnyVerified,
+        others: Mapping[str, AnyVerified],
+        artefact: SignedArtefact,
+        now: datetime,
+    ) -> bool:
         """Return whether an earlier verification is still valid: only time can invalidate it. Verifying again is
         slow.
         """
-        age_max = timedelta(minutes=self._window_minutes) + CLOCK_SKEW
+        age_max_seconds = self._window_of(known.value, others) * 60 + CLOCK_SKEW.total_seconds()
         return (
             known.artefact == artefact.body
             and known.signature == artefact.signature
-            and -CLOCK_SKEW <= now - known.signed_at <= age_max
+            and now - known.signed_at >= -CLOCK_SKEW
+            and (now - known.signed_at).total_seconds() <= age_max_seconds
         )
 
-    def _verify_by_name(self, name: str, artefact: SignedArtefact, now: datetime) -> AnyVerified:
+    def _verify_by_name(
+        self, name: str, artefact: SignedArtefact, others: Mapping[str, AnyVerified], now: datetime
+    ) -> AnyVerified:
         trust, window = self._trust, self._window_minutes
+        listed = self._window_of(None, others)
         match name:
             case "fleet.resolved.json":
                 return verify_fleet(artefact, trust, now, freshness_window_minutes=window)
             case "revocations.json":
-                return verify_revocations(artefact, trust, now, freshness_window_minutes=window)
+                return verify_revocations(artefact, trust, now, freshness_window_minutes=listed)
             case "bootstrap-nonces.json":
-                return verify_nonces(artefact, trust, now, freshness_window_minutes=window)
+                return verify_nonces(artefact, trust, now, freshness_window_minutes=listed)
             case _:
                 rollout_id = rollout_of(name)
                 assert rollout_id is not None, name
@@ -148,6 +159,13 @@ class ReleaseScanner:
                     freshness_window_minutes=window,
                     expected_rollout_id=rollout_id,
                 )
+
+    def _window_of(self, artefact: object, others: Mapping[str, AnyVerified]) -> int:
+        """Return the window of an artefact in minutes; a list has that of the fleet beside it."""
+        if not isinstance(artefact, FleetResolved | RolloutManifest):
+            fleet = others.get(FLEET_FILE)
+            artefact = None if fleet is None else fleet.value
+        return freshness_window(declared_window(artefact), self._window_minutes)
 
     def _new_lists(self) -> Iterator[ListsUpdated]:
         revocations, nonces = (self._new(name) for name in _LISTS)

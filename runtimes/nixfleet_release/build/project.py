@@ -54,6 +54,7 @@ def project_channel(
         rollout_policy=fleet.rollout_policies[fleet.channels[channel].rollout_policy],
         wave_soak_minutes=tuple(wave.soak_minutes for wave in fleet.waves.get(channel, ())),
         disruption_budgets=_budgets(fleet, host_set),
+        freshness_window_minutes=fleet.channels[channel].freshness_window,
     )
 
 

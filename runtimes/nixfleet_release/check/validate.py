@@ -40,6 +40,7 @@ _CONSEQUENCES: tuple[Rule, ...] = (
     outcome.refinements,
     waves.staging,
     waves.edges_against_waves,
+    values.soaks,
 )
 
 

@@ -10,13 +10,18 @@ from datetime import datetime
 from attrs import evolve
 
 from nixfleet_proto.codec import (
+    decode_bootstrap_nonces,
     encode_bootstrap_nonces,
     encode_fleet,
     encode_manifest,
     encode_revocations,
+    format_time,
+    parse_json,
 )
+from nixfleet_proto.codec.json_text import canonical_bytes
 from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.signing import Signer, artefact_hash, sign_artefact
 from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.project import project
@@ -80,3 +85,46 @@ def sign_resolved(
         sign_artefact(encode_revocations(admission.revocations_as_of(meta)), key),
         sign_artefact(encode_bootstrap_nonces(admission.nonces_as_of(meta, signed_at)), key),
     )
+
+
+def sign_again(release: Release, *, signed_at: datetime, key: Signer) -> Release:
+    """Return `release` with the same content, signed anew at `signed_at`. No host moves by it.
+
+    Every field is kept, also unknown ones, except the times of signing, the anchors and nonces that have expired. The
+    caller has verified `release`. Raises: MalformedArtefact, DecodeError, what the signer raises.
+    """
+    fleet = sign_artefact(_dated(release.fleet.body, signed_at), key)
+    anchor: dict[str, JsonValue] = {"fleetResolvedHash": artefact_hash(fleet.body)}
+    return evolve(
+        release,
+        fleet=fleet,
+        manifests=FrozenMap(
+            {
+                rollout_id: sign_artefact(_dated(it.body, signed_at, anchor), key)
+                for rollout_id, it in release.manifests.items()
+            }
+        ),
+        revocations=None
+        if release.revocations is None
+        else sign_artefact(_dated(release.revocations.body, signed_at), key),
+        nonces=None
+        if release.nonces is None
+        else sign_artefact(_without_expired(release.nonces.body, signed_at), key),
+    )
+
+
+def _dated(body: bytes, signed_at: datetime, other: Mapping[str, JsonValue] = FrozenMap()) -> bytes:
+    parsed = parse_json(body)
+    assert isinstance(parsed, Mapping), "the release was verified"
+    meta = parsed["meta"]
+    assert isinstance(meta, Mapping), "the release was verified"
+    return canonical_bytes(
+        {**parsed, **other, "meta": {**meta, "signedAt": format_time(signed_at)}}
+    )
+
+
+def _without_expired(body: bytes, signed_at: datetime) -> bytes:
+    nonces = decode_bootstrap_nonces(body)
+    admission = Admission(nonces=nonces.nonces)
+    meta = evolve(nonces.meta, signed_at=signed_at)
+    return encode_bootstrap_nonces(admission.nonces_as_of(meta, signed_at))

@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 from nixfleet_proto.codec import decode_fleet, decode_manifest, parse_json
 from nixfleet_proto.codec.artefact import meta_of
 from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.freshness import declared_window, freshness_window
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import (
@@ -80,7 +81,7 @@ def verify_release(
     trust: TrustRoot,
     now: datetime,
     *,
-    freshness_window_minutes: int,
+    freshness_window_minutes: int | None,
     before: Release | None = None,
 ) -> Verdict:
     """Return which artefacts of `release` a control plane and its agents accept at `now`.
@@ -161,10 +162,13 @@ def history_after(release: Release, earlier: Release | None = None) -> dict[str,
 class ArtefactVerifier:
     """Verifies artefacts one after another, with one trust file at one time, and collects the results in `verdict`."""
 
-    def __init__(self, trust: TrustRoot, now: datetime, freshness_window_minutes: int) -> None:
+    def __init__(
+        self, trust: TrustRoot, now: datetime, freshness_window_minutes: int | None
+    ) -> None:
         self._trust = trust
         self._now = now
         self._minutes = freshness_window_minutes
+        self._list_minutes = freshness_window_minutes
         self.verdict = Verdict()
 
     def by_name(self, name: str, signed: SignedArtefact) -> None:
@@ -182,8 +186,11 @@ class ArtefactVerifier:
             raise ValueError(f"expected the name of an artefact, found {name!r}")
 
     def fleet(self, signed: SignedArtefact) -> Verified[FleetResolved] | None:
-        """Verify the fleet; return it if it is accepted."""
-        return self.check(FLEET_FILE, verify_fleet, signed)
+        """Verify the fleet; return it if it is accepted. Lists that follow have its window."""
+        verified = self.check(FLEET_FILE, verify_fleet, signed)
+        if verified is not None:
+            self._list_minutes = freshness_window(declared_window(verified.value), self._minutes)
+        return verified
 
     def manifest(
         self, rollout_id: RolloutId, signed: SignedArtefact
@@ -197,9 +204,9 @@ class ArtefactVerifier:
     ) -> Verified[T] | None:
         """Verify an artefact with `verify`, record the result, and return the artefact if it is accepted."""
         try:
-            verified = verify(
-                signed, self._trust, self._now, freshness_window_minutes=self._minutes
-            )
+            is_list = name in (REVOCATIONS_FILE, NONCES_FILE)
+            minutes = self._list_minutes if is_list else self._minutes
+            verified = verify(signed, self._trust, self._now, freshness_window_minutes=minutes)
         except VerifyError as error:
             self._refuse(name, str(error))
             return None

@@ -211,6 +211,14 @@ class Section:
             self.refuse(key, "out of range", _range(at_least, at_most), str(value))
         return self._kept(key, value)
 
+    def optional_count(self, key: str) -> int | None:
+        """Return an integer above 0, `None` if the option is not set."""
+        self._override(key, int)
+        value = self._table.optional_integer(key)
+        if value is not None and not 1 <= value <= INTEGER_MAX:
+            self.refuse(key, "out of range", _range(1, INTEGER_MAX), str(value))
+        return self._kept(key, value)
+
     def seconds(self, key: str, default: float, *, at_most: float = INTEGER_MAX) -> float:
         """Return a duration above 0."""
         self._override(key, float)

@@ -2,7 +2,6 @@
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
 
 from attrs import frozen
 
@@ -11,15 +10,13 @@ from nixfleet_runtime.config.path_checks import readable_file
 from nixfleet_runtime.documents.problems import quoted
 from nixfleet_state_machine.host.effect import LogLevel
 
-FRESHNESS_WINDOW_MINUTES: Final = 180
-
 
 @frozen
 class TrustConfig:
-    """`[trust]`. file: the trust file. freshness_window_minutes: the maximum age of a signed artefact."""
+    """`[trust]`. file: the trust file. freshness_window_minutes: a limit on the windows that releases declare."""
 
     file: Path
-    freshness_window_minutes: int = FRESHNESS_WINDOW_MINUTES
+    freshness_window_minutes: int | None = None
 
 
 @frozen
@@ -33,9 +30,7 @@ def read_trust(section: Section) -> TrustConfig:
     """Return the `[trust]` section."""
     return TrustConfig(
         file=section.path("file", readable_file),
-        freshness_window_minutes=section.count(
-            "freshness_window_minutes", FRESHNESS_WINDOW_MINUTES
-        ),
+        freshness_window_minutes=section.optional_count("freshness_window_minutes"),
     )
 
 

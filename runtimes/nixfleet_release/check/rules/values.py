@@ -35,6 +35,27 @@ def waves(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]
             yield from _within(wave_path(name, index), "soak_minutes", wave.soak_minutes, 0)
 
 
+def soaks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse soaks longer than the freshness window of a channel that uses the policy.
+
+    A release that is signed once would be refused by every later wave.
+    """
+    for channel, declared in sorted(fleet.channels.items()):
+        window_path = at(at("channels", channel), "freshness_window_minutes")
+        policy = fleet.policies.get(declared.rollout_policy)
+        for index, wave in enumerate(() if policy is None else policy.waves):
+            path = at(wave_path(declared.rollout_policy, index), "soak_minutes")
+            if wave.soak_minutes > declared.freshness_window and not {path, window_path} & {
+                *broken
+            }:
+                yield Problem(
+                    path,
+                    "longer than a signature is accepted, so later waves would refuse the release",
+                    f"at most {declared.freshness_window}, the freshness_window_minutes of channel {channel}",
+                    str(wave.soak_minutes),
+                )
+
+
 def selectors(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
     """Refuse selectors that select no host in any fleet, and those with too many clauses."""
     for path, selector in names.selectors(fleet):
