@@ -39,6 +39,7 @@ from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
+from nixfleet_runtime.kernel.visible import visible
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
@@ -107,6 +108,7 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                     queue_length_max=config.limits.queue_length_max,
                     record_metric=metrics.record,
                     on_batch=metrics.observe_batch,
+                    freshness_limit_minutes=config.trust.freshness_window_minutes,
                 )
             )
         _register_gauges(metrics, service)
@@ -132,6 +134,7 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
         config.store.path,
         SystemClock(),
         not_ready_because=partial(_not_ready_because, service),
+        readiness_detail=partial(_readiness_detail, service),
         limits=limits,
         metrics=metrics,
         earlier_commands=earlier_commands(config.store.path, SystemClock().now()),
@@ -173,6 +176,38 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
     metrics.gauge("nixfleet_log_head", "number of the last log row", lambda: totals().head_seq)
     metrics.gauge("nixfleet_enrolled_hosts", "enrolled hosts", lambda: totals().enrolled)
     metrics.gauge_by(
+        "nixfleet_release_age_seconds",
+        "time since the manifest in force was signed",
+        "channel",
+        lambda: {
+            it.channel: (service.now() - it.signed_at).total_seconds() for it in service.in_force()
+        },
+    )
+    metrics.gauge_by(
+        "nixfleet_release_seconds_until_stale",
+        "time until receivers refuse the manifest in force; negative: since then",
+        "channel",
+        lambda: {
+            it.channel: (it.stale_at - service.now()).total_seconds() for it in service.in_force()
+        },
+    )
+    notices = service.notices
+    metrics.gauge(
+        "nixfleet_artefacts_refused",
+        "artefacts in the release directory that are refused",
+        lambda: len(notices.refused_artefacts),
+    )
+    metrics.gauge(
+        "nixfleet_hosts_refusing",
+        "hosts whose agent refuses to act on a dispatch or record",
+        lambda: notices.refusing_hosts,
+    )
+    metrics.gauge(
+        "nixfleet_enrollments_refused",
+        "hosts whose enrollment was refused, at most 100",
+        lambda: len(notices.refused_enrollments),
+    )
+    metrics.gauge_by(
         "nixfleet_hosts",
         "hosts in rollouts that are not superseded or pruned",
         "state",
@@ -194,7 +229,31 @@ def _by_state(states: type[S], counted: Mapping[S, int]) -> dict[str, float]:
 def _not_ready_because(service: ControlPlaneService) -> str | None:
     if service.is_closing:
         return "shutting down"
-    return None if service.totals().manifests else "no release has been verified yet"
+    if service.totals().manifests:
+        return None
+    return "\n".join(("no release has been verified yet", *_readiness_detail(service)))
+
+
+def _readiness_detail(service: ControlPlaneService) -> tuple[str, ...]:
+    """Return what an operator should see beside `ready`: the age of what is in force, and what is refused."""
+    now, standing = service.now(), service.standing()
+    lines = [
+        f"{it.channel}: {it.rollout_id} signed {_minutes(now - it.signed_at)} min ago, "
+        + (
+            f"stale in {_minutes(it.stale_at - now)} min"
+            if it.stale_at > now
+            else f"STALE for {_minutes(now - it.stale_at)} min: hosts refuse it, sign again"
+        )
+        for it in standing.channels
+    ]
+    if standing.problem is not None:
+        lines.append(f"the release cannot be read: {standing.problem}")
+    lines += [f"refused: {it.name}: {it.reason}" for it in standing.refused]
+    return tuple(map(visible, lines))
+
+
+def _minutes(time: timedelta) -> int:
+    return time // timedelta(minutes=1)
 
 
 class _Server(uvicorn.Server):

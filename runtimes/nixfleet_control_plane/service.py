@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar, assert_never
 
 import anyio
@@ -32,6 +33,7 @@ from nixfleet_control_plane.messages.inputs import (
     FlushRecords,
     HostEvents,
     HostList,
+    InForce,
     Input,
     ListHosts,
     ListsOutcome,
@@ -49,14 +51,18 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObjection, KeyRing
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.notices import Notices
 from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.wakers import Wakers
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
+from nixfleet_runtime.http.listings import ChannelInForce, ReleaseStanding
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
 from nixfleet_runtime.transport import (
@@ -64,6 +70,7 @@ from nixfleet_runtime.transport import (
     EventsOutcome,
     Heartbeat,
     HeartbeatReply,
+    ReleaseInForce,
     ReplayFrom,
     RolloutUnknown,
     SeqForked,
@@ -98,11 +105,14 @@ class ControlPlaneService:
         ring: KeyRing | None = None,
         queue_length_max: int = QUEUE_LENGTH_MAX,
         on_batch: Callable[[int], None] = lambda _: None,
+        freshness_limit_minutes: int | None = None,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._record_metric = record_metric
         self._ring = ring or KeyRing()
+        self._freshness_limit_minutes = freshness_limit_minutes
+        self.notices = Notices()
         self._wakers = Wakers()
         self._is_closing = False
         self._mutator = SingleMutator[Input, Write, Reply, Action](
@@ -117,6 +127,10 @@ class ControlPlaneService:
     def ring(self) -> KeyRing:
         """Return the keys in force: those of hosts as committed, those of operators from the trust file."""
         return self._ring
+
+    def now(self) -> datetime:
+        """Return the time of the fleet's clock."""
+        return self._clock.now()
 
     @property
     def is_closing(self) -> bool:
@@ -135,6 +149,25 @@ class ControlPlaneService:
     def hosts_by_state(self) -> Mapping[HostState, int]:
         """Return the number of hosts in each state, over all rollouts that are not superseded or pruned."""
         return self._engine.hosts_by_state()
+
+    def in_force(self) -> tuple[ChannelInForce, ...]:
+        """Return what each channel points at, and when that is stale."""
+        return tuple(
+            ChannelInForce(it.channel, it.rollout_id, it.signed_at, self._stale_at(it))
+            for it in self._engine.in_force()
+        )
+
+    def standing(self) -> ReleaseStanding:
+        """Return what is in force and what is refused."""
+        notices = self.notices
+        return ReleaseStanding(self.in_force(), notices.refused_artefacts, notices.release_problem)
+
+    def _stale_at(self, release: InForce) -> datetime:
+        window = freshness_window(release.window_minutes, self._freshness_limit_minutes)
+        try:
+            return release.signed_at + timedelta(minutes=window) + CLOCK_SKEW
+        except OverflowError:
+            return datetime.max.replace(tzinfo=UTC)
 
     # Hosts' requests. The transport has authenticated the host.
 
@@ -196,8 +229,13 @@ class ControlPlaneService:
         return answer
 
     async def compare(self, heartbeat: Heartbeat) -> HeartbeatReply:
-        """Return what each side lacks of the other's records."""
-        return await self._ask_if_room(heartbeat, HeartbeatReply)
+        """Return what each side lacks of the other's records, and what is in force. Notes the host's refusals."""
+        self.notices.host_reports(heartbeat.hostname, heartbeat.refusals)
+        reply = await self._ask_if_room(heartbeat, HeartbeatReply)
+        release = self._engine.release_of(heartbeat.hostname)
+        if release is None:
+            return reply
+        return evolve(reply, release=ReleaseInForce(release.rollout_id, release.signed_at))
 
     async def manifest(self, rollout_id: str, hostname: str | None = None) -> SignedArtefact | None:
         """Return the manifest in force for a rollout, byte for byte as it was signed.
@@ -213,7 +251,10 @@ class ControlPlaneService:
 
     async def enroll(self, request: EnrollHost) -> EnrolledHost | EnrollmentObjection:
         """Return the enrolled host, or why it may not enroll."""
-        return (await self._ask_if_room(request, EnrollOutcome)).answer
+        answer = (await self._ask_if_room(request, EnrollOutcome)).answer
+        if isinstance(answer, EnrolledHost):
+            self.notices.enrolled(answer.hostname)
+        return answer
 
     # Requests of CI and operators.
 
@@ -349,11 +390,13 @@ async def running(
     queue_length_max: int = QUEUE_LENGTH_MAX,
     record_metric: Callable[[EmitMetric], None] = lambda _: None,
     on_batch: Callable[[int], None] = lambda _: None,
+    freshness_limit_minutes: int | None = None,
 ) -> AsyncIterator[ControlPlaneService]:
     """Run a control plane on `store` while the context is open; close it in order at the end.
 
     trust: the operators, and the keys that sign enrollment tokens; `None`: no operator, and no host can enroll.
-    tick_seconds: in the time of `clock`. Raises: what `Store.load` raises.
+    tick_seconds: in the time of `clock`. freshness_limit_minutes: the limit on the windows that releases declare, only
+    shown here. Raises: what `Store.load` raises.
     """
     state = await anyio.to_thread.run_sync(load_state, store)
     operators = FrozenMap[str, Operator]() if trust is None else KeyRing.of(trust).operators
@@ -365,6 +408,7 @@ async def running(
         evolve(state.identities.ring, operators=operators),
         queue_length_max,
         on_batch,
+        freshness_limit_minutes,
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_shielded, service.run_mutator)

@@ -85,12 +85,33 @@ class EventsOutcome:
 
 
 @frozen
+class ActingRefusal:
+    """The agent refuses to act in a rollout; `reason` is for people."""
+
+    rollout_id: str
+    reason: str
+    since: datetime
+
+
+@frozen
 class Heartbeat:
-    """The host is up and runs `current_closure`. last_seqs: the last event number in its journal, by rollout id."""
+    """The host is up and runs `current_closure`. last_seqs: the last event number in its journal, by rollout id.
+
+    refusals: what the agent refuses to act on now.
+    """
 
     hostname: str
     current_closure: str
     last_seqs: FrozenMap[str, int]
+    refusals: tuple[ActingRefusal, ...] = ()
+
+
+@frozen
+class ReleaseInForce:
+    """The rollout that the host's channel points at, and when its manifest was signed. A claim, until verified."""
+
+    rollout_id: str
+    signed_at: datetime
 
 
 @frozen
@@ -98,12 +119,13 @@ class HeartbeatReply:
     """What each side lacks of the other's records.
 
     bootstrap_rollouts: records of this host that are ahead of its journal (a replaced disk). replay_from: rollouts in
-    which the journal is ahead (a rebuilt control plane).
+    which the journal is ahead (a rebuilt control plane). release: what is in force for the host's channel.
     """
 
     received_at: datetime
     bootstrap_rollouts: tuple[HostRolloutState, ...] = ()
     replay_from: tuple[ReplayFrom, ...] = ()
+    release: ReleaseInForce | None = None
 
 
 class Transport(Protocol):

@@ -21,6 +21,7 @@ from nixfleet_agent.workers.dispatches import (
 )
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
+from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.steps import (
     AgentStep,
     FetchManifest,
@@ -52,6 +53,7 @@ class Poll:
 
     def __init__(self) -> None:
         self.at_rest = Lock()
+        self.refusals = Refusals(lambda: T0)
         self.now: Callable[[], datetime] = lambda: T0
         trust = TrustRoot(KeySlot(KEY.public_key))
         self.worker = DispatchWorker(
@@ -62,6 +64,7 @@ class Poll:
             RetryingPost(Backoff(lambda: 0.0), LOG),
             Backoff(lambda: 0.0),
             LOG,
+            self.refusals,
         )
 
     def run(self, script: Script) -> Script:
@@ -161,3 +164,18 @@ def test_the_running_closure_is_read_only_while_the_machine_is_at_rest(poll: Pol
     poll.run(Watching({**ANSWERS, PollDispatch: [DISPATCH]}))
     assert held == [False, False]
     assert poll.at_rest.acquire_now()
+
+
+def test_a_refusal_is_kept_for_the_heartbeat_until_no_such_dispatch_waits(poll: Poll) -> None:
+    """With its rollout and reason, and since the first time; gone once there is nothing to refuse."""
+    forged = sign_artefact(encode_manifest(MANIFEST.value), SigningKey.generate())
+    poll.run(Script({**ANSWERS, FetchManifest: forged, PollDispatch: [DISPATCH]}))
+    poll.now = lambda: T0 + timedelta(minutes=1)
+    poll.run(Script({**ANSWERS, FetchManifest: forged, PollDispatch: [DISPATCH]}))
+
+    (refusal,) = poll.refusals.current()
+    assert (refusal.rollout_id, refusal.since) == (MANIFEST.value.rollout_id, T0)
+    assert "signed by none of the trusted keys" in refusal.reason
+
+    poll.run(Script({**ANSWERS, PollDispatch: [None]}))
+    assert poll.refusals.current() == ()

@@ -1,15 +1,19 @@
 """The heartbeat: what it says, and that nothing the control plane asks for is lost."""
 
 import logging
+from datetime import timedelta
 
 import pytest
 
 from nixfleet_agent.messages.inputs import Done, RecordBootstrapped, ReplayAsked
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.freshness import FreshnessWatch
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
+from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.steps import (
+    CacheManifest,
     FetchManifest,
     PostInput,
     ReadLastSeqs,
@@ -21,7 +25,14 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey, sign_artefact
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_runtime.kernel.mutator import WriteFailed
-from nixfleet_runtime.transport import Heartbeat, HeartbeatReply, ReplayFrom, TransportFailed
+from nixfleet_runtime.transport import (
+    ActingRefusal,
+    Heartbeat,
+    HeartbeatReply,
+    ReleaseInForce,
+    ReplayFrom,
+    TransportFailed,
+)
 from tests.agent.lone_agent import KEY, T0, manifest_of, soaking_agent
 from tests.agent.steps import Script
 
@@ -40,11 +51,19 @@ NO_ANSWER = TransportFailed("no answer")
 
 
 @pytest.fixture
-def worker() -> HeartbeatWorker:
+def refusals() -> Refusals:
+    return Refusals(lambda: T0)
+
+
+@pytest.fixture
+def worker(refusals: Refusals) -> HeartbeatWorker:
     trust = TrustRoot(KeySlot(KEY.public_key))
     manifests = ManifestSource(lambda: trust, lambda: T0, 60, LOG)
     post = RetryingPost(Backoff(lambda: 0.0), LOG)
-    return HeartbeatWorker("web-01", 120.0, manifests, post, Backoff(lambda: 0.0), LOG)
+    freshness = FreshnessWatch(manifests, lambda: T0, 60, LOG)
+    return HeartbeatWorker(
+        *("web-01", 120.0, manifests, post, Backoff(lambda: 0.0), LOG, refusals, freshness)
+    )
 
 
 def test_a_heartbeat_says_what_runs_and_how_far_the_journal_goes(worker: HeartbeatWorker) -> None:
@@ -101,3 +120,66 @@ def test_a_heartbeat_that_is_answered_makes_the_waits_short_again(worker: Heartb
     script.run(worker.run())
 
     assert script.waited == [0.5, 1.0, 120.0, 0.5]
+
+
+def test_what_is_refused_is_in_the_next_heartbeat(
+    worker: HeartbeatWorker, refusals: Refusals
+) -> None:
+    """A refused dispatch, and a record whose manifest does not verify."""
+    forged = sign_artefact(encode_manifest(MANIFEST.value), SigningKey.generate())
+    refusals.dispatch_refused("stable@r9", "too old")
+    replies = [HeartbeatReply(T0, (RECORD,)), HeartbeatReply(T0)]
+    script = Script({**ANSWERS, SendHeartbeat: replies, FetchManifest: [forged]})
+    script.run(worker.run())
+
+    first, second, *_ = (it.heartbeat for it in script.steps if isinstance(it, SendHeartbeat))
+    assert first.refusals == (ActingRefusal("stable@r9", "too old", T0),)
+    assert [it.rollout_id for it in second.refusals] == ["stable@r1", "stable@r9"]
+    assert [it.rollout_id for it in refusals.current()] == ["stable@r9"]
+
+
+class Watch:
+    """A watch over the freshness of manifests, and the time."""
+
+    def __init__(self) -> None:
+        self.now = T0
+        trust = TrustRoot(KeySlot(KEY.public_key))
+        manifests = ManifestSource(lambda: trust, lambda: self.now, None, LOG)
+        self.watch = FreshnessWatch(manifests, lambda: self.now, None, LOG)
+
+    def look(self, minutes: int, release: ReleaseInForce | None) -> int:
+        """Look after so many minutes; return how often a manifest was fetched."""
+        self.now = T0 + timedelta(minutes=minutes)
+        script = Script({**ANSWERS, CacheManifest: None})
+        script.run(self.watch.look(release))
+        return sum(isinstance(it, FetchManifest) for it in script.steps)
+
+
+def test_a_host_warns_once_when_no_fresh_manifest_comes(caplog: pytest.LogCaptureFixture) -> None:
+    """It verifies what is said to be newest, and warns once the window of that is over without a newer one."""
+    caplog.set_level("INFO")
+    watch = Watch()
+    release = ReleaseInForce("stable@r1", MANIFEST.signed_at)
+
+    assert watch.look(1, release) == 1
+    assert "a fresh manifest: stable@r1, signed" in caplog.text
+    assert watch.look(100, release) == 0
+    assert "no fresh manifest" not in caplog.text
+    watch.look(181, release)
+    watch.look(182, release)
+
+    assert caplog.text.count("releases have stopped or are withheld") == 1
+    assert "no fresh manifest for 181 minutes (the newest was signed" in caplog.text
+
+
+def test_a_control_plane_that_only_says_that_there_is_a_newer_release_is_not_believed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The claim is verified, at most once in half an hour; the warning comes all the same."""
+    watch = Watch()
+    newer = ReleaseInForce("stable@r1", MANIFEST.signed_at + timedelta(hours=9))
+
+    fetched = [watch.look(minutes, newer) for minutes in (1, 2, 32, 181)]
+
+    assert fetched == [1, 0, 1, 1]
+    assert "releases have stopped or are withheld" in caplog.text

@@ -138,6 +138,10 @@ OFFLINE: dict[str, Callable[[Path], list[str | Path]]] = {
     "release check": lambda place: [
         *("release", "check", place / "r1", "--trust", place / "trust.json")
     ],
+    "release resign": lambda place: [
+        *("release", "resign", place / "r1", "--key", place / "ci.key"),
+        *("--trust", place / "trust.json"),
+    ],
     "trust check": lambda place: ["trust", "check", place / "trust.json", place / "r1"],
     "trust rotate": lambda place: [
         *("trust", "rotate", place / "trust.json", "--to", _public(place / "next.key"))
@@ -206,6 +210,8 @@ OPERATOR: dict[str, list[str]] = {
     "operator rollouts": [],
     "operator hosts": [],
     "operator deferrals": [],
+    "operator releases": [],
+    "operator enrollments": [],
     "operator events": ["stable@r2"],
     "operator explain": ["web-02"],
     "operator pause": ["stable", "--reason", "why"],

@@ -19,11 +19,13 @@ from nixfleet_control_plane.messages.inputs import OperatorCommand
 from nixfleet_control_plane.messages.log_entry import Commanded
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_proto.agent_event import DispatchAck
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.http.listings import ListedHost, ListedRollout
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, encode_problem
+from nixfleet_runtime.transport import ActingRefusal, Heartbeat
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.releases import Layout, rollout_id_of
@@ -309,3 +311,46 @@ def test_without_a_url_or_a_key_the_variable_is_named() -> None:
     failed = CliRunner().invoke(main, ["operator", "rollouts"], env=environment)
     assert failed.exit_code == 2
     assert "expected --url, or NIXFLEET_OPERATOR_URL" in failed.stderr
+
+
+async def test_a_host_that_refuses_to_act_is_shown_as_such(desk: OperatorConsole) -> None:
+    """In the explanation and beside the host: a host that no gate holds may still not move."""
+    rollout_id = await desk.site.publish()
+    refusal = ActingRefusal(rollout_id, "the manifest is \x1b[2Jtoo old", CLOCK.now())
+    async with desk.site.agent() as agent:
+        await agent.heartbeat(Heartbeat("web-01", "old", FrozenMap(), (refusal,)))
+
+    explained = await desk.run("explain", "web-01")
+    hosts = await desk.run("hosts", "--json")
+
+    assert "stable@r1: web-01 refuses to act since " in explained.stdout
+    assert "the manifest is \\x1b[2Jtoo old" in explained.stdout
+    listed = {it["hostname"]: it for it in map(orjson.loads, hosts.stdout.splitlines())}
+    assert listed["web-01"]["refusal"] == refusal.reason
+    assert "refusal" not in listed["web-02"]
+
+
+async def test_what_is_in_force_is_shown_with_when_it_is_stale(desk: OperatorConsole) -> None:
+    """A fresh control plane has nothing in force."""
+    assert (await desk.run("releases")).stdout == "nothing is in force\n"
+    await desk.site.publish()
+    desk.site.service.notices.artefact_refused("revocations.json", None, "too old", CLOCK.now())
+
+    shown = (await desk.run("releases")).stdout.splitlines()
+
+    assert shown[0].startswith("stable: stable@r1, signed ")
+    assert ", stale at " in shown[0]
+    assert shown[1].endswith(": revocations.json: too old")
+
+
+async def test_hosts_whose_enrollment_was_refused_are_listed(desk: OperatorConsole) -> None:
+    """With the reason, the number of times, and the fingerprint to mint a token for."""
+    assert (await desk.run("enrollments")).stdout == "no enrollment was refused\n"
+    note = desk.site.service.notices.enrollment_refused
+    for _ in range(2):
+        note("web-09", "abcd", "nonce-used", "the nonce was used", CLOCK.now())
+
+    (line,) = (await desk.run("enrollments")).stdout.splitlines()
+
+    assert line.startswith("web-09: the nonce was used (2 times, last ")
+    assert line.endswith("; key abcd)")

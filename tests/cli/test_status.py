@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from nixfleet_control_plane.messages.inputs import (
+    ArtefactRejected,
     ClearRollout,
     PauseScope,
     PlanTick,
@@ -20,7 +21,7 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
     nixfleet: Invoke, database: Path
 ) -> None:
     """Rollouts come with their hosts by state; waiting hosts with gate and reason; quarantines with their row."""
-    shown = nixfleet("status", database)
+    shown = nixfleet("status", database, "--at", "2026-05-16T02:15:00Z")
 
     assert shown.exit_code == 0, shown.output
     quarantined_by = next(
@@ -46,7 +47,30 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         "\n"
         "refused events\n"
         "  none\n"
+        "\n"
+        "in force\n"
+        "  stable  stable@r2  signed 2026-05-16 01:15:00Z  stale in 7260 s\n"
+        "\n"
+        "refused releases\n"
+        "  none\n"
     )
+
+
+def test_a_refused_release_is_shown_until_another_is_in_force(
+    nixfleet: Invoke, fleet: SmallFleet
+) -> None:
+    """What is in force ages meanwhile, which is said with the seconds since it is stale."""
+    fleet.ask(ArtefactRejected("rollouts/stable@r1.json", "it was superseded"))
+
+    shown = nixfleet("status", fleet.database, "--at", "2026-05-16T04:16:01Z").stdout
+    fleet.wait(minutes=1)
+    fleet.publish("r3")
+    later = nixfleet("status", fleet.database).stdout
+
+    assert "stale" not in shown.partition("in force")[0]
+    assert "STALE for 1 s: sign again" in shown
+    assert "  rollouts/stable@r1.json  since " in shown
+    assert "it was superseded" not in later
 
 
 def test_what_operators_did_is_shown(nixfleet: Invoke, fleet: SmallFleet) -> None:
@@ -99,7 +123,7 @@ def test_an_empty_control_plane_has_nothing_to_show(nixfleet: Invoke, fleet: Sma
 
     shown = nixfleet("status", fleet.database)
 
-    assert (shown.exit_code, shown.stdout.count("none")) == (0, 5)
+    assert (shown.exit_code, shown.stdout.count("none")) == (0, 7)
 
 
 def test_an_event_that_was_refused_is_shown_with_the_rule(

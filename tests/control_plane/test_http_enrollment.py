@@ -25,7 +25,7 @@ from nixfleet_control_plane.messages.key_ring import (
 )
 from nixfleet_proto.codec import encode_enroll_request
 from nixfleet_proto.enrollment import Revocation
-from nixfleet_proto.signing import NoOrgRootKey, SigningKey, sign_token
+from nixfleet_proto.signing import NoOrgRootKey, SigningKey, fingerprint_of, sign_token
 from nixfleet_runtime.transport import TransportFailed
 from tests.engines.releases import START, token_for
 from tests.support.served_control_plane import CLOCK, Site, signed, site_with
@@ -84,6 +84,23 @@ async def test_a_body_that_is_no_wish_is_refused_with_every_problem(site: Site) 
     answer = await site.ask("POST", "/v1/enroll", body, signed("POST", "/v1/enroll", body, key=KEY))
     assert answer.status_code == 422
     assert {"$.publicKey", "$.token.token"} <= {it["path"] for it in answer.json()["problems"]}
+
+
+async def test_a_host_that_knocks_is_noted_and_a_stranger_is_not(site: Site) -> None:
+    """Only a token that the organisation signed is worth an operator's time; a granted one ends it."""
+    now = CLOCK.now()
+    unlisted = site.publisher.enrollment(token_for("web-01", KEY, now, "n-9"), KEY).request
+    forged = evolve(unlisted, token=evolve(unlisted.token, signature="00" * 64))
+    async with site.agent(key=KEY) as agent:
+        for request in (forged, unlisted, unlisted):
+            with pytest.raises(EnrollmentRefused):
+                await agent.enroll(request)
+        (noted,) = site.service.notices.refused_enrollments
+        await agent.enroll(site.publisher.enrollment(token_for("web-01", KEY, now), KEY).request)
+
+    assert (noted.hostname, noted.kind, noted.count) == ("web-01", "nonce-not-listed", 2)
+    assert noted.fingerprint == fingerprint_of(KEY.public_key)
+    assert site.service.notices.refused_enrollments == ()
 
 
 OBJECTIONS: tuple[tuple[EnrollmentObjection, int], ...] = (

@@ -17,11 +17,13 @@ from nixfleet_agent.messages.inputs import (
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.dispatches import DispatchWorker
+from nixfleet_agent.workers.freshness import FreshnessWatch
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
 from nixfleet_agent.workers.intents import IntentWorker
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.probes import ProbeWorker
+from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.workers.steps import Start, Work
 from nixfleet_agent.workers.ticks import TickWorker
@@ -57,6 +59,7 @@ class Workers:
         self._manifests = ManifestSource(
             trust, now, settings.freshness_window_minutes, log("manifests")
         )
+        refusals = Refusals(now)
         self.intents = IntentWorker(switch_method, self._post, Backoff(chance), log("intents"))
         self._sender = Sender(
             settings.hostname, self._post, self.backoff_for_control_plane(), log("sender")
@@ -70,6 +73,7 @@ class Workers:
             self._post,
             self.backoff_for_control_plane(),
             log("dispatches"),
+            refusals,
         )
         self._heartbeats = HeartbeatWorker(
             settings.hostname,
@@ -78,6 +82,10 @@ class Workers:
             self._post,
             self.backoff_for_control_plane(),
             log("heartbeats"),
+            refusals,
+            FreshnessWatch(
+                self._manifests, now, settings.freshness_window_minutes, log("freshness")
+            ),
         )
         self._ticks = TickWorker(settings.tick_seconds, self.intents.at_rest, self._post)
 

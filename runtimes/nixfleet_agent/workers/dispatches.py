@@ -16,6 +16,7 @@ from nixfleet_agent.messages.inputs import (
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
+from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.steps import (
     AgentStep,
     Lock,
@@ -49,6 +50,7 @@ class DispatchWorker:
         post: RetryingPost,
         backoff: Backoff,
         log: logging.Logger,
+        refusals: Refusals,
     ) -> None:
         self._poll_wait_seconds = poll_wait_seconds
         self._now = now
@@ -57,6 +59,7 @@ class DispatchWorker:
         self._post = post
         self._backoff = backoff
         self._log = log
+        self._refusals = refusals
         self._trouble = Trouble(log, "the poll for dispatches")
 
     def run(self) -> Work:
@@ -66,7 +69,9 @@ class DispatchWorker:
             try:
                 dispatch = yield from PollDispatch(self._poll_wait_seconds)
                 self._trouble.succeeded()
-                if dispatch is not None:
+                if dispatch is None:
+                    self._refusals.no_dispatch_refused()
+                else:
                     yield from self._offer(dispatch)
                 self._backoff.reset()
             except TransportFailed as error:
@@ -85,6 +90,7 @@ class DispatchWorker:
             return
         match reply:
             case DispatchTaken() | DispatchPostponed():
+                self._refusals.no_dispatch_refused()
                 yield from Wait(BETWEEN_POLLS_SECONDS)
             case DispatchRefused():
                 yield from self._refuse(dispatch, reply.reason)
@@ -107,6 +113,10 @@ class DispatchWorker:
             self._at_rest.release()
 
     def _refuse(self, dispatch: Dispatch, reason: str) -> Work:
-        """Leave the dispatch where it is: a new manifest, or an operator, may resolve the refusal."""
+        """Leave the dispatch where it is: a new manifest, or an operator, may resolve the refusal.
+
+        The next heartbeat tells the control plane.
+        """
+        self._refusals.dispatch_refused(dispatch.rollout_id, reason)
         self._log.error("not acting on the dispatch of %s: %s", dispatch.rollout_id, reason)
         yield from Wait(AFTER_REFUSED_SECONDS)

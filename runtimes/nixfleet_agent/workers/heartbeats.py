@@ -4,8 +4,10 @@ import logging
 
 from nixfleet_agent.messages.inputs import RecordBootstrapped, ReplayAsked
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.freshness import FreshnessWatch
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
+from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.steps import (
     ReadLastSeqs,
     ReadRunningClosure,
@@ -29,6 +31,8 @@ class HeartbeatWorker:
         post: RetryingPost,
         backoff: Backoff,
         log: logging.Logger,
+        refusals: Refusals,
+        freshness: FreshnessWatch,
     ) -> None:
         self._hostname = hostname
         self._heartbeat_seconds = heartbeat_seconds
@@ -36,6 +40,8 @@ class HeartbeatWorker:
         self._post = post
         self._backoff = backoff
         self._log = log
+        self._refusals = refusals
+        self._freshness = freshness
         self._trouble = Trouble(log, "the heartbeat")
 
     def run(self) -> Work:
@@ -44,8 +50,11 @@ class HeartbeatWorker:
             running = yield from ReadRunningClosure()
             last_seqs = yield from ReadLastSeqs()
             try:
-                reply = yield from SendHeartbeat(Heartbeat(self._hostname, running, last_seqs))
+                reply = yield from SendHeartbeat(
+                    Heartbeat(self._hostname, running, last_seqs, self._refusals.current())
+                )
                 yield from self._reconcile(reply)
+                yield from self._freshness.look(reply.release)
             except TransportFailed as error:
                 self._trouble.failed(error.kind, error)
                 # Before the first exchange with the control plane, the agent does not know what it must continue.
@@ -58,10 +67,13 @@ class HeartbeatWorker:
     def _reconcile(self, reply: HeartbeatReply) -> Work:
         for replay in reply.replay_from:
             yield from self._post.insist(ReplayAsked(replay))
+        refused: dict[str, str] = {}
         for record in reply.bootstrap_rollouts:
             try:
                 manifest = yield from self._manifests.verified(record.rollout_id)
             except VerifyError as error:
                 self._log.error("not continuing %s after a start: %s", record.rollout_id, error)
+                refused[record.rollout_id] = str(error)
             else:
                 yield from self._post.insist(RecordBootstrapped(record, manifest))
+        self._refusals.records_refused(refused)

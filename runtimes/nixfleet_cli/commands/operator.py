@@ -4,7 +4,7 @@ Lists are fetched page by page and shown as they arrive.
 """
 
 import getpass
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, assert_never
@@ -34,12 +34,15 @@ from nixfleet_runtime.http.listings import (
     HOST_EXPLAINED,
     HOST_PAGE,
     LOG_PAGE,
+    REFUSED_ENROLLMENTS,
+    RELEASE_STANDING,
     ROLLOUT_PAGE,
     HostExplained,
     ListedDeferral,
     ListedHost,
     ListedRollout,
     ListedRow,
+    ReleaseStanding,
 )
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_state_machine.host.state import HostState
@@ -316,11 +319,17 @@ def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
 
 @operator.command()
 @click.argument("host", metavar="HOST")
-@_asks("one object with hostname and rollouts; of each rolloutId and gates (gate, reason, detail)")
+@_asks(
+    "one object with hostname, rollouts (of each rolloutId and gates: gate, reason, detail) and refusals (rolloutId, "
+    "reason, since)"
+)
 def explain(session: _Session, host: str) -> None:
-    """Show every gate that holds HOST, in each of its rollouts."""
+    """Show every gate that holds HOST, in each of its rollouts.
+
+    Also shows what its agent refuses to act on.
+    """
     explained = session.read(paths.host_path(host, "/explain"), HOST_EXPLAINED)
-    if not explained.rollouts:
+    if not explained.rollouts and not explained.refusals:
         known = {each.hostname for each in session.hosts()}
         if known and host not in known:
             raise Findings(str(unknown("HOST", "host", host, known)))
@@ -351,7 +360,8 @@ def _state(_context: click.Context, _option: click.Parameter, text: str | None) 
     "--state", metavar="STATE", callback=_state, help="Only hosts in this state, such as Failed."
 )
 @_asks(
-    "one object a host and rollout, with hostname, rolloutId, state, targetClosure, lastEventSeq and currentClosure"
+    "one object a host and rollout, with hostname, rolloutId, state, targetClosure, lastEventSeq, currentClosure "
+    "and refusal"
 )
 def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
     """List every host in every rollout, by rollout and name."""
@@ -361,9 +371,56 @@ def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
     def is_wanted(host: ListedHost) -> bool:
         return rollout in (None, host.rollout_id) and state in (None, host.state)
 
-    header = ("rollout", "host", "state", "target", "runs")
+    header = ("rollout", "host", "state", "target", "runs", "refuses to act")
     session.list(
         paths.HOSTS, HOST_PAGE, lambda page: page.hosts, _host_cells, header, is_wanted=is_wanted
+    )
+
+
+@operator.command()
+@_asks(
+    "one object with channels (channel, rolloutId, signedAt, staleAt), refused (name, reason, since) and problem"
+)
+def releases(session: _Session) -> None:
+    """Show what is in force, and what is refused.
+
+    For each channel: its rollout, when that was signed, and until when hosts accept it.
+    """
+    standing = session.read(paths.RELEASES, RELEASE_STANDING)
+    session.output.show(RELEASE_STANDING.to_json(standing), _standing_lines(standing))
+
+
+def _standing_lines(standing: ReleaseStanding) -> Iterator[str]:
+    at = SystemClock().now()
+    for each in standing.channels:
+        until = "stale at" if each.stale_at > at else "STALE since"
+        yield (
+            f"{each.channel}: {each.rollout_id}, signed {shown_time(each.signed_at)}, "
+            f"{until} {shown_time(each.stale_at)}"
+        )
+    if not standing.channels:
+        yield "nothing is in force"
+    if standing.problem is not None:
+        yield f"the release cannot be read: {standing.problem}"
+    for refused in standing.refused:
+        yield f"refused since {shown_time(refused.since)}: {refused.name}: {refused.reason}"
+
+
+@operator.command()
+@_asks("one object with enrollments (hostname, fingerprint, kind, reason, lastAt, count)")
+def enrollments(session: _Session) -> None:
+    """List hosts whose enrollment was refused.
+
+    The latest first. Only hosts with a token that the organisation signed are listed. The list begins anew when the
+    control plane starts.
+    """
+    refused = session.read(paths.REFUSED_ENROLLMENTS, REFUSED_ENROLLMENTS)
+    lines = [
+        f"{it.hostname}: {it.reason} ({it.count} times, last {shown_time(it.last_at)}; key {it.fingerprint})"
+        for it in refused.enrollments
+    ]
+    session.output.show(
+        REFUSED_ENROLLMENTS.to_json(refused), lines or ["no enrollment was refused"]
     )
 
 
@@ -442,9 +499,12 @@ def whole_name(
 
 
 def _explanation(explained: HostExplained) -> list[str]:
+    lines = [
+        f"{it.rollout_id}: {explained.hostname} refuses to act since {shown_time(it.since)}: {it.reason}"
+        for it in explained.refusals
+    ]
     if not explained.rollouts:
-        return [f"{explained.hostname} waits in no rollout"]
-    lines: list[str] = []
+        return lines or [f"{explained.hostname} waits in no rollout"]
     for rollout in explained.rollouts:
         held = "is held by" if rollout.gates else "is next: no gate holds it"
         lines.append(f"{rollout.rollout_id}: {explained.hostname} {held}")
@@ -462,7 +522,14 @@ def _rollout_cells(rollout: ListedRollout) -> Row:
 
 def _host_cells(host: ListedHost) -> Row:
     runs = "" if host.current_closure is None else short(host.current_closure)
-    return host.rollout_id, host.hostname, host.state, short(host.target_closure), runs
+    return (
+        host.rollout_id,
+        host.hostname,
+        host.state,
+        short(host.target_closure),
+        runs,
+        host.refusal or "",
+    )
 
 
 def _deferral_cells(waiting: ListedDeferral) -> Row:

@@ -3,39 +3,48 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
+from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.database import database_argument, reading
 from nixfleet_cli.shared.journal_status import is_journal, show_journal
 from nixfleet_cli.shared.output import Output, Row, printing, section, shown_time
+from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.history.narration import short
-from nixfleet_control_plane.messages.inputs import PauseScope
+from nixfleet_control_plane.messages.inputs import InForce, PauseScope
+from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LoggedEntry
 from nixfleet_control_plane.store.queries import (
     Quarantined,
     Waiting,
     deferrals,
     quarantines,
+    refused_artefacts,
     rollouts,
 )
+from nixfleet_proto.freshness import freshness_window
+from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 
 @command()
 @database_argument
+@arguments.at_time
 @printing(
-    "one object with rollouts, waiting, quarantined, paused and refusedEvents; "
+    "one object with rollouts, waiting, quarantined, paused, refusedEvents, inForce and refusedReleases; "
     "of a journal: rollouts, underWay, waitingToBeSent and refused"
 )
-def status(output: Output, database: Path) -> None:
+def status(output: Output, database: Path, at_time: datetime) -> None:
     """Show rollouts and what holds their hosts.
 
     DB is the database of a control plane: shows rollouts with their hosts by state, waiting hosts with the gate that
-    holds them, quarantines, pauses and refused events. DB may also be an agent's journal: shows the rollouts of its
-    host, the activation under way, and the facts that wait to be sent or were refused.
+    holds them, quarantines, pauses, refused events, what is in force and for how long hosts accept it, and refused
+    releases. DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the
+    facts that wait to be sent or were refused.
 
     DB may be in use; the result is one moment of it. Run the command as the owner of DB: even a reader of SQLite writes
     a small file beside it.
@@ -48,16 +57,18 @@ def status(output: Output, database: Path) -> None:
     with reading(database) as connection:
         # Host records are written behind, so their table lags; the state of the log does not.
         state = Follower(connection).read_all()
-        output.show(_value(connection, state), _lines(connection, state))
+        output.show(_value(connection, state, at_time), _lines(connection, state, at_time))
 
 
-def _lines(connection: sqlite3.Connection, state: State) -> Iterator[str]:
+def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterator[str]:
     yield from rollout_lines(connection, state)
     for title, rows in (
         ("waiting", map(_waiting, deferrals(connection))),
         ("quarantined", map(_quarantined, quarantines(connection))),
         ("paused by operators", _pauses(state)),
         ("refused events", _refused(state)),
+        ("in force", _in_force(state, at)),
+        ("refused releases", map(_refused_artefact, refused_artefacts(connection))),
     ):
         yield ""
         yield from section(title, rows)
@@ -117,7 +128,30 @@ def _refused(state: State) -> Iterator[Row]:
         yield hostname, rollout_id, f"seq {seq}", reason
 
 
-def _value(connection: sqlite3.Connection, state: State) -> object:
+def _in_force(state: State, at: datetime) -> Iterator[Row]:
+    """What each channel points at, and for how long hosts accept it, unless they have a shorter limit."""
+    for each in in_force(state):
+        seconds = _seconds_until_stale(each, at)
+        until = f"stale in {seconds} s" if seconds > 0 else f"STALE for {-seconds} s: sign again"
+        yield each.channel, each.rollout_id, f"signed {shown_time(each.signed_at)}", until
+
+
+def _seconds_until_stale(each: InForce, at: datetime) -> int:
+    window_seconds = freshness_window(each.window_minutes, None) * 60
+    return round(window_seconds - (at - each.signed_at - CLOCK_SKEW).total_seconds())
+
+
+def _refused_artefact(logged: LoggedEntry) -> Row:
+    assert isinstance(logged.entry, ArtefactRefused)
+    return logged.entry.name, f"since {shown_time(logged.at)}", logged.entry.reason
+
+
+def _refused_artefact_value(logged: LoggedEntry) -> object:
+    assert isinstance(logged.entry, ArtefactRefused)
+    return {"name": logged.entry.name, "reason": logged.entry.reason, "since": logged.at}
+
+
+def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object:
     return {
         "rollouts": [_rollout_value(state, each) for each in rollouts(connection)],
         "waiting": [
@@ -148,6 +182,16 @@ def _value(connection: sqlite3.Connection, state: State) -> object:
             {"hostname": hostname, "rolloutId": rollout_id, "seq": seq, "reason": reason}
             for (rollout_id, hostname, seq), reason in sorted(state.refused.items())
         ],
+        "inForce": [
+            {
+                "channel": each.channel,
+                "rolloutId": each.rollout_id,
+                "signedAt": each.signed_at,
+                "secondsUntilStale": _seconds_until_stale(each, at),
+            }
+            for each in in_force(state)
+        ],
+        "refusedReleases": list(map(_refused_artefact_value, refused_artefacts(connection))),
     }
 
 

@@ -23,6 +23,7 @@ from nixfleet_control_plane.engine.entry_handlers import (
     skip_fact,
     take_fact,
 )
+from nixfleet_control_plane.engine.in_force import in_force, release_of
 from nixfleet_control_plane.engine.intake_limits import intake_objection
 from nixfleet_control_plane.engine.record_flush import flush
 from nixfleet_control_plane.engine.state import State
@@ -41,6 +42,7 @@ from nixfleet_control_plane.messages.inputs import (
     FlushRecords,
     HostEvents,
     HostList,
+    InForce,
     Input,
     ListHosts,
     ListsUpdated,
@@ -144,6 +146,17 @@ class ControlPlaneEngine:
     def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""
         return token_objection(request, self._state.identities.ring, self._trust)
+
+    def in_force(self) -> tuple[InForce, ...]:
+        """Return what each channel of the newest fleet points at, by channel. O(channels).
+
+        A channel that the fleet does not have any more has nothing in force: nothing is signed for it again.
+        """
+        return in_force(self._state)
+
+    def release_of(self, hostname: str) -> InForce | None:
+        """Return what the channel of a host points at; `None` if no fleet in force names the host."""
+        return release_of(self._state, hostname)
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
         """Return the commit for `input`. The engine's state already includes it."""

@@ -63,6 +63,7 @@ def make_app(
     clock: Clock,
     *,
     not_ready_because: Callable[[], str | None] = lambda: None,
+    readiness_detail: Callable[[], tuple[str, ...]] = lambda: (),
     limits: Limits | None = None,
     metrics: Metrics | None = None,
     signed_since: datetime | None = None,
@@ -71,8 +72,8 @@ def make_app(
     """Return the ASGI application in front of `service`.
 
     ring: returns the keys in force. database: the file that the service's store writes, opened read-only.
-    not_ready_because: the reason that `/readyz` returns; `None`: ready. signed_since: requests signed earlier are
-    refused; `None`: now. earlier_commands: the commands that an earlier process may have carried out already; `None`:
+    not_ready_because: the reason that `/readyz` returns; `None`: ready. readiness_detail: lines that `/readyz`
+    adds. signed_since: requests signed earlier are refused; `None`: now. earlier_commands: the commands that an earlier process may have carried out already; `None`:
     all that were signed earlier than now.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
@@ -95,6 +96,7 @@ def make_app(
     open_routes = OpenRoutes(
         not_ready_because,
         lambda: nonces.clock_problem,
+        readiness_detail,
         metrics,
         cache(partial(openapi_document, ALL_CALLS)),
     )

@@ -4,6 +4,7 @@ Source: docs/spec/runtimes.md, Control plane.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TypeAlias
 
 from attrs import frozen
@@ -239,6 +240,16 @@ class Totals:
     manifests: int
     enrolled: int
     rollouts: Mapping[RolloutState, int]
+
+
+@frozen
+class InForce:
+    """What a channel points at. window_minutes: the freshness window that its manifest declares."""
+
+    channel: str
+    rollout_id: RolloutId
+    signed_at: datetime
+    window_minutes: int | None
 
 
 @frozen

@@ -13,6 +13,8 @@ import anyio.to_thread
 from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdated, ManifestsUpdated
 from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseScanner
 from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, WriteFailed
 from nixfleet_runtime.process.threads import in_abandonable_thread
@@ -22,6 +24,7 @@ from nixfleet_runtime.releases.directory import (
     artefacts_of,
     load_release,
 )
+from nixfleet_runtime.releases.layout import manifest_file
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class ReleaseWatcher:
         self._scanner = scanner
         self._clock = clock
         self._problem: str | None = None
+        self._artefacts: dict[str, SignedArtefact] = {}
 
     async def run(self, poll_seconds: float) -> None:
         """Poll every `poll_seconds`, until cancelled."""
@@ -52,9 +56,11 @@ class ReleaseWatcher:
             self._log_problem(str(error))
             return
         self._log_problem(None)
+        self._artefacts = artefacts_of(release)
+        self._service.notices.directory_has(self._artefacts)
         # Only this task uses the scanner, so it may run in a thread.
         inputs = await anyio.to_thread.run_sync(
-            self._scanner.scan, artefacts_of(release), self._clock.now()
+            self._scanner.scan, self._artefacts, self._clock.now()
         )
         for input in inputs:
             try:
@@ -68,13 +74,14 @@ class ReleaseWatcher:
         match input:
             case ListsUpdated():
                 lists = await self._service.publish_lists(input)
-                _report(lists.taken, lists.refused)
+                self._report(lists.taken, lists.refused)
             case ManifestsUpdated():
                 manifests = await self._service.publish(input)
-                _report(manifests.taken, manifests.refused)
+                refused = ((manifest_file(RolloutId(id_)), why) for id_, why in manifests.refused)
+                self._report(tuple(map(manifest_file, manifests.taken)), tuple(refused))
             case ArtefactRejected():
                 await self._service.note_rejected(input.name, input.reason)
-                _report((), ((input.name, input.reason),))
+                self._report((), ((input.name, input.reason),))
             case _:
                 assert_never(input)
 
@@ -82,11 +89,14 @@ class ReleaseWatcher:
         """Log a problem of the directory once, when it starts or changes."""
         if problem is not None and problem != self._problem:
             _log.warning("the release cannot be read: %s", problem)
-        self._problem = problem
+        self._problem = self._service.notices.release_problem = problem
 
-
-def _report(taken: tuple[str, ...], refused: tuple[tuple[str, str], ...]) -> None:
-    for name in taken:
-        _log.info("in force: %s", name)
-    for name, reason in refused:
-        _log.warning("refused: %s: %s", name, reason)
+    def _report(self, taken: tuple[str, ...], refused: tuple[tuple[str, str], ...]) -> None:
+        """Log what was accepted and refused. Refusals stay in the notices while the directory has the artefact."""
+        for name in taken:
+            _log.info("in force: %s", name)
+            self._service.notices.artefact_taken(name)
+        for name, reason in refused:
+            _log.warning("refused: %s: %s", name, reason)
+            artefact = self._artefacts.get(name)
+            self._service.notices.artefact_refused(name, artefact, reason, self._clock.now())

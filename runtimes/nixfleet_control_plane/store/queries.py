@@ -11,7 +11,12 @@ from typing import Final
 from attrs import frozen
 
 from nixfleet_control_plane.messages.entry_codec import entry_of, time_of
-from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
+from nixfleet_control_plane.messages.log_entry import (
+    ArtefactRefused,
+    ArtefactTaken,
+    LoggedEntry,
+    LogRow,
+)
 from nixfleet_control_plane.store.sqlite_store import APPLICATION_ID, LOG_COLUMNS, SCHEMA_VERSION
 from nixfleet_runtime.storage.record_codec import decode_rollout_record
 from nixfleet_runtime.storage.sqlite import open_reader
@@ -131,6 +136,26 @@ def last_commands(connection: sqlite3.Connection, rows_max: int) -> LastCommands
     return LastCommands(
         tuple(time_of(ts) for (ts,) in times), None if before is None else time_of(before[0])
     )
+
+
+def refused_artefacts(connection: sqlite3.Connection) -> tuple[LoggedEntry, ...]:
+    """Return the artefacts refused since the latest one that was put in force, the last refusal of each, by name."""
+    refused: dict[str, LoggedEntry] = {}
+    taken_at: datetime | None = None
+    for columns in connection.execute(
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE kind = 'verify_outcome' ORDER BY seq DESC"
+    ):
+        logged = entry_of(LogRow(*columns))
+        if taken_at is not None and logged.at < taken_at:
+            break
+        match logged.entry:
+            case ArtefactTaken():
+                taken_at = logged.at
+            case ArtefactRefused():
+                refused.setdefault(logged.entry.name, logged)
+            case _:
+                pass
+    return tuple(logged for _, logged in sorted(refused.items()))
 
 
 def log_rows(

@@ -11,7 +11,7 @@ from nixfleet_runtime.transport import Heartbeat, HeartbeatReply
 
 
 def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
-    """Return a heartbeat as JSON: `hostname`, `currentClosure`, `lastSeqs` by rollout id."""
+    """Return a heartbeat as JSON: `hostname`, `currentClosure`, `lastSeqs` by rollout id, `refusals` if any."""
     return HEARTBEAT.encode(heartbeat)
 
 
@@ -21,7 +21,7 @@ def decode_heartbeat(data: bytes) -> Heartbeat:
 
 
 def encode_heartbeat_reply(reply: HeartbeatReply) -> bytes:
-    """Return the reply to a heartbeat as JSON: `received_at`, `bootstrap_rollouts`, `replay_from`.
+    """Return the reply to a heartbeat as JSON: `received_at`, `bootstrap_rollouts`, `replay_from`, `release`.
 
     Names are in snake_case, as in the records that it carries.
     """
@@ -33,7 +33,9 @@ def decode_heartbeat_reply(data: bytes) -> HeartbeatReply:
     return HEARTBEAT_REPLY.decode(data)
 
 
-HEARTBEAT: Final = Coder[Heartbeat](Spelling(camel_case, Absent.LEFT_OUT), Heartbeat, "heartbeat")
+HEARTBEAT: Final = Coder[Heartbeat](
+    Spelling(camel_case, Absent.LEFT_OUT_AS_ANY_DEFAULT), Heartbeat, "heartbeat"
+)
 HEARTBEAT_REPLY: Final = Coder[HeartbeatReply](
     RECORD_SPELLING, HeartbeatReply, "answer to a heartbeat"
 )

@@ -13,6 +13,7 @@ from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -42,7 +43,10 @@ class RolloutPage:
 
 @frozen
 class ListedHost:
-    """A host's state in a rollout. current_closure: the closure that it last reported to run."""
+    """A host's state in a rollout. current_closure: the closure that it last reported to run.
+
+    refusal: why its agent refuses to act in the rollout, by its last heartbeat.
+    """
 
     hostname: str
     rollout_id: RolloutId
@@ -50,6 +54,7 @@ class ListedHost:
     target_closure: str
     last_event_seq: int
     current_closure: str | None = None
+    refusal: str | None = None
 
 
 @frozen
@@ -118,10 +123,61 @@ class ExplainedRollout:
 
 @frozen
 class HostExplained:
-    """Why a host is held. rollouts: those in which it waits; empty: it waits in none."""
+    """Why a host is held. rollouts: those in which it waits; empty: it waits in none.
+
+    refusals: what its agent refuses to act on, by its last heartbeat.
+    """
 
     hostname: str
     rollouts: tuple[ExplainedRollout, ...]
+    refusals: tuple[ActingRefusal, ...] = ()
+
+
+@frozen
+class ChannelInForce:
+    """What a channel points at. stale_at: when the control plane's window for the signature ends."""
+
+    channel: str
+    rollout_id: RolloutId
+    signed_at: datetime
+    stale_at: datetime
+
+
+@frozen
+class RefusedArtefact:
+    """An artefact in the release directory that is not in force, and why."""
+
+    name: str
+    reason: str
+    since: datetime
+
+
+@frozen
+class ReleaseStanding:
+    """What is in force, and what is refused. problem: why the release directory cannot be read."""
+
+    channels: tuple[ChannelInForce, ...]
+    refused: tuple[RefusedArtefact, ...]
+    problem: str | None = None
+
+
+@frozen
+class RefusedEnrollment:
+    """A host that asked to enroll and was refused. kind: the `type` of the answer. count: how often since the start."""
+
+    hostname: str
+    fingerprint: str
+    kind: str
+    reason: str
+    last_at: datetime
+    count: int
+
+
+@frozen
+class RefusedEnrollments:
+    """The hosts whose enrollment was refused, the latest first; at most 100."""
+
+    enrollments: tuple[RefusedEnrollment, ...]
 
 
 _SPELLING = Spelling(camel_case, Absent.LEFT_OUT)
@@ -129,4 +185,8 @@ ROLLOUT_PAGE: Final = Coder[RolloutPage](_SPELLING, RolloutPage, "list of rollou
 HOST_PAGE: Final = Coder[HostPage](_SPELLING, HostPage, "list of hosts")
 DEFERRAL_PAGE: Final = Coder[DeferralPage](_SPELLING, DeferralPage, "list of waiting hosts")
 LOG_PAGE: Final = Coder[LogPage](_SPELLING, LogPage, "page of the log")
+RELEASE_STANDING: Final = Coder[ReleaseStanding](_SPELLING, ReleaseStanding, "standing of releases")
+REFUSED_ENROLLMENTS: Final = Coder[RefusedEnrollments](
+    _SPELLING, RefusedEnrollments, "list of refused enrollments"
+)
 HOST_EXPLAINED: Final = Coder[HostExplained](_SPELLING, HostExplained, "explanation")

@@ -11,6 +11,8 @@ ENROLL: Final = "/v1/enroll"
 ROLLOUTS: Final = "/v1/rollouts"
 HOSTS: Final = "/v1/hosts"
 DEFERRALS: Final = "/v1/deferrals"
+RELEASES: Final = "/v1/releases"
+REFUSED_ENROLLMENTS: Final = "/v1/refused-enrollments"
 CHANNELS: Final = "/v1/channels"
 OPENAPI: Final = "/openapi.json"
 

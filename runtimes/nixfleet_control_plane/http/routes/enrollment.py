@@ -27,6 +27,14 @@ from nixfleet_control_plane.messages.key_ring import (
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.codec import DecodeError, decode_enroll_request
 from nixfleet_proto.codec.enrollment import ENROLL_REQUEST
+from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.signing import (
+    RejectedAsCompromised,
+    TokenExpired,
+    TokenNotYetIssued,
+    fingerprint_of,
+)
+from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http import paths
 
 _TITLE = "The host may not enroll"
@@ -52,8 +60,27 @@ class EnrollmentRoutes:
         signer = self.authenticator.enrolling_host(request, body, enroll_request)
         answer = await self.service.enroll(EnrollHost(enroll_request, signer))
         if not isinstance(answer, EnrolledHost):
-            raise refusal_of(answer)
+            refused = refusal_of(answer)
+            self._note(enroll_request, answer, refused)
+            raise refused
         return no_content()
+
+    def _note(
+        self, request: EnrollRequest, objection: EnrollmentObjection, refused: Refusal
+    ) -> None:
+        # A token that no key of the organisation signed comes from anybody, and would crowd out the others.
+        if isinstance(objection, TokenRefused) and not isinstance(
+            objection.reason, TokenExpired | TokenNotYetIssued | RejectedAsCompromised
+        ):
+            return
+        key = TrustedKey(request.public_key)
+        self.service.notices.enrollment_refused(
+            request.token.token.hostname,
+            fingerprint_of(key),
+            refused.problem.type.rpartition(":")[2],
+            str(objection),
+            self.service.now(),
+        )
 
 
 def refusal_of(objection: EnrollmentObjection) -> Refusal:

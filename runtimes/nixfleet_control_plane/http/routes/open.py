@@ -22,6 +22,7 @@ class OpenRoutes:
 
     not_ready_because: Callable[[], str | None]
     clock_problem: Callable[[], str | None]
+    readiness_detail: Callable[[], tuple[str, ...]]
     metrics: Metrics
     document: Callable[[], bytes]
 
@@ -39,7 +40,12 @@ class OpenRoutes:
             raise unavailable("Not ready", problem, retry_after_seconds=5)
         # Not a reason to be unready: strangers, whose signatures nobody checks, could take the server out of service.
         clock_problem = self.clock_problem()
-        return PlainTextResponse("ready" if clock_problem is None else f"ready\n{clock_problem}")
+        lines = [
+            "ready",
+            *([] if clock_problem is None else [clock_problem]),
+            *self.readiness_detail(),
+        ]
+        return PlainTextResponse("\n".join(lines))
 
     async def show_metrics(self, request: Request) -> Response:
         """200 with all metrics in Prometheus' text format."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio.to_thread
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -44,6 +44,8 @@ from nixfleet_runtime.http.listings import (
     HOST_PAGE,
     LOG_PAGE,
     PAGE_LENGTH_MAX,
+    REFUSED_ENROLLMENTS,
+    RELEASE_STANDING,
     ROLLOUT_PAGE,
     DeferralPage,
     ExplainedRollout,
@@ -55,8 +57,10 @@ from nixfleet_runtime.http.listings import (
     ListedRollout,
     ListedRow,
     LogPage,
+    RefusedEnrollments,
     RolloutPage,
 )
+from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -95,7 +99,7 @@ class OperatorRoutes:
         after, limit = AFTER.of(request), _limit(request)
         # From memory, because the table of host records lags behind.
         records = (await self.service.host_records(after, limit + 1)).records
-        return _shown(HOST_PAGE, _host_page(records, limit))
+        return _shown(HOST_PAGE, _host_page(records, limit, self.service.notices.refusals_of))
 
     async def deferrals(self, request: Request) -> Response:
         """Every held host with its gate, reason and start time, ordered by rollout and host."""
@@ -108,7 +112,19 @@ class OperatorRoutes:
         await self.authenticator.operator(request, OperatorRole.READ)
         hostname: str = request.path_params["hostname"]
         explanation = await self.service.explain(hostname)
-        return _shown(HOST_EXPLAINED, _explained(hostname, explanation))
+        refusals = self.service.notices.refusals_of(hostname)
+        return _shown(HOST_EXPLAINED, evolve(_explained(hostname, explanation), refusals=refusals))
+
+    async def releases(self, request: Request) -> Response:
+        """What is in force for each channel and until when, and which artefacts are refused."""
+        await self.authenticator.operator(request, OperatorRole.READ)
+        return _shown(RELEASE_STANDING, self.service.standing())
+
+    async def refused_enrollments(self, request: Request) -> Response:
+        """The hosts that asked to enroll and were refused, the latest first."""
+        await self.authenticator.operator(request, OperatorRole.READ)
+        enrollments = RefusedEnrollments(self.service.notices.refused_enrollments)
+        return _shown(REFUSED_ENROLLMENTS, enrollments)
 
     # Commands.
 
@@ -213,6 +229,20 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
         Caller.READER,
         (Answer(200, "the holding gates, by rollout", HOST_EXPLAINED),),
     ),
+    Call(
+        "GET",
+        paths.RELEASES,
+        OperatorRoutes.releases,
+        Caller.READER,
+        (Answer(200, "what is in force, and what is refused", RELEASE_STANDING),),
+    ),
+    Call(
+        "GET",
+        paths.REFUSED_ENROLLMENTS,
+        OperatorRoutes.refused_enrollments,
+        Caller.READER,
+        (Answer(200, "the refused enrollments", REFUSED_ENROLLMENTS),),
+    ),
     _command(f"{_ROLLOUT}/pause", OperatorRoutes.pause, REASON),
     _command(f"{_ROLLOUT}/resume", OperatorRoutes.resume, REASON),
     _command(f"{_ROLLOUT}/clear", OperatorRoutes.clear, CLEARANCE),
@@ -258,12 +288,17 @@ def _rollout(record: RolloutRecord) -> ListedRollout:
     )
 
 
-def _host_page(records: tuple[HostRolloutState, ...], limit: int) -> HostPage:
-    hosts = tuple(map(_host, records[:limit]))
+def _host_page(
+    records: tuple[HostRolloutState, ...],
+    limit: int,
+    refusals_of: Callable[[str], tuple[ActingRefusal, ...]],
+) -> HostPage:
+    hosts = tuple(_host(it, refusals_of(it.hostname)) for it in records[:limit])
     return HostPage(hosts, None if len(records) <= limit else _place(hosts[-1]))
 
 
-def _host(record: HostRolloutState) -> ListedHost:
+def _host(record: HostRolloutState, refusals: tuple[ActingRefusal, ...]) -> ListedHost:
+    here = (it.reason for it in refusals if it.rollout_id == record.rollout_id)
     return ListedHost(
         record.hostname,
         record.rollout_id,
@@ -271,6 +306,7 @@ def _host(record: HostRolloutState) -> ListedHost:
         record.target_closure,
         record.last_event_seq,
         record.current_closure,
+        next(here, None),
     )
 
 

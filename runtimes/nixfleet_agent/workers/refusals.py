@@ -1,0 +1,40 @@
+"""What this agent refuses to act on now, for its heartbeats. Data that the workers share; no decisions."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from nixfleet_runtime.transport import ActingRefusal
+
+
+class Refusals:
+    """The dispatches and records that are refused now, by rollout. now: the agent's clock."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._dispatches: dict[str, ActingRefusal] = {}
+        self._records: dict[str, ActingRefusal] = {}
+
+    def dispatch_refused(self, rollout_id: str, reason: str) -> None:
+        """Note that the dispatch that waits is refused; no other one waits."""
+        self._dispatches = {rollout_id: self._refusal(self._dispatches, rollout_id, reason)}
+
+    def no_dispatch_refused(self) -> None:
+        """Note that no dispatch is refused any more: one was taken, or none waits."""
+        self._dispatches = {}
+
+    def records_refused(self, reasons: dict[str, str]) -> None:
+        """Replace the reasons, by rollout, why records of the control plane are refused."""
+        self._records = {
+            rollout_id: self._refusal(self._records, rollout_id, reason)
+            for rollout_id, reason in reasons.items()
+        }
+
+    def current(self) -> tuple[ActingRefusal, ...]:
+        """Return all refusals, by rollout."""
+        return tuple(it for _, it in sorted({**self._records, **self._dispatches}.items()))
+
+    def _refusal(
+        self, known: dict[str, ActingRefusal], rollout_id: str, reason: str
+    ) -> ActingRefusal:
+        since = known[rollout_id].since if rollout_id in known else self._now()
+        return ActingRefusal(rollout_id, reason, since)

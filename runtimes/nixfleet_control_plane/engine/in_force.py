@@ -1,0 +1,42 @@
+"""What is in force: the manifest that each channel points at, and when it was signed. Reads the state only."""
+
+from datetime import datetime
+
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.inputs import InForce
+from nixfleet_proto.fleet import FleetResolved
+
+
+def in_force(state: State) -> tuple[InForce, ...]:
+    """Return what each channel of the newest fleet points at, by channel. O(channels).
+
+    A channel that the fleet does not have any more has nothing in force: nothing is signed for it again.
+    """
+    newest: tuple[datetime, FleetResolved] | None = None
+    for loaded in state.fleets.values():
+        signed_at = loaded.fleet.meta.signed_at
+        if signed_at is not None and (newest is None or signed_at > newest[0]):
+            newest = (signed_at, loaded.fleet)
+    if newest is None:
+        return ()
+    found = (_offer_of(state, channel) for channel in sorted(newest[1].channels))
+    return tuple(it for it in found if it is not None)
+
+
+def release_of(state: State, hostname: str) -> InForce | None:
+    """Return what the channel of a host points at; `None` if no fleet in force names the host."""
+    for loaded in state.fleets.values():
+        host = loaded.fleet.hosts.get(hostname)
+        offer = None if host is None else _offer_of(state, host.channel)
+        if offer is not None:
+            return offer
+    return None
+
+
+def _offer_of(state: State, channel: str) -> InForce | None:
+    terms = state.view.offers.get(channel)
+    loaded = None if terms is None else state.manifests.get(terms.rollout_id)
+    if loaded is None or loaded.manifest.meta.signed_at is None:
+        return None
+    manifest, signed_at = loaded.manifest, loaded.manifest.meta.signed_at
+    return InForce(channel, manifest.rollout_id, signed_at, manifest.freshness_window_minutes)
