@@ -3,18 +3,20 @@
 import json
 import shutil
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from nixfleet_proto.codec import encode_trust_root
-from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.codec import encode_signed_token, encode_trust_root
+from nixfleet_proto.enrollment import BootstrapToken
+from nixfleet_proto.signing import SigningKey, sign_token
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_runtime.releases.nar import closure_name_of
 from tests.cli.conftest import Invoke
 from tests.cli.test_fleet_check import SHOP
 
-CI, STRANGER = SigningKey(b"\1" * 32), SigningKey(b"\2" * 32)
+CI, STRANGER, ORG = (SigningKey(bytes([number]) * 32) for number in (1, 2, 3))
 AT = "2026-05-16T01:00:00Z"
 
 
@@ -437,3 +439,61 @@ def test_a_release_that_was_changed_is_not_signed_anew(nixfleet: Invoke, place: 
     assert resigned.exit_code == 1
     assert "signed by none of the trusted keys" in resigned.stderr
     assert contents(place / "releases") == before
+
+
+# Tokens, nonces and refs.
+
+
+def _token(place: Path, hostname: str, *, key: SigningKey, fingerprint: str = "ab" * 32) -> None:
+    at = datetime(2026, 5, 16, tzinfo=UTC)
+    token = BootstrapToken(hostname, fingerprint, at, at + timedelta(days=1), f"n-{hostname}")
+    (place / "tokens").mkdir(exist_ok=True)
+    (place / "tokens" / f"{hostname}.json").write_bytes(encode_signed_token(sign_token(token, key)))
+
+
+@pytest.mark.parametrize(
+    ("hostname", "key", "why"),
+    [
+        ("web-09", STRANGER, "signed by none of the trusted keys"),
+        ("web-09", ORG, "no host 'web-09' in the fleet"),
+        ("web-01", ORG, "a token for another key than the pubkey that the fleet declares for"),
+    ],
+)
+def test_a_token_that_no_host_could_enroll_with_is_refused(
+    nixfleet: Invoke, place: Path, hostname: str, key: SigningKey, why: str
+) -> None:
+    """Signed by another key, for an unknown host, or for another key than the declared one."""
+    trust = TrustRoot(KeySlot(CI.public_key), KeySlot(ORG.public_key))
+    (place / "trust.json").write_bytes(encode_trust_root(trust))
+    declared = f'[hosts.web-01]\npubkey = "{STRANGER.public_key.public_key}"'
+    (place / "fleet.toml").write_text(SHOP.replace("[hosts.web-01]", declared))
+    _token(place, hostname, key=key)
+
+    made = nixfleet(*arguments(place), "--key", place / "ci.key", "--tokens", place / "tokens")
+
+    assert made.exit_code == 1
+    assert why in made.stderr
+    assert not (place / "releases").exists()
+
+
+def test_a_nonce_for_an_unknown_host_is_refused(nixfleet: Invoke, place: Path) -> None:
+    """With the nearest name."""
+    (place / "admission.toml").write_text(
+        'nonces = [{nonce = "n-1", hostname = "web-91", expires_at = 2026-05-17T00:00:00Z}]'
+    )
+
+    made = nixfleet(
+        *arguments(place), "--key", place / "ci.key", "--admission", place / "admission.toml"
+    )
+
+    assert made.exit_code == 1
+    assert "nonces.n-1: no such host" in made.stderr
+
+
+@pytest.mark.parametrize("ref", ["r" * 129, "ä" * 22])
+def test_a_ref_too_long_for_a_file_name_is_refused(nixfleet: Invoke, place: Path, ref: str) -> None:
+    """By the length that it has in a file name."""
+    made = nixfleet(*arguments(place, ref=ref), "--key", place / "ci.key")
+
+    assert made.exit_code == 1
+    assert "--ref: expected at most 128 characters" in made.stderr

@@ -1,11 +1,13 @@
 """What a declaration can get wrong: each mistake is found, and told once, with its place."""
 
+import base64
 from collections.abc import Callable
 
 import pytest
 
 from nixfleet_proto.fleet import FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.signing import SigningKey
 from nixfleet_release import DeclarationError, FleetDeclaration, Problem, check_declaration
 
 Problems = Callable[[str], tuple[Problem, ...]]
@@ -385,3 +387,36 @@ def test_a_soak_longer_than_the_freshness_window_is_refused(problems: Problems, 
 
     assert told(problems(longer)) == [("policies.canary-first.waves[0].soak_minutes", "240")]
     assert problems(window) == ()
+
+
+@pytest.mark.parametrize("other", ["Web-01", "web-01.", "WEB-01"])
+def test_names_that_are_one_machine_elsewhere_are_refused(
+    problems: Problems, shop: str, other: str
+) -> None:
+    """DNS ignores case and a final dot, and so do some file systems."""
+    found = problems(shop + f'[hosts."{other}"]\nchannel = "stable"\n')
+
+    assert [it.message.partition(" as ")[0] for it in found] == ["the same machine"]
+    assert {*found[0].found.split(" and ")} == {"web-01", other}
+
+
+def test_one_public_key_for_two_hosts_is_refused(problems: Problems, shop: str) -> None:
+    """Either host could report as the other; the form in which the key is written makes no difference."""
+    key = SigningKey(b"\5" * 32).public_key.public_key
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes.fromhex(key)
+    openssh = f"ssh-ed25519 {base64.b64encode(blob).decode()} root@web-02"
+    text = shop.replace("[hosts.web-01]", f'[hosts.web-01]\npubkey = "{key}"')
+    text = text.replace("[hosts.web-02]", f'[hosts.web-02]\npubkey = "{openssh}"')
+
+    assert told(problems(text)) == [("hosts.web-02.pubkey", "web-01 and web-02")]
+
+
+def test_names_that_are_too_long_for_files_are_refused(problems: Problems, shop: str) -> None:
+    """A host's closure, and a rollout's manifest, are files with these names in theirs."""
+    host, commit = "h" * 201, "c" * 129
+    text = shop + f'[hosts.{host}]\nchannel = "stable"\npin = {{ commit = "{commit}" }}\n'
+    channel = shop.replace('"stable"', f'"{"s" * 101}"').replace("stable", "s" * 101)
+
+    assert told(problems(text)) == [(f"hosts.{host}", "201"), (f"hosts.{host}.pin.commit", "129")]
+    assert told(problems(channel)) == [(f"channels.{'s' * 101}", "101")]
+    assert problems(shop + f'[hosts.{"h" * 200}]\nchannel = "stable"\n') == ()

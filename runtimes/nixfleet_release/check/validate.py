@@ -20,6 +20,8 @@ from nixfleet_runtime.documents.problems import Problem, is_below
 # Rules about single statements.
 _STATEMENTS: tuple[Rule, ...] = (
     names.names,
+    names.lengths,
+    names.machines,
     names.references,
     values.channels,
     values.waves,

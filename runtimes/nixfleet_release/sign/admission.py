@@ -10,7 +10,7 @@ Source: docs/spec/trust.md, Enrollment; docs/spec/trust.md, Revocations.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -22,10 +22,19 @@ from nixfleet_proto.enrollment import (
     BootstrapNonces,
     Revocation,
     Revocations,
+    SignedToken,
 )
-from nixfleet_proto.fleet import Meta
+from nixfleet_proto.fleet import FleetResolved, Meta
+from nixfleet_proto.signing import (
+    TokenExpired,
+    VerifyError,
+    fingerprint_of,
+    read_public_key,
+    verify_token,
+)
+from nixfleet_proto.trust import TrustRoot
 from nixfleet_release.errors import AdmissionError
-from nixfleet_runtime.documents.problems import DUPLICATE, Problem, at, quoted
+from nixfleet_runtime.documents.problems import DUPLICATE, Problem, at, quoted, unknown
 from nixfleet_runtime.documents.tables import Document, Table, read_toml
 from nixfleet_runtime.storage.regular_file import read_regular_file
 
@@ -48,15 +57,20 @@ class Admission:
         return BootstrapNonces(tuple(sorted(valid, key=lambda nonce: nonce.nonce)), meta)
 
 
-def read_admission(file: Path | None, tokens: Path | None = None) -> Admission:
+def read_admission(
+    file: Path | None,
+    tokens: Path | None = None,
+    token_objection: Callable[[SignedToken], str | None] = lambda _: None,
+) -> Admission:
     """Return the entries of `file` (TOML), and the nonces of all `*.json` token files in `tokens`.
 
+    token_objection: returns why a token would be refused, which is a problem; `None`: it would not.
     Raises: AdmissionError, with every problem; OSError.
     """
     admission, problems = _read(file) if file is not None else (Admission(), [])
     for token_file in sorted(tokens.glob("*.json")) if tokens is not None else ():
         try:
-            token = decode_signed_token(read_regular_file(token_file)).token
+            signed_token = decode_signed_token(read_regular_file(token_file))
         except DecodeError as error:
             problems.extend(
                 Problem(
@@ -64,6 +78,11 @@ def read_admission(file: Path | None, tokens: Path | None = None) -> Admission:
                 )
                 for each in error.problems
             )
+            continue
+        objection, token = token_objection(signed_token), signed_token.token
+        if objection is not None:
+            expected = "a token that a control plane would accept"
+            problems.append(Problem(str(token_file), "refused", expected, objection))
             continue
         nonce = BootstrapNonce(token.nonce, token.hostname, token.expires_at)
         if nonce not in admission.nonces:
@@ -74,6 +93,42 @@ def read_admission(file: Path | None, tokens: Path | None = None) -> Admission:
     if problems:
         raise AdmissionError(problems)
     return admission
+
+
+def objection_to_token(
+    signed_token: SignedToken, fleet: FleetResolved, trust: TrustRoot, now: datetime
+) -> str | None:
+    """Return why no host of `fleet` could enroll with a token; `None` if one could. Expired tokens are left out.
+
+    Source: docs/spec/trust.md, Enrollment.
+    """
+    try:
+        verify_token(signed_token, trust, now)
+    except TokenExpired:
+        return None
+    except VerifyError as error:
+        return str(error)
+    token = signed_token.token
+    host = fleet.hosts.get(token.hostname)
+    if host is None:
+        return f"no host {token.hostname!r} in the fleet"
+    declared = None if host.pubkey is None else read_public_key(host.pubkey)
+    if declared is not None and fingerprint_of(declared) != token.expected_pubkey_fingerprint:
+        return (
+            f"a token for another key than the pubkey that the fleet declares for {token.hostname}"
+        )
+    return None
+
+
+def require_known_hosts(admission: Admission, fleet: FleetResolved) -> None:
+    """Require that every nonce is for a host of `fleet`. A revocation may outlive its host. Raises: AdmissionError."""
+    problems = [
+        unknown(at("nonces", nonce.nonce), "host", nonce.hostname, fleet.hosts)
+        for nonce in admission.nonces
+        if nonce.hostname not in fleet.hosts
+    ]
+    if problems:
+        raise AdmissionError(problems)
 
 
 def _read(file: Path) -> tuple[Admission, list[Problem]]:

@@ -6,16 +6,20 @@ has it: any other is a misspelling.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import assert_never
 
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import is_channel_name
+from nixfleet_proto.signing import read_public_key
 from nixfleet_release.written.declaration import FleetDeclaration, SelectorDeclaration
 from nixfleet_runtime.documents.problems import Problem, at, quoted, unknown
 from nixfleet_state_machine.scopes.merge import Scope, ScopeKind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")  # the characters of a host name, and `_`
+HOST_NAME_LENGTH_MAX = 200
+CHANNEL_NAME_LENGTH_MAX = 100
+REF_LENGTH_MAX = 128
 _NAME_EXPECTED = "letters, digits, '.', '_' and '-', with a letter or digit first"
 
 
@@ -28,6 +32,40 @@ def names(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]
         if not is_channel_name(channel):
             path = at("channels", channel)
             yield Problem(path, "not a valid channel name", "[a-z0-9_-]+", quoted(channel))
+
+
+def lengths(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse names that are too long for the files and URLs that they become part of.
+
+    A host's name ends the name of its closure, after a hash of 52 characters; a channel and a ref make a file name.
+    """
+    named = (
+        *((at("hosts", name), name, HOST_NAME_LENGTH_MAX) for name in fleet.hosts),
+        *((at("channels", name), name, CHANNEL_NAME_LENGTH_MAX) for name in fleet.channels),
+        *(
+            (at(at(scope_path(scope), "pin"), "commit"), pin.commit, REF_LENGTH_MAX)
+            for scope, pins in fleet.pins.items()
+            for pin in pins.values()
+        ),
+    )
+    for path, name, limit in named:
+        if len(name) > limit:
+            yield Problem(path, "too long", f"at most {limit} characters", f"{len(name)}")
+
+
+def machines(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
+    """Refuse host names that are the same machine elsewhere, and one public key for two hosts.
+
+    DNS, and some file systems, ignore case and a final dot.
+    """
+    for first, name in _equal((name.rstrip(".").casefold(), name) for name in fleet.hosts):
+        expected = "names that differ in more than case"
+        path = at("hosts", name)
+        yield Problem(path, f"the same machine as {first}", expected, f"{first} and {name}")
+    declared = ((name, host.pubkey) for name, host in fleet.hosts.items() if host.pubkey)
+    for first, name in _equal((_key_text(pubkey), name) for name, pubkey in declared):
+        path, expected = at(at("hosts", name), "pubkey"), "a key of its own, made on the host"
+        yield Problem(path, f"the same key as that of {first}", expected, f"{first} and {name}")
 
 
 def references(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
@@ -90,6 +128,21 @@ def _named(fleet: FleetDeclaration) -> Iterator[tuple[str, str]]:
     for channel, frameworks in fleet.frameworks.items():
         for name in frameworks:
             yield at(at(at("channels", channel), "compliance"), name), name
+
+
+def _equal(keyed: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the first name that has a key, with each later name that has it too."""
+    groups: dict[str, list[str]] = {}
+    for key, name in keyed:
+        groups.setdefault(key, []).append(name)
+    for first, *others in map(sorted, groups.values()):
+        yield from ((first, other) for other in others)
+
+
+def _key_text(pubkey: str) -> str:
+    """Return a public key in one form, whichever it is written in."""
+    key = read_public_key(pubkey)
+    return pubkey if key is None else key.public_key
 
 
 def _between_tables(fleet: FleetDeclaration) -> Iterator[Problem]:
