@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 from attrs import evolve, frozen
@@ -46,7 +45,6 @@ from nixfleet_release import (
 from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.build.store_paths import health_checks_in
-from nixfleet_release.check.rules.names import REF_LENGTH_MAX
 from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes
 from nixfleet_release.sign.admission import objection_to_token, require_known_hosts
 from nixfleet_release.sign.release import sign_again
@@ -204,7 +202,6 @@ def make(
         resolved = _resolved(
             declaration, ref, _Built(closures, store, store_paths, pinned), signing.signed_at
         )
-        _require_short_enough(ref)
         admitted = read_admission(
             admission,
             tokens,
@@ -380,13 +377,6 @@ def _require_trusted(signing: _Signing) -> None:
             f"the fleet would refuse this release: expected a key of the trust file ({', '.join(known)}), "
             f"found {found}"
         )
-
-
-def _require_short_enough(ref: str) -> None:
-    # Percent-encoded, as in file names: of what a ref may contain, some takes three or more characters there.
-    length = len(quote(ref, safe="@"))
-    if length > REF_LENGTH_MAX:
-        raise Findings(f"--ref: expected at most {REF_LENGTH_MAX} characters, found {length}")
 
 
 def _resolved(declaration: Path, ref: str, built: _Built, now: datetime) -> _Resolved:

@@ -56,23 +56,21 @@ class EnrollmentRoutes:
             raise malformed(error) from error
         objection = self.service.token_objection(enroll_request)
         if objection is not None:
-            raise refusal_of(objection)
+            raise self._refused(enroll_request, objection)
         signer = self.authenticator.enrolling_host(request, body, enroll_request)
         answer = await self.service.enroll(EnrollHost(enroll_request, signer))
         if not isinstance(answer, EnrolledHost):
-            refused = refusal_of(answer)
-            self._note(enroll_request, answer, refused)
-            raise refused
+            raise self._refused(enroll_request, answer)
         return no_content()
 
-    def _note(
-        self, request: EnrollRequest, objection: EnrollmentObjection, refused: Refusal
-    ) -> None:
+    def _refused(self, request: EnrollRequest, objection: EnrollmentObjection) -> Refusal:
+        """Return the refusal, after noting it for operators."""
+        refused = refusal_of(objection)
         # A token that no key of the organisation signed comes from anybody, and would crowd out the others.
         if isinstance(objection, TokenRefused) and not isinstance(
             objection.reason, TokenExpired | TokenNotYetIssued | RejectedAsCompromised
         ):
-            return
+            return refused
         key = TrustedKey(request.public_key)
         self.service.notices.enrollment_refused(
             request.token.token.hostname,
@@ -81,6 +79,7 @@ class EnrollmentRoutes:
             str(objection),
             self.service.now(),
         )
+        return refused
 
 
 def refusal_of(objection: EnrollmentObjection) -> Refusal:
