@@ -190,6 +190,12 @@ def read_public_key(text: str) -> TrustedKey | None:
     return TrustedKey(wire[len(_OPENSSH_PREFIX) :].hex(), ALGORITHM)
 
 
+def openssh_line(key: TrustedKey) -> str:
+    """Return `key` as OpenSSH writes it: what `read_public_key` reads. Raises: MalformedKey."""
+    wire = base64.b64encode(_OPENSSH_PREFIX + public_key_bytes(key)).decode()
+    return f"ssh-ed25519 {wire}"
+
+
 def public_key_bytes(key: TrustedKey) -> bytes:
     """Return the 32 bytes of a public key. Raises: MalformedKey."""
     public = _key_bytes(key.public_key)

@@ -40,6 +40,7 @@ from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.http.client import tls_context
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.process.service_manager import notify
+from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import only_process_on
 from nixfleet_runtime.storage.regular_file import read_regular_file
 
@@ -84,7 +85,10 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
             )
             enrolling = supervised("the enrollment", enrollment.run, Backoff())
             carry_out = EnrollmentShell(transport, clock).carry_out
-            await _run_until_signalled(config, service, partial(run_worker, enrolling, carry_out))
+            trust_file = TrustFile(config.trust.file, trust, service.use_trust)
+            await _run_until_signalled(
+                config, service, partial(run_worker, enrolling, carry_out), trust_file
+            )
     _log.info("the agent has ended; its journal is complete")
 
 
@@ -131,12 +135,16 @@ def activator_of(config: ActivatorConfig, clock: Clock) -> Activator:
 
 
 async def _run_until_signalled(
-    config: AgentConfig, service: AgentService, enroll: Callable[[], Coroutine[None, None, None]]
+    config: AgentConfig,
+    service: AgentService,
+    enroll: Callable[[], Coroutine[None, None, None]],
+    trust_file: TrustFile,
 ) -> None:
     async with anyio.create_task_group() as tasks:
         # Signals are handled before READY is sent to the service manager.
         await tasks.start(_stop_when_signalled, service, tasks.cancel_scope)
         tasks.start_soon(enroll)
+        tasks.start_soon(trust_file.follow)
         _log.info("the agent of %s reports to %s", config.hostname, config.control_plane.url)
         notify("READY=1")
         await service.run()

@@ -21,6 +21,7 @@ from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.workers.assembly import Workers
 from nixfleet_agent.workers.shell import AgentShell
+from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.mutator import SingleMutator
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 
@@ -37,13 +38,18 @@ class AgentService:
             engine, ports.journal.commit, self._carry_out, ports.clock
         )
         self._stopping = anyio.Event()
+        self._trust = ports.trust
         self.workers = Workers(
             settings,
             ports.activator.switch_method,
             ports.clock.now,
-            lambda: ports.trust,
+            lambda: self._trust,
             ports.chance,
         )
+
+    def use_trust(self, trust: TrustRoot) -> None:
+        """Verify manifests by another trust root from now on."""
+        self._trust = trust
 
     @property
     def is_stopping(self) -> bool:

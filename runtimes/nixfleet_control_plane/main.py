@@ -42,6 +42,7 @@ from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import notify
+from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
 from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
@@ -115,14 +116,23 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
         server = _server(parts, service, metrics)
         scanner = ReleaseScanner(parts.trust, config.trust.freshness_window_minutes)
         watcher = ReleaseWatcher(service, config.releases.directory, scanner, clock)
+        trust_file = TrustFile(
+            config.trust.file, parts.trust, partial(_use_trust, service, watcher)
+        )
         garbage.freeze()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_stop_on_signal, service, server)
             tasks.start_soon(watcher.run, config.releases.poll_seconds)
+            tasks.start_soon(trust_file.follow)
             tasks.start_soon(_announce, server, _url(parts), on_listening)
             await server.serve(sockets=[parts.listener])
             tasks.cancel_scope.cancel()
     _log.info("stopped")
+
+
+def _use_trust(service: ControlPlaneService, watcher: ReleaseWatcher, trust: TrustRoot) -> None:
+    service.use_trust(trust)
+    watcher.use_trust(trust)
 
 
 def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_Server":

@@ -150,6 +150,11 @@ class ControlPlaneService:
         """Return the number of hosts in each state, over all rollouts that are not superseded or pruned."""
         return self._engine.hosts_by_state()
 
+    def use_trust(self, trust: TrustRoot) -> None:
+        """Use another trust root from now on: its operators, and its keys for enrollment tokens."""
+        self._engine.use_trust(trust)
+        self._ring = evolve(self._ring, operators=KeyRing.of(trust).operators)
+
     def in_force(self) -> tuple[ChannelInForce, ...]:
         """Return what each channel points at, and when that is stale."""
         return tuple(

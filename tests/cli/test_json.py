@@ -143,6 +143,13 @@ OFFLINE: dict[str, Callable[[Path], list[str | Path]]] = {
         *("--trust", place / "trust.json"),
     ],
     "trust check": lambda place: ["trust", "check", place / "trust.json", place / "r1"],
+    "trust list": lambda place: ["trust", "list", place / "trust.json"],
+    "trust add-operator": lambda place: [
+        *("trust", "add-operator", place / "trust.json", "bob", _public(place / "next.key"))
+    ],
+    "trust remove-operator": lambda place: [
+        *("trust", "remove-operator", place / "trust.json", "ada")
+    ],
     "trust rotate": lambda place: [
         *("trust", "rotate", place / "trust.json", "--to", _public(place / "next.key"))
     ],

@@ -243,3 +243,62 @@ def test_a_configuration_with_mistakes_makes_no_key(nixfleet: Invoke, config: Pa
     assert result.exit_code == 2
     assert "2 problems" in result.stderr
     assert not (config.parent / "host.key").exists()
+
+
+def test_a_new_key_has_its_public_half_beside_it(nixfleet: Invoke, tmp_path: Path) -> None:
+    """In OpenSSH's form, which cannot be taken for a private key; an existing one is never replaced."""
+    made = nixfleet("keys", "new", tmp_path / "ada.key")
+    public = (tmp_path / "ada.key.pub").read_text()
+    (tmp_path / "ada.key").unlink()
+    again = nixfleet("keys", "new", tmp_path / "ada.key")
+
+    assert made.exit_code == 0, made.output
+    assert public.startswith("ssh-ed25519 ")
+    shown = nixfleet("keys", "show", tmp_path / "ada.key.pub")
+    assert shown.stdout == made.stdout
+    assert again.exit_code == 1
+    assert "ada.key.pub: expected no file, found one" in again.stderr
+    assert not (tmp_path / "ada.key").exists()
+
+
+def test_tokens_for_many_hosts_are_minted_at_once(nixfleet: Invoke, tmp_path: Path) -> None:
+    """One file a host, each good for its key; the org key is needed once."""
+    ORG_ROOT_KEY.save(tmp_path / "org.key")
+    hosts = {f"web-{number:02}": f"{number:064x}" for number in range(3)}
+    lines = ["# name fingerprint", "", *(f"{name}  {key}" for name, key in hosts.items())]
+    (tmp_path / "hosts").write_text("\n".join(lines))
+    mint = ("token", "mint", "--key", tmp_path / "org.key", "--hosts", tmp_path / "hosts")
+
+    minted = nixfleet(*mint, "--out", tmp_path / "tokens")
+    again = nixfleet(*mint, "--out", tmp_path / "tokens")
+
+    assert minted.exit_code == 0, minted.output
+    for name, fingerprint in hosts.items():
+        token = verify_token(
+            decode_signed_token((tmp_path / "tokens" / f"{name}.json").read_bytes()),
+            TRUST,
+            SystemClock().now(),
+        )
+        assert (token.hostname, token.expected_pubkey_fingerprint) == (name, fingerprint)
+    assert again.exit_code == 1
+    assert again.stderr.count("expected no file, found one") == 3
+
+
+def test_every_mistake_in_a_list_of_hosts_is_told_and_no_token_is_made(
+    nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """By line: a bad fingerprint, a name that would leave the directory, a host twice."""
+    ORG_ROOT_KEY.save(tmp_path / "org.key")
+    key = "ab" * 32
+    (tmp_path / "hosts").write_text(f"web-01 xyz\n../web-02 {key}\nweb-03 {key}\nweb-03 {key}\n")
+
+    minted = nixfleet(
+        *("token", "mint", "--key", tmp_path / "org.key", "--hosts", tmp_path / "hosts"),
+        *("--out", tmp_path / "tokens"),
+    )
+
+    assert minted.exit_code == 1
+    assert [line.partition(": ")[0].rpartition(":")[2] for line in minted.stderr.splitlines()][
+        -2:
+    ] == ["2", "4"]
+    assert not (tmp_path / "tokens").exists()

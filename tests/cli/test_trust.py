@@ -144,3 +144,43 @@ def test_a_change_that_makes_no_sense_leaves_the_file_as_it_was(
     done = nixfleet("trust", arguments_[0], file, *arguments_[1:])
 
     assert (done.exit_code, file.read_bytes()) == (1, before), done.output
+
+
+def test_operators_are_added_listed_and_removed(nixfleet: Invoke, tmp_path: Path) -> None:
+    """By name, with a role; the key may be in the file that `keys new` wrote."""
+    for name in ("ci", "ada"):
+        assert nixfleet("keys", "new", tmp_path / f"{name}.key").exit_code == 0
+    file = tmp_path / "trust.json"
+    assert nixfleet("trust", "make", file, "--ci", tmp_path / "ci.key.pub").exit_code == 0
+    key = SigningKey.load(tmp_path / "ada.key").public_key.public_key
+
+    add = ("trust", "add-operator", file, "ada", tmp_path / "ada.key.pub", "--role", "operate")
+    added, again = nixfleet(*add), nixfleet(*add)
+    listed = nixfleet("trust", "list", file)
+    removed = nixfleet("trust", "remove-operator", file, "ada")
+    unknown = nixfleet("trust", "remove-operator", file, "ada")
+
+    assert added.exit_code == 0, added.output
+    assert f"operator ada (operate): {key}" in listed.stdout
+    assert (again.exit_code, "ada, which is an operator already" in again.stderr) == (1, True)
+    assert (removed.exit_code, "operator" in removed.stdout) == (0, False)
+    assert (unknown.exit_code, "expected an operator of the trust file" in unknown.stderr) == (
+        1,
+        True,
+    )
+
+
+def test_an_operator_with_a_key_that_is_another_s_is_refused(
+    nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """A key in two roles would give its holder both permissions; nothing is written."""
+    nixfleet("keys", "new", tmp_path / "ci.key")
+    file = tmp_path / "trust.json"
+    nixfleet("trust", "make", file, "--ci", tmp_path / "ci.key.pub")
+    before = file.read_bytes()
+
+    added = nixfleet("trust", "add-operator", file, "ada", tmp_path / "ci.key.pub")
+
+    assert added.exit_code == 1
+    assert "the same key in two places" in added.stderr
+    assert file.read_bytes() == before

@@ -1,6 +1,7 @@
 """`nixfleet keys`: one file each, and only its public half is shown."""
 
 from collections.abc import Iterator
+from errno import EEXIST
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from nixfleet_proto.signing import (
     MalformedKeyFile,
     SigningKey,
     fingerprint_of,
+    openssh_line,
     read_public_key,
 )
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustedKey, TrustRoot
@@ -41,16 +43,21 @@ def keys() -> None:
 def new(output: Output, file: Path, operator: str) -> None:
     """Make a new key in FILE and show its public half.
 
-    FILE must not exist.
+    The public half is also written to FILE.pub, as OpenSSH writes it: hand that file on. Neither may exist.
 
-    Exit codes: 0 success; 1 FILE exists already; 2 it cannot be written.
+    Exit codes: 0 success; 1 FILE or FILE.pub exists already; 2 it cannot be written.
     """
-    key = SigningKey.generate()
+    key, public = SigningKey.generate(), file.with_name(f"{file.name}.pub")
     try:
+        for each in (file, public):
+            if each.exists():
+                raise FileExistsError(EEXIST, "exists", str(each))
         key.save(file)
+        with public.open("x", encoding="ascii") as opened:
+            opened.write(f"{openssh_line(key.public_key)}\n")
     except FileExistsError as error:
         raise Findings(
-            f"{file}: expected no file, found one; a key is never overwritten"
+            f"{error.filename}: expected no file, found one; a key is never overwritten"
         ) from error
     except OSError as error:
         raise Unusable(f"{file}: {error.strerror}") from error

@@ -3,13 +3,12 @@
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from nixfleet_cli.shared.arguments import nonblank
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import note
@@ -20,6 +19,7 @@ from nixfleet_runtime.config.check import toml_text
 from nixfleet_runtime.kernel.clock import SystemClock
 
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 HOURS_DEFAULT = 24.0
 HOURS_MAX = 24.0 * 30
 
@@ -44,15 +44,19 @@ def token() -> None:
 @click.option(
     "--hostname",
     metavar="NAME",
-    required=True,
-    callback=nonblank,
     help="The host's name in the fleet.",
 )
 @click.option(
     "--fingerprint",
     metavar="HEX",
-    required=True,
     help="Fingerprint of the host's key; `nixfleet enroll` on the host shows it.",
+)
+@click.option(
+    "--hosts",
+    "hosts_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Instead of --hostname and --fingerprint: one host a line, its name and its fingerprint.",
 )
 @click.option(
     "--hours",
@@ -66,10 +70,20 @@ def token() -> None:
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where to write the token; default: standard output.",
+    help="Where to write the token; default: standard output. With --hosts, required: a directory.",
 )
-def mint(key_file: Path, hostname: str, fingerprint: str, hours: float, out: Path | None) -> None:
-    """Make and sign a bootstrap token.
+def mint(
+    key_file: Path,
+    hostname: str | None,
+    fingerprint: str | None,
+    hosts_file: Path | None,
+    hours: float,
+    out: Path | None,
+) -> None:
+    """Make and sign bootstrap tokens.
+
+    With --hosts, a token for each line of FILE is written to DIRECTORY/NAME.json, where DIRECTORY is --out. All lines
+    are checked before the first token is written. Pass the directory to `release make --tokens`.
 
     The token is JSON. The entry that the list of nonces needs before the token is accepted goes to standard error, so
     that the token alone can be piped.
@@ -77,19 +91,21 @@ def mint(key_file: Path, hostname: str, fingerprint: str, hours: float, out: Pat
     Exit codes: 0 success; 1 others can read the key, or --out exists already; 2 a file cannot be used, or a usage
     error.
     """
+    if hosts_file is not None:
+        if hostname is not None or fingerprint is not None or out is None:
+            raise click.UsageError(
+                "expected --hosts with --out, and no --hostname or --fingerprint"
+            )
+        _mint_all(_key_in(key_file), _hosts_in(hosts_file), hours, out)
+        return
+    if hostname is None or not hostname.strip() or fingerprint is None:
+        raise click.UsageError("expected --hostname and --fingerprint, or --hosts")
     if not _FINGERPRINT.fullmatch(fingerprint):
         raise click.BadParameter(
             f"expected 64 hexadecimal digits, found {len(fingerprint)} characters",
             param_hint="--fingerprint",
         )
-    now = SystemClock().now()
-    made = BootstrapToken(
-        hostname,
-        fingerprint.lower(),
-        issued_at=now,
-        expires_at=now + timedelta(hours=hours),
-        nonce=secrets.token_hex(16),
-    )
+    made = _token(hostname, fingerprint, hours)
     signed = encode_signed_token(sign_token(made, _key_in(key_file))) + b"\n"
     if out is None:
         click.echo(signed, nl=False)
@@ -98,6 +114,61 @@ def mint(key_file: Path, hostname: str, fingerprint: str, hours: float, out: Pat
         note(f"wrote the token for {hostname} to {out}: copy it to the host")
     for line in _entry(made):
         note(line)
+
+
+def _token(hostname: str, fingerprint: str, hours: float) -> BootstrapToken:
+    now = SystemClock().now()
+    return BootstrapToken(
+        hostname,
+        fingerprint.lower(),
+        issued_at=now,
+        expires_at=now + timedelta(hours=hours),
+        nonce=secrets.token_hex(16),
+    )
+
+
+def _hosts_in(file: Path) -> Mapping[str, str]:
+    """Return the fingerprints in `file` by host. Empty lines and those that begin with # are ignored."""
+    hosts: dict[str, str] = {}
+    problems: list[str] = []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unusable(f"{file}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        name, *rest = line.split() or ["#"]
+        if name.startswith("#"):
+            continue
+        where = f"{file}:{number}"
+        if len(rest) != 1 or not _FINGERPRINT.fullmatch(rest[0]):
+            problems.append(
+                f"{where}: expected a host name and a fingerprint of 64 hexadecimal digits"
+            )
+        elif not _FILE_NAME.fullmatch(name):
+            problems.append(f"{where}: expected the name of a host, found {name!r}")
+        elif name in hosts:
+            problems.append(f"{where}: expected each host once, found {name} again")
+        else:
+            hosts[name] = rest[0]
+    if problems or not hosts:
+        raise Findings(*(problems or [f"{file}: expected at least one host, found none"]))
+    return hosts
+
+
+def _mint_all(key: SigningKey, hosts: Mapping[str, str], hours: float, directory: Path) -> None:
+    files = {hostname: directory / f"{hostname}.json" for hostname in hosts}
+    existing = [f"{it}: expected no file, found one" for it in files.values() if it.exists()]
+    if existing:
+        raise Findings(*existing)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Unusable(f"{directory}: {error.strerror}") from error
+    for hostname, fingerprint in hosts.items():
+        made = _token(hostname, fingerprint, hours)
+        _write(files[hostname], encode_signed_token(sign_token(made, key)) + b"\n")
+    note(f"wrote {len(files)} tokens to {directory}: copy each to its host")
+    note("they are accepted once a release is made with --tokens and this directory")
 
 
 def _key_in(file: Path) -> SigningKey:

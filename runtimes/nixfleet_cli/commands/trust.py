@@ -33,6 +33,8 @@ from nixfleet_release.sign.trust_file import (
     problems_of,
     retired,
     rotated,
+    with_operator,
+    without_operator,
 )
 from nixfleet_release.sign.verify import (
     AcceptedArtefact,
@@ -196,6 +198,56 @@ def compromised_(
     """
     time = now() if reject_before is None else reject_before
     _change(output, file, lambda root: compromised(root, Slot(slot), new, time))
+
+
+@trust.command("add-operator")
+@_trust_file
+@click.argument("name", metavar="NAME")
+@click.argument("public_key", metavar="PUBLIC_KEY", type=arguments.public_key)
+@click.option(
+    "--role",
+    type=click.Choice([each.value for each in OperatorRole]),
+    default=OperatorRole.READ.value,
+    show_default=True,
+    help="What the operator may do.",
+)
+@printing(_KEYS_SHAPE)
+def add_operator(output: Output, file: Path, name: str, public_key: TrustedKey, role: str) -> None:
+    """Add an operator to the trust file.
+
+    NAME is what the operator signs requests with. PUBLIC_KEY is a key, or a file with it. A running control plane reads
+    the changed file by itself, or at SIGHUP.
+
+    Exit codes: 0 success; 1 refused, and why; 2 FILE cannot be read or written.
+    """
+    operator = Operator(name, public_key, OperatorRole(role))
+    _change(output, file, lambda root: with_operator(root, operator))
+
+
+@trust.command("remove-operator")
+@_trust_file
+@click.argument("name", metavar="NAME")
+@printing(_KEYS_SHAPE)
+def remove_operator(output: Output, file: Path, name: str) -> None:
+    """Remove the operator NAME from the trust file.
+
+    A running control plane reads the changed file by itself, or at SIGHUP.
+
+    Exit codes: 0 success; 1 there is no such operator; 2 FILE cannot be read or written.
+    """
+    _change(output, file, lambda root: without_operator(root, name))
+
+
+@trust.command("list")
+@_trust_file
+@printing(_KEYS_SHAPE)
+def list_(output: Output, file: Path) -> None:
+    """List the keys and operators of the trust file.
+
+    Exit codes: 0 success; 1 FILE is not a trust file; 2 it cannot be read.
+    """
+    root = load_trust(file)
+    output.show(_keys_value(root), _keys(root))
 
 
 def _operator(text: str) -> Operator:

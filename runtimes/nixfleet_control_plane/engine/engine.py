@@ -147,6 +147,10 @@ class ControlPlaneEngine:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""
         return token_objection(request, self._state.identities.ring, self._trust)
 
+    def use_trust(self, trust: TrustRoot) -> None:
+        """Judge tokens by another trust root from now on."""
+        self._trust = trust
+
     def in_force(self) -> tuple[InForce, ...]:
         """Return what each channel of the newest fleet points at, by channel. O(channels).
 

@@ -61,6 +61,11 @@ class ReleaseScanner:
         self._done: set[str] = set()
         self._reported: set[_Failure] = set()
 
+    def use_trust(self, trust: TrustRoot) -> None:
+        """Verify by another trust root from the next scan on, everything anew."""
+        self._trust = trust
+        self._verified = {}
+
     def scan(self, files: Files, now: datetime) -> tuple[ReleaseInput, ...]:
         """Return the inputs for the control plane. Call `done` with each one that it has handled."""
         self._verified, failures = self._verify_all(files, now)

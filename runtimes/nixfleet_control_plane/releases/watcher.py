@@ -14,6 +14,7 @@ from nixfleet_control_plane.messages.inputs import ArtefactRejected, ListsUpdate
 from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseScanner
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, WriteFailed
@@ -40,6 +41,7 @@ class ReleaseWatcher:
         self._scanner = scanner
         self._clock = clock
         self._problem: str | None = None
+        self._new_trust: TrustRoot | None = None
         self._artefacts: dict[str, SignedArtefact] = {}
 
     async def run(self, poll_seconds: float) -> None:
@@ -48,8 +50,16 @@ class ReleaseWatcher:
             await self.poll()
             await self._clock.sleep(poll_seconds)
 
+    def use_trust(self, trust: TrustRoot) -> None:
+        """Verify by another trust root from the next poll on."""
+        self._new_trust = trust
+
     async def poll(self) -> None:
         """Poll once. Inputs that cannot be made durable now are tried again at the next poll."""
+        # Here, because a scan may be running in its thread when the trust changes.
+        if self._new_trust is not None:
+            self._scanner.use_trust(self._new_trust)
+            self._new_trust = None
         try:
             release = await in_abandonable_thread(partial(load_release, self._directory))
         except (NotARelease, IncompleteRelease, OSError) as error:

@@ -17,8 +17,8 @@ from attrs import define, evolve
 from nixfleet_proto.codec import format_time
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.signing import MalformedKey, UnsupportedAlgorithm, require_usable
-from nixfleet_proto.trust import KeySlot, TrustedKey, TrustRoot
-from nixfleet_runtime.documents.problems import Problem, at
+from nixfleet_proto.trust import KeySlot, Operator, TrustedKey, TrustRoot
+from nixfleet_runtime.documents.problems import Problem, at, listed
 
 
 class Slot(StrEnum):
@@ -87,6 +87,44 @@ class SwitchedLater(KeyChangeError):
             f"signatures from before {format_time(self.reject_before)} are already refused: "
             f"expected that time or later, found {format_time(self.wanted)}"
         )
+
+
+@define
+class OperatorKnown(KeyChangeError):
+    """The trust file already has an operator of this name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"expected a new name, found {self.name}, which is an operator already: remove it first"
+        )
+
+
+@define
+class OperatorUnknown(KeyChangeError):
+    """The trust file has no operator of this name."""
+
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"expected an operator of the trust file ({listed(self.known) or 'none'}), found {self.name}"
+
+
+def with_operator(trust: TrustRoot, operator: Operator) -> TrustRoot:
+    """Return the trust root with `operator` too. Raises: OperatorKnown."""
+    if operator.name in (each.name for each in trust.operators):
+        raise OperatorKnown(operator.name)
+    return evolve(trust, operators=(*trust.operators, operator))
+
+
+def without_operator(trust: TrustRoot, name: str) -> TrustRoot:
+    """Return the trust root without the operator `name`. Raises: OperatorUnknown."""
+    left = tuple(each for each in trust.operators if each.name != name)
+    if len(left) == len(trust.operators):
+        raise OperatorUnknown(name, tuple(each.name for each in trust.operators))
+    return evolve(trust, operators=left)
 
 
 def rotated(trust: TrustRoot, slot: Slot, new: TrustedKey) -> TrustRoot:
