@@ -8,6 +8,7 @@ import anyio.abc
 import pytest
 
 from nixfleet_agent.probes.http import BODY_BYTES_MAX, run_http_probe
+from nixfleet_agent.probes.runner import failed
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.health_check import HttpProbe
 
@@ -187,3 +188,12 @@ async def test_address_that_is_no_http_url_fails_and_names_it(url: str) -> None:
     assert outcome.status is ProbeStatus.FAIL
     assert outcome.failure_reason is not None
     assert outcome.failure_reason.endswith(f" from {url}")
+
+
+def test_a_secret_in_the_url_is_not_in_the_reason() -> None:
+    """The reason becomes a fact, and the log keeps facts for ever."""
+    outcome = failed("status 200", "500 from http://probe:hunter2@127.0.0.1/health?token=hunter2")
+
+    assert outcome.failure_reason == (
+        "expected status 200, found 500 from http://[redacted]@127.0.0.1/health?token=[redacted]"
+    )

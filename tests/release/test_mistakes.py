@@ -8,7 +8,13 @@ import pytest
 from nixfleet_proto.fleet import FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey
-from nixfleet_release import DeclarationError, FleetDeclaration, Problem, check_declaration
+from nixfleet_release import (
+    CheckedFleet,
+    DeclarationError,
+    FleetDeclaration,
+    Problem,
+    check_declaration,
+)
 
 Problems = Callable[[str], tuple[Problem, ...]]
 Told = list[tuple[str, str]]
@@ -420,3 +426,19 @@ def test_names_that_are_too_long_for_files_are_refused(problems: Problems, shop:
     assert told(problems(text)) == [(f"hosts.{host}", "201"), (f"hosts.{host}.pin.commit", "129")]
     assert told(problems(channel)) == [(f"channels.{'s' * 101}", "101")]
     assert problems(shop + f'[hosts.{"h" * 200}]\nchannel = "stable"\n') == ()
+
+
+def test_a_health_check_that_holds_a_secret_is_warned_about(
+    checked: Callable[[str], CheckedFleet], shop: str
+) -> None:
+    """By its scope, name and field; the secret itself is not repeated."""
+    text = shop + (
+        '[health_checks.api]\nkind = "http"\nurl = "http://127.0.0.1/health?token=hunter2"\n'
+        '[health_checks.db]\nkind = "exec"\ncommand = ["check", "--password", "hunter2"]\n'
+        '[health_checks.fine]\nkind = "http"\nurl = "http://127.0.0.1/health"\n'
+    )
+
+    warnings = [str(it) for it in checked(text).warnings]
+
+    assert [it.partition(" of ")[0] for it in warnings] == ["url", "command"]
+    assert "hunter2" not in "".join(warnings)

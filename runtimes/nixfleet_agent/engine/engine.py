@@ -9,6 +9,8 @@ Source: docs/spec/runtimes.md, Agent; docs/spec/trust.md, The agent trusts the m
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from attrs import evolve
+
 from nixfleet_agent.activation.activator import (
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
@@ -81,14 +83,17 @@ from nixfleet_proto.agent_event import (
     ActivationDeferred,
     ActivationFailed,
     ActivationStarted,
+    AgentEvent,
     Converged,
     DispatchAck,
+    ProbeResult,
     ProbeStatus,
     ProbeTopologyDeclared,
     RollbackComplete,
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.engine import Commit
+from nixfleet_runtime.kernel.redacted import redacted
 from nixfleet_state_machine.host.convergence import first_broken_rule
 from nixfleet_state_machine.host.effect import LocalFireRollbackTo, LogLevel
 from nixfleet_state_machine.host.event import Local
@@ -409,7 +414,7 @@ class AgentEngine:
     ) -> None:
         """Give a fact the next seq, step, and apply the effects."""
         rollout = self._state.rollouts[rollout_id]
-        fact = fact_of(rollout.record.last_event_seq + 1)
+        fact = _without_secrets(fact_of(rollout.record.last_event_seq + 1))
         record, effects = step(rollout.record, Local(fact), now, rollout.policy)
         self._state.put_record(commit, record)
         for effect in effects:
@@ -446,3 +451,12 @@ def _activation_fact(outcome: SwitchOutcome, now: datetime) -> FactOf:
             return lambda seq: ActivationFailed(EXIT_CODE_OF_AGENT, str(outcome), now, seq)
         case _:
             assert_never(outcome)
+
+
+def _without_secrets(fact: AgentEvent) -> AgentEvent:
+    """Return `fact` without what looks like a secret in its texts: the log keeps them for ever."""
+    if isinstance(fact, ProbeResult) and fact.failure_reason is not None:
+        return evolve(fact, failure_reason=redacted(fact.failure_reason))
+    if isinstance(fact, ActivationFailed):
+        return evolve(fact, stderr_tail=redacted(fact.stderr_tail))
+    return fact

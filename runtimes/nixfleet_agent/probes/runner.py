@@ -11,6 +11,7 @@ from attrs import frozen
 from nixfleet_proto.agent_event import ProbeStatus, ProbeSubResult
 from nixfleet_proto.codec.limits import LENGTHS_MAX, TEXT_LENGTH_MAX, is_within_limits
 from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck
+from nixfleet_runtime.kernel.redacted import redacted
 
 
 @frozen
@@ -34,8 +35,8 @@ PASSED = ProbeOutcome(ProbeStatus.PASS)
 
 
 def failed(expected: str, found: str) -> ProbeOutcome:
-    """Return a failure whose reason is "expected …, found …", truncated to the maximum length."""
-    reason = f"expected {expected}, found {found}"
+    """Return a failure whose reason is "expected …, found …", without secrets, truncated to the maximum length."""
+    reason = redacted(f"expected {expected}, found {found}")
     return ProbeOutcome(ProbeStatus.FAIL, reason[:FAILURE_REASON_LENGTH_MAX])
 
 

@@ -51,7 +51,11 @@ from nixfleet_runtime.storage.regular_file import read_regular_file
 
 _trust_file = click.argument("file", metavar="FILE", type=FILE)
 _slot = click.option(
-    "--slot", type=click.Choice(list(Slot)), default=Slot.CI, show_default=True, help="Which key."
+    "--slot",
+    type=click.Choice([each.value for each in Slot]),
+    default=Slot.CI.value,
+    show_default=True,
+    help="Which key.",
 )
 _KEYS_SHAPE = "one object with keys (current, previous, rejectBefore) and operators"
 _new_key = click.option(

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.health_check import HealthCheck
+from nixfleet_proto.health_check import ExecProbe, HealthCheck, HttpProbe
 from nixfleet_release.check.settings import Settings, settings_of
 from nixfleet_release.check.validate import validate
 from nixfleet_release.errors import DeclarationError
@@ -19,6 +19,7 @@ from nixfleet_release.written.declaration import FleetDeclaration, Pin
 from nixfleet_release.written.files import Written, read_document
 from nixfleet_release.written.toml_reader import parse
 from nixfleet_runtime.documents.problems import DUPLICATE, Problem
+from nixfleet_runtime.kernel.redacted import redacted
 from nixfleet_state_machine.scopes.merge import Merged, Scope, Winner
 
 
@@ -48,6 +49,21 @@ class ExpiredPin:
 
 
 @frozen
+class PossibleSecret:
+    """A warning: a health check holds what looks like a secret; closures and failures would show it."""
+
+    scope: Scope
+    health_check: str
+    field: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.field} of the health check {self.health_check} of {self.scope} seems to hold a secret; every "
+            "host's closure shows it: let a program on the host read it from a file"
+        )
+
+
+@frozen
 class CheckedFleet:
     """A declaration without problems. Created by `check` and `check_declaration`.
 
@@ -58,7 +74,7 @@ class CheckedFleet:
     health_checks: FrozenMap[str, HealthCheckSet]
     pins: FrozenMap[str, Winner[Pin]]
     settings: Settings = field(eq=False)  # derived from the declaration
-    warnings: tuple[Shadowing | ExpiredPin, ...] = ()
+    warnings: tuple[Shadowing | ExpiredPin | PossibleSecret, ...] = ()
 
 
 def check(path: Path, *, now: datetime | None = None) -> CheckedFleet:
@@ -103,7 +119,7 @@ def _merged(
         FrozenMap({hostname: merged.values for hostname, merged in checks.items()}),
         FrozenMap({hostname: pin for hostname, pin in pins.items() if pin is not None}),
         settings,
-        (*_shadowings(checks), *_expired(declaration, now)),
+        (*_shadowings(checks), *_expired(declaration, now), *_secrets(declaration)),
     )
 
 
@@ -113,6 +129,23 @@ def _shadowings(checks: Mapping[str, Merged[HealthCheck]]) -> Iterator[Shadowing
             if winner.shadowed:
                 shadowed = tuple(declared.scope for declared in winner.shadowed)
                 yield Shadowing(hostname, name, winner.scope, shadowed)
+
+
+def _secrets(declaration: FleetDeclaration) -> Iterator[PossibleSecret]:
+    for scope in sorted(declaration.health_checks, key=str):
+        for name, check in declaration.health_checks[scope].items():
+            match check:
+                case HttpProbe():
+                    texts = {"url": check.url, "body_contains": check.body_contains or ""}
+                case ExecProbe():
+                    texts = {"command": " ".join(check.command)}
+                case _:
+                    texts = {}
+            yield from (
+                PossibleSecret(scope, name, field)
+                for field, text in texts.items()
+                if redacted(text) != text
+            )
 
 
 def _expired(declaration: FleetDeclaration, now: datetime | None) -> Iterator[ExpiredPin]:
