@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.main import _readiness_detail  # pyright: ignore[reportPrivateUsage]
+from nixfleet_control_plane.main import _readiness_detail
 from nixfleet_control_plane.notices import (
     ENROLLMENTS_MAX,
     REASON_LENGTH_MAX,
