@@ -257,7 +257,8 @@ def _readiness_detail(service: ControlPlaneService) -> tuple[str, ...]:
         for it in standing.channels
     ]
     if standing.problem is not None:
-        lines.append(f"the release cannot be read: {standing.problem}")
+        # Without the problem, which names paths: strangers read this.
+        lines.append("the release directory cannot be read: `nixfleet operator releases` says why")
     lines += [f"refused: {it.name}: {it.reason}" for it in standing.refused]
     return tuple(map(visible, lines))
 

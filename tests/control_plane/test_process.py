@@ -201,13 +201,15 @@ async def _until_polled(url: str) -> None:
 
 
 async def test_it_is_ready_once_a_release_was_verified(premises: Premises) -> None:
-    """Nothing published: alive and not ready. Published: ready."""
+    """Nothing published: alive, not ready, and no path is named to strangers. Published: ready."""
     with premises.running() as living:
         async with httpx2.AsyncClient(base_url=living.url, trust_env=False) as client:
             assert (await client.get("/healthz")).status_code == 200
             before = await client.get("/readyz")
             assert before.status_code == 503
-            assert before.json()["detail"] == "no release has been verified yet"
+            reason, unreadable = before.json()["detail"].splitlines()
+            assert reason == "no release has been verified yet"
+            assert unreadable.startswith("the release directory cannot be read")
             premises.publish("r1", LAYOUT)
             with anyio.fail_after(WITHIN_SECONDS):
                 while True:
