@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import overload
 
 import pytest
-from attrs import asdict
+from attrs import asdict, evolve
 
 from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
 from nixfleet_agent.engine.state import LocalRollout
@@ -149,6 +149,18 @@ class JournalContract(ABC):
         found = journals.crash().load().intents
         assert found == intents[1:], (
             f"of what was decided and is not over, after a crash: {difference(intents[1:], found)}"
+        )
+
+    def test_how_often_an_intent_was_begun_is_there_after_a_crash(
+        self, journals: Restarts[Journal]
+    ) -> None:
+        """A switch that ends the agent each time must be given up: `PutIntent` replaces the one with its number."""
+        first = Intent(1, IntentKind.SWITCH, ROLLOUT, TARGET)
+        again = evolve(first, attempts=2)
+        journals.start().commit([PutIntent(first), PutIntent(again)])
+        found = journals.crash().load().intents
+        assert found == (again,), (
+            f"the intent was begun twice, and after a crash: {difference((again,), found)}"
         )
 
     def test_a_number_of_an_intent_is_not_given_twice(self, journals: Restarts[Journal]) -> None:

@@ -2,10 +2,20 @@
 
 from datetime import timedelta
 
-from nixfleet_agent.activation.activator import SwitchCompleted, SwitchDeferred
+from nixfleet_agent.activation.activator import (
+    EXIT_CODE_OF_AGENT,
+    SwitchCompleted,
+    SwitchDeferred,
+    SwitchFailed,
+    SwitchPhase,
+)
 from nixfleet_agent.messages.inputs import (
+    AttemptsUsedUp,
     Booted,
     CarryOut,
+    Done,
+    IntentBegun,
+    IntentKind,
     KeepManifestsOf,
     LoadChecks,
     ReplayAsked,
@@ -16,6 +26,7 @@ from nixfleet_agent.messages.inputs import (
     WakeSender,
 )
 from nixfleet_agent.messages.writes import MarkUnsent, RemoveRollout
+from nixfleet_proto.agent_event import ActivationFailed, RollbackComplete
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import ReplayFrom
 from nixfleet_state_machine.host.effect import EmitLog
@@ -43,6 +54,57 @@ def test_a_start_takes_up_the_switch_that_was_decided() -> None:
     assert CarryOut(intent) in restarted.actions
     restarted.tell(SwitchEnded(intent.intent_id, SwitchCompleted("new", 0)))
     assert restarted.record().state is HostState.SOAKING
+
+
+def restarted_while_it_acts(agent: LoneAgent, intent_id: int) -> LoneAgent:
+    """The agent's next process, after one that began the intent and did not see its end."""
+    assert agent.tell(IntentBegun(intent_id)) == Done()
+    agent.state.begun.discard(intent_id)
+    restarted = LoneAgent(agent.state)
+    restarted.tell(Booted("old"))
+    return restarted
+
+
+def test_a_switch_that_ends_every_process_that_begins_it_has_failed() -> None:
+    """After three attempts the host is Failed, with a reason that says so, and rolls back."""
+    agent = LoneAgent()
+    agent.tell(agent.offered())
+    switch = agent.intent
+    for _ in range(3):
+        agent = restarted_while_it_acts(agent, switch.intent_id)
+    assert agent.tell(IntentBegun(switch.intent_id)) == AttemptsUsedUp()
+    (failed,) = agent.facts
+    assert isinstance(failed, ActivationFailed)
+    assert "was begun 3 times" in failed.stderr_tail
+    assert agent.record().state is HostState.FAILED
+    assert agent.intent.kind is IntentKind.ROLLBACK
+
+
+def test_a_rollback_that_ends_every_process_that_begins_it_has_failed() -> None:
+    """The host stays Failed: what runs is the closure that it could not leave, or a part of it."""
+    agent = LoneAgent()
+    agent.tell(agent.offered())
+    failure = SwitchFailed(SwitchPhase.SWITCH, 1, "no")
+    agent.tell(SwitchEnded(agent.intent.intent_id, failure))
+    rollback = agent.intent
+    for _ in range(3):
+        agent = restarted_while_it_acts(agent, rollback.intent_id)
+    assert agent.tell(IntentBegun(rollback.intent_id)) == AttemptsUsedUp()
+    (undone,) = agent.facts
+    assert isinstance(undone, RollbackComplete)
+    assert undone.exit_code == EXIT_CODE_OF_AGENT
+    assert agent.record().state is HostState.FAILED
+    assert not agent.state.intents
+
+
+def test_an_act_that_one_process_tries_again_is_one_attempt() -> None:
+    """A machine that cannot be read for an hour has not been restarted."""
+    agent = LoneAgent()
+    agent.tell(agent.offered())
+    switch = agent.intent
+    replies = {agent.tell(IntentBegun(switch.intent_id)) for _ in range(10)}
+    assert replies == {Done()}
+    assert agent.state.intents[switch.intent_id].attempts == 1
 
 
 def test_a_start_while_soaking_begins_the_probes_from_scratch() -> None:

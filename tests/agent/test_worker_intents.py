@@ -7,8 +7,10 @@ import pytest
 
 from nixfleet_agent.activation.activator import NoRunningClosure, RollbackFinished, SwitchCompleted
 from nixfleet_agent.messages.inputs import (
+    AttemptsUsedUp,
     Done,
     Intent,
+    IntentBegun,
     IntentKind,
     RollbackEnded,
     SwitchEnded,
@@ -56,10 +58,12 @@ def test_intents_are_carried_out_one_after_the_other(worker: IntentWorker) -> No
     steps = Script(ANSWERS).run(worker.run())
 
     assert steps[:-1] == [
+        PostInput(IntentBegun(1)),
         ReadRunningClosure(),
         PostInput(SwitchStarted(1, "directory")),
         Switch(SWITCH),
         PostInput(SwitchEnded(1, COMPLETED)),
+        PostInput(IntentBegun(2)),
         RollBack(ROLLBACK),
         PostInput(RollbackEnded(2, ROLLED_BACK)),
     ]
@@ -71,7 +75,18 @@ def test_a_switch_to_what_runs_already_is_not_reported_to_start(worker: IntentWo
     script = Script({**ANSWERS, ReadRunningClosure: "new"})
     script.run(worker.run())
 
-    assert script.posted == [SwitchEnded(1, COMPLETED)]
+    assert script.posted == [IntentBegun(1), SwitchEnded(1, COMPLETED)]
+
+
+@pytest.mark.parametrize("intent", [SWITCH, ROLLBACK], ids=["switch", "rollback"])
+def test_an_intent_that_the_engine_ended_is_not_carried_out(
+    intent: Intent, worker: IntentWorker
+) -> None:
+    """It was begun too often: nothing of the machine is touched, and the next intent follows."""
+    worker.add(intent)
+    steps = Script({**ANSWERS, PostInput: AttemptsUsedUp()}).run(worker.run())
+
+    assert steps[:-1] == [PostInput(IntentBegun(intent.intent_id))]
 
 
 @pytest.mark.parametrize("error", [OSError(5, "I/O error"), NoRunningClosure(Path("/run/current"))])
@@ -85,7 +100,8 @@ def test_a_machine_that_cannot_be_read_is_tried_again(
     script.run(worker.run())
 
     assert script.waited == [0.5, 1.0, None]
-    assert script.posted == [SwitchStarted(1, "directory"), SwitchEnded(1, COMPLETED)]
+    begun = [IntentBegun(1)] * 3
+    assert script.posted == [*begun, SwitchStarted(1, "directory"), SwitchEnded(1, COMPLETED)]
 
 
 def test_after_a_success_the_wait_is_short_again(worker: IntentWorker) -> None:
@@ -120,12 +136,12 @@ def test_the_machine_is_not_at_rest_until_the_outcome_is_durable(worker: IntentW
     worker.add(SWITCH)
     work = worker.run()
     step, held = next(work), []
-    for answer in ("old", Done(), COMPLETED):
+    for answer in (Done(), "old", Done(), COMPLETED):
         held.append(worker.at_rest.acquire_now())
         step = work.send(answer)
     held.append(worker.at_rest.acquire_now())
     assert step == PostInput(SwitchEnded(1, COMPLETED))
-    assert held == [False] * 4
+    assert held == [False] * 5
     work.send(Done())
     assert worker.at_rest.acquire_now()
 
@@ -142,10 +158,10 @@ def test_it_is_idle_before_the_first_intent_and_after_the_last(worker: IntentWor
     idle.append(is_idle())
     work = worker.run()
     next(work)
-    for answer in ("old", Done(), COMPLETED):
+    for answer in (Done(), "old", Done(), COMPLETED):
         work.send(answer)
         idle.append(is_idle())
     work.send(Done())
     idle.append(is_idle())
 
-    assert idle == [True, False, False, False, False, True]
+    assert idle == [True, False, False, False, False, False, True]

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted
-from nixfleet_agent.messages.inputs import Input as AgentInput
 from nixfleet_agent.messages.inputs import (
+    AttemptsUsedUp,
     Intent,
+    IntentBegun,
     IntentKind,
     RollbackEnded,
     RunningClosureSeen,
@@ -18,6 +19,7 @@ from nixfleet_agent.messages.inputs import (
     SwitchStarted,
     Tick,
 )
+from nixfleet_agent.messages.inputs import Input as AgentInput
 from nixfleet_agent.messages.inputs import Reply as AgentReply
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_control_plane.messages.inputs import PlanTick
@@ -78,6 +80,8 @@ class CrashingAgent(Agent):
 
     def carry_out(self, intent: Intent) -> None:
         """As an activator does it: look at what runs first, and do only what is not done."""
+        if isinstance(self.tell(IntentBegun(intent.intent_id)), AttemptsUsedUp):
+            return
         if intent.kind is IntentKind.SWITCH:
             if self.running != intent.closure:
                 self.tell(SwitchStarted(intent.intent_id, "directory"))

@@ -23,6 +23,7 @@ from nixfleet_agent.messages.inputs import (
     EventRejected,
     EventsAcknowledged,
     Intent,
+    IntentBegun,
     IntentKind,
     LoadChecks,
     ProbeRan,
@@ -114,6 +115,7 @@ class Agent:
 
     def carry_out(self, intent: Intent) -> None:
         """Do what was decided, from beginning to end."""
+        self.tell(IntentBegun(intent.intent_id))
         if intent.kind is IntentKind.SWITCH:
             self.tell(SwitchStarted(intent.intent_id, "directory"))
             self.tell(SwitchEnded(intent.intent_id, self._switch(intent.closure)))

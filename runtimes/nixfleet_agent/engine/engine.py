@@ -7,17 +7,19 @@ Source: docs/spec/runtimes.md, Agent; docs/spec/trust.md, The agent trusts the m
 """
 
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, assert_never
 
 from attrs import evolve
 
 from nixfleet_agent.activation.activator import (
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
+    RollbackFinished,
     SwitchCompleted,
     SwitchDeferred,
     SwitchFailed,
     SwitchOutcome,
+    SwitchPhase,
 )
 from nixfleet_agent.engine.applier import apply
 from nixfleet_agent.engine.downgrade import objection_to_release, release_of
@@ -50,6 +52,7 @@ from nixfleet_agent.engine.reconcile import (
 from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
 from nixfleet_agent.messages.inputs import (
     Action,
+    AttemptsUsedUp,
     Booted,
     CarryOut,
     ChecksLoaded,
@@ -62,6 +65,9 @@ from nixfleet_agent.messages.inputs import (
     EventRejected,
     EventsAcknowledged,
     Input,
+    Intent,
+    IntentBegun,
+    IntentKind,
     KeepManifestsOf,
     LoadChecks,
     ProbeRan,
@@ -104,6 +110,8 @@ from nixfleet_state_machine.rollout.state import RETENTION_DEFAULT
 DISOWNED_RETENTION = timedelta(days=30)
 """How long facts are kept after their rollout was closed when the control plane says that it does not know it. Its word
 alone deletes nothing: one that was taken over would erase what an honest one must hear later."""
+ATTEMPTS_MAX: Final = 3
+"""How often a switch or rollback is begun. One that ends the agent or its machine each time would be begun for ever."""
 FAILURE_THRESHOLD_DEFAULT = timedelta(seconds=60)
 
 
@@ -113,6 +121,7 @@ class AgentEngine:
     failure_threshold: how long an enforce probe must fail without a pass before the host is Failed.
     clock_step_max: the longest time between two ticks that counts towards a soak; more is a step of the clock.
     retention: how long a closed rollout's journal is kept, in case the control plane asks for a replay.
+    attempts_max: how many processes of the agent may begin the same switch or rollback.
     """
 
     def __init__(
@@ -122,11 +131,13 @@ class AgentEngine:
         failure_threshold: timedelta = FAILURE_THRESHOLD_DEFAULT,
         retention: timedelta = RETENTION_DEFAULT,
         clock_step_max: timedelta = CLOCK_STEP_MAX,
+        attempts_max: int = ATTEMPTS_MAX,
     ) -> None:
         self._state = state
         self._failure_threshold = failure_threshold
         self._retention = retention
         self._clock_step_max = clock_step_max
+        self._attempts_max = attempts_max
         state.undo.settle()
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
@@ -158,6 +169,8 @@ class AgentEngine:
                 self._tick(commit, input, now)
             case DispatchOffered():
                 return self._consider(commit, input, now)
+            case IntentBegun():
+                return self._intent_begun(commit, input, now)
             case SwitchStarted():
                 self._switch_started(commit, input, now)
             case SwitchEnded():
@@ -231,6 +244,32 @@ class AgentEngine:
         )
         self._state.put_rollout(commit, LocalRollout(record, manifest.rollout_policy))
         self._state.obey(commit, release_of(manifest))
+
+    def _intent_begun(self, commit: CommitBuilder, input: IntentBegun, now: datetime) -> Reply:
+        """Count the attempt; a switch or rollback that ended each process that began it has failed."""
+        intent = self._state.intents.get(input.intent_id)
+        if intent is None:
+            return Done()
+        if intent.intent_id in self._state.begun or intent.attempts < self._attempts_max:
+            self._state.begin_intent(commit, intent)
+            return Done()
+        reason = _begun_too_often(intent)
+        kind = intent.kind
+        match kind:
+            case IntentKind.SWITCH:
+                failed = SwitchFailed(SwitchPhase.SWITCH, EXIT_CODE_OF_AGENT, reason)
+                self._switch_ended(commit, SwitchEnded(intent.intent_id, failed), now)
+            case IntentKind.ROLLBACK:
+                running = self._state.running_closure.get()
+                assert running is not None, (
+                    "every start reports what runs before it begins an intent"
+                )
+                undone = RollbackFinished(running, EXIT_CODE_OF_AGENT, reason)
+                self._rollback_ended(commit, RollbackEnded(intent.intent_id, undone), now)
+            case _:
+                assert_never(kind)
+        commit.afterwards(log_entry(LogLevel.ERROR, "it has failed", reason))
+        return AttemptsUsedUp()
 
     def _switch_started(self, commit: CommitBuilder, input: SwitchStarted, now: datetime) -> None:
         intent = self._state.intents.get(input.intent_id)
@@ -435,6 +474,13 @@ class AgentEngine:
         if rollout is None or rollout.closed_at is not None:
             return None
         return rollout if rollout.record.state is HostState.SOAKING else None
+
+
+def _begun_too_often(intent: Intent) -> str:
+    return (
+        f"the {intent.kind.value} to {intent.closure} was begun {intent.attempts} times, and each time the agent "
+        "or the machine was restarted before it ended: expected a script that restarts neither; it is not begun again"
+    )
 
 
 def _activation_fact(outcome: SwitchOutcome, now: datetime) -> FactOf:

@@ -34,7 +34,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_runtime.kernel import commit_builder
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.undo import UndoableDict, UndoableValue, UndoLog
+from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
 
 
 @frozen
@@ -67,6 +67,8 @@ class State:
         self.observed = UndoableDict[RolloutId, Observed](self.undo)
         self.last_tick_at = UndoableValue[datetime | None](self.undo, None)
         self.last_intent_id = UndoableValue(self.undo, 0)
+        # The intents that this process began: an act that it tries again is the same attempt.
+        self.begun = UndoableSet[int](self.undo)
         # Kept for good: see `downgrade`.
         self.newest_release = UndoableValue[ObeyedRelease | None](self.undo, None)
         self.rolled_back = UndoableDict[str, RolledBackClosure](self.undo)
@@ -163,7 +165,16 @@ class State:
         commit.write(PutIntent(intent))
         return intent
 
+    def begin_intent(self, commit: CommitBuilder, intent: Intent) -> None:
+        """Count an attempt, once in this process."""
+        if intent.intent_id not in self.begun:
+            self.begun.add(intent.intent_id)
+            begun = evolve(intent, attempts=intent.attempts + 1)
+            self.intents.set(intent.intent_id, begun)
+            commit.write(PutIntent(begun))
+
     def remove_intent(self, commit: CommitBuilder, intent: Intent) -> None:
         """Remove an intent that has ended."""
         self.intents.discard(intent.intent_id)
+        self.begun.discard(intent.intent_id)
         commit.write(RemoveIntent(intent.intent_id))

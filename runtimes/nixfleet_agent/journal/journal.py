@@ -70,10 +70,13 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x6E666167  # "nfag"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _FILES = files("nixfleet_agent.journal")
 SCHEMA = _FILES.joinpath("schema.sql").read_text()
-MIGRATIONS = {1: _FILES.joinpath("schema_2.sql").read_text()}
+MIGRATIONS = {
+    older: _FILES.joinpath(f"schema_{older + 1}.sql").read_text()
+    for older in range(1, SCHEMA_VERSION)
+}
 """By the version that they start from."""
 
 
@@ -193,9 +196,10 @@ def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
             )
         ),
         intents=tuple(
-            Intent(intent_id, IntentKind(kind), RolloutId(rollout_id), closure)
-            for intent_id, kind, rollout_id, closure in connection.execute(
-                "SELECT intent_id, kind, rollout_id, closure FROM intents ORDER BY intent_id"
+            Intent(intent_id, IntentKind(kind), RolloutId(rollout_id), closure, attempts)
+            for intent_id, kind, rollout_id, closure, attempts in connection.execute(
+                "SELECT intent_id, kind, rollout_id, closure, attempts"
+                " FROM intents ORDER BY intent_id"
             )
         ),
         last_intent_id=next((seq for (seq,) in last), 0),
@@ -224,9 +228,7 @@ def _statements(write: Write) -> tuple[_Statement, ...]:
         case PutRecord():
             return (_put_record(write),)
         case PutIntent():
-            intent = write.intent
-            columns = intent.intent_id, intent.kind.value, intent.rollout_id, intent.closure
-            return (("INSERT INTO intents VALUES (?,?,?,?)", columns),)
+            return (_put_intent(write.intent),)
         case RemoveIntent():
             return (("DELETE FROM intents WHERE intent_id = ?", (write.intent_id,)),)
         case MarkAcknowledged():
@@ -280,6 +282,16 @@ def _append(write: AppendEvent) -> _Statement:
         write.fact.seq,
         encode_event(write.fact).decode(),
         format_time(write.emitted_at),
+    )
+
+
+def _put_intent(intent: Intent) -> _Statement:
+    return "INSERT OR REPLACE INTO intents VALUES (?,?,?,?,?)", (
+        intent.intent_id,
+        intent.kind.value,
+        intent.rollout_id,
+        intent.closure,
+        intent.attempts,
     )
 
 

@@ -26,7 +26,8 @@ CREATE TABLE intents (
     intent_id   INTEGER PRIMARY KEY AUTOINCREMENT,
     kind        TEXT NOT NULL CHECK (kind IN ('switch', 'rollback')),
     rollout_id  TEXT NOT NULL,
-    closure     TEXT NOT NULL
+    closure     TEXT NOT NULL,
+    attempts    INTEGER NOT NULL DEFAULT 0 -- how many processes began it; since version 3
 ) STRICT;
 
 -- For good, whatever else is pruned: the newest release this host obeyed, and the closures it rolled back from. A control

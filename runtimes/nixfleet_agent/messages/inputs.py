@@ -29,12 +29,16 @@ class IntentKind(StrEnum):
 
 @frozen
 class Intent:
-    """A switch or rollback that was decided and is not known to have ended. It is durable before it begins."""
+    """A switch or rollback that was decided and is not known to have ended. It is durable before it begins.
+
+    attempts: how many processes of the agent began it.
+    """
 
     intent_id: int
     kind: IntentKind
     rollout_id: RolloutId
     closure: str
+    attempts: int = 0
 
 
 @frozen
@@ -51,6 +55,13 @@ class DispatchOffered:
     dispatch: Dispatch
     manifest: Verified[RolloutManifest]
     running_closure: str
+
+
+@frozen
+class IntentBegun:
+    """An intent is about to be carried out. Reply: `Done`, or `AttemptsUsedUp`."""
+
+    intent_id: int
 
 
 @frozen
@@ -152,6 +163,7 @@ class Tick:
 Input: TypeAlias = (
     Booted
     | DispatchOffered
+    | IntentBegun
     | SwitchStarted
     | SwitchEnded
     | RollbackEnded
@@ -190,7 +202,12 @@ class DispatchRefused:
     reason: str
 
 
-Reply: TypeAlias = Done | DispatchTaken | DispatchPostponed | DispatchRefused
+@frozen
+class AttemptsUsedUp:
+    """The intent was begun too often without an end: it has failed, which is in the journal, and must not begin."""
+
+
+Reply: TypeAlias = Done | AttemptsUsedUp | DispatchTaken | DispatchPostponed | DispatchRefused
 
 
 @frozen

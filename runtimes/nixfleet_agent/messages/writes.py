@@ -37,7 +37,7 @@ class PutRecord:
 
 @frozen
 class PutIntent:
-    """Add an intent, before it begins."""
+    """Add an intent before it begins, or replace it as it begins again."""
 
     intent: Intent
 

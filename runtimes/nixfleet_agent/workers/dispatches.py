@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import assert_never
 
 from nixfleet_agent.messages.inputs import (
+    AttemptsUsedUp,
     DispatchOffered,
     DispatchPostponed,
     DispatchRefused,
@@ -96,7 +97,7 @@ class DispatchWorker:
                 yield from self._refuse(dispatch, reply.reason)
             case None:
                 yield from self._backoff.pause()
-            case Done():
+            case Done() | AttemptsUsedUp():
                 raise AssertionError(reply)
             case _:
                 assert_never(reply)

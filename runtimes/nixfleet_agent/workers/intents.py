@@ -1,7 +1,8 @@
 """Carries out switches and rollbacks, one at a time, in the order they were decided. Sans I/O.
 
 An intent may be carried out twice, and after a crash it is: the activator checks what is running first. While one
-is carried out, no other worker may rely on what runs: `at_rest` is held.
+is carried out, no other worker may rely on what runs: `at_rest` is held. The engine counts each beginning, and ends
+an intent that was begun too often.
 """
 
 import logging
@@ -11,7 +12,9 @@ from typing import assert_never
 
 from nixfleet_agent.activation.activator import NoRunningClosure
 from nixfleet_agent.messages.inputs import (
+    AttemptsUsedUp,
     Intent,
+    IntentBegun,
     IntentKind,
     RollbackEnded,
     SwitchEnded,
@@ -89,6 +92,9 @@ class IntentWorker:
                 return
 
     def _act(self, intent: Intent) -> Work:
+        begun = yield from self._post.insist(IntentBegun(intent.intent_id))
+        if isinstance(begun, AttemptsUsedUp):
+            return
         kind = intent.kind
         match kind:
             case IntentKind.ROLLBACK:
