@@ -66,6 +66,7 @@ from nixfleet_runtime.http.listings import ChannelInForce, ReleaseStanding
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
 from nixfleet_runtime.transport import (
+    EventEarly,
     EventRefused,
     EventsOutcome,
     Heartbeat,
@@ -88,6 +89,7 @@ _STOPPED = {
     ReplayFrom: "gap",
     RolloutUnknown: "unknown",
     SeqForked: "forked",
+    EventEarly: "early",
 }
 _emit_metric = maker(EmitMetric)
 _log = logging.getLogger(__name__)

@@ -73,7 +73,21 @@ class SeqForked:
         )
 
 
-EventRefusal: TypeAlias = ReplayFrom | EventRefused | RolloutUnknown | SeqForked
+@frozen
+class EventEarly:
+    """The event `seq` cannot be true yet, by the control plane's clock; it was not taken, nor what came with it.
+
+    Send what comes before it without it, and later it again, unchanged: what it says is true then. retry_after_seconds:
+    when it will be taken. (409)
+    """
+
+    rollout_id: str
+    seq: int
+    reason: str
+    retry_after_seconds: int
+
+
+EventRefusal: TypeAlias = ReplayFrom | EventRefused | RolloutUnknown | SeqForked | EventEarly
 
 
 @frozen

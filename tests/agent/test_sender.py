@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope
 from nixfleet_runtime.transport import (
+    EventEarly,
     EventRefused,
     EventsOutcome,
     ReplayFrom,
@@ -170,6 +171,42 @@ def test_a_fact_whose_number_is_taken_is_marked_and_the_rest_goes_on(bench: Send
     bench.lived(R1, 1, 2)
     bench.send()
     assert bench.control_plane.accepted == [(R1, 2)]
+
+
+def test_a_fact_that_is_early_waits_as_it_is_and_what_came_before_it_goes_without_it(
+    bench: SenderBench,
+) -> None:
+    """The control plane takes nothing of a batch with an early fact: it is sent alone, until it is taken."""
+    posted: list[list[int]] = []
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        seqs = [envelope.event.seq for envelope in envelopes]
+        posted.append(seqs)
+        if 3 in seqs and len(posted) < 5:
+            return EventsOutcome(0, EventEarly(R1, 3, "its date is to come", 240))
+        return all_of(envelopes)
+
+    bench.control_plane.answer = answer
+    bench.lived(R1, 1, 2, 3, 4)
+    bench.send()
+    assert posted == [[1, 2, 3, 4], [1, 2], [3, 4], [3, 4], [3, 4]]
+    assert bench.control_plane.accepted == [(R1, seq) for seq in (1, 2, 3, 4)]
+
+
+def test_a_fact_that_is_early_does_not_hold_up_another_rollout(bench: SenderBench) -> None:
+    """A host whose clock was ahead for a moment can be moved on by a newer release."""
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        if envelopes[0].rollout_id == R1 and bench.control_plane.posts < 6:
+            return EventsOutcome(0, EventEarly(R1, 1, "its date is to come", 3600))
+        return all_of(envelopes)
+
+    bench.control_plane.answer = answer
+    bench.lived(R1, 1)
+    bench.lived(R2, 1)
+    bench.send()
+    assert bench.control_plane.accepted == [(R2, 1), (R1, 1)]
+    assert max(bench.waited) < 60
 
 
 def test_a_gap_makes_the_missing_facts_go_out_again(bench: SenderBench) -> None:

@@ -1,6 +1,7 @@
 """`nixfleet operator` against a control plane that listens: commands, lists, and refusals in words."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -146,6 +147,23 @@ async def test_an_explanation_names_every_gate(desk: OperatorConsole) -> None:
     unknown = await desk.run("explain", "we-02")
     assert unknown.exit_code == 1
     assert 'found "we-02"; did you mean web-02?' in unknown.stderr
+
+
+async def test_a_host_is_shown_with_its_clock_and_when_it_was_heard(desk: OperatorConsole) -> None:
+    """From its signed requests; a fact that cannot be true yet is shown beside it."""
+    rollout_id = await desk.site.publish()
+    silent = await desk.run("explain", "web-01")
+    assert "web-01 was not heard since the control plane started" in silent.stdout
+    ahead = DispatchAck("old", CLOCK.now() + timedelta(minutes=5), seq=1)
+    async with desk.site.agent() as agent:
+        await agent.post_events((AgentEventEnvelope("web-01", rollout_id, ahead),))
+    shown = await desk.run("explain", "web-01")
+    assert "its clock" in shown.stdout
+    assert "event 1 is not taken yet: DispatchAck is dated" in shown.stdout
+    listed = (await desk.run("hosts", "--json")).stdout.splitlines()
+    heard = {host["hostname"]: host.get("lastHeardAt") for host in map(orjson.loads, listed)}
+    assert heard["web-01"] is not None
+    assert heard["web-02"] is None
 
 
 async def test_a_key_that_is_not_known_is_told_what_to_add_where(desk: OperatorConsole) -> None:

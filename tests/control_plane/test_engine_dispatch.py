@@ -191,7 +191,8 @@ def test_a_host_that_went_by_the_first_copy_converges_by_its_soak_window(
     control_plane.hear("web-01", rollout_id, *facts)
     host.start()
     host.complete()
-    outcome = host.tell(lambda seq: Converged(control_plane.now + SOAK, "r1-web-01", seq))
+    control_plane.now += SOAK
+    outcome = host.tell(lambda seq: Converged(control_plane.now, "r1-web-01", seq))
 
     assert outcome == EventsOutcome(1)
     assert control_plane.mirrored(rollout_id, "web-01").dispatched_at == START

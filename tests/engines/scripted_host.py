@@ -114,11 +114,12 @@ class ScriptedHost:
         self.probe()
 
     def finish(self) -> None:
-        """Converge, at the end of the soak or now, whichever is later."""
+        """Converge at the end of the soak, for which the control plane waits, or now, whichever is later."""
         self.soak()
         due = soak_end_of(self.control_plane.mirrored(self.rollout_id, self.hostname))
         assert due is not None
-        self._taken(lambda seq: Converged(max(due, self.now), self.target, seq))
+        self.control_plane.now = max(due, self.now)
+        self.converge()
 
     def revert(self) -> None:
         self.soak()

@@ -45,7 +45,13 @@ from nixfleet_proto.health_check import ExecProbe
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.trust import Verified
-from nixfleet_runtime.transport import EventRefused, ReplayFrom, RolloutUnknown, SeqForked
+from nixfleet_runtime.transport import (
+    EventEarly,
+    EventRefused,
+    ReplayFrom,
+    RolloutUnknown,
+    SeqForked,
+)
 from nixfleet_state_machine.host.state import HostRolloutState
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import Layout
@@ -206,7 +212,7 @@ class SmallFleet(ScriptedControlPlane):
                     agent.tell(ReplayAsked(replay))
                 case RolloutUnknown():
                     return
-                case SeqForked():
+                case SeqForked() | EventEarly():
                     raise AssertionError(outcome)
                 case None:
                     pass

@@ -19,6 +19,7 @@ from nixfleet_agent.messages.inputs import (
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (
+    EventEarly,
     EventRefusal,
     EventRefused,
     EventsOutcome,
@@ -53,30 +54,38 @@ class Sending:
     """The sender's memory from one read of the journal to the next."""
 
     def __init__(self) -> None:
-        # Rollouts that the control plane does not know: their rows wait while others have rows to send.
-        self._disowned: set[RolloutId] = set()
-        self._disowned_before = 0
+        # Rollouts that the control plane does not know, or whose next row is early: they wait while others have rows.
+        self._waiting: set[RolloutId] = set()
+        self._waiting_before = 0
+        # By rollout, the fact that cannot be true yet by the control plane's clock.
+        self._early: dict[RolloutId, int] = {}
         self._asked_before: ReplayFrom | None = None
 
     def left_out(self) -> frozenset[RolloutId]:
         """Return the rollouts to leave out of the next read of the journal."""
-        self._disowned_before = len(self._disowned)
-        return frozenset(self._disowned)
+        self._waiting_before = len(self._waiting)
+        return frozenset(self._waiting)
 
     @property
     def has_left_out(self) -> bool:
         """Whether rows were left out that still must be sent."""
-        return bool(self._disowned)
+        return bool(self._waiting)
 
     def must_wait(self) -> bool:
         """Return whether to wait before the next read, after one without progress.
 
         True when no other rollout has rows, or no answer comes: the next read then leaves out nothing.
         """
-        if len(self._disowned) > self._disowned_before:
+        if len(self._waiting) > self._waiting_before:
             return False
-        self._disowned.clear()
+        self._waiting.clear()
         return True
+
+    def sendable(self, rows: tuple[JournalRow, ...]) -> tuple[JournalRow, ...]:
+        """Return which of one rollout's `rows` to send together: what comes before an early fact goes without it."""
+        early = self._early.get(rows[0].rollout_id)
+        before = tuple(row for row in rows if early is None or row.fact.seq < early)
+        return before or rows
 
     def after_answer(self, rows: Sequence[JournalRow], outcome: EventsOutcome) -> Sent:
         """Return what follows from the answer to the rows of one rollout."""
@@ -95,6 +104,13 @@ class Sending:
                 # What is durable there stays; what was to be sent never will be.
                 refused = EventRefused(refusal.rollout_id, refusal.seq, str(refusal))
                 return Sent((EventRejected(row.row_id, refused),), moved=True)
+            case EventEarly():
+                # Kept, and sent again unchanged; nothing of it is marked.
+                self._early[row.rollout_id] = refusal.seq
+                has_earlier = row.fact.seq < refusal.seq
+                if not has_earlier:
+                    self._waiting.add(row.rollout_id)
+                return Sent((), moved=has_earlier)
             case ReplayFrom():
                 # Asked for the same again: the rows that were sent did not help, so this is no progress.
                 is_new = refusal != self._asked_before
@@ -102,7 +118,7 @@ class Sending:
                 return Sent((ReplayAsked(refusal),), moved=is_new)
             case RolloutUnknown():
                 # The control plane may not have read the release yet: keep the rows, and send them again.
-                self._disowned.add(row.rollout_id)
+                self._waiting.add(row.rollout_id)
                 return Sent((RolloutDisowned(row.rollout_id),), moved=False)
             case _:
                 assert_never(refusal)

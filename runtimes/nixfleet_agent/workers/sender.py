@@ -14,7 +14,7 @@ from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.steps import AgentStep, PostEvents, ReadUnsent, Wait, Wakeup, Work
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.wire import BATCH_LENGTH_MAX
-from nixfleet_runtime.transport import TransportFailed
+from nixfleet_runtime.transport import EventEarly, TransportFailed
 
 
 class Sender:
@@ -56,13 +56,17 @@ class Sender:
         return moved
 
     def _send(self, rows: Sequence[JournalRow]) -> Generator[AgentStep, object, bool]:
+        rows = self._sending.sendable(tuple(rows))
         try:
             outcome = yield from PostEvents(envelopes_of(self._hostname, rows))
         except TransportFailed as error:
             self._trouble.failed(error.kind, error)
             self._retry_after_seconds = error.retry_after_seconds
             return False
-        self._trouble.succeeded()
+        if isinstance(outcome.stopped_by, EventEarly):
+            self._trouble.failed("early", outcome.stopped_by.reason)
+        else:
+            self._trouble.succeeded()
         sent = self._sending.after_answer(rows, outcome)
         for input in sent.inputs:
             yield from self._post.insist(input)

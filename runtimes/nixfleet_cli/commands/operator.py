@@ -360,8 +360,8 @@ def _state(_context: click.Context, _option: click.Parameter, text: str | None) 
     "--state", metavar="STATE", callback=_state, help="Only hosts in this state, such as Failed."
 )
 @_asks(
-    "one object a host and rollout, with hostname, rolloutId, state, targetClosure, lastEventSeq, currentClosure "
-    "and refusal"
+    "one object a host and rollout, with hostname, rolloutId, state, targetClosure, lastEventSeq, currentClosure, "
+    "refusal, lastHeardAt, clockAheadSeconds and clockBehindSeconds"
 )
 def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
     """List every host in every rollout, by rollout and name."""
@@ -371,7 +371,16 @@ def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
     def is_wanted(host: ListedHost) -> bool:
         return rollout in (None, host.rollout_id) and state in (None, host.state)
 
-    header = ("rollout", "host", "state", "target", "runs", "refuses to act")
+    header = (
+        "rollout",
+        "host",
+        "state",
+        "target",
+        "runs",
+        "last heard",
+        "clock",
+        "refuses to act",
+    )
     session.list(
         paths.HOSTS, HOST_PAGE, lambda page: page.hosts, _host_cells, header, is_wanted=is_wanted
     )
@@ -503,15 +512,32 @@ def _explanation(explained: HostExplained) -> list[str]:
         f"{it.rollout_id}: {explained.hostname} refuses to act since {shown_time(it.since)}: {it.reason}"
         for it in explained.refusals
     ]
-    if not explained.rollouts:
-        return lines or [f"{explained.hostname} waits in no rollout"]
+    if not explained.rollouts and not lines:
+        lines.append(f"{explained.hostname} waits in no rollout")
     for rollout in explained.rollouts:
         held = "is held by" if rollout.gates else "is next: no gate holds it"
         lines.append(f"{rollout.rollout_id}: {explained.hostname} {held}")
         for gate in rollout.gates:
             detail = f" ({gate.detail})" if gate.detail else ""
             lines.append(f"  {gate.gate}: {gate.reason}{detail}")
+    for event in explained.waiting_events:
+        lines.append(f"{event.rollout_id}: event {event.seq} is not taken yet: {event.reason}")
+    if explained.last_heard_at is None:
+        lines.append(f"{explained.hostname} was not heard since the control plane started")
+    else:
+        clock = _clock_words(explained)
+        lines.append(f"last heard {shown_time(explained.last_heard_at)}, {clock}")
     return lines
+
+
+def _clock_words(heard: ListedHost | HostExplained) -> str:
+    if heard.clock_ahead_seconds:
+        return f"its clock {heard.clock_ahead_seconds} s ahead"
+    return (
+        f"its clock {heard.clock_behind_seconds} s behind"
+        if heard.clock_behind_seconds
+        else "its clock right"
+    )
 
 
 def _rollout_cells(rollout: ListedRollout) -> Row:
@@ -522,12 +548,16 @@ def _rollout_cells(rollout: ListedRollout) -> Row:
 
 def _host_cells(host: ListedHost) -> Row:
     runs = "" if host.current_closure is None else short(host.current_closure)
+    heard = "" if host.last_heard_at is None else shown_time(host.last_heard_at)
+    clock = "" if host.last_heard_at is None else _clock_words(host)
     return (
         host.rollout_id,
         host.hostname,
         host.state,
         short(host.target_closure),
         runs,
+        heard,
+        clock,
         host.refusal or "",
     )
 

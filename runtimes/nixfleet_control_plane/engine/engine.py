@@ -7,7 +7,7 @@ Source: docs/spec/runtimes.md, Control plane.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from typing import assert_never, cast
 
@@ -72,6 +72,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Planned,
 )
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
@@ -79,6 +80,7 @@ from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import (
+    EventEarly,
     EventRefusal,
     EventRefused,
     EventsOutcome,
@@ -111,6 +113,8 @@ from nixfleet_state_machine.rollout.event import (
 from nixfleet_state_machine.rollout.state import RolloutState
 
 _IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
+
+_BEFORE_ACTIVATION = frozenset({HostState.PENDING, HostState.ACTIVATING, HostState.DEFERRED})
 
 
 class ControlPlaneEngine:
@@ -224,12 +228,14 @@ class ControlPlaneEngine:
 
         Facts after a refused one are logged too, though the reply does not acknowledge them and the host sends them
         again. So the log holds the batch whole, with its signature on the last row. For the same reason no new fact of
-        a batch with a gap is accepted: those before the gap would be in the log without a signature.
+        a batch with a gap, or with a fact that cannot be true yet, is accepted: those before it would be in the log
+        without a signature.
         """
         first_refused: EventsOutcome | None = None
         has_gap = _has_gap(input.envelopes)
+        early = self._first_early(input, now)
         for accepted, envelope in enumerate(input.envelopes):
-            refusal = self._ingest_one(commit, input.hostname, envelope, has_gap, now)
+            refusal = self._ingest_one(commit, input.hostname, envelope, has_gap, early, now)
             if refusal is None:
                 continue
             first_refused = first_refused or EventsOutcome(accepted, refusal)
@@ -243,6 +249,7 @@ class ControlPlaneEngine:
         hostname: str,
         envelope: AgentEventEnvelope,
         has_gap: bool,
+        early: EventEarly | None,
         now: datetime,
     ) -> EventRefusal | None:
         state, event = self._state, envelope.event
@@ -261,6 +268,9 @@ class ControlPlaneEngine:
             return None if known is None else EventRefused(envelope.rollout_id, seq, known)
         if has_gap or seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
+        if early is not None:
+            self._note_early(commit, record, early)
+            return early
         objection = intake_objection(record, self._failing_controls(record), event)
         if objection is not None:
             return self._skip(commit, record, envelope, objection, now)
@@ -289,6 +299,45 @@ class ControlPlaneEngine:
         skip_fact(self._state, commit, refused, now)
         return EventRefused(envelope.rollout_id, event.seq, reason)
 
+    def _first_early(self, input: HostEvents, now: datetime) -> EventEarly | None:
+        """Return the first fact that is new and cannot be true yet, by this control plane's clock."""
+        new: dict[RolloutId, list[AgentEvent]] = {}
+        for envelope in input.envelopes:
+            rollout_id = cast("RolloutId", envelope.rollout_id)
+            record = self._state.view.host(rollout_id, input.hostname)
+            if record is not None and envelope.event.seq > record.last_event_seq:
+                new.setdefault(rollout_id, []).append(envelope.event)
+        found = (
+            self._state.receipts.first_early(
+                (rollout_id, input.hostname),
+                tuple(facts),
+                self._soak_of(rollout_id, input.hostname),
+                now,
+            )
+            for rollout_id, facts in new.items()
+        )
+        return next(filter(None, found), None)
+
+    def _soak_of(self, rollout_id: RolloutId, hostname: str) -> timedelta:
+        terms = self._state.view.terms(rollout_id)
+        wave = terms.wave_of.get(hostname)
+        return timedelta(minutes=0 if wave is None else terms.wave_soak_minutes[wave])
+
+    def _note_early(
+        self, commit: CommitBuilder, record: HostRolloutState, early: EventEarly
+    ) -> None:
+        key = record.rollout_id, record.hostname
+        before = self._state.early.get(key)
+        self._state.early.set(key, early)
+        if before is None or before.seq != early.seq:
+            about = (
+                ("host", record.hostname),
+                ("rollout", record.rollout_id),
+                ("why", early.reason),
+            )
+            message = "an event cannot be true yet, and is taken later"
+            commit.afterwards(EmitLog(LogLevel.WARNING, "nixfleet.clocks", message, about))
+
     def _forked(self, commit: CommitBuilder, record: HostRolloutState, seq: int) -> SeqForked:
         """The host has told two facts by one number: the first counts. The operator hears of it once."""
         key = record.rollout_id, record.hostname
@@ -312,6 +361,8 @@ class ControlPlaneEngine:
             if record is None:
                 continue
             host_seq = heartbeat.last_seqs.get(rollout_id, 0)
+            if record.last_event_seq == host_seq and record.state in _BEFORE_ACTIVATION:
+                self._state.receipts.note_in_step((rollout_id, heartbeat.hostname), now)
             if record.last_event_seq > host_seq:
                 # A superseded rollout must not be resumed: the host would switch back.
                 if self._state.view.rollouts[rollout_id].state is not RolloutState.SUPERSEDED:
@@ -339,10 +390,12 @@ class ControlPlaneEngine:
 
     def _explained(self, hostname: str) -> Explanation:
         try:
-            return Explanation(explain(self._state.view, self._state.quarantines, hostname))
+            blocks = explain(self._state.view, self._state.quarantines, hostname)
         except UnknownHost:
             # A host that no open rollout names waits in none.
-            return Explanation({})
+            blocks = {}
+        early = (each for (_, host), each in self._state.early.items() if host == hostname)
+        return Explanation(blocks, tuple(early))
 
     def _enroll(self, commit: CommitBuilder, input: EnrollHost, now: datetime) -> EnrollOutcome:
         request, identities = input.request, self._state.identities

@@ -112,6 +112,10 @@ def take_fact(
             transitions.append(transition)
     state.put_host(after)
     state.digests.note(key, fact)
+    state.receipts.note(key, fact, at)
+    early = state.early.get(key)
+    if early is not None and early.seq <= fact.seq:
+        state.early.discard(key)
     if record.dispatch_acked_at is None:
         # Any first fact shows that the host has its dispatch.
         state.remove_dispatch(commit, key)

@@ -14,6 +14,7 @@ from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.fact_digests import FactDigests
 from nixfleet_control_plane.engine.failing_controls import Control, control_results
 from nixfleet_control_plane.engine.identity_state import Identities
+from nixfleet_control_plane.engine.receipts import Receipts
 from nixfleet_control_plane.messages.entry_codec import row_of
 from nixfleet_control_plane.messages.inputs import PauseScope, WakeHost
 from nixfleet_control_plane.messages.log_entry import Entry
@@ -45,6 +46,7 @@ from nixfleet_proto.members import members
 from nixfleet_proto.wire import Dispatch, SignedArtefact
 from nixfleet_runtime.hold_scope import HoldScope, RolloutScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
+from nixfleet_runtime.transport import EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import DeferDispatch
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
@@ -101,6 +103,9 @@ class State:
         self.unsaved = UndoableDict[HostKey, int](self.undo)
         self.refused = UndoableDict[tuple[RolloutId, str, int], str](self.undo)
         self.digests = FactDigests(self.undo)
+        self.receipts = Receipts(self.undo)
+        # The fact of a host that cannot be true yet: shown, and logged once.
+        self.early = UndoableDict[HostKey, EventEarly](self.undo)
         self.forked = UndoableSet[HostKey](self.undo)
         self.host_counts = UndoableDict[tuple[RolloutId, HostState], int](self.undo)
         self.identities = Identities(self.undo)
@@ -177,6 +182,8 @@ class State:
             self.unsaved.discard((rollout_id, host.hostname))
             self.digests.forget((rollout_id, host.hostname))
             self.forked.discard((rollout_id, host.hostname))
+            self.receipts.forget((rollout_id, host.hostname))
+            self.early.discard((rollout_id, host.hostname))
         for refused in [key for key in self.refused if key[0] == rollout_id]:
             self.refused.discard(refused)
         scope = RolloutScope(rollout_id)

@@ -103,6 +103,8 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
             hosts[key] = stored_host(record, logged.seq)
             if isinstance(logged.entry, FactReported | FactRefused):
                 state.digests.note(key, logged.entry.fact)
+            if isinstance(logged.entry, FactReported):
+                state.receipts.note(key, logged.entry.fact, logged.at)
     if hosts.keys() != _expected_hosts(open_rollouts):
         raise _CacheIncomplete
     return hosts

@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from nixfleet_control_plane.http.answers import Refusal, problem_answer, unavailable
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Call
+from nixfleet_control_plane.http.contacts import Contacts
 from nixfleet_control_plane.http.earlier_commands import FRESH_SECONDS
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.openapi import openapi_document
@@ -77,6 +78,7 @@ def make_app(
     all that were signed earlier than now.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
+    contacts = Contacts()
     since = signed_since or clock.now()
     nonces = NonceMemory(FRESH_SECONDS, since)
     authenticator = Authenticator(
@@ -87,12 +89,18 @@ def make_app(
         ),
         limits,
         clock,
+        contacts,
+    )
+    metrics.gauge(
+        "nixfleet_host_clock_skew_seconds_max",
+        "by how much the worst clock of the hosts heard in the last ten minutes is off",
+        lambda: contacts.skew_seconds_max(clock.now()),
     )
     pollers = Pollers(limits)
     metrics.gauge("nixfleet_dispatch_polls", "polls that wait for a dispatch", lambda: len(pollers))
     agents = AgentRoutes(service, authenticator, pollers)
     enrollments = EnrollmentRoutes(service, authenticator)
-    operators = OperatorRoutes(service, authenticator, database)
+    operators = OperatorRoutes(service, authenticator, database, contacts)
     open_routes = OpenRoutes(
         not_ready_because,
         lambda: nonces.clock_problem,

@@ -14,6 +14,7 @@ from attrs import frozen
 from starlette.requests import Request
 
 from nixfleet_control_plane.http.answers import Refusal, refusal
+from nixfleet_control_plane.http.contacts import Contacts
 from nixfleet_control_plane.http.server.bodies import read_body, require_readable
 from nixfleet_control_plane.http.server.fields import fields_of
 from nixfleet_control_plane.http.server.limits import ENROLLMENT_BYTES_MAX, HostRates, Limits
@@ -63,6 +64,7 @@ class Authenticator:
         commands: NonceMemory,
         limits: Limits,
         clock: Clock,
+        contacts: Contacts,
     ) -> None:
         self._ring = ring
         self._nonces = nonces
@@ -70,6 +72,7 @@ class Authenticator:
         self._limits = limits
         self._rates = HostRates(limits.host_requests_per_second_max)
         self._clock = clock
+        self._contacts = contacts
         # Separate, because anyone can sign with an unknown key, and that must not use up the nonce memory of known
         # clients. A request from before the start may have been granted then; repeating it gives the same answer.
         since = clock.now() - timedelta(seconds=nonces.window_seconds)
@@ -89,6 +92,7 @@ class Authenticator:
                 key = self._ring().key_of(claims.key_id)
                 assert key is not None, "a key that has just been used is known"
                 body = await self._signed_body(request, claims, self._nonces, body_bytes_max)
+                self._contacts.heard(hostname, claims.created, self._clock.now())
                 return HostRequest(hostname, key, body)
             case OperatorSubject() | None:
                 raise _not_for(claims.key_id, "hosts")

@@ -17,7 +17,7 @@ from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.trust import TrustedKey, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.hold_scope import HoldScope
-from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
+from nixfleet_runtime.transport import EventEarly, EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import GateBlock
@@ -213,9 +213,10 @@ class CommandOutcome:
 
 @frozen
 class Explanation:
-    """All gates that hold the host, by rollout."""
+    """All gates that hold the host, by rollout. early: its facts that cannot be true yet."""
 
     blocks: Mapping[RolloutId, tuple[GateBlock, ...]]
+    early: tuple[EventEarly, ...] = ()
 
 
 @frozen

@@ -46,6 +46,8 @@ class ListedHost:
     """A host's state in a rollout. current_closure: the closure that it last reported to run.
 
     refusal: why its agent refuses to act in the rollout, by its last heartbeat.
+    last_heard_at: its last request since the control plane started. clock_ahead_seconds, clock_behind_seconds: how far
+    its clock was off then; the request's way counts as behind.
     """
 
     hostname: str
@@ -55,6 +57,9 @@ class ListedHost:
     last_event_seq: int
     current_closure: str | None = None
     refusal: str | None = None
+    last_heard_at: datetime | None = None
+    clock_ahead_seconds: int | None = None
+    clock_behind_seconds: int | None = None
 
 
 @frozen
@@ -122,15 +127,29 @@ class ExplainedRollout:
 
 
 @frozen
+class WaitingEvent:
+    """An event of a host that cannot be true yet by the control plane's clock; the host sends it again."""
+
+    rollout_id: str
+    seq: int
+    reason: str
+
+
+@frozen
 class HostExplained:
     """Why a host is held. rollouts: those in which it waits; empty: it waits in none.
 
     refusals: what its agent refuses to act on, by its last heartbeat.
+    waiting_events: what it reported and cannot be true yet. The rest is as in `ListedHost`.
     """
 
     hostname: str
     rollouts: tuple[ExplainedRollout, ...]
     refusals: tuple[ActingRefusal, ...] = ()
+    waiting_events: tuple[WaitingEvent, ...] = ()
+    last_heard_at: datetime | None = None
+    clock_ahead_seconds: int | None = None
+    clock_behind_seconds: int | None = None
 
 
 @frozen

@@ -10,9 +10,10 @@ from typing import assert_never
 from attrs import frozen
 
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_runtime.http.headers import REPLAY_FROM
+from nixfleet_runtime.http.headers import REPLAY_FROM, RETRY_AFTER
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
 from nixfleet_runtime.transport import (
+    EventEarly,
     EventRefused,
     EventsOutcome,
     ReplayFrom,
@@ -23,6 +24,7 @@ from nixfleet_runtime.transport import (
 GAP = f"{TYPE_PREFIX}gap"
 EVENT_REFUSED = f"{TYPE_PREFIX}event-refused"
 SEQ_FORKED = f"{TYPE_PREFIX}seq-forked"
+EVENT_EARLY = f"{TYPE_PREFIX}event-early"
 ROLLOUT_UNKNOWN = f"{TYPE_PREFIX}rollout-unknown"
 
 
@@ -63,6 +65,17 @@ def answer_of(outcome: EventsOutcome) -> StoppedAnswer | None:
             members |= {"rolloutId": stopped.rollout_id, "seq": stopped.seq}
             title = "Another event has this number"
             return StoppedAnswer(HttpProblem(SEQ_FORKED, title, 409, str(stopped), members), {})
+        case EventEarly():
+            seconds = stopped.retry_after_seconds
+            members |= {
+                "rolloutId": stopped.rollout_id,
+                "seq": stopped.seq,
+                "retryAfterSeconds": seconds,
+            }
+            problem = HttpProblem(
+                EVENT_EARLY, "The event cannot be true yet", 409, stopped.reason, members
+            )
+            return StoppedAnswer(problem, {RETRY_AFTER: str(seconds)})
         case _:
             assert_never(stopped)
 
@@ -82,5 +95,10 @@ def outcome_of(problem: HttpProblem) -> EventsOutcome | None:
             return EventsOutcome(accepted, EventRefused(rollout_id, seq, problem.detail))
         case t if t == SEQ_FORKED and isinstance(seq := members.get("seq"), int):
             return EventsOutcome(accepted, SeqForked(rollout_id, seq))
+        case t if t == EVENT_EARLY and isinstance(seq := members.get("seq"), int):
+            seconds = members.get("retryAfterSeconds")
+            wait_seconds = seconds if isinstance(seconds, int) else 1
+            early = EventEarly(rollout_id, seq, problem.detail, wait_seconds)
+            return EventsOutcome(accepted, early)
         case _:
             return None

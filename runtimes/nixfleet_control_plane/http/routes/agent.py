@@ -46,7 +46,7 @@ from nixfleet_runtime.http.bodies import (
     decode_heartbeat,
     encode_heartbeat_reply,
 )
-from nixfleet_runtime.http.headers import REPLAY_FROM
+from nixfleet_runtime.http.headers import REPLAY_FROM, RETRY_AFTER
 from nixfleet_runtime.http.outcomes import answer_of
 
 
@@ -145,9 +145,14 @@ class AgentRoutes:
 _STOPPED = (
     Answer(
         409,
-        "an event does not apply, or an earlier one is missing; "
+        "an event does not apply, cannot be true yet, or an earlier one is missing; "
         "`accepted` is the number of events that were accepted before it",
-        headers=FrozenMap({REPLAY_FROM: "after a gap: the first missing seq"}),
+        headers=FrozenMap(
+            {
+                REPLAY_FROM: "after a gap: the first missing seq",
+                RETRY_AFTER: "of an event that is early: the seconds until it can be true",
+            }
+        ),
     ),
     Answer(404, "the rollout is unknown, or this host is not in it"),
 )

@@ -7,6 +7,7 @@ Source: docs/spec/wire.md, Operator calls.
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from nixfleet_control_plane.http.answers import bytes_answer, malformed, no_content, refusal
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
+from nixfleet_control_plane.http.contacts import Contact, Contacts
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, Place, place_text
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
@@ -59,6 +61,7 @@ from nixfleet_runtime.http.listings import (
     LogPage,
     RefusedEnrollments,
     RolloutPage,
+    WaitingEvent,
 )
 from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -75,6 +78,7 @@ class OperatorRoutes:
     service: ControlPlaneService
     authenticator: Authenticator
     database: Path
+    contacts: Contacts
     _queries: anyio.CapacityLimiter = field(factory=lambda: anyio.CapacityLimiter(4))
 
     # Lists.
@@ -99,7 +103,8 @@ class OperatorRoutes:
         after, limit = AFTER.of(request), _limit(request)
         # From memory, because the table of host records lags behind.
         records = (await self.service.host_records(after, limit + 1)).records
-        return _shown(HOST_PAGE, _host_page(records, limit, self.service.notices.refusals_of))
+        page = _host_page(records, limit, self.service.notices.refusals_of, self.contacts)
+        return _shown(HOST_PAGE, page)
 
     async def deferrals(self, request: Request) -> Response:
         """Every held host with its gate, reason and start time, ordered by rollout and host."""
@@ -113,7 +118,8 @@ class OperatorRoutes:
         hostname: str = request.path_params["hostname"]
         explanation = await self.service.explain(hostname)
         refusals = self.service.notices.refusals_of(hostname)
-        return _shown(HOST_EXPLAINED, evolve(_explained(hostname, explanation), refusals=refusals))
+        explained = _explained(hostname, explanation, self.contacts.last(hostname))
+        return _shown(HOST_EXPLAINED, evolve(explained, refusals=refusals))
 
     async def releases(self, request: Request) -> Response:
         """What is in force for each channel and until when, and which artefacts are refused."""
@@ -292,12 +298,18 @@ def _host_page(
     records: tuple[HostRolloutState, ...],
     limit: int,
     refusals_of: Callable[[str], tuple[ActingRefusal, ...]],
+    contacts: Contacts,
 ) -> HostPage:
-    hosts = tuple(_host(it, refusals_of(it.hostname)) for it in records[:limit])
+    hosts = tuple(
+        _host(record, refusals_of(record.hostname), contacts.last(record.hostname))
+        for record in records[:limit]
+    )
     return HostPage(hosts, None if len(records) <= limit else _place(hosts[-1]))
 
 
-def _host(record: HostRolloutState, refusals: tuple[ActingRefusal, ...]) -> ListedHost:
+def _host(
+    record: HostRolloutState, refusals: tuple[ActingRefusal, ...], contact: Contact | None
+) -> ListedHost:
     here = (it.reason for it in refusals if it.rollout_id == record.rollout_id)
     return ListedHost(
         record.hostname,
@@ -307,7 +319,15 @@ def _host(record: HostRolloutState, refusals: tuple[ActingRefusal, ...]) -> List
         record.last_event_seq,
         record.current_closure,
         next(here, None),
+        *_heard(contact),
     )
+
+
+def _heard(contact: Contact | None) -> tuple[datetime | None, int | None, int | None]:
+    """When it was, and how far the clock was ahead and behind."""
+    if contact is None:
+        return None, None, None
+    return contact.at, max(contact.skew_seconds, 0), max(-contact.skew_seconds, 0)
 
 
 def _deferral_page(connection: sqlite3.Connection, after: Place | None, limit: int) -> DeferralPage:
@@ -326,7 +346,7 @@ def _place(item: ListedHost | ListedDeferral) -> str:
     return place_text(item.rollout_id, item.hostname)
 
 
-def _explained(hostname: str, explanation: Explanation) -> HostExplained:
+def _explained(hostname: str, explanation: Explanation, contact: Contact | None) -> HostExplained:
     return HostExplained(
         hostname,
         tuple(
@@ -336,6 +356,10 @@ def _explained(hostname: str, explanation: Explanation) -> HostExplained:
             )
             for rollout_id, blocks in explanation.blocks.items()
         ),
+        tuple(
+            WaitingEvent(early.rollout_id, early.seq, early.reason) for early in explanation.early
+        ),
+        *_heard(contact),
     )
 
 

@@ -22,6 +22,7 @@ from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (
+    EventEarly,
     EventRefused,
     EventsOutcome,
     Heartbeat,
@@ -323,6 +324,8 @@ class LogReader:
                         f"{_named(input.hostname, envelope)} is unknown, and its rollout is open"
                     )
                     raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
+            case EventEarly():
+                pass  # Nothing is lost and nothing marked: the host sends it again.
             case SeqForked():
                 found = f"{_named(input.hostname, envelope)} was lived, and another has its number"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
