@@ -14,7 +14,7 @@ from attrs import Factory, frozen
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
-from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.index.fleet_view import FleetView, host_hold
 from nixfleet_state_machine.planner.terms import BudgetTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
@@ -82,8 +82,11 @@ def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) ->
 
 
 def gate_operator_hold(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold all hosts of a rollout or a channel that an operator paused."""
+    """Hold all hosts of a rollout or a channel that an operator paused, and a host that is held itself."""
     holds = planning.view.holds
+    why = holds.get(host_hold(host))
+    if why is not None:
+        return GateBlock(Gate.OPERATOR_HOLD, f"host {host} is held" + (f": {why}" if why else ""))
     channel = planning.view.terms(rollout_id).channel
     for scope, words in ((channel, f"channel {channel}"), (rollout_id, f"rollout {rollout_id}")):
         why = holds.get(scope)

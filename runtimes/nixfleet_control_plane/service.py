@@ -71,6 +71,7 @@ from nixfleet_runtime.transport import (
     EventsOutcome,
     Heartbeat,
     HeartbeatReply,
+    HostHeld,
     ReleaseInForce,
     ReplayFrom,
     RolloutUnknown,
@@ -90,6 +91,7 @@ _STOPPED = {
     RolloutUnknown: "unknown",
     SeqForked: "forked",
     EventEarly: "early",
+    HostHeld: "held",
 }
 _emit_metric = maker(EmitMetric)
 _log = logging.getLogger(__name__)

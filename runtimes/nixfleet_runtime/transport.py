@@ -87,7 +87,23 @@ class EventEarly:
     retry_after_seconds: int
 
 
-EventRefusal: TypeAlias = ReplayFrom | EventRefused | RolloutUnknown | SeqForked | EventEarly
+@frozen
+class HostHeld:
+    """The host contradicted itself: nothing new is taken from it until an operator resumes it. Keep the facts. (409)"""
+
+    rollout_id: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"the control plane holds this host: {self.reason}. Two machines have its key, or its journal was set "
+            "back: stop the other machine, then have an operator resume the host"
+        )
+
+
+EventRefusal: TypeAlias = (
+    ReplayFrom | EventRefused | RolloutUnknown | SeqForked | EventEarly | HostHeld
+)
 
 
 @frozen

@@ -100,7 +100,10 @@ async def test_a_command_that_has_nothing_to_do_is_refused_in_words(desk: Operat
     """Exit code 1, and what there is."""
     await desk.site.publish()
     for arguments, said in (
-        (("pause", "edge", *WHY), "expected a channel or a rollout, found 'edge'"),
+        (
+            ("pause", "edge", *WHY),
+            "expected a channel, a rollout or a host (host:NAME), found 'edge'",
+        ),
         (("resume", "stable", *WHY), "stable is not paused"),
         (("clear", "stable@r1", *WHY), "to be Reverted or Failed, found Active"),
         (("clear", "stable@r9", "--excuse", "web-01", *WHY), "no rollout stable@r9 exists"),

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+from nixfleet_cli.shared.output import section
 from nixfleet_control_plane.messages.inputs import (
     ArtefactRejected,
     ClearRollout,
@@ -139,3 +140,12 @@ def test_an_event_that_was_refused_is_shown_with_the_rule(
         line.startswith("  web-02  stable@r2  seq 1  ActivationStarted is not legal from Pending")
         for line in lines
     )
+
+
+def test_a_long_list_is_cut_and_the_rest_is_counted() -> None:
+    """The first ones, and how many more there are; a list that fits is whole."""
+    rows = [(f"web-{number:02}",) for number in range(1, 13)]
+    shown = tuple(section("refused events", rows, 10))
+    assert shown[0] == "refused events"
+    assert [line.strip() for line in shown[-2:]] == ["web-10", "and 2 more (all are in --json)"]
+    assert tuple(section("refused events", rows, 12))[-1].strip() == "web-12"

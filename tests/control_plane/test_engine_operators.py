@@ -116,7 +116,7 @@ def test_a_second_pause_is_refused_with_the_name_of_who_was_first(
     )
 
 
-@pytest.mark.parametrize("scope", ["unknown", "stable@r9", ""])
+@pytest.mark.parametrize("scope", ["unknown", "stable@r9", "host:web-99", ""])
 def test_a_pause_of_what_does_not_exist_is_refused(
     control_plane: ScriptedControlPlane, scope: str
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_pause_of_what_does_not_exist_is_refused(
     control_plane.publish("r1")
 
     assert _refusal(control_plane, PauseScope(parse_scope(scope), "ada", "typo")) == (
-        f"expected a channel or a rollout, found {scope!r}"
+        f"expected a channel, a rollout or a host (host:NAME), found {scope!r}"
     )
 
 

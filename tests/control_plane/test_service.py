@@ -377,7 +377,10 @@ async def test_operators_and_hosts_are_answered(store: SqliteStore) -> None:
         assert await service.manifest("stable@r9") is None
         assert list(explained.blocks) == [rollout_id]
         assert [asked.first_missing_seq for asked in reply.replay_from] == [1]
-        assert refusal.refusal == "expected a channel or a rollout, found 'nowhere'"
+        assert (
+            refusal.refusal
+            == "expected a channel, a rollout or a host (host:NAME), found 'nowhere'"
+        )
 
 
 # The end.

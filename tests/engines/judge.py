@@ -23,6 +23,7 @@ from nixfleet_control_plane.messages.log_entry import (
     FactRefused,
     FactReported,
     HostEnrolled,
+    IdentityForked,
     LoggedEntry,
     Planned,
     RolloutMoved,
@@ -93,7 +94,13 @@ class Judge:
                     if entry.rollout_id is not None:
                         body = entry.body.encode()
                         self._manifests[entry.rollout_id] = decode_manifest(body)
-                case Deferred() | ArtefactRefused() | FactRefused() | HostEnrolled():
+                case (
+                    Deferred()
+                    | ArtefactRefused()
+                    | FactRefused()
+                    | IdentityForked()
+                    | HostEnrolled()
+                ):
                     pass
                 case _:
                     assert_never(entry)

@@ -48,6 +48,7 @@ from nixfleet_proto.trust import Verified
 from nixfleet_runtime.transport import (
     EventEarly,
     EventRefused,
+    HostHeld,
     ReplayFrom,
     RolloutUnknown,
     SeqForked,
@@ -212,7 +213,7 @@ class SmallFleet(ScriptedControlPlane):
                     agent.tell(ReplayAsked(replay))
                 case RolloutUnknown():
                     return
-                case SeqForked() | EventEarly():
+                case SeqForked() | EventEarly() | HostHeld():
                     raise AssertionError(outcome)
                 case None:
                     pass

@@ -195,8 +195,8 @@ def asks_for_one_fact_too_late(patch: pytest.MonkeyPatch) -> None:
     """A control plane that lost its log asks hosts to begin with their second fact."""
     compare = ControlPlaneEngine._compare
 
-    def late(self: Any, heartbeat: Any, now: datetime) -> HeartbeatReply:
-        reply: HeartbeatReply = compare(self, heartbeat, now)
+    def late(self: Any, commit: Any, heartbeat: Any, now: datetime) -> HeartbeatReply:
+        reply: HeartbeatReply = compare(self, commit, heartbeat, now)
         behind = tuple(
             evolve(replay, first_missing_seq=replay.first_missing_seq + 1)
             for replay in reply.replay_from

@@ -7,6 +7,7 @@ Source: docs/spec/planner.md, Cost.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.errors import InvalidValue, ValueProblem
@@ -22,6 +23,14 @@ from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.scopes.selector import summary
 from nixfleet_state_machine.undo import NoUndo, UndoableDict, UndoLog
+
+HOST_HOLD: Final = "host:"
+"""How the hold of a host begins; no channel and no rollout id does."""
+
+
+def host_hold(hostname: str) -> str:
+    """Return the scope of a hold of one host, in every rollout."""
+    return f"{HOST_HOLD}{hostname}"
 
 
 class FleetView:
@@ -151,13 +160,13 @@ class FleetView:
     # --- changes: operators and quarantine ---------------------------------------------------------
 
     def hold(self, scope: str, why: str = "") -> None:
-        """Pause `scope`, a channel or a rollout id. why: the operator and the reason."""
+        """Hold `scope`: a channel, a rollout id, or a host as `host_hold` names it. why: who holds it and the reason."""
         require_arguments("FleetView.hold", scope=(scope, str), why=(why, str))
         self._holds.set(scope, why)
         self._scope_changed(scope)
 
     def release(self, scope: str) -> None:
-        """End the pause of `scope`."""
+        """End the hold of `scope`."""
         require_arguments("FleetView.release", scope=(scope, str))
         self._holds.discard(scope)
         self._scope_changed(scope)
@@ -183,7 +192,7 @@ class FleetView:
 
     @property
     def holds(self) -> Mapping[str, str]:
-        """The reason by paused channel or rollout id."""
+        """The reason by held channel, rollout id or host (as `host_hold` names it)."""
         return self._holds
 
     def terms(self, rollout_id: RolloutId) -> RolloutTerms:
@@ -358,6 +367,12 @@ class FleetView:
                 self._changes.rollouts.add(rollout_id)
 
     def _scope_changed(self, scope: str) -> None:
+        if scope.startswith(HOST_HOLD):
+            hostname = scope.removeprefix(HOST_HOLD)
+            for rollout_id, book in self._books.items():
+                if hostname in book.terms.targets:
+                    self.recheck_host(rollout_id, hostname)
+            return
         for rollout_id, book in self._books.items():
             if scope in (rollout_id, book.terms.channel):
                 self._changes.rollouts.add(rollout_id)

@@ -23,6 +23,7 @@ from nixfleet_runtime.transport import (
     EventRefusal,
     EventRefused,
     EventsOutcome,
+    HostHeld,
     ReplayFrom,
     RolloutUnknown,
     SeqForked,
@@ -111,6 +112,9 @@ class Sending:
                 if not has_earlier:
                     self._waiting.add(row.rollout_id)
                 return Sent((), moved=has_earlier)
+            case HostHeld():
+                self._waiting.add(row.rollout_id)
+                return Sent((), moved=False)
             case ReplayFrom():
                 # Asked for the same again: the rows that were sent did not help, so this is no progress.
                 is_new = refusal != self._asked_before

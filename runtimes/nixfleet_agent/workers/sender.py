@@ -14,7 +14,7 @@ from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.steps import AgentStep, PostEvents, ReadUnsent, Wait, Wakeup, Work
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.wire import BATCH_LENGTH_MAX
-from nixfleet_runtime.transport import EventEarly, TransportFailed
+from nixfleet_runtime.transport import EventEarly, HostHeld, TransportFailed
 
 
 class Sender:
@@ -63,8 +63,11 @@ class Sender:
             self._trouble.failed(error.kind, error)
             self._retry_after_seconds = error.retry_after_seconds
             return False
-        if isinstance(outcome.stopped_by, EventEarly):
-            self._trouble.failed("early", outcome.stopped_by.reason)
+        stopped = outcome.stopped_by
+        if isinstance(stopped, EventEarly):
+            self._trouble.failed("early", stopped.reason)
+        elif isinstance(stopped, HostHeld):
+            self._trouble.failed("held", stopped)
         else:
             self._trouble.succeeded()
         sent = self._sending.after_answer(rows, outcome)

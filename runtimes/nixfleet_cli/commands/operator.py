@@ -19,7 +19,13 @@ from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_runtime.documents.problems import closest, unknown
-from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope, parse_scope
+from nixfleet_runtime.hold_scope import (
+    ChannelScope,
+    HoldScope,
+    HostScope,
+    RolloutScope,
+    parse_scope,
+)
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import (
     CLEARANCE,
@@ -464,6 +470,8 @@ def _scope_path(scope: HoldScope, then: str) -> str:
             return paths.rollout_path(scope.rollout_id, then)
         case ChannelScope():
             return paths.channel_path(scope.channel, then)
+        case HostScope():
+            return paths.host_path(scope.hostname, then)
         case _:
             assert_never(scope)
 

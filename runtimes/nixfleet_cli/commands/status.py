@@ -10,7 +10,7 @@ from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.database import database_argument, reading
 from nixfleet_cli.shared.journal_status import is_journal, show_journal
-from nixfleet_cli.shared.output import Output, Row, printing, section, shown_time
+from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, printing, section, shown_time
 from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import Follower
@@ -43,8 +43,9 @@ def status(output: Output, database: Path, at_time: datetime) -> None:
 
     DB is the database of a control plane: shows rollouts with their hosts by state, waiting hosts with the gate that
     holds them, quarantines, pauses, refused events, what is in force and for how long hosts accept it, and refused
-    releases. DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the
-    facts that wait to be sent or were refused.
+    releases; of each the first ten, and how many more there are.
+    DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the facts that wait
+    to be sent or were refused.
 
     DB may be in use; the result is one moment of it. Run the command as the owner of DB: even a reader of SQLite writes
     a small file beside it.
@@ -71,7 +72,7 @@ def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterat
         ("refused releases", map(_refused_artefact, refused_artefacts(connection))),
     ):
         yield ""
-        yield from section(title, rows)
+        yield from section(title, rows, ROWS_MAX)
 
 
 def rollout_lines(connection: sqlite3.Connection, state: State) -> Iterator[str]:

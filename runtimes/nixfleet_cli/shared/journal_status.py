@@ -16,7 +16,7 @@ from nixfleet_agent.journal.queries import (
 )
 from nixfleet_agent.messages.inputs import Intent
 from nixfleet_cli.shared.failures import Findings, Unusable
-from nixfleet_cli.shared.output import Output, Row, section, shown_time
+from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, section, shown_time
 from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec import DecodeError
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
@@ -58,7 +58,7 @@ def _lines(journal: sqlite3.Connection, snapshot: JournalSnapshot) -> Iterator[s
         ("refused by the control plane", map(_refused, refused_facts(journal))),
     ):
         yield ""
-        yield from section(title, rows)
+        yield from section(title, rows, ROWS_MAX)
 
 
 def _rollout(rollout: LocalRollout) -> Row:

@@ -99,10 +99,21 @@ def table(rows: Iterable[Row], header: Row = ()) -> Iterator[str]:
         yield _GAP.join(padded).rstrip()
 
 
-def section(title: str, rows: Iterable[Row]) -> Iterator[str]:
-    """Yield `title` and the aligned `rows` below it, or that there are none."""
+ROWS_MAX: Final = 10
+"""How many rows of a list are shown in an overview."""
+
+
+def section(title: str, rows: Iterable[Row], rows_max: int | None = None) -> Iterator[str]:
+    """Yield `title` and the aligned `rows` below it, or that there are none.
+
+    rows_max: after so many only their number follows; `None`: all are shown.
+    """
+    shown = tuple(rows)
+    cut = shown if rows_max is None else shown[:rows_max]
     yield title
-    yield from (f"{_GAP}{line}" for line in tuple(table(rows)) or (NONE,))
+    yield from (f"{_GAP}{line}" for line in tuple(table(cut)) or (NONE,))
+    if len(cut) < len(shown):
+        yield f"{_GAP}and {len(shown) - len(cut)} more (all are in --json)"
 
 
 def json_text(value: object) -> str:

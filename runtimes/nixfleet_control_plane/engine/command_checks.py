@@ -15,7 +15,7 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
 )
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope
+from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
@@ -28,7 +28,7 @@ def command_objection(state: State, command: OperatorCommand) -> str | None:
                 operator = state.holds[command.scope].operator
                 return f"{command.scope} is already paused, by {operator}"
             if not _exists(state, command.scope):
-                return f"expected a channel or a rollout, found {str(command.scope)!r}"
+                return f"expected a channel, a rollout or a host (host:NAME), found {str(command.scope)!r}"
             return None
         case ResumeScope():
             return None if command.scope in state.holds else f"{command.scope} is not paused"
@@ -53,6 +53,8 @@ def _exists(state: State, scope: HoldScope) -> bool:
             return scope.channel in state.view.offers
         case RolloutScope():
             return scope.rollout_id in state.view.rollouts
+        case HostScope():
+            return any(state.view.host(each, scope.hostname) for each in state.view.rollouts)
         case _:
             assert_never(scope)
 

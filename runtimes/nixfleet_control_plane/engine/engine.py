@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
-from typing import assert_never, cast
+from typing import Final, assert_never, cast
 
 from nixfleet_control_plane.engine import artefact_intake
 from nixfleet_control_plane.engine.command_checks import command_objection, failed_hosts
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.contradictions import contradiction, heard_after
 from nixfleet_control_plane.engine.entry_handlers import (
     apply_command,
     carry_out_plan,
     defer,
     enroll,
+    fork,
     move_rollout,
     skip_fact,
     take_fact,
@@ -69,6 +71,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Commanded,
     FactRefused,
     HostEnrolled,
+    IdentityForked,
     Planned,
 )
 from nixfleet_control_plane.messages.writes import Write
@@ -78,6 +81,7 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.hold_scope import HostScope
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import (
     EventEarly,
@@ -86,6 +90,7 @@ from nixfleet_runtime.transport import (
     EventsOutcome,
     Heartbeat,
     HeartbeatReply,
+    HostHeld,
     ReplayFrom,
     RolloutUnknown,
     SeqForked,
@@ -112,6 +117,8 @@ from nixfleet_state_machine.rollout.event import (
 )
 from nixfleet_state_machine.rollout.state import RolloutState
 
+REFUSED_IN_A_ROW_MAX: Final = 8
+"""How many facts of a host in a row may not apply, before its history is taken for another one's."""
 _IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
 
 _BEFORE_ACTIVATION = frozenset({HostState.PENDING, HostState.ACTIVATING, HostState.DEFERRED})
@@ -194,7 +201,7 @@ class ControlPlaneEngine:
                 waiting = self._state.dispatches.get(input.hostname)
                 return DispatchAnswer(waiting[-1] if waiting else None)
             case Heartbeat():
-                return self._compare(input, now)
+                return self._compare(commit, input, now)
             case ManifestPoll():
                 return self._manifest(input)
             case ManifestsUpdated():
@@ -263,9 +270,13 @@ class ControlPlaneEngine:
             if state.digests.is_contradicted_by(
                 (record.rollout_id, hostname), event, record.last_event_seq
             ):
-                return self._forked(commit, record, seq)
+                reason = f"it has told two facts of {record.rollout_id} by the number {seq}"
+                self._fork(commit, hostname, record.rollout_id, reason, now)
+                return SeqForked(record.rollout_id, seq)
             known = state.refused.get((record.rollout_id, hostname, seq))
             return None if known is None else EventRefused(envelope.rollout_id, seq, known)
+        if hostname in state.forked:
+            return HostHeld(envelope.rollout_id, state.holds[HostScope(hostname)].reason)
         if has_gap or seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
         if early is not None:
@@ -277,6 +288,10 @@ class ControlPlaneEngine:
         try:
             transitions = take_fact(state, commit, record, event, envelope.signature, now)
         except TransitionError as error:
+            if self._refused_in_a_row(record) == REFUSED_IN_A_ROW_MAX:
+                reason = f"{REFUSED_IN_A_ROW_MAX} of its facts of {record.rollout_id} in a row do not apply: {error}"
+                self._fork(commit, hostname, record.rollout_id, reason, now)
+                return HostHeld(envelope.rollout_id, reason)
             return self._skip(commit, record, envelope, str(error), now)
         for transition in transitions:
             self._join(commit, record.rollout_id, hostname, now)
@@ -338,22 +353,41 @@ class ControlPlaneEngine:
             message = "an event cannot be true yet, and is taken later"
             commit.afterwards(EmitLog(LogLevel.WARNING, "nixfleet.clocks", message, about))
 
-    def _forked(self, commit: CommitBuilder, record: HostRolloutState, seq: int) -> SeqForked:
-        """The host has told two facts by one number: the first counts. The operator hears of it once."""
-        key = record.rollout_id, record.hostname
-        if key not in self._state.forked:
-            self._state.forked.add(key)
-            commit.afterwards(
-                EmitLog(
-                    LogLevel.WARNING,
-                    "nixfleet.identity",
-                    "a host reported another fact under a number that it had used: two machines may have its key",
-                    (("host", record.hostname), ("rollout", record.rollout_id), ("seq", str(seq))),
-                )
-            )
-        return SeqForked(record.rollout_id, seq)
+    def _fork(
+        self,
+        commit: CommitBuilder,
+        host: str,
+        rollout_id: RolloutId | None,
+        reason: str,
+        now: datetime,
+    ) -> None:
+        """Hold a host that contradicted itself. It is logged and told once, until it is resumed."""
+        if host in self._state.forked:
+            return
+        fork(self._state, commit, IdentityForked(host, rollout_id, reason), now)
+        message = "a host contradicts itself and is held: two machines have its key, or its journal was set back"
+        about = (("host", host), ("why", reason))
+        commit.afterwards(EmitLog(LogLevel.WARNING, "nixfleet.identity", message, about))
 
-    def _compare(self, heartbeat: Heartbeat, now: datetime) -> HeartbeatReply:
+    def _refused_in_a_row(self, record: HostRolloutState) -> int:
+        """Return how many of the host's latest facts were refused, counting no further than is of interest."""
+        last, known = record.last_event_seq, self._state.refused
+        for count in range(REFUSED_IN_A_ROW_MAX):
+            if (record.rollout_id, record.hostname, last - count) not in known:
+                return count
+        return REFUSED_IN_A_ROW_MAX
+
+    def _compare(
+        self, commit: CommitBuilder, heartbeat: Heartbeat, now: datetime
+    ) -> HeartbeatReply:
+        before = self._state.heard.get(heartbeat.hostname)
+        contradicts = contradiction(before, heartbeat, now)
+        if contradicts is not None:
+            self._fork(commit, heartbeat.hostname, None, contradicts, now)
+        if heartbeat.hostname in self._state.forked:
+            # Neither record is offered for the other: which machine asks is not known.
+            return HeartbeatReply(now)
+        self._state.heard.set(heartbeat.hostname, heard_after(before, heartbeat, now))
         ahead: list[HostRolloutState] = []
         behind: list[ReplayFrom] = []
         for rollout_id in sorted(self._state.view.rollouts):

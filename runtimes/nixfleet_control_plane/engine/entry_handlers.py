@@ -13,7 +13,7 @@ from attrs import evolve
 from nixfleet_control_plane.engine.applier import apply, apply_to_rollout
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.host_record import apply_fact, skip_seq
-from nixfleet_control_plane.engine.state import LoadedFleet, LoadedManifest, State
+from nixfleet_control_plane.engine.state import CONTROL_PLANE, LoadedFleet, LoadedManifest, State
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     PauseScope,
@@ -29,6 +29,7 @@ from nixfleet_control_plane.messages.log_entry import (
     FactRefused,
     FactReported,
     HostEnrolled,
+    IdentityForked,
     LoggedEntry,
     Planned,
     RolloutMoved,
@@ -43,6 +44,7 @@ from nixfleet_proto.codec import (
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.hold_scope import HostScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.host.effect import (
     RecordTransition,
@@ -72,6 +74,8 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
             take_fact(state, commit, record, entry.fact, entry.signature, logged.at)
         case FactRefused():
             skip_fact(state, commit, entry, logged.at)
+        case IdentityForked():
+            fork(state, commit, entry, logged.at)
         case RolloutMoved():
             move_rollout(state, commit, entry.event, logged.at)
         case Planned():
@@ -130,6 +134,13 @@ def skip_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datet
     state.put_host(skip_seq(record, entry.fact.seq))
     state.digests.note((entry.rollout_id, entry.host), entry.fact)
     state.refuse_fact(commit, (entry.rollout_id, entry.host), entry.fact.seq, entry.reason, seq)
+
+
+def fork(state: State, commit: CommitBuilder, entry: IdentityForked, at: datetime) -> None:
+    """Hold a host that contradicted itself, until an operator resumes it or it enrolls anew."""
+    state.append(commit, entry, at)
+    held = PauseScope(HostScope(entry.host), CONTROL_PLANE, entry.reason)
+    state.hold(commit, held, at)
 
 
 def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: datetime) -> None:
@@ -224,6 +235,8 @@ def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetim
     """Enroll a host with its key."""
     seq = state.append(commit, entry, at)
     token, key = entry.token.token, TrustedKey(entry.public_key)
+    if token.hostname in state.forked:
+        state.release(commit, HostScope(token.hostname))
     kept_until = nonce_kept_until(token, state.identities.nonces.get())
     state.identities.enroll(
         commit,

@@ -7,10 +7,12 @@ Source: docs/spec/runtimes.md, Control plane.
 """
 
 from datetime import datetime
+from typing import Final
 
 from attrs import frozen
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.contradictions import Heard
 from nixfleet_control_plane.engine.fact_digests import FactDigests
 from nixfleet_control_plane.engine.failing_controls import Control, control_results
 from nixfleet_control_plane.engine.identity_state import Identities
@@ -44,7 +46,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.members import members
 from nixfleet_proto.wire import Dispatch, SignedArtefact
-from nixfleet_runtime.hold_scope import HoldScope, RolloutScope
+from nixfleet_runtime.hold_scope import HoldScope, HostScope, RolloutScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_runtime.transport import EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
@@ -56,6 +58,9 @@ from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue
 
 HostKey = tuple[RolloutId, str]
 """One host in one rollout."""
+
+CONTROL_PLANE: Final = "(the control plane)"
+"""Who holds a host that contradicted itself. No operator has this name: key ids have no parentheses."""
 
 _Status = members(ProbeStatus)
 
@@ -106,7 +111,9 @@ class State:
         self.receipts = Receipts(self.undo)
         # The fact of a host that cannot be true yet: shown, and logged once.
         self.early = UndoableDict[HostKey, EventEarly](self.undo)
-        self.forked = UndoableSet[HostKey](self.undo)
+        # Hosts that contradicted themselves: held, and nothing new is taken from them.
+        self.forked = UndoableSet[str](self.undo)
+        self.heard = UndoableDict[str, Heard](self.undo)
         self.host_counts = UndoableDict[tuple[RolloutId, HostState], int](self.undo)
         self.identities = Identities(self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
@@ -181,7 +188,6 @@ class State:
             self.outstanding.discard((rollout_id, host.hostname))
             self.unsaved.discard((rollout_id, host.hostname))
             self.digests.forget((rollout_id, host.hostname))
-            self.forked.discard((rollout_id, host.hostname))
             self.receipts.forget((rollout_id, host.hostname))
             self.early.discard((rollout_id, host.hostname))
         for refused in [key for key in self.refused if key[0] == rollout_id]:
@@ -275,11 +281,17 @@ class State:
     def put_hold(self, pause: PauseScope) -> None:
         """As `hold`, for a hold that is already in the store."""
         self.holds.set(pause.scope, pause)
+        if isinstance(pause.scope, HostScope) and pause.operator == CONTROL_PLANE:
+            self.forked.add(pause.scope.hostname)
         self.view.hold(str(pause.scope), f"{pause.operator}: {pause.reason}")
 
     def release(self, commit: CommitBuilder, scope: HoldScope) -> None:
         """Dispatch in the scope again."""
         self.holds.discard(scope)
+        if isinstance(scope, HostScope):
+            self.forked.discard(scope.hostname)
+            # What was heard of two machines says nothing of the one that is left.
+            self.heard.discard(scope.hostname)
         self.view.release(str(scope))
         commit.write(RemoveHold(scope))
 

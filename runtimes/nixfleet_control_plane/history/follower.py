@@ -23,6 +23,7 @@ from nixfleet_control_plane.messages.log_entry import (
     FactRefused,
     FactReported,
     HostEnrolled,
+    IdentityForked,
     LoggedEntry,
     LogRow,
     Planned,
@@ -126,7 +127,9 @@ def _subject(state: State, entry: Entry) -> Subject:
         case Planned():
             opens = isinstance(entry.action, OpenRollout)
             return state.view.rollouts.get(entry.action.rollout_id) if opens else None
-        case Deferred() | Commanded() | ArtefactTaken() | ArtefactRefused() | HostEnrolled():
+        case Deferred() | Commanded() | ArtefactTaken() | ArtefactRefused():
+            return None
+        case HostEnrolled() | IdentityForked():
             return None
         case _:
             assert_never(entry)

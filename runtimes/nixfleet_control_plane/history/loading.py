@@ -27,6 +27,7 @@ from nixfleet_control_plane.messages.log_entry import (
     FactRefused,
     FactReported,
     HostEnrolled,
+    IdentityForked,
     LoggedEntry,
     Planned,
     RolloutMoved,
@@ -158,7 +159,7 @@ def _records_after(
             return ()
         case Planned():
             return _records_planned(open_rollouts, hosts, entry.action, logged)
-        case RolloutMoved() | Deferred() | Commanded() | HostEnrolled():
+        case RolloutMoved() | Deferred() | Commanded() | HostEnrolled() | IdentityForked():
             return ()
         case ArtefactTaken() | ArtefactRefused():
             return ()

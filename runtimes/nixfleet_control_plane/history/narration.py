@@ -23,6 +23,7 @@ from nixfleet_control_plane.messages.log_entry import (
     FactRefused,
     FactReported,
     HostEnrolled,
+    IdentityForked,
     Planned,
     RolloutMoved,
 )
@@ -103,6 +104,8 @@ def actor_of(entry: Entry) -> str:
     match entry:
         case FactReported() | FactRefused():
             return entry.host
+        case IdentityForked():
+            return "verifier"
         case RolloutMoved():
             return "rollout"
         case Planned() | Deferred():
@@ -124,6 +127,8 @@ def told(entry: Entry) -> str:
             return _fact(entry.fact)
         case FactRefused():
             return f"reported a fact that was refused ({_fact(entry.fact)}): {entry.reason}"
+        case IdentityForked():
+            return f"holds host {entry.host}, which contradicts itself: {entry.reason}"
         case RolloutMoved():
             return _rollout_event(entry.event)
         case Planned():

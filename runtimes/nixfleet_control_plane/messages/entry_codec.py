@@ -30,6 +30,7 @@ from nixfleet_control_plane.messages.log_entry import (
     FactRefused,
     FactReported,
     HostEnrolled,
+    IdentityForked,
     LoggedEntry,
     LogRow,
     Planned,
@@ -45,7 +46,13 @@ from nixfleet_proto.codec import (
 )
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope, parse_scope
+from nixfleet_runtime.hold_scope import (
+    ChannelScope,
+    HoldScope,
+    HostScope,
+    RolloutScope,
+    parse_scope,
+)
 from nixfleet_runtime.storage.record_codec import (
     decode_plan_action,
     decode_rollout_event,
@@ -137,6 +144,8 @@ def _columns(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
             return "verify_outcome", None, None, None
         case FactRefused():
             return "verify_outcome", entry.host, entry.rollout_id, entry.signature
+        case IdentityForked():
+            return "verify_outcome", entry.host, entry.rollout_id, None
         case HostEnrolled():
             return "verify_outcome", entry.token.token.hostname, None, None
         case _:
@@ -188,6 +197,8 @@ def _scope_rollout(scope: HoldScope) -> str | None:
             return None
         case RolloutScope():
             return scope.rollout_id
+        case HostScope():
+            return None
         case _:
             assert_never(scope)
 
@@ -202,7 +213,9 @@ def _payload(entry: Entry) -> bytes:
             return encode_plan_action(entry.action)
         case Commanded():
             return orjson.dumps(_tagged(entry.command))
-        case ArtefactTaken() | ArtefactRefused() | FactRefused() | HostEnrolled():
+        case (
+            ArtefactTaken() | ArtefactRefused() | FactRefused() | IdentityForked() | HostEnrolled()
+        ):
             return orjson.dumps(_tagged(_outcome_payload(entry)))
         case _:
             assert_never(entry)
@@ -245,6 +258,13 @@ class _Refused:
 
 
 @frozen
+class _Forked:
+    """The payload of `IdentityForked`."""
+
+    reason: str
+
+
+@frozen
 class _Enrolled:
     """The payload of `HostEnrolled`. token: the content of the token file, including its signature."""
 
@@ -252,11 +272,11 @@ class _Enrolled:
     token: str
 
 
-_Outcome: TypeAlias = _Taken | ArtefactRefused | _Refused | _Enrolled
+_Outcome: TypeAlias = _Taken | ArtefactRefused | _Refused | _Forked | _Enrolled
 
 
 def _outcome_payload(
-    entry: ArtefactTaken | ArtefactRefused | FactRefused | HostEnrolled,
+    entry: ArtefactTaken | ArtefactRefused | FactRefused | IdentityForked | HostEnrolled,
 ) -> _Outcome:
     match entry:
         case ArtefactTaken():
@@ -265,6 +285,8 @@ def _outcome_payload(
             return entry
         case FactRefused():
             return _Refused(encode_event(entry.fact).decode(), entry.reason)
+        case IdentityForked():
+            return _Forked(entry.reason)
         case HostEnrolled():
             return _Enrolled(entry.public_key, encode_signed_token(entry.token).decode())
         case _:
@@ -284,6 +306,11 @@ def _outcome_entry(row: LogRow, payload: _Outcome) -> Entry:
             host, rollout_id = _host_and_rollout(row)
             fact = decode_event(payload.fact.encode())
             return FactRefused(host, rollout_id, fact, payload.reason, row.signature)
+        case _Forked():
+            if row.host_id is None:
+                raise ValueError("expected a host")
+            about = None if row.rollout_id is None else _rollout_id(row.rollout_id)
+            return IdentityForked(row.host_id, about, payload.reason)
         case _Enrolled():
             return HostEnrolled(payload.public_key, decode_signed_token(payload.token.encode()))
         case _:
@@ -303,6 +330,7 @@ _OUTCOMES: dict[str, type[_Outcome]] = {
     "ArtefactTaken": _Taken,
     "ArtefactRefused": ArtefactRefused,
     "FactRefused": _Refused,
+    "IdentityForked": _Forked,
     "HostEnrolled": _Enrolled,
 }
 _OUTCOME_NAMES: dict[type, str] = {payload: name for name, payload in _OUTCOMES.items()}

@@ -59,6 +59,15 @@ class FactRefused:
 
 
 @frozen
+class IdentityForked:
+    """A host contradicted itself: two machines have its key, or its journal was set back. It is held from then on."""
+
+    host: str
+    rollout_id: RolloutId | None
+    reason: str
+
+
+@frozen
 class RolloutMoved:
     """An event changed a rollout's record."""
 
@@ -116,6 +125,7 @@ class HostEnrolled:
 Entry: TypeAlias = (
     FactReported
     | FactRefused
+    | IdentityForked
     | RolloutMoved
     | Planned
     | Deferred

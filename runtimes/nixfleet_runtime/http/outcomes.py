@@ -16,6 +16,7 @@ from nixfleet_runtime.transport import (
     EventEarly,
     EventRefused,
     EventsOutcome,
+    HostHeld,
     ReplayFrom,
     RolloutUnknown,
     SeqForked,
@@ -25,6 +26,7 @@ GAP = f"{TYPE_PREFIX}gap"
 EVENT_REFUSED = f"{TYPE_PREFIX}event-refused"
 SEQ_FORKED = f"{TYPE_PREFIX}seq-forked"
 EVENT_EARLY = f"{TYPE_PREFIX}event-early"
+HOST_HELD = f"{TYPE_PREFIX}host-held"
 ROLLOUT_UNKNOWN = f"{TYPE_PREFIX}rollout-unknown"
 
 
@@ -76,6 +78,10 @@ def answer_of(outcome: EventsOutcome) -> StoppedAnswer | None:
                 EVENT_EARLY, "The event cannot be true yet", 409, stopped.reason, members
             )
             return StoppedAnswer(problem, {RETRY_AFTER: str(seconds)})
+        case HostHeld():
+            members |= {"rolloutId": stopped.rollout_id}
+            problem = HttpProblem(HOST_HELD, "The host is held", 409, stopped.reason, members)
+            return StoppedAnswer(problem, {})
         case _:
             assert_never(stopped)
 
@@ -100,5 +106,7 @@ def outcome_of(problem: HttpProblem) -> EventsOutcome | None:
             wait_seconds = seconds if isinstance(seconds, int) else 1
             early = EventEarly(rollout_id, seq, problem.detail, wait_seconds)
             return EventsOutcome(accepted, early)
+        case t if t == HOST_HELD:
+            return EventsOutcome(accepted, HostHeld(rollout_id, problem.detail))
         case _:
             return None

@@ -37,7 +37,7 @@ from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
-from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope
+from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import CLEARANCE, REASON, RETIREMENT
 from nixfleet_runtime.http.listings import (
@@ -150,6 +150,14 @@ class OperatorRoutes:
         """Resume dispatches of a channel."""
         return await self._resume(request, ChannelScope(request.path_params["channel"]))
 
+    async def pause_host(self, request: Request) -> Response:
+        """Pause dispatches of a host."""
+        return await self._pause(request, HostScope(request.path_params["hostname"]))
+
+    async def resume_host(self, request: Request) -> Response:
+        """Resume dispatches of a host, also of one that is held because it contradicted itself."""
+        return await self._resume(request, HostScope(request.path_params["hostname"]))
+
     async def clear(self, request: Request) -> Response:
         """Clear a halted rollout, excusing the hosts that failed."""
         rollout_id = _rollout_id(request)
@@ -254,6 +262,8 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
     _command(f"{_ROLLOUT}/clear", OperatorRoutes.clear, CLEARANCE),
     _command(f"{_CHANNEL}/pause", OperatorRoutes.pause_channel, REASON),
     _command(f"{_CHANNEL}/resume", OperatorRoutes.resume_channel, REASON),
+    _command(f"{paths.HOSTS}/{{hostname}}/pause", OperatorRoutes.pause_host, REASON),
+    _command(f"{paths.HOSTS}/{{hostname}}/resume", OperatorRoutes.resume_host, REASON),
     _command(f"{_CHANNEL}/quarantines/retire", OperatorRoutes.retire_quarantine, RETIREMENT),
 )
 

@@ -27,6 +27,7 @@ from nixfleet_runtime.transport import (
     EventsOutcome,
     Heartbeat,
     HeartbeatReply,
+    HostHeld,
     ReplayFrom,
     RolloutUnknown,
     SeqForked,
@@ -326,6 +327,9 @@ class LogReader:
                     raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
             case EventEarly():
                 pass  # Nothing is lost and nothing marked: the host sends it again.
+            case HostHeld():
+                found = f"{_named(input.hostname, envelope)} was lived, and its host is held"
+                raise Broken(Promise.MIRROR_IS_THE_HOST, found)
             case SeqForked():
                 found = f"{_named(input.hostname, envelope)} was lived, and another has its number"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)

@@ -1,0 +1,86 @@
+"""Whether a host's heartbeats contradict each other: then two machines have its key, or its journal was set back.
+
+In memory: what was heard since the start. Facts that contradict the log are found elsewhere, by their digests and by
+the host machine.
+Source: docs/spec/runtimes.md, Two machines with one identity.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import evolve, frozen
+
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_runtime.transport import Heartbeat
+
+LATE_MAX: Final = timedelta(seconds=120)
+"""A heartbeat that comes later than this after another was made after it: a signature is good for 60 s, and the clock
+that made it may be 60 s ahead."""
+TURNS_MAX: Final = 3
+"""How often the running closure may change without a new fact: every switch of an agent makes facts."""
+_ROLLOUTS_KEPT_MAX: Final = 16
+
+
+@frozen
+class Reached:
+    """The highest number that a host's journal was said to have, and since when."""
+
+    seq: int
+    at: datetime
+
+
+@frozen
+class Heard:
+    """What a host's heartbeats said.
+
+    reached: of the rollouts in the latest one. most: the highest number of each of the latest rollouts ever.
+    turns: changes of the closure since a number was higher than any before.
+    """
+
+    closure: str
+    reached: FrozenMap[str, Reached] = FrozenMap()
+    most: FrozenMap[str, int] = FrozenMap()
+    turns: int = 0
+
+
+def heard_after(before: Heard | None, heartbeat: Heartbeat, now: datetime) -> Heard:
+    """Return what was heard after `heartbeat`, which contradicts nothing that was heard `before`."""
+    known = Heard(heartbeat.current_closure) if before is None else before
+    reached = {
+        rollout_id: _reached(known.reached.get(rollout_id), seq, now)
+        for rollout_id, seq in heartbeat.last_seqs.items()
+        if seq
+    }
+    has_new = any(seq > known.most.get(id_, 0) for id_, seq in heartbeat.last_seqs.items())
+    most = {id_: max(seq, known.most.get(id_, 0)) for id_, seq in heartbeat.last_seqs.items()}
+    earlier = [(id_, seq) for id_, seq in known.most.items() if id_ not in most]
+    has_changed = heartbeat.current_closure != known.closure
+    return evolve(
+        known,
+        closure=heartbeat.current_closure,
+        reached=FrozenMap(reached),
+        most=FrozenMap([*earlier[-_ROLLOUTS_KEPT_MAX:], *most.items()]),
+        turns=0 if has_new else known.turns + has_changed,
+    )
+
+
+def contradiction(before: Heard | None, heartbeat: Heartbeat, now: datetime) -> str | None:
+    """Return how `heartbeat` contradicts what was heard `before`, `None` if it does not.
+
+    A journal without any fact of a rollout is new, and contradicts nothing.
+    """
+    if before is None:
+        return None
+    for rollout_id, seq in heartbeat.last_seqs.items():
+        known = before.reached.get(rollout_id)
+        if known is not None and 0 < seq < known.seq and now - known.at > LATE_MAX:
+            return f"its journal had {known.seq} facts of {rollout_id}, and has {seq}"
+    if heard_after(before, heartbeat, now).turns >= TURNS_MAX:
+        return (
+            f"it runs {before.closure} and {heartbeat.current_closure} by turns, without new facts"
+        )
+    return None
+
+
+def _reached(known: Reached | None, seq: int, now: datetime) -> Reached:
+    return known if known is not None and seq <= known.seq else Reached(seq, now)
