@@ -83,7 +83,8 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 clock.now,
                 service.workers.backoff_for_control_plane(),
             )
-            enrolling = supervised("the enrollment", enrollment.run, Backoff())
+            transport.when_not_known(enrollment.note_not_known)
+            enrolling = supervised("the enrollment", enrollment.stay_known, Backoff())
             carry_out = EnrollmentShell(transport, clock).carry_out
             trust_file = TrustFile(config.trust.file, trust, service.use_trust)
             await _run_until_signalled(

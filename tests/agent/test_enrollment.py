@@ -217,6 +217,34 @@ async def test_an_agent_that_is_known_does_not_enroll_again(
 
 
 @pytest.mark.anyio
+async def test_an_agent_enrolls_anew_when_its_control_plane_has_lost_its_key(
+    server: EnrollingServer,
+    transport: HttpTransport,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A control plane without its database answers 401 to all that the agent asks: no restart by hand is needed."""
+    file = tmp_path / "token.json"
+    file.write_bytes(encode_signed_token(token_for(KEY)))
+    worker = Enrolling(transport, file).worker
+    shell = EnrollmentShell(transport, SystemClock())
+    transport.when_not_known(worker.note_not_known)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run_worker, worker.stay_known(), shell.carry_out)
+        with anyio.fail_after(10):
+            while not await is_known(transport):
+                await anyio.lowlevel.checkpoint()
+            server.lose_database()
+            with pytest.raises(TransportFailed, match="401"):
+                await transport.next_dispatch(0)
+            while not await is_known(transport):
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert server.enrollments == 2
+    assert "does not know the key of web-01 any more" in caplog.text
+
+
+@pytest.mark.anyio
 async def test_an_answer_that_was_lost_costs_a_question(
     server: EnrollingServer, transport: HttpTransport, tmp_path: Path
 ) -> None:

@@ -155,3 +155,19 @@ def test_a_replaced_disk_and_a_late_heartbeat_are_no_contradiction(
     beat(control_plane, "old", {})
     beat(control_plane, "old", {rollout_id: 2})
     assert control_plane.logged(IdentityForked) == []
+
+
+def test_a_journal_that_lacks_facts_which_are_durable_is_another_one(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """Also after a restart, when its facts cannot be compared any more; a heartbeat that is late is not enough."""
+    rollout_id = control_plane.publish("r1")
+    ScriptedHost(control_plane, rollout_id, "web-01").revert()
+    control_plane.restart_control_plane()
+    for _ in range(3):
+        beat(control_plane, "new", {rollout_id: 4})
+        assert control_plane.logged(IdentityForked) == []
+        control_plane.wait(minutes=1)
+    beat(control_plane, "new", {rollout_id: 4})
+    (entry,) = control_plane.logged(IdentityForked)
+    assert entry.reason == f"its journal has 4 facts of {rollout_id}, of which 7 were accepted"

@@ -73,6 +73,11 @@ class EnrollingServer:
         long_ago = SystemClock().now() - timedelta(hours=1)
         self._memory = NonceMemory(60, long_ago)
 
+    def lose_database(self) -> None:
+        """Forget every host, and which nonces were used; the list of nonces is published again."""
+        self.ring = KeyRing()
+        self.used.clear()
+
     @property
     def app(self) -> Starlette:
         return Starlette(

@@ -160,7 +160,7 @@ class FleetView:
     # --- changes: operators and quarantine ---------------------------------------------------------
 
     def hold(self, scope: str, why: str = "") -> None:
-        """Hold `scope`: a channel, a rollout id, or a host as `host_hold` names it. why: who holds it and the reason."""
+        """Hold `scope`: a channel, a rollout id, or a host as `host_hold` names it. why: by whom, and the reason."""
         require_arguments("FleetView.hold", scope=(scope, str), why=(why, str))
         self._holds.set(scope, why)
         self._scope_changed(scope)

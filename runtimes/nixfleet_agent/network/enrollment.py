@@ -111,11 +111,16 @@ def enroll_request(
     return EnrollRequest(token, own.key.public_key.public_key)
 
 
+def mint_command(hostname: str, own: OwnKey) -> str:
+    """Return the command that makes a token for this host, where the org root key is kept."""
+    return f"nixfleet token mint --key ORG_ROOT_KEY --hostname {hostname} --fingerprint {own.fingerprint}"
+
+
 def how_to_get_a_token(hostname: str, own: OwnKey, token_file: Path | None) -> str:
     """Return the instructions for an operator to enroll this host."""
     place = token_file or "this host, into a file that identity.bootstrap_token_file names"
     return (
         f"{hostname} is not enrolled and has no token. Where the org root key is kept, run\n"
-        f"  nixfleet token mint --key ORG_ROOT_KEY --hostname {hostname} --fingerprint {own.fingerprint}\n"
+        f"  {mint_command(hostname, own)}\n"
         f"and bring the token to {place}"
     )

@@ -5,14 +5,14 @@ repeats the request. Nothing is retried here: the workers decide how long to wai
 Source: docs/spec/wire.md, Calls; docs/spec/trust.md, Request signatures.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
 from ssl import SSLContext
 
 import httpx2
 
-from nixfleet_agent.network.enrollment import EnrollmentRefused
+from nixfleet_agent.network.enrollment import NOT_KNOWN, EnrollmentRefused
 from nixfleet_proto.codec import (
     DecodeError,
     decode_dispatch,
@@ -60,6 +60,11 @@ class HttpTransport:
     def __init__(self, client: SignedClient, key: SigningKey) -> None:
         self._client = client
         self._key = key
+        self._on_not_known: Callable[[], None] = lambda: None
+
+    def when_not_known(self, call: Callable[[], None]) -> None:
+        """Have `call` called whenever an answer says that the control plane does not know this host's key."""
+        self._on_not_known = call
 
     async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
         """Return the outcome for `envelopes`. Raises: TransportFailed."""
@@ -127,7 +132,7 @@ class HttpTransport:
         answer_bytes_max: int | None = None,
     ) -> httpx2.Response:
         try:
-            return await self._client.send(
+            answer = await self._client.send(
                 method,
                 path,
                 body,
@@ -136,6 +141,9 @@ class HttpTransport:
             )
         except NoAnswer as error:
             raise TransportFailed(str(error), kind=error.kind) from error
+        if answer.status_code == httpx2.codes.UNAUTHORIZED and _failed(answer).kind in NOT_KNOWN:
+            self._on_not_known()
+        return answer
 
 
 @asynccontextmanager

@@ -1,4 +1,5 @@
-"""Enrolls this host with its control plane, as soon as it has a token and the control plane answers.
+"""Enrolls this host with its control plane, as soon as it has a token and the control plane answers, and anew when the
+control plane does not know its key any more: it may have lost its database.
 
 The worker is sans I/O; `EnrollmentShell` carries out its steps. Apart from the other workers, since it needs the HTTP
 transport and files, and simulated hosts are enrolled from the start.
@@ -21,11 +22,12 @@ from nixfleet_agent.network.enrollment import (
     enroll_request,
     how_to_get_a_token,
     load_token,
+    mint_command,
 )
 from nixfleet_agent.network.http_transport import HttpTransport
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.shell import wait
-from nixfleet_agent.workers.steps import Step, Wait
+from nixfleet_agent.workers.steps import Step, Wait, Wakeup
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.enrollment import EnrollRequest, SignedToken
@@ -60,7 +62,7 @@ EnrollmentStep: TypeAlias = Wait | AskWhetherKnown | ReadToken | Enroll
 
 
 class EnrollmentWorker:
-    """Runs until the host is known. Whether it is, is asked of the control plane and stored nowhere."""
+    """Keeps the host known. Whether it is, is asked of the control plane and stored nowhere."""
 
     def __init__(
         self,
@@ -78,11 +80,25 @@ class EnrollmentWorker:
         self._now = now
         self._backoff = backoff
         self._trouble = Trouble(_log, "enrollment")
+        self._not_known = Wakeup()
+
+    def note_not_known(self) -> None:
+        """An answer said that the control plane does not know this host's key."""
+        self._not_known.set()
+
+    def stay_known(self) -> Generator[EnrollmentStep, object, None]:
+        """Enroll whenever the host is not known, without end."""
+        while True:
+            yield from self.run()
+            self._not_known.clear()
+            yield from Wait(None, self._not_known)
+            _log.warning("the control plane does not know the key of %s any more", self._hostname)
 
     def run(self) -> Generator[EnrollmentStep, object, None]:
         """Return when the host is known."""
         while not (yield from self._is_done()):
             yield from self._backoff.pause()
+        self._trouble.succeeded()
         self._backoff.reset()
 
     def _is_done(self) -> Generator[EnrollmentStep, object, bool]:
@@ -91,7 +107,8 @@ class EnrollmentWorker:
         except (TransportFailed, EnrollmentRefused) as error:
             self._trouble.failed(error.kind, error)
         except (WrongToken, DecodeError, OSError) as error:
-            self._trouble.failed(str(error), f"{self._token_file}: {error}")
+            todo = mint_command(self._hostname, self._own)
+            self._trouble.failed(str(error), f"{self._token_file}: {error}; a new token: {todo}")
         return False
 
     def _enroll(self) -> Generator[EnrollmentStep, object, bool]:

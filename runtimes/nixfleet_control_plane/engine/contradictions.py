@@ -5,6 +5,7 @@ the host machine.
 Source: docs/spec/runtimes.md, Two machines with one identity.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -34,22 +35,34 @@ class Heard:
     """What a host's heartbeats said.
 
     reached: of the rollouts in the latest one. most: the highest number of each of the latest rollouts ever.
+    behind: the rollouts in which its journal lacked facts that are durable here: up to which, and since when.
     turns: changes of the closure since a number was higher than any before.
     """
 
     closure: str
     reached: FrozenMap[str, Reached] = FrozenMap()
     most: FrozenMap[str, int] = FrozenMap()
+    behind: FrozenMap[str, Reached] = FrozenMap()
     turns: int = 0
 
 
-def heard_after(before: Heard | None, heartbeat: Heartbeat, now: datetime) -> Heard:
-    """Return what was heard after `heartbeat`, which contradicts nothing that was heard `before`."""
+def heard_after(
+    before: Heard | None, heartbeat: Heartbeat, taken: Mapping[str, int], now: datetime
+) -> Heard:
+    """Return what was heard after `heartbeat`, which contradicts nothing that was heard `before`.
+
+    taken: the number of the host's last durable fact, by rollout.
+    """
     known = Heard(heartbeat.current_closure) if before is None else before
     reached = {
         rollout_id: _reached(known.reached.get(rollout_id), seq, now)
         for rollout_id, seq in heartbeat.last_seqs.items()
         if seq
+    }
+    behind = {
+        rollout_id: _lacking(known.behind.get(rollout_id), seq, last, now)
+        for rollout_id, last in taken.items()
+        if 0 < (seq := heartbeat.last_seqs.get(rollout_id, 0)) < last
     }
     has_new = any(seq > known.most.get(id_, 0) for id_, seq in heartbeat.last_seqs.items())
     most = {id_: max(seq, known.most.get(id_, 0)) for id_, seq in heartbeat.last_seqs.items()}
@@ -60,12 +73,15 @@ def heard_after(before: Heard | None, heartbeat: Heartbeat, now: datetime) -> He
         closure=heartbeat.current_closure,
         reached=FrozenMap(reached),
         most=FrozenMap([*earlier[-_ROLLOUTS_KEPT_MAX:], *most.items()]),
+        behind=FrozenMap(behind),
         turns=0 if has_new else known.turns + has_changed,
     )
 
 
-def contradiction(before: Heard | None, heartbeat: Heartbeat, now: datetime) -> str | None:
-    """Return how `heartbeat` contradicts what was heard `before`, `None` if it does not.
+def contradiction(
+    before: Heard | None, heartbeat: Heartbeat, taken: Mapping[str, int], now: datetime
+) -> str | None:
+    """Return how `heartbeat` contradicts what was heard `before`, or what was `taken`; `None` if it does not.
 
     A journal without any fact of a rollout is new, and contradicts nothing.
     """
@@ -75,11 +91,20 @@ def contradiction(before: Heard | None, heartbeat: Heartbeat, now: datetime) -> 
         known = before.reached.get(rollout_id)
         if known is not None and 0 < seq < known.seq and now - known.at > LATE_MAX:
             return f"its journal had {known.seq} facts of {rollout_id}, and has {seq}"
-    if heard_after(before, heartbeat, now).turns >= TURNS_MAX:
+        durable = before.behind.get(rollout_id)
+        if durable is not None and 0 < seq < durable.seq and now - durable.at > LATE_MAX:
+            return (
+                f"its journal has {seq} facts of {rollout_id}, of which {durable.seq} were accepted"
+            )
+    if heard_after(before, heartbeat, taken, now).turns >= TURNS_MAX:
         return (
             f"it runs {before.closure} and {heartbeat.current_closure} by turns, without new facts"
         )
     return None
+
+
+def _lacking(known: Reached | None, seq: int, last: int, now: datetime) -> Reached:
+    return known if known is not None and seq < known.seq else Reached(last, now)
 
 
 def _reached(known: Reached | None, seq: int, now: datetime) -> Reached:

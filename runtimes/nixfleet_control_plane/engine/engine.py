@@ -381,13 +381,14 @@ class ControlPlaneEngine:
         self, commit: CommitBuilder, heartbeat: Heartbeat, now: datetime
     ) -> HeartbeatReply:
         before = self._state.heard.get(heartbeat.hostname)
-        contradicts = contradiction(before, heartbeat, now)
+        taken = self._taken_from(heartbeat.hostname)
+        contradicts = contradiction(before, heartbeat, taken, now)
         if contradicts is not None:
             self._fork(commit, heartbeat.hostname, None, contradicts, now)
         if heartbeat.hostname in self._state.forked:
             # Neither record is offered for the other: which machine asks is not known.
             return HeartbeatReply(now)
-        self._state.heard.set(heartbeat.hostname, heard_after(before, heartbeat, now))
+        self._state.heard.set(heartbeat.hostname, heard_after(before, heartbeat, taken, now))
         ahead: list[HostRolloutState] = []
         behind: list[ReplayFrom] = []
         for rollout_id in sorted(self._state.view.rollouts):
@@ -404,6 +405,11 @@ class ControlPlaneEngine:
             elif record.last_event_seq < host_seq:
                 behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
         return HeartbeatReply(now, tuple(ahead), tuple(behind))
+
+    def _taken_from(self, hostname: str) -> dict[str, int]:
+        """Return the number of the host's last durable fact, by rollout."""
+        records = (self._state.view.host(each, hostname) for each in self._state.view.rollouts)
+        return {each.rollout_id: each.last_event_seq for each in records if each is not None}
 
     def _manifest(self, poll: ManifestPoll) -> ManifestAnswer:
         try:
