@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_control_plane.service import AnotherHost, ControlPlaneService
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
@@ -29,7 +29,7 @@ class InProcessTransport:
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         """Return what each side lacks of the other's records. Raises: TransportFailed."""
         with _as_transport_failure():
-            return await self._service.compare(heartbeat)
+            return await self._service.compare(self._hostname, heartbeat)
 
     async def fetch_manifest(self, rollout_id: str) -> SignedArtefact | None:
         """Return the manifest byte for byte as it was signed, `None` if unknown. Raises: TransportFailed."""
@@ -41,5 +41,5 @@ class InProcessTransport:
 def _as_transport_failure() -> Iterator[None]:
     try:
         yield
-    except (MutatorClosed, QueueFull, WriteFailed, EngineFault) as error:
+    except (AnotherHost, MutatorClosed, QueueFull, WriteFailed, EngineFault) as error:
         raise TransportFailed(str(error)) from error

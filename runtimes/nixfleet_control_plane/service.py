@@ -57,6 +57,7 @@ from nixfleet_control_plane.wakers import Wakers
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import CLOCK_SKEW
@@ -95,6 +96,23 @@ _STOPPED = {
 }
 _emit_metric = maker(EmitMetric)
 _log = logging.getLogger(__name__)
+
+
+class AnotherHost(NixfleetError):
+    """A message names another host than the one that was authenticated: `authenticated`, `named`."""
+
+    def __init__(self, authenticated: str, named: str) -> None:
+        super().__init__(authenticated, named)
+        self.authenticated = authenticated
+        self.named = named
+
+    def __str__(self) -> str:
+        return f"expected a message of {self.authenticated!r}, which was authenticated, found one of {self.named!r}"
+
+
+def _require_own(hostname: str, named: str) -> None:
+    if named != hostname:
+        raise AnotherHost(hostname, named)
 
 
 class ControlPlaneService:
@@ -178,12 +196,18 @@ class ControlPlaneService:
         except OverflowError:
             return datetime.max.replace(tzinfo=UTC)
 
-    # Hosts' requests. The transport has authenticated the host.
+    # Hosts' requests. The transport authenticates: `hostname` is the host whose key signed the request, never a name
+    # that a message gives. A message about another host is refused here, whatever the transport.
 
     async def take_events(
         self, hostname: str, envelopes: tuple[AgentEventEnvelope, ...]
     ) -> EventsOutcome:
-        """Return how many events were accepted, and what stopped the rest. Accepted events are durable."""
+        """Return how many events were accepted, and what stopped the rest. Accepted events are durable.
+
+        Raises: AnotherHost, QueueFull, WriteFailed, EngineFault, MutatorClosed.
+        """
+        for envelope in envelopes:
+            _require_own(hostname, envelope.hostname)
         outcome = await self._ask_if_room(HostEvents(hostname, envelopes), EventsOutcome)
         self._count(envelopes, outcome)
         return outcome
@@ -237,11 +261,15 @@ class ControlPlaneService:
         assert isinstance(answer, DispatchAnswer), answer
         return answer
 
-    async def compare(self, heartbeat: Heartbeat) -> HeartbeatReply:
-        """Return what each side lacks of the other's records, and what is in force. Notes the host's refusals."""
-        self.notices.host_reports(heartbeat.hostname, heartbeat.refusals)
+    async def compare(self, hostname: str, heartbeat: Heartbeat) -> HeartbeatReply:
+        """Return what each side lacks of the other's records, and what is in force. Notes the host's refusals.
+
+        Raises: as `take_events`.
+        """
+        _require_own(hostname, heartbeat.hostname)
+        self.notices.host_reports(hostname, heartbeat.refusals)
         reply = await self._ask_if_room(heartbeat, HeartbeatReply)
-        release = self._engine.release_of(heartbeat.hostname)
+        release = self._engine.release_of(hostname)
         if release is None:
             return reply
         return evolve(reply, release=ReleaseInForce(release.rollout_id, release.signed_at))

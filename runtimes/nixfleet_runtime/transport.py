@@ -159,7 +159,12 @@ class HeartbeatReply:
 
 
 class Transport(Protocol):
-    """One host's connection to its control plane. Every call raises TransportFailed when no answer came."""
+    """One host's connection to its control plane. Every call raises TransportFailed when no answer came.
+
+    The transport authenticates: its server must prove which host calls, and hand that name to the control plane's
+    service. The service trusts it, and refuses a message that names another host.
+    A call may be cancelled at any time, a poll at every moment of its wait: nothing may stay open then.
+    """
 
     async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
         """Return which of `envelopes` were accepted. They are all of this host, in order, at most BATCH_LENGTH_MAX."""

@@ -23,7 +23,7 @@ from nixfleet_control_plane.messages.inputs import (
     Reply,
 )
 from nixfleet_control_plane.messages.writes import Write
-from nixfleet_control_plane.service import FLUSH_PORTION, ControlPlaneService
+from nixfleet_control_plane.service import FLUSH_PORTION, AnotherHost, ControlPlaneService
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Store
 from nixfleet_proto.agent_event import (
@@ -364,13 +364,31 @@ async def test_a_full_disk_is_told_to_who_asked(store: SqliteStore) -> None:
         assert await service.next_dispatch("web-01", 0) is not None
 
 
+async def test_a_message_about_another_host_than_the_authenticated_one_is_refused(
+    store: SqliteStore,
+) -> None:
+    """Whatever the transport: a name in a message proves nothing, and nothing is taken."""
+    async with running_service(store) as service:
+        rollout_id = await _publish(service)
+        ack = DispatchAck("release-0", START, seq=1)
+        with pytest.raises(AnotherHost, match="expected a message of 'web-02'") as refused:
+            await service.take_events("web-02", (AgentEventEnvelope("web-01", rollout_id, ack),))
+        with pytest.raises(AnotherHost):
+            await service.compare("web-02", Heartbeat("web-01", "any", FrozenMap()))
+        assert (refused.value.authenticated, refused.value.named) == ("web-02", "web-01")
+        records = (await service.host_records()).records
+        assert {record.last_event_seq for record in records} == {0}
+
+
 async def test_operators_and_hosts_are_answered(store: SqliteStore) -> None:
     """Each call comes back with what the engine says to it."""
     async with running_service(store) as service:
         rollout_id = await _publish(service)
         await service.note_rejected("rollouts/stable@r9.json", "bad signature")
         explained = await service.explain("web-02")
-        reply = await service.compare(Heartbeat("web-01", "release-0", FrozenMap({rollout_id: 1})))
+        reply = await service.compare(
+            "web-01", Heartbeat("web-01", "release-0", FrozenMap({rollout_id: 1}))
+        )
         refusal = await service.command(PauseScope(ChannelScope("nowhere"), "ada", "typo"))
 
         assert await service.manifest(rollout_id) is not None

@@ -82,7 +82,11 @@ MIGRATIONS = {
 
 @frozen
 class JournalRow:
-    """A fact in the journal."""
+    """A fact in the journal.
+
+    row_id: of one row until that is removed with its rollout; then a journal may give the number to another row. Marks for
+    a row that is gone change nothing.
+    """
 
     row_id: int
     rollout_id: RolloutId
@@ -108,7 +112,11 @@ class Journal(Protocol):
         ...
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, in order and atomically. When it raises, nothing has changed."""
+        """Make all of `writes` durable, in order and atomically. When it raises, nothing has changed.
+
+        An error must be raised, never swallowed: the agent switches, and lets the control plane forget, by what it
+        believes to be durable.
+        """
         ...
 
     def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:

@@ -115,7 +115,7 @@ class AgentRoutes:
         except DecodeError as error:
             raise malformed(error) from error
         _require_own(asked, heartbeat.hostname)
-        reply = await self.service.compare(heartbeat)
+        reply = await self.service.compare(asked.hostname, heartbeat)
         answer = bytes_answer(encode_heartbeat_reply(reply), "application/json")
         if reply.replay_from:
             answer.headers[REPLAY_FROM] = ", ".join(
