@@ -22,6 +22,7 @@ from nixfleet_runtime.transport import (
     EventRefused,
     EventsOutcome,
     Heartbeat,
+    HostHeld,
     ReplayFrom,
     RolloutUnknown,
     SeqForked,
@@ -90,13 +91,16 @@ async def test_what_stops_events_comes_over_the_wire_as_it_is_in_process(site: S
         refused = await agent.post_events(told(rollout_id, early))
         assert isinstance(refused.stopped_by, EventRefused)
         assert "not legal from Pending" in refused.stopped_by.reason
-        forked = await agent.post_events(told(rollout_id, ack(1)))
-        assert forked == EventsOutcome(0, SeqForked(rollout_id, 1))
         ahead = DispatchAck("release-0", CLOCK.now() + timedelta(minutes=5), seq=2)
         outcome = await agent.post_events(told(rollout_id, ahead))
         assert isinstance(outcome.stopped_by, EventEarly)
         assert (outcome.stopped_by.seq, outcome.stopped_by.retry_after_seconds) == (2, 240)
         assert "set the host's clock" in outcome.stopped_by.reason
+        forked = await agent.post_events(told(rollout_id, ack(1)))
+        assert forked == EventsOutcome(0, SeqForked(rollout_id, 1))
+        held = await agent.post_events(told(rollout_id, ack(2)))
+        why = f"it has told two facts of {rollout_id} by the number 1"
+        assert held == EventsOutcome(0, HostHeld(rollout_id, why))
 
 
 async def test_a_heartbeat_names_what_is_missing_here(site: Site) -> None:

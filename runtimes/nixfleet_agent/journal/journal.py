@@ -84,8 +84,8 @@ MIGRATIONS = {
 class JournalRow:
     """A fact in the journal.
 
-    row_id: of one row until that is removed with its rollout; then a journal may give the number to another row. Marks for
-    a row that is gone change nothing.
+    row_id: of one row until that is removed with its rollout; then a journal may give the number to another row. Marks
+    for a row that is gone change nothing.
     """
 
     row_id: int
