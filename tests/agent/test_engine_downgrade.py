@@ -263,3 +263,34 @@ def test_a_rollout_said_to_be_unknown_is_kept_for_thirty_days() -> None:
     assert not agent.writes
     agent.tell(RolloutDisowned(RolloutId("stable@r1")), after_seconds=2 * 86400)
     assert agent.writes == (RemoveRollout(RolloutId("stable@r1")),)
+
+
+def test_a_record_from_the_future_is_not_taken_over() -> None:
+    """The host takes the next honest dispatch instead."""
+    seen = soaking_agent().record()
+    completed_at = T0 + timedelta(days=365 * 7000)
+    fresh = LoneAgent()
+    fresh.tell(
+        RecordBootstrapped(evolve(seen, activation_completed_at=completed_at), manifest_of())
+    )
+    assert fresh.state.rollouts == {}
+    assert isinstance(fresh.tell(fresh.offered()), DispatchTaken)
+
+
+def test_a_record_without_times_soaks_for_the_signed_time() -> None:
+    """A record of a switch under way, with no dispatch and no soak in it, would converge in the next second."""
+    lost = LoneAgent()
+    lost.tell(lost.offered())
+    fresh = LoneAgent()
+    fresh.tell(
+        RecordBootstrapped(
+            evolve(lost.record(), dispatched_at=None, soak_due_at=None), manifest_of()
+        )
+    )
+    fresh.tell(SwitchEnded(fresh.intent.intent_id, SwitchCompleted("new", 0)))
+    fresh.tell(ChecksLoaded(R1, ALIVE))
+    fresh.tell(ProbeRan(R1, "alive", GOOD))
+    fresh.tell(Tick(), after_seconds=SOAK_MINUTES * 60 - 1)
+    assert fresh.record().state is HostState.SOAKING
+    fresh.tell(Tick(), after_seconds=1)
+    assert fresh.record().state is HostState.CONVERGED

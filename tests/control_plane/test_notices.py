@@ -89,7 +89,7 @@ async def test_a_superseded_ref_stays_in_sight_while_the_directory_has_it(tmp_pa
             fleet = SignedArtefact(release.fleet.artefact, release.fleet.signature)
             save_release(Release(fleet, FrozenMap(manifests)), tmp_path / "releases")
             await watcher.poll()
-        reply = await service.compare(Heartbeat("web-01", "old", FrozenMap()))
+        reply = await service.compare("web-01", Heartbeat("web-01", "old", FrozenMap()))
         standing, detail = service.standing(), _readiness_detail(service)
     store.close()
 

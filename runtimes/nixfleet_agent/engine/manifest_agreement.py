@@ -3,10 +3,12 @@
 Source: docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.state import HostRolloutState
 
@@ -27,7 +29,7 @@ def objection_to_dispatch(
 
 
 def objection_to_record(
-    record: HostRolloutState, manifest: RolloutManifest, hostname: str
+    record: HostRolloutState, manifest: RolloutManifest, hostname: str, now: datetime
 ) -> str | None:
     """Return why a record of the control plane differs from the signed manifest, `None` if it agrees."""
     # A record without a fact would count as an acknowledged dispatch, and no dispatch would be obeyed any more.
@@ -36,7 +38,13 @@ def objection_to_record(
             f"expected a record of 1 to {SEQ_TAKEN_OVER_MAX} facts, found {record.last_event_seq}"
         )
     claimed = record.hostname, record.rollout_id, record.target_closure
-    return _objection("record", claimed, manifest, hostname)
+    times = (
+        record.dispatched_at,
+        record.dispatch_acked_at,
+        record.activation_started_at,
+        record.activation_completed_at,
+    )
+    return _objection("record", claimed, manifest, hostname) or _ahead_objection(times, now)
 
 
 def _objection(
@@ -69,3 +77,11 @@ def _soak_objection(
         f"expected the soak of {minutes} min that the manifest of {manifest.rollout_id} gives {hostname}, "
         f"found {found:g} min in the {what}"
     )
+
+
+def _ahead_objection(times: Iterable[datetime | None], now: datetime) -> str | None:
+    """A soak that begins in the future ends there: the host would watch one closure for years."""
+    latest = max((time for time in times if time is not None), default=now)
+    if latest - now <= CLOCK_SKEW:
+        return None
+    return f"expected times up to {now.isoformat()}, found {latest.isoformat()} in the record: check both clocks"

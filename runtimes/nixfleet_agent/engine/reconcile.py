@@ -40,9 +40,11 @@ def take_over(
     known = state.rollouts.get(record.rollout_id)
     if known is not None and known.record.last_event_seq >= record.last_event_seq:
         return
-    objection = objection_to_record(record, manifest, state.hostname) or objection_to_release(
-        manifest, state.hostname, state.newest_release.get(), state.rolled_back
-    )
+    objection = objection_to_record(record, manifest, state.hostname, now)
+    if objection is None:
+        objection = objection_to_release(
+            manifest, state.hostname, state.newest_release.get(), state.rolled_back
+        )
     if not state.is_fresh():
         # A journal that has a fact of its own was not replaced, and it knows better than any answer.
         objection = (
@@ -57,7 +59,7 @@ def take_over(
                 log_entry(LogLevel.ERROR, "the control plane's record is not taken over", objection)
             )
         return
-    record = _with_signed_soak(record, manifest)
+    record = _with_signed_soak(record, manifest, now)
     _put_taken_over(state, commit, record, manifest.rollout_policy, now)
     state.obey(commit, release_of(manifest))
     if state.rollouts[record.rollout_id].closed_at is not None:
@@ -140,13 +142,16 @@ def _soak_again(
     commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
 
 
-def _with_signed_soak(record: HostRolloutState, manifest: RolloutManifest) -> HostRolloutState:
-    """Return `record` with at least the signed soak. That it passes is observed here again, as are the probes."""
+def _with_signed_soak(
+    record: HostRolloutState, manifest: RolloutManifest, now: datetime
+) -> HostRolloutState:
+    """Return `record` with the signed soak. That it passes is observed here again, as are the probes."""
     minutes = manifest.soak_minutes_of(record.hostname)
-    if minutes is None or record.dispatched_at is None or record.soak_due_at is None:
+    if minutes is None:
         return record
-    soak_due_at = record.dispatched_at + timedelta(minutes=minutes)
-    return evolve(record, soak_due_at=max(record.soak_due_at, soak_due_at))
+    dispatched_at = record.dispatched_at or now
+    soak_due_at = dispatched_at + timedelta(minutes=minutes)
+    return evolve(record, dispatched_at=dispatched_at, soak_due_at=soak_due_at)
 
 
 def replay(state: State, commit: CommitBuilder, input: ReplayAsked, now: datetime) -> None:

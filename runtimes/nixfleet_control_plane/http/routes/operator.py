@@ -366,6 +366,7 @@ def _explained(hostname: str, explanation: Explanation, contact: Contact | None)
             )
             for rollout_id, blocks in explanation.blocks.items()
         ),
+        (),
         tuple(
             WaitingEvent(early.rollout_id, early.seq, early.reason) for early in explanation.early
         ),
