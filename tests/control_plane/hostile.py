@@ -30,7 +30,7 @@ from tests.support.served_control_plane import (
 )
 
 MEBIBYTE = 1024 * 1024
-REFUSED = frozenset({400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 426, 431})
+REFUSED = frozenset({400, 401, 403, 404, 405, 408, 409, 411, 413, 415, 422, 426, 431})
 HARMLESS = REFUSED | {200, 204}
 """For what only reads, or asks which methods there are."""
 

@@ -57,6 +57,7 @@ _REFUSALS: Final = {
     403: "the key or role does not permit this",
     404: "the path names something unknown",
     408: "the request arrived too slowly",
+    411: "the body has no Content-Length",
     413: "the body is too large",
     415: "the content type is not JSON, or the body has a content coding",
     422: "the body or the query is malformed; the first problems are listed, each with its path",
@@ -196,7 +197,7 @@ def _responses(call: Call[Any], book: SchemaBook) -> JsonValue:
 def _refusals(call: Call[Any]) -> set[int]:
     every = {400, 408, 431, 503}
     if call.caller is not _ANY:
-        every |= {401, 403, 413, 415, 426}
+        every |= {401, 403, 411, 413, 415, 426}
     if call.takes is not None or call.query:
         every.add(422)
     if "{" in call.path:
