@@ -19,7 +19,7 @@ def require_readable(fields: Mapping[str, str], bytes_max: int) -> None:
     """Return if the headers announce a body that is read here, of at most `bytes_max` bytes; 0: none at all.
 
     fields: the request's headers, from `fields_of`.
-    Raises: Refusal: 411 for one without a Content-Length, 415 for what says that it is no JSON, 413 when it is too large.
+    Raises: Refusal: 411 without a Content-Length, 415 for what says that it is no JSON, 413 when it is too large.
     """
     # A body in chunks of one byte costs the parser a thousand times as much as the same bytes in one piece.
     if "transfer-encoding" in fields:
