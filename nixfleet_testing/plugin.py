@@ -1,12 +1,11 @@
-"""Tells Hypothesis of our types. Runs inside `import hypothesis`, so it may look names up and nothing more.
+"""Registers our types with Hypothesis. Runs inside `import hypothesis`, so it must be cheap: it only looks up names.
 
-No strategy is built, and no module of ours imported, before somebody asks for a value. A type can only be told
-once it exists, so its module is either loaded already or watched for: a finder passes on what the other finders
-find, and registers when the module has run. What is registered is a function that fetches the strategy; a
-registration made by a user later stays in force.
-A package of its own, because `import nixfleet_testing` would run the state machine's `__init__`.
-Rejected: importing every module with types here (every project that uses Hypothesis would pay), and leaving
-it to whoever imports the strategies (then `from_type` would know a type in one file of tests and not in the next).
+No strategy is built, and no module of ours is imported, before a value is requested. A type can only be registered
+once it exists, so its module is either loaded already or watched for: an import finder delegates to the other finders,
+and registers the types when the module has run. What is registered is a function that fetches the strategy; a later
+registration by a user replaces it.
+Rejected: importing every module with types here (every project that uses Hypothesis would pay), and registering when
+the strategies are imported (then `from_type` would work in one test file and not in the next).
 """
 
 import sys

@@ -221,7 +221,7 @@ def event_histories() -> Mapping[str, tuple[RolloutEvent, ...]]:
 
 
 def after(record: HostRolloutState, *happened: AgentEvent) -> HostRolloutState:
-    """Return what `happened`, each fact with the next `seq`, makes of `record`."""
+    """Return `record` after the facts in `happened`, each with the next `seq`."""
     for fact in happened:
         record = replay_host(record, [(next_of(record, fact), NOW)], RolloutPolicy())
     return record
@@ -233,7 +233,7 @@ def next_of(record: HostRolloutState, fact: AgentEvent) -> AgentEvent:
 
 
 def then(record: RolloutRecord, *happened: RolloutEvent) -> RolloutRecord:
-    """Return what `happened` makes of `record`."""
+    """Return `record` after the events in `happened`."""
     return replay_rollout(record, [(event, NOW) for event in happened])
 
 

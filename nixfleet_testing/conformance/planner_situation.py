@@ -251,7 +251,7 @@ def _objects_in(json: JsonObject, key: str) -> tuple[JsonObject, ...]:
 
 
 def _read_each_in(json: JsonObject, key: str, read: Callable[[JsonObject], T]) -> tuple[T, ...]:
-    """Return what `read` makes of each object in the object under `key`, in the order of their names."""
+    """Return `read` of each object in the object under `key`, in the order of their names."""
     objects = object_at(json, key)
     with within(key):
         return tuple(read_at(objects, name, read) for name in sorted(objects))

@@ -51,7 +51,7 @@ _EVERYBODY = ManifestBudget(Selector(all=True), _HOSTS, max_in_flight=1)
 class Scene:
     """A fleet of four hosts on `stable`, and of one on `infra` that is offered when `infra` says so.
 
-    states: the title in `situations.hosts` of what each host is like.
+    states: by host, the title of its record in `situations.hosts`.
     """
 
     states: FrozenMap[str, str] = FrozenMap(

@@ -125,14 +125,14 @@ def objects_at(json: JsonObject, key: str) -> tuple[JsonObject, ...]:
 
 
 def read_at(json: JsonObject, key: str, read: Callable[[JsonObject], T]) -> T:
-    """Return what `read` makes of the object under `key`. Raises: ValueError."""
+    """Return `read` of the object under `key`. Raises: ValueError."""
     value = object_at(json, key)
     with within(key):
         return read(value)
 
 
 def read_each_at(json: JsonObject, key: str, read: Callable[[int, JsonObject], T]) -> tuple[T, ...]:
-    """Return what `read` makes of each object listed under `key`, and of its place. Raises: ValueError."""
+    """Return `read` of the index and the object, for each object listed under `key`. Raises: ValueError."""
 
     def read_one(place: int, value: JsonObject) -> T:
         with within(f"{key}.{place}"):

@@ -1,4 +1,4 @@
-"""The contract of a control plane's applier: what must be true of its world once it was given a step's effects.
+"""The contract of a control plane's applier: what must have happened after it has applied a step's effects.
 
 Subclass `ControlPlaneApplierContract`, return a world, and run pytest. The methods of a world that have a
 body need not be written for an applier that does everything at once, and where there is nothing to see.
@@ -303,7 +303,7 @@ class ControlPlaneApplierContract(ABC):
 def _carry_out(
     world: ControlPlaneWorld, facts: Sequence[AgentEvent]
 ) -> tuple[ControlPlaneEffect, ...]:
-    """Carry out what a control plane makes of a life, and return the effects."""
+    """Apply the effects of a control plane that receives `facts`, and return them."""
     steps = remote_steps(facts)
     for step in steps:
         for effect in step.effects:

@@ -1,4 +1,4 @@
-"""How large a world is, and the times, names and terms in it. What is not here cannot happen in it.
+"""The bounds of a world: how many hosts, waves and releases, which times, names and terms, and what may happen.
 
 Times are abstract. Nothing compares the times of two hosts, and of those of one host in one rollout only four
 matter: when it was dispatched, when it acknowledged, when its soak is due, when it converged. So each has a clock
@@ -31,14 +31,14 @@ LIVED_AT = DISPATCHED_AT + timedelta(minutes=20)
 
 @frozen
 class Bounds:
-    """One bounded world: a channel, its hosts in waves, and what may befall them.
+    """One bounded world: a channel, its hosts in waves, and what may happen to them.
 
     releases: how many are published, each superseding the one before. probe_runs: how often the one enforce probe
     of a host reports, 0 for a host without probes. on_the_way: how many facts of a host the control plane may be
     behind; `None`: all of them. budget: hosts in flight at once. deferral: a switch may have to wait for a reboot.
     edges: each host waits for the one before it in its wave. own_closures: each host has one of its own.
     pause, clear, retire: what operators may do, at any time and as often as it applies.
-    every_fact: also those that are only noted (ActivationStarted, ProbeObservedFirst, ProbeFailureFirst).
+    every_fact: also facts that change no state (ActivationStarted, ProbeObservedFirst, ProbeFailureFirst).
     """
 
     hosts: int = 3

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--pause", action="store_true", help="operators pause and resume the channel")
     flag("--clear", action="store_true", help="operators clear halted rollouts")
     flag("--retire", action="store_true", help="operators retire quarantines")
-    flag("--every-fact", action="store_true", help="also facts that are only noted")
+    flag("--every-fact", action="store_true", help="also facts that change no state")
     flag("--no-symmetry", action="store_true", help="tell hosts of one wave apart")
     number("--states-max", help="give up after so many worlds")
     return parser

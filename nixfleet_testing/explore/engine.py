@@ -1,8 +1,8 @@
 """The control plane of a bounded world at work: one input, and the control plane after it.
 
-It strings reducers and planner together in the order of the control plane's engine: a fact moves its host, the
-host's move is told to the rollout, the rollout advances as far as it can, and then the plan is followed until it
-says nothing new. Nothing is decided here.
+It calls reducers and planner in the order of the control plane's engine: a fact moves its host, the transition is
+applied to the rollout, the rollout advances as far as it can, and then plans are carried out until a plan is empty.
+Nothing is decided here.
 Source: docs/spec/rollout-machine.md, Who emits rollout events; docs/spec/runtimes.md, Control plane.
 """
 
@@ -59,12 +59,12 @@ PLANS_MAX = 20
 
 
 class PlanEndless(Exception):
-    """The plan was followed, and followed, and always had something new to say."""
+    """Plans were carried out many times, and the next plan was never empty."""
 
 
 @frozen
 class Turn:
-    """What an input came to. did: what the control plane did, in words.
+    """The result of one input. did: what the control plane did, in words.
 
     disagreement: how the plan over the kept view differed from one over a fresh view, if it did.
     """

@@ -1,4 +1,4 @@
-"""What may happen on a host next: its machine obeys, fails, is rebooted, is probed, and the agent says so.
+"""What may happen on a host next: a switch succeeds or fails, a reboot, a probe; the agent reports it as a fact.
 
 Each fact goes through `step` as `Local`, and the acts that follow are those that its effects order. An agent here
 says `Converged` whenever it likes, also too early or on the wrong closure: it is `step` that must refuse.

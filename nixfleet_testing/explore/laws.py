@@ -1,7 +1,7 @@
-"""What must hold in every world. Written from the design's text, not from the code that it judges.
+"""What must hold in every world. Written from the specification, not from the code that it checks.
 
-Each law is about one part of a world, so it is judged once for each such part that occurs: an agent, a control
-plane, a turn of the control plane, one host on both sides, or a world in which nobody has anything left to do.
+Each law is about one part of a world, so it is checked once for each distinct part: an agent, a control plane, one
+input of the control plane, one host on both sides, or a world in which no move is left.
 """
 
 from collections.abc import Iterator
@@ -147,10 +147,10 @@ def of_turn(bounds: Bounds, before: ControlPlane, after: ControlPlane) -> Iterat
 
 
 def of_rest(control_plane: ControlPlane) -> Iterator[Breach]:
-    """Yield what is wrong when no host and no fact on the way has anything left to do.
+    """Yield what is wrong in a world in which no host has a move left and no fact is on the way.
 
-    Every move of hosts and facts adds a fact to a journal or to a mirror, and lives are bounded: so all runs of
-    such moves come to such a world. That none of these breaks the law means that no world is wedged.
+    Every move of hosts and facts adds a fact to a journal or to a mirror, and a host has finitely many facts: so every
+    run of such moves ends in such a world. If the law holds in all of these, no world is stuck.
     """
     for record in control_plane.rollouts:
         if record.state in UNDER_WAY and not _waits_for_operator(control_plane):

@@ -1,4 +1,4 @@
-"""The functions that are explored: production's, save where a test puts a planted bug in their place."""
+"""The functions that are explored: those of production, or in a test one with a planted bug."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime

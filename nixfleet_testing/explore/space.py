@@ -34,7 +34,7 @@ Move: TypeAlias = tuple[World, int | None, str]
 class Broken(Exception):
     """A law does not hold. host, what: the move that broke it, as in `Move`; `None`: the world as it is does.
 
-    did: what the control plane did thereupon.
+    did: what the control plane did in response.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Space:
         self._control_planes = _Numbered[ControlPlane]()
         self._seats = _Numbered[Seats]()
         self._facts = _Numbered[tuple[int, AgentEvent]]()
-        # By control plane: the seats of each host; what it makes of arrivals and commands.
+        # By control plane: the seats of each host; the control plane after each arrival and each command.
         self._seats_of: list[tuple[int, ...]] = []
         self._heard: list[dict[tuple[int, int], int]] = []
         self._commanded: list[list[tuple[int, str]] | None] = []

@@ -1,4 +1,4 @@
-"""A shortest part of a history that still fails in the same way. Hypothesis shrinks well, but not to the end.
+"""Shortens a failing history further than Hypothesis does: to one from which no call or pair can be left out.
 
 A history runs without Hypothesis, so calls can be left out and the rest be run again. In the same way means: the
 same exception, raised on the same line. First chunks are left out, then single calls and pairs, until neither helps;

@@ -1,6 +1,6 @@
 """A small fleet: offered rollouts open, gates hold or pass, hosts report, operators pause and clear.
 
-The machine is the simplest engine there is: it carries a plan out at once, and tells rollouts what their hosts did.
+The machine is the simplest engine: it carries out a plan at once, and applies host transitions to their rollouts.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Expressions over hosts, and the scopes that declare things: of few names, so that they mean the same hosts often."""
+"""Expressions over hosts, and the scopes that declare things: from few names, so that they often select the same hosts."""
 
 from functools import cache
 

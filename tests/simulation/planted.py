@@ -451,9 +451,10 @@ def switches_again_to_what_it_rolled_back_from(patch: pytest.MonkeyPatch) -> Non
     def obedient(self: Any, commit: Any, offer: Any, now: datetime) -> Any:
         known = self._state.rollouts.get(offer.manifest.value.rollout_id)
         answer = consider(self, commit, offer, now)
-        is_open = known is not None and known.closed_at is None and not self._state.intents
-        if is_open and known.record.state is HostState.REVERTED:
-            record = known.record
+        if known is None or known.closed_at is not None or self._state.intents:
+            return answer
+        record = known.record
+        if record.state is HostState.REVERTED:
             intent = self._state.add_intent(
                 commit, IntentKind.SWITCH, record.rollout_id, record.target_closure
             )
@@ -626,6 +627,16 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "takes_a_failed_rollback_for_a_revert": 6,
     "does_not_send_again_what_was_acknowledged": 4,
     "forgets_intents_in_a_crash": 15,
+    "obeys_a_short_soak": 1,
+    "soaks_as_long_as_it_is_told": 1,
+    "takes_a_record_over_with_a_journal": 1,
+    "takes_a_record_over_without_a_fact": 3,
+    "takes_any_number_over": 3,
+    "trusts_made_up_probes": 4,
+    "forgets_the_newest_release": 3,
+    "switches_again_to_what_it_rolled_back_from": 1,
+    "deletes_rows_on_a_replay_from_the_beginning": 1,
+    "sets_a_whole_journal_aside": 1,
     "does_not_poll_again_after_a_failure": 1,
     "never_releases_the_lock": 1,
     "does_not_report_a_rollback": 1,

@@ -195,7 +195,7 @@ class LyingControlPlane:
         records = tuple(
             self._record(beat.hostname, rollout_id)
             for _ in range(2 if not beat.last_seqs else self._rng.randrange(3))
-            if (rollout_id := self._rollout(beat.hostname)) is not None
+            if (rollout_id := self._rollout_of_record(beat)) is not None
         )
         replays = tuple(
             ReplayFrom(rollout_id, self._seq())
@@ -203,6 +203,17 @@ class LyingControlPlane:
             if self._rng.random() < 0.3
         )
         return HeartbeatReply(self._now(), records, replays)
+
+    def _rollout_of_record(self, beat: Heartbeat) -> RolloutId | None:
+        """Return the newest release of what the host runs, of which most can be made up; or any other."""
+        running = [
+            name
+            for name in self._ci.every_manifest
+            if self._read(RolloutId(name)).target_of(beat.hostname) == beat.current_closure
+        ]
+        if running and self._rng.random() < 0.5:
+            return RolloutId(running[-1])
+        return self._rollout(beat.hostname)
 
     def _record(self, hostname: str, rollout_id: RolloutId) -> HostRolloutState:
         """Return a record of the host: the honest one, or one that was made up."""

@@ -108,6 +108,9 @@ class HostHistories:
                     self._set_aside(host, write.rollout_id)
                 case _:
                     pass
+        for write in writes:
+            if isinstance(write, PutRecord):
+                self._require_a_fact(host, write)
 
     def lose(self, host: str) -> None:
         """Drop the histories of a host whose disk was lost."""
@@ -133,6 +136,13 @@ class HostHistories:
         if record.last_event_seq > history.last_seq + 1 or history.prior is None:
             history.prior = record.current_closure_at_dispatch
         history.records[record.last_event_seq] = record
+
+    def _require_a_fact(self, host: str, write: PutRecord) -> None:
+        """Check that a commit leaves no record without a fact: it would count as an acknowledged dispatch."""
+        history = self.by_host.get((write.record.rollout_id, host))
+        if history is not None and not history.last_seq and not history.taken_over_seq:
+            found = f"{host} takes over a record without a fact: {write.record}"
+            raise Broken(Promise.OWN_JOURNAL, found)
 
     def _taken_over(
         self, host: str, history: JudgedHost, write: PutRecord, machine: MachineSeen

@@ -314,6 +314,7 @@ class LogReader:
             return
         envelope = input.envelopes[reply.accepted]
         model = self.host_model(envelope.rollout_id, input.hostname)
+        follows_a_lie = (envelope.rollout_id, input.hostname) in self._lies.followed
         match refusal:
             case ReplayFrom():
                 if model is None or refusal.first_missing_seq != model.last_seq + 1:
@@ -330,6 +331,8 @@ class LogReader:
             case HostHeld():
                 found = f"{_named(input.hostname, envelope)} was lived, and its host is held"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
+            case SeqForked() | EventRefused() if follows_a_lie:
+                pass
             case SeqForked():
                 found = f"{_named(input.hostname, envelope)} was lived, and another has its number"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
