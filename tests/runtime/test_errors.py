@@ -1,7 +1,6 @@
 """Every error that a caller of a runtime may want to catch has one base."""
 
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Iterator
 
@@ -29,8 +28,9 @@ def errors_of(package: str) -> Iterator[type[Exception]]:
         if name.endswith("__main__"):
             continue
         for found in vars(importlib.import_module(name)).values():
-            is_error = inspect.isclass(found) and issubclass(found, Exception)
-            if is_error and found.__module__ == name and not found.__name__.startswith("_"):
+            if not isinstance(found, type) or not issubclass(found, Exception):
+                continue
+            if found.__module__ == name and not found.__name__.startswith("_"):
                 yield found
 
 

@@ -72,9 +72,9 @@ def make_app(
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
 
-    ring: returns the keys in force. database: the file that the service's store writes, opened read-only.
+        ring: returns the keys in force. database: the file that the service's store writes, opened read-only.
     not_ready_because: the reason that `/readyz` returns; `None`: ready. readiness_detail: lines that `/readyz` adds.
-    signed_since: requests signed in the minute before are refused; `None`: now. earlier_commands: the commands that an earlier
+    signed_since: requests signed in the minute before are refused; `None`: now. earlier_commands: those that an earlier
     process may have carried out already; `None`: all that were signed earlier than now.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
