@@ -1,7 +1,7 @@
 """The contract of a clock. Subclass `ClockContract`, return a clock, and run pytest.
 
-Times are counted in `unit_seconds`, the least that is worth waiting for: choose it such that the tests take
-no real time worth mentioning. A clock that stands still by itself also says how its time passes.
+Times are counted in `unit_seconds`: choose the shortest wait that your clock measures well, so that the tests are
+quick. For a clock that does not move by itself, override `let_pass` too.
 """
 
 from abc import ABC, abstractmethod

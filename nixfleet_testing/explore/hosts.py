@@ -1,7 +1,7 @@
 """What may happen on a host next: a switch succeeds or fails, a reboot, a probe; the agent reports it as a fact.
 
 Each fact goes through `step` as `Local`, and the acts that follow are those that its effects order. An agent here
-says `Converged` whenever it likes, also too early or on the wrong closure: it is `step` that must refuse.
+may report `Converged` at any time, also too early or on the wrong closure: `step` must refuse it.
 """
 
 from collections.abc import Iterator

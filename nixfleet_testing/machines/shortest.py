@@ -1,10 +1,10 @@
 """Shortens a failing history further than Hypothesis does: to one from which no call or pair can be left out.
 
-A history runs without Hypothesis, so calls can be left out and the rest be run again. In the same way means: the
-same exception, raised on the same line. First chunks are left out, then single calls and pairs, until neither helps;
-then every shorter part is tried, the shortest first. Single calls are not enough: of two calls that cancel each
-other, each is needed as long as the other one is there. The cost is bounded by a number of calls and not by time,
-so that equal histories give equal results on every machine.
+A history runs without Hypothesis, so calls can be left out and the rest be run again. The rest must fail in the same
+way: with the same exception, raised on the same line. First chunks are left out, then single calls and pairs, until
+neither helps; then every shorter part is tried, the shortest first. Single calls are not enough: of two calls that
+cancel each other, each is needed as long as the other one is there. The cost is bounded by a number of calls and not
+by time, so that equal histories give equal results on every machine.
 """
 
 import traceback

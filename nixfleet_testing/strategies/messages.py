@@ -1,7 +1,7 @@
-"""What is said, signed and believed: wire messages, enrollment, trust files, health checks.
+"""Wire messages, enrollment, trust files and health checks.
 
-Signatures have the shape of one and are good for nothing: only a key makes a good one, and only the verifier
-makes a `Verified`.
+Signatures have the right form and are invalid: only a key makes a valid one, and only the verifier makes a
+`Verified`.
 """
 
 from hypothesis import strategies as st
