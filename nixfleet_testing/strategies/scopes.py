@@ -1,8 +1,4 @@
-"""Expressions over hosts, and the scopes that declare things: few names, so that they often select the same hosts."""
-"""Expressions over hosts, and the scopes that declare things: from few names, so that they often select the same hosts."""
-=======
 """Expressions over hosts, and scopes with declared entries. Few names, so that they often select the same hosts."""
->>>>>>> bd7817c (nixfleet_testing: headers and docstrings in plain words)
 
 from functools import cache
 
