@@ -31,7 +31,7 @@ class Gates:
             yield "quarantine"
         if model.is_halted or not model.is_live:
             yield "rollout-halted"
-        if channel in self.holds or model.rollout_id in self.holds:
+        if not self.holds.isdisjoint({channel, model.rollout_id, f"host:{host}"}):
             yield "operator-hold"
 
     def _all(self, model: RolloutModel, host: str) -> Iterator[str]:

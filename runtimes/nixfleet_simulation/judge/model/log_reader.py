@@ -110,6 +110,9 @@ class LogReader:
             case "verify_outcome":
                 if payload["kind"] == "ArtefactTaken":
                     self._artefact(row.rollout_id, payload)
+                elif payload["kind"] == "IdentityForked":
+                    self.gates.holds.add(f"host:{row.host_id}")
+                    self._all_may_have_changed = True
                 elif payload["kind"] == "FactRefused":
                     self._refused(
                         str(row.rollout_id), str(row.host_id), orjson.loads(payload["fact"])
@@ -244,6 +247,10 @@ class LogReader:
     def _quarantined(self, channel: str) -> set[str]:
         return self.gates.quarantined.setdefault(channel, set())
 
+    def _is_held(self, host: str) -> bool:
+        """Return whether `host` contradicted itself, and no operator resumed it."""
+        return f"host:{host}" in self.gates.holds
+
     # After an input.
 
     def _compare(self) -> None:
@@ -328,6 +335,8 @@ class LogReader:
                     raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
             case EventEarly():
                 pass  # Nothing is lost and nothing marked: the host sends it again.
+            case HostHeld() if self._is_held(input.hostname):
+                pass
             case HostHeld():
                 found = f"{_named(input.hostname, envelope)} was lived, and its host is held"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
@@ -382,6 +391,8 @@ class LogReader:
 
     def _judge_heartbeat(self, beat: Heartbeat, reply: HeartbeatReply) -> None:
         self.checks += 1
+        if self._is_held(beat.hostname):
+            return  # Which of two machines asks is not known, so neither record is offered.
         ahead = {record.rollout_id for record in reply.bootstrap_rollouts}
         behind = {replay.rollout_id: replay.first_missing_seq for replay in reply.replay_from}
         for rollout_id, rollout in self.rollouts.items():
