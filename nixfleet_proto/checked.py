@@ -7,7 +7,7 @@ Rejected: attrs validators (a call per field), a check in `step` alone (the erro
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -27,6 +27,8 @@ SHOWN_LENGTH_MAX = 80
 def checked(cls: type[T]) -> type[T]:
     """Let instances of `cls` check their fields, and show themselves as Python. Below `@frozen`.
 
+    A class whose fields can contradict each other, or be numbers that make no sense, has a method `_contradictions`
+    that yields a ValueProblem for each; it is called when every field is of its type.
     Raises, when an instance is made: InvalidValue, with every field that is wrong.
     """
     added = cast("Any", cls)
@@ -61,6 +63,24 @@ def require_arguments(function: str, **arguments: tuple[object, object]) -> None
     ]
     if problems:
         raise InvalidValue(function, tuple(problems))
+
+
+def at_least(path: str, number: int, least: int) -> Iterator[ValueProblem]:
+    """Yield a problem if `number` is less than `least`."""
+    if number < least:
+        yield ValueProblem(path, f"{least} or more", str(number))
+
+
+def same(path: str, value: str, wanted: str, why: str) -> Iterator[ValueProblem]:
+    """Yield a problem if `value` is not `wanted`. why: what it must agree with."""
+    if value != wanted:
+        yield ValueProblem(path, f"{wanted!r}, as {why}", repr(value))
+
+
+def not_empty(path: str, text: str) -> Iterator[ValueProblem]:
+    """Yield a problem if `text` is empty."""
+    if not text:
+        yield ValueProblem(path, "a name", "an empty string")
 
 
 def is_default(field: "attrs.Attribute[Any]", value: object) -> bool:
@@ -119,8 +139,12 @@ def _compiled(cls: type[Any]) -> Callable[[Any], None]:
     scope: dict[str, Any] = {}
     wrong = [_is_wrong(f"self.{field.name}", field.type, scope) for field in attrs.fields(cls)]
     condition = " or ".join(filter(None, wrong)) or "False"
-    scope["refuse"] = _refuse
+    scope |= {"refuse": _refuse, "refuse_contradictions": _refuse_contradictions}
     source = f"def check(self):\n    if {condition}:\n        refuse(self)"
+    if hasattr(cls, "_contradictions"):
+        source += (
+            "\n    for problem in self._contradictions():\n        refuse_contradictions(self)"
+        )
     exec(compile(source, f"<check of {cls.__qualname__}>", "exec"), scope)
     check = scope["check"]
     check.only_checks = True
@@ -145,8 +169,14 @@ def _refuse(self: Any) -> None:
     raise InvalidValue(cls.__qualname__, problems)
 
 
+def _refuse_contradictions(self: Any) -> None:
+    raise InvalidValue(class_of(self).__qualname__, tuple(self._contradictions()))
+
+
 def _is_wrong(value: str, form: Any, scope: dict[str, Any]) -> str:
     """Return the source of a condition: the expression `value` is not of type `form`. Empty if every value is."""
+    if form is object:
+        return ""
     if form is datetime:
         scope["datetime"] = datetime
         return f"(not isinstance({value}, datetime) or {value}.tzinfo is None)"
@@ -163,8 +193,12 @@ def _is_wrong(value: str, form: Any, scope: dict[str, Any]) -> str:
         return _is_no_case(value, arguments, scope)
     if origin is tuple:
         return _is_no_tuple(value, arguments, scope)
-    if origin in (frozenset, FrozenMap):
+    if origin in _COLLECTIONS:
         return _is_no_collection(value, origin, arguments, scope)
+    if origin is Iterable or form is Iterable:
+        # Not its items: they may be there only once. A string is not the collection of its letters.
+        scope["Iterable"] = Iterable
+        return f"(not isinstance({value}, Iterable) or isinstance({value}, str))"
     if isinstance(origin or form, type):
         return f"not isinstance({value}, {_named(origin or form, scope)})"
     return ""  # a type variable, or JSON that is carried and not looked at
@@ -194,7 +228,7 @@ def _is_no_collection(value: str, kind: type, items: Sequence[Any], scope: dict[
     wrong = [f"not isinstance({value}, {_named(kind, scope)})"]
     key = _is_wrong("key", items[0], scope)
     wrong += [f"any([{key} for key in {value}])"] if key else []
-    if kind is FrozenMap and (item := _is_wrong("item", items[1], scope)):
+    if issubclass(kind, Mapping) and (item := _is_wrong("item", items[1], scope)):
         wrong.append(f"any([{item} for item in {value}.values()])")
     return f"({' or '.join(wrong)})"
 
@@ -212,13 +246,15 @@ def _inner_problems(path: str, value: Any, form: Any) -> tuple[ValueProblem, ...
     origin, forms = get_origin(form), get_args(form)
     given: Any = value  # not narrowed by the kind that it is found to be
     items: list[tuple[str, Any, Any]] = []
+    if origin in (Union, UnionType):
+        return next(filter(None, (_inner_problems(path, value, case) for case in forms)), ())
     if origin is tuple and isinstance(value, tuple):
         each = (forms[0],) * len(given) if forms[1:] == (...,) else forms
         named = enumerate(zip(given, each, strict=False))
         items += [(f"{path}[{at}]", item, wanted) for at, (item, wanted) in named]
-    elif origin is frozenset and isinstance(value, frozenset):
+    elif origin in (frozenset, Set) and isinstance(value, origin):
         items += [(f"an item of {path}", item, forms[0]) for item in given]
-    elif origin is FrozenMap and isinstance(value, FrozenMap):
+    elif origin in (FrozenMap, Mapping) and isinstance(value, origin):
         for key, item in given.items():
             items += [(f"a key of {path}", key, forms[0]), (f"{path}[{key!r}]", item, forms[1])]
     return tuple(problem for item in items for problem in problems_of(*item))
@@ -232,6 +268,9 @@ def _problem(path: str, value: object, form: Any) -> ValueProblem:
     return ValueProblem(path, _expected(form), shown(value))
 
 
+# The kinds of collections whose items are looked at. Mappings are (key, item), the others (item).
+_COLLECTIONS = (frozenset, FrozenMap, Set, Mapping)
+
 _WORDS: dict[object, str] = {
     str: "a string",
     bool: "True or False",
@@ -241,13 +280,16 @@ _WORDS: dict[object, str] = {
     datetime: "a datetime with a UTC offset",
     timedelta: "a timedelta",
     NoneType: "None",
+    Mapping: "a mapping",
+    Set: "a set",
+    Iterable: "a collection",
 }
 
 
 def _expected(form: Any) -> str:
-    if form in _WORDS:
-        return _WORDS[form]
     origin, arguments = get_origin(form), get_args(form)
+    if (kind := origin or form) in _WORDS:
+        return _WORDS[kind]
     if origin in (Union, UnionType):
         # As `X | None` is read: the value that is meant, then that there may be none.
         cases = tuple(dict.fromkeys(map(_expected, arguments)))

@@ -5,11 +5,13 @@ behaviour. Policies and selectors are of `policy`, and belong to a fleet's names
 Source: docs/spec/declarations.md, Resolved fleet.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from attrs import frozen
 
-from nixfleet_proto.checked import checked
+from nixfleet_proto.checked import at_least, checked
+from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import PolicyWave as PolicyWave
 from nixfleet_proto.policy import RolloutPolicy as RolloutPolicy
@@ -59,6 +61,9 @@ class Wave:
 
     hosts: tuple[str, ...]
     soak_minutes: int = 0
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("soak_minutes", self.soak_minutes, 0)
 
 
 @frozen

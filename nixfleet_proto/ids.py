@@ -3,6 +3,7 @@
 import re
 from typing import Self
 
+from nixfleet_proto.checked import shown
 from nixfleet_proto.errors import NixfleetError
 
 _CHANNEL = re.compile(r"[a-z0-9_-]+")
@@ -32,7 +33,7 @@ class RolloutId(str):
 
     def __new__(cls, text: str) -> Self:
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidRolloutId(text, f"expected a string, found a {type(text).__name__}")
+            raise InvalidRolloutId(text, f"expected a string, found {shown(text)}")
         channel, at, channel_ref = text.partition("@")
         if not at:
             raise InvalidRolloutId(text, "expected '{channel}@{channel_ref}', found no '@'")
@@ -55,7 +56,7 @@ class RolloutId(str):
         """
         for part in (channel, channel_ref):
             if not isinstance(part, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise InvalidRolloutId(part, f"expected a string, found a {type(part).__name__}")
+                raise InvalidRolloutId(part, f"expected a string, found {shown(part)}")
         if "@" in channel:
             raise InvalidRolloutId(
                 f"{channel}@{channel_ref}", f"channel {channel!r} does not match [a-z0-9_-]+"

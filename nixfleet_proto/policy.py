@@ -5,10 +5,13 @@ classes of a whole fleet. `nixfleet_proto.fleet` has these names as well.
 Source: docs/spec/declarations.md, Resolved fleet.
 """
 
+from collections.abc import Iterator
+
 from attrs import field, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.checked import checked
+from nixfleet_proto.checked import at_least, checked
+from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
 
@@ -36,6 +39,9 @@ class PolicyWave:
 
     selector: Selector
     soak_minutes: int = 0
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("soak_minutes", self.soak_minutes, 0)
 
 
 @frozen

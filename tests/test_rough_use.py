@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import nixfleet
 from nixfleet import (
@@ -14,12 +15,14 @@ from nixfleet import (
     Converged,
     DispatchAck,
     FleetView,
+    FrozenMap,
     HostJoined,
     HostRolloutState,
     InvalidRolloutId,
     InvalidValue,
     Local,
     NixfleetError,
+    PolicyWave,
     Remote,
     RolloutId,
     RolloutOpened,
@@ -29,6 +32,7 @@ from nixfleet import (
     Selector,
     UnknownHost,
     UnknownRollout,
+    Wave,
     due_rollout_events,
     explain,
     open_rollout,
@@ -85,7 +89,7 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
     "RolloutTerms.build": (RolloutTerms.build, ("stable@a1", {"web-01": "new"})),
     "HostRolloutState.pending": (
         lambda a, b, c, d: HostRolloutState.pending(a, b, c, d, None, None),
-        (STABLE, "a", "b", "c"),
+        (STABLE, "web-01", "stable", "new"),
     ),
     "RolloutId": (RolloutId, ("stable@a1",)),
     "RolloutId.of": (RolloutId.of, ("stable", "a1")),
@@ -259,7 +263,7 @@ def test_an_error_that_no_argument_explains_is_raised_as_it_is() -> None:
 def test_a_rollout_id_that_is_no_string_says_so() -> None:
     """A number is no id, and the error is the one for malformed ids."""
     number: Any = 5
-    with pytest.raises(InvalidRolloutId, match="expected a string, found a int"):
+    with pytest.raises(InvalidRolloutId, match=r"expected a string, found 5 \(int\)"):
         RolloutId(number)
 
 
@@ -267,3 +271,126 @@ def test_what_is_no_data_of_ours_has_no_json() -> None:
     """`to_json` refuses by name and does not call `str` on what it does not know."""
     with pytest.raises(InvalidValue, match="expected a record of nixfleet"):
         to_json(object())
+
+
+CONTRADICTIONS: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
+    "terms without a wave": (
+        lambda: evolve(TERMS, wave_soak_minutes=(), wave_of=FrozenMap()),
+        ("wave_soak_minutes: expected minutes for at least one wave, found none",),
+    ),
+    "a host in a wave that does not exist": (
+        lambda: evolve(TERMS, wave_of=FrozenMap({"web-01": 5})),
+        (
+            "wave_of['web-01']: expected a wave that has a soak in wave_soak_minutes, 0 to 1, found 5",
+        ),
+    ),
+    "a negative soak and an unknown host": (
+        lambda: evolve(TERMS, wave_soak_minutes=(-1, 0), wave_of=FrozenMap({"web-1": 0})),
+        (
+            "wave_soak_minutes[0]: expected 0 or more, found -1",
+            "wave_of: expected hosts that have a target, found 'web-1', which has none",
+        ),
+    ),
+    "terms of another channel": (
+        lambda: evolve(TERMS, channel="other", target_ref="b2"),
+        (
+            "channel: expected 'stable', as rollout_id has it, found 'other'",
+            "target_ref: expected 'a1', as rollout_id has it, found 'b2'",
+        ),
+    ),
+    "a wave that soaks for less than no time": (
+        lambda: PolicyWave(Selector(all=True), -5),
+        ("soak_minutes: expected 0 or more, found -5",),
+    ),
+    "a resolved wave that soaks for less than no time": (
+        lambda: Wave(("web-01",), -5),
+        ("soak_minutes: expected 0 or more, found -5",),
+    ),
+    "a host without a name, of another channel": (
+        lambda: HostRolloutState.pending(STABLE, "", "other", "new", None, None),
+        (
+            "hostname: expected a name, found an empty string",
+            "channel: expected 'stable', as rollout_id has it, found 'other'",
+        ),
+    ),
+    "a rollout opened on another channel": (
+        lambda: open_rollout(RolloutOpened(STABLE, "other", "a1", NOW), 1, ()),
+        ("channel: expected 'stable', as rollout_id has it, found 'other'",),
+    ),
+    "a record of another ref, before the first wave": (
+        lambda: evolve(rollout(), target_ref="b2", current_wave=-1),
+        (
+            "current_wave: expected 0 or more, found -1",
+            "target_ref: expected 'a1', as rollout_id has it, found 'b2'",
+        ),
+    ),
+    "terms with a host without a name": (
+        lambda: RolloutTerms.build(STABLE, {"": "new"}),
+        ("targets: expected host names, found an empty string",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_values_that_contradict_each_other_are_refused_with_every_field(name: str) -> None:
+    """What no rollout can have is refused where it is made, not found out by a plan that waits for ever."""
+    make, problems = CONTRADICTIONS[name]
+    with pytest.raises(InvalidValue) as refusal:
+        make()
+
+    assert tuple(map(str, refusal.value.problems)) == problems
+
+
+@pytest.mark.parametrize("wrong", ["xxnewxx", 5, ["new"], None])
+@pytest.mark.parametrize("call", ["plan_next", "replan", "explain"])
+def test_quarantined_closures_that_are_no_set_are_refused(call: str, wrong: Any) -> None:
+    """A string would be searched for closures as substrings: hosts would wait for a quarantine that is none."""
+    function, arguments = CALLS[call]
+    with pytest.raises(InvalidValue, match=r"quarantines\['stable'\]: expected a set, found"):
+        function(arguments[0], {"stable": wrong}, *arguments[2:])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"predecessors": "base"},
+        {"predecessors": [5]},
+        {"predecessors": 5},
+        {"soak_minutes": None},
+        {"soak_minutes": "12"},
+        {"soak_minutes": 1.5},
+        {"soak_minutes": True},
+        {"waves": [5]},
+        {"waves": 5},
+        {"waves": "ab"},
+        {"waves": [[5]]},
+        {"budgets": [(5, 1)]},
+        {"budgets": 5},
+        {"budgets": [("web-01", 1)]},
+        {"host_edges": 5},
+        {"host_edges": ["ab"]},
+    ],
+    ids=str,
+)
+def test_terms_are_not_built_from_options_of_another_type(option: dict[str, Any]) -> None:
+    """Each option is refused by its name; a string is never taken for a collection of its letters."""
+    with pytest.raises(InvalidValue, match=next(iter(option))):
+        RolloutTerms.build(STABLE, {"web-01": "new"}, **option)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda fleet, wrong: fleet.set_queued(STABLE, "web-01", wrong),
+        lambda fleet, wrong: fleet.set_outstanding(STABLE, "web-01", wrong),
+        lambda fleet, wrong: fleet.quarantine_changed(wrong, "new"),
+        lambda fleet, wrong: fleet.quarantine_changed("stable", wrong),
+    ],
+)
+@pytest.mark.parametrize("wrong", [None, -1, [], object()])
+def test_a_view_is_not_changed_by_a_value_of_another_type(
+    call: Callable[[FleetView, Any], object], wrong: Any
+) -> None:
+    """Counts, flags and names are checked as records are."""
+    with pytest.raises(InvalidValue, match="expected"):
+        call(view(), wrong)

@@ -6,6 +6,7 @@ agent's own, except `dispatched_at` and `soak_due_at`.
 Source: docs/spec/host-machine.md, State record.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Self
 
@@ -17,7 +18,7 @@ from nixfleet_proto.agent_event import (
     ProbeStatus,
     ProbeTopologyEntry,
 )
-from nixfleet_proto.checked import WordEnum, checked
+from nixfleet_proto.checked import WordEnum, checked, not_empty, same
 from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
@@ -89,6 +90,10 @@ class HostRolloutState:
     probes: FrozenMap[str, ProbeRecord] = field(factory=lambda: FrozenMap[str, ProbeRecord]())
     last_event_seq: int = 0
     declared_probes: tuple[ProbeTopologyEntry, ...] | None = None
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from not_empty("hostname", self.hostname)
+        yield from same("channel", self.channel, self.rollout_id.channel, "rollout_id has it")
 
     @classmethod
     def pending(

@@ -25,6 +25,9 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.index.lanes import Lane, LaneKey
 from nixfleet_state_machine.planner.lane_walk import Walk, budgets_of
 
+# The closures themselves are not looked at: `replan` is called after every input.
+_QUARANTINES = Mapping[str, Set[object]]
+
 
 def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
     """Return every decision that is due: rollouts to open, dispatches to withdraw, and an action per waiting host.
@@ -66,7 +69,10 @@ def replan(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[Pl
 
 def _require_arguments(function: str, view: object, quarantines: object, now: object) -> None:
     require_arguments(
-        function, view=(view, FleetView), quarantines=(quarantines, Mapping), now=(now, datetime)
+        function,
+        view=(view, FleetView),
+        quarantines=(quarantines, _QUARANTINES),
+        now=(now, datetime),
     )
 
 
@@ -93,7 +99,7 @@ def explain(
     require_arguments(
         "explain",
         view=(view, FleetView),
-        quarantines=(quarantines, Mapping),
+        quarantines=(quarantines, _QUARANTINES),
         hostname=(hostname, str),
     )
     view.require_host(hostname)

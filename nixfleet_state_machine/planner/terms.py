@@ -4,13 +4,13 @@ Source: docs/spec/planner.md, Rollout terms.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Self
 
 from attrs import frozen
 
-from nixfleet_proto.checked import checked, require_arguments
+from nixfleet_proto.checked import at_least, checked, require_arguments, same, shown
 from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.fleet import Edge, FleetResolved, Selector, Wave
 from nixfleet_proto.frozen_map import FrozenMap
@@ -63,6 +63,26 @@ class RolloutTerms:
     budgets: tuple[BudgetTerms, ...]
     host_edges: tuple[Edge, ...]
     predecessors: tuple[str, ...]
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from same("channel", self.channel, self.rollout_id.channel, "rollout_id has it")
+        yield from same(
+            "target_ref", self.target_ref, self.rollout_id.channel_ref, "rollout_id has it"
+        )
+        if "" in self.targets:
+            yield ValueProblem("targets", "host names", "an empty string")
+        waves = len(self.wave_soak_minutes)
+        if not waves:
+            yield ValueProblem("wave_soak_minutes", "minutes for at least one wave", "none")
+        for index, minutes in enumerate(self.wave_soak_minutes):
+            yield from at_least(f"wave_soak_minutes[{index}]", minutes, 0)
+        for host, wave in self.wave_of.items():
+            if not 0 <= wave < waves:
+                expected = f"a wave that has a soak in wave_soak_minutes, 0 to {waves - 1}"
+                yield ValueProblem(f"wave_of[{host!r}]", expected, str(wave))
+            if host not in self.targets:
+                expected = "hosts that have a target"
+                yield ValueProblem("wave_of", expected, f"{host!r}, which has none")
 
     @property
     def last_wave(self) -> int:
@@ -131,15 +151,23 @@ class RolloutTerms:
         Raises: InvalidRolloutId. InvalidValue, with everything else that is wrong.
         """
         id_ = RolloutId(rollout_id)
-        edges, limits = tuple(host_edges), tuple(budgets)
         require_arguments(
             "RolloutTerms.build",
             targets=(targets, Mapping),
             waves=(waves, Sequence),
+            soak_minutes=(soak_minutes, int | Sequence[int]),
+            budgets=(budgets, Iterable),
+            host_edges=(host_edges, Iterable),
+            predecessors=(predecessors, Iterable),
+        )
+        edges, limits = tuple(host_edges), tuple(budgets)
+        require_arguments(
+            "RolloutTerms.build",
             budgets=(limits, tuple[tuple[object, int], ...]),
             host_edges=(edges, tuple[tuple[str, str], ...]),
         )
         draft = _Draft()
+        before = draft.names("predecessors", predecessors, "channel")
         wave_of = draft.waves(targets, waves or (targets,))
         soaks = draft.soaks(soak_minutes, len(waves) or 1)
         members = [
@@ -165,7 +193,7 @@ class RolloutTerms:
                 for hosts, limit in members
             ),
             host_edges=tuple(Edge(gates=gates, gated=gated) for gates, gated in edges),
-            predecessors=tuple(sorted(predecessors)),
+            predecessors=tuple(sorted(before)),
         )
 
     @classmethod
@@ -228,14 +256,22 @@ class _Draft:
 
     def hosts(self, path: str, hosts: Iterable[str], targets: Mapping[str, str]) -> tuple[str, ...]:
         """Return the hosts that are named at `path`; those without a target are a problem."""
-        if isinstance(hosts, str):
-            self.refuse(path, "a collection of host names", f"the string {hosts!r}")
-            return ()
-        named = tuple(hosts)
+        named = self.names(path, hosts, "host")
         for host in named:
             if host not in targets:
                 self.refuse(path, "hosts that have a target", f"{host!r}, which has none")
         return named
+
+    def names(self, path: str, names: object, kind: str) -> tuple[str, ...]:
+        """Return the names at `path`; what is not a collection of strings, or is a string itself, is a problem."""
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            self.refuse(path, f"a collection of {kind} names", shown(names))
+            return ()
+        given: tuple[object, ...] = tuple(names)
+        for index, name in enumerate(given):
+            if not isinstance(name, str):
+                self.refuse(f"{path}[{index}]", "a string", shown(name))
+        return tuple(name for name in given if isinstance(name, str))
 
 
 def _wave_of(

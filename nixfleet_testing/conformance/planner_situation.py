@@ -190,9 +190,12 @@ def _with_strangers(
         for edge in fleet.edges
         if edge.gated in strangers and known.get(edge.gates) == known[edge.gated]
     )
+    # A stranger's channel may have more waves than this one.
+    more = max(staged.values(), default=0) + 1 - len(terms.wave_soak_minutes)
     return evolve(
         terms,
         wave_of=FrozenMap({**terms.wave_of, **staged}),
+        wave_soak_minutes=(*terms.wave_soak_minutes, *(0,) * more),
         host_edges=(*terms.host_edges, *edges),
     )
 

@@ -196,6 +196,17 @@ def test_a_manifest_with_an_empty_wave_is_refused_by_its_number(
     )
 
 
+def test_a_manifest_with_a_host_without_a_name_is_refused(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """What is signed and makes no sense is refused with the reason, and stops nothing."""
+    release = control_plane.ci.release(Layout(waves=(("",),)), "r1", START)
+
+    reason = _refused(control_plane, release)
+
+    assert reason == "RolloutTerms: targets: expected host names, found an empty string"
+
+
 def test_a_manifest_without_hosts_is_refused(control_plane: ScriptedControlPlane) -> None:
     """A manifest that names no host is refused."""
     release = control_plane.ci.release(Layout(waves=()), "r1", START)

@@ -9,7 +9,7 @@ Source: docs/spec/planner.md, Cost.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from nixfleet_proto.checked import require_arguments
+from nixfleet_proto.checked import at_least, require_arguments
 from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.fleet import Selector
 from nixfleet_proto.ids import RolloutId
@@ -36,8 +36,8 @@ def host_hold(hostname: str) -> str:
 class FleetView:
     """The planner's input. Owns the host and rollout records; the engine reads them from here.
 
-    undo: notes changes so that they can be rolled back; without one, changes are final.
-    lanes: the waiting hosts, grouped; for `replan` only.
+    undo: notes changes so that they can be rolled back; without one, changes are final. The attribute `lanes`, the waiting
+    hosts in groups, is for `replan` only.
     Two views are equal if they hold the same records, terms, queue, counts of failing controls, offers and holds.
     Methods that take a rollout id raise UnknownRollout, where they do not say otherwise.
     """
@@ -148,6 +148,8 @@ class FleetView:
         """Set whether a dispatch is in the queue for this host. False: it was withdrawn or acknowledged."""
         book = self._book(rollout_id)
         _require_host(book, hostname)
+        if queued is not True and queued is not False:
+            require_arguments("FleetView.set_queued", queued=(queued, bool))
         set_membership = book.queued.add if queued else book.queued.discard
         self._change(book, hostname, lambda: set_membership(hostname))
 
@@ -155,6 +157,9 @@ class FleetView:
         """Set how many enforce controls of this host fail by their latest result."""
         book = self._book(rollout_id)
         _require_host(book, hostname)
+        require_arguments("FleetView.set_outstanding", count=(count, int))
+        if problems := tuple(at_least("count", count, 0)):
+            raise InvalidValue("FleetView.set_outstanding", problems)
         self._change(book, hostname, lambda: book.failing.set(hostname, count))
 
     # --- changes: operators and quarantine ---------------------------------------------------------
@@ -173,6 +178,9 @@ class FleetView:
 
     def quarantine_changed(self, channel: str, closure: str) -> None:
         """`closure` was quarantined on `channel`, or cleared: the next `replan` evaluates its hosts again."""
+        require_arguments(
+            "FleetView.quarantine_changed", channel=(channel, str), closure=(closure, str)
+        )
         for rollout_id, book in self._books.items():
             if book.terms.channel == channel:
                 for hostname in book.terms.hosts_of_closure(closure):

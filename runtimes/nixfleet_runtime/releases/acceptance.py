@@ -12,6 +12,7 @@ from typing import Final
 from attrs import frozen
 
 from nixfleet_proto.codec import format_time
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.policy import RolloutPolicy
@@ -53,7 +54,10 @@ def manifest_objection(
         return str(error)
     if not manifest.value.host_set:
         return "expected at least one host, found none"
-    terms = RolloutTerms.of(manifest, fleet)
+    try:
+        terms = RolloutTerms.of(manifest, fleet)
+    except InvalidValue as error:
+        return str(error)
     empty = empty_waves(terms)
     if empty:
         found = f"none in wave {', '.join(map(str, empty))}"
