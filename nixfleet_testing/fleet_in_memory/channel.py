@@ -2,29 +2,45 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate
+from typing import Any, cast
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import is_channel_name
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 from nixfleet_testing.fleet_in_memory.errors import InvalidFleet, UnknownName, WaveSizesDiffer
 
 
+def _items(value: object) -> object:
+    """Return a collection as a tuple. Anything else stays as it is, for the check to name."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return tuple(value)
+    return value
+
+
 def _named(hosts: int | Sequence[str]) -> int | tuple[str, ...]:
-    return hosts if isinstance(hosts, int) else tuple(hosts)
+    return cast("int | tuple[str, ...]", _items(hosts))
 
 
 def _numbers(numbers: Iterable[int]) -> tuple[int, ...]:
-    return tuple(numbers)
+    return cast("tuple[int, ...]", _items(numbers))
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((first, later) for first, later in pairs)
+    items = cast("tuple[tuple[str, str], ...]", _items(pairs))
+    if not isinstance(items, tuple):
+        return items
+    return tuple(cast("tuple[str, str]", _items(pair)) for pair in items)
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(names)
+    return cast("tuple[str, ...]", _items(names))
+
+
+def _policy(policy: OnHealthFailure | str) -> OnHealthFailure:
+    return OnHealthFailure(policy) if policy in tuple(OnHealthFailure) else cast("Any", policy)
 
 
 @frozen
@@ -37,7 +53,7 @@ class Channel:
     edges: (first, later): `later` waits until `first` has converged. after: the channels that go first.
     prefix: default: the channel's name.
 
-    Raises: InvalidFleet, WaveSizesDiffer, UnknownName.
+    Raises: InvalidValue, InvalidFleet, WaveSizesDiffer, UnknownName.
     """
 
     name: str
@@ -47,19 +63,27 @@ class Channel:
     budget: int | None = field(default=None, kw_only=True)
     edges: tuple[tuple[str, str], ...] = field(default=(), kw_only=True, converter=_pairs)
     on_health_failure: OnHealthFailure = field(
-        default=OnHealthFailure.ROLLBACK_AND_HALT, kw_only=True, converter=OnHealthFailure
+        default=OnHealthFailure.ROLLBACK_AND_HALT, kw_only=True, converter=_policy
     )
     after: tuple[str, ...] = field(default=(), kw_only=True, converter=_names)
     prefix: str = field(default="", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        require_arguments(
+            "Channel",
+            **{each.name: (getattr(self, each.name), each.type) for each in fields(Channel)},
+        )
         if not is_channel_name(self.name):
             raise InvalidFleet("channel name", "a text that matches [a-z0-9_-]+", repr(self.name))
         self._check_numbers()
         names = self.host_names
         if len(set(names)) < len(names):
             raise InvalidFleet(f"hosts of channel {self.name}", "every name once", f"{list(names)}")
-        if self.waves and (min(self.waves) < 1 or sum(self.waves) != len(names)):
+        if min(self.waves, default=1) < 1:
+            raise InvalidFleet(
+                f"waves of channel {self.name}", "sizes of at least 1", f"{list(self.waves)}"
+            )
+        if self.waves and sum(self.waves) != len(names):
             raise WaveSizesDiffer(self.name, self.waves, len(names))
         for host in (host for edge in self.edges for host in edge):
             if host not in names:
@@ -98,7 +122,12 @@ class Channel:
 
 
 def require_fleet(channels: Sequence[Channel], offline: Collection[str]) -> None:
-    """Check what no channel can know by itself. Raises: InvalidFleet, UnknownName."""
+    """Check what no channel can know by itself. Raises: InvalidValue, InvalidFleet, UnknownName."""
+    require_arguments(
+        "InMemoryFleet",
+        channels=(channels, tuple[Channel, ...]),
+        offline=(offline, Iterable[str]),
+    )
     if not channels:
         raise InvalidFleet("channels", "at least one channel", "none")
     names = [channel.name for channel in channels]
@@ -115,7 +144,11 @@ def require_fleet(channels: Sequence[Channel], offline: Collection[str]) -> None
 def require_known(
     kind: str, names: Iterable[str], known: Collection[str] | Mapping[str, object]
 ) -> None:
-    """Raises: UnknownName, for the first of `names`, sorted, that is not `known`."""
-    for name in sorted(names):
+    """Raises: UnknownName, for the first of `names`, sorted, that is not `known`. InvalidValue, for another type."""
+    named = tuple(names)
+    if len(named) == 1:
+        require_arguments("InMemoryFleet", **{kind: (named[0], str)})
+    require_arguments("InMemoryFleet", **{f"{kind}s": (named, tuple[str, ...])})
+    for name in sorted(named):
         if name not in known:
             raise UnknownName(kind, name, known)

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.documents.problems import closest, listed
 
 
-class FleetError(Exception):
-    """Base class of everything that an in-memory fleet raises because of how it was called."""
+class FleetError(NixfleetError):
+    """Base class of what an in-memory fleet raises because of how it was called.
+
+    Arguments of another type raise `nixfleet.InvalidValue`, as they do in the whole library.
+    """
 
 
 class InvalidFleet(FleetError, ValueError):

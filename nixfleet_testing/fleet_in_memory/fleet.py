@@ -24,6 +24,7 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
 )
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.hold_scope import HoldScope, parse_scope
 from nixfleet_simulation.nodes.agenda import SECOND
@@ -77,8 +78,9 @@ class InMemoryFleet:
     `of` makes a fleet of several channels. offline: hosts that are switched off at the beginning.
 
     Every host starts with `closure-0`. Calls with equal arguments give equal traces, on every machine.
-    Raises: InvalidFleet, WaveSizesDiffer, UnknownName; any method may raise `Broken` if the engines break one
-    of the promises that the simulated fleet checks, which is a bug in nixfleet.
+    Raises: InvalidFleet, WaveSizesDiffer, UnknownName. Any method raises InvalidValue for an argument of another type,
+    and may raise `Broken` if the engines break one of the promises that the simulated fleet checks, which is a bug in
+    nixfleet.
     """
 
     def __init__(
@@ -200,9 +202,20 @@ class InMemoryFleet:
         assert isinstance(explanation, Explanation), explanation
         return explanation.blocks
 
+    def __repr__(self) -> str:
+        """Return on one line how large the fleet is, and how much time has passed."""
+        hosts, rollouts = len(self._world.hosts), len(self.rollouts)
+        return (
+            f"<InMemoryFleet of {_count(hosts, 'host')} on {', '.join(self._layouts)}, "
+            f"{_count(rollouts, 'rollout')}, after {self._elapsed()}>"
+        )
+
+    def _elapsed(self) -> str:
+        return self._trace.elapsed(self._world.agenda.now)
+
     def __str__(self) -> str:
         """Return a table of the hosts and one of the rollouts."""
-        lines = [f"after {self._trace.elapsed(self._world.agenda.now)}", ""]
+        lines = [f"after {self._elapsed()}", ""]
         lines += host_table(self.hosts.values())
         if self.rollouts:
             lines += ["", *rollout_table(self.rollouts.values())]
@@ -212,10 +225,13 @@ class InMemoryFleet:
 
     def pass_time(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
         """Let the fleet run for this long. Raises: InvalidTime."""
-        total = hours * 3600 + minutes * 60 + seconds
-        if not total > 0:
-            raise InvalidTime(total)
-        self._run(int(total * SECOND))
+        require_arguments(
+            "InMemoryFleet.pass_time",
+            hours=(hours, float),
+            minutes=(minutes, float),
+            seconds=(seconds, float),
+        )
+        self._run(int(_duration(hours * 3600 + minutes * 60 + seconds) * SECOND))
 
     def _run(self, microseconds: int) -> None:
         self._world.agenda.run_until(self._world.agenda.now + microseconds)
@@ -239,6 +255,16 @@ class InMemoryFleet:
         this many minutes after the switch. behaviour: anything else that a closure can do on a host.
         Raises: UnknownName, RefTwice, InvalidRolloutId.
         """
+        require_arguments(
+            "InMemoryFleet.publish",
+            ref=(ref, str),
+            closure=(closure, str),
+            broken=(broken, Iterable[str]),
+            broken_after=(broken_after, Mapping[str, float] | None),
+            behaviour=(behaviour, Mapping[str, ClosureBehaviour] | None),
+        )
+        broken = tuple(broken)
+        require_arguments("InMemoryFleet.publish", broken=(broken, tuple[str, ...]))
         channel = self._channel(channel)
         rollout_id = RolloutId(f"{channel}@{ref}")
         if (channel, ref) in self._refs:
@@ -251,6 +277,7 @@ class InMemoryFleet:
         return rollout_id
 
     def _channel(self, channel: str | None) -> str:
+        require_arguments("InMemoryFleet", channel=(channel, str | None))
         if channel is None and len(self._layouts) == 1:
             return next(iter(self._layouts))
         if channel not in self._layouts:
@@ -278,6 +305,9 @@ class InMemoryFleet:
 
         Raises: UnknownName, CommandRefused, ControlPlaneDown.
         """
+        require_arguments(
+            "InMemoryFleet.clear", rollout=(rollout, str), excuse=(excuse, Iterable[str])
+        )
         excused = frozenset(excuse)
         require_known("host", excused, self._world.hosts)
         rollout_id = self.rollouts[rollout].rollout_id
@@ -287,14 +317,17 @@ class InMemoryFleet:
         self, closure: str, *, channel: str | None = None, reason: str = "retired by hand"
     ) -> None:
         """Allow `closure` on `channel` again. Raises: UnknownName, CommandRefused, ControlPlaneDown."""
+        require_arguments("InMemoryFleet.retire_quarantine", closure=(closure, str))
         self._order(RetireQuarantine(self._channel(channel), closure, OPERATOR, reason))
 
     def _scope(self, scope: str | None) -> HoldScope:
+        require_arguments("InMemoryFleet", scope=(scope, str | None))
         if scope is not None and "@" in scope:
             return parse_scope(self.rollouts[scope].rollout_id)
         return parse_scope(self._channel(scope))
 
     def _order(self, command: OperatorCommand) -> None:
+        require_arguments("InMemoryFleet", reason=(command.reason, str))
         outcome = self._ask(command)
         assert isinstance(outcome, CommandOutcome), outcome
         if outcome.refusal is not None:
@@ -339,6 +372,11 @@ class InMemoryFleet:
 
     def crash(self, node: str, boundary: Boundary, *, back_after_seconds: float = 60) -> None:
         """Let `node` die the next time it crosses `boundary`, and start again later. Raises: UnknownName."""
+        require_arguments(
+            "InMemoryFleet.crash",
+            boundary=(boundary, Boundary),
+            back_after_seconds=(back_after_seconds, float),
+        )
         self._require_node(node)
         self._note(f"crashes {node}: {_name(boundary)}")
         self._acts.do(Crash(0, node, boundary, back_after_seconds))
@@ -349,10 +387,13 @@ class InMemoryFleet:
         self._acts.do(LoseDisk(0, CONTROL_PLANE, back_after_seconds))
 
     def cut_off(self, host: str, *, minutes: float, direction: Direction = Direction.BOTH) -> None:
-        """Cut the network between `host` and the control plane for this long. Raises: UnknownName."""
+        """Cut the network between `host` and the control plane for this long. Raises: UnknownName, InvalidTime."""
+        require_arguments(
+            "InMemoryFleet.cut_off", minutes=(minutes, float), direction=(direction, Direction)
+        )
         require_known("host", (host,), self._world.hosts)
         self._note(f"cuts {host} off for {minutes:g} min: {_name(direction)}")
-        self._acts.do(Partition(0, host, minutes * 60, direction))
+        self._acts.do(Partition(0, host, _duration(minutes * 60), direction))
 
     def _stop(self, node: str, *, power: bool) -> None:
         self._require_node(node)
@@ -365,6 +406,17 @@ class InMemoryFleet:
 
     def _note(self, what: str) -> None:
         self._trace.add(self._world.agenda.now, "you", Kind.ACT, what)
+
+
+def _duration(seconds: float) -> float:
+    """Return `seconds`. Raises: InvalidTime, when it is not a positive, finite number."""
+    if not 0 < seconds < float("inf"):
+        raise InvalidTime(seconds)
+    return seconds
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _behaviours(

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.errors import InvalidValue, NixfleetError
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
@@ -28,6 +31,8 @@ from nixfleet_testing.fleet_in_memory import (
     UnknownName,
     WaveSizesDiffer,
 )
+
+UNTYPED: Any = InMemoryFleet  # as a caller without a type checker has it
 
 TUTORIAL = """\
 from nixfleet_testing.fleet_in_memory import InMemoryFleet
@@ -233,6 +238,11 @@ def test_files_are_removed_when_the_fleet_is_closed(tmp_path: Path) -> None:
             "waves of channel stable: expected sizes that add up to 6 (the number of hosts),"
             " found [1, 2], which adds up to 3",
         ),
+        (
+            lambda: InMemoryFleet(hosts=3, waves=[3, 0]),
+            InvalidFleet,
+            "waves of channel stable: expected sizes of at least 1, found [3, 0]",
+        ),
         (lambda: InMemoryFleet(hosts=0), InvalidFleet, "hosts of channel stable: expected at least 1"),
         (lambda: InMemoryFleet(hosts=2, budget=0), InvalidFleet, "budget of channel stable"),
         (lambda: InMemoryFleet(hosts=2, soak_minutes=-1), InvalidFleet, "soak_minutes"),
@@ -257,6 +267,58 @@ def test_a_fleet_that_cannot_be_is_refused(make, error, said) -> None:  # type: 
     assert isinstance(raised.value, FleetError)
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda _: UNTYPED(hosts="6"), "hosts: expected an integer or a tuple"),
+        (lambda _: UNTYPED(hosts=True), "hosts: expected an integer or a tuple"),
+        (lambda _: UNTYPED(waves=3), "waves: expected a tuple, of an integer each, found 3 (int)"),
+        (lambda _: UNTYPED(soak_minutes=1.5), "soak_minutes: expected an integer"),
+        (lambda _: UNTYPED(budget="1"), "budget: expected"),
+        (lambda _: UNTYPED(edges=["ab"]), "edges[0]: expected a tuple of 2, found 'ab' (str)"),
+        (lambda _: UNTYPED(channel=5), "name: expected a string, found 5 (int)"),
+        (lambda _: UNTYPED(on_health_failure="stop"), "on_health_failure: expected an OnHealthFailure"),
+        (lambda _: UNTYPED(offline="web-01"), "offline: expected a collection, found 'web-01' (str)"),
+        (lambda _: UNTYPED.of("stable"), "channels[0]: expected a Channel"),
+        (lambda fleet: fleet.publish("r2", broken="web-01"), "broken: expected a collection, found 'web-01' (str)"),
+        (lambda fleet: fleet.publish("r2", broken=[5]), "broken[0]: expected a string"),
+        (lambda fleet: fleet.publish("r2", broken_after={"web-01": "3"}), "broken_after['web-01']: expected a number"),
+        (lambda fleet: fleet.publish("r2", behaviour={"web-01": "bad"}), "behaviour['web-01']: expected a Cl"),
+        (lambda fleet: fleet.publish(3), "ref: expected a string, found 3 (int)"),
+        (lambda fleet: fleet.publish("r2", closure=3), "closure: expected a string"),
+        (lambda fleet: fleet.pass_time(minutes="3"), "minutes: expected a number, found '3' (str)"),
+        (lambda fleet: fleet.cut_off("web-01", minutes="3"), "minutes: expected a number"),
+        (lambda fleet: fleet.cut_off("web-01", minutes=1, direction="both"), "direction: expected a Direction"),
+        (lambda fleet: fleet.crash("web-01", "switch"), "boundary: expected"),
+        (lambda fleet: fleet.explain(5), "host: expected a string, found 5 (int)"),
+        (lambda fleet: fleet.switch_off(None), "host: expected a string, found None"),
+        (lambda fleet: fleet.pause(5), "scope: expected a string or None"),
+        (lambda fleet: fleet.pause(reason=5), "reason: expected a string"),
+        (lambda fleet: fleet.clear(5), "rollout: expected a string"),
+        (lambda fleet: fleet.clear("stable@r1", excuse="web-01"), "excuse: expected a collection"),
+        (lambda fleet: fleet.retire_quarantine(5), "closure: expected a string"),
+    ],
+)  # fmt: skip
+def test_an_argument_of_another_type_is_refused_by_its_name(
+    call: Callable[[Any], object], said: str
+) -> None:
+    """A string is not taken for the names of its letters, and no error of Python's comes from inside."""
+    fleet = InMemoryFleet(hosts=1)
+    with pytest.raises(InvalidValue) as raised:
+        call(fleet)
+    assert said in str(raised.value)
+    assert isinstance(raised.value, NixfleetError)
+
+
+def test_a_fleet_shows_in_one_line_what_it_is() -> None:
+    """The repr has the channels, the number of hosts and of rollouts, and how much time has passed."""
+    fleet = InMemoryFleet(hosts=2)
+    fleet.publish("r2")
+    fleet.pass_time(minutes=2)
+
+    assert repr(fleet) == "<InMemoryFleet of 2 hosts on stable, 1 rollout, after +0:02:00>"
+
+
 def test_calls_that_make_no_sense_are_refused() -> None:
     """Each names what was wrong, and the fleet is as it was."""
     fleet = InMemoryFleet(hosts=2)
@@ -277,6 +339,10 @@ def test_calls_that_make_no_sense_are_refused() -> None:
         fleet.explain("db-01")
     with pytest.raises(InvalidTime, match="more than 0 seconds, found 0"):
         fleet.pass_time()
+    with pytest.raises(InvalidTime, match="more than 0 seconds, found inf"):
+        fleet.pass_time(hours=float("inf"))
+    with pytest.raises(InvalidTime, match="more than 0 seconds, found -60"):
+        fleet.cut_off("web-01", minutes=-1)
     with pytest.raises(CommandRefused, match="ResumeScope was refused"):
         fleet.resume()
     fleet.pass_time(minutes=10)
