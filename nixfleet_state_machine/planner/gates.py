@@ -172,14 +172,14 @@ def gate_disruption_budget(
 
 
 def gate_compliance_wave(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold the host while enforce controls fail on hosts of earlier waves."""
+    """Hold the host while enforce probes, or controls that they report, fail on hosts of earlier waves."""
     wave = planning.view.terms(rollout_id).wave_of.get(host, 0)
     failing = planning.view.tally_before(rollout_id, wave).failing if wave else 0
     if not failing:
         return None
     return GateBlock(
         Gate.COMPLIANCE_WAVE,
-        f"enforce controls fail on hosts of waves before {wave}",
+        f"enforce probes or their controls fail on hosts of waves before {wave}",
         f"{failing} of them fail",
     )
 

@@ -1,4 +1,4 @@
-"""The compliance-wave gate: no further wave while enforce controls fail in an earlier one."""
+"""The compliance-wave gate: no further wave while enforce probes or their controls fail in an earlier one."""
 
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
@@ -25,7 +25,7 @@ def test_host_is_held_while_controls_fail_on_hosts_of_earlier_waves() -> None:
     block = gate_compliance_wave(planning(view), TERMS.rollout_id, "web-3")
 
     assert block == GateBlock(
-        Gate.COMPLIANCE_WAVE, "enforce controls fail on hosts of waves before 2"
+        Gate.COMPLIANCE_WAVE, "enforce probes or their controls fail on hosts of waves before 2"
     )
     assert detail_of(block) == "3 of them fail"
 

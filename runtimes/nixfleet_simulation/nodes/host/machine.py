@@ -194,7 +194,7 @@ class SimulatedMachine:
         return self._behaviours.get(closure, GOOD)
 
 
-_ILL = ProbeOutcome(ProbeStatus.FAIL, "expected 200, found 503")
+_ILL = ProbeOutcome(ProbeStatus.FAIL, "expected exit code 0 within 10 s, found 1 from bin/alive")
 _LAX = ProbeOutcome(
     ProbeStatus.PASS, None, (ProbeSubResult("4.1", ProbeStatus.FAIL, CONTROL_FRAMEWORK),)
 )

@@ -81,15 +81,15 @@ SILENT_LOG = logging.Logger("simulated agents", logging.CRITICAL + 1)
 
 
 def checks_of(interval_seconds: int) -> HealthCheckSet:
-    """Return the checks that every closure has: one that decides, one that is only watched, one that is off."""
+    """Return the checks that every closure has: one per mode. `alive` is the enforce probe, which decides."""
     command = ("bin/alive",)
     return HealthCheckSet(
         {
             "alive": ExecProbe(command, interval_seconds=interval_seconds),
-            "quick": ExecProbe(
+            "watched": ExecProbe(
                 command, interval_seconds=interval_seconds * 2, mode=ProbeMode.OBSERVE
             ),
-            "off": ExecProbe(command, mode=ProbeMode.DISABLED),
+            "unused": ExecProbe(command, mode=ProbeMode.DISABLED),
         }
     )
 
