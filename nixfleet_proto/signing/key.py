@@ -102,14 +102,15 @@ class SigningKey:
             # Of the file that was opened: another one may be at `path` by now.
             status = os.fstat(descriptor)
             mode = stat.S_IMODE(status.st_mode)
-            if mode & _OTHERS:
-                raise InsecureKeyFile(path, mode)
             if not stat.S_ISREG(status.st_mode):
                 raise MalformedKeyFile(path, 0)
             text = file.read(_KEY_FILE_BYTES_MAX)
         seed = _key_bytes(text.decode("ascii", errors="replace").strip())
+        # First whether it is a key: the rights of any other file are no concern of ours.
         if seed is None:
             raise MalformedKeyFile(path, len(text))
+        if mode & _OTHERS:
+            raise InsecureKeyFile(path, mode)
         return cls(seed)
 
     def save(self, path: Path) -> None:

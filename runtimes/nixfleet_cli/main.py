@@ -16,7 +16,7 @@ COMMANDS: Final = {
     "log": Lazy(_SEE, f"{_AT}.log:log", "Read and check a control plane's log."),
     "graph": Lazy(_SEE, f"{_AT}.graph:graph", "Draw the host and rollout state machines."),
     "fleet": Lazy(_DECLARE, f"{_AT}.fleet:fleet", "Check and explain a fleet declaration."),
-    "release": Lazy(_RELEASE, f"{_AT}.release:release", "Build, compare and verify releases."),
+    "release": Lazy(_RELEASE, f"{_AT}.release:release", "Build, compare and check releases."),
     "control-plane": Lazy(_RUN, f"{_AT}.control_plane:control_plane", "Run a control plane."),
     "agent": Lazy(_RUN, f"{_AT}.agent:agent", "Prepare and run the agent of a host."),
     "enroll": Lazy(_RUN, f"{_AT}.enroll:enroll", "Enroll this host with its control plane."),

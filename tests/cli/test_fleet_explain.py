@@ -94,7 +94,11 @@ def test_one_key_or_the_beginning_of_some_is_told_alone(
 
 @pytest.mark.parametrize(
     ("arguments", "meant"),
-    [(("web-1",), "web-01"), (("web-01", "health_checks.upp"), "health_checks.up")],
+    [
+        (("web-1",), "web-01"),
+        (("web-01", "health_checks.upp"), "health_checks.up"),
+        (("web-01", "health_check"), "health_checks"),
+    ],
 )
 def test_an_unknown_host_or_key_is_told_with_what_was_meant(
     nixfleet: Invoke, file: Path, arguments: tuple[str, ...], meant: str

@@ -169,3 +169,51 @@ def test_nothing_prints_except_the_one_printer() -> None:
     found = {str(file.relative_to(root)): list(_prints(file)) for file in root.rglob("*.py")}
     printing = {name for name, lines in found.items() if lines}
     assert printing == {"shared/output.py", "main.py"} | WRITES_BYTES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("token", "mint"),
+            "Missing option '--key', option '--hostname', option '--fingerprint'.",
+        ),
+        (
+            ("agent", "init"),
+            "Missing argument 'DIRECTORY', option '--control-plane', option '--trust'.",
+        ),
+        (
+            ("operator", "hosts"),
+            "Missing option '--url' (env var: 'NIXFLEET_OPERATOR_URL'), "
+            "option '--key' (env var: 'NIXFLEET_OPERATOR_KEY').",
+        ),
+        (("trust", "make"), "Missing argument 'FILE', option '--ci'."),
+        (("trust", "make", "--ci", "0" * 64), "Missing argument 'FILE'."),
+    ],
+    ids=str,
+)
+def test_everything_that_is_missing_is_named_at_once(arguments: tuple[str, ...], said: str) -> None:
+    """Whoever gives too little learns all of it from one answer."""
+    done = CliRunner().invoke(main, arguments, prog_name="nixfleet")
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        (("release", "make", "--sighn-with", "x"), "--sign-with"),
+        (("status", "--jsn", "x.db"), "--json"),
+        (("agent", "run", "--kernel", "x"), None),
+        (("log", "show", "--halt", "x"), None),
+    ],
+    ids=str,
+)
+def test_a_misspelt_option_gets_a_guess_only_when_one_is_near(
+    arguments: tuple[str, ...], guess: str | None
+) -> None:
+    """Options are compared as commands are: an option with other letters is another option."""
+    done = CliRunner().invoke(main, arguments, prog_name="nixfleet")
+    assert done.exit_code == 2
+    assert ("Did you mean" in done.stderr) is (guess is not None)
+    assert guess is None or f"Did you mean {guess!r}?" in done.stderr

@@ -302,3 +302,17 @@ def test_every_mistake_in_a_list_of_hosts_is_told_and_no_token_is_made(
         -2:
     ] == ["2", "4"]
     assert not (tmp_path / "tokens").exists()
+
+
+def test_a_file_that_is_no_key_is_said_to_be_none_whatever_its_rights(
+    nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """Nobody is asked to protect a file that holds no key."""
+    file = tmp_path / "fleet.toml"
+    file.write_text("[channels.stable]\n", encoding="utf-8")
+    file.chmod(0o644)
+
+    shown = nixfleet("keys", "show", file)
+
+    assert shown.exit_code == 2
+    assert "600" not in shown.stderr

@@ -38,7 +38,7 @@ def _of(*extras: str) -> set[str]:
     ("missing", "arguments", "line"),
     [
         (("cli", "runtime", "http"), (), ("nixfleet", "cli")),
-        (("cli", "runtime", "http"), ("--version",), ("nixfleet", "cli")),
+        (("cli", "runtime", "http"), ("status", "x.db"), ("nixfleet", "cli")),
         (("runtime", "http"), ("status", "x.db"), ("nixfleet status", "runtime")),
         (("runtime", "http"), ("keys", "new", "x"), ("nixfleet keys", "runtime")),
         (
@@ -98,3 +98,22 @@ def _name(requirement: str) -> str:
         if not (letter.isalnum() or letter in "-_."):
             return requirement[:end].lower().replace("_", "-")
     return requirement.lower().replace("_", "-")
+
+
+@pytest.mark.parametrize("argument", ["--version", "--help", "-h"])
+def test_version_and_help_need_no_extra(argument: str) -> None:
+    """A plain install says which version it is, and that the commands need an extra."""
+    code = WITHOUT.format(missing=_of("cli", "runtime", "http"), arguments=(argument,))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("nixfleet " if argument == "--version" else "Usage: nixfleet")
+    assert ("pip install 'nixfleet[cli]'" in done.stdout) is (argument != "--version")
+
+
+def test_the_command_runs_as_the_module_of_the_front_door() -> None:
+    """`python -m nixfleet` is the command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nixfleet", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("nixfleet ")

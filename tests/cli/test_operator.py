@@ -331,7 +331,7 @@ def test_without_a_url_or_a_key_the_variable_is_named() -> None:
     environment = {"NIXFLEET_OPERATOR_KEY": "x", "NIXFLEET_OPERATOR_URL": None}
     failed = CliRunner().invoke(main, ["operator", "rollouts"], env=environment)
     assert failed.exit_code == 2
-    assert "expected --url, or NIXFLEET_OPERATOR_URL" in failed.stderr
+    assert "Missing option '--url' (env var: 'NIXFLEET_OPERATOR_URL')." in failed.stderr
 
 
 async def test_a_host_that_refuses_to_act_is_shown_as_such(desk: OperatorConsole) -> None:

@@ -37,6 +37,7 @@ def test_a_foreign_file_is_unusable_and_stays_as_it_is(
 
     assert result.exit_code == 2
     assert "DB must be the database of a control plane" in result.stderr
+    assert (" or an agent's journal" in result.stderr) is (command == ("status",))
     assert path.read_bytes() == content
 
 

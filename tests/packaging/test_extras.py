@@ -145,7 +145,8 @@ def test_a_plain_install_steps_and_names_the_extra_of_the_command(
     """The pure packages need attrs and typing-extensions alone."""
     environment = _installed(house, tmp_path, "")
     assert environment.require("python", "-c", STEP) == "Activating\n"
-    environment.refuses_with(NO_COMMAND, "nixfleet", "--version")
+    assert environment.require("nixfleet", "--version").startswith("nixfleet ")
+    environment.refuses_with(NO_COMMAND, "nixfleet", "demo")
     environment.refuses_with(NO_COMMAND, "python", "-m", "nixfleet_cli", "status", "x.db")
 
 

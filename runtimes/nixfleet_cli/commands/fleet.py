@@ -1,6 +1,6 @@
 """`nixfleet fleet`: checks a declaration, and explains its result."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -73,7 +73,7 @@ def explain(output: Output, host: str, key: str, file: Path) -> None:
     values = tuple(explain_all(checked.settings, host, hosts[host]))
     selected = [each for each in values if not key or each.key == key or is_below(each.key, [key])]
     if key and not selected:
-        raise Findings(str(unknown("KEY", "key", key, {each.key for each in values})))
+        raise Findings(str(unknown("KEY", "key", key, _keys_of(values))))
     heading = [] if key else [_host_line(host, hosts[host])]
     output.show(
         {
@@ -84,6 +84,12 @@ def explain(output: Output, host: str, key: str, file: Path) -> None:
         },
         [*heading, *(line for each in selected for line in _setting_lines(each))],
     )
+
+
+def _keys_of(values: Iterable[Explained]) -> set[str]:
+    """Return every key that may be given: of a setting, or of several below it."""
+    parts = [each.key.split(".") for each in values]
+    return {".".join(steps[:count]) for steps in parts for count in range(1, len(steps) + 1)}
 
 
 @fleet.command(name="import")

@@ -164,17 +164,13 @@ def _asks(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
         @wraps(command)
         def asking(
             output: Output,
-            url: str | None,
-            key_file: Path | None,
+            url: str,
+            key_file: Path,
             name: str | None,
             ca_certificate_file: Path | None,
             plain_http: bool,
             **rest: object,
         ) -> None:
-            if url is None or key_file is None:
-                missing = "--url" if url is None else "--key"
-                variable = "NIXFLEET_OPERATOR_" + missing.removeprefix("--").upper()
-                raise click.UsageError(f"expected {missing}, or {variable}")
             from nixfleet_cli.shared.operator_client import Address
 
             who = name or getpass.getuser()
@@ -195,7 +191,8 @@ _OPTIONS = (
         metavar="URL",
         envvar="NIXFLEET_OPERATOR_URL",
         show_envvar=True,
-        help="The control plane, https://HOST:PORT. Required.",
+        required=True,
+        help="The control plane, https://HOST:PORT.",
     ),
     click.option(
         "--key",
@@ -204,7 +201,8 @@ _OPTIONS = (
         type=_FILE,
         envvar="NIXFLEET_OPERATOR_KEY",
         show_envvar=True,
-        help="Your private key. Required.",
+        required=True,
+        help="Your private key.",
     ),
     click.option(
         "--name",

@@ -87,7 +87,7 @@ _signed_at_option = click.option(
 
 @group()
 def release() -> None:
-    """Build, compare and verify releases.
+    """Build, compare and check releases.
 
     A release is a directory of signed files that assign a closure to each host.
     """

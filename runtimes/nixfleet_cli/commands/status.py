@@ -55,7 +55,7 @@ def status(output: Output, database: Path, at_time: datetime) -> None:
     if is_journal(database):
         show_journal(output, database)
         return
-    with reading(database) as connection:
+    with reading(database, "the database of a control plane, or an agent's journal") as connection:
         # Host records are written behind, so their table lags; the state of the log does not.
         state = Follower(connection).read_all()
         output.show(_value(connection, state, at_time), _lines(connection, state, at_time))

@@ -83,13 +83,13 @@ def trust() -> None:
     required=True,
     metavar="PUBLIC_KEY",
     type=arguments.public_key,
-    help="The key that signs releases.",
+    help="The key that signs releases, or a file with it.",
 )
 @click.option(
     "--org",
     metavar="PUBLIC_KEY",
     type=arguments.public_key,
-    help="The key that signs bootstrap tokens.",
+    help="The key that signs bootstrap tokens, or a file with it.",
 )
 @click.option(
     "--operator",

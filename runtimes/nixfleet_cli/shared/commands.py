@@ -18,7 +18,17 @@ HELP_OPTIONS: Final = {"help_option_names": ["-h", "--help"]}
 
 
 class Command(click.Command):
-    """A command that names the extra that it lacks."""
+    """A command that names the extra that it lacks, and everything that it was not given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line. Raises: UsageError, with all that is missing, or a near option."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            raise click.UsageError(_missing(self, ctx, given), ctx) from error
+        except click.NoSuchOption as error:
+            raise _with_guess(error, self, ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it. Raises: Unusable, when a library of an extra is missing."""
@@ -31,6 +41,13 @@ class Group(click.Group):
 
     command_class = Command
     group_class = type
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what is before the command. Raises: UsageError, with an option that is near."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise _with_guess(error, self, ctx) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -108,6 +125,29 @@ def walk(
             assert child is not None
             if not child.hidden:
                 yield from walk(child, click.Context(child, info_name=name, parent=context))
+
+
+def _missing(command: click.Command, ctx: click.Context, args: list[str]) -> str:
+    """Return the words for every required parameter that `args` and the environment do not have."""
+    given, _, _ = command.make_parser(ctx).parse_args(args)
+    hints = [
+        f"{each.param_type_name} {each.get_error_hint(ctx)}"
+        for each in command.get_params(ctx)
+        if each.required and each.value_is_missing(each.consume_value(ctx, given)[0])
+    ]
+    return f"Missing {', '.join(hints)}."
+
+
+def _with_guess(
+    error: click.NoSuchOption, command: click.Command, ctx: click.Context
+) -> click.NoSuchOption:
+    """Return the error with the nearest option if one is near: click itself guesses further than that."""
+    from nixfleet_runtime.documents.problems import closest
+
+    known = [each for parameter in command.get_params(ctx) for each in parameter.opts]
+    near = closest(error.option_name.lstrip("-"), [it[2:] for it in known if it.startswith("--")])
+    error.possibilities = None if near is None else [f"--{near}"]  # type: ignore[misc]
+    return error
 
 
 @contextmanager

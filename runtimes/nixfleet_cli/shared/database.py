@@ -17,8 +17,10 @@ database_argument = click.argument("database", metavar="DB", type=click.Path(pat
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the database at `path` for one consistent read: later commits are not seen.
+def reading(
+    path: Path, wanted: str = "the database of a control plane"
+) -> Iterator[sqlite3.Connection]:
+    """Open the database at `path` for one consistent read: later commits are not seen. wanted: what DB may be.
 
     Raises: Unusable; Findings, if a row of the log turns out to be damaged.
     """
@@ -27,7 +29,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("BEGIN")
             yield connection
     except (FileNotFoundError, NotOurDatabase) as error:
-        raise Unusable(f"{error}; DB must be the database of a control plane") from error
+        raise Unusable(f"{error}; DB must be {wanted}") from error
     except SchemaRefused as error:
         raise Unusable(str(error)) from error
     except sqlite3.Error as error:
