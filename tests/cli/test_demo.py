@@ -82,6 +82,9 @@ def test_the_whole_story_is_told_and_checked(tmp_path: Path, nixfleet: Invoke) -
     assert "\x1b" not in told
     assert nixfleet("log", "verify", kept / "control-plane.db").exit_code == 0
     assert nixfleet("fleet", "check", kept / "fleet.toml").exit_code == 0
+    (check,) = (line for line in told.splitlines() if "release check" in line)
+    checked = nixfleet(*check.split()[1:])
+    assert checked.exit_code == 0, checked.stderr
 
 
 def test_the_story_ends_the_same_in_processes_of_which_two_are_killed(tmp_path: Path) -> None:

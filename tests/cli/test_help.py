@@ -175,10 +175,6 @@ def test_nothing_prints_except_the_one_printer() -> None:
     ("arguments", "said"),
     [
         (
-            ("token", "mint"),
-            "Missing option '--key', option '--hostname', option '--fingerprint'.",
-        ),
-        (
             ("agent", "init"),
             "Missing argument 'DIRECTORY', option '--control-plane', option '--trust'.",
         ),

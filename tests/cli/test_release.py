@@ -325,6 +325,25 @@ def test_a_superseded_ref_is_refused_for_a_release_that_is_copied_elsewhere(
     assert "stable@aaa was superseded" in after.stderr
 
 
+@pytest.mark.parametrize("command", ["release", "trust"])
+def test_what_is_refused_is_in_the_json_with_its_reason(
+    nixfleet: Invoke, place: Path, command: str
+) -> None:
+    """A program need not read what is written for people."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    trust, release = place / "trust.json", place / "releases"
+    files = (release, "--trust", trust) if command == "release" else (trust, release)
+
+    refused = nixfleet(command, "check", *files, "--at", "2029-01-01T00:00:00Z", "--json")
+
+    assert refused.exit_code == 1
+    found = json.loads(refused.stdout)
+    assert found["accepted"] == []
+    assert found["refused"]
+    for each in found["refused"]:
+        assert f"{each['name']}: {each['why']}" in refused.stderr
+
+
 def test_the_same_ref_with_other_hosts_is_refused(nixfleet: Invoke, place: Path) -> None:
     """The terms of a rollout that is in force do not change; nothing is written."""
     nixfleet(*arguments(place), "--key", place / "ci.key")

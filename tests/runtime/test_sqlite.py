@@ -153,7 +153,7 @@ def test_a_file_that_is_no_database_is_refused_by_name_and_untouched(
         open_it(path)
 
     assert str(refusal.value) == (
-        f"{path}: expected an SQLite database, found file is not a database"
+        f"{path}: expected an SQLite database, found a file of another kind"
     )
     assert path.read_bytes() == text
 

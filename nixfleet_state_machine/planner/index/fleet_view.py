@@ -36,8 +36,8 @@ def host_hold(hostname: str) -> str:
 class FleetView:
     """The planner's input. Owns the host and rollout records; the engine reads them from here.
 
-    undo: notes changes so that they can be rolled back; without one, changes are final. The attribute `lanes`, the waiting
-    hosts in groups, is for `replan` only.
+    undo: notes changes so that they can be rolled back; without one, changes are final. The attribute `lanes`, the
+    waiting hosts in groups, is for `replan` only.
     Two views are equal if they hold the same records, terms, queue, counts of failing controls, offers and holds.
     Methods that take a rollout id raise UnknownRollout, where they do not say otherwise.
     """

@@ -13,7 +13,7 @@ _DRAWINGS: Mapping[str, Callable[[Graph], str]] = {"text": text, "mermaid": merm
 
 
 @command()
-@click.argument("machine", required=False, type=click.Choice(list(_MACHINES)))
+@click.argument("machine", metavar="[MACHINE]", required=False, type=click.Choice(list(_MACHINES)))
 @click.option(
     "--format",
     "drawing",
@@ -26,8 +26,8 @@ _DRAWINGS: Mapping[str, Callable[[Graph], str]] = {"text": text, "mermaid": merm
 def graph(output: Output, machine: str | None, drawing: str) -> None:
     """Draw the host and rollout state machines.
 
-    They are derived from the code itself. Without an argument both are drawn. A move reads: cause [condition] /
-    effects; "?" marks effects that only some records have.
+    They are derived from the code itself. MACHINE is `host` or `rollout`; without it, both are drawn. A move reads:
+    cause [condition] / effects; "?" marks effects that only some records have.
 
     Exit codes: 0 success; 2 no such machine or format.
     """

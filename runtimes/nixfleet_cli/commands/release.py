@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from attrs import evolve, frozen
 
-from nixfleet_cli.commands.trust import accepted_value
+from nixfleet_cli.commands.trust import verdict_value
 from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.arguments import DIRECTORY, FILE, load_key, load_trust, now
 from nixfleet_cli.shared.commands import group
@@ -318,7 +318,7 @@ def diff(output: Output, old: Path, new: Path, store: Path | None) -> None:
     metavar="DIR",
     help="The release that is in force; what conflicts with it is refused.",
 )
-@printing("one object with accepted (name, signedBy, signedAt)")
+@printing("one object with accepted (name, signedBy, signedAt) and refused (name, why)")
 def check_(
     output: Output,
     directory: Path,
@@ -345,7 +345,7 @@ def check_(
     except DecodeError as error:
         raise Unusable(f"{before}: {error}") from error
     output.show(
-        {"accepted": list(map(accepted_value, verdict.accepted))},
+        verdict_value(verdict),
         [
             f"{each.name}: signed {shown_time(each.signed_at)} by {each.signed_by}"
             for each in verdict.accepted

@@ -123,7 +123,10 @@ def make(file: Path, ci: TrustedKey, org: TrustedKey | None, operators: tuple[st
 @click.argument("artefacts", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @arguments.at_time
 @arguments.freshness_minutes
-@printing("one object with keys, operators and accepted (name, signedBy, signedAt)")
+@printing(
+    "one object with keys, operators, problems (path, text), accepted (name, signedBy, signedAt) and "
+    "refused (name, why)"
+)
 def check(
     output: Output,
     file: Path,
@@ -144,7 +147,11 @@ def check(
         found = _verdict_on(path, root, at_time, freshness_minutes)
         verdict = Verdict(verdict.accepted + found.accepted, verdict.refused + found.refused)
     output.show(
-        {**_keys_value(root), "accepted": list(map(accepted_value, verdict.accepted))},
+        {
+            **_keys_value(root),
+            "problems": [{"path": each.path, "text": str(each)} for each in problems],
+            **verdict_value(verdict),
+        },
         [*_keys(root), *(_accepted(each, root) for each in verdict.accepted)],
     )
     findings = _problem_lines(file, problems)
@@ -355,12 +362,14 @@ def _accepted(accepted: AcceptedArtefact, root: TrustRoot) -> str:
     return f"{accepted.name}: accepted, signed {shown_time(accepted.signed_at)}{note}"
 
 
-def accepted_value(accepted: AcceptedArtefact) -> object:
-    """Return an accepted artefact as JSON has it."""
+def verdict_value(verdict: Verdict) -> dict[str, object]:
+    """Return what was accepted and what was refused as JSON has it."""
     return {
-        "name": accepted.name,
-        "signedBy": accepted.signed_by,
-        "signedAt": accepted.signed_at,
+        "accepted": [
+            {"name": each.name, "signedBy": each.signed_by, "signedAt": each.signed_at}
+            for each in verdict.accepted
+        ],
+        "refused": [{"name": each.name, "why": each.why} for each in verdict.refused],
     }
 
 

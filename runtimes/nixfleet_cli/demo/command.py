@@ -19,7 +19,8 @@ _EXIT_CODE_INTERRUPTED = 130
     "--keep",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Work in DIR (new or empty) and keep everything.",
+    help="Work in DIR (new or empty) and keep everything. Signatures have the time of the fleet's clock: check "
+    "them with --at, as the last lines show.",
 )
 @click.option(
     "--hosts",

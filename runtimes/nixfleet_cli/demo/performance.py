@@ -18,10 +18,11 @@ from nixfleet_cli.demo.scratch import scratch_directory
 from nixfleet_cli.demo.screen import screen_for
 from nixfleet_cli.demo.story import tell
 from nixfleet_cli.demo.watch import Watch, WentWrong
-from nixfleet_cli.demo.world import World, database_in, made_world
+from nixfleet_cli.demo.world import World, database_in, made_world, trust_file_in
 from nixfleet_cli.shared.clock_option import clock_arguments, shared_clock
 from nixfleet_cli.shared.output import show_lines
 from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_proto.codec import format_time
 from nixfleet_runtime.kernel.clock import ScaledClock
 
 _PATIENCE_SECONDS_MIN = 30.0
@@ -74,7 +75,7 @@ def perform(keep: Path | None, host_count: int, speed: float, *, in_processes: b
         left = checked_at_rest(directory, hostnames_of(host_count))
     show_lines(["", *left.split("\n"), stage.told_duration])
     if keep is not None:
-        _tell_where(database_in(keep))
+        _tell_where(keep, stage.clock.now())
 
 
 async def _play(stage: _Stage, directory: Path) -> None:
@@ -97,6 +98,13 @@ async def _play(stage: _Stage, directory: Path) -> None:
         raise went_wrong
 
 
-def _tell_where(database: Path) -> None:
-    commands = (f"  nixfleet {each} {database}" for each in ("status", "log show", "log verify"))
-    show_lines(["", "Everything is kept. Look at it with:", *commands])
+def _tell_where(directory: Path, now: datetime) -> None:
+    database = database_in(directory)
+    commands = [f"nixfleet {each} {database}" for each in ("status", "log show", "log verify")]
+    newest = max((directory / "releases").iterdir(), key=lambda release: release.stat().st_mtime_ns)
+    check = f"nixfleet release check {newest} --trust {trust_file_in(directory)}"
+    commands.append(f"{check} --at {format_time(now.replace(microsecond=0))}")
+    show_lines(["", "Everything is kept. Look at it with:", *(f"  {each}" for each in commands)])
+    show_lines(
+        ["(--at: the fleet's clock was ahead of this machine's, and signatures have its time.)"]
+    )
