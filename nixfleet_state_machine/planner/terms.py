@@ -6,7 +6,7 @@ Source: docs/spec/planner.md, Rollout terms.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Self
+from typing import Self, cast
 
 from attrs import frozen
 
@@ -267,7 +267,7 @@ class _Draft:
         if isinstance(names, str) or not isinstance(names, Iterable):
             self.refuse(path, f"a collection of {kind} names", shown(names))
             return ()
-        given: tuple[object, ...] = tuple(names)
+        given = tuple(cast("Iterable[object]", names))
         for index, name in enumerate(given):
             if not isinstance(name, str):
                 self.refuse(f"{path}[{index}]", "a string", shown(name))

@@ -16,7 +16,7 @@ from nixfleet_testing.fleet_in_memory.errors import InvalidFleet, UnknownName, W
 def _items(value: object) -> object:
     """Return a collection as a tuple. Anything else stays as it is, for the check to name."""
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return tuple(value)
+        return tuple(cast("Iterable[object]", value))
     return value
 
 
@@ -29,10 +29,10 @@ def _numbers(numbers: Iterable[int]) -> tuple[int, ...]:
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    items = cast("tuple[tuple[str, str], ...]", _items(pairs))
-    if not isinstance(items, tuple):
-        return items
-    return tuple(cast("tuple[str, str]", _items(pair)) for pair in items)
+    items = _items(pairs)
+    if isinstance(items, tuple):
+        items = tuple(map(_items, cast("tuple[object, ...]", items)))
+    return cast("tuple[tuple[str, str], ...]", items)
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:

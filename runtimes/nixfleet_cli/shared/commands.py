@@ -146,8 +146,12 @@ def _with_guess(
 
     known = [each for parameter in command.get_params(ctx) for each in parameter.opts]
     near = closest(error.option_name.lstrip("-"), [it[2:] for it in known if it.startswith("--")])
-    error.possibilities = None if near is None else [f"--{near}"]  # type: ignore[misc]
-    return error
+    guesses = [] if near is None else [f"--{near}"]
+    better = click.NoSuchOption(error.option_name, ctx=ctx)
+    vars(better)["possibilities"] = (
+        guesses  # given to it, they would be filtered by another measure
+    )
+    return better
 
 
 @contextmanager
