@@ -236,7 +236,7 @@ def test_terms_built_without_waves_have_all_hosts_in_one() -> None:
         ),
         (
             {"waves": ["web-1"]},
-            "waves[0]: expected a collection of host names, found the string 'web-1'",
+            "waves[0]: expected a collection of host names, found 'web-1' (str)",
         ),
         (
             {"waves": [["web-1"], ["web-2"]], "soak_minutes": [5]},
