@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import attrs
 import orjson
 import pytest
 import rfc8785
@@ -87,10 +88,15 @@ def _name(codec: Codec) -> str:
 
 
 def _batches() -> st.SearchStrategy[EventBatch]:
-    """Batches as agents make them: one host, and no signature but that of the whole."""
-    envelopes = st.builds(AgentEventEnvelope, st.just("web-01"), st.text(), anything(AgentEvent))
-    events = st.lists(envelopes, min_size=1, max_size=4).map(tuple)
-    return st.builds(EventBatch, events, st.none() | st.text())
+    """Batches as agents make them: facts of one host and rollout, in order, with one signature over the whole."""
+    facts = st.lists(anything(AgentEvent), min_size=1, max_size=4)
+    return st.builds(_batch, st.text(), facts, st.integers(0, 2**63), st.none() | st.text())
+
+
+def _batch(rollout_id: str, facts: list[Any], seq: int, signature: str | None) -> EventBatch:
+    numbered = (attrs.evolve(fact, seq=seq + index) for index, fact in enumerate(facts))
+    envelopes = (AgentEventEnvelope("web-01", rollout_id, fact) for fact in numbered)
+    return EventBatch(tuple(envelopes), signature)
 
 
 @pytest.mark.parametrize("codec", [*SENT, *STORED], ids=_name)

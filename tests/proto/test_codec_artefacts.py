@@ -180,6 +180,16 @@ def test_decoding_a_fleet_with_many_problems_names_them_all() -> None:
     }
 
 
+def test_decoding_a_mapping_names_no_more_problems_than_can_be_shown() -> None:
+    """A fleet of many wrong hosts costs no more to refuse than one of a few."""
+    fleet = {"hosts": {f"web-{index:02}": 7 for index in range(50)}}
+    with pytest.raises(DecodeError) as refusal:
+        decode_fleet(_text(fleet))
+
+    hosts = [it.path for it in refusal.value.problems if it.path.startswith("$.hosts")]
+    assert len(hosts) == 21
+
+
 def test_encoding_a_fleet_with_a_float_is_refused() -> None:
     """What is to be signed has no floats, not even in what is only carried."""
     policy = RolloutPolicy(health_gate=FrozenMap({"share": 0.5}))

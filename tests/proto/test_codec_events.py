@@ -30,6 +30,7 @@ from nixfleet_proto.codec import (
     encode_event_batch,
     envelope_payload,
 )
+from nixfleet_proto.codec.limits import is_within_limits
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope, Dispatch
 
 AT = datetime(2026, 5, 16, 1, tzinfo=UTC)
@@ -290,6 +291,21 @@ def test_a_text_or_list_that_is_too_long_is_refused_by_name(
         decode_envelope(encode_envelope(envelope))
     (problem,) = refusal.value.problems
     assert (problem.path, problem.expected) == (f"$.{path}", f"at most {expected}")
+
+
+def test_a_name_in_an_envelope_that_is_too_long_is_refused_by_name() -> None:
+    """Also what an envelope says beside its event is kept."""
+    envelope = AgentEventEnvelope("w" * 256, "stable@a1b2", DispatchAck("old", AT, 1))
+    with pytest.raises(DecodeError) as refusal:
+        decode_envelope(encode_envelope(envelope))
+    (problem,) = refusal.value.problems
+    assert (problem.path, problem.expected) == ("$.hostname", "at most 255 characters")
+
+
+def test_a_record_is_within_the_limits_unless_one_of_its_texts_is_too_long() -> None:
+    """An agent asks before it reports."""
+    assert is_within_limits(SUB)
+    assert not is_within_limits(evolve(SUB, article="a" * 1025))
 
 
 def test_an_error_shows_twenty_problems_and_how_many_more_there_are() -> None:

@@ -84,6 +84,11 @@ def test_a_message_with_too_many_parts_is_refused_unread(data: bytes, expected: 
     assert [problem.expected for problem in refusal.value.problems] == [expected]
 
 
+def test_a_message_with_few_parts_is_accepted() -> None:
+    """Objects, lists and commas are counted, up to their limits."""
+    require_affordable(b'{"probes":[1,2]}', "body")
+
+
 def test_what_stands_in_strings_is_no_part_of_a_message() -> None:
     """A script may write brackets and commas, and its output is reported."""
     require_affordable(b'{"stderrTail":"' + rb"[{,\"" * 100_000 + b'"}', "body")
