@@ -6,8 +6,10 @@ import pytest
 from attrs import evolve
 
 from nixfleet_proto.codec import decode_manifest, encode_manifest
-from nixfleet_proto.fleet import Meta
-from nixfleet_proto.freshness import freshness_window
+from nixfleet_proto.enrollment import Revocations
+from nixfleet_proto.fleet import FleetChannel, FleetResolved, Meta
+from nixfleet_proto.freshness import declared_window, freshness_window
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.manifest import HostAssignment, RolloutManifest
 from nixfleet_proto.signing import CLOCK_SKEW, SigningKey, Stale, sign_artefact, verify_manifest
 from nixfleet_proto.trust import KeySlot, TrustRoot
@@ -16,6 +18,7 @@ from nixfleet_proto.wire import SignedArtefact
 CI = SigningKey(b"\1" * 32)
 TRUST = TrustRoot(KeySlot(CI.public_key))
 SIGNED_AT = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
+META = Meta(SIGNED_AT)
 MANIFEST = RolloutManifest(
     "stable", "r1", "stable@r1", "ab" * 32, (HostAssignment("web-01", "c"),), Meta(SIGNED_AT)
 )
@@ -69,3 +72,23 @@ def test_a_manifest_without_a_window_has_no_such_field() -> None:
     assert b"freshnessWindowMinutes" not in body
     assert encode_manifest(decode_manifest(body)) == body
     assert b'"freshnessWindowMinutes":30' in _signed(30).body
+
+
+def test_a_fleet_declares_the_longest_window_of_its_channels() -> None:
+    """A fleet is accepted while any of its channels is; one without channels declares none."""
+    channels = {
+        "stable": FleetChannel("careful", freshness_window=30),
+        "edge": FleetChannel("careful", freshness_window=90),
+    }
+    nothing = FrozenMap[str, FleetChannel]()
+    fleet = FleetResolved(FrozenMap(), FrozenMap(channels), FrozenMap(), FrozenMap(), META)
+
+    assert declared_window(fleet) == 90
+    assert declared_window(evolve(fleet, channels=nothing)) is None
+
+
+def test_a_manifest_declares_its_own_window_and_a_list_none() -> None:
+    """Manifests of the public project and lists leave the window to the receiver."""
+    assert declared_window(evolve(MANIFEST, freshness_window_minutes=30)) == 30
+    assert declared_window(MANIFEST) is None
+    assert declared_window(Revocations((), META)) is None

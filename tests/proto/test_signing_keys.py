@@ -12,6 +12,8 @@ from nixfleet_proto.signing import (
     SigningKey,
     UnsupportedAlgorithm,
     is_signed_by,
+    openssh_line,
+    read_public_key,
 )
 from nixfleet_proto.trust import TrustedKey
 
@@ -141,3 +143,13 @@ def test_a_private_key_shows_only_its_public_half() -> None:
     key = SigningKey(SEED)
 
     assert repr(key) == str(key) == f"SigningKey(public_key='{key.public_key.public_key}')"
+
+
+def test_a_public_key_written_as_openssh_does_is_read_as_the_same_key() -> None:
+    """The line is the one that `ssh-keygen` writes, without a comment."""
+    key = SigningKey(SEED).public_key
+
+    line = openssh_line(key)
+
+    assert line.startswith("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA")
+    assert read_public_key(line) == key
