@@ -17,6 +17,7 @@ from nixfleet_proto.enrollment import BootstrapToken
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile, SigningKey, sign_token
 from nixfleet_runtime.config.check import toml_text
 from nixfleet_runtime.kernel.clock import SystemClock
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 _FINGERPRINT = re.compile(r"[0-9a-fA-F]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -132,7 +133,7 @@ def _hosts_in(file: Path) -> Mapping[str, str]:
     hosts: dict[str, str] = {}
     problems: list[str] = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_regular_file(file).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise Unusable(f"{file}: {error}") from error
     for number, line in enumerate(lines, 1):
