@@ -127,7 +127,8 @@ def test_dispatching_leaves_paused_halted_and_quarantined_alone(
                 quarantined = history.world.quarantines.get(record.channel, ())
                 assert record.state.is_live
                 assert not record.state.is_halted
-                assert not {rollout_id, record.channel} & history.world.holds.keys()
+                scopes = {rollout_id, record.channel, f"host:{host}"}
+                assert not scopes & history.world.holds.keys()
                 assert history.world.hosts[rollout_id, host].target_closure not in quarantined
 
 

@@ -83,10 +83,10 @@ def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) ->
 
 def gate_operator_hold(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
     """Hold all hosts of a rollout or a channel that an operator paused, and a host that is held itself."""
+    held = host_hold_block(planning, host)
+    if held is not None:
+        return held
     holds = planning.view.holds
-    why = holds.get(host_hold(host))
-    if why is not None:
-        return GateBlock(Gate.OPERATOR_HOLD, f"host {host} is held" + (f": {why}" if why else ""))
     channel = planning.view.terms(rollout_id).channel
     for scope, words in ((channel, f"channel {channel}"), (rollout_id, f"rollout {rollout_id}")):
         why = holds.get(scope)
@@ -94,6 +94,14 @@ def gate_operator_hold(planning: Planning, rollout_id: RolloutId, host: str) -> 
             reason = f"an operator paused {words}"
             return GateBlock(Gate.OPERATOR_HOLD, f"{reason}: {why}" if why else reason)
     return None
+
+
+def host_hold_block(planning: Planning, host: str) -> GateBlock | None:
+    """Return the block of a host that is held itself, `None` if it is not."""
+    why = planning.view.holds.get(host_hold(host))
+    if why is None:
+        return None
+    return GateBlock(Gate.OPERATOR_HOLD, f"host {host} is held" + (f": {why}" if why else ""))
 
 
 def gate_channel_edges(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:

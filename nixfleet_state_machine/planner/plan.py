@@ -19,6 +19,7 @@ from nixfleet_state_machine.planner.gates import (
     first_block,
     gate_host_edge,
     gate_quarantine,
+    host_hold_block,
 )
 from nixfleet_state_machine.planner.index.changes import Changes
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
@@ -141,7 +142,11 @@ def _placed(planning: Planning, changes: Changes) -> Iterator[tuple[Lane, str]]:
 
 def _key(planning: Planning, rollout_id: RolloutId, host: str) -> LaneKey:
     terms = planning.view.terms(rollout_id)
-    snag = gate_quarantine(planning, rollout_id, host) or gate_host_edge(planning, rollout_id, host)
+    snag = (
+        gate_quarantine(planning, rollout_id, host)
+        or host_hold_block(planning, host)
+        or gate_host_edge(planning, rollout_id, host)
+    )
     return LaneKey(terms.wave_of.get(host), snag, () if snag else terms.budgets_of(host))
 
 

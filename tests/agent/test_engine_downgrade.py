@@ -182,6 +182,17 @@ def test_a_record_with_numbers_that_run_out_is_not_taken_over() -> None:
     assert isinstance(fresh.tell(fresh.offered()), DispatchTaken)
 
 
+def test_a_record_is_not_taken_over_while_a_switch_is_under_way() -> None:
+    """Two made-up records would close the first one's rollout, and its switch would still be carried out."""
+    fresh = LoneAgent()
+    first = evolve(soaking_agent().record(), state=HostState.ACTIVATING)
+    fresh.tell(RecordBootstrapped(first, manifest_of()))
+    second = evolve(first, rollout_id=RolloutId("stable@r2"))
+    fresh.tell(RecordBootstrapped(second, manifest_of("r2", signed_at=LATER)))
+    assert list(fresh.state.rollouts) == [R1]
+    assert fresh.state.rollouts[R1].closed_at is None
+
+
 @pytest.mark.parametrize("seq", [-1, 0])
 def test_a_record_of_no_fact_is_not_taken_over(seq: int) -> None:
     """It would count as a dispatch that was acknowledged, and none would be obeyed any more."""

@@ -184,7 +184,8 @@ class History:
     # What an operator or a release may do.
 
     def hold(self) -> None:
-        scope = self._one_of((*CHANNELS, *self.open_rollouts()))
+        held_hosts = (f"host:{host}" for host in EVERYBODY)
+        scope = self._one_of((*CHANNELS, *self.open_rollouts(), *held_hosts))
         self.world.holds[scope] = self._one_of(("", "ann: power cut"))
         self.view.hold(scope, self.world.holds[scope])
 

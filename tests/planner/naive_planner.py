@@ -101,7 +101,8 @@ def _rollout_halted(world: World, key: HostKey, dispatched: list[HostKey]) -> Ga
 
 
 def _operator_hold(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | None:
-    is_held = key[0] in world.holds or key[0].channel in world.holds
+    scopes = (key[0], key[0].channel, f"host:{key[1]}")
+    is_held = any(scope in world.holds for scope in scopes)
     return Gate.OPERATOR_HOLD if is_held else None
 
 

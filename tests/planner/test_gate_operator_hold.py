@@ -2,9 +2,11 @@
 
 import pytest
 
-from nixfleet_state_machine.planner.action import Gate, GateBlock
+from nixfleet_state_machine.planner.action import DeferDispatch, Gate, GateBlock, QueueDispatch
 from nixfleet_state_machine.planner.gates import gate_operator_hold
-from tests.planner.builders import planning, terms_of, view_of
+from nixfleet_state_machine.planner.index.fleet_view import host_hold
+from nixfleet_state_machine.planner.plan import plan_next, replan
+from tests.planner.builders import NOW, planning, terms_of, view_of
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,32 @@ def test_host_outside_of_a_paused_scope_passes(scope: str) -> None:
     view.hold(scope)
 
     assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") is None
+
+
+def test_a_held_host_among_others_of_its_wave_waits_alone() -> None:
+    """It shares neither their lane nor their answer: they are dispatched, and it is not, by both ways to plan."""
+    terms = terms_of()
+    view = view_of(terms)
+    first, *others = terms.targets
+    view.hold(host_hold(first), "two machines")
+
+    for plan in (plan_next(view, {}, NOW), replan(view, {}, NOW)):
+        dispatched = {action.host for action in plan if isinstance(action, QueueDispatch)}
+        held = {action.host: action.reason for action in plan if isinstance(action, DeferDispatch)}
+        assert dispatched == set(others)
+        assert held == {first: f"host {first} is held: two machines"}
+
+
+def test_a_host_that_is_held_while_its_wave_waits_is_given_its_own_reason() -> None:
+    """The others keep theirs, and nobody is answered again."""
+    terms = terms_of()
+    view = view_of(terms)
+    view.hold("stable", "ann")
+    replan(view, {}, NOW)
+    first = min(terms.targets)
+    view.hold(host_hold(first), "two machines")
+
+    (action,) = replan(view, {}, NOW)
+
+    assert isinstance(action, DeferDispatch)
+    assert (action.host, action.reason) == (first, f"host {first} is held: two machines")

@@ -356,3 +356,26 @@ def test_replanning_forgets_the_lanes_of_a_forgotten_rollout() -> None:
 
     assert [*view.lanes.free(terms.rollout_id), *view.lanes.snagged(terms.rollout_id)] == []
     assert _replan(view) == ()
+
+
+def test_replanning_after_a_host_was_held_tells_that_host_and_nobody_else() -> None:
+    """The hosts that wait with it are answered as before, whether it is the first of them or not."""
+    terms = terms_of(waves=(("web-0",), ("web-1", "web-2", "web-3")))
+    view = view_of(terms)
+    _replan(view)
+    view.hold("host:web-1")
+    assert _told(_replan(view)) == {"web-1": Gate.OPERATOR_HOLD}
+    view.hold("host:web-3")
+    assert _told(_replan(view)) == {"web-3": Gate.OPERATOR_HOLD}
+    view.release("host:web-1")
+    assert _told(_replan(view)) == {"web-1": Gate.WAVE_PROMOTION}
+    assert _replan(view) == ()
+
+
+def test_replanning_dispatches_no_host_that_is_held() -> None:
+    """A host that is held has no dispatch, and the others have theirs."""
+    terms = terms_of(waves=(("web-1", "web-2", "web-3"),))
+    for held, others in (("web-1", ("web-2", "web-3")), ("web-2", ("web-1", "web-3"))):
+        view = view_of(terms)
+        view.hold(f"host:{held}")
+        assert _told(_replan(view)) == {held: Gate.OPERATOR_HOLD, **dict.fromkeys(others)}

@@ -22,7 +22,7 @@ from nixfleet_state_machine.undo import UndoableDict, UndoLog
 class LaneKey(NamedTuple):
     """The properties of a host that the gates read, besides its rollout.
 
-    snag: the block of a gate that depends on the host itself: its closure's quarantine, or a gating host.
+    snag: the block of a gate that depends on the host itself: its closure's quarantine, its own hold, or a gating host.
     budgets: their indexes in the terms. Empty with a snag, which holds the host before any budget is evaluated.
     """
 

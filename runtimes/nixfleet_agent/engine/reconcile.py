@@ -40,6 +40,8 @@ def take_over(
     known = state.rollouts.get(record.rollout_id)
     if known is not None and known.record.last_event_seq >= record.last_event_seq:
         return
+    if state.intents:
+        return  # It would close the rollout that the switch is for. The heartbeat brings the record again.
     objection = objection_to_record(record, manifest, state.hostname, now)
     if objection is None:
         objection = objection_to_release(

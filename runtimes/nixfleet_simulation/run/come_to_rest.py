@@ -67,8 +67,7 @@ class FinalPhase:
                 if behaviour.health in UNSURE:
                     behaviours[closure] = ClosureBehaviour(behaviour.switch, behaviour.rollback)
         self._act_runner.sign()
-        for scope in sorted(world.checker.log.gates.holds):
-            self._act_runner.resume(scope)
+        self._resume_all()
 
     def _wait_for(self, left: Callable[[], list[str]]) -> float:
         agenda = self._world.agenda
@@ -78,9 +77,21 @@ class FinalPhase:
             if lasted >= REST_WITHIN_SECONDS:
                 found = f"{lasted:.0f} s after the last fault {'; '.join(waiting)}"
                 raise Broken(Promise.EVERYTHING_RESTS, found)
+            self._resume_all()
             self._reboot_waiting_machines()
             agenda.run_until(agenda.now + CHECK_EVERY_SECONDS * SECOND)
         return (agenda.now - since) / SECOND
+
+    def _resume_all(self) -> None:
+        """Resume, as an operator, what is paused; a host that is held as it contradicts itself gets a new journal first.
+
+        Its old one would contradict the log again.
+        """
+        for scope in sorted(self._world.checker.log.gates.holds):
+            hostname = scope.removeprefix("host:")
+            if hostname in self._world.hosts and self._world.hosts[hostname].is_up:
+                self._act_runner.replace_disk(hostname)
+            self._act_runner.resume(scope)
 
     def _reboot_waiting_machines(self) -> None:
         """Reboot the machines that wait for a reboot."""

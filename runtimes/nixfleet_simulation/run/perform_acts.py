@@ -260,6 +260,10 @@ class ActRunner:
             self._world.checker.disk_lost(act.node)
         self._later(act.back_after_seconds, self.start, act.node)
 
+    def replace_disk(self, hostname: str) -> None:
+        """Give the host an empty disk, and start it again later."""
+        self._lose_disk(LoseDisk(0, hostname, NEW_DISK_AFTER_SECONDS))
+
     def _reboot(self, act: Reboot) -> None:
         self.reboot(act.host, act.back_after_seconds)
 

@@ -28,6 +28,10 @@ class Lies:
         elif isinstance(answer, HeartbeatReply):
             self._told.update((record.rollout_id, hostname) for record in answer.bootstrap_rollouts)
 
+    def has_followed(self, host: str) -> bool:
+        """Return whether `host` followed a lie with a new journal, in any rollout."""
+        return any(name == host for _, name in self.followed)
+
     def note_followed(self, rollout_id: str, host: str) -> None:
         """Note that a host with a new journal began with `rollout_id`."""
         if (rollout_id, host) in self._told or (rollout_id, host) in self.dispatched:

@@ -111,8 +111,7 @@ class LogReader:
                 if payload["kind"] == "ArtefactTaken":
                     self._artefact(row.rollout_id, payload)
                 elif payload["kind"] == "IdentityForked":
-                    self.gates.holds.add(f"host:{row.host_id}")
-                    self._all_may_have_changed = True
+                    self._forked(str(row.host_id), payload["reason"])
                 elif payload["kind"] == "FactRefused":
                     self._refused(
                         str(row.rollout_id), str(row.host_id), orjson.loads(payload["fact"])
@@ -148,6 +147,13 @@ class LogReader:
         model = self.host_model(rollout_id, host)
         if model is not None:
             model.last_seq = fact["seq"]
+
+    def _forked(self, host: str, reason: str) -> None:
+        """Take the hold of a host that contradicts itself: only one that followed a lie does."""
+        if not self._lies.has_followed(host):
+            raise Broken(Promise.MIRROR_IS_THE_HOST, f"{host} is held: {reason}")
+        self.gates.holds.add(f"host:{host}")
+        self._all_may_have_changed = True
 
     def _event(self, row: LogRow, event: Json) -> None:
         rollout_id, at = str(row.rollout_id), datetime.fromisoformat(row.ts)
