@@ -83,7 +83,7 @@ class FinalPhase:
         return (agenda.now - since) / SECOND
 
     def _resume_all(self) -> None:
-        """Resume, as an operator, what is paused; a host that is held as it contradicts itself gets a new journal first.
+        """Resume what is paused, as an operator; a host that contradicted itself gets a new journal first.
 
         Its old one would contradict the log again.
         """
