@@ -156,7 +156,7 @@ def test_an_older_rollout_is_taken_over_as_closed() -> None:
 
 def test_a_newer_rollout_that_is_taken_over_closes_the_older_one() -> None:
     """Of several records in one answer the newest is open, whatever their order."""
-    agent = replaced_disk(RECORD)
+    agent = replaced_disk(soaking_agent().record())
     agent.tell(RecordBootstrapped(later_record(), manifest_of("r2", "newer")))
     assert agent.state.rollouts[R1].closed_at == agent.now
     assert agent.intent.closure == "newer"

@@ -40,8 +40,6 @@ def take_over(
     known = state.rollouts.get(record.rollout_id)
     if known is not None and known.record.last_event_seq >= record.last_event_seq:
         return
-    if state.intents:
-        return  # It would close the rollout that the switch is for. The heartbeat brings the record again.
     objection = objection_to_record(record, manifest, state.hostname, now)
     if objection is None:
         objection = objection_to_release(
@@ -61,6 +59,8 @@ def take_over(
                 log_entry(LogLevel.ERROR, "the control plane's record is not taken over", objection)
             )
         return
+    if _would_close_a_switch(state, record):
+        return  # The heartbeat brings the record again.
     record = _with_signed_soak(record, manifest, now)
     _put_taken_over(state, commit, record, manifest.rollout_policy, now)
     state.obey(commit, release_of(manifest))
@@ -76,6 +76,16 @@ def take_over(
         commit.afterwards(CarryOut(intent))
     elif record.state is HostState.SOAKING:
         commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
+
+
+def _would_close_a_switch(state: State, record: HostRolloutState) -> bool:
+    """Return whether `record` would close another rollout whose switch is under way, and is carried out all the same."""
+    switching = {intent.rollout_id for intent in state.intents.values()} - {record.rollout_id}
+    return any(
+        _began(other.record) <= _began(record)
+        for other in state.open_rollouts()
+        if other.record.rollout_id in switching
+    )
 
 
 def _put_taken_over(
