@@ -99,10 +99,12 @@ class ReleaseDirectory:
         self._revoked[hostname] = Revocation(hostname, now, "it was lost")
         self.sign_again(now)
 
-    def reinstate(self, hostname: str, now: datetime) -> None:
-        """Remove the revocation of the host's key."""
-        if self._revoked.pop(hostname, None) is not None:
-            self.sign_again(now)
+    def reinstate(self, hostname: str, now: datetime) -> bool:
+        """Remove the revocation of the host's key; return whether there was one, and everything was signed again."""
+        if self._revoked.pop(hostname, None) is None:
+            return False
+        self.sign_again(now)
+        return True
 
     def rotate(self, now: datetime, *, is_compromised: bool) -> None:
         """Sign with a new key from now on. is_compromised: the old key is no longer trusted."""
