@@ -79,7 +79,7 @@ def take_over(
 
 
 def _would_close_a_switch(state: State, record: HostRolloutState) -> bool:
-    """Return whether `record` would close another rollout whose switch is under way, and is carried out all the same."""
+    """Return whether `record` would close another rollout whose switch is under way: it would still be carried out."""
     switching = {intent.rollout_id for intent in state.intents.values()} - {record.rollout_id}
     return any(
         _began(other.record) <= _began(record)
