@@ -172,6 +172,18 @@ OFFLINE: dict[str, Callable[[Path], list[str | Path]]] = {
     "simulate": lambda place: ["simulate", "--seed", "1", "--days", "0.02", "--hosts", "2"],
     "conformance": lambda place: ["conformance", "--record", place / "vectors"],
     "enroll": lambda place: ["enroll", "--config", place / "agent.toml"],
+    "agent init": lambda place: [
+        *(
+            "agent",
+            "init",
+            place / "new",
+            "--hostname",
+            "web-03",
+            "--closure",
+            place / "built" / "web-01",
+        ),
+        *("--control-plane", "https://fleet.example", "--trust", place / "trust.json"),
+    ],
 }
 
 

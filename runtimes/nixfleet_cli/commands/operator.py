@@ -324,8 +324,8 @@ def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
 @operator.command()
 @click.argument("host", metavar="HOST")
 @_asks(
-    "one object with hostname, rollouts (of each rolloutId and gates: gate, reason, detail) and refusals (rolloutId, "
-    "reason, since)"
+    "one object with hostname, rollouts (of each rolloutId and gates: gate, reason, detail), refusals (rolloutId, "
+    "reason, since), waitingEvents (rolloutId, seq, reason), lastHeardAt, clockAheadSeconds and clockBehindSeconds"
 )
 def explain(session: _Session, host: str) -> None:
     """Show every gate that holds HOST, in each of its rollouts.
