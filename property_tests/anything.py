@@ -15,6 +15,8 @@ from hypothesis.strategies import SearchStrategy
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord
 
 JSON_VALUE = get_args(FrozenMap[str, JsonValue])[1]
 CANONICAL_INTEGER_MAX = 2**53 - 1
@@ -40,7 +42,20 @@ def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
         items = st.dictionaries(st.text(), anything(arguments[1], integer_max), max_size=3)
         return items.map(FrozenMap)
     assert attrs.has(form), f"no strategy for {form}"
-    return st.builds(form, **_fields(form, integer_max))
+    fields = _fields(form, integer_max)
+    if form in (HostRolloutState, RolloutRecord):
+        return st.fixed_dictionaries(fields).map(lambda values: form(**_consistent(values)))
+    return st.builds(form, **fields)
+
+
+def _consistent(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record with those that its rollout id decides, and a host name that is not empty."""
+    decided = {
+        "channel": values["rollout_id"].channel,
+        "target_ref": values["rollout_id"].channel_ref,
+        "hostname": values.get("hostname") or "h",
+    }
+    return values | {name: value for name, value in decided.items() if name in values}
 
 
 def json_values(integer_max: int = CANONICAL_INTEGER_MAX) -> SearchStrategy[JsonValue]:

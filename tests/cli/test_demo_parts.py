@@ -44,7 +44,11 @@ def test_every_size_of_fleet_can_be_declared(count: int, tmp_path: Path) -> None
     """Fleets of every size have three waves, begin with one canary, and lose no host."""
     hostnames = hostnames_of(count)
     file = tmp_path / "fleet.toml"
-    file.write_text(declaration_of(dict.fromkeys(hostnames, HOST)))
+    declared_hosts = {
+        hostname: DeclaredHost(HOST.health_url, SigningKey.generate().public_key)
+        for hostname in hostnames
+    }
+    file.write_text(declaration_of(declared_hosts))
 
     declared = check(file).declaration
 

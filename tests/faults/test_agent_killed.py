@@ -19,7 +19,7 @@ async def test_killed_at_any_moment_it_goes_on_where_its_journal_ends(
     new_site: NewSite, kills: int, chance: random.Random
 ) -> None:
     """After each SIGKILL the log has a prefix of what the host lived, and what a journal calls acknowledged."""
-    site = new_site(HOSTNAMES, soak_minutes=600)
+    site = new_site(HOSTNAMES, soak_minutes=170)
     await site.install("r0")
     await site.control_plane.start_and_wait()
     agents = [site.agent_process(host) for host in site.hosts]

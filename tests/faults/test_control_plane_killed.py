@@ -19,7 +19,7 @@ async def test_killed_at_any_moment_it_has_everything_it_acknowledged_once(
     new_site: NewSite, kills: int, chance: random.Random
 ) -> None:
     """After each SIGKILL under load, every fact that was answered 204 is in the log once, and no record differs."""
-    site = new_site(HOSTNAMES, soak_minutes=600)
+    site = new_site(HOSTNAMES, soak_minutes=170)
     await site.install("r0")
     await site.control_plane.start_and_wait()
     witness = Witness()

@@ -21,7 +21,7 @@ async def test_a_control_plane_without_room_refuses_and_goes_on_when_there_is_ro
     new_site: NewSite,
 ) -> None:
     """While its disk is full nothing is acknowledged; afterwards the hosts' facts arrive, each once."""
-    site = new_site(HOSTNAMES, soak_minutes=600)
+    site = new_site(HOSTNAMES, soak_minutes=170)
     await site.install("r0")
     await site.control_plane.start_and_wait()
     site.publish("r1")
@@ -46,7 +46,7 @@ async def test_an_agent_without_room_does_not_end_and_goes_on_when_there_is_room
     new_site: NewSite,
 ) -> None:
     """While its disk is full it lives nothing that it could not keep; afterwards its history goes on without a gap."""
-    site = new_site(HOSTNAMES[:1], soak_minutes=600)
+    site = new_site(HOSTNAMES[:1], soak_minutes=170)
     await site.install("r0")
     await site.control_plane.start_and_wait()
     agent = site.agent_process(site.hosts[0])

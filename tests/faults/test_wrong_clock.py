@@ -32,7 +32,7 @@ async def test_a_host_whose_clock_is_off_is_refused_until_it_is_right(
     minutes: int, new_site: NewSite, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its facts wait in its journal meanwhile, and the log of the agent says by how much the clock is off."""
-    site = new_site(("web-01",), soak_minutes=600)
+    site = new_site(("web-01",), soak_minutes=170)
     await site.install("r0")
     await site.control_plane.start_and_wait()
     site.publish("r1")
