@@ -317,13 +317,6 @@ CONTRADICTIONS: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
         lambda: open_rollout(RolloutOpened(STABLE, "other", "a1", NOW), 1, ()),
         ("channel: expected 'stable', as rollout_id has it, found 'other'",),
     ),
-    "a record of another ref, before the first wave": (
-        lambda: evolve(rollout(), target_ref="b2", current_wave=-1),
-        (
-            "current_wave: expected 0 or more, found -1",
-            "target_ref: expected 'a1', as rollout_id has it, found 'b2'",
-        ),
-    ),
     "terms with a host without a name": (
         lambda: RolloutTerms.build(STABLE, {"": "new"}),
         ("targets: expected host names, found an empty string",),

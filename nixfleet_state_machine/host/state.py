@@ -6,7 +6,6 @@ agent's own, except `dispatched_at` and `soak_due_at`.
 Source: docs/spec/host-machine.md, State record.
 """
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Self
 
@@ -91,10 +90,6 @@ class HostRolloutState:
     last_event_seq: int = 0
     declared_probes: tuple[ProbeTopologyEntry, ...] | None = None
 
-    def _contradictions(self) -> Iterator[ValueProblem]:
-        yield from not_empty("hostname", self.hostname)
-        yield from same("channel", self.channel, self.rollout_id.channel, "rollout_id has it")
-
     @classmethod
     def pending(
         cls,
@@ -108,8 +103,9 @@ class HostRolloutState:
         """Return the record of a host that has not acknowledged anything in this rollout.
 
         dispatched_at, soak_due_at: `None` while no dispatch is queued for it.
+        Raises: InvalidValue, also for an empty host name and a channel other than the rollout id's.
         """
-        return cls(
+        made = cls(
             rollout_id=rollout_id,
             hostname=hostname,
             channel=channel,
@@ -118,6 +114,14 @@ class HostRolloutState:
             dispatched_at=dispatched_at,
             soak_due_at=soak_due_at,
         )
+        # Here, and not at every construction: what was stored is read as it is.
+        problems = (
+            *not_empty("hostname", hostname),
+            *same("channel", channel, made.rollout_id.channel, "rollout_id has it"),
+        )
+        if problems:
+            raise InvalidValue("HostRolloutState", problems)
+        return made
 
     def dispatched(self, at: datetime | None, soak_due_at: datetime | None) -> Self:
         """Return this Pending record with its dispatch noted, or withdrawn (`None`, `None`).

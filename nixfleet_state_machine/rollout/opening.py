@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from nixfleet_proto.checked import require_arguments
+from nixfleet_proto.checked import require_arguments, same
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_state_machine.rollout.errors import SupersessionExpected
 from nixfleet_state_machine.rollout.event import RolloutOpened
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
@@ -15,7 +16,7 @@ def open_rollout(
 
     event_log_seq: the log row that says so. of_channel: the channel's other rollouts.
     Raises: SupersessionExpected when one of them is live; send it `SuccessorOpened` first. InvalidValue, for
-    arguments of another type.
+    arguments of another type, and a channel or ref other than the rollout id's.
     Source: docs/spec/rollout-machine.md, Opening a rollout.
     """
     require_arguments("open_rollout", of_channel=(of_channel, Iterable))
@@ -26,6 +27,12 @@ def open_rollout(
         event_log_seq=(event_log_seq, int),
         of_channel=(others, tuple[RolloutRecord, ...]),
     )
+    problems = (
+        *same("channel", event.channel, event.rollout_id.channel, "rollout_id has it"),
+        *same("target_ref", event.target_ref, event.rollout_id.channel_ref, "rollout_id has it"),
+    )
+    if problems:
+        raise InvalidValue("open_rollout", problems)
     for record in others:
         if record.state.is_live:
             raise SupersessionExpected(record, event.rollout_id, event.at)

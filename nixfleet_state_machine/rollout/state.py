@@ -3,14 +3,12 @@
 Source: docs/spec/rollout-machine.md, Record; docs/spec/rollout-machine.md, States.
 """
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from attrs import frozen
 
-from nixfleet_proto.checked import WordEnum, at_least, checked, same
-from nixfleet_proto.errors import ValueProblem
+from nixfleet_proto.checked import WordEnum, checked
 from nixfleet_proto.ids import RolloutId
 
 RETENTION_DEFAULT = timedelta(hours=72)
@@ -77,10 +75,3 @@ class RolloutRecord:
     superseded_at: datetime | None = None
     retention: timedelta = RETENTION_DEFAULT
     excused_hosts: frozenset[str] = frozenset()
-
-    def _contradictions(self) -> Iterator[ValueProblem]:
-        yield from at_least("current_wave", self.current_wave, 0)
-        yield from same("channel", self.channel, self.rollout_id.channel, "rollout_id has it")
-        yield from same(
-            "target_ref", self.target_ref, self.rollout_id.channel_ref, "rollout_id has it"
-        )
