@@ -1,4 +1,4 @@
-"""The twelve facts: what can happen on a host, in the past tense, with the agent's own timestamp.
+"""The thirteen facts: what can happen on a host, in the past tense, with the agent's own timestamp.
 
 They are the payload of the wire and the input of the host machine. Defined here and nowhere else; a new
 kind of fact goes into `AgentEvent`, and the type checkers then name every place that must learn of it.
@@ -62,11 +62,20 @@ class ProbeSubResult:
 @frozen
 @checked
 class DispatchAck:
-    """The agent accepted the dispatch; what was running then is its rollback target."""
+    """The agent accepted the dispatch; what was running then is its rollback target.
+
+    attempt: which one this is of the host at this closure, from 2; `None` is the first.
+    """
 
     current_closure_at_dispatch: str
     received_at: datetime
     seq: int
+    attempt: int | None = None
+
+    @property
+    def attempt_number(self) -> int:
+        """The attempt as a number, from 1."""
+        return self.attempt or 1
 
 
 @frozen
@@ -191,6 +200,18 @@ class Converged:
     seq: int
 
 
+@frozen
+@checked
+class Regressed:
+    """A Converged host's enforce probes failed for a sustained time, while its rollout went on."""
+
+    regressed_at: datetime
+    sustained_duration_secs: int
+    failing_probes: tuple[str, ...]
+    policy_applied: OnHealthFailure
+    seq: int
+
+
 AgentEvent: TypeAlias = (
     DispatchAck
     | ActivationStarted
@@ -204,5 +225,6 @@ AgentEvent: TypeAlias = (
     | Failed
     | RollbackComplete
     | Converged
+    | Regressed
 )
 """What an agent can report. The wire's `kind` is the class name."""

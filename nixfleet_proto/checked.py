@@ -71,6 +71,12 @@ def at_least(path: str, number: int, least: int) -> Iterator[ValueProblem]:
         yield ValueProblem(path, f"{least} or more", str(number))
 
 
+def at_most(path: str, number: int, most: int) -> Iterator[ValueProblem]:
+    """Yield a problem if `number` is more than `most`."""
+    if number > most:
+        yield ValueProblem(path, f"{most} or less", str(number))
+
+
 def same(path: str, value: str, wanted: str, why: str) -> Iterator[ValueProblem]:
     """Yield a problem if `value` is not `wanted`. why: what it must agree with."""
     if value != wanted:

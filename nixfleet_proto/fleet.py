@@ -10,12 +10,13 @@ from datetime import datetime
 
 from attrs import frozen
 
-from nixfleet_proto.checked import at_least, checked
+from nixfleet_proto.checked import WordEnum, at_least, checked
 from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import PolicyWave as PolicyWave
 from nixfleet_proto.policy import RolloutPolicy as RolloutPolicy
 from nixfleet_proto.policy import Selector as Selector
+from nixfleet_proto.policy import Tolerance
 
 SCHEMA_VERSION = 1
 
@@ -43,6 +44,13 @@ class FleetHost:
     pubkey: str | None = None
 
 
+class OnDrift(WordEnum):
+    """What follows when a Converged host runs another closure than its target."""
+
+    REPORT = "report"
+    RESTORE = "restore"
+
+
 @frozen
 @checked
 class FleetChannel:
@@ -52,18 +60,26 @@ class FleetChannel:
     reconcile_interval_minutes: int = 5
     freshness_window: int = 180  # minutes
     signing_interval_minutes: int = 60
+    on_drift: OnDrift = OnDrift.REPORT
 
 
 @frozen
 @checked
 class Wave:
-    """A wave as it was resolved: its hosts by name, and how long each soaks."""
+    """A wave as it was resolved: its hosts by name, how long each soaks, and how many may fail."""
 
     hosts: tuple[str, ...]
     soak_minutes: int = 0
+    max_failures: int | None = None
+    max_failure_pct: int | None = None
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("soak_minutes", self.soak_minutes, 0)
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """The tolerance that the wave declares itself."""
+        return Tolerance(self.max_failures, self.max_failure_pct)
 
 
 @frozen

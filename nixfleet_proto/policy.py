@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from attrs import field, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.checked import at_least, checked
+from nixfleet_proto.checked import WordEnum, at_least, at_most, checked
 from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
@@ -34,22 +34,128 @@ class Selector:
 
 @frozen
 @checked
+class Tolerance:
+    """How many hosts of a wave may fail before it is broken. Both given: the smaller; none given: no host."""
+
+    max_failures: int | None = None
+    max_failure_pct: int | None = None
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        if self.max_failures is not None:
+            yield from at_least("max_failures", self.max_failures, 0)
+        if self.max_failure_pct is not None:
+            yield from at_least("max_failure_pct", self.max_failure_pct, 1)
+            yield from at_most("max_failure_pct", self.max_failure_pct, 100)
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether anything is said: a wave that says nothing has the tolerance of its policy."""
+        return self.max_failures is not None or self.max_failure_pct is not None
+
+    def allowed(self, base: int) -> int:
+        """Return how many of `base` hosts may fail. A share is rounded down."""
+        limits = [] if self.max_failures is None else [self.max_failures]
+        if self.max_failure_pct is not None:
+            limits.append(base * self.max_failure_pct // 100)
+        return min(limits, default=0)
+
+
+class AtDeadline(WordEnum):
+    """What follows when a host is silent past a deadline."""
+
+    WAIT = "wait"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+@frozen
+@checked
+class Deadline:
+    """How long a stage may take. There is no default for `then`: who sets a deadline says what follows."""
+
+    minutes: int
+    then: AtDeadline
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("minutes", self.minutes, 1)
+
+
+@frozen
+@checked
+class Deadlines:
+    """The deadline of each stage of a host; `None`: it may take for ever.
+
+    ack: from the queueing of a dispatch to its acknowledgement. activation: from there to the end of the switch.
+    reboot: as long as the switch waits for a reboot. convergence: from the activation to Converged.
+    """
+
+    ack: Deadline | None = None
+    activation: Deadline | None = None
+    reboot: Deadline | None = None
+    convergence: Deadline | None = None
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether any stage has a deadline."""
+        return any((self.ack, self.activation, self.reboot, self.convergence))
+
+
+@frozen
+@checked
+class Retry:
+    """How often a host may try a closure, and how long it waits after a failure.
+
+    The wait after the first attempt is `backoff_seconds`, and `factor` times as long after each further one.
+    """
+
+    attempts: int = 1
+    backoff_seconds: int = 60
+    factor: int = 2
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("attempts", self.attempts, 1)
+        yield from at_least("backoff_seconds", self.backoff_seconds, 0)
+        yield from at_least("factor", self.factor, 1)
+
+
+@frozen
+@checked
 class PolicyWave:
-    """A wave as a policy declares it: by selector, not by name."""
+    """A wave as a policy declares it: by selector, not by name. A tolerance that is absent is the policy's."""
 
     selector: Selector
     soak_minutes: int = 0
+    max_failures: int | None = None
+    max_failure_pct: int | None = None
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("soak_minutes", self.soak_minutes, 0)
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """The tolerance that the wave declares itself."""
+        return Tolerance(self.max_failures, self.max_failure_pct)
 
 
 @frozen
 @checked
 class RolloutPolicy:
-    """The rollout policy of a channel; the host machine reads `on_health_failure`."""
+    """The rollout policy of a channel; the host machine reads `on_health_failure`.
+
+    max_failures, max_failure_pct: of every wave that says nothing itself.
+    Source: docs/spec/policy.md.
+    """
 
     on_health_failure: OnHealthFailure = OnHealthFailure.HALT
     strategy: str = "waves"
     waves: tuple[PolicyWave, ...] = ()
     health_gate: FrozenMap[str, JsonValue] = field(factory=lambda: FrozenMap[str, JsonValue]())
+    max_failures: int | None = None
+    max_failure_pct: int | None = None
+    deadlines: Deadlines = Deadlines()
+    retry: Retry = Retry()
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """The tolerance of every wave that declares none itself."""
+        return Tolerance(self.max_failures, self.max_failure_pct)

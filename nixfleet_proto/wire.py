@@ -45,13 +45,22 @@ class EventBatch:
 @frozen
 @checked
 class Dispatch:
-    """An order waiting for a host: activate `target_closure`. The agent checks it against the manifest."""
+    """An order waiting for a host: activate `target_closure`. The agent checks it against the manifest.
+
+    attempt: from 2; `None` is the first.
+    """
 
     hostname: str
     rollout_id: str
     target_closure: str
     soak_due_at: datetime
     enqueued_at: datetime
+    attempt: int | None = None
+
+    @property
+    def attempt_number(self) -> int:
+        """The attempt as a number, from 1."""
+        return self.attempt or 1
 
 
 @frozen

@@ -15,7 +15,7 @@ from nixfleet_proto.codec.json_text import member_path, parse_json
 from nixfleet_proto.codec.primitives import NOTHING, Found, shown
 from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
-from nixfleet_proto.fleet import SCHEMA_VERSION, Edge, FleetResolved, Meta
+from nixfleet_proto.fleet import SCHEMA_VERSION, Edge, FleetChannel, FleetResolved, Meta, Wave
 from nixfleet_proto.freshness import FRESHNESS_WINDOW_MINUTES
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import (
@@ -29,6 +29,7 @@ from nixfleet_proto.health_check import (
 )
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.policy import Deadlines, PolicyWave, RolloutPolicy
 from nixfleet_proto.trust import TrustRoot
 
 HealthCheckSet: TypeAlias = FrozenMap[str, HealthCheck]
@@ -189,7 +190,14 @@ ARTEFACT_SPELLING: Final = Spelling(
     camel_case,
     Absent.AS_NULL,
     {Edge: _with_new_names, Meta: _with_signing_time},
-    left_out={RolloutManifest: ("freshness_window_minutes",)},
+    left_out={
+        RolloutManifest: ("freshness_window_minutes",),
+        RolloutPolicy: ("max_failures", "max_failure_pct", "deadlines", "retry"),
+        PolicyWave: ("max_failures", "max_failure_pct"),
+        Wave: ("max_failures", "max_failure_pct"),
+        Deadlines: ("ack", "activation", "reboot", "convergence"),
+        FleetChannel: ("on_drift",),
+    },
 )
 _PROBES = Spelling(camel_case, Absent.LEFT_OUT)
 _PROBES.tag(

@@ -75,6 +75,7 @@ class RemoteQueueDispatch:
     rollout_id: RolloutId
     target_closure: str
     soak_due_at: datetime
+    attempt: int = 1
 
 
 @frozen

@@ -9,6 +9,8 @@ Source: docs/spec/host-machine.md, Transitions.
 from datetime import datetime
 from typing import TypedDict, Unpack, assert_never, overload
 
+from attrs import evolve
+
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationDeferred,
@@ -25,6 +27,7 @@ from nixfleet_proto.agent_event import (
     ProbeStatus,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Regressed,
     RollbackComplete,
 )
 from nixfleet_proto.checked import require_arguments
@@ -93,8 +96,10 @@ def step(
                 return _from_deferred(state, event, policy)
             case _State.FAILED:
                 return _from_failed(state, event)
-            case _State.CONVERGED | _State.REVERTED:
-                raise IllegalForState(state, event.fact)
+            case _State.CONVERGED:
+                return _from_converged(state, event)
+            case _State.REVERTED:
+                return _from_reverted(state, event)
             case _:
                 assert_never(state.state)
     except (AttributeError, TypeError, AssertionError):
@@ -148,7 +153,7 @@ _Step = tuple[HostRolloutState, tuple[HostEffect, ...]]
 def _from_pending(state: HostRolloutState, event: Event) -> _Step:
     fact = event.fact
     match fact:
-        case DispatchAck():
+        case DispatchAck() if fact.attempt_number == 1:
             return _moved(
                 state,
                 event,
@@ -159,7 +164,8 @@ def _from_pending(state: HostRolloutState, event: Event) -> _Step:
                 dispatch_acked_at=fact.received_at,
             )
         case (
-            ActivationStarted()
+            DispatchAck()
+            | ActivationStarted()
             | ActivationCompleted()
             | ActivationFailed()
             | ActivationDeferred()
@@ -170,6 +176,7 @@ def _from_pending(state: HostRolloutState, event: Event) -> _Step:
             | Failed()
             | RollbackComplete()
             | Converged()
+            | Regressed()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -184,7 +191,9 @@ def _from_activating(state: HostRolloutState, event: Event, policy: RolloutPolic
         case ActivationCompleted():
             return _activated(state, event, fact)
         case ActivationDeferred():
-            return _moved(state, event, _State.DEFERRED, fact.deferred_at)
+            return _moved(
+                state, event, _State.DEFERRED, fact.deferred_at, deferred_at=fact.deferred_at
+            )
         case ActivationFailed():
             return _activation_failed(state, event, fact, policy)
         case (
@@ -196,6 +205,7 @@ def _from_activating(state: HostRolloutState, event: Event, policy: RolloutPolic
             | Failed()
             | RollbackComplete()
             | Converged()
+            | Regressed()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -220,6 +230,7 @@ def _from_deferred(state: HostRolloutState, event: Event, policy: RolloutPolicy)
             | Failed()
             | RollbackComplete()
             | Converged()
+            | Regressed()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -244,7 +255,7 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
         case Converged():
             require_convergence(state, fact)
             return _moved(
-                state,
+                state if state.failed_at is None else _without_failure(state),
                 event,
                 _State.CONVERGED,
                 fact.converged_at,
@@ -270,6 +281,7 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
             | ActivationFailed()
             | ActivationDeferred()
             | RollbackComplete()
+            | Regressed()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -293,9 +305,10 @@ def _from_failed(state: HostRolloutState, event: Event) -> _Step:
         case RollbackComplete():
             after, effects = _noted(state, event, current_closure=fact.reverted_to_closure)
             return after, (*effects, _rollback_failed(state, fact))
+        case DispatchAck():
+            return _tried_again(state, event, fact)
         case (
-            DispatchAck()
-            | ActivationStarted()
+            ActivationStarted()
             | ActivationCompleted()
             | ActivationFailed()
             | ActivationDeferred()
@@ -305,10 +318,105 @@ def _from_failed(state: HostRolloutState, event: Event) -> _Step:
             | ProbeFailureFirst()
             | Failed()
             | Converged()
+            | Regressed()
         ):
             raise IllegalForState(state, fact)
         case _:
             assert_never(fact)
+
+
+def _from_converged(state: HostRolloutState, event: Event) -> _Step:
+    fact = event.fact
+    match fact:
+        case Regressed():
+            return _moved(
+                state,
+                event,
+                _State.FAILED,
+                fact.regressed_at,
+                fire=_rollback(state, fact.policy_applied),
+                failed_at=fact.regressed_at,
+                policy_applied=fact.policy_applied,
+            )
+        case DispatchAck():
+            return _tried_again(state, event, fact)
+        case (
+            ActivationStarted()
+            | ActivationCompleted()
+            | ActivationFailed()
+            | ActivationDeferred()
+            | ProbeTopologyDeclared()
+            | ProbeObservedFirst()
+            | ProbeResult()
+            | ProbeFailureFirst()
+            | Failed()
+            | RollbackComplete()
+            | Converged()
+        ):
+            raise IllegalForState(state, fact)
+        case _:
+            assert_never(fact)
+
+
+def _from_reverted(state: HostRolloutState, event: Event) -> _Step:
+    fact = event.fact
+    match fact:
+        case DispatchAck():
+            return _tried_again(state, event, fact)
+        case (
+            ActivationStarted()
+            | ActivationCompleted()
+            | ActivationFailed()
+            | ActivationDeferred()
+            | ProbeTopologyDeclared()
+            | ProbeObservedFirst()
+            | ProbeResult()
+            | ProbeFailureFirst()
+            | Failed()
+            | RollbackComplete()
+            | Converged()
+            | Regressed()
+        ):
+            raise IllegalForState(state, fact)
+        case _:
+            assert_never(fact)
+
+
+def _tried_again(state: HostRolloutState, event: Event, fact: DispatchAck) -> _Step:
+    """Begin the next attempt: the stages begin anew, and the failure stands until the attempt succeeds."""
+    if fact.attempt_number != state.attempt + 1 or not state.may_try_again:
+        raise IllegalForState(state, fact)
+    return _moved(
+        _begun_anew(state),
+        event,
+        _State.ACTIVATING,
+        fact.received_at,
+        fire=(_fire_switch(state.rollout_id, state.target_closure),),
+        attempt=fact.attempt_number,
+        current_closure_at_dispatch=fact.current_closure_at_dispatch,
+        dispatch_acked_at=fact.received_at,
+    )
+
+
+def _begun_anew(state: HostRolloutState) -> HostRolloutState:
+    """Return `state` without what the next attempt knows nothing of. Its failure is kept until it succeeds."""
+    return evolve(
+        state,
+        reverted_to=None,
+        reverted_at=None,
+        activation_started_at=None,
+        activation_completed_at=None,
+        deferred_at=None,
+        probe_observed_first_at=None,
+        probe_failure_first_at=None,
+        converged_at=None,
+        probes=_NO_PROBES,
+        declared_probes=None,
+    )
+
+
+def _without_failure(state: HostRolloutState) -> HostRolloutState:
+    return evolve(state, failed_at=None, activation_failed_at=None, policy_applied=None)
 
 
 def _activated(state: HostRolloutState, event: Event, fact: ActivationCompleted) -> _Step:
@@ -391,6 +499,7 @@ def _probe_after(probes: FrozenMap[str, ProbeRecord], fact: ProbeResult) -> Prob
 class _Changes(TypedDict, total=False):
     """The fields that a fact may set. `state` and `last_event_seq` are set by the helpers."""
 
+    attempt: int
     current_closure_at_dispatch: str
     current_closure: str
     reverted_to: str
@@ -398,6 +507,7 @@ class _Changes(TypedDict, total=False):
     activation_started_at: datetime
     activation_completed_at: datetime
     activation_failed_at: datetime
+    deferred_at: datetime
     probe_observed_first_at: datetime
     probe_failure_first_at: datetime
     converged_at: datetime

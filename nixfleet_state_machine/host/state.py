@@ -7,7 +7,7 @@ Source: docs/spec/host-machine.md, State record.
 """
 
 from datetime import datetime
-from typing import Self
+from typing import Self, assert_never
 
 from attrs import evolve, field, frozen
 
@@ -63,7 +63,8 @@ class ProbeRecord:
 class HostRolloutState:
     """Everything known about one host in one rollout.
 
-    `declared_probes` is `None` until the topology was declared since the last activation.
+    `declared_probes` is `None` until the topology was declared since the last activation. `failed_at` and what follows
+    from a failure are kept until a later attempt succeeds.
     """
 
     rollout_id: RolloutId
@@ -89,6 +90,46 @@ class HostRolloutState:
     probes: FrozenMap[str, ProbeRecord] = field(factory=lambda: FrozenMap[str, ProbeRecord]())
     last_event_seq: int = 0
     declared_probes: tuple[ProbeTopologyEntry, ...] | None = None
+    attempt: int = 1
+    deferred_at: datetime | None = None
+
+    @property
+    def may_try_again(self) -> bool:
+        """Whether an acknowledgement of the next attempt applies: no switch and no rollback is under way.
+
+        A host that failed and was to roll back is not done before it is Reverted.
+        """
+        match self.state:
+            case HostState.CONVERGED | HostState.REVERTED:
+                return True
+            case HostState.FAILED:
+                return not self.is_rolling_back
+            case HostState.PENDING | HostState.ACTIVATING | HostState.DEFERRED | HostState.SOAKING:
+                return False
+            case _:
+                assert_never(self.state)
+
+    @property
+    def is_rolling_back(self) -> bool:
+        """Whether the host failed and has a rollback to finish, or to fail at."""
+        return (
+            self.state is HostState.FAILED
+            and self.policy_applied is OnHealthFailure.ROLLBACK_AND_HALT
+            and self.current_closure_at_dispatch not in (None, self.target_closure)
+        )
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an attempt failed and none has succeeded since."""
+        match self.state:
+            case HostState.FAILED | HostState.REVERTED:
+                return True
+            case HostState.CONVERGED | HostState.DEFERRED:
+                return False
+            case HostState.PENDING | HostState.ACTIVATING | HostState.SOAKING:
+                return self.failed_at is not None
+            case _:
+                assert_never(self.state)
 
     @classmethod
     def pending(
@@ -124,11 +165,12 @@ class HostRolloutState:
         return made
 
     def dispatched(self, at: datetime | None, soak_due_at: datetime | None) -> Self:
-        """Return this Pending record with its dispatch noted, or withdrawn (`None`, `None`).
+        """Return this record with its dispatch noted, or withdrawn (`None`, `None`).
 
-        Raises: InvalidValue, from any other state.
+        Raises: InvalidValue, unless it is Pending or may try again.
         """
-        if self.state is not HostState.PENDING:
-            problem = ValueProblem("state", "Pending, before any fact", self.state.value)
+        if self.state is not HostState.PENDING and not self.may_try_again:
+            expected = "Pending, or one that may try again"
+            problem = ValueProblem("state", expected, self.state.value)
             raise InvalidValue("HostRolloutState.dispatched", (problem,))
         return evolve(self, dispatched_at=at, soak_due_at=soak_due_at)

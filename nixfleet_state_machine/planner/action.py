@@ -60,6 +60,7 @@ class QueueDispatch:
     rollout_id: RolloutId
     target_closure: str
     soak_due_at: datetime
+    attempt: int = 1
 
 
 @frozen

@@ -42,10 +42,12 @@ def answer(
     """Return the action for a waiting host. block: what holds it; `None`: it is dispatched and takes its slots."""
     if block is not None:
         return DeferDispatch(host, rollout_id, block.gate, block.reason)
-    terms = planning.view.terms(rollout_id)
+    view = planning.view
+    terms = view.terms(rollout_id)
     planning.dispatched.update(terms.budget_names_of(host))
-    soak_due_at = _soak_due_at(planning.view, rollout_id, host, now)
-    return QueueDispatch(host, rollout_id, terms.targets[host], soak_due_at)
+    attempt = view.rollouts[rollout_id].attempt_of(host)
+    soak_due_at = _soak_due_at(view, rollout_id, host, now)
+    return QueueDispatch(host, rollout_id, terms.targets[host], soak_due_at, attempt)
 
 
 def _soak_due_at(view: FleetView, rollout_id: RolloutId, host: str, now: datetime) -> datetime:

@@ -16,7 +16,7 @@ from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
 from nixfleet_state_machine.planner.index.fleet_view import FleetView, host_hold
 from nixfleet_state_machine.planner.terms import BudgetTerms
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
 Quarantines: TypeAlias = Mapping[str, Set[str]]
 
@@ -68,14 +68,20 @@ def gate_quarantine(planning: Planning, rollout_id: RolloutId, host: str) -> Gat
 
 
 def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold all hosts of a rollout that was halted and not cleared, or that is no longer live."""
-    state = planning.view.rollouts[rollout_id].state
+    """Hold all hosts of a rollout that was halted and not cleared, or that is no longer live.
+
+    Of a Terminal one, hosts that come late are served.
+    """
+    record = planning.view.rollouts[rollout_id]
+    state = record.state
     if state.is_halted:
         return GateBlock(
             Gate.ROLLOUT_HALTED,
             f"rollout {rollout_id} is halted until an operator clears it",
             f"it is {state}",
         )
+    if state is RolloutState.TERMINAL and record.standing_of(host).is_served_late:
+        return None
     if not state.is_live:
         return GateBlock(Gate.ROLLOUT_HALTED, f"rollout {rollout_id} is {state}")
     return None
@@ -144,13 +150,14 @@ def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) ->
 
 
 def gate_host_edge(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold the host until each host that gates it is Converged or Deferred in this rollout, or excused.
+    """Hold the host until each host that gates it is Converged or Deferred in this rollout, excused or left.
 
-    Excused hosts are skipped: they may never converge.
+    Hosts that are excused or left may never converge, and nobody waits for them.
     """
     view = planning.view
     for gating in view.terms(rollout_id).gating_hosts(host):
-        if gating in view.rollouts[rollout_id].excused_hosts:
+        standing = view.rollouts[rollout_id].standing_of(gating)
+        if standing is Standing.EXCUSED or standing is Standing.LEFT:
             continue
         record = view.host(rollout_id, gating)
         if record is None or not record.state.is_ordering_eligible:

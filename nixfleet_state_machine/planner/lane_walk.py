@@ -65,7 +65,7 @@ class Walk:
     def __init__(self, planning: Planning, now: datetime) -> None:
         self._planning = planning
         self._now = now
-        self._live = frozenset(planning.view.live_rollouts())
+        self._served = frozenset(planning.view.served_rollouts())
         self._rounds: dict[Lane, _Round] = {}
         self._lanes_of_budget: dict[str, list[tuple[BudgetTerms, Lane]]] = {}
         # A heap. The number orders entries of the same host, so that `_Names` need not be comparable.
@@ -73,14 +73,14 @@ class Walk:
         self._numbers = count()
 
     def consider(self, lane: Lane) -> None:
-        """Walk `lane`, of a live rollout, if its answer differs from the last one."""
+        """Walk `lane`, of a served rollout, if its answer differs from the last one."""
         round_ = self._round(lane)
         if not round_.is_walked and not round_.is_unchanged:
             self._walk(round_, iter(lane.hosts))
 
     def consider_host(self, lane: Lane, host: str) -> None:
         """Answer `host`, which is new in `lane`, even if the answer of the other hosts is unchanged."""
-        if lane.rollout_id not in self._live:
+        if lane.rollout_id not in self._served:
             return
         self.consider(lane)
         # A lane without a last block is walked to its end, and so reaches this host.
@@ -130,7 +130,7 @@ class Walk:
         known = self._lanes_of_budget.get(budget)
         if known is None:
             view = self._planning.view
-            lanes = (lane for rollout_id in self._live for lane in view.lanes.free(rollout_id))
+            lanes = (lane for rollout_id in self._served for lane in view.lanes.free(rollout_id))
             pairs = ((each, lane) for lane in lanes for each in budgets_of(view, lane))
             known = [(each, lane) for each, lane in pairs if each.name == budget]
             self._lanes_of_budget[budget] = known

@@ -93,7 +93,7 @@ def _walked(
 def explain(
     view: FleetView, quarantines: Quarantines, hostname: str
 ) -> Mapping[RolloutId, tuple[GateBlock, ...]]:
-    """Return all gates that hold `hostname`, for each live rollout that it waits in.
+    """Return all gates that hold `hostname`, for each rollout that it waits in.
 
     Raises: UnknownHost, for a host that no open rollout names. InvalidValue.
     """
@@ -107,7 +107,7 @@ def explain(
     planning = Planning(view, quarantines)
     return {
         rollout_id: tuple(all_blocks(planning, rollout_id, hostname))
-        for rollout_id in view.live_rollouts()
+        for rollout_id in view.served_rollouts()
         if view.is_waiting(rollout_id, hostname)
     }
 
@@ -121,7 +121,7 @@ def _all_handed_out(view: FleetView) -> Iterator[tuple[RolloutId, str]]:
 
 def _answers(planning: Planning, now: datetime) -> Iterator[PlanAction]:
     view = planning.view
-    for rollout_id in view.live_rollouts():
+    for rollout_id in view.served_rollouts():
         for record in view.hosts_of(rollout_id):
             if view.is_waiting(rollout_id, record.hostname):
                 block = first_block(planning, rollout_id, record.hostname)
@@ -151,7 +151,7 @@ def _key(planning: Planning, rollout_id: RolloutId, host: str) -> LaneKey:
 
 
 def _changed_lanes(view: FleetView, changes: Changes) -> Iterator[Lane]:
-    for rollout_id in view.live_rollouts():
+    for rollout_id in view.served_rollouts():
         free = view.lanes.free(rollout_id)
         if rollout_id in changes.rollouts:
             yield from view.lanes.snagged(rollout_id)

@@ -11,6 +11,7 @@ from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.planner.verdict import WaveVerdict, verdict_of, wave_verdict
 from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutTerminal, WaveAdvanced
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
@@ -63,16 +64,27 @@ def _waves(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[Wa
 
 
 def _end(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[RolloutTerminal]:
-    if view.is_converged(record.rollout_id):
+    waves = view.waves_of(record.rollout_id)
+    if all(_has_ended(view, record.rollout_id, wave) for wave in waves):
         yield RolloutTerminal(record.rollout_id, now)
 
 
 def _is_done(view: FleetView, rollout_id: RolloutId, wave: int) -> bool:
-    tally = view.tally(rollout_id, wave)
     # A wave whose hosts are all excused is done; one without hosts is not.
-    return tally.eligible == tally.total and view.terms(rollout_id).wave_sizes[wave] > 0
+    is_done = verdict_of(view, rollout_id, wave) is WaveVerdict.DONE
+    return is_done and view.terms(rollout_id).wave_sizes[wave] > 0
 
 
 def _is_settled(view: FleetView, rollout_id: RolloutId, wave: int) -> bool:
-    tally = view.tally(rollout_id, wave)
-    return tally.settled == tally.total and view.terms(rollout_id).wave_sizes[wave] > 0
+    tally, terms = view.tally_of_wave(rollout_id, wave), view.terms(rollout_id)
+    verdict = wave_verdict(
+        tally.total, tally.settled, tally.failed, terms.allowed_failures(wave), tally.absent
+    )
+    return verdict is WaveVerdict.DONE and terms.wave_sizes[wave] > 0
+
+
+def _has_ended(view: FleetView, rollout_id: RolloutId, wave: int | None) -> bool:
+    tally = view.tally_of_wave(rollout_id, wave)
+    allowed = view.terms(rollout_id).allowed_failures(wave)
+    verdict = wave_verdict(tally.total, tally.converged, tally.failed, allowed, tally.absent)
+    return verdict is WaveVerdict.DONE

@@ -16,8 +16,11 @@ from nixfleet_proto.fleet import Edge, FleetResolved, Selector, Wave
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
+from nixfleet_proto.policy import Deadlines, Retry, RolloutPolicy, Tolerance
 from nixfleet_proto.trust import Verified
 from nixfleet_state_machine.scopes.selector import summary
+
+_NO_DEADLINES, _NO_RETRY = Deadlines(), Retry()
 
 
 @frozen
@@ -52,6 +55,7 @@ class RolloutTerms:
     targets: closure by host. wave_of: wave by host; a host in `targets` that is missing here is in no wave of a channel
     with waves. wave_soak_minutes: one per wave, at least one.
     host_edges: those of this channel. predecessors: channels that this one waits for.
+    wave_tolerances: one per wave; empty if no host of any wave may fail.
     """
 
     rollout_id: RolloutId
@@ -63,6 +67,9 @@ class RolloutTerms:
     budgets: tuple[BudgetTerms, ...]
     host_edges: tuple[Edge, ...]
     predecessors: tuple[str, ...]
+    wave_tolerances: tuple[Tolerance, ...] = ()
+    deadlines: Deadlines = Deadlines()
+    retry: Retry = Retry()
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from same("channel", self.channel, self.rollout_id.channel, "rollout_id has it")
@@ -76,6 +83,9 @@ class RolloutTerms:
             yield ValueProblem("wave_soak_minutes", "minutes for at least one wave", "none")
         for index, minutes in enumerate(self.wave_soak_minutes):
             yield from at_least(f"wave_soak_minutes[{index}]", minutes, 0)
+        if len(self.wave_tolerances) not in (0, waves):
+            expected = f"none, or one for each of {waves} waves"
+            yield ValueProblem("wave_tolerances", expected, f"{len(self.wave_tolerances)}")
         for host, wave in self.wave_of.items():
             if not 0 <= wave < waves:
                 expected = f"a wave that has a soak in wave_soak_minutes, 0 to {waves - 1}"
@@ -93,6 +103,24 @@ class RolloutTerms:
     def wave_sizes(self) -> Counter[int]:
         """The number of hosts by wave; 0 for an empty one."""
         return Counter(self.wave_of.values())
+
+    def allowed_failures(self, wave: int | None) -> int:
+        """Return how many hosts of `wave` may fail, of those that the manifest names in it; `None`: in no wave.
+
+        The base is what was signed: it does not move while the rollout goes on.
+        """
+        return 0 if wave is None else self._allowed_failures[wave]
+
+    def is_tolerant_of(self, hostname: str) -> bool:
+        """Whether a failure of `hostname` alone does not break its wave."""
+        return self.allowed_failures(self.wave_of.get(hostname)) > 0
+
+    @cached_property
+    def _allowed_failures(self) -> tuple[int, ...]:
+        tolerances = self.wave_tolerances or (Tolerance(),) * len(self.wave_soak_minutes)
+        return tuple(
+            tolerance.allowed(self.wave_sizes[wave]) for wave, tolerance in enumerate(tolerances)
+        )
 
     def is_before_others(self, hostname: str) -> bool:
         """Whether later waves than that of `hostname` exist, which may wait for it."""
@@ -141,6 +169,9 @@ class RolloutTerms:
         budgets: Iterable[tuple[Iterable[str], int]] = (),
         host_edges: Iterable[tuple[str, str]] = (),
         predecessors: Iterable[str] = (),
+        tolerances: Sequence[Tolerance] = (),
+        deadlines: Deadlines = _NO_DEADLINES,
+        retry: Retry = _NO_RETRY,
     ) -> Self:
         """Return terms made without a fleet file or a manifest.
 
@@ -148,6 +179,7 @@ class RolloutTerms:
         given, all hosts are in one wave; a host in none of them is never dispatched. soak_minutes: of every wave, or
         one per wave. budgets: hosts, and how many of them may be in flight at once (1 or more). host_edges: pairs
         (gating host, host that waits for it). predecessors: channels that the rollout's channel waits for.
+        tolerances: one per wave, or none.
         Raises: InvalidRolloutId. InvalidValue, with everything else that is wrong.
         """
         id_ = RolloutId(rollout_id)
@@ -194,6 +226,9 @@ class RolloutTerms:
             ),
             host_edges=tuple(Edge(gates=gates, gated=gated) for gates, gated in edges),
             predecessors=tuple(sorted(before)),
+            wave_tolerances=tuple(tolerances),
+            deadlines=deadlines,
+            retry=retry,
         )
 
     @classmethod
@@ -221,6 +256,9 @@ class RolloutTerms:
             predecessors=tuple(
                 sorted({e.gates for e in fleet.channel_edges if e.gated == manifest.channel})
             ),
+            wave_tolerances=_tolerances(manifest.rollout_policy, waves),
+            deadlines=manifest.rollout_policy.deadlines,
+            retry=manifest.rollout_policy.retry,
         )
 
 
@@ -281,6 +319,13 @@ def _wave_of(
         return FrozenMap({host: 0 for host in targets if host in fleet.hosts})
     staged = ((host, index) for index, wave in enumerate(waves) for host in wave.hosts)
     return FrozenMap({host: index for host, index in staged if host in targets})
+
+
+def _tolerances(policy: RolloutPolicy, waves: tuple[Wave, ...]) -> tuple[Tolerance, ...]:
+    """Return the tolerance of each wave: its own, or else the policy's. None, if no wave has any."""
+    own = [wave.tolerance for wave in waves] or [Tolerance()]
+    tolerances = tuple(each if each.is_declared else policy.tolerance for each in own)
+    return tolerances if any(each.is_declared for each in tolerances) else ()
 
 
 def _edges_within(channel: str, fleet: FleetResolved) -> tuple[Edge, ...]:

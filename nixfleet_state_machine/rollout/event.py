@@ -8,9 +8,10 @@ from typing import TypeAlias, assert_never
 
 from attrs import frozen
 
-from nixfleet_proto.checked import checked
+from nixfleet_proto.checked import WordEnum, checked
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.state import Standing
 
 
 @frozen
@@ -38,12 +39,93 @@ class HostJoined:
 @frozen
 @checked
 class HostStateChanged:
-    """The record of a host in this rollout moved from `from_` to `to`."""
+    """The record of a host in this rollout moved from `from_` to `to`.
+
+    is_tolerant: the host's wave may have failed hosts, so a failure halts the rollout only with `WaveBroken`.
+    """
 
     rollout_id: RolloutId
     host_id: str
     from_: HostState
     to: HostState
+    at: datetime
+    is_tolerant: bool = False
+
+
+@frozen
+@checked
+class WaveBroken:
+    """More hosts of the wave failed than its tolerance allows, or all that could act did and none converged.
+
+    failed, allowed: numbers of hosts. absent: those that count for nothing, and are missing.
+    """
+
+    rollout_id: RolloutId
+    wave: int
+    failed: int
+    allowed: int
+    absent: int
+    at: datetime
+
+
+class Stage(WordEnum):
+    """What a host is at when a deadline runs. The values are those of a policy."""
+
+    ACK = "ack"
+    ACTIVATION = "activation"
+    REBOOT = "reboot"
+    CONVERGENCE = "convergence"
+
+
+@frozen
+@checked
+class HostsLapsed:
+    """These hosts were silent past the deadline of a stage, and count from now on by `standing`.
+
+    withdraws: their dispatches are taken out of the queue, since nothing at all was heard of them.
+    """
+
+    rollout_id: RolloutId
+    hosts: tuple[str, ...]
+    stage: Stage
+    standing: Standing
+    at: datetime
+    withdraws: bool = False
+
+
+@frozen
+@checked
+class StandingChanged:
+    """These hosts count from now on by `standing`. reason: why, for people; with the operator's name if one said so."""
+
+    rollout_id: RolloutId
+    hosts: tuple[str, ...]
+    standing: Standing
+    reason: str
+    at: datetime
+
+
+@frozen
+@checked
+class RetryOrdered:
+    """These hosts may make their attempt number `attempt`. reason: why, for people."""
+
+    rollout_id: RolloutId
+    hosts: tuple[str, ...]
+    attempt: int
+    reason: str
+    at: datetime
+
+
+@frozen
+@checked
+class MembersChanged:
+    """The manifest was amended: hosts joined, and others left. late: the joined ones whose wave was done."""
+
+    rollout_id: RolloutId
+    joined: tuple[str, ...]
+    left: tuple[str, ...]
+    late: tuple[str, ...]
     at: datetime
 
 
@@ -61,7 +143,7 @@ class WaveAdvanced:
 @frozen
 @checked
 class RolloutTerminal:
-    """Every host is Converged or excused."""
+    """Every wave is done: its hosts are Converged, tolerated as failed, or do not count."""
 
     rollout_id: RolloutId
     at: datetime
@@ -107,6 +189,11 @@ RolloutEvent: TypeAlias = (
     | SuccessorOpened
     | RetentionExpired
     | OperatorClearance
+    | WaveBroken
+    | HostsLapsed
+    | StandingChanged
+    | RetryOrdered
+    | MembersChanged
 )
 
 
@@ -123,6 +210,11 @@ def subject_of(event: RolloutEvent) -> RolloutId:
             | RolloutTerminal()
             | RetentionExpired()
             | OperatorClearance()
+            | WaveBroken()
+            | HostsLapsed()
+            | StandingChanged()
+            | RetryOrdered()
+            | MembersChanged()
         ):
             return event.rollout_id
         case _:

@@ -11,6 +11,7 @@ from typing import TypedDict, Unpack, assert_never
 from attrs import evolve
 
 from nixfleet_proto.checked import require_arguments
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.effect import (
     RecordRolloutTransition,
@@ -21,17 +22,22 @@ from nixfleet_state_machine.rollout.effect import (
 from nixfleet_state_machine.rollout.errors import IllegalForRolloutState, WrongRollout
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
+    HostsLapsed,
     HostStateChanged,
+    MembersChanged,
     OperatorClearance,
     RetentionExpired,
+    RetryOrdered,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
+    StandingChanged,
     SuccessorOpened,
     WaveAdvanced,
+    WaveBroken,
     subject_of,
 )
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
 _Step = tuple[RolloutRecord, tuple[RolloutEffect, ...]]
 
@@ -79,6 +85,8 @@ def _from_opening(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _moved(record, RolloutState.ACTIVE, event.at)
         case SuccessorOpened():
             return _superseded(record, event)
+        case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
+            return _counted_otherwise(record, event)
         case (
             RolloutOpened()
             | HostStateChanged()
@@ -86,6 +94,7 @@ def _from_opening(record: RolloutRecord, event: RolloutEvent) -> _Step:
             | RolloutTerminal()
             | RetentionExpired()
             | OperatorClearance()
+            | WaveBroken()
         ):
             raise IllegalForRolloutState(record, event)
         case _:
@@ -106,6 +115,10 @@ def _from_active(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _entered_rest(record, RolloutState.TERMINAL, event.at, terminal_at=event.at)
         case SuccessorOpened():
             return _superseded(record, event)
+        case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
+            return _counted_otherwise(record, event)
+        case WaveBroken():
+            return _entered_rest(record, RolloutState.FAILED, event.at, broken_at=event.at)
         case RolloutOpened() | RetentionExpired() | OperatorClearance():
             raise IllegalForRolloutState(record, event)
         case _:
@@ -128,6 +141,10 @@ def _from_converging(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _entered_rest(record, RolloutState.TERMINAL, event.at, terminal_at=event.at)
         case SuccessorOpened():
             return _superseded(record, event)
+        case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
+            return _counted_otherwise(record, event)
+        case WaveBroken():
+            return _entered_rest(record, RolloutState.FAILED, event.at, broken_at=event.at)
         case RolloutOpened() | RetentionExpired() | OperatorClearance():
             raise IllegalForRolloutState(record, event)
         case _:
@@ -136,8 +153,10 @@ def _from_converging(record: RolloutRecord, event: RolloutEvent) -> _Step:
 
 def _from_terminal(record: RolloutRecord, event: RolloutEvent) -> _Step:
     match event:
-        case RolloutTerminal() | HostStateChanged() | HostJoined():
+        case RolloutTerminal() | HostStateChanged() | HostJoined() | WaveBroken():
             return record, ()
+        case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
+            return _counted_otherwise(record, event)
         case SuccessorOpened():
             return _superseded(record, event)
         case RetentionExpired():
@@ -157,10 +176,12 @@ def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
                 return _entered_rest(record, RolloutState.REVERTED, event.at)
             return record, ()
         case OperatorClearance():
-            excused = record.excused_hosts | event.excused_hosts
-            return _moved(record, RolloutState.ACTIVE, event.at, excused_hosts=excused)
-        case HostJoined() | WaveAdvanced() | RolloutTerminal():
+            excused = record.with_standings(event.excused_hosts, Standing.EXCUSED)
+            return _moved(excused, RolloutState.ACTIVE, event.at)
+        case HostJoined() | WaveAdvanced() | RolloutTerminal() | WaveBroken():
             return record, ()
+        case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
+            return _counted_otherwise(record, event)
         case SuccessorOpened():
             return _superseded(record, event)
         case RetentionExpired():
@@ -175,6 +196,8 @@ def _from_superseded(record: RolloutRecord, event: RolloutEvent) -> _Step:
     match event:
         case HostStateChanged() | HostJoined() | WaveAdvanced() | RolloutTerminal():
             return record, ()
+        case WaveBroken() | HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
+            return record, ()
         case SuccessorOpened():
             return record, ()
         case RetentionExpired():
@@ -186,6 +209,8 @@ def _from_superseded(record: RolloutRecord, event: RolloutEvent) -> _Step:
 
 
 def _after_host_change(record: RolloutRecord, event: HostStateChanged) -> _Step:
+    if event.is_tolerant:
+        return record, ()
     match event.to:
         case HostState.REVERTED:
             return _entered_rest(record, RolloutState.REVERTED, event.at)
@@ -203,6 +228,24 @@ def _after_host_change(record: RolloutRecord, event: HostStateChanged) -> _Step:
             assert_never(event.to)
 
 
+def _counted_otherwise(
+    record: RolloutRecord, event: HostsLapsed | StandingChanged | MembersChanged | RetryOrdered
+) -> _Step:
+    """Return the record with other standings, or with more attempts. The state stays."""
+    match event:
+        case HostsLapsed() | StandingChanged():
+            return record.with_standings(event.hosts, event.standing), ()
+        case MembersChanged():
+            joined = record.with_standings(event.joined, Standing.COUNTED)
+            left = joined.with_standings(event.left, Standing.LEFT)
+            return left.with_standings(event.late, Standing.LATE), ()
+        case RetryOrdered():
+            ordered = dict.fromkeys(event.hosts, event.attempt)
+            return evolve(record, attempts=FrozenMap({**record.attempts, **ordered})), ()
+        case _:
+            assert_never(event)
+
+
 def _superseded(record: RolloutRecord, event: SuccessorOpened) -> _Step:
     return _entered_rest(record, RolloutState.SUPERSEDED, event.at, superseded_at=event.at)
 
@@ -216,7 +259,7 @@ def _at_wave(record: RolloutRecord, wave: int) -> _Step:
 class _Changes(TypedDict, total=False):
     terminal_at: datetime
     superseded_at: datetime
-    excused_hosts: frozenset[str]
+    broken_at: datetime
 
 
 def _moved(

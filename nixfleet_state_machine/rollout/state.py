@@ -3,12 +3,14 @@
 Source: docs/spec/rollout-machine.md, Record; docs/spec/rollout-machine.md, States.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, Self, assert_never
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nixfleet_proto.checked import WordEnum, checked
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 
 RETENTION_DEFAULT = timedelta(hours=72)
@@ -25,6 +27,11 @@ class RolloutState(WordEnum):
     FAILED = "Failed"
     SUPERSEDED = "Superseded"
     PRUNED = "Pruned"
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it dispatches hosts: a Terminal one those that come late."""
+        return self.is_live or self is RolloutState.TERMINAL
 
     @property
     def is_terminal_for_ordering(self) -> bool:
@@ -54,13 +61,63 @@ class RolloutState(WordEnum):
                 assert_never(self)
 
 
+class Standing(WordEnum):
+    """How a host counts in its rollout; completes "the host is …". The values are the wire's.
+
+    COUNTED: it counts by its state; every host without another standing. EXCUSED: for nothing, by an operator's word.
+    SKIPPED: for nothing, since a host that it waits for does not come; it is served once that one does.
+    AWAY: for nothing, LAPSED: as failed: it was silent past a deadline, and is served once it is heard of.
+    LATE: for nothing, since its wave was done without it; it is served.
+    LEFT: for nothing: the declaration does not have it any more.
+    Source: docs/spec/policy.md, Standings.
+    """
+
+    COUNTED = "counted"
+    EXCUSED = "excused"
+    SKIPPED = "skipped"
+    AWAY = "away"
+    LAPSED = "lapsed"
+    LATE = "late"
+    LEFT = "left"
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the host is part of its wave's count, by its state or as failed."""
+        return self is Standing.COUNTED or self is Standing.LAPSED
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the host was silent past a deadline: nothing is queued for it, and it takes no slot."""
+        return self is Standing.AWAY or self is Standing.LAPSED
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the host is missing from a wave that may still be waiting for it."""
+        return self is Standing.AWAY or self is Standing.SKIPPED
+
+    @property
+    def is_given_back(self) -> bool:
+        """Whether a fact of the host, which shows that it acts, changes the standing."""
+        return self.is_silent or self is Standing.SKIPPED
+
+    @property
+    def is_served_late(self) -> bool:
+        """Whether the host is served after its rollout is Terminal."""
+        return self is Standing.LATE or self is Standing.SKIPPED
+
+
+NO_STANDINGS: Final[FrozenMap[str, Standing]] = FrozenMap()
+NO_ATTEMPTS: Final[FrozenMap[str, int]] = FrozenMap()
+
+
 @frozen
 @checked
 class RolloutRecord:
     """Everything that is known of one rollout as a whole.
 
     opened_event_log_seq, last_transition_event_log_seq: rows of the canonical log, set by who writes it.
-    excused_hosts: hosts that an operator took out of the count for waves and for Terminal.
+    standings: of the hosts that are not counted as their state says. attempts: ordered, of the hosts that are to try
+    again. broken_at: when a wave last failed beyond its tolerance.
     """
 
     rollout_id: RolloutId
@@ -74,4 +131,33 @@ class RolloutRecord:
     terminal_at: datetime | None = None
     superseded_at: datetime | None = None
     retention: timedelta = RETENTION_DEFAULT
-    excused_hosts: frozenset[str] = frozenset()
+    standings: FrozenMap[str, Standing] = NO_STANDINGS
+    attempts: FrozenMap[str, int] = NO_ATTEMPTS
+    broken_at: datetime | None = None
+
+    def standing_of(self, hostname: str) -> Standing:
+        """Return how the host counts."""
+        return self.standings.get(hostname, Standing.COUNTED)
+
+    def attempt_of(self, hostname: str) -> int:
+        """Return the number of the last attempt that the host may make."""
+        return self.attempts.get(hostname, 1)
+
+    @property
+    def excused_hosts(self) -> frozenset[str]:
+        """The hosts that an operator took out of the count."""
+        return frozenset(
+            host for host, standing in self.standings.items() if standing is Standing.EXCUSED
+        )
+
+    def with_standings(self, hosts: Iterable[str], standing: Standing) -> Self:
+        """Return the record in which these hosts have this standing."""
+        changed = dict(self.standings)
+        for host in hosts:
+            if standing is Standing.COUNTED:
+                changed.pop(host, None)
+            else:
+                changed[host] = standing
+        if changed == self.standings:
+            return self
+        return evolve(self, standings=FrozenMap(changed))

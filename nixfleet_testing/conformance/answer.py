@@ -14,7 +14,19 @@ from nixfleet_proto.json_value import JsonValue
 JsonObject: TypeAlias = Mapping[str, JsonValue]
 
 NOTHING = "nothing"
-UNKNOWN_TO_RECORDER = frozenset({"declared_probes", "failing_since", "retention", "excused_hosts"})
+UNKNOWN_TO_RECORDER = frozenset(
+    {
+        "attempt",
+        "attempts",
+        "broken_at",
+        "declared_probes",
+        "deferred_at",
+        "excused_hosts",
+        "failing_since",
+        "retention",
+        "standings",
+    }
+)
 
 
 @frozen

@@ -26,7 +26,7 @@ from nixfleet_state_machine.rollout.event import (
     RolloutEvent,
     subject_of,
 )
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.conformance.answer import (
     Accepted,
     Answer,
@@ -199,8 +199,8 @@ def _by_design(divergence: RolloutDivergence, record: RolloutRecord, event: Roll
 
 def _cleared(record: RolloutRecord, event: RolloutEvent) -> Accepted:
     assert isinstance(event, OperatorClearance), f"clearance is not about {event}"
-    excused = record.excused_hosts | event.excused_hosts
-    after = evolve(record, state=RolloutState.ACTIVE, excused_hosts=excused)
+    excused = record.with_standings(event.excused_hosts, Standing.EXCUSED)
+    after = evolve(excused, state=RolloutState.ACTIVE)
     moved = RecordRolloutTransition(record.rollout_id, record.state, RolloutState.ACTIVE, event.at)
     return _accepted(after, moved)
 

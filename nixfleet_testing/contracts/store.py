@@ -15,10 +15,10 @@ import pytest
 from attrs import asdict
 
 from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, RemoveHold, Write
-from nixfleet_control_plane.store.store import Store
+from nixfleet_control_plane.store.store import Store, StoredDispatch
 from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_testing.contracts.difference import difference
-from nixfleet_testing.contracts.histories import HOST, ROLLOUT
+from nixfleet_testing.contracts.histories import HOST, ROLLOUT, at
 from nixfleet_testing.contracts.restarts import Restarts
 from nixfleet_testing.contracts.store_cases import (
     CASES,
@@ -117,11 +117,11 @@ class StoreContract(ABC):
 
     def test_writes_are_carried_out_in_order(self, stores: Restarts[Store]) -> None:
         """The last write of a key in a commit decides."""
-        put = PutDispatch(dispatch(), LAST)
+        put = PutDispatch(dispatch(), LAST, at(LAST))
         removed = RemoveDispatch(HOST, ROLLOUT)
         stores.start().commit([*ROWS, put, removed, put, hold(LAST), RemoveHold(hold(1).scope)])
         found = stores.crash().load()
-        assert found.dispatches == (dispatch(),), (
+        assert found.dispatches == (StoredDispatch(dispatch(), at(LAST)),), (
             f"a dispatch was put, removed and put again in one commit, and the queue has {found.dispatches}: "
             "the writes were re-ordered"
         )

@@ -48,13 +48,19 @@ from nixfleet_control_plane.messages.writes import (
     SetRecordsThrough,
     Write,
 )
-from nixfleet_control_plane.store.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
+from nixfleet_control_plane.store.store import (
+    Snapshot,
+    StoredFailure,
+    StoredHost,
+    StoredRefusal,
+)
 from nixfleet_proto.enrollment import Revocation
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, OpenRollout
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.contracts.histories import (
     CHANNEL,
     CONVERGES,
@@ -126,7 +132,8 @@ _ACTIVE = RolloutRecord(
     opened_event_log_seq=3,
     last_transition_event_log_seq=5,
     opened_at=at(3),
-    excused_hosts=frozenset({OTHER_HOST}),
+    standings=FrozenMap({OTHER_HOST: Standing.EXCUSED, HOST: Standing.LATE}),
+    attempts=FrozenMap({OTHER_HOST: 2}),
 )
 _TERMINAL = evolve(
     _ACTIVE, state=RolloutState.TERMINAL, terminal_at=at(8), last_transition_event_log_seq=8
@@ -312,18 +319,18 @@ CASES: dict[str, Case] = {
     ),
     "dispatches, oldest first": Case(
         (
-            PutDispatch(dispatch(rollout_id=OTHER_ROLLOUT), 4),
-            PutDispatch(dispatch(OTHER_HOST), 5),
-            PutDispatch(dispatch(), 6),
+            PutDispatch(dispatch(rollout_id=OTHER_ROLLOUT), 4, at(4)),
+            PutDispatch(dispatch(OTHER_HOST), 5, at(5)),
+            PutDispatch(dispatch(), 6, at(6)),
         ),
         _dispatches,
         (dispatch(rollout_id=OTHER_ROLLOUT), dispatch(OTHER_HOST), dispatch()),
     ),
     "a removed dispatch": Case(
         (
-            PutDispatch(dispatch(), 4),
-            PutDispatch(dispatch(OTHER_HOST), 5),
-            PutDispatch(dispatch(rollout_id=OTHER_ROLLOUT), 6),
+            PutDispatch(dispatch(), 4, at(4)),
+            PutDispatch(dispatch(OTHER_HOST), 5, at(5)),
+            PutDispatch(dispatch(rollout_id=OTHER_ROLLOUT), 6, at(6)),
             RemoveDispatch(HOST, ROLLOUT),
         ),
         _dispatches,

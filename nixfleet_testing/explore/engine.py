@@ -32,7 +32,7 @@ from nixfleet_state_machine.rollout.event import (
     SuccessorOpened,
     subject_of,
 )
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.rollout.state import NO_STANDINGS, RolloutState
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.explore.bounds import (
     CHANNEL,
@@ -156,7 +156,7 @@ class Engine:
         )
         return ControlPlane(
             seats=tuple(seats),
-            rollouts=tuple(evolve(record, excused_hosts=frozenset()) for record in records),
+            rollouts=tuple(evolve(record, standings=NO_STANDINGS) for record in records),
             quarantined=frozenset(self._quarantined),
             is_paused=self._is_paused,
         )

@@ -5,6 +5,7 @@ from attrs import evolve
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.rollout.state import Standing
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.explore.bounds import CHANNEL, Bounds
 from nixfleet_testing.explore.world import ControlPlane
@@ -20,8 +21,8 @@ def view_of(bounds: Bounds, control_plane: ControlPlane, undo: UndoLog) -> Fleet
             (name, of[release])
             for name, of in zip(bounds.hostnames, control_plane.seats, strict=True)
         ]
-        excused = frozenset(name for name, seat in seats if seat.is_excused)
-        view.open(evolve(record, excused_hosts=excused), bounds.terms[release])
+        excused = [name for name, seat in seats if seat.is_excused]
+        view.open(record.with_standings(excused, Standing.EXCUSED), bounds.terms[release])
         for name, seat in seats:
             _take_seat(view, evolve(seat.record, hostname=name), seat.is_queued)
     if control_plane.is_paused:

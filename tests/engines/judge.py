@@ -11,9 +11,13 @@ from attrs import Factory, define
 
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
+    ExcuseHosts,
+    OperatorCommand,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
+    RetryHosts,
+    SkipHosts,
 )
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
@@ -152,7 +156,7 @@ class Judge:
             case _:
                 assert_never(action)
 
-    def _obey(self, command: PauseScope | ResumeScope | ClearRollout | RetireQuarantine) -> None:
+    def _obey(self, command: OperatorCommand) -> None:
         match command:
             case PauseScope():
                 self._holds.add(str(command.scope))
@@ -162,6 +166,8 @@ class Judge:
                 self._quarantined.discard(command.closure)
             case ClearRollout():
                 pass  # Whom it excused comes as an event.
+            case ExcuseHosts() | SkipHosts() | RetryHosts():
+                pass  # So do their consequences.
             case _:
                 assert_never(command)
 

@@ -97,7 +97,9 @@ def test_a_deferred_activation_makes_the_host_deferred() -> None:
     """ActivationDeferred moves the host, and claims neither a completion nor a closure."""
     after, _ = told(activating_host(), activation_deferred(seconds=30))
 
-    assert after == evolve(activating_host(), state=HostState.DEFERRED, last_event_seq=LATER)
+    assert after == evolve(
+        activating_host(), state=HostState.DEFERRED, last_event_seq=LATER, deferred_at=at(30)
+    )
 
 
 @pytest.mark.parametrize("policy", [HALT, ROLLBACK])

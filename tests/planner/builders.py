@@ -19,7 +19,7 @@ from nixfleet_state_machine.planner.action import (
 from nixfleet_state_machine.planner.gates import Planning
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_state_machine.undo import UndoLog
 
 NOW = datetime(2026, 5, 26, 12, 0, tzinfo=UTC)
@@ -75,7 +75,7 @@ def rollout_of(
         opened_at=NOW,
         terminal_at=NOW if state is RolloutState.TERMINAL else None,
         superseded_at=NOW if state is RolloutState.SUPERSEDED else None,
-        excused_hosts=frozenset(excused),
+        standings=FrozenMap(dict.fromkeys(excused, Standing.EXCUSED)),
     )
 
 

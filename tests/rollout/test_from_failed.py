@@ -10,6 +10,7 @@ from nixfleet_state_machine import (
     RolloutState,
 )
 from nixfleet_state_machine.rollout.effect import RecordRolloutTransition, SchedulePruning
+from nixfleet_state_machine.rollout.state import Standing
 from tests.builders import (
     HOST,
     ROLLOUT,
@@ -43,7 +44,7 @@ def test_a_cleared_rollout_goes_on_without_the_excused_hosts() -> None:
     after, effects = rolled(failed_rollout(), clearance(HOST, seconds=600))
 
     assert after == evolve(
-        failed_rollout(), state=RolloutState.ACTIVE, excused_hosts=frozenset({HOST})
+        failed_rollout().with_standings([HOST], Standing.EXCUSED), state=RolloutState.ACTIVE
     )
     assert effects == [
         RecordRolloutTransition(ROLLOUT, RolloutState.FAILED, RolloutState.ACTIVE, at(600))

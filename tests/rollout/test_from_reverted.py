@@ -9,6 +9,7 @@ from nixfleet_state_machine import (
     RolloutEvent,
     RolloutState,
 )
+from nixfleet_state_machine.rollout.state import Standing
 from tests.builders import (
     HOST,
     all_done,
@@ -44,7 +45,7 @@ def test_a_cleared_rollout_goes_on_without_the_excused_hosts() -> None:
     after, _ = rolled(reverted_rollout(), clearance(HOST))
 
     assert after == evolve(
-        reverted_rollout(), state=RolloutState.ACTIVE, excused_hosts=frozenset({HOST})
+        reverted_rollout().with_standings([HOST], Standing.EXCUSED), state=RolloutState.ACTIVE
     )
 
 

@@ -41,7 +41,6 @@ def test_a_rollout_on_a_free_channel_opens() -> None:
         last_transition_event_log_seq=41,
         opened_at=at(5),
         retention=timedelta(hours=72),
-        excused_hosts=frozenset(),
     )
 
 

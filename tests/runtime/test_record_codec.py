@@ -21,7 +21,7 @@ from nixfleet_runtime.storage.record_codec import (
 from nixfleet_state_machine import HostRolloutState, HostState, ProbeRecord
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.rollout.event import HostStateChanged, OperatorClearance
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
 AT = datetime(2026, 5, 16, 1, tzinfo=UTC)
 ROLLOUT = RolloutId("stable@a1b2")
@@ -86,7 +86,7 @@ def test_an_empty_topology_is_not_taken_for_none_declared() -> None:
 
 
 def test_decoding_an_encoded_rollout_record_gives_every_field_back() -> None:
-    """Retention is exact to the microsecond, and the excused hosts are a set again."""
+    """Retention is exact to the microsecond, and so are standings and attempts."""
     record = RolloutRecord(
         rollout_id=ROLLOUT,
         channel="stable",
@@ -98,11 +98,15 @@ def test_decoding_an_encoded_rollout_record_gives_every_field_back() -> None:
         opened_at=AT,
         superseded_at=AT,
         retention=timedelta(hours=1, microseconds=1),
-        excused_hosts=frozenset({"web-02", "db-01"}),
+        standings=FrozenMap({"web-02": Standing.EXCUSED, "db-01": Standing.LATE}),
+        attempts=FrozenMap({"db-01": 2}),
     )
     written = encode_rollout_record(record)
 
-    assert b'"retention":3600000001,"excused_hosts":["db-01","web-02"]' in written
+    assert (
+        b'"retention":3600000001,"standings":{"web-02":"excused","db-01":"late"},"attempts":{"db-01":2}'
+        in written
+    )
     assert decode_rollout_record(written) == record
 
 

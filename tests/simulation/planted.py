@@ -180,7 +180,7 @@ def counts_excused_hosts(patch: pytest.MonkeyPatch) -> None:
 
     def stubborn(record: Any, event: Any) -> Any:
         after, effects = clear(record, event)
-        return evolve(after, excused_hosts=record.excused_hosts), effects
+        return evolve(after, standings=record.standings), effects
 
     patch.setattr(rollout_reducer, "_from_halted", stubborn)
 

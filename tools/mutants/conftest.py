@@ -18,4 +18,4 @@ settings.register_profile(
 @pytest.fixture(autouse=True, scope="session")
 def _forget() -> None:
     """What was counted before the mutant was planted, in the process that this one is a fork of."""
-    book._figures.cache_clear()
+    book._counts.cache_clear()

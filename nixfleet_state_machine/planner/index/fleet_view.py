@@ -6,7 +6,9 @@ may alter to `Changes`, the only ones that `replan` evaluates again. Scans over 
 Source: docs/spec/planner.md, Cost.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 from nixfleet_proto.checked import at_least, require_arguments
@@ -14,10 +16,17 @@ from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.fleet import Selector
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner.deadlines import Due
 from nixfleet_state_machine.planner.errors import AlreadyOpen, UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.index.changes import Changes
+from nixfleet_state_machine.planner.index.dues import DueHost, DueIndex
 from nixfleet_state_machine.planner.index.lanes import LaneIndex
-from nixfleet_state_machine.planner.index.rollout_view import HostCounts, RolloutBook, counts_alike
+from nixfleet_state_machine.planner.index.rollout_view import (
+    HostCounts,
+    RolloutBook,
+    counts_alike,
+    needs_dispatch,
+)
 from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, sum_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -51,6 +60,7 @@ class FleetView:
         self._holds = UndoableDict[str, str](undo)
         self._in_flight = UndoableDict[str, int](undo)
         self._changes = Changes()
+        self._dues = DueIndex(undo, self._is_due)
         self.lanes: LaneIndex = LaneIndex(undo)
 
     # --- changes: offers and rollouts --------------------------------------------------------------
@@ -87,12 +97,12 @@ class FleetView:
             raise InvalidValue("FleetView.open", (problem,))
         if record.rollout_id in self._books:
             raise AlreadyOpen(record.rollout_id)
-        self._books.set(terms.rollout_id, RolloutBook(terms, record.excused_hosts, self._undo))
+        self._books.set(terms.rollout_id, RolloutBook(terms, record, self._undo))
         self._rollouts.set(record.rollout_id, record)
         self._rollout_changed(record)
 
     def set_rollout(self, record: RolloutRecord) -> None:
-        """Replace the record of an open rollout: state, wave and excused hosts may differ."""
+        """Replace the record of an open rollout: state, wave, standings and attempts may differ."""
         require_arguments("FleetView.set_rollout", record=(record, RolloutRecord))
         before = self.rollout(record.rollout_id)
         book = self._books.get(record.rollout_id)
@@ -100,12 +110,41 @@ class FleetView:
         if book is None:
             return
         if before.state.is_live is not record.state.is_live:
-            self._shift_in_flight(book, 1 if record.state.is_live else -1)
-        for hostname in before.excused_hosts ^ record.excused_hosts:
-            figures = book.figures(hostname, before.excused_hosts)
-            self._spread(record, book, hostname, figures)
+            self._shift(book.in_flight, 1 if record.state.is_live else -1)
+            self._recheck_lanes(record.rollout_id)
+        if before.state.is_served is not record.state.is_served:
+            self._shift(book.late_in_flight, 1 if record.state.is_served else -1)
+        for hostname in _counted_otherwise(before, record):
+            self._spread(record, book, hostname, book.counts(hostname, before))
         if _is_planned_otherwise(before, record):
             self._rollout_changed(record)
+
+    def amend(self, terms: RolloutTerms) -> None:
+        """Replace the terms of an open rollout: hosts were added or removed, and nothing else is different.
+
+        The caller sets the standings of those that joined or left, and the records of those that joined.
+        """
+        require_arguments("FleetView.amend", terms=(terms, RolloutTerms))
+        rollout_id, book = terms.rollout_id, self._book(terms.rollout_id)
+        record = self._rollouts[rollout_id]
+        amended = RolloutBook(terms, record, self._undo)
+        if record.state.is_live:
+            self._shift(book.in_flight, -1)
+        if record.state.is_served:
+            self._shift(book.late_in_flight, -1)
+        self._books.set(rollout_id, amended)
+        for hostname, failing in book.failing.items():
+            if hostname in terms.targets:
+                self._change(amended, hostname, partial(amended.failing.set, hostname, failing))
+        for hostname, host in book.hosts.items():
+            if hostname in terms.targets:
+                self._change(amended, hostname, partial(amended.hosts.set, hostname, host))
+                if hostname in book.queued:
+                    since = book.queued[hostname]
+                    self._change(amended, hostname, partial(amended.queued.set, hostname, since))
+            else:
+                self.lanes.remove(rollout_id, hostname)
+        self._rollout_changed(record)
 
     def forget_rollout(self, rollout_id: RolloutId) -> None:
         """Drop a pruned rollout and its hosts.
@@ -115,7 +154,9 @@ class FleetView:
         record = self.rollout(rollout_id)
         book = self._books.get(rollout_id)
         if book is not None and record.state.is_live:
-            self._shift_in_flight(book, -1)
+            self._shift(book.in_flight, -1)
+        if book is not None and record.state.is_served:
+            self._shift(book.late_in_flight, -1)
         self._books.discard(rollout_id)
         self.lanes.forget(rollout_id)
         self._holds.discard(rollout_id)
@@ -144,14 +185,24 @@ class FleetView:
         else:
             self._change(book, record.hostname, lambda: book.hosts.set(record.hostname, record))
 
-    def set_queued(self, rollout_id: RolloutId, hostname: str, queued: bool) -> None:
-        """Set whether a dispatch is in the queue for this host. False: it was withdrawn or acknowledged."""
+    def set_queued(
+        self, rollout_id: RolloutId, hostname: str, queued: bool, since: datetime | None = None
+    ) -> None:
+        """Set whether a dispatch is in the queue for this host.
+
+        since: from when its acknowledgement is awaited; `None`: no deadline runs.
+        Raises: UnknownHost.
+        """
         book = self._book(rollout_id)
         _require_host(book, hostname)
         if queued is not True and queued is not False:
             require_arguments("FleetView.set_queued", queued=(queued, bool))
-        set_membership = book.queued.add if queued else book.queued.discard
-        self._change(book, hostname, lambda: set_membership(hostname))
+        if since is not None:
+            require_arguments("FleetView.set_queued", since=(since, datetime))
+        if queued:
+            self._change(book, hostname, lambda: book.queued.set(hostname, since))
+        else:
+            self._change(book, hostname, lambda: book.queued.discard(hostname))
 
     def set_outstanding(self, rollout_id: RolloutId, hostname: str, count: int) -> None:
         """Set how many enforce controls of this host fail by their latest result."""
@@ -220,8 +271,12 @@ class FleetView:
         return tuple(sorted(found, key=lambda record: record.rollout_id))
 
     def live_rollouts(self) -> list[RolloutId]:
-        """Return the ids of the open rollouts whose hosts are considered, in order."""
+        """Return the ids of the open rollouts that are live, in order."""
         return sorted(id_ for id_ in self._books if self._rollouts[id_].state.is_live)
+
+    def served_rollouts(self) -> list[RolloutId]:
+        """Return the ids of the open rollouts whose hosts are considered, in order: of a Terminal one the late ones."""
+        return sorted(id_ for id_ in self._books if self._rollouts[id_].state.is_served)
 
     def host(self, rollout_id: RolloutId, hostname: str) -> HostRolloutState | None:
         """Return the record of a host; `None` when there is none, or no such rollout."""
@@ -234,14 +289,29 @@ class FleetView:
         return (hosts[name] for name in sorted(hosts))
 
     def is_waiting(self, rollout_id: RolloutId, hostname: str) -> bool:
-        """Whether the host is Pending, unacknowledged and not queued."""
+        """Whether the host needs a dispatch and has none: its first one, or one for another attempt."""
         book = self._books.get(rollout_id)
-        return book is not None and book.is_waiting(hostname)
+        if book is None:
+            return False
+        record = self._rollouts[rollout_id]
+        is_served = record.state.is_live or record.standing_of(hostname).is_served_late
+        return is_served and book.counts(hostname, record).is_waiting
+
+    def is_idle(self, rollout_id: RolloutId, hostname: str) -> bool:
+        """Whether the host needs a dispatch, queued or not: it is not acting."""
+        book = self._books.get(rollout_id)
+        if book is None:
+            return False
+        record = book.hosts.get(hostname)
+        attempt = self._rollouts[rollout_id].attempt_of(hostname)
+        return record is not None and needs_dispatch(record, attempt)
 
     def is_handed_out(self, rollout_id: RolloutId, hostname: str) -> bool:
         """Whether the host has a dispatch in the queue that it has not acknowledged."""
         book = self._books.get(rollout_id)
-        return book is not None and book.is_handed_out(hostname)
+        return book is not None and (
+            book.counts(hostname, self._rollouts[rollout_id]).is_handed_out
+        )
 
     def is_queued(self, rollout_id: RolloutId, hostname: str) -> bool:
         """Whether a dispatch is in the queue for this host."""
@@ -273,10 +343,24 @@ class FleetView:
         tallies = self._book(rollout_id).tallies
         return sum_of(tallies.values()) if wave is None else tallies.get(wave, NOBODY)
 
-    def is_converged(self, rollout_id: RolloutId) -> bool:
-        """Whether all hosts have converged, in every wave; excused ones are ignored."""
-        tallies = self._book(rollout_id).tallies.values()
-        return all(tally.converged == tally.total for tally in tallies)
+    def tally_of_wave(self, rollout_id: RolloutId, wave: int | None) -> Tally:
+        """Return the counts of one wave; `None`: of the hosts that are in no wave."""
+        return self._book(rollout_id).tallies.get(wave, NOBODY)
+
+    def waves_of(self, rollout_id: RolloutId) -> Collection[int | None]:
+        """Return the waves that have hosts; `None` among them, if hosts are in no wave."""
+        return self._book(rollout_id).tallies.keys()
+
+    def next_due(self) -> datetime | None:
+        """Return when the time of a host comes next; `None`: no host has any."""
+        return self._dues.first()
+
+    def dues(self, now: datetime) -> Iterator[tuple[RolloutId, str, Due]]:
+        """Yield the hosts whose time has come, with what is due for each."""
+        for _, rollout_id, hostname in self._dues.until(now):
+            due = self._books[rollout_id].due_of(hostname, self._rollouts[rollout_id])
+            if due is not None and due.at <= now:
+                yield rollout_id, hostname, due
 
     def tally_before(self, rollout_id: RolloutId, wave: int) -> Tally:
         """Return the counts of all waves before `wave`."""
@@ -291,7 +375,7 @@ class FleetView:
     def _data(self) -> tuple[object, ...]:
         """The data of a view. Counts, lanes and changes are derived from it."""
         books = {
-            rollout_id: (book.terms, book.hosts, book.queued, _without_zeros(book.failing))
+            rollout_id: (book.terms, book.hosts, set(book.queued), _without_zeros(book.failing))
             for rollout_id, book in self._books.items()
         }
         return self._rollouts, books, self._offers, self._holds
@@ -330,7 +414,7 @@ class FleetView:
 
     def _change(self, book: RolloutBook, hostname: str, change: Callable[[], object]) -> None:
         record = self._rollouts[book.terms.rollout_id]
-        before = book.figures(hostname, record.excused_hosts)
+        before = book.counts(hostname, record)
         change()
         self._spread(record, book, hostname, before)
 
@@ -338,7 +422,9 @@ class FleetView:
         self, record: RolloutRecord, book: RolloutBook, hostname: str, before: HostCounts
     ) -> None:
         """Update counts and changes for a host that counted as `before`."""
-        after = book.figures(hostname, record.excused_hosts)
+        after = book.counts(hostname, record)
+        if book.has_dues:
+            self._set_due(record, book, hostname)
         if after == before:
             return
         rollout_id = record.rollout_id
@@ -346,17 +432,51 @@ class FleetView:
             old, new = book.recount_wave(hostname, before.tally, after.tally)
             if _gates_otherwise(old, new) and book.terms.is_before_others(hostname):
                 self.recheck_wave_gates(rollout_id)
-        if after.is_in_flight is not before.is_in_flight:
-            note = self._count_in_flight if record.state.is_live else _ignore
-            book.recount_in_flight(hostname, 1 if after.is_in_flight else -1, note)
+        if (after.is_in_flight, after.is_late) != (before.is_in_flight, before.is_late):
+            self._recount_in_flight(record, book, hostname, before, -1)
+            self._recount_in_flight(record, book, hostname, after, 1)
         if after.is_awaited is not before.is_awaited:
             for gated in book.terms.gated_hosts(hostname):
                 self.recheck_host(rollout_id, gated)
         if _is_asked_otherwise(before, after):
             self.recheck_host(rollout_id, hostname)
 
-    def _shift_in_flight(self, book: RolloutBook, sign: int) -> None:
-        for budget, count in book.in_flight.items():
+    def _recount_in_flight(
+        self,
+        record: RolloutRecord,
+        book: RolloutBook,
+        hostname: str,
+        counts: HostCounts,
+        by: int,
+    ) -> None:
+        if counts.is_in_flight:
+            takes = record.state.is_served if counts.is_late else record.state.is_live
+            note = self._count_in_flight if takes else _ignore
+            book.recount_in_flight(hostname, counts.is_late, by, note)
+
+    def _set_due(self, record: RolloutRecord, book: RolloutBook, hostname: str) -> None:
+        due = book.due_of(hostname, record)
+        if due is None:
+            book.due.discard(hostname)
+        elif book.due.get(hostname) != due.at:
+            book.due.set(hostname, due.at)
+            self._dues.add(DueHost(due.at, record.rollout_id, hostname))
+
+    def _is_due(self, due: DueHost) -> bool:
+        book = self._books.get(due.rollout_id)
+        return (
+            book is not None
+            and book.due.get(due.hostname) == due.at
+            and self._rollouts[due.rollout_id].state.is_served
+        )
+
+    def _recheck_lanes(self, rollout_id: RolloutId) -> None:
+        """Evaluate all waiting hosts again: after the end of a rollout only those that are late wait."""
+        for hostname in self.lanes.hosts_of(rollout_id):
+            self.recheck_host(rollout_id, hostname)
+
+    def _shift(self, in_flight: Mapping[str, int], sign: int) -> None:
+        for budget, count in in_flight.items():
             self._count_in_flight(budget, sign * count)
 
     def _count_in_flight(self, budget: str, by: int) -> None:
@@ -389,9 +509,19 @@ class FleetView:
 def _is_asked_otherwise(before: HostCounts, after: HostCounts) -> bool:
     """Whether the host started or stopped waiting, or having a dispatch that can be withdrawn."""
     return (
-        before.is_unacknowledged is not after.is_unacknowledged
+        before.is_waiting is not after.is_waiting
         or before.is_handed_out is not after.is_handed_out
+        or before.is_late is not after.is_late
     )
+
+
+def _counted_otherwise(before: RolloutRecord, after: RolloutRecord) -> Set[str]:
+    """Return the hosts whose standing or whose number of attempts differs."""
+    if before.standings is after.standings and before.attempts is after.attempts:
+        return frozenset()
+    changed = before.standings.items() ^ after.standings.items()
+    ordered = before.attempts.items() ^ after.attempts.items()
+    return {host for host, _ in changed} | {host for host, _ in ordered}
 
 
 def _is_planned_otherwise(before: RolloutRecord, after: RolloutRecord) -> bool:

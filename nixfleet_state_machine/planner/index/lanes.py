@@ -100,6 +100,11 @@ class LaneIndex:
         lanes = self._rollouts.get(rollout_id)
         return () if lanes is None else lanes.snagged.values()
 
+    def hosts_of(self, rollout_id: RolloutId) -> Collection[str]:
+        """Return the hosts of a rollout that are in a lane."""
+        lanes = self._rollouts.get(rollout_id)
+        return () if lanes is None else lanes.of_host.keys()
+
     def forget(self, rollout_id: RolloutId) -> None:
         """Drop the lanes of a rollout."""
         self._rollouts.discard(rollout_id)

@@ -4,65 +4,96 @@ Only `FleetView` modifies a book, because it knows what else a modification affe
 """
 
 from collections import Counter
-from collections.abc import Callable, Set
+from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, absent, tally_of
+from nixfleet_state_machine.planner.deadlines import Due, due_of, has_dues
+from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, tally_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoLog
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
+from nixfleet_state_machine.undo import UndoableDict, UndoLog
 
 
 class HostCounts(NamedTuple):
     """The properties of a host that decisions about it or about other hosts depend on.
 
+    is_waiting: it needs a dispatch, and none is queued. is_late: its wave was done without it.
     is_awaited: hosts at the far ends of its edges wait for it.
     """
 
     tally: Tally
-    is_unacknowledged: bool
+    is_waiting: bool
     is_handed_out: bool
     is_in_flight: bool
+    is_late: bool
     is_awaited: bool
 
 
 class RolloutBook:
-    """Records by host name; queue; counts by wave (`None`: in no wave) and by budget name."""
+    """Records by host name; queue, with the time since when; counts by wave (`None`: in no wave) and by budget name.
 
-    __slots__ = ("failing", "hosts", "in_flight", "queued", "tallies", "terms")
+    late_in_flight: the same for hosts that are late, which take slots after the rollout is Terminal too. due: by host,
+    when its time comes.
+    """
 
-    def __init__(self, terms: RolloutTerms, excused: Set[str], undo: UndoLog) -> None:
+    __slots__ = (
+        "due",
+        "failing",
+        "has_dues",
+        "hosts",
+        "in_flight",
+        "late_in_flight",
+        "queued",
+        "tallies",
+        "terms",
+    )
+
+    def __init__(self, terms: RolloutTerms, record: RolloutRecord, undo: UndoLog) -> None:
         self.terms: RolloutTerms = terms
+        self.has_dues: bool = has_dues(terms)
         self.hosts: UndoableDict[str, HostRolloutState] = UndoableDict[str, HostRolloutState](undo)
-        self.queued: UndoableSet[str] = UndoableSet[str](undo)
+        self.queued: UndoableDict[str, datetime | None] = UndoableDict[str, datetime | None](undo)
         self.failing: UndoableDict[str, int] = UndoableDict[str, int](undo)
         self.in_flight: UndoableDict[str, int] = UndoableDict[str, int](undo)
+        self.late_in_flight: UndoableDict[str, int] = UndoableDict[str, int](undo)
         self.tallies: UndoableDict[int | None, Tally] = UndoableDict[int | None, Tally](undo)
-        counted = Counter(terms.wave_of.get(host) for host in terms.targets if host not in excused)
-        for wave, count in counted.items():
-            self.tallies.set(wave, absent(count))
+        self.due: UndoableDict[str, datetime] = UndoableDict[str, datetime](undo)
+        unheard_of = Counter(
+            (terms.wave_of.get(host), record.standing_of(host)) for host in terms.targets
+        )
+        for (wave, standing), count in unheard_of.items():
+            one = _unheard(standing)
+            tally = self.tallies.get(wave, NOBODY)
+            self.tallies.set(
+                wave, Tally(*(old + count * new for old, new in zip(tally, one, strict=True)))
+            )
 
-    def is_waiting(self, hostname: str) -> bool:
-        """Whether the host is Pending, unacknowledged and not queued."""
-        return _is_unacknowledged(self.hosts.get(hostname)) and hostname not in self.queued
-
-    def is_handed_out(self, hostname: str) -> bool:
-        """Whether the host has a dispatch in the queue that it has not acknowledged."""
-        return _is_unacknowledged(self.hosts.get(hostname)) and hostname in self.queued
-
-    def figures(self, hostname: str, excused: Set[str]) -> HostCounts:
+    def counts(self, hostname: str, rollout: RolloutRecord) -> HostCounts:
         """Return how `hostname` counts now."""
         record = self.hosts.get(hostname)
-        return _figures(
+        return _counts(
             None if record is None else record.state,
-            record is not None and record.dispatch_acked_at is not None,
+            record is not None and needs_dispatch(record, rollout.attempt_of(hostname)),
             record is not None and record.declared_probes is not None,
+            record is not None and record.has_failed,
             hostname in self.queued,
             hostname in self.terms.targets,
-            hostname in excused,
+            self.terms.is_tolerant_of(hostname),
+            rollout.standing_of(hostname),
             self.failing.get(hostname, 0),
         )
+
+    def due_of(self, hostname: str, rollout: RolloutRecord) -> Due | None:
+        """Return what becomes due for `hostname` if nothing happens to it before."""
+        record = self.hosts.get(hostname)
+        if record is None or not self.has_dues or not rollout.state.is_served:
+            return None
+        is_asked = needs_dispatch(record, rollout.attempt_of(hostname))
+        since = self.queued.get(hostname) if is_asked else None
+        return due_of(self.terms, rollout, record, since)
 
     def recount_wave(self, hostname: str, before: Tally, after: Tally) -> tuple[Tally, Tally]:
         """Count the host in its wave as `after` instead of `before`; return the wave's tally, old and new."""
@@ -72,44 +103,57 @@ class RolloutBook:
         self.tallies.set(wave, new)
         return old, new
 
-    def recount_in_flight(self, hostname: str, by: int, note: Callable[[str, int], object]) -> None:
+    def recount_in_flight(
+        self, hostname: str, is_late: bool, by: int, note: Callable[[str, int], object]
+    ) -> None:
         """Count one host more or less in flight, and `note` it for each of its budgets."""
+        in_flight = self.late_in_flight if is_late else self.in_flight
         for name in self.terms.budget_names_of(hostname):
-            self.in_flight.set(name, self.in_flight.get(name, 0) + by)
+            in_flight.set(name, in_flight.get(name, 0) + by)
             note(name, by)
 
 
 def _counted(
     state: HostState | None,
-    is_acknowledged: bool,
+    needs_dispatch: bool,
     is_declared: bool,
+    has_failed: bool,
     is_queued: bool,
     is_target: bool,
-    is_excused: bool,
+    is_tolerant: bool,
+    standing: Standing,
     failing: int,
 ) -> HostCounts:
     """Return how a host with these properties counts; `state` is `None` while it has no record."""
-    is_counted = is_target and not is_excused
-    tally = tally_of(state, is_declared, failing) if is_counted else NOBODY
+    tally = NOBODY
+    if is_target:
+        tally = tally_of(state, is_declared, failing, has_failed, is_tolerant, standing)
+    is_late = standing is Standing.LATE
+    is_out = standing is Standing.EXCUSED or standing is Standing.LEFT
     if state is None:
-        return HostCounts(tally, False, False, False, not is_excused)
-    is_unacknowledged = state is HostState.PENDING and not is_acknowledged
-    is_handed_out = is_unacknowledged and is_queued
+        return HostCounts(tally, False, False, False, is_late, not is_out)
+    is_handed_out = needs_dispatch and is_queued
+    # Where hosts may fail, one that did is down until it is back: it keeps its slot.
+    is_down = is_tolerant and state is HostState.FAILED and not is_out
     return HostCounts(
         tally=tally,
-        is_unacknowledged=is_unacknowledged,
+        is_waiting=needs_dispatch
+        and not is_queued
+        and not standing.is_silent
+        and standing is not Standing.LEFT,
         is_handed_out=is_handed_out,
-        is_in_flight=is_handed_out or state.is_in_flight,
-        is_awaited=not (is_excused or state.is_ordering_eligible),
+        is_in_flight=(is_handed_out or state.is_in_flight or is_down) and not standing.is_silent,
+        is_late=is_late,
+        is_awaited=not (is_out or state.is_ordering_eligible),
     )
 
 
 # Called twice for each host that changes, with few different arguments: so results are cached.
-_figures = lru_cache(maxsize=1024)(_counted)
+_counts = lru_cache(maxsize=1024)(_counted)
 
 
 def counts_alike(before: HostRolloutState, after: HostRolloutState) -> bool:
-    """Whether two records of one host have the same `HostCounts`."""
+    """Whether two records of one host have the same `HostCounts` and the same due."""
     return (
         before.state is after.state
         and (before.declared_probes is None) is (after.declared_probes is None)
@@ -117,7 +161,12 @@ def counts_alike(before: HostRolloutState, after: HostRolloutState) -> bool:
     )
 
 
-def _is_unacknowledged(record: HostRolloutState | None) -> bool:
-    if record is None:
-        return False
-    return record.state is HostState.PENDING and record.dispatch_acked_at is None
+def needs_dispatch(record: HostRolloutState, attempt: int) -> bool:
+    """Return whether the host has not acknowledged the last attempt that it may make."""
+    if record.state is HostState.PENDING:
+        return record.dispatch_acked_at is None
+    return attempt > record.attempt and record.may_try_again
+
+
+def _unheard(standing: Standing) -> Tally:
+    return tally_of(None, False, 0, False, False, standing)

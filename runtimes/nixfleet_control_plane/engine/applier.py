@@ -97,5 +97,6 @@ def _queue_dispatch(
         target_closure=effect.target_closure,
         soak_due_at=effect.soak_due_at,
         enqueued_at=record.dispatched_at,
+        attempt=None if effect.attempt == 1 else effect.attempt,
     )
-    state.queue_dispatch(commit, (effect.rollout_id, effect.host), dispatch)
+    state.queue_dispatch(commit, (effect.rollout_id, effect.host), dispatch, at)

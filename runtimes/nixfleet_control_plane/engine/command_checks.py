@@ -3,24 +3,29 @@
 Source: docs/spec/wire.md, Operator calls.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import assert_never
 
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
+    ExcuseHosts,
     OperatorCommand,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
+    RetryHosts,
+    SkipHosts,
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.planner.edges import SILENT_AFTER
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 
-def command_objection(state: State, command: OperatorCommand) -> str | None:
+def command_objection(state: State, command: OperatorCommand, now: datetime) -> str | None:
     """Return why the command cannot be carried out, as a message for the operator; `None` if it can."""
     match command:
         case PauseScope():
@@ -39,6 +44,14 @@ def command_objection(state: State, command: OperatorCommand) -> str | None:
             if not rollout.state.is_halted:
                 return f"expected {command.rollout_id} to be Reverted or Failed, found {rollout.state.value}"
             return _objection_to_excused(state, rollout, command.excused_hosts)
+        case ExcuseHosts():
+            return _objection_to_hosts(state, command.rollout_id, command.hosts, "live")
+        case SkipHosts():
+            return _objection_to_hosts(
+                state, command.rollout_id, command.hosts, "live"
+            ) or _objection_to_skipped(state, command.hosts, now)
+        case RetryHosts():
+            return _objection_to_retried(state, command)
         case RetireQuarantine():
             if command.closure in state.quarantines.get(command.channel, ()):
                 return None
@@ -67,19 +80,118 @@ def _objection_to_excused(
     if unknown:
         # They would be subtracted from a count that does not include them.
         return f"expected hosts of {rollout_id}, found {_listed(unknown)}"
-    missing = failed_hosts(state, rollout_id) - rollout.excused_hosts - excused
+    missing = holding_hosts(state, rollout_id) - rollout.excused_hosts - excused
     if excused and missing:
-        return f"expected {_listed(missing)} too: they failed, and would keep {rollout_id} halted for ever"
+        why = f"they failed or did not come, and would keep {rollout_id} halted for ever"
+        return f"expected {_listed(missing)} too: {why}"
     return None
 
 
-def failed_hosts(state: State, rollout_id: RolloutId) -> frozenset[str]:
-    """Return the hosts of the rollout that failed or reverted."""
+def _objection_to_hosts(
+    state: State, rollout_id: RolloutId, hosts: frozenset[str], wanted: str
+) -> str | None:
+    rollout = state.view.rollouts.get(rollout_id)
+    if rollout is None:
+        return f"no rollout {rollout_id} exists"
+    if not (rollout.state.is_live if wanted == "live" else rollout.state.is_served):
+        return f"expected {rollout_id} to be {wanted}, found {rollout.state.value}"
+    unknown = hosts - state.view.terms(rollout_id).targets.keys()
+    return f"expected hosts of {rollout_id}, found {_listed(unknown)}" if unknown else None
+
+
+def _objection_to_skipped(state: State, hosts: frozenset[str], now: datetime) -> str | None:
+    """A host that can be heard of would be given back at once."""
+    for host in sorted(hosts):
+        heard_at = state.last_heard.get(host)
+        if heard_at is not None and now - heard_at <= SILENT_AFTER:
+            seconds = int((now - heard_at).total_seconds())
+            return (
+                f"expected silent hosts, found {host}, heard of {seconds} s ago: excuse it instead"
+            )
+    return None
+
+
+def _objection_to_retried(state: State, command: RetryHosts) -> str | None:
+    rollout_id = command.rollout_id
+    objection = _objection_to_hosts(state, rollout_id, command.hosts, "live or Terminal")
+    if objection is not None:
+        return objection
+    may = retriable_hosts(state, rollout_id)
+    if not command.hosts and not may:
+        return f"expected failed hosts of {rollout_id} that may try again, found none"
+    for host in sorted(command.hosts - may):
+        return f"{host} cannot try again: {_why_not_retriable(state, rollout_id, host)}"
+    return None
+
+
+def _why_not_retriable(state: State, rollout_id: RolloutId, host: str) -> str:
+    record, terms = state.view.host(rollout_id, host), state.view.terms(rollout_id)
+    if record is None or not record.has_failed:
+        found = "unheard of" if record is None else record.state.value
+        return f"expected a host that failed, found it {found}"
+    if not record.may_try_again:
+        return "it is not back from its failure; a rollback is under way, or failed"
+    if terms.targets[host] in state.quarantines.get(terms.channel, ()):
+        return f"its closure is quarantined on {terms.channel}; retire the quarantine, or release another closure"
+    if state.view.rollouts[rollout_id].attempt_of(host) > record.attempt:
+        return f"attempt {record.attempt + 1} is ordered already"
+    allowed = terms.retry.attempts
+    return (
+        f"it rolled back, and made {record.attempt} of the {allowed} attempts that were signed; "
+        "release its closure under a new ref"
+    )
+
+
+def retriable_hosts(state: State, rollout_id: RolloutId) -> frozenset[str]:
+    """Return the hosts of the rollout that failed and may try again.
+
+    One that rolled back obeys no more attempts than its manifest allows.
+    """
+    terms, rollout = state.view.terms(rollout_id), state.view.rollouts[rollout_id]
+    barred = state.quarantines.get(terms.channel, frozenset[str]())
     return frozenset(
         record.hostname
         for record in state.view.hosts_of(rollout_id)
-        if record.state in (HostState.FAILED, HostState.REVERTED)
+        if record.has_failed
+        and record.may_try_again
+        and record.target_closure not in barred
+        and rollout.attempt_of(record.hostname) == record.attempt
+        and (record.state is HostState.FAILED or record.attempt < terms.retry.attempts)
     )
+
+
+def by_next_attempt(
+    state: State, rollout_id: RolloutId, hosts: Iterable[str]
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the hosts by the number of their next attempt, both in order."""
+    numbers: dict[int, list[str]] = {}
+    for host in sorted(hosts):
+        record = state.view.host(rollout_id, host)
+        assert record is not None, host
+        numbers.setdefault(record.attempt + 1, []).append(host)
+    for number in sorted(numbers):
+        yield number, tuple(numbers[number])
+
+
+def holding_hosts(state: State, rollout_id: RolloutId) -> frozenset[str]:
+    """Return the hosts for which a halted rollout would be halted still.
+
+    Those that failed or lapsed and will not try again, and those of the present wave that do not come.
+    """
+    rollout, terms = state.view.rollouts[rollout_id], state.view.terms(rollout_id)
+    failed = {
+        record.hostname
+        for record in state.view.hosts_of(rollout_id)
+        if record.state in (HostState.FAILED, HostState.REVERTED)
+        and rollout.attempt_of(record.hostname) == record.attempt
+    }
+    absent = {
+        host
+        for host, standing in rollout.standings.items()
+        if standing is Standing.LAPSED
+        or (standing.is_absent and terms.wave_of.get(host) == rollout.current_wave)
+    }
+    return frozenset(failed | absent)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -12,7 +12,12 @@ from itertools import islice, pairwise
 from typing import Final, assert_never, cast
 
 from nixfleet_control_plane.engine import artefact_intake
-from nixfleet_control_plane.engine.command_checks import command_objection, failed_hosts
+from nixfleet_control_plane.engine.command_checks import (
+    by_next_attempt,
+    command_objection,
+    holding_hosts,
+    retriable_hosts,
+)
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.contradictions import contradiction, heard_after
 from nixfleet_control_plane.engine.entry_handlers import (
@@ -28,6 +33,15 @@ from nixfleet_control_plane.engine.entry_handlers import (
 from nixfleet_control_plane.engine.in_force import in_force, release_of
 from nixfleet_control_plane.engine.intake_limits import intake_objection
 from nixfleet_control_plane.engine.record_flush import flush
+from nixfleet_control_plane.engine.rollout_course import (
+    advance,
+    heard,
+    join,
+    judge,
+    notify,
+    pass_time,
+    reported,
+)
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
     Action,
@@ -39,6 +53,7 @@ from nixfleet_control_plane.messages.inputs import (
     Done,
     EnrollHost,
     EnrollOutcome,
+    ExcuseHosts,
     ExplainHost,
     Explanation,
     FlushRecords,
@@ -57,6 +72,8 @@ from nixfleet_control_plane.messages.inputs import (
     Reply,
     ResumeScope,
     RetireQuarantine,
+    RetryHosts,
+    SkipHosts,
     Totals,
 )
 from nixfleet_control_plane.messages.key_ring import (
@@ -95,7 +112,7 @@ from nixfleet_runtime.transport import (
     RolloutUnknown,
     SeqForked,
 )
-from nixfleet_state_machine.host.effect import EmitLog, LogLevel, RecordTransition
+from nixfleet_state_machine.host.effect import EmitLog, LogLevel
 from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import (
@@ -107,15 +124,13 @@ from nixfleet_state_machine.planner.action import (
 )
 from nixfleet_state_machine.planner.errors import UnknownHost
 from nixfleet_state_machine.planner.plan import explain, replan
-from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.rollout.event import (
-    HostJoined,
-    HostStateChanged,
     OperatorClearance,
-    RetentionExpired,
+    RetryOrdered,
+    StandingChanged,
     SuccessorOpened,
 )
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 REFUSED_IN_A_ROW_MAX: Final = 8
 """How many facts of a host in a row may not apply, before its history is taken for another one's."""
@@ -198,6 +213,7 @@ class ControlPlaneEngine:
             case HostEvents():
                 return self._ingest(commit, input, now)
             case DispatchPoll():
+                self._state.last_heard.set(input.hostname, now)
                 waiting = self._state.dispatches.get(input.hostname)
                 return DispatchAnswer(waiting[-1] if waiting else None)
             case Heartbeat():
@@ -213,14 +229,22 @@ class ControlPlaneEngine:
             case ArtefactRejected():
                 self._state.append(commit, ArtefactRefused(input.name, input.reason), now)
                 return Done()
-            case PauseScope() | ResumeScope() | ClearRollout() | RetireQuarantine():
+            case (
+                PauseScope()
+                | ResumeScope()
+                | ClearRollout()
+                | RetireQuarantine()
+                | ExcuseHosts()
+                | SkipHosts()
+                | RetryHosts()
+            ):
                 return self._command(commit, input, now)
             case ExplainHost():
                 return self._explained(input.hostname)
             case ListHosts():
                 return HostList(tuple(islice(self._hosts_after(input.after), input.limit)))
             case PlanTick():
-                self._prune(commit, now)
+                pass_time(self._state, commit, now)
                 return Done()
             case FlushRecords():
                 return flush(self._state, commit, input.limit)
@@ -238,6 +262,7 @@ class ControlPlaneEngine:
         a batch with a gap, or with a fact that cannot be true yet, is accepted: those before it would be in the log
         without a signature.
         """
+        self._state.last_heard.set(input.hostname, now)
         first_refused: EventsOutcome | None = None
         has_gap = _has_gap(input.envelopes)
         early = self._first_early(input, now)
@@ -293,9 +318,10 @@ class ControlPlaneEngine:
                 self._fork(commit, hostname, record.rollout_id, reason, now)
                 return HostHeld(envelope.rollout_id, reason)
             return self._skip(commit, record, envelope, str(error), now)
+        reported(state, commit, record.rollout_id, hostname, now)
         for transition in transitions:
-            self._join(commit, record.rollout_id, hostname, now)
-            self._notify_rollout(commit, transition, now)
+            join(state, commit, record.rollout_id, hostname, now)
+            notify(state, commit, transition, now)
         return None
 
     def _failing_controls(self, record: HostRolloutState) -> int:
@@ -389,6 +415,7 @@ class ControlPlaneEngine:
             # Neither record is offered for the other: which machine asks is not known.
             return HeartbeatReply(now)
         self._state.heard.set(heartbeat.hostname, heard_after(before, heartbeat, taken, now))
+        heard(self._state, commit, heartbeat.hostname, now)
         ahead: list[HostRolloutState] = []
         behind: list[ReplayFrom] = []
         for rollout_id in sorted(self._state.view.rollouts):
@@ -462,39 +489,6 @@ class ControlPlaneEngine:
             now=now,
         )
 
-    # Rollouts.
-
-    def _join(
-        self, commit: CommitBuilder, rollout_id: RolloutId, hostname: str, now: datetime
-    ) -> None:
-        rollout = self._state.view.rollouts[rollout_id]
-        if rollout.state is RolloutState.OPENING:
-            wave = self._state.view.terms(rollout_id).wave_of.get(hostname, 0)
-            move_rollout(self._state, commit, HostJoined(rollout_id, hostname, wave, now), now)
-
-    def _notify_rollout(
-        self, commit: CommitBuilder, transition: RecordTransition, now: datetime
-    ) -> None:
-        rollout_id, host = transition.rollout_id, transition.host
-        # Excused hosts are ignored: a rollback that ends after the clearance would halt the rollout again.
-        if host not in self._state.view.rollouts[rollout_id].excused_hosts:
-            event = HostStateChanged(
-                rollout_id, host, transition.from_, transition.to, transition.at
-            )
-            move_rollout(self._state, commit, event, now)
-        self._advance(commit, rollout_id, now)
-
-    def _advance(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
-        """Promote waves and complete the rollout, as far as the state of its hosts allows."""
-        while events := due_rollout_events(self._state.view, rollout_id, now):
-            for event in events:
-                move_rollout(self._state, commit, event, now)
-
-    def _prune(self, commit: CommitBuilder, now: datetime) -> None:
-        due = sorted(key for key, at in self._state.prune_due.items() if at <= now)
-        for rollout_id in due:
-            move_rollout(self._state, commit, RetentionExpired(rollout_id, now), now)
-
     # Planning.
 
     def _plan(self, commit: CommitBuilder, now: datetime) -> None:
@@ -508,11 +502,11 @@ class ControlPlaneEngine:
             case OpenRollout():
                 self._supersede(commit, action, now)
                 carry_out_plan(self._state, commit, Planned(action), now)
-            case QueueDispatch() | DeferDispatch() if not self._is_live(action.rollout_id):
+            case QueueDispatch() | DeferDispatch() if not self._is_served(action.rollout_id):
                 pass  # An earlier action of this plan opened the rollout's successor.
             case QueueDispatch():
                 carry_out_plan(self._state, commit, Planned(action), now)
-                self._join(commit, action.rollout_id, action.host, now)
+                join(self._state, commit, action.rollout_id, action.host, now)
             case WithdrawDispatch():
                 carry_out_plan(self._state, commit, Planned(action), now)
             case DeferDispatch():
@@ -521,8 +515,8 @@ class ControlPlaneEngine:
             case _:
                 assert_never(action)
 
-    def _is_live(self, rollout_id: RolloutId) -> bool:
-        return self._state.view.rollouts[rollout_id].state.is_live
+    def _is_served(self, rollout_id: RolloutId) -> bool:
+        return self._state.view.rollouts[rollout_id].state.is_served
 
     def _supersede(self, commit: CommitBuilder, action: OpenRollout, now: datetime) -> None:
         for record in self._state.view.rollouts_of(action.channel):
@@ -535,25 +529,52 @@ class ControlPlaneEngine:
     def _command(
         self, commit: CommitBuilder, command: OperatorCommand, now: datetime
     ) -> CommandOutcome:
-        refusal = command_objection(self._state, command)
+        refusal = command_objection(self._state, command, now)
         if refusal is not None:
             return CommandOutcome(refusal)
+        apply_command(self._state, commit, Commanded(command), now)
         match command:
             case ClearRollout():
                 self._clear(commit, command, now)
+            case ExcuseHosts() | SkipHosts():
+                self._change_standing(commit, command, now)
+            case RetryHosts():
+                self._retry(commit, command, now)
             case PauseScope() | ResumeScope() | RetireQuarantine():
-                apply_command(self._state, commit, Commanded(command), now)
+                pass  # All of it is done.
             case _:
                 assert_never(command)
         return CommandOutcome()
 
     def _clear(self, commit: CommitBuilder, command: ClearRollout, now: datetime) -> None:
         rollout_id = command.rollout_id
-        apply_command(self._state, commit, Commanded(command), now)
-        excused = command.excused_hosts or failed_hosts(self._state, rollout_id)
+        excused = command.excused_hosts or holding_hosts(self._state, rollout_id)
         clearance = OperatorClearance(rollout_id, command.operator, command.reason, excused, now)
         move_rollout(self._state, commit, clearance, now)
-        self._advance(commit, rollout_id, now)
+        advance(self._state, commit, rollout_id, now)
+
+    def _change_standing(
+        self, commit: CommitBuilder, command: ExcuseHosts | SkipHosts, now: datetime
+    ) -> None:
+        standing = Standing.EXCUSED if isinstance(command, ExcuseHosts) else Standing.AWAY
+        hosts = tuple(sorted(command.hosts))
+        reason = f"{command.operator}: {command.reason}"
+        event = StandingChanged(command.rollout_id, hosts, standing, reason, now)
+        move_rollout(self._state, commit, event, now)
+        judge(self._state, commit, command.rollout_id, hosts, now)
+        advance(self._state, commit, command.rollout_id, now)
+
+    def _retry(self, commit: CommitBuilder, command: RetryHosts, now: datetime) -> None:
+        rollout_id, reason = command.rollout_id, f"{command.operator}: {command.reason}"
+        hosts = command.hosts or retriable_hosts(self._state, rollout_id)
+        is_over = self._state.view.rollouts[rollout_id].state is RolloutState.TERMINAL
+        if is_over:
+            late = StandingChanged(rollout_id, tuple(sorted(hosts)), Standing.LATE, reason, now)
+            move_rollout(self._state, commit, late, now)
+        for attempt, names in by_next_attempt(self._state, rollout_id, hosts):
+            move_rollout(
+                self._state, commit, RetryOrdered(rollout_id, names, attempt, reason, now), now
+            )
 
 
 def _has_gap(envelopes: tuple[AgentEventEnvelope, ...]) -> bool:

@@ -12,13 +12,16 @@ from attrs import evolve
 
 from nixfleet_control_plane.engine.applier import apply, apply_to_rollout
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.host_record import apply_fact, skip_seq
+from nixfleet_control_plane.engine.host_record import apply_fact, retried_record, skip_seq
 from nixfleet_control_plane.engine.state import CONTROL_PLANE, LoadedFleet, LoadedManifest, State
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
+    ExcuseHosts,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
+    RetryHosts,
+    SkipHosts,
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce, nonce_kept_until
 from nixfleet_control_plane.messages.log_entry import (
@@ -34,13 +37,14 @@ from nixfleet_control_plane.messages.log_entry import (
     Planned,
     RolloutMoved,
 )
-from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.agent_event import AgentEvent, DispatchAck
 from nixfleet_proto.codec import (
     decode_bootstrap_nonces,
     decode_fleet,
     decode_manifest,
     decode_revocations,
 )
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
@@ -48,6 +52,7 @@ from nixfleet_runtime.hold_scope import HostScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.host.effect import (
     RecordTransition,
+    RemoteInsertQuarantine,
     RemoteOpenRolloutRecord,
     RemoteQueueDispatch,
 )
@@ -58,8 +63,25 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.quarantining import bars_closure, reverted_closures
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutOpened, subject_of
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostsLapsed,
+    HostStateChanged,
+    MembersChanged,
+    OperatorClearance,
+    RetentionExpired,
+    RetryOrdered,
+    RolloutEvent,
+    RolloutOpened,
+    RolloutTerminal,
+    StandingChanged,
+    SuccessorOpened,
+    WaveAdvanced,
+    WaveBroken,
+    subject_of,
+)
 from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
@@ -111,6 +133,8 @@ def take_fact(
     after, effects = apply_fact(record, fact, at, policy)
     transitions: list[RecordTransition] = []
     for effect in effects:
+        if isinstance(effect, RemoteInsertQuarantine) and not bars_closure(state.view, *key):
+            continue
         transition = apply(effect, state, commit, at, signature)
         if transition is not None:
             transitions.append(transition)
@@ -120,7 +144,7 @@ def take_fact(
     early = state.early.get(key)
     if early is not None and early.seq <= fact.seq:
         state.early.discard(key)
-    if record.dispatch_acked_at is None:
+    if record.dispatch_acked_at is None or isinstance(fact, DispatchAck):
         # Any first fact shows that the host has its dispatch.
         state.remove_dispatch(commit, key)
         state.remove_deferral(commit, key)
@@ -155,6 +179,7 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
         # A halt schedules pruning; clearing it cancels that. Reaching a resting state schedules pruning again.
         state.cancel_pruning(record.rollout_id)
     if record.state.is_live and not after.state.is_live:
+        # Of a Terminal rollout late hosts are planned for again, and get their deferrals anew.
         state.remove_deferrals(commit, record.rollout_id)
     if after.state is RolloutState.PRUNED:
         state.forget_rollout(commit, after)
@@ -162,6 +187,50 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
         state.put_rollout(commit, after)
     for effect in effects:
         apply_to_rollout(effect, state, commit, at)
+    _follow_up(state, commit, event, at)
+
+
+def _follow_up(state: State, commit: CommitBuilder, event: RolloutEvent, at: datetime) -> None:
+    """Change what belongs to the hosts that an event is about."""
+    match event:
+        case HostsLapsed():
+            if event.withdraws:
+                _withdraw(state, commit, event.rollout_id, event.hosts)
+        case StandingChanged():
+            if event.standing.is_silent:
+                _withdraw(state, commit, event.rollout_id, event.hosts)
+        case MembersChanged():
+            _withdraw(state, commit, event.rollout_id, event.left)
+        case RetryOrdered():
+            for hostname in event.hosts:
+                record = state.view.host(event.rollout_id, hostname)
+                assert record is not None, event
+                state.put_host(retried_record(record))
+        case WaveBroken():
+            channel = state.view.rollouts[event.rollout_id].channel
+            for closure in reverted_closures(state.view, event.rollout_id):
+                state.quarantine(commit, channel, closure, at, triggered_by=state.head_seq)
+        case (
+            RolloutOpened()
+            | HostJoined()
+            | HostStateChanged()
+            | WaveAdvanced()
+            | RolloutTerminal()
+            | SuccessorOpened()
+            | RetentionExpired()
+            | OperatorClearance()
+        ):
+            pass
+        case _:
+            assert_never(event)
+
+
+def _withdraw(
+    state: State, commit: CommitBuilder, rollout_id: RolloutId, hosts: tuple[str, ...]
+) -> None:
+    for hostname in hosts:
+        state.remove_dispatch(commit, (rollout_id, hostname))
+        state.remove_deferral(commit, (rollout_id, hostname))
 
 
 def carry_out_plan(state: State, commit: CommitBuilder, entry: Planned, at: datetime) -> None:
@@ -174,7 +243,11 @@ def carry_out_plan(state: State, commit: CommitBuilder, entry: Planned, at: date
         case QueueDispatch():
             apply(
                 RemoteQueueDispatch(
-                    action.host, action.rollout_id, action.target_closure, action.soak_due_at
+                    action.host,
+                    action.rollout_id,
+                    action.target_closure,
+                    action.soak_due_at,
+                    action.attempt,
                 ),
                 state,
                 commit,
@@ -203,8 +276,8 @@ def apply_command(state: State, commit: CommitBuilder, entry: Commanded, at: dat
             state.release(commit, command.scope)
         case RetireQuarantine():
             state.retire_quarantine(commit, command.channel, command.closure, cleared_by=seq)
-        case ClearRollout():
-            pass  # The rollout event OperatorClearance follows.
+        case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts():
+            pass  # The events of the rollout follow.
         case _:
             assert_never(command)
 

@@ -36,6 +36,11 @@ def queued_record(
     return record if record.dispatched_at is not None else record.dispatched(at, soak_due_at)
 
 
+def retried_record(record: HostRolloutState) -> HostRolloutState:
+    """Return `record` without the times of its last dispatch: the next attempt has its own."""
+    return record.dispatched(None, None) if record.may_try_again else record
+
+
 def apply_fact(
     record: HostRolloutState,
     fact: AgentEvent,

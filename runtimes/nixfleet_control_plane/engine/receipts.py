@@ -31,6 +31,7 @@ from nixfleet_proto.agent_event import (
     ProbeObservedFirst,
     ProbeResult,
     ProbeTopologyDeclared,
+    Regressed,
     RollbackComplete,
 )
 from nixfleet_proto.ids import RolloutId
@@ -150,5 +151,7 @@ def time_of(fact: AgentEvent) -> datetime:
             return fact.first_failed_at
         case Converged():
             return fact.converged_at
+        case Regressed():
+            return fact.regressed_at
         case _:
             assert_never(fact)

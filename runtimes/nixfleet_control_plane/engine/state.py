@@ -114,6 +114,8 @@ class State:
         # Hosts that contradicted themselves: held, and nothing new is taken from them.
         self.forked = UndoableSet[str](self.undo)
         self.heard = UndoableDict[str, Heard](self.undo)
+        # When each host was last heard of, since the start.
+        self.last_heard = UndoableDict[str, datetime](self.undo)
         self.host_counts = UndoableDict[tuple[RolloutId, HostState], int](self.undo)
         self.identities = Identities(self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
@@ -206,19 +208,21 @@ class State:
 
     # Dispatches, and the reasons why hosts have none.
 
-    def queue_dispatch(self, commit: CommitBuilder, key: HostKey, dispatch: Dispatch) -> None:
+    def queue_dispatch(
+        self, commit: CommitBuilder, key: HostKey, dispatch: Dispatch, at: datetime
+    ) -> None:
         """Queue `dispatch`: the host receives it at every poll until `remove_dispatch`."""
-        self.put_dispatch(key, dispatch)
-        commit.write(PutDispatch(dispatch, self.head_seq))
+        self.put_dispatch(key, dispatch, at)
+        commit.write(PutDispatch(dispatch, self.head_seq, at))
         commit.afterwards(WakeHost(dispatch.hostname))
         self.remove_deferral(commit, key)
 
-    def put_dispatch(self, key: HostKey, dispatch: Dispatch) -> None:
+    def put_dispatch(self, key: HostKey, dispatch: Dispatch, queued_at: datetime | None) -> None:
         """As `queue_dispatch`, for a dispatch that is already in the store."""
         rollout_id, hostname = key
         others = self.dispatches.get(hostname, ())
         self.dispatches.set(hostname, (*others, dispatch))
-        self.view.set_queued(rollout_id, hostname, True)
+        self.view.set_queued(rollout_id, hostname, True, queued_at)
 
     def remove_dispatch(self, commit: CommitBuilder, key: HostKey) -> None:
         """Remove the rollout's dispatch from the host's queue, if there is one."""

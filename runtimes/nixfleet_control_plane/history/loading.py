@@ -16,6 +16,7 @@ from nixfleet_control_plane.engine.host_record import (
     apply_fact,
     opened_record,
     queued_record,
+    retried_record,
     skip_seq,
 )
 from nixfleet_control_plane.engine.state import HostKey, LoadedManifest, State
@@ -38,6 +39,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
+from nixfleet_state_machine.rollout.event import RetryOrdered, RolloutEvent, subject_of
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
 _Open: TypeAlias = Mapping[RolloutId, LoadedManifest]
@@ -159,7 +161,9 @@ def _records_after(
             return ()
         case Planned():
             return _records_planned(open_rollouts, hosts, entry.action, logged)
-        case RolloutMoved() | Deferred() | Commanded() | HostEnrolled() | IdentityForked():
+        case RolloutMoved():
+            return _records_moved(open_rollouts, hosts, entry.event, logged)
+        case Deferred() | Commanded() | HostEnrolled() | IdentityForked():
             return ()
         case ArtefactTaken() | ArtefactRefused():
             return ()
@@ -192,6 +196,21 @@ def _records_planned(
             assert_never(action)
 
 
+def _records_moved(
+    open_rollouts: _Open,
+    hosts: Mapping[HostKey, StoredHost],
+    event: RolloutEvent,
+    logged: LoggedEntry,
+) -> Iterator[tuple[HostKey, HostRolloutState]]:
+    rollout_id = subject_of(event)
+    if rollout_id not in open_rollouts or not isinstance(event, RetryOrdered):
+        return
+    for hostname in event.hosts:
+        before = _earlier(hosts, (rollout_id, hostname), logged.seq)
+        if before is not None:
+            yield (rollout_id, hostname), retried_record(before.record)
+
+
 def _load_views(state: State, snapshot: Snapshot) -> None:
     for channel, closure in snapshot.quarantines:
         closures = state.quarantines.get(channel, frozenset[str]())
@@ -203,8 +222,10 @@ def _load_views(state: State, snapshot: Snapshot) -> None:
     for used in snapshot.used_nonces:
         state.identities.put_used_nonce(used)
     state.identities.put_stored(snapshot.enrolled, snapshot.revoked)
-    for dispatch in snapshot.dispatches:
-        state.put_dispatch((RolloutId(dispatch.rollout_id), dispatch.hostname), dispatch)
+    for stored in snapshot.dispatches:
+        dispatch = stored.dispatch
+        key = RolloutId(dispatch.rollout_id), dispatch.hostname
+        state.put_dispatch(key, dispatch, stored.queued_at)
     for deferral in snapshot.deferrals:
         state.deferrals.set((deferral.rollout_id, deferral.host), deferral)
     outstanding: dict[HostKey, dict[Control, int]] = {}

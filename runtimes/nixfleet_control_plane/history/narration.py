@@ -9,10 +9,13 @@ from typing import assert_never
 from nixfleet_control_plane.history.follower import AppliedEntry
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
+    ExcuseHosts,
     OperatorCommand,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
+    RetryHosts,
+    SkipHosts,
 )
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
@@ -41,23 +44,30 @@ from nixfleet_proto.agent_event import (
     ProbeResult,
     ProbeStatus,
     ProbeTopologyDeclared,
+    Regressed,
     RollbackComplete,
 )
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
+    HostsLapsed,
     HostStateChanged,
+    MembersChanged,
     OperatorClearance,
     RetentionExpired,
+    RetryOrdered,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
+    StandingChanged,
     SuccessorOpened,
     WaveAdvanced,
+    WaveBroken,
 )
 
 _DIGEST_LENGTH_SHOWN = 8
+_NAMED_MAX = 5
 
 
 def short(closure: str) -> str:
@@ -158,7 +168,8 @@ def _artefact(name: str) -> str:
 def _fact(fact: AgentEvent) -> str:
     match fact:
         case DispatchAck():
-            return f"accepts the dispatch; runs {short(fact.current_closure_at_dispatch)}"
+            which = "" if fact.attempt is None else f" for attempt {fact.attempt}"
+            return f"accepts the dispatch{which}; runs {short(fact.current_closure_at_dispatch)}"
         case ActivationStarted():
             return f"starts to switch (method: {fact.switch_method})"
         case ActivationCompleted():
@@ -189,6 +200,10 @@ def _fact(fact: AgentEvent) -> str:
             return f"failed to roll back (exit code {fact.exit_code}); runs {closure}"
         case Converged():
             return f"has converged on {short(fact.current_closure)}"
+        case Regressed():
+            probes = ", ".join(fact.failing_probes)
+            lasted = f"{fact.sustained_duration_secs} s"
+            return f"had converged and fails: {probes} failing for {lasted}; policy: {fact.policy_applied}"
         case _:
             assert_never(fact)
 
@@ -222,8 +237,31 @@ def _rollout_event(event: RolloutEvent) -> str:
         case OperatorClearance():
             excused = ", ".join(sorted(event.excused_hosts)) or "no host"
             return f"cleared by {event.operator}, excusing {excused}: {event.reason}"
+        case WaveBroken():
+            absent = f", {event.absent} did not come" if event.absent else ""
+            return f"wave {event.wave} is broken: {event.failed} failed of {event.allowed} allowed{absent}"
+        case HostsLapsed():
+            said = f"silent past the {event.stage} deadline"
+            return f"{_named(event.hosts)} {said}, and {_are(event.hosts)} {event.standing}"
+        case StandingChanged():
+            return f"{_named(event.hosts)} {_are(event.hosts)} {event.standing}: {event.reason}"
+        case RetryOrdered():
+            return f"{_named(event.hosts)} may make attempt {event.attempt}: {event.reason}"
+        case MembersChanged():
+            late = f", of which {_named(event.late)} late" if event.late else ""
+            return f"amended: joined {_named(event.joined)}{late}; left {_named(event.left)}"
         case _:
             assert_never(event)
+
+
+def _named(hosts: tuple[str, ...]) -> str:
+    more = len(hosts) - _NAMED_MAX
+    named = ", ".join(hosts[:_NAMED_MAX]) or "no host"
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _are(hosts: tuple[str, ...]) -> str:
+    return "is" if len(hosts) == 1 else "are"
 
 
 def _plan(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str:
@@ -247,6 +285,13 @@ def _command(command: OperatorCommand) -> str:
             return f"resumes {command.scope}: {command.reason}"
         case ClearRollout():
             return f"clears {command.rollout_id}: {command.reason}"
+        case ExcuseHosts():
+            return f"excuses {_named(tuple(sorted(command.hosts)))}: {command.reason}"
+        case SkipHosts():
+            return f"skips {_named(tuple(sorted(command.hosts)))}: {command.reason}"
+        case RetryHosts():
+            hosts = _named(tuple(sorted(command.hosts))) if command.hosts else "what failed"
+            return f"retries {hosts}: {command.reason}"
         case RetireQuarantine():
             closure = short(command.closure)
             return f"retires the quarantine of {closure} on {command.channel}: {command.reason}"

@@ -8,7 +8,7 @@ Source: docs/spec/runtimes.md, Store.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TypeAlias, TypeVar, assert_never
+from typing import TypeAlias, TypeVar, assert_never, get_args
 
 import cattrs
 import orjson
@@ -16,10 +16,13 @@ from attrs import asdict, frozen
 
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
+    ExcuseHosts,
     OperatorCommand,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
+    RetryHosts,
+    SkipHosts,
 )
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
@@ -67,14 +70,19 @@ from nixfleet_state_machine.planner.action import (
 )
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
+    HostsLapsed,
     HostStateChanged,
+    MembersChanged,
     OperatorClearance,
     RetentionExpired,
+    RetryOrdered,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
+    StandingChanged,
     SuccessorOpened,
     WaveAdvanced,
+    WaveBroken,
     subject_of,
 )
 
@@ -163,6 +171,11 @@ def _host_of(event: RolloutEvent) -> str | None:
             | SuccessorOpened()
             | RetentionExpired()
             | OperatorClearance()
+            | WaveBroken()
+            | HostsLapsed()
+            | StandingChanged()
+            | RetryOrdered()
+            | MembersChanged()
         ):
             return None
         case _:
@@ -181,7 +194,7 @@ def _planned_host(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str
 
 def _commanded_rollout(command: OperatorCommand) -> str | None:
     match command:
-        case ClearRollout():
+        case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts():
             return command.rollout_id
         case PauseScope() | ResumeScope():
             return _scope_rollout(command.scope)
@@ -324,7 +337,7 @@ def _host_and_rollout(row: LogRow) -> tuple[str, RolloutId]:
 
 
 _COMMANDS: dict[str, type[OperatorCommand]] = {
-    kind.__name__: kind for kind in (PauseScope, ResumeScope, ClearRollout, RetireQuarantine)
+    kind.__name__: kind for kind in get_args(OperatorCommand)
 }
 _OUTCOMES: dict[str, type[_Outcome]] = {
     "ArtefactTaken": _Taken,

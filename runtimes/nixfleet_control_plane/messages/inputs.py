@@ -120,7 +120,45 @@ class RetireQuarantine:
     reason: str
 
 
-OperatorCommand: TypeAlias = PauseScope | ResumeScope | ClearRollout | RetireQuarantine
+@frozen
+class ExcuseHosts:
+    """Go on without these hosts of a rollout: they count for nothing any more."""
+
+    rollout_id: RolloutId
+    hosts: frozenset[str]
+    operator: str
+    reason: str
+
+
+@frozen
+class SkipHosts:
+    """Do not wait for these hosts, which are silent. Each is served once it is heard of."""
+
+    rollout_id: RolloutId
+    hosts: frozenset[str]
+    operator: str
+    reason: str
+
+
+@frozen
+class RetryHosts:
+    """Let these failed hosts try again; empty means all that failed and may."""
+
+    rollout_id: RolloutId
+    hosts: frozenset[str]
+    operator: str
+    reason: str
+
+
+OperatorCommand: TypeAlias = (
+    PauseScope
+    | ResumeScope
+    | ClearRollout
+    | RetireQuarantine
+    | ExcuseHosts
+    | SkipHosts
+    | RetryHosts
+)
 
 
 @frozen

@@ -70,6 +70,7 @@ class RetireQuarantineRow:
 class PutDispatch:
     dispatch: Dispatch
     event_log_seq: int
+    queued_at: datetime
 
 
 @frozen

@@ -89,6 +89,8 @@ CREATE TABLE dispatch_queue (
     soak_due_at     TEXT NOT NULL,
     enqueued_at     TEXT NOT NULL,
     event_log_seq   INTEGER NOT NULL REFERENCES event_log (seq),
+    attempt         INTEGER,
+    queued_at       TEXT,
     PRIMARY KEY (hostname, rollout_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -220,11 +220,13 @@ def _put_rollout(write: PutRollout) -> Statement:
 
 def _put_dispatch(write: PutDispatch) -> Statement:
     dispatch = write.dispatch
-    return "INSERT OR REPLACE INTO dispatch_queue VALUES (?,?,?,?,?,?)", (
+    return "INSERT OR REPLACE INTO dispatch_queue VALUES (?,?,?,?,?,?,?,?)", (
         dispatch.hostname,
         dispatch.rollout_id,
         dispatch.target_closure,
         text_of(dispatch.soak_due_at),
         text_of(dispatch.enqueued_at),
         write.event_log_seq,
+        dispatch.attempt,
+        text_of(write.queued_at),
     )

@@ -22,7 +22,13 @@ from nixfleet_control_plane.messages.log_entry import (
 )
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.sqlite_statements import Statement, Value, statement_of
-from nixfleet_control_plane.store.store import Snapshot, StoredFailure, StoredHost, StoredRefusal
+from nixfleet_control_plane.store.store import (
+    Snapshot,
+    StoredDispatch,
+    StoredFailure,
+    StoredHost,
+    StoredRefusal,
+)
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
@@ -38,8 +44,14 @@ from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.rollout.state import RolloutState
 
 APPLICATION_ID = 0x6E666370  # "nfcp"
-SCHEMA_VERSION = 1
-SCHEMA = files("nixfleet_control_plane.store").joinpath("schema.sql").read_text()
+SCHEMA_VERSION = 2
+_FILES = files("nixfleet_control_plane.store")
+SCHEMA = _FILES.joinpath("schema.sql").read_text()
+MIGRATIONS = {
+    older: _FILES.joinpath(f"schema_{older + 1}.sql").read_text()
+    for older in range(1, SCHEMA_VERSION)
+}
+"""By the version that each starts from, the script that leads to the next one."""
 
 LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
 INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)"
@@ -69,7 +81,11 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._connection = open_writer(
-            path, application_id=APPLICATION_ID, schema=SCHEMA, version=SCHEMA_VERSION
+            path,
+            application_id=APPLICATION_ID,
+            schema=SCHEMA,
+            version=SCHEMA_VERSION,
+            migrations=MIGRATIONS,
         )
         self._path = path
         self._wal = WalLimiter(self._connection, path)
@@ -146,13 +162,7 @@ class SqliteStore:
                     " WHERE cleared_by_seq IS NULL"
                 )
             ),
-            dispatches=tuple(
-                Dispatch(hostname, rollout_id, closure, time_of(soak_due_at), time_of(enqueued_at))
-                for hostname, rollout_id, closure, soak_due_at, enqueued_at in connection.execute(
-                    "SELECT hostname, rollout_id, target_closure, soak_due_at, enqueued_at"
-                    " FROM dispatch_queue ORDER BY event_log_seq"
-                )
-            ),
+            dispatches=tuple(_dispatches(connection)),
             deferrals=tuple(
                 DeferDispatch(host, RolloutId(rollout_id), Gate(gate), reason)
                 for host, rollout_id, gate, reason in connection.execute(
@@ -194,6 +204,24 @@ class SqliteStore:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _dispatches(connection: sqlite3.Connection) -> Iterator[StoredDispatch]:
+    for (
+        hostname,
+        rollout_id,
+        closure,
+        soak_due_at,
+        enqueued_at,
+        attempt,
+        queued_at,
+    ) in connection.execute(
+        "SELECT hostname, rollout_id, target_closure, soak_due_at, enqueued_at, attempt, queued_at"
+        " FROM dispatch_queue ORDER BY event_log_seq"
+    ):
+        times = time_of(soak_due_at), time_of(enqueued_at)
+        dispatch = Dispatch(hostname, rollout_id, closure, *times, attempt)
+        yield StoredDispatch(dispatch, None if queued_at is None else time_of(queued_at))
 
 
 def read_chain(connection: sqlite3.Connection) -> Iterator[tuple[LogRow, bytes, bytes]]:

@@ -58,6 +58,17 @@ class StoredRefusal:
 
 
 @frozen
+class StoredDispatch:
+    """A dispatch in the queue.
+
+    queued_at: since when its acknowledgement is awaited; `None`: an older version wrote it.
+    """
+
+    dispatch: Dispatch
+    queued_at: datetime | None
+
+
+@frozen
 class Snapshot:
     """Everything that a start loads.
 
@@ -76,7 +87,7 @@ class Snapshot:
     tail: Iterable[LoggedEntry]
     failures: tuple[StoredFailure, ...]
     quarantines: tuple[tuple[str, str], ...]
-    dispatches: tuple[Dispatch, ...]
+    dispatches: tuple[StoredDispatch, ...]
     deferrals: tuple[DeferDispatch, ...]
     holds: tuple[PauseScope, ...]
     refused: tuple[StoredRefusal, ...]

@@ -5,6 +5,7 @@ Unions are tagged by `kind`, the class name. Data that does not decode is damage
 changes a record's shape migrates its rows.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import get_args
 
@@ -14,7 +15,7 @@ from nixfleet_proto.json_value import JsonValue
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import PlanAction
 from nixfleet_state_machine.rollout.event import RolloutEvent
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 
 def encode_host_record(record: HostRolloutState) -> bytes:
@@ -58,12 +59,21 @@ def decode_plan_action(data: bytes) -> PlanAction:
 
 
 def _spelling() -> Spelling:
-    spelling = Spelling(snake_case, Absent.LEFT_OUT_AS_ANY_DEFAULT)
+    spelling = Spelling(snake_case, Absent.LEFT_OUT_AS_ANY_DEFAULT, {RolloutRecord: with_standings})
     spelling.add(timedelta, _read_duration, _write_duration)
     spelling.add(frozenset[str], _read_names, sorted)
     spelling.tag(RolloutEvent, {case.__name__: case for case in get_args(RolloutEvent)})
     spelling.tag(PlanAction, {case.__name__: case for case in get_args(PlanAction)})
     return spelling
+
+
+def with_standings(record: JsonValue) -> JsonValue:
+    """Read `excused_hosts`, which a record had before it had standings."""
+    if not isinstance(record, Mapping) or "excused_hosts" not in record:
+        return record
+    standings = dict.fromkeys(_read_names(record["excused_hosts"]), Standing.EXCUSED)
+    rest = {name: value for name, value in record.items() if name != "excused_hosts"}
+    return {**rest, "standings": {**standings}}
 
 
 def _read_duration(value: JsonValue, _: object = None) -> timedelta:

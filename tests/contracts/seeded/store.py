@@ -244,13 +244,15 @@ class TestBeginsTheTailOneRowLate(SeededContract):
 class SortsTheQueue(SqliteStore):
     def load(self) -> Snapshot:
         found = super().load()
-        return evolve(found, dispatches=tuple(sorted(found.dispatches, key=lambda d: d.hostname)))
+        return evolve(
+            found, dispatches=tuple(sorted(found.dispatches, key=lambda d: d.dispatch.hostname))
+        )
 
 
 class TestSortsTheQueueByName(SeededContract):
     """Returns dispatches by host instead of in the order in which they were queued."""
 
-    says = "[1].hostname: expected 'web-02', found 'web-01'"
+    says = "[1].dispatch.hostname: expected 'web-02', found 'web-01'"
     store = SortsTheQueue
 
 

@@ -1,0 +1,70 @@
+"""The one place of the planner that is told the time: the events that follow from its passing.
+
+Each is an event in the log, and gates look at states alone. So a replay needs no clock, and `replan` equals
+`plan_next`. The cost is that of what is due, not of the fleet.
+Source: docs/spec/policy.md, Edges.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from nixfleet_proto.checked import require_arguments
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.deadlines import LapseDue, RetryDue
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.rollout.event import HostsLapsed, RetryOrdered, RolloutEvent, Stage
+from nixfleet_state_machine.rollout.state import Standing
+
+SILENT_AFTER: Final = timedelta(minutes=3)
+"""A host that was not heard of for so long is taken for off."""
+BACKOFF_OVER: Final = "its back-off is over"
+
+_Lapses = dict[tuple[RolloutId, Stage, Standing, bool], list[str]]
+_Retries = dict[tuple[RolloutId, int], list[str]]
+
+
+def next_edge(view: FleetView) -> datetime | None:
+    """Return when `edges` has something to say next, if nothing happens before; `None`: never.
+
+    Raises: InvalidValue.
+    """
+    require_arguments("next_edge", view=(view, FleetView))
+    return view.next_due()
+
+
+def edges(
+    view: FleetView, now: datetime, last_heard: Callable[[str], datetime | None]
+) -> tuple[RolloutEvent, ...]:
+    """Return the events that the time has made due, one for all hosts of a rollout to which the same happens.
+
+    None is due twice: after these are applied and the records are set, the result is empty.
+    now: aware UTC. last_heard: when a host was last heard of; `None`: not that anybody knows.
+    Raises: InvalidValue.
+    """
+    require_arguments("edges", view=(view, FleetView), now=(now, datetime))
+    lapses: _Lapses = {}
+    retries: _Retries = {}
+    for rollout_id, hostname, due in view.dues(now):
+        match due:
+            case LapseDue():
+                heard = last_heard(hostname)
+                is_off = heard is None or now - heard > SILENT_AFTER
+                withdraws = is_off and due.stage is Stage.ACK
+                key = rollout_id, due.stage, due.standing, withdraws
+                lapses.setdefault(key, []).append(hostname)
+            case RetryDue():
+                retries.setdefault((rollout_id, due.attempt), []).append(hostname)
+            case _:
+                assert_never(due)
+    return (*_lapsed(lapses, now), *_ordered(retries, now))
+
+
+def _lapsed(lapses: _Lapses, now: datetime) -> Iterator[HostsLapsed]:
+    for (rollout_id, stage, standing, withdraws), hosts in sorted(lapses.items()):
+        yield HostsLapsed(rollout_id, tuple(sorted(hosts)), stage, standing, now, withdraws)
+
+
+def _ordered(retries: _Retries, now: datetime) -> Iterator[RetryOrdered]:
+    for (rollout_id, attempt), hosts in sorted(retries.items()):
+        yield RetryOrdered(rollout_id, tuple(sorted(hosts)), attempt, BACKOFF_OVER, now)

@@ -1,0 +1,119 @@
+"""Which standing a host gets from what other hosts do, and from what it does itself. Pure.
+
+Source: docs/spec/policy.md, Standings.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.rollout.event import StandingChanged
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
+
+HEARD_AGAIN = "it was heard of again"
+REPORTED_AGAIN = "it reported again"
+
+
+def heard_again(
+    view: FleetView, rollout_id: RolloutId, hostname: str, now: datetime
+) -> StandingChanged | None:
+    """Return the event that is due when a host was heard of that was silent past a deadline; `None`: nothing is.
+
+    A host that has a dispatch in the queue was heard of all the time: only what it reports gives it back.
+    Raises: UnknownRollout.
+    """
+    is_gone = view.rollout(rollout_id).standing_of(hostname).is_silent
+    if (
+        not is_gone
+        or view.is_queued(rollout_id, hostname)
+        or not view.is_idle(rollout_id, hostname)
+    ):
+        return None
+    return _given_back(view, rollout_id, hostname, HEARD_AGAIN, now)
+
+
+def reported_again(
+    view: FleetView, rollout_id: RolloutId, hostname: str, now: datetime
+) -> StandingChanged | None:
+    """Return the event that is due after a fact of a host that was silent or skipped; `None`: nothing is.
+
+    Raises: UnknownRollout.
+    """
+    if not view.rollout(rollout_id).standing_of(hostname).is_given_back:
+        return None
+    return _given_back(view, rollout_id, hostname, REPORTED_AGAIN, now)
+
+
+def skipped_with(
+    view: FleetView, rollout_id: RolloutId, hostname: str, now: datetime
+) -> StandingChanged | None:
+    """Return the event that is due for the hosts that wait for `hostname`, which does not come; `None`: nothing is.
+
+    Edges are not tolerant: who waits for a host that may fail and did, or that nobody waits for, is skipped, and so is
+    who waits for that one.
+    Raises: UnknownRollout.
+    """
+    state = view.rollout(rollout_id).state
+    if state is not RolloutState.ACTIVE and state is not RolloutState.CONVERGING:
+        return None
+    if not view.terms(rollout_id).gated_hosts(hostname) or not _never_comes(
+        view, rollout_id, hostname
+    ):
+        return None
+    skipped = tuple(sorted(set(_waiting_for(view, rollout_id, hostname))))
+    if not skipped:
+        return None
+    reason = f"host {hostname}, which it waits for, does not come"
+    return StandingChanged(rollout_id, skipped, Standing.SKIPPED, reason, now)
+
+
+def late_or_counted(view: FleetView, rollout_id: RolloutId, hostname: str) -> Standing:
+    """Return the standing of a host that comes now: late if its wave was done without it.
+
+    Raises: UnknownRollout.
+    """
+    record = view.rollout(rollout_id)
+    wave = view.terms(rollout_id).wave_of.get(hostname)
+    is_done = record.state is RolloutState.TERMINAL or (
+        wave is not None and wave < record.current_wave
+    )
+    return Standing.LATE if is_done else Standing.COUNTED
+
+
+def _given_back(
+    view: FleetView, rollout_id: RolloutId, hostname: str, reason: str, now: datetime
+) -> StandingChanged:
+    standing = late_or_counted(view, rollout_id, hostname)
+    return StandingChanged(rollout_id, (hostname,), standing, reason, now)
+
+
+def _never_comes(view: FleetView, rollout_id: RolloutId, hostname: str) -> bool:
+    terms = view.terms(rollout_id)
+    standing = view.rollout(rollout_id).standing_of(hostname)
+    record = view.host(rollout_id, hostname)
+    if record is not None and record.state.is_ordering_eligible:
+        return False
+    if standing.is_silent or standing is Standing.SKIPPED:
+        return True
+    has_failed = record is not None and record.has_failed
+    may_retry = record is not None and record.attempt < terms.retry.attempts
+    return (
+        standing is Standing.COUNTED
+        and has_failed
+        and terms.is_tolerant_of(hostname)
+        and not may_retry
+    )
+
+
+def _waiting_for(view: FleetView, rollout_id: RolloutId, hostname: str) -> Iterator[str]:
+    """Yield the hosts that count and wait for `hostname`, directly or not."""
+    terms, rollout = view.terms(rollout_id), view.rollout(rollout_id)
+    seen, ahead = {hostname}, [hostname]
+    while ahead:
+        for gated in terms.gated_hosts(ahead.pop()):
+            counts = rollout.standing_of(gated) is Standing.COUNTED
+            if gated not in seen and counts and view.is_waiting(rollout_id, gated):
+                seen.add(gated)
+                ahead.append(gated)
+                yield gated

@@ -1,0 +1,125 @@
+"""How a rollout goes on after what its hosts did, or did not do: which of its events are due now, and in which order.
+
+The events themselves are found by the planner; here they are applied until none is due. Every function logs what it
+does through `move_rollout`.
+Source: docs/spec/rollout-machine.md, Who emits rollout events; docs/spec/policy.md.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.entry_handlers import move_rollout
+from nixfleet_control_plane.engine.state import State
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.effect import RecordTransition
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.edges import edges
+from nixfleet_state_machine.planner.progress import due_rollout_events
+from nixfleet_state_machine.planner.standings import heard_again, reported_again, skipped_with
+from nixfleet_state_machine.planner.verdict import wave_broken
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    HostsLapsed,
+    HostStateChanged,
+    RetentionExpired,
+    StandingChanged,
+)
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
+
+_FAILURES = frozenset({HostState.FAILED, HostState.REVERTED})
+
+
+def join(
+    state: State, commit: CommitBuilder, rollout_id: RolloutId, hostname: str, now: datetime
+) -> None:
+    """Note that the rollout has its first host."""
+    if state.view.rollouts[rollout_id].state is RolloutState.OPENING:
+        wave = state.view.terms(rollout_id).wave_of.get(hostname, 0)
+        move_rollout(state, commit, HostJoined(rollout_id, hostname, wave, now), now)
+
+
+def notify(
+    state: State, commit: CommitBuilder, transition: RecordTransition, now: datetime
+) -> None:
+    """Tell a rollout of a host's transition, and go on with it."""
+    rollout_id, host = transition.rollout_id, transition.host
+    standing = state.view.rollouts[rollout_id].standing_of(host)
+    # Excused hosts are ignored: a rollback that ends after the clearance would halt the rollout again.
+    if standing is not Standing.EXCUSED and standing is not Standing.LEFT:
+        counts = standing is Standing.COUNTED
+        event = HostStateChanged(
+            rollout_id,
+            host,
+            transition.from_,
+            transition.to,
+            transition.at,
+            is_tolerant=not counts or state.view.terms(rollout_id).is_tolerant_of(host),
+        )
+        move_rollout(state, commit, event, now)
+        if transition.to in _FAILURES:
+            judge(state, commit, rollout_id, (host,), now)
+    advance(state, commit, rollout_id, now)
+
+
+def reported(
+    state: State, commit: CommitBuilder, rollout_id: RolloutId, hostname: str, now: datetime
+) -> None:
+    """Count a host again that was silent or skipped, since a fact of it was taken."""
+    _change(state, commit, reported_again(state.view, rollout_id, hostname, now), now)
+
+
+def heard(state: State, commit: CommitBuilder, hostname: str, now: datetime) -> None:
+    """Count a host again that was off, in every rollout, since it was heard of."""
+    state.last_heard.set(hostname, now)
+    for rollout_id in state.view.served_rollouts():
+        if state.view.host(rollout_id, hostname) is not None:
+            event = heard_again(state.view, rollout_id, hostname, now)
+            if event is not None:
+                _change(state, commit, event, now)
+                advance(state, commit, rollout_id, now)
+
+
+def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
+    """Apply what the time has made due: lapses, retries, and the end of retention."""
+    for event in edges(state.view, now, state.last_heard.get):
+        move_rollout(state, commit, event, now)
+        if isinstance(event, HostsLapsed):
+            judge(state, commit, event.rollout_id, event.hosts, now)
+            advance(state, commit, event.rollout_id, now)
+    for rollout_id in sorted(key for key, at in state.prune_due.items() if at <= now):
+        move_rollout(state, commit, RetentionExpired(rollout_id, now), now)
+
+
+def judge(
+    state: State,
+    commit: CommitBuilder,
+    rollout_id: RolloutId,
+    hosts: Iterable[str],
+    now: datetime,
+) -> None:
+    """Halt the rollout if `hosts`, which count for less now, broke a wave; skip who waits for them if not."""
+    for host in hosts:
+        broken = wave_broken(state.view, rollout_id, host, now)
+        if broken is not None:
+            move_rollout(state, commit, broken, now)
+            return
+    for host in hosts:
+        skipped = skipped_with(state.view, rollout_id, host, now)
+        if skipped is not None:
+            _change(state, commit, skipped, now)
+            judge(state, commit, rollout_id, skipped.hosts, now)
+
+
+def advance(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+    """Promote waves and complete the rollout, as far as the state of its hosts allows."""
+    while events := due_rollout_events(state.view, rollout_id, now):
+        for event in events:
+            move_rollout(state, commit, event, now)
+
+
+def _change(
+    state: State, commit: CommitBuilder, event: StandingChanged | None, now: datetime
+) -> None:
+    if event is not None:
+        move_rollout(state, commit, event, now)
