@@ -9,7 +9,7 @@ from datetime import datetime
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.rollout.event import StandingChanged
-from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_state_machine.rollout.state import RETENTION_MAX, RolloutState, Standing
 
 HEARD_AGAIN = "it was heard of again"
 REPORTED_AGAIN = "it reported again"
@@ -79,6 +79,35 @@ def late_or_counted(view: FleetView, rollout_id: RolloutId, hostname: str) -> St
         wave is not None and wave < record.current_wave
     )
     return Standing.LATE if is_done else Standing.COUNTED
+
+
+def may_be_pruned(view: FleetView, rollout_id: RolloutId, now: datetime) -> bool:
+    """Return whether a rollout whose retention is over may be forgotten: no late host needs it, or it is too old.
+
+    Only a Terminal rollout that its channel still names serves hosts. O(hosts with a standing).
+    Raises: UnknownRollout.
+    """
+    record = view.rollout(rollout_id)
+    offered = view.offers.get(record.channel)
+    if record.terminal_at is None or record.state is not RolloutState.TERMINAL:
+        return True
+    if offered is None or offered.rollout_id != rollout_id:
+        return True
+    return now - record.terminal_at >= RETENTION_MAX or not _has_outstanding(view, rollout_id)
+
+
+def _has_outstanding(view: FleetView, rollout_id: RolloutId) -> bool:
+    return any(
+        (standing.is_given_back or standing is Standing.LATE)
+        and not _is_at_rest(view, rollout_id, host)
+        for host, standing in view.rollout(rollout_id).standings.items()
+    )
+
+
+def _is_at_rest(view: FleetView, rollout_id: RolloutId, hostname: str) -> bool:
+    record = view.host(rollout_id, hostname)
+    attempt = view.rollout(rollout_id).attempt_of(hostname)
+    return record is not None and record.may_try_again and attempt == record.attempt
 
 
 def _given_back(

@@ -14,6 +14,8 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 
 RETENTION_DEFAULT = timedelta(hours=72)
+RETENTION_MAX: Final = timedelta(days=90)
+"""How long a Terminal rollout is kept for hosts that come late."""
 
 
 class RolloutState(WordEnum):

@@ -149,13 +149,15 @@ class HeartbeatReply:
     """What each side lacks of the other's records.
 
     bootstrap_rollouts: records of this host that are ahead of its journal (a replaced disk). replay_from: rollouts in
-    which the journal is ahead (a rebuilt control plane). release: what is in force for the host's channel.
+    which the journal is ahead (a rebuilt control plane). release: what is in force for the host's channel. resting:
+    those of the host's rollouts that have come to rest, whose Converged hosts are watched no more.
     """
 
     received_at: datetime
     bootstrap_rollouts: tuple[HostRolloutState, ...] = ()
     replay_from: tuple[ReplayFrom, ...] = ()
     release: ReleaseInForce | None = None
+    resting: tuple[str, ...] = ()
 
 
 class Transport(Protocol):

@@ -29,11 +29,15 @@ from nixfleet_runtime.hold_scope import (
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import (
     CLEARANCE,
+    HOSTS,
     REASON,
     RETIREMENT,
+    RETRY,
     ClearanceBody,
+    HostsBody,
     ReasonBody,
     RetirementBody,
+    RetryBody,
 )
 from nixfleet_runtime.http.listings import (
     DEFERRAL_PAGE,
@@ -295,6 +299,69 @@ def clear(session: _Session, rollout: str, reason: str, excuse: tuple[str, ...])
     value = {"command": "clear", "rolloutId": rollout, "excusedHosts": excuse, "reason": reason}
     try:
         session.command(paths.rollout_path(rollout, "/clear"), body, value, f"{rollout} is cleared")
+    except Findings as error:
+        raise _suggesting(error, rollout, _rollout_ids(session)) from error
+
+
+_hosts = click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+_HOSTS_SHAPE = "one object with command, rolloutId, hosts and reason"
+
+
+@operator.command()
+@click.argument("rollout", metavar="ROLLOUT")
+@_hosts
+@_reason
+@_asks(_HOSTS_SHAPE)
+def excuse(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
+    """Go on without each HOST in ROLLOUT.
+
+    It counts for nothing in this rollout any more, whatever becomes of it. The next rollout counts it again.
+    """
+    body = HOSTS.encode(HostsBody(hosts, reason))
+    _command_hosts(session, "excuse", rollout, hosts, reason, body, "excused")
+
+
+@operator.command()
+@click.argument("rollout", metavar="ROLLOUT")
+@_hosts
+@_reason
+@_asks(_HOSTS_SHAPE)
+def skip(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
+    """Do not wait in ROLLOUT for each HOST, which is silent.
+
+    It is served once it is heard of again. A host that can be heard of is refused: excuse it.
+    """
+    body = HOSTS.encode(HostsBody(hosts, reason))
+    _command_hosts(session, "skip", rollout, hosts, reason, body, "skipped")
+
+
+@operator.command()
+@click.argument("rollout", metavar="ROLLOUT")
+@click.argument("hosts", metavar="[HOST...]", nargs=-1)
+@_reason
+@_asks(_HOSTS_SHAPE)
+def retry(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
+    """Let each HOST that failed in ROLLOUT try again.
+
+    Without HOST, all that failed and may. Nothing quarantined is retried. A halted rollout has to be cleared besides.
+    """
+    body = RETRY.encode(RetryBody(reason, hosts))
+    _command_hosts(session, "retry", rollout, hosts, reason, body, "to try again")
+
+
+def _command_hosts(
+    session: _Session,
+    name: str,
+    rollout: str,
+    hosts: tuple[str, ...],
+    reason: str,
+    body: bytes,
+    done: str,
+) -> None:
+    value = {"command": name, "rolloutId": rollout, "hosts": hosts, "reason": reason}
+    said = f"{rollout}: {', '.join(hosts) or 'what failed'} {done}"
+    try:
+        session.command(paths.rollout_path(rollout, f"/{name}"), body, value, said)
     except Findings as error:
         raise _suggesting(error, rollout, _rollout_ids(session)) from error
 

@@ -95,6 +95,8 @@ def _objection_to_hosts(
         return f"no rollout {rollout_id} exists"
     if not (rollout.state.is_live if wanted == "live" else rollout.state.is_served):
         return f"expected {rollout_id} to be {wanted}, found {rollout.state.value}"
+    if not hosts and wanted == "live":
+        return "expected hosts, found none"
     unknown = hosts - state.view.terms(rollout_id).targets.keys()
     return f"expected hosts of {rollout_id}, found {_listed(unknown)}" if unknown else None
 

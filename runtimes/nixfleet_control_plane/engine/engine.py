@@ -134,6 +134,7 @@ from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 REFUSED_IN_A_ROW_MAX: Final = 8
 """How many facts of a host in a row may not apply, before its history is taken for another one's."""
+_IN_MOTION = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
 _IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
 
 _BEFORE_ACTIVATION = frozenset({HostState.PENDING, HostState.ACTIVATING, HostState.DEFERRED})
@@ -431,7 +432,13 @@ class ControlPlaneEngine:
                     ahead.append(record)
             elif record.last_event_seq < host_seq:
                 behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
-        return HeartbeatReply(now, tuple(ahead), tuple(behind))
+        resting = tuple(filter(self._rests, sorted(heartbeat.last_seqs)))
+        return HeartbeatReply(now, tuple(ahead), tuple(behind), resting=resting)
+
+    def _rests(self, rollout_id: str) -> bool:
+        """Whether nothing that a Converged host of the rollout does changes its course: it is over or halted."""
+        record = self._state.view.rollouts.get(cast("RolloutId", rollout_id))
+        return record is None or record.state not in _IN_MOTION
 
     def _taken_from(self, hostname: str) -> dict[str, int]:
         """Return the number of the host's last durable fact, by rollout."""

@@ -16,7 +16,12 @@ from nixfleet_state_machine.host.effect import RecordTransition
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.edges import edges
 from nixfleet_state_machine.planner.progress import due_rollout_events
-from nixfleet_state_machine.planner.standings import heard_again, reported_again, skipped_with
+from nixfleet_state_machine.planner.standings import (
+    heard_again,
+    may_be_pruned,
+    reported_again,
+    skipped_with,
+)
 from nixfleet_state_machine.planner.verdict import wave_broken
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
@@ -88,7 +93,11 @@ def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
             judge(state, commit, event.rollout_id, event.hosts, now)
             advance(state, commit, event.rollout_id, now)
     for rollout_id in sorted(key for key, at in state.prune_due.items() if at <= now):
-        move_rollout(state, commit, RetentionExpired(rollout_id, now), now)
+        record = state.view.rollouts[rollout_id]
+        if may_be_pruned(state.view, rollout_id, now):
+            move_rollout(state, commit, RetentionExpired(rollout_id, now), now)
+        else:
+            state.schedule_pruning(rollout_id, now + record.retention)
 
 
 def judge(

@@ -21,7 +21,8 @@ def decode_heartbeat(data: bytes) -> Heartbeat:
 
 
 def encode_heartbeat_reply(reply: HeartbeatReply) -> bytes:
-    """Return the reply to a heartbeat as JSON: `received_at`, `bootstrap_rollouts`, `replay_from`, `release`.
+    """Return the reply to a heartbeat as JSON: `received_at`, `bootstrap_rollouts`, `replay_from`, `release`,
+    `resting`.
 
     Names are in snake_case, as in the records that it carries.
     """

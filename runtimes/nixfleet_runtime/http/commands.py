@@ -23,6 +23,22 @@ class ClearanceBody:
 
 
 @frozen
+class HostsBody:
+    """The hosts that a command is about, and the reason."""
+
+    hosts: tuple[str, ...]
+    reason: str
+
+
+@frozen
+class RetryBody:
+    """The failed hosts that are to try again, and the reason; none named: all that failed and may."""
+
+    reason: str
+    hosts: tuple[str, ...] = ()
+
+
+@frozen
 class RetirementBody:
     """The closure to allow on a channel again, and the reason."""
 
@@ -33,4 +49,6 @@ class RetirementBody:
 _SPELLING = Spelling(camel_case, Absent.LEFT_OUT)
 REASON: Final = Coder[ReasonBody](_SPELLING, ReasonBody, "command")
 CLEARANCE: Final = Coder[ClearanceBody](_SPELLING, ClearanceBody, "clearance")
+HOSTS: Final = Coder[HostsBody](_SPELLING, HostsBody, "command about hosts")
+RETRY: Final = Coder[RetryBody](_SPELLING, RetryBody, "retry")
 RETIREMENT: Final = Coder[RetirementBody](_SPELLING, RetirementBody, "retirement of a quarantine")

@@ -23,11 +23,14 @@ from nixfleet_control_plane.http.contacts import Contact, Contacts
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, Place, place_text
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
+    ExcuseHosts,
     Explanation,
     OperatorCommand,
     PauseScope,
     ResumeScope,
     RetireQuarantine,
+    RetryHosts,
+    SkipHosts,
 )
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.service import ControlPlaneService
@@ -39,7 +42,7 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_runtime.http import paths
-from nixfleet_runtime.http.commands import CLEARANCE, REASON, RETIREMENT
+from nixfleet_runtime.http.commands import CLEARANCE, HOSTS, REASON, RETIREMENT, RETRY
 from nixfleet_runtime.http.listings import (
     DEFERRAL_PAGE,
     HOST_EXPLAINED,
@@ -169,6 +172,36 @@ class OperatorRoutes:
 
         return await self._execute(request, command)
 
+    async def excuse(self, request: Request) -> Response:
+        """Go on without hosts of a live rollout: they count for nothing any more."""
+        rollout_id = _rollout_id(request)
+
+        def command(name: str, body: bytes) -> OperatorCommand:
+            about = HOSTS.decode(body)
+            return ExcuseHosts(rollout_id, frozenset(about.hosts), name, about.reason)
+
+        return await self._execute(request, command)
+
+    async def skip(self, request: Request) -> Response:
+        """Do not wait for silent hosts of a live rollout: each is served once it is heard of."""
+        rollout_id = _rollout_id(request)
+
+        def command(name: str, body: bytes) -> OperatorCommand:
+            about = HOSTS.decode(body)
+            return SkipHosts(rollout_id, frozenset(about.hosts), name, about.reason)
+
+        return await self._execute(request, command)
+
+    async def retry(self, request: Request) -> Response:
+        """Let failed hosts of a rollout try again."""
+        rollout_id = _rollout_id(request)
+
+        def command(name: str, body: bytes) -> OperatorCommand:
+            about = RETRY.decode(body)
+            return RetryHosts(rollout_id, frozenset(about.hosts), name, about.reason)
+
+        return await self._execute(request, command)
+
     async def retire_quarantine(self, request: Request) -> Response:
         """Allow a quarantined closure on a channel again."""
         channel: str = request.path_params["channel"]
@@ -260,6 +293,9 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
     _command(f"{_ROLLOUT}/pause", OperatorRoutes.pause, REASON),
     _command(f"{_ROLLOUT}/resume", OperatorRoutes.resume, REASON),
     _command(f"{_ROLLOUT}/clear", OperatorRoutes.clear, CLEARANCE),
+    _command(f"{_ROLLOUT}/excuse", OperatorRoutes.excuse, HOSTS),
+    _command(f"{_ROLLOUT}/skip", OperatorRoutes.skip, HOSTS),
+    _command(f"{_ROLLOUT}/retry", OperatorRoutes.retry, RETRY),
     _command(f"{_CHANNEL}/pause", OperatorRoutes.pause_channel, REASON),
     _command(f"{_CHANNEL}/resume", OperatorRoutes.resume_channel, REASON),
     _command(f"{paths.HOSTS}/{{hostname}}/pause", OperatorRoutes.pause_host, REASON),
