@@ -2,7 +2,7 @@
 
 Each is an event in the log, and gates look at states alone. So a replay needs no clock, and `replan` equals
 `plan_next`. The cost is that of what is due, not of the fleet.
-Source: docs/spec/policy.md, Edges.
+Source: docs/spec/policy.md, Time.
 """
 
 from collections.abc import Callable, Iterator

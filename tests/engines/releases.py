@@ -57,7 +57,7 @@ class Layout:
     """A channel: who is in which wave, under which policy.
 
     after: the channels that it waits for. closure: what every host gets; `None`: each its own.
-    pubkeys: of hosts, by name.
+    pubkeys: of hosts, by name. policy: but for `on_health_failure`.
     """
 
     waves: tuple[tuple[str, ...], ...] = (("web-01",), ("web-02", "web-03"))
@@ -69,6 +69,11 @@ class Layout:
     after: tuple[str, ...] = ()
     closure: str | None = None
     pubkeys: tuple[tuple[str, str], ...] = ()
+    policy: RolloutPolicy = RolloutPolicy()
+
+    @property
+    def whole_policy(self) -> RolloutPolicy:
+        return evolve(self.policy, on_health_failure=self.on_health_failure)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -88,7 +93,7 @@ class Layout:
                 }
             ),
             channels=FrozenMap({self.channel: FleetChannel("canary-first")}),
-            rollout_policies=FrozenMap({"canary-first": RolloutPolicy(self.on_health_failure)}),
+            rollout_policies=FrozenMap({"canary-first": self.whole_policy}),
             waves=FrozenMap(
                 {self.channel: tuple(Wave(hosts, self.soak_minutes) for hosts in self.waves)}
             ),
@@ -111,7 +116,7 @@ class Layout:
                 for host in wave
             ),
             meta=Meta(now),
-            rollout_policy=RolloutPolicy(self.on_health_failure),
+            rollout_policy=self.whole_policy,
             wave_soak_minutes=tuple(self.soak_minutes for _ in self.waves),
             disruption_budgets=tuple(
                 ManifestBudget(budget.selector, self.hosts, budget.max_in_flight)

@@ -19,6 +19,7 @@ from nixfleet_proto.agent_event import (
     ProbeSubResult,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Regressed,
     RollbackComplete,
 )
 from nixfleet_proto.ids import RolloutId
@@ -63,8 +64,8 @@ class ScriptedHost:
         outcome = self.tell(fact_of)
         assert outcome == EventsOutcome(1), outcome
 
-    def acknowledge(self) -> None:
-        self._taken(lambda seq: DispatchAck(BEFORE, self.now, seq))
+    def acknowledge(self, attempt: int | None = None) -> None:
+        self._taken(lambda seq: DispatchAck(BEFORE, self.now, seq, attempt))
 
     def start(self) -> None:
         self._taken(lambda seq: ActivationStarted(self.now, "directory", seq))
@@ -104,18 +105,21 @@ class ScriptedHost:
     def converge(self) -> None:
         self._taken(lambda seq: Converged(self.now, self.target, seq))
 
+    def regress(self, policy: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT) -> None:
+        self._taken(lambda seq: Regressed(self.now, 60, (PROBE,), policy, seq))
+
     # From Pending to there at one go.
 
-    def soak(self) -> None:
-        self.acknowledge()
+    def soak(self, attempt: int | None = None) -> None:
+        self.acknowledge(attempt)
         self.start()
         self.complete()
         self.declare()
         self.probe()
 
-    def finish(self) -> None:
+    def finish(self, attempt: int | None = None) -> None:
         """Converge at the end of the soak, for which the control plane waits, or now, whichever is later."""
-        self.soak()
+        self.soak(attempt)
         due = soak_end_of(self.control_plane.mirrored(self.rollout_id, self.hostname))
         assert due is not None
         self.control_plane.now = max(due, self.now)

@@ -574,10 +574,6 @@ class ControlPlaneEngine:
     def _retry(self, commit: CommitBuilder, command: RetryHosts, now: datetime) -> None:
         rollout_id, reason = command.rollout_id, f"{command.operator}: {command.reason}"
         hosts = command.hosts or retriable_hosts(self._state, rollout_id)
-        is_over = self._state.view.rollouts[rollout_id].state is RolloutState.TERMINAL
-        if is_over:
-            late = StandingChanged(rollout_id, tuple(sorted(hosts)), Standing.LATE, reason, now)
-            move_rollout(self._state, commit, late, now)
         for attempt, names in by_next_attempt(self._state, rollout_id, hosts):
             move_rollout(
                 self._state, commit, RetryOrdered(rollout_id, names, attempt, reason, now), now

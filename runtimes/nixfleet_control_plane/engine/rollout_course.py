@@ -93,11 +93,8 @@ def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
             judge(state, commit, event.rollout_id, event.hosts, now)
             advance(state, commit, event.rollout_id, now)
     for rollout_id in sorted(key for key, at in state.prune_due.items() if at <= now):
-        record = state.view.rollouts[rollout_id]
         if may_be_pruned(state.view, rollout_id, now):
             move_rollout(state, commit, RetentionExpired(rollout_id, now), now)
-        else:
-            state.schedule_pruning(rollout_id, now + record.retention)
 
 
 def judge(

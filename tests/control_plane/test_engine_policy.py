@@ -1,0 +1,364 @@
+"""A rollout finishes although some hosts fail, are off, or come late; and stops when too many do."""
+
+from pathlib import Path
+
+import pytest
+
+from nixfleet_control_plane.messages.inputs import (
+    CommandOutcome,
+    ExcuseHosts,
+    OperatorCommand,
+    RetryHosts,
+    SkipHosts,
+)
+from nixfleet_control_plane.messages.log_entry import RolloutMoved
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry, RolloutPolicy
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.event import (
+    HostsLapsed,
+    RetryOrdered,
+    RolloutEvent,
+    Stage,
+    StandingChanged,
+    WaveBroken,
+)
+from nixfleet_state_machine.rollout.state import (
+    RETENTION_DEFAULT,
+    RETENTION_MAX,
+    RolloutState,
+    Standing,
+)
+from tests.engines.control_plane import ScriptedControlPlane
+from tests.engines.likeness import likeness
+from tests.engines.releases import Layout
+from tests.engines.scripted_host import ScriptedHost
+
+CANARY, REST = ("web-01",), ("web-02", "web-03", "web-04")
+ONE_MAY_FAIL = RolloutPolicy(max_failures=1)
+ACK_SKIP = Deadlines(ack=Deadline(10, AtDeadline.SKIP))
+
+
+class Fleet(ScriptedControlPlane):
+    """One canary and three others, under a policy."""
+
+    def __init__(self, directory: Path, policy: RolloutPolicy, *, halt: bool = False) -> None:
+        on_failure = OnHealthFailure.HALT if halt else OnHealthFailure.ROLLBACK_AND_HALT
+        waves = (CANARY, REST)
+        super().__init__(
+            directory,
+            Layout(waves=waves, on_health_failure=on_failure, policy=policy, closure="shared"),
+        )
+        self.r1 = self.publish("r1")
+
+    def host(self, name: str) -> ScriptedHost:
+        return ScriptedHost(self, self.r1, name)
+
+    def finish(self, *names: str) -> None:
+        for name in names:
+            self.host(name).finish()
+
+    def state_now(self) -> RolloutState:
+        return self.rollout(self.r1).state
+
+    def standing(self, name: str) -> Standing:
+        return self.rollout(self.r1).standing_of(name)
+
+    def pass_minutes(self, minutes: float) -> None:
+        self.wait(minutes=minutes)
+        self.tick()
+
+    def moved(self, kind: type[RolloutEvent]) -> list[RolloutEvent]:
+        events = (entry.event for entry in self.logged(RolloutMoved))
+        return [event for event in events if isinstance(event, kind)]
+
+    def check_restart(self) -> None:
+        """The views are what the log says, and a start brings the same state back."""
+        assert self.check_store().differences == ()
+        before = likeness(self.state)
+        self.restart_control_plane()
+        assert likeness(self.state) == before
+
+
+def test_a_failure_that_is_tolerated_stops_nothing(scratch: Path) -> None:
+    """The rollout completes with one failed host, and its closure is not barred for the others."""
+    fleet = Fleet(scratch, ONE_MAY_FAIL)
+    fleet.finish("web-01")
+    fleet.host("web-02").revert()
+    fleet.finish("web-03", "web-04")
+
+    assert fleet.state_now() is RolloutState.TERMINAL
+    assert fleet.state.quarantines.get("stable", frozenset()) == frozenset()
+    fleet.check_restart()
+
+
+def test_a_failure_beyond_the_tolerance_halts_and_bars_the_closure(scratch: Path) -> None:
+    """The event says how many failed of how many allowed."""
+    fleet = Fleet(scratch, ONE_MAY_FAIL)
+    fleet.finish("web-01")
+    for name in ("web-02", "web-03"):
+        fleet.host(name).revert()
+
+    (broken,) = fleet.moved(WaveBroken)
+    assert isinstance(broken, WaveBroken)
+    assert (broken.wave, broken.failed, broken.allowed) == (1, 2, 1)
+    assert fleet.state_now() is RolloutState.REVERTED
+    assert fleet.state.quarantines["stable"] == frozenset({"shared"})
+    fleet.check_restart()
+
+
+def test_a_canary_that_fails_alone_breaks_its_wave_whatever_is_tolerated(scratch: Path) -> None:
+    """A wave of which nobody converged is not done."""
+    fleet = Fleet(scratch, ONE_MAY_FAIL)
+    fleet.host("web-01").revert()
+
+    assert fleet.state_now() is not RolloutState.ACTIVE
+    assert fleet.queued() == []
+
+
+def test_a_host_that_regresses_counts_as_failed(scratch: Path) -> None:
+    """Converged is not the end of looking: where no host may fail, the rollout stops."""
+    fleet = Fleet(scratch, RolloutPolicy())
+    canary = fleet.host("web-01")
+    canary.finish()
+    canary.regress()
+
+    assert fleet.state_now() is RolloutState.FAILED
+    assert fleet.states(fleet.r1)["web-01"] is HostState.FAILED
+    fleet.check_restart()
+
+
+def test_a_host_that_is_off_is_not_waited_for_past_its_deadline(scratch: Path) -> None:
+    """The others finish, and so does the rollout; the dispatch of the host is withdrawn."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    fleet.finish("web-01", "web-02", "web-03")
+    fleet.pass_minutes(11)
+
+    assert fleet.standing("web-04") is Standing.AWAY
+    assert fleet.state_now() is RolloutState.TERMINAL
+    assert fleet.queued() == []
+    fleet.check_restart()
+
+
+def test_a_host_that_comes_after_the_end_is_served_late(scratch: Path) -> None:
+    """It is heard of, dispatched, and converges; the rollout stays Terminal."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    fleet.finish("web-01", "web-02", "web-03")
+    fleet.pass_minutes(11)
+    fleet.wait(minutes=3 * 7 * 24 * 60)
+    fleet.tick()
+    fleet.heartbeat("web-04", {})
+
+    assert fleet.standing("web-04") is Standing.LATE
+    assert fleet.queued() == [("web-04", fleet.r1)]
+    fleet.host("web-04").finish()
+    assert fleet.states(fleet.r1)["web-04"] is HostState.CONVERGED
+    assert fleet.state_now() is RolloutState.TERMINAL
+    fleet.check_restart()
+
+
+def test_a_late_host_that_fails_stops_and_bars_nothing(scratch: Path) -> None:
+    """What becomes of it counts for nothing, where no host may fail either."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    fleet.finish("web-01", "web-02", "web-03")
+    fleet.pass_minutes(11)
+    fleet.heartbeat("web-04", {})
+    fleet.host("web-04").revert()
+
+    assert fleet.state_now() is RolloutState.TERMINAL
+    assert fleet.state.quarantines.get("stable", frozenset()) == frozenset()
+
+
+def test_a_finished_rollout_is_kept_for_late_hosts_and_not_for_ever(scratch: Path) -> None:
+    """Past its retention while one is outstanding, and no longer than ninety days."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    fleet.finish("web-01", "web-02", "web-03")
+    fleet.pass_minutes(11)
+    fleet.pass_minutes(RETENTION_DEFAULT.total_seconds() / 60)
+    assert fleet.state_now() is RolloutState.TERMINAL
+
+    fleet.pass_minutes(RETENTION_MAX.total_seconds() / 60)
+    assert fleet.state_now() is RolloutState.PRUNED
+
+
+def test_a_canary_that_is_off_is_no_evidence(scratch: Path) -> None:
+    """A wave in which nobody did anything is broken, and the next one does not begin."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    fleet.pass_minutes(11)
+
+    (broken,) = fleet.moved(WaveBroken)
+    assert isinstance(broken, WaveBroken)
+    assert (broken.wave, broken.failed, broken.absent) == (0, 0, 1)
+    assert fleet.state_now() is RolloutState.FAILED
+    assert fleet.queued() == []
+
+
+def test_a_silent_host_counts_as_failed_where_its_deadline_says_so(scratch: Path) -> None:
+    """Five minutes after the deadline that the host holds itself to."""
+    convergence = Deadlines(convergence=Deadline(30, AtDeadline.FAIL))
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=convergence))
+    fleet.host("web-01").soak()
+    fleet.pass_minutes(34)
+    assert fleet.moved(HostsLapsed) == []
+
+    fleet.pass_minutes(1)
+    (lapsed,) = fleet.moved(HostsLapsed)
+    assert isinstance(lapsed, HostsLapsed)
+    assert (lapsed.stage, lapsed.standing) == (Stage.CONVERGENCE, Standing.LAPSED)
+    assert fleet.states(fleet.r1)["web-01"] is HostState.SOAKING
+    assert fleet.state_now() is RolloutState.FAILED
+    fleet.check_restart()
+
+
+def test_a_lapsed_host_that_reports_again_counts_again(scratch: Path) -> None:
+    """While its wave is not done; its record was never touched."""
+    convergence = Deadlines(convergence=Deadline(30, AtDeadline.SKIP))
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=convergence))
+    fleet.finish("web-01")
+    slow = fleet.host("web-02")
+    slow.soak()
+    fleet.pass_minutes(35)
+    assert fleet.standing("web-02") is Standing.AWAY
+
+    slow.probe()
+    assert fleet.standing("web-02") is Standing.COUNTED
+
+
+def test_a_host_that_failed_tries_again_after_its_back_off(scratch: Path) -> None:
+    """Though the rollout is complete without it: it is late then."""
+    policy = RolloutPolicy(max_failures=1, retry=Retry(attempts=2, backoff_seconds=600))
+    fleet = Fleet(scratch, policy)
+    fleet.finish("web-01", "web-03", "web-04")
+    flaky = fleet.host("web-02")
+    flaky.revert()
+    assert fleet.state_now() is RolloutState.TERMINAL
+    fleet.pass_minutes(9)
+    assert fleet.moved(RetryOrdered) == []
+
+    fleet.pass_minutes(2)
+    (ordered,) = fleet.moved(RetryOrdered)
+    assert isinstance(ordered, RetryOrdered)
+    assert (ordered.hosts, ordered.attempt) == (("web-02",), 2)
+    assert fleet.queued() == [("web-02", fleet.r1)]
+    flaky.finish(attempt=2)
+    assert fleet.states(fleet.r1)["web-02"] is HostState.CONVERGED
+
+
+def test_a_retry_that_succeeds_makes_the_host_count_as_converged(scratch: Path) -> None:
+    """Its slot, its failure and its record are those of the attempt that succeeded."""
+    policy = RolloutPolicy(max_failures=1, retry=Retry(attempts=2, backoff_seconds=60))
+    fleet = Fleet(scratch, policy)
+    fleet.finish("web-01")
+    flaky = fleet.host("web-02")
+    flaky.revert()
+    fleet.pass_minutes(2)
+
+    dispatch = fleet.dispatch_of("web-02")
+    assert dispatch is not None
+    assert dispatch.attempt == 2
+    fleet.check_restart()
+    flaky.finish(attempt=2)
+    record = fleet.mirrored(fleet.r1, "web-02")
+    assert (record.state, record.attempt, record.failed_at) == (HostState.CONVERGED, 2, None)
+    fleet.check_restart()
+
+
+def test_a_retry_by_an_operator_takes_one_attempt_more(scratch: Path) -> None:
+    """Of a host that failed without rolling back; the log has the name and the reason."""
+    fleet = Fleet(scratch, ONE_MAY_FAIL, halt=True)
+    fleet.finish("web-01")
+    host = fleet.host("web-02")
+    host.soak()
+    host.fail(OnHealthFailure.HALT)
+    command = RetryHosts(fleet.r1, frozenset(), "ada", "disk has room again")
+
+    assert fleet.command(command) == CommandOutcome()
+    assert ("web-02", fleet.r1) in fleet.queued()
+    (ordered,) = fleet.moved(RetryOrdered)
+    assert isinstance(ordered, RetryOrdered)
+    assert ordered.reason == "ada: disk has room again"
+    fleet.check_restart()
+
+
+def test_an_excused_host_of_a_live_rollout_holds_it_no_longer(scratch: Path) -> None:
+    """Whatever it does afterwards."""
+    fleet = Fleet(scratch, RolloutPolicy())
+    fleet.finish("web-01", "web-02", "web-03")
+    command = ExcuseHosts(fleet.r1, frozenset({"web-04"}), "ada", "it is scrap")
+
+    assert fleet.command(command) == CommandOutcome()
+    assert fleet.state_now() is RolloutState.TERMINAL
+    fleet.check_restart()
+
+
+def test_a_skipped_host_is_served_once_it_is_heard_of(scratch: Path) -> None:
+    """A host that is off and skipped frees its place in the queue."""
+    fleet = Fleet(scratch, RolloutPolicy())
+    fleet.finish("web-01")
+    fleet.wait(minutes=4)
+    command = SkipHosts(fleet.r1, frozenset({"web-04"}), "ada", "on leave")
+    assert fleet.command(command) == CommandOutcome()
+    assert ("web-04", fleet.r1) not in fleet.queued()
+
+    fleet.heartbeat("web-04", {})
+    (skipped, back) = fleet.moved(StandingChanged)
+    assert isinstance(skipped, StandingChanged)
+    assert isinstance(back, StandingChanged)
+    assert (skipped.standing, back.standing) == (Standing.AWAY, Standing.COUNTED)
+    assert ("web-04", fleet.r1) in fleet.queued()
+
+
+R1 = RolloutId("stable@r1")
+NOBODY: frozenset[str] = frozenset()
+
+
+@pytest.mark.parametrize(
+    ("command", "refusal"),
+    [
+        (ExcuseHosts(R1, NOBODY, "ada", "why"), "expected hosts, found none"),
+        (
+            ExcuseHosts(R1, frozenset({"wbe-01"}), "ada", "why"),
+            "expected hosts of stable@r1, found wbe-01",
+        ),
+        (
+            ExcuseHosts(RolloutId("stable@r9"), frozenset({"web-01"}), "ada", "why"),
+            "no rollout stable@r9 exists",
+        ),
+        (
+            SkipHosts(R1, frozenset({"web-01"}), "ada", "why"),
+            "expected silent hosts, found web-01, heard of 0 s ago: excuse it instead",
+        ),
+        (
+            RetryHosts(R1, NOBODY, "ada", "why"),
+            "expected failed hosts of stable@r1 that may try again, found none",
+        ),
+        (
+            RetryHosts(R1, frozenset({"web-01"}), "ada", "why"),
+            "web-01 cannot try again: expected a host that failed, found it Pending",
+        ),
+    ],
+)
+def test_a_command_that_fits_nothing_is_refused_and_changes_nothing(
+    scratch: Path, command: OperatorCommand, refusal: str
+) -> None:
+    """The refusal says what was expected and what was found."""
+    fleet = Fleet(scratch, RolloutPolicy())
+    fleet.heartbeat("web-01", {})
+    rows = len(fleet.log())
+
+    assert fleet.command(command).refusal == refusal
+    assert len(fleet.log()) == rows
+
+
+def test_a_host_that_used_up_its_attempts_is_not_retried(scratch: Path) -> None:
+    """It rolled back, and would refuse: another release has to bring the closure."""
+    fleet = Fleet(scratch, ONE_MAY_FAIL)
+    fleet.finish("web-01")
+    fleet.host("web-02").revert()
+    command = RetryHosts(fleet.r1, frozenset({"web-02"}), "ada", "please")
+
+    assert fleet.command(command).refusal == (
+        "web-02 cannot try again: it rolled back, and made 1 of the 1 attempts that were signed; "
+        "release its closure under a new ref"
+    )
