@@ -241,7 +241,9 @@ def _counted_otherwise(
             return left.with_standings(event.late, Standing.LATE), ()
         case RetryOrdered():
             ordered = dict.fromkeys(event.hosts, event.attempt)
-            after = evolve(record, attempts=FrozenMap({**record.attempts, **ordered}))
+            after = evolve(
+                record, attempts=FrozenMap(sorted({**record.attempts, **ordered}.items()))
+            )
             if record.state is RolloutState.TERMINAL:
                 # Nobody waits for them any more; late hosts are the ones that are served.
                 after = after.with_standings(event.hosts, Standing.LATE)

@@ -162,4 +162,5 @@ class RolloutRecord:
                 changed[host] = standing
         if changed == self.standings:
             return self
-        return evolve(self, standings=FrozenMap(changed))
+        # In order, for equal records are to be written alike.
+        return evolve(self, standings=FrozenMap(sorted(changed.items())))

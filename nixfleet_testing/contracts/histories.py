@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import (
     ProbeSubResult,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Regressed,
     RollbackComplete,
 )
 from nixfleet_proto.fleet import RolloutPolicy
@@ -114,10 +115,22 @@ ROLLBACK_FAILS_FIRST: tuple[AgentEvent, ...] = (
 )
 """A host whose deferred switch fails, and that needs two attempts to go back."""
 
+REGRESSES_AND_TRIES_AGAIN: tuple[AgentEvent, ...] = (
+    *CONVERGES,
+    Regressed(at(400), 60, ("nginx",), OnHealthFailure.ROLLBACK_AND_HALT, seq=8),
+    RollbackComplete(PRIOR, 0, at(420), seq=9),
+    DispatchAck(PRIOR, at(500), seq=10, attempt=2),
+    ActivationStarted(at(501), "systemd-run", seq=11),
+    ActivationCompleted(TARGET, 0, at(530), seq=12),
+    Converged(at(831), TARGET, seq=13),
+)
+"""A host that converged, fails, goes back, and converges at its second attempt."""
+
 HISTORIES = {
     "converges": CONVERGES,
     "rolls-back": ROLLS_BACK,
     "rollback-fails-first": ROLLBACK_FAILS_FIRST,
+    "regresses-and-tries-again": REGRESSES_AND_TRIES_AGAIN,
 }
 
 

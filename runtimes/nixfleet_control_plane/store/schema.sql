@@ -55,7 +55,7 @@ CREATE TABLE rollouts (
     opened_at                      TEXT NOT NULL,
     terminal_at                    TEXT,
     superseded_at                  TEXT,
-    record                         TEXT NOT NULL -- the same and what has no column: retention, excused hosts
+    record                         TEXT NOT NULL -- the same and what has no column: retention, standings, attempts
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE probe_failures (

@@ -1,0 +1,151 @@
+-- The control plane's database. `event_log` is authoritative; rows of all other tables name the log row they come from.
+-- Source: docs/spec/runtimes.md, Store.
+
+CREATE TABLE event_log (
+    seq         INTEGER PRIMARY KEY,
+    ts          TEXT NOT NULL,
+    kind        TEXT NOT NULL CHECK (kind = 'agent_event' OR kind IN ( -- nearly all are, and the list costs a look-up
+        'rollout_event', 'plan_action', 'gate_decision',
+        'operator_command', 'effect', 'verify_outcome', 'manifest_poll')),
+    host_id     TEXT,
+    rollout_id  TEXT,
+    payload     TEXT NOT NULL CHECK (json_valid(payload)),
+    signature   TEXT,
+    prev_hash   BLOB NOT NULL CHECK (length(prev_hash) = 32),
+    hash        BLOB NOT NULL CHECK (length(hash) = 32)
+) STRICT;
+-- Rows of one rollout are in order of `seq`. There is no index by host: every event would write to a different page of
+-- it, at a cost that grows with hosts and rows; a query for one host reads its rollout.
+CREATE INDEX event_log_by_rollout ON event_log (rollout_id);
+
+CREATE TRIGGER event_log_is_append_only_update BEFORE UPDATE ON event_log
+BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
+CREATE TRIGGER event_log_is_append_only_delete BEFORE DELETE ON event_log
+BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
+-- INSERT OR REPLACE fires no other trigger.
+CREATE TRIGGER event_log_is_append_only_insert BEFORE INSERT ON event_log
+WHEN NEW.seq IS NOT (SELECT ifnull(max(seq), 0) + 1 FROM event_log)
+BEGIN SELECT RAISE(ABORT, 'event_log is append-only: expected the number after the last'); END;
+
+-- A write-behind cache of the reducer's records. `host_records_through` is the log row up to which it is complete.
+CREATE TABLE host_rollout_records (
+    rollout_id      TEXT NOT NULL,
+    hostname        TEXT NOT NULL,
+    state           TEXT NOT NULL,
+    record          TEXT NOT NULL,
+    last_event_seq  TEXT NOT NULL, -- text: an agent's seq may be any unsigned 64-bit number
+    event_log_seq   INTEGER NOT NULL REFERENCES event_log (seq),
+    PRIMARY KEY (rollout_id, hostname)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE host_records_through (
+    only           INTEGER PRIMARY KEY CHECK (only = 1),
+    event_log_seq  INTEGER NOT NULL
+) STRICT;
+INSERT INTO host_records_through VALUES (1, 0);
+
+-- Derived views.
+CREATE TABLE rollouts (
+    rollout_id                     TEXT PRIMARY KEY,
+    channel                        TEXT NOT NULL,
+    target_ref                     TEXT NOT NULL,
+    state                          TEXT NOT NULL,
+    current_wave                   INTEGER NOT NULL,
+    opened_event_log_seq           INTEGER NOT NULL REFERENCES event_log (seq),
+    last_transition_event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
+    opened_at                      TEXT NOT NULL,
+    terminal_at                    TEXT,
+    superseded_at                  TEXT,
+    record                         TEXT NOT NULL -- the same and what has no column: retention, excused hosts
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE probe_failures (
+    event_log_seq   INTEGER NOT NULL REFERENCES event_log (seq),
+    rollout_id      TEXT NOT NULL,
+    host_id         TEXT NOT NULL,
+    probe_name      TEXT NOT NULL,
+    control_id      TEXT,
+    framework       TEXT,
+    observed_at     TEXT NOT NULL,
+    cleared_by_seq  INTEGER REFERENCES event_log (seq)
+) STRICT;
+CREATE UNIQUE INDEX probe_failures_by_origin
+    ON probe_failures (event_log_seq, probe_name, ifnull(control_id, ''), ifnull(framework, ''));
+CREATE INDEX probe_failures_outstanding
+    ON probe_failures (rollout_id, host_id) WHERE cleared_by_seq IS NULL;
+
+CREATE TABLE quarantined_closures (
+    channel                   TEXT NOT NULL,
+    closure_hash              TEXT NOT NULL,
+    quarantined_at            TEXT NOT NULL,
+    triggering_event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
+    cleared_by_seq            INTEGER REFERENCES event_log (seq),
+    PRIMARY KEY (channel, closure_hash)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dispatch_queue (
+    hostname        TEXT NOT NULL,
+    rollout_id      TEXT NOT NULL,
+    target_closure  TEXT NOT NULL,
+    soak_due_at     TEXT NOT NULL,
+    enqueued_at     TEXT NOT NULL,
+    event_log_seq   INTEGER NOT NULL REFERENCES event_log (seq),
+    PRIMARY KEY (hostname, rollout_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE deferrals (
+    hostname       TEXT NOT NULL,
+    rollout_id     TEXT NOT NULL,
+    gate           TEXT NOT NULL,
+    reason         TEXT NOT NULL,
+    since          TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
+    PRIMARY KEY (hostname, rollout_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE operator_holds (
+    scope          TEXT PRIMARY KEY,
+    operator       TEXT NOT NULL,
+    reason         TEXT NOT NULL,
+    held_at        TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;
+
+-- The log row of the artefact in force under each name.
+CREATE TABLE artefacts (
+    name           TEXT PRIMARY KEY,
+    rollout_id     TEXT,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;
+
+-- Facts that did not apply to a host's record, which nevertheless advanced past their numbers.
+CREATE TABLE refused_events (
+    rollout_id     TEXT NOT NULL,
+    hostname       TEXT NOT NULL,
+    seq            TEXT NOT NULL, -- text: as `last_event_seq`
+    reason         TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
+    PRIMARY KEY (rollout_id, hostname, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Identities. A used nonce is removed by the first enrollment after its `expires_at`.
+CREATE TABLE hosts (
+    hostname       TEXT PRIMARY KEY,
+    public_key     TEXT NOT NULL,
+    enrolled_at    TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE token_replay (
+    nonce          TEXT PRIMARY KEY,
+    hostname       TEXT NOT NULL,
+    public_key     TEXT NOT NULL,
+    expires_at     TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE revocations (
+    hostname       TEXT PRIMARY KEY,
+    not_before     TEXT NOT NULL,
+    reason         TEXT,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;
