@@ -19,8 +19,8 @@ from hypothesis.stateful import (
 from nixfleet_agent.activation.activator import (
     RollbackFinished,
     SwitchDeferred,
+    SwitchEnd,
     SwitchFailed,
-    SwitchOutcome,
     SwitchPhase,
 )
 from nixfleet_agent.messages.inputs import Tick
@@ -133,7 +133,7 @@ ACTS: tuple[Act, ...] = (
 class Conduct:
     """How a closure behaves; `None`: as it should. rollback_exit_code: of a rollback to it."""
 
-    switch: SwitchOutcome | None = None
+    switch: SwitchEnd | None = None
     probe: ProbeOutcome | None = None
     rollback_exit_code: int = 0
 

@@ -11,6 +11,7 @@ from nixfleet_agent.messages.inputs import (
     StartProbes,
     StopProbes,
     WakeSender,
+    WithdrawIntent,
 )
 from nixfleet_agent.messages.writes import AppendEvent, PutRecord
 from nixfleet_control_plane.engine.state import State
@@ -108,6 +109,12 @@ class FleetRecorder(Recorder):
                 intent = action.intent
                 what = f"CarryOut {intent.kind} to {intent.closure}"
                 self._add(hostname, Kind.EFFECT, what)
+            case WithdrawIntent():
+                self._add(
+                    hostname,
+                    Kind.EFFECT,
+                    f"Withdraw {action.intent.kind} to {action.intent.closure}",
+                )
             case LoadChecks() | StopProbes():
                 self._add(hostname, Kind.EFFECT, brief(action))
             case StartProbes():

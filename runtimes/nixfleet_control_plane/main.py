@@ -210,7 +210,7 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
     )
     metrics.gauge(
         "nixfleet_hosts_refusing",
-        "hosts whose agent refuses to act on a dispatch or record",
+        "hosts whose agent refuses to act on a dispatch or record, or waits for a closure",
         lambda: notices.refusing_hosts,
     )
     metrics.gauge(

@@ -116,7 +116,7 @@ class EventsOutcome:
 
 @frozen
 class ActingRefusal:
-    """The agent refuses to act in a rollout; `reason` is for people."""
+    """The agent does not act in a rollout: it refuses to, or waits for the closure. `reason` is for people."""
 
     rollout_id: str
     reason: str
@@ -127,7 +127,7 @@ class ActingRefusal:
 class Heartbeat:
     """The host is up and runs `current_closure`. last_seqs: the last event number in its journal, by rollout id.
 
-    refusals: what the agent refuses to act on now.
+    refusals: what the agent does not act on now, and why.
     """
 
     hostname: str

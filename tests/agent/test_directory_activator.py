@@ -9,6 +9,7 @@ import pytest
 from nixfleet_agent.activation.activator import (
     Activator,
     ClosureMismatch,
+    ClosureNotHere,
     NoRunningClosure,
     RollbackFinished,
     SwitchCompleted,
@@ -168,16 +169,16 @@ async def test_preparing_what_is_no_closure_name_fails(
     assert repr(closure) in outcome.stderr_tail
 
 
-async def test_preparing_a_closure_that_is_not_in_the_store_fails(
+async def test_preparing_a_closure_that_is_not_in_the_store_finds_it_not_here(
     machine: DirectoryMachine,
 ) -> None:
-    """A closure that is missing fails with the path that was looked at."""
+    """A closure that is missing may come: the reason has the path that was looked at."""
     missing = f"{'0' * 52}-web"
 
     outcome = await machine.activator.prepare(missing)
 
     expected = f"{machine.store / missing}: expected the directory of the closure, found nothing"
-    assert outcome == SwitchFailed(SwitchPhase.REALISE, 125, expected)
+    assert outcome == ClosureNotHere(expected)
 
 
 async def test_preparing_a_link_in_the_store_fails(

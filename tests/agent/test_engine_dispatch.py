@@ -16,6 +16,7 @@ from nixfleet_agent.messages.inputs import (
     DispatchPostponed,
     DispatchRefused,
     DispatchTaken,
+    IntentBegun,
     IntentKind,
     LoadChecks,
     RollbackEnded,
@@ -97,6 +98,7 @@ def test_a_newer_dispatch_during_a_switch_waits_for_its_end() -> None:
     agent = LoneAgent()
     agent.tell(agent.offered())
     intent = agent.intent
+    agent.tell(IntentBegun(intent.intent_id))
     newer = agent.offered(manifest_of("r2", "newer"), closure="newer")
     assert agent.tell(newer) == DispatchPostponed()
     agent.tell(SwitchEnded(intent.intent_id, SwitchCompleted("new", 0)))

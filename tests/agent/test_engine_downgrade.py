@@ -12,6 +12,7 @@ from nixfleet_agent.messages.inputs import (
     DispatchOffered,
     DispatchRefused,
     DispatchTaken,
+    IntentBegun,
     ProbeRan,
     RecordBootstrapped,
     ReplayAsked,
@@ -187,6 +188,7 @@ def test_a_record_is_not_taken_over_while_a_switch_is_under_way() -> None:
     fresh = LoneAgent()
     first = evolve(soaking_agent().record(), state=HostState.ACTIVATING)
     fresh.tell(RecordBootstrapped(first, manifest_of()))
+    fresh.tell(IntentBegun(fresh.intent.intent_id))
     second = evolve(first, rollout_id=RolloutId("stable@r2"))
     fresh.tell(RecordBootstrapped(second, manifest_of("r2", signed_at=LATER)))
     assert list(fresh.state.rollouts) == [R1]

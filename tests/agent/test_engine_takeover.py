@@ -16,6 +16,7 @@ from nixfleet_agent.messages.inputs import (
     CarryOut,
     ChecksLoaded,
     EventRejected,
+    IntentBegun,
     LoadChecks,
     ProbeRan,
     RecordBootstrapped,
@@ -185,6 +186,7 @@ def test_a_history_that_is_lost_on_both_sides_waits_for_the_switch_under_way() -
     """An act is never without a rollout to report to."""
     fresh = replaced_disk(activating_record())
     intent = fresh.intent
+    fresh.tell(IntentBegun(intent.intent_id))
     fresh.tell(ReplayAsked(ReplayFrom(R1, 1)))
     assert R1 in fresh.state.rollouts
     fresh.tell(SwitchEnded(intent.intent_id, SwitchCompleted("new", 0)))

@@ -7,6 +7,7 @@ import pytest
 
 from nixfleet_agent.activation.activator import (
     ClosureMismatch,
+    ClosureNotHere,
     RollbackFinished,
     SwitchCompleted,
     SwitchDeferred,
@@ -37,33 +38,33 @@ def activator(nixos: FakeNixos) -> NixosActivator:
     return nixos.activator()
 
 
-async def test_system_that_cannot_be_realised_fails_and_changes_nothing(
+async def test_system_that_cannot_be_realised_is_not_here_and_changes_nothing(
     activator: NixosActivator, nixos: FakeNixos
 ) -> None:
-    """What Nix cannot get fails at realise with Nix's words; the profile stays."""
+    """What Nix cannot get may come later: the reason has Nix's words; the profile stays."""
     old = nixos.add("old")
     nixos.boot(old)
     missing = f"{'f' * 32}-nixos-system-new"
 
     outcome = await activator.switch(missing)
 
-    assert outcome == SwitchFailed(SwitchPhase.REALISE, 1, f"error: path {missing} is not valid")
+    found = f"exit status 1: error: path {missing} is not valid"
+    assert outcome == ClosureNotHere(f"failed at realise: {found}")
     assert nixos.profile.resolve().name == old
 
 
-async def test_program_out_of_time_fails_and_says_so(
+async def test_fetch_out_of_time_is_not_here_and_says_so(
     activator: NixosActivator, nixos: FakeNixos
 ) -> None:
-    """A program that had to be stopped fails its phase, and the reason says that it was stopped."""
+    """A fetch that had to be stopped can be begun again, and the reason says that it was stopped."""
     old, new = nixos.add("old"), nixos.add("new")
     nixos.boot(old)
     nixos.broken["nix-store"] = CommandOutcome(124, stderr_tail="copying…", timed_out=True)
 
     outcome = await activator.switch(new)
 
-    assert outcome == SwitchFailed(
-        SwitchPhase.REALISE, 124, "nix-store was stopped after its time-out: copying…"
-    )
+    stopped = "nix-store was stopped after its time-out: copying…"
+    assert outcome == ClosureNotHere(f"failed at realise: exit status 124: {stopped}")
 
 
 async def test_profile_that_cannot_be_set_fails_before_the_switch(

@@ -344,7 +344,7 @@ async def test_a_host_that_refuses_to_act_is_shown_as_such(desk: OperatorConsole
     explained = await desk.run("explain", "web-01")
     hosts = await desk.run("hosts", "--json")
 
-    assert "stable@r1: web-01 refuses to act since " in explained.stdout
+    assert "stable@r1: web-01 does not act since " in explained.stdout
     assert "the manifest is \\x1b[2Jtoo old" in explained.stdout
     listed = {it["hostname"]: it for it in map(orjson.loads, hosts.stdout.splitlines())}
     assert listed["web-01"]["refusal"] == refusal.reason

@@ -1,6 +1,6 @@
 """The machines on which our activators are held to their contract: real directories, and a fake NixOS."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -56,6 +56,15 @@ class DirectoryMachine(ActivatedMachine):
         while not self._stuck.exists():  # noqa: ASYNC110 - another process makes it
             await anyio.sleep(0.005)
 
+    def withhold(self, closure: str) -> Callable[[], None]:
+        delivered, away = self.store / closure, self.store / f".{closure}"
+        delivered.rename(away)
+
+        def deliver() -> None:
+            away.rename(delivered)
+
+        return deliver
+
     def spoil(self, closure: str) -> None:
         (self.store / closure / "planted").touch()
 
@@ -100,6 +109,15 @@ class NixosMachine(ActivatedMachine):
 
     async def boot(self, closure: str) -> None:
         self._nixos.boot(closure)
+
+    def withhold(self, closure: str) -> Callable[[], None]:
+        delivered, away = self._nixos.store / closure, self._nixos.directory / "away"
+        delivered.rename(away)
+
+        def deliver() -> None:
+            away.rename(delivered)
+
+        return deliver
 
     def switched(self) -> Sequence[str]:
         fired = (command.split() for command in self._nixos.commands)

@@ -18,6 +18,7 @@ from nixfleet_agent.messages.inputs import (
     StartProbes,
     StopProbes,
     WakeSender,
+    WithdrawIntent,
 )
 from nixfleet_control_plane.engine import applier as control_plane_applier
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
@@ -121,7 +122,7 @@ class OurAgentWorld(AgentWorld):
                 self._metrics.append(action)
             case EmitLog():
                 self._logs.append(action)
-            case WakeSender() | KeepManifestsOf():
+            case WakeSender() | KeepManifestsOf() | WithdrawIntent():
                 pass
             case _:
                 assert_never(action)

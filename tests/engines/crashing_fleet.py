@@ -13,6 +13,7 @@ from nixfleet_agent.messages.inputs import (
     Intent,
     IntentBegun,
     IntentKind,
+    IntentWithdrawn,
     RollbackEnded,
     RunningClosureSeen,
     SwitchEnded,
@@ -80,7 +81,8 @@ class CrashingAgent(Agent):
 
     def carry_out(self, intent: Intent) -> None:
         """As an activator does it: look at what runs first, and do only what is not done."""
-        if isinstance(self.tell(IntentBegun(intent.intent_id)), AttemptsUsedUp):
+        reply = self.tell(IntentBegun(intent.intent_id))
+        if isinstance(reply, AttemptsUsedUp | IntentWithdrawn):
             return
         if intent.kind is IntentKind.SWITCH:
             if self.running != intent.closure:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted, SwitchOutcome
+from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted, SwitchEnd
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.journal.journal import SqliteJournal
 from nixfleet_agent.journal.loading import load_state as load_agent_state
@@ -64,7 +64,7 @@ CHECKS = HealthCheckSet({"alive": ExecProbe(("bin/alive",))})
 class Behaviour:
     """What closures do: those not named here switch well and pass."""
 
-    switch: Mapping[str, SwitchOutcome] = field(factory=dict)
+    switch: Mapping[str, SwitchEnd] = field(factory=dict)
     rollback: Mapping[str, RollbackFinished] = field(factory=dict)
     probe: Mapping[str, ProbeOutcome] = field(factory=dict)
 
@@ -132,7 +132,7 @@ class Agent:
             self.running = outcome.current_closure
             self.tell(RollbackEnded(intent.intent_id, outcome))
 
-    def _switch(self, closure: str) -> SwitchOutcome:
+    def _switch(self, closure: str) -> SwitchEnd:
         if self.running == closure:
             return SwitchCompleted(closure, 0)
         outcome = self._fleet.behaviour.switch.get(closure, SwitchCompleted(closure, 0))

@@ -40,6 +40,20 @@ class Prepared:
 
 
 @frozen
+class ClosureNotHere:
+    """The closure is not in the store and could not be fetched now. It may come later: the caller asks again.
+
+    Nothing has been switched. Not for a closure that can never be activated: that is a `SwitchFailed`.
+    reason: for people: what was looked for, where, and what was found.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@frozen
 class SwitchCompleted:
     """The switch succeeded and `current_closure` is running."""
 
@@ -72,7 +86,8 @@ class SwitchFailed:
 class ClosureMismatch:
     """`actual` was found in place of the `expected` closure.
 
-    Either its contents hash to another name, or another closure was activated during the switch.
+    Either its contents hash to another name, or another closure was activated during the switch. From `prepare`: the
+    caller asks again, since a closure that is still being copied hashes to a different name each time.
     """
 
     expected: str
@@ -92,8 +107,10 @@ class RollbackFinished:
 
 
 PrepareFailure: TypeAlias = SwitchFailed | ClosureMismatch
-PrepareOutcome: TypeAlias = Prepared | PrepareFailure
-SwitchOutcome: TypeAlias = SwitchCompleted | SwitchDeferred | SwitchFailed | ClosureMismatch
+PrepareOutcome: TypeAlias = Prepared | ClosureNotHere | PrepareFailure
+SwitchEnd: TypeAlias = SwitchCompleted | SwitchDeferred | SwitchFailed | ClosureMismatch
+"""How a switch ended."""
+SwitchOutcome: TypeAlias = SwitchEnd | ClosureNotHere
 
 
 class NoRunningClosure(NixfleetError):
@@ -133,13 +150,17 @@ class Activator(Protocol):
         ...
 
     async def prepare(self, closure: str) -> PrepareOutcome:
-        """Bring `closure` into the store and check its contents against its name."""
+        """Bring `closure` into the store and check its contents against its name.
+
+        Called before each switch, and repeatedly while the answer is `ClosureNotHere`. May take as long as a download:
+        nothing else waits for it, and it is cancelled when the closure is not wanted any more.
+        """
         ...
 
     async def switch(self, closure: str) -> SwitchOutcome:
         """Prepare `closure`, and make it the running closure and the one that boots.
 
-        Completes at once when it is running already.
+        Completes at once when it is running already. Returns `ClosureNotHere` only while nothing has changed.
         """
         ...
 
@@ -161,7 +182,7 @@ def rollback_finished(outcome: SwitchOutcome, current_closure: str) -> RollbackF
             return RollbackFinished(current_closure, EXIT_CODE_DEFERRED, reason)
         case SwitchFailed(_, exit_code, stderr_tail):
             return RollbackFinished(current_closure, exit_code, stderr_tail)
-        case ClosureMismatch():
+        case ClosureMismatch() | ClosureNotHere():
             return RollbackFinished(current_closure, EXIT_CODE_OF_AGENT, str(outcome))
         case _:
             assert_never(outcome)

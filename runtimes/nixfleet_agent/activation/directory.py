@@ -4,8 +4,9 @@
 `switching_from` exists only while a switch is unfinished and points to the last closure whose switch
 succeeded. Both are replaced atomically and made durable before anything relies on them:
 
-    1. check that the tree hashes to its name, and     nothing has changed yet
-       that nobody else decides what is in it
+    1. check that the tree is there, hashes to its     nothing has changed yet
+       name, and that nobody else decides what is
+       in it
     2. link switching_from to the running closure      the switch is marked as unfinished
     3. link profile to the new closure
     4. run <closure>/bin/switch-to-configuration switch, if the closure has one
@@ -44,6 +45,7 @@ from nixfleet_agent.activation.activator import (
     EXIT_CODE_DEFERRED,
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
+    ClosureNotHere,
     NoRunningClosure,
     Prepared,
     PrepareOutcome,
@@ -110,7 +112,7 @@ class DirectoryActivator:
         return running
 
     async def prepare(self, closure: str) -> PrepareOutcome:
-        """Check that the tree of `closure` is in the store and hashes to its name."""
+        """Check that the tree of `closure` is in the store and hashes to its name. Who fills the store copies it."""
         # Abandoned on cancellation: a thread that reads on is harmless, waiting for it is not.
         return await in_abandonable_thread(lambda: self._verified(closure))
 
@@ -151,16 +153,21 @@ class DirectoryActivator:
         root = self.root_of(closure)
         try:
             _, name = split_closure_name(closure)
+            expected = f"{root}: expected the directory of the closure"
+            if not os.path.lexists(root):
+                return ClosureNotHere(f"{expected}, found nothing")
             # A link would be hashed as a link, and what it leads to would be run unchecked.
             if root.is_symlink() or not root.is_dir():
-                found = "something else" if os.path.lexists(root) else "nothing"
-                reason = f"{root}: expected the directory of the closure, found {found}"
+                reason = f"{expected}, found something else"
                 return SwitchFailed(SwitchPhase.REALISE, EXIT_CODE_OF_AGENT, reason)
             require_safe_store(self.store)
             actual = checked_closure_name(root, name)
         except InvalidClosureName as error:
             return SwitchFailed(SwitchPhase.REALISE, EXIT_CODE_OF_AGENT, str(error))
-        except (NotArchivable, UnfitClosure, FileChangedWhileRead, OSError) as error:
+        except (FileChangedWhileRead, FileNotFoundError) as error:
+            # It is still being copied: a file grew, or a temporary file got its name.
+            return ClosureNotHere(f"{root}: expected a complete copy of the closure: {error}")
+        except (NotArchivable, UnfitClosure, OSError) as error:
             return SwitchFailed(SwitchPhase.VERIFY, EXIT_CODE_OF_AGENT, str(error))
         return Prepared(closure) if actual == closure else ClosureMismatch(closure, actual)
 

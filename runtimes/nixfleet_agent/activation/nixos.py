@@ -1,6 +1,7 @@
 """Activates NixOS systems, with NixOS's own programs. Decides when a switch must wait for a boot.
 
-    1. nix-store --realise           the system is in the store, with contents verified by Nix
+    1. nix-store --realise           the system is in the store, with contents verified by Nix; if no
+                                     substituter has it or none answers, it is not here yet
     2. nix-env --set                 the system profile: boots, once the bootloader is updated
     3. compare with what runs        dbus, systemd, kernel or init differ: install the bootloader,
                                      and leave the rest to the next boot
@@ -27,6 +28,7 @@ from nixfleet_agent.activation.activator import (
     EXIT_CODE_DEFERRED,
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
+    ClosureNotHere,
     NoRunningClosure,
     Prepared,
     PrepareOutcome,
@@ -96,7 +98,10 @@ class NixosActivator:
         return running
 
     async def prepare(self, closure: str) -> PrepareOutcome:
-        """Realise `closure`: Nix fetches or builds it, and verifies what it fetched."""
+        """Realise `closure`: Nix fetches or builds it, and verifies what it fetched.
+
+        Any failure may pass: a cache that lacks it or does not answer, a full disk, a key that is not trusted yet.
+        """
         try:
             split_closure_name(closure)
         except InvalidClosureName as error:
@@ -105,7 +110,7 @@ class NixosActivator:
         failure = await self._failure_of(
             SwitchPhase.REALISE, ["nix-store", "--realise", path], self.realise_timeout_seconds
         )
-        return failure or Prepared(closure)
+        return Prepared(closure) if failure is None else ClosureNotHere(str(failure))
 
     async def switch(self, closure: str) -> SwitchOutcome:
         """Select `closure` and switch to it, or defer it to the next boot when it must be."""

@@ -6,6 +6,7 @@ the signed manifest, never on the dispatch; the manifest's policy decides whethe
 Source: docs/spec/runtimes.md, Agent; docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
@@ -17,8 +18,8 @@ from nixfleet_agent.activation.activator import (
     RollbackFinished,
     SwitchCompleted,
     SwitchDeferred,
+    SwitchEnd,
     SwitchFailed,
-    SwitchOutcome,
     SwitchPhase,
 )
 from nixfleet_agent.engine.applier import apply
@@ -57,6 +58,7 @@ from nixfleet_agent.messages.inputs import (
     CarryOut,
     ChecksLoaded,
     ChecksUnreadable,
+    ClosureAwaited,
     DispatchOffered,
     DispatchPostponed,
     DispatchRefused,
@@ -68,6 +70,7 @@ from nixfleet_agent.messages.inputs import (
     Intent,
     IntentBegun,
     IntentKind,
+    IntentWithdrawn,
     KeepManifestsOf,
     LoadChecks,
     ProbeRan,
@@ -82,6 +85,7 @@ from nixfleet_agent.messages.inputs import (
     SwitchStarted,
     Tick,
     WakeSender,
+    WithdrawIntent,
 )
 from nixfleet_agent.messages.writes import MarkAcknowledged, Write
 from nixfleet_proto.agent_event import (
@@ -98,6 +102,7 @@ from nixfleet_proto.agent_event import (
     RollbackComplete,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.kernel.redacted import redacted
 from nixfleet_state_machine.host.convergence import first_broken_rule
@@ -115,6 +120,10 @@ ATTEMPTS_MAX: Final = 3
 FAILURE_THRESHOLD_DEFAULT = timedelta(seconds=60)
 
 
+def _no_deadline(policy: RolloutPolicy) -> timedelta | None:
+    return None
+
+
 class AgentEngine:
     """One host's state and every decision about it. Owned by one mutator.
 
@@ -122,6 +131,7 @@ class AgentEngine:
     clock_step_max: the longest time between two ticks that counts towards a soak; more is a step of the clock.
     retention: how long a closed rollout's journal is kept, in case the control plane asks for a replay.
     attempts_max: how many processes of the agent may begin the same switch or rollback.
+    activation_deadline_of: how long after its acknowledgement a switch may wait for its closure; `None` for ever.
     """
 
     def __init__(
@@ -132,12 +142,14 @@ class AgentEngine:
         retention: timedelta = RETENTION_DEFAULT,
         clock_step_max: timedelta = CLOCK_STEP_MAX,
         attempts_max: int = ATTEMPTS_MAX,
+        activation_deadline_of: Callable[[RolloutPolicy], timedelta | None] = _no_deadline,
     ) -> None:
         self._state = state
         self._failure_threshold = failure_threshold
         self._retention = retention
         self._clock_step_max = clock_step_max
         self._attempts_max = attempts_max
+        self._activation_deadline_of = activation_deadline_of
         state.undo.settle()
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
@@ -169,6 +181,9 @@ class AgentEngine:
                 self._tick(commit, input, now)
             case DispatchOffered():
                 return self._consider(commit, input, now)
+            case ClosureAwaited():
+                if input.intent_id in self._state.intents:
+                    self._state.awaited.set(input.intent_id, input.reason)
             case IntentBegun():
                 return self._intent_begun(commit, input, now)
             case SwitchStarted():
@@ -220,7 +235,7 @@ class AgentEngine:
         )
         if refusal is not None:
             return DispatchRefused(refusal)
-        if self._state.intents:
+        if any(map(self._state.is_under_way, self._state.intents.values())):
             return DispatchPostponed()
         for older in self._state.open_rollouts():
             self._state.close_rollout(commit, older, now)
@@ -249,7 +264,7 @@ class AgentEngine:
         """Count the attempt; a switch or rollback that ended each process that began it has failed."""
         intent = self._state.intents.get(input.intent_id)
         if intent is None:
-            return Done()
+            return IntentWithdrawn()
         if intent.intent_id in self._state.begun or intent.attempts < self._attempts_max:
             self._state.begin_intent(commit, intent)
             return Done()
@@ -270,6 +285,22 @@ class AgentEngine:
                 assert_never(kind)
         commit.afterwards(log_entry(LogLevel.ERROR, "it has failed", reason))
         return AttemptsUsedUp()
+
+    def _end_overdue_waiting(self, commit: CommitBuilder, now: datetime) -> None:
+        """Fail the activations whose closure has not come by their deadline. Nothing was switched."""
+        for intent in tuple(self._state.intents.values()):
+            rollout = self._state.rollouts.get(intent.rollout_id)
+            if rollout is None or self._state.is_under_way(intent):
+                continue
+            deadline = self._activation_deadline_of(rollout.policy)
+            acked_at = rollout.record.dispatch_acked_at
+            if deadline is None or acked_at is None or now - acked_at < deadline:
+                continue
+            why = self._state.awaited.get(intent.intent_id, "it is still being fetched")
+            reason = f"the closure did not come within {deadline.total_seconds():g} s: {why}"
+            failed = SwitchFailed(SwitchPhase.REALISE, EXIT_CODE_OF_AGENT, reason)
+            commit.afterwards(WithdrawIntent(intent))
+            self._switch_ended(commit, SwitchEnded(intent.intent_id, failed), now)
 
     def _switch_started(self, commit: CommitBuilder, input: SwitchStarted, now: datetime) -> None:
         intent = self._state.intents.get(input.intent_id)
@@ -348,6 +379,7 @@ class AgentEngine:
 
     def _tick(self, commit: CommitBuilder, tick: Tick, now: datetime) -> None:
         self._let_time_pass(now)
+        self._end_overdue_waiting(commit, now)
         for rollout in self._state.open_rollouts():
             rollout_id = rollout.record.rollout_id
             failed = sustained_failure(
@@ -483,7 +515,7 @@ def _begun_too_often(intent: Intent) -> str:
     )
 
 
-def _activation_fact(outcome: SwitchOutcome, now: datetime) -> FactOf:
+def _activation_fact(outcome: SwitchEnd, now: datetime) -> FactOf:
     match outcome:
         case SwitchCompleted():
             return lambda seq: ActivationCompleted(

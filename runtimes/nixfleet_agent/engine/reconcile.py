@@ -80,7 +80,8 @@ def take_over(
 
 def _would_close_a_switch(state: State, record: HostRolloutState) -> bool:
     """Return whether `record` would close another rollout whose switch is under way: it would still be carried out."""
-    switching = {intent.rollout_id for intent in state.intents.values()} - {record.rollout_id}
+    under_way = filter(state.is_under_way, state.intents.values())
+    switching = {intent.rollout_id for intent in under_way} - {record.rollout_id}
     return any(
         _began(other.record) <= _began(record)
         for other in state.open_rollouts()
@@ -188,7 +189,8 @@ def _set_aside_lost(
     state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime
 ) -> None:
     """Set aside a rollout whose first facts both sides have lost, so that it can be dispatched again."""
-    if any(intent.rollout_id == rollout_id for intent in state.intents.values()):
+    under_way = filter(state.is_under_way, state.intents.values())
+    if any(intent.rollout_id == rollout_id for intent in under_way):
         return  # The control plane asks again once the switch or rollback has ended.
     message = "set aside, since both sides have lost its first facts; it can be dispatched again"
     commit.afterwards(log_entry(LogLevel.ERROR, message, rollout_id))

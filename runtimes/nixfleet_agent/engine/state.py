@@ -7,6 +7,7 @@ Source: docs/spec/runtimes.md, Agent.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from attrs import evolve, frozen
 
@@ -18,6 +19,7 @@ from nixfleet_agent.messages.inputs import (
     IntentKind,
     KeepManifestsOf,
     StopProbes,
+    WithdrawIntent,
 )
 from nixfleet_agent.messages.writes import (
     PutIntent,
@@ -69,6 +71,8 @@ class State:
         self.last_intent_id = UndoableValue(self.undo, 0)
         # The intents that this process began: an act that it tries again is the same attempt.
         self.begun = UndoableSet[int](self.undo)
+        # Why a switch waits for its closure, by intent. Not in the journal: each process looks for itself.
+        self.awaited = UndoableDict[int, str](self.undo)
         # Kept for good: see `downgrade`.
         self.newest_release = UndoableValue[ObeyedRelease | None](self.undo, None)
         self.rolled_back = UndoableDict[str, RolledBackClosure](self.undo)
@@ -120,8 +124,9 @@ class State:
         )
 
     def close_rollout(self, commit: CommitBuilder, rollout: LocalRollout, now: datetime) -> None:
-        """Close a rollout for a newer one: its probes stop, and it is not rolled back any more."""
+        """Close a rollout for a newer one: its probes stop, and no switch or rollback of it begins any more."""
         self.put_rollout(commit, evolve(rollout, closed_at=now))
+        self.withdraw_intents(commit, rollout.record.rollout_id)
         self.forget_probes(rollout.record.rollout_id)
         commit.afterwards(StopProbes(rollout.record.rollout_id))
 
@@ -146,6 +151,7 @@ class State:
         self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime
     ) -> None:
         """Forget the record of a rollout whose facts have lost their beginning; the facts stay in the journal."""
+        self.withdraw_intents(commit, rollout_id)
         self.rollouts.discard(rollout_id)
         self.forget_probes(rollout_id)
         commit.write(SetRolloutAside(rollout_id, now))
@@ -167,6 +173,7 @@ class State:
 
     def begin_intent(self, commit: CommitBuilder, intent: Intent) -> None:
         """Count an attempt, once in this process."""
+        self.awaited.discard(intent.intent_id)
         if intent.intent_id not in self.begun:
             self.begun.add(intent.intent_id)
             begun = evolve(intent, attempts=intent.attempts + 1)
@@ -177,4 +184,26 @@ class State:
         """Remove an intent that has ended."""
         self.intents.discard(intent.intent_id)
         self.begun.discard(intent.intent_id)
+        self.awaited.discard(intent.intent_id)
         commit.write(RemoveIntent(intent.intent_id))
+
+    def withdraw_intents(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
+        """Remove the switches of a rollout that have not changed the machine yet."""
+        for intent in tuple(self.intents.values()):
+            if intent.rollout_id == rollout_id and not self.is_under_way(intent):
+                self.remove_intent(commit, intent)
+                commit.afterwards(WithdrawIntent(intent))
+
+    def is_under_way(self, intent: Intent) -> bool:
+        """Return whether the machine may be between two closures, or must be brought back to one.
+
+        Not so while a switch is queued or waits for its closure: nothing is lost when it never begins.
+        """
+        kind = intent.kind
+        match kind:
+            case IntentKind.ROLLBACK:
+                return True
+            case IntentKind.SWITCH:
+                return intent.attempts > 0 and intent.intent_id not in self.awaited
+            case _:
+                assert_never(kind)

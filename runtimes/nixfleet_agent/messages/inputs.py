@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from nixfleet_agent.activation.activator import RollbackFinished, SwitchOutcome
+from nixfleet_agent.activation.activator import RollbackFinished, SwitchEnd
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.ids import RolloutId
@@ -58,8 +58,16 @@ class DispatchOffered:
 
 
 @frozen
+class ClosureAwaited:
+    """The closure of a switch is not here, and nothing of the machine has changed: the switch waits for it."""
+
+    intent_id: int
+    reason: str
+
+
+@frozen
 class IntentBegun:
-    """An intent is about to be carried out. Reply: `Done`, or `AttemptsUsedUp`."""
+    """An intent is about to be carried out. Reply: `Done`, `AttemptsUsedUp` or `IntentWithdrawn`."""
 
     intent_id: int
 
@@ -75,7 +83,7 @@ class SwitchStarted:
 @frozen
 class SwitchEnded:
     intent_id: int
-    outcome: SwitchOutcome
+    outcome: SwitchEnd
 
 
 @frozen
@@ -163,6 +171,7 @@ class Tick:
 Input: TypeAlias = (
     Booted
     | DispatchOffered
+    | ClosureAwaited
     | IntentBegun
     | SwitchStarted
     | SwitchEnded
@@ -207,12 +216,26 @@ class AttemptsUsedUp:
     """The intent was begun too often without an end: it has failed, which is in the journal, and must not begin."""
 
 
-Reply: TypeAlias = Done | AttemptsUsedUp | DispatchTaken | DispatchPostponed | DispatchRefused
+@frozen
+class IntentWithdrawn:
+    """The intent is not wanted any more, and must not begin: a newer rollout superseded it, or it ended already."""
+
+
+Reply: TypeAlias = (
+    Done | AttemptsUsedUp | IntentWithdrawn | DispatchTaken | DispatchPostponed | DispatchRefused
+)
 
 
 @frozen
 class CarryOut:
     """Carry out this intent after those before it. Idempotent."""
+
+    intent: Intent
+
+
+@frozen
+class WithdrawIntent:
+    """Stop waiting for the closure of this intent, which is not to be carried out. It has not begun."""
 
     intent: Intent
 
@@ -254,6 +277,7 @@ class KeepManifestsOf:
 
 Action: TypeAlias = (
     CarryOut
+    | WithdrawIntent
     | LoadChecks
     | StartProbes
     | StopProbes

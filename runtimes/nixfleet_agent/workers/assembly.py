@@ -13,6 +13,7 @@ from nixfleet_agent.messages.inputs import (
     StartProbes,
     StopProbes,
     WakeSender,
+    WithdrawIntent,
 )
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
@@ -30,7 +31,7 @@ from nixfleet_agent.workers.ticks import TickWorker
 from nixfleet_proto.trust import TrustRoot
 
 WorkerAction: TypeAlias = (
-    WakeSender | CarryOut | LoadChecks | StartProbes | StopProbes | KeepManifestsOf
+    WakeSender | CarryOut | WithdrawIntent | LoadChecks | StartProbes | StopProbes | KeepManifestsOf
 )
 
 
@@ -60,7 +61,9 @@ class Workers:
             trust, now, settings.freshness_window_minutes, log("manifests")
         )
         refusals = Refusals(now)
-        self.intents = IntentWorker(switch_method, self._post, Backoff(chance), log("intents"))
+        self.intents = IntentWorker(
+            switch_method, self._post, Backoff(chance), Backoff(chance), log("intents"), refusals
+        )
         self._sender = Sender(
             settings.hostname, self._post, self.backoff_for_control_plane(), log("sender")
         )
@@ -110,6 +113,8 @@ class Workers:
                 self._sender.wake()
             case CarryOut():
                 self.intents.add(action.intent)
+            case WithdrawIntent():
+                self.intents.withdraw(action.intent)
             case LoadChecks() | StartProbes() | StopProbes():
                 self._probes.order(action)
             case KeepManifestsOf():

@@ -12,6 +12,7 @@ from nixfleet_agent.messages.inputs import (
     DispatchRefused,
     DispatchTaken,
     Done,
+    IntentWithdrawn,
     Reply,
 )
 from nixfleet_agent.workers.backoff import Backoff
@@ -97,7 +98,7 @@ class DispatchWorker:
                 yield from self._refuse(dispatch, reply.reason)
             case None:
                 yield from self._backoff.pause()
-            case Done() | AttemptsUsedUp():
+            case Done() | AttemptsUsedUp() | IntentWithdrawn():
                 raise AssertionError(reply)
             case _:
                 assert_never(reply)

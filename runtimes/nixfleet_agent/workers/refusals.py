@@ -1,4 +1,4 @@
-"""What this agent refuses to act on now, for its heartbeats. Data that the workers share; no decisions."""
+"""What this agent does not act on now, and why, for its heartbeats. Data that the workers share; no decisions."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -7,12 +7,13 @@ from nixfleet_runtime.transport import ActingRefusal
 
 
 class Refusals:
-    """The dispatches and records that are refused now, by rollout. now: the agent's clock."""
+    """The dispatches and records that are refused now, and the closure that is awaited. now: the agent's clock."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._dispatches: dict[str, ActingRefusal] = {}
         self._records: dict[str, ActingRefusal] = {}
+        self._awaited: dict[str, ActingRefusal] = {}
 
     def dispatch_refused(self, rollout_id: str, reason: str) -> None:
         """Note that the dispatch that waits is refused; no other one waits."""
@@ -29,9 +30,18 @@ class Refusals:
             for rollout_id, reason in reasons.items()
         }
 
+    def closure_awaited(self, rollout_id: str, reason: str) -> None:
+        """Note that the switch of a rollout waits for its closure; no other one waits."""
+        self._awaited = {rollout_id: self._refusal(self._awaited, rollout_id, reason)}
+
+    def no_closure_awaited(self) -> None:
+        """Note that no switch waits any more: the closure came, or is not wanted any more."""
+        self._awaited = {}
+
     def current(self) -> tuple[ActingRefusal, ...]:
         """Return all refusals, by rollout."""
-        return tuple(it for _, it in sorted({**self._records, **self._dispatches}.items()))
+        refused = {**self._awaited, **self._records, **self._dispatches}
+        return tuple(refusal for _, refusal in sorted(refused.items()))
 
     def _refusal(
         self, known: dict[str, ActingRefusal], rollout_id: str, reason: str

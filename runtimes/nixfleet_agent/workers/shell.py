@@ -13,7 +13,7 @@ import anyio.lowlevel
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from nixfleet_agent.activation.activator import Activator
+from nixfleet_agent.activation.activator import Activator, PrepareOutcome
 from nixfleet_agent.journal.loading import unsent_rollouts
 from nixfleet_agent.messages.inputs import ChecksLoaded, ChecksUnreadable, Input, Reply
 from nixfleet_agent.ports import AgentPorts
@@ -28,6 +28,7 @@ from nixfleet_agent.workers.steps import (
     PollDispatch,
     PostEvents,
     PostInput,
+    Prepare,
     PruneCachedManifests,
     ReadCachedManifest,
     ReadHealthChecks,
@@ -174,6 +175,8 @@ class AgentShell:
                 await anyio.to_thread.run_sync(keep_only, step.rollout_ids)
             case ReadRunningClosure():
                 return await ports.activator.current()
+            case Prepare():
+                return await _prepared(ports.activator, step)
             case Switch():
                 return await ports.activator.switch(step.intent.closure)
             case RollBack():
@@ -200,6 +203,18 @@ class AgentShell:
         scope = self.start(step.name, step.begin)
         if step.group is not None:
             self._groups.setdefault(step.group, []).append(scope)
+
+
+async def _prepared(activator: Activator, step: Prepare) -> PrepareOutcome | None:
+    if step.unless.is_set:
+        return None
+    with anyio.CancelScope() as preparing:
+        step.unless.on_set(preparing.cancel)
+        try:
+            return await activator.prepare(step.intent.closure)
+        finally:
+            step.unless.forget(preparing.cancel)
+    return None
 
 
 def _declared_checks(

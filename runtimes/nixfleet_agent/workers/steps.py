@@ -10,9 +10,13 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Generic, Self, TypeAlias, TypeVar, cast
 
-from attrs import frozen
+from attrs import field, frozen
 
-from nixfleet_agent.activation.activator import RollbackFinished, SwitchOutcome
+from nixfleet_agent.activation.activator import (
+    PrepareOutcome,
+    RollbackFinished,
+    SwitchOutcome,
+)
 from nixfleet_agent.journal.journal import JournalRow
 from nixfleet_agent.messages.inputs import (
     ChecksLoaded,
@@ -210,6 +214,14 @@ class ReadRunningClosure(Step[str]):
 
 
 @frozen
+class Prepare(Step[PrepareOutcome | None]):
+    """Bring the closure of `intent` into the store; idempotent. `None`: `unless` was set first. Raises: OSError."""
+
+    intent: Intent
+    unless: Wakeup = field(eq=False)
+
+
+@frozen
 class Switch(Step[SwitchOutcome]):
     """Switch to the closure of `intent`; idempotent. Raises: NoRunningClosure, OSError."""
 
@@ -277,6 +289,7 @@ AgentStep: TypeAlias = (
     | CacheManifest
     | PruneCachedManifests
     | ReadRunningClosure
+    | Prepare
     | Switch
     | RollBack
     | ReadHealthChecks

@@ -397,7 +397,7 @@ def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
 def explain(session: _Session, host: str) -> None:
     """Show every gate that holds HOST, in each of its rollouts.
 
-    Also shows what its agent refuses to act on.
+    Also shows what its agent does not act on, and why.
     """
     explained = session.read(paths.host_path(host, "/explain"), HOST_EXPLAINED)
     if not explained.rollouts and not explained.refusals:
@@ -450,7 +450,7 @@ def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
         "runs",
         "last heard",
         "clock",
-        "refuses to act",
+        "does not act",
     )
     session.list(
         paths.HOSTS, HOST_PAGE, lambda page: page.hosts, _host_cells, header, is_wanted=is_wanted
@@ -582,7 +582,7 @@ def whole_name(
 
 def _explanation(explained: HostExplained) -> list[str]:
     lines = [
-        f"{it.rollout_id}: {explained.hostname} refuses to act since {shown_time(it.since)}: {it.reason}"
+        f"{it.rollout_id}: {explained.hostname} does not act since {shown_time(it.since)}: {it.reason}"
         for it in explained.refusals
     ]
     if not explained.rollouts and not lines:

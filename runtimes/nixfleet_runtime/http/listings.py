@@ -45,7 +45,7 @@ class RolloutPage:
 class ListedHost:
     """A host's state in a rollout. current_closure: the closure that it last reported to run.
 
-    refusal: why its agent refuses to act in the rollout, by its last heartbeat.
+    refusal: why its agent does not act in the rollout, by its last heartbeat.
     last_heard_at: its last request since the control plane started. clock_ahead_seconds, clock_behind_seconds: how far
     its clock was off then; the request's way counts as behind.
     """
@@ -139,7 +139,7 @@ class WaitingEvent:
 class HostExplained:
     """Why a host is held. rollouts: those in which it waits; empty: it waits in none.
 
-    refusals: what its agent refuses to act on, by its last heartbeat.
+    refusals: what its agent does not act on, and why, by its last heartbeat.
     waiting_events: what it reported and cannot be true yet. The rest is as in `ListedHost`.
     """
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nixfleet_agent.activation.activator import (
     Activator,
+    ClosureNotHere,
     Prepared,
     PrepareOutcome,
     RollbackFinished,
@@ -13,6 +14,7 @@ from nixfleet_agent.activation.activator import (
     SwitchDeferred,
     SwitchFailed,
     SwitchOutcome,
+    SwitchPhase,
 )
 from nixfleet_agent.activation.command import CommandOutcome
 from nixfleet_agent.activation.directory import DirectoryActivator
@@ -222,3 +224,57 @@ class TestNamesAClosureWhereNothingRuns(ActivatorContract):
 
     def make_machine(self, directory: Path) -> ActivatedMachine:
         return MachineWith(directory, NamesNothing)
+
+
+@frozen
+class FailsForWhatIsMissing(DirectoryActivator):
+    async def prepare(self, closure: str) -> PrepareOutcome:
+        prepared = await super().prepare(closure)
+        if isinstance(prepared, ClosureNotHere):
+            return SwitchFailed(SwitchPhase.REALISE, 1, prepared.reason)
+        return prepared
+
+
+class TestTakesAMissingClosureForABadOne(ActivatorContract):
+    """Reports a closure that was not copied yet as a failed switch, and so as a bad release."""
+
+    says = "expected ClosureNotHere for a closure that"
+
+    def make_machine(self, directory: Path) -> ActivatedMachine:
+        return MachineWith(directory, FailsForWhatIsMissing)
+
+
+@frozen
+class RemembersWhatWasMissing(DirectoryActivator):
+    missing: dict[str, ClosureNotHere] = field(factory=dict)
+
+    async def prepare(self, closure: str) -> PrepareOutcome:
+        prepared = self.missing.get(closure) or await super().prepare(closure)
+        if isinstance(prepared, ClosureNotHere):
+            self.missing[closure] = prepared
+        return prepared
+
+
+class TestNeverLooksAgain(ActivatorContract):
+    """Keeps the answer that a closure is not here."""
+
+    says = "a closure was delivered after it had been asked for"
+
+    def make_machine(self, directory: Path) -> ActivatedMachine:
+        return MachineWith(directory, RemembersWhatWasMissing)
+
+
+@frozen
+class WaitsForWhatIsSpoilt(DirectoryActivator):
+    async def prepare(self, closure: str) -> PrepareOutcome:
+        prepared = await super().prepare(closure)
+        return prepared if isinstance(prepared, Prepared) else ClosureNotHere(str(prepared))
+
+
+class TestWaitsForASpoiltClosure(ActivatorContract):
+    """Takes a closure that was changed for one that has not come yet, and so waits for ever."""
+
+    says = "a switch to a closure that is spoilt ended as"
+
+    def make_machine(self, directory: Path) -> ActivatedMachine:
+        return MachineWith(directory, WaitsForWhatIsSpoilt)

@@ -14,8 +14,8 @@ from nixfleet_agent.activation.activator import (
     RollbackFinished,
     SwitchCompleted,
     SwitchDeferred,
+    SwitchEnd,
     SwitchFailed,
-    SwitchOutcome,
     SwitchPhase,
 )
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome
@@ -37,7 +37,7 @@ LATE = 2 * MINUTE
 FLAP = 45 * SECOND
 CONTROL_FRAMEWORK = "nis2"
 
-SwitchEnds: TypeAlias = Callable[[SwitchOutcome], None]
+SwitchEnds: TypeAlias = Callable[[SwitchEnd], None]
 RollbackEnds: TypeAlias = Callable[[RollbackFinished], None]
 
 
@@ -121,7 +121,7 @@ class SimulatedMachine:
             case _:
                 assert_never(way)
 
-    def _switch_outcome(self, closure: str, way: SwitchResult) -> SwitchOutcome:
+    def _switch_outcome(self, closure: str, way: SwitchResult) -> SwitchEnd:
         match way:
             case SwitchResult.WORKS:
                 return SwitchCompleted(closure, 0)
@@ -134,7 +134,7 @@ class SimulatedMachine:
             case SwitchResult.ENDS_ON_A_THIRD_CLOSURE:
                 return ClosureMismatch(closure, f"third-{closure}")
             case SwitchResult.FAILS_BEFORE_ANY_CHANGE:
-                return SwitchFailed(SwitchPhase.REALISE, 1, "no substitute has it")
+                return SwitchFailed(SwitchPhase.PROFILE_SET, 1, "no space left")
             case SwitchResult.CONTENTS_DIFFER_FROM_NAME:
                 return ClosureMismatch(closure, f"other-{closure}")
             case _:

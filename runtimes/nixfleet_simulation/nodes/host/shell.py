@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, assert_never
 
+from nixfleet_agent.activation.activator import Prepared
 from nixfleet_agent.journal.loading import unsent_rollouts
 from nixfleet_agent.messages.inputs import (
     Action,
@@ -27,6 +28,7 @@ from nixfleet_agent.workers.steps import (
     PollDispatch,
     PostEvents,
     PostInput,
+    Prepare,
     PruneCachedManifests,
     ReadCachedManifest,
     ReadHealthChecks,
@@ -214,6 +216,8 @@ class SimulatedShell:
                 task.answer(None)
             case ReadRunningClosure():
                 task.answer(self._machine.running)
+            case Prepare():
+                task.answer(Prepared(step.intent.closure))
             case Switch():
                 self._began(step.intent)
                 self._machine.switch(task.lifetime, step.intent.closure, task.answer)
