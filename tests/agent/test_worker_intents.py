@@ -252,7 +252,7 @@ def test_a_missing_closure_is_logged_once_and_so_is_its_coming(
     found = [MISSING, MISSING, MISSING, Prepared("new")]
     Script({**ANSWERS, Prepare: found, Wait: [None] * 3}).run(worker.run())
 
-    activity = "fetching a closure, which its switch waits for,"
+    activity = "fetching the closure of a switch"
     assert caplog.messages == [f"{activity} fails: {AWAITED}", f"{activity} works again"]
 
 

@@ -10,6 +10,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from nixfleet_agent.activation.activator import (
+    Activator,
     Prepared,
     PrepareOutcome,
     RollbackFinished,
@@ -31,6 +32,7 @@ from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.transport import (
+    ActingRefusal,
     EventsOutcome,
     Heartbeat,
     HeartbeatReply,
@@ -96,6 +98,7 @@ class ControlPlane:
         self.dispatch: Dispatch | None = None
         self.accepted: list[AgentEvent] = []
         self.heartbeats = 0
+        self.refusals: tuple[ActingRefusal, ...] = ()
         self.polls = 0
         self.breaks: Callable[[], None] = lambda: None
 
@@ -135,6 +138,7 @@ class ControlPlane:
     async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
         self.heartbeats += 1
         await self._reached()
+        self.refusals = heartbeat.refusals
         self.breaks()
         return HeartbeatReply(self.clock.now())
 
@@ -157,11 +161,12 @@ class Disk(SqliteJournal):
 
 
 class World:
-    """What an agent stands on; it outlives the agent."""
+    """What an agent stands on; it outlives the agent. activator: in place of `machine`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, activator: Activator | None = None) -> None:
         self.clock = FakeClock(T0)
         self.machine = HostUnderTest(directory / "store")
+        self.activator = activator or self.machine
         self.control_plane = ControlPlane(self.clock)
         self.directory = directory
         self.service: AgentService
@@ -173,7 +178,7 @@ class World:
         ports = AgentPorts(
             journal,
             self.control_plane,
-            self.machine,
+            self.activator,
             self.clock,
             TrustRoot(KeySlot(KEY.public_key)),
             chance=lambda: 0.0,

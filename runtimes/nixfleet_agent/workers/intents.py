@@ -12,7 +12,7 @@ Source: docs/spec/runtimes.md, Intents.
 import logging
 from collections import deque
 from collections.abc import Generator
-from typing import Final, TypeAlias, assert_never
+from typing import TypeAlias, assert_never
 
 from nixfleet_agent.activation.activator import (
     ClosureMismatch,
@@ -55,7 +55,6 @@ COPYING_SECONDS = 10.0
 is not being copied: it is bad."""
 
 _Answer: TypeAlias = Generator[AgentStep, object, bool]
-_WAITS: Final = "fetching a closure, which its switch waits for,"
 
 
 class IntentWorker:
@@ -81,7 +80,7 @@ class IntentWorker:
         self._between_looks = between_looks
         self._refusals = refusals
         self._trouble = Trouble(log, "carrying out a switch or rollback")
-        self._missing = Trouble(log, _WAITS)
+        self._missing = Trouble(log, "fetching the closure of a switch")
         self._queue = deque[Intent]()
         self._added = Wakeup()
         self._withdrawn = Wakeup()
