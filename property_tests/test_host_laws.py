@@ -173,7 +173,7 @@ def test_a_change_of_state_is_recorded_once_as_it_happened(moment: HostMoment) -
 
 @given(moment=host_moments())
 def test_the_agent_acts_exactly_on_these_changes(moment: HostMoment) -> None:
-    """It switches on becoming Activating, resets on Soaking, goes back on Failed if told to."""
+    """It switches on becoming Activating, resets on Soaking, goes back on Failed if told to and elsewhere."""
     outcome = _taken(moment, Local(moment.fact))
 
     if not isinstance(outcome, TransitionError):
@@ -184,6 +184,7 @@ def test_the_agent_acts_exactly_on_these_changes(moment: HostMoment) -> None:
         goes_back = after.policy_applied is OnHealthFailure.ROLLBACK_AND_HALT
         prior = after.current_closure_at_dispatch or ""
         fired = [LocalFireRollbackTo(after.rollout_id, prior)]
+        goes_back &= prior != after.target_closure
         expected = fired if became is HostState.FAILED and goes_back else []
         assert _only(LocalFireRollbackTo, effects) == expected
 

@@ -455,7 +455,10 @@ def _rollback(state: HostRolloutState, policy: OnHealthFailure) -> tuple[LocalFi
             return ()
         case _Policy.ROLLBACK_AND_HALT:
             prior = state.current_closure_at_dispatch
-            return () if prior is None else (LocalFireRollbackTo(state.rollout_id, prior),)
+            # A host that ran the target before its dispatch has nothing to go back to.
+            if prior is None or prior == state.target_closure:
+                return ()
+            return (LocalFireRollbackTo(state.rollout_id, prior),)
         case _:
             assert_never(policy)
 

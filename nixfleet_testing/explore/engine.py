@@ -12,6 +12,7 @@ from typing import assert_never
 from attrs import evolve, frozen
 
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.effect import RecordTransition, RemoteInsertQuarantine
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
@@ -187,7 +188,7 @@ class Engine:
         # Whatever the host said first, it has its dispatch.
         self._view.set_queued(rollout_id, name, False)
         for effect in effects:
-            if isinstance(effect, RemoteInsertQuarantine):
+            if isinstance(effect, RemoteInsertQuarantine) and blames_closure(record):
                 self._quarantine(effect.closure)
         self._join(rollout_id, name)
         for effect in effects:

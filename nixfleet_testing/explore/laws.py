@@ -36,7 +36,7 @@ class Law(StrEnum):
     FOUR_RULES = "a Converged host satisfies the four rules"
     RUNNING = "a Converged host runs its target, a Reverted one what it ran before"
     QUARANTINE = (
-        "a closure that was rolled back is quarantined, and none that is waits in the queue"
+        "a closure that ran and was rolled back is quarantined, and none that is waits in the queue"
     )
     WITHDRAWN = "nothing waits in the queue for a rollout that is halted, paused or superseded"
     QUEUE = "a dispatch waits only for a host that has not acknowledged it"
@@ -269,8 +269,9 @@ def _four_rules(name: str, record: HostRolloutState) -> Iterator[Breach]:
 
 
 def _is_unquarantined(control_plane: ControlPlane, seat: Seat) -> bool:
-    reverted = seat.record.state is HostState.REVERTED
-    return reverted and seat.record.target_closure not in control_plane.quarantined
+    record = seat.record
+    ran = record.state is HostState.REVERTED and record.activation_completed_at is not None
+    return ran and record.target_closure not in control_plane.quarantined
 
 
 def _is_started(seat: Seat) -> bool:

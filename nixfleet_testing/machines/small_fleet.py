@@ -13,6 +13,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.effect import HostEffect, RemoteInsertQuarantine
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.reducer import step
@@ -85,7 +86,8 @@ class SmallFleetMachine(ScriptedMachine):
         self.view.set_host(after)
         if before.state is HostState.PENDING:
             self.view.set_queued(rollout_id, hostname, False)
-        self._quarantine(effects)
+        if blames_closure(after):
+            self._quarantine(effects)
         is_counted = hostname not in self.view.rollouts[rollout_id].excused_hosts
         if is_counted and after.state is not before.state:
             self._tell(HostStateChanged(rollout_id, hostname, before.state, after.state, now), now)

@@ -36,6 +36,7 @@ from nixfleet_proto.agent_event import (
     OnHealthFailure,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.effect import EmitLog
 from nixfleet_state_machine.host.state import HostState
 from tests.agent.lone_agent import LoneAgent, manifest_of, soaking_agent
 
@@ -167,6 +168,20 @@ def test_a_failed_switch_rolls_back_when_the_policy_says_so(
     assert agent.intent.closure == "old"
     agent.tell(RollbackEnded(agent.intent.intent_id, RollbackFinished("old", 0)))
     assert agent.record().state is HostState.REVERTED
+
+
+def test_a_host_that_ran_the_target_before_stays_failed_and_says_so() -> None:
+    """There is nothing to go back to, and what runs is not barred by a revert to itself."""
+    agent = LoneAgent()
+    agent.tell(agent.offered(running="new"))
+    agent.tell(SwitchEnded(agent.intent.intent_id, SwitchFailed(SwitchPhase.SWITCH, 1, "boom")))
+
+    assert agent.record().state is HostState.FAILED
+    assert not [action for action in agent.actions if isinstance(action, CarryOut)]
+    (said,) = [action for action in agent.actions if isinstance(action, EmitLog)]
+    assert said.message == "failed, and not rolling back, as there is nothing to go back to"
+    assert said.fields == (("about", "stable@r1: new ran before its dispatch"),)
+    assert not agent.state.rolled_back
 
 
 def test_a_failed_switch_stays_where_it_is_when_the_policy_says_halt() -> None:

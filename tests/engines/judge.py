@@ -61,6 +61,7 @@ class Course:
     queued: set[str] = Factory(set[str])
     in_flight: set[str] = Factory(set[str])
     acknowledged: set[str] = Factory(set[str])
+    activated: set[str] = Factory(set[str])
     done: set[str] = Factory(set[str])
     excused: set[str] = Factory(set[str])
     is_halted: bool = False
@@ -120,6 +121,7 @@ class Judge:
                 course.acknowledged.add(host)
                 course.in_flight.add(host)
             case ActivationCompleted():
+                course.activated.add(host)
                 course.in_flight.add(host)
             case Converged() | ActivationDeferred():
                 course.done.add(host)
@@ -129,7 +131,8 @@ class Judge:
                 course.is_halted |= host not in course.excused
             case RollbackComplete() if fact.exit_code == 0:
                 course.is_halted |= host not in course.excused
-                self._quarantined.add(_closure(course, host))
+                if host in course.activated:
+                    self._quarantined.add(_closure(course, host))
             case _:
                 pass
 

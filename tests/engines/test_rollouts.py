@@ -95,7 +95,7 @@ def test_a_rebuilt_control_plane_differs_from_its_agents_in_nothing_but_the_disp
 
 
 def test_a_failed_switch_reverts_and_halts(fleet: SmallFleet) -> None:
-    """A canary whose switch fails goes back, and nobody else is dispatched."""
+    """A canary whose switch fails goes back, and its closure is not barred, since it never ran."""
     fleet.publish("r1")
     fleet.pass_time(minutes=15)
     broken = SwitchFailed(SwitchPhase.SWITCH, 4, "no such unit")
@@ -107,6 +107,7 @@ def test_a_failed_switch_reverts_and_halts(fleet: SmallFleet) -> None:
     assert fleet.rollout(second).state is RolloutState.REVERTED
     assert fleet.agents["web-01"].running == "r1-web-01"
     assert fleet.queued() == []
+    assert fleet.state.quarantines == {}
 
 
 def test_a_host_that_was_cut_off_catches_up(fleet: SmallFleet) -> None:

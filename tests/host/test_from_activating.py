@@ -27,6 +27,7 @@ from tests.builders import (
     PRIOR,
     ROLLBACK,
     ROLLOUT,
+    TARGET,
     activating_host,
     activation_completed,
     activation_deferred,
@@ -128,6 +129,15 @@ def test_a_failed_activation_stops_there_when_the_policy_says_halt() -> None:
     """Under halt the agent fires no rollback."""
     _, effects = lived(activating_host(), activation_failed(), HALT)
 
+    assert only(LocalFireRollbackTo, effects) == []
+
+
+def test_a_failed_activation_of_what_ran_before_has_nothing_to_go_back_to() -> None:
+    """The prior closure is the target."""
+    restarted = evolve(activating_host(), current_closure_at_dispatch=TARGET)
+    after, effects = lived(restarted, activation_failed(), ROLLBACK)
+
+    assert after.state is HostState.FAILED
     assert only(LocalFireRollbackTo, effects) == []
 
 

@@ -196,6 +196,15 @@ def test_a_sustained_failure_under_halt_fires_no_rollback() -> None:
     assert only(LocalFireRollbackTo, effects) == []
 
 
+def test_a_host_that_ran_its_target_before_has_nothing_to_go_back_to() -> None:
+    """A rollback to the closure that failed would be no rollback: the host stays Failed."""
+    restarted = evolve(soaking_host(), current_closure_at_dispatch=TARGET)
+    after, effects = lived(restarted, failed(policy=ROLLBACK), ROLLBACK)
+
+    assert after.state is HostState.FAILED
+    assert only(LocalFireRollbackTo, effects) == []
+
+
 def test_a_fact_that_was_taken_already_is_refused() -> None:
     """The same number again is a regression; the refusal says both numbers."""
     once, _ = told(soaking_host(), probe_pass())

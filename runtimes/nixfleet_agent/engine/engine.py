@@ -96,6 +96,7 @@ from nixfleet_proto.agent_event import (
     AgentEvent,
     Converged,
     DispatchAck,
+    OnHealthFailure,
     ProbeResult,
     ProbeStatus,
     ProbeTopologyDeclared,
@@ -488,6 +489,11 @@ class AgentEngine:
         fact = _without_secrets(fact_of(rollout.record.last_event_seq + 1))
         record, effects = step(rollout.record, Local(fact), now, rollout.policy)
         self._state.put_record(commit, record)
+        became_failed = record.state is HostState.FAILED is not rollout.record.state
+        if became_failed and _has_nothing_to_go_back_to(record):
+            about = f"{rollout_id}: {record.target_closure} ran before its dispatch"
+            message = "failed, and not rolling back, as there is nothing to go back to"
+            commit.afterwards(log_entry(LogLevel.ERROR, message, about))
         for effect in effects:
             if isinstance(effect, LocalFireRollbackTo) and rollout.taken_over_seq:
                 # The rollback target would be the control plane's claim here, and a claim moves no machine.
@@ -506,6 +512,11 @@ class AgentEngine:
         if rollout is None or rollout.closed_at is not None:
             return None
         return rollout if rollout.record.state is HostState.SOAKING else None
+
+
+def _has_nothing_to_go_back_to(record: HostRolloutState) -> bool:
+    goes_back = record.policy_applied is OnHealthFailure.ROLLBACK_AND_HALT
+    return goes_back and record.current_closure_at_dispatch == record.target_closure
 
 
 def _begun_too_often(intent: Intent) -> str:

@@ -50,6 +50,7 @@ from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.hold_scope import HostScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
+from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.effect import (
     RecordTransition,
     RemoteInsertQuarantine,
@@ -133,7 +134,9 @@ def take_fact(
     after, effects = apply_fact(record, fact, at, policy)
     transitions: list[RecordTransition] = []
     for effect in effects:
-        if isinstance(effect, RemoteInsertQuarantine) and not bars_closure(state.view, *key):
+        if isinstance(effect, RemoteInsertQuarantine) and not (
+            blames_closure(after) and bars_closure(state.view, *key)
+        ):
             continue
         transition = apply(effect, state, commit, at, signature)
         if transition is not None:

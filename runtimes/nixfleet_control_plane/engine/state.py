@@ -273,7 +273,9 @@ class State:
         self, commit: CommitBuilder, channel: str, closure: str, cleared_by: int
     ) -> None:
         """Allow `closure` to be dispatched to hosts of `channel` again."""
-        self.quarantines.set(channel, self.quarantines[channel] - {closure})
+        # A log of before may retire what was barred by its rules, and is not by ours.
+        closures = self.quarantines.get(channel, frozenset[str]())
+        self.quarantines.set(channel, closures - {closure})
         self.view.quarantine_changed(channel, closure)
         commit.write(RetireQuarantineRow(channel, closure, cleared_by))
 

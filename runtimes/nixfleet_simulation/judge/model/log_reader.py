@@ -135,7 +135,7 @@ class LogReader:
         self.deferred.pop((rollout_id, host), None)
         rollout.join()
         if moved:
-            if model.state == "Reverted":
+            if model.state == "Reverted" and model.activated_at is not None:
                 self._quarantined(rollout.layout.name).add(model.target)
             rollout.host_moved(host)
         self._changed[rollout_id] = None
