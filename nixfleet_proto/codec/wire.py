@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec.json_text import parse_json, sorted_bytes
-from nixfleet_proto.codec.limits import limit_problems
+from nixfleet_proto.codec.limits import TEXT_LENGTH_MAX, limit_problems
 from nixfleet_proto.codec.primitives import MalformedValue, shown
 from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case, snake_case
@@ -128,6 +128,10 @@ def _require_few_events(parsed: JsonValue) -> None:
 
 def _batch_problems(batch: EventBatch) -> Iterator[DecodeProblem]:
     """What would be in the log without the batch's signature, or with one that nobody verified, is not taken."""
+    signature_length = len(batch.signature or "")
+    if signature_length > TEXT_LENGTH_MAX:
+        expected = f"at most {TEXT_LENGTH_MAX} characters"
+        yield DecodeProblem("$.signature", expected, f"{signature_length}")
     first = batch.events[0]
     seq_before: int | None = None
     for index, envelope in enumerate(batch.events):

@@ -13,11 +13,10 @@ from typing import Final
 from attrs import evolve
 
 from nixfleet_proto.wire import SignedArtefact
+from nixfleet_runtime.http.bodies import REASON_LENGTH_MAX, REFUSALS_MAX
 from nixfleet_runtime.http.listings import RefusedArtefact, RefusedEnrollment
 from nixfleet_runtime.transport import ActingRefusal
 
-REFUSALS_PER_HOST_MAX: Final = 8
-REASON_LENGTH_MAX: Final = 512
 ENROLLMENTS_MAX: Final = 100
 
 
@@ -38,7 +37,7 @@ class Notices:
         if not refusals:
             self._hosts.pop(hostname, None)
             return
-        first = tuple(refusals)[:REFUSALS_PER_HOST_MAX]
+        first = tuple(refusals)[:REFUSALS_MAX]
         self._hosts[hostname] = tuple(
             evolve(it, rollout_id=_cut(it.rollout_id), reason=_cut(it.reason)) for it in first
         )

@@ -44,6 +44,7 @@ def manifest_of(
     closure: str = "new",
     on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT,
     signed_at: datetime = T0,
+    soak_minutes: tuple[int, ...] = (SOAK_MINUTES,),
 ) -> Verified[RolloutManifest]:
     """A verified manifest that gives web-01 `closure`."""
     manifest = RolloutManifest(
@@ -54,7 +55,7 @@ def manifest_of(
         host_set=(HostAssignment("web-01", closure),),
         meta=Meta(signed_at),
         rollout_policy=RolloutPolicy(on_health_failure),
-        wave_soak_minutes=(SOAK_MINUTES,),
+        wave_soak_minutes=soak_minutes,
     )
     return verify_manifest(
         sign_artefact(encode_manifest(manifest), KEY),

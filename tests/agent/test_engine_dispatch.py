@@ -1,6 +1,9 @@
 """From a dispatch to a switch: what the agent acts on, and what it refuses to."""
 
+from datetime import UTC, datetime
+
 import pytest
+from attrs import evolve
 
 from nixfleet_agent.activation.activator import (
     EXIT_CODE_OF_AGENT,
@@ -74,6 +77,25 @@ def test_a_dispatch_that_differs_from_the_manifest_is_refused(
     assert words in reply.reason
     assert agent.writes == ()
     assert agent.actions == ()
+
+
+@pytest.mark.parametrize(
+    ("enqueued_at", "soak_due_at"),
+    [("2026-05-16", "2026-05-15"), ("9999-12-31", "0001-01-01"), ("0001-01-01", "9999-12-31")],
+)
+def test_without_a_signed_soak_a_dispatch_needs_one_that_can_pass(
+    enqueued_at: str, soak_due_at: str
+) -> None:
+    """Manifests of the public project sign none: the times are the control plane's word, and any must be survived."""
+    agent = LoneAgent()
+    offered = agent.offered(manifest_of(soak_minutes=()))
+    began, due = (
+        datetime.fromisoformat(each).replace(tzinfo=UTC) for each in (enqueued_at, soak_due_at)
+    )
+    dispatch = evolve(offered.dispatch, enqueued_at=began, soak_due_at=due)
+    reply = agent.tell(evolve(offered, dispatch=dispatch))
+    assert isinstance(reply, DispatchRefused)
+    assert "expected a soak of 0 to 527040 min" in reply.reason
 
 
 def test_a_dispatch_for_a_host_that_the_manifest_does_not_name_is_refused() -> None:

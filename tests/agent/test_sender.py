@@ -39,6 +39,8 @@ from tests.agent.lone_agent import T0
 from tests.agent.steps import Stopped, carried_out
 
 R1, R2 = RolloutId("stable@r1"), RolloutId("stable@r2")
+POSTS_MAX = 200
+"""After so many the bench stops a sender that would go on for ever without a wait."""
 Answer = Callable[[tuple[AgentEventEnvelope, ...]], EventsOutcome]
 
 
@@ -55,6 +57,8 @@ class FakeControlPlane:
     posts: int = 0
 
     def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        if self.posts == POSTS_MAX:
+            raise Stopped
         self.posts += 1
         outcome = self.answer(envelopes)
         taken = envelopes[: outcome.accepted]
@@ -297,3 +301,50 @@ def test_a_wake_during_a_read_is_not_lost(bench: SenderBench) -> None:
     assert isinstance(step, Wait)
     assert step.wakeup is not None
     assert step.wakeup.is_set
+
+
+def test_replays_of_changing_numbers_are_no_progress(bench: SenderBench) -> None:
+    """A control plane that takes and forgets in turn waits longer each time, whatever it asks for."""
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        stopped = min(1, len(envelopes) - 1)
+        first = 1 + bench.control_plane.posts % 2
+        return EventsOutcome(stopped, ReplayFrom(R1, min(first, envelopes[stopped].event.seq)))
+
+    bench.control_plane.answer = answer
+    bench.waits_max = 5
+    bench.lived(R1, 1, 2, 3)
+    bench.send()
+    assert bench.waited == [0.5, 1.0, 2.0, 4.0, 8.0]
+    assert bench.control_plane.posts <= 10
+
+
+def test_facts_taken_again_do_not_make_the_waits_short(bench: SenderBench) -> None:
+    """One is refused and asked for again: only a fact that was never taken or refused before is progress."""
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        if envelopes[0].event.seq == 1:
+            return EventsOutcome(0, EventRefused(R1, 1, "no"))
+        return EventsOutcome(0, ReplayFrom(R1, 1))
+
+    bench.control_plane.answer = answer
+    bench.waits_max = 5
+    bench.lived(R1, 1, 2)
+    bench.send()
+    assert bench.control_plane.posts <= 20
+    assert bench.waited == [0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+def test_a_fact_that_is_early_and_was_not_sent_is_no_answer(bench: SenderBench) -> None:
+    """Otherwise two numbers in turn would keep the sender busy."""
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        seq = 3 if len(envelopes) > 2 else 10
+        return EventsOutcome(0, EventEarly(R1, seq, "its date is to come", 1))
+
+    bench.control_plane.answer = answer
+    bench.waits_max = 5
+    bench.lived(R1, 1, 2, 3)
+    bench.send()
+    assert bench.control_plane.posts <= 12
+    assert bench.waited == [0.5, 1.0, 2.0, 4.0, 8.0]

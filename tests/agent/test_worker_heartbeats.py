@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from nixfleet_agent.messages.inputs import Done, RecordBootstrapped, ReplayAsked
+from nixfleet_agent.workers.answer_bounds import RECORDS_MAX
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.freshness import FreshnessWatch
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
@@ -24,6 +25,7 @@ from nixfleet_proto.codec import encode_manifest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey, sign_artefact
 from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_runtime.http.bodies import REFUSALS_MAX, decode_heartbeat, encode_heartbeat
 from nixfleet_runtime.kernel.mutator import WriteFailed
 from nixfleet_runtime.transport import (
     ActingRefusal,
@@ -136,6 +138,25 @@ def test_what_is_refused_is_in_the_next_heartbeat(
     assert first.refusals == (ActingRefusal("stable@r9", "too old", T0),)
     assert [it.rollout_id for it in second.refusals] == ["stable@r1", "stable@r9"]
     assert [it.rollout_id for it in refusals.current()] == ["stable@r9"]
+
+
+def test_refusals_are_no_longer_than_a_control_plane_takes(refusals: Refusals) -> None:
+    """Their texts are a control plane's: one that lied must not make later heartbeats too large for an honest one."""
+    refusals.dispatch_refused("stable@" + "r" * 9_999, "expected this, found " + "x" * 9_999)
+    refusals.records_refused({f"stable@{number}": "no" for number in range(99)})
+    beat = Heartbeat("web-01", "old", LAST_SEQS, refusals.current())
+    assert decode_heartbeat(encode_heartbeat(beat)) == beat
+    assert len(beat.refusals) == REFUSALS_MAX
+
+
+def test_an_answer_with_more_records_than_a_host_has_is_no_answer(worker: HeartbeatWorker) -> None:
+    """Each would cost a fetch and a verification."""
+    reply = HeartbeatReply(T0, (RECORD,) * (RECORDS_MAX + 1))
+    script = Script({**ANSWERS, SendHeartbeat: [reply]})
+    script.run(worker.run())
+
+    assert script.posted == []
+    assert script.waited == [0.5]
 
 
 class Watch:

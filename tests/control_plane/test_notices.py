@@ -8,8 +8,6 @@ import pytest
 from nixfleet_control_plane.main import _readiness_detail
 from nixfleet_control_plane.notices import (
     ENROLLMENTS_MAX,
-    REASON_LENGTH_MAX,
-    REFUSALS_PER_HOST_MAX,
     Notices,
 )
 from nixfleet_control_plane.releases.scan import ReleaseScanner
@@ -18,6 +16,7 @@ from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.publish.save import save_release
+from nixfleet_runtime.http.bodies import REASON_LENGTH_MAX, REFUSALS_MAX
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.releases.directory import Release
 from nixfleet_runtime.transport import ActingRefusal, Heartbeat
@@ -34,7 +33,7 @@ def test_what_a_host_refuses_is_cut_and_goes_with_its_next_heartbeat() -> None:
     notices.host_reports("web-01", [ActingRefusal("stable@r1", "x" * 10_000, NOW)] * 100)
 
     refusals = notices.refusals_of("web-01")
-    assert len(refusals) == REFUSALS_PER_HOST_MAX
+    assert len(refusals) == REFUSALS_MAX
     assert {len(it.reason) for it in refusals} == {REASON_LENGTH_MAX}
     assert notices.refusing_hosts == 1
     notices.host_reports("web-01", ())

@@ -16,6 +16,9 @@ SEQ_TAKEN_OVER_MAX: Final = 2**31
 """The highest number that is taken over from a control plane. A host numbers on from it, and the numbers of a rollout
 must not run out: 64-bit integers in both databases. No real rollout has a thousandth of it."""
 
+UNSIGNED_SOAK_MAX: Final = timedelta(days=366)
+"""The longest soak that is taken from a control plane when the manifest signs none."""
+
 
 def objection_to_dispatch(
     dispatch: Dispatch, manifest: RolloutManifest, hostname: str
@@ -44,7 +47,12 @@ def objection_to_record(
         record.activation_started_at,
         record.activation_completed_at,
     )
-    return _objection("record", claimed, manifest, hostname) or _ahead_objection(times, now)
+    soak = record.dispatched_at or now, record.soak_due_at or now
+    return (
+        _objection("record", claimed, manifest, hostname)
+        or _ahead_objection(times, now)
+        or _unsigned_soak_objection("record", soak, manifest, hostname)
+    )
 
 
 def _objection(
@@ -69,14 +77,31 @@ def _soak_objection(
 ) -> str | None:
     """The soak is what was signed: a shorter one converges unwatched, a longer one keeps the host from converging."""
     minutes = manifest.soak_minutes_of(hostname)
+    if minutes is None:
+        return _unsigned_soak_objection(what, times, manifest, hostname)
     dispatched_at, soak_due_at = times
-    if minutes is None or soak_due_at - dispatched_at == timedelta(minutes=minutes):
+    if soak_due_at - dispatched_at == timedelta(minutes=minutes):
         return None
     found = (soak_due_at - dispatched_at) / timedelta(minutes=1)
     return (
         f"expected the soak of {minutes} min that the manifest of {manifest.rollout_id} gives {hostname}, "
         f"found {found:g} min in the {what}"
     )
+
+
+def _unsigned_soak_objection(
+    what: str, times: tuple[datetime, datetime], manifest: RolloutManifest, hostname: str
+) -> str | None:
+    """Without a signed soak it is the control plane's word. It is added to times, which must stay in the calendar."""
+    dispatched_at, soak_due_at = times
+    if (
+        manifest.soak_minutes_of(hostname) is not None
+        or timedelta() <= soak_due_at - dispatched_at <= UNSIGNED_SOAK_MAX
+    ):
+        return None
+    found = (soak_due_at - dispatched_at) / timedelta(minutes=1)
+    most = UNSIGNED_SOAK_MAX / timedelta(minutes=1)
+    return f"expected a soak of 0 to {most:.0f} min, found {found:.0f} min in the {what}"
 
 
 def _ahead_objection(times: Iterable[datetime | None], now: datetime) -> str | None:

@@ -32,7 +32,7 @@ from nixfleet_runtime.transport import (
 
 @frozen
 class Sent:
-    """The consequences of an answer. inputs: for the engine. moved: whether there was progress."""
+    """The consequences of an answer. inputs: for the engine. moved: whether to send on without a wait."""
 
     inputs: tuple[Input, ...]
     moved: bool
@@ -60,17 +60,28 @@ class Sending:
         self._waiting_before = 0
         # By rollout, the fact that cannot be true yet by the control plane's clock.
         self._early: dict[RolloutId, int] = {}
-        self._asked_before: ReplayFrom | None = None
+        # By rollout, the highest number that was ever accepted or refused, which a replay does not take back. Waits
+        # become short again only when it rises: a control plane that asks again and again makes them longer.
+        self._settled: dict[RolloutId, int] = {}
+        self._progressed = False
+        # Rollouts of which a replay was asked since then: another one did not help.
+        self._replayed: set[RolloutId] = set()
 
     def left_out(self) -> frozenset[RolloutId]:
         """Return the rollouts to leave out of the next read of the journal."""
         self._waiting_before = len(self._waiting)
+        self._progressed = False
         return frozenset(self._waiting)
 
     @property
     def has_left_out(self) -> bool:
         """Whether rows were left out that still must be sent."""
         return bool(self._waiting)
+
+    @property
+    def has_progressed(self) -> bool:
+        """Whether, since the last read, a fact was settled that never was before."""
+        return self._progressed
 
     def must_wait(self) -> bool:
         """Return whether to wait before the next read, after one without progress.
@@ -89,19 +100,33 @@ class Sending:
         return before or rows
 
     def after_answer(self, rows: Sequence[JournalRow], outcome: EventsOutcome) -> Sent:
-        """Return what follows from the answer to the rows of one rollout."""
-        accepted = tuple(row.row_id for row in rows[: outcome.accepted])
-        acknowledged: tuple[Input, ...] = (EventsAcknowledged(accepted),) if accepted else ()
+        """Return what follows from the answer to the rows of one rollout. The answer is within its bounds."""
+        accepted = rows[: outcome.accepted]
+        acknowledged: tuple[Input, ...] = ()
+        if accepted:
+            acknowledged = (EventsAcknowledged(tuple(row.row_id for row in accepted)),)
+            self._settle(accepted[-1])
         if outcome.stopped_by is None:
             return Sent(acknowledged, moved=True)
         stopped = self._stopped(rows[outcome.accepted], outcome.stopped_by)
-        return Sent((*acknowledged, *stopped.inputs), moved=stopped.moved or bool(accepted))
+        # A replay takes back what was accepted with it.
+        is_replay = isinstance(outcome.stopped_by, ReplayFrom)
+        moved = stopped.moved or (bool(accepted) and not is_replay)
+        return Sent((*acknowledged, *stopped.inputs), moved=moved)
+
+    def _settle(self, row: JournalRow) -> None:
+        if row.fact.seq > self._settled.get(row.rollout_id, 0):
+            self._settled[row.rollout_id] = row.fact.seq
+            self._replayed.discard(row.rollout_id)
+            self._progressed = True
 
     def _stopped(self, row: JournalRow, refusal: EventRefusal) -> Sent:
         match refusal:
             case EventRefused():
+                self._settle(row)
                 return Sent((EventRejected(row.row_id, refusal),), moved=True)
             case SeqForked():
+                self._settle(row)
                 # What is durable there stays; what was to be sent never will be.
                 refused = EventRefused(refusal.rollout_id, refusal.seq, str(refusal))
                 return Sent((EventRejected(row.row_id, refused),), moved=True)
@@ -116,10 +141,10 @@ class Sending:
                 self._waiting.add(row.rollout_id)
                 return Sent((), moved=False)
             case ReplayFrom():
-                # Asked for the same again: the rows that were sent did not help, so this is no progress.
-                is_new = refusal != self._asked_before
-                self._asked_before = refusal
-                return Sent((ReplayAsked(refusal),), moved=is_new)
+                # Asked again, whatever for: the rows that were sent did not help.
+                is_first = row.rollout_id not in self._replayed
+                self._replayed.add(row.rollout_id)
+                return Sent((ReplayAsked(refusal),), moved=is_first)
             case RolloutUnknown():
                 # The control plane may not have read the release yet: keep the rows, and send them again.
                 self._waiting.add(row.rollout_id)

@@ -7,8 +7,9 @@ from nixfleet_agent.workers.steps import Wait, Wakeup
 
 FIRST_SECONDS = 1.0
 LAST_SECONDS = 60.0
-RETRY_AFTER_SECONDS_MAX = 600.0
-"""The longest `Retry-After` that is honoured. Without a limit one bad answer could silence a host for good."""
+RETRY_AFTER_SECONDS_MAX = LAST_SECONDS
+"""The longest `Retry-After` that is honoured: no answer silences a host for longer than none would. An overloaded
+control plane asks for a few seconds; one that lies asks for the longest, and would be obeyed after it is healed."""
 
 
 class Backoff:

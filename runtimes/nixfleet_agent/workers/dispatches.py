@@ -15,6 +15,7 @@ from nixfleet_agent.messages.inputs import (
     IntentWithdrawn,
     Reply,
 )
+from nixfleet_agent.workers.answer_bounds import require_bounded_dispatch
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
@@ -70,6 +71,8 @@ class DispatchWorker:
             began_at = self._now()
             try:
                 dispatch = yield from PollDispatch(self._poll_wait_seconds)
+                if dispatch is not None:
+                    require_bounded_dispatch(dispatch)
                 self._trouble.succeeded()
                 if dispatch is None:
                     self._refusals.no_dispatch_refused()

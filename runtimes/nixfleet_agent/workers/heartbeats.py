@@ -3,6 +3,7 @@
 import logging
 
 from nixfleet_agent.messages.inputs import RecordBootstrapped, ReplayAsked
+from nixfleet_agent.workers.answer_bounds import require_bounded_reply
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.freshness import FreshnessWatch
 from nixfleet_agent.workers.manifests import ManifestSource
@@ -50,9 +51,9 @@ class HeartbeatWorker:
             running = yield from ReadRunningClosure()
             last_seqs = yield from ReadLastSeqs()
             try:
-                reply = yield from SendHeartbeat(
-                    Heartbeat(self._hostname, running, last_seqs, self._refusals.current())
-                )
+                heartbeat = Heartbeat(self._hostname, running, last_seqs, self._refusals.current())
+                reply = yield from SendHeartbeat(heartbeat)
+                require_bounded_reply(reply, heartbeat)
                 yield from self._reconcile(reply)
                 yield from self._freshness.look(reply.release)
             except TransportFailed as error:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from nixfleet_runtime.http.bodies import REASON_LENGTH_MAX, REFUSALS_MAX, ROLLOUT_ID_LENGTH_MAX
 from nixfleet_runtime.transport import ActingRefusal
 
 
@@ -39,12 +40,15 @@ class Refusals:
         self._awaited = {}
 
     def current(self) -> tuple[ActingRefusal, ...]:
-        """Return all refusals, by rollout."""
-        refused = {**self._awaited, **self._records, **self._dispatches}
+        """Return the refusals by rollout: of dispatches, of waits, and of records as many as a heartbeat may have."""
+        records = dict(sorted(self._records.items())[: REFUSALS_MAX - 2])
+        refused = {**self._awaited, **records, **self._dispatches}
         return tuple(refusal for _, refusal in sorted(refused.items()))
 
     def _refusal(
         self, known: dict[str, ActingRefusal], rollout_id: str, reason: str
     ) -> ActingRefusal:
         since = known[rollout_id].since if rollout_id in known else self._now()
-        return ActingRefusal(rollout_id, reason, since)
+        # Both texts may be a control plane's, and its successor must be able to take the heartbeat.
+        shown = reason[:REASON_LENGTH_MAX]
+        return ActingRefusal(rollout_id[:ROLLOUT_ID_LENGTH_MAX], shown, since)

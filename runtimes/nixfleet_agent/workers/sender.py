@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 
 from nixfleet_agent.journal.journal import JournalRow
 from nixfleet_agent.journal.outbox import Sending, envelopes_of, rows_by_rollout
+from nixfleet_agent.workers.answer_bounds import require_bounded_outcome
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.steps import AgentStep, PostEvents, ReadUnsent, Wait, Wakeup, Work
@@ -43,9 +44,11 @@ class Sender:
             rows = yield from ReadUnsent(BATCH_LENGTH_MAX, self._sending.left_out())
             if not rows and not self._sending.has_left_out:
                 yield from Wait(None, self._woken)
-            elif (yield from self._send_all(rows)):
+                continue
+            moved = yield from self._send_all(rows)
+            if self._sending.has_progressed:
                 self._backoff.reset()
-            elif self._sending.must_wait():
+            if not moved and self._sending.must_wait():
                 yield from self._backoff.pause(self._retry_after_seconds)
 
     def _send_all(self, rows: Sequence[JournalRow]) -> Generator[AgentStep, object, bool]:
@@ -59,6 +62,7 @@ class Sender:
         rows = self._sending.sendable(tuple(rows))
         try:
             outcome = yield from PostEvents(envelopes_of(self._hostname, rows))
+            require_bounded_outcome(outcome, rows[0].rollout_id, [row.fact.seq for row in rows])
         except TransportFailed as error:
             self._trouble.failed(error.kind, error)
             self._retry_after_seconds = error.retry_after_seconds

@@ -16,6 +16,7 @@ from nixfleet_proto.agent_event import AgentEvent, ProbeSubResult, ProbeTopology
 from nixfleet_proto.codec.limits import LISTS, limits_of
 from nixfleet_proto.codec.schema import REFERENCES, ROLLOUT_ID_PATTERN, Schema, SchemaBook
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.enrollment import BootstrapToken, EnrollRequest, SignedToken
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.wire import (
@@ -24,6 +25,7 @@ from nixfleet_proto.wire import (
     AgentEventEnvelope,
     EventBatch,
 )
+from nixfleet_runtime.http.commands import ClearanceBody, ReasonBody, RetirementBody
 from nixfleet_runtime.http.headers import (
     CONTENT_DIGEST,
     PROTOCOL,
@@ -32,20 +34,37 @@ from nixfleet_runtime.http.headers import (
     SIGNATURE_INPUT,
 )
 from nixfleet_runtime.http.problem import PROBLEM_CONTENT_TYPE
+from nixfleet_runtime.http.request_limits import request_limits_of
+from nixfleet_runtime.transport import ActingRefusal, Heartbeat
 
 OPENAPI: Final = "3.1.0"
 _PROBLEM: Final = "Problem"
 _REPORTED: Final = (
     AgentEventEnvelope,
+    EventBatch,
     ProbeTopologyEntry,
     ProbeSubResult,
     *get_args(AgentEvent),
 )
+_REQUESTED: Final = (
+    *(Heartbeat, ActingRefusal, ReasonBody, ClearanceBody, RetirementBody),
+    *(BootstrapToken, SignedToken, EnrollRequest),
+)
+_KEYWORDS: Final[dict[type, str]] = {
+    str: "maxLength",
+    tuple: "maxItems",
+    FrozenMap: "maxProperties",
+}
 _LIMITS: Final[dict[tuple[type, str], Schema]] = {
     **{
         (cls, name): Schema({"maxItems" if name in LISTS else "maxLength": length_max})
         for cls in _REPORTED
         for name, length_max in limits_of(cls)
+    },
+    **{
+        (cls, name): Schema({_KEYWORDS[kind]: length_max})
+        for cls in _REQUESTED
+        for name, kind, length_max in request_limits_of(cls)
     },
     (EventBatch, "events"): Schema(minItems=1, maxItems=BATCH_LENGTH_MAX),
 }

@@ -1,10 +1,11 @@
-"""The bodies of operators' commands. Decoded strictly."""
+"""The bodies of operators' commands. Decoded strictly, with limited texts."""
 
 from typing import Final
 
 from attrs import frozen
 
-from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
+from nixfleet_proto.codec.strict import Absent, Spelling, camel_case
+from nixfleet_runtime.http.request_limits import RequestCoder
 
 
 @frozen
@@ -47,8 +48,10 @@ class RetirementBody:
 
 
 _SPELLING = Spelling(camel_case, Absent.LEFT_OUT)
-REASON: Final = Coder[ReasonBody](_SPELLING, ReasonBody, "command")
-CLEARANCE: Final = Coder[ClearanceBody](_SPELLING, ClearanceBody, "clearance")
-HOSTS: Final = Coder[HostsBody](_SPELLING, HostsBody, "command about hosts")
-RETRY: Final = Coder[RetryBody](_SPELLING, RetryBody, "retry")
-RETIREMENT: Final = Coder[RetirementBody](_SPELLING, RetirementBody, "retirement of a quarantine")
+REASON: Final = RequestCoder[ReasonBody](_SPELLING, ReasonBody, "command")
+CLEARANCE: Final = RequestCoder[ClearanceBody](_SPELLING, ClearanceBody, "clearance")
+HOSTS: Final = RequestCoder[HostsBody](_SPELLING, HostsBody, "command about hosts")
+RETRY: Final = RequestCoder[RetryBody](_SPELLING, RetryBody, "retry")
+RETIREMENT: Final = RequestCoder[RetirementBody](
+    _SPELLING, RetirementBody, "retirement of a quarantine"
+)

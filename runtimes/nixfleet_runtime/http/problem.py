@@ -22,7 +22,11 @@ UNTYPED: Final = "about:blank"
 TYPE_PREFIX: Final = "urn:nixfleet:problem:"
 
 _MEMBERS = frozenset({"type", "title", "status", "detail"})
-_DETAIL_LENGTH_MAX = 200
+_BEGINNING_LENGTH_MAX = 200
+"""Of a body that is no problem."""
+_TEXT_LENGTH_MAX = 4096
+"""Of a text in a problem. It is logged, and an agent's journal keeps why an event was refused: its length must not be
+the other side's choice."""
 
 
 @frozen
@@ -57,11 +61,11 @@ def decode_problem(data: bytes, status: int) -> HttpProblem:
     """Return the problem in `data`, the body of a response with `status`.
 
     The response's status takes precedence over the body's. Members of the wrong type are ignored, as the RFC requires.
-    If the body is not a problem, its beginning becomes the detail.
+    If the body is not a problem, its beginning becomes the detail. Texts are cut at 4,096 characters.
     """
     members = _members_of(data)
     if members is None:
-        text = data[:_DETAIL_LENGTH_MAX].decode(errors="replace")
+        text = data[:_BEGINNING_LENGTH_MAX].decode(errors="replace")
         return HttpProblem(UNTYPED, _usual_title(status), status, text)
     return HttpProblem(
         _text(members, "type") or UNTYPED,
@@ -82,7 +86,7 @@ def _members_of(data: bytes) -> Mapping[str, JsonValue] | None:
 
 def _text(members: Mapping[str, JsonValue], name: str) -> str:
     value = members.get(name)
-    return value if isinstance(value, str) else ""
+    return value[:_TEXT_LENGTH_MAX] if isinstance(value, str) else ""
 
 
 def _usual_title(status: int) -> str:

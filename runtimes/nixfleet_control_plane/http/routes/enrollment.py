@@ -25,7 +25,7 @@ from nixfleet_control_plane.messages.key_ring import (
     WrongFingerprint,
 )
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_proto.codec import DecodeError, decode_enroll_request
+from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.enrollment import ENROLL_REQUEST
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.signing import (
@@ -36,7 +36,9 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.request_limits import RequestCoder
 
+ENROLLMENT: Final = RequestCoder.limiting(ENROLL_REQUEST)
 _TITLE = "The host may not enroll"
 
 
@@ -51,7 +53,7 @@ class EnrollmentRoutes:
         """204 once the enrollment is durable. Idempotent."""
         body = await self.authenticator.enrollment_body(request)
         try:
-            enroll_request = decode_enroll_request(body)
+            enroll_request = ENROLLMENT.decode(body)
         except DecodeError as error:
             raise malformed(error) from error
         objection = self.service.token_objection(enroll_request)
@@ -118,6 +120,6 @@ ENROLLMENT_CALLS: Final[tuple[Call[EnrollmentRoutes], ...]] = (
             ),
             Answer(409, "the token was already used, or the fleet declares another key"),
         ),
-        takes=ENROLL_REQUEST,
+        takes=ENROLLMENT,
     ),
 )
