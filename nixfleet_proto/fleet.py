@@ -66,10 +66,14 @@ class FleetChannel:
 @frozen
 @checked
 class Wave:
-    """A wave as it was resolved: its hosts by name, how long each soaks, and how many may fail."""
+    """A wave as it was resolved.
+
+    Its hosts by name, how long each soaks, the earliest time it begins, if any, and how many may fail.
+    """
 
     hosts: tuple[str, ...]
     soak_minutes: int = 0
+    not_before: datetime | None = None
     max_failures: int | None = None
     max_failure_pct: int | None = None
 

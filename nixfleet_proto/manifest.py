@@ -4,11 +4,16 @@ Signed by CI, handed on by the control plane, trusted by agents. Frozen data.
 Source: docs/spec/declarations.md, Manifests; docs/spec/trust.md, Anchors.
 """
 
+from datetime import datetime
+from typing import TypeVar
+
 from attrs import frozen
 
 from nixfleet_proto.checked import checked
 from nixfleet_proto.fleet import SCHEMA_VERSION, Meta, RolloutPolicy, Selector
 from nixfleet_proto.ids import RolloutId
+
+T = TypeVar("T")
 
 
 @frozen
@@ -41,6 +46,7 @@ class RolloutManifest:
     wave_soak_minutes: one per wave; empty in manifests of the public project, which leave it to the fleet.
     freshness_window_minutes: for how long the signature is accepted; `None` in manifests of the public project, which
     leave it to the receiver.
+    wave_not_before: the earliest time at which each wave begins, `None` for at once; empty when none has one.
     """
 
     channel: str
@@ -54,6 +60,7 @@ class RolloutManifest:
     disruption_budgets: tuple[ManifestBudget, ...] = ()
     schema_version: int = SCHEMA_VERSION
     freshness_window_minutes: int | None = None
+    wave_not_before: tuple[datetime | None, ...] = ()
 
     @property
     def rollout_id(self) -> RolloutId:
@@ -69,9 +76,16 @@ class RolloutManifest:
 
     def soak_minutes_of(self, hostname: str) -> int | None:
         """Return the soak signed for the wave of `hostname`; `None` when the manifest signs none for it."""
-        for assignment in self.host_set:
-            if assignment.hostname == hostname and assignment.wave_index < len(
-                self.wave_soak_minutes
-            ):
-                return self.wave_soak_minutes[assignment.wave_index]
-        return None
+        return _of_wave(self.wave_soak_minutes, self._wave_of(hostname))
+
+    def not_before_of(self, hostname: str) -> datetime | None:
+        """Return the earliest time at which the wave of `hostname` begins; `None` when the manifest signs none."""
+        return _of_wave(self.wave_not_before, self._wave_of(hostname))
+
+    def _wave_of(self, hostname: str) -> int | None:
+        assignments = (each for each in self.host_set if each.hostname == hostname)
+        return next((each.wave_index for each in assignments), None)
+
+
+def _of_wave(values: tuple[T, ...], wave: int | None) -> T | None:
+    return None if wave is None or wave >= len(values) else values[wave]

@@ -191,10 +191,10 @@ ARTEFACT_SPELLING: Final = Spelling(
     Absent.AS_NULL,
     {Edge: _with_new_names, Meta: _with_signing_time},
     left_out={
-        RolloutManifest: ("freshness_window_minutes",),
+        RolloutManifest: ("freshness_window_minutes", "wave_not_before"),
         RolloutPolicy: ("max_failures", "max_failure_pct", "deadlines", "retry"),
         PolicyWave: ("max_failures", "max_failure_pct"),
-        Wave: ("max_failures", "max_failure_pct"),
+        Wave: ("not_before", "max_failures", "max_failure_pct"),
         Deadlines: ("ack", "activation", "reboot", "convergence"),
         FleetChannel: ("on_drift",),
     },

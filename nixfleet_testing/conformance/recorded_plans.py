@@ -21,6 +21,7 @@ from nixfleet_proto.fleet import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.plan import plan_next
@@ -43,6 +44,8 @@ from nixfleet_testing.samples import (
 
 _INFRA = RolloutId("infra@e5f6")
 _META = Meta(signed_at=BEFORE)
+_OURS = frozenset({"freshness_window_minutes", "wave_not_before", "not_before"})
+"""The fields of manifests and fleets that the reference does not have."""
 _HOSTS = ("db-01", "db-02", "web-01", "web-02")
 _EVERYBODY = ManifestBudget(Selector(all=True), _HOSTS, max_in_flight=1)
 
@@ -168,7 +171,7 @@ def _input(scene: Scene) -> JsonObject:
     if scene.infra is not None:
         rollouts[str(_INFRA)] = {**to_json_object(scene.infra), "budgets": []}
     return {
-        "fleet": to_json_object(_fleet(scene)),
+        "fleet": _recorded(_fleet(scene)),
         "manifests": {channel: _recorded(each) for channel, each in manifests.items()},
         "fleet_state": {
             "rollouts": rollouts,
@@ -206,10 +209,19 @@ def _opened(rollout_id: RolloutId) -> RolloutRecord:
     return open_rollout(RolloutOpened(rollout_id, channel, target_ref, BEFORE), 1, ())
 
 
-def _recorded(manifest: RolloutManifest) -> JsonObject:
-    """Return the manifest as the reference writes it: without the freshness window, which it does not have."""
-    fields = to_json_object(manifest).items()
-    return {name: value for name, value in fields if name != "freshness_window_minutes"}
+def _recorded(value: RolloutManifest | FleetResolved) -> JsonValue:
+    """Return a manifest or fleet as the reference writes it: without the fields that it does not have."""
+    return _without_ours(to_json(value))
+
+
+def _without_ours(value: JsonValue) -> JsonValue:
+    match value:
+        case Mapping():
+            return {name: _without_ours(it) for name, it in value.items() if name not in _OURS}
+        case list():
+            return [_without_ours(it) for it in value]
+        case _:
+            return value
 
 
 def _manifest(

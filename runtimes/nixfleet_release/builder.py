@@ -47,16 +47,19 @@ class Wave:
 
     selector: SelectorLike | None
     soak_minutes: int = 0
+    not_before: datetime | None = None
 
 
-def wave(selector: SelectorLike, *, soak_minutes: int = 0) -> Wave:
-    """Return the wave of the hosts that `selector` selects."""
-    return Wave(selector, soak_minutes)
+def wave(
+    selector: SelectorLike, *, soak_minutes: int = 0, not_before: datetime | None = None
+) -> Wave:
+    """Return the wave of the hosts that `selector` selects. not_before: aware; the earliest time at which it begins."""
+    return Wave(selector, soak_minutes, not_before)
 
 
-def rest(*, soak_minutes: int = 0) -> Wave:
-    """Return the wave of the hosts that are in no other wave."""
-    return Wave(None, soak_minutes)
+def rest(*, soak_minutes: int = 0, not_before: datetime | None = None) -> Wave:
+    """Return the wave of the hosts that are in no other wave. not_before: as in `wave`."""
+    return Wave(None, soak_minutes, not_before)
 
 
 def on_tag(name: str) -> Scope:
@@ -281,7 +284,8 @@ def _wave(declared: Wave) -> dict[str, object]:
     which: dict[str, object] = (
         {"rest": True} if declared.selector is None else {"selector": _selector(declared.selector)}
     )
-    return {**which, "soak_minutes": declared.soak_minutes}
+    begins = {} if declared.not_before is None else {"not_before": declared.not_before}
+    return {**which, "soak_minutes": declared.soak_minutes, **begins}
 
 
 def _selector(selector: SelectorLike) -> object:

@@ -45,6 +45,7 @@ def manifest_of(
     on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT,
     signed_at: datetime = T0,
     soak_minutes: tuple[int, ...] = (SOAK_MINUTES,),
+    not_before: tuple[datetime | None, ...] = (),
 ) -> Verified[RolloutManifest]:
     """A verified manifest that gives web-01 `closure`."""
     manifest = RolloutManifest(
@@ -56,6 +57,7 @@ def manifest_of(
         meta=Meta(signed_at),
         rollout_policy=RolloutPolicy(on_health_failure),
         wave_soak_minutes=soak_minutes,
+        wave_not_before=not_before,
     )
     return verify_manifest(
         sign_artefact(encode_manifest(manifest), KEY),

@@ -1,6 +1,6 @@
 """From a dispatch to a switch: what the agent acts on, and what it refuses to."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from attrs import evolve
@@ -41,7 +41,7 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import EmitLog
 from nixfleet_state_machine.host.state import HostState
-from tests.agent.lone_agent import LoneAgent, manifest_of, soaking_agent
+from tests.agent.lone_agent import T0, LoneAgent, manifest_of, soaking_agent
 
 
 def test_a_dispatch_that_the_manifest_confirms_is_acknowledged_before_the_switch() -> None:
@@ -77,6 +77,19 @@ def test_a_dispatch_that_differs_from_the_manifest_is_refused(
     assert words in reply.reason
     assert agent.writes == ()
     assert agent.actions == ()
+
+
+def test_a_dispatch_before_the_signed_time_of_the_wave_is_refused() -> None:
+    """All waves at once is what a control plane that was taken over would do; from its time on, it is obeyed."""
+    agent = LoneAgent()
+    manifest = manifest_of(not_before=(T0 + timedelta(hours=1),))
+    reply = agent.tell(agent.offered(manifest))
+    assert isinstance(reply, DispatchRefused)
+    assert "expected no dispatch before 2026-05-16T02:00:00Z" in reply.reason
+    assert agent.facts == []
+
+    agent.step_clock(3600)
+    assert agent.tell(agent.offered(manifest)) == DispatchTaken()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.transport import EventRefused, ReplayFrom
 from nixfleet_state_machine.host.effect import EmitLog
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from tests.agent.lone_agent import ALIVE, LoneAgent, manifest_of, soaking_agent
+from tests.agent.lone_agent import ALIVE, T0, LoneAgent, manifest_of, soaking_agent
 
 R1, R2 = RolloutId("stable@r1"), RolloutId("stable@r2")
 GOOD = ProbeOutcome(ProbeStatus.PASS)
@@ -105,6 +105,15 @@ def test_a_record_that_the_signed_manifest_does_not_allow_is_not_taken_over(
     assert fresh.writes == ()
     assert words in logged(fresh)
     assert not [action for action in fresh.actions if isinstance(action, CarryOut)]
+
+
+def test_a_record_of_a_wave_whose_time_is_to_come_is_not_taken_over() -> None:
+    """Otherwise a control plane could move a new journal ahead of its wave."""
+    manifest = manifest_of(not_before=(T0 + timedelta(days=1),))
+    agent = LoneAgent()
+    agent.tell(RecordBootstrapped(activating_record(), manifest))
+    assert agent.writes == ()
+    assert "expected no record before 2026-05-17T01:00:00Z" in logged(agent)
 
 
 def test_no_rollback_is_fired_to_where_only_the_control_plane_says_the_host_was() -> None:

@@ -46,7 +46,10 @@ policy = "all"
 
 [policies.canary-first]
 on_health_failure = "rollback-and-halt"
-waves = [{ selector = "tags:canary & !channel:edge", soak_minutes = 5 }, { rest = true }]
+waves = [
+    { selector = "tags:canary & !channel:edge", soak_minutes = 5 },
+    { rest = true, not_before = 2026-06-01T08:00:00+02:00 },
+]
 
 [policies.all]
 
@@ -121,7 +124,7 @@ FLEET = (
     .policy(
         "canary-first",
         wave(tags("canary") & ~channels("edge"), soak_minutes=5),
-        rest(),
+        rest(not_before=datetime(2026, 6, 1, 6, tzinfo=UTC)),
         on_health_failure=OnHealthFailure.ROLLBACK_AND_HALT,
     )
     .policy("all")

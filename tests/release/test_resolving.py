@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.codec import decode_fleet, decode_manifest, encode_fleet, encode_manifest
 from nixfleet_proto.fleet import (
     DisruptionBudget,
     Edge,
@@ -48,6 +49,23 @@ def test_waves_are_resolved_to_hosts_by_name(checked: Checked, shop: str) -> Non
     assert resolved(checked(shop)).waves == {
         "stable": (Wave(("web-01",), 5), Wave(("db-01", "web-02"), 0))
     }
+
+
+def test_the_earliest_time_of_a_wave_is_signed(checked: Checked, shop: str) -> None:
+    """In UTC, in the fleet and in the manifest; without any, both have the bytes of earlier versions."""
+    before = encode_manifest(project_channel(resolved(checked(shop)), "stable", "a1b2", FLEET_HASH))
+    assert b"otBefore" not in before
+    timed = shop + "not_before = 2026-06-01T08:00:00+02:00\n"
+
+    fleet = resolved(checked(timed))
+    manifest = project_channel(fleet, "stable", "a1b2", FLEET_HASH)
+
+    begins = datetime(2026, 6, 1, 6, tzinfo=UTC)
+    assert manifest.wave_not_before == (None, begins)
+    assert (manifest.not_before_of("web-01"), manifest.not_before_of("db-01")) == (None, begins)
+    assert b'"waveNotBefore":[null,"2026-06-01T06:00:00Z"]' in encode_manifest(manifest)
+    assert decode_manifest(encode_manifest(manifest)) == manifest
+    assert decode_fleet(encode_fleet(fleet)) == fleet
 
 
 def test_the_rest_may_come_first(checked: Checked, shop: str) -> None:

@@ -220,7 +220,7 @@ class AgentEngine:
 
     def _consider(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> Reply:
         manifest = offer.manifest.value
-        refusal = objection_to_dispatch(offer.dispatch, manifest, self._state.hostname)
+        refusal = objection_to_dispatch(offer.dispatch, manifest, self._state.hostname, now)
         if refusal is not None:
             return DispatchRefused(refusal)
         rollout_id = manifest.rollout_id

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
+from nixfleet_proto.codec import format_time
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_proto.wire import Dispatch
@@ -21,13 +22,15 @@ UNSIGNED_SOAK_MAX: Final = timedelta(days=366)
 
 
 def objection_to_dispatch(
-    dispatch: Dispatch, manifest: RolloutManifest, hostname: str
+    dispatch: Dispatch, manifest: RolloutManifest, hostname: str, now: datetime
 ) -> str | None:
     """Return why `dispatch` differs from the signed manifest for `hostname`, `None` if it agrees."""
     claimed = dispatch.hostname, dispatch.rollout_id, dispatch.target_closure
     times = dispatch.enqueued_at, dispatch.soak_due_at
-    return _objection("dispatch", claimed, manifest, hostname) or _soak_objection(
-        "dispatch", times, manifest, hostname
+    return (
+        _objection("dispatch", claimed, manifest, hostname)
+        or _wave_objection("dispatch", manifest, hostname, now)
+        or _soak_objection("dispatch", times, manifest, hostname)
     )
 
 
@@ -50,6 +53,7 @@ def objection_to_record(
     soak = record.dispatched_at or now, record.soak_due_at or now
     return (
         _objection("record", claimed, manifest, hostname)
+        or _wave_objection("record", manifest, hostname, now)
         or _ahead_objection(times, now)
         or _unsigned_soak_objection("record", soak, manifest, hostname)
     )
@@ -70,6 +74,19 @@ def _objection(
             f"gives {hostname}, found {closure} in the {what}"
         )
     return None
+
+
+def _wave_objection(
+    what: str, manifest: RolloutManifest, hostname: str, now: datetime
+) -> str | None:
+    """The signed time of its wave is all that a host can know of the order of waves."""
+    not_before = manifest.not_before_of(hostname)
+    if not_before is None or now >= not_before:
+        return None
+    return (
+        f"expected no {what} before {format_time(not_before)}, when the wave of {hostname} in {manifest.rollout_id} "
+        f"begins, found one at {format_time(now)}"
+    )
 
 
 def _soak_objection(

@@ -5,6 +5,7 @@ Source: docs/spec/declarations.md, Manifests.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -55,7 +56,14 @@ def project_channel(
         wave_soak_minutes=tuple(wave.soak_minutes for wave in fleet.waves.get(channel, ())),
         disruption_budgets=_budgets(fleet, host_set),
         freshness_window_minutes=fleet.channels[channel].freshness_window,
+        wave_not_before=_not_before(fleet, channel),
     )
+
+
+def _not_before(fleet: FleetResolved, channel: str) -> tuple[datetime | None, ...]:
+    """Return the earliest time of each wave; empty when none has one, as in manifests of earlier versions."""
+    times = tuple(wave.not_before for wave in fleet.waves.get(channel, ()))
+    return times if any(times) else ()
 
 
 def _rollout_id(channel: str, channel_ref: str) -> RolloutId:

@@ -23,7 +23,11 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.check.staging import stage
 from nixfleet_release.errors import DeclarationError
-from nixfleet_release.written.declaration import FleetDeclaration, PolicyDeclaration
+from nixfleet_release.written.declaration import (
+    FleetDeclaration,
+    PolicyDeclaration,
+    WaveDeclaration,
+)
 from nixfleet_runtime.documents.problems import Problem, at, unknown
 from nixfleet_state_machine.scopes.expression import Expression, meant
 from nixfleet_state_machine.scopes.normal_form import normal_form, plain_selector
@@ -100,9 +104,12 @@ def _policy_waves(
 
 def _waves(fleet: FleetDeclaration, channel: str) -> tuple[Wave, ...]:
     policy = fleet.policies[fleet.channels[channel].rollout_policy]
-    soaks = [wave.soak_minutes for wave in policy.waves] or [0]
+    waves = policy.waves or (WaveDeclaration(None),)
     staged = stage(policy, fleet.hosts_of(channel))
-    return tuple(Wave(hosts, soak) for hosts, soak in zip(staged, soaks, strict=True))
+    return tuple(
+        Wave(hosts, wave.soak_minutes, wave.not_before)
+        for hosts, wave in zip(staged, waves, strict=True)
+    )
 
 
 def _ordered(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:

@@ -152,7 +152,10 @@ def _waves(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
 
 
 def _wave(wave: Wave | None) -> str:
-    return "none" if wave is None else f"{listed(wave.hosts)}, soak {wave.soak_minutes} min"
+    if wave is None:
+        return "none"
+    begins = "" if wave.not_before is None else f", not before {format_time(wave.not_before)}"
+    return f"{listed(wave.hosts)}, soak {wave.soak_minutes} min{begins}"
 
 
 def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:

@@ -79,10 +79,11 @@ class SelectorDeclaration:
 
 @frozen
 class WaveDeclaration:
-    """One wave of a policy. selector: `None` for the rest, the hosts in no other wave."""
+    """One wave of a policy. selector: `None` for the rest, the hosts in no other wave. not_before: its first time."""
 
     selector: SelectorDeclaration | None
     soak_minutes: int = 0
+    not_before: datetime | None = None
 
     @property
     def is_rest(self) -> bool:

@@ -149,7 +149,8 @@ def _wave(table: Table) -> WaveDeclaration:
         found = "both" if is_rest else "neither"
         table.refuse(None, "must select its hosts once", "a selector or rest = true", found)
     selector = read_selector(table, "selector") if has_selector else None
-    return WaveDeclaration(selector, table.integer("soak_minutes", 0))
+    not_before = table.instant("not_before") if table.has("not_before") else None
+    return WaveDeclaration(selector, table.integer("soak_minutes", 0), not_before)
 
 
 def _budget(table: Table) -> BudgetDeclaration:
