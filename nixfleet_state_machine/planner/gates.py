@@ -14,7 +14,7 @@ from attrs import Factory, frozen
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
-from nixfleet_state_machine.planner.index.fleet_view import FleetView, host_hold
+from nixfleet_state_machine.planner.index.fleet_view import FleetView, host_hold, wave_hold
 from nixfleet_state_machine.planner.terms import BudgetTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
@@ -130,7 +130,10 @@ def gate_channel_edges(planning: Planning, rollout_id: RolloutId, host: str) -> 
 
 
 def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold the host until the rollout reaches its wave; permanently, if it is in no wave."""
+    """Hold the host until the rollout reaches its wave, and its time has come; permanently, if it is in no wave.
+
+    The gate reads no clock: who calls the planner holds the waves whose time is to come, as `wave_hold` names them.
+    """
     terms = planning.view.terms(rollout_id)
     wave = terms.wave_of.get(host)
     if wave is None:
@@ -140,7 +143,8 @@ def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) ->
         )
     current = planning.view.rollouts[rollout_id].current_wave
     if wave <= current:
-        return None
+        early = planning.view.holds.get(wave_hold(rollout_id))
+        return None if early is None else GateBlock(Gate.WAVE_PROMOTION, early)
     tally = planning.view.tally(rollout_id, current)
     return GateBlock(
         Gate.WAVE_PROMOTION,

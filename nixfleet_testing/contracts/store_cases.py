@@ -381,11 +381,16 @@ CASES: dict[str, Case] = {
         _refusals,
         frozenset(
             {
-                StoredRefusal(ROLLOUT, HOST, 4, "breaks rule “x”"),
-                StoredRefusal(ROLLOUT, OTHER_HOST, 2**64 - 1, "breaks rule “x”"),
-                StoredRefusal(ROLLOUT, OTHER_HOST, 5, "breaks rule “x”"),
+                StoredRefusal(ROLLOUT, HOST, 4, "breaks rule “x”", counts=True),
+                StoredRefusal(ROLLOUT, OTHER_HOST, 2**64 - 1, "breaks rule “x”", counts=True),
+                StoredRefusal(ROLLOUT, OTHER_HOST, 5, "breaks rule “x”", counts=True),
             }
         ),
+    ),
+    "a refused event whose host was resumed, by a row of no rollout": Case(
+        (_refused(4, HOST), PutRefusedEvent(ROLLOUT, HOST, 4, "breaks rule “x”", 1)),
+        _refusals,
+        frozenset({StoredRefusal(ROLLOUT, HOST, 4, "breaks rule “x”", counts=False)}),
     ),
     "the refused events of one rollout, removed": Case(
         (
@@ -394,7 +399,7 @@ CASES: dict[str, Case] = {
             RemoveRefusedEvents(ROLLOUT),
         ),
         _refusals,
-        frozenset({StoredRefusal(OTHER_ROLLOUT, HOST, 4, "no")}),
+        frozenset({StoredRefusal(OTHER_ROLLOUT, HOST, 4, "no", counts=True)}),
     ),
     "an enrolled host that enrolled again": Case(
         (

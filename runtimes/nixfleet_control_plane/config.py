@@ -88,6 +88,7 @@ class LimitsConfig:
     keep_alive_seconds: int = 30
     connections_max: int = 25_000
     host_requests_per_second_max: int = 20
+    host_events_per_second_max: int = 200
 
 
 @frozen
@@ -206,6 +207,9 @@ def _limits(section: Section) -> LimitsConfig:
         connections_max=connections_max,
         host_requests_per_second_max=section.count(
             "host_requests_per_second_max", default.host_requests_per_second_max
+        ),
+        host_events_per_second_max=section.count(
+            "host_events_per_second_max", default.host_events_per_second_max
         ),
     )
 

@@ -177,6 +177,7 @@ def _limits(config: LimitsConfig) -> Limits:
         pollers_per_host_max=config.pollers_per_host_max,
         pollers_max=config.pollers_max,
         host_requests_per_second_max=config.host_requests_per_second_max,
+        host_events_per_second_max=config.host_events_per_second_max,
     )
 
 

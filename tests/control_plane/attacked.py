@@ -102,6 +102,7 @@ if __name__ == "__main__":
             header_seconds_max=float(sys.argv[2]),
             keep_alive_seconds=1,
             host_requests_per_second_max=10_000,
+            host_events_per_second_max=1_000_000,
         ),
         backend_options={"use_uvloop": True},
     )

@@ -90,6 +90,7 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
         keep_alive_seconds = 5
         connections_max = 12
         host_requests_per_second_max = 13
+        host_events_per_second_max = 14
         [ticks]
         plan_seconds = 0.5
         [log]
@@ -101,7 +102,7 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
     assert config.trust.freshness_window_minutes == 60
     assert config.releases.poll_seconds == 1.0
     assert config.limits == LimitsConfig(
-        2_000_000, 3_000_000, 2.5, 5000, 1, 10, 11, 3.5, 4.5, 5, 12, 13
+        2_000_000, 3_000_000, 2.5, 5000, 1, 10, 11, 3.5, 4.5, 5, 12, 13, 14
     )
     assert config.ticks.plan_seconds == 0.5
     assert config.log.level is LogLevel.WARNING

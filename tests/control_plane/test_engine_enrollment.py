@@ -1,6 +1,14 @@
 """The engine lets hosts in: who may, what is kept of it, and what a repetition is answered."""
 
-from nixfleet_control_plane.messages.inputs import EnrollOutcome, ListsUpdated, UseKeys
+import pytest
+
+from nixfleet_control_plane.messages.inputs import (
+    EnrollOutcome,
+    ExplainHost,
+    Explanation,
+    ListsUpdated,
+    UseKeys,
+)
 from nixfleet_control_plane.messages.key_ring import (
     EnrolledHost,
     NonceNotListed,
@@ -165,3 +173,45 @@ def test_a_list_that_is_in_force_is_not_logged_again(control_plane: ScriptedCont
         "revocations.json",
         "bootstrap-nonces.json",
     ]
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
+def test_nothing_is_planned_for_a_revoked_host_until_it_enrolls_anew(
+    control_plane: ScriptedControlPlane, restarts: bool
+) -> None:
+    """Its queued dispatch is withdrawn, and what holds it is explained; an operator cannot lift that."""
+    token = _listed(control_plane)
+    control_plane.enroll(token, KEY)
+    first = control_plane.publish("r1")
+    assert control_plane.dispatch_of("web-01") is not None
+    control_plane.wait(minutes=1)
+    again = token_for("web-01", OTHER_KEY, control_plane.now, "n-2")
+    control_plane.publish_lists(
+        revoked=(Revocation("web-01", control_plane.now),), tokens=(token, again)
+    )
+    if restarts:
+        control_plane.restart_control_plane()
+    assert control_plane.dispatch_of("web-01") is None
+    control_plane.pause("host:web-01")
+    control_plane.resume("host:web-01")
+    assert control_plane.dispatch_of("web-01") is None
+    explanation = control_plane.ask_for(Explanation, ExplainHost("web-01"))
+    (block,) = explanation.blocks[first]
+    assert "its key was revoked: enroll it anew" in block.reason
+    assert control_plane.check_store().differences == ()
+
+    control_plane.enroll(again, OTHER_KEY)
+    assert control_plane.dispatch_of("web-01") is not None
+    assert control_plane.check_store().differences == ()
+
+
+def test_a_revocation_that_is_taken_back_lets_the_host_go(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """A newer list without the host."""
+    control_plane.publish_lists(revoked=(Revocation("web-01", START),))
+    control_plane.publish("r1")
+    assert control_plane.dispatch_of("web-01") is None
+    control_plane.wait(minutes=1)
+    control_plane.publish_lists()
+    assert control_plane.dispatch_of("web-01") is not None

@@ -1,15 +1,27 @@
 """A fact that does not apply: it is logged with the rule it breaks, its number is used up, and the host goes on."""
 
+import pytest
 from attrs import evolve
 
+from nixfleet_control_plane.engine.engine import REFUSED_IN_A_ROW_MAX, REFUSED_MAX
+from nixfleet_control_plane.engine.intake_limits import PROBES_MAX
 from nixfleet_control_plane.messages.inputs import HostEvents
-from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
-from nixfleet_proto.agent_event import ActivationCompleted, ActivationStarted, DispatchAck
+from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported, IdentityForked
+from nixfleet_proto.agent_event import (
+    ActivationCompleted,
+    ActivationStarted,
+    DispatchAck,
+    ProbeMode,
+    ProbeResult,
+    ProbeStatus,
+)
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import EventRefused, EventsOutcome, ReplayFrom
 from nixfleet_state_machine.host.state import HostState
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import START
+from tests.engines.scripted_host import ScriptedHost
 
 ACK = DispatchAck("release-0", START, seq=1)
 AGAIN = DispatchAck("release-0", START, seq=2)
@@ -111,3 +123,68 @@ def test_a_start_folds_refused_facts_into_the_cache_of_records(
 
     assert control_plane.mirrored(rollout_id, "web-01") == record
     assert control_plane.check_store().differences == ()
+
+
+def test_what_is_refused_for_a_limit_counts_too(control_plane: ScriptedControlPlane) -> None:
+    """A host that invents probes without end is held after a few rows."""
+    rollout_id = soaking_with_all_probes(control_plane)
+    for number in range(40):
+        hear_probe(control_plane, rollout_id, f"another-{number}")
+    assert len(control_plane.logged(FactRefused)) == REFUSED_IN_A_ROW_MAX
+    (held,) = control_plane.logged(IdentityForked)
+    assert "expected at most 256 probes" in held.reason
+
+
+def test_a_fact_that_applies_in_between_does_not_hide_the_others(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """One of eight is accepted; so many that do not apply in one rollout hold the host all the same."""
+    rollout_id = soaking_with_all_probes(control_plane)
+    for number in range(2 * REFUSED_MAX):
+        hear_probe(control_plane, rollout_id, "alive-0" if number % 8 == 7 else f"another-{number}")
+    assert len(control_plane.logged(FactRefused)) == REFUSED_MAX
+    (held,) = control_plane.logged(IdentityForked)
+    assert held.reason.startswith(f"{REFUSED_MAX} of its facts of {rollout_id} do not apply")
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["running", "restarted"])
+def test_a_host_that_is_resumed_starts_anew(
+    control_plane: ScriptedControlPlane, restarts: bool
+) -> None:
+    """What was refused before is not counted again, also after a restart; the reasons are still answered."""
+    rollout_id = control_plane.publish("r1")
+    control_plane.hear("web-01", rollout_id, ACK)
+    for seq in range(2, 12):
+        control_plane.hear("web-01", rollout_id, evolve(AGAIN, seq=seq))
+    assert "web-01" in control_plane.state.forked
+    control_plane.resume("host:web-01")
+    if restarts:
+        control_plane.restart_control_plane()
+    refused = control_plane.hear("web-01", rollout_id, evolve(AGAIN, seq=10))
+    assert isinstance(refused.stopped_by, EventRefused)
+    assert control_plane.hear("web-01", rollout_id, evolve(STARTED, seq=11)) == EventsOutcome(1)
+    assert isinstance(control_plane.hear("web-01", rollout_id, AGAIN).stopped_by, EventRefused)
+    assert "web-01" not in control_plane.state.forked
+    assert control_plane.check_store().differences == ()
+
+    for seq in range(12, 30):
+        control_plane.hear("web-01", rollout_id, evolve(AGAIN, seq=seq))
+    assert len(control_plane.logged(IdentityForked)) == 2
+    assert control_plane.check_store().differences == ()
+
+
+def soaking_with_all_probes(control_plane: ScriptedControlPlane) -> RolloutId:
+    """Have web-01 soak, with as many probes in its record as fit."""
+    rollout_id = control_plane.publish("r1")
+    ScriptedHost(control_plane, rollout_id, "web-01").soak()
+    for number in range(PROBES_MAX - 1):
+        hear_probe(control_plane, rollout_id, f"alive-{number}")
+    return rollout_id
+
+
+def hear_probe(control_plane: ScriptedControlPlane, rollout_id: RolloutId, name: str) -> None:
+    """Have web-01 report a probe, with the next number."""
+    seq = control_plane.mirrored(rollout_id, "web-01").last_event_seq + 1
+    at = control_plane.now
+    result = ProbeResult(name, ProbeMode.OBSERVE, ProbeStatus.PASS, at, seq=seq)
+    control_plane.hear("web-01", rollout_id, result)

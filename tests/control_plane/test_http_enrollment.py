@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from nixfleet_agent.network.enrollment import EnrollmentRefused
+from nixfleet_agent.network.http_transport import HttpTransport
 from nixfleet_control_plane.http.routes.enrollment import refusal_of
 from nixfleet_control_plane.http.server.limits import ENROLLMENT_BYTES_MAX
 from nixfleet_control_plane.messages.inputs import ListsUpdated
@@ -152,16 +153,40 @@ async def test_an_enrollment_that_is_too_large_is_refused_unread(site: Site) -> 
 
 
 async def test_the_open_poll_of_a_host_that_is_revoked_ends(site: Site) -> None:
-    """And the next one is refused, to who has the key, with the reason."""
+    """At once, as the next one: refused, to who has the key, with the reason."""
     wish = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now()), KEY)
     async with site.agent(key=KEY) as agent:
         await agent.enroll(wish.request)
         with anyio.fail_after(10):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(agent.next_dispatch, 60)
+                tasks.start_soon(refused_poll, agent)
                 await anyio.lowlevel.checkpoint()
                 at = CLOCK.now() + timedelta(hours=1)
                 revoked = site.publisher.revocations(CLOCK.now(), Revocation("web-01", at))
                 await site.service.publish_lists(ListsUpdated(revocations=revoked))
         with pytest.raises(TransportFailed, match="401 The key is revoked"):
             await agent.next_dispatch(0)
+
+
+async def refused_poll(agent: HttpTransport, words: str = "401 The key is revoked") -> None:
+    """Poll for a minute; the answer is a refusal."""
+    with pytest.raises(TransportFailed, match=words):
+        await agent.next_dispatch(60)
+
+
+async def test_a_poll_signed_with_a_key_that_was_replaced_gets_no_dispatch(site: Site) -> None:
+    """The host enrolled anew while it waited: what is queued then is for who has the new key."""
+    old = site.publisher.enrollment(token_for("web-01", KEY, CLOCK.now()), KEY)
+    token = token_for("web-01", OTHER_KEY, CLOCK.now(), "n-2")
+    new = site.publisher.enrollment(token, OTHER_KEY)
+    async with site.agent(key=KEY) as agent, site.agent(key=OTHER_KEY) as other:
+        await agent.enroll(old.request)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(refused_poll, agent, "401 The key is unknown")
+                await anyio.lowlevel.checkpoint()
+                nonces = site.publisher.nonces(CLOCK.now(), token)
+                await site.service.publish_lists(ListsUpdated(nonces=nonces))
+                await other.enroll(new.request)
+                await site.publish()
+        assert await other.next_dispatch(0) is not None

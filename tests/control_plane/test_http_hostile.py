@@ -33,6 +33,7 @@ IMPATIENT = Limits(
     body_seconds_max=0.3,
     keep_alive_seconds=1,
     host_requests_per_second_max=10_000,
+    host_events_per_second_max=1_000_000,
 )
 TABLES = ("event_log", "rollouts", "dispatch_queue", "deferrals", "quarantined_closures", "hosts")
 

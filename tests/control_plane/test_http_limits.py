@@ -13,8 +13,19 @@ from starlette.responses import PlainTextResponse
 from nixfleet_control_plane.http.answers import Refusal
 from nixfleet_control_plane.http.server.connection import EXCESS_ANSWERED_MAX
 from nixfleet_control_plane.http.server.limits import BURST_SECONDS, HostRates, Limits
+from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.signing import SigningKey
-from tests.support.served_control_plane import KEY, OTHER_KEY, Site, served, signed, site_with
+from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_runtime.transport import TransportFailed
+from tests.support.served_control_plane import (
+    CLOCK,
+    KEY,
+    OTHER_KEY,
+    Site,
+    served,
+    signed,
+    site_with,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -404,7 +415,7 @@ async def test_a_host_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> Non
 
 def test_the_room_for_requests_fills_again_as_time_passes() -> None:
     """A burst is served, then so many in a second; after a clock was set back, time counts from there."""
-    rates = HostRates(2)
+    rates = HostRates("requests", 2)
     for _ in range(2 * BURST_SECONDS):
         rates.count("web-01", 100.0)
     for now_seconds, is_served in (
@@ -416,3 +427,31 @@ def test_the_room_for_requests_fills_again_as_time_passes() -> None:
     ):
         with nullcontext() if is_served else pytest.raises(Refusal):
             rates.count("web-01", now_seconds)
+
+
+async def test_a_host_that_sends_too_many_events_is_told_how_long_to_wait(tmp_path: Path) -> None:
+    """They are counted one by one, however few requests bring them."""
+    async with strict_site(tmp_path, host_events_per_second_max=1) as site:
+        rollout_id = await site.publish("r1")
+        async with site.agent(key=KEY) as agent:
+            started = tuple(
+                AgentEventEnvelope("web-01", rollout_id, ActivationStarted(CLOCK.now(), "x", seq))
+                for seq in range(1, BURST_SECONDS)
+            )
+            await agent.post_events(started)
+            with pytest.raises(
+                TransportFailed, match="at most 1 events a second of web-01"
+            ) as failed:
+                await agent.post_events(started)
+    assert failed.value.kind == "429 urn:nixfleet:problem:too-frequent"
+    assert (failed.value.retry_after_seconds or 0) > 1
+
+
+def test_more_than_fits_at_once_is_served_from_a_full_bucket() -> None:
+    """Otherwise a batch that is larger than the bucket would be refused for ever."""
+    rates = HostRates("events", 2)
+    rates.count("web-01", 100.0, 1_000)
+    with pytest.raises(Refusal) as refused:
+        rates.count("web-01", 100.0, 5)
+    assert refused.value.headers == {"Retry-After": "3"}
+    rates.count("web-01", 103.0, 5)

@@ -1,6 +1,6 @@
 """No text and no list of any request has the length that its sender chooses."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -64,7 +64,7 @@ BODIES: dict[str, dict[str, Any]] = {
 """By call: a body with every field."""
 FREE = ("kind", "mode", "status", "effectiveMode", "At", "since")
 """Ends of the names whose words or times are of a few forms."""
-DECODED_BY: dict[str, Callable[[bytes], Any]] = {
+DECODED_BY: Mapping[str, Callable[[bytes], Any]] = {
     call.name: call.takes.decode for call in ALL_CALLS if call.takes is not None
 } | {"post_event": receive_envelope, "post_event_batch": receive_event_batch}
 

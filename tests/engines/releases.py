@@ -57,7 +57,8 @@ class Layout:
     """A channel: who is in which wave, under which policy.
 
     after: the channels that it waits for. closure: what every host gets; `None`: each its own.
-    pubkeys: of hosts, by name. policy: but for `on_health_failure`.
+    pubkeys: of hosts, by name. not_before: the earliest time of each wave; empty: none has one. policy: but for
+    `on_health_failure`.
     """
 
     waves: tuple[tuple[str, ...], ...] = (("web-01",), ("web-02", "web-03"))
@@ -69,6 +70,7 @@ class Layout:
     after: tuple[str, ...] = ()
     closure: str | None = None
     pubkeys: tuple[tuple[str, str], ...] = ()
+    not_before: tuple[datetime | None, ...] = ()
     policy: RolloutPolicy = RolloutPolicy()
 
     @property
@@ -118,6 +120,7 @@ class Layout:
             meta=Meta(now),
             rollout_policy=self.whole_policy,
             wave_soak_minutes=tuple(self.soak_minutes for _ in self.waves),
+            wave_not_before=self.not_before,
             disruption_budgets=tuple(
                 ManifestBudget(budget.selector, self.hosts, budget.max_in_flight)
                 for budget in self._budgets()

@@ -37,6 +37,14 @@ HOST_HOLD: Final = "host:"
 """How the hold of a host begins; no channel and no rollout id does."""
 
 
+_WAVE_HOLD: Final = "wave:"
+
+
+def wave_hold(rollout_id: str) -> str:
+    """Return the scope that holds a rollout's waves so far, until the time at which they may begin."""
+    return _WAVE_HOLD + rollout_id
+
+
 def host_hold(hostname: str) -> str:
     """Return the scope of a hold of one host, in every rollout."""
     return f"{HOST_HOLD}{hostname}"
@@ -160,6 +168,7 @@ class FleetView:
         self._books.discard(rollout_id)
         self.lanes.forget(rollout_id)
         self._holds.discard(rollout_id)
+        self._holds.discard(wave_hold(rollout_id))
         offered = self._offers.get(record.channel)
         if offered is None or offered.rollout_id != rollout_id:
             self._rollouts.discard(rollout_id)
@@ -216,7 +225,10 @@ class FleetView:
     # --- changes: operators and quarantine ---------------------------------------------------------
 
     def hold(self, scope: str, why: str = "") -> None:
-        """Hold `scope`: a channel, a rollout id, or a host as `host_hold` names it. why: by whom, and the reason."""
+        """Hold `scope`: a channel, a rollout id, a host as `host_hold` names it, or waves as `wave_hold` does.
+
+        why: by whom, and the reason.
+        """
         require_arguments("FleetView.hold", scope=(scope, str), why=(why, str))
         self._holds.set(scope, why)
         self._scope_changed(scope)
@@ -501,6 +513,7 @@ class FleetView:
                 if hostname in book.terms.targets:
                     self.recheck_host(rollout_id, hostname)
             return
+        scope = scope.removeprefix(_WAVE_HOLD)
         for rollout_id, book in self._books.items():
             if scope in (rollout_id, book.terms.channel):
                 self._changes.rollouts.add(rollout_id)

@@ -125,8 +125,8 @@ def _sorted_pauses(state: State) -> Sequence[PauseScope]:
 
 def _refused(state: State) -> Iterator[Row]:
     """Facts that did not apply; the host keeps each, marked with the same reason."""
-    for (rollout_id, hostname, seq), reason in sorted(state.refused.items()):
-        yield hostname, rollout_id, f"seq {seq}", reason
+    for (rollout_id, hostname, seq), refusal in sorted(state.refused.items()):
+        yield hostname, rollout_id, f"seq {seq}", refusal.reason
 
 
 def _in_force(state: State, at: datetime) -> Iterator[Row]:
@@ -180,8 +180,8 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
             for pause in _sorted_pauses(state)
         ],
         "refusedEvents": [
-            {"hostname": hostname, "rolloutId": rollout_id, "seq": seq, "reason": reason}
-            for (rollout_id, hostname, seq), reason in sorted(state.refused.items())
+            {"hostname": hostname, "rolloutId": rollout_id, "seq": seq, "reason": refusal.reason}
+            for (rollout_id, hostname, seq), refusal in sorted(state.refused.items())
         ],
         "inForce": [
             {

@@ -134,6 +134,8 @@ from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 REFUSED_IN_A_ROW_MAX: Final = 8
 """How many facts of a host in a row may not apply, before its history is taken for another one's."""
+REFUSED_MAX: Final = 256
+"""How many facts of a host may not apply in one rollout. Each is a row for good, whatever the host says in between."""
 _IN_MOTION = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
 _IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
 
@@ -300,7 +302,7 @@ class ControlPlaneEngine:
                 self._fork(commit, hostname, record.rollout_id, reason, now)
                 return SeqForked(record.rollout_id, seq)
             known = state.refused.get((record.rollout_id, hostname, seq))
-            return None if known is None else EventRefused(envelope.rollout_id, seq, known)
+            return None if known is None else EventRefused(envelope.rollout_id, seq, known.reason)
         if hostname in state.forked:
             return HostHeld(envelope.rollout_id, state.holds[HostScope(hostname)].reason)
         if has_gap or seq > record.last_event_seq + 1:
@@ -310,15 +312,11 @@ class ControlPlaneEngine:
             return early
         objection = intake_objection(record, self._failing_controls(record), event)
         if objection is not None:
-            return self._skip(commit, record, envelope, objection, now)
+            return self._refuse(commit, record, envelope, objection, now)
         try:
             transitions = take_fact(state, commit, record, event, envelope.signature, now)
         except TransitionError as error:
-            if self._refused_in_a_row(record) == REFUSED_IN_A_ROW_MAX:
-                reason = f"{REFUSED_IN_A_ROW_MAX} of its facts of {record.rollout_id} in a row do not apply: {error}"
-                self._fork(commit, hostname, record.rollout_id, reason, now)
-                return HostHeld(envelope.rollout_id, reason)
-            return self._skip(commit, record, envelope, str(error), now)
+            return self._refuse(commit, record, envelope, str(error), now)
         reported(state, commit, record.rollout_id, hostname, now)
         for transition in transitions:
             join(state, commit, record.rollout_id, hostname, now)
@@ -328,15 +326,20 @@ class ControlPlaneEngine:
     def _failing_controls(self, record: HostRolloutState) -> int:
         return len(self._state.outstanding.get((record.rollout_id, record.hostname), ()))
 
-    def _skip(
+    def _refuse(
         self,
         commit: CommitBuilder,
         record: HostRolloutState,
         envelope: AgentEventEnvelope,
         reason: str,
         now: datetime,
-    ) -> EventRefused:
-        event = envelope.event
+    ) -> EventRefused | HostHeld:
+        """Log a fact that does not apply and pass over it; hold a host of which too many do not."""
+        event, many = envelope.event, self._too_many_refused(record)
+        if many is not None:
+            held = f"{many} do not apply: {reason}"
+            self._fork(commit, record.hostname, record.rollout_id, held, now)
+            return HostHeld(envelope.rollout_id, held)
         refused = FactRefused(record.hostname, record.rollout_id, event, reason, envelope.signature)
         skip_fact(self._state, commit, refused, now)
         return EventRefused(envelope.rollout_id, event.seq, reason)
@@ -396,11 +399,20 @@ class ControlPlaneEngine:
         about = (("host", host), ("why", reason))
         commit.afterwards(EmitLog(LogLevel.WARNING, "nixfleet.identity", message, about))
 
+    def _too_many_refused(self, record: HostRolloutState) -> str | None:
+        """Return how many facts were refused since the host was resumed, if no more may be."""
+        if self._refused_in_a_row(record) == REFUSED_IN_A_ROW_MAX:
+            return f"{REFUSED_IN_A_ROW_MAX} of its facts of {record.rollout_id} in a row"
+        if self._state.refused_counts.get((record.rollout_id, record.hostname), 0) >= REFUSED_MAX:
+            return f"{REFUSED_MAX} of its facts of {record.rollout_id}"
+        return None
+
     def _refused_in_a_row(self, record: HostRolloutState) -> int:
         """Return how many of the host's latest facts were refused, counting no further than is of interest."""
         last, known = record.last_event_seq, self._state.refused
         for count in range(REFUSED_IN_A_ROW_MAX):
-            if (record.rollout_id, record.hostname, last - count) not in known:
+            refusal = known.get((record.rollout_id, record.hostname, last - count))
+            if refusal is None or not refusal.counts:
                 return count
         return REFUSED_IN_A_ROW_MAX
 
@@ -500,9 +512,14 @@ class ControlPlaneEngine:
 
     def _plan(self, commit: CommitBuilder, now: datetime) -> None:
         """Re-plan until nothing changes: opening a rollout affects its hosts, which must then be planned."""
-        while actions := replan(self._state.view, self._state.quarantines, now):
+        while actions := self._replanned(now):
             for action in actions:
                 self._carry_out(commit, action, now)
+
+    def _replanned(self, now: datetime) -> tuple[PlanAction, ...]:
+        for rollout_id in self._state.timed:
+            self._state.hold_waves(rollout_id, now)
+        return replan(self._state.view, self._state.quarantines, now)
 
     def _carry_out(self, commit: CommitBuilder, action: PlanAction, now: datetime) -> None:
         match action:

@@ -277,6 +277,8 @@ def apply_command(state: State, commit: CommitBuilder, entry: Commanded, at: dat
             state.hold(commit, command, at)
         case ResumeScope():
             state.release(commit, command.scope)
+            if isinstance(command.scope, HostScope):
+                state.forgive(commit, command.scope.hostname, seq)
         case RetireQuarantine():
             state.retire_quarantine(commit, command.channel, command.closure, cleared_by=seq)
         case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts():
@@ -313,6 +315,7 @@ def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetim
     token, key = entry.token.token, TrustedKey(entry.public_key)
     if token.hostname in state.forked:
         state.release(commit, HostScope(token.hostname))
+        state.forgive(commit, token.hostname, seq)
     kept_until = nonce_kept_until(token, state.identities.nonces.get())
     state.identities.enroll(
         commit,
@@ -320,6 +323,7 @@ def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetim
         UsedNonce(token.nonce, token.hostname, key, kept_until),
         seq,
     )
+    state.hold_if_revoked(token.hostname)
 
 
 def _record(state: State, entry: FactReported | FactRefused) -> HostRolloutState:

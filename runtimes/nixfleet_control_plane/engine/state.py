@@ -9,7 +9,7 @@ Source: docs/spec/runtimes.md, Control plane.
 from datetime import datetime
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.contradictions import Heard
@@ -39,6 +39,7 @@ from nixfleet_control_plane.messages.writes import (
     RetireQuarantineRow,
 )
 from nixfleet_proto.agent_event import ProbeResult, ProbeStatus
+from nixfleet_proto.codec import format_time
 from nixfleet_proto.enrollment import BootstrapNonces, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
@@ -51,7 +52,7 @@ from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_runtime.transport import EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import DeferDispatch
-from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.index.fleet_view import FleetView, wave_hold
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
@@ -83,6 +84,14 @@ class LoadedFleet:
 
 
 @frozen
+class KnownRefusal:
+    """A fact that did not apply. counts: whether it still speaks against its host, which was not resumed since."""
+
+    reason: str
+    counts: bool = True
+
+
+@frozen
 class FlushCycle:
     """left: the host records still to be written. through: the log row up to which the cache is current afterwards."""
 
@@ -98,6 +107,8 @@ class State:
         self.view = FleetView(self.undo)
         self.manifests = UndoableDict[RolloutId, LoadedManifest](self.undo)
         self.fleets = UndoableDict[str, LoadedFleet](self.undo)
+        # The rollouts whose manifest signs a time before which a wave must not begin.
+        self.timed = UndoableSet[RolloutId](self.undo)
         self.quarantines = UndoableDict[str, frozenset[str]](self.undo)
         self.dispatches = UndoableDict[str, tuple[Dispatch, ...]](self.undo)
         self.deferrals = UndoableDict[HostKey, DeferDispatch](self.undo)
@@ -106,7 +117,9 @@ class State:
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
         self.pruned = UndoableSet[str](self.undo)
         self.unsaved = UndoableDict[HostKey, int](self.undo)
-        self.refused = UndoableDict[tuple[RolloutId, str, int], str](self.undo)
+        self.refused = UndoableDict[tuple[RolloutId, str, int], KnownRefusal](self.undo)
+        # How many of them count, by host.
+        self.refused_counts = UndoableDict[HostKey, int](self.undo)
         self.digests = FactDigests(self.undo)
         self.receipts = Receipts(self.undo)
         # The fact of a host that cannot be true yet: shown, and logged once.
@@ -155,8 +168,27 @@ class State:
         self, commit: CommitBuilder, key: HostKey, seq: int, reason: str, event_log_seq: int
     ) -> None:
         """Remember why a fact was refused: the reply whenever it is reported again."""
-        self.refused.set((*key, seq), reason)
+        self.load_refusal(key, seq, KnownRefusal(reason))
         commit.write(PutRefusedEvent(*key, seq, reason, event_log_seq))
+
+    def load_refusal(self, key: HostKey, seq: int, refusal: KnownRefusal) -> None:
+        """As `refuse_fact`, for a refusal that is in the store."""
+        self.refused.set((*key, seq), refusal)
+        if refusal.counts:
+            self.refused_counts.set(key, self.refused_counts.get(key, 0) + 1)
+
+    def forgive(self, commit: CommitBuilder, hostname: str, event_log_seq: int) -> None:
+        """What was refused of the host so far does not count any more, as of this log row. The reasons stay."""
+        for key in [key for key in self.refused_counts if key[1] == hostname]:
+            self.refused_counts.discard(key)
+        counting = [
+            (key, refusal)
+            for key, refusal in self.refused.items()
+            if key[1] == hostname and refusal.counts
+        ]
+        for (rollout_id, _, seq), refusal in counting:
+            self.refused.set((rollout_id, hostname, seq), evolve(refusal, counts=False))
+            commit.write(PutRefusedEvent(rollout_id, hostname, seq, refusal.reason, event_log_seq))
 
     # Rollouts.
 
@@ -192,6 +224,7 @@ class State:
             self.digests.forget((rollout_id, host.hostname))
             self.receipts.forget((rollout_id, host.hostname))
             self.early.discard((rollout_id, host.hostname))
+            self.refused_counts.discard((rollout_id, host.hostname))
         for refused in [key for key in self.refused if key[0] == rollout_id]:
             self.refused.discard(refused)
         scope = RolloutScope(rollout_id)
@@ -289,6 +322,9 @@ class State:
         self.holds.set(pause.scope, pause)
         if isinstance(pause.scope, HostScope) and pause.operator == CONTROL_PLANE:
             self.forked.add(pause.scope.hostname)
+        self._hold_in_view(pause)
+
+    def _hold_in_view(self, pause: PauseScope) -> None:
         self.view.hold(str(pause.scope), f"{pause.operator}: {pause.reason}")
 
     def release(self, commit: CommitBuilder, scope: HoldScope) -> None:
@@ -299,7 +335,49 @@ class State:
             # What was heard of two machines says nothing of the one that is left.
             self.heard.discard(scope.hostname)
         self.view.release(str(scope))
+        if isinstance(scope, HostScope):
+            self.hold_if_revoked(scope.hostname)
         commit.write(RemoveHold(scope))
+
+    def hold_if_revoked(self, hostname: str) -> None:
+        """Plan nothing for the host while its key is revoked. In the planner's view alone, where it follows from the
+        lists and enrollments in force; no operator can lift it, and an operator's own hold shows in place of it.
+        """
+        scope = HostScope(hostname)
+        if scope in self.holds:
+            return
+        revocation = self.identities.ring.revoked.get(hostname)
+        if revocation is not None and self.identities.ring.is_revoked(hostname):
+            not_before = format_time(revocation.not_before)
+            reason = f"its key was revoked: enroll it anew, at or after {not_before}"
+            self._hold_in_view(PauseScope(scope, CONTROL_PLANE, reason))
+        elif str(scope) in self.view.holds:
+            self.view.release(str(scope))
+
+    def hold_waves(self, rollout_id: RolloutId, now: datetime) -> None:
+        """Hold the waves that the rollout has reached until the time that its manifest signs for them, in the view.
+
+        It follows from the manifest, the current wave and the time, so it is not stored. Judged by the engine before it
+        plans, since gates read no clock.
+        """
+        scope, record = wave_hold(rollout_id), self.view.rollouts.get(rollout_id)
+        manifest = self.manifests[rollout_id].manifest
+        reached = range(-1 if record is None else record.current_wave + 1)
+        ahead = [
+            (begins, wave)
+            for wave, begins in zip(reached, manifest.wave_not_before, strict=False)
+            if begins is not None and begins > now
+        ]
+        why = None
+        if ahead:
+            begins, wave = max(ahead)
+            why = f"wave {wave} of {rollout_id} begins not before {format_time(begins)}"
+        if why == self.view.holds.get(scope):
+            return
+        if why is None:
+            self.view.release(scope)
+        else:
+            self.view.hold(scope, why)
 
     def note_probe_result(
         self, commit: CommitBuilder, key: HostKey, fact: ProbeResult, seq: int
@@ -343,12 +421,21 @@ class State:
     ) -> None:
         """Put a manifest in force: its channel now names this rollout."""
         self.manifests.set(rollout_id, loaded)
+        if any(loaded.manifest.wave_not_before):
+            self.timed.add(rollout_id)
+        else:
+            self.timed.discard(rollout_id)
+            if wave_hold(rollout_id) in self.view.holds:
+                self.view.release(wave_hold(rollout_id))
         self.view.offer(loaded.terms)
         commit.write(PutArtefact(manifest_name(rollout_id), rollout_id, self.head_seq))
 
     def put_revocations(self, commit: CommitBuilder, revocations: Revocations) -> None:
         """Put a list of revocations in force."""
+        before = self.identities.ring.revoked.keys()
         self.identities.put_revocations(commit, revocations, self.head_seq)
+        for hostname in before | self.identities.ring.revoked.keys():
+            self.hold_if_revoked(hostname)
         commit.write(PutArtefact(REVOCATIONS_FILE, None, self.head_seq))
 
     def put_nonces(self, commit: CommitBuilder, nonces: BootstrapNonces) -> None:
@@ -364,6 +451,7 @@ class State:
             if rollout_id not in self.view.rollouts:
                 commit.write(RemoveArtefact(manifest_name(rollout_id)))
                 self.manifests.discard(rollout_id)
+                self.timed.discard(rollout_id)
         used = {loaded.manifest.fleet_resolved_hash for loaded in self.manifests.values()}
         for fleet_hash in [hash_ for hash_ in self.fleets if hash_ not in used]:
             commit.write(RemoveArtefact(self.fleets[fleet_hash].name))

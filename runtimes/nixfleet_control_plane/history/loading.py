@@ -19,7 +19,7 @@ from nixfleet_control_plane.engine.host_record import (
     retried_record,
     skip_seq,
 )
-from nixfleet_control_plane.engine.state import HostKey, LoadedManifest, State
+from nixfleet_control_plane.engine.state import HostKey, KnownRefusal, LoadedManifest, State
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
@@ -218,10 +218,13 @@ def _load_views(state: State, snapshot: Snapshot) -> None:
     for pause in snapshot.holds:
         state.put_hold(pause)
     for refusal in snapshot.refused:
-        state.refused.set((refusal.rollout_id, refusal.hostname, refusal.seq), refusal.reason)
+        known = KnownRefusal(refusal.reason, refusal.counts)
+        state.load_refusal((refusal.rollout_id, refusal.hostname), refusal.seq, known)
     for used in snapshot.used_nonces:
         state.identities.put_used_nonce(used)
     state.identities.put_stored(snapshot.enrolled, snapshot.revoked)
+    for revocation in snapshot.revoked:
+        state.hold_if_revoked(revocation.hostname)
     for stored in snapshot.dispatches:
         dispatch = stored.dispatch
         key = RolloutId(dispatch.rollout_id), dispatch.hostname

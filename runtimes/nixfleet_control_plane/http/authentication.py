@@ -22,9 +22,15 @@ from nixfleet_control_plane.messages.key_ring import KeyRing, claimed_key
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.trust import Operator, OperatorRole, TrustedKey
 from nixfleet_runtime.http.headers import PROTOCOL, require_protocol
-from nixfleet_runtime.http.signing.key_id import HostSubject, OperatorSubject, subject_of
+from nixfleet_runtime.http.signing.key_id import (
+    HostSubject,
+    OperatorSubject,
+    host_key_id,
+    subject_of,
+)
 from nixfleet_runtime.http.signing.nonces import NonceMemory
 from nixfleet_runtime.http.signing.our_form import Claims
+from nixfleet_runtime.http.signing.refusal import UnknownKey
 from nixfleet_runtime.http.signing.requests import require_digest, verify_head, verify_request
 from nixfleet_runtime.kernel.clock import Clock
 
@@ -70,7 +76,8 @@ class Authenticator:
         self._nonces = nonces
         self._commands = commands
         self._limits = limits
-        self._rates = HostRates(limits.host_requests_per_second_max)
+        self._rates = HostRates("requests", limits.host_requests_per_second_max)
+        self._event_rates = HostRates("events", limits.host_events_per_second_max)
         self._clock = clock
         self._contacts = contacts
         # Separate, because anyone can sign with an unknown key, and that must not use up the nonce memory of known
@@ -92,12 +99,26 @@ class Authenticator:
                 key = self._ring().key_of(claims.key_id)
                 assert key is not None, "a key that has just been used is known"
                 body = await self._signed_body(request, claims, self._nonces, body_bytes_max)
+                self.require_current(hostname, key)
                 self._contacts.heard(hostname, claims.created, self._clock.now())
                 return HostRequest(hostname, key, body)
             case OperatorSubject() | None:
                 raise _not_for(claims.key_id, "hosts")
             case _:
                 assert_never(subject)
+
+    def require_current(self, hostname: str, key: TrustedKey) -> None:
+        """To be called after a wait: the key may have been revoked or replaced meanwhile.
+
+        Raises: RequestRefused, as for a request that is signed with that key now.
+        """
+        key_id = host_key_id(hostname)
+        if self._ring().key_of(key_id) != key:
+            raise UnknownKey(key_id)
+
+    def count_events(self, hostname: str, number: int) -> None:
+        """Count events that a host sent. Raises: Refusal, 429, if they are too many."""
+        self._event_rates.count(hostname, self._clock.now().timestamp(), number)
 
     async def operator(
         self, request: Request, role: OperatorRole, *, body_bytes_max: int | None = 0

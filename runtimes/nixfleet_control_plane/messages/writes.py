@@ -152,7 +152,10 @@ class RemoveRevocations:
 
 @frozen
 class PutRefusedEvent:
-    """A fact that did not apply, and the reason to return whenever it is reported again."""
+    """A fact that did not apply, and the reason to return whenever it is reported again.
+
+    event_log_seq: of the refusal, or of what resumed the host since; that one is of no rollout.
+    """
 
     rollout_id: RolloutId
     hostname: str

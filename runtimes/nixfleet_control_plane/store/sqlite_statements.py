@@ -143,7 +143,8 @@ def view_statement(write: ViewWrite) -> Statement:
         case RemoveArtefact():
             return "DELETE FROM artefacts WHERE name = ?", (write.name,)
         case PutRefusedEvent():
-            return "INSERT INTO refused_events VALUES (?,?,?,?,?)", (
+            # Written again, with a later row, when the host was resumed.
+            return "INSERT OR REPLACE INTO refused_events VALUES (?,?,?,?,?)", (
                 write.rollout_id,
                 write.hostname,
                 str(write.seq),

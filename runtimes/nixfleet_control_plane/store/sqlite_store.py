@@ -176,9 +176,11 @@ class SqliteStore:
                 )
             ),
             refused=tuple(
-                StoredRefusal(RolloutId(rollout_id), hostname, int(seq), reason)
-                for rollout_id, hostname, seq, reason in connection.execute(
-                    "SELECT rollout_id, hostname, seq, reason FROM refused_events"
+                StoredRefusal(RolloutId(rollout_id), hostname, int(seq), reason, bool(counts))
+                for rollout_id, hostname, seq, reason, counts in connection.execute(
+                    # What resumes a host is of no rollout.
+                    "SELECT refused.rollout_id, hostname, refused.seq, reason, log.rollout_id IS NOT NULL"
+                    " FROM refused_events AS refused JOIN event_log AS log ON log.seq = event_log_seq"
                 )
             ),
             enrolled=tuple(

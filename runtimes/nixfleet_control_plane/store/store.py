@@ -49,12 +49,13 @@ class StoredFailure:
 
 @frozen
 class StoredRefusal:
-    """A fact that did not apply to the host's record."""
+    """A fact that did not apply to the host's record. counts: whether the host was not resumed since."""
 
     rollout_id: RolloutId
     hostname: str
     seq: int
     reason: str
+    counts: bool
 
 
 @frozen

@@ -89,6 +89,7 @@ class AgentRoutes:
     async def _take(
         self, asked: HostRequest, envelopes: tuple[AgentEventEnvelope, ...]
     ) -> Response:
+        self.authenticator.count_events(asked.hostname, len(envelopes))
         for envelope in envelopes:
             _require_own(asked, envelope.hostname)
         outcome = await self.service.take_events(asked.hostname, envelopes)
@@ -103,6 +104,7 @@ class AgentRoutes:
             dispatch = await self.service.next_dispatch(
                 asked.hostname, wait_seconds, partial(until_gone, request)
             )
+        self.authenticator.require_current(asked.hostname, asked.key)
         if dispatch is None:
             return no_content()
         return bytes_answer(encode_dispatch(dispatch), "application/json")

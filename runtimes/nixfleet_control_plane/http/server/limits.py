@@ -44,7 +44,8 @@ class Limits:
     bodies_bytes_max: for the bodies of all requests that are not answered yet.
     header_bytes_max, header_seconds_max: for the request line and all headers. body_seconds_max: for the whole body.
     answer_seconds_max: for a client that stops reading its response. keep_alive_seconds: for an idle connection.
-    host_requests_per_second_max: for one host, on average; `BURST_SECONDS` of it may come at once.
+    host_requests_per_second_max, host_events_per_second_max: for one host, on average; `BURST_SECONDS` of it may come
+    at once.
     connections_max: for all clients, including those that wait in a poll.
     """
 
@@ -59,29 +60,36 @@ class Limits:
     pollers_per_host_max: int = 2
     pollers_max: int = 20_000
     host_requests_per_second_max: int = 20
+    host_events_per_second_max: int = 200
 
 
 class HostRates:
-    """How often each host has asked of late: a bucket of requests that fills again as time passes."""
+    """How much each host has sent of late: a bucket that fills again as time passes. what: what is counted."""
 
-    def __init__(self, per_second_max: int) -> None:
+    def __init__(self, what: str, per_second_max: int) -> None:
+        self._what = what
         self._per_second = per_second_max
         self._room_max = per_second_max * BURST_SECONDS
         self._rooms: dict[str, tuple[float, float]] = {}
 
-    def count(self, hostname: str, now_seconds: float) -> None:
-        """Count a request of `hostname`. Raises: Refusal, 429, if it is one too many; then it does not count."""
+    def count(self, hostname: str, now_seconds: float, number: int = 1) -> None:
+        """Count `number` of `hostname`, at most a whole bucket.
+
+        Raises: Refusal, 429, if they are too many; then none of them counts.
+        """
+        number = min(number, self._room_max)
         room, before = self._rooms.get(hostname, (self._room_max, now_seconds))
         room = min(self._room_max, room + max(0.0, now_seconds - before) * self._per_second)
         # Kept for a refused one too: after a clock was set back, time counts from there.
-        self._rooms[hostname] = room if room < 1 else room - 1, now_seconds
-        if room < 1:
+        self._rooms[hostname] = room if room < number else room - number, now_seconds
+        if room < number:
+            wait_seconds = -(-(number - room) // self._per_second)
             raise refusal(
                 "too-frequent",
                 "The host asks too often",
                 429,
-                f"expected at most {self._per_second} requests a second of {hostname}",
-                {RETRY_AFTER: "1"},
+                f"expected at most {self._per_second} {self._what} a second of {hostname}",
+                {RETRY_AFTER: str(int(wait_seconds))},
             )
 
 
