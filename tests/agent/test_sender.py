@@ -74,6 +74,7 @@ class SenderBench:
     control_plane: FakeControlPlane
     sender: Sender = field(init=False)
     waited: list[float] = field(factory=list)
+    hurried: list[bool] = field(factory=list)
     waits_max: int = 100
 
     def __attrs_post_init__(self) -> None:
@@ -100,10 +101,11 @@ class SenderBench:
                 return self.control_plane.post_events(envelopes)
             case PostInput(input):
                 return self._written(input)
-            case Wait(seconds):
+            case Wait(seconds, wakeup):
                 if seconds is None or len(self.waited) == self.waits_max:
                     raise Stopped
                 self.waited.append(seconds)
+                self.hurried.append(wakeup is not None)
                 return None
             case _:
                 raise AssertionError(step)
@@ -348,3 +350,18 @@ def test_a_fact_that_is_early_and_was_not_sent_is_no_answer(bench: SenderBench) 
     bench.send()
     assert bench.control_plane.posts <= 12
     assert bench.waited == [0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+def test_only_the_wait_for_an_answer_ends_when_another_call_is_answered(bench: SenderBench) -> None:
+    """Otherwise polls that fail and succeed in turn would end each wait after a replay."""
+
+    def answer(envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        if bench.control_plane.posts == 1:
+            raise TransportFailed("cut off")
+        return EventsOutcome(0, ReplayFrom(R1, 1))
+
+    bench.control_plane.answer = answer
+    bench.waits_max = 3
+    bench.lived(R1, 1)
+    bench.send()
+    assert bench.hurried == [True, False, False]

@@ -27,7 +27,8 @@ from nixfleet_runtime.transport import (
 )
 from nixfleet_state_machine.host.state import HostRolloutState
 
-KIND: Final = "answer-out-of-bounds"
+OUT_OF_BOUNDS: Final = "answer-out-of-bounds"
+"""The kind of a `TransportFailed` for an answer that was not used."""
 RECORDS_MAX: Final = 16
 """How many records a heartbeat may bring. A host is in one rollout of its channel that was not superseded, and in one
 more for each channel that it has left since."""
@@ -103,4 +104,4 @@ def _require(holds: bool, expected: str, found: object) -> None:
         problem = (
             f"an answer that no control plane gives: expected {expected}, found {str(found)[:80]}"
         )
-        raise TransportFailed(problem, kind=KIND)
+        raise TransportFailed(problem, kind=OUT_OF_BOUNDS)

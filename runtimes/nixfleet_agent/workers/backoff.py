@@ -51,8 +51,14 @@ class Backoff:
         self._seconds = min(self._seconds * 2, LAST_SECONDS)
         return max(seconds, min(at_least_seconds or 0.0, RETRY_AFTER_SECONDS_MAX))
 
-    def pause(self, at_least_seconds: float | None = None) -> Generator[Wait, object, None]:
-        """Wait before the next try, as long as `next_seconds` says."""
+    def pause(
+        self, at_least_seconds: float | None = None, *, was_answered: bool = False
+    ) -> Generator[Wait, object, None]:
+        """Wait before the next try, as long as `next_seconds` says.
+
+        was_answered: what failed was not that an answer came, so a companion's success is no news and ends no wait.
+        """
         seconds = self.next_seconds(at_least_seconds)
         self._hurry.clear()
-        yield from Wait(seconds, self._hurry if at_least_seconds is None else None)
+        can_hurry = at_least_seconds is None and not was_answered
+        yield from Wait(seconds, self._hurry if can_hurry else None)

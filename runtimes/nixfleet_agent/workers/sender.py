@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 
 from nixfleet_agent.journal.journal import JournalRow
 from nixfleet_agent.journal.outbox import Sending, envelopes_of, rows_by_rollout
-from nixfleet_agent.workers.answer_bounds import require_bounded_outcome
+from nixfleet_agent.workers.answer_bounds import OUT_OF_BOUNDS, require_bounded_outcome
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.steps import AgentStep, PostEvents, ReadUnsent, Wait, Wakeup, Work
@@ -30,6 +30,7 @@ class Sender:
         self._trouble = Trouble(log, "sending events, which wait in the journal,")
         self._woken = Wakeup()
         self._retry_after_seconds: float | None = None
+        self._was_answered = True
         self._sending = Sending()
 
     def wake(self) -> None:
@@ -41,6 +42,7 @@ class Sender:
         while True:
             self._woken.clear()
             self._retry_after_seconds = None
+            self._was_answered = True
             rows = yield from ReadUnsent(BATCH_LENGTH_MAX, self._sending.left_out())
             if not rows and not self._sending.has_left_out:
                 yield from Wait(None, self._woken)
@@ -49,7 +51,9 @@ class Sender:
             if self._sending.has_progressed:
                 self._backoff.reset()
             if not moved and self._sending.must_wait():
-                yield from self._backoff.pause(self._retry_after_seconds)
+                yield from self._backoff.pause(
+                    self._retry_after_seconds, was_answered=self._was_answered
+                )
 
     def _send_all(self, rows: Sequence[JournalRow]) -> Generator[AgentStep, object, bool]:
         """Send the rows of each rollout; return whether there was any progress."""
@@ -66,6 +70,7 @@ class Sender:
         except TransportFailed as error:
             self._trouble.failed(error.kind, error)
             self._retry_after_seconds = error.retry_after_seconds
+            self._was_answered = error.kind == OUT_OF_BOUNDS
             return False
         stopped = outcome.stopped_by
         if isinstance(stopped, EventEarly):
