@@ -48,6 +48,8 @@ from nixfleet_release.written.declaration import (
     PolicyDeclaration,
     SelectorDeclaration,
     WaveDeclaration,
+    WaveLimit,
+    WaveOrder,
 )
 from nixfleet_runtime.documents.problems import Problem
 from nixfleet_runtime.releases.directory import (
@@ -78,6 +80,8 @@ __all__ = [
     "Shadowing",
     "Wave",
     "WaveDeclaration",
+    "WaveLimit",
+    "WaveOrder",
     "add_closures",
     "check",
     "check_declaration",

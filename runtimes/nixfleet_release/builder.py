@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
 from nixfleet_release.check.checked import CheckedFleet, check_written
+from nixfleet_release.written.declaration import WaveOrder
 from nixfleet_release.written.files import Places, Written
 from nixfleet_runtime.documents.problems import DUPLICATE, Place, Problem, at
 from nixfleet_state_machine.scopes.expression import (
@@ -48,13 +49,24 @@ class Wave:
     selector: SelectorLike | None
     soak_minutes: int = 0
     not_before: datetime | None = None
+    limit: int | str | None = None
+    sort: WaveOrder | None = None
 
 
 def wave(
-    selector: SelectorLike, *, soak_minutes: int = 0, not_before: datetime | None = None
+    selector: SelectorLike,
+    *,
+    soak_minutes: int = 0,
+    not_before: datetime | None = None,
+    limit: int | str | None = None,
+    sort: WaveOrder | None = None,
 ) -> Wave:
-    """Return the wave of the hosts that `selector` selects. not_before: aware; the earliest time at which it begins."""
-    return Wave(selector, soak_minutes, not_before)
+    """Return the wave of the hosts that `selector` selects.
+
+    not_before: aware; the earliest time at which it begins. limit: how many of the hosts, as a number or a percentage
+    such as "10%". sort: which come first; default: other hosts for each ref.
+    """
+    return Wave(selector, soak_minutes, not_before, limit, sort)
 
 
 def rest(*, soak_minutes: int = 0, not_before: datetime | None = None) -> Wave:
@@ -284,8 +296,9 @@ def _wave(declared: Wave) -> dict[str, object]:
     which: dict[str, object] = (
         {"rest": True} if declared.selector is None else {"selector": _selector(declared.selector)}
     )
-    begins = {} if declared.not_before is None else {"not_before": declared.not_before}
-    return {**which, "soak_minutes": declared.soak_minutes, **begins}
+    optional = {"not_before": declared.not_before, "limit": declared.limit, "sort": declared.sort}
+    given = {key: _plain(value) for key, value in optional.items() if value is not None}
+    return {**which, "soak_minutes": declared.soak_minutes, **given}
 
 
 def _selector(selector: SelectorLike) -> object:

@@ -65,8 +65,8 @@ def test_a_good_fleet_is_summed_up(nixfleet: Invoke, file: Path) -> None:
     assert checked.stdout == (
         "fleet shop: 2 hosts in 1 channel\n"
         "channel stable: policy canary-first, on failure rollback-and-halt\n"
-        "  wave 0, soak 5 min: web-01\n"
-        "  wave 1, soak 0 min: web-02\n"
+        "  wave 0, soak 5 min, 1 host: web-01\n"
+        "  wave 1, soak 0 min, 1 host: web-02\n"
         "budget all: at most 2 and 50 % of 2 hosts in flight\n"
         "order: web-01 before web-02 (one after the other)\n"
         "health checks: 2 over all hosts\n"

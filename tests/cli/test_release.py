@@ -67,7 +67,9 @@ def test_a_release_is_made_and_will_be_believed(nixfleet: Invoke, place: Path) -
         "rollouts/stable@a1b2.json",
         "revocations.json",
         "bootstrap-nonces.json",
+        "stable@a1b2",
     ]
+    assert checked.stdout.endswith("stable@a1b2: waves of 1, 1 hosts\n")
     for closure in (place / "store").iterdir():
         assert closure.name == closure_name_of(closure, closure.name.partition("-")[2])
         assert (closure / "etc/nixfleet/agent/health-checks.json").is_file()

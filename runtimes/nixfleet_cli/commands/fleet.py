@@ -4,13 +4,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
+from attrs import frozen
 
 from nixfleet_cli.shared.arguments import now
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, warn
 from nixfleet_proto.fleet import FleetHost
-from nixfleet_release import BudgetDeclaration, CheckedFleet, DeclarationError, import_fleet
+from nixfleet_release import (
+    BudgetDeclaration,
+    CheckedFleet,
+    DeclarationError,
+    FleetDeclaration,
+    WaveLimit,
+    import_fleet,
+)
 from nixfleet_release import check as check_fleet
 from nixfleet_release.check.staging import stage
 from nixfleet_runtime.documents.problems import is_below, unknown
@@ -28,18 +36,25 @@ def fleet() -> None:
 
 @fleet.command()
 @click.argument("file", metavar="FILE", type=click.Path(exists=True, path_type=Path))
-@printing(
-    "one object with name, hosts, channels (policy, onHealthFailure, waves), pinned and warnings"
+@click.option(
+    "--ref",
+    metavar="REF",
+    help="Show whom waves with a limit take when REF is released.",
 )
-def check(output: Output, file: Path) -> None:
+@printing(
+    "one object with name, hosts, channels (policy, onHealthFailure, waves: soakMinutes, limit, count, hosts or null), "
+    "pinned and warnings"
+)
+def check(output: Output, file: Path, ref: str | None) -> None:
     """Check the declaration in FILE and summarise it.
 
     FILE is a TOML file, or a directory whose *.toml files are read together. Warnings go to standard error.
+    Waves with a limit take other hosts for each ref: without --ref, their hosts are counted and not named.
 
     Exit codes: 0 it can be released; 1 it cannot, with every problem and its place; 2 no such FILE.
     """
     checked = _checked(file)
-    output.show(_value(checked), _summary(checked))
+    output.show(_value(checked, ref), _summary(checked, ref))
     for warning in checked.warnings:
         warn(str(warning))
 
@@ -155,14 +170,32 @@ def _host_line(name: str, host: FleetHost) -> str:
     return f"host {name}: channel {host.channel}, tags {tags}"
 
 
-def _summary(checked: CheckedFleet) -> Iterator[str]:
+@frozen
+class _Wave:
+    """A wave as it is shown. hosts: `None` where the ref that is not known decides who is in it."""
+
+    soak_minutes: int
+    limit: WaveLimit | None
+    count: int
+    hosts: tuple[str, ...] | None
+
+
+def _waves(declared: FleetDeclaration, channel: str, ref: str | None) -> Iterator[_Wave]:
+    policy = declared.policies[declared.channels[channel].rollout_policy]
+    is_known = ref is not None or not policy.rotates
+    staged = stage(policy, declared.hosts_of(channel), ref or "")
+    for wave, hosts in zip(policy.all_waves, staged, strict=True):
+        yield _Wave(wave.soak_minutes, wave.limit, len(hosts), hosts if is_known else None)
+
+
+def _summary(checked: CheckedFleet, ref: str | None) -> Iterator[str]:
     declared = checked.declaration
     yield (
         f"fleet {declared.name or '(unnamed)'}: "
         f"{_count(len(declared.hosts), 'host')} in {_count(len(declared.channels), 'channel')}"
     )
     for channel in sorted(declared.channels):
-        yield from _channel(checked, channel)
+        yield from _channel(declared, channel, ref)
     for budget in declared.budgets:
         selected = budget.selector.expression
         members = _count(len(meant(selected, declared.hosts)), "host")
@@ -176,18 +209,21 @@ def _summary(checked: CheckedFleet) -> Iterator[str]:
         yield f"pinned: {hostname} to {pin.value.commit}, by {pin.scope}"
 
 
-def _channel(checked: CheckedFleet, channel: str) -> Iterator[str]:
-    declared = checked.declaration
+def _channel(declared: FleetDeclaration, channel: str, ref: str | None) -> Iterator[str]:
     name = declared.channels[channel].rollout_policy
     policy = declared.policies[name]
     yield f"channel {channel}: policy {name}, on failure {policy.on_health_failure}"
-    soaks = [wave.soak_minutes for wave in policy.waves] or [0]
-    staged = stage(policy, declared.hosts_of(channel))
-    for index, (hosts, minutes) in enumerate(zip(staged, soaks, strict=True)):
-        yield f"  wave {index}, soak {minutes} min: {', '.join(hosts)}"
+    for index, wave in enumerate(_waves(declared, channel, ref)):
+        limit = "" if wave.limit is None else f", limit {wave.limit}"
+        if not wave.count:
+            names = "left out, as earlier waves take all that it selects"
+        else:
+            names = "chosen by the ref" if wave.hosts is None else ", ".join(wave.hosts)
+        count = _count(wave.count, "host")
+        yield f"  wave {index}, soak {wave.soak_minutes} min{limit}, {count}: {names}"
 
 
-def _value(checked: CheckedFleet) -> object:
+def _value(checked: CheckedFleet, ref: str | None) -> object:
     declared = checked.declaration
     return {
         "name": declared.name,
@@ -195,7 +231,9 @@ def _value(checked: CheckedFleet) -> object:
             name: {"channel": host.channel, "tags": sorted(set(host.tags))}
             for name, host in sorted(declared.hosts.items())
         },
-        "channels": {name: _channel_value(checked, name) for name in sorted(declared.channels)},
+        "channels": {
+            name: _channel_value(declared, name, ref) for name in sorted(declared.channels)
+        },
         "pinned": {
             hostname: {"commit": pin.value.commit, "scope": str(pin.scope)}
             for hostname, pin in sorted(checked.pins.items())
@@ -204,18 +242,20 @@ def _value(checked: CheckedFleet) -> object:
     }
 
 
-def _channel_value(checked: CheckedFleet, channel: str) -> object:
-    declared = checked.declaration
+def _channel_value(declared: FleetDeclaration, channel: str, ref: str | None) -> object:
     name = declared.channels[channel].rollout_policy
     policy = declared.policies[name]
-    soaks = [wave.soak_minutes for wave in policy.waves] or [0]
-    staged = stage(policy, declared.hosts_of(channel))
     return {
         "policy": name,
         "onHealthFailure": policy.on_health_failure,
         "waves": [
-            {"soakMinutes": minutes, "hosts": list(hosts)}
-            for hosts, minutes in zip(staged, soaks, strict=True)
+            {
+                "soakMinutes": wave.soak_minutes,
+                "limit": None if wave.limit is None else str(wave.limit),
+                "count": wave.count,
+                "hosts": None if wave.hosts is None else list(wave.hosts),
+            }
+            for wave in _waves(declared, channel, ref)
         ],
     }
 

@@ -45,7 +45,7 @@ from nixfleet_release import (
 from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.build.store_paths import health_checks_in
-from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes
+from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes, wave_sizes
 from nixfleet_release.sign.admission import objection_to_token, require_known_hosts
 from nixfleet_release.sign.release import sign_again
 from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
@@ -318,7 +318,9 @@ def diff(output: Output, old: Path, new: Path, store: Path | None) -> None:
     metavar="DIR",
     help="The release that is in force; what conflicts with it is refused.",
 )
-@printing("one object with accepted (name, signedBy, signedAt) and refused (name, why)")
+@printing(
+    "one object with accepted (name, signedBy, signedAt), refused (name, why) and waves (host counts, by rollout)"
+)
 def check_(
     output: Output,
     directory: Path,
@@ -329,14 +331,16 @@ def check_(
 ) -> None:
     """Verify a release as its receivers will.
 
-    Control plane and agents run the same rules on the release in DIRECTORY. A ref that was superseded is found by the
-    history in DIRECTORY, a conflict with another release by --after.
+    Control plane and agents run the same rules on the release in DIRECTORY. Shows how many hosts each wave has.
+
+    A ref that was superseded is found by the history in DIRECTORY, a conflict with another release by --after.
 
     Exit codes: 0 accepted; 1 refused, with every reason; 2 DIRECTORY is not a release.
     """
+    release = _load(directory)
     try:
         verdict = verify_release(
-            _load(directory),
+            release,
             load_trust(trust_file),
             at_time,
             freshness_window_minutes=freshness_minutes,
@@ -344,11 +348,18 @@ def check_(
         )
     except DecodeError as error:
         raise Unusable(f"{before}: {error}") from error
+    waves = {} if verdict.refused else wave_sizes(release)
     output.show(
-        verdict_value(verdict),
+        {**verdict_value(verdict), "waves": waves},
         [
-            f"{each.name}: signed {shown_time(each.signed_at)} by {each.signed_by}"
-            for each in verdict.accepted
+            *(
+                f"{each.name}: signed {shown_time(each.signed_at)} by {each.signed_by}"
+                for each in verdict.accepted
+            ),
+            *(
+                f"{rollout_id}: waves of {', '.join(map(str, sizes))} hosts"
+                for rollout_id, sizes in waves.items()
+            ),
         ],
     )
     if verdict.refused:
@@ -383,9 +394,11 @@ def _resolved(declaration: Path, ref: str, built: _Built, now: datetime) -> _Res
     if declaration.suffix == ".json":
         return _imported(declaration, built)
     checked = check(declaration, now=now)
+    other_refs = pinned_refs(checked, now)
+    closures = _closures(checked, ref, built)
     return _Resolved(
-        resolve(checked, _closures(checked, ref, built), Meta(None)),
-        pinned_refs(checked, now),
+        resolve(checked, closures, Meta(None), channel_ref=ref, other_refs=other_refs),
+        other_refs,
         tuple(map(str, checked.warnings)),
     )
 

@@ -1,10 +1,12 @@
 """Resolves a checked declaration with closures to a fleet: waves as host names, sets in order. Pure.
 
-Deterministic: the order in which a declaration is written does not matter.
+Deterministic: the order in which a declaration is written does not matter. The refs of channels decide who is in waves
+with a limit, and nothing else.
 Source: docs/spec/declarations.md, Resolved fleet.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from attrs import evolve
 
@@ -33,25 +35,43 @@ from nixfleet_state_machine.scopes.expression import Expression, meant
 from nixfleet_state_machine.scopes.normal_form import normal_form, plain_selector
 from nixfleet_state_machine.scopes.selector import summary
 
+_Staged: TypeAlias = tuple[tuple[str, ...], ...]
+"""The hosts of each wave of a channel's policy."""
 
-def resolve(checked: CheckedFleet, closures: Mapping[str, str], meta: Meta) -> FleetResolved:
-    """Return the resolved fleet. closures: one for each host, by host name.
 
+def resolve(
+    checked: CheckedFleet,
+    closures: Mapping[str, str],
+    meta: Meta,
+    *,
+    channel_ref: str = "",
+    other_refs: Mapping[str, str] | None = None,
+) -> FleetResolved:
+    """Return the resolved fleet.
+
+    closures: one for each host, by host name. channel_ref: what the channels move to; other_refs: the refs of those
+    that do not. They rotate who comes first where waves have limits.
     Raises: DeclarationError, when `closures` does not have exactly the declared hosts.
     """
     fleet = checked.declaration
     problems = (*_hosts_without(closures, fleet), *_unknown_hosts(closures, fleet))
     if problems:
         raise DeclarationError(problems)
+    staged = _staged(fleet, channel_ref, other_refs or {})
     return FleetResolved(
         hosts=FrozenMap(
             {name: _host(host, closures[name]) for name, host in sorted(fleet.hosts.items())}
         ),
         channels=FrozenMap(sorted(fleet.channels.items())),
         rollout_policies=FrozenMap(
-            {name: _policy(fleet, name, policy) for name, policy in sorted(fleet.policies.items())}
+            {
+                name: _policy(fleet, name, policy, staged)
+                for name, policy in sorted(fleet.policies.items())
+            }
         ),
-        waves=FrozenMap({name: _waves(fleet, name) for name in sorted(fleet.channels)}),
+        waves=FrozenMap(
+            {name: _waves(fleet, name, staged[name]) for name in sorted(fleet.channels)}
+        ),
         meta=meta,
         edges=_ordered(fleet.edges),
         channel_edges=_ordered(fleet.channel_edges),
@@ -74,18 +94,38 @@ def _host(host: FleetHost, closure: str) -> FleetHost:
     return evolve(host, tags=tuple(sorted(set(host.tags))), closure_hash=closure)
 
 
-def _policy(fleet: FleetDeclaration, name: str, policy: PolicyDeclaration) -> RolloutPolicy:
+def _staged(
+    fleet: FleetDeclaration, channel_ref: str, other_refs: Mapping[str, str]
+) -> Mapping[str, _Staged]:
+    return {
+        name: stage(
+            fleet.policies[channel.rollout_policy],
+            fleet.hosts_of(name),
+            other_refs.get(name, channel_ref),
+        )
+        for name, channel in fleet.channels.items()
+    }
+
+
+def _policy(
+    fleet: FleetDeclaration, name: str, policy: PolicyDeclaration, staged: Mapping[str, _Staged]
+) -> RolloutPolicy:
     return RolloutPolicy(
         on_health_failure=policy.on_health_failure,
         strategy="waves" if policy.waves else "all-at-once",
-        waves=_policy_waves(fleet, name, policy),
+        waves=_policy_waves(fleet, name, policy, staged) if policy.waves else (),
     )
 
 
 def _policy_waves(
-    fleet: FleetDeclaration, name: str, policy: PolicyDeclaration
+    fleet: FleetDeclaration, name: str, policy: PolicyDeclaration, staged: Mapping[str, _Staged]
 ) -> tuple[PolicyWave, ...]:
-    # A resolved selector cannot express "the rest", so those hosts are listed by name.
+    # A resolved selector can express neither "the rest" nor "five of these", so those hosts are listed by name.
+    members = [
+        staged[channel]
+        for channel, declared in fleet.channels.items()
+        if declared.rollout_policy == name
+    ]
     hosts = {
         hostname: host
         for hostname, host in fleet.hosts.items()
@@ -93,22 +133,21 @@ def _policy_waves(
     }
     return tuple(
         PolicyWave(
-            Selector(hosts=staged)
-            if wave.selector is None
+            Selector(hosts=tuple(sorted(name for waves in members for name in waves[index])))
+            if wave.selector is None or policy.has_limits
             else _plain(wave.selector.expression, hosts),
             wave.soak_minutes,
         )
-        for wave, staged in zip(policy.waves, stage(policy, hosts), strict=False)
+        for index, wave in enumerate(policy.all_waves)
     )
 
 
-def _waves(fleet: FleetDeclaration, channel: str) -> tuple[Wave, ...]:
+def _waves(fleet: FleetDeclaration, channel: str, staged: _Staged) -> tuple[Wave, ...]:
     policy = fleet.policies[fleet.channels[channel].rollout_policy]
-    waves = policy.waves or (WaveDeclaration(None),)
-    staged = stage(policy, fleet.hosts_of(channel))
     return tuple(
         Wave(hosts, wave.soak_minutes, wave.not_before)
-        for hosts, wave in zip(staged, waves, strict=True)
+        for hosts, wave in zip(staged, policy.all_waves, strict=True)
+        if hosts or not policy.has_limits  # earlier waves may have taken all that it selects
     )
 
 

@@ -1,24 +1,88 @@
-"""Assigns the hosts of a channel to the waves of a policy. Pure; the rules in `check.rules.waves` judge the result."""
+"""Assigns the hosts of a channel to the waves of a policy. Pure; the rules in `check.rules.waves` judge the result.
 
-from collections.abc import Mapping
+Waves without limits have every host that they select, in whatever order. As soon as one wave of a policy has a limit,
+they take hosts in turn: a wave takes from those that its selector selects and that no earlier wave took.
+Source: docs/spec/declarations.md, Waves by limit.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 
 from nixfleet_proto.fleet import FleetHost
-from nixfleet_release.written.declaration import PolicyDeclaration
+from nixfleet_release.written.declaration import PolicyDeclaration, WaveDeclaration, WaveOrder
 from nixfleet_state_machine.scopes.expression import meant
 
 
-def stage(policy: PolicyDeclaration, hosts: Mapping[str, FleetHost]) -> tuple[tuple[str, ...], ...]:
-    """Return the hosts of each wave, sorted: those of `hosts` that its selector selects.
+def stage(
+    policy: PolicyDeclaration, hosts: Mapping[str, FleetHost], channel_ref: str = ""
+) -> tuple[tuple[str, ...], ...]:
+    """Return the hosts of each of `policy.all_waves`, sorted by name.
 
-    A wave of the rest, at any position, has the hosts that no selector of the policy selects. A policy without waves
-    has one wave with all hosts.
+    hosts: those of one channel. channel_ref: the ref it is released under, which rotates who is first under a limit.
+    A wave of the rest, at any position, has the hosts that no other wave has.
     """
-    if not policy.waves:
-        return (tuple(sorted(hosts)),)
-    selected = [
-        None if wave.selector is None else meant(wave.selector.expression, hosts)
-        for wave in policy.waves
-    ]
-    staged = {name for wave in selected if wave for name in wave}
+    selected = tuple(_selected(wave, hosts) for wave in policy.all_waves)
+    waves = (
+        tuple(_in_turn(policy.all_waves, selected, channel_ref)) if policy.has_limits else selected
+    )
+    staged = {name for wave in waves if wave for name in wave}
     rest = tuple(sorted(hosts.keys() - staged))
-    return tuple(rest if wave is None else wave for wave in selected)
+    return tuple(rest if wave is None else wave for wave in waves)
+
+
+def possible_waves(
+    policy: PolicyDeclaration, hosts: Mapping[str, FleetHost]
+) -> Mapping[str, tuple[int, ...]]:
+    """Return, by host, the waves that it may be in, sorted: under one ref or another, or in several by mistake.
+
+    A host that may be in no wave under some ref has none.
+    """
+    selected = tuple(_selected(wave, hosts) for wave in policy.all_waves)
+    if not policy.rotates:
+        staged = stage(policy, hosts, "")
+        return {
+            name: tuple(index for index, wave in enumerate(staged) if name in wave)
+            for name in hosts
+        }
+    return {name: _possible(name, policy.all_waves, selected) for name in hosts}
+
+
+def _possible(
+    name: str, waves: tuple[WaveDeclaration, ...], selected: tuple[tuple[str, ...] | None, ...]
+) -> tuple[int, ...]:
+    possible = list[int]()
+    for index, (wave, names) in enumerate(zip(waves, selected, strict=True)):
+        if names is not None and name in names:
+            possible.append(index)
+            if wave.limit is None or wave.limit.of(len(names)) >= len(names):
+                return tuple(possible)  # whatever the ref, no later wave has it
+    rests = [index for index, names in enumerate(selected) if names is None]
+    return tuple(sorted((*possible, rests[0]))) if rests else ()
+
+
+def _selected(wave: WaveDeclaration, hosts: Mapping[str, FleetHost]) -> tuple[str, ...] | None:
+    return None if wave.selector is None else meant(wave.selector.expression, hosts)
+
+
+def _in_turn(
+    waves: tuple[WaveDeclaration, ...],
+    selected: tuple[tuple[str, ...] | None, ...],
+    channel_ref: str,
+) -> Iterator[tuple[str, ...] | None]:
+    taken = set[str]()
+    for wave, names in zip(waves, selected, strict=True):
+        if names is None:
+            yield None
+            continue
+        left = [name for name in names if name not in taken]
+        if wave.limit is not None:
+            # A percentage is of all that the selector selects, so that earlier waves do not change what it means.
+            left = sorted(_ordered(left, wave.order, channel_ref)[: wave.limit.of(len(names))])
+        taken.update(left)
+        yield tuple(left)
+
+
+def _ordered(names: Iterable[str], order: WaveOrder, channel_ref: str) -> list[str]:
+    if order is WaveOrder.NAME:
+        return sorted(names)
+    return sorted(names, key=lambda name: sha256(f"{channel_ref}\0{name}".encode()).digest())

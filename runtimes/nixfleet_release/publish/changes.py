@@ -4,7 +4,7 @@ It compares contents, not signatures. A host that keeps its closure while its ch
 or nothing changed for it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from attrs import frozen
@@ -69,6 +69,19 @@ def changes(old: ReleaseContent, new: ReleaseContent, read_checks: ReadChecks) -
         "nonces": _nonces(old.nonces, new.nonces),
     }
     return tuple(_under_headings(sections))
+
+
+def wave_sizes(release: Release) -> Mapping[RolloutId, Sequence[int]]:
+    """Return the number of hosts in each wave, by rollout. Raises: DecodeError."""
+    manifests = ReleaseContent.by(release).manifests
+    return {
+        rollout_id: _sizes([host.wave_index for host in manifest.host_set])
+        for rollout_id, manifest in sorted(manifests.items())
+    }
+
+
+def _sizes(indices: Sequence[int]) -> Sequence[int]:
+    return [indices.count(wave) for wave in range(max(indices, default=-1) + 1)]
 
 
 def short(closure: str | None) -> str:

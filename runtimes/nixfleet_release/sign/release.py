@@ -46,10 +46,11 @@ def sign_release(
     closures: by host, one for each. signed_at: aware; pins and nonces that have expired by then are left out.
     Raises: DeclarationError, InvalidRolloutId, what the signer raises.
     """
+    other_refs = pinned_refs(checked, signed_at)
     return sign_resolved(
-        resolve(checked, closures, Meta(None)),
+        resolve(checked, closures, Meta(None), channel_ref=channel_ref, other_refs=other_refs),
         channel_ref=channel_ref,
-        other_refs=pinned_refs(checked, signed_at),
+        other_refs=other_refs,
         signed_at=signed_at,
         key=key,
         ci_commit=ci_commit,

@@ -6,6 +6,7 @@ Source: docs/spec/declarations.md, Sources.
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Final, Self, TypeAlias
 
 from attrs import field, frozen
@@ -77,25 +78,77 @@ class SelectorDeclaration:
         return cls(expression, tuple((mention, "") for mention in mentions(expression)))
 
 
+class WaveOrder(StrEnum):
+    """The order in which a wave with a limit takes hosts."""
+
+    ROTATE = "rotate"
+    """By a hash of the channel's ref and the host: other hosts come first for another ref."""
+    NAME = "name"
+
+
+@frozen
+class WaveLimit:
+    """How many hosts a wave takes: a number, or with `is_pct` a percentage of those that its selector selects."""
+
+    amount: int
+    is_pct: bool = False
+
+    def of(self, selected: int) -> int:
+        """Return the limit for that many selected hosts: a percentage is rounded down, but at least 1."""
+        return max(1, selected * self.amount // 100) if self.is_pct else self.amount
+
+    def __str__(self) -> str:
+        return f"{self.amount}%" if self.is_pct else str(self.amount)
+
+
 @frozen
 class WaveDeclaration:
-    """One wave of a policy. selector: `None` for the rest, the hosts in no other wave. not_before: its first time."""
+    """One wave of a policy.
+
+    selector: `None` for the rest, the hosts in no other wave. not_before: its first time. limit: `None` for all hosts.
+    order: which come first.
+    """
 
     selector: SelectorDeclaration | None
     soak_minutes: int = 0
     not_before: datetime | None = None
+    limit: WaveLimit | None = None
+    order: WaveOrder = WaveOrder.ROTATE
 
     @property
     def is_rest(self) -> bool:
         return self.selector is None
 
 
+_REST: Final = WaveDeclaration(None)
+
+
 @frozen
 class PolicyDeclaration:
-    """A policy for the rollouts of channels. waves: empty for one wave with all hosts."""
+    """A policy for the rollouts of channels. waves: as declared; empty for one wave with all hosts."""
 
     on_health_failure: OnHealthFailure = OnHealthFailure.HALT
     waves: tuple[WaveDeclaration, ...] = ()
+
+    @property
+    def all_waves(self) -> tuple[WaveDeclaration, ...]:
+        """The declared waves, and last the rest where it is implied: without waves, and after one with a limit."""
+        if not self.waves:
+            return (_REST,)
+        is_implied = self.waves[-1].limit is not None and not any(
+            wave.is_rest for wave in self.waves
+        )
+        return (*self.waves, _REST) if is_implied else self.waves
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether a wave has a limit, so that waves take turns at the hosts that several of them select."""
+        return any(wave.limit is not None for wave in self.waves)
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the hosts of its waves depend on the ref that is released."""
+        return any(wave.limit is not None and wave.order is WaveOrder.ROTATE for wave in self.waves)
 
 
 @frozen

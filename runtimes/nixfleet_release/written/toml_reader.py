@@ -5,6 +5,7 @@ unknown kinds and modes. `check.validate` checks everything else, for every sour
 Source: docs/spec/declarations.md, Sources.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -19,6 +20,8 @@ from nixfleet_release.written.declaration import (
     FrameworkDeclaration,
     PolicyDeclaration,
     WaveDeclaration,
+    WaveLimit,
+    WaveOrder,
 )
 from nixfleet_release.written.selectors import SELECTOR_EXPECTED, read_selector
 from nixfleet_release.written.toml_settings import (
@@ -27,11 +30,14 @@ from nixfleet_release.written.toml_settings import (
     read_health_check,
     read_pin,
 )
-from nixfleet_runtime.documents.problems import Problem, at, is_below
+from nixfleet_runtime.documents.problems import Problem, at, is_below, quoted
 from nixfleet_runtime.documents.tables import Document, Table
 from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
 
 T = TypeVar("T")
+
+_PERCENTAGE = re.compile(r"(-?[0-9]{1,9})%", re.ASCII)
+_LIMIT_EXPECTED = 'a number of hosts, such as 5, or a percentage in quotes, such as "10%"'
 
 
 @frozen
@@ -149,8 +155,31 @@ def _wave(table: Table) -> WaveDeclaration:
         found = "both" if is_rest else "neither"
         table.refuse(None, "must select its hosts once", "a selector or rest = true", found)
     selector = read_selector(table, "selector") if has_selector else None
-    not_before = table.instant("not_before") if table.has("not_before") else None
-    return WaveDeclaration(selector, table.integer("soak_minutes", 0), not_before)
+    limit = _limit(table) if table.has("limit") else None
+    if table.has("sort") and not table.has("limit"):
+        table.refuse("sort", "has no effect", "a limit beside it", "none")
+    return WaveDeclaration(
+        selector,
+        table.integer("soak_minutes", 0),
+        table.instant("not_before") if table.has("not_before") else None,
+        limit,
+        table.choice("sort", WaveOrder.ROTATE),
+    )
+
+
+def _limit(table: Table) -> WaveLimit:
+    """Return the limit of a wave; the placeholder for an unusable one is 1."""
+    if table.is_a(int, "limit"):
+        return WaveLimit(table.integer("limit", 1))
+    if not table.is_a(str, "limit"):
+        table.refuse_value("limit", _LIMIT_EXPECTED)
+        return WaveLimit(1)
+    text = table.any_text("limit") or ""
+    share = _PERCENTAGE.fullmatch(text)
+    if share is None:
+        table.refuse("limit", "not a limit", _LIMIT_EXPECTED, quoted(text))
+        return WaveLimit(1)
+    return WaveLimit(int(share[1]), is_pct=True)
 
 
 def _budget(table: Table) -> BudgetDeclaration:

@@ -29,10 +29,25 @@ def channels(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Probl
 
 
 def waves(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse negative soaks."""
+    """Refuse negative soaks, and limits that no number of hosts, or share of them, can have."""
     for name, policy in fleet.policies.items():
         for index, wave in enumerate(policy.waves):
-            yield from _within(wave_path(name, index), "soak_minutes", wave.soak_minutes, 0)
+            path = wave_path(name, index)
+            yield from _within(path, "soak_minutes", wave.soak_minutes, 0)
+            if wave.limit is None:
+                continue
+            if wave.is_rest:
+                yield Problem(
+                    at(path, "limit"),
+                    "a limit on the rest, which would leave hosts in no wave",
+                    'no limit, or selector = "all" in place of the rest',
+                    str(wave.limit),
+                )
+            elif wave.limit.is_pct and not 1 <= wave.limit.amount <= 100:
+                expected = "1% to 100%"
+                yield Problem(at(path, "limit"), "out of range", expected, str(wave.limit))
+            elif not wave.limit.is_pct:
+                yield from _within(path, "limit", wave.limit.amount, 1)
 
 
 def soaks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
