@@ -26,6 +26,12 @@ _PROBE_KINDS = {
     "ExecProbe": "exec",
     "EvidenceProbe": "evidence",
 }
+# Fields of signed records that are left out with their defaults, because they were added later.
+_ADDED_LATER: Mapping[str, tuple[str, ...]] = {
+    "FleetChannel": ("enabled",),
+    "FleetHost": ("enabled",),
+    "RolloutManifest": ("freshness_window_minutes",),
+}
 _NO_FACTS = ("ProbeTopologyEntry", "ProbeSubResult")
 
 
@@ -46,10 +52,17 @@ def to_json_record(value: Any) -> dict[str, JsonValue]:
     name_of = snake_case if cls.__name__ == "Dispatch" else camel_case
     # What is in a signed record is spelt as the record is.
     nulls = cls.__module__ in _SIGNED
+    added = _ADDED_LATER.get(cls.__name__, ())
+
+    def is_left_out(field: "attrs.Attribute[Any]", given: object) -> bool:
+        if nulls:
+            return field.name in added and given == field.default
+        return given is None and field.default is None
+
     return fields_of(
         value,
         name_of,
-        lambda field, given: not nulls and given is None and field.default is None,
+        is_left_out,
         to_json_record,
         kind_of(cls),
     )

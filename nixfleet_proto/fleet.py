@@ -35,13 +35,18 @@ class Meta:
 @frozen
 @checked
 class FleetHost:
-    """One machine: its channel, its tags, and the closure it should run (`None`: nothing built yet)."""
+    """One machine: its channel, its tags, and the closure it should run (`None`: nothing built yet).
+
+    enabled: whether it takes part in rollouts. A disabled host has no closure either, so that receivers that do not
+    know the field leave it out as well.
+    """
 
     channel: str
     tags: tuple[str, ...] = ()
     platform: str = "x86_64-linux"
     closure_hash: str | None = None
     pubkey: str | None = None
+    enabled: bool = True
 
 
 class OnDrift(WordEnum):
@@ -54,13 +59,14 @@ class OnDrift(WordEnum):
 @frozen
 @checked
 class FleetChannel:
-    """A channel's policy by name, and how fresh its signed artefacts must be."""
+    """A channel's policy by name, and how fresh its signed artefacts must be. enabled: whether anything is released."""
 
     rollout_policy: str
     reconcile_interval_minutes: int = 5
     freshness_window: int = 180  # minutes
     signing_interval_minutes: int = 60
     on_drift: OnDrift = OnDrift.REPORT
+    enabled: bool = True
 
 
 @frozen

@@ -15,7 +15,15 @@ from nixfleet_proto.codec.json_text import member_path, parse_json
 from nixfleet_proto.codec.primitives import NOTHING, Found, shown
 from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
-from nixfleet_proto.fleet import SCHEMA_VERSION, Edge, FleetChannel, FleetResolved, Meta, Wave
+from nixfleet_proto.fleet import (
+    SCHEMA_VERSION,
+    Edge,
+    FleetChannel,
+    FleetHost,
+    FleetResolved,
+    Meta,
+    Wave,
+)
 from nixfleet_proto.freshness import FRESHNESS_WINDOW_MINUTES
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import (
@@ -191,12 +199,13 @@ ARTEFACT_SPELLING: Final = Spelling(
     Absent.AS_NULL,
     {Edge: _with_new_names, Meta: _with_signing_time},
     left_out={
+        FleetChannel: ("on_drift", "enabled"),
+        FleetHost: ("enabled",),
         RolloutManifest: ("freshness_window_minutes", "wave_not_before"),
         RolloutPolicy: ("max_failures", "max_failure_pct", "deadlines", "retry"),
         PolicyWave: ("max_failures", "max_failure_pct"),
         Wave: ("not_before", "max_failures", "max_failure_pct"),
         Deadlines: ("ack", "activation", "reboot", "convergence"),
-        FleetChannel: ("on_drift",),
     },
 )
 _PROBES = Spelling(camel_case, Absent.LEFT_OUT)

@@ -254,7 +254,7 @@ class RolloutTerms:
             budgets=tuple(map(BudgetTerms.of, manifest.disruption_budgets)),
             host_edges=_edges_within(manifest.channel, fleet),
             predecessors=tuple(
-                sorted({e.gates for e in fleet.channel_edges if e.gated == manifest.channel})
+                sorted({e.gates for e in fleet.channel_edges if _holds(e, manifest.channel, fleet)})
             ),
             wave_tolerances=_tolerances(manifest.rollout_policy, waves),
             deadlines=manifest.rollout_policy.deadlines,
@@ -328,10 +328,16 @@ def _tolerances(policy: RolloutPolicy, waves: tuple[Wave, ...]) -> tuple[Toleran
     return tolerances if any(each.is_declared for each in tolerances) else ()
 
 
+def _holds(edge: Edge, channel: str, fleet: FleetResolved) -> bool:
+    """Return whether `channel` waits because of `edge`. A disabled channel releases nothing, so nobody waits for it."""
+    gating = fleet.channels.get(edge.gates)
+    return edge.gated == channel and (gating is None or gating.enabled)
+
+
 def _edges_within(channel: str, fleet: FleetResolved) -> tuple[Edge, ...]:
     def is_here(host: str) -> bool:
         known = fleet.hosts.get(host)
-        return known is not None and known.channel == channel
+        return known is not None and known.channel == channel and known.enabled
 
     return tuple(edge for edge in fleet.edges if is_here(edge.gates) and is_here(edge.gated))
 

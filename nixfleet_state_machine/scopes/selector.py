@@ -6,7 +6,7 @@ Source: docs/spec/declarations.md, Selectors.
 
 from collections.abc import Iterator, Mapping
 
-from nixfleet_proto.fleet import FleetHost, Selector
+from nixfleet_proto.fleet import FleetChannel, FleetHost, Selector
 
 NOBODY = "nobody"  # the summary of a selector with no part given
 
@@ -28,6 +28,17 @@ def select(selector: Selector, hosts: Mapping[str, FleetHost]) -> tuple[str, ...
     # Hosts given by name are looked up: searching a long list for each host of a fleet is quadratic.
     candidates = (set(selector.hosts) & hosts.keys()) if selector.hosts else hosts.keys()
     return tuple(sorted(name for name in candidates if matches(selector, name, hosts[name])))
+
+
+def enabled_hosts(
+    hosts: Mapping[str, FleetHost], channels: Mapping[str, FleetChannel]
+) -> dict[str, FleetHost]:
+    """Return the hosts that take part in rollouts: those that are enabled, as is their channel."""
+    return {
+        name: host
+        for name, host in hosts.items()
+        if host.enabled and (host.channel not in channels or channels[host.channel].enabled)
+    }
 
 
 def is_empty(selector: Selector) -> bool:

@@ -65,6 +65,7 @@ def fleet_hosts(channel: SearchStrategy[str] | None = None) -> SearchStrategy[Fl
         st.sampled_from(CHANNELS) if channel is None else channel,
         tags,
         closure_hash=closures(),
+        enabled=st.just(True) if channel is not None else st.booleans(),
     )
 
 

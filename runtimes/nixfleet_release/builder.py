@@ -114,9 +114,16 @@ class Fleet:
         tags: Iterable[str] = (),
         platform: str | None = None,
         pubkey: str | None = None,
+        enabled: bool | None = None,
     ) -> Self:
-        """Declare a host in `channel`."""
-        table = {"channel": channel, "tags": tags, "platform": platform, "pubkey": pubkey}
+        """Declare a host in `channel`. enabled: `False` keeps it out of every rollout."""
+        table = {
+            "channel": channel,
+            "tags": tags,
+            "platform": platform,
+            "pubkey": pubkey,
+            "enabled": enabled,
+        }
         return self._with(("hosts", name), table)
 
     def channel(
@@ -127,13 +134,15 @@ class Fleet:
         signing_interval_minutes: int | None = None,
         freshness_window_minutes: int | None = None,
         reconcile_interval_minutes: int | None = None,
+        enabled: bool | None = None,
     ) -> Self:
-        """Declare a channel, whose rollouts use `policy`."""
+        """Declare a channel, whose rollouts use `policy`. enabled: `False` keeps it from releasing anything."""
         table = {
             "policy": policy,
             "signing_interval_minutes": signing_interval_minutes,
             "freshness_window_minutes": freshness_window_minutes,
             "reconcile_interval_minutes": reconcile_interval_minutes,
+            "enabled": enabled,
         }
         return self._with(("channels", name), table)
 

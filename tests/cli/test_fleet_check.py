@@ -93,3 +93,39 @@ def test_a_missing_file_is_a_usage_error(nixfleet: Invoke, tmp_path: Path) -> No
 
     assert checked.exit_code == 2
     assert "does not exist" in checked.stderr
+
+
+def test_what_is_disabled_is_shown(nixfleet: Invoke, file: Path) -> None:
+    """Disabled hosts are listed, and are in no wave; a disabled channel releases nothing."""
+    off = '[hosts.web-03]\nchannel = "stable"\nenabled = false\n[hosts.lab-01]\nchannel = "lab"\n'
+    file.write_text(SHOP + off + '[channels.lab]\npolicy = "canary-first"\nenabled = false\n')
+
+    checked = nixfleet("fleet", "check", file)
+    explained = nixfleet("fleet", "explain", "web-03", "--fleet", file)
+    of_channel = nixfleet("fleet", "explain", "lab-01", "--fleet", file)
+
+    assert checked.stdout.splitlines()[:4] == [
+        "fleet shop: 4 hosts in 2 channels",
+        "disabled, so in no rollout: lab-01, web-03",
+        "channel lab: disabled, nothing is released",
+        "channel stable: policy canary-first, on failure rollback-and-halt",
+    ]
+    assert "web-03" not in "".join(checked.stdout.splitlines()[4:])
+    assert explained.stdout.splitlines()[0] == (
+        "host web-03: channel stable, tags none; disabled, so it is in no rollout"
+    )
+    assert "its channel lab is disabled, so it is in no rollout" in of_channel.stdout
+
+
+def test_waves_by_limit_are_counted_and_with_a_ref_named(nixfleet: Invoke, file: Path) -> None:
+    """Without the ref nobody knows who is first; with it, the names are those of the release."""
+    file.write_text(
+        SHOP.replace('{ tags = ["canary"] }', '"all"\nlimit = 1').replace("[[edges]]", "[[x]]")
+    )
+    file.write_text(file.read_text().partition("[[x]]")[0])
+
+    counted = nixfleet("fleet", "check", file)
+    named = nixfleet("fleet", "check", file, "--ref", "a1b2c3")
+
+    assert "  wave 0, soak 5 min, limit 1, 1 host: chosen by the ref\n" in counted.stdout
+    assert "  wave 0, soak 5 min, limit 1, 1 host: web-0" in named.stdout

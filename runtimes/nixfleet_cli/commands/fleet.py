@@ -10,7 +10,6 @@ from nixfleet_cli.shared.arguments import now
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, warn
-from nixfleet_proto.fleet import FleetHost
 from nixfleet_release import (
     BudgetDeclaration,
     CheckedFleet,
@@ -25,6 +24,7 @@ from nixfleet_runtime.documents.problems import is_below, unknown
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.one_line import one_line
+from nixfleet_state_machine.scopes.selector import enabled_hosts
 from nixfleet_state_machine.scopes.setting import Explained
 from nixfleet_state_machine.scopes.setting import explain as explain_all
 
@@ -42,8 +42,8 @@ def fleet() -> None:
     help="Show whom waves with a limit take when REF is released.",
 )
 @printing(
-    "one object with name, hosts, channels (policy, onHealthFailure, waves: soakMinutes, limit, count, hosts or null), "
-    "pinned and warnings"
+    "one object with name, hosts (channel, tags, enabled), channels (policy, enabled, onHealthFailure, waves: "
+    "soakMinutes, limit, count, hosts or null), pinned and warnings"
 )
 def check(output: Output, file: Path, ref: str | None) -> None:
     """Check the declaration in FILE and summarise it.
@@ -72,7 +72,7 @@ def check(output: Output, file: Path, ref: str | None) -> None:
     show_default=True,
     help="The declaration: a TOML file or a directory.",
 )
-@printing("one object with host, channel, tags and settings (key, value, scope, shadowed)")
+@printing("one object with host, channel, tags, enabled and settings (key, value, scope, shadowed)")
 def explain(output: Output, host: str, key: str, file: Path) -> None:
     """Show HOST's effective settings and their scopes.
 
@@ -89,12 +89,14 @@ def explain(output: Output, host: str, key: str, file: Path) -> None:
     selected = [each for each in values if not key or each.key == key or is_below(each.key, [key])]
     if key and not selected:
         raise Findings(str(unknown("KEY", "key", key, _keys_of(values))))
-    heading = [] if key else [_host_line(host, hosts[host])]
+    is_enabled = not checked.declaration.is_disabled(host)
+    heading = [] if key else [_host_line(checked.declaration, host)]
     output.show(
         {
             "host": host,
             "channel": hosts[host].channel,
             "tags": sorted(set(hosts[host].tags)),
+            "enabled": is_enabled,
             "settings": list(map(_setting_value, selected)),
         },
         [*heading, *(line for each in selected for line in _setting_lines(each))],
@@ -165,9 +167,14 @@ def _setting_value(setting: Explained) -> object:
     }
 
 
-def _host_line(name: str, host: FleetHost) -> str:
+def _host_line(declared: FleetDeclaration, name: str) -> str:
+    host = declared.hosts[name]
     tags = ", ".join(sorted(set(host.tags))) or "none"
-    return f"host {name}: channel {host.channel}, tags {tags}"
+    line = f"host {name}: channel {host.channel}, tags {tags}"
+    if not declared.is_disabled(name):
+        return line
+    disabled = f"its channel {host.channel} is disabled" if host.enabled else "disabled"
+    return f"{line}; {disabled}, so it is in no rollout"
 
 
 @frozen
@@ -183,7 +190,10 @@ class _Wave:
 def _waves(declared: FleetDeclaration, channel: str, ref: str | None) -> Iterator[_Wave]:
     policy = declared.policies[declared.channels[channel].rollout_policy]
     is_known = ref is not None or not policy.rotates
-    staged = stage(policy, declared.hosts_of(channel), ref or "")
+    hosts_of_channel = declared.enabled_hosts_of(channel)
+    if not hosts_of_channel:
+        return
+    staged = stage(policy, hosts_of_channel, ref or "")
     for wave, hosts in zip(policy.all_waves, staged, strict=True):
         yield _Wave(wave.soak_minutes, wave.limit, len(hosts), hosts if is_known else None)
 
@@ -194,11 +204,15 @@ def _summary(checked: CheckedFleet, ref: str | None) -> Iterator[str]:
         f"fleet {declared.name or '(unnamed)'}: "
         f"{_count(len(declared.hosts), 'host')} in {_count(len(declared.channels), 'channel')}"
     )
+    disabled = sorted(filter(declared.is_disabled, declared.hosts))
+    if disabled:
+        yield f"disabled, so in no rollout: {', '.join(disabled)}"
     for channel in sorted(declared.channels):
         yield from _channel(declared, channel, ref)
     for budget in declared.budgets:
         selected = budget.selector.expression
-        members = _count(len(meant(selected, declared.hosts)), "host")
+        hosts = enabled_hosts(declared.hosts, declared.channels)
+        members = _count(len(meant(selected, hosts)), "host")
         yield f"budget {one_line(selected)}: {_limit(budget)} of {members} in flight"
     for edge in (*declared.edges, *declared.channel_edges):
         why = f" ({edge.reason})" if edge.reason else ""
@@ -212,6 +226,9 @@ def _summary(checked: CheckedFleet, ref: str | None) -> Iterator[str]:
 def _channel(declared: FleetDeclaration, channel: str, ref: str | None) -> Iterator[str]:
     name = declared.channels[channel].rollout_policy
     policy = declared.policies[name]
+    if not declared.channels[channel].enabled:
+        yield f"channel {channel}: disabled, nothing is released"
+        return
     yield f"channel {channel}: policy {name}, on failure {policy.on_health_failure}"
     for index, wave in enumerate(_waves(declared, channel, ref)):
         limit = "" if wave.limit is None else f", limit {wave.limit}"
@@ -228,7 +245,11 @@ def _value(checked: CheckedFleet, ref: str | None) -> object:
     return {
         "name": declared.name,
         "hosts": {
-            name: {"channel": host.channel, "tags": sorted(set(host.tags))}
+            name: {
+                "channel": host.channel,
+                "tags": sorted(set(host.tags)),
+                "enabled": not declared.is_disabled(name),
+            }
             for name, host in sorted(declared.hosts.items())
         },
         "channels": {
@@ -247,6 +268,7 @@ def _channel_value(declared: FleetDeclaration, channel: str, ref: str | None) ->
     policy = declared.policies[name]
     return {
         "policy": name,
+        "enabled": declared.channels[channel].enabled,
         "onHealthFailure": policy.on_health_failure,
         "waves": [
             {

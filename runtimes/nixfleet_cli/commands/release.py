@@ -410,7 +410,11 @@ def _imported(file: Path, built: _Built) -> _Resolved:
     hosts = sorted(imported.fleet.hosts.items())
     warnings = (
         *(f"{path}: unknown field, left out" for path in imported.unknown_fields),
-        *(f"{name}: no closure, so in no rollout" for name, host in hosts if not host.closure_hash),
+        *(
+            f"{name}: {'no closure' if host.enabled else 'disabled'}, so in no rollout"
+            for name, host in hosts
+            if not host.closure_hash or not host.enabled
+        ),
     )
     return _Resolved(imported.fleet, {}, warnings)
 
@@ -419,9 +423,13 @@ def _closures(checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, st
     if (built.trees is None) == (built.store_paths is None):
         raise click.UsageError("expected one of --closures and --store-paths")
     pinned = closures_of_pinned(checked, ref, dict(map(_of_commit, built.pinned)))
+
+    def is_due(hostname: str) -> bool:
+        return hostname not in pinned and not checked.declaration.is_disabled(hostname)
+
     if built.store_paths is not None:
         paths = read_store_paths(built.store_paths)
-        named = closures_at(checked, {it: path for it, path in paths.items() if it not in pinned})
+        named = closures_at(checked, {it: path for it, path in paths.items() if is_due(it)})
         if named.unseen:
             warn(
                 "not on this machine, so their health checks were not compared: "
@@ -433,7 +441,7 @@ def _closures(checked: CheckedFleet, ref: str, built: _Built) -> Mapping[str, st
             "expected --store with --closures: the store that hosts fetch closures from"
         )
     trees = {it.name: it for it in built.trees.iterdir() if it.is_dir() and it.name[0] != "."}
-    due = {hostname: tree for hostname, tree in trees.items() if hostname not in pinned}
+    due = {hostname: tree for hostname, tree in trees.items() if is_due(hostname)}
     return {**add_closures(checked, due, built.store), **pinned}
 
 

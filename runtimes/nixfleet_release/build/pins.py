@@ -31,8 +31,12 @@ def pinned_refs(checked: CheckedFleet, now: datetime) -> dict[str, str]:
 
 
 def pinned_elsewhere(checked: CheckedFleet, channel_ref: str) -> dict[str, str]:
-    """Return, by host, the commits of the hosts that are pinned to another commit than `channel_ref`."""
-    commits = {hostname: pin.value.commit for hostname, pin in checked.pins.items()}
+    """Return, by host, the commits of the enabled hosts that are pinned to another commit than `channel_ref`."""
+    commits = {
+        hostname: pin.value.commit
+        for hostname, pin in checked.pins.items()
+        if not checked.declaration.is_disabled(hostname)
+    }
     return {hostname: commit for hostname, commit in commits.items() if commit != channel_ref}
 
 

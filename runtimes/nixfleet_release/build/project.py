@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final
 
-from nixfleet_proto.fleet import DisruptionBudget, FleetResolved
+from nixfleet_proto.fleet import DisruptionBudget, FleetHost, FleetResolved
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_runtime.releases.layout import SIGNATURE_SUFFIX, manifest_file
-from nixfleet_state_machine.scopes.selector import select
+from nixfleet_state_machine.scopes.selector import enabled_hosts, select
 
 FILE_NAME_LENGTH_MAX: Final = 255
 
@@ -42,7 +42,7 @@ def project_channel(
 ) -> RolloutManifest:
     """Return the manifest that moves one channel to `channel_ref`.
 
-    Hosts without a closure are not in it. Raises: InvalidRolloutId.
+    Disabled hosts, and those without a closure, are not in it. Raises: InvalidRolloutId.
     """
     host_set = _host_set(fleet, channel)
     return RolloutManifest(
@@ -84,7 +84,7 @@ def _host_set(fleet: FleetResolved, channel: str) -> tuple[HostAssignment, ...]:
     wave_of = {host: index for index, wave in enumerate(waves) for host in wave.hosts}
     return tuple(
         HostAssignment(name, host.closure_hash, wave_of.get(name, 0))
-        for name, host in sorted(fleet.hosts.items())
+        for name, host in sorted(enabled_hosts(fleet.hosts, fleet.channels).items())
         if host.channel == channel and host.closure_hash is not None
     )
 
@@ -95,10 +95,11 @@ def _budgets(
     # All members, not only those of this channel: the limit applies to all channels together, and a percentage is of
     # all members.
     hosts = {assignment.hostname for assignment in host_set}
-    budgets = (_with_members(budget, fleet) for budget in fleet.disruption_budgets)
+    enabled = enabled_hosts(fleet.hosts, fleet.channels)
+    budgets = (_with_members(budget, enabled) for budget in fleet.disruption_budgets)
     return tuple(budget for budget in budgets if not hosts.isdisjoint(budget.hosts))
 
 
-def _with_members(budget: DisruptionBudget, fleet: FleetResolved) -> ManifestBudget:
-    members = select(budget.selector, fleet.hosts)
+def _with_members(budget: DisruptionBudget, enabled: Mapping[str, FleetHost]) -> ManifestBudget:
+    members = select(budget.selector, enabled)
     return ManifestBudget(budget.selector, members, budget.max_in_flight, budget.max_in_flight_pct)

@@ -5,7 +5,7 @@ with a limit, and nothing else.
 Source: docs/spec/declarations.md, Resolved fleet.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from attrs import evolve
@@ -33,7 +33,7 @@ from nixfleet_release.written.declaration import (
 from nixfleet_runtime.documents.problems import Problem, at, unknown
 from nixfleet_state_machine.scopes.expression import Expression, meant
 from nixfleet_state_machine.scopes.normal_form import normal_form, plain_selector
-from nixfleet_state_machine.scopes.selector import summary
+from nixfleet_state_machine.scopes.selector import enabled_hosts, is_empty, summary
 
 _Staged: TypeAlias = tuple[tuple[str, ...], ...]
 """The hosts of each wave of a channel's policy."""
@@ -49,9 +49,9 @@ def resolve(
 ) -> FleetResolved:
     """Return the resolved fleet.
 
-    closures: one for each host, by host name. channel_ref: what the channels move to; other_refs: the refs of those
-    that do not. They rotate who comes first where waves have limits.
-    Raises: DeclarationError, when `closures` does not have exactly the declared hosts.
+    closures: one for each enabled host, by host name; those of disabled hosts are not used. channel_ref: what the
+    channels move to; other_refs: the refs of those that do not. They rotate who comes first where waves have limits.
+    Raises: DeclarationError, when an enabled host has no closure, or a closure no host.
     """
     fleet = checked.declaration
     problems = (*_hosts_without(closures, fleet), *_unknown_hosts(closures, fleet))
@@ -60,7 +60,10 @@ def resolve(
     staged = _staged(fleet, channel_ref, other_refs or {})
     return FleetResolved(
         hosts=FrozenMap(
-            {name: _host(host, closures[name]) for name, host in sorted(fleet.hosts.items())}
+            {
+                name: _host(host, None if fleet.is_disabled(name) else closures[name])
+                for name, host in sorted(fleet.hosts.items())
+            }
         ),
         channels=FrozenMap(sorted(fleet.channels.items())),
         rollout_policies=FrozenMap(
@@ -73,15 +76,24 @@ def resolve(
             {name: _waves(fleet, name, staged[name]) for name in sorted(fleet.channels)}
         ),
         meta=meta,
-        edges=_ordered(fleet.edges),
-        channel_edges=_ordered(fleet.channel_edges),
+        # Not those that name a disabled end: nobody waits for what never comes.
+        edges=_ordered(
+            edge
+            for edge in fleet.edges
+            if not any(map(fleet.is_disabled, (edge.gates, edge.gated)))
+        ),
+        channel_edges=_ordered(
+            edge
+            for edge in fleet.channel_edges
+            if all(fleet.channels[end].enabled for end in (edge.gates, edge.gated))
+        ),
         disruption_budgets=_budgets(fleet),
     )
 
 
 def _hosts_without(closures: Mapping[str, str], fleet: FleetDeclaration) -> Iterator[Problem]:
     for name in fleet.hosts:
-        if not closures.get(name):
+        if not closures.get(name) and not fleet.is_disabled(name):
             yield Problem(at("closures", name), "missing", "the host's closure", "none")
 
 
@@ -90,7 +102,7 @@ def _unknown_hosts(closures: Mapping[str, str], fleet: FleetDeclaration) -> Iter
         yield unknown(at("closures", name), "host", name, fleet.hosts)
 
 
-def _host(host: FleetHost, closure: str) -> FleetHost:
+def _host(host: FleetHost, closure: str | None) -> FleetHost:
     return evolve(host, tags=tuple(sorted(set(host.tags))), closure_hash=closure)
 
 
@@ -100,7 +112,7 @@ def _staged(
     return {
         name: stage(
             fleet.policies[channel.rollout_policy],
-            fleet.hosts_of(name),
+            fleet.enabled_hosts_of(name),
             other_refs.get(name, channel_ref),
         )
         for name, channel in fleet.channels.items()
@@ -128,7 +140,7 @@ def _policy_waves(
     ]
     hosts = {
         hostname: host
-        for hostname, host in fleet.hosts.items()
+        for hostname, host in enabled_hosts(fleet.hosts, fleet.channels).items()
         if fleet.channels[host.channel].rollout_policy == name
     }
     return tuple(
@@ -143,6 +155,8 @@ def _policy_waves(
 
 
 def _waves(fleet: FleetDeclaration, channel: str, staged: _Staged) -> tuple[Wave, ...]:
+    if not any(staged):
+        return ()  # no host of the channel is enabled
     policy = fleet.policies[fleet.channels[channel].rollout_policy]
     return tuple(
         Wave(hosts, wave.soak_minutes, wave.not_before)
@@ -151,20 +165,27 @@ def _waves(fleet: FleetDeclaration, channel: str, staged: _Staged) -> tuple[Wave
     )
 
 
-def _ordered(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+def _ordered(edges: Iterable[Edge]) -> tuple[Edge, ...]:
     return tuple(sorted(edges, key=lambda edge: (edge.gates, edge.gated, edge.reason or "")))
 
 
 def _budgets(fleet: FleetDeclaration) -> tuple[DisruptionBudget, ...]:
+    hosts = enabled_hosts(fleet.hosts, fleet.channels)
     budgets = (
         DisruptionBudget(
-            _plain(budget.selector.expression, fleet.hosts),
+            _plain(budget.selector.expression, hosts),
             budget.max_in_flight,
             budget.max_in_flight_pct,
         )
         for budget in fleet.budgets
     )
-    return tuple(sorted(budgets, key=lambda budget: summary(budget.selector)))
+    # One whose hosts had to be named, and are all disabled, has a selector that selects nobody.
+    return tuple(
+        sorted(
+            (budget for budget in budgets if not is_empty(budget.selector)),
+            key=lambda budget: summary(budget.selector),
+        )
+    )
 
 
 def _plain(expression: Expression, hosts: Mapping[str, FleetHost]) -> Selector:

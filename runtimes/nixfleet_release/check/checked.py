@@ -6,10 +6,12 @@ Reads files; all checks are pure functions.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from attrs import field, frozen
 
 from nixfleet_proto.codec import HealthCheckSet
+from nixfleet_proto.fleet import Edge
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ExecProbe, HealthCheck, HttpProbe
 from nixfleet_release.check.settings import Settings, settings_of
@@ -64,6 +66,34 @@ class PossibleSecret:
 
 
 @frozen
+class EdgeWithoutEffect:
+    """A warning: `gated` does not wait, since the host or channel `gates` is disabled."""
+
+    edge: Edge
+
+    def __str__(self) -> str:
+        return (
+            f"{self.edge.gated} does not wait for {self.edge.gates}, which is disabled: the edge has no effect until "
+            f"{self.edge.gates} is enabled"
+        )
+
+
+@frozen
+class NothingToRelease:
+    """A warning: no host of `channel` is enabled."""
+
+    channel: str
+
+    def __str__(self) -> str:
+        return f"channel {self.channel} has no enabled host: nothing is released for it"
+
+
+FleetWarning: TypeAlias = (
+    Shadowing | ExpiredPin | PossibleSecret | EdgeWithoutEffect | NothingToRelease
+)
+
+
+@frozen
 class CheckedFleet:
     """A declaration without problems. Created by `check` and `check_declaration`.
 
@@ -74,7 +104,7 @@ class CheckedFleet:
     health_checks: FrozenMap[str, HealthCheckSet]
     pins: FrozenMap[str, Winner[Pin]]
     settings: Settings = field(eq=False)  # derived from the declaration
-    warnings: tuple[Shadowing | ExpiredPin | PossibleSecret, ...] = ()
+    warnings: tuple[FleetWarning, ...] = ()
 
 
 def check(path: Path, *, now: datetime | None = None) -> CheckedFleet:
@@ -119,7 +149,12 @@ def _merged(
         FrozenMap({hostname: merged.values for hostname, merged in checks.items()}),
         FrozenMap({hostname: pin for hostname, pin in pins.items() if pin is not None}),
         settings,
-        (*_shadowings(checks), *_expired(declaration, now), *_secrets(declaration)),
+        (
+            *_shadowings(checks),
+            *_expired(declaration, now),
+            *_secrets(declaration),
+            *_disabled(declaration),
+        ),
     )
 
 
@@ -146,6 +181,18 @@ def _secrets(declaration: FleetDeclaration) -> Iterator[PossibleSecret]:
                 for field, text in texts.items()
                 if redacted(text) != text
             )
+
+
+def _disabled(fleet: FleetDeclaration) -> Iterator[EdgeWithoutEffect | NothingToRelease]:
+    for edge in fleet.edges:
+        if fleet.is_disabled(edge.gates) and not fleet.is_disabled(edge.gated):
+            yield EdgeWithoutEffect(edge)
+    for edge in fleet.channel_edges:
+        if fleet.channels[edge.gated].enabled and not fleet.channels[edge.gates].enabled:
+            yield EdgeWithoutEffect(edge)
+    for name, channel in sorted(fleet.channels.items()):
+        if channel.enabled and not fleet.enabled_hosts_of(name):
+            yield NothingToRelease(name)
 
 
 def _expired(declaration: FleetDeclaration, now: datetime | None) -> Iterator[ExpiredPin]:

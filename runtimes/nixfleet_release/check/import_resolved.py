@@ -35,6 +35,7 @@ from nixfleet_release.written.declaration import (
 )
 from nixfleet_runtime.documents.problems import Problem, keys_of, listed, unknown
 from nixfleet_state_machine.scopes.expression import of_selector
+from nixfleet_state_machine.scopes.selector import enabled_hosts
 
 # The rules that apply to a resolved fleet. Not the rule about unused tags: a selector may outlive a tag.
 _RULES: tuple[Rule, ...] = (
@@ -109,6 +110,7 @@ def _problems(fleet: FleetResolved) -> Iterator[Problem]:
 
 def _wave_problems(fleet: FleetResolved, channel: str, path: str) -> Iterator[Problem]:
     waves = fleet.waves[channel]
+    enabled = enabled_hosts(fleet.hosts, fleet.channels)
     for index, wave in enumerate(waves):
         if not wave.hosts:
             yield Problem(f"{path}[{index}].hosts", "empty wave", "at least one host", "none")
@@ -121,10 +123,12 @@ def _wave_problems(fleet: FleetResolved, channel: str, path: str) -> Iterator[Pr
                 yield Problem(
                     place, "host of another channel", expected, f"{host} in channel {found}"
                 )
+            elif host not in enabled:
+                yield Problem(place, "a disabled host in a wave", "enabled hosts", host)
     waves_of = Counter(host for wave in waves for host in set(wave.hosts))
     if twice := [host for host, count in waves_of.items() if count > 1]:
         yield Problem(path, "hosts in two waves", "each host in one wave", listed(twice))
-    channel_hosts = {name for name, host in fleet.hosts.items() if host.channel == channel}
+    channel_hosts = {name for name, host in enabled.items() if host.channel == channel}
     if waves and (left_out := channel_hosts - waves_of.keys()):
         yield Problem(path, "hosts in no wave", "each host in one wave", listed(left_out))
 

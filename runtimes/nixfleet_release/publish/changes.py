@@ -106,7 +106,9 @@ def _rollouts(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
     for channel in sorted(before.keys() | after.keys()):
         was, now = before.get(channel), after.get(channel)
         if now is None:
-            yield f"{was} is removed: an open rollout continues, and none follows"
+            declared = new.fleet.channels.get(channel)
+            why = "is removed" if declared is None or declared.enabled else "is disabled"
+            yield f"{was} {why}: an open rollout continues, and none follows"
         elif was is None:
             yield f"{now} is the first rollout of channel {channel}"
         elif was != now:
@@ -133,11 +135,18 @@ def _hosts(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
         if now is None:
             yield f"{name} is removed: it keeps its closure and gets no more dispatches"
         elif was is None:
-            yield f"{name} is added to channel {now.channel} with {short(now.closure_hash)}"
+            closure = short(now.closure_hash) if now.enabled else "no rollout: it is disabled"
+            yield f"{name} is added to channel {now.channel} with {closure}"
         else:
             if was.channel != now.channel:
                 yield f"{name} changes from channel {was.channel} to {now.channel}"
-            if was.closure_hash != now.closure_hash:
+            if was.enabled and not now.enabled:
+                yield f"{name} is disabled: it keeps its closure and gets no more dispatches"
+            elif now.enabled and not was.enabled:
+                yield f"{name} is enabled again, with {short(now.closure_hash)}"
+            elif not now.enabled or _is_silent(now.channel, new):
+                pass  # it has no closure while it, or its channel, is disabled
+            elif was.closure_hash != now.closure_hash:
                 yield f"{name} moves from {short(was.closure_hash)} to {short(now.closure_hash)}"
             elif _moves(now.channel, old, new):
                 yield f"{name} keeps {short(now.closure_hash)} while {now.channel} moves"
@@ -147,6 +156,11 @@ def _hosts(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
                     if now.pubkey
                     else f"{name} has no public key any longer"
                 )
+
+
+def _is_silent(channel: str, content: ReleaseContent) -> bool:
+    declared = content.fleet.channels.get(channel)
+    return declared is not None and not declared.enabled
 
 
 def _moves(channel: str, old: ReleaseContent, new: ReleaseContent) -> bool:
@@ -176,6 +190,8 @@ def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
         was = old.channels.get(channel)
         if was is None:
             continue
+        if was.enabled != now.enabled:
+            yield f"{channel} is {'enabled again' if now.enabled else 'disabled'}"
         if was.rollout_policy != now.rollout_policy:
             yield f"{channel} uses policy {now.rollout_policy} instead of {was.rollout_policy}"
         if was.freshness_window != now.freshness_window:

@@ -18,6 +18,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ControlOverride, EvidenceProbe
 from nixfleet_state_machine.scopes.expression import Expression, Mention, mentions
 from nixfleet_state_machine.scopes.merge import Scope
+from nixfleet_state_machine.scopes.selector import enabled_hosts
 
 EVIDENCE_AGE_SECS_MAX: Final = EvidenceProbe("", "").max_age_secs  # the default
 
@@ -187,6 +188,16 @@ class FleetDeclaration:
         return FrozenMap(
             {name: host for name, host in self.hosts.items() if host.channel == channel}
         )
+
+    def is_disabled(self, hostname: str) -> bool:
+        """Return whether a host is declared and takes part in no rollout: it is disabled, or its channel is."""
+        return hostname in self.hosts and not enabled_hosts(
+            {hostname: self.hosts[hostname]}, self.channels
+        )
+
+    def enabled_hosts_of(self, channel: str) -> dict[str, FleetHost]:
+        """Return the hosts of one channel that take part in its rollouts; none if it is disabled."""
+        return enabled_hosts(self.hosts_of(channel), self.channels)
 
     def frameworks_of(self, channel: str) -> FrozenMap[str, FrameworkDeclaration]:
         """Return the frameworks required of the hosts of one channel."""

@@ -123,6 +123,7 @@ def _host(table: Table) -> FleetHost:
         tags=table.texts("tags"),
         platform=table.optional_text("platform") or default.platform,
         pubkey=table.optional_text("pubkey"),
+        enabled=table.flag("enabled", default=True),
     )
 
 
@@ -137,6 +138,7 @@ def _channel(table: Table) -> FleetChannel:
         signing_interval_minutes=table.integer(
             "signing_interval_minutes", default.signing_interval_minutes
         ),
+        enabled=table.flag("enabled", default=True),
     )
 
 

@@ -180,8 +180,9 @@ class Table:
             self.refuse(key, "without an offset", _EXPECTED[datetime], str(value))
         return datetime.max.replace(tzinfo=UTC) if value is None else value.astimezone(UTC)
 
-    def flag(self, key: str) -> bool:
-        return self._value(key, bool) or False
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        value = self._value(key, bool)
+        return default if value is None else value
 
     def choice(self, key: str, default: ChoiceT) -> ChoiceT:
         """Return one of the values of `default`'s enumeration."""

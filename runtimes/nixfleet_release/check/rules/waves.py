@@ -74,20 +74,24 @@ class _Staged:
     policy: PolicyDeclaration
     path: str
     hosts: Mapping[str, FleetHost]
+    disabled: frozenset[str]
     waves: Mapping[int, tuple[str, ...]]
     unclear: bool
 
 
 def _staged(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[_Staged]:
-    # Other rules report channels without hosts or without a policy.
+    # Other rules report channels without hosts or without a policy; a disabled host is in no wave.
     for name, channel in fleet.channels.items():
-        policy, hosts = fleet.policies.get(channel.rollout_policy), fleet.hosts_of(name)
+        policy, hosts = fleet.policies.get(channel.rollout_policy), fleet.enabled_hosts_of(name)
         if policy is None or not hosts:
             continue
         path = at(at("policies", channel.rollout_policy), "waves")
         waves = dict(enumerate(_candidates(policy, hosts)))
         clear = {i: wave for i, wave in waves.items() if not _is_unclear(at(path, i), broken)}
-        yield _Staged(name, policy, path, hosts, clear, len(clear) < len(waves))
+        disabled = fleet.hosts_of(name).keys() - hosts
+        yield _Staged(
+            name, policy, path, hosts, frozenset(disabled), clear, len(clear) < len(waves)
+        )
 
 
 def _candidates(
@@ -112,13 +116,17 @@ def _empty_waves(staged: _Staged) -> Iterator[Problem]:
         declared = staged.policy.all_waves[index]
         if wave or (staged.policy.has_limits and declared.is_rest):
             continue
-        expected = f"a host of channel {staged.channel}"
+        an = "an enabled" if staged.disabled else "a"
+        expected = f"{an} host of channel {staged.channel}"
+        disabled = f" ({listed(staged.disabled)} disabled)" if staged.disabled else ""
         if declared.limit is None:
-            yield Problem(at(staged.path, index), "empty wave", expected, "none")
+            yield Problem(at(staged.path, index), "empty wave", expected, f"none{disabled}")
         else:
             path = at(at(staged.path, index), "limit")
             expected = f"a selector that selects {expected}"
-            yield Problem(path, "a limit on no hosts", expected, f"{declared.limit} of none")
+            yield Problem(
+                path, "a limit on no hosts", expected, f"{declared.limit} of none{disabled}"
+            )
 
 
 def _hosts_in_two_waves(staged: _Staged) -> Iterator[Problem]:
