@@ -118,3 +118,28 @@ def test_a_fleet_with_problems_is_not_explained(nixfleet: Invoke, file: Path) ->
 
     assert (told.exit_code, told.stdout) == (1, "")
     assert f"{file}:10:10: channels.stable.policy: no such policy" in told.stderr
+
+
+def test_layers_are_shown_with_what_they_override(nixfleet: Invoke, tmp_path: Path) -> None:
+    """Every value that applies to the host has its file and line, and those that it overrides."""
+    (tmp_path / "fleet.toml").write_text('layers = ["base", "late"]\n')
+    for layer, text in (("base", FLEET), ("late", "[hosts.web-01]\ntags = ['web']\n")):
+        (tmp_path / layer).mkdir()
+        (tmp_path / layer / "all.toml").write_text(text)
+
+    told = nixfleet("fleet", "explain", "web-01", "--fleet", tmp_path)
+    of_key = nixfleet("fleet", "explain", "web-01", "pin", "--fleet", tmp_path)
+    checked = nixfleet("fleet", "check", tmp_path)
+
+    assert (
+        f"    hosts.web-01.tags: {tmp_path}/late/all.toml:2:8, overrides {tmp_path}/base/all.toml:3:8\n"
+        in told.stdout
+    )
+    assert f"    channels.stable.policy: {tmp_path}/base/all.toml:10:10\n" in told.stdout
+    assert of_key.stdout.endswith(
+        "declared in layers:\n"
+        f"    hosts.web-01.pin.commit: {tmp_path}/base/all.toml:4:18\n"
+        f"    hosts.web-01.pin.reason: {tmp_path}/base/all.toml:4:35\n"
+        f"    hosts.web-01.pin.expires_at: {tmp_path}/base/all.toml:4:60\n"
+    )
+    assert "layers, a later one overrides: base, late; 1 value overridden\n" in checked.stdout

@@ -19,10 +19,13 @@ from nixfleet_release import (
     import_fleet,
 )
 from nixfleet_release import check as check_fleet
+from nixfleet_release.check.rules.names import scope_path
 from nixfleet_release.check.staging import stage
-from nixfleet_runtime.documents.problems import is_below, unknown
+from nixfleet_release.written.layers import Origin, origins
+from nixfleet_runtime.documents.problems import at, is_below, unknown
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 from nixfleet_state_machine.scopes.expression import meant
+from nixfleet_state_machine.scopes.merge import FLEET, scopes_of
 from nixfleet_state_machine.scopes.one_line import one_line
 from nixfleet_state_machine.scopes.selector import enabled_hosts
 from nixfleet_state_machine.scopes.setting import Explained
@@ -42,14 +45,14 @@ def fleet() -> None:
     help="Show whom waves with a limit take when REF is released.",
 )
 @printing(
-    "one object with name, hosts (channel, tags, enabled), channels (policy, enabled, onHealthFailure, waves: "
+    "one object with name, layers, hosts (channel, tags, enabled), channels (policy, enabled, onHealthFailure, waves: "
     "soakMinutes, limit, count, hosts or null), pinned and warnings"
 )
 def check(output: Output, file: Path, ref: str | None) -> None:
     """Check the declaration in FILE and summarise it.
 
-    FILE is a TOML file, or a directory whose *.toml files are read together. Warnings go to standard error.
-    Waves with a limit take other hosts for each ref: without --ref, their hosts are counted and not named.
+    FILE is a TOML file, or a directory whose *.toml files are read together; either may name layers. Waves with a limit
+    take other hosts for each ref: without --ref, their hosts are counted and not named. Warnings go to standard error.
 
     Exit codes: 0 it can be released; 1 it cannot, with every problem and its place; 2 no such FILE.
     """
@@ -72,12 +75,16 @@ def check(output: Output, file: Path, ref: str | None) -> None:
     show_default=True,
     help="The declaration: a TOML file or a directory.",
 )
-@printing("one object with host, channel, tags, enabled and settings (key, value, scope, shadowed)")
+@printing(
+    "one object with host, channel, tags, enabled, settings (key, value, scope, shadowed) and origins (path, place, "
+    "overrides)"
+)
 def explain(output: Output, host: str, key: str, file: Path) -> None:
     """Show HOST's effective settings and their scopes.
 
     Shows each value, the scope that it is from, and the values that it shadows. KEY selects one setting, or all below
-    it, such as health_checks or compliance.nis2.
+    it, such as health_checks or compliance.nis2. For a declaration in layers, also shows which file and line declares
+    each value that applies to HOST, and which earlier ones it overrides.
 
     Exit codes: 0 success; 1 the fleet has problems, or no such HOST or KEY; 2 no such FILE.
     """
@@ -90,6 +97,7 @@ def explain(output: Output, host: str, key: str, file: Path) -> None:
     if key and not selected:
         raise Findings(str(unknown("KEY", "key", key, _keys_of(values))))
     is_enabled = not checked.declaration.is_disabled(host)
+    declared = tuple(_origins(checked, host, key))
     heading = [] if key else [_host_line(checked.declaration, host)]
     output.show(
         {
@@ -98,9 +106,48 @@ def explain(output: Output, host: str, key: str, file: Path) -> None:
             "tags": sorted(set(hosts[host].tags)),
             "enabled": is_enabled,
             "settings": list(map(_setting_value, selected)),
+            "origins": [
+                {
+                    "path": each.path,
+                    "place": str(each.place),
+                    "overrides": list(map(str, each.overridden)),
+                }
+                for each in declared
+            ],
         },
-        [*heading, *(line for each in selected for line in _setting_lines(each))],
+        [
+            *heading,
+            *(line for each in selected for line in _setting_lines(each)),
+            *(
+                ()
+                if checked.written is None or not checked.written.layers
+                else _origin_lines(declared)
+            ),
+        ],
     )
+
+
+def _origins(checked: CheckedFleet, hostname: str, key: str) -> Iterator[Origin]:
+    """Yield where everything that applies to a host is declared; with `key`, the settings of its scopes below it."""
+    if checked.written is None:
+        return
+    host = checked.declaration.hosts[hostname]
+    scopes = scopes_of(hostname, host)
+    tables = [scope_path(scope) for scope in scopes if scope != FLEET]
+    if key:
+        paths = [f"{table}.{key}" for table in tables] + [key]
+    else:
+        policy = checked.declaration.channels[host.channel].rollout_policy
+        paths = ["health_checks", "compliance", *tables, at("policies", policy)]
+    for path in paths:
+        yield from origins(checked.written, path)
+
+
+def _origin_lines(declared: Iterable[Origin]) -> Iterator[str]:
+    yield "declared in layers:"
+    for each in declared:
+        earlier = "".join(f", overrides {place}" for place in reversed(each.overridden))
+        yield f"    {each.path}: {each.place}{earlier}"
 
 
 def _keys_of(values: Iterable[Explained]) -> set[str]:
@@ -204,6 +251,10 @@ def _summary(checked: CheckedFleet, ref: str | None) -> Iterator[str]:
         f"fleet {declared.name or '(unnamed)'}: "
         f"{_count(len(declared.hosts), 'host')} in {_count(len(declared.channels), 'channel')}"
     )
+    if checked.written is not None and checked.written.layers:
+        overridden = sum(map(len, checked.written.places.overridden.values()))
+        count = f"{_count(overridden, 'value')} overridden"
+        yield f"layers, a later one overrides: {', '.join(checked.written.layers)}; {count}"
     disabled = sorted(filter(declared.is_disabled, declared.hosts))
     if disabled:
         yield f"disabled, so in no rollout: {', '.join(disabled)}"
@@ -244,6 +295,7 @@ def _value(checked: CheckedFleet, ref: str | None) -> object:
     declared = checked.declaration
     return {
         "name": declared.name,
+        "layers": [] if checked.written is None else list(checked.written.layers),
         "hosts": {
             name: {
                 "channel": host.channel,

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import Edge
@@ -18,7 +18,8 @@ from nixfleet_release.check.settings import Settings, settings_of
 from nixfleet_release.check.validate import validate
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import FleetDeclaration, Pin
-from nixfleet_release.written.files import Written, read_document
+from nixfleet_release.written.files import Written
+from nixfleet_release.written.layers import read_document
 from nixfleet_release.written.toml_reader import parse
 from nixfleet_runtime.documents.problems import DUPLICATE, Problem
 from nixfleet_runtime.kernel.redacted import redacted
@@ -97,7 +98,8 @@ FleetWarning: TypeAlias = (
 class CheckedFleet:
     """A declaration without problems. Created by `check` and `check_declaration`.
 
-    health_checks: merged from the scopes, by host. pins: by host, for the hosts that have one.
+    health_checks: merged from the scopes, by host. pins: by host, for the hosts that have one. written: the document
+    that it was read from; `None` for a declaration that was made of records.
     """
 
     declaration: FleetDeclaration
@@ -105,6 +107,7 @@ class CheckedFleet:
     pins: FrozenMap[str, Winner[Pin]]
     settings: Settings = field(eq=False)  # derived from the declaration
     warnings: tuple[FleetWarning, ...] = ()
+    written: Written | None = field(default=None, eq=False, repr=False)
 
 
 def check(path: Path, *, now: datetime | None = None) -> CheckedFleet:
@@ -125,7 +128,8 @@ def check_written(written: Written, *, now: datetime | None = None) -> CheckedFl
     if written.is_whole:
         problems += validate(parsed.declaration, parsed.unusable | misread, now)
     found = (*written.problems, *problems)
-    return _merged(parsed.declaration, tuple(map(written.places.located, found)), now)
+    checked = _merged(parsed.declaration, tuple(map(written.places.located, found)), now)
+    return evolve(checked, written=written)
 
 
 def check_declaration(

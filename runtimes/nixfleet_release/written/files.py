@@ -1,7 +1,7 @@
 """Joins the files of a declaration into one document: a TOML file, or a directory of TOML files.
 
 Tables with the same name are merged, and top-level arrays (budgets, edges) are concatenated. Nothing is overridden: a
-value that two files set is a problem. So the names of the files do not matter.
+value that two files set is a problem. So the names of the files do not matter. `layers` joins several such documents.
 """
 
 import re
@@ -20,11 +20,15 @@ _TOP_ITEM = re.compile(r"([A-Za-z0-9_-]+)\[(\d+)\]")
 
 @frozen
 class Places:
-    """The positions of keys and values, by path. whole: the position of the document."""
+    """The positions of keys and values, by path.
+
+    whole: the position of the document. overridden: where earlier layers have the values that a later one replaced.
+    """
 
     whole: Place
     keys: Mapping[str, Place] = field(factory=dict)
     values: Mapping[str, Place] = field(factory=dict)
+    overridden: Mapping[str, tuple[Place, ...]] = field(factory=dict)
 
     def located(self, problem: Problem) -> Problem:
         """Return the problem with its place: that of its path, or of the nearest enclosing path that has one."""
@@ -43,17 +47,19 @@ class Places:
 class Written:
     """A declaration as tables, from any source.
 
-    problems: unreadable parts and duplicates. is_whole: whether no statement had to be skipped.
+    problems: unreadable parts and duplicates. is_whole: whether no statement had to be skipped. layers: their names, in
+    order; none if the declaration has no layers.
     """
 
     content: Mapping[str, object]
     places: Places
     problems: tuple[Problem, ...] = ()
     is_whole: bool = True
+    layers: tuple[str, ...] = ()
 
 
-def read_document(path: Path) -> Written:
-    """Return the declaration at `path`, a file or a directory.
+def read_files(path: Path) -> Written:
+    """Return the document at `path`, a file or the files of a directory.
 
     Raises: DeclarationError, if a file cannot be read as text.
     """
