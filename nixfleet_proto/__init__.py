@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         ExecProbe,
         HealthCheck,
         HttpProbe,
+        SystemdProbe,
         TcpProbe,
     )
     from nixfleet_proto.ids import (
@@ -160,6 +161,7 @@ __all__ = [
     "Selector",
     "SignedArtefact",
     "SignedToken",
+    "SystemdProbe",
     "TcpProbe",
     "TrustRoot",
     "TrustedKey",
@@ -191,7 +193,7 @@ export_lazily(
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
         "nixfleet_proto.health_check": (
-            "ControlOverride EvidenceProbe ExecProbe HealthCheck HttpProbe TcpProbe"
+            "ControlOverride EvidenceProbe ExecProbe HealthCheck HttpProbe SystemdProbe TcpProbe"
         ),
         "nixfleet_proto.ids": "InvalidRolloutId RolloutId",
         "nixfleet_proto.json_value": "JsonValue",

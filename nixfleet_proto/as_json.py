@@ -25,6 +25,7 @@ _PROBE_KINDS = {
     "TcpProbe": "tcp",
     "ExecProbe": "exec",
     "EvidenceProbe": "evidence",
+    "SystemdProbe": "systemd",
 }
 # Fields of signed records that are left out with their defaults, because they were added later.
 _ADDED_LATER: Mapping[str, tuple[str, ...]] = {

@@ -62,6 +62,18 @@ class ExecProbe:
 
 @frozen
 @checked
+class SystemdProbe:
+    """Passes when at most `max_failed_units` units of the host's systemd have failed."""
+
+    max_failed_units: int = 0
+    timeout_secs: int = 10
+    interval_seconds: int = 30
+    mode: ProbeMode = ProbeMode.ENFORCE
+    run_once: bool = False
+
+
+@frozen
+@checked
 class ControlOverride:
     """How one control of a framework counts, where it counts otherwise than the framework does."""
 
@@ -90,7 +102,7 @@ class EvidenceProbe:
     max_age_secs: int = 24 * 60 * 60
 
 
-HealthCheck: TypeAlias = HttpProbe | TcpProbe | ExecProbe | EvidenceProbe
+HealthCheck: TypeAlias = HttpProbe | TcpProbe | ExecProbe | EvidenceProbe | SystemdProbe
 
 
 def kind_of(check: HealthCheck) -> str:
@@ -104,5 +116,7 @@ def kind_of(check: HealthCheck) -> str:
             return "exec"
         case EvidenceProbe():
             return "evidence"
+        case SystemdProbe():
+            return "systemd"
         case _:
             assert_never(check)

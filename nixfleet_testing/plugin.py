@@ -38,7 +38,7 @@ TYPES: Mapping[str, Sequence[str]] = {
             "Meta FleetHost FleetChannel Wave Edge DisruptionBudget FleetResolved"
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
-        "nixfleet_proto.health_check": "HttpProbe TcpProbe ExecProbe EvidenceProbe ControlOverride",
+        "nixfleet_proto.health_check": "HttpProbe TcpProbe ExecProbe EvidenceProbe SystemdProbe ControlOverride",
         "nixfleet_proto.ids": "RolloutId",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
         "nixfleet_proto.policy": "Selector PolicyWave RolloutPolicy",

@@ -1,6 +1,6 @@
 """What holds for values that are spread over layers in any way.
 
-Laws: a value is that of the last layer which sets it; every value has its place, and overrides exactly the earlier ones;
+Laws: a value is that of the last layer that sets it; every value has its place, and overrides the earlier ones alone;
 one layer alone is the same document as without layers.
 """
 

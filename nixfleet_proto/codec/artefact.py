@@ -33,6 +33,7 @@ from nixfleet_proto.health_check import (
     ExecProbe,
     HealthCheck,
     HttpProbe,
+    SystemdProbe,
     TcpProbe,
 )
 from nixfleet_proto.json_value import JsonValue
@@ -211,7 +212,13 @@ ARTEFACT_SPELLING: Final = Spelling(
 _PROBES = Spelling(camel_case, Absent.LEFT_OUT)
 _PROBES.tag(
     HealthCheck,
-    {"http": HttpProbe, "tcp": TcpProbe, "exec": ExecProbe, "evidence": EvidenceProbe},
+    {
+        "http": HttpProbe,
+        "tcp": TcpProbe,
+        "exec": ExecProbe,
+        "evidence": EvidenceProbe,
+        "systemd": SystemdProbe,
+    },
 )
 
 _VERSION = Coder[_Version](ARTEFACT_SPELLING, _Version, "artefact")

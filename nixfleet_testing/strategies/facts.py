@@ -88,7 +88,7 @@ def _topologies_declared() -> SearchStrategy[ProbeTopologyDeclared]:
 
 
 def topology_entries() -> SearchStrategy[ProbeTopologyEntry]:
-    kinds = st.sampled_from(("http", "tcp", "exec", "evidence"))
+    kinds = st.sampled_from(("http", "tcp", "exec", "evidence", "systemd"))
     return st.builds(ProbeTopologyEntry, probe_names(), kinds, st.sampled_from(ProbeMode))
 
 

@@ -26,6 +26,7 @@ from nixfleet_proto.health_check import (
     ExecProbe,
     HealthCheck,
     HttpProbe,
+    SystemdProbe,
     TcpProbe,
 )
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustedKey, TrustRoot
@@ -101,6 +102,12 @@ def exec_probes() -> SearchStrategy[ExecProbe]:
     )
 
 
+def systemd_probes() -> SearchStrategy[SystemdProbe]:
+    return st.builds(
+        SystemdProbe, st.integers(0, 2), interval_seconds=_INTERVALS, run_once=_RUN_ONCE
+    )
+
+
 def evidence_probes() -> SearchStrategy[EvidenceProbe]:
     return st.builds(
         EvidenceProbe,
@@ -137,7 +144,9 @@ def evidence() -> SearchStrategy[Evidence]:
 
 def health_checks() -> SearchStrategy[HealthCheck]:
     """A check of any kind."""
-    return st.one_of(http_probes(), tcp_probes(), exec_probes(), evidence_probes())
+    return st.one_of(
+        http_probes(), tcp_probes(), exec_probes(), evidence_probes(), systemd_probes()
+    )
 
 
 def trusted_keys() -> SearchStrategy[TrustedKey]:

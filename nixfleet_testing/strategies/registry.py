@@ -35,6 +35,7 @@ from nixfleet_proto.health_check import (
     EvidenceProbe,
     ExecProbe,
     HttpProbe,
+    SystemdProbe,
     TcpProbe,
 )
 from nixfleet_proto.ids import RolloutId
@@ -118,6 +119,7 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     TcpProbe: messages.tcp_probes(),
     ExecProbe: messages.exec_probes(),
     EvidenceProbe: messages.evidence_probes(),
+    SystemdProbe: messages.systemd_probes(),
     ControlOverride: messages.control_overrides(),
     RolloutId: rollout_ids(),
     HostAssignment: releases.host_assignments(),

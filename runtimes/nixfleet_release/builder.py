@@ -133,7 +133,6 @@ class Fleet:
         policy: str,
         signing_interval_minutes: int | None = None,
         freshness_window_minutes: int | None = None,
-        reconcile_interval_minutes: int | None = None,
         enabled: bool | None = None,
     ) -> Self:
         """Declare a channel, whose rollouts use `policy`. enabled: `False` keeps it from releasing anything."""
@@ -141,7 +140,6 @@ class Fleet:
             "policy": policy,
             "signing_interval_minutes": signing_interval_minutes,
             "freshness_window_minutes": freshness_window_minutes,
-            "reconcile_interval_minutes": reconcile_interval_minutes,
             "enabled": enabled,
         }
         return self._with(("channels", name), table)

@@ -445,6 +445,24 @@ def test_a_release_is_signed_anew_with_the_same_content(nixfleet: Invoke, place:
             assert now == was
 
 
+def test_a_release_is_signed_anew_when_it_is_due(nixfleet: Invoke, place: Path) -> None:
+    """Before the interval of its channel has passed, --if-due changes nothing; then it signs."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    before = contents(place / "releases")
+    resign = (
+        *("release", "resign", place / "releases", "--key", place / "ci.key"),
+        *("--trust", place / "trust.json", "--if-due", "--signed-at"),
+    )
+
+    early = nixfleet(*resign, "2026-05-16T01:59:59Z")
+    unchanged = contents(place / "releases") == before
+    due = nixfleet(*resign, "2026-05-16T02:00:00Z")
+
+    assert (early.exit_code, unchanged) == (0, True), early.output
+    assert early.stdout == f"{place}/releases: not due before 2026-05-16 02:00:00Z\n"
+    assert due.stdout == f"{place}/releases: stable@a1b2: signed anew\n"
+
+
 def test_a_release_that_was_changed_is_not_signed_anew(nixfleet: Invoke, place: Path) -> None:
     """A signature of CI must not be had by writing into its directory."""
     nixfleet(*arguments(place), "--key", place / "ci.key")

@@ -39,6 +39,7 @@ from nixfleet_proto.health_check import (
     ExecProbe,
     HealthCheck,
     HttpProbe,
+    SystemdProbe,
     TcpProbe,
 )
 from nixfleet_proto.json_value import JsonValue
@@ -238,6 +239,7 @@ PROBES: dict[str, HealthCheck] = {
     "db": TcpProbe("localhost", 5432, mode=ProbeMode.OBSERVE),
     "disk": ExecProbe(("df", "/"), expect_exit_code=-1, run_once=True),
     "nis2": EvidenceProbe("nis2", "/var/lib/evidence.json"),
+    "units": SystemdProbe(max_failed_units=1),
 }
 CHECKS: HealthCheckSet = FrozenMap(PROBES)
 
@@ -247,7 +249,7 @@ def test_health_checks_are_spelt_by_name_with_their_kind() -> None:
     spelt = json.loads(encode_health_checks(CHECKS))
 
     assert encode_health_checks(CHECKS) == _text(spelt)
-    assert list(spelt) == ["db", "disk", "nis2", "web"]
+    assert list(spelt) == ["db", "disk", "nis2", "units", "web"]
     assert spelt["db"] == {
         "kind": "tcp",
         "host": "localhost",
@@ -313,7 +315,11 @@ def test_decoding_a_probe_with_its_kind_and_what_it_needs_fills_in_the_rest() ->
         (b"3", [DecodeProblem("$", "an object", "3")]),
         (
             b'{"web":{"kind":"ping"}}',
-            [DecodeProblem("$.web.kind", "one of 'http', 'tcp', 'exec', 'evidence'", '"ping"')],
+            [
+                DecodeProblem(
+                    "$.web.kind", "one of 'http', 'tcp', 'exec', 'evidence', 'systemd'", '"ping"'
+                )
+            ],
         ),
         (b'{"web":{"kind":"http"}}', [DecodeProblem("$.web.url", "a string", "nothing")]),
         (

@@ -7,6 +7,7 @@ from nixfleet_proto.health_check import (
     ExecProbe,
     HealthCheck,
     HttpProbe,
+    SystemdProbe,
     TcpProbe,
     kind_of,
 )
@@ -19,8 +20,9 @@ from nixfleet_proto.health_check import (
         (TcpProbe("localhost", 5432), "tcp"),
         (ExecProbe(("systemctl", "is-active", "nginx")), "exec"),
         (EvidenceProbe("cis", "/run/evidence.json"), "evidence"),
+        (SystemdProbe(), "systemd"),
     ],
-    ids=["http", "tcp", "exec", "evidence"],
+    ids=["http", "tcp", "exec", "evidence", "systemd"],
 )
 def test_the_kind_of_a_check_is_as_declarations_spell_it(check: HealthCheck, kind: str) -> None:
     """Declaration, topology and closure have one word for each kind."""

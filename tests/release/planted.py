@@ -55,7 +55,7 @@ expires_at = 2099-06-01T00:00:00Z
 
 [channels.lab]
 policy = "all-at-once"
-reconcile_interval_minutes = 10
+freshness_window_minutes = 200
 
 [policies.canary-first]
 on_health_failure = "rollback-and-halt"
@@ -153,7 +153,7 @@ MISTAKES = (
     Planted("[channels.stable.pin]", "commit", "comit", "channels.stable.pin.comit", "commit"),
     # values of the wrong type
     Planted("[hosts.web-02]", '["web"]', '"web"', "hosts.web-02.tags"),
-    Planted("[channels.lab]", "= 10", '= "10"', "channels.lab.reconcile_interval_minutes"),
+    Planted("[channels.lab]", "= 200", '= "200"', "channels.lab.freshness_window_minutes"),
     Planted("[channels.stable.pin]", "2099-06-01T00:00:00Z", '"2099-06-01"', "channels.stable.pin.expires_at"),
     Planted("[[edges]]", '"web-02"', "2", "edges[0].gates"),
     Planted("[hosts.web-02]", '"aarch64-linux"', "1979-05-27", "hosts.web-02.platform"),

@@ -39,7 +39,6 @@ channel = "edge"
 policy = "canary-first"
 signing_interval_minutes = 30
 freshness_window_minutes = 90
-reconcile_interval_minutes = 2
 
 [channels.edge]
 policy = "all"
@@ -118,7 +117,6 @@ FLEET = (
         policy="canary-first",
         signing_interval_minutes=30,
         freshness_window_minutes=90,
-        reconcile_interval_minutes=2,
     )
     .channel("edge", policy="all")
     .policy(

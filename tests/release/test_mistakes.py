@@ -272,7 +272,6 @@ def test_two_budgets_with_equal_selectors_are_refused(problems: Problems, shop: 
 @pytest.mark.parametrize(
     ("setting", "path", "expected"),
     [
-        ("reconcile_interval_minutes = 0", "reconcile_interval_minutes", "at least 1"),
         ("signing_interval_minutes = 0", "signing_interval_minutes", "at least 1"),
         (
             "signing_interval_minutes = 60\nfreshness_window_minutes = 119",

@@ -56,7 +56,6 @@ def test_everything_a_fleet_may_say_is_read(checked: Checked, shop: str) -> None
         pubkey = "ssh-ed25519 AAAA"
         [channels.office]
         policy = "careful"
-        reconcile_interval_minutes = 10
         freshness_window_minutes = 240
         signing_interval_minutes = 30
         [policies.careful]
@@ -79,7 +78,9 @@ def test_everything_a_fleet_may_say_is_read(checked: Checked, shop: str) -> None
     assert fleet.hosts["office"] == FleetHost(
         channel="office", platform="aarch64-linux", pubkey="ssh-ed25519 AAAA"
     )
-    assert fleet.channels["office"] == FleetChannel("careful", 10, 240, 30)
+    assert fleet.channels["office"] == FleetChannel(
+        "careful", freshness_window=240, signing_interval_minutes=30
+    )
     assert fleet.policies["careful"].on_health_failure is OnHealthFailure.ROLLBACK_AND_HALT
     assert fleet.policies["canary-first"].waves == (
         WaveDeclaration(SelectorDeclaration.of(AllOf((tags("canary"),))), 5),
@@ -234,7 +235,7 @@ def test_a_health_check_of_unknown_kind_is_judged_by_what_all_kinds_share(
     )
 
     assert [(it.path, it.expected) for it in found] == [
-        ("health_checks.x.kind", "one of evidence, exec, http, tcp"),
+        ("health_checks.x.kind", "one of evidence, exec, http, systemd, tcp"),
         ("health_checks.x.interval_seconds", "at least 1"),
     ]
 

@@ -30,9 +30,7 @@ async def run_exec_probe(check: ExecProbe, closure_root: Path | None) -> ProbeOu
     outcome = await run_command(
         [program, *arguments],
         timeout_seconds=check.timeout_secs,
-        environment={
-            name: os.environ.get(name, default) for name, default in _DEFAULT_ENVIRONMENT.items()
-        },
+        environment=probe_environment(),
     )
     if outcome.exit_code == check.expect_exit_code and not _was_stopped(outcome):
         return PASSED
@@ -40,6 +38,11 @@ async def run_exec_probe(check: ExecProbe, closure_root: Path | None) -> ProbeOu
         f"exit code {check.expect_exit_code} within {check.timeout_secs} s",
         _found(check, outcome),
     )
+
+
+def probe_environment() -> dict[str, str]:
+    """Return what a probe's program gets of the agent's environment."""
+    return {name: os.environ.get(name, default) for name, default in _DEFAULT_ENVIRONMENT.items()}
 
 
 def _is_inside_closure(program: str) -> bool:

@@ -12,12 +12,14 @@ from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_agent.probes.exec import run_exec_probe
 from nixfleet_agent.probes.http import run_http_probe
 from nixfleet_agent.probes.runner import ProbeOutcome, described, failed
+from nixfleet_agent.probes.systemd import run_systemd_probe
 from nixfleet_agent.probes.tcp import run_tcp_probe
 from nixfleet_proto.health_check import (
     EvidenceProbe,
     ExecProbe,
     HealthCheck,
     HttpProbe,
+    SystemdProbe,
     TcpProbe,
     kind_of,
 )
@@ -66,6 +68,8 @@ async def _run(
             return await run_tcp_probe(check)
         case ExecProbe():
             return await run_exec_probe(check, closure_root)
+        case SystemdProbe():
+            return await run_systemd_probe(check)
         case EvidenceProbe():
             if evidence is None:
                 return failed(

@@ -185,6 +185,8 @@ def import_(file: Path, out: Path | None) -> None:
         raise Unusable(f"{error.filename}: {error.strerror}") from error
     for path in imported.unknown_fields:
         warn(f"{path}: unknown field, kept")
+    for each in imported.without_effect:
+        warn(each)
     if out is None:
         click.echo(imported.canonical, nl=False)
 

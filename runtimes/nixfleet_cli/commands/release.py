@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -239,7 +239,10 @@ def make(
 @_hook_option
 @_public_key_option
 @_signed_at_option
-@printing("one object with directory, rollouts and signedAt")
+@click.option(
+    "--if-due", is_flag=True, help="Only if a signing_interval_minutes has passed since the last."
+)
+@printing("one object with directory, rollouts and signedAt (null if it is not due)")
 def resign(
     output: Output,
     directory: Path,
@@ -248,12 +251,13 @@ def resign(
     hook: str | None,
     public_key: TrustedKey | None,
     signed_at: datetime | None,
+    if_due: bool,
 ) -> None:
     """Sign the release in DIRECTORY anew, with the same content.
 
     Signatures are accepted for a limited time (freshness_window_minutes). Run this from a timer when no new release is
-    due. No host moves. The release must be signed by a key of the trust file; its age does not matter. The write is
-    atomic.
+    due, with --if-due as often as you like. No host moves. The release must be signed by a key of the trust file; its
+    age does not matter. The write is atomic.
 
     Exit codes: 0 success; 1 the release is not signed by a trusted key, nothing written; 2 a file cannot be read,
     signed or written, or a usage error.
@@ -264,6 +268,13 @@ def resign(
     )
     _require_trusted(signing)
     before = _load(directory)
+    due_at = _due_at(before, directory) if if_due else None
+    if due_at is not None and signing.signed_at < due_at:
+        output.show(
+            {"directory": directory, "rollouts": list(before.manifests), "signedAt": None},
+            [f"{directory}: not due before {shown_time(due_at)}"],
+        )
+        return
     try:
         _require_signed(before, trust)
         made = sign_again(before, signed_at=signing.signed_at, key=signing.signer)
@@ -410,6 +421,7 @@ def _imported(file: Path, built: _Built) -> _Resolved:
     hosts = sorted(imported.fleet.hosts.items())
     warnings = (
         *(f"{path}: unknown field, left out" for path in imported.unknown_fields),
+        *imported.without_effect,
         *(
             f"{name}: {'no closure' if host.enabled else 'disabled'}, so in no rollout"
             for name, host in hosts
@@ -483,6 +495,16 @@ def _require_signed(release: Release, trust: TrustRoot) -> None:
         )
 
 
+def _due_at(release: Release, directory: Path) -> datetime | None:
+    """Return when a release is to be signed again, by the shortest interval of its channels; `None` for at once."""
+    fleet = _content(directory, release).fleet
+    intervals = [it.signing_interval_minutes for it in fleet.channels.values() if it.enabled]
+    signed_at = fleet.meta.signed_at
+    if signed_at is None or not intervals:
+        return signed_at
+    return signed_at + timedelta(minutes=min(intervals))
+
+
 def _earlier(out: Path) -> Release | None:
     try:
         release = load_release(out)
@@ -542,9 +564,9 @@ def _sections(lines: Iterable[str]) -> Sequence[object]:
     return [{"heading": heading, "lines": below} for heading, below in sections]
 
 
-def _content(directory: Path) -> ReleaseContent:
+def _content(directory: Path, release: Release | None = None) -> ReleaseContent:
     try:
-        return ReleaseContent.by(_load(directory))
+        return ReleaseContent.by(_load(directory) if release is None else release)
     except DecodeError as error:
         raise Unusable(f"{directory}: {error}") from error
 

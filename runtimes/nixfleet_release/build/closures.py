@@ -14,6 +14,7 @@ from nixfleet_proto.codec import HealthCheckSet, encode_health_checks
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import HEALTH_CHECKS_PATH
+from nixfleet_release.build.store_paths import platform_problems
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.errors import DeclarationError
 from nixfleet_runtime.documents.problems import Problem, at, unknown
@@ -107,6 +108,7 @@ def _problems(checked: CheckedFleet, trees: Mapping[str, Path]) -> Iterator[Prob
         if hostname not in checked.health_checks:
             yield unknown(path, "host", hostname, checked.health_checks)
             continue
+        yield from platform_problems(path, tree, hostname, checked)
         first = first_in.setdefault(tree.resolve(), hostname)
         if checked.health_checks[hostname] != checked.health_checks[first]:
             yield Problem(

@@ -18,6 +18,11 @@ from nixfleet_runtime.documents.problems import Problem, at, listed, quoted, unk
 from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
+# Of a NixOS system: the release it is of, and its platform, such as x86_64-linux.
+_NIXOS_FILE = "nixos-version"
+_PLATFORM_FILE = "system"
+_PLATFORM_BYTES_MAX = 4096
+
 
 @frozen
 class NamedClosures:
@@ -70,6 +75,20 @@ def health_checks_in(tree: Path) -> HealthCheckSet:
         return FrozenMap()
 
 
+def platform_problems(
+    place: str, tree: Path, hostname: str, checked: CheckedFleet
+) -> Iterator[Problem]:
+    """Yield a problem if the NixOS system at `tree` says that it is for another platform than the host's."""
+    if not (tree / _NIXOS_FILE).is_file() or not (tree / _PLATFORM_FILE).is_file():
+        return  # a plain tree, which is for any platform
+    built_for = read_regular_file(tree / _PLATFORM_FILE, bytes_max=_PLATFORM_BYTES_MAX)
+    found = built_for.decode("ascii", "replace").strip()
+    platform = checked.declaration.hosts[hostname].platform
+    if found != platform:
+        expected = f"{platform}, the platform of {hostname}"
+        yield Problem(place, "built for another platform", expected, quoted(found))
+
+
 def _problems(checked: CheckedFleet, paths: Mapping[str, Path]) -> Iterator[Problem]:
     for hostname, path in sorted(paths.items()):
         place = at("closures", hostname)
@@ -83,6 +102,7 @@ def _problems(checked: CheckedFleet, paths: Mapping[str, Path]) -> Iterator[Prob
             continue
         if path.exists():
             yield from _differences(place, path, checked.health_checks[hostname])
+            yield from platform_problems(place, path, hostname, checked)
 
 
 def _differences(place: str, tree: Path, declared: HealthCheckSet) -> Iterator[Problem]:

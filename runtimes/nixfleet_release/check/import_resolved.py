@@ -22,7 +22,7 @@ from nixfleet_proto.codec import (
 )
 from nixfleet_proto.codec.json_text import member_path
 from nixfleet_proto.codec.strict import camel_case
-from nixfleet_proto.fleet import SCHEMA_VERSION, FleetResolved
+from nixfleet_proto.fleet import SCHEMA_VERSION, FleetChannel, FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_release.check.rules import Rule, names, outcome, values
@@ -33,7 +33,7 @@ from nixfleet_release.written.declaration import (
     PolicyDeclaration,
     SelectorDeclaration,
 )
-from nixfleet_runtime.documents.problems import Problem, keys_of, listed, unknown
+from nixfleet_runtime.documents.problems import Problem, keys_of, listed, quoted, unknown
 from nixfleet_state_machine.scopes.expression import of_selector
 from nixfleet_state_machine.scopes.selector import enabled_hosts
 
@@ -46,6 +46,8 @@ _RULES: tuple[Rule, ...] = (
     outcome.cross_channel_edges,
     outcome.cycles,
 )
+# As resolved here; both mean what the waves say.
+_STRATEGIES = frozenset(("all-at-once", "waves"))
 _OLD_NAMES = frozenset(("before", "after"))
 _SPELT: Mapping[str, str] = {
     "budgets": "disruptionBudgets",
@@ -60,11 +62,13 @@ class ImportedFleet:
     """A resolved fleet without problems.
 
     canonical: the canonical form of the complete input. unknown_fields: the paths of fields that are not in `fleet`.
+    without_effect: what it says that nothing here acts on, each with its path and what acts instead.
     """
 
     fleet: FleetResolved
     canonical: bytes
     unknown_fields: tuple[str, ...] = ()
+    without_effect: tuple[str, ...] = ()
 
 
 def import_fleet(data: bytes) -> ImportedFleet:
@@ -90,7 +94,25 @@ def import_fleet(data: bytes) -> ImportedFleet:
     if problems:
         raise DeclarationError(problems)
     known = parse_json(encode_fleet(fleet))
-    return ImportedFleet(fleet, canonical, tuple(_unknown_fields(parsed, known, "$")))
+    return ImportedFleet(
+        fleet, canonical, tuple(_unknown_fields(parsed, known, "$")), tuple(_without_effect(fleet))
+    )
+
+
+def _without_effect(fleet: FleetResolved) -> Iterator[str]:
+    for name, policy in sorted(fleet.rollout_policies.items()):
+        path = member_path("$.rolloutPolicies", name)
+        if policy.strategy not in _STRATEGIES:
+            yield f"{path}.strategy: {quoted(policy.strategy)} has no effect: the waves decide"
+        if policy.health_gate:
+            yield f"{path}.healthGate: has no effect: declare a health check of kind systemd"
+    default = FleetChannel("").reconcile_interval_minutes
+    for name, channel in sorted(fleet.channels.items()):
+        if channel.reconcile_interval_minutes != default:
+            path = member_path("$.channels", name)
+            yield (
+                f"{path}.reconcileIntervalMinutes: has no effect: agents have ticks.heartbeat_seconds"
+            )
 
 
 def _problems(fleet: FleetResolved) -> Iterator[Problem]:

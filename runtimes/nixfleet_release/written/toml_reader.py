@@ -37,6 +37,12 @@ from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
 T = TypeVar("T")
 
 _PERCENTAGE = re.compile(r"(-?[0-9]{1,9})%", re.ASCII)
+_RECONCILED = "ticks.heartbeat_seconds in the configuration of each agent, which is how often hosts are compared"
+_STRATEGIES = (
+    '"waves", or no strategy: canary, linear and exponential are lists of waves with limits, such as '
+    '{ selector = "all", limit = 1 }, { selector = "all", limit = "10%" }, { rest = true }'
+)
+_HEALTH_GATE = 'a health check: kind = "systemd", max_failed_units = 0, in the scope of the hosts that it is for'
 _LIMIT_EXPECTED = 'a number of hosts, such as 5, or a percentage in quotes, such as "10%"'
 
 
@@ -128,12 +134,10 @@ def _host(table: Table) -> FleetHost:
 
 
 def _channel(table: Table) -> FleetChannel:
+    table.unsupported("reconcile_interval_minutes", _RECONCILED)
     default = FleetChannel(rollout_policy=table.text("policy"))
     return evolve(
         default,
-        reconcile_interval_minutes=table.integer(
-            "reconcile_interval_minutes", default.reconcile_interval_minutes
-        ),
         freshness_window=table.integer("freshness_window_minutes", default.freshness_window),
         signing_interval_minutes=table.integer(
             "signing_interval_minutes", default.signing_interval_minutes
@@ -143,6 +147,10 @@ def _channel(table: Table) -> FleetChannel:
 
 
 def _policy(table: Table) -> PolicyDeclaration:
+    if not table.is_given("strategy", "waves"):
+        table.unsupported("strategy", _STRATEGIES)
+    for key in ("health_gate", "healthGate"):
+        table.unsupported(key, _HEALTH_GATE)
     return PolicyDeclaration(
         on_health_failure=table.choice("on_health_failure", OnHealthFailure.HALT),
         waves=tuple(map(_wave, table.array("waves"))),

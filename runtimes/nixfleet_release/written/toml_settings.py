@@ -12,6 +12,7 @@ from nixfleet_proto.health_check import (
     ExecProbe,
     HealthCheck,
     HttpProbe,
+    SystemdProbe,
     TcpProbe,
 )
 from nixfleet_release.written.declaration import (
@@ -114,6 +115,15 @@ def _exec(table: Table) -> ExecProbe:
     )
 
 
+def _systemd(table: Table) -> SystemdProbe:
+    default = SystemdProbe()
+    return evolve(
+        default,
+        max_failed_units=table.integer("max_failed_units", default.max_failed_units),
+        timeout_secs=table.integer("timeout_secs", default.timeout_secs),
+    )
+
+
 def _evidence(table: Table) -> EvidenceProbe:
     return EvidenceProbe(
         table.text("framework"),
@@ -135,4 +145,5 @@ _KINDS: Mapping[str, Callable[[Table], HealthCheck]] = {
     "tcp": _tcp,
     "exec": _exec,
     "evidence": _evidence,
+    "systemd": _systemd,
 }

@@ -112,6 +112,18 @@ class Table:
         if not self.has(key):
             self.refuse(key, "missing", expected, "nothing")
 
+    def is_given(self, key: str, value: str) -> bool:
+        """Return whether `key` is present with just this text. If so, it is a known key."""
+        is_it = self._content.get(key) == value
+        self._known |= {key} if is_it else set()
+        return is_it
+
+    def unsupported(self, key: str, expected: str) -> None:
+        """Refuse `key` by name if it is present. It is not among the keys that are known."""
+        if key in self._content:
+            self._known.add(key)
+            self.refuse(key, "not supported", expected, shown(self._content[key]))
+
     def override(self, key: str, value: object) -> None:
         """Set the value of `key`, replacing the one in the document."""
         self._content = {**self._content, key: value}

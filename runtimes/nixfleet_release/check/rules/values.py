@@ -11,6 +11,7 @@ from nixfleet_proto.health_check import (
     ExecProbe,
     HealthCheck,
     HttpProbe,
+    SystemdProbe,
     TcpProbe,
 )
 from nixfleet_release.check.rules import names
@@ -114,7 +115,6 @@ def frameworks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Pro
 
 def _channel(path: str, channel: FleetChannel, broken: Collection[str]) -> Iterator[Problem]:
     signing, freshness = channel.signing_interval_minutes, channel.freshness_window
-    yield from _within(path, "reconcile_interval_minutes", channel.reconcile_interval_minutes, 1)
     yield from _within(path, "signing_interval_minutes", signing, 1)
     if freshness < 2 * max(signing, 1) and at(path, "signing_interval_minutes") not in broken:
         yield Problem(
@@ -159,6 +159,9 @@ def _health_check(path: str, check: HealthCheck) -> Iterator[Problem]:
         case EvidenceProbe():
             yield from _within(path, "max_age_secs", check.max_age_secs, 1)
             yield from _absolute(path, check.evidence_path)
+        case SystemdProbe():
+            yield from _within(path, "max_failed_units", check.max_failed_units, 0)
+            yield from _within(path, "timeout_secs", check.timeout_secs, 1)
         case _:
             assert_never(check)
 
