@@ -39,6 +39,7 @@ from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_testing.contracts.difference import difference
+from nixfleet_testing.contracts.full_disk import full_disk
 from nixfleet_testing.contracts.histories import (
     CONVERGES,
     HISTORIES,
@@ -56,6 +57,8 @@ from nixfleet_testing.contracts.threads import error_in_thread
 HALT = RolloutPolicy(OnHealthFailure.HALT)
 ROLL_BACK = RolloutPolicy(OnHealthFailure.ROLLBACK_AND_HALT)
 LOOK_SECONDS_MAX = 0.5
+FACTS_OF_A_FULL_DISK = 1_000
+"""More than a full disk takes."""
 
 
 def appended(*facts: AgentEvent, rollout_id: RolloutId = ROLLOUT) -> tuple[AppendEvent, ...]:
@@ -402,6 +405,45 @@ class JournalContract(ABC):
         found = [rollout.record.rollout_id for rollout in journal.load().rollouts]
         assert found == [OTHER_ROLLOUT], (
             f"{ROLLOUT} was forgotten, and the records are those of {found}"
+        )
+
+    def test_a_number_of_a_row_is_not_given_twice(self, journals: Restarts[Journal]) -> None:
+        """An answer that comes after its rollout was removed marks no fact that was appended since."""
+        journal = journals.start()
+        journal.commit([kept(record_after(CONVERGES)), *appended(*CONVERGES)])
+        late = tuple(row.row_id for row in journal.unsent(100))
+        journal.commit([RemoveRollout(ROLLOUT)])
+        for later in (journal, journals.crash()):
+            later.commit(appended(*CONVERGES, rollout_id=OTHER_ROLLOUT))
+            later.commit([MarkAcknowledged(late), MarkRefused(late[-1], "breaks a rule")])
+            found = _unsent_seqs(later)
+            assert found == [fact.seq for fact in CONVERGES], (
+                f"rows {late} were removed with {ROLLOUT}, and marking them marked facts of {OTHER_ROLLOUT}, of which "
+                f"{found} are unsent: never give the number of a removed row to another"
+            )
+            later.commit([RemoveRollout(OTHER_ROLLOUT)])
+
+    def test_a_commit_that_cannot_be_written_says_so(self, journals: Restarts[Journal]) -> None:
+        """On a full disk `commit` raises and changes nothing; the same commit succeeds when there is room."""
+        journal = journals.start()
+        journal.commit([kept(record_after(ROLLS_BACK[:5])), *appended(*ROLLS_BACK[:5])])
+        many = [evolve(ROLLS_BACK[5], seq=seq) for seq in range(6, FACTS_OF_A_FULL_DISK + 1)]
+        with full_disk():
+            is_refused = _is_refused(journal, appended(*many))
+        found = len(journals.crash().unsent(FACTS_OF_A_FULL_DISK))
+        if not is_refused:
+            assert found == FACTS_OF_A_FULL_DISK, (
+                f"the disk was full, `commit` returned, and after a crash {found} facts are there, "
+                f"expected {FACTS_OF_A_FULL_DISK}: raise what fails, never swallow it"
+            )
+            return
+        assert found == len(ROLLS_BACK[:5]), (
+            "`commit` raised on a full disk, and a part of it was there"
+        )
+        journals.crash().commit(appended(*many))
+        found = len(journals.crash().unsent(FACTS_OF_A_FULL_DISK))
+        assert found == FACTS_OF_A_FULL_DISK, (
+            f"after a full disk the same commit returned, and after a crash {found} facts are there"
         )
 
     # Threads.

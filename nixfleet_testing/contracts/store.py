@@ -18,6 +18,7 @@ from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, 
 from nixfleet_control_plane.store.store import Store, StoredDispatch
 from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_testing.contracts.difference import difference
+from nixfleet_testing.contracts.full_disk import full_disk
 from nixfleet_testing.contracts.histories import HOST, ROLLOUT, at
 from nixfleet_testing.contracts.restarts import Restarts
 from nixfleet_testing.contracts.store_cases import (
@@ -27,6 +28,7 @@ from nixfleet_testing.contracts.store_cases import (
     Case,
     dispatch,
     hold,
+    large_row,
     row,
 )
 from nixfleet_testing.contracts.threads import error_in_thread
@@ -176,6 +178,28 @@ class StoreContract(ABC):
         found = stores.crash().load()
         assert found.head_seq == LAST + 1, (
             f"committed up to row {LAST + 1} after a failure, found {found.head_seq} after a crash"
+        )
+
+    def test_a_commit_that_cannot_be_written_says_so(self, stores: Restarts[Store]) -> None:
+        """On a full disk `commit` raises and changes nothing; the same commit succeeds when there is room."""
+        store = stores.start()
+        store.commit(ROWS)
+        before = store.load().in_memory()
+        writes = [large_row(LAST + 1), hold(LAST + 1)]
+        with full_disk():
+            is_refused = _is_refused(store, writes)
+        found = stores.crash().load().in_memory()
+        if not is_refused:
+            assert found.head_seq == LAST + 1, (
+                f"the disk was full, `commit` returned, and after a crash the log ends at row {found.head_seq}, "
+                f"expected {LAST + 1}: raise what fails, never swallow it"
+            )
+            return
+        assert found == before, "`commit` raised on a full disk, and a part of it was there"
+        store = stores.crash()
+        store.commit(writes)
+        assert stores.crash().load().head_seq == LAST + 1, (
+            "after a full disk the same commit returned, and is not there after a crash"
         )
 
     # Threads.

@@ -101,6 +101,11 @@ def row(seq: int) -> LogRow:
     return row_of(seq, at(seq), FactReported(HOST, ROLLOUT, CONVERGES[1], None))
 
 
+def large_row(seq: int) -> LogRow:
+    """Return a log row of a mebibyte: more than a full disk takes."""
+    return row_of(seq, at(seq), ArtefactTaken(FLEET, None, f'"{"x" * 2**20}"', SIGNATURE, "ci"))
+
+
 _WHOLE_CHANNEL = ChannelScope(CHANNEL)
 
 

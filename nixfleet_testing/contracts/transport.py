@@ -46,6 +46,7 @@ from nixfleet_testing.contracts.histories import (
 from nixfleet_testing.contracts.served_fleet import SOAK_MINUTES, ServedFleet, served_fleet
 
 POLLS_CANCELLED = 4
+_LOOKED_EVERY_SECONDS = 0.005
 
 
 def enveloped(*facts: AgentEvent, rollout_id: str = ROLLOUT) -> tuple[AgentEventEnvelope, ...]:
@@ -305,6 +306,28 @@ class TransportContract(ABC):
                 ) from error
             assert found is not None, "a dispatch is queued, and the poll was answered with none"
 
+    @in_event_loop
+    async def test_a_poll_that_is_cancelled_leaves_nothing_at_the_control_plane(
+        self, tmp_path: Path
+    ) -> None:
+        """The control plane learns that nobody waits any more: its polls are limited in number."""
+        async with self._line(tmp_path) as line:
+            service = line.fleet.service
+            async with anyio.create_task_group() as agent:
+                agent.start_soon(line.host.next_dispatch, 60)
+                begun = await ends_within(
+                    self.patience_seconds, lambda: _until(lambda: service.waiting_polls == 1)
+                )
+                assert begun, f"a poll began, and {service.waiting_polls} wait at the control plane"
+                agent.cancel_scope.cancel()
+            await ends_within(
+                self.patience_seconds, lambda: _until(lambda: service.waiting_polls == 0)
+            )
+            assert service.waiting_polls == 0, (
+                f"a poll was cancelled, and {self.patience_seconds:g} s later it still waits at the control plane: "
+                "end it on both sides"
+            )
+
     # Heartbeats and manifests.
 
     @in_event_loop
@@ -365,6 +388,12 @@ class TransportContract(ABC):
                 self.connect(fleet.service, OTHER_HOST) as other_host,
             ):
                 yield Line(fleet, host, other_host)
+
+
+async def _until(is_so: Callable[[], bool]) -> None:
+    """Return when it is so. A server in this process tells no event of ours."""
+    while not is_so():  # noqa: ASYNC110
+        await anyio.sleep(_LOOKED_EVERY_SECONDS)
 
 
 class _Call:

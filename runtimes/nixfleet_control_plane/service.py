@@ -155,6 +155,11 @@ class ControlPlaneService:
         return self._clock.now()
 
     @property
+    def waiting_polls(self) -> int:
+        """How many polls of hosts wait for a dispatch now."""
+        return len(self._wakers)
+
+    @property
     def is_closing(self) -> bool:
         """Whether new requests are refused."""
         return self._is_closing

@@ -26,6 +26,10 @@ class Wakers:
         if not scopes:
             self._of.pop(hostname, None)
 
+    def __len__(self) -> int:
+        """Return how many polls wait."""
+        return sum(map(len, self._of.values()))
+
     def wake(self, hostname: str) -> None:
         """Wake the polls of the host."""
         for scope in self._of.pop(hostname, ()):

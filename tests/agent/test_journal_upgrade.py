@@ -10,6 +10,7 @@ import pytest
 from nixfleet_agent.engine.state import LocalRollout
 from nixfleet_agent.journal.journal import APPLICATION_ID, SqliteJournal
 from nixfleet_agent.messages.inputs import Intent, IntentKind
+from nixfleet_agent.messages.writes import AppendEvent, RemoveRollout
 from nixfleet_proto.agent_event import DispatchAck, OnHealthFailure
 from nixfleet_proto.codec import encode_event
 from nixfleet_proto.fleet import RolloutPolicy
@@ -18,7 +19,8 @@ from nixfleet_runtime.storage.record_codec import encode_host_record
 from nixfleet_state_machine.host.state import HostRolloutState
 from tests.agent.lone_agent import T0
 
-OLDER = (1, 2)
+OLDER = (1, 2, 3)
+ATTEMPTS_SINCE = 3
 R1 = RolloutId("stable@r1")
 ACK = DispatchAck("old", T0, seq=1)
 RECORD = HostRolloutState.pending(R1, "web-01", "stable", "new", T0, T0 + timedelta(minutes=5))
@@ -39,7 +41,8 @@ def older_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
             "INSERT INTO events (rollout_id, seq, fact, emitted_at) VALUES (?,1,?,'then')",
             (R1, encode_event(ACK).decode()),
         )
-        old.execute("INSERT INTO intents VALUES (4,'switch',?,'new')", (R1,))
+        attempts = ",0" if version >= ATTEMPTS_SINCE else ""
+        old.execute(f"INSERT INTO intents VALUES (4,'switch',?,'new'{attempts})", (R1,))
         old.commit()
     return path
 
@@ -53,6 +56,15 @@ def test_an_older_journal_is_upgraded_with_all_it_holds(older_journal: Path) -> 
     assert snapshot.intents == (Intent(4, IntentKind.SWITCH, R1, "new", attempts=0),)
     assert (snapshot.newest_release, snapshot.rolled_back) == (None, ())
     assert unsent == [ACK]
+
+
+def test_an_upgraded_journal_gives_no_number_of_a_row_twice(older_journal: Path) -> None:
+    """The rows keep their numbers, and those that come after a removal have higher ones."""
+    with closing(SqliteJournal(older_journal)) as journal:
+        (before,) = journal.unsent(10)
+        journal.commit([RemoveRollout(R1), AppendEvent(R1, ACK, T0)])
+        (after,) = journal.unsent(10)
+    assert (before.row_id, after.row_id) == (1, 2)
 
 
 def test_an_upgraded_journal_has_the_tables_of_a_new_one(

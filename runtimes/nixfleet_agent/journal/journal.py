@@ -70,7 +70,7 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x6E666167  # "nfag"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _FILES = files("nixfleet_agent.journal")
 SCHEMA = _FILES.joinpath("schema.sql").read_text()
 MIGRATIONS = {
@@ -84,8 +84,8 @@ MIGRATIONS = {
 class JournalRow:
     """A fact in the journal.
 
-    row_id: of one row until that is removed with its rollout; then a journal may give the number to another row. Marks
-    for a row that is gone change nothing.
+    row_id: of this row alone, for ever: the answer to a batch may come after its rollout was removed, and must not mark
+    a later fact as sent. Marks for a row that is gone change nothing.
     """
 
     row_id: int

@@ -1,8 +1,9 @@
 -- The agent's journal. Source: docs/spec/runtimes.md, Journal.
 
 -- What this host lived, in order. Rows are kept after they were acknowledged, for a control plane that lost its own.
+-- Numbers are not used twice: an answer that comes after its rows were removed must not mark others. Since version 4.
 CREATE TABLE events (
-    row_id           INTEGER PRIMARY KEY,
+    row_id           INTEGER PRIMARY KEY AUTOINCREMENT,
     rollout_id       TEXT NOT NULL,
     seq              INTEGER NOT NULL,
     fact             TEXT NOT NULL,

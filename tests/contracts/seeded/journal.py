@@ -300,3 +300,31 @@ class TestForgetsWhatWasTakenOver(SeededContract):
 
     says = "the first 3 facts of stable@a1b2c3 were taken over; after a crash: [0]"
     journal = ForgetsWhatWasTakenOver
+
+
+class SwallowsErrors(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        with suppress(sqlite3.OperationalError):
+            super().commit(writes)
+
+
+class TestSwallowsErrorsOfTheDisk(SeededContract):
+    """Returns from a commit that the disk did not take."""
+
+    says = "the disk was full, `commit` returned"
+    journal = SwallowsErrors
+
+
+class GivesNumbersAgain(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit(writes)
+        self._writer.execute(
+            "UPDATE sqlite_sequence SET seq = (SELECT ifnull(max(row_id), 0) FROM events) WHERE name = 'events'"
+        )
+
+
+class TestGivesTheNumberOfARemovedRowToAnother(SeededContract):
+    """Numbers a new row as one that was removed with its rollout."""
+
+    says = "never give the number of a removed row to another"
+    journal = GivesNumbersAgain

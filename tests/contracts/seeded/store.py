@@ -1,7 +1,9 @@
 """Stores with one planted bug each. `says`: words of the failure that must tell its author what is wrong."""
 
+import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import evolve
@@ -254,6 +256,19 @@ class TestSortsTheQueueByName(SeededContract):
 
     says = "[1].dispatch.hostname: expected 'web-02', found 'web-01'"
     store = SortsTheQueue
+
+
+class SwallowsErrors(SqliteStore):
+    def commit(self, writes: Sequence[Write]) -> None:
+        with suppress(sqlite3.OperationalError):
+            super().commit(writes)
+
+
+class TestSwallowsErrorsOfTheDisk(SeededContract):
+    """Returns from a commit that the disk did not take."""
+
+    says = "the disk was full, `commit` returned"
+    store = SwallowsErrors
 
 
 class WritesOnClose(SqliteStore):

@@ -235,3 +235,35 @@ class TestGoesOnAfterARefusal(SeededContract):
 
     says = "must be answered with EventRefused"
     transport = SendsOneByOne
+
+
+class LeavesPollsBehind(InProcessTransport):
+    def __init__(self, service: ControlPlaneService, hostname: str, tasks: TaskGroup) -> None:
+        super().__init__(service, hostname)
+        self._tasks = tasks
+
+    async def next_dispatch(self, wait_seconds: float) -> Dispatch | None:
+        over, found = anyio.Event(), list[Dispatch | None]()
+
+        async def poll() -> None:
+            found.append(await self._service.next_dispatch(self._hostname, wait_seconds))
+            over.set()
+
+        self._tasks.start_soon(poll)
+        await over.wait()
+        return found[0]
+
+
+class TestLeavesACancelledPollAtTheControlPlane(TransportContract):
+    """Stops waiting for the answer, and lets the control plane wait on."""
+
+    says = "it still waits at the control plane"
+    patience_seconds = 0.5
+
+    @asynccontextmanager
+    async def connect(
+        self, control_plane: ControlPlaneService, hostname: str
+    ) -> AsyncIterator[Transport]:
+        async with anyio.create_task_group() as tasks:
+            yield LeavesPollsBehind(control_plane, hostname, tasks)
+            tasks.cancel_scope.cancel()
