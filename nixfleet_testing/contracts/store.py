@@ -185,7 +185,7 @@ class StoreContract(ABC):
         store = stores.start()
         store.commit(ROWS)
         before = store.load().in_memory()
-        writes = [large_row(LAST + 1), hold(LAST + 1)]
+        writes: tuple[Write, ...] = (large_row(LAST + 1), hold(LAST + 1))
         with full_disk():
             is_refused = _is_refused(store, writes)
         found = stores.crash().load().in_memory()
