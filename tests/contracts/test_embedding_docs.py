@@ -1,5 +1,6 @@
 """What `docs/how-to/embedding.md` shows runs as it is shown: the page alone leads to a contract that passes."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def run_pytest(project: Path, file: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(
-    "file", ["test_my_applier.py", "test_file_journal.py", "test_my_transport.py"]
+    "file",
+    ["test_my_applier.py", "test_file_journal.py", "test_my_transport.py", "test_my_rows.py"],
 )
 def test_what_the_page_shows_passes_its_contract(project: Path, file: str) -> None:
     """Files with the names and the contents that the page gives, and pytest, are all that it takes."""
@@ -66,6 +68,21 @@ def test_the_code_of_the_page_passes_the_type_checker(project: Path) -> None:
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout
+
+
+def test_each_codec_of_the_table_is_where_it_says() -> None:
+    """Every function that the table of codecs names is in the module of its row, or in that of the row above."""
+    begin = PAGE.index("| of | encode, decode | from |")
+    rows = PAGE[begin:].partition("\n\n")[0].splitlines()[2:]
+    module, names = "", set[str]()
+    for _, _, functions, place, _ in (row.split("|") for row in rows):
+        module = next(iter(re.findall(r"`(nixfleet_[a-z_.]+)`", place)), module)
+        of_row = set(re.findall(r"`([a-z_]+)(?:\([^`]*)?`", functions)) - {"commit", "str"}
+        missing = {name for name in of_row if not hasattr(importlib.import_module(module), name)}
+        assert missing == set(), module
+        names |= of_row
+
+    assert len(names) == 17
 
 
 def test_each_contract_of_the_table_is_where_it_says() -> None:

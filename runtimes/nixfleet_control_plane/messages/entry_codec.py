@@ -86,6 +86,8 @@ from nixfleet_state_machine.rollout.event import (
     subject_of,
 )
 
+__all__ = ["DamagedRow", "entry_of", "row_of", "text_of", "time_of"]
+
 T = TypeVar("T")
 
 

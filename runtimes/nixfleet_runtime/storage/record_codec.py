@@ -17,6 +17,17 @@ from nixfleet_state_machine.planner.action import PlanAction
 from nixfleet_state_machine.rollout.event import RolloutEvent
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
+__all__ = [
+    "decode_host_record",
+    "decode_plan_action",
+    "decode_rollout_event",
+    "decode_rollout_record",
+    "encode_host_record",
+    "encode_plan_action",
+    "encode_rollout_event",
+    "encode_rollout_record",
+]
+
 
 def encode_host_record(record: HostRolloutState) -> bytes:
     """Return the record of one host in one rollout as JSON."""
