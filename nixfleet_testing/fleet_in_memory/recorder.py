@@ -8,6 +8,7 @@ from nixfleet_agent.messages.inputs import (
     CarryOut,
     KeepManifestsOf,
     LoadChecks,
+    ShowRefusal,
     StartProbes,
     StopProbes,
     WakeSender,
@@ -122,7 +123,7 @@ class FleetRecorder(Recorder):
                 self._add(hostname, Kind.EFFECT, f"StartProbes {action.rollout_id} {probes}")
             case EmitLog():
                 self._add(hostname, Kind.EFFECT, brief(action))
-            case WakeSender() | KeepManifestsOf() | EmitMetric():
+            case WakeSender() | KeepManifestsOf() | ShowRefusal() | EmitMetric():
                 pass  # They follow every fact, and are of no use to a reader.
             case _:
                 assert_never(action)

@@ -79,7 +79,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 config.hostname,
                 own,
                 config.identity.bootstrap_token_file,
-                trust,
+                service.trust,
                 clock.now,
                 service.workers.backoff_for_control_plane(),
             )

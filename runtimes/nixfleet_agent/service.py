@@ -43,12 +43,16 @@ class AgentService:
             settings,
             ports.activator.switch_method,
             ports.clock.now,
-            lambda: self._trust,
+            self.trust,
             ports.chance,
         )
 
+    def trust(self) -> TrustRoot:
+        """Return the keys that are trusted now."""
+        return self._trust
+
     def use_trust(self, trust: TrustRoot) -> None:
-        """Verify manifests by another trust root from now on."""
+        """Verify manifests and tokens by another trust root from now on."""
         self._trust = trust
 
     @property

@@ -21,8 +21,10 @@ from nixfleet_agent.messages.inputs import (
     ProbeRan,
     RecordBootstrapped,
     ReplayAsked,
+    RequestRefused,
     RollbackEnded,
     RunningClosureSeen,
+    ShowRefusal,
     SwitchEnded,
     Tick,
 )
@@ -133,6 +135,39 @@ def test_a_failure_after_a_take_over_rolls_nothing_back_and_says_so() -> None:
     assert fresh.record().state is HostState.FAILED
     assert not [action for action in fresh.actions if isinstance(action, CarryOut)]
     assert "stable@r1 to old" in logged(fresh)
+
+
+def test_a_rollback_that_is_refused_is_shown_until_its_rollout_is_superseded() -> None:
+    """At once, again after a restart, and no longer than the rollout is the host's."""
+    fresh = replaced_disk(activating_record())
+    fresh.tell(SwitchEnded(fresh.intent.intent_id, SwitchFailed(SwitchPhase.SWITCH, 1, "")))
+    (shown,) = refusals_shown(fresh)
+    assert shown.reason is not None
+    assert "not rolling back to old: the journal was lost" in shown.reason
+    fresh.tell(Booted("old"))
+    assert refusals_shown(fresh) == [shown]
+    fresh.tell(fresh.offered(manifest_of("r2", signed_at=fresh.now)), after_seconds=1)
+    assert refusals_shown(fresh) == [ShowRefusal(shown.rollout_id, None)]
+
+
+def refusals_shown(agent: LoneAgent) -> list[ShowRefusal]:
+    return [action for action in agent.actions if isinstance(action, ShowRefusal)]
+
+
+def test_a_request_of_the_control_plane_that_is_refused_is_answered_with_the_reason() -> None:
+    """A record that is not taken over, each time that it comes, and a replay that the journal cannot have."""
+    agent = soaking_agent()
+    ahead = evolve(agent.record(), last_event_seq=agent.record().last_event_seq + 5)
+    for _ in range(2):
+        reply = agent.tell(RecordBootstrapped(ahead, manifest_of()))
+        assert isinstance(reply, RequestRefused)
+        assert "as in the journal, found a record of" in reply.reason
+    reply = agent.tell(ReplayAsked(ReplayFrom("stable@r1", 99)))
+    assert reply == RequestRefused(
+        "stable@r1",
+        "asked to send again what the journal cannot have: stable@r1: expected a number from 1 to "
+        f"{agent.record().last_event_seq}, found 99",
+    )
 
 
 def later_record() -> HostRolloutState:

@@ -180,7 +180,10 @@ class Enrolling:
     def __init__(self, transport: HttpTransport, token_file: Path | None) -> None:
         self.waiting = NoWaiting()
         clock = SystemClock()
-        self.worker = EnrollmentWorker("web-01", OWN, token_file, TRUST, clock.now, self.waiting)
+        self.trust = TRUST
+        self.worker = EnrollmentWorker(
+            "web-01", OWN, token_file, lambda: self.trust, clock.now, self.waiting
+        )
         self.shell = EnrollmentShell(transport, clock)
 
     async def run(self) -> None:
@@ -203,6 +206,25 @@ async def test_an_agent_enrolls_when_its_token_arrives(
     assert worker.waiting.waits == 3
     assert caplog.text.count(f"--fingerprint {OWN.fingerprint}") == 1
     assert await is_known(transport)
+
+
+@pytest.mark.anyio
+async def test_an_agent_enrolls_by_the_trust_file_that_is_in_force_when_it_does(
+    server: EnrollingServer,
+    transport: HttpTransport,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A token of another organisation key is refused until the trust file has that key; no restart is needed."""
+    file = tmp_path / "token.json"
+    file.write_bytes(encode_signed_token(token_for(KEY)))
+    worker = Enrolling(transport, file)
+    worker.trust = evolve(TRUST, org_root_key=KeySlot(SigningKey.generate().public_key))
+    worker.waiting.after[2] = lambda: setattr(worker, "trust", TRUST)
+    with anyio.fail_after(10):
+        await worker.run()
+    assert worker.waiting.waits == 2
+    assert str(file) in caplog.text
 
 
 @pytest.mark.anyio

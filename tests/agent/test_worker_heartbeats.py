@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from nixfleet_agent.messages.inputs import Done, RecordBootstrapped, ReplayAsked
+from nixfleet_agent.messages.inputs import Done, RecordBootstrapped, ReplayAsked, RequestRefused
 from nixfleet_agent.workers.answer_bounds import RECORDS_MAX
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.freshness import FreshnessWatch
@@ -204,3 +204,26 @@ def test_a_control_plane_that_only_says_that_there_is_a_newer_release_is_not_bel
 
     assert fetched == [1, 0, 1, 1]
     assert "releases have stopped or are withheld" in caplog.text
+
+
+def test_a_request_that_the_engine_refuses_is_in_the_next_heartbeat(
+    worker: HeartbeatWorker, refusals: Refusals
+) -> None:
+    """The reason goes back to the control plane, as long as the request comes."""
+    refused = RequestRefused("stable@r1", "the journal has more")
+    replies = [HeartbeatReply(T0, (), (REPLAY,)), HeartbeatReply(T0)]
+    script = Script({**ANSWERS, SendHeartbeat: replies, PostInput: refused})
+    script.run(worker.run())
+
+    first, second, *_ = (it.heartbeat for it in script.steps if isinstance(it, SendHeartbeat))
+    assert first.refusals == ()
+    assert second.refusals == (ActingRefusal("stable@r1", "the journal has more", T0),)
+    assert refusals.current() == ()
+
+
+def test_a_refused_rollback_is_reported_until_it_is_withdrawn(refusals: Refusals) -> None:
+    """Beside the other refusals, each with the time since when it is refused."""
+    refusals.rollback_refused("stable@r1", "the journal was lost")
+    assert refusals.current() == (ActingRefusal("stable@r1", "the journal was lost", T0),)
+    refusals.rollback_refused("stable@r1", None)
+    assert refusals.current() == ()

@@ -15,6 +15,7 @@ from nixfleet_agent.messages.inputs import (
     Done,
     KeepManifestsOf,
     LoadChecks,
+    ShowRefusal,
     StartProbes,
     StopProbes,
     WakeSender,
@@ -122,7 +123,7 @@ class OurAgentWorld(AgentWorld):
                 self._metrics.append(action)
             case EmitLog():
                 self._logs.append(action)
-            case WakeSender() | KeepManifestsOf() | WithdrawIntent():
+            case WakeSender() | KeepManifestsOf() | WithdrawIntent() | ShowRefusal():
                 pass
             case _:
                 assert_never(action)

@@ -57,6 +57,19 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_logged_once(
     assert used == [SECOND]
 
 
+async def test_a_pipe_in_place_of_the_file_holds_nothing_up(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is refused as any file that is not regular, at once; the keys in force stay in force."""
+    used: list[TrustRoot] = []
+    path.unlink()
+    os.mkfifo(path)
+    with anyio.fail_after(5):
+        await TrustFile(path, FIRST, used.append).look()
+    assert used == []
+    assert "the trust in force is kept" in caplog.text
+
+
 async def test_sighup_reads_the_file_at_once(path: Path) -> None:
     """Without waiting for the next look."""
     changed = anyio.Event()

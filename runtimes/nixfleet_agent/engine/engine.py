@@ -202,13 +202,13 @@ class AgentEngine:
             case EventRejected():
                 note_refusal(self._state, commit, input, now)
             case ReplayAsked():
-                replay(self._state, commit, input, now)
+                return replay(self._state, commit, input, now)
             case RunningClosureSeen():
                 self._note_running_closure(commit, input.running_closure, now)
             case Booted():
                 self._boot(commit, input, now)
             case RecordBootstrapped():
-                take_over(self._state, commit, input, now)
+                return take_over(self._state, commit, input, now)
             case RolloutDisowned():
                 if input.rollout_id in self._state.expired(now, DISOWNED_RETENTION):
                     forget_disowned(self._state, commit, input.rollout_id)
@@ -466,6 +466,10 @@ class AgentEngine:
         for rollout in self._state.open_rollouts():
             for effect in rehydration_effects(rollout.record):
                 apply(effect, self._state, commit, now)
+            left = _rollback_refused_of(rollout)
+            if left is not None:
+                reason = _not_rolling_back(left)
+                self._state.refuse_rollback(commit, rollout.record.rollout_id, reason)
             if rollout.record.state is HostState.SOAKING:
                 # The control plane's word on when the soak began is not evidence.
                 seen = Observed() if rollout.taken_over_seq else at_start(rollout.record, now)
@@ -500,6 +504,7 @@ class AgentEngine:
                 about = f"{rollout_id} to {effect.closure}"
                 message = "not rolling back, as the journal was lost"
                 commit.afterwards(log_entry(LogLevel.ERROR, message, about))
+                self._state.refuse_rollback(commit, rollout_id, _not_rolling_back(effect.closure))
             else:
                 apply(effect, self._state, commit, now)
 
@@ -517,6 +522,24 @@ class AgentEngine:
 def _has_nothing_to_go_back_to(record: HostRolloutState) -> bool:
     goes_back = record.policy_applied is OnHealthFailure.ROLLBACK_AND_HALT
     return goes_back and record.current_closure_at_dispatch == record.target_closure
+
+
+def _rollback_refused_of(rollout: LocalRollout) -> str | None:
+    """Return the closure that a failed host of a lost journal would have been rolled back to, `None` if none is due."""
+    record = rollout.record
+    is_due = (
+        record.state is HostState.FAILED
+        and record.policy_applied is OnHealthFailure.ROLLBACK_AND_HALT
+        and rollout.taken_over_seq > 0
+    )
+    return record.current_closure_at_dispatch if is_due else None
+
+
+def _not_rolling_back(closure: str) -> str:
+    return (
+        f"not rolling back to {closure}: the journal was lost, and the control plane's word moves no machine; "
+        "activate it by hand, or release it again"
+    )
 
 
 def _begun_too_often(intent: Intent) -> str:

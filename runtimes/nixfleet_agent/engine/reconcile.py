@@ -15,11 +15,13 @@ from nixfleet_agent.engine.manifest_agreement import objection_to_record
 from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
 from nixfleet_agent.messages.inputs import (
     CarryOut,
+    Done,
     EventRejected,
     IntentKind,
     LoadChecks,
     RecordBootstrapped,
     ReplayAsked,
+    RequestRefused,
     StopProbes,
     WakeSender,
 )
@@ -34,12 +36,12 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
 def take_over(
     state: State, commit: CommitBuilder, input: RecordBootstrapped, now: datetime
-) -> None:
+) -> Done | RequestRefused:
     """Take over a record of the control plane that is ahead of a new journal, and continue from it."""
     record, manifest = input.record, input.manifest.value
     known = state.rollouts.get(record.rollout_id)
     if known is not None and known.record.last_event_seq >= record.last_event_seq:
-        return
+        return Done()
     objection = objection_to_record(record, manifest, state.hostname, now)
     if objection is None:
         objection = objection_to_release(
@@ -58,14 +60,15 @@ def take_over(
             commit.afterwards(
                 log_entry(LogLevel.ERROR, "the control plane's record is not taken over", objection)
             )
-        return
+        return RequestRefused(record.rollout_id, objection)
+    state.objections.discard(record.rollout_id)
     if _would_close_a_switch(state, record):
-        return  # The heartbeat brings the record again.
+        return Done()  # The heartbeat brings the record again.
     record = _with_signed_soak(record, manifest, now)
     _put_taken_over(state, commit, record, manifest.rollout_policy, now)
     state.obey(commit, release_of(manifest))
     if state.rollouts[record.rollout_id].closed_at is not None:
-        return
+        return Done()
     for effect in rehydration_effects(record):
         apply(effect, state, commit, now)
     if record.state is HostState.ACTIVATING:
@@ -76,6 +79,7 @@ def take_over(
         commit.afterwards(CarryOut(intent))
     elif record.state is HostState.SOAKING:
         commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
+    return Done()
 
 
 def _would_close_a_switch(state: State, record: HostRolloutState) -> bool:
@@ -167,22 +171,25 @@ def _with_signed_soak(
     return evolve(record, dispatched_at=dispatched_at, soak_due_at=soak_due_at)
 
 
-def replay(state: State, commit: CommitBuilder, input: ReplayAsked, now: datetime) -> None:
+def replay(
+    state: State, commit: CommitBuilder, input: ReplayAsked, now: datetime
+) -> Done | RequestRefused:
     """Send again the facts that the control plane lacks, if the journal has them."""
     rollout_id = next((r for r in state.rollouts if r == input.replay.rollout_id), None)
     if rollout_id is None:
-        return
+        return Done()
     rollout, first = state.rollouts[rollout_id], input.replay.first_missing_seq
     if not 1 <= first <= rollout.record.last_event_seq:
         about = f"{rollout_id}: expected a number from 1 to {rollout.record.last_event_seq}, found {first}"
         message = "asked to send again what the journal cannot have"
         commit.afterwards(log_entry(LogLevel.WARNING, message, about))
-        return
+        return RequestRefused(rollout_id, f"{message}: {about}")
     if first <= rollout.taken_over_seq:
         _set_aside_lost(state, commit, rollout_id, now)
-        return
+        return Done()
     commit.write(MarkUnsent(rollout_id, first))
     commit.afterwards(WakeSender())
+    return Done()
 
 
 def _set_aside_lost(

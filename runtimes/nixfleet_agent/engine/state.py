@@ -18,6 +18,7 @@ from nixfleet_agent.messages.inputs import (
     Intent,
     IntentKind,
     KeepManifestsOf,
+    ShowRefusal,
     StopProbes,
     WithdrawIntent,
 )
@@ -78,6 +79,8 @@ class State:
         self.rolled_back = UndoableDict[str, RolledBackClosure](self.undo)
         # Why the record of a rollout is not taken over: logged when it changes.
         self.objections = UndoableDict[RolloutId, str](self.undo)
+        # The rollouts whose due rollback is refused.
+        self.not_rolled_back = UndoableSet[RolloutId](self.undo)
         # The running closure when it was last read; `None` before the first time.
         self.running_closure = UndoableValue[str | None](self.undo, None)
 
@@ -113,6 +116,11 @@ class State:
         self.rolled_back.set(target, left)
         commit.write(PutRolledBack(left))
 
+    def refuse_rollback(self, commit: CommitBuilder, rollout_id: RolloutId, reason: str) -> None:
+        """Show that the rollback of a rollout is refused, until that is closed or gone."""
+        self.not_rolled_back.add(rollout_id)
+        commit.afterwards(ShowRefusal(rollout_id, reason))
+
     def is_fresh(self) -> bool:
         """Return whether the journal is new: it has no fact of its own.
 
@@ -127,6 +135,7 @@ class State:
         """Close a rollout for a newer one: its probes stop, and no switch or rollback of it begins any more."""
         self.put_rollout(commit, evolve(rollout, closed_at=now))
         self.withdraw_intents(commit, rollout.record.rollout_id)
+        self._forget_refusal(commit, rollout.record.rollout_id)
         self.forget_probes(rollout.record.rollout_id)
         commit.afterwards(StopProbes(rollout.record.rollout_id))
 
@@ -142,6 +151,7 @@ class State:
         """Remove rollouts, with their journal rows and cached manifests."""
         for rollout_id in rollout_ids:
             self.rollouts.discard(rollout_id)
+            self._forget_refusal(commit, rollout_id)
             self.forget_probes(rollout_id)
             commit.write(RemoveRollout(rollout_id))
         if rollout_ids:
@@ -153,8 +163,14 @@ class State:
         """Forget the record of a rollout whose facts have lost their beginning; the facts stay in the journal."""
         self.withdraw_intents(commit, rollout_id)
         self.rollouts.discard(rollout_id)
+        self._forget_refusal(commit, rollout_id)
         self.forget_probes(rollout_id)
         commit.write(SetRolloutAside(rollout_id, now))
+
+    def _forget_refusal(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
+        if rollout_id in self.not_rolled_back:
+            self.not_rolled_back.discard(rollout_id)
+            commit.afterwards(ShowRefusal(rollout_id, None))
 
     def forget_probes(self, rollout_id: RolloutId) -> None:
         """Discard the checks and failures of a rollout's probes."""

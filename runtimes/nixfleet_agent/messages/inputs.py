@@ -221,8 +221,22 @@ class IntentWithdrawn:
     """The intent is not wanted any more, and must not begin: a newer rollout superseded it, or it ended already."""
 
 
+@frozen
+class RequestRefused:
+    """The agent does not do what the answer to a heartbeat asks: to take over a record, or to send facts again."""
+
+    rollout_id: str
+    reason: str
+
+
 Reply: TypeAlias = (
-    Done | AttemptsUsedUp | IntentWithdrawn | DispatchTaken | DispatchPostponed | DispatchRefused
+    Done
+    | AttemptsUsedUp
+    | IntentWithdrawn
+    | DispatchTaken
+    | DispatchPostponed
+    | DispatchRefused
+    | RequestRefused
 )
 
 
@@ -275,9 +289,18 @@ class KeepManifestsOf:
     rollout_ids: tuple[RolloutId, ...]
 
 
+@frozen
+class ShowRefusal:
+    """Tell the control plane why a rollback that is due is not begun; no `reason`: nothing is refused any more."""
+
+    rollout_id: RolloutId
+    reason: str | None
+
+
 Action: TypeAlias = (
     CarryOut
     | WithdrawIntent
+    | ShowRefusal
     | LoadChecks
     | StartProbes
     | StopProbes

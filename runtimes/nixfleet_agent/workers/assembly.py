@@ -10,6 +10,7 @@ from nixfleet_agent.messages.inputs import (
     CarryOut,
     KeepManifestsOf,
     LoadChecks,
+    ShowRefusal,
     StartProbes,
     StopProbes,
     WakeSender,
@@ -31,7 +32,14 @@ from nixfleet_agent.workers.ticks import TickWorker
 from nixfleet_proto.trust import TrustRoot
 
 WorkerAction: TypeAlias = (
-    WakeSender | CarryOut | WithdrawIntent | LoadChecks | StartProbes | StopProbes | KeepManifestsOf
+    WakeSender
+    | CarryOut
+    | WithdrawIntent
+    | LoadChecks
+    | StartProbes
+    | StopProbes
+    | KeepManifestsOf
+    | ShowRefusal
 )
 
 
@@ -60,7 +68,7 @@ class Workers:
         self._manifests = ManifestSource(
             trust, now, settings.freshness_window_minutes, log("manifests")
         )
-        refusals = Refusals(now)
+        self._refusals = refusals = Refusals(now)
         self.intents = IntentWorker(
             switch_method, self._post, Backoff(chance), Backoff(chance), log("intents"), refusals
         )
@@ -119,5 +127,7 @@ class Workers:
                 self._probes.order(action)
             case KeepManifestsOf():
                 self._manifests.keep_only(action.rollout_ids)
+            case ShowRefusal():
+                self._refusals.rollback_refused(action.rollout_id, action.reason)
             case _:
                 assert_never(action)

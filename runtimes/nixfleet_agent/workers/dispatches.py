@@ -14,6 +14,7 @@ from nixfleet_agent.messages.inputs import (
     Done,
     IntentWithdrawn,
     Reply,
+    RequestRefused,
 )
 from nixfleet_agent.workers.answer_bounds import require_bounded_dispatch
 from nixfleet_agent.workers.backoff import Backoff
@@ -101,7 +102,7 @@ class DispatchWorker:
                 yield from self._refuse(dispatch, reply.reason)
             case None:
                 yield from self._backoff.pause()
-            case Done() | AttemptsUsedUp() | IntentWithdrawn():
+            case Done() | AttemptsUsedUp() | IntentWithdrawn() | RequestRefused():
                 raise AssertionError(reply)
             case _:
                 assert_never(reply)

@@ -62,14 +62,17 @@ EnrollmentStep: TypeAlias = Wait | AskWhetherKnown | ReadToken | Enroll
 
 
 class EnrollmentWorker:
-    """Keeps the host known. Whether it is, is asked of the control plane and stored nowhere."""
+    """Keeps the host known. Whether it is, is asked of the control plane and stored nowhere.
+
+    trust: returns the keys that are trusted now; the trust file may change while the agent runs.
+    """
 
     def __init__(
         self,
         hostname: str,
         own: OwnKey,
         token_file: Path | None,
-        trust: TrustRoot,
+        trust: Callable[[], TrustRoot],
         now: Callable[[], datetime],
         backoff: Backoff,
     ) -> None:
@@ -119,7 +122,7 @@ class EnrollmentWorker:
             self._trouble.failed("no token", todo)
             return False
         yield from Enroll(
-            enroll_request(token, self._hostname, self._own, self._trust, self._now())
+            enroll_request(token, self._hostname, self._own, self._trust(), self._now())
         )
         _log.info("%s is enrolled with key %s", self._hostname, self._own.fingerprint)
         return True

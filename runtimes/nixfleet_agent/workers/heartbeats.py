@@ -2,7 +2,7 @@
 
 import logging
 
-from nixfleet_agent.messages.inputs import RecordBootstrapped, ReplayAsked
+from nixfleet_agent.messages.inputs import RecordBootstrapped, ReplayAsked, RequestRefused
 from nixfleet_agent.workers.answer_bounds import require_bounded_reply
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.freshness import FreshnessWatch
@@ -66,9 +66,9 @@ class HeartbeatWorker:
                 yield from Wait(self._heartbeat_seconds)
 
     def _reconcile(self, reply: HeartbeatReply) -> Work:
-        for replay in reply.replay_from:
-            yield from self._post.insist(ReplayAsked(replay))
         refused: dict[str, str] = {}
+        for replay in reply.replay_from:
+            yield from self._ask(ReplayAsked(replay), refused)
         for record in reply.bootstrap_rollouts:
             try:
                 manifest = yield from self._manifests.verified(record.rollout_id)
@@ -76,5 +76,10 @@ class HeartbeatWorker:
                 self._log.error("not continuing %s after a start: %s", record.rollout_id, error)
                 refused[record.rollout_id] = str(error)
             else:
-                yield from self._post.insist(RecordBootstrapped(record, manifest))
-        self._refusals.records_refused(refused)
+                yield from self._ask(RecordBootstrapped(record, manifest), refused)
+        self._refusals.requests_refused(refused)
+
+    def _ask(self, input: ReplayAsked | RecordBootstrapped, refused: dict[str, str]) -> Work:
+        answer = yield from self._post.insist(input)
+        if isinstance(answer, RequestRefused):
+            refused[answer.rollout_id] = answer.reason

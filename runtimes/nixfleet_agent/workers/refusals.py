@@ -8,13 +8,14 @@ from nixfleet_runtime.transport import ActingRefusal
 
 
 class Refusals:
-    """The dispatches and records that are refused now, and the closure that is awaited. now: the agent's clock."""
+    """The dispatches, requests and rollbacks that are refused now, and the closure that is awaited. now: the agent's clock."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._dispatches: dict[str, ActingRefusal] = {}
         self._records: dict[str, ActingRefusal] = {}
         self._awaited: dict[str, ActingRefusal] = {}
+        self._rollbacks: dict[str, ActingRefusal] = {}
 
     def dispatch_refused(self, rollout_id: str, reason: str) -> None:
         """Note that the dispatch that waits is refused; no other one waits."""
@@ -24,8 +25,15 @@ class Refusals:
         """Note that no dispatch is refused any more: one was taken, or none waits."""
         self._dispatches = {}
 
-    def records_refused(self, reasons: dict[str, str]) -> None:
-        """Replace the reasons, by rollout, why records of the control plane are refused."""
+    def rollback_refused(self, rollout_id: str, reason: str | None) -> None:
+        """Note that a rollback is due and refused; no `reason`: that it is not refused any more."""
+        if reason is None:
+            self._rollbacks.pop(rollout_id, None)
+        else:
+            self._rollbacks[rollout_id] = self._refusal(self._rollbacks, rollout_id, reason)
+
+    def requests_refused(self, reasons: dict[str, str]) -> None:
+        """Replace the reasons, by rollout, why the latest answer to a heartbeat is not obeyed."""
         self._records = {
             rollout_id: self._refusal(self._records, rollout_id, reason)
             for rollout_id, reason in reasons.items()
@@ -40,9 +48,9 @@ class Refusals:
         self._awaited = {}
 
     def current(self) -> tuple[ActingRefusal, ...]:
-        """Return the refusals by rollout: of dispatches, of waits, and of records as many as a heartbeat may have."""
-        records = dict(sorted(self._records.items())[: REFUSALS_MAX - 2])
-        refused = {**self._awaited, **records, **self._dispatches}
+        """Return the refusals by rollout: of dispatches, waits, rollbacks, and as many of requests as a heartbeat may have."""
+        records = dict(sorted(self._records.items())[: REFUSALS_MAX - 3])
+        refused = {**self._awaited, **self._rollbacks, **records, **self._dispatches}
         return tuple(refusal for _, refusal in sorted(refused.items()))
 
     def _refusal(

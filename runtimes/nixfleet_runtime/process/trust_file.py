@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.storage.regular_file import read_regular_file
 
 POLL_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class TrustFile:
     async def look(self) -> None:
         """Read the file now, and use the root if it is another one."""
         try:
-            root = decode_trust_root(await anyio.to_thread.run_sync(self._path.read_bytes))
+            content = await anyio.to_thread.run_sync(read_regular_file, self._path)
+            root = decode_trust_root(content)
         except (OSError, DecodeError) as error:
             if str(error) != self._problem:
                 self._problem = str(error)
