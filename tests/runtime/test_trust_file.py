@@ -28,6 +28,11 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def _replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 async def test_a_changed_file_is_used_once(path: Path) -> None:
     """The same content again is no change."""
     used: list[TrustRoot] = []
@@ -62,8 +67,7 @@ async def test_a_pipe_in_place_of_the_file_holds_nothing_up(
 ) -> None:
     """It is refused as any file that is not regular, at once; the keys in force stay in force."""
     used: list[TrustRoot] = []
-    path.unlink()
-    os.mkfifo(path)
+    _replace_by_pipe(path)
     with anyio.fail_after(5):
         await TrustFile(path, FIRST, used.append).look()
     assert used == []
