@@ -61,6 +61,8 @@ def main() -> None:
     Exit codes, for every command: 0 success; 1 invalid input or a refusal; 2 usage error, or a file or service that
     cannot be used.
 
+    With --json a failure is on standard output too: the last object has error, with exitCode, message and details.
+
     Times are in UTC. Closures are shown with the first 8 characters of their hash. Text from elsewhere is shown with
     control and invisible characters escaped (\\xNN, \\uNNNN).
     """

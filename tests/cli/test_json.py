@@ -260,3 +260,63 @@ async def test_every_operator_command_prints_json_over_the_network(files: Path) 
 def test_every_command_with_json_is_run_here() -> None:
     """A new command has to be added to one of the lists above."""
     assert {*OFFLINE, *DATABASE, *OPERATOR} == WITH_JSON
+
+
+def error_in(result: Result) -> dict[str, object]:
+    """Return the error in the last object that was printed; it has the one shape, and the exit code of the command."""
+    last = json.loads(result.stdout.splitlines()[-1])
+    error = last["error"]
+    assert error.keys() == {"exitCode", "message", "details"}
+    assert error["exitCode"] == result.exit_code != 0
+    assert error["message"]
+    assert "Error: " in result.stderr  # For people, too.
+    found: dict[str, object] = error
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(WITH_JSON))
+def test_a_wrong_command_line_is_an_error_in_json(path: str, nixfleet: Invoke) -> None:
+    """Also where no command was reached."""
+    error = error_in(nixfleet(*path.split(), "--json", "--no-such-option"))
+    assert error["exitCode"] == 2
+    assert "--no-such-option" in str(error["message"])
+
+
+def test_a_command_that_does_not_exist_is_an_error_in_json(nixfleet: Invoke) -> None:
+    """A group has no --json of its own, and the whole line asks for it."""
+    assert "No such command" in str(error_in(nixfleet("release", "chek", "--json"))["message"])
+
+
+REFUSED: dict[str, Callable[[Path], list[str | Path]]] = {
+    "release make": lambda place: [*_make(place, "r2"), "--key", place / "next.key"],
+    "release check": lambda place: [
+        *("release", "check", place / "r1", "--trust", place / "trust.json"),
+        *("--at", "2029-01-01T00:00:00Z"),
+    ],
+    "trust check": lambda place: [
+        *("trust", "check", place / "trust.json", place / "r1", "--at", "2029-01-01T00:00:00Z")
+    ],
+    "fleet check": lambda place: ["fleet", "check", place / "trust.json"],
+    "config check": lambda place: ["config", "check", place / "fleet.toml"],
+    "keys new": lambda place: ["keys", "new", place / "ci.key"],
+    "secrets show": lambda place: ["secrets", "show", place / "fleet.toml"],
+    "evidence check": lambda place: [
+        *("evidence", "check", place / "fleet.toml", "--key", _public(place / "ci.key")),
+        *("--framework", "nis2", "--at", AT),
+    ],
+    "status": lambda place: ["status", place / "fleet.toml"],
+    "operator hosts": lambda place: [
+        *("operator", "hosts", "--url", "http://127.0.0.1:9", "--key", place / "ci.key")
+    ],
+}
+"""A failure of every kind: refused input, files that are something else, nobody who answers."""
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_what_is_refused_is_an_error_in_json(path: str, nixfleet: Invoke, place: Path) -> None:
+    """One shape for every command, beside what the command found out."""
+    result = nixfleet(*REFUSED[path](place), "--json")
+    error_in(result)
+    if path.endswith("check") and path.split()[0] in {"release", "trust"}:
+        (line,) = result.stdout.splitlines()
+        assert json.loads(line)["refused"]

@@ -14,6 +14,7 @@ from nixfleet_cli.shared.extras import missing_extra
 from nixfleet_cli.shared.failures import Unusable
 from nixfleet_runtime.kernel.visible import visible
 
+_JSON: Final = "--json"
 HELP_OPTIONS: Final = {"help_option_names": ["-h", "--help"]}
 
 
@@ -77,6 +78,7 @@ class Root(Group):
     def __init__(self, commands: Mapping[str, Lazy], **settings: Any) -> None:
         super().__init__(**settings)
         self._lazy = commands
+        self._is_json = False
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of `--help`."""
@@ -105,13 +107,28 @@ class Root(Group):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the arguments. Raises: ClickException, with its text escaped."""
-        with _errors_escaped():
+        given = args[1] if len(args) > 1 else extra.get("args", ())
+        self._is_json = _JSON in given
+        with self._errors_shown({}):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named. Raises: ClickException, with its text escaped."""
-        with _errors_escaped():
+        with self._errors_shown(ctx.meta):
             return super().invoke(ctx)
+
+    @contextmanager
+    def _errors_shown(self, meta: Mapping[str, object]) -> Iterator[None]:
+        """Escape errors, and print them as JSON too where that is asked for: also if no command was reached."""
+        try:
+            with _errors_escaped():
+                yield
+        except click.ClickException as error:
+            if self._is_json:
+                from nixfleet_cli.shared.output import print_error
+
+                print_error(error, meta)
+            raise
 
 
 def walk(

@@ -9,7 +9,7 @@ import click
 from nixfleet_runtime.kernel.visible import visible
 
 
-class _Failure(click.ClickException):
+class Failure(click.ClickException):
     """An error of several lines. lines: as given; `message` is what is shown."""
 
     def __init__(self, *lines: str) -> None:
@@ -17,13 +17,13 @@ class _Failure(click.ClickException):
         super().__init__("\n".join(map(visible, lines)))
 
 
-class Findings(_Failure):
+class Findings(Failure):
     """What was examined is invalid, or was refused. The text says what was expected and what was found."""
 
     exit_code = 1
 
 
-class Unusable(_Failure):
+class Unusable(Failure):
     """The command cannot work with what it was given. The text says why, and what to do."""
 
     exit_code = 2

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import click
 
+from nixfleet_cli.shared.failures import Failure
 from nixfleet_proto.codec import format_time
 from nixfleet_runtime.kernel.visible import visible
 
@@ -25,15 +26,20 @@ _GAP: Final = "  "
 
 
 class Output:
-    """Where a command prints, as text or as JSON."""
+    """Where a command prints, as text or as JSON.
+
+    In JSON a failure is part of what is printed: the last object has `error`. So an object waits for the end.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        self._waiting: object = None
 
     def show(self, value: object, lines: Iterable[str]) -> None:
-        """Print one thing: `value` as one line of JSON, or its `lines`."""
+        """Print one thing: `value` as one line of JSON when the command ends, or its `lines` now."""
         if self.as_json:
-            click.echo(json_text(value))
+            self._flush()
+            self._waiting = value
         else:
             show_lines(lines)
 
@@ -43,6 +49,7 @@ class Output:
         A terminal gets columns below `header`; a pipe gets rows alone, cells between tabs.
         """
         if self.as_json:
+            self._flush()
             for value in values:
                 click.echo(json_text(value))
         elif sys.stdout.isatty():
@@ -50,6 +57,36 @@ class Output:
         else:
             for row in rows:
                 click.echo("\t".join(map(visible, row)))
+
+    def close(self, error: click.ClickException | None = None) -> None:
+        """Print what waits, with the `error` that ended the command, if one did."""
+        if self.as_json and error is not None:
+            shown = self._waiting if isinstance(self._waiting, Mapping) else {}
+            self._waiting = {**shown, **error_value(error)}
+            click.get_current_context().meta[ERROR_IS_PRINTED] = True
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting is not None:
+            click.echo(json_text(self._waiting))
+            self._waiting = None
+
+
+ERROR_IS_PRINTED: Final = "nixfleet_cli.error_is_printed"
+"""The key in a context's `meta` that says that the error is in the JSON already."""
+
+
+def error_value(error: click.ClickException) -> Mapping[str, object]:
+    """Return the one shape of a failure in JSON: `error`, with exitCode, message and details (its further lines)."""
+    lines = error.lines if isinstance(error, Failure) else error.format_message().split("\n")
+    message, *details = (line.strip() for line in lines)
+    return {"error": {"exitCode": error.exit_code, "message": message, "details": details}}
+
+
+def print_error(error: click.ClickException, meta: Mapping[str, object]) -> None:
+    """Print a failure as JSON, unless the command did. meta: of the context, empty if no command was reached."""
+    if not meta.get(ERROR_IS_PRINTED):
+        click.echo(json_text(error_value(error)))
 
 
 def printing(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -62,7 +99,16 @@ def printing(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]
         @click.option("--json", "as_json", is_flag=True, help=f"Print JSON: {shape}.")
         @wraps(command)
         def printed(*arguments: Any, as_json: bool, **options: Any) -> None:
-            command(Output(as_json=as_json), *arguments, **options)
+            output = Output(as_json=as_json)
+            try:
+                command(output, *arguments, **options)
+            except click.ClickException as error:
+                output.close(error)
+                raise
+            except BaseException:
+                output.close()
+                raise
+            output.close()
 
         return printed
 
