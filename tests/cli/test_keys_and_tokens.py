@@ -233,7 +233,10 @@ def test_a_control_plane_that_is_away_is_told(nixfleet: Invoke, config: Path) ->
     nixfleet("keys", "new", config.parent / "host.key")
     result = nixfleet("enroll", "--config", config)
     assert result.exit_code == 2
-    assert "ConnectError" in result.stderr
+    assert (
+        "cannot connect to http://127.0.0.1:9: nothing listens there (connection refused); "
+        "check that the control plane runs, and the port" in result.stderr
+    )
 
 
 def test_a_configuration_with_mistakes_makes_no_key(nixfleet: Invoke, config: Path) -> None:

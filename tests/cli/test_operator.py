@@ -182,7 +182,10 @@ async def test_a_key_that_is_not_known_is_told_what_to_add_where(desk: OperatorC
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://127.0.0.1:9", "no answer from http://127.0.0.1:9"),
+        (
+            "http://127.0.0.1:9",
+            "Error: cannot connect to http://127.0.0.1:9: nothing listens there",
+        ),
         ("http://fleet.example.org", "plain HTTP to another machine"),
         ("https://fleet.example.org/api", "expected https://HOST:PORT with nothing after it"),
     ],

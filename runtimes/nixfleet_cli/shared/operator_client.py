@@ -110,7 +110,9 @@ class OperatorClient:
             try:
                 answer = await self._client.send(method, path, body)
             except NoAnswer as error:
-                raise Unusable(f"no answer from {self._address.url}: {error}") from error
+                url = self._address.url
+                where = "" if url in error.problem else f"no answer from {url}: "
+                raise Unusable(f"{where}{error.problem}") from error
             if answer.is_success:
                 return answer
             problem = decode_problem(answer.content, answer.status_code)

@@ -19,6 +19,7 @@ from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import PROTOCOL_VERSION
 from nixfleet_runtime.http.headers import PROTOCOL
 from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
+from nixfleet_runtime.http.unreachable import why_no_response
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.storage.regular_file import read_regular_file
 
@@ -29,11 +30,15 @@ ANSWER_BYTES_MAX: Final = 1024 * 1024
 
 
 class NoAnswer(NixfleetError):
-    """No usable response came; the request may or may not have arrived. kind: the class of the cause."""
+    """No usable response came; the request may or may not have arrived.
+
+    kind: the class of the cause. problem: in words; it names the address if that could not be reached.
+    """
 
     def __init__(self, request: str, kind: str, problem: str) -> None:
         self.kind = kind
-        super().__init__(f"{request}: {kind}: {problem}")
+        self.problem = problem
+        super().__init__(f"{request}: {problem}")
 
 
 class SignedClient:
@@ -79,7 +84,8 @@ class SignedClient:
             problem = f"expected a complete answer within {answer_seconds_max:g} s"
             raise NoAnswer(request, "AnswerTooSlow", problem) from error
         except httpx2.HTTPError as error:
-            raise NoAnswer(request, type(error).__name__, str(error)) from error
+            problem = why_no_response(error, str(self._client.base_url).rstrip("/"))
+            raise NoAnswer(request, type(error).__name__, problem) from error
 
     async def _answer(self, method: str, path: str, body: bytes, bytes_max: int) -> httpx2.Response:
         now = self._clock.now()

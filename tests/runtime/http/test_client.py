@@ -2,16 +2,20 @@
 
 import gzip
 import os
+import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 import anyio.abc
+import httpx2
 import pytest
 
 from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.http.client import NoAnswer, SignedClient, signed_client, tls_context
+from nixfleet_runtime.http.unreachable import why_no_response
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.storage.regular_file import UnfitFile
 
@@ -178,3 +182,36 @@ async def test_certificate_file_without_certificates_is_refused(tmp_path: Path) 
 
     with pytest.raises(OSError, match="certificate"):
         tls_context(tmp_path / "authorities.pem")
+
+
+def _connect_error(cause: BaseException) -> httpx2.ConnectError:
+    error = httpx2.ConnectError("All connection attempts failed")
+    error.__cause__ = cause
+    return error
+
+
+REFUSED = OSError("All connection attempts failed")
+REFUSED.__cause__ = ConnectionRefusedError(111, "Connect call failed")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (_connect_error(REFUSED), "cannot connect to https://cp: nothing listens there"),
+        (_connect_error(socket.gaierror(-2, "Name or service not known")), "check the address"),
+        (_connect_error(OSError(113, "No route to host")), "No route to host; check the address"),
+        (_connect_error(ssl.SSLError(1, "[SSL] wrong version number")), "http:// or https://"),
+        (_connect_error(ssl.SSLCertVerificationError(1, "x")), "check the name in the address"),
+        (_connect_error(ValueError()), "cannot connect to https://cp: All connection"),
+        (httpx2.RemoteProtocolError("Server disconnected"), "check that the control plane"),
+        (httpx2.ReadError(""), "the connection to https://cp broke: for an unknown reason"),
+        (httpx2.DecodingError("bad"), "no answer from https://cp: bad"),
+    ],
+)
+def test_a_request_without_a_response_says_what_was_not_reached_and_what_to_do(
+    error: httpx2.HTTPError, words: str
+) -> None:
+    """In the words of a person who has to look for the cause; no class of the library is named."""
+    said = why_no_response(error, "https://cp")
+    assert words in said
+    assert "Error" not in said
