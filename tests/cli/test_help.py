@@ -27,6 +27,7 @@ LIGHT = {
     "nixfleet_cli.shared.commands",
     "nixfleet_cli.shared.extras",
     "nixfleet_cli.shared.failures",
+    "nixfleet_cli.shared.terminal",
     "nixfleet_runtime",
     "nixfleet_runtime.kernel",
     "nixfleet_runtime.kernel.visible",
@@ -53,7 +54,7 @@ def _help_of(path: str) -> str:
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_and_version_load_the_table_of_commands_and_no_command(argument: str) -> None:
-    """A start that runs nothing imports click and five small modules of ours."""
+    """A start that runs nothing imports click and six small modules of ours."""
     code = (
         "import json, sys\n"
         "from nixfleet_cli.__main__ import run\n"

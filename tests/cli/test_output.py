@@ -1,6 +1,8 @@
 """The one printer: tables in a terminal and in a pipe, times, and JSON."""
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nixfleet_cli.shared.output import Output, json_text, section, shown_time, table
+from nixfleet_cli.main import main
+from nixfleet_cli.shared.failures import Findings
+from nixfleet_cli.shared.output import (
+    Output,
+    json_text,
+    note,
+    section,
+    show_lines,
+    shown_time,
+    table,
+)
+from nixfleet_cli.shared.terminal import fitted
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.frozen_map import FrozenMap
 
@@ -97,3 +110,41 @@ def test_json_is_printable_ascii_and_says_the_same(value: dict[str, str]) -> Non
     assert text.isascii()
     assert text.isprintable()
     assert json.loads(text) == value
+
+
+LONG = "  releases.directory: does not exist: expected a readable directory at /srv/releases, found nothing"
+
+
+def test_a_terminal_gets_lines_that_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken at spaces, the rest indented; a word is never cut, and a pipe gets whole lines."""
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal, pipe = Terminal(is_terminal=True), Terminal(is_terminal=False)
+    lines = list(fitted(LONG, terminal))
+    assert max(map(len, lines)) <= 40
+    assert [line[:6].isspace() for line in lines] == [False, *[True] * (len(lines) - 1)]
+    assert " ".join(" ".join(lines).split()) == LONG.strip()
+    assert list(fitted(LONG, pipe)) == [LONG]
+    assert list(fitted("x" * 100, terminal)) == ["x" * 100]
+    assert list(fitted("", terminal)) == [""]
+
+
+@pytest.mark.parametrize("show", ["lines", "note", "error", "usage"])
+def test_everything_that_is_printed_fits_its_terminal(
+    show: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results, warnings and errors: there is no other way out."""
+    monkeypatch.setenv("COLUMNS", "60")
+    out, err = Terminal(is_terminal=True), Terminal(is_terminal=True)
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    printing: dict[str, Callable[[], None]] = {
+        "lines": lambda: show_lines([LONG]),
+        "note": lambda: note(LONG),
+        "error": Findings("what is wrong:", LONG).show,
+        "usage": lambda: main(["release", "make", "--no-" + "such option " * 10]),
+    }
+    with suppress(SystemExit):
+        printing[show]()
+    lines = (out.written + err.written).splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60

@@ -12,6 +12,7 @@ import click
 
 from nixfleet_cli.shared.extras import missing_extra
 from nixfleet_cli.shared.failures import Unusable
+from nixfleet_cli.shared.terminal import fitted_error
 from nixfleet_runtime.kernel.visible import visible
 
 _JSON: Final = "--json"
@@ -189,9 +190,8 @@ def _errors_escaped() -> Iterator[None]:
         yield
     except click.UsageError as error:
         lines = error.format_message().expandtabs().split("\n")
-        if all(map(str.isprintable, lines)):
-            raise
-        raise click.UsageError("\n".join(map(visible, lines)), error.ctx) from error
+        text = fitted_error("\n".join(map(visible, lines)))
+        raise click.UsageError(text, error.ctx) from error
 
 
 def command(name: str | None = None) -> Callable[[Callable[..., None]], Command]:

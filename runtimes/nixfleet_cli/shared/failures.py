@@ -6,6 +6,7 @@ service cannot be used (`Unusable`, and click's own errors). Texts are escaped h
 
 import click
 
+from nixfleet_cli.shared.terminal import fitted_error
 from nixfleet_runtime.kernel.visible import visible
 
 
@@ -15,6 +16,10 @@ class Failure(click.ClickException):
     def __init__(self, *lines: str) -> None:
         self.lines = lines
         super().__init__("\n".join(map(visible, lines)))
+
+    def format_message(self) -> str:
+        """Return the text for people, in lines that their terminal has room for."""
+        return fitted_error(self.message)
 
 
 class Findings(Failure):

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import click
 
 from nixfleet_cli.shared.failures import Failure
+from nixfleet_cli.shared.terminal import fitted
 from nixfleet_proto.codec import format_time
 from nixfleet_runtime.kernel.visible import visible
 
@@ -118,12 +119,17 @@ def printing(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 def show_lines(lines: Iterable[str]) -> None:
     """Print text to standard output, each of `lines` as one line whatever is in it."""
     for line in lines:
-        click.echo(visible(line))
+        _echo(visible(line))
 
 
 def note(line: str) -> None:
     """Print a line to standard error: what is beside the result."""
-    click.echo(visible(line), err=True)
+    _echo(visible(line), err=True)
+
+
+def _echo(line: str, *, err: bool = False) -> None:
+    for piece in fitted(line, sys.stderr if err else sys.stdout):
+        click.echo(piece, err=err)
 
 
 def warn(line: str) -> None:
