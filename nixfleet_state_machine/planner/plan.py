@@ -12,6 +12,7 @@ from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import GateBlock, PlanAction
 from nixfleet_state_machine.planner.decision import answer, rollouts_to_open, withdrawals
+from nixfleet_state_machine.planner.explanation import with_holding_hosts
 from nixfleet_state_machine.planner.gates import (
     Planning,
     Quarantines,
@@ -93,7 +94,9 @@ def _walked(
 def explain(
     view: FleetView, quarantines: Quarantines, hostname: str
 ) -> Mapping[RolloutId, tuple[GateBlock, ...]]:
-    """Return all gates that hold `hostname`, for each rollout that it waits in.
+    """Return all gates that hold `hostname`, for each rollout that it waits in. O(hosts).
+
+    The detail of a block names up to five of the hosts that its gate waits for.
 
     Raises: UnknownHost, for a host that no open rollout names. InvalidValue.
     """
@@ -106,7 +109,10 @@ def explain(
     view.require_host(hostname)
     planning = Planning(view, quarantines)
     return {
-        rollout_id: tuple(all_blocks(planning, rollout_id, hostname))
+        rollout_id: tuple(
+            with_holding_hosts(planning, rollout_id, hostname, block)
+            for block in all_blocks(planning, rollout_id, hostname)
+        )
         for rollout_id in view.served_rollouts()
         if view.is_waiting(rollout_id, hostname)
     }

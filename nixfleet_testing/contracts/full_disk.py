@@ -1,7 +1,7 @@
 """A disk that is full for this process: no file may become longer than a few kilobytes, until the context ends."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 BYTES_LEFT = 4096
@@ -9,7 +9,7 @@ BYTES_LEFT = 4096
 
 
 @contextmanager
-def full_disk() -> Iterator[None]:
+def full_disk() -> Generator[None]:
     """Let this process write nothing beyond the first bytes of a file; what tries raises OSError (EFBIG).
 
     A port that writes elsewhere, for example through a server, is not affected.

@@ -1,6 +1,7 @@
 """`explain`: all that holds a host, for whoever asks."""
 
 import pytest
+from attrs import evolve
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
@@ -8,6 +9,7 @@ from nixfleet_state_machine.planner.action import Gate, GateBlock
 from nixfleet_state_machine.planner.errors import UnknownHost
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import explain
+from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.planner.builders import (
     budget,
@@ -97,4 +99,52 @@ def test_explaining_gives_the_numbers_of_the_moment_beside_the_reason() -> None:
     [block] = explain(view, {}, "web-3")[terms.rollout_id]
 
     assert block == GateBlock(Gate.DISRUPTION_BUDGET, "all 2 slots are taken (tags:web)")
-    assert detail_of(block) == "2 of 2 in flight (tags:web)"
+    assert detail_of(block) == ("2 of 2 in flight (tags:web): web-1 (Soaking), web-2 (Activating)")
+
+
+def _details(view: FleetView, terms: RolloutTerms, hostname: str) -> dict[Gate, str]:
+    return {block.gate: block.detail for block in explain(view, {}, hostname)[terms.rollout_id]}
+
+
+def test_explaining_names_the_hosts_behind_each_count() -> None:
+    """Those of the current wave, of edges, of earlier waves that fail, and the first to fail of a halted rollout."""
+    terms = terms_of(
+        waves=(("web-1", "web-2"), ("web-3", "web-4")),
+        edges=(("web-1", "web-4"), ("web-2", "web-4")),
+    )
+    view = view_of(terms)
+    put(view, terms, web_1=HostState.SOAKING, web_2=HostState.FAILED)
+    view.set_outstanding(terms.rollout_id, "web-1", 2)
+    soaking = view.host(terms.rollout_id, "web-1")
+    assert soaking is not None
+    view.set_host(evolve(soaking, declared_probes=None))
+    details = _details(view, terms, "web-4")
+    assert details[Gate.WAVE_PROMOTION].endswith(": web-1 (Soaking), web-2 (Failed)")
+    assert details[Gate.HOST_EDGE] == "web-1 (Soaking), web-2 (Failed)"
+    assert details[Gate.COMPLIANCE_WAVE] == "2 of them fail: web-1 (Soaking)"
+    assert details[Gate.PROBE_TOPOLOGY].endswith(": web-1 (Soaking)")
+
+    view.set_rollout(rollout_of(terms, RolloutState.FAILED))
+    assert _details(view, terms, "web-4")[Gate.ROLLOUT_HALTED] == "it is Failed: web-2 (Failed)"
+
+
+def test_explaining_names_five_hosts_and_counts_the_others() -> None:
+    """In the order of their names; a host of another rollout is named with that."""
+    many = tuple(f"web-{number}" for number in range(7))
+    terms = terms_of(waves=(many,), budgets=(budget(6, *many),))
+    view = view_of(terms)
+    other = terms_of("edge@b2", waves=(("tv-1",),), budgets=(budget(6, "tv-1"),))
+    open_rollout(view, other)
+    put(view, other, tv_1=HostState.SOAKING)
+    put(view, terms, **{name.replace("-", "_"): HostState.ACTIVATING for name in many[:6]})
+    found = _details(view, terms, "web-6")[Gate.DISRUPTION_BUDGET]
+    assert found.startswith("7 of 6 in flight (tags:web): tv-1 (Soaking, edge@b2), web-0 (Activat")
+    assert found.endswith("web-3 (Activating) and 2 more")
+
+
+def test_explaining_leaves_out_hosts_that_an_operator_excused() -> None:
+    """Nothing waits for them."""
+    terms = terms_of(waves=(("web-1", "web-2"), ("web-3",)))
+    view = view_of(terms)
+    view.set_rollout(evolve(view.rollout(terms.rollout_id), excused_hosts=frozenset({"web-2"})))
+    assert _details(view, terms, "web-3")[Gate.WAVE_PROMOTION].endswith(": web-1 (Pending)")

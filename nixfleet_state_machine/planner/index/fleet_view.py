@@ -350,6 +350,10 @@ class FleetView:
         """As `in_flight`, by the budget's name."""
         return self._in_flight.get(budget, 0)
 
+    def counts_of(self, rollout_id: RolloutId, hostname: str) -> HostCounts:
+        """Return how one host counts in the gates of an open rollout."""
+        return self._book(rollout_id).figures(hostname, self._rollouts[rollout_id].excused_hosts)
+
     def tally(self, rollout_id: RolloutId, wave: int | None = None) -> Tally:
         """Return the counts of one wave; `None`: of the whole rollout."""
         tallies = self._book(rollout_id).tallies

@@ -1,0 +1,118 @@
+"""Names the hosts that a gate waits for, for `explain` alone: that costs O(hosts), which a plan must not.
+
+The gates decide by counts; this finds the hosts behind a count, and decides nothing.
+Source: docs/spec/planner.md, Explanations.
+"""
+
+from collections.abc import Iterator
+from typing import Final, assert_never
+
+from attrs import evolve
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.action import Gate, GateBlock
+from nixfleet_state_machine.planner.gates import Planning
+
+HOSTS_NAMED_MAX: Final = 5
+
+
+def with_holding_hosts(
+    planning: Planning, rollout_id: RolloutId, host: str, block: GateBlock
+) -> GateBlock:
+    """Return `block`, which holds `host`, with the hosts that it waits for in its detail: up to five, by name."""
+    hosts = tuple(_holding(planning, rollout_id, host, block.gate))
+    if not hosts:
+        return block
+    shown = ", ".join(hosts[:HOSTS_NAMED_MAX])
+    more = len(hosts) - HOSTS_NAMED_MAX
+    named = f"{shown} and {more} more" if more > 0 else shown
+    # The detail of an edge is the first of these hosts, and no count.
+    is_named = block.gate is Gate.HOST_EDGE
+    return evolve(block, detail=named if is_named else f"{block.detail}: {named}")
+
+
+def _holding(planning: Planning, rollout_id: RolloutId, host: str, gate: Gate) -> Iterator[str]:
+    """Yield each host that makes `gate` hold `host`, with its state."""
+    match gate:
+        case Gate.ROLLOUT_HALTED:
+            return _halting(planning, rollout_id)
+        case Gate.WAVE_PROMOTION:
+            return _unfinished(planning, rollout_id)
+        case Gate.HOST_EDGE:
+            return _gating(planning, rollout_id, host)
+        case Gate.DISRUPTION_BUDGET:
+            return _in_flight(planning, rollout_id, host)
+        case Gate.COMPLIANCE_WAVE:
+            return _failing(planning, rollout_id, host)
+        case Gate.PROBE_TOPOLOGY:
+            return _undeclared(planning, rollout_id, host)
+        case (
+            Gate.QUARANTINE
+            | Gate.OPERATOR_HOLD
+            | Gate.CHANNEL_EDGES
+            | Gate.WAVE_PROMOTION_HOST_UNSTAGED
+        ):
+            return iter(())  # No host is waited for, or the gate names a rollout.
+        case _:
+            assert_never(gate)
+
+
+def _halting(planning: Planning, rollout_id: RolloutId) -> Iterator[str]:
+    excused = planning.view.rollouts[rollout_id].excused_hosts
+    for record in planning.view.hosts_of(rollout_id):
+        is_over = record.state is HostState.FAILED or record.state is HostState.REVERTED
+        if is_over and record.hostname not in excused:
+            yield _shown(planning, rollout_id, record.hostname)
+
+
+def _unfinished(planning: Planning, rollout_id: RolloutId) -> Iterator[str]:
+    wave_of = planning.view.terms(rollout_id).wave_of
+    current = planning.view.rollouts[rollout_id].current_wave
+    for host in sorted(wave_of):
+        tally = planning.view.counts_of(rollout_id, host).tally
+        if wave_of[host] == current and tally.eligible < tally.total:
+            yield _shown(planning, rollout_id, host)
+
+
+def _gating(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[str]:
+    for gating in planning.view.terms(rollout_id).gating_hosts(host):
+        if planning.view.counts_of(rollout_id, gating).is_awaited:
+            yield _shown(planning, rollout_id, gating)
+
+
+def _in_flight(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[str]:
+    """Over all live rollouts, as the budgets count."""
+    view = planning.view
+    terms = view.terms(rollout_id)
+    budgets = (terms.budgets[place] for place in terms.budgets_of(host))
+    full = {budget.name for budget in budgets if planning.taken(budget) >= budget.limit}
+    for each in view.served_rollouts():
+        for record in view.hosts_of(each):
+            is_member = not full.isdisjoint(view.terms(each).budget_names_of(record.hostname))
+            if is_member and view.counts_of(each, record.hostname).is_in_flight:
+                where = "" if each == rollout_id else f", {each}"
+                yield _shown(planning, each, record.hostname, where)
+
+
+def _failing(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[str]:
+    for earlier in _of_earlier_waves(planning, rollout_id, host):
+        if planning.view.counts_of(rollout_id, earlier).tally.failing:
+            yield _shown(planning, rollout_id, earlier)
+
+
+def _undeclared(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[str]:
+    for earlier in _of_earlier_waves(planning, rollout_id, host):
+        if planning.view.counts_of(rollout_id, earlier).tally.undeclared:
+            yield _shown(planning, rollout_id, earlier)
+
+
+def _of_earlier_waves(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[str]:
+    wave_of = planning.view.terms(rollout_id).wave_of
+    return (each for each in sorted(wave_of) if wave_of[each] < wave_of.get(host, 0))
+
+
+def _shown(planning: Planning, rollout_id: RolloutId, host: str, where: str = "") -> str:
+    record = planning.view.host(rollout_id, host)
+    state = "not part of this rollout" if record is None else record.state
+    return f"{host} ({state}{where})"
