@@ -5,7 +5,7 @@ processes of their own (`agent_process`); both talk to the control plane over HT
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from attrs import Factory, field, frozen
@@ -13,11 +13,12 @@ from attrs import Factory, field, frozen
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_cli.demo.child import Child
 from nixfleet_cli.demo.sides import Settings, agent_in, control_plane_in, free_port
-from nixfleet_proto.codec import encode_trust_root
+from nixfleet_proto.codec import encode_signed_token, encode_trust_root
+from nixfleet_proto.enrollment import BootstrapNonce, BootstrapToken
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.signing import SigningKey
-from nixfleet_proto.trust import KeySlot, TrustRoot
-from nixfleet_release import CheckedFleet, check, name_closures, release
+from nixfleet_proto.signing import SigningKey, fingerprint_of, sign_token
+from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
+from nixfleet_release import Admission, CheckedFleet, check, name_closures, release
 
 CHANNEL = "stable"
 
@@ -29,7 +30,7 @@ name = "faults"
 policy = "at-once"
 
 [policies.at-once]
-on_health_failure = "halt"
+on_health_failure = "{on_health_failure}"
 
 [[policies.at-once.waves]]
 rest = true
@@ -43,11 +44,19 @@ interval_seconds = 1
 mode = "observe"
 """
 
-_HOST = """
+_DECLARED_HOST = """
 [hosts.{hostname}]
 channel = "stable"
 pubkey = "{pubkey}"
 """
+
+_ENROLLED_HOST = """
+[hosts.{hostname}]
+channel = "stable"
+"""
+
+FAILING_SWITCH = "#!/bin/sh\nexit 1\n"
+TOKEN_LIFETIME = timedelta(days=1)
 
 
 @frozen
@@ -77,6 +86,8 @@ class Site:
     trust: TrustRoot
     checked: CheckedFleet
     clock_arguments: tuple[str, ...]
+    operator_key: SigningKey
+    admission: Admission | None = None
     agents: list[Child] = field(factory=list[Child])
     port: int = field(factory=free_port)
     control_plane: Child = field(
@@ -91,9 +102,9 @@ class Site:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def publish(self, channel_ref: str) -> RolloutId:
-        """Release a new closure to every host."""
-        closures = self._build(channel_ref)
+    def publish(self, channel_ref: str, *, script: str | None = None) -> RolloutId:
+        """Release a new closure to every host. script: what switches to it, if anything does."""
+        closures = self._build(channel_ref, script)
         release(
             self.checked,
             closures,
@@ -101,6 +112,7 @@ class Site:
             channel_ref=channel_ref,
             signed_at=datetime.now(UTC),
             key=self.release_key,
+            admission=self.admission,
         )
         return RolloutId.of(CHANNEL, channel_ref)
 
@@ -115,6 +127,8 @@ class Site:
             "ticks.tick_seconds": 0.1,
             "ticks.heartbeat_seconds": 0.5,
         }
+        if self.admission is not None:
+            settings = {**settings, "identity.bootstrap_token_file": "token.json"}
         agent = agent_in(host.directory, host.hostname, settings, self.clock_arguments)
         self.agents.append(agent)
         return agent
@@ -130,12 +144,16 @@ class Site:
         for host in self.hosts:
             await host.activator.switch(closures[host.hostname])
 
-    def _build(self, channel_ref: str) -> Mapping[str, str]:
+    def _build(self, channel_ref: str, script: str | None = None) -> Mapping[str, str]:
         trees: dict[str, Path] = {}
         for host in self.hosts:
             tree = host.directory / "build" / f"system-{channel_ref}"
             tree.mkdir(parents=True)
             (tree / "release").write_text(channel_ref)
+            if script is not None:
+                (tree / "bin").mkdir()
+                (tree / "bin" / "switch-to-configuration").write_text(script)
+                (tree / "bin" / "switch-to-configuration").chmod(0o755)
             trees[host.hostname] = tree
         closures = name_closures(self.checked, trees)
         for host in self.hosts:
@@ -150,25 +168,55 @@ def make_site(
     *,
     soak_minutes: int,
     clock_arguments: tuple[str, ...] = (),
+    are_enrolled: bool = False,
+    on_health_failure: str = "halt",
 ) -> Site:
     """Make everything that a control plane and the hosts need, in `directory`, an empty one.
 
+    are_enrolled: hosts have tokens, instead of keys in the declaration.
     clock_arguments: what the processes are told of the time, if it is not the machine's.
     """
     key = SigningKey.generate()
-    trust = TrustRoot(KeySlot(key.public_key))
+    org_key, operator_key = SigningKey.generate(), SigningKey.generate()
+    alice = Operator("alice", operator_key.public_key, OperatorRole.OPERATE)
+    trust = TrustRoot(
+        KeySlot(key.public_key), org_root_key=KeySlot(org_key.public_key), operators=(alice,)
+    )
     (directory / "trust.json").write_bytes(encode_trust_root(trust))
     (directory / "releases").mkdir()
     hosts = tuple(_host(directory / hostname) for hostname in hostnames)
     fleet = directory / "fleet.toml"
+    host_text = _ENROLLED_HOST if are_enrolled else _DECLARED_HOST
     fleet.write_text(
-        _FLEET.format(soak_minutes=soak_minutes, probed_port=probed_port)
+        _FLEET.format(
+            soak_minutes=soak_minutes,
+            probed_port=probed_port,
+            on_health_failure=on_health_failure,
+        )
         + "".join(
-            _HOST.format(hostname=host.hostname, pubkey=host.key.public_key.public_key)
+            host_text.format(hostname=host.hostname, pubkey=host.key.public_key.public_key)
             for host in hosts
         )
     )
-    return Site(directory, hosts, key, trust, check(fleet), clock_arguments)
+    admission = _tokens_for(hosts, org_key) if are_enrolled else None
+    return Site(
+        directory, hosts, key, trust, check(fleet), clock_arguments, operator_key, admission
+    )
+
+
+def _tokens_for(hosts: Sequence[Host], org_key: SigningKey) -> Admission:
+    """Give each host a token, and return the nonces that releases have to list."""
+    now = datetime.now(UTC)
+    nonces: list[BootstrapNonce] = []
+    for host in hosts:
+        fingerprint, nonce = fingerprint_of(host.key.public_key), f"nonce-of-{host.hostname}"
+        until = now + TOKEN_LIFETIME
+        token = BootstrapToken(host.hostname, fingerprint, now, until, nonce)
+        file = host.directory / "token.json"
+        file.touch(mode=0o600)
+        file.write_bytes(encode_signed_token(sign_token(token, org_key)))
+        nonces.append(BootstrapNonce(nonce, host.hostname, until))
+    return Admission(nonces=tuple(nonces))
 
 
 def _control_plane(site: Site) -> Child:
