@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import (
     SigningKey,
@@ -18,6 +20,7 @@ from nixfleet_proto.signing import (
     verify_manifest,
 )
 from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release import (
     CheckedFleet,
     DeclarationError,
@@ -29,6 +32,8 @@ from nixfleet_release import (
     save_release,
     sign_release,
 )
+from nixfleet_release.sign.verify import verify_release
+from nixfleet_runtime.releases.layout import MANIFEST_BYTES_MAX, manifest_file
 from nixfleet_runtime.storage.regular_file import UnfitFile
 
 Checked = Callable[[str], CheckedFleet]
@@ -327,3 +332,16 @@ def test_a_link_in_a_release_is_refused(tmp_path: Path, signed: Release) -> None
 
     with pytest.raises(UnfitFile, match="found a symbolic link"):
         load_release(tmp_path / "out")
+
+
+def test_an_artefact_that_its_receivers_would_not_read_is_refused(
+    signed: Release, key: SigningKey
+) -> None:
+    """By its length, before it is read: the control plane and agents stop at the same one."""
+    body = b" " * (MANIFEST_BYTES_MAX + 1)
+    manifests = {id_: SignedArtefact(body, it.signature) for id_, it in signed.manifests.items()}
+    large = evolve(signed, manifests=FrozenMap(manifests))
+    trust = TrustRoot(KeySlot(key.public_key))
+    verdict = verify_release(large, trust, SIGNED_AT, freshness_window_minutes=None)
+    assert [it.name for it in verdict.refused] == [manifest_file(id_) for id_ in signed.manifests]
+    assert "expected at most 67108864 bytes" in verdict.refused[0].why

@@ -35,6 +35,7 @@ from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
     NONCES_FILE,
     REVOCATIONS_FILE,
+    bytes_max_of,
     manifest_file,
     rollout_of,
 )
@@ -203,6 +204,11 @@ class ArtefactVerifier:
         self, name: str, verify: Callable[..., Verified[T]], signed: SignedArtefact
     ) -> Verified[T] | None:
         """Verify an artefact with `verify`, record the result, and return the artefact if it is accepted."""
+        found, most = len(signed.body), bytes_max_of(name)
+        if found > most:
+            why = f"expected at most {most} bytes, which is what its receivers read, found {found}"
+            self._refuse(name, f"{why}: split the channel, or the fleet")
+            return None
         try:
             is_list = name in (REVOCATIONS_FILE, NONCES_FILE)
             minutes = self._list_minutes if is_list else self._minutes

@@ -25,10 +25,10 @@ from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
     HISTORY_FILE,
-    MANIFEST_BYTES_MAX,
     NONCES_FILE,
     REVOCATIONS_FILE,
     SIGNATURE_SUFFIX,
+    bytes_max_of,
     manifest_file,
     rollout_of,
 )
@@ -156,7 +156,7 @@ def _read(directory: Path) -> Release:
     signed = {
         name: load_artefact(
             directory / name,
-            bytes_max=LARGE_FILE_BYTES_MAX if name in _ALONE else MANIFEST_BYTES_MAX,
+            bytes_max=bytes_max_of(name),
             follow_links=False,
         )
         for name in sorted(artefacts)

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX
 
 FLEET_FILE: Final = "fleet.resolved.json"
 REVOCATIONS_FILE: Final = "revocations.json"
@@ -21,6 +22,12 @@ ROLLOUTS_DIRECTORY: Final = "rollouts"
 SIGNATURE_SUFFIX: Final = ".sig"
 MANIFEST_BYTES_MAX: Final = 64 * 1024 * 1024
 """The largest manifest that a control plane reads and an agent fetches. 100,000 hosts take about a third."""
+
+
+def bytes_max_of(name: str) -> int:
+    """Return how long an artefact with this file name may be: what its receivers read at most."""
+    is_manifest = name.startswith(f"{ROLLOUTS_DIRECTORY}/")
+    return MANIFEST_BYTES_MAX if is_manifest else LARGE_FILE_BYTES_MAX
 
 
 def manifest_file(rollout_id: RolloutId) -> str:
