@@ -25,6 +25,7 @@ from nixfleet_runtime.releases.nar import (
 )
 
 CONFIG: Final = "agent.toml"
+TOKEN_FILE: Final = "bootstrap-token.json"
 KEY: Final = "host.key"
 STORE: Final = "closures"
 PROFILE: Final = "current"
@@ -42,7 +43,7 @@ file = {trust_file}
 
 [identity]
 key_file = "host.key"
-bootstrap_token_file = "bootstrap-token.json"
+bootstrap_token_file = "{token_file}"
 
 [journal]
 path = "journal.db"
@@ -82,6 +83,11 @@ class PreparedAgent:
     key: OwnKey
     closure: str | None
 
+    @property
+    def token_file(self) -> Path:
+        """Where the agent looks for a bootstrap token."""
+        return self.config.with_name(TOKEN_FILE)
+
 
 def prepare_agent(
     directory: Path, hostname: str, url: str, trust_file: Path, tree: Path | None
@@ -98,6 +104,7 @@ def prepare_agent(
     if os.path.lexists(config):
         raise AlreadyPrepared(config)
     text = _CONFIG.format(
+        token_file=TOKEN_FILE,
         hostname=toml_text(hostname),
         url=toml_text(url),
         trust_file=toml_text(trust_file.absolute()),

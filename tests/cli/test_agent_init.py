@@ -30,6 +30,11 @@ def test_a_prepared_agent_is_shown_with_its_key(
         line.split()[2] for line in done.output.splitlines() if "public key" in line[:10]
     )
     assert public_key in shown
+    token_file = tmp_path / "web-01/bootstrap-token.json"
+    assert f"put it at\n  {token_file}" in done.output
+    assert f'bootstrap_token_file = "{token_file.name}"' in (
+        tmp_path / "web-01/agent.toml"
+    ).read_text("utf-8")
     assert nixfleet("config", "check", tmp_path / "web-01/agent.toml").exit_code == 0
 
 

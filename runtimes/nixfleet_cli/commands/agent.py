@@ -148,7 +148,9 @@ def _lines(prepared: "PreparedAgent") -> Iterator[str]:
     yield f"fingerprint  {prepared.key.fingerprint}"
     yield f"config       {prepared.config}"
     yield ""
-    yield "Declare the host with this public key, or mint a token for this fingerprint. Then run"
+    yield "Declare the host with this public key; or mint a token for this fingerprint, and put it at"
+    yield f"  {prepared.token_file}"
+    yield "Then run"
     yield f"  nixfleet agent run --config {prepared.config}"
 
 

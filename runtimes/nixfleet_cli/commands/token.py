@@ -16,6 +16,7 @@ from nixfleet_proto.codec import encode_signed_token, format_time
 from nixfleet_proto.enrollment import BootstrapToken
 from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile, SigningKey, sign_token
 from nixfleet_runtime.config.check import toml_text
+from nixfleet_runtime.documents.problems import quoted
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.storage.regular_file import read_regular_file
 
@@ -143,7 +144,8 @@ def _hosts_in(file: Path) -> Mapping[str, str]:
         where = f"{file}:{number}"
         if len(rest) != 1 or not _FINGERPRINT.fullmatch(rest[0]):
             problems.append(
-                f"{where}: expected a host name and a fingerprint of 64 hexadecimal digits"
+                f"{where}: expected a host name and a fingerprint of 64 hexadecimal digits, "
+                f"found {quoted(line)}"
             )
         elif not _FILE_NAME.fullmatch(name):
             problems.append(f"{where}: expected the name of a host, found {name!r}")
@@ -168,7 +170,10 @@ def _mint_all(key: SigningKey, hosts: Mapping[str, str], hours: float, directory
     for hostname, fingerprint in hosts.items():
         made = _token(hostname, fingerprint, hours)
         _write(files[hostname], encode_signed_token(sign_token(made, key)) + b"\n")
-    note(f"wrote {len(files)} tokens to {directory}: copy each to its host")
+    note(
+        f"wrote {len(files)} tokens to {directory}: copy each to its host, "
+        "to the file that its agent.toml has as identity.bootstrap_token_file, with mode 0600"
+    )
     note("they are accepted once a release is made with --tokens and this directory")
 
 
