@@ -352,7 +352,7 @@ class FleetView:
 
     def counts_of(self, rollout_id: RolloutId, hostname: str) -> HostCounts:
         """Return how one host counts in the gates of an open rollout."""
-        return self._book(rollout_id).figures(hostname, self._rollouts[rollout_id].excused_hosts)
+        return self._book(rollout_id).counts(hostname, self._rollouts[rollout_id])
 
     def tally(self, rollout_id: RolloutId, wave: int | None = None) -> Tally:
         """Return the counts of one wave; `None`: of the whole rollout."""
