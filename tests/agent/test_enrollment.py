@@ -179,8 +179,8 @@ class Enrolling:
 
     def __init__(self, transport: HttpTransport, token_file: Path | None) -> None:
         self.waiting = NoWaiting()
-        clock = SystemClock()
         self.trust = TRUST
+        clock = SystemClock()
         self.worker = EnrollmentWorker(
             "web-01", OWN, token_file, lambda: self.trust, clock.now, self.waiting
         )

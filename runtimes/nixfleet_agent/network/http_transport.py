@@ -45,7 +45,7 @@ from nixfleet_runtime.http.paths import (
     ENROLL,
     rollout_path,
 )
-from nixfleet_runtime.http.problem import decode_problem
+from nixfleet_runtime.http.problem import HttpProblem, decode_problem
 from nixfleet_runtime.http.signing.key_id import host_key_id
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.releases.layout import MANIFEST_BYTES_MAX
@@ -84,7 +84,7 @@ class HttpTransport:
     async def next_dispatch(self, wait_seconds: float) -> Dispatch | None:
         """Return the dispatch that waits for this host. Raises: TransportFailed."""
         path = f"{AGENT_DISPATCH}?wait={max(0, round(wait_seconds))}"
-        answer = await self._send("GET", path, answer_seconds_max=wait_seconds + ANSWER_SECONDS_MAX)
+        answer = await self._send("GET", path, answer_seconds_max=poll_seconds_max(wait_seconds))
         if answer.status_code == httpx2.codes.NO_CONTENT:
             return None
         with _reading(answer):
@@ -115,12 +115,11 @@ class HttpTransport:
         Raises: EnrollmentRefused; TransportFailed, also when the control plane is overloaded.
         """
         answer = await self._send("POST", ENROLL, encode_enroll_request(request))
-        if answer.is_success:
-            return
-        problem = decode_problem(answer.content, answer.status_code)
-        if answer.is_client_error and answer.status_code not in _ASK_AGAIN:
-            raise EnrollmentRefused(problem)
-        raise _failed(answer)
+        if not answer.is_success:
+            raise enrollment_failure(
+                decode_problem(answer.content, answer.status_code),
+                _retry_after_seconds(answer.headers),
+            )
 
     async def _send(
         self,
@@ -179,9 +178,27 @@ def _reading(answer: httpx2.Response) -> Iterator[None]:
 
 def _failed(answer: httpx2.Response) -> TransportFailed:
     problem = decode_problem(answer.content, answer.status_code)
+    return failure_of(problem, _retry_after_seconds(answer.headers))
+
+
+def failure_of(problem: HttpProblem, retry_after_seconds: float | None = None) -> TransportFailed:
+    """Return the failure of a request that was answered with `problem`."""
     text = f"{problem.status} {problem.title}: {problem.detail}"
-    kind = f"{problem.status} {problem.type}"
-    return TransportFailed(text, _retry_after_seconds(answer.headers), kind)
+    return TransportFailed(text, retry_after_seconds, f"{problem.status} {problem.type}")
+
+
+def enrollment_failure(
+    problem: HttpProblem, retry_after_seconds: float | None = None
+) -> EnrollmentRefused | TransportFailed:
+    """Return the failure of an enrollment that was answered with `problem`: refused, or only not answered yet."""
+    if 400 <= problem.status < 500 and problem.status not in _ASK_AGAIN:
+        return EnrollmentRefused(problem)
+    return failure_of(problem, retry_after_seconds)
+
+
+def poll_seconds_max(wait_seconds: float) -> float:
+    """Return how long the answer to a poll may take that waits up to `wait_seconds`."""
+    return wait_seconds + ANSWER_SECONDS_MAX
 
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -75,14 +75,17 @@ class EnrollmentWorker:
         trust: Callable[[], TrustRoot],
         now: Callable[[], datetime],
         backoff: Backoff,
+        log: logging.Logger = _log,
     ) -> None:
+        """trust: returns the keys that are trusted now: a token by a new org root key needs no restart."""
         self._hostname = hostname
         self._own = own
         self._token_file = token_file
         self._trust = trust
         self._now = now
         self._backoff = backoff
-        self._trouble = Trouble(_log, "enrollment")
+        self._log = log
+        self._trouble = Trouble(log, "enrollment")
         self._not_known = Wakeup()
 
     def note_not_known(self) -> None:
@@ -95,7 +98,9 @@ class EnrollmentWorker:
             yield from self.run()
             self._not_known.clear()
             yield from Wait(None, self._not_known)
-            _log.warning("the control plane does not know the key of %s any more", self._hostname)
+            self._log.warning(
+                "the control plane does not know the key of %s any more", self._hostname
+            )
 
     def run(self) -> Generator[EnrollmentStep, object, None]:
         """Return when the host is known."""
@@ -124,7 +129,7 @@ class EnrollmentWorker:
         yield from Enroll(
             enroll_request(token, self._hostname, self._own, self._trust(), self._now())
         )
-        _log.info("%s is enrolled with key %s", self._hostname, self._own.fingerprint)
+        self._log.info("%s is enrolled with key %s", self._hostname, self._own.fingerprint)
         return True
 
 
