@@ -16,7 +16,7 @@ from http_message_signatures.resolvers import HTTPSignatureKeyResolver
 from http_message_signatures.signatures import HTTPMessageSigner, HTTPMessageVerifier
 from http_sf.compat import InnerList
 
-from nixfleet_proto.signing import SigningKey, is_signed_by
+from nixfleet_proto.signing import Signer, is_signed_by
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http.signing.our_form import (
     COVERED,
@@ -37,7 +37,7 @@ _PARAMETERS = ("created", "keyid", "alg", "nonce", "tag")
 
 
 def sign_with_library(
-    key: SigningKey,
+    key: Signer,
     key_id: str,
     method: str,
     path_and_query: str,
@@ -99,7 +99,7 @@ class _Ed25519(HTTPSignatureAlgorithm):
     algorithm_id = "ed25519"
 
     def __init__(
-        self, public_key: TrustedKey | None = None, private_key: SigningKey | None = None
+        self, public_key: TrustedKey | None = None, private_key: Signer | None = None
     ) -> None:
         self._public_key = public_key
         self._private_key = private_key
@@ -119,12 +119,12 @@ class _OneKey(HTTPSignatureKeyResolver):
     """Resolves every key id to one key, which the caller has chosen."""
 
     public_key: TrustedKey | None = None
-    private_key: SigningKey | None = None
+    private_key: Signer | None = None
 
     def resolve_public_key(self, key_id: str) -> TrustedKey | None:
         return self.public_key
 
-    def resolve_private_key(self, key_id: str) -> SigningKey | None:
+    def resolve_private_key(self, key_id: str) -> Signer | None:
         return self.private_key
 
 

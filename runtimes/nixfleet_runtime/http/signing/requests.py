@@ -11,8 +11,9 @@ import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import TypeAlias
 
-from nixfleet_proto.signing import SigningKey, VerifyError, is_signed_by
+from nixfleet_proto.signing import Signer, SigningKey, VerifyError, is_signed_by
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http.headers import CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT
 from nixfleet_runtime.http.signing.any_form import sign_with_library, verified_by_library
@@ -35,6 +36,9 @@ from nixfleet_runtime.http.signing.refusal import (
     UnknownKey,
 )
 
+SignatureCheck: TypeAlias = Callable[[TrustedKey, bytes, bytes], bool]
+"""Returns whether a key signed a message, as `is_signed_by` does. Raises: VerifyError."""
+
 _INPUT, _SIGNATURE, _DIGEST = SIGNATURE_INPUT.lower(), SIGNATURE.lower(), CONTENT_DIGEST.lower()
 # Its private half is forgotten as soon as it is made.
 _NOBODYS = SigningKey.generate().public_key
@@ -47,7 +51,7 @@ def new_nonce() -> str:
 
 
 def sign_request(
-    key: SigningKey,
+    key: Signer,
     key_id: str,
     method: str,
     path_and_query: str,
@@ -79,13 +83,15 @@ def verify_request(
     keys: Callable[[str], TrustedKey | None],
     nonces: NonceMemory,
     now: datetime,
+    *,
+    is_good: SignatureCheck = is_signed_by,
 ) -> str:
     """Return the id of the key that signed this request, and mark its nonce as used.
 
     For callers that have the body; a server calls `verify_head` before it reads the body.
     Raises: as `verify_head`, `require_digest` and `NonceMemory.take`; the nonce is not marked then.
     """
-    claims = verify_head(method, path_and_query, headers, keys, nonces, now)
+    claims = verify_head(method, path_and_query, headers, keys, nonces, now, is_good=is_good)
     require_digest(claims, body)
     nonces.take(claims.key_id, claims.nonce, claims.created, now)
     return claims.key_id
@@ -98,12 +104,15 @@ def verify_head(
     keys: Callable[[str], TrustedKey | None],
     nonces: NonceMemory,
     now: datetime,
+    *,
+    is_good: SignatureCheck = is_signed_by,
 ) -> Claims:
     """Return what the signature of a request says; it is good and fresh, and its nonce is not used up.
 
     The body is not needed: the signature covers its digest. What remains is `nonces.take` and `require_digest`.
     headers: anything whose `items()` has every line (names in any case). keys: the key that an id stands for; raises
-    `RevokedKey` for one that no longer does. The freshness window is the memory's.
+    `RevokedKey` for one that no longer does. The freshness window is the memory's. is_good: checks signatures in our
+    form; another one than ed25519's only where nobody is to be kept out, as in the simulated fleet.
     An id without a key costs as much as one with a key, and its refusal is that of a signature by another key: from
     neither can a stranger tell which ids have keys. Only who has a revoked key learns that it is revoked.
     Raises: NotSignedRequest, MalformedRequestSignature, SkewedClock, SignedBeforeStart, UnknownKey, RevokedKey.
@@ -126,7 +135,9 @@ def verify_head(
     if form is None or signature is None:
         claims = verified_by_library(method, path_and_query, fields, trusted)
     else:
-        claims = _verified(form, signature, trusted(form.claims.key_id, form.claims.created))
+        claims = _verified(
+            form, signature, trusted(form.claims.key_id, form.claims.created), is_good
+        )
     if revoked is not None:
         raise revoked
     return claims
@@ -140,12 +151,14 @@ def require_digest(claims: Claims, body: bytes) -> None:
         raise DigestMismatch(claims.key_id, expected, claims.digest)
 
 
-def _verified(form: SignedForm, signature: bytes, key: TrustedKey) -> Claims:
+def _verified(
+    form: SignedForm, signature: bytes, key: TrustedKey, is_good: SignatureCheck
+) -> Claims:
     try:
-        is_good = is_signed_by(key, form.base, signature)
+        is_by_key = is_good(key, form.base, signature)
     except VerifyError as error:
         raise UnknownKey(form.claims.key_id) from error
-    if not is_good:
+    if not is_by_key:
         raise UnknownKey(form.claims.key_id)
     return form.claims
 
