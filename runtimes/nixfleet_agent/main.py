@@ -32,7 +32,8 @@ from nixfleet_agent.ports import AgentPorts
 from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_agent.service import AgentService, service_of
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.enrollment import EnrollmentShell, EnrollmentWorker
+from nixfleet_agent.workers.enrollment import EnrollmentWorker
+from nixfleet_agent.workers.enrollment_shell import EnrollmentShell
 from nixfleet_agent.workers.shell import run_worker, supervised
 from nixfleet_proto.codec import decode_trust_root
 from nixfleet_proto.signing import SigningKey

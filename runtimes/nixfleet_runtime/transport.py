@@ -6,7 +6,7 @@ Source: docs/spec/wire.md, Calls.
 """
 
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -14,6 +14,9 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_state_machine.host.state import HostRolloutState
+
+ANSWER_SECONDS_MAX: Final = 30.0
+"""How long an answer may take, from the request to its last byte. A long poll adds its own waiting time."""
 
 
 class TransportFailed(NixfleetError):

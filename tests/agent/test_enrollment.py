@@ -18,7 +18,8 @@ from nixfleet_agent.network.enrollment import (
 )
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.enrollment import EnrollmentShell, EnrollmentWorker, is_known
+from nixfleet_agent.workers.enrollment import EnrollmentWorker
+from nixfleet_agent.workers.enrollment_shell import EnrollmentShell, is_known
 from nixfleet_agent.workers.shell import run_worker
 from nixfleet_agent.workers.steps import Wait
 from nixfleet_proto.codec import encode_signed_token

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from nixfleet_agent.network.enrollment import EnrollmentRefused
 from nixfleet_agent.network.http_transport import HttpTransport
-from nixfleet_control_plane.http.routes.enrollment import refusal_of
+from nixfleet_control_plane.http.enrollment_problems import problem_of
 from nixfleet_control_plane.http.server.limits import ENROLLMENT_BYTES_MAX
 from nixfleet_control_plane.messages.inputs import ListsUpdated
 from nixfleet_control_plane.messages.key_ring import (
@@ -120,7 +120,7 @@ def test_every_objection_has_its_status_and_says_itself(
     objection: EnrollmentObjection, status: int
 ) -> None:
     """401 for who it says it is, 403 for what it wants, 409 for what is there already."""
-    problem = refusal_of(objection).problem
+    problem = problem_of(objection)
     assert (problem.status, problem.detail) == (status, str(objection))
 
 

@@ -26,7 +26,7 @@ def test_every_gate_is_explained() -> None:
 
 def test_every_refusal_of_an_enrollment_has_a_remedy() -> None:
     """The table has exactly the problem types, each with its status, that the control plane answers with."""
-    routes = (CONTROL_PLANE / "http" / "routes" / "enrollment.py").read_text("utf-8")
+    routes = (CONTROL_PLANE / "http" / "enrollment_problems.py").read_text("utf-8")
     answered = {
         (name, status) for name, status in re.findall(r'name, status = "([a-z-]+)", (\d+)', routes)
     }

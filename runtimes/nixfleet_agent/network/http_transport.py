@@ -12,7 +12,8 @@ from ssl import SSLContext
 
 import httpx2
 
-from nixfleet_agent.network.enrollment import NOT_KNOWN, EnrollmentRefused
+from nixfleet_agent.network.answers import enrollment_failure, failure_of, poll_seconds_max
+from nixfleet_agent.network.enrollment import NOT_KNOWN
 from nixfleet_proto.codec import (
     DecodeError,
     decode_dispatch,
@@ -30,7 +31,6 @@ from nixfleet_proto.wire import (
 )
 from nixfleet_runtime.http.bodies import decode_heartbeat_reply, encode_heartbeat
 from nixfleet_runtime.http.client import (
-    ANSWER_SECONDS_MAX,
     NoAnswer,
     SignedClient,
     signed_client,
@@ -45,13 +45,17 @@ from nixfleet_runtime.http.paths import (
     ENROLL,
     rollout_path,
 )
-from nixfleet_runtime.http.problem import HttpProblem, decode_problem
+from nixfleet_runtime.http.problem import decode_problem
 from nixfleet_runtime.http.signing.key_id import host_key_id
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.releases.layout import MANIFEST_BYTES_MAX
-from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
-
-_ASK_AGAIN = frozenset({408, 425, 429})
+from nixfleet_runtime.transport import (
+    ANSWER_SECONDS_MAX,
+    EventsOutcome,
+    Heartbeat,
+    HeartbeatReply,
+    TransportFailed,
+)
 
 
 class HttpTransport:
@@ -179,26 +183,6 @@ def _reading(answer: httpx2.Response) -> Iterator[None]:
 def _failed(answer: httpx2.Response) -> TransportFailed:
     problem = decode_problem(answer.content, answer.status_code)
     return failure_of(problem, _retry_after_seconds(answer.headers))
-
-
-def failure_of(problem: HttpProblem, retry_after_seconds: float | None = None) -> TransportFailed:
-    """Return the failure of a request that was answered with `problem`."""
-    text = f"{problem.status} {problem.title}: {problem.detail}"
-    return TransportFailed(text, retry_after_seconds, f"{problem.status} {problem.type}")
-
-
-def enrollment_failure(
-    problem: HttpProblem, retry_after_seconds: float | None = None
-) -> EnrollmentRefused | TransportFailed:
-    """Return the failure of an enrollment that was answered with `problem`: refused, or only not answered yet."""
-    if 400 <= problem.status < 500 and problem.status not in _ASK_AGAIN:
-        return EnrollmentRefused(problem)
-    return failure_of(problem, retry_after_seconds)
-
-
-def poll_seconds_max(wait_seconds: float) -> float:
-    """Return how long the answer to a poll may take that waits up to `wait_seconds`."""
-    return wait_seconds + ANSWER_SECONDS_MAX
 
 
 def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:

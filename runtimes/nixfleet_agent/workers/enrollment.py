@@ -1,39 +1,31 @@
 """Enrolls this host with its control plane, as soon as it has a token and the control plane answers, and anew when the
 control plane does not know its key any more: it may have lost its database.
 
-The worker is sans I/O; `EnrollmentShell` carries out its steps. Apart from the other workers, since it needs the HTTP
-transport and files, and simulated hosts are enrolled from the start.
+Sans I/O. Apart from the other workers, since its steps are its own: they need a token's file and the call to enroll.
 """
 
 import logging
 from collections.abc import Callable, Generator
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import TypeAlias, assert_never
+from typing import TypeAlias
 
 from attrs import frozen
 
 from nixfleet_agent.network.enrollment import (
-    NOT_KNOWN,
     EnrollmentRefused,
     OwnKey,
     WrongToken,
     enroll_request,
     how_to_get_a_token,
-    load_token,
     mint_command,
 )
-from nixfleet_agent.network.http_transport import HttpTransport
 from nixfleet_agent.workers.backoff import Backoff
-from nixfleet_agent.workers.shell import wait
 from nixfleet_agent.workers.steps import Step, Wait, Wakeup
 from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.enrollment import EnrollRequest, SignedToken
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_runtime.kernel.clock import Clock
-from nixfleet_runtime.process.threads import in_abandonable_thread
 from nixfleet_runtime.transport import TransportFailed
 
 _log = logging.getLogger(__name__)
@@ -131,45 +123,3 @@ class EnrollmentWorker:
         )
         self._log.info("%s is enrolled with key %s", self._hostname, self._own.fingerprint)
         return True
-
-
-@frozen
-class EnrollmentShell:
-    """Carries out the steps of an `EnrollmentWorker`."""
-
-    transport: HttpTransport
-    clock: Clock
-
-    async def carry_out(self, step: EnrollmentStep) -> object:
-        """Return the answer to `step`. Raises: what the step names."""
-        match step:
-            case Wait():
-                await wait(step, self.clock)
-            case AskWhetherKnown():
-                return await is_known(self.transport)
-            case ReadToken():
-                return await in_abandonable_thread(partial(_token_in, step.file))
-            case Enroll():
-                await self.transport.enroll(step.request)
-            case _:
-                assert_never(step)
-        return None
-
-
-def _token_in(file: Path) -> SignedToken | None:
-    try:
-        return load_token(file)
-    except FileNotFoundError:
-        return None
-
-
-async def is_known(transport: HttpTransport) -> bool:
-    """Return whether the control plane knows this host's key. Raises: TransportFailed, when it does not answer."""
-    try:
-        # The one call that changes nothing on either side.
-        await transport.next_dispatch(0)
-    except TransportFailed as error:
-        if error.kind in NOT_KNOWN:
-            return False
-        raise
-    return True

@@ -8,7 +8,7 @@ Source: docs/spec/trust.md, Request signatures; docs/spec/trust.md, Operators.
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Final, assert_never
+from typing import assert_never
 
 from attrs import frozen
 from starlette.requests import Request
@@ -28,14 +28,12 @@ from nixfleet_runtime.http.signing.key_id import (
     host_key_id,
     subject_of,
 )
-from nixfleet_runtime.http.signing.nonces import NonceMemory
+from nixfleet_runtime.http.signing.nonces import ENROLLMENTS_MAX, NonceMemory
 from nixfleet_runtime.http.signing.our_form import Claims
 from nixfleet_runtime.http.signing.refusal import UnknownKey
 from nixfleet_runtime.http.signing.requests import require_digest, verify_head, verify_request
 from nixfleet_runtime.kernel.clock import Clock
 
-ENROLLMENTS_MAX: Final = 10_000
-"""The maximum number of fresh enrollment requests that are remembered at once."""
 _PROTOCOL = PROTOCOL.lower()
 
 

@@ -22,9 +22,8 @@ from nixfleet_runtime.http.signing.requests import new_nonce, sign_request
 from nixfleet_runtime.http.unreachable import why_no_response
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.storage.regular_file import read_regular_file
+from nixfleet_runtime.transport import ANSWER_SECONDS_MAX
 
-ANSWER_SECONDS_MAX: Final = 30.0
-"""How long an answer may take, from the request to its last byte. A long poll adds its own waiting time."""
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 """How many bytes the body of an answer may have, unless the caller expects more."""
 

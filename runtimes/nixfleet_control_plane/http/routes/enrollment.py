@@ -3,27 +3,18 @@
 Source: docs/spec/wire.md, POST /v1/enroll; docs/spec/trust.md, Enrollment.
 """
 
-from typing import Final, assert_never
+from typing import Final
 
 from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nixfleet_control_plane.http.answers import Refusal, malformed, no_content, refusal
+from nixfleet_control_plane.http.answers import Refusal, malformed, no_content
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller
+from nixfleet_control_plane.http.enrollment_problems import problem_of
 from nixfleet_control_plane.messages.inputs import EnrollHost
-from nixfleet_control_plane.messages.key_ring import (
-    DeclaredOtherwise,
-    EnrolledHost,
-    EnrollmentObjection,
-    NonceNotListed,
-    NonceUsed,
-    RevokedUntil,
-    SignedByAnother,
-    TokenRefused,
-    WrongFingerprint,
-)
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObjection, TokenRefused
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.enrollment import ENROLL_REQUEST
@@ -39,7 +30,6 @@ from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.request_limits import RequestCoder
 
 ENROLLMENT: Final = RequestCoder.limiting(ENROLL_REQUEST)
-_TITLE = "The host may not enroll"
 
 
 @frozen
@@ -67,7 +57,7 @@ class EnrollmentRoutes:
 
     def _refused(self, request: EnrollRequest, objection: EnrollmentObjection) -> Refusal:
         """Return the refusal, after noting it for operators."""
-        refused = refusal_of(objection)
+        refused = Refusal(problem_of(objection))
         # A token that no key of the organisation signed comes from anybody, and would crowd out the others.
         if isinstance(objection, TokenRefused) and not isinstance(
             objection.reason, TokenExpired | TokenNotYetIssued | RejectedAsCompromised
@@ -82,28 +72,6 @@ class EnrollmentRoutes:
             self.service.now(),
         )
         return refused
-
-
-def refusal_of(objection: EnrollmentObjection) -> Refusal:
-    """Return the refusal for `objection`: 401 for identity, 403 for permission, 409 for a conflict."""
-    match objection:
-        case TokenRefused():
-            name, status = "token-refused", 401
-        case SignedByAnother():
-            name, status = "signed-by-another", 401
-        case WrongFingerprint():
-            name, status = "wrong-fingerprint", 403
-        case NonceNotListed():
-            name, status = "nonce-not-listed", 403
-        case RevokedUntil():
-            name, status = "revoked-until", 403
-        case NonceUsed():
-            name, status = "nonce-used", 409
-        case DeclaredOtherwise():
-            name, status = "declared-otherwise", 409
-        case _:
-            assert_never(objection)
-    return refusal(name, _TITLE, status, str(objection))
 
 
 ENROLLMENT_CALLS: Final[tuple[Call[EnrollmentRoutes], ...]] = (

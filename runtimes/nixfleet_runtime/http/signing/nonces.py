@@ -23,6 +23,8 @@ from nixfleet_runtime.http.signing.refusal import (
 NONCES_MAX: Final = (
     1_000_000  # about 150 MB; at 3,000 requests a second 200,000 to 360,000 are remembered
 )
+ENROLLMENTS_MAX: Final = 10_000
+"""The maximum number of fresh enrollment requests that are remembered at once."""
 _SKEWED_IN_A_ROW: Final = 3
 _PERIODS_MAX: Final = 1_000  # the earliest two become one beyond that
 
