@@ -1,6 +1,7 @@
 """Turns what became durable on both sides into lines of a `FleetTrace`. The simulated fleet's judge sees it too."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import assert_never
 
 from nixfleet_agent.messages.inputs import Action as AgentAction
@@ -143,10 +144,10 @@ class FleetRecorder(Recorder):
                     self._add(CONTROL_PLANE, Kind.EFFECT, brief(action))
         super().control_plane_kept(handled, state)
 
-    def control_plane_started(self, state: State) -> None:
+    def control_plane_started(self, state: State, at: datetime) -> None:
         """Append that a control plane started, and what it knows."""
         self._add(CONTROL_PLANE, Kind.ACT, f"starts with {state.head_seq} log rows")
-        super().control_plane_started(state)
+        super().control_plane_started(state, at)
 
     def _row(self, row: LogRow) -> None:
         entry = entry_of(row).entry

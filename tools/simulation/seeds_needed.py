@@ -7,17 +7,19 @@ import pytest
 from nixfleet_simulation.run.run import run
 from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import PLANTED
+from tests.simulation.planted_edges import PLANTED_AT_EDGES
 
-SEEDS_MAX = 2_000
+SEEDS_MAX = 60
 HOSTS = 5
 DAYS = 0.1
 
 
 def main(names: list[str]) -> None:
     """Print, for each bug, the first seed that finds it, and what it broke."""
-    for name in names or PLANTED:
+    plants = {**PLANTED, **PLANTED_AT_EDGES}
+    for name in names or plants:
         with pytest.MonkeyPatch.context() as patch:
-            PLANTED[name](patch)
+            plants[name](patch)
             for seed in range(1, SEEDS_MAX + 1):
                 broken = run(draw(seed, HOSTS, DAYS), rebuilds=False).broken
                 if broken is not None:

@@ -5,28 +5,36 @@ records of the mirror, and the loaded state; it compares them with the hosts' jo
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from attrs import evolve
 
 from nixfleet_agent.messages.inputs import Intent
 from nixfleet_control_plane.engine.state import State
+from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import EventsOutcome
 from nixfleet_simulation.judge.model.gates import differing
 from nixfleet_simulation.judge.model.host_histories import HostHistories
+from nixfleet_simulation.judge.model.identities import MintedTokens
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.log_reader import LogReader
 from nixfleet_simulation.judge.model.releases import Releases, Signing
+from nixfleet_simulation.judge.model.requests import RequestModel
 from nixfleet_simulation.judge.promises import Broken, Promise
 from nixfleet_simulation.nodes.ci import LatestRelease
 from nixfleet_simulation.nodes.control_plane import HandledInput
 from nixfleet_simulation.nodes.host.process import HandledInput as HandledByHost
 from nixfleet_simulation.nodes.host.process import KeptJournal, MachineSeen
-from nixfleet_simulation.nodes.network import Answer, Request, SendEvents
+from nixfleet_simulation.nodes.network import Answer
+from nixfleet_simulation.nodes.signed_requests import Request, SendEvents, SignedRequest
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 from nixfleet_state_machine.host.state import HostRolloutState
+
+DECIDED_BEFORE_MAX: Final = timedelta(seconds=30)
+"""How long before its answer a request may have been decided about: a slow disk writes for seconds."""
 
 
 class Checker:
@@ -35,8 +43,10 @@ class Checker:
     def __init__(self, trust: Callable[[], TrustRoot], threshold_seconds: float) -> None:
         self.releases = Releases()
         self.lies = Lies()
+        self.minted = MintedTokens()
+        self.requests = RequestModel()
         self.histories = HostHistories(self.releases, self.lies)
-        self.log = LogReader(self.releases, self.lies, threshold_seconds)
+        self.log = LogReader(self.releases, self.lies, self.minted, threshold_seconds)
         self.ended: list[LogReader] = []
         self._threshold_seconds = threshold_seconds
         self._trust = trust
@@ -93,9 +103,27 @@ class Checker:
             found = f"expected {journaled}, found {mirrored}"
             raise Broken(Promise.MIRROR_IS_THE_HOST, found)
 
-    def request_accepted(self, hostname: str) -> None:
-        """A request of the host was accepted: its key must not be revoked."""
-        self.log.require_known(hostname)
+    def request_accepted(self, signed: SignedRequest, now: datetime) -> None:
+        """A request was accepted as its host's."""
+        self.log.require_key_of(signed.hostname, signed.signed_with)
+        objection = self.requests.objection(
+            signed.number, signed.created, now, is_altered=signed.is_altered
+        )
+        if objection is not None:
+            found = f"a request of {signed.hostname} is carried out: {objection}"
+            raise Broken(Promise.REQUESTS, found)
+
+    def enrollment_refused(self, request: EnrollRequest, at: datetime) -> None:
+        """An enrollment was refused: the host must not be due one. at: by the control plane's clock."""
+        self.log.checks += 1
+        token, identities = request.token.token, self.log.identities
+        # It was decided before it was answered.
+        if all(
+            identities.may_enroll(token, request.public_key, then)
+            for then in (at, at - DECIDED_BEFORE_MAX)
+        ):
+            found = f"{token.hostname} has a good token and is turned away"
+            raise Broken(Promise.ENROLLMENT, found)
 
     def answer_sent(self, hostname: str, request: Request, answer: Answer) -> None:
         """An answer is sent: the facts it acknowledges must be durable."""
@@ -106,8 +134,9 @@ class Checker:
         """A control plane that lies sends an answer."""
         self.lies.told(hostname, answer)
 
-    def control_plane_started(self, state: State) -> None:
-        """A control plane started and loaded `state`."""
+    def control_plane_started(self, state: State, at: datetime) -> None:
+        """A control plane started and loaded `state`. at: by its clock."""
+        self.requests.started(at)
         self._require_loaded(state)
 
     def _require_loaded(self, state: State) -> None:
@@ -152,7 +181,7 @@ class Checker:
     def database_lost(self) -> None:
         """The control plane's database is lost: its next log begins with row 1."""
         self.ended.append(self.log)
-        self.log = LogReader(self.releases, self.lies, self._threshold_seconds)
+        self.log = LogReader(self.releases, self.lies, self.minted, self._threshold_seconds)
 
     # Hosts.
 

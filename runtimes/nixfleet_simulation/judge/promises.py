@@ -8,7 +8,7 @@ from nixfleet_proto.errors import NixfleetError
 
 
 class Promise(StrEnum):
-    """The ten promises, the invariants of both machines and the planner, and that no engine fails on an input.
+    """The thirteen promises, the invariants of both machines and the planner, and that no engine fails on an input.
 
     Source: docs/spec/runtimes.md, What must hold.
     """
@@ -23,6 +23,9 @@ class Promise(StrEnum):
     NOTHING_OLDER = "8: no host obeys an older release, or runs what it rolled back from, without a new signed release"
     WHOLE_SOAK = "9: no host converges before the signed soak has passed on it, and a probe in it; no soak is longer"
     OWN_JOURNAL = "10: no answer overrides, or deletes from, a journal that has facts of its own"
+    REQUESTS = "11: a request is carried out once, in its minute, and only for the host whose key signed it"
+    ENROLLMENT = "12: a token enrolls one key of one host, once, and no host with a good token is turned away"
+    NOTHING_OLDER_IN_FORCE = "13: no manifest or list replaces one that was signed later"
     HOST_MACHINE = "the host machine (docs/spec/host-machine.md, Transitions)"
     ROLLOUT_MACHINE = "the rollout machine (docs/spec/rollout-machine.md, Transitions)"
     PLANNER = "the planner and its gates (docs/spec/planner.md, Gates)"

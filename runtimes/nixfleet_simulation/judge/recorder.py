@@ -1,6 +1,7 @@
 """Records events in the trace and the story, and passes them to the checker."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import orjson
 
@@ -9,11 +10,13 @@ from nixfleet_agent.messages.writes import AppendEvent
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_proto.agent_event import ProbeFailureFirst, ProbeObservedFirst, ProbeResult
+from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_simulation.judge.checker import Checker
 from nixfleet_simulation.nodes.control_plane import HandledInput
 from nixfleet_simulation.nodes.host.process import HandledInput as HandledByHost
 from nixfleet_simulation.nodes.host.process import KeptJournal, MachineSeen
-from nixfleet_simulation.nodes.network import Answer, Request
+from nixfleet_simulation.nodes.network import Answer
+from nixfleet_simulation.nodes.signed_requests import Request, SignedRequest
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE
 
@@ -45,9 +48,14 @@ class Recorder:
         else:
             self._trace.narrate(CONTROL_PLANE, f"row {row.seq}: {_in_words(row)}")
 
-    def request_accepted(self, hostname: str) -> None:
-        """A request of the host was accepted."""
-        self._checker.request_accepted(hostname)
+    def request_accepted(self, signed: SignedRequest, now: datetime) -> None:
+        """A request was accepted as its host's."""
+        self._checker.request_accepted(signed, now)
+
+    def enrollment_refused(self, request: EnrollRequest, reason: str, at: datetime) -> None:
+        """An enrollment was refused."""
+        self._trace.record(CONTROL_PLANE, f"refuses an enrollment: {reason}")
+        self._checker.enrollment_refused(request, at)
 
     def answer_sent(self, hostname: str, request: Request, answer: Answer) -> None:
         """An answer is sent."""
@@ -58,9 +66,9 @@ class Recorder:
         self._trace.record(LIAR, f"to {hostname}: {answer}")
         self._checker.lie_sent(hostname, answer)
 
-    def control_plane_started(self, state: State) -> None:
+    def control_plane_started(self, state: State, at: datetime) -> None:
         """A control plane started."""
-        self._checker.control_plane_started(state)
+        self._checker.control_plane_started(state, at)
 
     def agent_kept(
         self, hostname: str, handled: Sequence[HandledByHost], machine: MachineSeen

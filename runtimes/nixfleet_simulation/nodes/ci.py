@@ -3,13 +3,25 @@
 Keys are derived from the seed. What CI signed is recorded for the judge: nothing else may ever run.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from functools import cache
 
 from attrs import evolve, frozen
 
-from nixfleet_proto.codec import encode_fleet, encode_manifest, encode_revocations
-from nixfleet_proto.enrollment import Revocation, Revocations
+from nixfleet_proto.codec import (
+    encode_bootstrap_nonces,
+    encode_fleet,
+    encode_manifest,
+    encode_revocations,
+)
+from nixfleet_proto.enrollment import (
+    BootstrapNonce,
+    BootstrapNonces,
+    BootstrapToken,
+    Revocation,
+    Revocations,
+    SignedToken,
+)
 from nixfleet_proto.fleet import (
     DisruptionBudget,
     Edge,
@@ -23,8 +35,14 @@ from nixfleet_proto.fleet import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.manifest import RolloutManifest
-from nixfleet_proto.signing import SigningKey, artefact_hash, sign_artefact
-from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_proto.signing import (
+    SigningKey,
+    artefact_hash,
+    fingerprint_of,
+    sign_artefact,
+    sign_token,
+)
+from nixfleet_proto.trust import KeySlot, TrustedKey, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.build.project import project_channel
 from nixfleet_simulation.scenario.acts import Forgery
@@ -39,12 +57,14 @@ LONG_AGO = timedelta(hours=12)
 class Published:
     """The contents of the release directory: the fleet, and a manifest for each channel with a release.
 
-    revocations: the list of those whose keys are refused.
+    revocations: the list of those whose keys are refused. nonces: the list of tokens that may be used, if any was
+    ever minted.
     """
 
     fleet: SignedArtefact
     manifests: tuple[tuple[str, SignedArtefact], ...]
     revocations: SignedArtefact
+    nonces: SignedArtefact | None
 
 
 @frozen
@@ -58,19 +78,31 @@ class LatestRelease:
 class ReleaseDirectory:
     """CI: declares, signs, and puts files where the control plane reads them.
 
-    every_manifest: each manifest that it ever signed, by rollout id, the oldest first.
+    every_manifest: each manifest that it ever signed, by rollout id, the oldest first. signed_before: what it
+    published before, the latest last.
     """
 
-    def __init__(self, seed: Seed, channels: tuple[ChannelLayout, ...]) -> None:
+    def __init__(
+        self, seed: Seed, channels: tuple[ChannelLayout, ...], enrolling: Collection[str] = ()
+    ) -> None:
+        """enrolling: the hosts whose keys the fleet does not declare."""
         self._seed = seed
+        self._enrolling = enrolling
+        self._declared: dict[str, str] = {}
+        self._nonces: dict[str, BootstrapNonce] = {}
         self._rng = stream(seed, "ci")
         self._channels = channels
         self._key = _key(self._rng)
         self._stranger = _key(self._rng)
+        self._org_root_key = _key(stream(seed, "org root"))
         self._offers: dict[str, LatestRelease] = {}
+        self._signed_last: Published | None = None
         self._revoked: dict[str, Revocation] = {}
-        self.trust = TrustRoot(KeySlot(self._key.public_key))
+        self.trust = TrustRoot(
+            KeySlot(self._key.public_key), KeySlot(self._org_root_key.public_key)
+        )
         self.published: Published | None = None
+        self.signed_before: list[Published] = []
         self.every_manifest: dict[str, list[SignedArtefact]] = {}
 
     def release(
@@ -89,7 +121,9 @@ class ReleaseDirectory:
     def sign_again(self, now: datetime) -> None:
         """Sign the current releases, as of `now`."""
         if self._offers:
-            self.published = self._signed(self._offers, now, self._key)
+            if self._signed_last is not None:
+                self.signed_before.append(self._signed_last)
+            self.published = self._signed_last = self._signed(self._offers, now, self._key)
             for channel, manifest in self.published.manifests:
                 rollout_id = f"{channel}@{self._offers[channel].ref}"
                 self.every_manifest.setdefault(rollout_id, []).append(manifest)
@@ -106,6 +140,17 @@ class ReleaseDirectory:
         self.sign_again(now)
         return True
 
+    def mint(
+        self, hostname: str, key: TrustedKey, now: datetime, valid_for: timedelta
+    ) -> SignedToken:
+        """Mint a token for a host's key, and put its nonce on the list."""
+        nonce = f"token-{len(self._nonces) + 1}"
+        until = now + valid_for
+        token = BootstrapToken(hostname, fingerprint_of(key), now, until, nonce)
+        self._nonces[nonce] = BootstrapNonce(nonce, hostname, until)
+        self.sign_again(now)
+        return sign_token(token, self._org_root_key)
+
     def rotate(self, now: datetime, *, is_compromised: bool) -> None:
         """Sign with a new key from now on. is_compromised: the old key is no longer trusted."""
         old = self._key.public_key
@@ -115,7 +160,7 @@ class ReleaseDirectory:
             if is_compromised
             else KeySlot(self._key.public_key, old)
         )
-        self.trust = TrustRoot(slot)
+        self.trust = evolve(self.trust, ci_release_key=slot)
         self.sign_again(now)
 
     def forge(self, channel: ChannelLayout, forgery: Forgery, now: datetime) -> None:
@@ -131,7 +176,8 @@ class ReleaseDirectory:
             case Forgery.BY_AN_UNKNOWN_KEY:
                 self.published = self._signed(offers, now, self._stranger)
             case Forgery.ALTERED:
-                self.published = _altered(self._signed(offers, now, self._key), ref)
+                assert self._signed_last is not None
+                self.published = self._altered(self._signed_last)
             case Forgery.STALE:
                 self.published = self._signed(offers, now - LONG_AGO, self._key)
             case Forgery.NOT_SIGNED:
@@ -146,6 +192,11 @@ class ReleaseDirectory:
         evil = artefact.body.replace(b'"targetClosure":"', b'"targetClosure":"evil-')
         return SignedArtefact(evil, artefact.signature)
 
+    def _altered(self, published: Published) -> Published:
+        """Return what CI signed, with manifests whose bytes are not those that it signed."""
+        manifests = ((name, self.forged_manifest(signed)) for name, signed in published.manifests)
+        return evolve(published, manifests=tuple(manifests))
+
     def _signed(
         self, offers: dict[str, LatestRelease], at: datetime | None, key: SigningKey
     ) -> Published:
@@ -157,10 +208,18 @@ class ReleaseDirectory:
             for channel in sorted(offers)
         )
         revoked = tuple(self._revoked[host] for host in sorted(self._revoked))
+        listed = tuple(
+            self._nonces[nonce]
+            for nonce in sorted(self._nonces)
+            if at is None or self._nonces[nonce].expires_at > at
+        )
         return Published(
             sign_artefact(body, key),
             tuple((channel, _sign(manifest, key)) for channel, manifest in manifests),
             sign_artefact(encode_revocations(Revocations(revoked, Meta(at))), key),
+            sign_artefact(encode_bootstrap_nonces(BootstrapNonces(listed, Meta(at))), key)
+            if self._nonces
+            else None,
         )
 
     def _fleet(self, offers: dict[str, LatestRelease], at: datetime | None) -> FleetResolved:
@@ -172,7 +231,7 @@ class ReleaseDirectory:
                         channel.name,
                         tags=(channel.name,),
                         closure_hash=offers[channel.name].closures[host],
-                        pubkey=host_key(self._seed, host),
+                        pubkey=self._declared_key(host),
                     )
                     for channel in channels
                     for host in channel.hosts
@@ -207,11 +266,17 @@ class ReleaseDirectory:
             ),
         )
 
+    def _declared_key(self, host: str) -> str | None:
+        if host in self._enrolling:
+            return None
+        if host not in self._declared:
+            self._declared[host] = host_key(self._seed, host).public_key.public_key
+        return self._declared[host]
 
-@cache
-def host_key(seed: Seed, hostname: str) -> str:
-    """Return the public key of a host, in hex, as the fleet declares it."""
-    return _key(stream(seed, "key", hostname)).public_key.public_key
+
+def host_key(seed: Seed, hostname: str, number: int = 0) -> SigningKey:
+    """Return the key of a host. number: how many it had before."""
+    return _key(stream(seed, "key", hostname, *([str(number)] if number else [])))
 
 
 def _policy_name(channel: ChannelLayout) -> str:
@@ -224,14 +289,3 @@ def _sign(manifest: RolloutManifest, key: SigningKey) -> SignedArtefact:
 
 def _key(rng: Random) -> SigningKey:
     return SigningKey(rng.randbytes(32))
-
-
-def _altered(published: Published, ref: str) -> Published:
-    """The bytes are not those that were signed."""
-    return evolve(
-        published,
-        manifests=tuple(
-            (channel, evolve(signed, body=signed.body.replace(ref.encode(), b"x" + ref.encode())))
-            for channel, signed in published.manifests
-        ),
-    )

@@ -4,17 +4,21 @@ What `nixfleet_control_plane.service` does with tasks is done here with the agen
 wait and are woken by name, a tick. It dies between any two steps, and starts again from what its disk has.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeAlias, assert_never
 
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.http.enrollment_problems import problem_of
 from nixfleet_control_plane.messages.inputs import (
     Action,
     DispatchAnswer,
     DispatchPoll,
+    EnrollHost,
+    EnrollOutcome,
     FlushRecords,
     HostEvents,
     Input,
@@ -25,25 +29,29 @@ from nixfleet_control_plane.messages.inputs import (
     UseKeys,
     WakeHost,
 )
-from nixfleet_control_plane.messages.key_ring import KeyRing
+from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import FLUSH_PORTION
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_runtime.http.signing.key_id import host_key_id
-from nixfleet_runtime.http.signing.refusal import RevokedKey
-from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
+from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.http.headers import RETRY_AFTER
+from nixfleet_runtime.http.signing.refusal import RequestRefused
+from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.nodes.disk import Disk
 from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
-from nixfleet_simulation.nodes.network import (
-    Answer,
+from nixfleet_simulation.nodes.network import Answer, Call, Enrolled
+from nixfleet_simulation.nodes.signed_requests import (
     AskDispatch,
-    Call,
     FetchManifest,
     Request,
+    RequestGate,
     SendEvents,
+    Signatures,
+    SignedRequest,
 )
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Boundary
@@ -62,16 +70,20 @@ class Watcher(Protocol):
         """These inputs were handled, in order, and their commits are durable."""
         ...
 
-    def request_accepted(self, hostname: str) -> None:
-        """A request of the host was accepted."""
+    def request_accepted(self, signed: SignedRequest, now: datetime) -> None:
+        """A request was accepted as its host's. now: by the control plane's clock."""
         ...
 
     def answer_sent(self, hostname: str, request: Request, answer: Answer) -> None:
         """An answer is sent."""
         ...
 
-    def control_plane_started(self, state: State) -> None:
-        """A control plane started and loaded `state`."""
+    def enrollment_refused(self, request: EnrollRequest, reason: str, at: datetime) -> None:
+        """An enrollment is refused. at: by the control plane's clock."""
+        ...
+
+    def control_plane_started(self, state: State, at: datetime) -> None:
+        """A control plane started and loaded `state`. at: by its clock."""
         ...
 
     def engine_raised(self, who: str, input: object, error: Exception) -> None:
@@ -90,6 +102,8 @@ class ControlPlane:
         trace: Trace,
         watcher: Watcher,
         tick_seconds: float,
+        trust: Callable[[], TrustRoot],
+        signatures: Signatures,
         make_engine: Callable[[State], ControlPlaneEngine],
         load: Callable[[SqliteStore], State] = load_state,
         die_at: int | None = None,
@@ -106,25 +120,29 @@ class ControlPlane:
         self._trace = trace
         self._watcher = watcher
         self._tick_after = int(tick_seconds * SECOND)
+        self._trust = trust
+        self._signatures = signatures
         self._make_engine = make_engine
         self._load = load
         self._life = NodeLifetime()
         self._mutator: Mutator[Input, Write, Reply, Action]
         self._polls: dict[str, list[_Poll]] = {}
         self._ring = KeyRing()
-        self._known: dict[str, bool] = {}
+        self._engine: ControlPlaneEngine
+        self._gate: RequestGate
 
     # NodeLifetime and death.
 
     def start(self) -> None:
         """Start with the contents of the disk. Raises: the errors of `load_state`."""
         self.state = self._load(self.disk.reopened())
-        self._use(self.state.identities.ring)
+        self._ring = self.state.identities.ring
+        self._gate = RequestGate(self._signatures.check, self.clock.now())
         self._life = NodeLifetime()
         self.is_up = True
         self.starts += 1
         self._trace.narrate(CONTROL_PLANE, f"starts; its log goes up to row {self.state.head_seq}")
-        self._watcher.control_plane_started(self.state)
+        self._watcher.control_plane_started(self.state, self.clock.now())
         shell = Shell[Input, Write, Reply, Action](
             self._agenda,
             self._life,
@@ -135,7 +153,9 @@ class ControlPlane:
             self._kept,
             partial(self._watcher.engine_raised, CONTROL_PLANE),
         )
-        self._mutator = Mutator(self._make_engine(self.state), shell)
+        self._engine = self._make_engine(self.state)
+        self._engine.use_trust(self._trust())
+        self._mutator = Mutator(self._engine, shell)
         self._agenda.after(self._tick_after, self._life, self._tick)
         self.on_start()
 
@@ -159,13 +179,21 @@ class ControlPlane:
     def receive(self, call: Call) -> None:
         """A request arrived."""
         if not self.is_up:
-            call.fail("connection refused")
+            call.break_off(TransportFailed("connection refused", kind="ConnectError"))
             return
-        if not self._knows(call.hostname):
-            call.fail("403: the key is revoked or not known")
+        try:
+            self._begin_answer(call)
+        except RequestRefused as refused:
+            call.refuse(refused.as_problem(), _retry_after_seconds(refused.headers))
+
+    def _begin_answer(self, call: Call) -> None:
+        """Begin to answer a request, if it may be carried out. Raises: RequestRefused."""
+        request, now = call.request, self.clock.now()
+        if isinstance(request, EnrollRequest):
+            self._enroll(call, request, now)
             return
-        self._watcher.request_accepted(call.hostname)
-        request = call.request
+        self._gate.require_host(call.signed, self._ring, now)
+        self._watcher.request_accepted(call.signed, now)
         match request:
             case SendEvents():
                 self._ask(call, HostEvents(call.hostname, request.envelopes))
@@ -174,22 +202,34 @@ class ControlPlane:
             case FetchManifest():
                 self._ask(call, ManifestPoll(request.rollout_id, call.hostname))
             case Heartbeat():
+                assert request.hostname == call.hostname, request  # Else 403.
                 self._ask(call, request)
             case _:
                 assert_never(request)
 
-    def _knows(self, hostname: str) -> bool:
-        """Return whether the host's key is in the ring. Requests are not signed and verified here."""
-        known = self._known.get(hostname)
-        if known is None:
-            known = self._known[hostname] = self._is_in_ring(hostname)
-        return known
+    def _enroll(self, call: Call, request: EnrollRequest, now: datetime) -> None:
+        """As `http.routes.enrollment`."""
+        objection = self._engine.token_objection(request)
+        if objection is not None:
+            self._watcher.enrollment_refused(request, str(objection), now)
+            call.refuse(problem_of(objection))
+            return
+        signer = self._gate.enrolling_key(call.signed, request, now)
+        self._mutator.post(
+            EnrollHost(request, signer),
+            partial(self._enrolled, call, request),
+            partial(self._fail, call),
+        )
 
-    def _is_in_ring(self, hostname: str) -> bool:
-        try:
-            return self._ring.key_of(host_key_id(hostname)) is not None
-        except RevokedKey:
-            return False
+    def _enrolled(self, call: Call, request: EnrollRequest, reply: Reply) -> None:
+        assert isinstance(reply, EnrollOutcome), reply
+        if self.boundaries.cross(Boundary.BEFORE_SEND):
+            return
+        if isinstance(reply.answer, EnrolledHost):
+            call.answer(Enrolled())
+        else:
+            self._watcher.enrollment_refused(request, str(reply.answer), self.clock.now())
+            call.refuse(problem_of(reply.answer))
 
     def _ask(self, call: Call, input: Input) -> None:
         self._mutator.post(input, partial(self._answer, call), partial(self._fail, call))
@@ -201,7 +241,7 @@ class ControlPlane:
             call.answer(reply)
 
     def _fail(self, call: Call, error: Exception) -> None:
-        call.fail(f"503: {error}", RETRY_AFTER_SECONDS)
+        call.fail(503, str(error), RETRY_AFTER_SECONDS)
 
     # Polls that wait.
 
@@ -281,20 +321,21 @@ class ControlPlane:
     def _kept(self, handled: Sequence[HandledInput]) -> None:
         self._watcher.control_plane_kept(handled, self.state)
 
-    def _use(self, ring: KeyRing) -> None:
-        self._ring = ring
-        self._known = {}
-
     def _carry_out(self, action: Action) -> None:
         match action:
             case WakeHost():
                 self._wake(action.hostname)
             case UseKeys():
-                self._use(action.ring)
+                self._ring = action.ring
             case EmitMetric() | EmitLog():
                 pass
             case _:
                 assert_never(action)
+
+
+def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    asked = headers.get(RETRY_AFTER)
+    return None if asked is None else float(asked)
 
 
 class _Poll(NodeLifetime):

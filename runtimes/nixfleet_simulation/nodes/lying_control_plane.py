@@ -13,10 +13,13 @@ from attrs import evolve
 from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_proto.agent_event import Converged, ProbeMode, ProbeStatus
 from nixfleet_proto.codec import decode_manifest
+from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.http.signing.key_id import host_key_id
+from nixfleet_runtime.http.signing.refusal import UnknownKey
 from nixfleet_runtime.transport import (
     EventRefused,
     EventsOutcome,
@@ -28,10 +31,9 @@ from nixfleet_runtime.transport import (
 from nixfleet_simulation.nodes.agenda import Agenda
 from nixfleet_simulation.nodes.ci import ReleaseDirectory
 from nixfleet_simulation.nodes.clock import time_at
-from nixfleet_simulation.nodes.network import (
-    Answer,
+from nixfleet_simulation.nodes.network import Answer, Call, Enrolled
+from nixfleet_simulation.nodes.signed_requests import (
     AskDispatch,
-    Call,
     FetchManifest,
     Request,
     SendEvents,
@@ -88,7 +90,10 @@ class LyingControlPlane:
             return
         answer = self._answer(call.hostname, call.request)
         if answer is None:
-            call.fail("500: no reason", self._rng.choice((None, 1.0, 3600.0)))
+            if self._rng.random() < 0.3:
+                call.refuse(UnknownKey(host_key_id(call.hostname)).as_problem())
+            else:
+                call.fail(500, "no reason", self._rng.choice((None, 1.0, 3600.0)))
             return
         is_poll = isinstance(answer, DispatchAnswer) and answer.dispatch is None
         wait = call.request.wait if isinstance(call.request, AskDispatch) and is_poll else 0
@@ -110,6 +115,8 @@ class LyingControlPlane:
                 return self._manifest(request.rollout_id)
             case Heartbeat():
                 return self._heartbeat(request)
+            case EnrollRequest():
+                return Enrolled()
             case _:
                 assert_never(request)
 

@@ -9,58 +9,53 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from nixfleet_agent.network.answers import enrollment_failure, failure_of
+from nixfleet_agent.network.enrollment import EnrollmentRefused
 from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
-from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply, TransportFailed
-from nixfleet_simulation.nodes.agenda import MINUTE, SECOND, Agenda, NodeLifetime
+from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem
+from nixfleet_runtime.transport import EventsOutcome, HeartbeatReply, TransportFailed
+from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
+from nixfleet_simulation.nodes.signed_requests import Request, SignedRequest
 from nixfleet_simulation.scenario.acts import Direction, LossyNetwork, Partition
 from nixfleet_simulation.scenario.randomness import Random, Seed, stream
 
 LATENCY = (500, 30_000)
-CLOCKS_APART_MAX = MINUTE
-"""A request whose signature is older or younger than this is refused.
-
-Source: docs/spec/trust.md, Request signatures.
-"""
 
 
 @frozen
-class SendEvents:
-    envelopes: tuple[AgentEventEnvelope, ...]
+class Enrolled:
+    """The host is enrolled."""
 
 
-@frozen
-class AskDispatch:
-    """wait: microseconds that the poll may last."""
-
-    wait: int
-
-
-@frozen
-class FetchManifest:
-    rollout_id: str
-
-
-Request: TypeAlias = SendEvents | AskDispatch | FetchManifest | Heartbeat
-Answer: TypeAlias = EventsOutcome | DispatchAnswer | ManifestAnswer | HeartbeatReply
+Answer: TypeAlias = EventsOutcome | DispatchAnswer | ManifestAnswer | HeartbeatReply | Enrolled
+Failure: TypeAlias = TransportFailed | EnrollmentRefused
 
 
 class Call:
     """One request of one host, and the way back for its answer."""
 
-    __slots__ = ("_answer", "_fail", "hostname", "request")
+    __slots__ = ("_answer", "_fail", "signed")
 
     def __init__(
         self,
-        hostname: str,
-        request: Request,
+        signed: SignedRequest,
         answer: Callable[[Answer], None],
-        fail: Callable[[TransportFailed], None],
+        fail: Callable[[Failure], None],
     ) -> None:
-        self.hostname = hostname
-        self.request = request
+        self.signed = signed
         self._answer = answer
         self._fail = fail
+
+    @property
+    def hostname(self) -> str:
+        """The host that the request says it is from."""
+        return self.signed.hostname
+
+    @property
+    def request(self) -> Request:
+        """What is asked."""
+        return self.signed.request
 
     def answer(self, answer: Answer) -> None:
         """Send `answer` back."""
@@ -68,11 +63,35 @@ class Call:
 
     def answered_through(self, change: Callable[[Answer], Answer]) -> "Call":
         """Return the same call, whose answers are changed on their way."""
-        return Call(self.hostname, self.request, lambda a: self._answer(change(a)), self._fail)
+        return Call(self.signed, lambda answer: self._answer(change(answer)), self._fail)
 
-    def fail(self, problem: str, retry_after_seconds: float | None = None) -> None:
-        """Send back a failure."""
-        self._fail(TransportFailed(problem, retry_after_seconds))
+    def asking(self, signed: SignedRequest) -> "Call":
+        """Return a call with the same way back, in which `signed` is asked."""
+        return Call(signed, self._answer, self._fail)
+
+    def break_off(self, failure: TransportFailed) -> None:
+        """Have the caller get no usable answer."""
+        self._fail(failure)
+
+    def refuse(self, problem: HttpProblem, retry_after_seconds: float | None = None) -> None:
+        """Send back `problem`, which the caller understands as the production transport does."""
+        is_enrollment = isinstance(self.request, EnrollRequest)
+        understood = enrollment_failure if is_enrollment else failure_of
+        self._fail(understood(problem, retry_after_seconds))
+
+    def fail(self, status: int, detail: str, retry_after_seconds: float | None = None) -> None:
+        """Send back a problem of no particular type."""
+        problem = HttpProblem(f"{TYPE_PREFIX}simulated", "No answer", status, detail)
+        self.refuse(problem, retry_after_seconds)
+
+
+def unanswered(signed: SignedRequest) -> Call:
+    """Return a call whose answer nobody hears."""
+    return Call(signed, _ignored, _ignored)
+
+
+def _ignored(_: object) -> None:
+    """Ignore it."""
 
 
 class _Link:
@@ -93,7 +112,7 @@ class _Link:
 
 
 class Network:
-    """All links. deliver: hands a request to the control plane. apart: how far two clocks are from each other."""
+    """All links. deliver: hands a request to the control plane. sign: signs a request of a host, as of now."""
 
     def __init__(
         self,
@@ -101,13 +120,13 @@ class Network:
         seed: Seed,
         hosts: tuple[str, ...],
         deliver: Callable[[Call], None],
-        apart: Callable[[str], int],
+        sign: Callable[[str, Request], SignedRequest],
     ) -> None:
         self.lost = 0
         self.repeated = 0
         self._agenda = agenda
         self._deliver = deliver
-        self._apart = apart
+        self._sign = sign
         self._links = {host: _Link(stream(seed, "network", host)) for host in hosts}
 
     def begin(self, fault: LossyNetwork | Partition) -> None:
@@ -134,25 +153,18 @@ class Network:
         request: Request,
         timeout: int,
         answered: Callable[[Answer], None],
-        failed: Callable[[TransportFailed], None],
+        failed: Callable[[Failure], None],
     ) -> None:
-        """Send `request`; exactly one of `answered` and `failed` is called, unless the caller dies."""
+        """Sign and send `request`; exactly one of `answered` and `failed` is called, unless the caller dies."""
         pending = _Pending(life, answered, failed)
         self._agenda.after(timeout, pending, pending.fail, TransportFailed("no answer in time"))
         back = partial(self._send, hostname, Direction.FROM_CONTROL_PLANE)
         call = Call(
-            hostname,
-            request,
+            self._sign(hostname, request),
             lambda answer: back(partial(pending.answer, answer)),
             lambda error: back(partial(pending.fail, error)),
         )
-        self._send(hostname, Direction.TO_CONTROL_PLANE, partial(self._arrive, call))
-
-    def _arrive(self, call: Call) -> None:
-        if self._apart(call.hostname) > CLOCKS_APART_MAX:
-            call.fail("401: the request's signature is not of now")
-        else:
-            self._deliver(call)
+        self._send(hostname, Direction.TO_CONTROL_PLANE, partial(self._deliver, call))
 
     def _send(self, hostname: str, direction: Direction, arrive: Callable[[], None]) -> None:
         link = self._links[hostname]
@@ -181,7 +193,7 @@ class _Pending(NodeLifetime):
         self,
         caller: NodeLifetime,
         answered: Callable[[Answer], None],
-        failed: Callable[[TransportFailed], None],
+        failed: Callable[[Failure], None],
     ) -> None:
         super().__init__()
         self._caller = caller
@@ -192,7 +204,7 @@ class _Pending(NodeLifetime):
         if self._ends():
             self._answered(answer)
 
-    def fail(self, error: TransportFailed) -> None:
+    def fail(self, error: Failure) -> None:
         if self._ends():
             self._failed(error)
 

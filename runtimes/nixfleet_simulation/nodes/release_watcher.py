@@ -1,25 +1,20 @@
-"""The release watcher: verifies the contents of the release directory and posts them to the control plane.
+"""The release watcher: what the production scanner makes of the release directory is posted to the control plane."""
 
-It verifies with the production code, and reports what did not verify.
-"""
-
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
-import orjson
-
-from nixfleet_control_plane.messages.inputs import (
-    ArtefactRejected,
-    ListsUpdated,
-    ManifestsUpdated,
-    Reply,
-)
-from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.signing import VerifyError, verify_fleet, verify_manifest, verify_revocations
+from nixfleet_control_plane.messages.inputs import Reply
+from nixfleet_control_plane.releases.scan import ReleaseInput, ReleaseScanner
+from nixfleet_proto.wire import SignedArtefact
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda
-from nixfleet_simulation.nodes.ci import Published, ReleaseDirectory
+from nixfleet_simulation.nodes.ci import ReleaseDirectory
 from nixfleet_simulation.nodes.control_plane import ControlPlane
+from nixfleet_simulation.nodes.release_exchange import ReleaseExchange
 from nixfleet_simulation.scenario.scenario import FRESHNESS_WINDOW_MINUTES
+
+IDLE_SCANS_EVERY: Final = 10
+"""Of the scans that find the same files as before, one in this many is made."""
 
 
 class ReleaseWatcher:
@@ -29,64 +24,62 @@ class ReleaseWatcher:
         self,
         agenda: Agenda,
         directory: ReleaseDirectory,
+        exchange: ReleaseExchange,
         control_plane: ControlPlane,
         every_seconds: float,
     ) -> None:
         self._agenda = agenda
         self._directory = directory
+        self._exchange = exchange
         self._control_plane = control_plane
         self._every = int(every_seconds * SECOND)
-        self._taken: Published | None = None
-        self._taken_by = 0
+        self._starts = 0
+        self._trust = directory.trust
+        self._scanner = ReleaseScanner(self._trust, FRESHNESS_WINDOW_MINUTES)
+        self._is_posting = False
+        self._files: Mapping[str, SignedArtefact] | None = None
+        self._idle = 0
 
     def look(self) -> None:
         """Post what is new, and read again later."""
-        control_plane, published = self._control_plane, self._directory.published
-        is_new = (self._taken, self._taken_by) != (published, control_plane.starts)
-        if control_plane.is_up and published is not None and is_new:
-            self._take(published, control_plane.clock.now())
+        control_plane = self._control_plane
+        if control_plane.starts != self._starts:
+            self._starts = control_plane.starts
+            self._trust = self._directory.trust
+            self._scanner = ReleaseScanner(self._trust, FRESHNESS_WINDOW_MINUTES)
+            self._is_posting = False
+            self._idle = 0
+        if control_plane.is_up and not self._is_posting:
+            self._scan()
         self._agenda.after(self._every, None, self.look)
 
-    def _take(self, published: Published, now: datetime) -> None:
-        took = partial(self._took, published, self._control_plane.starts)
-        self._control_plane.post(self._verified_lists(published, now))
-        self._control_plane.post(self._verified(published, now), took)
+    def _scan(self) -> None:
+        if self._trust is not self._directory.trust:
+            self._trust = self._directory.trust
+            self._scanner.use_trust(self._trust)
+            self._idle = 0
+        files = self._exchange.files()
+        self._idle = self._idle + 1 if files is self._files else 0
+        self._files = files
+        # The same files give the same again, except that time passes.
+        if files is not None and (self._idle < 3 or self._idle % IDLE_SCANS_EVERY == 0):
+            inputs = self._scanner.scan(files, self._control_plane.clock.now())
+            if inputs:
+                self._idle = 0
+            self._post(self._starts, inputs)
 
-    def _took(self, published: Published, starts: int, _: Reply) -> None:
-        self._taken, self._taken_by = published, starts
+    def _post(self, starts: int, inputs: Sequence[ReleaseInput]) -> None:
+        """Post the inputs one after the other, until one cannot be made durable."""
+        self._is_posting = bool(inputs)
+        if inputs:
+            took = partial(self._took, starts, inputs)
+            self._control_plane.post(inputs[0], took, partial(self._failed, starts))
 
-    def _verified_lists(
-        self, published: Published, now: datetime
-    ) -> ListsUpdated | ArtefactRejected:
-        trust, window = self._directory.trust, FRESHNESS_WINDOW_MINUTES
-        try:
-            revocations = verify_revocations(
-                published.revocations, trust, now, freshness_window_minutes=window
-            )
-        except VerifyError as error:
-            return ArtefactRejected("revocations.json", str(error))
-        return ListsUpdated(revocations=revocations)
+    def _took(self, starts: int, inputs: Sequence[ReleaseInput], _: Reply) -> None:
+        if starts == self._starts:
+            self._scanner.done(inputs[0])
+            self._post(starts, inputs[1:])
 
-    def _verified(self, published: Published, now: datetime) -> ManifestsUpdated | ArtefactRejected:
-        trust, window = self._directory.trust, FRESHNESS_WINDOW_MINUTES
-        name = "fleet.resolved.json"
-        try:
-            fleet = verify_fleet(published.fleet, trust, now, freshness_window_minutes=window)
-            manifests = []
-            for name, artefact in published.manifests:
-                manifest = verify_manifest(
-                    artefact,
-                    trust,
-                    now,
-                    freshness_window_minutes=window,
-                    expected_rollout_id=RolloutId.of(name, _ref_of(artefact.body)),
-                )
-                manifests.append(manifest)
-        except VerifyError as error:
-            return ArtefactRejected(name, str(error))
-        return ManifestsUpdated(fleet, tuple(manifests))
-
-
-def _ref_of(manifest: bytes) -> str:
-    """Return the id that the file's name would contain: a manifest's file is named after its rollout."""
-    return str(orjson.loads(manifest)["channelRef"])
+    def _failed(self, starts: int, _: Exception) -> None:
+        if starts == self._starts:
+            self._is_posting = False

@@ -109,7 +109,10 @@ def _without_host(scenario: Scenario, host: str) -> Scenario | None:
     channels = tuple(filter(None, (_channel_without(each, host) for each in scenario.channels)))
     names = {channel.name for channel in channels}
     acts = tuple(_act_without(act, host) for act in scenario.acts if _names_only(act, names, host))
-    return evolve(scenario, channels=channels, acts=acts) if channels else None
+    enrolling = tuple(each for each in scenario.enrolling if each != host)
+    if not channels:
+        return None
+    return evolve(scenario, channels=channels, acts=acts, enrolling=enrolling)
 
 
 def _channel_without(channel: ChannelLayout, host: str) -> ChannelLayout | None:
@@ -127,7 +130,7 @@ def _act_without(act: Act, host: str) -> Act:
 def _names_only(act: Act, channels: set[str], left_out: str) -> bool:
     if getattr(act, "channel", None) not in (None, *channels):
         return False
-    return left_out not in (getattr(act, "host", None), getattr(act, "node", None))
+    return left_out not in (getattr(act, name, None) for name in ("host", "node", "by"))
 
 
 def _with_plainer_releases(scenario: Scenario, attempt: _Attempt) -> Scenario:

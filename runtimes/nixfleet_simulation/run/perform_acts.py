@@ -19,10 +19,14 @@ from nixfleet_runtime.hold_scope import parse_scope
 from nixfleet_simulation.judge.model.rollout_model import HALTED
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.nodes.clock import time_at
+from nixfleet_simulation.run.perform_hostile_acts import HostileActs
 from nixfleet_simulation.run.world import World
 from nixfleet_simulation.scenario.acts import (
     CONTROL_PLANE,
     Act,
+    AlterRequests,
+    AnswerBadly,
+    BorrowName,
     Boundary,
     Clear,
     ClockJump,
@@ -30,16 +34,22 @@ from nixfleet_simulation.scenario.acts import (
     ForgeAnswers,
     ForgedRelease,
     FullDisk,
+    HalfExchanged,
     LoseDisk,
     LossyNetwork,
+    NewKey,
+    NewToken,
     Partition,
     Pause,
+    PutOlderBack,
     Reboot,
     Release,
+    ReplayRequests,
     Retire,
     Revoke,
     RotateKey,
     SlowDisk,
+    StealToken,
     StopSigning,
     TakeOver,
     description,
@@ -62,6 +72,7 @@ class ActRunner:
         self._signs_from = 0
         self._faults_are_over = False
         self._crashes: dict[str, Crash] = {}
+        self._hostile = HostileActs(world, self._later, self._note_signing, self.start)
         for name in (CONTROL_PLANE, *world.hosts):
             world.node(name).on_death = partial(self._crash_at_boundary, name)
 
@@ -69,6 +80,7 @@ class ActRunner:
         """Schedule all acts of the scenario."""
         for act in self._world.scenario.acts:
             self._later(act.at_seconds, self.do, act)
+        self._hostile.schedule()
         self._later(self._world.scenario.cadence.sign_again, self._sign_again)
 
     def do(self, act: Act) -> None:
@@ -120,6 +132,18 @@ class ActRunner:
                 self._lose_disk(act)
             case Reboot():
                 self._reboot(act)
+            case (
+                ReplayRequests()
+                | BorrowName()
+                | AlterRequests()
+                | AnswerBadly()
+                | NewKey()
+                | NewToken()
+                | StealToken()
+                | HalfExchanged()
+                | PutOlderBack()
+            ):
+                self._hostile.do(act)
             case _:
                 assert_never(act)
 
@@ -278,6 +302,7 @@ class ActRunner:
     def end_faults(self) -> None:
         """Cancel all faults that are still to come."""
         self._faults_are_over = True
+        self._hostile.end_faults()
         for host in self._world.hosts:
             self._reinstate(host)
         self._signs_from = 0

@@ -16,12 +16,21 @@ from nixfleet_simulation.nodes.agenda import SECOND, Agenda
 from nixfleet_simulation.nodes.ci import ReleaseDirectory
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.control_plane import ControlPlane, ControlPlaneDisk
+from nixfleet_simulation.nodes.host.identity import HostIdentity
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.host.process import Host, HostDisk
+from nixfleet_simulation.nodes.interference import Interference
 from nixfleet_simulation.nodes.lying_control_plane import LyingControlPlane
 from nixfleet_simulation.nodes.network import Answer, Call, Network
 from nixfleet_simulation.nodes.production_parts import Parts
+from nixfleet_simulation.nodes.release_exchange import ReleaseExchange
 from nixfleet_simulation.nodes.release_watcher import ReleaseWatcher
+from nixfleet_simulation.nodes.signed_requests import (
+    Request,
+    RequestSigner,
+    Signatures,
+    SignedRequest,
+)
 from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE
 from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour
@@ -59,7 +68,10 @@ class World:
         self.scenario = scenario
         self.agenda = Agenda()
         self.trace = Trace(self.agenda, keeps_lines=keeps_lines)
-        self.ci = ReleaseDirectory(scenario.seed, scenario.channels)
+        self.ci = ReleaseDirectory(scenario.seed, scenario.channels, scenario.enrolling)
+        self.exchange = ReleaseExchange(scenario.seed, self.ci)
+        self._signatures = Signatures(scenario.real_signatures)
+        self._signer = RequestSigner(self._signatures)
         threshold = scenario.cadence.failure_threshold
         self.checker = Checker(lambda: self.ci.trust, threshold)
         self.behaviours: dict[str, dict[str, ClosureBehaviour]] = {
@@ -80,11 +92,14 @@ class World:
             self._recorder.lie_sent,
         )
         self.network = Network(
-            self.agenda, scenario.seed, scenario.hosts, self._deliver, self._clocks_apart
+            self.agenda, scenario.seed, scenario.hosts, self._deliver, self._signed
         )
+        self.interference = Interference(self.agenda, scenario.seed, self._pass_on, self._signed)
         self.hosts = {host: self._made_host(host) for host in scenario.hosts}
         every = scenario.cadence.watch_releases
-        self._watcher = ReleaseWatcher(self.agenda, self.ci, self.control_plane, every)
+        self._watcher = ReleaseWatcher(
+            self.agenda, self.ci, self.exchange, self.control_plane, every
+        )
 
     def begin(self, without: Collection[str] = ()) -> None:
         """Start all nodes, at slightly different times, except the hosts in `without`."""
@@ -121,6 +136,8 @@ class World:
             self.trace,
             self._recorder,
             self.scenario.cadence.control_plane_tick,
+            lambda: self.ci.trust,
+            self._signatures,
             parts.control_plane_engine,
             parts.load_control_plane,
             self._dies_at(CONTROL_PLANE),
@@ -151,6 +168,7 @@ class World:
             lambda: self.ci.trust,
             parts.agent_engine,
             parts.memory_journal,
+            HostIdentity(seed, hostname, self._signer),
             self._dies_at(hostname),
         )
 
@@ -160,10 +178,15 @@ class World:
 
     # Requests to the control plane.
 
-    def _clocks_apart(self, hostname: str) -> int:
-        return abs(self.hosts[hostname].clock.off_by - self.control_plane.clock.off_by)
+    def _signed(self, by: str, request: Request, hostname: str = "") -> SignedRequest:
+        """Return the request signed with the key of `by`, as `hostname`; empty: as itself."""
+        host = self.hosts[by]
+        return host.identity.signed(request, host.clock.now(), hostname)
 
     def _deliver(self, call: Call) -> None:
+        self.interference.deliver(call)
+
+    def _pass_on(self, call: Call) -> None:
         if self.liar.reigns:
             self.liar.receive(call)
             return

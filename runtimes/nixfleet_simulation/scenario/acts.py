@@ -28,6 +28,10 @@ class Family(StrEnum):
     HOST = "host"
     PROBE = "probe"
     TAKEOVER = "takeover"
+    WIRE = "wire"
+    PROXY = "proxy"
+    IDENTITY = "identity"
+    EXCHANGE = "exchange"
 
 
 class Boundary(StrEnum):
@@ -58,6 +62,19 @@ class Forgery(StrEnum):
     STALE = "signed long ago"
     NOT_SIGNED = "without a signing time"
     OTHER_FLEET = "anchored in another fleet"
+
+
+class BadAnswer(StrEnum):
+    """What a caller gets in the place of an answer, from something between it and the control plane."""
+
+    TOO_MANY = "429, for a few seconds"
+    TOO_MANY_FOR_YEARS = "429, for years"
+    TOO_LARGE = "413"
+    ERROR = "500"
+    UNAVAILABLE = "503, for a few minutes"
+    NONE = "nothing, without end"
+    TOO_LONG = "more than anybody reads"
+    UNREADABLE = "text that is no answer"
 
 
 # CI.
@@ -267,6 +284,108 @@ class Reboot:
     back_after_seconds: float
 
 
+# Attackers between the hosts and the control plane. host: whose requests; empty: all hosts'.
+
+
+@frozen
+class ReplayRequests:
+    """An attacker copies the host's requests, and sends each copy `late_seconds` later."""
+
+    family: ClassVar[Family] = Family.WIRE
+    at_seconds: float
+    host: str
+    for_seconds: float
+    late_seconds: float
+
+
+@frozen
+class BorrowName:
+    """The host `by` asks as `host`, with its own key, whenever it asks for itself."""
+
+    family: ClassVar[Family] = Family.WIRE
+    at_seconds: float
+    host: str
+    by: str
+    for_seconds: float
+
+
+@frozen
+class AlterRequests:
+    """An attacker alters the bodies of the host's requests."""
+
+    family: ClassVar[Family] = Family.WIRE
+    at_seconds: float
+    host: str
+    for_seconds: float
+
+
+@frozen
+class AnswerBadly:
+    """Something in between answers a share of the host's requests, some of them after they were carried out."""
+
+    family: ClassVar[Family] = Family.PROXY
+    at_seconds: float
+    host: str
+    for_seconds: float
+    share: float
+    answer: BadAnswer
+
+
+# Identities. Of a host that enrolls; nothing happens to others.
+
+
+@frozen
+class NewKey:
+    """The host loses its key and makes a new one. An operator brings a token for it."""
+
+    family: ClassVar[Family] = Family.IDENTITY
+    at_seconds: float
+    host: str
+    token_after_seconds: float
+
+
+@frozen
+class NewToken:
+    """An operator brings the host another token, which is good for `valid_seconds`, and its list is published."""
+
+    family: ClassVar[Family] = Family.IDENTITY
+    at_seconds: float
+    host: str
+    valid_seconds: float
+
+
+@frozen
+class StealToken:
+    """The host `by` enrolls as `host`, with its own key and the token of `host`."""
+
+    family: ClassVar[Family] = Family.IDENTITY
+    at_seconds: float
+    host: str
+    by: str
+
+
+# The release directory, when somebody copies files into it.
+
+
+@frozen
+class HalfExchanged:
+    """Some files are of the release before, and some of the latest, a body and its signature apart."""
+
+    family: ClassVar[Family] = Family.EXCHANGE
+    at_seconds: float
+    for_seconds: float
+
+
+@frozen
+class PutOlderBack:
+    """The directory has an older release again: the one that is `back` before the latest."""
+
+    family: ClassVar[Family] = Family.EXCHANGE
+    at_seconds: float
+    for_seconds: float
+    back: int
+
+
 Act: TypeAlias = (
     Release
     | ForgedRelease
@@ -286,6 +405,15 @@ Act: TypeAlias = (
     | Crash
     | LoseDisk
     | Reboot
+    | ReplayRequests
+    | BorrowName
+    | AlterRequests
+    | AnswerBadly
+    | NewKey
+    | NewToken
+    | StealToken
+    | HalfExchanged
+    | PutOlderBack
 )
 
 

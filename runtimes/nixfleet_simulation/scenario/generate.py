@@ -41,6 +41,12 @@ from nixfleet_simulation.scenario.closure_behaviour import (
     RollbackResult,
     SwitchResult,
 )
+from nixfleet_simulation.scenario.generate_hostile import (
+    of_exchange,
+    of_identity,
+    of_proxy,
+    of_wire,
+)
 from nixfleet_simulation.scenario.randomness import Random, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
 
@@ -51,6 +57,8 @@ FAULT_EVERY_SECONDS: Final = (7 * 60, 15 * 60, 30 * 60)
 TAKEOVER_EVERY_SECONDS: Final = 90 * 60
 """Rarer than other faults: what an honest control plane must keep is judged in between."""
 DAY_SECONDS: Final = 86_400
+REAL_SIGNATURES_EVERY: Final = 8
+"""One seed in this many signs its requests with ed25519; a keyed hash stands for it in the others."""
 FAULTY_SHARE: Final = 0.3
 """The share of faulty closures."""
 
@@ -70,10 +78,22 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
             mean = TAKEOVER_EVERY_SECONDS if family is Family.TAKEOVER else every
             acts += _faults(stream(seed, family.value), channels, seconds, mean, draw_one)
     acts.sort(key=lambda act: act.at_seconds)
-    return Scenario(seed, channels, tuple(acts), seconds)
+    return Scenario(
+        seed,
+        channels,
+        tuple(acts),
+        seconds,
+        enrolling=_enrolling(stream(seed, "identities"), channels),
+        real_signatures=seed % REAL_SIGNATURES_EVERY == 0,
+    )
 
 
 # The fleet.
+
+
+def _enrolling(rng: Random, channels: tuple[ChannelLayout, ...]) -> tuple[str, ...]:
+    share = rng.choice((0.0, 0.3, 1.0))
+    return tuple(host for host in _hosts(channels) if rng.random() < share)
 
 
 def _channels(rng: Random, hosts: int) -> tuple[ChannelLayout, ...]:
@@ -268,4 +288,8 @@ _FAMILIES: Final[dict[Family, _Draw]] = {
     Family.PROCESS: _of_process,
     Family.HOST: _of_host,
     Family.TAKEOVER: _of_takeover,
+    Family.WIRE: of_wire,
+    Family.PROXY: of_proxy,
+    Family.IDENTITY: of_identity,
+    Family.EXCHANGE: of_exchange,
 }

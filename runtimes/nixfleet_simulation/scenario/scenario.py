@@ -50,13 +50,19 @@ class Cadence:
 
 @frozen
 class Scenario:
-    """Everything that determines a run. busy_seconds: when the faults end; from then on the fleet must settle."""
+    """Everything that determines a run. busy_seconds: when the faults end; from then on the fleet must settle.
+
+    enrolling: the hosts that enroll with a token; the fleet declares the keys of the others. real_signatures: whether
+    requests are signed with ed25519, or with a keyed hash, which takes less time.
+    """
 
     seed: Seed
     channels: tuple[ChannelLayout, ...]
     acts: tuple[Act, ...]
     busy_seconds: float
     cadence: Cadence = Cadence()
+    enrolling: tuple[str, ...] = ()
+    real_signatures: bool = True
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from nixfleet_runtime.transport import (
 )
 from nixfleet_simulation.judge.model.gates import Gates
 from nixfleet_simulation.judge.model.host_model import HostModel, IllegalFact, Json
+from nixfleet_simulation.judge.model.identities import IdentityModel, MintedTokens, token_of
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Releases
 from nixfleet_simulation.judge.model.rollout_model import RolloutModel
@@ -50,7 +51,9 @@ FACT: Final = "agent_event"
 class LogReader:
     """The log of one control plane so far. touched: host records to compare."""
 
-    def __init__(self, releases: Releases, lies: Lies, threshold_seconds: float) -> None:
+    def __init__(
+        self, releases: Releases, lies: Lies, minted: MintedTokens, threshold_seconds: float
+    ) -> None:
         self.checks = 0
         self.head = 0
         self.gates = Gates()
@@ -60,7 +63,7 @@ class LogReader:
         self._releases = releases
         self._lies = lies
         self._threshold_seconds = threshold_seconds
-        self._revoked: set[str] = set()
+        self.identities = IdentityModel(minted)
         self._changed: dict[str, None] = {}
         self._all_may_have_changed = False
 
@@ -110,6 +113,8 @@ class LogReader:
             case "verify_outcome":
                 if payload["kind"] == "ArtefactTaken":
                     self._artefact(row.rollout_id, payload)
+                elif payload["kind"] == "HostEnrolled":
+                    self._enrolled(payload, datetime.fromisoformat(row.ts))
                 elif payload["kind"] == "IdentityForked":
                     self._forked(str(row.host_id), payload["reason"])
                 elif payload["kind"] == "FactRefused":
@@ -239,9 +244,9 @@ class LogReader:
                 pass  # Whom a clearance excuses comes as an event.
 
     def _artefact(self, rollout_id: str | None, payload: Json) -> None:
-        if payload["name"] == "revocations.json":
-            listed = orjson.loads(payload["body"])["revocations"]
-            self._revoked = {revocation["hostname"] for revocation in listed}
+        problem = self.identities.artefact_taken(payload["name"], orjson.loads(payload["body"]))
+        if problem is not None:
+            raise Broken(Promise.NOTHING_OLDER_IN_FORCE, problem)
         if rollout_id is None:
             return
         self._all_may_have_changed = True
@@ -249,6 +254,15 @@ class LogReader:
             found = f"a manifest of {rollout_id} is in force that CI did not sign"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
         self.gates.in_force[rollout_id.partition("@")[0]] = rollout_id
+
+    def _enrolled(self, payload: Json, at: datetime) -> None:
+        token = token_of(orjson.loads(payload["token"])["token"])
+        problem = self.identities.enrolled(token, payload["public_key"], at)
+        if problem is not None:
+            raise Broken(Promise.ENROLLMENT, problem)
+        # A machine that enrolls anew is not one of two any more.
+        self.gates.holds.discard(f"host:{token.hostname}")
+        self._all_may_have_changed = True
 
     def _quarantined(self, channel: str) -> set[str]:
         return self.gates.quarantined.setdefault(channel, set())
@@ -357,12 +371,12 @@ class LogReader:
                 found = f"{_named(input.hostname, envelope)} is in the journal, and is refused: {refusal.reason}"
                 raise Broken(Promise.MIRROR_IS_THE_HOST, found)
 
-    def require_known(self, host: str) -> None:
-        """Check that the host's key is not revoked. Raises: Broken."""
+    def require_key_of(self, host: str, key: str) -> None:
+        """Check that `key` speaks for the host. Raises: Broken."""
         self.checks += 1
-        if host in self._revoked:
-            found = f"{host} is listened to, and its key is revoked"
-            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        if self.identities.key_of(host) != key:
+            found = f"{host} is listened to, and the key that signed does not speak for it"
+            raise Broken(Promise.REQUESTS, found)
 
     def require_kept(self, host: str, acknowledged: Sequence[AgentEventEnvelope]) -> None:
         """Check that every acknowledged fact is in the log. Raises: Broken."""

@@ -18,12 +18,15 @@ from nixfleet_agent.messages.inputs import Action, Input, Intent, Reply
 from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_agent.workers.assembly import Workers
+from nixfleet_agent.workers.enrollment import EnrollmentWorker
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_simulation.nodes.agenda import Agenda, NodeLifetime
 from nixfleet_simulation.nodes.clock import NodeClock
 from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.nodes.disk import Disk
+from nixfleet_simulation.nodes.host.enrollment_shell import TOKEN_FILE, SimulatedEnrollment
+from nixfleet_simulation.nodes.host.identity import HostIdentity
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.host.shell import (
     SILENT_LOG,
@@ -110,9 +113,11 @@ class Host:
         trust: Callable[[], TrustRoot],
         make_engine: Callable[[State, timedelta], AgentEngine],
         make_journal: Callable[[], MemoryJournal],
+        identity: HostIdentity,
         die_at: int | None = None,
     ) -> None:
         self.hostname = hostname
+        self.identity = identity
         self.clock = clock
         self.disk = disk
         self.machine = machine
@@ -196,8 +201,22 @@ class Host:
             self._mutator,
             self.boundaries,
             self._began,
+            lambda: enrollment.note_not_known(),
+        )
+        enrollment = EnrollmentWorker(
+            self.hostname,
+            self.identity.own,
+            TOKEN_FILE,
+            self._trust,
+            self.clock.now,
+            self._workers.backoff_for_control_plane(),
+            SILENT_LOG,
+        )
+        self._enrollment = SimulatedEnrollment(
+            self._agenda, self._life, self.identity, self._shell.call_to_enroll
         )
         self._shell.start(self._workers.intents.run)
+        self._enrollment.start(enrollment)
         self._shell.start(partial(self._workers.boot, self.machine.running))
 
     def die(self, *, write_survives: bool = False) -> None:
@@ -207,7 +226,7 @@ class Host:
         self._life.is_over = True
         self.is_up = False
         self.boundaries.armed = None
-        self._shell.die()
+        self._end_workers()
         self.disk.cut_off(write_survives=write_survives)
         self._trace.narrate(self.hostname, "dies")
 
@@ -215,8 +234,12 @@ class Host:
         """End the process and close the disk, at the end of a simulation."""
         self._life.is_over = True
         if self.is_up:
-            self._shell.die()
+            self._end_workers()
         self.disk.close()
+
+    def _end_workers(self) -> None:
+        self._shell.die()
+        self._enrollment.close()
 
     def lose_disk(self) -> None:
         """Replace the disk by an empty one; the machine keeps running."""

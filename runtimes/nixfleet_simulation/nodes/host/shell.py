@@ -20,6 +20,8 @@ from nixfleet_agent.messages.inputs import (
     Reply,
 )
 from nixfleet_agent.messages.writes import Write
+from nixfleet_agent.network import answers
+from nixfleet_agent.network.enrollment import NOT_KNOWN
 from nixfleet_agent.workers.steps import (
     AgentStep,
     Begin,
@@ -43,8 +45,6 @@ from nixfleet_agent.workers.steps import (
     StopGroup,
     Switch,
     Wait,
-    Wakeup,
-    Work,
 )
 from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_proto.agent_event import ProbeMode
@@ -53,26 +53,21 @@ from nixfleet_proto.health_check import ExecProbe, HealthCheck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.kernel.mutator import WriteFailed
+from nixfleet_runtime.transport import ANSWER_SECONDS_MAX, TransportFailed
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda, NodeLifetime
 from nixfleet_simulation.nodes.crash_boundaries import CrashBoundaries
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
+from nixfleet_simulation.nodes.host.tasks import Task, begin_wait
 from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 from nixfleet_simulation.nodes.mutator import Mutator
-from nixfleet_simulation.nodes.network import (
-    Answer,
-    AskDispatch,
-    Network,
-    Request,
-    SendEvents,
-)
-from nixfleet_simulation.nodes.network import FetchManifest as FetchManifestRequest
+from nixfleet_simulation.nodes.network import Answer, Failure, Network
+from nixfleet_simulation.nodes.signed_requests import AskDispatch, Request, SendEvents
+from nixfleet_simulation.nodes.signed_requests import FetchManifest as FetchManifestRequest
 from nixfleet_simulation.scenario.acts import Boundary
 from nixfleet_simulation.scenario.randomness import Random
 
 AgentMutator: TypeAlias = Mutator[Input, Write, Reply, Action]
-
-ANSWER_AFTER_MAX = 30 * SECOND
-"""How long an answer may take, beyond the time that a long-poll waits anyway. As in `http_transport`."""
+AgentTask: TypeAlias = Task[AgentStep]
 
 SWITCH_METHOD = "simulated"
 PROBE_SECONDS = (0.01, 0.8)
@@ -96,47 +91,11 @@ def checks_of(interval_seconds: int) -> HealthCheckSet:
     )
 
 
-class _Task:
-    """A worker that runs. lifetime: of its process, or of its group if it has one."""
-
-    __slots__ = ("_carry_out", "lifetime", "work")
-
-    def __init__(
-        self,
-        work: Work,
-        lifetime: NodeLifetime,
-        carry_out: Callable[["_Task", AgentStep], None],
-    ) -> None:
-        self.work = work
-        self.lifetime = lifetime
-        self._carry_out = carry_out
-
-    def begin(self) -> None:
-        """Run to the first step."""
-        self._run_to_next_step(partial(next, self.work))
-
-    def answer(self, answer: object) -> None:
-        """Send the answer to the last step."""
-        if not self.lifetime.is_over:
-            self._run_to_next_step(partial(self.work.send, answer))
-
-    def fail(self, error: Exception) -> None:
-        """Throw the failure of the last step."""
-        if not self.lifetime.is_over:
-            self._run_to_next_step(partial(self.work.throw, error))
-
-    def _run_to_next_step(self, resume: Callable[[], AgentStep]) -> None:
-        try:
-            step = resume()
-        except StopIteration:
-            return
-        self._carry_out(self, step)
-
-
 class SimulatedShell:
     """Carries out the steps of one agent's workers.
 
     cached: the manifests on the host's disk. began: called with each intent when the machine begins to carry it out.
+    on_not_known: called when an answer says that the control plane does not know this host's key.
     """
 
     def __init__(
@@ -153,6 +112,7 @@ class SimulatedShell:
         mutator: AgentMutator,
         boundaries: CrashBoundaries,
         began: Callable[[Intent], None],
+        on_not_known: Callable[[], None],
     ) -> None:
         self._hostname = hostname
         self._agenda = agenda
@@ -166,15 +126,16 @@ class SimulatedShell:
         self._mutator = mutator
         self._boundaries = boundaries
         self._began = began
+        self._on_not_known = on_not_known
         self._groups: dict[RolloutId, NodeLifetime] = {}
-        self._tasks: list[_Task] = []
+        self._tasks: list[AgentTask] = []
 
     def start(self, begin: Begin, group: RolloutId | None = None) -> None:
         """Run a worker. group: the rollout it belongs to."""
         lifetime = self._lifetime
         if group is not None:
             lifetime = self._groups.setdefault(group, NodeLifetime())
-        task = _Task(begin(), lifetime, self._carry_out)
+        task = Task(begin(), lifetime, self._carry_out)
         self._tasks.append(task)
         task.begin()
 
@@ -191,10 +152,10 @@ class SimulatedShell:
                 task.work.close()
         self._tasks = [task for task in self._tasks if not task.lifetime.is_over]
 
-    def _carry_out(self, task: _Task, step: AgentStep) -> None:
+    def _carry_out(self, task: AgentTask, step: AgentStep) -> None:
         match step:
             case Wait():
-                self._wait(task, step)
+                begin_wait(self._agenda, task, step)
             case PostInput():
                 self._mutator.post(step.input, task.answer, partial(self._not_written, task))
             case PollDispatch() | PostEvents() | SendHeartbeat() | FetchManifest():
@@ -243,31 +204,13 @@ class SimulatedShell:
     # Time.
 
     def _after(
-        self, seconds: float, task: _Task, happen: Callable[..., None], *arguments: object
+        self, seconds: float, task: AgentTask, happen: Callable[..., None], *arguments: object
     ) -> None:
         self._agenda.after(int(seconds * SECOND), task.lifetime, happen, *arguments)
 
-    def _wait(self, task: _Task, step: Wait) -> None:
-        waiting, wakeup = NodeLifetime(), step.wakeup
-        if wakeup is not None and wakeup.is_set:
-            self._after(0, task, task.answer, None)
-            return
-        wake = partial(self._wake, waiting, task)
-        if wakeup is not None:
-            wakeup.on_set(wake)
-        if step.seconds is not None:
-            until = int(step.seconds * SECOND)
-            self._agenda.after(until, waiting, _end_wait, waiting, task, wakeup, wake)
-
-    def _wake(self, waiting: NodeLifetime, task: _Task) -> None:
-        # At the same moment, but later: the code that sets the flag is not finished. Checked here, since a generator
-        # that is collected after its process died may still release a lock.
-        if not task.lifetime.is_over:
-            self._agenda.after(0, waiting, _end_wait, waiting, task)
-
     # The engine.
 
-    def _not_written(self, task: _Task, error: Exception) -> None:
+    def _not_written(self, task: AgentTask, error: Exception) -> None:
         failure = WriteFailed()
         failure.__cause__ = error
         task.fail(failure)
@@ -275,12 +218,12 @@ class SimulatedShell:
     # The control plane.
 
     def _ask_control_plane(
-        self, task: _Task, step: PollDispatch | PostEvents | SendHeartbeat | FetchManifest
+        self, task: AgentTask, step: PollDispatch | PostEvents | SendHeartbeat | FetchManifest
     ) -> None:
         match step:
             case PollDispatch():
                 wait = int(step.wait_seconds * SECOND)
-                self._call(task, AskDispatch(wait), wait + ANSWER_AFTER_MAX)
+                self._call(task, AskDispatch(wait), answers.poll_seconds_max(step.wait_seconds))
             case PostEvents():
                 if not self._boundaries.cross(Boundary.BEFORE_SEND):
                     self._call(task, SendEvents(step.envelopes))
@@ -292,9 +235,39 @@ class SimulatedShell:
             case _:
                 assert_never(step)
 
-    def _call(self, task: _Task, request: Request, timeout: int = ANSWER_AFTER_MAX) -> None:
-        answered = partial(_answer_with_content, task)
-        self._network.call(self._hostname, task.lifetime, request, timeout, answered, task.fail)
+    def _call(
+        self, task: AgentTask, request: Request, seconds_max: float = ANSWER_SECONDS_MAX
+    ) -> None:
+        self._send(
+            task.lifetime, request, seconds_max, partial(_answer_with_content, task), task.fail
+        )
+
+    def call_to_enroll(
+        self,
+        request: Request,
+        answered: Callable[[Answer], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        """Send a request of the enrollment worker."""
+        self._send(self._lifetime, request, ANSWER_SECONDS_MAX, answered, failed)
+
+    def _send(
+        self,
+        lifetime: NodeLifetime,
+        request: Request,
+        seconds_max: float,
+        answered: Callable[[Answer], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        failing = partial(self._failed, failed)
+        timeout = int(seconds_max * SECOND)
+        self._network.call(self._hostname, lifetime, request, timeout, answered, failing)
+
+    def _failed(self, failed: Callable[[Failure], None], failure: Failure) -> None:
+        """As `HttpTransport`, which tells the enrollment worker first."""
+        if isinstance(failure, TransportFailed) and failure.kind in NOT_KNOWN:
+            self._on_not_known()
+        failed(failure)
 
     # The machine.
 
@@ -304,11 +277,11 @@ class SimulatedShell:
         problem = "health-checks.json: $: expected an object, found a list"
         return ChecksUnreadable(step.rollout_id, problem)
 
-    def _begin_probe(self, task: _Task, check: HealthCheck) -> None:
+    def _begin_probe(self, task: AgentTask, check: HealthCheck) -> None:
         lasts = self._rng.uniform(*PROBE_SECONDS)
         self._after(lasts, task, self._end_probe, task, check)
 
-    def _end_probe(self, task: _Task, check: HealthCheck) -> None:
+    def _end_probe(self, task: AgentTask, check: HealthCheck) -> None:
         outcome = self._machine.probe(check.mode)
         if outcome is None:
             # It hangs, and reports nothing until the machine runs something else.
@@ -317,19 +290,7 @@ class SimulatedShell:
             task.answer(outcome)
 
 
-def _end_wait(
-    waiting: NodeLifetime,
-    task: _Task,
-    wakeup: Wakeup | None = None,
-    wake: Callable[[], None] | None = None,
-) -> None:
-    waiting.is_over = True
-    if wakeup is not None and wake is not None:
-        wakeup.forget(wake)
-    task.answer(None)
-
-
-def _answer_with_content(task: _Task, answer: Answer) -> None:
+def _answer_with_content(task: AgentTask, answer: Answer) -> None:
     if isinstance(answer, DispatchAnswer):
         task.answer(answer.dispatch)
     elif isinstance(answer, ManifestAnswer):
