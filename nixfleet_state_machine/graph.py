@@ -28,6 +28,7 @@ from nixfleet_proto.agent_event import (
     ProbeStatus,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Regressed,
     RollbackComplete,
 )
 from nixfleet_proto.ids import RolloutId
@@ -47,18 +48,24 @@ from nixfleet_state_machine.rollout.effect import RecordRolloutTransition, Rollo
 from nixfleet_state_machine.rollout.errors import RolloutTransitionError
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
+    HostsLapsed,
     HostStateChanged,
+    MembersChanged,
     OperatorClearance,
     RetentionExpired,
+    RetryOrdered,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
+    Stage,
+    StandingChanged,
     SuccessorOpened,
     WaveAdvanced,
+    WaveBroken,
 )
 from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.reducer import step_rollout
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
 R = TypeVar("R", HostRolloutState, RolloutRecord)
 
@@ -69,6 +76,7 @@ class Arrow:
 
     condition: the variants of the cause that do, if not all; or the rules it must satisfy.
     orders: the effects, without those that every transition has; with a "?" if not all records and policies have them.
+    begins_anew: only another attempt or a regression takes this edge.
     """
 
     source: str
@@ -76,6 +84,7 @@ class Arrow:
     cause: str
     condition: str = ""
     orders: tuple[str, ...] = ()
+    begins_anew: bool = False
 
     @property
     def label(self) -> str:
@@ -96,8 +105,12 @@ class Graph:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The states without an outgoing edge."""
-        left = {edge.source for edge in self.edges if edge.target != edge.source}
+        """The states that are left for no other one, unless all begins anew."""
+        left = {
+            edge.source
+            for edge in self.edges
+            if edge.target != edge.source and not edge.begins_anew
+        }
         return tuple(node for node in self.nodes if node not in left)
 
 
@@ -166,6 +179,7 @@ class _Trial(Generic[R]):
     after: R | None = None
     orders: tuple[str, ...] = ()
     rule: ConvergenceRule | None = None
+    begins_anew: bool = False
 
     @property
     def source(self) -> str:
@@ -210,7 +224,9 @@ def _edges(trials: list[_Trial[R]]) -> Iterator[Arrow]:
         if target is not None:
             variants = dict.fromkeys(move.variant for move in moves) if len(by_target) > 1 else ()
             condition = " or ".join(variants) or " and ".join(rules)
-            yield Arrow(moves[0].source, target, moves[0].cause, condition, _orders(moves))
+            begins_anew = all(move.begins_anew for move in moves)
+            first = moves[0]
+            yield Arrow(first.source, target, first.cause, condition, _orders(moves), begins_anew)
 
 
 def _orders(trials: list[_Trial[R]]) -> tuple[str, ...]:
@@ -260,7 +276,9 @@ def _host_trial(
         return _Trial(record, cause, variant)
     # Every fact has seq 1, so that records which differ only in the length of their history are equal.
     after = evolve(after, last_event_seq=record.last_event_seq)
-    return _Trial(record, cause, variant, after, _orders_among((*local, *remote)))
+    begins_anew = after.attempt > record.attempt or isinstance(fact, Regressed)
+    orders = _orders_among((*local, *remote))
+    return _Trial(record, cause, variant, after, orders, begins_anew=begins_anew)
 
 
 def _rollout_trials(record: RolloutRecord) -> Iterator[_Trial[RolloutRecord]]:
@@ -288,7 +306,8 @@ def _orders_among(effects: Iterable[HostEffect | RolloutEffect]) -> tuple[str, .
 def _facts() -> Iterator[tuple[str, AgentEvent]]:
     """Yield every kind of fact, in every variant that a reducer may distinguish."""
     enforce = ProbeMode.ENFORCE
-    yield "", DispatchAck("prior", _AT, 1)
+    yield "attempt 1", DispatchAck("prior", _AT, 1)
+    yield "the next attempt", DispatchAck("prior", _AT, 1, attempt=2)
     yield "", ActivationStarted(_AT, "systemd-run", 1)
     yield "", ActivationCompleted("target", 0, _BEFORE, 1)
     yield "", ActivationDeferred("kernel", _AT, 1)
@@ -300,6 +319,8 @@ def _facts() -> Iterator[tuple[str, AgentEvent]]:
     yield "", ProbeFailureFirst("nginx", enforce, _AT, 1)
     for policy in OnHealthFailure:
         yield policy.value, Failed(_AT, 60, ("nginx",), policy, 1)
+    for policy in OnHealthFailure:
+        yield policy.value, Regressed(_AT, 60, ("nginx",), policy, 1)
     yield "exit code 0", RollbackComplete("prior", 0, _AT, 1)
     yield "another exit code", RollbackComplete("prior", 1, _AT, 1)
     yield "", Converged(_AT, "target", 1)
@@ -314,6 +335,16 @@ def _rollout_events() -> Iterator[tuple[str, RolloutEvent]]:
     for state in HostState:
         change = HostStateChanged(_ROLLOUT, "web-01", HostState.SOAKING, state, _AT)
         yield f"to {state.value}", change
+        if state is HostState.FAILED or state is HostState.REVERTED:
+            yield f"to {state.value} in a tolerant wave", evolve(change, is_tolerant=True)
+    yield "", WaveBroken(_ROLLOUT, 1, failed=1, allowed=0, absent=0, at=_AT)
+    web_01 = ("web-01",)
+    for standing in (Standing.AWAY, Standing.LAPSED):
+        yield "", HostsLapsed(_ROLLOUT, web_01, Stage.ACK, standing, _AT)
+    for standing in (Standing.COUNTED, Standing.LATE):
+        yield "", StandingChanged(_ROLLOUT, web_01, standing, "it reported again", _AT)
+    yield "", RetryOrdered(_ROLLOUT, web_01, 2, "its back-off is over", _AT)
+    yield "", MembersChanged(_ROLLOUT, (), web_01, (), _AT)
     yield "to a later wave", WaveAdvanced(_ROLLOUT, 1, 2, _AT)
     yield "to the same wave", WaveAdvanced(_ROLLOUT, 1, 1, _AT)
     yield "to an earlier wave", WaveAdvanced(_ROLLOUT, 1, 0, _AT)

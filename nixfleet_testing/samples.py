@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import (
     ProbeSubResult,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Regressed,
     RollbackComplete,
 )
 from nixfleet_proto.fleet import RolloutPolicy
@@ -35,17 +36,23 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.replay import replay_host, replay_rollout
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
+    HostsLapsed,
     HostStateChanged,
+    MembersChanged,
     OperatorClearance,
     RetentionExpired,
+    RetryOrdered,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
+    Stage,
+    StandingChanged,
     SuccessorOpened,
     WaveAdvanced,
+    WaveBroken,
 )
 from nixfleet_state_machine.rollout.opening import open_rollout
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 BEFORE = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 SOAK_DUE = BEFORE + timedelta(minutes=5)
@@ -68,6 +75,7 @@ def hosts() -> Mapping[str, HostRolloutState]:
     soaking = after(silent, _result(ProbeStatus.PASS, BEFORE))
     failing = after(soaking, *_failing(BEFORE))
     failed = after(activating, ActivationFailed(1, "boom", BEFORE, 0))
+    again = after(failed, DispatchAck("prior", BEFORE, 0, attempt=2))
     return {
         "pending": pending(),
         "activating": activating,
@@ -82,7 +90,15 @@ def hosts() -> Mapping[str, HostRolloutState]:
         "converged": after(soaking, Converged(SOAK_DUE, "target", 0)),
         "failed by activation": failed,
         "failed by probes": after(failing, _failed(OnHealthFailure.HALT, BEFORE)),
+        "failed, rolling back": after(failing, _failed(OnHealthFailure.ROLLBACK_AND_HALT, BEFORE)),
         "reverted": after(failed, RollbackComplete("prior", 0, BEFORE, 0)),
+        "activating again": again,
+        "soaking again": after(
+            again,
+            ActivationCompleted("target", 0, BEFORE, 0),
+            _topology(BEFORE),
+            _result(ProbeStatus.PASS, BEFORE),
+        ),
     }
 
 
@@ -90,6 +106,10 @@ def facts(at: datetime = AT) -> Mapping[str, AgentEvent]:
     """Return every kind of fact, in the variants that are told apart; `seq` is for `next_of` to set."""
     return {
         "DispatchAck": DispatchAck("prior", at, 0),
+        **{
+            f"DispatchAck, attempt {attempt}": DispatchAck("prior", at, 0, attempt)
+            for attempt in (2, 3)
+        },
         "ActivationStarted": ActivationStarted(at, "systemd-run", 0),
         "ActivationCompleted": ActivationCompleted("target", 0, at, 0),
         "ActivationCompleted, another closure": ActivationCompleted("other", 0, at, 0),
@@ -111,6 +131,10 @@ def facts(at: datetime = AT) -> Mapping[str, AgentEvent]:
         "ProbeResult, of controls": evolve(_result(ProbeStatus.FAIL, at), sub_results=_CONTROLS),
         "ProbeFailureFirst": ProbeFailureFirst("nginx", ProbeMode.ENFORCE, at, 0),
         **{f"Failed, {policy}": _failed(policy, at) for policy in OnHealthFailure},
+        **{
+            f"Regressed, {policy}": Regressed(at, 60, ("nginx",), policy, 0)
+            for policy in OnHealthFailure
+        },
         "RollbackComplete": RollbackComplete("prior", 0, at, 0),
         "RollbackComplete, exit code 1": RollbackComplete("prior", 1, at, 0),
         "Converged": Converged(at, "target", 0),
@@ -154,6 +178,28 @@ def fact_histories() -> Mapping[str, tuple[AgentEvent, ...]]:
             ActivationFailed(1, "boom", AT, 0),
             undone,
         ),
+        "fails, tries again and converges": (
+            *started,
+            ActivationFailed(1, "boom", BEFORE, 0),
+            DispatchAck("prior", BEFORE, 0),
+            DispatchAck("prior", BEFORE, 0, attempt=2),
+            ActivationCompleted("target", 0, BEFORE, 0),
+            ProbeTopologyDeclared((), BEFORE, 0),
+            converged,
+        ),
+        "goes back, and tries again when it is back": (
+            *gave_up,
+            DispatchAck("prior", AT, 0, attempt=2),
+            undone,
+            DispatchAck("prior", AT, 0, attempt=2),
+        ),
+        "converges, regresses and goes back": (
+            *observed,
+            passing,
+            converged,
+            Regressed(AT, 60, ("nginx",), OnHealthFailure.ROLLBACK_AND_HALT, 0),
+            undone,
+        ),
         "says everything twice": tuple(fact for fact in observed for _ in range(2)),
     }
 
@@ -165,15 +211,19 @@ def rollouts() -> Mapping[str, RolloutRecord]:
     second_wave = then(active, WaveAdvanced(ROLLOUT, 0, 1, BEFORE))
     failed = then(active, host_now(HostState.FAILED, BEFORE))
     terminal = then(active, RolloutTerminal(ROLLOUT, BEFORE))
+    away = then(active, _lapsed(Standing.AWAY, BEFORE))
     return {
         "opening": opening,
         "active": active,
         "active, wave 1": second_wave,
         "active, cleared": then(failed, _clearance("web-01", BEFORE)),
+        "active, with one away": away,
+        "active, with one that tries again": then(active, _retry("web-01", 2, BEFORE)),
         "converging": then(second_wave, WaveAdvanced(ROLLOUT, 1, 1, BEFORE)),
         "terminal": terminal,
         "reverted": then(active, host_now(HostState.REVERTED, BEFORE)),
         "failed": failed,
+        "failed by a wave": then(active, _broken(BEFORE)),
         "superseded": then(active, SuccessorOpened(ROLLOUT, SUCCESSOR, BEFORE)),
         "pruned": then(terminal, RetentionExpired(ROLLOUT, BEFORE)),
     }
@@ -197,6 +247,24 @@ def rollout_events() -> Mapping[str, RolloutEvent]:
         "OperatorClearance, nobody excused": OperatorClearance(
             ROLLOUT, "alice", "disk replaced", frozenset(), AT
         ),
+        "HostStateChanged, to Failed, tolerated": host_now(HostState.FAILED, AT, is_tolerant=True),
+        "HostStateChanged, to Reverted, tolerated": host_now(
+            HostState.REVERTED, AT, is_tolerant=True
+        ),
+        "WaveBroken": _broken(AT),
+        "HostsLapsed, to away": _lapsed(Standing.AWAY, AT),
+        "HostsLapsed, to lapsed": _lapsed(Standing.LAPSED, AT),
+        **{
+            f"StandingChanged, to {standing}": StandingChanged(
+                ROLLOUT, ("web-01", "web-02"), standing, "alice: in repair", AT
+            )
+            for standing in Standing
+        },
+        "RetryOrdered, attempt 2": _retry("web-02", 2, AT),
+        "RetryOrdered, attempt 3": _retry("web-01", 3, AT),
+        "MembersChanged": MembersChanged(
+            ROLLOUT, ("web-03", "web-04"), ("web-01",), ("web-04",), AT
+        ),
         "RolloutTerminal, of another rollout": RolloutTerminal(SUCCESSOR, AT),
     }
 
@@ -212,6 +280,33 @@ def event_histories() -> Mapping[str, tuple[RolloutEvent, ...]]:
         "is superseded": (*promoted, SuccessorOpened(ROLLOUT, SUCCESSOR, AT), *done),
         "fails, then its host goes back": (*halted, host_now(HostState.REVERTED, AT), *done),
         "is cleared twice": (*halted, _clearance("web-01", AT), *halted, _clearance("web-02", AT)),
+        "is broken by a wave, then its host goes back": (
+            *joined,
+            host_now(HostState.FAILED, BEFORE, is_tolerant=True),
+            _broken(BEFORE),
+            host_now(HostState.REVERTED, AT, is_tolerant=True),
+            _clearance("web-01", AT),
+        ),
+        "goes on without one, which comes late": (
+            *joined,
+            _lapsed(Standing.AWAY, BEFORE),
+            WaveAdvanced(ROLLOUT, 0, 1, BEFORE),
+            RolloutTerminal(ROLLOUT, AT),
+            StandingChanged(ROLLOUT, ("web-01",), Standing.LATE, "it reported again", AT),
+            RetentionExpired(ROLLOUT, AT),
+        ),
+        "lets one try again": (
+            *joined,
+            host_now(HostState.FAILED, BEFORE, is_tolerant=True),
+            _retry("web-01", 2, AT),
+            host_now(HostState.CONVERGED, AT),
+            RolloutTerminal(ROLLOUT, AT),
+        ),
+        "has other members": (
+            *joined,
+            MembersChanged(ROLLOUT, ("web-03", "web-04"), ("web-02",), ("web-04",), AT),
+            RolloutTerminal(ROLLOUT, AT),
+        ),
         "is told of another": (
             *joined,
             RolloutTerminal(SUCCESSOR, AT),
@@ -237,9 +332,9 @@ def then(record: RolloutRecord, *happened: RolloutEvent) -> RolloutRecord:
     return replay_rollout(record, [(event, NOW) for event in happened])
 
 
-def host_now(state: HostState, at: datetime) -> HostStateChanged:
+def host_now(state: HostState, at: datetime, is_tolerant: bool = False) -> HostStateChanged:
     """Return the event that web-01 went from Soaking to `state`."""
-    return HostStateChanged(ROLLOUT, "web-01", HostState.SOAKING, state, at)
+    return HostStateChanged(ROLLOUT, "web-01", HostState.SOAKING, state, at, is_tolerant)
 
 
 _CONTROLS = (
@@ -270,3 +365,15 @@ def _failed(policy: OnHealthFailure, at: datetime) -> Failed:
 
 def _clearance(host: str, at: datetime) -> OperatorClearance:
     return OperatorClearance(ROLLOUT, "alice", "disk replaced", frozenset({host}), at)
+
+
+def _broken(at: datetime) -> WaveBroken:
+    return WaveBroken(ROLLOUT, 0, failed=2, allowed=1, absent=0, at=at)
+
+
+def _lapsed(standing: Standing, at: datetime) -> HostsLapsed:
+    return HostsLapsed(ROLLOUT, ("web-01",), Stage.ACTIVATION, standing, at)
+
+
+def _retry(host: str, attempt: int, at: datetime) -> RetryOrdered:
+    return RetryOrdered(ROLLOUT, (host,), attempt, "its back-off is over", at)

@@ -241,9 +241,11 @@ def test_opening_a_rollout_with_the_terms_of_another_is_refused() -> None:
 
 
 def test_dispatching_a_host_that_is_not_pending_is_refused() -> None:
-    """Only a record before its first fact takes a dispatch."""
+    """Only a record before its first fact, or one that may try again, takes a dispatch."""
     activating, _ = step(PENDING, Remote(FACT), NOW, POLICY)
-    with pytest.raises(InvalidValue, match="expected Pending, before any fact, found Activating"):
+    with pytest.raises(
+        InvalidValue, match="expected Pending, or one that may try again, found Activating"
+    ):
         activating.dispatched(NOW, NOW)
 
 

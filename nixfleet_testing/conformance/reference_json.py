@@ -28,7 +28,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RolloutEvent,
 )
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 from nixfleet_testing.conformance.answer import JsonObject
 from nixfleet_testing.conformance.unreadable import Unreadable, within
 
@@ -82,16 +82,25 @@ def read_host_record(json: JsonObject) -> HostRolloutState:
 
 
 def read_rollout_record(json: JsonObject) -> RolloutRecord:
-    """Return the rollout record that `json` describes; no host is excused if the field is absent."""
-    return _converter.structure(with_log_seqs(json), RolloutRecord)
+    """Return the rollout record that `json` describes; every host counts by its state if it does not speak of them."""
+    return _converter.structure(as_rollout_record(json), RolloutRecord)
 
 
-def with_log_seqs(json: JsonObject) -> JsonObject:
-    """Return a rollout record with 0 for a log row the recorder did not know; ours always has one."""
-    return {
+def as_rollout_record(json: JsonObject) -> JsonObject:
+    """Return a rollout record as ours are spelled now.
+
+    It has 0 for a log row that the recorder did not know; ours always has one. `excused_hosts`, which a record had
+    before it had standings, are those of its hosts. Raises: ValueError.
+    """
+    spelled = {
         key: 0 if key.endswith("_log_seq") and value is None else value
         for key, value in json.items()
+        if key != "excused_hosts"
     }
+    if "excused_hosts" not in json:
+        return spelled
+    excused = structured_at(json, "excused_hosts", tuple[str, ...])
+    return {**spelled, "standings": dict.fromkeys(excused, str(Standing.EXCUSED))}
 
 
 def read_policy(json: JsonObject) -> RolloutPolicy:
@@ -263,8 +272,13 @@ def _list_of(element: object) -> object:
     return GenericAlias(list, (element,))
 
 
-def _structure_probes(value: object, _: object) -> FrozenMap[str, ProbeRecord]:
-    return FrozenMap(_converter.structure(value, dict[str, ProbeRecord]))
+def _structure_map(value: object, kind: object) -> FrozenMap[str, object]:
+    element = get_args(kind)[1]
+    as_dict = cast(type[dict[str, object]], GenericAlias(dict, (str, element)))
+    return FrozenMap(_converter.structure(value, as_dict))
+
+
+_MAPS = (FrozenMap[str, ProbeRecord], FrozenMap[str, Standing], FrozenMap[str, int])
 
 
 def _make_converter() -> cattrs.Converter:
@@ -277,9 +291,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_structure_hook(datetime, _structure_time)
     converter.register_structure_hook(timedelta, _structure_seconds)
     converter.register_structure_hook(RolloutId, _structure_id)
-    converter.register_structure_hook_func(
-        lambda kind: kind == FrozenMap[str, ProbeRecord], _structure_probes
-    )
+    converter.register_structure_hook_func(lambda kind: kind in _MAPS, _structure_map)
     converter.register_structure_hook(
         HostStateChanged,
         make_dict_structure_fn(HostStateChanged, converter, from_=override(rename="from")),

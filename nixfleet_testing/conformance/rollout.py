@@ -36,6 +36,7 @@ from nixfleet_testing.conformance.answer import (
     answer_mismatches,
 )
 from nixfleet_testing.conformance.reference_json import (
+    as_rollout_record,
     id_at,
     number_at,
     object_at,
@@ -47,7 +48,6 @@ from nixfleet_testing.conformance.reference_json import (
     text_at,
     time_at,
     to_json_object,
-    with_log_seqs,
 )
 
 RolloutStep: TypeAlias = Callable[
@@ -143,7 +143,7 @@ def _read_answer(result: JsonObject) -> Answer:
     if "err" in result:
         return RefusedInput(read_at(result, "err", _recorded_reason))
     accepted = object_at(result, "ok")
-    state = with_log_seqs(object_at(accepted, "state"))
+    state = as_rollout_record(object_at(accepted, "state"))
     return Accepted(state, objects_at(accepted, "effects"))
 
 

@@ -50,6 +50,7 @@ from nixfleet_control_plane.messages.writes import (
 )
 from nixfleet_control_plane.store.store import (
     Snapshot,
+    StoredDispatch,
     StoredFailure,
     StoredHost,
     StoredRefusal,
@@ -329,7 +330,11 @@ CASES: dict[str, Case] = {
             PutDispatch(dispatch(), 6, at(6)),
         ),
         _dispatches,
-        (dispatch(rollout_id=OTHER_ROLLOUT), dispatch(OTHER_HOST), dispatch()),
+        (
+            StoredDispatch(dispatch(rollout_id=OTHER_ROLLOUT), at(4)),
+            StoredDispatch(dispatch(OTHER_HOST), at(5)),
+            StoredDispatch(dispatch(), at(6)),
+        ),
     ),
     "a removed dispatch": Case(
         (
@@ -339,7 +344,10 @@ CASES: dict[str, Case] = {
             RemoveDispatch(HOST, ROLLOUT),
         ),
         _dispatches,
-        (dispatch(OTHER_HOST), dispatch(rollout_id=OTHER_ROLLOUT)),
+        (
+            StoredDispatch(dispatch(OTHER_HOST), at(5)),
+            StoredDispatch(dispatch(rollout_id=OTHER_ROLLOUT), at(6)),
+        ),
     ),
     "a deferral with a new reason": Case(
         (PutDeferral(evolve(_DEFERRAL, reason="old"), at(4), 4), PutDeferral(_DEFERRAL, at(6), 6)),

@@ -159,8 +159,17 @@ def test_decoding_a_damaged_host_record_is_refused(text: bytes, problem: str) ->
     assert str(refusal.value).startswith(f"not a valid host record: {problem}")
 
 
+def test_decoding_a_record_from_before_standings_excuses_the_same_hosts() -> None:
+    """The hosts that it lists as excused are excused, and nobody else has a standing."""
+    text = encode_rollout_record(RECORD)[:-1] + b',"excused_hosts":["web-02","db-01"]}'
+
+    assert decode_rollout_record(text) == RECORD.with_standings(
+        ["web-02", "db-01"], Standing.EXCUSED
+    )
+
+
 def test_decoding_a_damaged_rollout_record_names_every_problem() -> None:
-    """A retention that is no count and a host that is no name are both reported."""
+    """A retention that is no count and hosts that are no names are both reported."""
     text = encode_rollout_record(RECORD)[:-1] + b',"retention":"72h","excused_hosts":["a",1]}'
 
     with pytest.raises(DecodeError) as refusal:
@@ -168,5 +177,5 @@ def test_decoding_a_damaged_rollout_record_names_every_problem() -> None:
 
     assert refusal.value.problems == (
         DecodeProblem("$.retention", "an integer", '"72h"'),
-        DecodeProblem("$.excused_hosts[1]", "a string", "1"),
+        DecodeProblem("$.standings", "an object", "a list"),
     )

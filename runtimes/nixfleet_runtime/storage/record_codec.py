@@ -79,12 +79,14 @@ def _spelling() -> Spelling:
 
 
 def with_standings(record: JsonValue) -> JsonValue:
-    """Read `excused_hosts`, which a record had before it had standings."""
+    """Read `excused_hosts`, which a record had before it had standings. Standings that are no object are refused."""
     if not isinstance(record, Mapping) or "excused_hosts" not in record:
         return record
-    standings = dict.fromkeys(_read_names(record["excused_hosts"]), Standing.EXCUSED)
+    excused = record["excused_hosts"]
     rest = {name: value for name, value in record.items() if name != "excused_hosts"}
-    return {**rest, "standings": {**standings}}
+    if not isinstance(excused, list) or not all(isinstance(name, str) for name in excused):
+        return {**rest, "standings": excused}
+    return {**rest, "standings": {str(name): Standing.EXCUSED.value for name in excused}}
 
 
 def _read_duration(value: JsonValue, _: object = None) -> timedelta:
