@@ -70,17 +70,16 @@ def gate_quarantine(planning: Planning, rollout_id: RolloutId, host: str) -> Gat
 def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
     """Hold all hosts of a rollout that was halted and not cleared, or that is no longer live.
 
-    Of a Terminal one, hosts that come late are served.
+    Of a Terminal one, hosts that come late or try again are served.
     """
-    record = planning.view.rollouts[rollout_id]
-    state = record.state
+    state = planning.view.rollouts[rollout_id].state
     if state.is_halted:
         return GateBlock(
             Gate.ROLLOUT_HALTED,
             f"rollout {rollout_id} is halted until an operator clears it",
             f"it is {state}",
         )
-    if state is RolloutState.TERMINAL and record.standing_of(host).is_served_late:
+    if state is RolloutState.TERMINAL and planning.view.is_served_late(rollout_id, host):
         return None
     if not state.is_live:
         return GateBlock(Gate.ROLLOUT_HALTED, f"rollout {rollout_id} is {state}")

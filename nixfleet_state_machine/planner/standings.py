@@ -6,6 +6,8 @@ Source: docs/spec/policy.md, Standings.
 from collections.abc import Iterator
 from datetime import datetime
 
+from attrs import evolve
+
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.rollout.event import StandingChanged
@@ -20,7 +22,8 @@ def heard_again(
 ) -> StandingChanged | None:
     """Return the event that is due when a host was heard of that was silent past a deadline; `None`: nothing is.
 
-    A host that has a dispatch in the queue was heard of all the time: only what it reports gives it back.
+    A host that has a dispatch in the queue was heard of all the time: only what it reports gives it back. One that
+    waits for a host that does not come is skipped: its wave would wait for it without end.
     Raises: UnknownRollout.
     """
     is_gone = view.rollout(rollout_id).standing_of(hostname).is_silent
@@ -30,7 +33,12 @@ def heard_again(
         or not view.is_idle(rollout_id, hostname)
     ):
         return None
-    return _given_back(view, rollout_id, hostname, HEARD_AGAIN, now)
+    event = _given_back(view, rollout_id, hostname, HEARD_AGAIN, now)
+    gating = view.terms(rollout_id).gating_hosts(hostname)
+    waits_in_vain = any(_never_comes(view, rollout_id, each) for each in gating)
+    if event.standing is Standing.COUNTED and waits_in_vain:
+        return evolve(event, standing=Standing.SKIPPED)
+    return event
 
 
 def reported_again(

@@ -9,6 +9,7 @@ from nixfleet_proto.agent_event import ProbeTopologyEntry
 from nixfleet_proto.fleet import Edge, Selector
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import Deadlines, Retry, Tolerance
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import (
     GateBlock,
@@ -23,6 +24,7 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, St
 from nixfleet_state_machine.undo import UndoLog
 
 NOW = datetime(2026, 5, 26, 12, 0, tzinfo=UTC)
+_NO_DEADLINES, _NO_RETRY = Deadlines(), Retry()
 
 
 def terms_of(
@@ -34,8 +36,14 @@ def terms_of(
     budgets: Iterable[BudgetTerms] = (),
     edges: Iterable[tuple[str, str]] = (),
     predecessors: Iterable[str] = (),
+    allowed: Iterable[int] = (),
+    deadlines: Deadlines = _NO_DEADLINES,
+    retry: Retry = _NO_RETRY,
 ) -> RolloutTerms:
-    """Return the terms of a rollout. edges: pairs of a gating and a gated host. Closures are `{ref}-{host}`."""
+    """Return the terms of a rollout. edges: pairs of a gating and a gated host. Closures are `{ref}-{host}`.
+
+    allowed: how many hosts of each wave may fail.
+    """
     staged = {host: wave for wave, hosts in enumerate(waves) for host in hosts}
     id_ = RolloutId(rollout_id)
     return RolloutTerms(
@@ -48,6 +56,9 @@ def terms_of(
         budgets=tuple(budgets),
         host_edges=tuple(Edge(gates, gated) for gates, gated in edges),
         predecessors=tuple(predecessors),
+        wave_tolerances=tuple(map(Tolerance, allowed)),
+        deadlines=deadlines,
+        retry=retry,
     )
 
 
@@ -62,6 +73,8 @@ def rollout_of(
     *,
     wave: int = 0,
     excused: Set[str] = frozenset(),
+    standings: Mapping[str, Standing] = FrozenMap(),
+    attempts: Mapping[str, int] = FrozenMap(),
 ) -> RolloutRecord:
     """Return the record of the rollout that `terms` are for."""
     return RolloutRecord(
@@ -75,7 +88,8 @@ def rollout_of(
         opened_at=NOW,
         terminal_at=NOW if state is RolloutState.TERMINAL else None,
         superseded_at=NOW if state is RolloutState.SUPERSEDED else None,
-        standings=FrozenMap(dict.fromkeys(excused, Standing.EXCUSED)),
+        standings=FrozenMap({**dict.fromkeys(excused, Standing.EXCUSED), **standings}),
+        attempts=FrozenMap(attempts),
     )
 
 

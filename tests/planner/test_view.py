@@ -81,7 +81,7 @@ def test_counts_follow_the_hosts() -> None:
     assert view.tally(TERMS.rollout_id, 1) == Tally(1, 1, 1, 1, 0, 0)
     assert view.tally(TERMS.rollout_id) == Tally(3, 2, 3, 1, 2, 0)
     put(view, TERMS, web_1=HostState.FAILED, web_2=HostState.FAILED)
-    assert view.tally(TERMS.rollout_id, 0) == Tally(2, 0, 0, 0, 2, 0)
+    assert view.tally(TERMS.rollout_id, 0) == Tally(2, 0, 0, 0, 2, 0, failed=2)
 
 
 def test_counts_leave_out_whom_an_operator_excused() -> None:

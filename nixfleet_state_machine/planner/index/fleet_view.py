@@ -151,7 +151,8 @@ class FleetView:
                     since = book.queued[hostname]
                     self._change(amended, hostname, partial(amended.queued.set, hostname, since))
             else:
-                self.lanes.remove(rollout_id, hostname)
+                # The next `replan` takes it out of its lane. Done here, it could not be undone.
+                self.recheck_host(rollout_id, hostname)
         self._rollout_changed(record)
 
     def forget_rollout(self, rollout_id: RolloutId) -> None:
@@ -306,8 +307,13 @@ class FleetView:
         if book is None:
             return False
         record = self._rollouts[rollout_id]
-        is_served = record.state.is_live or record.standing_of(hostname).is_served_late
-        return is_served and book.counts(hostname, record).is_waiting
+        counts = book.counts(hostname, record)
+        return counts.is_waiting and (record.state.is_live or counts.is_late)
+
+    def is_served_late(self, rollout_id: RolloutId, hostname: str) -> bool:
+        """Whether the host is served, and takes slots, after the rollout is Terminal too."""
+        book = self._books.get(rollout_id)
+        return book is not None and book.counts(hostname, self._rollouts[rollout_id]).is_late
 
     def is_idle(self, rollout_id: RolloutId, hostname: str) -> bool:
         """Whether the host needs a dispatch, queued or not: it is not acting."""

@@ -20,7 +20,8 @@ from nixfleet_state_machine.undo import UndoableDict, UndoLog
 class HostCounts(NamedTuple):
     """The properties of a host that decisions about it or about other hosts depend on.
 
-    is_waiting: it needs a dispatch, and none is queued. is_late: its wave was done without it.
+    is_waiting: it needs a dispatch, and none is queued. is_late: it is served, and takes slots, after its rollout is
+    Terminal too.
     is_awaited: hosts at the far ends of its edges wait for it.
     """
 
@@ -35,7 +36,7 @@ class HostCounts(NamedTuple):
 class RolloutBook:
     """Records by host name; queue, with the time since when; counts by wave (`None`: in no wave) and by budget name.
 
-    late_in_flight: the same for hosts that are late, which take slots after the rollout is Terminal too. due: by host,
+    late_in_flight: the same for hosts that take slots after the rollout is Terminal too. due: by host,
     when its time comes.
     """
 
@@ -77,6 +78,7 @@ class RolloutBook:
         return _counts(
             None if record is None else record.state,
             record is not None and needs_dispatch(record, rollout.attempt_of(hostname)),
+            rollout.attempt_of(hostname) > 1,
             record is not None and record.declared_probes is not None,
             record is not None and record.has_failed,
             hostname in self.queued,
@@ -116,6 +118,7 @@ class RolloutBook:
 def _counted(
     state: HostState | None,
     needs_dispatch: bool,
+    is_tried_again: bool,
     is_declared: bool,
     has_failed: bool,
     is_queued: bool,
@@ -124,11 +127,16 @@ def _counted(
     standing: Standing,
     failing: int,
 ) -> HostCounts:
-    """Return how a host with these properties counts; `state` is `None` while it has no record."""
+    """Return how a host with these properties counts; `state` is `None` while it has no record.
+
+    is_tried_again: a further attempt was ordered, made or not.
+    """
     tally = NOBODY
     if is_target:
         tally = tally_of(state, is_declared, failing, has_failed, is_tolerant, standing)
-    is_late = standing is Standing.LATE
+    # Of a Terminal rollout one that counts is still at work only if it failed, or was told to try again.
+    is_at_work = is_tried_again or (has_failed and is_tolerant)
+    is_late = standing.is_served_late or (standing is Standing.COUNTED and is_at_work)
     is_out = standing is Standing.EXCUSED or standing is Standing.LEFT
     if state is None:
         return HostCounts(tally, False, False, False, is_late, not is_out)
@@ -156,6 +164,7 @@ def counts_alike(before: HostRolloutState, after: HostRolloutState) -> bool:
     """Whether two records of one host have the same `HostCounts` and the same due."""
     return (
         before.state is after.state
+        and before.attempt == after.attempt
         and (before.declared_probes is None) is (after.declared_probes is None)
         and (before.dispatch_acked_at is None) is (after.dispatch_acked_at is None)
     )

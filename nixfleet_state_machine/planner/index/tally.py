@@ -14,9 +14,9 @@ class Tally(NamedTuple):
     """Hosts of a wave or of a rollout. A tuple: two are made for each host event.
 
     total: those the terms name, with a record or not. eligible: Converged or Deferred.
-    settled: Soaking, Deferred or Converged. converged: Converged.
+    settled: Soaking, Deferred or Converged, and not `failed`. converged: Converged.
     failing: not hosts but enforce controls, those whose latest result is a Fail; not of hosts that may fail and did.
-    undeclared: Soaking or Converged without having declared their probes.
+    undeclared: Soaking or Converged without having declared their probes; not those that may fail and did.
     failed: Failed or Reverted, or trying again after that, or silent past a deadline that says so.
     absent: not in `total`: those that the wave does not wait for, because they do not come.
     """
@@ -85,13 +85,16 @@ def _counted(
     if state is None:
         return unheard(1)._replace(failing=failing)
     runs = state is HostState.SOAKING or state is HostState.CONVERGED
+    # Nobody waits for a host that may fail and did, whatever it does now.
+    is_awaited = not (has_failed and is_tolerant)
     return Tally(
         total=1,
         eligible=int(state.is_ordering_eligible),
-        settled=int(runs or state is HostState.DEFERRED),
+        # A host that tries again counts once: as failed until it succeeds.
+        settled=int((runs or state is HostState.DEFERRED) and not has_failed),
         converged=int(state is HostState.CONVERGED),
-        failing=0 if has_failed and is_tolerant else failing,
-        undeclared=int(runs and not is_declared),
+        failing=failing if is_awaited else 0,
+        undeclared=int(runs and not is_declared and is_awaited),
         failed=int(has_failed),
         absent=0,
     )
