@@ -5,7 +5,6 @@ Source: docs/spec/policy.md, Quarantine.
 """
 
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.rollout.state import Standing

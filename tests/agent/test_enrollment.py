@@ -167,7 +167,9 @@ class NoWaiting(Backoff):
         self.waits = 0
         self.after: dict[int, object] = {}
 
-    def pause(self, at_least_seconds: float | None = None) -> Generator[Wait, object, None]:
+    def pause(
+        self, at_least_seconds: float | None = None, *, was_answered: bool = False
+    ) -> Generator[Wait, object, None]:
         self.waits += 1
         step = self.after.get(self.waits)
         if callable(step):

@@ -143,10 +143,10 @@ def test_what_is_refused_is_in_the_next_heartbeat(
 def test_refusals_are_no_longer_than_a_control_plane_takes(refusals: Refusals) -> None:
     """Their texts are a control plane's: one that lied must not make later heartbeats too large for an honest one."""
     refusals.dispatch_refused("stable@" + "r" * 9_999, "expected this, found " + "x" * 9_999)
-    refusals.records_refused({f"stable@{number}": "no" for number in range(99)})
+    refusals.requests_refused({f"stable@{number}": "no" for number in range(99)})
     beat = Heartbeat("web-01", "old", LAST_SEQS, refusals.current())
     assert decode_heartbeat(encode_heartbeat(beat)) == beat
-    assert len(beat.refusals) == REFUSALS_MAX
+    assert len(beat.refusals) == REFUSALS_MAX - 2
 
 
 def test_an_answer_with_more_records_than_a_host_has_is_no_answer(worker: HeartbeatWorker) -> None:

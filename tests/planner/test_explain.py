@@ -10,7 +10,7 @@ from nixfleet_state_machine.planner.errors import UnknownHost
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import explain
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 from tests.planner.builders import (
     budget,
     detail_of,
@@ -146,5 +146,5 @@ def test_explaining_leaves_out_hosts_that_an_operator_excused() -> None:
     """Nothing waits for them."""
     terms = terms_of(waves=(("web-1", "web-2"), ("web-3",)))
     view = view_of(terms)
-    view.set_rollout(evolve(view.rollout(terms.rollout_id), excused_hosts=frozenset({"web-2"})))
+    view.set_rollout(view.rollout(terms.rollout_id).with_standings(["web-2"], Standing.EXCUSED))
     assert _details(view, terms, "web-3")[Gate.WAVE_PROMOTION].endswith(": web-1 (Pending)")

@@ -8,7 +8,10 @@ from nixfleet_runtime.transport import ActingRefusal
 
 
 class Refusals:
-    """The dispatches, requests and rollbacks that are refused now, and the closure that is awaited. now: the agent's clock."""
+    """The dispatches, requests and rollbacks that are refused now, and the closure that is awaited.
+
+    now: the agent's clock.
+    """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -48,7 +51,7 @@ class Refusals:
         self._awaited = {}
 
     def current(self) -> tuple[ActingRefusal, ...]:
-        """Return the refusals by rollout: of dispatches, waits, rollbacks, and as many of requests as a heartbeat may have."""
+        """Return the refusals by rollout, of requests as many as a heartbeat has room for."""
         records = dict(sorted(self._records.items())[: REFUSALS_MAX - 3])
         refused = {**self._awaited, **self._rollbacks, **records, **self._dispatches}
         return tuple(refusal for _, refusal in sorted(refused.items()))

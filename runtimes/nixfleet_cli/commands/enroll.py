@@ -88,7 +88,7 @@ async def _enroll(
     """Return whether the host was known already."""
     from nixfleet_agent.main import way_to_control_plane
     from nixfleet_agent.network.enrollment import enroll_request, how_to_get_a_token
-    from nixfleet_agent.workers.enrollment import is_known
+    from nixfleet_agent.workers.enrollment_shell import is_known
 
     clock = SystemClock()
     async with way_to_control_plane(config, own.key, clock) as transport:

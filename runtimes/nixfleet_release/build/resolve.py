@@ -28,7 +28,6 @@ from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import (
     FleetDeclaration,
     PolicyDeclaration,
-    WaveDeclaration,
 )
 from nixfleet_runtime.documents.problems import Problem, at, unknown
 from nixfleet_state_machine.scopes.expression import Expression, meant
