@@ -25,6 +25,7 @@ from nixfleet_state_machine.planner.action import (
 from nixfleet_state_machine.planner.gates import Quarantines
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 from nixfleet_testing.conformance.answer import (
     JsonObject,
     Mismatch,
@@ -97,10 +98,30 @@ def _unanswered(situation: Situation, actions: Sequence[PlanAction]) -> Iterator
 
 
 def _is_waiting(situation: Situation, host: HostRolloutState) -> bool:
-    is_unacknowledged = host.state is HostState.PENDING and host.dispatch_acked_at is None
+    rollout = situation.rollouts[host.rollout_id]
+    standing = rollout.standing_of(host.hostname)
     is_queued = (host.rollout_id, host.hostname) in situation.queued
-    is_live = situation.rollouts[host.rollout_id].state.is_live
-    return is_unacknowledged and is_live and not is_queued
+    is_gone = standing.is_silent or standing is Standing.LEFT
+    is_served = rollout.state.is_live or _is_late(situation, host)
+    return _is_unacknowledged(situation, host) and is_served and not is_queued and not is_gone
+
+
+def _is_unacknowledged(situation: Situation, host: HostRolloutState) -> bool:
+    if host.state is HostState.PENDING:
+        return host.dispatch_acked_at is None
+    ordered = situation.rollouts[host.rollout_id].attempt_of(host.hostname)
+    return ordered > host.attempt and host.may_try_again
+
+
+def _is_late(situation: Situation, host: HostRolloutState) -> bool:
+    """Whether the host is at work after its rollout is Terminal."""
+    rollout = situation.rollouts[host.rollout_id]
+    if rollout.state is not RolloutState.TERMINAL:
+        return False
+    standing = rollout.standing_of(host.hostname)
+    has_failed = host.has_failed and situation.terms[host.rollout_id].is_tolerant_of(host.hostname)
+    is_at_work = rollout.attempt_of(host.hostname) > 1 or has_failed
+    return standing.is_served_late or (standing is Standing.COUNTED and is_at_work)
 
 
 def _objections(situation: Situation, dispatch: QueueDispatch) -> Iterator[str]:
@@ -115,10 +136,11 @@ def _objections(situation: Situation, dispatch: QueueDispatch) -> Iterator[str]:
     for channel in terms.predecessors:
         if channel in situation.offers and not _is_done(situation, situation.offers[channel]):
             yield f"channel {channel} is not done"
-    excused = situation.rollouts[dispatch.rollout_id].excused_hosts
-    for gating in (each for each in terms.gating_hosts(dispatch.host) if each not in excused):
+    rollout = situation.rollouts[dispatch.rollout_id]
+    for gating in terms.gating_hosts(dispatch.host):
         host = situation.hosts.get((dispatch.rollout_id, gating))
-        if host is None or not host.state.is_ordering_eligible:
+        is_through = host is not None and host.state.is_ordering_eligible
+        if not is_through and rollout.standing_of(gating) not in (Standing.EXCUSED, Standing.LEFT):
             yield f"{gating} is not done"
     wave = terms.wave_of.get(dispatch.host)
     if wave is None or wave > situation.rollouts[dispatch.rollout_id].current_wave:
@@ -134,10 +156,13 @@ def _is_done(situation: Situation, rollout_id: RolloutId) -> bool:
 
 def _earlier_failures(situation: Situation, rollout_id: RolloutId, wave: int) -> Iterator[str]:
     wave_of = situation.terms[rollout_id].wave_of
-    excused = situation.rollouts[rollout_id].excused_hosts
+    rollout, terms = situation.rollouts[rollout_id], situation.terms[rollout_id]
     for (failing_in, host), count in situation.outstanding.items():
-        is_earlier = wave_of.get(host, wave) < wave and host not in excused
-        if failing_in == rollout_id and count and is_earlier:
+        is_earlier = wave_of.get(host, wave) < wave
+        counts = rollout.standing_of(host) is Standing.COUNTED
+        record = situation.hosts.get((rollout_id, host))
+        is_tolerated = record is not None and record.has_failed and terms.is_tolerant_of(host)
+        if failing_in == rollout_id and count and is_earlier and counts and not is_tolerated:
             yield f"{count} controls of {host} fail"
 
 
@@ -145,8 +170,8 @@ def _over_budget(situation: Situation, dispatches: Sequence[QueueDispatch]) -> I
     """Yield the dispatches after which more hosts are in flight than a budget of theirs allows."""
     in_flight: Counter[str] = Counter()
     for (rollout_id, name), host in situation.hosts.items():
-        is_taken = host.state.is_in_flight or (rollout_id, name) in situation.queued
-        if situation.rollouts[rollout_id].state.is_live and is_taken:
+        is_served = situation.rollouts[rollout_id].state.is_live or _is_late(situation, host)
+        if is_served and _takes_a_slot(situation, host):
             in_flight.update({budget.name for budget in _budgets(situation, rollout_id, name)})
     for dispatch in dispatches:
         budgets = _budgets(situation, dispatch.rollout_id, dispatch.host)
@@ -155,6 +180,17 @@ def _over_budget(situation: Situation, dispatches: Sequence[QueueDispatch]) -> I
             if in_flight[budget.name] > budget.limit:
                 found = f"{in_flight[budget.name]} with {dispatch.host}"
                 yield Mismatch(f"in flight ({budget.name})", f"at most {budget.limit}", found)
+
+
+def _takes_a_slot(situation: Situation, host: HostRolloutState) -> bool:
+    standing = situation.rollouts[host.rollout_id].standing_of(host.hostname)
+    if standing.is_silent:
+        return False
+    is_tolerant = situation.terms[host.rollout_id].is_tolerant_of(host.hostname)
+    is_out = standing is Standing.EXCUSED or standing is Standing.LEFT
+    is_down = is_tolerant and host.state is HostState.FAILED and not is_out
+    is_queued = (host.rollout_id, host.hostname) in situation.queued
+    return host.state.is_in_flight or is_queued or is_down
 
 
 def _budgets(situation: Situation, rollout_id: RolloutId, host: str) -> list[BudgetTerms]:

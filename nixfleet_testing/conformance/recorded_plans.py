@@ -25,9 +25,14 @@ from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.plan import plan_next
-from nixfleet_state_machine.rollout.event import HostJoined, RolloutOpened, WaveAdvanced
+from nixfleet_state_machine.rollout.event import (
+    HostJoined,
+    RolloutOpened,
+    RolloutTerminal,
+    WaveAdvanced,
+)
 from nixfleet_state_machine.rollout.opening import open_rollout
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 from nixfleet_testing.conformance.answer import JsonObject
 from nixfleet_testing.conformance.planner import action_json
 from nixfleet_testing.conformance.planner_situation import read_situation
@@ -54,7 +59,8 @@ _EVERYBODY = ManifestBudget(Selector(all=True), _HOSTS, max_in_flight=1)
 class Scene:
     """A fleet of four hosts on `stable`, and of one on `infra` that is offered when `infra` says so.
 
-    states: by host, the title of its record in `situations.hosts`.
+    states: by host, the title of its record in `situations.hosts`. allowed: how many hosts of each wave may fail.
+    attempts: ordered, by host. is_over: the rollout is Terminal.
     """
 
     states: FrozenMap[str, str] = FrozenMap(
@@ -71,6 +77,10 @@ class Scene:
     holds: FrozenMap[str, str] = field(factory=lambda: FrozenMap[str, str]())
     failing: FrozenMap[str, int] = field(factory=lambda: FrozenMap[str, int]())
     queued: tuple[str, ...] = ()
+    standings: FrozenMap[str, Standing] = FrozenMap()
+    attempts: FrozenMap[str, int] = FrozenMap()
+    allowed: int | None = None
+    is_over: bool = False
 
 
 Change = Callable[[Scene], Scene]
@@ -117,6 +127,26 @@ def variations() -> Mapping[str, Change]:
         "controls fail in the same wave": lambda scene: evolve(
             scene, failing=FrozenMap({"db-02": 1})
         ),
+        **{f"the host is {standing}": _stands("db-01", standing) for standing in Standing},
+        **{
+            f"the host is {standing}, after the end": _after_the_end(_stands("db-01", standing))
+            for standing in Standing
+        },
+        **{
+            f"the host that it waits for is {standing}": _waits_for_one_that_is(standing)
+            for standing in Standing
+        },
+        "the host is to try again": _tries_again,
+        "the host is to try again, after the end": _after_the_end(_tries_again),
+        "a tolerated host is down in the slot": _fails_in_the_budget,
+        "a tolerated host is down in the slot, after the end": _after_the_end(
+            lambda scene: _stands("db-01", Standing.LATE)(_fails_in_the_budget(scene))
+        ),
+        "controls of a tolerated host fail": lambda scene: evolve(
+            _with_state(scene, "web-01", "failed by activation"),
+            failing=FrozenMap({"web-01": 2}),
+            allowed=1,
+        ),
         **{
             f"an earlier host is {title}": _puts_web_01(title)
             for title in hosts()
@@ -137,6 +167,30 @@ def _scenes() -> Iterator[tuple[str, Scene]]:
         yield title, change(Scene())
     for (title, change), (other_title, other) in combinations(changes().items(), 2):
         yield f"{title} and {other_title}", other(change(Scene()))
+
+
+def _stands(host: str, standing: Standing) -> Change:
+    return lambda scene: evolve(scene, standings=FrozenMap({host: standing}))
+
+
+def _waits_for_one_that_is(standing: Standing) -> Change:
+    return lambda scene: evolve(
+        _stands("db-02", standing)(scene), edges=(Edge("db-02", "db-01", "primary first"),)
+    )
+
+
+def _after_the_end(change: Change) -> Change:
+    return lambda scene: evolve(change(scene), is_over=True)
+
+
+def _tries_again(scene: Scene) -> Scene:
+    failed = _with_state(scene, "db-01", "reverted")
+    return evolve(failed, attempts=FrozenMap({"db-01": 2}), allowed=1)
+
+
+def _fails_in_the_budget(scene: Scene) -> Scene:
+    full = evolve(scene, budgets=(_EVERYBODY,), allowed=1)
+    return _with_state(full, "web-02", "failed by activation")
 
 
 def _puts_web_01(title: str) -> Change:
@@ -201,7 +255,9 @@ def _stable(scene: Scene) -> RolloutRecord:
         record = then(record, WaveAdvanced(ROLLOUT, 0, scene.wave, BEFORE))
     if scene.is_halted:
         record = then(record, host_now(HostState.FAILED, BEFORE + timedelta(minutes=1)))
-    return record
+    if scene.is_over:
+        record = then(record, RolloutTerminal(ROLLOUT, BEFORE))
+    return evolve(record, standings=scene.standings, attempts=scene.attempts)
 
 
 def _opened(rollout_id: RolloutId) -> RolloutRecord:
@@ -245,7 +301,14 @@ def _fleet(scene: Scene) -> FleetResolved:
         hosts=stable.with_item("ns-01", FleetHost("infra")),
         channels=FrozenMap({name: FleetChannel("waves") for name in ("infra", "stable")}),
         rollout_policies=FrozenMap({"waves": RolloutPolicy()}),
-        waves=FrozenMap({"stable": (Wave(("web-01", "web-02"), 5), Wave(scene.staged, 30))}),
+        waves=FrozenMap(
+            {
+                "stable": (
+                    Wave(("web-01", "web-02"), 5, scene.allowed),
+                    Wave(scene.staged, 30, scene.allowed),
+                )
+            }
+        ),
         meta=_META,
         edges=scene.edges,
         channel_edges=(Edge("infra", "stable"),),

@@ -18,7 +18,7 @@ from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.event import RolloutEvent
 from nixfleet_testing.conformance.answer import JsonObject
 from nixfleet_testing.conformance.host import read_host_vector
-from nixfleet_testing.conformance.kinds import check_file
+from nixfleet_testing.conformance.kinds import check_file, check_row
 from nixfleet_testing.conformance.recorded_plans import Scene, changes
 from nixfleet_testing.conformance.recording import record
 from nixfleet_testing.conformance.reference_json import (
@@ -33,14 +33,14 @@ from tests.conformance.recorded import VECTORS
 OURS = WireCodec(encode_envelope, decode_envelope, DecodeError)
 KEPT = VECTORS / "nixfleet"
 COUNTS = {
-    "host_matrix.jsonl.gz": 3136,
-    "host_vectors.jsonl.gz": 36,
-    "rollout_matrix.jsonl.gz": 210,
-    "rollout_vectors.jsonl.gz": 5,
-    "planner_vectors.jsonl.gz": 152,
-    "wire_vectors.jsonl.gz": 62,
-    "wire_parse_vectors.jsonl.gz": 785,
-    "rehydration_vectors.jsonl.gz": 14,
+    "host_matrix.jsonl.gz": 4352,
+    "host_vectors.jsonl.gz": 48,
+    "rollout_matrix.jsonl.gz": 468,
+    "rollout_vectors.jsonl.gz": 9,
+    "planner_vectors.jsonl.gz": 210,
+    "wire_vectors.jsonl.gz": 70,
+    "wire_parse_vectors.jsonl.gz": 865,
+    "rehydration_vectors.jsonl.gz": 17,
 }
 
 
@@ -216,3 +216,18 @@ def test_the_wire_vectors_have_every_fact_and_texts_of_both_fates() -> None:
     }
     fates = Counter(next(iter(object_at(row, "result"))) for row in _rows("wire_parse_vectors"))
     assert min(fates["ok"], fates["err"]) >= len(get_args(AgentEvent))
+
+
+def test_a_row_from_before_standings_is_read_with_the_same_hosts_excused() -> None:
+    """A record that lists `excused_hosts` agrees with one in which these have that standing, before and after."""
+    (row,) = (row for row in _rows("rollout_matrix") if row["case"] == "failed: OperatorClearance")
+    old = json.loads(json.dumps(row))
+    after = old["steps"][0]["result"]["ok"]["state"]
+    old["initial"]["excused_hosts"] = [*old["initial"].pop("standings")]
+    after["excused_hosts"] = [*after.pop("standings")]
+
+    assert after["excused_hosts"] == ["web-02"]
+    assert check_row(old, OURS).run.differences == ()
+    after["excused_hosts"] = ["web-01"]
+    (difference, *_) = check_row(old, OURS).run.differences
+    assert difference.path == "state.standings.web-01"
