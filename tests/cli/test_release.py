@@ -480,6 +480,82 @@ def test_a_release_that_was_changed_is_not_signed_anew(nixfleet: Invoke, place: 
     assert contents(place / "releases") == before
 
 
+# Publishing, the last step.
+
+
+def publish(place: Path, *more: str, at: str = AT) -> tuple[str | Path, ...]:
+    trusted = ("--trust", place / "trust.json", "--at", at)
+    return ("release", "publish", place / "made", place / "releases", *trusted, *more)
+
+
+def test_a_release_is_published_as_it_was_made(nixfleet: Invoke, place: Path) -> None:
+    """Nothing is in force before; then the directory has the signed files, byte for byte."""
+    made = nixfleet(*arguments(place, out="made"), "--key", place / "ci.key")
+    assert (made.exit_code, (place / "releases").exists()) == (0, False), made.output
+
+    published = nixfleet(*publish(place, "--store", f"{place}/store"))
+
+    assert published.exit_code == 0, published.output
+    assert published.stdout == f"{place}/releases: stable@a1b2\n"
+    assert contents(place / "releases") == contents(place / "made")
+
+
+def test_a_release_whose_closures_have_not_arrived_is_not_published(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """Every missing closure is named with its host; when it is there, the same command succeeds."""
+    nixfleet(*arguments(place, out="made"), "--key", place / "ci.key")
+    closure = next((place / "store").glob("*-web-02"))
+    aside = closure.rename(place / "aside")
+
+    early = nixfleet(*publish(place, "--store", f"{place}/store"))
+    was_written = (place / "releases").exists()
+    aside.rename(closure)
+    later = nixfleet(*publish(place, "--store", f"{place}/store"))
+
+    assert (early.exit_code, was_written) == (1, False)
+    assert f"{closure.name}, for web-02" in early.stderr
+    assert "web-01" not in early.stderr
+    assert later.exit_code == 0
+
+
+def test_publishing_what_the_fleet_would_refuse_changes_nothing(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """A ref that was superseded, a stale signature and a changed file are refused as by receivers."""
+    nixfleet(*arguments(place, out="made"), "--key", place / "ci.key")
+    nixfleet(*publish(place))
+    nixfleet(*arguments(place, ref="c3d4", out="made"), "--key", place / "ci.key")
+    second = nixfleet(*publish(place))
+    before = contents(place / "releases")
+
+    shutil.rmtree(place / "made")
+    nixfleet(*arguments(place, ref="a1b2", out="made"), "--key", place / "ci.key")
+    superseded = nixfleet(*publish(place))
+    stale = nixfleet(*publish(place, at="2026-05-17T01:00:00Z"))
+
+    assert "stable@c3d4 succeeds stable@a1b2" in second.stdout
+    assert superseded.exit_code == 1
+    assert "was superseded" in superseded.stderr
+    assert stale.exit_code == 1
+    assert contents(place / "releases") == before
+
+
+def test_a_release_is_made_after_the_one_in_force(nixfleet: Invoke, place: Path) -> None:
+    """With --after, what lies unpublished in OUT is no precedent, and the one in force is."""
+    nixfleet(*arguments(place, out="releases"), "--key", place / "ci.key")
+    nixfleet(*arguments(place, ref="c3d4", out="made"), "--key", place / "ci.key")
+    build(place, "web-01", "2")
+
+    after = ("--key", place / "ci.key", "--after", place / "releases")
+    made = nixfleet(*arguments(place, ref="c3d4", out="made"), *after)
+    refused = nixfleet(*arguments(place, ref="a1b2", out="made"), *after)
+
+    assert "stable@c3d4 succeeds stable@a1b2" in made.stdout, made.output
+    assert refused.exit_code == 1
+    assert "in force with other terms" in refused.stderr
+
+
 # Tokens, nonces and refs.
 
 

@@ -163,6 +163,12 @@ class _Resolved:
 )
 @_signed_at_option
 @click.option("--commit", metavar="SHA", help="The source commit, recorded in the release.")
+@click.option(
+    "--after",
+    type=_RELEASE,
+    metavar="DIR",
+    help="The release in force, which this one is compared with; default: the one in OUT.",
+)
 @printing("one object with directory, rollouts, warnings and changes (null for a first release)")
 def make(
     output: Output,
@@ -181,14 +187,19 @@ def make(
     tokens: Path | None,
     signed_at: datetime | None,
     commit: str | None,
+    after: Path | None,
 ) -> None:
     """Build and sign a release from DECLARATION into OUT.
 
     DECLARATION is TOML, a directory of it, or a resolved fleet (.json) that names its closures. OUT is a directory; an
     earlier release in it is replaced. The write is atomic. Prints which hosts change, and how.
 
-    What a control plane would refuse after the release in OUT is refused here: a ref that was superseded, a ref with
-    other hosts, a wave in which no host has a closure. To go back to older content, release it under a new ref.
+    A control plane that reads OUT acts at once. Where closures reach hosts by another way than --store, make the
+    release elsewhere, and run `release publish` when they have arrived.
+
+    What a control plane would refuse after the release in OUT, or that of --after, is refused here: a ref that was
+    superseded, a ref with other hosts, a wave in which no host has a closure. To go back to older content, release
+    it under a new ref.
 
     Exit codes: 0 success; 1 invalid input, nothing written; 2 a file cannot be read, signed or written, or a usage
     error.
@@ -217,7 +228,7 @@ def make(
             ci_commit=commit,
             admission=admitted,
         )
-        before = _earlier(out)
+        before = _earlier(after or out)
         _require_accepted(made, signing, before)
         made = evolve(made, history=FrozenMap(history_after(made, before)))
         save_release(made, out)
@@ -230,6 +241,55 @@ def make(
     except OSError as error:
         raise Unusable(f"{error.filename or out}: {error.strerror}") from error
     _show_made(output, made, before, out, store or STORE, resolved.warnings)
+
+
+@release.command()
+@click.argument("made", type=_RELEASE)
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@_trust_option
+@arguments.at_time
+@click.option(
+    "--store",
+    type=DIRECTORY,
+    metavar="DIR",
+    help="Where hosts fetch closures; the release is refused while it lacks one.",
+)
+@printing("one object with directory, rollouts, warnings and changes (null for a first release)")
+def publish(
+    output: Output,
+    made: Path,
+    directory: Path,
+    trust_file: Path,
+    at_time: datetime,
+    store: Path | None,
+) -> None:
+    """Put a release where a control plane reads it.
+
+    The release in MADE replaces the one in DIRECTORY, the release directory of a control plane.
+    The last step, after closures have been built, the release made and the closures copied to where hosts fetch them.
+    It needs no key: it verifies the release as its receivers will, after the release in DIRECTORY. The write is atomic.
+    Prints which hosts change, and how.
+
+    Exit codes: 0 success; 1 the release would be refused, or a closure is missing, nothing written; 2 a file cannot be
+    read or written.
+    """
+    trust, release = load_trust(trust_file), _load(made)
+    try:
+        before = _earlier(directory)
+        verdict = verify_release(
+            release, trust, at_time, freshness_window_minutes=None, before=before
+        )
+        if verdict.refused:
+            raise _refused_by_the_fleet(verdict.refused)
+        if store is not None:
+            _require_closures(release, store)
+        published = evolve(release, history=FrozenMap(history_after(release, before)))
+        save_release(published, directory)
+    except (NotARelease, IncompleteRelease) as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unusable(f"{error.filename or directory}: {error.strerror}") from error
+    _show_made(output, published, before, directory, store or STORE, ())
 
 
 @release.command()
@@ -475,9 +535,28 @@ def _require_accepted(made: Release, signing: _Signing, before: Release | None) 
         before=before,
     )
     if verdict.refused:
+        raise _refused_by_the_fleet(verdict.refused)
+
+
+def _refused_by_the_fleet(refused: Iterable[object]) -> Findings:
+    return Findings(
+        "the fleet would refuse this release, and nothing was written:",
+        *(f"  {each}" for each in refused),
+    )
+
+
+def _require_closures(release: Release, store: Path) -> None:
+    """Require that a host finds its closure when it is told to switch."""
+    named = {
+        assignment.target_closure: assignment.hostname
+        for manifest in ReleaseContent.by(release).manifests.values()
+        for assignment in manifest.host_set
+    }
+    missing = sorted(closure for closure in named if not (store / closure).exists())
+    if missing:
         raise Findings(
-            "the fleet would refuse this release, and nothing was written:",
-            *(f"  {each}" for each in verdict.refused),
+            f"closures are not in {store} yet, and nothing was written:",
+            *(f"  {closure}, for {named[closure]}" for closure in missing),
         )
 
 
