@@ -134,6 +134,10 @@ OFFLINE: dict[str, Callable[[Path], list[str | Path]]] = {
     "fleet check": lambda place: ["fleet", "check", place / "fleet.toml"],
     "fleet explain": lambda place: ["fleet", "explain", "web-01", "-f", place / "fleet.toml"],
     "release make": lambda place: [*_make(place, "r2")],
+    "release publish": lambda place: [
+        *("release", "publish", place / "r1", place / "published"),
+        *("--trust", place / "trust.json"),
+    ],
     "release diff": lambda place: ["release", "diff", place / "r1", place / "r1"],
     "release check": lambda place: [
         *("release", "check", place / "r1", "--trust", place / "trust.json")
