@@ -1,10 +1,12 @@
 """Health checks: what an agent asks of a closure while it soaks. Frozen data.
 
+`healthy` of a check: which of its samples count; see `HealthRule`. `None` is `"latest"`.
 Rendered into the closure they belong to (`HEALTH_CHECKS_PATH`), so the closure's hash signs them.
 Source: docs/spec/declarations.md, Probe kinds.
 """
 
-from typing import TypeAlias, assert_never
+import re
+from typing import Final, TypeAlias, assert_never
 
 from attrs import field, frozen
 
@@ -18,6 +20,9 @@ FAILURE_REASON_LENGTH_MAX = 512
 HEALTH_CHECKS_MAX = 254
 """With the two probes that an agent adds, as many as a record holds."""
 PROBE_NAME_LENGTH_MAX = 255
+HEALTHY_LATEST: Final = "latest"
+HEALTHY_LAST_THIRD: Final = "last-third"
+_HEALTHY_SHARE: Final = re.compile(r"(100|[1-9][0-9]?)%")
 
 
 @frozen
@@ -32,6 +37,7 @@ class HttpProbe:
     interval_seconds: int = 30
     mode: ProbeMode = ProbeMode.ENFORCE
     run_once: bool = False
+    healthy: str | None = None
 
 
 @frozen
@@ -45,6 +51,7 @@ class TcpProbe:
     interval_seconds: int = 30
     mode: ProbeMode = ProbeMode.ENFORCE
     run_once: bool = False
+    healthy: str | None = None
 
 
 @frozen
@@ -58,6 +65,7 @@ class ExecProbe:
     interval_seconds: int = 30
     mode: ProbeMode = ProbeMode.ENFORCE
     run_once: bool = False
+    healthy: str | None = None
 
 
 @frozen
@@ -100,6 +108,7 @@ class EvidenceProbe:
         factory=lambda: FrozenMap[str, ControlOverride]()
     )
     max_age_secs: int = 24 * 60 * 60
+    healthy: str | None = None
 
 
 HealthCheck: TypeAlias = HttpProbe | TcpProbe | ExecProbe | EvidenceProbe | SystemdProbe
@@ -118,5 +127,50 @@ def kind_of(check: HealthCheck) -> str:
             return "evidence"
         case SystemdProbe():
             return "systemd"
+        case _:
+            assert_never(check)
+
+
+@frozen
+@checked
+class HealthRule:
+    """At least `passes_pct` of the samples that a probe takes in the last `thirds` of the soak pass."""
+
+    thirds: int
+    passes_pct: int
+
+
+def health_rule_of(check: HealthCheck) -> HealthRule | None:
+    """Return what the samples of `check` must show at the end of the soak, `None` if the latest one decides.
+
+    A `healthy` that `healthy_objection` objects to counts as absent: whoever reads declarations refuses it first.
+    """
+    if check.healthy == HEALTHY_LAST_THIRD:
+        return HealthRule(1, 100)
+    share = _HEALTHY_SHARE.fullmatch(check.healthy or HEALTHY_LATEST)
+    return None if share is None else HealthRule(3, int(share[1]))
+
+
+def healthy_objection(check: HealthCheck) -> tuple[str, str] | None:
+    """Return what is expected of `healthy` and what is found, `None` if `check` can be judged by it."""
+    if check.healthy in (None, HEALTHY_LATEST):
+        return None
+    if health_rule_of(check) is None:
+        expected = f'"{HEALTHY_LATEST}", "{HEALTHY_LAST_THIRD}" or a share from "1%" to "100%"'
+        return expected, f"{check.healthy!r}"
+    if check.run_once:
+        return f'"{HEALTHY_LATEST}", as the check runs once', f"{check.healthy!r}"
+    return None
+
+
+def time_limit_seconds_of(check: HealthCheck) -> int:
+    """Return how long one run of `check` may take; 0 for one that only reads a file."""
+    match check:
+        case HttpProbe() | ExecProbe():
+            return check.timeout_secs
+        case TcpProbe():
+            return check.connect_timeout_secs
+        case EvidenceProbe():
+            return 0
         case _:
             assert_never(check)

@@ -35,6 +35,7 @@ from nixfleet_proto.health_check import (
     HttpProbe,
     SystemdProbe,
     TcpProbe,
+    healthy_objection,
 )
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import RolloutManifest
@@ -135,7 +136,8 @@ def encode_health_checks(checks: HealthCheckSet) -> bytes:
 def decode_health_checks(data: bytes) -> HealthCheckSet:
     """Return the probes that `data` holds, by name: a mapping, or a list of probes with a `name`.
 
-    Raises: DecodeError, also for more probes than a record holds, or names that are too long to be reported.
+    Raises: DecodeError, also for more probes than a record holds, names that are too long to be reported, or a
+    `healthy` that the probe cannot be judged by.
     """
     parsed = parse_json(data, _HEALTH_CHECKS.what)
     checks = _HEALTH_CHECKS.of_json(_by_name(parsed) if isinstance(parsed, list) else parsed)
@@ -158,7 +160,9 @@ def decode_trust_root(data: bytes) -> TrustRoot:
 def _check_limits(checks: HealthCheckSet) -> Iterator[DecodeProblem]:
     if len(checks) > HEALTH_CHECKS_MAX:
         yield DecodeProblem("$", f"at most {HEALTH_CHECKS_MAX} probes", f"{len(checks)}")
-    for name in checks:
+    for name, check in checks.items():
+        if (objection := healthy_objection(check)) is not None:
+            yield DecodeProblem(f"{member_path('$', name)}.healthy", *objection)
         if len(name) > PROBE_NAME_LENGTH_MAX:
             expected = f"a name of at most {PROBE_NAME_LENGTH_MAX} characters"
             yield DecodeProblem(member_path("$", name), expected, f"{len(name)}")

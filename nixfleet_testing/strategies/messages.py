@@ -43,6 +43,7 @@ from nixfleet_testing.strategies.releases import DIGESTS, metas
 
 _HEX_SIGNATURES = st.sampled_from(("0" * 128, "f" * 128))
 _INTERVALS = st.sampled_from((5, 30))
+_HEALTHY = st.sampled_from((None, "latest", "last-third", "90%"))
 _RUN_ONCE = st.booleans()
 _CONTROLS: SearchStrategy[str] = st.sampled_from(("art-21", "art-23"))
 _REASONS = st.none() | st.just("replaced in May")
@@ -91,7 +92,7 @@ def http_probes() -> SearchStrategy[HttpProbe]:
 def tcp_probes() -> SearchStrategy[TcpProbe]:
     ports = st.sampled_from((22, 443))
     return st.builds(
-        TcpProbe, st.just("localhost"), ports, interval_seconds=_INTERVALS, run_once=_RUN_ONCE
+        TcpProbe, st.just("localhost"), ports, interval_seconds=_INTERVALS, healthy=_HEALTHY
     )
 
 

@@ -71,6 +71,7 @@ kind = "exec"
 command = ["systemctl", "is-system-running"]
 mode = "observe"
 run_once = true
+healthy = "latest"
 
 [tags.web.health_checks.ok]
 kind = "http"
@@ -135,7 +136,12 @@ FLEET = (
     .channel_edge(gates="stable", gated="edge")
     .health_check(
         "up",
-        ExecProbe(("systemctl", "is-system-running"), mode=ProbeMode.OBSERVE, run_once=True),
+        ExecProbe(
+            ("systemctl", "is-system-running"),
+            mode=ProbeMode.OBSERVE,
+            run_once=True,
+            healthy="latest",
+        ),
     )
     .health_check("ok", HttpProbe("http://localhost/", body_contains="ok"), on=on_tag("web"))
     .health_check("db", TcpProbe("localhost", 5432), on=on_channel("edge"))

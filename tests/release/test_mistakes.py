@@ -313,6 +313,13 @@ def test_a_negative_soak_is_refused(problems: Problems, shop: str) -> None:
         ("kind = 'exec'\ncommand = ['x']\ninterval_seconds = 0", "interval_seconds", "0"),
         ("kind = 'exec'\ncommand = ['x']\ntimeout_secs = 0", "timeout_secs", "0"),
         ("kind = 'exec'\ncommand = ['x']\nexpect_exit_code = 256", "expect_exit_code", "256"),
+        ("kind = 'exec'\ncommand = ['x']\nhealthy = '0%'", "healthy", "'0%'"),
+        ("kind = 'exec'\ncommand = ['x']\nhealthy = 'always'", "healthy", "'always'"),
+        (
+            "kind = 'exec'\ncommand = ['x']\nrun_once = true\nhealthy = 'last-third'",
+            "healthy",
+            "'last-third'",
+        ),
         ("kind = 'exec'\ncommand = []", "command", "none"),
         ("kind = 'exec'\ncommand = ['', 'x']", "command", "none"),
         ("kind = 'http'\nurl = 'localhost'", "url", '"localhost"'),

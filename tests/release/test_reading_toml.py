@@ -115,6 +115,7 @@ def test_every_kind_of_health_check_is_read(checked: Checked, shop: str) -> None
         expect_exit_code = 1
         timeout_secs = 20
         run_once = true
+        healthy = "latest"
         [health_checks.evidence]
         kind = "evidence"
         framework = "nis2"
@@ -126,7 +127,9 @@ def test_every_kind_of_health_check_is_read(checked: Checked, shop: str) -> None
     assert fleet.health_checks["web-01"] == {
         "http": HttpProbe("http://localhost/", 204, "ok", 7),
         "tcp": TcpProbe("localhost", 22, 1, mode=ProbeMode.OBSERVE),
-        "exec": ExecProbe(("systemctl", "is-system-running"), 1, 20, run_once=True),
+        "exec": ExecProbe(
+            ("systemctl", "is-system-running"), 1, 20, run_once=True, healthy="latest"
+        ),
         "evidence": EvidenceProbe("nis2", "/run/evidence.json", interval_seconds=600),
     }
 

@@ -24,11 +24,13 @@ from nixfleet_agent.activation.activator import (
 )
 from nixfleet_agent.engine.applier import apply
 from nixfleet_agent.engine.downgrade import objection_to_release, release_of
+from nixfleet_agent.engine.health_rule import open_probe, unhealthy_probes, with_tally
 from nixfleet_agent.engine.manifest_agreement import objection_to_dispatch
 from nixfleet_agent.engine.observation import (
     CLOCK_STEP_MAX,
     Observed,
     at_start,
+    place_of,
     waits_for,
     with_sample,
     with_time,
@@ -96,12 +98,15 @@ from nixfleet_proto.agent_event import (
     AgentEvent,
     Converged,
     DispatchAck,
+    Failed,
     OnHealthFailure,
+    ProbeMode,
     ProbeResult,
     ProbeStatus,
     ProbeTopologyDeclared,
     RollbackComplete,
 )
+from nixfleet_proto.health_check import HealthCheck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_runtime.kernel.engine import Commit
@@ -373,6 +378,7 @@ class AgentEngine:
         ):
             self._emit(commit, input.rollout_id, fact_of, now)
         # Two samples are neighbours when the probe's own interval lies between them, give or take a time-out.
+        self._tally(rollout.record, input.probe_name, check, input.outcome.status, now)
         interval = timedelta(seconds=check.interval_seconds)
         gap_max = max(self._failure_threshold, 2 * interval)
         self._observe(input.rollout_id, input.probe_name, input.outcome.status, now, gap_max)
@@ -392,10 +398,47 @@ class AgentEngine:
             )
             if failed is not None:
                 self._emit(commit, rollout_id, failed, now)
-            else:
+            elif not self._fail_if_unhealthy(commit, rollout_id, now):
                 self._converge_if_due(commit, rollout_id, now)
         expired = self._state.expired(now, self._retention)
         self._state.remove_rollouts(commit, [each for each in expired if each not in tick.unsent])
+
+    def _fail_if_unhealthy(
+        self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime
+    ) -> bool:
+        """Fail a host whose probes are unhealthy over the soak; return whether they are."""
+        rollout = self._soaking(rollout_id)
+        checks = self._state.checks.get(rollout_id)
+        if rollout is None or checks is None:
+            return False
+        observed = self._state.observed.get(rollout_id, Observed())
+        unhealthy = dict(unhealthy_probes(observed, rollout.record, checks))
+        for name, outcome in unhealthy.items():
+            # A result that says why: the record otherwise shows the latest sample, which may have passed.
+            record = self._state.rollouts[rollout_id].record
+            for fact_of in facts_of_probe(record, name, ProbeMode.ENFORCE, outcome, now):
+                self._emit(commit, rollout_id, fact_of, now)
+        if unhealthy:
+            policy = rollout.policy.on_health_failure
+            self._emit(
+                commit, rollout_id, lambda seq: Failed(now, 0, tuple(unhealthy), policy, seq), now
+            )
+        return bool(unhealthy)
+
+    def _tally(
+        self,
+        record: HostRolloutState,
+        probe_name: str,
+        check: HealthCheck,
+        status: ProbeStatus,
+        now: datetime,
+    ) -> None:
+        known = self._state.observed.get(record.rollout_id, Observed())
+        last_tick_at = self._state.last_tick_at.get()
+        assert last_tick_at is not None, "set by the first input"
+        place = place_of(known, now - last_tick_at, self._clock_step_max)
+        after = with_tally(known, record, probe_name, check, status, place)
+        self._state.observed.set(record.rollout_id, after)
 
     def _observe(
         self,
@@ -435,12 +478,15 @@ class AgentEngine:
         running = self._state.running_closure.get() or record.current_closure
         # Without the topology, "every declared probe has reported" would hold for no probes; before the checks were
         # read in this process it may be that of a record that was taken over.
-        if record.declared_probes is None or rollout_id not in self._state.checks:
+        checks = self._state.checks.get(rollout_id)
+        if record.declared_probes is None or checks is None:
             return
         if running is None:
             return
         observed = self._state.observed.get(rollout_id, Observed())
         if waits_for(record, observed) is not None:
+            return
+        if open_probe(observed, record, checks) is not None:
             return
         if first_broken_rule(record, running, now) is None:
             self._emit(commit, rollout_id, lambda seq: Converged(now, running, seq), now)

@@ -33,12 +33,25 @@ class FailingRun:
 
 
 @frozen
+class Tally:
+    """How many samples of one probe were taken in the part of the soak by which it is judged, and how many passed."""
+
+    samples: int = 0
+    passes: int = 0
+
+
+@frozen
 class Observed:
-    """soaked: time seen to pass while it soaked. reported: probes that ran. failing: by probe."""
+    """soaked: time seen to pass while it soaked. reported: probes that ran. failing: by probe.
+
+    watched_from: `soaked` when this process began to watch. tallies: by probe, see `health_rule`.
+    """
 
     soaked: timedelta = timedelta()
     reported: frozenset[str] = frozenset()
     failing: FrozenMap[str, FailingRun] = FrozenMap()
+    watched_from: timedelta = timedelta()
+    tallies: FrozenMap[str, Tally] = FrozenMap()
 
 
 def with_sample(
@@ -58,14 +71,31 @@ def with_sample(
 
 def with_time(observed: Observed, passed: timedelta, step_max: timedelta) -> Observed:
     """Return `observed` after a tick that came `passed` after the one before."""
-    return evolve(observed, soaked=observed.soaked + min(max(passed, timedelta()), step_max))
+    return evolve(observed, soaked=place_of(observed, passed, step_max))
+
+
+def place_of(observed: Observed, passed: timedelta, step_max: timedelta) -> timedelta:
+    """Return how much of the soak was seen `passed` after the last tick."""
+    return observed.soaked + min(max(passed, timedelta()), step_max)
+
+
+def soak_of(record: HostRolloutState) -> timedelta:
+    """Return how long `record` must soak; nothing without a due time."""
+    if record.soak_due_at is None or record.dispatched_at is None:
+        return timedelta()
+    return record.soak_due_at - record.dispatched_at
 
 
 def at_start(record: HostRolloutState, now: datetime) -> Observed:
     """Return what is known of `record` at a start: it soaked for as long as the clock says, and no probe has run."""
     activated_at = record.activation_completed_at
     passed = timedelta() if activated_at is None else max(now - activated_at, timedelta())
-    return Observed(soaked=passed)
+    return Observed(soaked=passed, watched_from=passed)
+
+
+def judged_anew(observed: Observed) -> Observed:
+    """Return `observed` without the samples that rules judge: the window begins now."""
+    return evolve(observed, watched_from=observed.soaked, tallies=FrozenMap())
 
 
 def waits_for(record: HostRolloutState, observed: Observed) -> str | None:
@@ -73,9 +103,7 @@ def waits_for(record: HostRolloutState, observed: Observed) -> str | None:
     for declared in record.declared_probes or ():
         if declared.mode is ProbeMode.ENFORCE and declared.probe_name not in observed.reported:
             return f"a result of probe {declared.probe_name!r} since the start"
-    if record.soak_due_at is None or record.dispatched_at is None:
-        return None
-    window = record.soak_due_at - record.dispatched_at
+    window = soak_of(record)
     return None if observed.soaked >= window else f"{window - observed.soaked} more of its soak"
 
 

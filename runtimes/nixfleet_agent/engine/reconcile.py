@@ -12,6 +12,7 @@ from attrs import evolve
 from nixfleet_agent.engine.applier import apply
 from nixfleet_agent.engine.downgrade import objection_to_release, release_of
 from nixfleet_agent.engine.manifest_agreement import objection_to_record
+from nixfleet_agent.engine.observation import Observed, judged_anew
 from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
 from nixfleet_agent.messages.inputs import (
     CarryOut,
@@ -154,6 +155,8 @@ def _soak_again(
         soak_due_at=now + window,
     )
     state.put_record(commit, again)
+    known = state.observed.get(record.rollout_id, Observed())
+    state.observed.set(record.rollout_id, judged_anew(known))
     about = f"{record.rollout_id}, until {again.soak_due_at}"
     commit.afterwards(log_entry(LogLevel.WARNING, "convergence refused, soaking again", about))
     commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))

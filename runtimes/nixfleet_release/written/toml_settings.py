@@ -37,6 +37,7 @@ def read_health_check(table: Table) -> HealthCheck:
         interval_seconds=table.integer("interval_seconds", check.interval_seconds),
         mode=table.choice("mode", check.mode),
         run_once=table.flag("run_once"),
+        healthy=table.optional_text("healthy"),
     )
 
 

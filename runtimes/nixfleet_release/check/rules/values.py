@@ -13,6 +13,7 @@ from nixfleet_proto.health_check import (
     HttpProbe,
     SystemdProbe,
     TcpProbe,
+    healthy_objection,
 )
 from nixfleet_release.check.rules import names
 from nixfleet_release.check.rules.names import scope_path, wave_path
@@ -101,6 +102,9 @@ def health_checks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[
             path = at(at(scope_path(scope), "health_checks"), name)
             yield from _within(path, "interval_seconds", check.interval_seconds, 1)
             yield from _health_check(path, check)
+            objection = healthy_objection(check)
+            if objection is not None:
+                yield Problem(at(path, "healthy"), "not a rule for this check", *objection)
 
 
 def frameworks(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
