@@ -6,6 +6,8 @@ from typing import cast
 
 import attrs
 
+from nixfleet_proto.checked import is_default
+
 LEFT_OUT = frozenset(
     {
         "seq",  # Shown before the fact.

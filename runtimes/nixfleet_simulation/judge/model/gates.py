@@ -15,6 +15,8 @@ class Gates:
         self.rollouts: dict[str, RolloutModel] = {}
         self.in_force: dict[str, str] = {}
         self.holds: set[str] = set()
+        # Hosts whose key is revoked: held in no table.
+        self.revoked: set[str] = set()
         self.quarantined: dict[str, set[str]] = {}
 
     def withdrawing(self, model: RolloutModel, host: str) -> str | None:
@@ -31,7 +33,8 @@ class Gates:
             yield "quarantine"
         if model.is_halted or not model.is_live:
             yield "rollout-halted"
-        if not self.holds.isdisjoint({channel, model.rollout_id, f"host:{host}"}):
+        scopes = {channel, model.rollout_id, f"host:{host}"}
+        if host in self.revoked or not self.holds.isdisjoint(scopes):
             yield "operator-hold"
 
     def _all(self, model: RolloutModel, host: str) -> Iterator[str]:

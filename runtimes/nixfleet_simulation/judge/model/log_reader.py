@@ -247,6 +247,9 @@ class LogReader:
         problem = self.identities.artefact_taken(payload["name"], orjson.loads(payload["body"]))
         if problem is not None:
             raise Broken(Promise.NOTHING_OLDER_IN_FORCE, problem)
+        if payload["name"] == "revocations.json":
+            listed = orjson.loads(payload["body"])["revocations"]
+            self.gates.revoked = {revocation["hostname"] for revocation in listed}
         if rollout_id is None:
             return
         self._all_may_have_changed = True
