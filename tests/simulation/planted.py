@@ -134,8 +134,8 @@ def never_clears_the_stamp_of_a_failure(patch: pytest.MonkeyPatch) -> None:
     """A probe that recovered is still taken to fail since its first failure."""
     probe_after = reducer._probe_after
 
-    def unforgiving(before: Any, fact: Any) -> Any:
-        after = probe_after(before, fact)
+    def unforgiving(probes: Any, fact: Any) -> Any:
+        after, before = probe_after(probes, fact), probes.get(fact.probe_name)
         if before is not None and before.failing_since is not None:
             after = evolve(after, failing_since=before.failing_since)
         return after

@@ -13,11 +13,9 @@ from attrs import evolve
 from nixfleet_agent.network import answers
 from nixfleet_agent.workers import backoff
 from nixfleet_agent.workers.enrollment import EnrollmentWorker
-from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_control_plane.engine import artefact_intake
 from nixfleet_control_plane.engine import engine as control_plane_engine
 from nixfleet_control_plane.messages import key_ring
-from nixfleet_control_plane.releases import scan
 from nixfleet_proto.signing import fingerprint_of
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http.signing.nonces import NonceMemory
@@ -38,16 +36,6 @@ def forgets_a_nonce_when_it_was_used(patch: pytest.MonkeyPatch) -> None:
         self._by_second[created].clear()
 
     patch.setattr(NonceMemory, "take", forgetful)
-
-
-def forgets_nonces_with_the_clock_set_back(patch: pytest.MonkeyPatch) -> None:
-    """A second whose nonces were forgotten is not closed, so a clock that is set back opens it again."""
-
-    def careless(self: Any, second: int) -> None:
-        for old in [created for created in self._by_second if created < second]:
-            self._count -= len(self._by_second.pop(old))
-
-    patch.setattr(NonceMemory, "_forget_before", careless)
 
 
 def forgets_nonces_in_a_restart(patch: pytest.MonkeyPatch) -> None:
@@ -153,25 +141,9 @@ def keeps_revoked_hosts_that_enrolled(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(key_ring.KeyRing, "_key_of_host", lenient)
 
 
-def turns_a_lost_answer_into_a_used_token(patch: pytest.MonkeyPatch) -> None:
-    """A host that repeats an enrollment whose answer was lost is told that its token was used."""
-    patch.setattr(control_plane_engine, "is_repeated", lambda *_: False)
-
-
 def asks_only_once_whether_it_is_known(patch: pytest.MonkeyPatch) -> None:
     """A host whose control plane lost its database does not enroll again."""
     patch.setattr(EnrollmentWorker, "note_not_known", lambda _: None)
-
-
-def gives_up_when_it_may_not_enroll(patch: pytest.MonkeyPatch) -> None:
-    """An enrollment that was refused is not tried again."""
-    is_done = EnrollmentWorker._is_done
-
-    def resigned(self: Any) -> Any:
-        yield from is_done(self)
-        return True
-
-    patch.setattr(EnrollmentWorker, "_is_done", resigned)
 
 
 # The release directory.
@@ -194,18 +166,6 @@ def takes_an_older_manifest(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def reads_a_release_once(patch: pytest.MonkeyPatch) -> None:
-    """A file of a release that was half exchanged is not read again when the rest is there."""
-    scan_all = scan.ReleaseScanner._verify_all
-
-    def hasty(self: Any, files: Any, now: datetime) -> Any:
-        if self._failures:
-            return self._verified, self._failures
-        return scan_all(self, files, now)
-
-    patch.setattr(scan.ReleaseScanner, "_verify_all", hasty)
-
-
 # How workers retry.
 
 
@@ -214,34 +174,16 @@ def waits_as_long_as_it_is_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(backoff, "RETRY_AFTER_SECONDS_MAX", 1e12)
 
 
-def waits_twice_as_long_each_time(patch: pytest.MonkeyPatch) -> None:
-    """The wait between two tries has no limit."""
-    patch.setattr(backoff, "LAST_SECONDS", 1e12)
-
-
 def waits_for_an_answer_in_milliseconds(patch: pytest.MonkeyPatch) -> None:
     """The time-out of a poll is a thousand times too long."""
     seconds_max = answers.poll_seconds_max
     patch.setattr(answers, "poll_seconds_max", lambda wait: 1000 * seconds_max(wait))
 
 
-def insists_once(patch: pytest.MonkeyPatch) -> None:
-    """An input that must not be lost is dropped when the journal cannot be written."""
-
-    def resigned(self: Any, input: Any) -> Any:
-        reply = yield from self.try_once(input)
-        if reply is None:
-            yield from self._backoff.pause()
-        return reply
-
-    patch.setattr(RetryingPost, "insist", resigned)
-
-
 PLANTED_AT_EDGES: Final[Mapping[str, Plant]] = {
     plant.__name__: plant
     for plant in (
         forgets_a_nonce_when_it_was_used,
-        forgets_nonces_with_the_clock_set_back,
         forgets_nonces_in_a_restart,
         takes_requests_from_the_future,
         takes_requests_of_the_last_hour,
@@ -251,15 +193,29 @@ PLANTED_AT_EDGES: Final[Mapping[str, Plant]] = {
         lets_a_token_be_used_twice,
         takes_a_token_for_another_key,
         keeps_revoked_hosts_that_enrolled,
-        turns_a_lost_answer_into_a_used_token,
         asks_only_once_whether_it_is_known,
-        gives_up_when_it_may_not_enroll,
         takes_an_older_list,
         takes_an_older_manifest,
-        reads_a_release_once,
         waits_as_long_as_it_is_told,
-        waits_twice_as_long_each_time,
         waits_for_an_answer_in_milliseconds,
-        insists_once,
     )
 }
+
+FOUND_BY_AT_EDGES: Final[Mapping[str, int]] = {
+    "forgets_a_nonce_when_it_was_used": 1,
+    "forgets_nonces_in_a_restart": 1,
+    "takes_requests_from_the_future": 1,
+    "takes_requests_of_the_last_hour": 1,
+    "believes_the_key_id": 1,
+    "takes_an_altered_body": 3,
+    "lets_a_token_be_used_twice": 2,
+    "takes_a_token_for_another_key": 1,
+    "keeps_revoked_hosts_that_enrolled": 1,
+    "asks_only_once_whether_it_is_known": 1,
+    "takes_an_older_list": 1,
+    "takes_an_older_manifest": 1,
+    "waits_as_long_as_it_is_told": 13,
+    "waits_for_an_answer_in_milliseconds": 1,
+    "opens_the_first_second_too_early": 6,
+}
+"""As `planted.FOUND_BY`."""

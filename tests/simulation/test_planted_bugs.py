@@ -7,6 +7,7 @@ import pytest
 from nixfleet_simulation.run.run import run
 from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import FOUND_BY, PLANTED
+from tests.simulation.planted_edges import FOUND_BY_AT_EDGES, PLANTED_AT_EDGES
 
 HOSTS = 5
 DAYS = 0.1
@@ -14,13 +15,17 @@ SEEDS_TRIED = 12
 """A change of the code changes a seed's trace; a seed nearby usually finds the same bug."""
 
 
-@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)
+ALL_PLANTED = {**PLANTED, **PLANTED_AT_EDGES}
+ALL_FOUND_BY = {**FOUND_BY, **FOUND_BY_AT_EDGES}
+
+
+@pytest.mark.parametrize("plant", ALL_PLANTED.values(), ids=ALL_PLANTED)
 def test_a_planted_bug_is_found(
     plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some promise is broken, not long after the seed that found it first."""
     plant(monkeypatch)
-    first = FOUND_BY[plant.__name__]
+    first = ALL_FOUND_BY[plant.__name__]
     outcomes = (run(draw(seed, HOSTS, DAYS)) for seed in range(first, first + SEEDS_TRIED))
 
     assert any(outcome.broken is not None for outcome in outcomes), plant.__doc__

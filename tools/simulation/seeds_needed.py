@@ -9,7 +9,7 @@ from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import PLANTED
 from tests.simulation.planted_edges import PLANTED_AT_EDGES
 
-SEEDS_MAX = 60
+SEEDS_MAX = 2_000
 HOSTS = 5
 DAYS = 0.1
 
