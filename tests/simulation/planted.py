@@ -132,15 +132,16 @@ def takes_the_rollback_target_from_its_books(patch: pytest.MonkeyPatch) -> None:
 
 def never_clears_the_stamp_of_a_failure(patch: pytest.MonkeyPatch) -> None:
     """A probe that recovered is still taken to fail since its first failure."""
-    probe_after = reducer._probe_after
+    with_sample = observation.with_sample
 
-    def unforgiving(probes: Any, fact: Any) -> Any:
-        after, before = probe_after(probes, fact), probes.get(fact.probe_name)
-        if before is not None and before.failing_since is not None:
-            after = evolve(after, failing_since=before.failing_since)
-        return after
+    def unforgiving(observed: Any, name: str, status: Any, now: datetime, gap_max: Any) -> Any:
+        before = observed.failing.get(name)
+        after = with_sample(observed, name, status, now, gap_max)
+        if before is None:
+            return after
+        return evolve(after, failing=after.failing.with_item(name, evolve(before, last_at=now)))
 
-    patch.setattr(reducer, "_probe_after", unforgiving)
+    patch.setattr(agent_engine, "with_sample", unforgiving)
 
 
 # The control plane.
@@ -602,7 +603,7 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "does_not_read_quarantines_back": 1,
     "does_not_honour_a_halt": 1,
     "takes_the_rollback_target_from_its_books": 1,
-    "never_clears_the_stamp_of_a_failure": 21,
+    "never_clears_the_stamp_of_a_failure": 27,
     "lets_one_host_too_many_go": 1,
     "promotes_a_wave_that_soaks": 2,
     "forgets_edges": 6,
