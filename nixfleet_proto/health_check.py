@@ -78,6 +78,7 @@ class SystemdProbe:
     interval_seconds: int = 30
     mode: ProbeMode = ProbeMode.ENFORCE
     run_once: bool = False
+    healthy: str | None = None
 
 
 @frozen

@@ -304,8 +304,8 @@ def _fleet(scene: Scene) -> FleetResolved:
         waves=FrozenMap(
             {
                 "stable": (
-                    Wave(("web-01", "web-02"), 5, scene.allowed),
-                    Wave(scene.staged, 30, scene.allowed),
+                    Wave(("web-01", "web-02"), 5, max_failures=scene.allowed),
+                    Wave(scene.staged, 30, max_failures=scene.allowed),
                 )
             }
         ),

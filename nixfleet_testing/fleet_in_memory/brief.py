@@ -50,7 +50,9 @@ def brief(value: object) -> str:
 def _fields(value: object, without_label: Container[str]) -> Iterator[str]:
     for field in _known(value):
         found = getattr(value, field.name)
-        if field.name in LEFT_OUT or _says_nothing(found) or is_default(field, found):
+        if field.name in LEFT_OUT or _says_nothing(found):
+            continue
+        if isinstance(found, int) and is_default(field, found):
             continue
         yield _text(found) if field.name in without_label else f"{field.name}={_text(found)}"
 

@@ -3,7 +3,7 @@
 Source: docs/spec/planner.md, Gates.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 
 from nixfleet_simulation.judge.model.rollout_model import DONE, RolloutModel
 
@@ -11,12 +11,12 @@ from nixfleet_simulation.judge.model.rollout_model import DONE, RolloutModel
 class Gates:
     """Evaluates every gate at each call. Filled by the log reader."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_revoked: Callable[[str], bool]) -> None:
+        """is_revoked: whether no key speaks for a host any more; it is held in no table."""
+        self._is_revoked = is_revoked
         self.rollouts: dict[str, RolloutModel] = {}
         self.in_force: dict[str, str] = {}
         self.holds: set[str] = set()
-        # Hosts whose key is revoked: held in no table.
-        self.revoked: set[str] = set()
         self.quarantined: dict[str, set[str]] = {}
 
     def withdrawing(self, model: RolloutModel, host: str) -> str | None:
@@ -34,7 +34,7 @@ class Gates:
         if model.is_halted or not model.is_live:
             yield "rollout-halted"
         scopes = {channel, model.rollout_id, f"host:{host}"}
-        if host in self.revoked or not self.holds.isdisjoint(scopes):
+        if self._is_revoked(host) or not self.holds.isdisjoint(scopes):
             yield "operator-hold"
 
     def _all(self, model: RolloutModel, host: str) -> Iterator[str]:

@@ -112,6 +112,10 @@ class IdentityModel:
             return enrolled.key
         return None
 
+    def is_revoked(self, host: str) -> bool:
+        """Return whether the key of `host` was revoked, and no other speaks for it."""
+        return host in self._revoked and self.key_of(host) is None
+
     def may_enroll(self, token: BootstrapToken, key: str, at: datetime) -> bool:
         """Return whether the host of `token` may enroll, or has with the same token and key."""
         stands = self._used.get(token.nonce) == (token.hostname, key)

@@ -56,7 +56,6 @@ class LogReader:
     ) -> None:
         self.checks = 0
         self.head = 0
-        self.gates = Gates()
         self.views = StoredViews()
         self.deferred: dict[HostKey, str] = {}
         self.touched: set[HostKey] = set()
@@ -64,6 +63,7 @@ class LogReader:
         self._lies = lies
         self._threshold_seconds = threshold_seconds
         self.identities = IdentityModel(minted)
+        self.gates = Gates(self.identities.is_revoked)
         self._changed: dict[str, None] = {}
         self._all_may_have_changed = False
 
@@ -247,9 +247,6 @@ class LogReader:
         problem = self.identities.artefact_taken(payload["name"], orjson.loads(payload["body"]))
         if problem is not None:
             raise Broken(Promise.NOTHING_OLDER_IN_FORCE, problem)
-        if payload["name"] == "revocations.json":
-            listed = orjson.loads(payload["body"])["revocations"]
-            self.gates.revoked = {revocation["hostname"] for revocation in listed}
         if rollout_id is None:
             return
         self._all_may_have_changed = True
