@@ -20,6 +20,7 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 
 JSON_VALUE = get_args(FrozenMap[str, JsonValue])[1]
 CANONICAL_INTEGER_MAX = 2**53 - 1
+HEALTH_RULES = st.just("last-third") | st.integers(1, 100).map("{}%".format)
 EXIT_CODES = st.integers(-(2**31), 2**31 - 1)
 
 
@@ -43,6 +44,11 @@ def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
         return items.map(FrozenMap)
     assert attrs.has(form), f"no strategy for {form}"
     fields = _fields(form, integer_max)
+    if "healthy" in fields:
+        # Readers refuse a rule that there is not, and any but "latest" for a check that runs once.
+        return st.builds(
+            form, **fields | {"healthy": st.sampled_from((None, "latest"))}
+        ) | st.builds(form, **fields | {"healthy": HEALTH_RULES, "run_once": st.just(False)})
     if form in (HostRolloutState, RolloutRecord):
         return st.fixed_dictionaries(fields).map(lambda values: form(**_consistent(values)))
     return st.builds(form, **fields)
