@@ -125,7 +125,7 @@ def test_dispatching_leaves_paused_halted_and_quarantined_alone(
             if history.view.is_handed_out(rollout_id, host):
                 record = history.world.rollouts[rollout_id]
                 quarantined = history.world.quarantines.get(record.channel, ())
-                assert record.state.is_live
+                assert record.state.is_live or history.view.is_served_late(rollout_id, host)
                 assert not record.state.is_halted
                 scopes = {rollout_id, record.channel, f"host:{host}"}
                 assert not scopes & history.world.holds.keys()
@@ -209,7 +209,14 @@ def _plain(action: PlanAction) -> Decision:
             return "open", action.rollout_id, action.channel, action.target_ref
         case QueueDispatch():
             due = action.soak_due_at
-            return "queue", action.rollout_id, action.host, action.target_closure, due
+            return (
+                "queue",
+                action.rollout_id,
+                action.host,
+                action.target_closure,
+                due,
+                action.attempt,
+            )
         case DeferDispatch():
             return "defer", action.rollout_id, action.host, action.gate
         case WithdrawDispatch():

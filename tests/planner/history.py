@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nixfleet_proto.fleet import Edge, Selector
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import Tolerance
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
@@ -23,7 +24,7 @@ from nixfleet_state_machine.planner.action import (
 )
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_state_machine.undo import UndoLog
 from tests.planner.builders import host_of, rollout_of
 from tests.planner.world import NOW, HostKey, World
@@ -46,6 +47,14 @@ SELECTORS = (
     Selector(hosts=("app-1", "ops-1")),
 )
 
+# Most policies say nothing of failures.
+TOLERANCES = (
+    *[Tolerance()] * 3,
+    *[Tolerance(number) for number in (0, 1, 2)],
+    *[Tolerance(None, share) for share in (20, 40, 100)],
+    Tolerance(1, 40),
+)
+
 # Made once: hypothesis checks every strategy that is new to it.
 _budgets = st.builds(
     BudgetTerms,
@@ -62,6 +71,8 @@ _waves = {
     waves: st.tuples(*[st.sampled_from((*[*range(waves)] * 3, waves))] * HOSTS_PER_CHANNEL)
     for waves in (1, 2, 3)
 }
+_tolerances = {waves: st.tuples(*[st.sampled_from(TOLERANCES)] * waves) for waves in (1, 2, 3)}
+_standings = st.sampled_from(tuple(Standing))
 _edges = {
     channel: st.lists(
         st.builds(Edge, st.sampled_from(HOSTS[channel]), st.sampled_from(HOSTS[channel])),
@@ -89,6 +100,7 @@ def rollout_terms(draw: st.DrawFn, channel: str) -> RolloutTerms:
         budgets=tuple(draw(_budget_lists)),
         host_edges=tuple(draw(_edges[channel])),
         predecessors=draw(st.sampled_from(((), (), (), *others))),
+        wave_tolerances=draw(st.one_of(st.just(()), _tolerances[waves])),
     )
 
 
@@ -111,7 +123,7 @@ class History:
             terms = history.world.offers[channel]
             history._open(terms)
             wave = history._one_of(range(terms.last_wave + 1))
-            history._set_rollout(terms, RolloutState.ACTIVE, wave, ())
+            history._put_rollout(rollout_of(terms, wave=wave))
         return history
 
     def happen(self) -> None:
@@ -138,9 +150,10 @@ class History:
         """A host that has a dispatch in its queue takes it."""
         key = self._any_of(sorted(self.world.queued))
         if key is not None:
-            self._put(
-                evolve(self.world.hosts[key], state=HostState.ACTIVATING, dispatch_acked_at=NOW)
-            )
+            host, ordered = self.world.hosts[key], self.world.rollouts[key[0]].attempt_of(key[1])
+            attempt = host.attempt if host.state is HostState.PENDING else ordered
+            activating = HostState.ACTIVATING
+            self._put(evolve(host, state=activating, dispatch_acked_at=NOW, attempt=attempt))
             self._set_queued(key, False)
 
     def run_on(self) -> None:
@@ -154,7 +167,11 @@ class History:
                 HostState.CONVERGED,
                 HostState.DEFERRED,
             )
-            self._put(evolve(self.world.hosts[key], state=self._one_of(states)))
+            state = self._one_of(states)
+            failed_at = self.world.hosts[key].failed_at
+            if state is HostState.CONVERGED:
+                failed_at = None
+            self._put(evolve(self.world.hosts[key], state=state, failed_at=failed_at))
 
     def declare(self) -> None:
         """A running host that has not declared its probes does; if there is none, one has yet to again."""
@@ -179,7 +196,39 @@ class History:
         if terms is not None:
             record = self.world.rollouts[terms.rollout_id]
             wave = min(record.current_wave + 1, terms.last_wave)
-            self._set_rollout(terms, RolloutState.ACTIVE, wave, record.excused_hosts)
+            self._put_rollout(evolve(record, state=RolloutState.ACTIVE, current_wave=wave))
+
+    def end(self) -> None:
+        """A rollout is Terminal; who is late, or tries again, is served."""
+        terms = self._any_rollout()
+        if terms is not None:
+            record = self.world.rollouts[terms.rollout_id]
+            self._put_rollout(evolve(record, state=RolloutState.TERMINAL, terminal_at=NOW))
+
+    def fail(self) -> None:
+        """A host that is under way fails, or one that failed goes back."""
+        key = self._any_of(sorted(k for k, host in self.world.hosts.items() if _may_fail(host)))
+        if key is not None:
+            host = self.world.hosts[key]
+            states = (HostState.FAILED, HostState.REVERTED)
+            state = states[host.state is HostState.FAILED]
+            self._put(evolve(host, state=state, failed_at=host.failed_at or NOW))
+
+    def order_retry(self) -> None:
+        """A host that failed, or any other, is to make its next attempt."""
+        failed = [key for key, host in self.world.hosts.items() if host.failed_at is not None]
+        key = self._any_of(sorted(failed or self.world.hosts))
+        if key is not None:
+            record, attempt = self.world.rollouts[key[0]], self.world.hosts[key].attempt + 1
+            attempts = record.attempts.with_item(key[1], attempt)
+            self._put_rollout(evolve(record, attempts=attempts))
+
+    def change_standing(self) -> None:
+        """A host counts otherwise."""
+        key = self._any_of(sorted(self.world.hosts))
+        if key is not None:
+            record = self.world.rollouts[key[0]]
+            self._put_rollout(record.with_standings([key[1]], self._one_of(tuple(Standing))))
 
     # What an operator or a release may do.
 
@@ -229,15 +278,22 @@ class History:
         terms = self._any_rollout()
         if terms is not None:
             wave = self._one_of(range(terms.last_wave + 1))
-            excused = self.data.draw(st.sets(st.sampled_from(sorted(terms.targets)), max_size=3))
-            self._set_rollout(terms, self._one_of(tuple(RolloutState)), wave, excused)
+            hosts = st.sampled_from(sorted(terms.targets))
+            standings = self.data.draw(st.dictionaries(hosts, _standings, max_size=3))
+            attempts = self.data.draw(st.dictionaries(hosts, st.integers(2, 3), max_size=2))
+            state = self._one_of(tuple(RolloutState))
+            self._put_rollout(
+                rollout_of(terms, state, wave=wave, standings=standings, attempts=attempts)
+            )
 
     def set_host(self) -> None:
         key = self._any_of(sorted(self.world.hosts))
         if key is not None:
             state = self._one_of(tuple(HostState))
             at = None if state is HostState.PENDING else NOW
-            self._put(evolve(self.world.hosts[key], state=state, dispatch_acked_at=at))
+            host = self.world.hosts[key]
+            # `failed_at` changes with the attempt alone: so it is with facts.
+            self._put(evolve(host, state=state, dispatch_acked_at=at))
 
     def set_queued(self) -> None:
         key = self._any_of(sorted(self.world.hosts))
@@ -267,11 +323,8 @@ class History:
         for name in terms.targets:
             self._put(host_of(terms, name))
 
-    def _set_rollout(
-        self, terms: RolloutTerms, state: RolloutState, wave: int, excused: Iterable[str]
-    ) -> None:
-        record = rollout_of(terms, state, wave=wave, excused=frozenset(excused))
-        self.world.rollouts[terms.rollout_id] = record
+    def _put_rollout(self, record: RolloutRecord) -> None:
+        self.world.rollouts[record.rollout_id] = record
         self.view.set_rollout(record)
 
     def _put(self, record: HostRolloutState) -> None:
@@ -297,6 +350,10 @@ class History:
         return None if rollout_id is None else self.world.terms[rollout_id]
 
 
+def _may_fail(host: HostRolloutState) -> bool:
+    return host.state.is_in_flight or host.state is HostState.FAILED
+
+
 def _runs(host: HostRolloutState) -> bool:
     return host.state is HostState.SOAKING or host.state is HostState.CONVERGED
 
@@ -306,6 +363,8 @@ _CHANGES: Sequence[Callable[[History], None]] = (
     *[History.acknowledge, History.run_on] * 8,
     *[History.promote, History.declare, History.fail_controls] * 4,
     *[History.set_host, History.set_queued, History.release] * 2,
+    *[History.fail, History.order_retry, History.change_standing] * 4,
+    *[History.end] * 2,
     History.set_rollout,
     History.hold,
     History.toggle_quarantine,

@@ -6,16 +6,18 @@ Shares nothing with the planner but the data: no view, no counts, no gate functi
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
+from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.terms import BudgetTerms
 from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutTerminal, WaveAdvanced
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 from nixfleet_state_machine.scopes.selector import canonical
 from tests.planner.world import HostKey, World
 
 Decision = tuple[object, ...]
+_ROLLS_BACK = OnHealthFailure.ROLLBACK_AND_HALT
 NaiveGate = Callable[[World, HostKey, list[HostKey]], Gate | None]
 
 
@@ -32,7 +34,7 @@ def naive_plan(world: World, now: datetime) -> list[Decision]:
             decisions.append(("withdraw", *key, withdrawn))
     dispatched: list[HostKey] = []
     for key in sorted(world.hosts):
-        if not _is_live(world, key) or not _is_unacknowledged(world, key) or key in world.queued:
+        if not _is_waiting(world, key):
             continue
         gate = _first(_GATES, world, key, dispatched)
         if gate is not None:
@@ -40,7 +42,8 @@ def naive_plan(world: World, now: datetime) -> list[Decision]:
         else:
             dispatched.append(key)
             due = world.hosts[key].soak_due_at or now + timedelta(minutes=_soak_minutes(world, key))
-            decisions.append(("queue", *key, world.hosts[key].target_closure, due))
+            attempt = world.rollouts[key[0]].attempts.get(key[1], 1)
+            decisions.append(("queue", *key, world.hosts[key].target_closure, due, attempt))
     return decisions
 
 
@@ -51,24 +54,75 @@ def naive_progress(world: World, rollout_id: RolloutId, now: datetime) -> list[R
         return []
     events: list[RolloutEvent] = []
     wave, last = record.current_wave, len(terms.wave_soak_minutes) - 1
-    while wave < last and _are_all(world, rollout_id, wave, "Converged", "Deferred"):
+    while wave < last and _is_done(world, rollout_id, wave, "Converged", "Deferred"):
         events.append(WaveAdvanced(rollout_id, wave, wave + 1, now))
         wave += 1
     is_news = bool(events) or record.state is RolloutState.ACTIVE
     settled = ("Soaking", "Converged", "Deferred")
-    if wave == last and is_news and _are_all(world, rollout_id, wave, *settled):
+    if wave == last and is_news and _is_done(world, rollout_id, wave, *settled):
         events.append(WaveAdvanced(rollout_id, wave, wave, now))
-    counted = [host for host in terms.targets if host not in record.excused_hosts]
-    if all(_state(world, rollout_id, host) == "Converged" for host in counted):
+    waves = {terms.wave_of.get(host) for host in terms.targets}
+    if all(_is_done(world, rollout_id, each, "Converged") for each in waves):
         events.append(RolloutTerminal(rollout_id, now))
     return events
 
 
-def _are_all(world: World, rollout_id: RolloutId, wave: int, *states: str) -> bool:
-    staged = [host for host, its in world.terms[rollout_id].wave_of.items() if its == wave]
-    excused = world.rollouts[rollout_id].excused_hosts
-    counted = [host for host in staged if host not in excused]
-    return bool(staged) and all(_state(world, rollout_id, host) in states for host in counted)
+def _is_done(world: World, rollout_id: RolloutId, wave: int | None, *states: str) -> bool:
+    """Whether nobody of the wave is waited for, not too many failed, and somebody came if anybody could."""
+    terms, record = world.terms[rollout_id], world.rollouts[rollout_id]
+    staged = [host for host in terms.targets if terms.wave_of.get(host) == wave]
+    standings = {host: record.standings.get(host, Standing.COUNTED) for host in staged}
+    failed = [host for host in staged if _counts_as_failed(world, (rollout_id, host))]
+    succeeded = [
+        host
+        for host in staged
+        if standings[host] is Standing.COUNTED
+        and host not in failed
+        and _state(world, rollout_id, host) in states
+    ]
+    outcome = {*failed, *succeeded}
+    counted = (Standing.COUNTED, Standing.LAPSED)
+    if any(standings[host] in counted and host not in outcome for host in staged):
+        return False
+    if len(failed) > _allowed(world, rollout_id, wave):
+        return False
+    missing = [host for host in staged if standings[host] in (Standing.AWAY, Standing.SKIPPED)]
+    return bool(staged) and (bool(succeeded) or not (failed or missing))
+
+
+def _counts_as_failed(world: World, key: HostKey) -> bool:
+    match world.rollouts[key[0]].standings.get(key[1], Standing.COUNTED):
+        case Standing.LAPSED:
+            return True
+        case Standing.COUNTED:
+            return key in world.hosts and _has_failed(world, key)
+        case _:
+            return False
+
+
+def _has_failed(world: World, key: HostKey) -> bool:
+    """Whether an attempt failed and none has succeeded since."""
+    host = world.hosts[key]
+    is_back = host.state in (HostState.CONVERGED, HostState.DEFERRED)
+    is_down = host.state in (HostState.FAILED, HostState.REVERTED)
+    return is_down or (host.failed_at is not None and not is_back)
+
+
+def _allowed(world: World, rollout_id: RolloutId, wave: int | None) -> int:
+    tolerances = world.terms[rollout_id].wave_tolerances
+    if wave is None or not tolerances:
+        return 0
+    size = [*world.terms[rollout_id].wave_of.values()].count(wave)
+    number, share = tolerances[wave].max_failures, tolerances[wave].max_failure_pct
+    limits = [] if number is None else [number]
+    limits += [] if share is None else [int(size * share / 100)]
+    return min(limits, default=0)
+
+
+def _is_tolerated(world: World, key: HostKey) -> bool:
+    """Whether the host failed where hosts may fail."""
+    wave = world.terms[key[0]].wave_of.get(key[1])
+    return _has_failed(world, key) and _allowed(world, key[0], wave) > 0
 
 
 def _state(world: World, rollout_id: RolloutId, host: str) -> str | None:
@@ -97,7 +151,9 @@ def _quarantine(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate |
 
 def _rollout_halted(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | None:
     may_go = (RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING)
-    return Gate.ROLLOUT_HALTED if world.rollouts[key[0]].state not in may_go else None
+    if world.rollouts[key[0]].state in may_go or _is_at_work_after_the_end(world, key):
+        return None
+    return Gate.ROLLOUT_HALTED
 
 
 def _operator_hold(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | None:
@@ -124,7 +180,8 @@ def _wave_promotion(world: World, key: HostKey, dispatched: list[HostKey]) -> Ga
 
 def _host_edge(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | None:
     for edge in world.terms[key[0]].host_edges:
-        if edge.gated == key[1] and edge.gates not in world.rollouts[key[0]].excused_hosts:
+        standing = world.rollouts[key[0]].standings.get(edge.gates)
+        if edge.gated == key[1] and standing not in (Standing.EXCUSED, Standing.LEFT):
             gating = world.hosts.get((key[0], edge.gates))
             if gating is None or gating.state not in (HostState.CONVERGED, HostState.DEFERRED):
                 return Gate.HOST_EDGE
@@ -140,7 +197,8 @@ def _disruption_budget(world: World, key: HostKey, dispatched: list[HostKey]) ->
 
 def _compliance_wave(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | None:
     for earlier in _of_earlier_waves(world, key):
-        if world.outstanding.get(earlier, 0):
+        is_tolerated = earlier in world.hosts and _is_tolerated(world, earlier)
+        if world.outstanding.get(earlier, 0) and not is_tolerated:
             return Gate.COMPLIANCE_WAVE
     return None
 
@@ -149,7 +207,8 @@ def _probe_topology(world: World, key: HostKey, dispatched: list[HostKey]) -> Ga
     for earlier in _of_earlier_waves(world, key):
         host = world.hosts.get(earlier)
         runs = host is not None and host.state in (HostState.SOAKING, HostState.CONVERGED)
-        if host is not None and runs and host.declared_probes is None:
+        is_silent = host is not None and runs and host.declared_probes is None
+        if is_silent and not _is_tolerated(world, earlier):
             return Gate.PROBE_TOPOLOGY
     return None
 
@@ -166,20 +225,49 @@ _GATES: tuple[NaiveGate, ...] = (
 )
 
 
-def _is_live(world: World, key: HostKey) -> bool:
+def _is_waiting(world: World, key: HostKey) -> bool:
+    never = (Standing.AWAY, Standing.LAPSED, Standing.LEFT)
+    return (
+        _is_served(world, key)
+        and _is_unacknowledged(world, key)
+        and key not in world.queued
+        and world.rollouts[key[0]].standings.get(key[1]) not in never
+    )
+
+
+def _is_served(world: World, key: HostKey) -> bool:
     over = (RolloutState.TERMINAL, RolloutState.SUPERSEDED, RolloutState.PRUNED)
-    return world.rollouts[key[0]].state not in over
+    return world.rollouts[key[0]].state not in over or _is_at_work_after_the_end(world, key)
+
+
+def _is_at_work_after_the_end(world: World, key: HostKey) -> bool:
+    """Whether the rollout is Terminal, and the host is late, was skipped, tries again or is tolerated as failed."""
+    record = world.rollouts[key[0]]
+    if record.state is not RolloutState.TERMINAL:
+        return False
+    standing = record.standings.get(key[1], Standing.COUNTED)
+    if standing is Standing.COUNTED:
+        return record.attempts.get(key[1], 1) > 1 or _is_tolerated(world, key)
+    return standing in (Standing.LATE, Standing.SKIPPED)
 
 
 def _is_unacknowledged(world: World, key: HostKey) -> bool:
     host = world.hosts.get(key)
-    return host is not None and host.state is HostState.PENDING and host.dispatch_acked_at is None
+    if host is None:
+        return False
+    if host.state is HostState.PENDING:
+        return host.dispatch_acked_at is None
+    may_begin = host.state in (HostState.CONVERGED, HostState.REVERTED) or (
+        host.state is HostState.FAILED and host.policy_applied is not _ROLLS_BACK
+    )
+    return may_begin and world.rollouts[key[0]].attempts.get(key[1], 1) > host.attempt
 
 
 def _of_earlier_waves(world: World, key: HostKey) -> Iterator[HostKey]:
     wave_of = world.terms[key[0]].wave_of
     for host, wave in wave_of.items():
-        if wave < wave_of[key[1]] and host not in world.rollouts[key[0]].excused_hosts:
+        standing = world.rollouts[key[0]].standings.get(host, Standing.COUNTED)
+        if wave < wave_of[key[1]] and standing is Standing.COUNTED:
             yield key[0], host
 
 
@@ -197,11 +285,18 @@ def _in_flight(world: World, budget: BudgetTerms, dispatched: list[HostKey]) -> 
         _is_in_flight(world, key, dispatched)
         and any(canonical(b.selector) == canonical(budget.selector) for b in _budgets(world, key))
         for key in world.hosts
-        if _is_live(world, key)
+        if _is_served(world, key)
     )
 
 
 def _is_in_flight(world: World, key: HostKey, dispatched: list[HostKey]) -> bool:
-    if world.hosts[key].state in (HostState.ACTIVATING, HostState.SOAKING):
+    standing = world.rollouts[key[0]].standings.get(key[1])
+    if standing in (Standing.AWAY, Standing.LAPSED):
+        return False
+    state = world.hosts[key].state
+    if state in (HostState.ACTIVATING, HostState.SOAKING):
+        return True
+    is_out = standing in (Standing.EXCUSED, Standing.LEFT)
+    if state is HostState.FAILED and _is_tolerated(world, key) and not is_out:
         return True
     return key in dispatched or (key in world.queued and _is_unacknowledged(world, key))
