@@ -29,9 +29,13 @@ _PROBE_KINDS = {
 }
 # Fields of signed records that are left out with their defaults, because they were added later.
 _ADDED_LATER: Mapping[str, tuple[str, ...]] = {
-    "FleetChannel": ("enabled",),
+    "Deadlines": ("ack", "activation", "reboot", "convergence"),
+    "FleetChannel": ("on_drift", "enabled"),
     "FleetHost": ("enabled",),
-    "RolloutManifest": ("freshness_window_minutes",),
+    "PolicyWave": ("max_failures", "max_failure_pct"),
+    "RolloutManifest": ("freshness_window_minutes", "wave_not_before"),
+    "RolloutPolicy": ("max_failures", "max_failure_pct", "deadlines", "retry"),
+    "Wave": ("not_before", "max_failures", "max_failure_pct"),
 }
 _NO_FACTS = ("ProbeTopologyEntry", "ProbeSubResult")
 

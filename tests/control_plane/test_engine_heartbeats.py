@@ -79,7 +79,7 @@ def test_a_rollout_that_is_not_known_is_not_asked_for(control_plane: ScriptedCon
     control_plane.publish("r1")
 
     assert control_plane.heartbeat("web-01", {"stable@r0": 9, "nonsense": 1}) == HeartbeatReply(
-        START
+        START, resting=("nonsense", "stable@r0")
     )
 
 

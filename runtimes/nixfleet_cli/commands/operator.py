@@ -303,7 +303,7 @@ def clear(session: _Session, rollout: str, reason: str, excuse: tuple[str, ...])
         raise _suggesting(error, rollout, _rollout_ids(session)) from error
 
 
-_hosts = click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+_hosts = click.argument("hosts", metavar="HOSTS", nargs=-1, required=True)
 _HOSTS_SHAPE = "one object with command, rolloutId, hosts and reason"
 
 
@@ -313,9 +313,9 @@ _HOSTS_SHAPE = "one object with command, rolloutId, hosts and reason"
 @_reason
 @_asks(_HOSTS_SHAPE)
 def excuse(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
-    """Go on without each HOST in ROLLOUT.
+    """Go on without HOSTS in ROLLOUT.
 
-    It counts for nothing in this rollout any more, whatever becomes of it. The next rollout counts it again.
+    They count for nothing in it any more, whatever becomes of them. The next rollout counts them again.
     """
     body = HOSTS.encode(HostsBody(hosts, reason))
     _command_hosts(session, "excuse", rollout, hosts, reason, body, "excused")
@@ -327,9 +327,9 @@ def excuse(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str)
 @_reason
 @_asks(_HOSTS_SHAPE)
 def skip(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
-    """Do not wait in ROLLOUT for each HOST, which is silent.
+    """Do not wait in ROLLOUT for HOSTS, which are silent.
 
-    It is served once it is heard of again. A host that can be heard of is refused: excuse it.
+    Each is served once it is heard of again. A host that can be heard of is refused: excuse it.
     """
     body = HOSTS.encode(HostsBody(hosts, reason))
     _command_hosts(session, "skip", rollout, hosts, reason, body, "skipped")
@@ -337,13 +337,13 @@ def skip(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -
 
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
-@click.argument("hosts", metavar="[HOST...]", nargs=-1)
+@click.argument("hosts", metavar="HOSTS", nargs=-1)
 @_reason
 @_asks(_HOSTS_SHAPE)
 def retry(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
-    """Let each HOST that failed in ROLLOUT try again.
+    """Let HOSTS that failed in ROLLOUT try again.
 
-    Without HOST, all that failed and may. Nothing quarantined is retried. A halted rollout has to be cleared besides.
+    Without HOSTS, all that failed and may. Nothing quarantined is retried. A halted rollout has to be cleared besides.
     """
     body = RETRY.encode(RetryBody(reason, hosts))
     _command_hosts(session, "retry", rollout, hosts, reason, body, "to try again")

@@ -208,7 +208,7 @@ def _rounded(write: PutDispatch) -> PutDispatch:
 class TestLosesMicroseconds(SeededContract):
     """Keeps times to the second."""
 
-    says = "[0].soak_due_at: expected"
+    says = "[0].dispatch.soak_due_at: expected"
     store = LosesMicroseconds
 
 
