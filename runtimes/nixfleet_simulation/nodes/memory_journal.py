@@ -61,6 +61,8 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._rows: dict[int, _Row] = {}
+        # Never given again, after a removal either.
+        self._last_row_id = 0
         self._unsent: dict[int, JournalRow] = {}
         self._is_sorted = True
         self._rollouts: dict[RolloutId, LocalRollout] = {}
@@ -121,8 +123,9 @@ class MemoryJournal:
                 )
                 self._rollouts[write.record.rollout_id] = kept
             case AppendEvent():
-                # As SQLite numbers rows: one more than the highest there is.
-                row_id = next(reversed(self._rows), 0) + 1
+                # As SQLite numbers rows: one more than the highest there ever was.
+                self._last_row_id += 1
+                row_id = self._last_row_id
                 self._put(JournalRow(row_id, write.rollout_id, write.fact))
             case MarkAcknowledged():
                 for row_id in write.row_ids:
