@@ -1,0 +1,216 @@
+"""Deadlines and back-off: when the silence of a host, or its failure, has a consequence, and which."""
+
+from datetime import timedelta
+
+import pytest
+from attrs import evolve
+
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.deadlines import (
+    GRACE,
+    Due,
+    LapseDue,
+    RetryDue,
+    backoff_of,
+    due_of,
+    has_dues,
+    overdue_at,
+    stage_of,
+)
+from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.rollout.event import Stage
+from nixfleet_state_machine.rollout.state import Standing
+from tests.planner.builders import NOW, host_of, rollout_of, terms_of
+
+THEN = NOW - timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+ONCE = Retry()
+FAIL, SKIP, WAIT = AtDeadline.FAIL, AtDeadline.SKIP, AtDeadline.WAIT
+
+
+def _terms(then: AtDeadline = FAIL, retry: Retry = ONCE) -> RolloutTerms:
+    minutes = {"ack": 10, "activation": 20, "reboot": 30, "convergence": 40}
+    deadlines = Deadlines(**{stage: Deadline(count, then) for stage, count in minutes.items()})
+    return terms_of(deadlines=deadlines, retry=retry)
+
+
+def _host(state: HostState, failed: bool = False) -> HostRolloutState:
+    return evolve(
+        host_of(_terms(), "web-1", state),
+        dispatch_acked_at=NOW,
+        activation_completed_at=NOW + MINUTE,
+        deferred_at=NOW + 2 * MINUTE,
+        failed_at=NOW + 3 * MINUTE if failed else None,
+    )
+
+
+def _rolling_back() -> HostRolloutState:
+    return evolve(
+        _host(HostState.FAILED, failed=True),
+        policy_applied=OnHealthFailure.ROLLBACK_AND_HALT,
+        current_closure_at_dispatch="prior",
+    )
+
+
+def _due(
+    terms: RolloutTerms, host: HostRolloutState, standing: Standing = Standing.COUNTED
+) -> Due | None:
+    return due_of(terms, rollout_of(terms, standings={"web-1": standing}), host, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "stage", "after"),
+    [
+        (_host(HostState.ACTIVATING), Stage.ACTIVATION, timedelta(minutes=20)),
+        (_host(HostState.DEFERRED), Stage.REBOOT, timedelta(minutes=32)),
+        (_host(HostState.SOAKING), Stage.CONVERGENCE, timedelta(minutes=41)),
+        (_rolling_back(), Stage.ACTIVATION, timedelta(minutes=23)),
+    ],
+)
+def test_a_host_that_acts_is_overdue_a_grace_after_the_deadline_of_its_stage(
+    host: HostRolloutState, stage: Stage, after: timedelta
+) -> None:
+    """Counted from the entry of the stage; a rollback is a switch as well."""
+    assert _due(_terms(), host) == LapseDue(NOW + after + GRACE, stage, Standing.LAPSED)
+
+
+def test_a_dispatch_is_overdue_at_the_deadline_itself() -> None:
+    """The host cannot hold itself to it: it does not know yet."""
+    terms = _terms()
+    host = host_of(terms, "web-1")
+
+    assert due_of(terms, rollout_of(terms), host, THEN) == LapseDue(
+        THEN + timedelta(minutes=10), Stage.ACK, Standing.LAPSED
+    )
+    assert due_of(terms, rollout_of(terms), host, None) is None
+
+
+@pytest.mark.parametrize("state", [HostState.PENDING, HostState.CONVERGED, HostState.REVERTED])
+def test_a_host_that_does_not_act_has_no_deadline(state: HostState) -> None:
+    """It waits for the planner, or is at rest."""
+    assert stage_of(_host(state), None) is None
+    assert _due(_terms(), _host(state)) is None
+
+
+def test_a_host_that_failed_and_stays_has_no_deadline() -> None:
+    """There is nothing that it could still do."""
+    assert _due(_terms(), _host(HostState.FAILED, failed=True)) is None
+
+
+def test_a_stage_without_a_beginning_has_no_deadline() -> None:
+    """A record of an older version does not know since when it is deferred."""
+    assert stage_of(evolve(_host(HostState.DEFERRED), deferred_at=None), None) is None
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_a_stage_without_a_deadline_may_take_for_ever(stage: Stage) -> None:
+    """No deadline is assumed."""
+    assert overdue_at(terms_of(), stage, NOW) is None
+    assert not has_dues(terms_of())
+
+
+@pytest.mark.parametrize(
+    ("then", "host", "standing"),
+    [
+        (WAIT, _host(HostState.SOAKING), None),
+        (SKIP, _host(HostState.SOAKING), Standing.AWAY),
+        (FAIL, _host(HostState.SOAKING), Standing.LAPSED),
+        (SKIP, _host(HostState.SOAKING, failed=True), Standing.LAPSED),
+        (SKIP, _rolling_back(), Standing.LAPSED),
+    ],
+)
+def test_what_follows_at_a_deadline_is_what_it_says(
+    then: AtDeadline, host: HostRolloutState, standing: Standing | None
+) -> None:
+    """Wait, skip or fail; a host that failed has failed, whatever becomes of it."""
+    due = _due(_terms(then), host)
+
+    assert standing == (due.standing if isinstance(due, LapseDue) else None)
+
+
+def test_a_late_host_that_is_silent_is_away_whatever_the_deadline_says() -> None:
+    """Its wave was done without it, so it cannot fail it."""
+    due = _due(_terms(FAIL), _host(HostState.SOAKING), Standing.LATE)
+
+    assert isinstance(due, LapseDue)
+    assert due.standing is Standing.AWAY
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [each for each in Standing if each not in (Standing.COUNTED, Standing.LATE)],
+)
+def test_a_host_with_any_other_standing_has_nothing_due(standing: Standing) -> None:
+    """It is silent already, or nobody waits for it."""
+    assert _due(_terms(retry=Retry(3)), _host(HostState.SOAKING), standing) is None
+    assert _due(_terms(retry=Retry(3)), _host(HostState.FAILED, failed=True), standing) is None
+
+
+# --- attempts ------------------------------------------------------------------------------------
+
+
+def test_a_host_that_failed_may_try_again_after_its_back_off() -> None:
+    """From its failure, or from when it was back."""
+    retry = Retry(attempts=2, backoff_seconds=600)
+    terms = terms_of(retry=retry)
+    wait = backoff_of(retry, "web-1", 1)
+    failed = _host(HostState.FAILED, failed=True)
+    reverted = evolve(_host(HostState.REVERTED, failed=True), reverted_at=NOW + 9 * MINUTE)
+
+    assert has_dues(terms)
+    assert _due(terms, failed) == RetryDue(NOW + 3 * MINUTE + wait, 2)
+    assert _due(terms, reverted) == RetryDue(NOW + 9 * MINUTE + wait, 2)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        _host(HostState.CONVERGED),
+        _rolling_back(),
+        evolve(_host(HostState.FAILED, failed=True), attempt=2),
+        _host(HostState.SOAKING, failed=True),
+        _host(HostState.FAILED),
+    ],
+    ids=["converged", "rolling back", "no attempt left", "at it", "not dated"],
+)
+def test_no_attempt_becomes_due(host: HostRolloutState) -> None:
+    """For a host that has not failed, is not done with it, or has no attempt left."""
+    assert _due(terms_of(retry=Retry(attempts=2)), host) is None
+
+
+def test_an_attempt_that_was_ordered_is_not_due_again() -> None:
+    """The host is dispatched when the gates let it."""
+    terms = terms_of(retry=Retry(attempts=3))
+    rollout = rollout_of(terms, attempts={"web-1": 2})
+    failed = _host(HostState.FAILED, failed=True)
+
+    assert due_of(terms, rollout, failed, None) is None
+    assert due_of(terms, rollout, evolve(failed, attempt=2), None) is not None
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3, 5])
+def test_the_back_off_grows_by_its_factor_and_is_spread_by_a_tenth(attempt: int) -> None:
+    """The same for the same host and attempt, and never less than what the policy says."""
+    retry = Retry(attempts=9, backoff_seconds=60, factor=3)
+    least = timedelta(seconds=60 * 3 ** (attempt - 1))
+    waits = {backoff_of(retry, f"web-{number}", attempt) for number in range(50)}
+
+    assert all(least <= wait < least * 1.1 for wait in waits)
+    assert len(waits) > 40
+    assert backoff_of(retry, "web-1", attempt) == backoff_of(retry, "web-1", attempt)
+
+
+def test_the_back_off_is_a_week_at_most() -> None:
+    """However many attempts there were: a time must not overflow."""
+    wait = backoff_of(Retry(attempts=10_000, backoff_seconds=60, factor=10), "web-1", 5_000)
+
+    assert timedelta(days=7) <= wait < timedelta(days=7.7)
+
+
+def test_the_spread_of_the_back_off_is_another_one_at_each_attempt() -> None:
+    """Hosts that met once do not meet every time."""
+    retry = Retry(attempts=9, backoff_seconds=1000, factor=1)
+
+    assert len({backoff_of(retry, "web-1", attempt) for attempt in range(1, 9)}) == 8
