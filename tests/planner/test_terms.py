@@ -21,9 +21,11 @@ from nixfleet_proto.fleet import (
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_proto.signing import SigningKey, sign_artefact, verify_fleet, verify_manifest
 from nixfleet_proto.trust import KeySlot, TrustRoot
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
+from tests.planner.builders import terms_of
 
 NOW = datetime(2026, 5, 26, 12, 0, tzinfo=UTC)
 META = Meta(signed_at=NOW)
@@ -279,3 +281,74 @@ def test_every_contradiction_of_built_terms_is_named_at_once() -> None:
 
     paths = [problem.path for problem in refusal.value.problems]
     assert paths == ["waves[0]", "soak_minutes[0]", "budgets[0]", "host_edges[0]"]
+
+
+# --- tolerances ----------------------------------------------------------------------------------
+
+
+def _tolerant(policy: RolloutPolicy, *waves: Wave) -> RolloutTerms:
+    names = [host for wave in waves for host in wave.hosts]
+    fleet = FleetResolved(
+        hosts=FrozenMap({name: FleetHost("stable") for name in names}),
+        channels=FrozenMap[str, FleetChannel](),
+        rollout_policies=FrozenMap[str, RolloutPolicy](),
+        waves=FrozenMap({"stable": waves}),
+        meta=Meta(signed_at=None),
+    )
+    manifest = RolloutManifest(
+        channel="stable",
+        channel_ref="a1",
+        display_name="stable@a1",
+        fleet_resolved_hash="",
+        host_set=tuple(HostAssignment(name, "target") for name in names),
+        meta=Meta(signed_at=None),
+        rollout_policy=policy,
+    )
+    return RolloutTerms.of_values(manifest, fleet)
+
+
+def test_a_wave_has_its_own_tolerance_or_that_of_its_policy() -> None:
+    """Also none: a wave may be stricter than its policy."""
+    strict, own, silent = Wave(("a", "b"), 0, 0), Wave(("c", "d"), 0, 2), Wave(("e", "f"))
+    terms = _tolerant(RolloutPolicy(max_failures=1), strict, own, silent)
+
+    assert [terms.allowed_failures(wave) for wave in range(3)] == [0, 2, 1]
+    assert [terms.is_tolerant_of(host) for host in "ace"] == [False, True, True]
+
+
+def test_the_base_of_a_share_is_the_signed_size_of_the_wave() -> None:
+    """Each wave has its own, and it is rounded down."""
+    small = Wave(tuple(f"a{number}" for number in range(9)))
+    large = Wave(tuple(f"b{number}" for number in range(25)))
+    terms = _tolerant(RolloutPolicy(max_failure_pct=10), small, large)
+
+    assert [terms.allowed_failures(wave) for wave in range(2)] == [0, 2]
+
+
+def test_a_host_in_no_wave_is_not_tolerated() -> None:
+    """No wave allows anything for it."""
+    terms = terms_of(waves=(("a",),), unstaged=("b",), allowed=(1,))
+
+    assert terms.allowed_failures(None) == 0
+    assert not terms.is_tolerant_of("b")
+
+
+def test_where_nobody_declares_a_tolerance_no_wave_has_any() -> None:
+    """The terms are those of before there were tolerances."""
+    assert _tolerant(RolloutPolicy(), Wave(("a",)), Wave(("b",))).wave_tolerances == ()
+
+
+def test_deadlines_and_retries_are_those_of_the_signed_policy() -> None:
+    """They are frozen with the terms."""
+    policy = RolloutPolicy(
+        deadlines=Deadlines(ack=Deadline(5, AtDeadline.SKIP)), retry=Retry(attempts=3)
+    )
+    terms = _tolerant(policy, Wave(("a",)))
+
+    assert (terms.deadlines, terms.retry) == (policy.deadlines, policy.retry)
+
+
+def test_terms_with_more_or_fewer_tolerances_than_waves_are_refused() -> None:
+    """One for each wave, or none at all."""
+    with pytest.raises(InvalidValue, match="one for each of 1 waves"):
+        terms_of(waves=(("a",),), allowed=(1, 1))
