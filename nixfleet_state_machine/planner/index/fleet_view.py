@@ -119,9 +119,9 @@ class FleetView:
             return
         if before.state.is_live is not record.state.is_live:
             self._shift(book.in_flight, 1 if record.state.is_live else -1)
-            self._recheck_lanes(record.rollout_id)
         if before.state.is_served is not record.state.is_served:
             self._shift(book.late_in_flight, 1 if record.state.is_served else -1)
+        self._recheck_served(before, record, book)
         for hostname in _counted_otherwise(before, record):
             self._spread(record, book, hostname, book.counts(hostname, before))
         if _is_planned_otherwise(before, record):
@@ -492,10 +492,17 @@ class FleetView:
             and self._rollouts[due.rollout_id].state.is_served
         )
 
-    def _recheck_lanes(self, rollout_id: RolloutId) -> None:
-        """Evaluate all waiting hosts again: after the end of a rollout only those that are late wait."""
-        for hostname in self.lanes.hosts_of(rollout_id):
-            self.recheck_host(rollout_id, hostname)
+    def _recheck_served(
+        self, before: RolloutRecord, after: RolloutRecord, book: RolloutBook
+    ) -> None:
+        """Evaluate hosts again if others are served now: after the end of a rollout only those that are late."""
+        was_served = before.state.is_live, before.state.is_served
+        if was_served == (after.state.is_live, after.state.is_served):
+            return
+        # The lanes have all that waited; of a rollout that is served again they have nobody.
+        is_more = after.state.is_served and not before.state.is_live
+        for hostname in book.hosts if is_more else self.lanes.hosts_of(after.rollout_id):
+            self.recheck_host(after.rollout_id, hostname)
 
     def _shift(self, in_flight: Mapping[str, int], sign: int) -> None:
         for budget, count in in_flight.items():
