@@ -24,6 +24,7 @@ from nixfleet_proto.agent_event import (
     ProbeSubResult,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Regressed,
     RollbackComplete,
 )
 from nixfleet_state_machine.host.event import Event, Local, Remote
@@ -62,7 +63,15 @@ _SEQS = st.integers(1, 24)
 
 
 def _dispatch_acks() -> SearchStrategy[DispatchAck]:
-    return st.builds(DispatchAck, closures(), times(), _SEQS)
+    # A host's first attempt is what most are about.
+    attempts = st.sampled_from((None, None, None, 1, 2, 3))
+    return st.builds(DispatchAck, closures(), times(), _SEQS, attempts)
+
+
+def acknowledgements_of(attempt: int) -> SearchStrategy[DispatchAck]:
+    """Acknowledgements of one attempt; of the first, the number may be left out."""
+    numbers = st.sampled_from((None, 1)) if attempt == 1 else st.just(attempt)
+    return st.builds(DispatchAck, closures(), times(), _SEQS, numbers)
 
 
 def _activations_started() -> SearchStrategy[ActivationStarted]:
@@ -137,6 +146,13 @@ def _failures() -> SearchStrategy[Failed]:
     )
 
 
+def _regressions() -> SearchStrategy[Regressed]:
+    failing = st.lists(probe_names(), min_size=1, max_size=2, unique=True).map(tuple)
+    return st.builds(
+        Regressed, times(), st.integers(60, 120), failing, st.sampled_from(OnHealthFailure), _SEQS
+    )
+
+
 def rollbacks_complete(exit_codes: SearchStrategy[int]) -> SearchStrategy[RollbackComplete]:
     return st.builds(RollbackComplete, closures(), exit_codes, times(), _SEQS)
 
@@ -159,5 +175,6 @@ FACTS: Mapping[type[AgentEvent], SearchStrategy[AgentEvent]] = {
     Failed: _failures(),
     RollbackComplete: rollbacks_complete(st.sampled_from((0, 1, -9))),
     Converged: _convergences(),
+    Regressed: _regressions(),
 }
 _ANY: SearchStrategy[AgentEvent] = st.one_of(list(FACTS.values()))

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from attrs import evolve, frozen
 from hypothesis import strategies as st
-from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.agent_event import (
@@ -15,7 +14,6 @@ from nixfleet_proto.agent_event import (
     ActivationStarted,
     AgentEvent,
     Converged,
-    DispatchAck,
     Failed,
     ProbeFailureFirst,
     ProbeMode,
@@ -23,6 +21,7 @@ from nixfleet_proto.agent_event import (
     ProbeResult,
     ProbeStatus,
     ProbeTopologyDeclared,
+    Regressed,
 )
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_state_machine.host.convergence import first_broken_rule, soak_end_of
@@ -30,6 +29,7 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState, Probe
 from nixfleet_state_machine.replay import replay_host
 from nixfleet_testing.strategies.facts import (
     FACTS,
+    acknowledgements_of,
     facts,
     fails,
     numbered,
@@ -131,19 +131,18 @@ def host_moments(draw: st.DrawFn) -> HostMoment:
     """A record and a fact for it: legal, of any kind but in order, or of any kind and number."""
     record = draw(host_records())
     choices = [facts(), numbered(facts(), above=record.last_event_seq)]
-    if record.state not in (HostState.CONVERGED, HostState.REVERTED):
-        # Twice: what is refused comes often enough by itself.
-        choices += [legal_facts(record)] * 2
+    # Twice: what is refused comes often enough by itself.
+    choices += [legal_facts(record)] * 2
     # Two draws: `one_of` would give each kind of fact, not each choice, an equal chance.
     fact = draw(draw(st.sampled_from(choices)))
     return HostMoment(record, fact, draw(policies()), draw(times()))
 
 
 def legal_facts(record: HostRolloutState) -> SearchStrategy[AgentEvent]:
-    """The facts that `step` takes from `record`. Raises: InvalidArgument when its state is terminal."""
-    if record.state is HostState.CONVERGED or record.state is HostState.REVERTED:
-        raise InvalidArgument(f"no fact is legal from {record.state.value}")
+    """The facts that `step` takes from `record`."""
     kinds = _LEGAL[record.state]
+    if record.may_try_again:
+        kinds = kinds | acknowledgements_of(record.attempt + 1)
     if record.state is HostState.SOAKING and _may_converge(record):
         kinds = kinds | _convergences(record)
     return numbered(kinds, above=record.last_event_seq)
@@ -153,9 +152,9 @@ def _of(*kinds: type[AgentEvent]) -> SearchStrategy[AgentEvent]:
     return st.one_of([FACTS[kind] for kind in kinds])
 
 
-# What takes a host from one state to another. Convergence is missing: it depends on the record.
+# What takes a host from one state to another. Convergence and further attempts are missing: they depend on the record.
 _MOVES: Mapping[tuple[HostState, HostState], SearchStrategy[AgentEvent]] = {
-    (HostState.PENDING, HostState.ACTIVATING): _of(DispatchAck),
+    (HostState.PENDING, HostState.ACTIVATING): acknowledgements_of(1),
     (HostState.ACTIVATING, HostState.SOAKING): _of(ActivationCompleted),
     (HostState.ACTIVATING, HostState.DEFERRED): _of(ActivationDeferred),
     (HostState.ACTIVATING, HostState.FAILED): _of(ActivationFailed),
@@ -163,6 +162,7 @@ _MOVES: Mapping[tuple[HostState, HostState], SearchStrategy[AgentEvent]] = {
     (HostState.DEFERRED, HostState.FAILED): _of(ActivationFailed),
     (HostState.SOAKING, HostState.FAILED): _of(Failed),
     (HostState.FAILED, HostState.REVERTED): rollbacks_complete(st.just(0)),
+    (HostState.CONVERGED, HostState.FAILED): _of(Regressed),
 }
 # What a host takes and stays where it is.
 _STAYS: Mapping[HostState, SearchStrategy[AgentEvent]] = {
@@ -173,7 +173,8 @@ _STAYS: Mapping[HostState, SearchStrategy[AgentEvent]] = {
     HostState.FAILED: rollbacks_complete(st.sampled_from((1, -9))),
 }
 _CONVERGES = (HostState.SOAKING, HostState.CONVERGED)
-HOST_MOVES = (*_MOVES, _CONVERGES)
+_TRIES_AGAIN = (HostState.REVERTED, HostState.ACTIVATING)
+HOST_MOVES = (*_MOVES, _CONVERGES, _TRIES_AGAIN)
 _WALKS = walks_to_states(HOST_MOVES, start=HostState.PENDING, length_max=4)
 
 
@@ -195,6 +196,8 @@ def _stayed(draw: st.DrawFn, history: HostHistory, state: HostState) -> HostHist
 def _moved(
     draw: st.DrawFn, history: HostHistory, state: HostState, following: HostState
 ) -> HostHistory:
+    if (state, following) == _TRIES_AGAIN:
+        return _took(draw, history, acknowledgements_of(history.record.attempt + 1))
     if (state, following) != _CONVERGES:
         return _took(draw, history, _MOVES[state, following])
     for probe_name in _hindering(history.record):

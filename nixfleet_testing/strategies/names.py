@@ -9,6 +9,7 @@ from hypothesis.strategies import SearchStrategy
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry, Tolerance
 
 START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 SECONDS_MAX = 600
@@ -47,4 +48,33 @@ def times(earliest: datetime = START) -> SearchStrategy[datetime]:
 
 @cache
 def policies() -> SearchStrategy[RolloutPolicy]:
-    return st.builds(RolloutPolicy, on_health_failure=st.sampled_from(OnHealthFailure))
+    return st.builds(
+        RolloutPolicy,
+        on_health_failure=st.sampled_from(OnHealthFailure),
+        max_failures=st.none() | st.integers(0, 3),
+        max_failure_pct=st.none() | st.sampled_from((10, 50, 100)),
+        deadlines=deadlines(),
+        retry=retries(),
+    )
+
+
+@cache
+def tolerances() -> SearchStrategy[Tolerance]:
+    shares = st.none() | st.sampled_from((10, 50, 100))
+    return st.builds(Tolerance, st.none() | st.integers(0, 3), shares)
+
+
+@cache
+def some_deadlines() -> SearchStrategy[Deadline]:
+    return st.builds(Deadline, st.sampled_from((1, 30)), st.sampled_from(AtDeadline))
+
+
+@cache
+def deadlines() -> SearchStrategy[Deadlines]:
+    each = st.none() | some_deadlines()
+    return st.builds(Deadlines, each, each, each, each)
+
+
+@cache
+def retries() -> SearchStrategy[Retry]:
+    return st.builds(Retry, st.integers(1, 3), st.sampled_from((0, 60)), st.integers(1, 3))

@@ -40,6 +40,7 @@ from nixfleet_proto.health_check import (
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_proto.policy import Deadline, Deadlines, Retry, Tolerance
 from nixfleet_proto.trust import KeySlot, Operator, TrustedKey, TrustRoot, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, EventBatch, SignedArtefact
 from nixfleet_state_machine.host.event import Local, Remote
@@ -72,7 +73,14 @@ from nixfleet_testing.strategies.facts import (
     topology_entries,
 )
 from nixfleet_testing.strategies.hosts import host_records, probe_records
-from nixfleet_testing.strategies.names import policies, rollout_ids
+from nixfleet_testing.strategies.names import (
+    deadlines,
+    policies,
+    retries,
+    rollout_ids,
+    some_deadlines,
+    tolerances,
+)
 from nixfleet_testing.strategies.rollouts import ROLLOUT_EVENTS, rollout_records
 from nixfleet_testing.strategies.situations import fleet_views
 
@@ -111,6 +119,10 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     FleetChannel: releases.fleet_channels(),
     PolicyWave: releases.policy_waves(),
     RolloutPolicy: policies(),
+    Tolerance: tolerances(),
+    Deadline: some_deadlines(),
+    Deadlines: deadlines(),
+    Retry: retries(),
     Wave: releases.some_waves(),
     Edge: releases.some_edges(),
     DisruptionBudget: releases.budgets(),

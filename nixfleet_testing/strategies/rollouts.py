@@ -13,17 +13,23 @@ from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.replay import replay_rollout
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
+    HostsLapsed,
     HostStateChanged,
+    MembersChanged,
     OperatorClearance,
     RetentionExpired,
+    RetryOrdered,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
+    Stage,
+    StandingChanged,
     SuccessorOpened,
     WaveAdvanced,
+    WaveBroken,
 )
 from nixfleet_state_machine.rollout.opening import open_rollout
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.strategies.names import (
     hostnames,
     rollout_ids,
@@ -167,6 +173,38 @@ def _clearances() -> SearchStrategy[OperatorClearance]:
     )
 
 
+def _broken_waves() -> SearchStrategy[WaveBroken]:
+    counts = st.integers(0, 3)
+    return st.builds(WaveBroken, rollout_ids(), waves(), counts, counts, counts, times())
+
+
+def _names(least: int = 1) -> SearchStrategy[tuple[str, ...]]:
+    return st.lists(hostnames(), min_size=least, max_size=2, unique=True).map(tuple)
+
+
+def _lapses() -> SearchStrategy[HostsLapsed]:
+    standings = st.sampled_from((Standing.AWAY, Standing.LAPSED))
+    stages = st.sampled_from(Stage)
+    return st.builds(
+        HostsLapsed, rollout_ids(), _names(), stages, standings, times(), st.booleans()
+    )
+
+
+def _changes_of_standing() -> SearchStrategy[StandingChanged]:
+    standings, reasons = st.sampled_from(Standing), st.just("alice: in repair")
+    return st.builds(StandingChanged, rollout_ids(), _names(), standings, reasons, times())
+
+
+def _retries() -> SearchStrategy[RetryOrdered]:
+    reasons = st.just("its back-off is over")
+    return st.builds(RetryOrdered, rollout_ids(), _names(), st.integers(2, 4), reasons, times())
+
+
+def _changes_of_members() -> SearchStrategy[MembersChanged]:
+    joined = _names(least=0)
+    return st.builds(MembersChanged, rollout_ids(), joined, _names(0), _names(0), times())
+
+
 # Made once: a strategy costs more to make than to draw from.
 ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
     RolloutOpened: rollouts_opened(),
@@ -177,6 +215,11 @@ ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
     SuccessorOpened: _successors(),
     RetentionExpired: _expiries(),
     OperatorClearance: _clearances(),
+    WaveBroken: _broken_waves(),
+    HostsLapsed: _lapses(),
+    StandingChanged: _changes_of_standing(),
+    RetryOrdered: _retries(),
+    MembersChanged: _changes_of_members(),
 }
 _ANY = st.one_of(list(ROLLOUT_EVENTS.values()))
 
@@ -198,7 +241,7 @@ _MOVES: Mapping[tuple[RolloutState, RolloutState], SearchStrategy[RolloutEvent]]
         for under_way in (RolloutState.ACTIVE, RolloutState.CONVERGING)
         for to, kinds in (
             (RolloutState.TERMINAL, _of(RolloutTerminal)),
-            (RolloutState.FAILED, _host_changes(HostState.FAILED)),
+            (RolloutState.FAILED, _host_changes(HostState.FAILED) | _of(WaveBroken)),
             (RolloutState.REVERTED, _host_changes(HostState.REVERTED)),
         )
     },
@@ -220,16 +263,19 @@ _MOVES: Mapping[tuple[RolloutState, RolloutState], SearchStrategy[RolloutEvent]]
         )
     },
 }
-_LATE = _of(HostJoined, WaveAdvanced, RolloutTerminal)
+_COUNTED = _of(HostsLapsed, StandingChanged, RetryOrdered, MembersChanged)
+_LATE = _of(HostJoined, WaveAdvanced, RolloutTerminal, WaveBroken) | _COUNTED
 # What a rollout takes and stays where it is.
 _STAYS: Mapping[RolloutState, SearchStrategy[RolloutEvent]] = {
+    RolloutState.OPENING: _COUNTED,
     RolloutState.ACTIVE: st.one_of(
-        _host_changes(*_HARMLESS), _wave_advances(rising=True), _of(HostJoined)
+        _host_changes(*_HARMLESS), _wave_advances(rising=True), _of(HostJoined), _COUNTED
     ),
     RolloutState.CONVERGING: st.one_of(
-        _host_changes(*_HARMLESS), _wave_advances(rising=False), _of(HostJoined)
+        _host_changes(*_HARMLESS), _wave_advances(rising=False), _of(HostJoined), _COUNTED
     ),
-    RolloutState.TERMINAL: _of(HostStateChanged, HostJoined, RolloutTerminal),
+    RolloutState.TERMINAL: _of(HostStateChanged, HostJoined, RolloutTerminal, WaveBroken)
+    | _COUNTED,
     RolloutState.REVERTED: _of(HostStateChanged) | _LATE,
     RolloutState.FAILED: _host_changes(*_HARMLESS, HostState.FAILED) | _LATE,
     RolloutState.SUPERSEDED: _of(HostStateChanged, SuccessorOpened) | _LATE,
