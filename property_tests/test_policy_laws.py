@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from nixfleet_proto.policy import Retry
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.deadlines import backoff_of, due_of
-from nixfleet_state_machine.planner.edges import edges, next_edge
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.passing_time import edges, next_time
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.verdict import WaveVerdict, verdict_of
 from nixfleet_state_machine.rollout.event import RetryOrdered
@@ -114,7 +114,7 @@ def test_a_host_tries_as_often_as_the_policy_says_and_never_before_its_back_off(
     host: HostRolloutState = host_of(terms, "a", HostState.FAILED)
     for seconds in lasted:
         view.set_host(evolve(host, failed_at=failed_at, attempt=made))
-        due_at = next_edge(view)
+        due_at = next_time(view)
         if due_at is None:
             break
         assert due_at - failed_at >= timedelta(seconds=backoff_seconds * factor ** (made - 1))
@@ -122,7 +122,7 @@ def test_a_host_tries_as_often_as_the_policy_says_and_never_before_its_back_off(
         assert isinstance(event, RetryOrdered)
         assert event.attempt == made + 1
         view.set_rollout(step_rollout(view.rollout(id_), event, due_at)[0])
-        assert next_edge(view) is None
+        assert next_time(view) is None
         made, failed_at = event.attempt, due_at + timedelta(seconds=seconds)
 
     assert made == attempts

@@ -1,6 +1,6 @@
 """When a host's silence or its failure has a consequence. Pure; the time is never read here.
 
-`edges` asks these for the hosts whose time has come. Nothing else in the planner knows about time.
+`passing_time` asks these for the hosts whose time has come. Nothing else in the planner knows about time.
 Source: docs/spec/policy.md, Deadlines; docs/spec/policy.md, Attempts.
 """
 

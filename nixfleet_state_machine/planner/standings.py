@@ -76,6 +76,18 @@ def skipped_with(
     return StandingChanged(rollout_id, skipped, Standing.SKIPPED, reason, now)
 
 
+def skips_due(view: FleetView, rollout_id: RolloutId, now: datetime) -> Iterator[StandingChanged]:
+    """Yield, one after the other, the events that are due when a rollout goes on that was halted.
+
+    Meanwhile hosts may have stopped coming that others wait for. Each is to be applied before the next is asked for.
+    O(hosts with edges). Raises: UnknownRollout.
+    """
+    for hostname in sorted(view.terms(rollout_id).gating):
+        due = skipped_with(view, rollout_id, hostname, now)
+        if due is not None:
+            yield due
+
+
 def late_or_counted(view: FleetView, rollout_id: RolloutId, hostname: str) -> Standing:
     """Return the standing of a host that comes now: late if its wave was done without it.
 

@@ -4,7 +4,7 @@ Source: docs/spec/planner.md, Rollout terms.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Self, cast
 
@@ -133,6 +133,11 @@ class RolloutTerms:
     def gated_hosts(self, hostname: str) -> tuple[str, ...]:
         """Return the hosts that wait for `hostname`."""
         return self._gated_hosts.get(hostname, ())
+
+    @property
+    def gating(self) -> Collection[str]:
+        """The hosts that others wait for."""
+        return self._gated_hosts.keys()
 
     def hosts_of_closure(self, closure: str) -> tuple[str, ...]:
         """Return the hosts whose target is `closure`."""

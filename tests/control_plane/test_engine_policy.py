@@ -13,6 +13,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.log_entry import RolloutMoved
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry, RolloutPolicy
 from nixfleet_state_machine.host.state import HostState
@@ -43,12 +44,25 @@ ACK_SKIP = Deadlines(ack=Deadline(10, AtDeadline.SKIP))
 class Fleet(ScriptedControlPlane):
     """One canary and three others, under a policy."""
 
-    def __init__(self, directory: Path, policy: RolloutPolicy, *, halt: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        policy: RolloutPolicy,
+        *,
+        halt: bool = False,
+        edges: tuple[Edge, ...] = (),
+    ) -> None:
         on_failure = OnHealthFailure.HALT if halt else OnHealthFailure.ROLLBACK_AND_HALT
         waves = (CANARY, REST)
         super().__init__(
             directory,
-            Layout(waves=waves, on_health_failure=on_failure, policy=policy, closure="shared"),
+            Layout(
+                waves=waves,
+                on_health_failure=on_failure,
+                policy=policy,
+                closure="shared",
+                edges=edges,
+            ),
         )
         self.r1 = self.publish("r1")
 
@@ -290,6 +304,24 @@ def test_an_excused_host_of_a_live_rollout_holds_it_no_longer(scratch: Path) -> 
     assert fleet.command(command) == CommandOutcome()
     assert fleet.state_now() is RolloutState.TERMINAL
     fleet.check_restart()
+
+
+def test_who_waits_for_a_host_that_is_away_goes_on_when_that_one_is_excused(
+    scratch: Path,
+) -> None:
+    """A clearance has to name hosts that did not come, and then nobody waits for them."""
+    convergence = Deadlines(convergence=Deadline(30, AtDeadline.SKIP))
+    edges = (Edge(gates="web-02", gated="web-04"),)
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=convergence), edges=edges)
+    fleet.finish("web-01")
+    fleet.host("web-02").soak()
+    fleet.host("web-03").revert()
+    fleet.pass_minutes(40)
+    assert fleet.standing("web-02") is Standing.AWAY
+
+    fleet.clear(fleet.r1, "web-03", "web-02")
+    assert fleet.state_now() is RolloutState.ACTIVE
+    assert fleet.standing("web-04") is Standing.COUNTED
 
 
 def test_a_skipped_host_is_served_once_it_is_heard_of(scratch: Path) -> None:

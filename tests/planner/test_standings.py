@@ -13,6 +13,7 @@ from nixfleet_state_machine.planner.standings import (
     late_or_counted,
     reported_again,
     skipped_with,
+    skips_due,
 )
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import StandingChanged
@@ -238,3 +239,10 @@ def test_nobody_is_skipped_in_a_rollout_that_does_not_go_on(state: RolloutState)
 def test_nobody_is_skipped_for_a_host_that_nobody_waits_for() -> None:
     """There is nothing to say then."""
     assert skipped_with(_view(CHAIN, web_3=Standing.AWAY), ID, "web-3", NOW) is None
+
+
+def test_a_rollout_that_goes_on_skips_who_waits_for_a_host_that_is_away() -> None:
+    """Nobody asked while it was halted."""
+    (changed,) = skips_due(_view(CHAIN, db_1=Standing.AWAY), ID, NOW)
+    assert changed == skipped_with(_view(CHAIN, db_1=Standing.AWAY), ID, "db-1", NOW)
+    assert tuple(skips_due(_view(CHAIN), ID, NOW)) == ()

@@ -21,7 +21,7 @@ from nixfleet_control_plane.messages.inputs import (
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner.edges import SILENT_AFTER
+from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 

@@ -41,6 +41,7 @@ from nixfleet_control_plane.engine.rollout_course import (
     notify,
     pass_time,
     reported,
+    resume,
 )
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
@@ -575,7 +576,7 @@ class ControlPlaneEngine:
         excused = command.excused_hosts or holding_hosts(self._state, rollout_id)
         clearance = OperatorClearance(rollout_id, command.operator, command.reason, excused, now)
         move_rollout(self._state, commit, clearance, now)
-        advance(self._state, commit, rollout_id, now)
+        resume(self._state, commit, rollout_id, now)
 
     def _change_standing(
         self, commit: CommitBuilder, command: ExcuseHosts | SkipHosts, now: datetime

@@ -14,13 +14,14 @@ from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import RecordTransition
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner.edges import edges
+from nixfleet_state_machine.planner.passing_time import due_by_time
 from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.planner.standings import (
     heard_again,
     may_be_pruned,
     reported_again,
     skipped_with,
+    skips_due,
 )
 from nixfleet_state_machine.planner.verdict import wave_broken
 from nixfleet_state_machine.rollout.event import (
@@ -87,7 +88,7 @@ def heard(state: State, commit: CommitBuilder, hostname: str, now: datetime) -> 
 
 def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
     """Apply what the time has made due: lapses, retries, and the end of retention."""
-    for event in edges(state.view, now, state.last_heard.get):
+    for event in due_by_time(state.view, now, state.last_heard.get):
         move_rollout(state, commit, event, now)
         if isinstance(event, HostsLapsed):
             judge(state, commit, event.rollout_id, event.hosts, now)
@@ -115,6 +116,13 @@ def judge(
         if skipped is not None:
             _change(state, commit, skipped, now)
             judge(state, commit, rollout_id, skipped.hosts, now)
+
+
+def resume(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+    """Go on with a rollout that was halted: skip who waits for hosts that stopped coming meanwhile."""
+    for skipped in skips_due(state.view, rollout_id, now):
+        move_rollout(state, commit, skipped, now)
+    advance(state, commit, rollout_id, now)
 
 
 def advance(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:

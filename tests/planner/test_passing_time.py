@@ -8,9 +8,14 @@ from attrs import evolve
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.deadlines import GRACE, backoff_of
-from nixfleet_state_machine.planner.edges import BACKOFF_OVER, SILENT_AFTER, edges, next_edge
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.index.rollout_view import RolloutBook
+from nixfleet_state_machine.planner.passing_time import (
+    BACKOFF_OVER,
+    SILENT_AFTER,
+    due_by_time,
+    next_time,
+)
 from nixfleet_state_machine.rollout.event import HostsLapsed, RetryOrdered, Stage
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
@@ -49,15 +54,15 @@ def test_nothing_is_due_before_its_time() -> None:
     """The next edge is when the first host is overdue."""
     view = _view()
 
-    assert next_edge(view) == ACK_DUE
-    assert edges(view, ACK_DUE - timedelta(microseconds=1), _never) == ()
+    assert next_time(view) == ACK_DUE
+    assert due_by_time(view, ACK_DUE - timedelta(microseconds=1), _never) == ()
 
 
 def test_hosts_to_which_the_same_happens_are_in_one_event() -> None:
     """By rollout, stage and standing; hosts by name."""
     view = _view()
 
-    assert edges(view, SWITCH_DUE, _never) == (
+    assert due_by_time(view, SWITCH_DUE, _never) == (
         HostsLapsed(ID, ("web-1", "web-2"), Stage.ACK, Standing.AWAY, SWITCH_DUE, withdraws=True),
         HostsLapsed(ID, ("web-3",), Stage.ACTIVATION, Standing.LAPSED, SWITCH_DUE),
     )
@@ -67,7 +72,7 @@ def test_a_dispatch_is_withdrawn_from_a_host_that_was_not_heard_of() -> None:
     """One that was heard of shortly before keeps it: it may well do what it was told."""
     view = _view()
     heard = {"web-1": ACK_DUE - SILENT_AFTER, "web-2": ACK_DUE - SILENT_AFTER - MINUTE}
-    events = edges(view, ACK_DUE, heard.get)
+    events = due_by_time(view, ACK_DUE, heard.get)
 
     withdraws = {each.hosts: each.withdraws for each in events if isinstance(each, HostsLapsed)}
     assert withdraws == {("web-1",): False, ("web-2",): True}
@@ -77,18 +82,18 @@ def test_an_event_that_was_applied_is_not_due_again() -> None:
     """After that the next edge is another one, or none."""
     view = _view()
     for expected in (SWITCH_DUE, None):
-        for event in edges(view, next_edge(view) or NOW, _never):
+        for event in due_by_time(view, next_time(view) or NOW, _never):
             view.set_rollout(step_rollout(view.rollout(ID), event, NOW)[0])
-        assert next_edge(view) == expected
-    assert edges(view, NOW + timedelta(days=365), _never) == ()
+        assert next_time(view) == expected
+    assert due_by_time(view, NOW + timedelta(days=365), _never) == ()
 
 
 def test_an_event_that_was_not_applied_stays_due() -> None:
     """To ask changes nothing."""
     view = _view()
 
-    assert edges(view, ACK_DUE, _never) == edges(view, ACK_DUE, _never)
-    assert next_edge(view) == ACK_DUE
+    assert due_by_time(view, ACK_DUE, _never) == due_by_time(view, ACK_DUE, _never)
+    assert next_time(view) == ACK_DUE
 
 
 def test_a_host_may_try_again_when_its_back_off_is_over() -> None:
@@ -97,9 +102,9 @@ def test_a_host_may_try_again_when_its_back_off_is_over() -> None:
     for name in HOSTS[:2]:
         view.set_host(evolve(host_of(TERMS, name, HostState.REVERTED), failed_at=NOW))
     waits = sorted(backoff_of(RETRY, name, 1) for name in HOSTS[:2])
-    assert next_edge(view) == NOW + waits[0]
+    assert next_time(view) == NOW + waits[0]
 
-    assert edges(view, NOW + waits[1], _never) == (
+    assert due_by_time(view, NOW + waits[1], _never) == (
         RetryOrdered(ID, HOSTS[:2], 2, BACKOFF_OVER, NOW + waits[1]),
     )
 
@@ -110,8 +115,8 @@ def test_nothing_is_due_in_a_rollout_that_nobody_serves(state: RolloutState) -> 
     view = _view()
     view.set_rollout(rollout_of(TERMS, state))
 
-    assert next_edge(view) is None
-    assert edges(view, SWITCH_DUE, _never) == ()
+    assert next_time(view) is None
+    assert due_by_time(view, SWITCH_DUE, _never) == ()
 
 
 @pytest.mark.parametrize("state", [RolloutState.TERMINAL, RolloutState.FAILED])
@@ -120,7 +125,7 @@ def test_hosts_of_a_rollout_that_rests_are_overdue_as_well(state: RolloutState) 
     view = _view()
     view.set_rollout(rollout_of(TERMS, state))
 
-    assert next_edge(view) == ACK_DUE
+    assert next_time(view) == ACK_DUE
 
 
 def test_nothing_is_due_in_a_rollout_that_is_forgotten() -> None:
@@ -129,7 +134,7 @@ def test_nothing_is_due_in_a_rollout_that_is_forgotten() -> None:
     view.set_rollout(rollout_of(TERMS, RolloutState.PRUNED))
     view.forget_rollout(ID)
 
-    assert next_edge(view) is None
+    assert next_time(view) is None
 
 
 def test_what_is_due_is_due_again_after_an_undoing() -> None:
@@ -140,12 +145,12 @@ def test_what_is_due_is_due_again_after_an_undoing() -> None:
     for name in HOSTS:
         view.set_queued(ID, name, False)
         view.set_host(host_of(TERMS, name, HostState.CONVERGED))
-    assert next_edge(view) is None
-    assert edges(view, SWITCH_DUE, _never) == ()
+    assert next_time(view) is None
+    assert due_by_time(view, SWITCH_DUE, _never) == ()
     undo.undo_to(mark)
 
-    assert next_edge(view) == ACK_DUE
-    assert len(edges(view, SWITCH_DUE, _never)) == 2
+    assert next_time(view) == ACK_DUE
+    assert len(due_by_time(view, SWITCH_DUE, _never)) == 2
 
 
 def test_what_became_due_later_is_not_due_after_an_undoing() -> None:
@@ -154,10 +159,10 @@ def test_what_became_due_later_is_not_due_after_an_undoing() -> None:
     view = view_of(TERMS, undo=undo)
     mark = undo.mark()
     view.set_queued(ID, "web-1", True, NOW)
-    assert next_edge(view) == ACK_DUE
+    assert next_time(view) == ACK_DUE
     undo.undo_to(mark)
 
-    assert next_edge(view) is None
+    assert next_time(view) is None
 
 
 def test_what_is_due_after_an_amendment_is_due_to_the_members() -> None:
@@ -167,7 +172,7 @@ def test_what_is_due_after_an_amendment_is_due_to_the_members() -> None:
         evolve(terms_of(waves=(HOSTS[1:],), allowed=(2,)), deadlines=TERMS.deadlines, retry=RETRY)
     )
 
-    (event,) = edges(view, ACK_DUE, _never)
+    (event,) = due_by_time(view, ACK_DUE, _never)
     assert isinstance(event, HostsLapsed)
     assert event.hosts == ("web-2",)
 
@@ -188,6 +193,6 @@ def test_asking_costs_what_is_due_and_not_the_fleet(monkeypatch: pytest.MonkeyPa
         return due_of(self, hostname, view.rollout(terms.rollout_id))
 
     monkeypatch.setattr(RolloutBook, "due_of", noting)
-    edges(view, SWITCH_DUE, _never)
+    due_by_time(view, SWITCH_DUE, _never)
 
     assert looked_at == ["web-000"]

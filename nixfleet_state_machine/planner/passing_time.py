@@ -24,16 +24,16 @@ _Lapses = dict[tuple[RolloutId, Stage, Standing, bool], list[str]]
 _Retries = dict[tuple[RolloutId, int], list[str]]
 
 
-def next_edge(view: FleetView) -> datetime | None:
-    """Return when `edges` has something to say next, if nothing happens before; `None`: never.
+def next_time(view: FleetView) -> datetime | None:
+    """Return when `due_by_time` has something to say next, if nothing happens before; `None`: never.
 
     Raises: InvalidValue.
     """
-    require_arguments("next_edge", view=(view, FleetView))
+    require_arguments("next_time", view=(view, FleetView))
     return view.next_due()
 
 
-def edges(
+def due_by_time(
     view: FleetView, now: datetime, last_heard: Callable[[str], datetime | None]
 ) -> tuple[RolloutEvent, ...]:
     """Return the events that the time has made due, one for all hosts of a rollout to which the same happens.
@@ -42,7 +42,7 @@ def edges(
     now: aware UTC. last_heard: when a host was last heard of; `None`: not that anybody knows.
     Raises: InvalidValue.
     """
-    require_arguments("edges", view=(view, FleetView), now=(now, datetime))
+    require_arguments("due_by_time", view=(view, FleetView), now=(now, datetime))
     lapses: _Lapses = {}
     retries: _Retries = {}
     for rollout_id, hostname, due in view.dues(now):
