@@ -309,7 +309,8 @@ def _tolerant(policy: RolloutPolicy, *waves: Wave) -> RolloutTerms:
 
 def test_a_wave_has_its_own_tolerance_or_that_of_its_policy() -> None:
     """Also none: a wave may be stricter than its policy."""
-    strict, own, silent = Wave(("a", "b"), 0, 0), Wave(("c", "d"), 0, 2), Wave(("e", "f"))
+    strict = Wave(("a", "b"), max_failures=0)
+    own, silent = Wave(("c", "d"), max_failures=2), Wave(("e", "f"))
     terms = _tolerant(RolloutPolicy(max_failures=1), strict, own, silent)
 
     assert [terms.allowed_failures(wave) for wave in range(3)] == [0, 2, 1]
