@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ProbeSubResult,
         ProbeTopologyDeclared,
         ProbeTopologyEntry,
+        Regressed,
         RollbackComplete,
     )
     from nixfleet_proto.as_json import (
@@ -84,9 +85,14 @@ if TYPE_CHECKING:
         RolloutManifest,
     )
     from nixfleet_proto.policy import (
+        AtDeadline,
+        Deadline,
+        Deadlines,
         PolicyWave,
+        Retry,
         RolloutPolicy,
         Selector,
+        Tolerance,
     )
     from nixfleet_proto.trust import (
         KeySlot,
@@ -110,12 +116,15 @@ __all__ = [
     "ActivationStarted",
     "AgentEvent",
     "AgentEventEnvelope",
+    "AtDeadline",
     "BootstrapNonce",
     "BootstrapNonces",
     "BootstrapToken",
     "ControlFinding",
     "ControlOverride",
     "Converged",
+    "Deadline",
+    "Deadlines",
     "Dispatch",
     "DispatchAck",
     "DisruptionBudget",
@@ -152,6 +161,8 @@ __all__ = [
     "ProbeSubResult",
     "ProbeTopologyDeclared",
     "ProbeTopologyEntry",
+    "Regressed",
+    "Retry",
     "Revocation",
     "Revocations",
     "RollbackComplete",
@@ -163,6 +174,7 @@ __all__ = [
     "SignedToken",
     "SystemdProbe",
     "TcpProbe",
+    "Tolerance",
     "TrustRoot",
     "TrustedKey",
     "ValueProblem",
@@ -179,7 +191,7 @@ export_lazily(
             "ActivationCompleted ActivationDeferred ActivationFailed ActivationStarted "
             "AgentEvent Converged DispatchAck Failed OnHealthFailure ProbeFailureFirst "
             "ProbeMode ProbeObservedFirst ProbeResult ProbeStatus ProbeSubResult "
-            "ProbeTopologyDeclared ProbeTopologyEntry RollbackComplete"
+            "ProbeTopologyDeclared ProbeTopologyEntry Regressed RollbackComplete"
         ),
         "nixfleet_proto.as_json": "to_json",
         "nixfleet_proto.enrollment": (
@@ -198,7 +210,9 @@ export_lazily(
         "nixfleet_proto.ids": "InvalidRolloutId RolloutId",
         "nixfleet_proto.json_value": "JsonValue",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
-        "nixfleet_proto.policy": "PolicyWave RolloutPolicy Selector",
+        "nixfleet_proto.policy": (
+            "AtDeadline Deadline Deadlines PolicyWave Retry RolloutPolicy Selector Tolerance"
+        ),
         "nixfleet_proto.trust": ("KeySlot Operator OperatorRole TrustRoot TrustedKey Verified"),
         "nixfleet_proto.wire": "AgentEventEnvelope Dispatch EventBatch SignedArtefact",
     },

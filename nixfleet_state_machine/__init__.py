@@ -69,6 +69,11 @@ if TYPE_CHECKING:
         QueueDispatch,
         WithdrawDispatch,
     )
+    from nixfleet_state_machine.planner.blast_radius import (
+        BudgetWedge,
+        budget_wedges,
+        worst_failed,
+    )
     from nixfleet_state_machine.planner.errors import (
         AlreadyOpen,
         UnknownHost,
@@ -83,6 +88,10 @@ if TYPE_CHECKING:
     from nixfleet_state_machine.planner.index.tally import (
         Tally,
     )
+    from nixfleet_state_machine.planner.passing_time import (
+        due_by_time,
+        next_time,
+    )
     from nixfleet_state_machine.planner.plan import (
         explain,
         plan_next,
@@ -92,9 +101,20 @@ if TYPE_CHECKING:
         due_rollout_events,
         empty_waves,
     )
+    from nixfleet_state_machine.planner.standings import (
+        heard_again,
+        reported_again,
+        skipped_with,
+    )
     from nixfleet_state_machine.planner.terms import (
         BudgetTerms,
         RolloutTerms,
+    )
+    from nixfleet_state_machine.planner.verdict import (
+        WaveVerdict,
+        verdict_of,
+        wave_broken,
+        wave_verdict,
     )
     from nixfleet_state_machine.replay import (
         replay_host,
@@ -108,14 +128,20 @@ if TYPE_CHECKING:
     )
     from nixfleet_state_machine.rollout.event import (
         HostJoined,
+        HostsLapsed,
         HostStateChanged,
+        MembersChanged,
         OperatorClearance,
         RetentionExpired,
+        RetryOrdered,
         RolloutEvent,
         RolloutOpened,
         RolloutTerminal,
+        Stage,
+        StandingChanged,
         SuccessorOpened,
         WaveAdvanced,
+        WaveBroken,
     )
     from nixfleet_state_machine.rollout.opening import (
         open_rollout,
@@ -126,6 +152,7 @@ if TYPE_CHECKING:
     from nixfleet_state_machine.rollout.state import (
         RolloutRecord,
         RolloutState,
+        Standing,
     )
     from nixfleet_state_machine.undo import (
         UndoLog,
@@ -135,6 +162,7 @@ __all__ = [
     "AgentEffect",
     "AlreadyOpen",
     "BudgetTerms",
+    "BudgetWedge",
     "ControlPlaneEffect",
     "ConvergenceRule",
     "DeferDispatch",
@@ -149,6 +177,7 @@ __all__ = [
     "HostRolloutState",
     "HostState",
     "HostStateChanged",
+    "HostsLapsed",
     "IllegalForRolloutState",
     "IllegalForState",
     "InvalidValue",
@@ -159,6 +188,7 @@ __all__ = [
     "LocalFireSwitch",
     "LocalResetProbeCache",
     "LogLevel",
+    "MembersChanged",
     "NixfleetError",
     "OpenRollout",
     "OperatorClearance",
@@ -175,6 +205,7 @@ __all__ = [
     "RemoteOpenRolloutRecord",
     "RemoteQueueDispatch",
     "RetentionExpired",
+    "RetryOrdered",
     "RolloutEffect",
     "RolloutEvent",
     "RolloutOpened",
@@ -185,6 +216,9 @@ __all__ = [
     "RolloutTransitionError",
     "SchedulePruning",
     "SeqRegression",
+    "Stage",
+    "Standing",
+    "StandingChanged",
     "SuccessorOpened",
     "SupersessionExpected",
     "Tally",
@@ -195,20 +229,32 @@ __all__ = [
     "UpdateCurrentWave",
     "ValueProblem",
     "WaveAdvanced",
+    "WaveBroken",
+    "WaveVerdict",
     "WithdrawDispatch",
     "WrongRollout",
+    "budget_wedges",
+    "due_by_time",
     "due_rollout_events",
     "empty_waves",
     "explain",
+    "heard_again",
+    "next_time",
     "open_rollout",
     "plan_next",
     "rehydration_effects",
     "replan",
     "replay_host",
     "replay_rollout",
+    "reported_again",
+    "skipped_with",
     "step",
     "step_rollout",
     "to_json",
+    "verdict_of",
+    "wave_broken",
+    "wave_verdict",
+    "worst_failed",
 ]
 
 export_lazily(
@@ -233,24 +279,29 @@ export_lazily(
         "nixfleet_state_machine.planner.action": (
             "DeferDispatch Gate GateBlock OpenRollout PlanAction QueueDispatch WithdrawDispatch"
         ),
+        "nixfleet_state_machine.planner.blast_radius": "BudgetWedge budget_wedges worst_failed",
         "nixfleet_state_machine.planner.errors": "AlreadyOpen UnknownHost UnknownRollout",
         "nixfleet_state_machine.planner.gates": "Quarantines",
         "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
         "nixfleet_state_machine.planner.index.tally": "Tally",
+        "nixfleet_state_machine.planner.passing_time": "due_by_time next_time",
         "nixfleet_state_machine.planner.plan": "explain plan_next replan",
         "nixfleet_state_machine.planner.progress": "due_rollout_events empty_waves",
+        "nixfleet_state_machine.planner.standings": "heard_again reported_again skipped_with",
         "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
+        "nixfleet_state_machine.planner.verdict": "WaveVerdict verdict_of wave_broken wave_verdict",
         "nixfleet_state_machine.replay": "replay_host replay_rollout",
         "nixfleet_state_machine.rollout.errors": (
             "IllegalForRolloutState RolloutTransitionError SupersessionExpected WrongRollout"
         ),
         "nixfleet_state_machine.rollout.event": (
-            "HostJoined HostStateChanged OperatorClearance RetentionExpired "
-            "RolloutEvent RolloutOpened RolloutTerminal SuccessorOpened WaveAdvanced"
+            "HostJoined HostStateChanged HostsLapsed MembersChanged OperatorClearance "
+            "RetentionExpired RetryOrdered RolloutEvent RolloutOpened RolloutTerminal Stage "
+            "StandingChanged SuccessorOpened WaveAdvanced WaveBroken"
         ),
         "nixfleet_state_machine.rollout.opening": "open_rollout",
         "nixfleet_state_machine.rollout.reducer": "step_rollout",
-        "nixfleet_state_machine.rollout.state": "RolloutRecord RolloutState",
+        "nixfleet_state_machine.rollout.state": "RolloutRecord RolloutState Standing",
         "nixfleet_state_machine.undo": "UndoLog",
     },
 )
