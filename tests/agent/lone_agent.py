@@ -7,6 +7,7 @@ from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.state import State
 from nixfleet_agent.messages.inputs import (
     Action,
+    Booted,
     CarryOut,
     ChecksLoaded,
     DispatchOffered,
@@ -25,6 +26,7 @@ from nixfleet_proto.fleet import Meta, RolloutPolicy
 from nixfleet_proto.health_check import ExecProbe
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, RolloutManifest
+from nixfleet_proto.policy import Deadlines, Retry
 from nixfleet_proto.signing import SigningKey, sign_artefact, verify_manifest
 from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
 from nixfleet_proto.wire import Dispatch
@@ -46,6 +48,8 @@ def manifest_of(
     signed_at: datetime = T0,
     soak_minutes: tuple[int, ...] = (SOAK_MINUTES,),
     not_before: tuple[datetime | None, ...] = (),
+    attempts: int = 1,
+    deadlines: Deadlines | None = None,
 ) -> Verified[RolloutManifest]:
     """A verified manifest that gives web-01 `closure`."""
     manifest = RolloutManifest(
@@ -55,7 +59,9 @@ def manifest_of(
         fleet_resolved_hash="0" * 64,
         host_set=(HostAssignment("web-01", closure),),
         meta=Meta(signed_at),
-        rollout_policy=RolloutPolicy(on_health_failure),
+        rollout_policy=RolloutPolicy(
+            on_health_failure, deadlines=deadlines or Deadlines(), retry=Retry(attempts)
+        ),
         wave_soak_minutes=soak_minutes,
         wave_not_before=not_before,
     )
@@ -95,6 +101,20 @@ class LoneAgent:
             failed = ProbeRan(RolloutId("stable@r1"), probe_name, FAILED)
             self.tell(failed, after_seconds=at - before)
 
+    def restart(self, running: str) -> None:
+        """Begin anew with what a journal keeps, and find `running`."""
+        before, self.state = self.state, State("web-01")
+        for rollout_id, rollout in before.rollouts.items():
+            self.state.rollouts.set(rollout_id, rollout)
+        for intent_id, intent in before.intents.items():
+            self.state.intents.set(intent_id, intent)
+        for closure, left in before.rolled_back.items():
+            self.state.rolled_back.set(closure, left)
+        self.state.newest_release.set(before.newest_release.get())
+        self.state.last_intent_id.set(before.last_intent_id.get())
+        self.engine = AgentEngine(self.state)
+        self.tell(Booted(running))
+
     def step_clock(self, seconds: float) -> None:
         """Set the clock forward or back, with no time passing."""
         self.now += timedelta(seconds=seconds)
@@ -115,6 +135,7 @@ class LoneAgent:
         closure: str = "new",
         rollout_id: str | None = None,
         running: str = "old",
+        attempt: int | None = None,
     ) -> DispatchOffered:
         """A dispatch as it comes in, true to the manifest unless told otherwise."""
         manifest = manifest or manifest_of()
@@ -124,6 +145,7 @@ class LoneAgent:
             closure,
             self.now + timedelta(minutes=SOAK_MINUTES),
             self.now,
+            attempt,
         )
         return DispatchOffered(dispatch, manifest, running)
 

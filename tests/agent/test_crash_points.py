@@ -15,7 +15,17 @@ from nixfleet_proto.agent_event import Converged, DispatchAck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.state import RolloutState
-from tests.engines.crashing_fleet import BAD, BEFORE, GOOD, HOST, R1, R2, CrashingFleet, Fuse
+from tests.engines.crashing_fleet import (
+    BAD,
+    BEFORE,
+    GOOD,
+    HOST,
+    R1,
+    R2,
+    TWO_ATTEMPTS,
+    CrashingFleet,
+    Fuse,
+)
 
 Accident = Callable[[CrashingFleet], None]
 SHARDS = 4
@@ -86,6 +96,32 @@ def test_a_death_at_any_step_loses_nothing_and_repeats_nothing(
     points = range(1 + shard, steps + 1, SHARDS)
     for fleet, point in every_accident(tmp_path, points, lambda it: it.host.restart()):
         require_story(fleet, point)
+
+
+@pytest.fixture(scope="module")
+def steps_of_attempts(tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many steps two attempts have when nothing happens."""
+    fleet = CrashingFleet(tmp_path_factory.mktemp("dry") / "run", Fuse(), layout=TWO_ATTEMPTS)
+    fleet.tell_story_of_attempts()
+    fleet.close()
+    return fleet.fuse.passed
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_a_death_at_any_step_of_two_attempts_loses_nothing_and_adds_none(
+    shard: int, steps_of_attempts: int, tmp_path: Path
+) -> None:
+    """The host tries twice, as often as was signed, and comes back twice."""
+    for point in range(1 + shard, steps_of_attempts + 1, SHARDS):
+        fleet = CrashingFleet(tmp_path / str(point), Fuse(point), layout=TWO_ATTEMPTS)
+        fleet.tell_story_of_attempts()
+        assert fleet.fuse.passed >= point, "it did not die"
+        require_whole_history(fleet, R2, point)
+        acks = [it for it in fleet.reported(R2) if isinstance(it, DispatchAck)]
+        assert [ack.attempt_number for ack in acks] == [1, 2], point
+        assert {ack.current_closure_at_dispatch for ack in acks} == {GOOD}, point
+        assert fleet.host.switched == [BAD, GOOD, BAD, GOOD], (point, fleet.host.switched)
+        fleet.close()
 
 
 def both_restarted(fleet: CrashingFleet) -> None:

@@ -62,17 +62,19 @@ def test_a_dispatch_that_the_manifest_confirms_is_acknowledged_before_the_switch
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"hostname": "web-02"}, "expected a dispatch for web-01, found one for web-02"),
-        ({"closure": "evil"}, "gives web-01, found evil in the dispatch"),
-        ({"rollout_id": "stable@r9"}, "expected the manifest of stable@r9"),
+        (("hostname", "web-02"), "expected a dispatch for web-01, found one for web-02"),
+        (("target_closure", "evil"), "gives web-01, found evil in the dispatch"),
+        (("rollout_id", "stable@r9"), "expected the manifest of stable@r9"),
     ],
 )
 def test_a_dispatch_that_differs_from_the_manifest_is_refused(
-    wrong: dict[str, str], words: str
+    wrong: tuple[str, str], words: str
 ) -> None:
     """The agent acts on what was signed, and says what was different."""
     agent = LoneAgent()
-    reply = agent.tell(agent.offered(manifest_of(), **wrong))
+    offer = agent.offered()
+    name, value = wrong
+    reply = agent.tell(evolve(offer, dispatch=evolve(offer.dispatch, **{name: value})))
     assert isinstance(reply, DispatchRefused)
     assert words in reply.reason
     assert agent.writes == ()

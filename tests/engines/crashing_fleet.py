@@ -27,7 +27,9 @@ from nixfleet_control_plane.messages.inputs import PlanTick
 from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
 from nixfleet_proto.agent_event import AgentEvent, ProbeStatus
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import Retry, RolloutPolicy
 from nixfleet_runtime.transport import EventsOutcome
+from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.releases import Layout
 from tests.engines.small_fleet import Agent, Behaviour, SmallFleet
@@ -37,6 +39,15 @@ R1, R2 = RolloutId("stable@r1"), RolloutId("stable@r2")
 BEFORE, GOOD, BAD = "release-0", f"r1-{HOST}", f"r2-{HOST}"
 TURNS_MAX = 40
 AT_REST = frozenset({RolloutState.TERMINAL, RolloutState.REVERTED, RolloutState.FAILED})
+
+
+ALONE = Layout(waves=((HOST,),), soak_minutes=1)
+TWO_ATTEMPTS = Layout(
+    waves=((HOST, "web-02"),),
+    soak_minutes=1,
+    policy=RolloutPolicy(max_failures=1, retry=Retry(attempts=2, backoff_seconds=30)),
+)
+"""The other host does nothing: the wave may lose one and goes on."""
 
 
 class Crash(Exception):
@@ -119,11 +130,12 @@ class CrashingFleet(SmallFleet):
         directory: Path,
         fuse: Fuse,
         after_crash: Callable[["CrashingFleet"], None] = lambda fleet: fleet.host.restart(),
+        layout: Layout = ALONE,
     ) -> None:
         directory.mkdir()
         self.fuse = fuse
         self.after_crash = after_crash
-        super().__init__(directory, Layout(waves=((HOST,),), soak_minutes=1))
+        super().__init__(directory, layout)
         self.behaviour = Behaviour(
             probe={BAD: ProbeOutcome(ProbeStatus.FAIL, "expected 200, found 503")}
         )
@@ -153,6 +165,23 @@ class CrashingFleet(SmallFleet):
         self._until(lambda: self.rollout(R2).state in AT_REST and not self.host.state.intents)
         self._turn()
         # Who died in the last moment has come back by now, and says so.
+        self.fuse.is_lit = False
+        self._turn()
+        self._turn()
+
+    def tell_story_of_attempts(self) -> None:
+        """Release r2, which is not good, and have the host try it twice."""
+        self.host.running = GOOD
+        self.fuse.is_lit = True
+        self.publish("r2")
+        self._until(
+            lambda: (
+                self.mirrored(R2, HOST).attempt == 2
+                and self.mirrored(R2, HOST).state is HostState.REVERTED
+                and not self.host.state.intents
+            )
+        )
+        self._turn()
         self.fuse.is_lit = False
         self._turn()
         self._turn()

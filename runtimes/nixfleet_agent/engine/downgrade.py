@@ -2,7 +2,8 @@
 
 A control plane that was taken over can replay anything that CI signed and that is still fresh: an older release, or the
 release this host rolled back from. A host therefore remembers two things for good: the newest release it obeyed, and
-the closures it rolled back from. Neither needs new trust, and CI overrides both by signing a new release.
+the closures it rolled back from. Neither needs new trust, and CI overrides both by signing a new release. What it
+signed also says how many attempts a host may make within one release.
 Rejected: comparing channel refs, which have no order; asking the control plane, which is the one that may lie.
 Source: docs/spec/trust.md, Downgrades.
 """
@@ -14,6 +15,7 @@ from attrs import frozen
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
 
 @frozen
@@ -68,6 +70,35 @@ def objection_to_release(
         f"{hostname} rolled back from {target} in {left.release.rollout_id}, signed at "
         f"{left.release.signed_at.isoformat()}; expected another release signed later, found "
         f"{offered.rollout_id} of {offered.signed_at.isoformat()}"
+    )
+
+
+def objection_to_retry(
+    manifest: RolloutManifest,
+    record: HostRolloutState,
+    newest: ObeyedRelease | None,
+    rolled_back: Mapping[str, RolledBackClosure],
+) -> str | None:
+    """Return why `manifest` must not bring the attempt after that of `record`, `None` if it may.
+
+    A host that rolled back in this rollout goes back to its closure within the signed attempts, and no further. One
+    that stayed on the closure loses nothing by another attempt. Everything else is as for a first one.
+    """
+    left = rolled_back.get(record.target_closure)
+    is_left_here = left is not None and left.release.rollout_id == manifest.rollout_id
+    elsewhere = {} if is_left_here else rolled_back
+    objection = objection_to_release(manifest, record.hostname, newest, elsewhere)
+    if objection is not None:
+        return objection
+    # A record that was taken over may be Reverted without this journal knowing of a rollback.
+    has_rolled_back = is_left_here or record.state is HostState.REVERTED
+    signed, attempt = manifest.rollout_policy.retry.attempts, record.attempt + 1
+    if not has_rolled_back or attempt <= signed:
+        return None
+    return (
+        f"{record.hostname} rolled back from {record.target_closure} in {record.rollout_id}: expected at most the "
+        f"{signed} attempts that its policy signs, found attempt {attempt}; to try the closure again, sign a new "
+        "release of it"
     )
 
 

@@ -23,7 +23,16 @@ from nixfleet_agent.activation.activator import (
     SwitchPhase,
 )
 from nixfleet_agent.engine.applier import apply
-from nixfleet_agent.engine.downgrade import objection_to_release, release_of
+from nixfleet_agent.engine.attempts import (
+    is_taken_already,
+    objection_to_first,
+    objection_to_next,
+)
+from nixfleet_agent.engine.downgrade import (
+    objection_to_release,
+    objection_to_retry,
+    release_of,
+)
 from nixfleet_agent.engine.health_rule import open_probe, unhealthy_probes, with_tally
 from nixfleet_agent.engine.manifest_agreement import objection_to_dispatch
 from nixfleet_agent.engine.observation import (
@@ -109,6 +118,7 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.health_check import HealthCheck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
+from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.kernel.redacted import redacted
 from nixfleet_state_machine.host.convergence import first_broken_rule
@@ -229,11 +239,10 @@ class AgentEngine:
         if refusal is not None:
             return DispatchRefused(refusal)
         rollout_id = manifest.rollout_id
-        if rollout_id in self._state.rollouts:
-            # Acknowledged already; the acknowledgement has not reached the control plane yet.
-            commit.afterwards(WakeSender())
-            return DispatchTaken()
-        refusal = objection_to_release(
+        known = self._state.rollouts.get(rollout_id)
+        if known is not None:
+            return self._consider_again(commit, offer, known, now)
+        refusal = objection_to_first(offer.dispatch, rollout_id) or objection_to_release(
             manifest,
             self._state.hostname,
             self._state.newest_release.get(),
@@ -253,18 +262,42 @@ class AgentEngine:
 
     def _open(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> None:
         manifest, dispatch = offer.manifest.value, offer.dispatch
-        # A dispatch dated in the future would soak until then. The control plane, too, counts it from its receipt.
-        dispatched_at = min(dispatch.enqueued_at, now)
         record = HostRolloutState.pending(
             manifest.rollout_id,
             self._state.hostname,
             manifest.channel,
             dispatch.target_closure,
-            dispatched_at,
-            dispatched_at + (dispatch.soak_due_at - dispatch.enqueued_at),
+            *_times_of(dispatch, now),
         )
         self._state.put_rollout(commit, LocalRollout(record, manifest.rollout_policy))
         self._state.obey(commit, release_of(manifest))
+
+    def _consider_again(
+        self, commit: CommitBuilder, offer: DispatchOffered, known: LocalRollout, now: datetime
+    ) -> Reply:
+        """Answer a dispatch of a rollout that this host knows: the one it took, or another attempt."""
+        manifest, dispatch = offer.manifest.value, offer.dispatch
+        if is_taken_already(dispatch, known):
+            # The acknowledgement has not reached the control plane yet.
+            commit.afterwards(WakeSender())
+            return DispatchTaken()
+        if any(map(self._state.is_under_way, self._state.intents.values())):
+            return DispatchPostponed()
+        refusal = objection_to_next(dispatch, known) or objection_to_retry(
+            manifest, known.record, self._state.newest_release.get(), self._state.rolled_back
+        )
+        if refusal is not None:
+            return DispatchRefused(refusal)
+        record = known.record.dispatched(*_times_of(dispatch, now))
+        # The manifest may have been signed again since the attempt before.
+        again = evolve(known, record=record, policy=manifest.rollout_policy)
+        self._state.begin_anew(commit, again)
+        self._state.obey(commit, release_of(manifest))
+        running, attempt = offer.running_closure, dispatch.attempt
+        self._emit(
+            commit, record.rollout_id, lambda seq: DispatchAck(running, now, seq, attempt), now
+        )
+        return DispatchTaken()
 
     def _intent_begun(self, commit: CommitBuilder, input: IntentBegun, now: datetime) -> Reply:
         """Count the attempt; a switch or rollback that ended each process that began it has failed."""
@@ -563,6 +596,15 @@ class AgentEngine:
         if rollout is None or rollout.closed_at is not None:
             return None
         return rollout if rollout.record.state is HostState.SOAKING else None
+
+
+def _times_of(dispatch: Dispatch, now: datetime) -> tuple[datetime, datetime]:
+    """Return when `dispatch` was made, and the earliest end of its soak.
+
+    One dated in the future would soak until then. The control plane, too, counts it from its receipt.
+    """
+    dispatched_at = min(dispatch.enqueued_at, now)
+    return dispatched_at, dispatched_at + (dispatch.soak_due_at - dispatch.enqueued_at)
 
 
 def _has_nothing_to_go_back_to(record: HostRolloutState) -> bool:

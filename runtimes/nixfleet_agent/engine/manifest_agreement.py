@@ -43,6 +43,12 @@ def objection_to_record(
         return (
             f"expected a record of 1 to {SEQ_TAKEN_OVER_MAX} facts, found {record.last_event_seq}"
         )
+    # Each attempt has an acknowledgement. A host counts on from the number, so a made-up one refuses every dispatch.
+    if not 1 <= record.attempt <= record.last_event_seq:
+        return (
+            f"expected an attempt of 1 to {record.last_event_seq}, the number of its facts, "
+            f"found {record.attempt} in the record"
+        )
     claimed = record.hostname, record.rollout_id, record.target_closure
     times = (
         record.dispatched_at,

@@ -95,6 +95,15 @@ class State:
             PutRecord(rollout.record, rollout.policy, rollout.closed_at, rollout.taken_over_seq)
         )
 
+    def begin_anew(self, commit: CommitBuilder, rollout: LocalRollout) -> None:
+        """Put a rollout before its next attempt: what was seen of the one before counts for nothing."""
+        self.put_rollout(commit, rollout)
+        rollout_id = rollout.record.rollout_id
+        self._forget_refusal(commit, rollout_id)
+        self.objections.discard(rollout_id)
+        self.forget_probes(rollout_id)
+        commit.afterwards(StopProbes(rollout_id))
+
     def open_rollouts(self) -> list[LocalRollout]:
         """Return the open rollouts."""
         return [rollout for rollout in self.rollouts.values() if rollout.closed_at is None]
