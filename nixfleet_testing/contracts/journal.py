@@ -37,6 +37,7 @@ from nixfleet_agent.messages.writes import (
 from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_testing.contracts.difference import difference
 from nixfleet_testing.contracts.full_disk import full_disk
@@ -56,6 +57,12 @@ from nixfleet_testing.contracts.threads import error_in_thread
 
 HALT = RolloutPolicy(OnHealthFailure.HALT)
 ROLL_BACK = RolloutPolicy(OnHealthFailure.ROLLBACK_AND_HALT)
+DEADLINES = RolloutPolicy(
+    deadlines=Deadlines(
+        activation=Deadline(30, AtDeadline.FAIL), convergence=Deadline(90, AtDeadline.SKIP)
+    ),
+    retry=Retry(attempts=3),
+)
 LOOK_SECONDS_MAX = 0.5
 FACTS_OF_A_FULL_DISK = 1_000
 """More than a full disk takes."""
@@ -115,7 +122,9 @@ class JournalContract(ABC):
         )
 
     @pytest.mark.parametrize("closed_at", [None, at(500.000001)], ids=["open", "closed"])
-    @pytest.mark.parametrize("policy", [HALT, ROLL_BACK], ids=["halt", "rollback"])
+    @pytest.mark.parametrize(
+        "policy", [HALT, ROLL_BACK, DEADLINES], ids=["halt", "rollback", "deadlines"]
+    )
     def test_a_rollout_is_there_after_a_crash(
         self, policy: RolloutPolicy, closed_at: datetime | None, journals: Restarts[Journal]
     ) -> None:

@@ -19,7 +19,7 @@ from nixfleet_runtime.storage.record_codec import encode_host_record
 from nixfleet_state_machine.host.state import HostRolloutState
 from tests.agent.lone_agent import T0
 
-OLDER = (1, 2, 3)
+OLDER = (1, 2, 3, 4)
 ATTEMPTS_SINCE = 3
 R1 = RolloutId("stable@r1")
 ACK = DispatchAck("old", T0, seq=1)
@@ -36,7 +36,7 @@ def older_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         old.executescript(schema.read_text(encoding="utf-8"))
         old.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={version};")
         record = encode_host_record(RECORD).decode()
-        old.execute("INSERT INTO rollouts VALUES (?,?,'halt',NULL,0)", (R1, record))
+        old.execute("INSERT INTO rollouts VALUES (?,?,'rollback-and-halt',NULL,0)", (R1, record))
         old.execute(
             "INSERT INTO events (rollout_id, seq, fact, emitted_at) VALUES (?,1,?,'then')",
             (R1, encode_event(ACK).decode()),
@@ -52,7 +52,8 @@ def test_an_older_journal_is_upgraded_with_all_it_holds(older_journal: Path) -> 
     with closing(SqliteJournal(older_journal)) as journal:
         snapshot = journal.load()
         unsent = [row.fact for row in journal.unsent(10)]
-    assert snapshot.rollouts == (LocalRollout(RECORD, RolloutPolicy(OnHealthFailure.HALT)),)
+    policy = RolloutPolicy(OnHealthFailure.ROLLBACK_AND_HALT)
+    assert snapshot.rollouts == (LocalRollout(RECORD, policy),)
     assert snapshot.intents == (Intent(4, IntentKind.SWITCH, R1, "new", attempts=0),)
     assert (snapshot.newest_release, snapshot.rolled_back) == (None, ())
     assert unsent == [ACK]

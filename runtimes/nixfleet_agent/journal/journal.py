@@ -30,17 +30,21 @@ from nixfleet_agent.messages.writes import (
     SetRolloutAside,
     Write,
 )
-from nixfleet_proto.agent_event import AgentEvent, OnHealthFailure
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import (
     decode_event,
     encode_event,
     format_time,
     parse_time,
 )
-from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.storage.record_codec import decode_host_record, encode_host_record
+from nixfleet_runtime.storage.record_codec import (
+    decode_host_record,
+    decode_policy,
+    encode_host_record,
+    encode_policy,
+)
 from nixfleet_runtime.storage.sqlite import open_reader, open_writer, transaction
 
 # With what an author of a journal needs to import, in one place: docs/reference/stability.md promises these.
@@ -70,7 +74,7 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x6E666167  # "nfag"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _FILES = files("nixfleet_agent.journal")
 SCHEMA = _FILES.joinpath("schema.sql").read_text()
 MIGRATIONS = {
@@ -194,13 +198,12 @@ def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
         rollouts=tuple(
             LocalRollout(
                 decode_host_record(record.encode()),
-                RolloutPolicy(OnHealthFailure(on_health_failure)),
+                decode_policy(policy.encode()),
                 None if closed_at is None else parse_time(closed_at),
                 taken_over_seq,
             )
-            for record, on_health_failure, closed_at, taken_over_seq in connection.execute(
-                "SELECT record, on_health_failure, closed_at, taken_over_seq"
-                " FROM rollouts ORDER BY rollout_id"
+            for record, policy, closed_at, taken_over_seq in connection.execute(
+                "SELECT record, policy, closed_at, taken_over_seq FROM rollouts ORDER BY rollout_id"
             )
         ),
         intents=tuple(
@@ -307,7 +310,7 @@ def _put_record(write: PutRecord) -> _Statement:
     return "INSERT OR REPLACE INTO rollouts VALUES (?,?,?,?,?)", (
         write.record.rollout_id,
         encode_host_record(write.record).decode(),
-        write.policy.on_health_failure.value,
+        encode_policy(write.policy).decode(),
         None if write.closed_at is None else format_time(write.closed_at),
         write.taken_over_seq,
     )

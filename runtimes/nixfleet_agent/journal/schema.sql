@@ -15,11 +15,11 @@ CREATE TABLE events (
 CREATE INDEX events_unsent ON events (row_id) WHERE is_acknowledged = 0 AND refused_reason IS NULL;
 
 CREATE TABLE rollouts (
-    rollout_id         TEXT PRIMARY KEY,
-    record             TEXT NOT NULL,
-    on_health_failure  TEXT NOT NULL, -- all that the host machine asks of the manifest's policy
-    closed_at          TEXT,
-    taken_over_seq     INTEGER NOT NULL DEFAULT 0 -- up to here the control plane remembered it, and this journal did not
+    rollout_id      TEXT PRIMARY KEY,
+    record          TEXT NOT NULL,
+    policy          TEXT NOT NULL, -- the verified manifest's, whole; since version 5
+    closed_at       TEXT,
+    taken_over_seq  INTEGER NOT NULL DEFAULT 0 -- up to here the control plane remembered it, and this journal did not
 ) STRICT, WITHOUT ROWID;
 
 -- Acts that were decided and are not known to be over. Numbers are not used twice.

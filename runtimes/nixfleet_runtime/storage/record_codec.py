@@ -12,6 +12,7 @@ from typing import get_args
 from nixfleet_proto.codec.primitives import STRING, MalformedValue, read_count, read_list
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, snake_case
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import PlanAction
 from nixfleet_state_machine.rollout.event import RolloutEvent
@@ -20,10 +21,12 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 __all__ = [
     "decode_host_record",
     "decode_plan_action",
+    "decode_policy",
     "decode_rollout_event",
     "decode_rollout_record",
     "encode_host_record",
     "encode_plan_action",
+    "encode_policy",
     "encode_rollout_event",
     "encode_rollout_record",
 ]
@@ -69,6 +72,16 @@ def decode_plan_action(data: bytes) -> PlanAction:
     return _PLAN_ACTION.decode(data)
 
 
+def encode_policy(policy: RolloutPolicy) -> bytes:
+    """Return a rollout policy as JSON."""
+    return _POLICY.encode(policy)
+
+
+def decode_policy(data: bytes) -> RolloutPolicy:
+    """Return the rollout policy that `data` holds. Raises: DecodeError."""
+    return _POLICY.decode(data)
+
+
 def _spelling() -> Spelling:
     spelling = Spelling(snake_case, Absent.LEFT_OUT_AS_ANY_DEFAULT, {RolloutRecord: with_standings})
     spelling.add(timedelta, _read_duration, _write_duration)
@@ -110,4 +123,5 @@ RECORD_SPELLING = _spelling()
 _HOST_RECORD = Coder[HostRolloutState](RECORD_SPELLING, HostRolloutState, "host record")
 _ROLLOUT_RECORD = Coder[RolloutRecord](RECORD_SPELLING, RolloutRecord, "rollout record")
 _ROLLOUT_EVENT = Coder[RolloutEvent](RECORD_SPELLING, RolloutEvent, "rollout event")
+_POLICY = Coder[RolloutPolicy](RECORD_SPELLING, RolloutPolicy, "rollout policy")
 _PLAN_ACTION = Coder[PlanAction](RECORD_SPELLING, PlanAction, "plan action")

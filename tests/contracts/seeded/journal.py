@@ -245,6 +245,25 @@ class TestForgetsThePolicy(SeededContract):
     journal = ForgetsThePolicy
 
 
+class KeepsThePolicyOnFailures(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit(
+            [
+                evolve(w, policy=RolloutPolicy(w.policy.on_health_failure))
+                if isinstance(w, PutRecord)
+                else w
+                for w in writes
+            ]
+        )
+
+
+class TestForgetsTheDeadlines(SeededContract):
+    """Waits for ever after a restart, where a deadline was signed."""
+
+    says = "[0].policy.deadlines.activation: expected"
+    journal = KeepsThePolicyOnFailures
+
+
 class CountsItsOwnFacts(SqliteJournal):
     def last_seqs(self) -> FrozenMap[str, int]:
         rows = self._reader.execute("SELECT rollout_id, max(seq) FROM events GROUP BY rollout_id")
