@@ -39,9 +39,12 @@ from nixfleet_proto.agent_event import (
     OnHealthFailure,
 )
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.effect import EmitLog
 from nixfleet_state_machine.host.state import HostState
 from tests.agent.lone_agent import T0, LoneAgent, manifest_of, soaking_agent
+
+DISPATCH = LoneAgent().offered().dispatch
 
 
 def test_a_dispatch_that_the_manifest_confirms_is_acknowledged_before_the_switch() -> None:
@@ -62,19 +65,18 @@ def test_a_dispatch_that_the_manifest_confirms_is_acknowledged_before_the_switch
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (("hostname", "web-02"), "expected a dispatch for web-01, found one for web-02"),
-        (("target_closure", "evil"), "gives web-01, found evil in the dispatch"),
-        (("rollout_id", "stable@r9"), "expected the manifest of stable@r9"),
+        (
+            evolve(DISPATCH, hostname="web-02"),
+            "expected a dispatch for web-01, found one for web-02",
+        ),
+        (evolve(DISPATCH, target_closure="evil"), "gives web-01, found evil in the dispatch"),
+        (evolve(DISPATCH, rollout_id="stable@r9"), "expected the manifest of stable@r9"),
     ],
 )
-def test_a_dispatch_that_differs_from_the_manifest_is_refused(
-    wrong: tuple[str, str], words: str
-) -> None:
+def test_a_dispatch_that_differs_from_the_manifest_is_refused(wrong: Dispatch, words: str) -> None:
     """The agent acts on what was signed, and says what was different."""
     agent = LoneAgent()
-    offer = agent.offered()
-    name, value = wrong
-    reply = agent.tell(evolve(offer, dispatch=evolve(offer.dispatch, **{name: value})))
+    reply = agent.tell(evolve(agent.offered(), dispatch=wrong))
     assert isinstance(reply, DispatchRefused)
     assert words in reply.reason
     assert agent.writes == ()
