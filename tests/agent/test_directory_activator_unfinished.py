@@ -132,6 +132,18 @@ async def test_script_over_its_time_is_stopped(tmp_path: Path) -> None:
     assert outcome.stderr_tail.startswith("stopped after 0.2 s")
 
 
+async def test_script_over_the_limit_it_was_given_is_stopped(
+    activator: DirectoryActivator,
+) -> None:
+    """What is left of an activation deadline may be less than the activator's own limit."""
+    web = _add(activator, "web", "sleep 1000")
+
+    outcome = await activator.switch(web, 0.2)
+
+    assert isinstance(outcome, SwitchFailed)
+    assert outcome.stderr_tail.startswith("stopped after 0.2 s")
+
+
 async def test_cancelled_switch_stops_its_script_and_stays_unfinished(
     activator: DirectoryActivator,
 ) -> None:

@@ -1,7 +1,5 @@
 """A switch that waits for its closure: what ends the waiting, and what it never is: a failed activation."""
 
-from datetime import timedelta
-
 from nixfleet_agent.activation.activator import RollbackFinished, SwitchCompleted
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.state import State
@@ -11,10 +9,10 @@ from nixfleet_agent.messages.inputs import (
     ClosureAwaited,
     DispatchPostponed,
     DispatchTaken,
-    Done,
     Intent,
     IntentBegun,
     IntentWithdrawn,
+    MayBegin,
     RollbackEnded,
     SwitchEnded,
     Tick,
@@ -23,32 +21,22 @@ from nixfleet_agent.messages.inputs import (
 from nixfleet_agent.messages.writes import RemoveIntent
 from nixfleet_proto.agent_event import ActivationFailed, DispatchAck
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.policy import RolloutPolicy
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines
 from nixfleet_state_machine.host.state import HostState
 from tests.agent.lone_agent import LoneAgent, manifest_of
 
 DAY_SECONDS = 24 * 3600.0
+TEN_MINUTES = Deadline(10, AtDeadline.FAIL)
 MISSING = "waits for closure new: expected the directory of the closure, found nothing"
 
 
-def waiting_agent(agent: LoneAgent | None = None) -> tuple[LoneAgent, Intent]:
-    """An agent that acknowledged a dispatch and looked for its closure in vain."""
-    agent = agent or LoneAgent()
-    agent.tell(agent.offered())
+def waiting_agent(deadline: Deadline | None = None) -> tuple[LoneAgent, Intent]:
+    """An agent that acknowledged a dispatch and looked for its closure in vain. deadline: for the activation."""
+    agent = LoneAgent()
+    agent.tell(agent.offered(manifest_of(deadlines=Deadlines(activation=deadline))))
     intent = agent.intent
     agent.tell(ClosureAwaited(intent.intent_id, MISSING))
     return agent, intent
-
-
-def agent_with_deadline(seconds: float) -> LoneAgent:
-    """An agent whose policies all have this activation deadline."""
-
-    def deadline_of(policy: RolloutPolicy) -> timedelta:
-        return timedelta(seconds=seconds)
-
-    agent = LoneAgent()
-    agent.engine = AgentEngine(agent.state, activation_deadline_of=deadline_of)
-    return agent
 
 
 def withdrawn_by(agent: LoneAgent) -> list[Intent]:
@@ -68,7 +56,7 @@ def test_a_closure_that_is_not_here_is_waited_for_without_end() -> None:
 def test_a_closure_that_comes_late_is_switched_to() -> None:
     """The waiting leaves no trace in the record."""
     agent, intent = waiting_agent()
-    assert agent.tell(IntentBegun(intent.intent_id), after_seconds=DAY_SECONDS) == Done()
+    assert agent.tell(IntentBegun(intent.intent_id), after_seconds=DAY_SECONDS) == MayBegin(None)
     agent.tell(SwitchEnded(intent.intent_id, SwitchCompleted("new", 0)))
 
     assert agent.record().state is HostState.SOAKING
@@ -131,13 +119,12 @@ def test_a_restart_goes_on_waiting_and_counts_no_attempt() -> None:
         assert agent.intent == intent
         agent.tell(ClosureAwaited(intent.intent_id, MISSING))
 
-    assert agent.tell(IntentBegun(intent.intent_id)) == Done()
+    assert agent.tell(IntentBegun(intent.intent_id)) == MayBegin(None)
 
 
 def test_a_closure_that_has_not_come_by_the_deadline_is_a_failed_activation() -> None:
     """The reason says what was waited for; then the policy applies as ever, and the worker stops."""
-    agent = agent_with_deadline(600)
-    _, intent = waiting_agent(agent)
+    agent, intent = waiting_agent(TEN_MINUTES)
     agent.tell(Tick(), after_seconds=599)
     assert agent.record().state is HostState.ACTIVATING
     agent.tell(Tick(), after_seconds=1)
@@ -145,16 +132,15 @@ def test_a_closure_that_has_not_come_by_the_deadline_is_a_failed_activation() ->
     failed = agent.facts[-1]
     assert isinstance(failed, ActivationFailed)
     assert failed.stderr_tail == (
-        f"failed at realise: exit status 125: the closure did not come within 600 s: {MISSING}"
+        f"failed at realise: exit status 125: the closure did not come within 10 min: {MISSING}"
     )
     assert withdrawn_by(agent) == [intent]
     assert agent.tell(IntentBegun(intent.intent_id)) == IntentWithdrawn()
 
 
 def test_a_switch_that_has_begun_is_not_ended_by_that_deadline() -> None:
-    """The machine may be between two closures: the switch has a time limit of its own."""
-    agent = agent_with_deadline(600)
-    _, intent = waiting_agent(agent)
+    """The machine may be between two closures: the switch was begun with what was left as its limit."""
+    agent, intent = waiting_agent(TEN_MINUTES)
     agent.tell(IntentBegun(intent.intent_id))
     agent.tell(Tick(), after_seconds=DAY_SECONDS)
 
@@ -163,8 +149,7 @@ def test_a_switch_that_has_begun_is_not_ended_by_that_deadline() -> None:
 
 def test_a_rollback_is_never_withdrawn() -> None:
     """A host on its way back finishes it before anything newer begins."""
-    agent = agent_with_deadline(600)
-    waiting_agent(agent)
+    agent, _ = waiting_agent(TEN_MINUTES)
     agent.tell(Tick(), after_seconds=600)
     rollback = next(each.intent for each in agent.actions if isinstance(each, CarryOut))
     newer = agent.offered(manifest_of("r2", "newer"), closure="newer")

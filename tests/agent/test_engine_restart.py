@@ -13,11 +13,11 @@ from nixfleet_agent.messages.inputs import (
     AttemptsUsedUp,
     Booted,
     CarryOut,
-    Done,
     IntentBegun,
     IntentKind,
     KeepManifestsOf,
     LoadChecks,
+    MayBegin,
     ReplayAsked,
     RolloutDisowned,
     StopProbes,
@@ -58,7 +58,7 @@ def test_a_start_takes_up_the_switch_that_was_decided() -> None:
 
 def restarted_while_it_acts(agent: LoneAgent, intent_id: int) -> LoneAgent:
     """The agent's next process, after one that began the intent and did not see its end."""
-    assert agent.tell(IntentBegun(intent_id)) == Done()
+    assert agent.tell(IntentBegun(intent_id)) == MayBegin(None)
     agent.state.begun.discard(intent_id)
     restarted = LoneAgent(agent.state)
     restarted.tell(Booted("old"))
@@ -103,7 +103,7 @@ def test_an_act_that_one_process_tries_again_is_one_attempt() -> None:
     agent.tell(agent.offered())
     switch = agent.intent
     replies = {agent.tell(IntentBegun(switch.intent_id)) for _ in range(10)}
-    assert replies == {Done()}
+    assert replies == {MayBegin(None)}
     assert agent.state.intents[switch.intent_id].attempts == 1
 
 

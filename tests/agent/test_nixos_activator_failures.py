@@ -189,6 +189,21 @@ async def test_third_system_that_took_over_is_refused(
     assert await activator.switch(new) == ClosureMismatch(expected=new, actual=third)
 
 
+@pytest.mark.parametrize(("asked", "limit"), [(60.0, 60), (3600.0, 300)])
+async def test_switch_longer_than_the_limit_it_was_given_is_stopped(
+    asked: float, limit: int, activator: NixosActivator, nixos: FakeNixos
+) -> None:
+    """The unit is stopped when the activation deadline is over, and after 300 s in any case."""
+    old, new = nixos.add("old"), nixos.add("new", Switch(seconds=10_000))
+    nixos.boot(old)
+
+    outcome = await activator.switch(new, asked)
+
+    assert outcome == SwitchFailed(
+        SwitchPhase.CONFIRM, 124, f"nixfleet-switch was stopped after {limit} s"
+    )
+
+
 async def test_switch_longer_than_300_seconds_is_stopped(
     activator: NixosActivator, nixos: FakeNixos
 ) -> None:
@@ -199,7 +214,7 @@ async def test_switch_longer_than_300_seconds_is_stopped(
 
     outcome = await activator.switch(new)
 
-    reason = "nixfleet-switch was stopped after 300.0 s"
+    reason = "nixfleet-switch was stopped after 300 s"
     assert outcome == SwitchFailed(SwitchPhase.CONFIRM, 124, reason)
     assert nixos.clock.now() - started == timedelta(seconds=300)
     assert await activator.rollback(old) == RollbackFinished(old, 0)

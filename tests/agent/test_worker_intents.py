@@ -24,6 +24,7 @@ from nixfleet_agent.messages.inputs import (
     IntentBegun,
     IntentKind,
     IntentWithdrawn,
+    MayBegin,
     RollbackEnded,
     SwitchEnded,
     SwitchStarted,
@@ -58,7 +59,7 @@ ANSWERS = {
     Prepare: Prepared("new"),
     Switch: COMPLETED,
     RollBack: ROLLED_BACK,
-    PostInput: Done(),
+    PostInput: MayBegin(None),
     Wait: [],
 }
 
@@ -168,12 +169,23 @@ def test_an_intent_whose_worker_fails_is_carried_out_when_it_begins_again(
     assert script.posted[-1] == SwitchEnded(1, COMPLETED)
 
 
+def test_a_switch_is_carried_out_within_the_limit_it_begins_with(worker: IntentWorker) -> None:
+    """What is left of the activation deadline is the engine's to say; a rollback has none."""
+    script = Script({**ANSWERS, PostInput: MayBegin(42.0)})
+    worker.add(SWITCH)
+    worker.add(ROLLBACK)
+    steps = script.run(worker.run())
+
+    assert Switch(SWITCH, 42.0) in steps
+    assert RollBack(ROLLBACK) in steps
+
+
 def test_the_machine_is_not_at_rest_until_the_outcome_is_durable(worker: IntentWorker) -> None:
     """A worker that looked before that would find a closure that does not stay."""
     worker.add(SWITCH)
     work = worker.run()
     step, held = next(work), []
-    for answer in ("old", Prepared("new"), Done(), "old", Done(), COMPLETED):
+    for answer in ("old", Prepared("new"), MayBegin(None), "old", Done(), COMPLETED):
         held.append(worker.at_rest.acquire_now())
         if held[-1]:
             worker.at_rest.release()
@@ -198,7 +210,7 @@ def test_it_is_idle_before_the_first_intent_and_after_the_last(worker: IntentWor
     work = worker.run()
     next(work)
     looks = "old", MISSING, Done(), None, "old"
-    for answer in (*looks, Prepared("new"), Done(), "old", Done(), COMPLETED):
+    for answer in (*looks, Prepared("new"), MayBegin(None), "old", Done(), COMPLETED):
         work.send(answer)
         idle.append(is_idle())
     work.send(Done())

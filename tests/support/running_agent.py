@@ -77,7 +77,7 @@ class HostUnderTest:
     async def prepare(self, closure: str) -> PrepareOutcome:
         return Prepared(closure)
 
-    async def switch(self, closure: str) -> SwitchOutcome:
+    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
         if self.running != closure:
             self.began.append(closure)
             await self.may_end.wait()

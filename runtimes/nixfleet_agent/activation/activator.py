@@ -157,9 +157,11 @@ class Activator(Protocol):
         """
         ...
 
-    async def switch(self, closure: str) -> SwitchOutcome:
+    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
         """Prepare `closure`, and make it the running closure and the one that boots.
 
+        time_limit_seconds: what is left of the activation deadline; a switch that takes longer is ended, with all its
+        processes, and has failed. `None`, or more than the activator's own limit: that one applies.
         Completes at once when it is running already. Returns `ClosureNotHere` only while nothing has changed.
         """
         ...
@@ -167,6 +169,11 @@ class Activator(Protocol):
     async def rollback(self, closure: str) -> RollbackFinished:
         """Switch back to `closure`, using its own programs and never those of the current closure."""
         ...
+
+
+def time_limit_seconds_of(own_seconds: float, asked_seconds: float | None) -> float:
+    """Return the shorter of an activator's own limit and the one it was asked for."""
+    return own_seconds if asked_seconds is None else min(own_seconds, asked_seconds)
 
 
 def rollback_finished(outcome: SwitchOutcome, current_closure: str) -> RollbackFinished:

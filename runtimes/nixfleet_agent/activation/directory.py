@@ -56,6 +56,7 @@ from nixfleet_agent.activation.activator import (
     SwitchOutcome,
     SwitchPhase,
     rollback_finished,
+    time_limit_seconds_of,
 )
 from nixfleet_agent.activation.command import OUTPUT_BYTES_MAX, CommandOutcome, run_command
 from nixfleet_runtime.process.threads import in_abandonable_thread
@@ -116,8 +117,9 @@ class DirectoryActivator:
         # Abandoned on cancellation: a thread that reads on is harmless, waiting for it is not.
         return await in_abandonable_thread(lambda: self._verified(closure))
 
-    async def switch(self, closure: str) -> SwitchOutcome:
+    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
         """Check `closure`, select it and run its script, unless it is running already."""
+        limit_seconds = time_limit_seconds_of(self.switch_timeout_seconds, time_limit_seconds)
         if self._is_settled_at(closure):
             return SwitchCompleted(closure, 0)
         prepared = await self.prepare(closure)
@@ -127,13 +129,13 @@ class DirectoryActivator:
         try:
             await _in_thread(lambda: self._select(closure))
             phase = SwitchPhase.SWITCH
-            outcome = await self._run_script(closure)
+            outcome = await self._run_script(closure, limit_seconds)
             phase = SwitchPhase.CONFIRM
             if outcome.exit_code == 0 and not outcome.wrote_too_much:
                 await _in_thread(lambda: _remove_link(self.switching_from))
         except OSError as error:
             return SwitchFailed(phase, EXIT_CODE_OF_AGENT, str(error))
-        return self._switched(closure, outcome)
+        return _switched(closure, outcome, limit_seconds)
 
     async def rollback(self, closure: str) -> RollbackFinished:
         """Switch back to `closure`: the same steps, so it too is checked and runs its own script."""
@@ -177,13 +179,13 @@ class DirectoryActivator:
             _replace_link(self.switching_from, self.root_of(leaving) if leaving else Path(_NOTHING))
         _replace_link(self.profile, self.root_of(closure).absolute())
 
-    async def _run_script(self, closure: str) -> CommandOutcome:
+    async def _run_script(self, closure: str, limit_seconds: float) -> CommandOutcome:
         root = self.root_of(closure).absolute()
         if not _has_script(root):
             return CommandOutcome(0)
         return await run_command(
             [str(root / SWITCH_SCRIPT), "switch"],
-            timeout_seconds=self.switch_timeout_seconds,
+            timeout_seconds=limit_seconds,
             cwd=root,
             environment={
                 "PATH": os.environ.get("PATH", os.defpath),
@@ -194,18 +196,19 @@ class DirectoryActivator:
             },
         )
 
-    def _switched(self, closure: str, outcome: CommandOutcome) -> SwitchOutcome:
-        if outcome.timed_out:
-            reason = f"stopped after {self.switch_timeout_seconds} s: {outcome.stderr_tail}"
-            return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, reason)
-        if outcome.wrote_too_much:
-            reason = f"stopped after {OUTPUT_BYTES_MAX} bytes of output: {outcome.stderr_tail}"
-            return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, reason)
-        if outcome.exit_code == 0:
-            return SwitchCompleted(closure, 0)
-        if outcome.exit_code == EXIT_CODE_DEFERRED:
-            return SwitchDeferred(_DEFERRED_COMPONENT)
-        return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, outcome.stderr_tail)
+
+def _switched(closure: str, outcome: CommandOutcome, limit_seconds: float) -> SwitchOutcome:
+    if outcome.timed_out:
+        reason = f"stopped after {limit_seconds:g} s: {outcome.stderr_tail}"
+        return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, reason)
+    if outcome.wrote_too_much:
+        reason = f"stopped after {OUTPUT_BYTES_MAX} bytes of output: {outcome.stderr_tail}"
+        return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, reason)
+    if outcome.exit_code == 0:
+        return SwitchCompleted(closure, 0)
+    if outcome.exit_code == EXIT_CODE_DEFERRED:
+        return SwitchDeferred(_DEFERRED_COMPONENT)
+    return SwitchFailed(SwitchPhase.SWITCH, outcome.exit_code, outcome.stderr_tail)
 
 
 def _has_script(root: Path) -> bool:

@@ -39,6 +39,7 @@ from nixfleet_agent.activation.activator import (
     SwitchOutcome,
     SwitchPhase,
     rollback_finished,
+    time_limit_seconds_of,
 )
 from nixfleet_agent.activation.command import (
     EXIT_CODE_TIMED_OUT,
@@ -112,9 +113,10 @@ class NixosActivator:
         )
         return Prepared(closure) if failure is None else ClosureNotHere(str(failure))
 
-    async def switch(self, closure: str) -> SwitchOutcome:
+    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
         """Select `closure` and switch to it, or defer it to the next boot when it must be."""
-        unfinished = await self._unit_ended()
+        limit_seconds = time_limit_seconds_of(self.switch_timeout_seconds, time_limit_seconds)
+        unfinished = await self._unit_ended(limit_seconds)
         if isinstance(unfinished, SwitchFailed):
             return unfinished
         before = await self.current()
@@ -129,7 +131,7 @@ class NixosActivator:
         component = deferring_component(self.current_system, self.root_of(closure))
         if component is not None:
             return await self._defer(closure, component)
-        return await self._switch_live(before, closure)
+        return await self._switch_live(before, closure, limit_seconds)
 
     async def rollback(self, closure: str) -> RollbackFinished:
         """Switch back to `closure`: the same steps, each with the older system's own programs."""
@@ -150,13 +152,13 @@ class NixosActivator:
         failure = await self._failure_of(SwitchPhase.BOOTLOADER, command)
         return failure or SwitchDeferred(component)
 
-    async def _switch_live(self, before: str, closure: str) -> SwitchOutcome:
+    async def _switch_live(self, before: str, closure: str, limit_seconds: float) -> SwitchOutcome:
         # A failed unit occupies its name until it is reset; usually there is none.
         await self._run(["systemctl", "reset-failed", f"{SWITCH_UNIT}.service"])
         failure = await self._failure_of(SwitchPhase.SWITCH, _fire(self.root_of(closure)))
         if failure is not None:
             return failure
-        unit = await self._unit_ended()
+        unit = await self._unit_ended(limit_seconds)
         if isinstance(unit, SwitchFailed):
             return unit
         return await self._switched(before, closure, unit)
@@ -174,14 +176,14 @@ class NixosActivator:
             return SwitchFailed(SwitchPhase.CONFIRM, EXIT_CODE_OF_AGENT, reason)
         return SwitchCompleted(running, 0)
 
-    async def _unit_ended(self) -> _Unit | SwitchFailed:
+    async def _unit_ended(self, limit_seconds: float) -> _Unit | SwitchFailed:
         """Wait until no switch is under way; stop one that exceeds the time-out."""
-        deadline = self.clock.now() + timedelta(seconds=self.switch_timeout_seconds)
+        deadline = self.clock.now() + timedelta(seconds=limit_seconds)
         while (unit := await self._unit()).under_way:
             if self.clock.now() >= deadline:
                 # Left running, it would interfere with the rollback that is likely to follow.
                 await self._run(["systemctl", "stop", f"{SWITCH_UNIT}.service"])
-                reason = f"{SWITCH_UNIT} was stopped after {self.switch_timeout_seconds} s"
+                reason = f"{SWITCH_UNIT} was stopped after {limit_seconds:g} s"
                 return SwitchFailed(SwitchPhase.CONFIRM, EXIT_CODE_TIMED_OUT, reason)
             await self.clock.sleep(self.poll_interval_seconds)
         return unit

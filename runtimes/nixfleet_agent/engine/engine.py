@@ -6,7 +6,6 @@ the signed manifest, never on the dispatch; the manifest's policy decides whethe
 Source: docs/spec/runtimes.md, Agent; docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 """
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
@@ -28,6 +27,12 @@ from nixfleet_agent.engine.attempts import (
     objection_to_first,
     objection_to_next,
 )
+from nixfleet_agent.engine.deadlines import (
+    activation_left,
+    is_convergence_overdue,
+    probes_in_the_way,
+    switch_limit_seconds,
+)
 from nixfleet_agent.engine.downgrade import (
     objection_to_release,
     objection_to_retry,
@@ -41,6 +46,7 @@ from nixfleet_agent.engine.observation import (
     at_start,
     place_of,
     waits_for,
+    with_activating_time,
     with_sample,
     with_time,
 )
@@ -84,6 +90,7 @@ from nixfleet_agent.messages.inputs import (
     IntentWithdrawn,
     KeepManifestsOf,
     LoadChecks,
+    MayBegin,
     ProbeRan,
     RecordBootstrapped,
     ReplayAsked,
@@ -117,7 +124,6 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.health_check import HealthCheck
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.kernel.redacted import redacted
@@ -136,10 +142,6 @@ ATTEMPTS_MAX: Final = 3
 FAILURE_THRESHOLD_DEFAULT = timedelta(seconds=60)
 
 
-def _no_deadline(policy: RolloutPolicy) -> timedelta | None:
-    return None
-
-
 class AgentEngine:
     """One host's state and every decision about it. Owned by one mutator.
 
@@ -147,7 +149,6 @@ class AgentEngine:
     clock_step_max: the longest time between two ticks that counts towards a soak; more is a step of the clock.
     retention: how long a closed rollout's journal is kept, in case the control plane asks for a replay.
     attempts_max: how many processes of the agent may begin the same switch or rollback.
-    activation_deadline_of: how long after its acknowledgement a switch may wait for its closure; `None` for ever.
     """
 
     def __init__(
@@ -158,14 +159,12 @@ class AgentEngine:
         retention: timedelta = RETENTION_DEFAULT,
         clock_step_max: timedelta = CLOCK_STEP_MAX,
         attempts_max: int = ATTEMPTS_MAX,
-        activation_deadline_of: Callable[[RolloutPolicy], timedelta | None] = _no_deadline,
     ) -> None:
         self._state = state
         self._failure_threshold = failure_threshold
         self._retention = retention
         self._clock_step_max = clock_step_max
         self._attempts_max = attempts_max
-        self._activation_deadline_of = activation_deadline_of
         state.undo.settle()
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
@@ -306,7 +305,7 @@ class AgentEngine:
             return IntentWithdrawn()
         if intent.intent_id in self._state.begun or intent.attempts < self._attempts_max:
             self._state.begin_intent(commit, intent)
-            return Done()
+            return MayBegin(self._limit_seconds_of(intent))
         reason = _begun_too_often(intent)
         kind = intent.kind
         match kind:
@@ -325,18 +324,25 @@ class AgentEngine:
         commit.afterwards(log_entry(LogLevel.ERROR, "it has failed", reason))
         return AttemptsUsedUp()
 
+    def _limit_seconds_of(self, intent: Intent) -> float | None:
+        rollout = self._state.rollouts.get(intent.rollout_id)
+        if rollout is None:
+            return None
+        return switch_limit_seconds(rollout, self._observed_of(intent.rollout_id))
+
     def _end_overdue_waiting(self, commit: CommitBuilder, now: datetime) -> None:
         """Fail the activations whose closure has not come by their deadline. Nothing was switched."""
         for intent in tuple(self._state.intents.values()):
             rollout = self._state.rollouts.get(intent.rollout_id)
             if rollout is None or self._state.is_under_way(intent):
                 continue
-            deadline = self._activation_deadline_of(rollout.policy)
-            acked_at = rollout.record.dispatch_acked_at
-            if deadline is None or acked_at is None or now - acked_at < deadline:
+            observed = self._observed_of(intent.rollout_id)
+            left = activation_left(rollout, observed)
+            if left is None or left > timedelta():
                 continue
             why = self._state.awaited.get(intent.intent_id, "it is still being fetched")
-            reason = f"the closure did not come within {deadline.total_seconds():g} s: {why}"
+            limit_minutes = (left + observed.activating) / timedelta(minutes=1)
+            reason = f"the closure did not come within {limit_minutes:g} min: {why}"
             failed = SwitchFailed(SwitchPhase.REALISE, EXIT_CODE_OF_AGENT, reason)
             commit.afterwards(WithdrawIntent(intent))
             self._switch_ended(commit, SwitchEnded(intent.intent_id, failed), now)
@@ -427,12 +433,13 @@ class AgentEngine:
                 rollout.policy,
                 self._failure_threshold,
                 now,
-                self._state.observed.get(rollout_id, Observed()).failing,
+                self._observed_of(rollout_id).failing,
             )
             if failed is not None:
                 self._emit(commit, rollout_id, failed, now)
             elif not self._fail_if_unhealthy(commit, rollout_id, now):
                 self._converge_if_due(commit, rollout_id, now)
+                self._fail_if_overdue(commit, rollout_id, now)
         expired = self._state.expired(now, self._retention)
         self._state.remove_rollouts(commit, [each for each in expired if each not in tick.unsent])
 
@@ -444,7 +451,7 @@ class AgentEngine:
         checks = self._state.checks.get(rollout_id)
         if rollout is None or checks is None:
             return False
-        observed = self._state.observed.get(rollout_id, Observed())
+        observed = self._observed_of(rollout_id)
         unhealthy = dict(unhealthy_probes(observed, rollout.record, checks))
         for name, outcome in unhealthy.items():
             # A result that says why: the record otherwise shows the latest sample, which may have passed.
@@ -458,6 +465,20 @@ class AgentEngine:
             )
         return bool(unhealthy)
 
+    def _fail_if_overdue(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+        rollout = self._state.rollouts[rollout_id]
+        observed = self._observed_of(rollout_id)
+        if not is_convergence_overdue(rollout, observed):
+            return
+        names, policy = probes_in_the_way(rollout, observed), rollout.policy.on_health_failure
+        self._emit(commit, rollout_id, lambda seq: Failed(now, 0, names, policy, seq), now)
+        waits = ", ".join(names) or waits_for(rollout.record, observed) or "its rules"
+        about = f"{rollout_id}: did not converge within its deadline, waiting for {waits}"
+        commit.afterwards(log_entry(LogLevel.ERROR, "it has failed", about))
+
+    def _observed_of(self, rollout_id: RolloutId) -> Observed:
+        return self._state.observed.get(rollout_id, Observed())
+
     def _tally(
         self,
         record: HostRolloutState,
@@ -466,7 +487,7 @@ class AgentEngine:
         status: ProbeStatus,
         now: datetime,
     ) -> None:
-        known = self._state.observed.get(record.rollout_id, Observed())
+        known = self._observed_of(record.rollout_id)
         last_tick_at = self._state.last_tick_at.get()
         assert last_tick_at is not None, "set by the first input"
         place = place_of(known, now - last_tick_at, self._clock_step_max)
@@ -481,7 +502,7 @@ class AgentEngine:
         now: datetime,
         gap_max: timedelta,
     ) -> None:
-        known = self._state.observed.get(rollout_id, Observed())
+        known = self._observed_of(rollout_id)
         self._state.observed.set(rollout_id, with_sample(known, probe_name, status, now, gap_max))
 
     def _let_time_pass(self, now: datetime) -> None:
@@ -491,9 +512,13 @@ class AgentEngine:
         self._state.last_tick_at.set(now)
         for rollout in self._state.open_rollouts():
             record = rollout.record
+            if record.state is HostState.ACTIVATING:
+                known = self._observed_of(record.rollout_id)
+                after = with_activating_time(known, now - before, self._clock_step_max)
+                self._state.observed.set(record.rollout_id, after)
             if record.state is not HostState.SOAKING:
                 continue
-            known = self._state.observed.get(record.rollout_id, Observed())
+            known = self._observed_of(record.rollout_id)
             self._state.observed.set(
                 record.rollout_id, with_time(known, now - before, self._clock_step_max)
             )
@@ -516,7 +541,7 @@ class AgentEngine:
             return
         if running is None:
             return
-        observed = self._state.observed.get(rollout_id, Observed())
+        observed = self._observed_of(rollout_id)
         if waits_for(record, observed) is not None:
             return
         if open_probe(observed, record, checks) is not None:
@@ -549,9 +574,11 @@ class AgentEngine:
             if left is not None:
                 reason = _not_rolling_back(left)
                 self._state.refuse_rollback(commit, rollout.record.rollout_id, reason)
+            # The control plane's word on when the soak or the activation began is not evidence.
+            seen = Observed() if rollout.taken_over_seq else at_start(rollout.record, now)
+            if rollout.record.state is HostState.ACTIVATING:
+                self._state.observed.set(rollout.record.rollout_id, seen)
             if rollout.record.state is HostState.SOAKING:
-                # The control plane's word on when the soak began is not evidence.
-                seen = Observed() if rollout.taken_over_seq else at_start(rollout.record, now)
                 self._state.observed.set(rollout.record.rollout_id, seen)
                 commit.afterwards(
                     LoadChecks(rollout.record.rollout_id, rollout.record.target_closure)

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
 CLOCK_STEP_MAX: Final = timedelta(seconds=60)
 """The longest time between two ticks that counts in full. Ticks come every few seconds."""
@@ -42,7 +42,7 @@ class Tally:
 
 @frozen
 class Observed:
-    """soaked: time seen to pass while it soaked. reported: probes that ran. failing: by probe.
+    """activating, soaked: time seen to pass while it did. reported: probes that ran. failing: by probe.
 
     watched_from: `soaked` when this process began to watch. tallies: by probe, see `health_rule`.
     """
@@ -52,6 +52,7 @@ class Observed:
     failing: FrozenMap[str, FailingRun] = FrozenMap()
     watched_from: timedelta = timedelta()
     tallies: FrozenMap[str, Tally] = FrozenMap()
+    activating: timedelta = timedelta()
 
 
 def with_sample(
@@ -70,13 +71,22 @@ def with_sample(
 
 
 def with_time(observed: Observed, passed: timedelta, step_max: timedelta) -> Observed:
-    """Return `observed` after a tick that came `passed` after the one before."""
+    """Return `observed` of a soak after a tick that came `passed` after the one before."""
     return evolve(observed, soaked=place_of(observed, passed, step_max))
+
+
+def with_activating_time(observed: Observed, passed: timedelta, step_max: timedelta) -> Observed:
+    """Return `observed` of an activation after a tick that came `passed` after the one before."""
+    return evolve(observed, activating=observed.activating + _seen(passed, step_max))
 
 
 def place_of(observed: Observed, passed: timedelta, step_max: timedelta) -> timedelta:
     """Return how much of the soak was seen `passed` after the last tick."""
-    return observed.soaked + min(max(passed, timedelta()), step_max)
+    return observed.soaked + _seen(passed, step_max)
+
+
+def _seen(passed: timedelta, step_max: timedelta) -> timedelta:
+    return min(max(passed, timedelta()), step_max)
 
 
 def soak_of(record: HostRolloutState) -> timedelta:
@@ -87,10 +97,18 @@ def soak_of(record: HostRolloutState) -> timedelta:
 
 
 def at_start(record: HostRolloutState, now: datetime) -> Observed:
-    """Return what is known of `record` at a start: it soaked for as long as the clock says, and no probe has run."""
-    activated_at = record.activation_completed_at
-    passed = timedelta() if activated_at is None else max(now - activated_at, timedelta())
+    """Return what is known of `record` at a start.
+
+    It activates or soaks for as long as the clock says, and no probe has run.
+    """
+    if record.state is HostState.ACTIVATING:
+        return Observed(activating=_since(record.dispatch_acked_at, now))
+    passed = _since(record.activation_completed_at, now)
     return Observed(soaked=passed, watched_from=passed)
+
+
+def _since(began_at: datetime | None, now: datetime) -> timedelta:
+    return timedelta() if began_at is None else max(now - began_at, timedelta())
 
 
 def judged_anew(observed: Observed) -> Observed:

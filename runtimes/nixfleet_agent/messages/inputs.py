@@ -67,7 +67,7 @@ class ClosureAwaited:
 
 @frozen
 class IntentBegun:
-    """An intent is about to be carried out. Reply: `Done`, `AttemptsUsedUp` or `IntentWithdrawn`."""
+    """An intent is about to be carried out. Reply: `MayBegin`, `AttemptsUsedUp` or `IntentWithdrawn`."""
 
     intent_id: int
 
@@ -195,6 +195,13 @@ class Done:
 
 
 @frozen
+class MayBegin:
+    """The intent is to begin now. time_limit_seconds: when a switch is ended; `None`: by the activator alone."""
+
+    time_limit_seconds: float | None
+
+
+@frozen
 class DispatchTaken:
     """The dispatch is acknowledged; the acknowledgement is in the journal."""
 
@@ -231,6 +238,7 @@ class RequestRefused:
 
 Reply: TypeAlias = (
     Done
+    | MayBegin
     | AttemptsUsedUp
     | IntentWithdrawn
     | DispatchTaken

@@ -13,6 +13,7 @@ from nixfleet_agent.messages.inputs import (
     DispatchTaken,
     Done,
     IntentWithdrawn,
+    MayBegin,
     Reply,
     RequestRefused,
 )
@@ -102,7 +103,7 @@ class DispatchWorker:
                 yield from self._refuse(dispatch, reply.reason)
             case None:
                 yield from self._backoff.pause()
-            case Done() | AttemptsUsedUp() | IntentWithdrawn() | RequestRefused():
+            case Done() | MayBegin() | AttemptsUsedUp() | IntentWithdrawn() | RequestRefused():
                 raise AssertionError(reply)
             case _:
                 assert_never(reply)

@@ -24,10 +24,16 @@ from nixfleet_agent.activation.activator import (
 from nixfleet_agent.messages.inputs import (
     AttemptsUsedUp,
     ClosureAwaited,
+    DispatchPostponed,
+    DispatchRefused,
+    DispatchTaken,
+    Done,
     Intent,
     IntentBegun,
     IntentKind,
     IntentWithdrawn,
+    MayBegin,
+    RequestRefused,
     RollbackEnded,
     SwitchEnded,
     SwitchStarted,
@@ -189,23 +195,39 @@ class IntentWorker:
     # The machine.
 
     def _roll_back(self, intent: Intent) -> _Answer:
-        if (yield from self._may_begin(intent)):
+        if (yield from self._begun(intent)) is not None:
             undone = yield from RollBack(intent)
             yield from self._post.insist(RollbackEnded(intent.intent_id, undone))
         return True
 
     def _switch(self, intent: Intent) -> _Answer:
-        if not (yield from self._may_begin(intent)):
+        begun = yield from self._begun(intent)
+        if begun is None:
             return True
         if (yield from ReadRunningClosure()) != intent.closure:
             started = SwitchStarted(intent.intent_id, self._switch_method)
             yield from self._post.insist(started)
-        outcome = yield from Switch(intent)
+        outcome = yield from Switch(intent, begun.time_limit_seconds)
         if isinstance(outcome, ClosureNotHere):
             return False
         yield from self._post.insist(SwitchEnded(intent.intent_id, outcome))
         return True
 
-    def _may_begin(self, intent: Intent) -> _Answer:
+    def _begun(self, intent: Intent) -> Generator[AgentStep, object, MayBegin | None]:
+        """Return under which limit `intent` begins, `None` when it must not."""
         reply = yield from self._post.insist(IntentBegun(intent.intent_id))
-        return not isinstance(reply, AttemptsUsedUp | IntentWithdrawn)
+        match reply:
+            case MayBegin():
+                return reply
+            case AttemptsUsedUp() | IntentWithdrawn():
+                return None
+            case (
+                Done()
+                | DispatchTaken()
+                | DispatchPostponed()
+                | DispatchRefused()
+                | RequestRefused()
+            ):
+                raise AssertionError(reply)
+            case _:
+                assert_never(reply)

@@ -178,7 +178,7 @@ class AgentShell:
             case Prepare():
                 return await _prepared(ports.activator, step)
             case Switch():
-                return await ports.activator.switch(step.intent.closure)
+                return await ports.activator.switch(step.intent.closure, step.time_limit_seconds)
             case RollBack():
                 return await ports.activator.rollback(step.intent.closure)
             case ReadHealthChecks():

@@ -223,9 +223,13 @@ class Prepare(Step[PrepareOutcome | None]):
 
 @frozen
 class Switch(Step[SwitchOutcome]):
-    """Switch to the closure of `intent`; idempotent. Raises: NoRunningClosure, OSError."""
+    """Switch to the closure of `intent`, for at most `time_limit_seconds`; idempotent.
+
+    Raises: NoRunningClosure, OSError.
+    """
 
     intent: Intent
+    time_limit_seconds: float | None = None
 
 
 @frozen

@@ -68,9 +68,9 @@ class TestTakesAFailedClosureForRunning(ActivatorContract):
 
 @frozen
 class ForgetsThatItIsUnfinished(DirectoryActivator):
-    async def _run_script(self, closure: str) -> CommandOutcome:
+    async def _run_script(self, closure: str, limit_seconds: float) -> CommandOutcome:
         self.switching_from.unlink(missing_ok=True)
-        return await super()._run_script(closure)
+        return await super()._run_script(closure, limit_seconds)
 
 
 class TestLosesACancelledSwitch(ActivatorContract):
@@ -84,8 +84,8 @@ class TestLosesACancelledSwitch(ActivatorContract):
 
 @frozen
 class Raises(DirectoryActivator):
-    async def switch(self, closure: str) -> SwitchOutcome:
-        outcome = await super().switch(closure)
+    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
+        outcome = await super().switch(closure, time_limit_seconds)
         if isinstance(outcome, SwitchFailed):
             raise RuntimeError(str(outcome))
         return outcome
@@ -167,7 +167,7 @@ class PreparesBySwitching(DirectoryActivator):
         prepared = await super().prepare(closure)
         if isinstance(prepared, Prepared):
             self._select(closure)
-            await self._run_script(closure)
+            await self._run_script(closure, self.switch_timeout_seconds)
         return prepared
 
 
@@ -182,8 +182,8 @@ class TestSwitchesWhenItShouldPrepare(ActivatorContract):
 
 @frozen
 class CallsDeferredDone(DirectoryActivator):
-    async def switch(self, closure: str) -> SwitchOutcome:
-        outcome = await super().switch(closure)
+    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
+        outcome = await super().switch(closure, time_limit_seconds)
         return SwitchCompleted(closure, 0) if isinstance(outcome, SwitchDeferred) else outcome
 
 
