@@ -5,7 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from nixfleet_agent.messages.inputs import Done, RecordBootstrapped, ReplayAsked, RequestRefused
+from nixfleet_agent.messages.inputs import (
+    Done,
+    RecordBootstrapped,
+    ReplayAsked,
+    RequestRefused,
+    RolloutsRest,
+)
 from nixfleet_agent.workers.answer_bounds import RECORDS_MAX
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.freshness import FreshnessWatch
@@ -227,3 +233,24 @@ def test_a_refused_rollback_is_reported_until_it_is_withdrawn(refusals: Refusals
     assert refusals.current() == (ActingRefusal("stable@r1", "the journal was lost", T0),)
     refusals.rollback_refused("stable@r1", None)
     assert refusals.current() == ()
+
+
+def test_which_rollouts_rest_is_posted_when_it_changes(worker: HeartbeatWorker) -> None:
+    """Until it is durable there is no word to the engine that was lost; the same answer again is no news."""
+    rests, none = HeartbeatReply(T0, resting=("stable@r1",)), HeartbeatReply(T0)
+    posts = [WriteFailed(), Done(), Done()]
+    replies = [none, rests, rests, none]
+    script = Script({**ANSWERS, SendHeartbeat: replies, PostInput: posts})
+    script.run(worker.run())
+
+    at_rest, going_on = RolloutsRest(frozenset({"stable@r1"})), RolloutsRest(frozenset())
+    assert script.posted == [at_rest, at_rest, going_on]
+
+
+def test_rollouts_at_rest_that_the_host_did_not_name_are_no_answer(worker: HeartbeatWorker) -> None:
+    """No control plane gives one, and none of it is used."""
+    reply = HeartbeatReply(T0, resting=("stable@r1", "stable@r9"))
+    script = Script({**ANSWERS, SendHeartbeat: [reply]})
+    script.run(worker.run())
+
+    assert script.posted == []

@@ -51,12 +51,15 @@ def apply(effect: AgentEffect, state: State, commit: CommitBuilder, at: datetime
 
 
 def _adjust_probes(moved: RecordTransition, state: State, commit: CommitBuilder) -> None:
-    """Start or stop the probes: they run while the host soaks, and only then."""
+    """Start or stop the probes: they run from the soak on, until the host has failed or its rollout rests."""
     match moved.to:
         case HostState.SOAKING:
             target = state.rollouts[moved.rollout_id].record.target_closure
             commit.afterwards(LoadChecks(moved.rollout_id, target))
-        case HostState.CONVERGED | HostState.FAILED | HostState.REVERTED:
+        case HostState.CONVERGED:
+            if not state.is_watched(state.rollouts[moved.rollout_id]):
+                commit.afterwards(StopProbes(moved.rollout_id))
+        case HostState.FAILED | HostState.REVERTED:
             commit.afterwards(StopProbes(moved.rollout_id))
         case HostState.PENDING | HostState.ACTIVATING | HostState.DEFERRED:
             pass

@@ -56,6 +56,7 @@ from nixfleet_agent.engine.probe_facts import (
     FactOf,
     facts_of_probe,
     facts_of_running_closure,
+    regression,
     sustained_failure,
     topology_of,
     unreadable_facts,
@@ -97,8 +98,10 @@ from nixfleet_agent.messages.inputs import (
     Reply,
     RollbackEnded,
     RolloutDisowned,
+    RolloutsRest,
     RunningClosureSeen,
     StartProbes,
+    StopProbes,
     SwitchEnded,
     SwitchStarted,
     Tick,
@@ -122,6 +125,7 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyDeclared,
     RollbackComplete,
 )
+from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.health_check import HealthCheck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
@@ -226,6 +230,8 @@ class AgentEngine:
             case RolloutDisowned():
                 if input.rollout_id in self._state.expired(now, DISOWNED_RETENTION):
                     forget_disowned(self._state, commit, input.rollout_id)
+            case RolloutsRest():
+                self._note_resting(commit, input)
             case _:
                 assert_never(input)
         return Done()
@@ -380,12 +386,16 @@ class AgentEngine:
             elif record.state is HostState.SOAKING:
                 for fact_of in facts_of_running_closure(record, running, now):
                     self._emit(commit, record.rollout_id, fact_of, now)
+            elif record.state is HostState.CONVERGED and running != record.target_closure:
+                # Drift, which is not a failure of the closure: what was seen of that before it has ended.
+                self._state.observed.discard(record.rollout_id)
 
     # From soak to the end.
 
     def _checks_loaded(self, commit: CommitBuilder, input: ChecksLoaded, now: datetime) -> None:
         rollout = self._soaking(input.rollout_id)
         if rollout is None:
+            self._watch(commit, input)
             return
         self._state.checks.set(input.rollout_id, input.checks)
         topology = topology_of(input.checks)
@@ -401,6 +411,9 @@ class AgentEngine:
         self, commit: CommitBuilder, input: ChecksUnreadable, now: datetime
     ) -> None:
         """Report a failing probe: a closure that cannot be checked must not converge."""
+        if self._watched(input.rollout_id) is not None:
+            about = f"{input.rollout_id}: {input.problem}"
+            commit.afterwards(log_entry(LogLevel.ERROR, "converged, and not watched", about))
         rollout = self._soaking(input.rollout_id)
         if rollout is not None and UNREADABLE_CHECKS not in rollout.record.probes:
             for fact_of in unreadable_facts(input.problem, now):
@@ -410,16 +423,22 @@ class AgentEngine:
         rollout = self._soaking(input.rollout_id)
         checks = self._state.checks.get(input.rollout_id)
         check = None if checks is None else checks.get(input.probe_name)
-        if rollout is None or check is None:
+        if check is None:
             return  # The probe was started for a closure or a soak that has ended.
+        # Two samples are neighbours when the probe's own interval lies between them, give or take a time-out.
+        gap_max = max(self._failure_threshold, 2 * timedelta(seconds=check.interval_seconds))
+        if rollout is None:
+            if self._runs_its_target(self._watched(input.rollout_id)):
+                # No fact: the host is past its verdict. Only a failure that lasts is one.
+                self._observe(
+                    input.rollout_id, input.probe_name, input.outcome.status, now, gap_max
+                )
+            return
         for fact_of in facts_of_probe(
             rollout.record, input.probe_name, check.mode, input.outcome, now
         ):
             self._emit(commit, input.rollout_id, fact_of, now)
-        # Two samples are neighbours when the probe's own interval lies between them, give or take a time-out.
         self._tally(rollout.record, input.probe_name, check, input.outcome.status, now)
-        interval = timedelta(seconds=check.interval_seconds)
-        gap_max = max(self._failure_threshold, 2 * interval)
         self._observe(input.rollout_id, input.probe_name, input.outcome.status, now, gap_max)
         self._converge_if_due(commit, input.rollout_id, now)
 
@@ -440,6 +459,9 @@ class AgentEngine:
             elif not self._fail_if_unhealthy(commit, rollout_id, now):
                 self._converge_if_due(commit, rollout_id, now)
                 self._fail_if_overdue(commit, rollout_id, now)
+            # Until its convergence is settled, it may be refused, and the host soak again.
+            if rollout_id not in tick.unsent:
+                self._regress_if_due(commit, rollout_id, now)
         expired = self._state.expired(now, self._retention)
         self._state.remove_rollouts(commit, [each for each in expired if each not in tick.unsent])
 
@@ -478,6 +500,51 @@ class AgentEngine:
 
     def _observed_of(self, rollout_id: RolloutId) -> Observed:
         return self._state.observed.get(rollout_id, Observed())
+
+    # While the rollout goes on.
+
+    def _note_resting(self, commit: CommitBuilder, input: RolloutsRest) -> None:
+        """Stop watching in rollouts that rest now, and begin again in those that go on: an operator cleared them."""
+        watched = {rollout.record.rollout_id for rollout in self._watched_rollouts()}
+        self._state.resting.set(input.rollout_ids)
+        watched_now = {rollout.record.rollout_id for rollout in self._watched_rollouts()}
+        for rollout_id in sorted(watched - watched_now):
+            self._state.forget_probes(rollout_id)
+            commit.afterwards(StopProbes(rollout_id))
+        for rollout_id in sorted(watched_now - watched):
+            target = self._state.rollouts[rollout_id].record.target_closure
+            commit.afterwards(LoadChecks(rollout_id, target))
+
+    def _watch(self, commit: CommitBuilder, input: ChecksLoaded) -> None:
+        """Run the probes of a host that has converged again, except those that are to run once."""
+        if self._watched(input.rollout_id) is None:
+            return
+        again = {name: check for name, check in input.checks.items() if not check.run_once}
+        checks = HealthCheckSet(again)
+        self._state.checks.set(input.rollout_id, checks)
+        commit.afterwards(StartProbes(input.rollout_id, checks))
+
+    def _regress_if_due(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+        rollout = self._watched(rollout_id)
+        if rollout is None or not self._runs_its_target(rollout):
+            return
+        failing = self._observed_of(rollout_id).failing
+        threshold = self._failure_threshold
+        regressed = regression(rollout.record, rollout.policy, threshold, now, failing)
+        if regressed is not None:
+            self._emit(commit, rollout_id, regressed, now)
+
+    def _watched_rollouts(self) -> list[LocalRollout]:
+        return [each for each in self._state.open_rollouts() if self._state.is_watched(each)]
+
+    def _watched(self, rollout_id: RolloutId) -> LocalRollout | None:
+        rollout = self._state.rollouts.get(rollout_id)
+        return rollout if rollout is not None and self._state.is_watched(rollout) else None
+
+    def _runs_its_target(self, rollout: LocalRollout | None) -> bool:
+        """Whether the samples of probes are about the closure that converged: another one runs after a drift."""
+        running = self._state.running_closure.get()
+        return rollout is not None and running in (None, rollout.record.target_closure)
 
     def _tally(
         self,
@@ -580,6 +647,7 @@ class AgentEngine:
                 self._state.observed.set(rollout.record.rollout_id, seen)
             if rollout.record.state is HostState.SOAKING:
                 self._state.observed.set(rollout.record.rollout_id, seen)
+            if rollout.record.state is HostState.SOAKING or self._state.is_watched(rollout):
                 commit.afterwards(
                     LoadChecks(rollout.record.rollout_id, rollout.record.target_closure)
                 )

@@ -19,6 +19,7 @@ from nixfleet_proto.agent_event import (
     ProbeStatus,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Regressed,
 )
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import RolloutPolicy
@@ -120,6 +121,26 @@ def sustained_failure(
     runs = sustained(record, failing, threshold)
     if not runs:
         return None
-    lasted_secs = int(max(run.lasted for run in runs.values()).total_seconds())
-    names = tuple(sorted(runs))
+    lasted_secs, names = _lasted(runs)
     return lambda seq: Failed(now, lasted_secs, names, policy.on_health_failure, seq)
+
+
+def regression(
+    record: HostRolloutState,
+    policy: RolloutPolicy,
+    threshold: timedelta,
+    now: datetime,
+    failing: Mapping[str, FailingRun],
+) -> FactOf | None:
+    """Return the `Regressed` that is due for a host that has converged, by the same rule as `sustained_failure`."""
+    if record.state is not HostState.CONVERGED:
+        return None
+    runs = sustained(record, failing, threshold)
+    if not runs:
+        return None
+    lasted_secs, names = _lasted(runs)
+    return lambda seq: Regressed(now, lasted_secs, names, policy.on_health_failure, seq)
+
+
+def _lasted(runs: Mapping[str, FailingRun]) -> tuple[int, tuple[str, ...]]:
+    return int(max(run.lasted for run in runs.values()).total_seconds()), tuple(sorted(runs))

@@ -78,7 +78,7 @@ def take_over(
             commit, IntentKind.SWITCH, record.rollout_id, record.target_closure
         )
         commit.afterwards(CarryOut(intent))
-    elif record.state is HostState.SOAKING:
+    elif record.state is HostState.SOAKING or state.is_watched(state.rollouts[record.rollout_id]):
         commit.afterwards(LoadChecks(record.rollout_id, record.target_closure))
     return Done()
 

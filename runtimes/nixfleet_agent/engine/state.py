@@ -36,7 +36,7 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_runtime.kernel import commit_builder
-from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
 
 
@@ -81,6 +81,9 @@ class State:
         self.objections = UndoableDict[RolloutId, str](self.undo)
         # The rollouts whose due rollback is refused.
         self.not_rolled_back = UndoableSet[RolloutId](self.undo)
+        # The rollouts at rest by the last answer to a heartbeat, none before the first. Not in the journal: a claim,
+        # which comes again.
+        self.resting = UndoableValue[frozenset[str]](self.undo, frozenset())
         # The running closure when it was last read; `None` before the first time.
         self.running_closure = UndoableValue[str | None](self.undo, None)
 
@@ -107,6 +110,14 @@ class State:
     def open_rollouts(self) -> list[LocalRollout]:
         """Return the open rollouts."""
         return [rollout for rollout in self.rollouts.values() if rollout.closed_at is None]
+
+    def is_watched(self, rollout: LocalRollout) -> bool:
+        """Return whether the probes of a host that has converged go on: its rollout is open and does not rest."""
+        return (
+            rollout.closed_at is None
+            and rollout.record.state is HostState.CONVERGED
+            and rollout.record.rollout_id not in self.resting.get()
+        )
 
     def obey(self, commit: CommitBuilder, release: ObeyedRelease) -> None:
         """Remember `release` as the newest one obeyed, unless it is older."""

@@ -162,6 +162,13 @@ class RolloutDisowned:
 
 
 @frozen
+class RolloutsRest:
+    """The control plane says that these rollouts, and no others of this host, have come to rest."""
+
+    rollout_ids: frozenset[str]
+
+
+@frozen
 class Tick:
     """Time passed. unsent: the rollouts with unsent facts in the journal."""
 
@@ -185,6 +192,7 @@ Input: TypeAlias = (
     | ReplayAsked
     | RecordBootstrapped
     | RolloutDisowned
+    | RolloutsRest
     | Tick
 )
 

@@ -71,6 +71,8 @@ def require_bounded_reply(reply: HeartbeatReply, heartbeat: Heartbeat) -> None:
     _require(len(records) <= RECORDS_MAX, f"at most {RECORDS_MAX} records", len(records))
     in_journal = len(heartbeat.last_seqs)
     _require(len(replays) <= in_journal, f"at most {in_journal} replays", len(replays))
+    unknown = set(reply.resting).difference(heartbeat.last_seqs)
+    _require(not unknown, "rollouts of the heartbeat at rest", len(unknown))
     for record in records:
         _require(_is_bounded(record), "records with texts and lists as in events", "longer ones")
     if reply.release is not None:

@@ -2,7 +2,12 @@
 
 import logging
 
-from nixfleet_agent.messages.inputs import RecordBootstrapped, ReplayAsked, RequestRefused
+from nixfleet_agent.messages.inputs import (
+    RecordBootstrapped,
+    ReplayAsked,
+    RequestRefused,
+    RolloutsRest,
+)
 from nixfleet_agent.workers.answer_bounds import require_bounded_reply
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.freshness import FreshnessWatch
@@ -44,6 +49,8 @@ class HeartbeatWorker:
         self._refusals = refusals
         self._freshness = freshness
         self._trouble = Trouble(log, "the heartbeat")
+        # What the engine was told last: it begins with none, as this worker does.
+        self._resting: frozenset[str] = frozenset()
 
     def run(self) -> Work:
         """Send heartbeats without end."""
@@ -78,6 +85,10 @@ class HeartbeatWorker:
             else:
                 yield from self._ask(RecordBootstrapped(record, manifest), refused)
         self._refusals.requests_refused(refused)
+        resting = frozenset(reply.resting)
+        if resting != self._resting:
+            yield from self._post.insist(RolloutsRest(resting))
+            self._resting = resting
 
     def _ask(self, input: ReplayAsked | RecordBootstrapped, refused: dict[str, str]) -> Work:
         answer = yield from self._post.insist(input)
