@@ -30,6 +30,7 @@ MOVES: Final[Mapping[tuple[str, str], str]] = {
     ("Soaking", "Failed"): "Failed",
     ("Soaking", "Converged"): "Converged",
     ("Failed", "RollbackComplete"): "Reverted",
+    ("Converged", "Regressed"): "Failed",
 }
 
 Control: TypeAlias = tuple[str, str | None, str | None]
@@ -77,6 +78,8 @@ class HostModel:
             self._declare(fact)
         elif kind == "Failed":
             self._require_sustained(fact)
+        elif kind == "Regressed":
+            self._require_regression(fact)
         elif kind == "DispatchAck":
             self._acknowledge(fact["receivedAt"])
         elif kind == "ActivationCompleted":
@@ -159,6 +162,15 @@ class HostModel:
                 raise IllegalFact(f"it Failed for {name}, which failed for {since:.0f} s")
         if not fact["failingProbes"] or lasted < self.threshold_seconds:
             raise IllegalFact(f"it Failed after {lasted} s, for {fact['failingProbes']}")
+
+    def _require_regression(self, fact: Json) -> None:
+        """What probes find after the convergence is in no fact: only what the regression itself says can be held."""
+        lasted, names = fact["sustainedDurationSecs"], fact["failingProbes"]
+        unknown = sorted(set(names) - self.enforced.keys())
+        if not names or unknown:
+            raise IllegalFact(f"it Regressed for {names}, of which it never enforced {unknown}")
+        if lasted < self.threshold_seconds:
+            raise IllegalFact(f"it Regressed after {lasted} s")
 
     def _require_convergence(self, fact: Json) -> None:
         if fact["currentClosure"] != self.target:
