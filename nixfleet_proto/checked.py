@@ -65,6 +65,14 @@ def require_arguments(function: str, **arguments: tuple[object, object]) -> None
         raise InvalidValue(function, tuple(problems))
 
 
+def contradictions(record: object) -> Iterator[ValueProblem]:
+    """Yield what contradicts in a record of a checked class that was made without the check, as the codec makes them.
+
+    Not what contradicts in the records inside it.
+    """
+    yield from getattr(record, "_contradictions", tuple[ValueProblem, ...])()
+
+
 def at_least(path: str, number: int, least: int) -> Iterator[ValueProblem]:
     """Yield a problem if `number` is less than `least`."""
     if number < least:

@@ -16,7 +16,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import PolicyWave as PolicyWave
 from nixfleet_proto.policy import RolloutPolicy as RolloutPolicy
 from nixfleet_proto.policy import Selector as Selector
-from nixfleet_proto.policy import Tolerance
+from nixfleet_proto.policy import Tolerance, tolerance_problems
 
 SCHEMA_VERSION = 1
 
@@ -85,6 +85,7 @@ class Wave:
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("soak_minutes", self.soak_minutes, 0)
+        yield from tolerance_problems(self.max_failures, self.max_failure_pct)
 
     @property
     def tolerance(self) -> Tolerance:

@@ -167,7 +167,7 @@ def healthy_objection(check: HealthCheck) -> tuple[str, str] | None:
 def time_limit_seconds_of(check: HealthCheck) -> int:
     """Return how long one run of `check` may take; 0 for one that only reads a file."""
     match check:
-        case HttpProbe() | ExecProbe():
+        case HttpProbe() | ExecProbe() | SystemdProbe():
             return check.timeout_secs
         case TcpProbe():
             return check.connect_timeout_secs

@@ -6,6 +6,7 @@ Source: docs/spec/declarations.md, Resolved fleet.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from attrs import field, frozen
 
@@ -41,11 +42,7 @@ class Tolerance:
     max_failure_pct: int | None = None
 
     def _contradictions(self) -> Iterator[ValueProblem]:
-        if self.max_failures is not None:
-            yield from at_least("max_failures", self.max_failures, 0)
-        if self.max_failure_pct is not None:
-            yield from at_least("max_failure_pct", self.max_failure_pct, 1)
-            yield from at_most("max_failure_pct", self.max_failure_pct, 100)
+        yield from tolerance_problems(self.max_failures, self.max_failure_pct)
 
     @property
     def is_declared(self) -> bool:
@@ -58,6 +55,21 @@ class Tolerance:
         if self.max_failure_pct is not None:
             limits.append(base * self.max_failure_pct // 100)
         return min(limits, default=0)
+
+
+def tolerance_problems(
+    max_failures: int | None, max_failure_pct: int | None
+) -> Iterator[ValueProblem]:
+    """Yield the numbers that a tolerance cannot have, for every record that has one."""
+    if max_failures is not None:
+        yield from at_least("max_failures", max_failures, 0)
+    if max_failure_pct is not None:
+        yield from at_least("max_failure_pct", max_failure_pct, 1)
+        yield from at_most("max_failure_pct", max_failure_pct, 100)
+
+
+DEADLINE_MINUTES_MAX: Final = 2**31 - 1
+"""About 4,000 years: with more, the time of a deadline could not be computed."""
 
 
 class AtDeadline(WordEnum):
@@ -78,6 +90,7 @@ class Deadline:
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("minutes", self.minutes, 1)
+        yield from at_most("minutes", self.minutes, DEADLINE_MINUTES_MAX)
 
 
 @frozen
@@ -97,7 +110,17 @@ class Deadlines:
     @property
     def is_declared(self) -> bool:
         """Whether any stage has a deadline."""
-        return any((self.ack, self.activation, self.reboot, self.convergence))
+        return bool(self.by_stage())
+
+    def by_stage(self) -> dict[str, Deadline]:
+        """Return the deadlines that are declared, by the name of their stage, in the order of stages."""
+        stages = {
+            "ack": self.ack,
+            "activation": self.activation,
+            "reboot": self.reboot,
+            "convergence": self.convergence,
+        }
+        return {stage: deadline for stage, deadline in stages.items() if deadline is not None}
 
 
 @frozen
@@ -130,6 +153,7 @@ class PolicyWave:
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("soak_minutes", self.soak_minutes, 0)
+        yield from tolerance_problems(self.max_failures, self.max_failure_pct)
 
     @property
     def tolerance(self) -> Tolerance:
@@ -155,7 +179,14 @@ class RolloutPolicy:
     deadlines: Deadlines = Deadlines()
     retry: Retry = Retry()
 
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from tolerance_problems(self.max_failures, self.max_failure_pct)
+
     @property
     def tolerance(self) -> Tolerance:
         """The tolerance of every wave that declares none itself."""
         return Tolerance(self.max_failures, self.max_failure_pct)
+
+    def tolerance_of(self, own: Tolerance) -> Tolerance:
+        """Return the tolerance of a wave that declares `own`."""
+        return own if own.is_declared else self.tolerance

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from nixfleet_proto.checked import contradictions
 from nixfleet_proto.codec.json_text import member_path, parse_json
 from nixfleet_proto.codec.primitives import NOTHING, Found, shown
 from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
@@ -97,12 +98,16 @@ def manifest_window_of(artefact: JsonValue) -> int | None:
 
 def fleet_of(artefact: JsonValue) -> FleetResolved:
     """As `decode_fleet`, from parsed JSON. Raises: DecodeError."""
-    return _FLEET.of_json(artefact)
+    fleet = _FLEET.of_json(artefact)
+    _require(_FLEET.what, _fleet_problems(fleet))
+    return fleet
 
 
 def manifest_of(artefact: JsonValue) -> RolloutManifest:
     """As `decode_manifest`, from parsed JSON. Raises: DecodeError."""
-    return _MANIFEST.of_json(artefact)
+    manifest = _MANIFEST.of_json(artefact)
+    _require(_MANIFEST.what, _policy_problems("$.rolloutPolicy", manifest.rollout_policy))
+    return manifest
 
 
 def encode_fleet(fleet: FleetResolved) -> bytes:
@@ -113,9 +118,9 @@ def encode_fleet(fleet: FleetResolved) -> bytes:
 def decode_fleet(data: bytes) -> FleetResolved:
     """Return the fleet that `data` holds. `before`/`after` are old names of an edge's `gates`/`gated`.
 
-    Raises: DecodeError.
+    Raises: DecodeError, also for numbers that no policy can have.
     """
-    return _FLEET.decode(data)
+    return fleet_of(parse_json(data, _FLEET.what))
 
 
 def encode_manifest(manifest: RolloutManifest) -> bytes:
@@ -124,8 +129,8 @@ def encode_manifest(manifest: RolloutManifest) -> bytes:
 
 
 def decode_manifest(data: bytes) -> RolloutManifest:
-    """Return the manifest that `data` holds. Raises: DecodeError."""
-    return _MANIFEST.decode(data)
+    """Return the manifest that `data` holds. Raises: DecodeError, also for numbers that no policy can have."""
+    return manifest_of(parse_json(data, _MANIFEST.what))
 
 
 def encode_health_checks(checks: HealthCheckSet) -> bytes:
@@ -141,9 +146,7 @@ def decode_health_checks(data: bytes) -> HealthCheckSet:
     """
     parsed = parse_json(data, _HEALTH_CHECKS.what)
     checks = _HEALTH_CHECKS.of_json(_by_name(parsed) if isinstance(parsed, list) else parsed)
-    problems = tuple(islice(_check_limits(checks), PROBLEMS_LOOKED_FOR))
-    if problems:
-        raise DecodeError(_HEALTH_CHECKS.what, problems)
+    _require(_HEALTH_CHECKS.what, _check_limits(checks))
     return checks
 
 
@@ -155,6 +158,33 @@ def encode_trust_root(trust: TrustRoot) -> bytes:
 def decode_trust_root(data: bytes) -> TrustRoot:
     """Return the trust root that a trust file holds. Raises: DecodeError."""
     return _TRUST_ROOT.decode(data)
+
+
+def _require(what: str, problems: Iterator[DecodeProblem]) -> None:
+    if found := tuple(islice(problems, PROBLEMS_LOOKED_FOR)):
+        raise DecodeError(what, found)
+
+
+def _fleet_problems(fleet: FleetResolved) -> Iterator[DecodeProblem]:
+    for name, policy in fleet.rollout_policies.items():
+        yield from _policy_problems(member_path("$.rolloutPolicies", name), policy)
+    for channel, waves in fleet.waves.items():
+        for index, wave in enumerate(waves):
+            yield from _contradictions(f"{member_path('$.waves', channel)}[{index}]", wave)
+
+
+def _policy_problems(path: str, policy: RolloutPolicy) -> Iterator[DecodeProblem]:
+    yield from _contradictions(path, policy)
+    for index, wave in enumerate(policy.waves):
+        yield from _contradictions(f"{path}.waves[{index}]", wave)
+    for stage, deadline in policy.deadlines.by_stage().items():
+        yield from _contradictions(f"{path}.deadlines.{stage}", deadline)
+    yield from _contradictions(f"{path}.retry", policy.retry)
+
+
+def _contradictions(path: str, record: object) -> Iterator[DecodeProblem]:
+    for problem in contradictions(record):
+        yield DecodeProblem(f"{path}.{camel_case(problem.path)}", problem.expected, problem.found)
 
 
 def _check_limits(checks: HealthCheckSet) -> Iterator[DecodeProblem]:

@@ -329,7 +329,7 @@ def _wave_of(
 def _tolerances(policy: RolloutPolicy, waves: tuple[Wave, ...]) -> tuple[Tolerance, ...]:
     """Return the tolerance of each wave: its own, or else the policy's. None, if no wave has any."""
     own = [wave.tolerance for wave in waves] or [Tolerance()]
-    tolerances = tuple(each if each.is_declared else policy.tolerance for each in own)
+    tolerances = tuple(map(policy.tolerance_of, own))
     return tolerances if any(each.is_declared for each in tolerances) else ()
 
 

@@ -15,7 +15,9 @@ import attrs
 from attrs import evolve, field, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
+from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
+from nixfleet_proto.policy import Deadline, Deadlines, Retry
 from nixfleet_release.check.checked import CheckedFleet, check_written
 from nixfleet_release.written.declaration import WaveOrder
 from nixfleet_release.written.files import Places, Written
@@ -51,6 +53,8 @@ class Wave:
     not_before: datetime | None = None
     limit: int | str | None = None
     sort: WaveOrder | None = None
+    max_failures: int | None = None
+    max_failure_pct: int | None = None
 
 
 def wave(
@@ -60,18 +64,33 @@ def wave(
     not_before: datetime | None = None,
     limit: int | str | None = None,
     sort: WaveOrder | None = None,
+    max_failures: int | None = None,
+    max_failure_pct: int | None = None,
 ) -> Wave:
     """Return the wave of the hosts that `selector` selects.
 
     not_before: aware; the earliest time at which it begins. limit: how many of the hosts, as a number or a percentage
-    such as "10%". sort: which come first; default: other hosts for each ref.
+    such as "10%". sort: which come first; default: other hosts for each ref. max_failures, max_failure_pct: how many
+    may fail; if neither is given, those of the policy.
     """
-    return Wave(selector, soak_minutes, not_before, limit, sort)
+    return Wave(selector, soak_minutes, not_before, limit, sort, max_failures, max_failure_pct)
 
 
-def rest(*, soak_minutes: int = 0, not_before: datetime | None = None) -> Wave:
-    """Return the wave of the hosts that are in no other wave. not_before: as in `wave`."""
-    return Wave(None, soak_minutes, not_before)
+def rest(
+    *,
+    soak_minutes: int = 0,
+    not_before: datetime | None = None,
+    max_failures: int | None = None,
+    max_failure_pct: int | None = None,
+) -> Wave:
+    """Return the wave of the hosts that are in no other wave. The arguments are as in `wave`."""
+    return Wave(
+        None,
+        soak_minutes,
+        not_before,
+        max_failures=max_failures,
+        max_failure_pct=max_failure_pct,
+    )
 
 
 def on_tag(name: str) -> Scope:
@@ -133,22 +152,45 @@ class Fleet:
         policy: str,
         signing_interval_minutes: int | None = None,
         freshness_window_minutes: int | None = None,
+        on_drift: OnDrift | None = None,
         enabled: bool | None = None,
     ) -> Self:
-        """Declare a channel, whose rollouts use `policy`. enabled: `False` keeps it from releasing anything."""
+        """Declare a channel, whose rollouts use `policy`. enabled: `False` keeps it from releasing anything.
+
+        on_drift: what follows when a converged host runs another closure; default: it is reported.
+        """
         table = {
             "policy": policy,
             "signing_interval_minutes": signing_interval_minutes,
             "freshness_window_minutes": freshness_window_minutes,
+            "on_drift": on_drift,
             "enabled": enabled,
         }
         return self._with(("channels", name), table)
 
     def policy(
-        self, name: str, *waves: Wave, on_health_failure: OnHealthFailure | None = None
+        self,
+        name: str,
+        *waves: Wave,
+        on_health_failure: OnHealthFailure | None = None,
+        max_failures: int | None = None,
+        max_failure_pct: int | None = None,
+        deadlines: Deadlines | None = None,
+        retry: Retry | None = None,
     ) -> Self:
-        """Declare a rollout policy with these waves; without any, all hosts are one wave."""
-        table = {"on_health_failure": on_health_failure, "waves": list(map(_wave, waves))}
+        """Declare a rollout policy with these waves; without any, all hosts are one wave.
+
+        max_failures, max_failure_pct: how many hosts of a wave that says nothing itself may fail, default none.
+        deadlines: how long each stage may take, default for ever. retry: how often a host may try, default once.
+        """
+        table = {
+            "on_health_failure": on_health_failure,
+            "waves": list(map(_wave, waves)),
+            "max_failures": max_failures,
+            "max_failure_pct": max_failure_pct,
+            "deadlines": deadlines,
+            "retry": retry,
+        }
         return self._with(("policies", name), table)
 
     def budget(
@@ -303,7 +345,13 @@ def _wave(declared: Wave) -> dict[str, object]:
     which: dict[str, object] = (
         {"rest": True} if declared.selector is None else {"selector": _selector(declared.selector)}
     )
-    optional = {"not_before": declared.not_before, "limit": declared.limit, "sort": declared.sort}
+    optional = {
+        "not_before": declared.not_before,
+        "limit": declared.limit,
+        "sort": declared.sort,
+        "max_failures": declared.max_failures,
+        "max_failure_pct": declared.max_failure_pct,
+    }
     given = {key: _plain(value) for key, value in optional.items() if value is not None}
     return {**which, "soak_minutes": declared.soak_minutes, **given}
 
@@ -345,7 +393,7 @@ def _plain(value: object) -> object:
     match value:
         case StrEnum():
             return value.value
-        case ControlOverride():
+        case ControlOverride() | Deadlines() | Deadline() | Retry():
             return _fields(value)
         case str():
             return value

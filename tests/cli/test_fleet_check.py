@@ -1,5 +1,6 @@
 """`nixfleet fleet check`: every problem, or what a declaration comes to."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_good_fleet_is_summed_up(nixfleet: Invoke, file: Path) -> None:
         "channel stable: policy canary-first, on failure rollback-and-halt\n"
         "  wave 0, soak 5 min, 1 host: web-01\n"
         "  wave 1, soak 0 min, 1 host: web-02\n"
+        "  at worst 1 of 2 hosts: 0 tolerated + 1 in flight\n"
         "budget all: at most 2 and 50 % of 2 hosts in flight\n"
         "order: web-01 before web-02 (one after the other)\n"
         "health checks: 2 over all hosts\n"
@@ -129,3 +131,72 @@ def test_waves_by_limit_are_counted_and_with_a_ref_named(nixfleet: Invoke, file:
 
     assert "  wave 0, soak 5 min, limit 1, 1 host: chosen by the ref\n" in counted.stdout
     assert "  wave 0, soak 5 min, limit 1, 1 host: web-0" in named.stdout
+
+
+POLICY = """
+[hosts]
+web-01.channel = "stable"
+web-02.channel = "stable"
+web-03.channel = "stable"
+[channels.stable]
+policy = "careful"
+on_drift = "restore"
+[policies.careful]
+max_failures = 1
+[policies.careful.deadlines]
+ack = { minutes = 30, then = "skip" }
+convergence = { minutes = 60, then = "fail" }
+[policies.careful.retry]
+attempts = 3
+backoff_seconds = 120
+"""
+
+
+def test_a_policy_is_shown_with_what_it_tolerates_and_costs(
+    nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """Who may fail in each wave, until when is waited, how often is tried, and the worst case."""
+    file = tmp_path / "fleet.toml"
+    file.write_text(POLICY)
+
+    checked = nixfleet("fleet", "check", file)
+    channel = json.loads(nixfleet("fleet", "check", file, "--json").stdout)["channels"]["stable"]
+
+    assert checked.stdout == (
+        "fleet (unnamed): 3 hosts in 1 channel\n"
+        "channel stable: policy careful, on failure halt\n"
+        "  wave 0, soak 0 min, 3 hosts, 1 may fail: web-01, web-02, web-03\n"
+        "  deadlines: ack 30 min then skip, convergence 60 min then fail\n"
+        "  attempts: 3, the second 120 s after a failure, each wait 2 times the last\n"
+        "  on drift: restore\n"
+        "  at worst 3 of 3 hosts: 1 tolerated + 2 in flight\n"
+        "health checks: 0 over all hosts\n"
+    )
+    assert channel["blastRadius"] == {"hosts": 3, "worst": 3, "tolerated": 1, "inFlight": 2}
+    assert channel["waves"][0]["allowedFailures"] == 1
+    assert channel["deadlines"] == {
+        "ack": {"minutes": 30, "then": "skip"},
+        "convergence": {"minutes": 60, "then": "fail"},
+    }
+    assert channel["retry"] == {"attempts": 3, "backoffSeconds": 120, "factor": 2}
+    assert channel["onDrift"] == "restore"
+
+
+def test_a_policy_in_layers_is_explained_with_its_places(nixfleet: Invoke, tmp_path: Path) -> None:
+    """A later layer overrides one number of a deadline, and both places are shown."""
+    for name, text in {
+        "base": POLICY,
+        "site": "[policies.careful.deadlines.ack]\nminutes = 600\n",
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "fleet.toml").write_text(text)
+    (tmp_path / "fleet.toml").write_text('layers = ["base", "site"]\n')
+
+    explained = nixfleet("fleet", "explain", "web-01", "-f", tmp_path / "fleet.toml")
+
+    assert explained.exit_code == 0, explained.output
+    (line,) = (it for it in explained.stdout.splitlines() if "ack.minutes" in it)
+    assert line.startswith(
+        f"    policies.careful.deadlines.ack.minutes: {tmp_path}/site/fleet.toml:2"
+    )
+    assert f", overrides {tmp_path}/base/fleet.toml:12" in line

@@ -68,8 +68,12 @@ def test_a_release_is_made_and_will_be_believed(nixfleet: Invoke, place: Path) -
         "revocations.json",
         "bootstrap-nonces.json",
         "stable@a1b2",
+        "stable@a1b2",
     ]
-    assert checked.stdout.endswith("stable@a1b2: waves of 1, 1 hosts\n")
+    assert checked.stdout.endswith(
+        "stable@a1b2: waves of 1, 1 hosts\n"
+        "stable@a1b2: at worst 1 of 2 hosts: 0 tolerated + 1 in flight\n"
+    )
     for closure in (place / "store").iterdir():
         assert closure.name == closure_name_of(closure, closure.name.partition("-")[2])
         assert (closure / "etc/nixfleet/agent/health-checks.json").is_file()

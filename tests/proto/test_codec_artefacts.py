@@ -181,6 +181,55 @@ def test_decoding_a_fleet_with_many_problems_names_them_all() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("policy", "where", "expected"),
+    [
+        ({"maxFailurePct": 0}, "maxFailurePct", "1 or more"),
+        ({"maxFailurePct": 101}, "maxFailurePct", "100 or less"),
+        ({"waves": [{"selector": WEB, "maxFailurePct": 0}]}, "waves[0].maxFailurePct", "1 or more"),
+        (
+            {"deadlines": {"ack": {"minutes": 0, "then": "wait"}}},
+            "deadlines.ack.minutes",
+            "1 or more",
+        ),
+        (
+            {"deadlines": {"reboot": {"minutes": 2**31, "then": "wait"}}},
+            "deadlines.reboot.minutes",
+            "2147483647 or less",
+        ),
+        ({"retry": {"attempts": 0}}, "retry.attempts", "1 or more"),
+        ({"retry": {"factor": 0}}, "retry.factor", "1 or more"),
+    ],
+)
+def test_decoding_a_policy_with_numbers_that_none_can_have_is_refused(
+    policy: JsonObject, where: str, expected: str
+) -> None:
+    """Whoever signed it: the planner never sees a policy that it cannot compute with, from a fleet or a manifest."""
+    fleet = {**FLEET, "rolloutPolicies": {"careful": {**POLICY, **policy}}}
+    manifest = json.loads(encode_manifest(RolloutManifest("stable", "r1", "", "", (), Meta(AT))))
+    manifest["rolloutPolicy"] = {**POLICY, **policy}
+
+    with pytest.raises(DecodeError) as of_fleet:
+        decode_fleet(json.dumps(fleet).encode())
+    with pytest.raises(DecodeError) as of_manifest:
+        decode_manifest(json.dumps(manifest).encode())
+
+    assert [(it.path, it.expected) for it in of_fleet.value.problems] == [
+        (f"$.rolloutPolicies.careful.{where}", expected)
+    ]
+    assert [it.path for it in of_manifest.value.problems] == [f"$.rolloutPolicy.{where}"]
+
+
+def test_decoding_a_resolved_wave_with_a_share_that_none_can_have_is_refused() -> None:
+    """The tolerance of a wave has the limits of the policy's."""
+    waves = {"stable": [{"hosts": ["web-01"], "soakMinutes": 0, "maxFailurePct": 101}]}
+
+    with pytest.raises(DecodeError) as raised:
+        decode_fleet(json.dumps({**FLEET, "waves": waves}).encode())
+
+    assert [it.path for it in raised.value.problems] == ["$.waves.stable[0].maxFailurePct"]
+
+
 def test_decoding_a_mapping_names_no_more_problems_than_can_be_shown() -> None:
     """A fleet of many wrong hosts costs no more to refuse than one of a few."""
     fleet = {"hosts": {f"web-{index:02}": 7 for index in range(50)}}

@@ -95,6 +95,7 @@ def test_a_check_without_a_rule_has_the_bytes_of_before() -> None:
         (HttpProbe("http://localhost/", timeout_secs=7), 7),
         (TcpProbe("localhost", 80, connect_timeout_secs=4), 4),
         (ExecProbe(("true",), timeout_secs=20), 20),
+        (SystemdProbe(timeout_secs=6), 6),
         (EvidenceProbe("cis", "/run/evidence.json"), 0),
     ],
 )

@@ -16,12 +16,15 @@ from nixfleet_proto.fleet import (
     FleetHost,
     FleetResolved,
     Meta,
+    OnDrift,
+    PolicyWave,
     RolloutPolicy,
     Selector,
     Wave,
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ExecProbe, HealthCheck, TcpProbe
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_release.build.project import project
 from nixfleet_release.publish.changes import ReleaseContent, changes
 
@@ -136,6 +139,54 @@ def test_a_rollout_id_that_stays_with_other_content_is_warned_of() -> None:
                 ),
             ),
             "slow: on failure rollback-and-halt instead of halt",
+        ),
+        *(
+            (evolve(FLEET, rollout_policies=FrozenMap({"slow": policy})), line)
+            for policy, line in (
+                (
+                    RolloutPolicy(max_failures=2, max_failure_pct=5),
+                    "slow: hosts of a wave that may fail 2 and 5 % instead of none",
+                ),
+                (
+                    RolloutPolicy(deadlines=Deadlines(ack=Deadline(30, AtDeadline.SKIP))),
+                    "slow: deadlines ack 30 min then skip instead of none",
+                ),
+                (
+                    RolloutPolicy(deadlines=Deadlines(reboot=Deadline(9, AtDeadline.WAIT))),
+                    "slow: deadlines reboot 9 min then wait instead of none",
+                ),
+                (
+                    RolloutPolicy(retry=Retry(3, 120, 4)),
+                    "slow: attempts 3, the second 120 s after a failure, each wait 4 times the last instead of 1",
+                ),
+                (
+                    RolloutPolicy(waves=(PolicyWave(Selector(all=True), 5),)),
+                    "slow has other waves",
+                ),
+            )
+        ),
+        (
+            evolve(
+                FLEET,
+                waves=FrozenMap({"stable": (Wave(("web-01", "web-02"), 5, max_failures=1),)}),
+            ),
+            "stable, wave 0: web-01, web-02, soak 5 min, 1 may fail; before: web-01, soak 5 min",
+        ),
+        (
+            evolve(FLEET, waves=FrozenMap({"stable": (Wave(("web-01", "web-02"), 5),)})),
+            "stable: at worst 2 of 2 hosts: 0 tolerated + 2 in flight; before: 1 of 2",
+        ),
+        (
+            evolve(
+                FLEET,
+                channels=FrozenMap(
+                    {
+                        "stable": FleetChannel("slow", on_drift=OnDrift.RESTORE),
+                        "edge": FleetChannel("slow"),
+                    }
+                ),
+            ),
+            "stable: on drift restore instead of report",
         ),
         (
             evolve(

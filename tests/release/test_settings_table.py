@@ -16,7 +16,7 @@ from nixfleet_proto.health_check import (
     SystemdProbe,
     TcpProbe,
 )
-from nixfleet_proto.policy import PolicyWave, RolloutPolicy
+from nixfleet_proto.policy import Deadline, Deadlines, PolicyWave, Retry, RolloutPolicy
 from nixfleet_release.written.declaration import (
     BudgetDeclaration,
     ComplianceDeclaration,
@@ -33,6 +33,9 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "channel": (FleetChannel,),
     "policy": (PolicyDeclaration, RolloutPolicy),
     "wave": (WaveDeclaration, PolicyWave, Wave),
+    "deadlines": (Deadlines,),
+    "deadline": (Deadline,),
+    "retry": (Retry,),
     "budget": (BudgetDeclaration, DisruptionBudget),
     "edge": (Edge,),
     "pin": (Pin,),
@@ -46,7 +49,7 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "evidence": (EvidenceProbe,),
 }
 PROBES = ("http", "tcp", "exec", "systemd", "evidence")
-OF_ANY_PROBE = ("interval_seconds", "mode", "run_once")
+OF_ANY_PROBE = ("interval_seconds", "mode", "run_once", "healthy")
 # Fields that are written under another name, and the names that a wave was resolved to.
 WRITTEN = {
     ("channel", "rollout_policy"): "policy",

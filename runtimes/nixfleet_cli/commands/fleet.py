@@ -10,6 +10,8 @@ from nixfleet_cli.shared.arguments import now
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, warn
+from nixfleet_cli.shared.policies import blast_radius_value
+from nixfleet_proto.fleet import OnDrift
 from nixfleet_release import (
     BudgetDeclaration,
     CheckedFleet,
@@ -19,8 +21,9 @@ from nixfleet_release import (
     import_fleet,
 )
 from nixfleet_release import check as check_fleet
+from nixfleet_release.check.outlook import BlastRadius, blast_radius_of, course_of, slots_of
 from nixfleet_release.check.rules.names import scope_path
-from nixfleet_release.check.staging import stage
+from nixfleet_release.publish.changes import terms_lines
 from nixfleet_release.written.layers import Origin, origins
 from nixfleet_runtime.documents.problems import at, is_below, unknown
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
@@ -45,8 +48,10 @@ def fleet() -> None:
     help="Show whom waves with a limit take when REF is released.",
 )
 @printing(
-    "one object with name, layers, hosts (channel, tags, enabled), channels (policy, enabled, onHealthFailure, waves: "
-    "soakMinutes, limit, count, hosts or null), pinned and warnings"
+    "one object with name, layers, hosts (channel, tags, enabled), channels (policy, enabled, onHealthFailure, "
+    "onDrift, waves: soakMinutes, limit, count, allowedFailures, hosts or null; deadlines: minutes and then, by stage; "
+    "retry: attempts, backoffSeconds, factor; blastRadius: hosts, worst, tolerated, inFlight, or null), pinned and "
+    "warnings"
 )
 def check(output: Output, file: Path, ref: str | None) -> None:
     """Check the declaration in FILE and summarise it.
@@ -233,18 +238,26 @@ class _Wave:
     soak_minutes: int
     limit: WaveLimit | None
     count: int
+    allowed_failures: int
     hosts: tuple[str, ...] | None
 
 
 def _waves(declared: FleetDeclaration, channel: str, ref: str | None) -> Iterator[_Wave]:
     policy = declared.policies[declared.channels[channel].rollout_policy]
     is_known = ref is not None or not policy.rotates
-    hosts_of_channel = declared.enabled_hosts_of(channel)
-    if not hosts_of_channel:
+    if not declared.enabled_hosts_of(channel):
         return
-    staged = stage(policy, hosts_of_channel, ref or "")
-    for wave, hosts in zip(policy.all_waves, staged, strict=True):
-        yield _Wave(wave.soak_minutes, wave.limit, len(hosts), hosts if is_known else None)
+    course = course_of(declared, channel, ref or "")
+    for index, (wave, released) in enumerate(zip(policy.all_waves, course.waves, strict=True)):
+        count = len(released.hosts)
+        named = released.hosts if is_known else None
+        yield _Wave(wave.soak_minutes, wave.limit, count, course.allowed_in(index), named)
+
+
+def _blast_radius(declared: FleetDeclaration, channel: str, ref: str | None) -> BlastRadius | None:
+    if not declared.enabled_hosts_of(channel):
+        return None
+    return blast_radius_of(course_of(declared, channel, ref or ""), slots_of(declared))
 
 
 def _summary(checked: CheckedFleet, ref: str | None) -> Iterator[str]:
@@ -290,7 +303,14 @@ def _channel(declared: FleetDeclaration, channel: str, ref: str | None) -> Itera
         else:
             names = "chosen by the ref" if wave.hosts is None else ", ".join(wave.hosts)
         count = _count(wave.count, "host")
-        yield f"  wave {index}, soak {wave.soak_minutes} min{limit}, {count}: {names}"
+        may_fail = f", {wave.allowed_failures} may fail" if wave.allowed_failures else ""
+        yield f"  wave {index}, soak {wave.soak_minutes} min{limit}, {count}{may_fail}: {names}"
+    yield from (f"  {line}" for line in terms_lines(policy.deadlines, policy.retry))
+    if declared.channels[channel].on_drift is OnDrift.RESTORE:
+        yield "  on drift: restore"
+    worst = _blast_radius(declared, channel, ref)
+    if worst is not None:
+        yield f"  {worst}"
 
 
 def _value(checked: CheckedFleet, ref: str | None) -> object:
@@ -324,11 +344,23 @@ def _channel_value(declared: FleetDeclaration, channel: str, ref: str | None) ->
         "policy": name,
         "enabled": declared.channels[channel].enabled,
         "onHealthFailure": policy.on_health_failure,
+        "onDrift": declared.channels[channel].on_drift,
+        "deadlines": {
+            stage: {"minutes": deadline.minutes, "then": deadline.then}
+            for stage, deadline in policy.deadlines.by_stage().items()
+        },
+        "retry": {
+            "attempts": policy.retry.attempts,
+            "backoffSeconds": policy.retry.backoff_seconds,
+            "factor": policy.retry.factor,
+        },
+        "blastRadius": blast_radius_value(_blast_radius(declared, channel, ref)),
         "waves": [
             {
                 "soakMinutes": wave.soak_minutes,
                 "limit": None if wave.limit is None else str(wave.limit),
                 "count": wave.count,
+                "allowedFailures": wave.allowed_failures,
                 "hosts": None if wave.hosts is None else list(wave.hosts),
             }
             for wave in _waves(declared, channel, ref)

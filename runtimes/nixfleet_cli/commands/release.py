@@ -15,6 +15,7 @@ from nixfleet_cli.shared.arguments import DIRECTORY, FILE, load_key, load_trust,
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, shown_time, warn
+from nixfleet_cli.shared.policies import blast_radius_value
 from nixfleet_proto.codec import DecodeError, HealthCheckSet, parse_json
 from nixfleet_proto.codec.artefact import meta_of
 from nixfleet_proto.fleet import FleetResolved, Meta
@@ -45,12 +46,25 @@ from nixfleet_release import (
 from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.build.store_paths import health_checks_in
-from nixfleet_release.publish.changes import ReadChecks, ReleaseContent, changes, wave_sizes
+from nixfleet_release.check.import_resolved import policy_problems
+from nixfleet_release.publish.changes import (
+    ReadChecks,
+    ReleaseContent,
+    blast_radii,
+    changes,
+    wave_sizes,
+)
 from nixfleet_release.sign.admission import objection_to_token, require_known_hosts
 from nixfleet_release.sign.release import sign_again
 from nixfleet_release.sign.signing_hook import SigningHook, SigningHookError
-from nixfleet_release.sign.verify import Precedents, history_after, verify_release
+from nixfleet_release.sign.verify import (
+    Precedents,
+    RefusedArtefact,
+    history_after,
+    verify_release,
+)
 from nixfleet_runtime.releases.closure_tree import UnfitClosure
+from nixfleet_runtime.releases.layout import FLEET_FILE
 from nixfleet_runtime.releases.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
@@ -390,7 +404,8 @@ def diff(output: Output, old: Path, new: Path, store: Path | None) -> None:
     help="The release that is in force; what conflicts with it is refused.",
 )
 @printing(
-    "one object with accepted (name, signedBy, signedAt), refused (name, why) and waves (host counts, by rollout)"
+    "one object with accepted (name, signedBy, signedAt), refused (name, why), waves (host counts, by rollout) and "
+    "blastRadius (hosts, worst, tolerated, inFlight, by rollout)"
 )
 def check_(
     output: Output,
@@ -402,7 +417,8 @@ def check_(
 ) -> None:
     """Verify a release as its receivers will.
 
-    Control plane and agents run the same rules on the release in DIRECTORY. Shows how many hosts each wave has.
+    Control plane and agents run the same rules on the release in DIRECTORY. Shows how many hosts each wave has, and how
+    many of them a rollout can cost at worst. A release whose rollouts could stand still for ever is refused too.
 
     A ref that was superseded is found by the history in DIRECTORY, a conflict with another release by --after.
 
@@ -419,9 +435,16 @@ def check_(
         )
     except DecodeError as error:
         raise Unusable(f"{before}: {error}") from error
+    if not verdict.refused:
+        verdict = evolve(verdict, refused=tuple(_stand_stills(release)))
     waves = {} if verdict.refused else wave_sizes(release)
+    radii = {} if verdict.refused else blast_radii(ReleaseContent.by(release))
     output.show(
-        {**verdict_value(verdict), "waves": waves},
+        {
+            **verdict_value(verdict),
+            "waves": waves,
+            "blastRadius": {it: blast_radius_value(radius) for it, radius in radii.items()},
+        },
         [
             *(
                 f"{each.name}: signed {shown_time(each.signed_at)} by {each.signed_by}"
@@ -431,10 +454,17 @@ def check_(
                 f"{rollout_id}: waves of {', '.join(map(str, sizes))} hosts"
                 for rollout_id, sizes in waves.items()
             ),
+            *(f"{rollout_id}: {radius}" for rollout_id, radius in radii.items()),
         ],
     )
     if verdict.refused:
         raise Findings(*map(str, verdict.refused))
+
+
+def _stand_stills(release: Release) -> Iterable[RefusedArtefact]:
+    """Yield what the policies of a release contradict; those who declare it are refused it earlier."""
+    for problem in policy_problems(ReleaseContent.by(release).fleet):
+        yield RefusedArtefact(FLEET_FILE, str(problem))
 
 
 def _signer(

@@ -23,7 +23,7 @@ from nixfleet_proto.fleet import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_release.check.checked import CheckedFleet
-from nixfleet_release.check.staging import stage
+from nixfleet_release.check.staging import released_policy, released_waves, stage
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import (
     FleetDeclaration,
@@ -121,10 +121,8 @@ def _staged(
 def _policy(
     fleet: FleetDeclaration, name: str, policy: PolicyDeclaration, staged: Mapping[str, _Staged]
 ) -> RolloutPolicy:
-    return RolloutPolicy(
-        on_health_failure=policy.on_health_failure,
-        strategy="waves" if policy.waves else "all-at-once",
-        waves=_policy_waves(fleet, name, policy, staged) if policy.waves else (),
+    return released_policy(
+        policy, _policy_waves(fleet, name, policy, staged) if policy.waves else ()
     )
 
 
@@ -148,6 +146,8 @@ def _policy_waves(
             if wave.selector is None or policy.has_limits
             else _plain(wave.selector.expression, hosts),
             wave.soak_minutes,
+            wave.max_failures,
+            wave.max_failure_pct,
         )
         for index, wave in enumerate(policy.all_waves)
     )
@@ -157,11 +157,9 @@ def _waves(fleet: FleetDeclaration, channel: str, staged: _Staged) -> tuple[Wave
     if not any(staged):
         return ()  # no host of the channel is enabled
     policy = fleet.policies[fleet.channels[channel].rollout_policy]
-    return tuple(
-        Wave(hosts, wave.soak_minutes, wave.not_before)
-        for hosts, wave in zip(staged, policy.all_waves, strict=True)
-        if hosts or not policy.has_limits  # earlier waves may have taken all that it selects
-    )
+    # Under a limit, earlier waves may have taken all that a wave selects.
+    waves = released_waves(policy, staged)
+    return tuple(wave for wave in waves if wave.hosts or not policy.has_limits)
 
 
 def _ordered(edges: Iterable[Edge]) -> tuple[Edge, ...]:

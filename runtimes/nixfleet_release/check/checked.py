@@ -14,6 +14,7 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ExecProbe, HealthCheck, HttpProbe
+from nixfleet_release.check.cautions import PolicyWarning, cautions
 from nixfleet_release.check.settings import Settings, settings_of
 from nixfleet_release.check.validate import validate
 from nixfleet_release.errors import DeclarationError
@@ -90,7 +91,7 @@ class NothingToRelease:
 
 
 FleetWarning: TypeAlias = (
-    Shadowing | ExpiredPin | PossibleSecret | EdgeWithoutEffect | NothingToRelease
+    Shadowing | ExpiredPin | PossibleSecret | EdgeWithoutEffect | NothingToRelease | PolicyWarning
 )
 
 
@@ -158,6 +159,7 @@ def _merged(
             *_expired(declaration, now),
             *_secrets(declaration),
             *_disabled(declaration),
+            *cautions(declaration),
         ),
     )
 

@@ -25,7 +25,8 @@ from nixfleet_proto.codec.strict import camel_case
 from nixfleet_proto.fleet import SCHEMA_VERSION, FleetChannel, FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_release.check.rules import Rule, names, outcome, values
+from nixfleet_release.check.outlook import courses_of, slots_of
+from nixfleet_release.check.rules import Rule, names, outcome, tolerances, values
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import (
     BudgetDeclaration,
@@ -128,6 +129,15 @@ def _problems(fleet: FleetResolved) -> Iterator[Problem]:
         if channel not in fleet.channels:
             yield unknown(path, "channel", channel, fleet.channels)
         yield from _wave_problems(fleet, channel, path)
+    for problem in policy_problems(fleet):
+        yield evolve(problem, path=_json_path(problem.path))
+
+
+def policy_problems(fleet: FleetResolved) -> Iterator[Problem]:
+    """Yield what the waves and budgets of a resolved fleet contradict in its policies; paths as in a declaration."""
+    courses = tuple(courses_of(fleet))
+    yield from tolerances.of_courses(courses)
+    yield from tolerances.wedges(courses, slots_of(fleet))
 
 
 def _wave_problems(fleet: FleetResolved, channel: str, path: str) -> Iterator[Problem]:
@@ -180,7 +190,7 @@ def _json_path(path: str) -> str:
     spelt = "$"
     keys = keys_of(path)
     for index, key in enumerate(keys):
-        is_name = index == 1 and keys[0] in ("hosts", "channels", "policies")
+        is_name = index == 1 and keys[0] in ("hosts", "channels", "policies", "waves")
         if isinstance(key, str) and not is_name:
             key = _SPELT.get(key, camel_case(key))
         spelt = member_path(spelt, key)

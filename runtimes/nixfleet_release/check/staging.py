@@ -8,7 +8,7 @@ Source: docs/spec/declarations.md, Waves by limit.
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 
-from nixfleet_proto.fleet import FleetHost
+from nixfleet_proto.fleet import FleetHost, PolicyWave, RolloutPolicy, Wave
 from nixfleet_release.written.declaration import PolicyDeclaration, WaveDeclaration, WaveOrder
 from nixfleet_state_machine.scopes.expression import meant
 
@@ -28,6 +28,61 @@ def stage(
     staged = {name for wave in waves if wave for name in wave}
     rest = tuple(sorted(hosts.keys() - staged))
     return tuple(rest if wave is None else wave for wave in waves)
+
+
+def released_waves(
+    policy: PolicyDeclaration, staged: tuple[tuple[str, ...], ...]
+) -> tuple[Wave, ...]:
+    """Return all waves of a channel as they are released, empty ones too. staged: as `stage` returned them."""
+    return tuple(
+        Wave(hosts, wave.soak_minutes, wave.not_before, wave.max_failures, wave.max_failure_pct)
+        for hosts, wave in zip(staged, policy.all_waves, strict=True)
+    )
+
+
+def released_policy(policy: PolicyDeclaration, waves: tuple[PolicyWave, ...] = ()) -> RolloutPolicy:
+    """Return a policy as it is released. waves: as they were resolved; they say in which order hosts come, not more."""
+    return RolloutPolicy(
+        on_health_failure=policy.on_health_failure,
+        strategy="waves" if policy.waves else "all-at-once",
+        waves=waves,
+        max_failures=policy.max_failures,
+        max_failure_pct=policy.max_failure_pct,
+        deadlines=policy.deadlines,
+        retry=policy.retry,
+    )
+
+
+def smallest_waves(policy: PolicyDeclaration, hosts: Mapping[str, FleetHost]) -> tuple[int, ...]:
+    """Return the number of hosts that each wave has at least, under any ref. `0`: it may have none, and be left out."""
+    if not policy.rotates:
+        return tuple(map(len, stage(policy, hosts)))
+    most = dict[int, tuple[frozenset[str], int]]()
+    for index, wave in enumerate(policy.all_waves):
+        names = frozenset(_selected(wave, hosts) or ())
+        most[index] = (names, _at_most(wave, len(names)))
+    return tuple(
+        _at_least(index, wave, most, len(hosts)) for index, wave in enumerate(policy.all_waves)
+    )
+
+
+def _at_most(wave: WaveDeclaration, selected: int) -> int:
+    return selected if wave.limit is None else min(selected, wave.limit.of(selected))
+
+
+def _at_least(
+    index: int,
+    wave: WaveDeclaration,
+    most: Mapping[int, tuple[frozenset[str], int]],
+    count: int,
+) -> int:
+    if wave.is_rest:
+        return max(0, count - sum(taken for _, taken in most.values()))
+    names, limit = most[index]
+    gone = sum(
+        min(taken, len(names & others)) for it, (others, taken) in most.items() if it < index
+    )
+    return max(0, min(limit, len(names) - gone))
 
 
 def possible_waves(

@@ -12,7 +12,7 @@ from datetime import datetime
 from attrs import evolve
 
 from nixfleet_release.check.respelling import respelt
-from nixfleet_release.check.rules import Rule, names, outcome, values, waves
+from nixfleet_release.check.rules import Rule, names, outcome, tolerances, values, waves
 from nixfleet_release.check.settings import live_pins
 from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.documents.problems import Problem, is_below
@@ -43,6 +43,7 @@ _CONSEQUENCES: tuple[Rule, ...] = (
     waves.staging,
     waves.edges_against_waves,
     values.soaks,
+    tolerances.of_declared,
 )
 
 

@@ -22,8 +22,11 @@ from nixfleet_proto.fleet import DisruptionBudget, Edge, FleetResolved, RolloutP
 from nixfleet_proto.health_check import kind_of
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.policy import Deadlines, Retry, Tolerance
+from nixfleet_release.check.outlook import BlastRadius, blast_radius
 from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.directory import Release
+from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.scopes.selector import summary
 
 ReadChecks: TypeAlias = Callable[[str], HealthCheckSet | None]
@@ -63,6 +66,7 @@ def changes(old: ReleaseContent, new: ReleaseContent, read_checks: ReadChecks) -
         "hosts": _hosts(old, new),
         "waves": _waves(old.fleet, new.fleet),
         "policies": _policies(old.fleet, new.fleet),
+        "worst case": _worst(old, new),
         "probes": _probes(old.fleet, new.fleet, read_checks),
         "order and budgets": _limits(old.fleet, new.fleet),
         "revocations": _revocations(old.revocations, new.revocations),
@@ -78,6 +82,51 @@ def wave_sizes(release: Release) -> Mapping[RolloutId, Sequence[int]]:
         rollout_id: _sizes([host.wave_index for host in manifest.host_set])
         for rollout_id, manifest in sorted(manifests.items())
     }
+
+
+def blast_radii(content: ReleaseContent) -> Mapping[RolloutId, BlastRadius]:
+    """Return what each rollout of a release can cost at worst."""
+    return {
+        rollout_id: blast_radius(
+            RolloutTerms.of_values(manifest, content.fleet),
+            manifest.rollout_policy.on_health_failure,
+        )
+        for rollout_id, manifest in sorted(content.manifests.items())
+    }
+
+
+def terms_lines(deadlines: Deadlines, retry: Retry) -> Iterator[str]:
+    """Yield a line for the deadlines, and one for the attempts, where there are any."""
+    if deadlines.is_declared:
+        yield f"deadlines: {_deadlines(deadlines)}"
+    if retry.attempts > 1:
+        yield f"attempts: {_retry(retry)}"
+
+
+def _deadlines(deadlines: Deadlines) -> str:
+    stages = deadlines.by_stage().items()
+    return ", ".join(f"{stage} {it.minutes} min then {it.then}" for stage, it in stages) or "none"
+
+
+def _retry(retry: Retry) -> str:
+    if retry.attempts == 1:
+        return "1"
+    waits = f"the second {retry.backoff_seconds} s after a failure"
+    return f"{retry.attempts}, {waits}, each wait {retry.factor} times the last"
+
+
+def _tolerance(tolerance: Tolerance) -> str:
+    share = None if tolerance.max_failure_pct is None else f"{tolerance.max_failure_pct} %"
+    number = None if tolerance.max_failures is None else str(tolerance.max_failures)
+    return " and ".join(filter(None, (number, share))) or "none"
+
+
+def _worst(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
+    before = {rollout_id.channel: radius for rollout_id, radius in blast_radii(old).items()}
+    for rollout_id, now in blast_radii(new).items():
+        was = before.get(rollout_id.channel)
+        if was is not None and was != now:
+            yield f"{rollout_id.channel}: {now}; before: {was.worst} of {was.hosts}"
 
 
 def _sizes(indices: Sequence[int]) -> Sequence[int]:
@@ -182,7 +231,9 @@ def _wave(wave: Wave | None) -> str:
     if wave is None:
         return "none"
     begins = "" if wave.not_before is None else f", not before {format_time(wave.not_before)}"
-    return f"{listed(wave.hosts)}, soak {wave.soak_minutes} min{begins}"
+    own = wave.tolerance
+    may_fail = f", {_tolerance(own)} may fail" if own.is_declared else ""
+    return f"{listed(wave.hosts)}, soak {wave.soak_minutes} min{begins}{may_fail}"
 
 
 def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
@@ -194,6 +245,8 @@ def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
             yield f"{channel} is {'enabled again' if now.enabled else 'disabled'}"
         if was.rollout_policy != now.rollout_policy:
             yield f"{channel} uses policy {now.rollout_policy} instead of {was.rollout_policy}"
+        if was.on_drift != now.on_drift:
+            yield f"{channel}: on drift {now.on_drift} instead of {was.on_drift}"
         if was.freshness_window != now.freshness_window:
             yield (
                 f"{channel}: signatures are valid for {now.freshness_window} minutes instead of "
@@ -206,9 +259,17 @@ def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
 def _policy(name: str, was: RolloutPolicy | None, now: RolloutPolicy | None) -> Iterator[str]:
     if was is None or now is None:
         yield f"{name} is {'removed' if now is None else 'new'}"
-    elif was.on_health_failure != now.on_health_failure:
-        yield f"{name}: on failure {now.on_health_failure} instead of {was.on_health_failure}"
-    elif was != now:
+        return
+    shown = {
+        "on failure": (was.on_health_failure, now.on_health_failure),
+        "hosts of a wave that may fail": (_tolerance(was.tolerance), _tolerance(now.tolerance)),
+        "deadlines": (_deadlines(was.deadlines), _deadlines(now.deadlines)),
+        "attempts": (_retry(was.retry), _retry(now.retry)),
+    }
+    for what, (before, after) in shown.items():
+        if before != after:
+            yield f"{name}: {what} {after} instead of {before}"
+    if (was.waves, was.strategy, was.health_gate) != (now.waves, now.strategy, now.health_gate):
         yield f"{name} has other waves"
 
 

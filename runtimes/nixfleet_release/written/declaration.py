@@ -16,6 +16,7 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ControlOverride, EvidenceProbe
+from nixfleet_proto.policy import Deadlines, Retry
 from nixfleet_state_machine.scopes.expression import Expression, Mention, mentions
 from nixfleet_state_machine.scopes.merge import Scope
 from nixfleet_state_machine.scopes.selector import enabled_hosts
@@ -107,7 +108,7 @@ class WaveDeclaration:
     """One wave of a policy.
 
     selector: `None` for the rest, the hosts in no other wave. not_before: its first time. limit: `None` for all hosts.
-    order: which come first.
+    order: which come first. max_failures, max_failure_pct: how many may fail; if neither is given, those of the policy.
     """
 
     selector: SelectorDeclaration | None
@@ -115,6 +116,8 @@ class WaveDeclaration:
     not_before: datetime | None = None
     limit: WaveLimit | None = None
     order: WaveOrder = WaveOrder.ROTATE
+    max_failures: int | None = None
+    max_failure_pct: int | None = None
 
     @property
     def is_rest(self) -> bool:
@@ -126,10 +129,17 @@ _REST: Final = WaveDeclaration(None)
 
 @frozen
 class PolicyDeclaration:
-    """A policy for the rollouts of channels. waves: as declared; empty for one wave with all hosts."""
+    """A policy for the rollouts of channels.
+
+    waves: as declared; empty for one wave with all hosts. max_failures, max_failure_pct: of every wave that gives none.
+    """
 
     on_health_failure: OnHealthFailure = OnHealthFailure.HALT
     waves: tuple[WaveDeclaration, ...] = ()
+    max_failures: int | None = None
+    max_failure_pct: int | None = None
+    deadlines: Deadlines = Deadlines()
+    retry: Retry = Retry()
 
     @property
     def all_waves(self) -> tuple[WaveDeclaration, ...]:

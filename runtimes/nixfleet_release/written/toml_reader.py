@@ -12,8 +12,9 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost
+from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost, OnDrift
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_release.written.declaration import (
     BudgetDeclaration,
     FleetDeclaration,
@@ -30,7 +31,7 @@ from nixfleet_release.written.toml_settings import (
     read_health_check,
     read_pin,
 )
-from nixfleet_runtime.documents.problems import Problem, at, is_below, quoted
+from nixfleet_runtime.documents.problems import Problem, at, is_below, listed, quoted
 from nixfleet_runtime.documents.tables import Document, Table
 from nixfleet_state_machine.scopes.merge import FLEET, Scope, ScopeKind
 
@@ -142,6 +143,7 @@ def _channel(table: Table) -> FleetChannel:
         signing_interval_minutes=table.integer(
             "signing_interval_minutes", default.signing_interval_minutes
         ),
+        on_drift=table.choice("on_drift", OnDrift.REPORT),
         enabled=table.flag("enabled", default=True),
     )
 
@@ -154,6 +156,39 @@ def _policy(table: Table) -> PolicyDeclaration:
     return PolicyDeclaration(
         on_health_failure=table.choice("on_health_failure", OnHealthFailure.HALT),
         waves=tuple(map(_wave, table.array("waves"))),
+        max_failures=table.optional_integer("max_failures"),
+        max_failure_pct=table.optional_integer("max_failure_pct"),
+        deadlines=_deadlines(table.section("deadlines")),
+        retry=_retry(table.section("retry")),
+    )
+
+
+def _deadlines(table: Table) -> Deadlines:
+    return Deadlines(
+        ack=_deadline(table, "ack"),
+        activation=_deadline(table, "activation"),
+        reboot=_deadline(table, "reboot"),
+        convergence=_deadline(table, "convergence"),
+    )
+
+
+def _deadline(stages: Table, stage: str) -> Deadline | None:
+    if not stages.has(stage):
+        return None
+    table = stages.section(stage)
+    table.require("minutes", "a number of minutes")
+    table.require("then", f"what follows, one of {listed(AtDeadline)}")
+    return Deadline(
+        table.integer_from("minutes", 1, at_least=1), table.choice("then", AtDeadline.WAIT)
+    )
+
+
+def _retry(table: Table) -> Retry:
+    default = Retry()
+    return Retry(
+        attempts=table.integer_from("attempts", default.attempts, at_least=1),
+        backoff_seconds=table.integer_from("backoff_seconds", default.backoff_seconds, at_least=0),
+        factor=table.integer_from("factor", default.factor, at_least=1),
     )
 
 
@@ -174,6 +209,8 @@ def _wave(table: Table) -> WaveDeclaration:
         table.instant("not_before") if table.has("not_before") else None,
         limit,
         table.choice("sort", WaveOrder.ROTATE),
+        table.optional_integer("max_failures"),
+        table.optional_integer("max_failure_pct"),
     )
 
 

@@ -174,6 +174,14 @@ class Table:
         value = self._value(key, int)
         return default if value is None else value
 
+    def integer_from(self, key: str, default: int, *, at_least: int) -> int:
+        """Return an integer that is not less than `at_least`; for one that is, `default` is the placeholder."""
+        value = self.integer(key, default)
+        if value < at_least:
+            self.refuse(key, "out of range", f"at least {at_least}", str(value))
+            return default
+        return value
+
     def optional_integer(self, key: str) -> int | None:
         """Return an optional integer; the placeholder for an unusable one is 1."""
         return self.integer(key, 1) if self.has(key) else None

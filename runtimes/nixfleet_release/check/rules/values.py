@@ -17,7 +17,12 @@ from nixfleet_proto.health_check import (
 )
 from nixfleet_release.check.rules import names
 from nixfleet_release.check.rules.names import scope_path, wave_path
-from nixfleet_release.written.declaration import BudgetDeclaration, FleetDeclaration
+from nixfleet_release.written.declaration import (
+    BudgetDeclaration,
+    FleetDeclaration,
+    PolicyDeclaration,
+    WaveDeclaration,
+)
 from nixfleet_runtime.documents.problems import Problem, at, is_touched, quoted
 from nixfleet_state_machine.scopes.normal_form import TooManyClauses, normal_form
 
@@ -31,11 +36,13 @@ def channels(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Probl
 
 
 def waves(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse negative soaks, and limits that no number of hosts, or share of them, can have."""
+    """Refuse negative soaks, and limits and tolerances that no number of hosts, or share of them, can have."""
     for name, policy in fleet.policies.items():
+        yield from _tolerance(at("policies", name), policy)
         for index, wave in enumerate(policy.waves):
             path = wave_path(name, index)
             yield from _within(path, "soak_minutes", wave.soak_minutes, 0)
+            yield from _tolerance(path, wave)
             if wave.limit is None:
                 continue
             if wave.is_rest:
@@ -127,6 +134,13 @@ def _channel(path: str, channel: FleetChannel, broken: Collection[str]) -> Itera
             f"at least {2 * max(signing, 1)}, twice signing_interval_minutes",
             str(freshness),
         )
+
+
+def _tolerance(path: str, of: PolicyDeclaration | WaveDeclaration) -> Iterator[Problem]:
+    if of.max_failures is not None:
+        yield from _within(path, "max_failures", of.max_failures, 0)
+    if of.max_failure_pct is not None:
+        yield from _within(path, "max_failure_pct", of.max_failure_pct, 1, 100)
 
 
 def _budget(path: str, budget: BudgetDeclaration) -> Iterator[Problem]:
