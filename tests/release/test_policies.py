@@ -1,5 +1,6 @@
 """Tolerances, deadlines and attempts: how they are declared, what they become, and which of them are refused."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -108,6 +109,28 @@ def test_every_field_of_a_policy_reaches_the_terms_of_its_rollout(checked: Check
     assert resolved.rollout_policies["ramp"].max_failure_pct == 20
 
 
+def test_the_signed_policy_says_what_its_waves_say(checked: Checked) -> None:
+    """Receivers that show a policy have each wave with its hosts, its soak and its tolerance."""
+    signed = json.loads(encode_fleet(released(checked(fleet(3, waves=WAVES.replace("50", "60"))))))
+
+    selector: dict[str, object] = {
+        "all": False,
+        "channel": None,
+        "hosts": [],
+        "tags": [],
+        "tagsAny": [],
+    }
+    assert signed["rolloutPolicies"]["ramp"]["waves"] == [
+        {"selector": {**selector, "tags": ["first"]}, "soakMinutes": 5, "maxFailures": 0},
+        {
+            "selector": {**selector, "hosts": ["web-01", "web-02"]},
+            "soakMinutes": 0,
+            "maxFailures": 2,
+            "maxFailurePct": 60,
+        },
+    ]
+
+
 def test_a_wave_that_says_nothing_has_the_tolerance_of_its_policy(checked: Checked) -> None:
     """Of number and share the smaller one counts: a fifth of ten hosts."""
     silent = WAVES.replace("max_failures = 2\nmax_failure_pct = 50\n", "")
@@ -115,6 +138,17 @@ def test_a_wave_that_says_nothing_has_the_tolerance_of_its_policy(checked: Check
     course = course_of(checked(fleet(11, EVERYTHING, waves=silent)).declaration, "stable")
 
     assert [course.allowed_in(index) for index in (0, 1)] == [0, 2]
+
+
+def test_a_wave_that_gives_number_and_share_has_the_smaller(checked: Checked) -> None:
+    """A quarter of ten hosts is two, and fewer than the four that the number allows."""
+    both = WAVES.replace(
+        "max_failures = 2\nmax_failure_pct = 50", "max_failures = 4\nmax_failure_pct = 25"
+    )
+
+    course = course_of(checked(fleet(11, waves=both)).declaration, "stable")
+
+    assert course.allowed_in(1) == 2
 
 
 def test_a_channel_says_what_follows_a_drift(checked: Checked) -> None:

@@ -1,7 +1,7 @@
 """What a rollout can cost at worst, of a declaration or of a resolved fleet, before anything starts. Pure.
 
 The planner's own functions compute it; here the terms that they need are made of what is not released yet.
-Source: docs/spec/policy.md, Slots.
+Source: docs/spec/policy.md, Slots; docs/spec/policy.md, Blast radius.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
