@@ -10,7 +10,7 @@ from nixfleet_proto.policy import Retry
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.deadlines import backoff_of, due_of
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
-from nixfleet_state_machine.planner.passing_time import edges, next_time
+from nixfleet_state_machine.planner.passing_time import due_by_time, next_time
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.verdict import WaveVerdict, verdict_of
 from nixfleet_state_machine.rollout.event import RetryOrdered
@@ -118,7 +118,7 @@ def test_a_host_tries_as_often_as_the_policy_says_and_never_before_its_back_off(
         if due_at is None:
             break
         assert due_at - failed_at >= timedelta(seconds=backoff_seconds * factor ** (made - 1))
-        (event,) = edges(view, due_at, lambda _: None)
+        (event,) = due_by_time(view, due_at, lambda _: None)
         assert isinstance(event, RetryOrdered)
         assert event.attempt == made + 1
         view.set_rollout(step_rollout(view.rollout(id_), event, due_at)[0])
