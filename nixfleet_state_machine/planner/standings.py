@@ -10,8 +10,14 @@ from attrs import evolve
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import StandingChanged
-from nixfleet_state_machine.rollout.state import RETENTION_MAX, RolloutState, Standing
+from nixfleet_state_machine.rollout.state import (
+    RETENTION_MAX,
+    RolloutRecord,
+    RolloutState,
+    Standing,
+)
 
 HEARD_AGAIN = "it was heard of again"
 REPORTED_AGAIN = "it reported again"
@@ -93,12 +99,16 @@ def late_or_counted(view: FleetView, rollout_id: RolloutId, hostname: str) -> St
 
     Raises: UnknownRollout.
     """
-    record = view.rollout(rollout_id)
-    wave = view.terms(rollout_id).wave_of.get(hostname)
-    is_done = record.state is RolloutState.TERMINAL or (
+    is_done = is_done_without(view.rollout(rollout_id), view.terms(rollout_id), hostname)
+    return Standing.LATE if is_done else Standing.COUNTED
+
+
+def is_done_without(record: RolloutRecord, terms: RolloutTerms, hostname: str) -> bool:
+    """Return whether the wave of a host that comes now is done, or the whole rollout."""
+    wave = terms.wave_of.get(hostname)
+    return record.state is RolloutState.TERMINAL or (
         wave is not None and wave < record.current_wave
     )
-    return Standing.LATE if is_done else Standing.COUNTED
 
 
 def may_be_pruned(view: FleetView, rollout_id: RolloutId, now: datetime) -> bool:

@@ -280,6 +280,16 @@ CASES: dict[str, Case] = {
         _hosts,
         {(OTHER_ROLLOUT, OTHER_HOST): StoredHost(_CONVERGED, 8)},
     ),
+    "the host record of one host, removed": Case(
+        (
+            PutHostRecord(_SOAKING, 4),
+            PutHostRecord(_CONVERGED, 8),
+            RemoveHostRecords(_CONVERGED.rollout_id, HOST),
+            RemoveHostRecords(_SOAKING.rollout_id, HOST),
+        ),
+        _hosts,
+        {(OTHER_ROLLOUT, OTHER_HOST): StoredHost(_CONVERGED, 8)},
+    ),
     "how far the cache is complete": Case((SetRecordsThrough(6),), _cache, (6, [7, 8])),
     "probe failures": Case(
         (_failure(None, None), _failure("tls", "bsi"), _failure("tls", "cis")),
@@ -413,6 +423,11 @@ CASES: dict[str, Case] = {
         ),
         _refusals,
         frozenset({StoredRefusal(OTHER_ROLLOUT, HOST, 4, "no", counts=True)}),
+    ),
+    "the refused events of one host, removed": Case(
+        (_refused(4, HOST), _refused(4, OTHER_HOST), RemoveRefusedEvents(ROLLOUT, HOST)),
+        _refusals,
+        frozenset({StoredRefusal(ROLLOUT, OTHER_HOST, 4, "breaks rule “x”", counts=True)}),
     ),
     "an enrolled host that enrolled again": Case(
         (

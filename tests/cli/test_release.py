@@ -350,18 +350,32 @@ def test_what_is_refused_is_in_the_json_with_its_reason(
         assert f"{each['name']}: {each['why']}" in refused.stderr
 
 
-def test_the_same_ref_with_other_hosts_is_refused(nixfleet: Invoke, place: Path) -> None:
-    """The terms of a rollout that is in force do not change; nothing is written."""
+def test_the_same_ref_with_another_closure_is_refused(nixfleet: Invoke, place: Path) -> None:
+    """The terms of a rollout that is in force do not change; what differs is named, and nothing is written."""
     nixfleet(*arguments(place), "--key", place / "ci.key")
     before = contents(place / "releases")
-    (place / "fleet.toml").write_text(SHOP + '[hosts.web-03]\nchannel = "stable"\n')
-    build(place, "web-03", "1")
+    build(place, "web-01", "2")
 
     made = nixfleet(*arguments(place), "--key", place / "ci.key")
 
     assert made.exit_code == 1
-    assert "stable@a1b2 is in force with other terms: expected a new channel ref" in made.stderr
+    assert "stable@a1b2 is in force with other terms: targets['web-01']: expected " in made.stderr
+    assert "or a new channel ref" in made.stderr
     assert contents(place / "releases") == before
+
+
+def test_the_same_ref_with_one_host_more_amends_its_rollout(nixfleet: Invoke, place: Path) -> None:
+    """The control plane accepts it, and so does the next check."""
+    nixfleet(*arguments(place), "--key", place / "ci.key")
+    (place / "fleet.toml").write_text(SHOP + '[hosts.web-03]\nchannel = "stable"\n')
+    build(place, "web-03", "1")
+
+    made = nixfleet(*arguments(place), "--key", place / "ci.key")
+    at = ("--at", "2026-05-16T01:00:00Z")
+    checked = nixfleet("release", "check", place / "releases", "--trust", place / "trust.json", *at)
+
+    assert made.exit_code == 0, made.stderr
+    assert checked.exit_code == 0, checked.stderr
 
 
 def test_a_release_that_is_older_than_the_one_in_force_is_refused(

@@ -234,10 +234,12 @@ def test_a_manifest_with_other_terms_for_a_rollout_in_force_is_refused(
     """A rollout under way keeps the terms it was opened under; another declaration needs another ref."""
     control_plane.publish("r1")
     control_plane.wait(minutes=1)
-    release = control_plane.ci.release(BIGGER, "r1", control_plane.now)
+    layout = evolve(BIGGER, soak_minutes=BIGGER.soak_minutes + 1)
+    release = control_plane.ci.release(layout, "r1", control_plane.now)
 
     assert _refused(control_plane, release) == (
-        "stable@r1 is in force with other terms: expected a new channel ref"
+        "stable@r1 is in force with other terms: wave_soak_minutes: expected (5, 5), found (6, 6). "
+        "Under the same ref only hosts may be added or removed: expected that, or a new channel ref"
     )
 
 
@@ -254,7 +256,8 @@ def test_a_manifest_with_another_policy_for_a_rollout_in_force_is_refused(
     changed = ManifestsUpdated(release.fleet, (control_plane.ci.manifest(other, START),))
 
     assert _refused(control_plane, changed) == (
-        "stable@r1 is in force with other terms: expected a new channel ref"
+        "stable@r1 is in force with other terms: rollout_policy.strategy: expected waves, found other. "
+        "Under the same ref only hosts may be added or removed: expected that, or a new channel ref"
     )
 
 

@@ -258,6 +258,11 @@ class FleetView:
         return self._rollouts
 
     @property
+    def open_rollouts(self) -> Collection[RolloutId]:
+        """The rollouts that have terms and hosts: those that were opened and not pruned."""
+        return self._books.keys()
+
+    @property
     def offers(self) -> Mapping[str, RolloutTerms]:
         """The terms that the verified manifest of each channel names now, by channel."""
         return self._offers

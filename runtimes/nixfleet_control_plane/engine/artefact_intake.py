@@ -11,6 +11,7 @@ from functools import partial
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import take_artefact
+from nixfleet_control_plane.engine.rollout_course import amend
 from nixfleet_control_plane.engine.state import State, fleet_name, manifest_name
 from nixfleet_control_plane.messages.inputs import (
     ListsOutcome,
@@ -26,6 +27,7 @@ from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import Verified
 from nixfleet_runtime.releases.acceptance import Precedent, list_objection, manifest_objection
+from nixfleet_runtime.releases.amendment import SignedTerms
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -90,6 +92,8 @@ def _put_in_force(
         take_artefact(state, commit, _taken(fleet_name(fleet_hash), None, fleet), now)
     entry = _taken(manifest_name(rollout_id), rollout_id, manifest)
     take_artefact(state, commit, entry, now)
+    if in_force is not None:
+        amend(state, commit, rollout_id, now)
 
 
 def _taken(
@@ -119,7 +123,6 @@ def _precedent(state: State, terms: RolloutTerms) -> Precedent:
     newest = None if offered is None else state.manifests.get(offered.rollout_id)
     return Precedent(
         ended,
-        None if in_force is None else in_force.terms,
-        None if in_force is None else in_force.manifest.rollout_policy,
+        None if in_force is None else SignedTerms(in_force.manifest, in_force.terms),
         None if newest is None else newest.manifest.meta.signed_at,
     )

@@ -445,13 +445,19 @@ class ControlPlaneEngine:
                     ahead.append(record)
             elif record.last_event_seq < host_seq:
                 behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
-        resting = tuple(filter(self._rests, sorted(heartbeat.last_seqs)))
+        resting = tuple(
+            each for each in sorted(heartbeat.last_seqs) if self._rests(each, heartbeat.hostname)
+        )
         return HeartbeatReply(now, tuple(ahead), tuple(behind), resting=resting)
 
-    def _rests(self, rollout_id: str) -> bool:
-        """Whether nothing that a Converged host of the rollout does changes its course: it is over or halted."""
+    def _rests(self, rollout_id: str, hostname: str) -> bool:
+        """Whether nothing that the host does when Converged changes the rollout's course: it is over, or it left."""
         record = self._state.view.rollouts.get(cast("RolloutId", rollout_id))
-        return record is None or record.state not in _IN_MOTION
+        return (
+            record is None
+            or record.state not in _IN_MOTION
+            or record.standing_of(hostname) is Standing.LEFT
+        )
 
     def _taken_from(self, hostname: str) -> dict[str, int]:
         """Return the number of the host's last durable fact, by rollout."""

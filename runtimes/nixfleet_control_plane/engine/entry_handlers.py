@@ -171,10 +171,10 @@ def fork(state: State, commit: CommitBuilder, entry: IdentityForked, at: datetim
 
 
 def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: datetime) -> None:
-    """Apply an event to a rollout's record; log it if the record changed or effects follow."""
+    """Apply an event to a rollout's record; log it if the record changed or effects follow, or the terms change."""
     record = state.view.rollouts[subject_of(event)]
     after, effects = step_rollout(record, event, at)
-    if after is record and not effects:
+    if after is record and not effects and not isinstance(event, MembersChanged):
         return
     seq = state.append(commit, RolloutMoved(event), at)
     if after.state is not record.state:
@@ -203,7 +203,7 @@ def _follow_up(state: State, commit: CommitBuilder, event: RolloutEvent, at: dat
             if event.standing.is_silent:
                 _withdraw(state, commit, event.rollout_id, event.hosts)
         case MembersChanged():
-            _withdraw(state, commit, event.rollout_id, event.left)
+            _amend(state, commit, event, at)
         case RetryOrdered():
             for hostname in event.hosts:
                 record = state.view.host(event.rollout_id, hostname)
@@ -226,6 +226,18 @@ def _follow_up(state: State, commit: CommitBuilder, event: RolloutEvent, at: dat
             pass
         case _:
             assert_never(event)
+
+
+def _amend(state: State, commit: CommitBuilder, event: MembersChanged, at: datetime) -> None:
+    """Let go of the hosts that left, and open the records of those that joined: the manifest was taken just before."""
+    rollout_id = event.rollout_id
+    _withdraw(state, commit, rollout_id, event.left)
+    for hostname in event.left:
+        state.forget_host(commit, (rollout_id, hostname))
+    state.view.amend(state.manifests[rollout_id].terms)
+    channel = state.view.rollouts[rollout_id].channel
+    for hostname in event.joined:
+        apply(RemoteOpenRolloutRecord(rollout_id, channel, hostname), state, commit, at)
 
 
 def _withdraw(

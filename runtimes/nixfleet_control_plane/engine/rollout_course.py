@@ -14,6 +14,7 @@ from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import RecordTransition
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.members import members_change
 from nixfleet_state_machine.planner.passing_time import due_by_time
 from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.planner.standings import (
@@ -96,6 +97,22 @@ def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
     for rollout_id in sorted(key for key, at in state.prune_due.items() if at <= now):
         if may_be_pruned(state.view, rollout_id, now):
             move_rollout(state, commit, RetentionExpired(rollout_id, now), now)
+
+
+def amend(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+    """Apply the manifest that is in force to its rollout, if that is open and the hosts are not the same."""
+    if rollout_id not in state.view.open_rollouts:
+        return
+    before, after = state.view.terms(rollout_id), state.manifests[rollout_id].terms
+    event = members_change(before, after, state.view.rollout(rollout_id), now)
+    if event is None:
+        return
+    move_rollout(state, commit, event, now)
+    # A wave may be broken without those that left, of which only they succeeded. Any host of it stands for it.
+    waves = {before.wave_of.get(host) for host in event.left}
+    stand_in = {wave: host for host, wave in after.wave_of.items() if wave in waves}
+    judge(state, commit, rollout_id, stand_in.values(), now)
+    advance(state, commit, rollout_id, now)
 
 
 def judge(

@@ -219,12 +219,7 @@ class State:
         """
         rollout_id = record.rollout_id
         for host in self.view.hosts_of(rollout_id):
-            self.outstanding.discard((rollout_id, host.hostname))
-            self.unsaved.discard((rollout_id, host.hostname))
-            self.digests.forget((rollout_id, host.hostname))
-            self.receipts.forget((rollout_id, host.hostname))
-            self.early.discard((rollout_id, host.hostname))
-            self.refused_counts.discard((rollout_id, host.hostname))
+            self._forget_details((rollout_id, host.hostname))
         for refused in [key for key in self.refused if key[0] == rollout_id]:
             self.refused.discard(refused)
         scope = RolloutScope(rollout_id)
@@ -238,6 +233,30 @@ class State:
         commit.write(RemoveHostRecords(rollout_id))
         commit.write(RemoveRefusedEvents(rollout_id))
         self.remove_unused_artefacts(commit)
+
+    def forget_host(self, commit: CommitBuilder, key: HostKey) -> None:
+        """A host is no member of its rollout any more: remove what is known of it but the record in the view.
+
+        The view is amended next. A host that joins again begins anew, and tells again what its journal has.
+        """
+        record = self.view.host(*key)
+        assert record is not None, key
+        self._count_hosts(key[0], record.state, -1)
+        for control, opened_by_seq in self.outstanding.get(key, FrozenMap[Control, int]()).items():
+            commit.write(_cleared(opened_by_seq, control, by_seq=self.head_seq))
+        self._forget_details(key)
+        for refused in [each for each in self.refused if each[:2] == key]:
+            self.refused.discard(refused)
+        commit.write(RemoveHostRecords(*key))
+        commit.write(RemoveRefusedEvents(*key))
+
+    def _forget_details(self, key: HostKey) -> None:
+        self.outstanding.discard(key)
+        self.unsaved.discard(key)
+        self.digests.forget(key)
+        self.receipts.forget(key)
+        self.early.discard(key)
+        self.refused_counts.discard(key)
 
     # Dispatches, and the reasons why hosts have none.
 

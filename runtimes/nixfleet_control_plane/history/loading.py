@@ -37,9 +37,15 @@ from nixfleet_control_plane.messages.writes import SetRecordsThrough
 from nixfleet_control_plane.store.store import Snapshot, Store, StoredHost, stored_host
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
-from nixfleet_state_machine.rollout.event import RetryOrdered, RolloutEvent, subject_of
+from nixfleet_state_machine.rollout.event import (
+    MembersChanged,
+    RetryOrdered,
+    RolloutEvent,
+    subject_of,
+)
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
 _Open: TypeAlias = Mapping[RolloutId, LoadedManifest]
@@ -101,13 +107,20 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
         for stored in snapshot.hosts
         if stored.record.rollout_id in open_rollouts
     }
+    misfits: dict[HostKey, TransitionError] = {}
     for logged in snapshot.tail:
-        for key, record in _records_after(open_rollouts, hosts, logged):
+        for key, record in _records_after(open_rollouts, hosts, misfits, logged):
             hosts[key] = stored_host(record, logged.seq)
+            if isinstance(logged.entry, RolloutMoved):
+                # It joined, or joined again: what it told before is no part of this membership.
+                state.digests.forget(key)
+                state.receipts.forget(key)
             if isinstance(logged.entry, FactReported | FactRefused):
                 state.digests.note(key, logged.entry.fact)
             if isinstance(logged.entry, FactReported):
                 state.receipts.note(key, logged.entry.fact, logged.at)
+    for misfit in misfits.values():
+        raise misfit
     if hosts.keys() != _expected_hosts(open_rollouts):
         raise _CacheIncomplete
     return hosts
@@ -130,8 +143,13 @@ def _expected_hosts(open_rollouts: _Open) -> set[HostKey]:
     }
 
 
-def _earlier(hosts: Mapping[HostKey, StoredHost], key: HostKey, seq: int) -> StoredHost | None:
-    """Return the record if it is older than log row `seq`, otherwise `None`."""
+def _earlier(
+    open_rollouts: _Open, hosts: Mapping[HostKey, StoredHost], key: HostKey, seq: int
+) -> StoredHost | None:
+    """Return the record if it is older than log row `seq`, otherwise `None`; `None` for a host that left since."""
+    loaded = open_rollouts.get(key[0])
+    if loaded is None or key[1] not in loaded.terms.targets:
+        return None
     stored = hosts.get(key)
     if stored is None:
         raise _CacheIncomplete
@@ -141,34 +159,52 @@ def _earlier(hosts: Mapping[HostKey, StoredHost], key: HostKey, seq: int) -> Sto
 def _records_after(
     open_rollouts: _Open,
     hosts: Mapping[HostKey, StoredHost],
+    misfits: dict[HostKey, TransitionError],
     logged: LoggedEntry,
 ) -> Iterable[tuple[HostKey, HostRolloutState]]:
     """Return the records after `logged`, of those that are older than it."""
     entry = logged.entry
     match entry:
         case FactReported():
-            loaded = open_rollouts.get(entry.rollout_id)
-            key = entry.rollout_id, entry.host
-            if loaded is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
-                policy = loaded.manifest.rollout_policy
-                return ((key, apply_fact(before.record, entry.fact, logged.at, policy)[0]),)
-            return ()
+            return _records_reported(open_rollouts, hosts, misfits, entry, logged)
         case FactRefused():
-            loaded = open_rollouts.get(entry.rollout_id)
             key = entry.rollout_id, entry.host
-            if loaded is not None and (before := _earlier(hosts, key, logged.seq)) is not None:
-                return ((key, skip_seq(before.record, entry.fact.seq)),)
-            return ()
+            before = _earlier(open_rollouts, hosts, key, logged.seq)
+            return () if before is None else ((key, skip_seq(before.record, entry.fact.seq)),)
         case Planned():
             return _records_planned(open_rollouts, hosts, entry.action, logged)
         case RolloutMoved():
-            return _records_moved(open_rollouts, hosts, entry.event, logged)
+            return _records_moved(open_rollouts, hosts, misfits, entry.event, logged)
         case Deferred() | Commanded() | HostEnrolled() | IdentityForked():
             return ()
         case ArtefactTaken() | ArtefactRefused():
             return ()
         case _:
             assert_never(entry)
+
+
+def _records_reported(
+    open_rollouts: _Open,
+    hosts: Mapping[HostKey, StoredHost],
+    misfits: dict[HostKey, TransitionError],
+    entry: FactReported,
+    logged: LoggedEntry,
+) -> Iterable[tuple[HostKey, HostRolloutState]]:
+    """As `_records_after`.
+
+    misfits: a fact that does not apply is noted here. It is right all the same if the host left and joined again, since
+    it may have had another target before; `_records_moved` removes it then.
+    """
+    key = entry.rollout_id, entry.host
+    before = _earlier(open_rollouts, hosts, key, logged.seq)
+    if before is None or key in misfits:
+        return ()
+    policy = open_rollouts[entry.rollout_id].manifest.rollout_policy
+    try:
+        return ((key, apply_fact(before.record, entry.fact, logged.at, policy)[0]),)
+    except TransitionError as error:
+        misfits[key] = error
+        return ()
 
 
 def _records_planned(
@@ -187,7 +223,7 @@ def _records_planned(
                     yield (action.rollout_id, hostname), opened_record(loaded.terms, hostname)
         case QueueDispatch():
             key = action.rollout_id, action.host
-            before = _earlier(hosts, key, logged.seq)
+            before = _earlier(open_rollouts, hosts, key, logged.seq)
             if before is not None:
                 yield key, queued_record(before.record, logged.at, action.soak_due_at)
         case WithdrawDispatch():
@@ -199,16 +235,25 @@ def _records_planned(
 def _records_moved(
     open_rollouts: _Open,
     hosts: Mapping[HostKey, StoredHost],
+    misfits: dict[HostKey, TransitionError],
     event: RolloutEvent,
     logged: LoggedEntry,
 ) -> Iterator[tuple[HostKey, HostRolloutState]]:
     rollout_id = subject_of(event)
-    if rollout_id not in open_rollouts or not isinstance(event, RetryOrdered):
+    loaded = open_rollouts.get(rollout_id)
+    if loaded is None:
         return
-    for hostname in event.hosts:
-        before = _earlier(hosts, (rollout_id, hostname), logged.seq)
-        if before is not None:
-            yield (rollout_id, hostname), retried_record(before.record)
+    if isinstance(event, RetryOrdered):
+        for hostname in event.hosts:
+            before = _earlier(open_rollouts, hosts, (rollout_id, hostname), logged.seq)
+            if before is not None:
+                yield (rollout_id, hostname), retried_record(before.record)
+    elif isinstance(event, MembersChanged):
+        for hostname in loaded.terms.targets.keys() & set(event.joined):
+            stored = hosts.get((rollout_id, hostname))
+            if stored is None or stored.event_log_seq < logged.seq:
+                misfits.pop((rollout_id, hostname), None)
+                yield (rollout_id, hostname), opened_record(loaded.terms, hostname)
 
 
 def _load_views(state: State, snapshot: Snapshot) -> None:

@@ -166,7 +166,10 @@ class PutRefusedEvent:
 
 @frozen
 class RemoveRefusedEvents:
+    """hostname: `None`: those of all hosts."""
+
     rollout_id: RolloutId
+    hostname: str | None = None
 
 
 @frozen
@@ -186,7 +189,10 @@ class SetRecordsThrough:
 
 @frozen
 class RemoveHostRecords:
+    """hostname: `None`: those of all hosts."""
+
     rollout_id: RolloutId
+    hostname: str | None = None
 
 
 IdentityWrite: TypeAlias = (

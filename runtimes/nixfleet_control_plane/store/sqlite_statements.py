@@ -34,6 +34,7 @@ from nixfleet_control_plane.messages.writes import (
     SetRecordsThrough,
     ViewWrite,
 )
+from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.storage.record_codec import encode_host_record, encode_rollout_record
 
 Value: TypeAlias = str | int | bytes | None
@@ -57,7 +58,7 @@ def statement_of(write: ViewWrite | CacheWrite) -> Statement:
                 write.event_log_seq,
             )
         case RemoveHostRecords():
-            return "DELETE FROM host_rollout_records WHERE rollout_id = ?", (write.rollout_id,)
+            return _removal("host_rollout_records", write.rollout_id, write.hostname)
         case _:
             return view_statement(write)
 
@@ -152,7 +153,7 @@ def view_statement(write: ViewWrite) -> Statement:
                 write.event_log_seq,
             )
         case RemoveRefusedEvents():
-            return "DELETE FROM refused_events WHERE rollout_id = ?", (write.rollout_id,)
+            return _removal("refused_events", write.rollout_id, write.hostname)
         case _:
             return _identity_statement(write)
 
@@ -187,6 +188,13 @@ def _identity_statement(write: IdentityWrite) -> Statement:
             return "DELETE FROM revocations", ()
         case _:
             assert_never(write)
+
+
+def _removal(table: str, rollout_id: RolloutId, hostname: str | None) -> Statement:
+    statement = f"DELETE FROM {table} WHERE rollout_id = ?"
+    if hostname is None:
+        return statement, (rollout_id,)
+    return f"{statement} AND hostname = ?", (rollout_id, hostname)
 
 
 def _put_host_record(write: PutHostRecord) -> Statement:

@@ -30,6 +30,7 @@ from nixfleet_runtime.releases.acceptance import (
     list_objection,
     manifest_objection,
 )
+from nixfleet_runtime.releases.amendment import SignedTerms
 from nixfleet_runtime.releases.directory import Release
 from nixfleet_runtime.releases.layout import (
     FLEET_FILE,
@@ -144,8 +145,7 @@ class Precedents:
             "was superseded" if terms.target_ref in earlier else None,
             None
             if same is None or self._fleet is None
-            else RolloutTerms.of_values(same, self._fleet),
-            None if same is None else same.rollout_policy,
+            else SignedTerms(same, RolloutTerms.of_values(same, self._fleet)),
             None if in_force is None else in_force.meta.signed_at,
         )
 

@@ -15,10 +15,10 @@ from nixfleet_proto.codec import format_time
 from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.manifest import RolloutManifest
-from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_proto.signing import VerifyError, require_anchor
 from nixfleet_proto.trust import Verified
 from nixfleet_runtime.documents.problems import listed
+from nixfleet_runtime.releases.amendment import SignedTerms, amendment_objection
 from nixfleet_state_machine.planner.progress import empty_waves
 from nixfleet_state_machine.planner.terms import RolloutTerms
 
@@ -29,13 +29,12 @@ NEW_REF: Final = "expected a new channel ref (older content is released again un
 class Precedent:
     """What is known of earlier releases that a manifest may conflict with.
 
-    ended: how its rollout ended, if it did, as `was superseded`. terms, policy: those in force for the same rollout.
+    ended: how its rollout ended, if it did, as `was superseded`. in_force: what is in force for the same rollout.
     signed_at: when the manifest in force for its channel was signed.
     """
 
     ended: str | None = None
-    terms: RolloutTerms | None = None
-    policy: RolloutPolicy | None = None
+    in_force: SignedTerms | None = None
     signed_at: datetime | None = None
 
 
@@ -90,9 +89,11 @@ def _conflict(
 ) -> str | None:
     if precedent.ended is not None:
         return f"{terms.rollout_id} {precedent.ended}: {NEW_REF}"
-    policy = manifest.value.rollout_policy
-    if precedent.terms is not None and (precedent.terms, precedent.policy) != (terms, policy):
-        return f"{terms.rollout_id} is in force with other terms: expected a new channel ref"
+    if precedent.in_force is not None:
+        offered = SignedTerms(manifest.value, terms)
+        objection = amendment_objection(precedent.in_force, offered)
+        if objection is not None:
+            return objection
     if precedent.signed_at is not None and manifest.signed_at < precedent.signed_at:
         return (
             f"expected a manifest signed at {format_time(precedent.signed_at)}, as the one in force for channel "
