@@ -35,13 +35,15 @@ def cache(tmp_path: Path) -> DirectoryManifestCache:
     return DirectoryManifestCache(tmp_path / "manifests")
 
 
-def signed(channel_ref: str = "r1", key: SigningKey = KEY) -> SignedArtefact:
+def signed(
+    channel_ref: str = "r1", key: SigningKey = KEY, hostname: str = "web-01"
+) -> SignedArtefact:
     manifest = RolloutManifest(
         channel="stable",
         channel_ref=channel_ref,
         display_name="a rollout",
         fleet_resolved_hash="0" * 64,
-        host_set=(HostAssignment("web-01", "new"),),
+        host_set=(HostAssignment(hostname, "new"),),
         meta=Meta(T0),
     )
     return sign_artefact(encode_manifest(manifest), key)
@@ -56,7 +58,7 @@ class Library:
         self.is_away = False
         self.now = T0
         log = logging.getLogger(__name__)
-        self.source = ManifestSource(lambda: TRUST, lambda: self.now, 60, log)
+        self.source = ManifestSource("web-01", lambda: TRUST, lambda: self.now, 60, log)
 
     def verified(self, rollout_id: RolloutId) -> Verified[RolloutManifest]:
         return carried_out(self.source.verified(rollout_id), self._answer)
@@ -185,6 +187,17 @@ def test_a_kept_manifest_serves_while_the_control_plane_is_away(library: Library
     fetched = library.verified(R1)
     library.is_away = True
     assert library.verified(R1) == fetched
+
+
+def test_a_kept_manifest_from_before_this_host_joined_is_no_manifest(library: Library) -> None:
+    """A release of the same ref adds the host, and the fetch of that one fails: it is tried again, and not refused."""
+    library.cache.put(R1, signed(hostname="web-02"))
+    library.is_away = True
+    with pytest.raises(TransportFailed, match="no answer"):
+        library.verified(R1)
+
+    library.is_away = False
+    assert library.verified(R1).value.target_of("web-01") == "new"
 
 
 def test_a_control_plane_without_the_manifest_is_as_good_as_none(library: Library) -> None:

@@ -59,7 +59,7 @@ class Poll:
         self.worker = DispatchWorker(
             60.0,
             lambda: self.now(),
-            ManifestSource(lambda: trust, lambda: T0, 60, LOG),
+            ManifestSource("web-01", lambda: trust, lambda: T0, 60, LOG),
             self.at_rest,
             RetryingPost(Backoff(lambda: 0.0), LOG),
             Backoff(lambda: 0.0),

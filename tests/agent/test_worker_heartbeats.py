@@ -66,7 +66,7 @@ def refusals() -> Refusals:
 @pytest.fixture
 def worker(refusals: Refusals) -> HeartbeatWorker:
     trust = TrustRoot(KeySlot(KEY.public_key))
-    manifests = ManifestSource(lambda: trust, lambda: T0, 60, LOG)
+    manifests = ManifestSource("web-01", lambda: trust, lambda: T0, 60, LOG)
     post = RetryingPost(Backoff(lambda: 0.0), LOG)
     freshness = FreshnessWatch(manifests, lambda: T0, 60, LOG)
     return HeartbeatWorker(
@@ -171,7 +171,7 @@ class Watch:
     def __init__(self) -> None:
         self.now = T0
         trust = TrustRoot(KeySlot(KEY.public_key))
-        manifests = ManifestSource(lambda: trust, lambda: self.now, None, LOG)
+        manifests = ManifestSource("web-01", lambda: trust, lambda: self.now, None, LOG)
         self.watch = FreshnessWatch(manifests, lambda: self.now, None, LOG)
 
     def look(self, minutes: int, release: ReleaseInForce | None) -> int:

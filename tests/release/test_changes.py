@@ -95,13 +95,34 @@ def test_a_moving_channel_tells_who_moves_and_who_stays() -> None:
 
 
 def test_a_rollout_id_that_stays_with_other_content_is_warned_of() -> None:
-    """What is open under an id stays as it was opened, whatever a later manifest of that id says."""
+    """It is refused; what differs is named."""
     moved = with_host("web-02", FleetHost("stable", closure_hash="bbbbbbbbbb-web"))
 
     first, *_ = told(said(moved))
 
-    assert first.startswith("stable@r1 changes under the same ref")
-    assert first.endswith("use another ref")
+    assert first == (
+        "stable@r1 changes under the same ref in more than its hosts: targets['web-02']: expected 'aaaaaaaaaa-web', "
+        "found 'bbbbbbbbbb-web'. It is refused: use another ref"
+    )
+
+
+def test_a_rollout_id_that_stays_with_other_hosts_tells_who_joins_and_who_leaves() -> None:
+    """By wave, for a new host may be late there."""
+    other = evolve(
+        FLEET,
+        hosts=FrozenMap(
+            {
+                "web-01": FLEET.hosts["web-01"],
+                "web-03": FleetHost("stable", closure_hash="aaaaaaaaaa-web"),
+            }
+        ),
+        waves=FrozenMap({"stable": (Wave(("web-01",), 5), Wave(("web-03",), 1))}),
+    )
+
+    assert told(said(other))[:2] == [
+        "stable@r1 is amended: wave 1 is joined by web-03",
+        "stable@r1 is amended: it is left by web-02",
+    ]
 
 
 @pytest.mark.parametrize(

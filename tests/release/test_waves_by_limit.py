@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from nixfleet_proto.fleet import FleetResolved, Meta, Selector
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_release import CheckedFleet, Fleet, Problem, WaveOrder, rest, wave
 from nixfleet_release.build.project import project_channel
 from nixfleet_release.build.resolve import resolve
+from nixfleet_release.check.staging import InForce
 
 Checked = Callable[[str], CheckedFleet]
 Problems = Callable[[str], tuple[Problem, ...]]
@@ -29,9 +31,15 @@ def fleet(hosts: int, *waves: str) -> str:
     return policy + "\n".join(WAVE + each for each in waves) + "\n" + "".join(declared)
 
 
-def released(checked: CheckedFleet, ref: str = "a1b2c3") -> FleetResolved:
+def released(
+    checked: CheckedFleet, ref: str = "a1b2c3", in_force: InForce | None = None
+) -> FleetResolved:
     closures = {name: f"closure-{name}" for name in checked.declaration.hosts}
-    return resolve(checked, closures, META, channel_ref=ref)
+    return resolve(checked, closures, META, channel_ref=ref, in_force=in_force)
+
+
+def after(fleet: FleetResolved, ref: str = "a1b2c3") -> InForce:
+    return InForce(fleet, FrozenMap({"stable": ref}))
 
 
 def sizes(checked: CheckedFleet, ref: str = "a1b2c3") -> list[int]:
@@ -215,3 +223,54 @@ def test_an_edge_against_a_wave_of_some_ref_is_refused(problems: Problems) -> No
     assert problem.message == "the two hosts would wait for each other under some refs"
     assert not problems(edge + fleet(3, 'selector = "all & !hosts:web-01"\nlimit = 1'))
     assert not problems(edge + fleet(3, 'selector = "all"\nlimit = 1\nsort = "name"'))
+
+
+RAMP = ('selector = "all"\nlimit = 1', 'selector = "all"\nlimit = "20%"')
+
+
+@pytest.mark.parametrize("more", [10, 31])
+def test_hosts_of_a_rollout_in_force_keep_their_waves_and_new_ones_join_the_rest(
+    checked: Checked, more: int
+) -> None:
+    """Whoever the ref would have put first among all of them; twice over."""
+    first = released(checked(fleet(10, *RAMP)))
+    second = released(checked(fleet(10 + more, *RAMP)), in_force=after(first))
+    third = released(checked(fleet(11 + more, *RAMP)), in_force=after(second))
+
+    one, two, rest_ = first.waves["stable"]
+    new = tuple(f"web-{index:02}" for index in range(10, 10 + more))
+    assert [each.hosts for each in second.waves["stable"]] == [
+        one.hosts,
+        two.hosts,
+        tuple(sorted((*rest_.hosts, *new))),
+    ]
+    assert third.waves["stable"][:2] == first.waves["stable"][:2]
+
+
+def test_hosts_that_leave_a_rollout_in_force_move_no_other(checked: Checked) -> None:
+    """A share of fewer hosts would be smaller, and what is signed stays."""
+    first = released(checked(fleet(10, *RAMP)))
+    fewer = released(checked(fleet(6, *RAMP)), in_force=after(first))
+
+    remaining = {f"web-{index:02}" for index in range(6)}
+    kept = [tuple(sorted(remaining & set(each.hosts))) for each in first.waves["stable"]]
+    assert [each.hosts for each in fewer.waves["stable"]] == [each for each in kept if each]
+
+
+def test_waves_that_a_limit_left_empty_do_not_shift_those_that_stay(checked: Checked) -> None:
+    """The release in force has two of three waves; who is in which is known all the same."""
+    waves = ('selector = "all"\nlimit = 2', 'selector = "all"\nlimit = 3', "rest = true")
+    first = released(checked(fleet(4, *waves)))
+    assert len(first.waves["stable"]) == 2
+    second = released(checked(fleet(5, *waves)), in_force=after(first))
+
+    assert second.waves["stable"][:2] == first.waves["stable"]
+    assert second.waves["stable"][2].hosts == ("web-04",)
+
+
+def test_another_ref_draws_the_waves_anew(checked: Checked) -> None:
+    """What is in force is no precedent for it."""
+    first = released(checked(fleet(10, *RAMP)))
+    ramp = checked(fleet(30, *RAMP))
+
+    assert released(ramp, "d4", after(first)) == released(ramp, "d4")

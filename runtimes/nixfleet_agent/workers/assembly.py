@@ -66,7 +66,7 @@ class Workers:
 
         self._post = RetryingPost(Backoff(chance), log("posting"))
         self._manifests = ManifestSource(
-            trust, now, settings.freshness_window_minutes, log("manifests")
+            settings.hostname, trust, now, settings.freshness_window_minutes, log("manifests")
         )
         self._refusals = refusals = Refusals(now)
         self.intents = IntentWorker(

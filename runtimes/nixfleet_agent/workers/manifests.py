@@ -27,15 +27,17 @@ Verifying: TypeAlias = Generator[
 
 
 class ManifestSource:
-    """The manifests of one agent. trust: returns the keys that are trusted now."""
+    """The manifests of the agent on `hostname`. trust: returns the keys that are trusted now."""
 
     def __init__(
         self,
+        hostname: str,
         trust: Callable[[], TrustRoot],
         now: Callable[[], datetime],
         freshness_window_minutes: int | None,
         log: logging.Logger,
     ) -> None:
+        self._hostname = hostname
         self._trust = trust
         self._now = now
         self._freshness_window_minutes = freshness_window_minutes
@@ -67,7 +69,8 @@ class ManifestSource:
                 raise TransportFailed(f"the control plane has no manifest of {rollout_id}")
         except TransportFailed as error:
             cached = self._usable(rollout_id, (yield from ReadCachedManifest(rollout_id)))
-            if cached is None:
+            if cached is None or cached.value.target_of(self._hostname) is None:
+                # One from before this host joined the rollout says nothing about it: a later one has to be fetched.
                 raise
             self._log.info("using the cached manifest of %s: %s", rollout_id, error)
             return cached

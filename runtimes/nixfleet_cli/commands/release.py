@@ -47,6 +47,7 @@ from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.build.store_paths import health_checks_in
 from nixfleet_release.check.import_resolved import policy_problems
+from nixfleet_release.check.staging import InForce
 from nixfleet_release.publish.changes import (
     ReadChecks,
     ReleaseContent,
@@ -212,8 +213,9 @@ def make(
     release elsewhere, and run `release publish` when they have arrived.
 
     What a control plane would refuse after the release in OUT, or that of --after, is refused here: a ref that was
-    superseded, a ref with other hosts, a wave in which no host has a closure. To go back to older content, release
-    it under a new ref.
+    superseded, a ref with other closures, a wave in which no host has a closure. To go back to older content, release
+    it under a new ref. Under the ref in force hosts may be added and removed: those that stay keep their waves, also
+    where waves have limits, and new ones join the wave that selects them without a limit.
 
     Exit codes: 0 success; 1 invalid input, nothing written; 2 a file cannot be read, signed or written, or a usage
     error.
@@ -224,9 +226,9 @@ def make(
     )
     _require_trusted(signing)
     try:
-        resolved = _resolved(
-            declaration, ref, _Built(closures, store, store_paths, pinned), signing.signed_at
-        )
+        before = _earlier(after or out)
+        built = _Built(closures, store, store_paths, pinned)
+        resolved = _resolved(declaration, ref, built, signing.signed_at, before)
         admitted = read_admission(
             admission,
             tokens,
@@ -242,7 +244,6 @@ def make(
             ci_commit=commit,
             admission=admitted,
         )
-        before = _earlier(after or out)
         _require_accepted(made, signing, before)
         made = evolve(made, history=FrozenMap(history_after(made, before)))
         save_release(made, out)
@@ -491,14 +492,24 @@ def _require_trusted(signing: _Signing) -> None:
         )
 
 
-def _resolved(declaration: Path, ref: str, built: _Built, now: datetime) -> _Resolved:
+def _resolved(
+    declaration: Path, ref: str, built: _Built, now: datetime, before: Release | None
+) -> _Resolved:
     if declaration.suffix == ".json":
         return _imported(declaration, built)
     checked = check(declaration, now=now)
     other_refs = pinned_refs(checked, now)
     closures = _closures(checked, ref, built)
+    in_force = None if before is None else InForce.of(before)
     return _Resolved(
-        resolve(checked, closures, Meta(None), channel_ref=ref, other_refs=other_refs),
+        resolve(
+            checked,
+            closures,
+            Meta(None),
+            channel_ref=ref,
+            other_refs=other_refs,
+            in_force=in_force,
+        ),
         other_refs,
         tuple(map(str, checked.warnings)),
     )

@@ -23,7 +23,13 @@ from nixfleet_proto.fleet import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_release.check.checked import CheckedFleet
-from nixfleet_release.check.staging import released_policy, released_waves, stage
+from nixfleet_release.check.staging import (
+    InForce,
+    released_policy,
+    released_waves,
+    stage,
+    waves_in_force,
+)
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import (
     FleetDeclaration,
@@ -45,18 +51,20 @@ def resolve(
     *,
     channel_ref: str = "",
     other_refs: Mapping[str, str] | None = None,
+    in_force: InForce | None = None,
 ) -> FleetResolved:
     """Return the resolved fleet.
 
     closures: one for each enabled host, by host name; those of disabled hosts are not used. channel_ref: what the
     channels move to; other_refs: the refs of those that do not. They rotate who comes first where waves have limits.
+    in_force: the release before this one. Under a ref that it has too, no host changes its wave.
     Raises: DeclarationError, when an enabled host has no closure, or a closure no host.
     """
     fleet = checked.declaration
     problems = (*_hosts_without(closures, fleet), *_unknown_hosts(closures, fleet))
     if problems:
         raise DeclarationError(problems)
-    staged = _staged(fleet, channel_ref, other_refs or {})
+    staged = _staged(fleet, channel_ref, other_refs or {}, in_force)
     return FleetResolved(
         hosts=FrozenMap(
             {
@@ -106,16 +114,17 @@ def _host(host: FleetHost, closure: str | None) -> FleetHost:
 
 
 def _staged(
-    fleet: FleetDeclaration, channel_ref: str, other_refs: Mapping[str, str]
+    fleet: FleetDeclaration,
+    channel_ref: str,
+    other_refs: Mapping[str, str],
+    in_force: InForce | None,
 ) -> Mapping[str, _Staged]:
-    return {
-        name: stage(
-            fleet.policies[channel.rollout_policy],
-            fleet.enabled_hosts_of(name),
-            other_refs.get(name, channel_ref),
-        )
-        for name, channel in fleet.channels.items()
-    }
+    staged: dict[str, _Staged] = {}
+    for name, channel in fleet.channels.items():
+        policy, ref = fleet.policies[channel.rollout_policy], other_refs.get(name, channel_ref)
+        kept = waves_in_force(policy, name, ref, in_force)
+        staged[name] = stage(policy, fleet.enabled_hosts_of(name), ref, kept)
+    return staged
 
 
 def _policy(

@@ -7,21 +7,74 @@ Source: docs/spec/declarations.md, Waves by limit.
 
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
+from typing import Self
 
-from nixfleet_proto.fleet import FleetHost, PolicyWave, RolloutPolicy, Wave
+from attrs import frozen
+
+from nixfleet_proto.codec import decode_fleet
+from nixfleet_proto.fleet import FleetHost, FleetResolved, PolicyWave, RolloutPolicy, Wave
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_release.written.declaration import PolicyDeclaration, WaveDeclaration, WaveOrder
+from nixfleet_runtime.releases.directory import Release
 from nixfleet_state_machine.scopes.expression import meant
+from nixfleet_state_machine.scopes.selector import enabled_hosts
+
+
+@frozen
+class InForce:
+    """The fleet that is in force, and the ref of each channel that it released."""
+
+    fleet: FleetResolved
+    refs: FrozenMap[str, str]
+
+    @classmethod
+    def of(cls, release: Release) -> Self:
+        """Return what `release` puts in force. Nothing is verified. Raises: DecodeError."""
+        refs = {rollout_id.channel: rollout_id.channel_ref for rollout_id in release.manifests}
+        return cls(decode_fleet(release.fleet.body), FrozenMap(refs))
+
+
+def waves_in_force(
+    policy: PolicyDeclaration, channel: str, channel_ref: str, in_force: InForce | None
+) -> Mapping[str, int]:
+    """Return, by host, which of `policy.all_waves` it is in, if this ref of the channel is in force; else none.
+
+    Asked for policies with limits alone: where there are none, the declaration says who is in which wave. Waves that a
+    limit left empty are in no release. If the others cannot be told apart, none is returned: then the policy is another
+    one, and its release is refused.
+    """
+    if in_force is None or in_force.refs.get(channel) != channel_ref or not policy.has_limits:
+        return {}
+    fleet, waves = in_force.fleet, in_force.fleet.waves.get(channel, ())
+    numbers = list(range(len(policy.all_waves)))
+    if len(numbers) != len(waves):
+        members = enabled_hosts(fleet.hosts, fleet.channels).items()
+        then = {name: host for name, host in members if host.channel == channel}
+        staged = stage(policy, then, channel_ref)
+        numbers = [number for number in numbers if staged[number]]
+    if len(numbers) != len(waves):
+        return {}
+    return {
+        host: number for number, wave in zip(numbers, waves, strict=True) for host in wave.hosts
+    }
 
 
 def stage(
-    policy: PolicyDeclaration, hosts: Mapping[str, FleetHost], channel_ref: str = ""
+    policy: PolicyDeclaration,
+    hosts: Mapping[str, FleetHost],
+    channel_ref: str = "",
+    kept: Mapping[str, int] = FrozenMap(),
 ) -> tuple[tuple[str, ...], ...]:
     """Return the hosts of each of `policy.all_waves`, sorted by name.
 
     hosts: those of one channel. channel_ref: the ref it is released under, which rotates who is first under a limit.
     A wave of the rest, at any position, has the hosts that no other wave has.
+    kept: the wave of hosts whose rollout is in force, as `waves_in_force` returns it. They stay there, and others join
+    the wave that selects them without a limit, for a limit was filled when the rollout was released.
     """
     selected = tuple(_selected(wave, hosts) for wave in policy.all_waves)
+    if kept:
+        return _staying(policy.all_waves, selected, hosts, kept)
     waves = (
         tuple(_in_turn(policy.all_waves, selected, channel_ref)) if policy.has_limits else selected
     )
@@ -102,6 +155,33 @@ def possible_waves(
     return {name: _possible(name, policy.all_waves, selected) for name in hosts}
 
 
+def _staying(
+    waves: tuple[WaveDeclaration, ...],
+    selected: tuple[tuple[str, ...] | None, ...],
+    hosts: Iterable[str],
+    kept: Mapping[str, int],
+) -> tuple[tuple[str, ...], ...]:
+    staged: list[list[str]] = [[] for _ in waves]
+    for name in sorted(hosts):
+        number = kept.get(name, _unlimited(name, waves, selected))
+        if number is not None:
+            staged[number].append(name)
+    return tuple(map(tuple, staged))
+
+
+def _unlimited(
+    name: str, waves: tuple[WaveDeclaration, ...], selected: tuple[tuple[str, ...] | None, ...]
+) -> int | None:
+    for number, (wave, names) in enumerate(zip(waves, selected, strict=True)):
+        if names is not None and name in names and _takes_all(wave, names):
+            return number
+    return next((number for number, names in enumerate(selected) if names is None), None)
+
+
+def _takes_all(wave: WaveDeclaration, names: tuple[str, ...]) -> bool:
+    return wave.limit is None or wave.limit.of(len(names)) >= len(names)
+
+
 def _possible(
     name: str, waves: tuple[WaveDeclaration, ...], selected: tuple[tuple[str, ...] | None, ...]
 ) -> tuple[int, ...]:
@@ -109,7 +189,7 @@ def _possible(
     for index, (wave, names) in enumerate(zip(waves, selected, strict=True)):
         if names is not None and name in names:
             possible.append(index)
-            if wave.limit is None or wave.limit.of(len(names)) >= len(names):
+            if _takes_all(wave, names):
                 return tuple(possible)  # whatever the ref, no later wave has it
     rests = [index for index, names in enumerate(selected) if names is None]
     return tuple(sorted((*possible, rests[0]))) if rests else ()

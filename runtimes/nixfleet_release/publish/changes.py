@@ -25,6 +25,7 @@ from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.policy import Deadlines, Retry, Tolerance
 from nixfleet_release.check.outlook import BlastRadius, blast_radius
 from nixfleet_runtime.documents.problems import listed
+from nixfleet_runtime.releases.amendment import SignedTerms, differences
 from nixfleet_runtime.releases.directory import Release
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.scopes.selector import summary
@@ -163,10 +164,30 @@ def _rollouts(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
         elif was != now:
             yield f"{now} succeeds {was}"
         elif _terms(old.manifests[was]) != _terms(new.manifests[now]):
-            yield (
-                f"{now} changes under the same ref: where it is already open, the change has no effect; "
-                "use another ref"
-            )
+            yield from _amended(now, old, new)
+
+
+def _amended(rollout_id: RolloutId, old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
+    before, after = (
+        SignedTerms(
+            it.manifests[rollout_id], RolloutTerms.of_values(it.manifests[rollout_id], it.fleet)
+        )
+        for it in (old, new)
+    )
+    different = "; ".join(map(str, differences(before, after)))
+    if different:
+        yield (
+            f"{rollout_id} changes under the same ref in more than its hosts: {different}. It is refused: "
+            "use another ref"
+        )
+        return
+    joined = sorted(after.terms.targets.keys() - before.terms.targets.keys())
+    for wave in sorted({after.terms.wave_of.get(host, 0) for host in joined}):
+        hosts = (host for host in joined if after.terms.wave_of.get(host, 0) == wave)
+        yield f"{rollout_id} is amended: wave {wave} is joined by {listed(hosts)}"
+    left = before.terms.targets.keys() - after.terms.targets.keys()
+    if left:
+        yield f"{rollout_id} is amended: it is left by {listed(left)}"
 
 
 def _terms(manifest: RolloutManifest) -> object:

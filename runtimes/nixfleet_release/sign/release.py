@@ -27,6 +27,7 @@ from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.project import project
 from nixfleet_release.build.resolve import resolve
 from nixfleet_release.check.checked import CheckedFleet
+from nixfleet_release.check.staging import InForce
 from nixfleet_release.sign.admission import Admission
 from nixfleet_runtime.releases.directory import Release
 
@@ -40,15 +41,24 @@ def sign_release(
     key: Signer,
     ci_commit: str | None = None,
     admission: Admission | None = None,
+    after: Release | None = None,
 ) -> Release:
     """Return the signed release that moves every channel to `channel_ref`, or to its pin.
 
     closures: by host, one for each. signed_at: aware; pins and nonces that have expired by then are left out.
-    Raises: DeclarationError, InvalidRolloutId, what the signer raises.
+    after: the release in force; under a ref of it hosts keep their waves.
+    Raises: DeclarationError, InvalidRolloutId, what the signer raises; DecodeError, for `after`.
     """
     other_refs = pinned_refs(checked, signed_at)
     return sign_resolved(
-        resolve(checked, closures, Meta(None), channel_ref=channel_ref, other_refs=other_refs),
+        resolve(
+            checked,
+            closures,
+            Meta(None),
+            channel_ref=channel_ref,
+            other_refs=other_refs,
+            in_force=None if after is None else InForce.of(after),
+        ),
         channel_ref=channel_ref,
         other_refs=other_refs,
         signed_at=signed_at,
