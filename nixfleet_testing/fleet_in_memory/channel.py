@@ -9,6 +9,7 @@ from attrs import field, fields, frozen
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import is_channel_name
+from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 from nixfleet_testing.fleet_in_memory.errors import InvalidFleet, UnknownName, WaveSizesDiffer
 
@@ -51,7 +52,7 @@ class Channel:
     waves: the number of hosts in each wave, in order; default: one wave. soak_minutes: of every wave.
     budget: how many hosts may be in flight at once; `None`: no limit.
     edges: (first, later): `later` waits until `first` has converged. after: the channels that go first.
-    prefix: default: the channel's name.
+    prefix: default: the channel's name. policy: but for `on_health_failure`.
 
     Raises: InvalidValue, InvalidFleet, WaveSizesDiffer, UnknownName.
     """
@@ -67,6 +68,7 @@ class Channel:
     )
     after: tuple[str, ...] = field(default=(), kw_only=True, converter=_names)
     prefix: str = field(default="", kw_only=True)
+    policy: RolloutPolicy = field(default=RolloutPolicy(), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         require_arguments(
@@ -118,6 +120,7 @@ class Channel:
             self.edges,
             self.on_health_failure,
             self.after,
+            self.policy,
         )
 
 

@@ -44,6 +44,7 @@ from nixfleet_simulation.scenario.acts import (
 from nixfleet_simulation.scenario.closure_behaviour import GOOD, ClosureBehaviour, Health
 from nixfleet_simulation.scenario.scenario import Cadence, Scenario
 from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.planner.host_status import HostInFleet
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_testing.fleet_in_memory.channel import Channel, require_fleet, require_known
 from nixfleet_testing.fleet_in_memory.errors import (
@@ -197,10 +198,20 @@ class InMemoryFleet:
 
     def explain(self, host: str) -> Mapping[RolloutId, tuple[GateBlock, ...]]:
         """Return every gate that holds `host`, by rollout. Raises: UnknownName, ControlPlaneDown."""
+        return self._explanation(host).blocks
+
+    def status_of(self, host: str) -> HostInFleet | None:
+        """Return where `host` stands in its rollouts, and what it waits for; `None`: no release names it yet.
+
+        Raises: UnknownName, ControlPlaneDown.
+        """
+        return self._explanation(host).status
+
+    def _explanation(self, host: str) -> Explanation:
         require_known("host", (host,), self._world.hosts)
         explanation = self._ask(ExplainHost(host))
         assert isinstance(explanation, Explanation), explanation
-        return explanation.blocks
+        return explanation
 
     def __repr__(self) -> str:
         """Return on one line how large the fleet is, and how much time has passed."""

@@ -320,7 +320,7 @@ class ControlPlaneService:
         return reply
 
     async def explain(self, hostname: str) -> Explanation:
-        """Return all gates that hold the host."""
+        """Return where the host stands, and all gates that hold it."""
         return await self._ask_if_room(ExplainHost(hostname), Explanation)
 
     async def host_records(

@@ -241,7 +241,11 @@ OPERATOR: dict[str, list[str]] = {
     "operator resume": ["stable", "--reason", "why"],
     "operator clear": ["stable@r2", "--reason", "why"],
     "operator retire": ["stable", "web-01", "--reason", "why"],
+    "operator skip": ["stable@r2", "web-03", "--reason", "why"],
+    "operator excuse": ["stable@r2", "web-02", "--reason", "why"],
 }
+# Nothing in that fleet may try again.
+OPERATOR_REFUSED: dict[str, list[str]] = {"operator retry": ["stable@r2", "--reason", "why"]}
 
 
 @pytest.mark.anyio
@@ -250,12 +254,15 @@ async def test_every_operator_command_prints_json_over_the_network(files: Path) 
     key = files / "alice.key"
     OPERATOR_KEY.save(key)
     async with site_with(files) as site:
-        for path, arguments in OPERATOR.items():
+        for path, arguments in (*OPERATOR.items(), *OPERATOR_REFUSED.items()):
             who = ["--url", site.url, "--key", str(key), "--name", "alice", "--json"]
             whole = [*path.split(), *arguments, *who]
             shown = await anyio.to_thread.run_sync(
                 partial(CliRunner().invoke, main, whole, catch_exceptions=False)
             )
+            if path in OPERATOR_REFUSED:
+                assert "that may try again" in str(error_in(shown)["message"])
+                continue
             values = require_json(path, shown)
             if path == "operator events":
                 assert any("probes" in json.dumps(value) for value in values)
@@ -263,7 +270,7 @@ async def test_every_operator_command_prints_json_over_the_network(files: Path) 
 
 def test_every_command_with_json_is_run_here() -> None:
     """A new command has to be added to one of the lists above."""
-    assert {*OFFLINE, *DATABASE, *OPERATOR} == WITH_JSON
+    assert {*OFFLINE, *DATABASE, *OPERATOR, *OPERATOR_REFUSED} == WITH_JSON
 
 
 def error_in(result: Result) -> dict[str, object]:

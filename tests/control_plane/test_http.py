@@ -168,6 +168,37 @@ async def test_a_pause_by_an_operator_holds_the_next_dispatch(site: Site) -> Non
     assert (again.status_code, again.json()["title"]) == (409, "The command is refused")
 
 
+async def test_a_host_is_explained_by_where_it_stands(site: Site) -> None:
+    """Also one that waits for no gate: what it waits for, since when, and its wave and attempt."""
+    rollout_id = await site.publish()
+    explained = (await site.operate("GET", "/v1/hosts/web-01/explain")).json()
+    (here,) = explained["rollouts"]
+    status = here["status"]
+    since = status.pop("since")
+    assert since.endswith("Z")
+    assert (here["rolloutId"], here["gates"], explained["channel"]) == (rollout_id, [], "stable")
+    assert status == {
+        "rolloutState": "Active",
+        "state": "Pending",
+        "standing": "counted",
+        "attempt": 1,
+        "attempts": 1,
+        "wave": 0,
+        "lastWave": 1,
+        "waitsFor": "acknowledgement",
+        "isOverdue": False,
+    }
+
+
+async def test_an_unknown_host_is_not_explained(site: Site) -> None:
+    """404, with the name that was probably meant."""
+    await site.publish()
+    answer = await site.operate("GET", "/v1/hosts/we-02/explain")
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:nixfleet:problem:host-unknown"
+    assert answer.json()["detail"].endswith('found "we-02"; did you mean web-02?')
+
+
 async def test_an_operator_who_may_only_read_cannot_pause(site: Site) -> None:
     """403 names the role that was expected."""
     rollout_id = await site.publish()

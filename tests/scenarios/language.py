@@ -1,13 +1,16 @@
 """The commands of scenario files, each read into a step that is done to an in-memory fleet. README.md lists them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import TypeAlias
 
 from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, RolloutPolicy
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.host_status import HostInRollout, WaitsFor
 from nixfleet_state_machine.rollout.state import RolloutState
 from nixfleet_testing.fleet_in_memory import (
     Boundary,
@@ -65,13 +68,14 @@ def read_fleet(place: Place, text: str) -> FleetLine:
     return FleetLine(place, tuple(channels), tuple(offline))
 
 
-_OPTIONS = ("channel", "hosts", "waves", "soak", "budget", "edge", "policy", "after", "off")
+_OPTIONS = ("channel", "hosts", "waves", "soak", "budget", "edge", "policy", "ack", "after", "off")
 
 
 def _read_channel(words: Words, offline: list[str]) -> Channel:
     name, prefix, hosts, waves, after = "stable", "web", 1, [1], list[str]()
     soak, budget, policy = 3, None, OnHealthFailure.ROLLBACK_AND_HALT
     edges: list[tuple[str, str]] = []
+    terms = RolloutPolicy()
     ends = (*_OPTIONS, "and")
     while words and words.peek() != "and":
         match words.one_of("an option of the fleet", _OPTIONS):
@@ -90,6 +94,12 @@ def _read_channel(words: Words, offline: list[str]) -> Channel:
                 edges.append((words.word("the first host"), words.word("the host that waits")))
             case "policy":
                 policy = OnHealthFailure(words.one_of("a policy", list(OnHealthFailure)))
+            case "ack":
+                minutes, then = (
+                    words.seconds() // 60,
+                    words.one_of("what follows", list(AtDeadline)),
+                )
+                terms = RolloutPolicy(deadlines=Deadlines(ack=Deadline(minutes, AtDeadline(then))))
             case "after":
                 after += words.names_until(ends, "a channel")
             case _:
@@ -104,6 +114,7 @@ def _read_channel(words: Words, offline: list[str]) -> Channel:
         on_health_failure=policy,
         after=after,
         prefix=prefix,
+        policy=terms,
     )
 
 
@@ -242,12 +253,23 @@ def _explain(words: Words) -> Step:
     host = words.word("a host")
 
     def step(fleet: InMemoryFleet) -> Iterable[str]:
+        found = fleet.status_of(host)
+        for status in () if found is None else found.rollouts:
+            if status.waits_for not in (WaitsFor.GATES, WaitsFor.DISPATCH):
+                counts = f"{host} in {status.rollout_id} is {status.state} and {status.standing}"
+                yield f"{counts}, waits for {status.waits_for}{_ends(status, fleet.now)}"
         for rollout, blocks in fleet.explain(host).items():
             for block in blocks:
                 detail = f" ({block.detail})" if block.detail else ""
                 yield f"{host} in {rollout} waits, {block.gate}: {block.reason}{detail}"
 
     return step
+
+
+def _ends(status: HostInRollout, now: datetime) -> str:
+    if status.is_overdue:
+        return ", overdue"
+    return "" if status.until is None else f", for {status.until - now} at least"
 
 
 def _expect(words: Words) -> Step:

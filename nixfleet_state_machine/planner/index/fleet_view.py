@@ -341,6 +341,11 @@ class FleetView:
         book = self._books.get(rollout_id)
         return book is not None and hostname in book.queued
 
+    def queued_since(self, rollout_id: RolloutId, hostname: str) -> datetime | None:
+        """Return from when the acknowledgement of a queued dispatch is awaited; `None`: from no time, or none is."""
+        book = self._books.get(rollout_id)
+        return None if book is None else book.queued.get(hostname)
+
     def queued_of(self, rollout_id: RolloutId) -> Iterator[str]:
         """Yield the hosts of one rollout that have a dispatch in the queue, by name."""
         book = self._books.get(rollout_id)

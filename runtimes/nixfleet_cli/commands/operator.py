@@ -13,6 +13,7 @@ import click
 
 from nixfleet_cli.shared.arguments import nonblank
 from nixfleet_cli.shared.commands import group
+from nixfleet_cli.shared.explanation import clock_words, explanation_lines
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, Row, json_text, printing, shown_time
 from nixfleet_control_plane.history.narration import short
@@ -47,7 +48,6 @@ from nixfleet_runtime.http.listings import (
     REFUSED_ENROLLMENTS,
     RELEASE_STANDING,
     ROLLOUT_PAGE,
-    HostExplained,
     ListedDeferral,
     ListedHost,
     ListedRollout,
@@ -391,20 +391,22 @@ def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
 @operator.command()
 @click.argument("host", metavar="HOST")
 @_asks(
-    "one object with hostname, rollouts (of each rolloutId and gates: gate, reason, detail), refusals (rolloutId, "
-    "reason, since), waitingEvents (rolloutId, seq, reason), lastHeardAt, clockAheadSeconds and clockBehindSeconds"
+    "one object with hostname, channel, outside, rollouts (of each rolloutId, gates: gate, reason, detail, and status: "
+    "rolloutState, state, standing, attempt, attempts, wave, lastWave, since, waitsFor, deadline, soakEndsAt, retryAt, "
+    "isOverdue, until), refusals (rolloutId, reason, since), waitingEvents (rolloutId, seq, reason), lastHeardAt, "
+    "clockAheadSeconds and clockBehindSeconds"
 )
 def explain(session: _Session, host: str) -> None:
-    """Show every gate that holds HOST, in each of its rollouts.
+    """Show where HOST stands, what it waits for, and until when.
 
-    Also shows what its agent does not act on, and why.
+    For each rollout that serves it: its state, since when, and its wave; every gate that holds it, with the hosts that
+    the gate waits for; its soak, deadline or back-off. Otherwise why it is in no rollout. Then what its agent does not
+    act on, and when it was last heard.
+
+    Exit codes: as for all; 1 also for a host that nothing in force names.
     """
     explained = session.read(paths.host_path(host, "/explain"), HOST_EXPLAINED)
-    if not explained.rollouts and not explained.refusals:
-        known = {each.hostname for each in session.hosts()}
-        if known and host not in known:
-            raise Findings(str(unknown("HOST", "host", host, known)))
-    session.output.show(HOST_EXPLAINED.to_json(explained), _explanation(explained))
+    session.output.show(HOST_EXPLAINED.to_json(explained), explanation_lines(explained))
 
 
 @operator.command()
@@ -580,39 +582,6 @@ def whole_name(
     return next(iter(found), name)
 
 
-def _explanation(explained: HostExplained) -> list[str]:
-    lines = [
-        f"{it.rollout_id}: {explained.hostname} does not act since {shown_time(it.since)}: {it.reason}"
-        for it in explained.refusals
-    ]
-    if not explained.rollouts and not lines:
-        lines.append(f"{explained.hostname} waits in no rollout")
-    for rollout in explained.rollouts:
-        held = "is held by" if rollout.gates else "is next: no gate holds it"
-        lines.append(f"{rollout.rollout_id}: {explained.hostname} {held}")
-        for gate in rollout.gates:
-            detail = f" ({gate.detail})" if gate.detail else ""
-            lines.append(f"  {gate.gate}: {gate.reason}{detail}")
-    for event in explained.waiting_events:
-        lines.append(f"{event.rollout_id}: event {event.seq} is not taken yet: {event.reason}")
-    if explained.last_heard_at is None:
-        lines.append(f"{explained.hostname} was not heard since the control plane started")
-    else:
-        clock = _clock_words(explained)
-        lines.append(f"last heard {shown_time(explained.last_heard_at)}, {clock}")
-    return lines
-
-
-def _clock_words(heard: ListedHost | HostExplained) -> str:
-    if heard.clock_ahead_seconds:
-        return f"its clock {heard.clock_ahead_seconds} s ahead"
-    return (
-        f"its clock {heard.clock_behind_seconds} s behind"
-        if heard.clock_behind_seconds
-        else "its clock right"
-    )
-
-
 def _rollout_cells(rollout: ListedRollout) -> Row:
     excused = ", ".join(rollout.excused_hosts)
     wave, opened = str(rollout.current_wave), shown_time(rollout.opened_at)
@@ -622,7 +591,7 @@ def _rollout_cells(rollout: ListedRollout) -> Row:
 def _host_cells(host: ListedHost) -> Row:
     runs = "" if host.current_closure is None else short(host.current_closure)
     heard = "" if host.last_heard_at is None else shown_time(host.last_heard_at)
-    clock = "" if host.last_heard_at is None else _clock_words(host)
+    clock = "" if host.last_heard_at is None else clock_words(host)
     return (
         host.rollout_id,
         host.hostname,

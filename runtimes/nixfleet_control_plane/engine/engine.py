@@ -30,7 +30,7 @@ from nixfleet_control_plane.engine.entry_handlers import (
     skip_fact,
     take_fact,
 )
-from nixfleet_control_plane.engine.in_force import in_force, release_of
+from nixfleet_control_plane.engine.in_force import fleets_in_force, in_force, release_of
 from nixfleet_control_plane.engine.intake_limits import intake_objection
 from nixfleet_control_plane.engine.record_flush import flush
 from nixfleet_control_plane.engine.rollout_course import (
@@ -124,7 +124,8 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.errors import UnknownHost
-from nixfleet_state_machine.planner.plan import explain, replan
+from nixfleet_state_machine.planner.host_status import host_status
+from nixfleet_state_machine.planner.plan import replan
 from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetryOrdered,
@@ -244,7 +245,7 @@ class ControlPlaneEngine:
             ):
                 return self._command(commit, input, now)
             case ExplainHost():
-                return self._explained(input.hostname)
+                return self._explained(input.hostname, now)
             case ListHosts():
                 return HostList(tuple(islice(self._hosts_after(input.after), input.limit)))
             case PlanTick():
@@ -481,14 +482,15 @@ class ControlPlaneEngine:
                 hosts = self._state.view.hosts_of(rollout_id)
                 yield from (host for host in hosts if host.hostname > after[1])
 
-    def _explained(self, hostname: str) -> Explanation:
+    def _explained(self, hostname: str, now: datetime) -> Explanation:
+        state = self._state
+        early = tuple(each for (_, host), each in state.early.items() if host == hostname)
         try:
-            blocks = explain(self._state.view, self._state.quarantines, hostname)
-        except UnknownHost:
-            # A host that no open rollout names waits in none.
-            blocks = {}
-        early = (each for (_, host), each in self._state.early.items() if host == hostname)
-        return Explanation(blocks, tuple(early))
+            fleets = fleets_in_force(state)
+            status = host_status(state.view, state.quarantines, fleets, hostname, now)
+        except UnknownHost as error:
+            return Explanation(None, early, error.hosts)
+        return Explanation(status, early)
 
     def _enroll(self, commit: CommitBuilder, input: EnrollHost, now: datetime) -> EnrollOutcome:
         request, identities = input.request, self._state.identities

@@ -12,15 +12,21 @@ def in_force(state: State) -> tuple[InForce, ...]:
 
     A channel that the fleet does not have any more has nothing in force: nothing is signed for it again.
     """
-    newest: tuple[datetime, FleetResolved] | None = None
-    for loaded in state.fleets.values():
-        signed_at = loaded.fleet.meta.signed_at
-        if signed_at is not None and (newest is None or signed_at > newest[0]):
-            newest = (signed_at, loaded.fleet)
+    newest = next(iter(fleets_in_force(state)), None)
     if newest is None:
         return ()
-    found = (_offer_of(state, channel) for channel in sorted(newest[1].channels))
+    found = (_offer_of(state, channel) for channel in sorted(newest.channels))
     return tuple(it for it in found if it is not None)
+
+
+def fleets_in_force(state: State) -> tuple[FleetResolved, ...]:
+    """Return the fleets in which manifests in force are anchored, the newest first."""
+    signed = [
+        (loaded.fleet.meta.signed_at, loaded.fleet)
+        for loaded in state.fleets.values()
+        if loaded.fleet.meta.signed_at is not None
+    ]
+    return tuple(fleet for _, fleet in sorted(signed, key=_signed_at, reverse=True))
 
 
 def release_of(state: State, hostname: str) -> InForce | None:
@@ -31,6 +37,10 @@ def release_of(state: State, hostname: str) -> InForce | None:
         if offer is not None:
             return offer
     return None
+
+
+def _signed_at(signed: tuple[datetime, FleetResolved]) -> datetime:
+    return signed[0]
 
 
 def _offer_of(state: State, channel: str) -> InForce | None:

@@ -21,6 +21,7 @@ from nixfleet_runtime.transport import EventEarly, EventsOutcome, Heartbeat, Hea
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.planner.host_status import HostInFleet
 from nixfleet_state_machine.rollout.state import RolloutState
 
 
@@ -251,10 +252,19 @@ class CommandOutcome:
 
 @frozen
 class Explanation:
-    """All gates that hold the host, by rollout. early: its facts that cannot be true yet."""
+    """Where the host stands. early: its facts that cannot be true yet.
 
-    blocks: Mapping[RolloutId, tuple[GateBlock, ...]]
+    status: `None`: no fleet in force and no open rollout names the host, and `known` are the hosts that they name.
+    """
+
+    status: HostInFleet | None
     early: tuple[EventEarly, ...] = ()
+    known: tuple[str, ...] = ()
+
+    @property
+    def blocks(self) -> Mapping[RolloutId, tuple[GateBlock, ...]]:
+        """All gates that hold the host, by rollout in which it waits for a dispatch."""
+        return {} if self.status is None else self.status.blocks
 
 
 @frozen

@@ -16,7 +16,8 @@ from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.planner.host_status import Outside, StageDeadline, WaitsFor
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 PAGE_LENGTH_MAX: Final = 500
 
@@ -119,11 +120,41 @@ class HoldingGate:
 
 
 @frozen
+class StatusInRollout:
+    """Where a host stands in a rollout.
+
+    state: since `since`. attempt: of `attempts`. wave: of 0 to `last_wave`; `None`: in none.
+    deadline: of the stage that it is at; is_overdue: it has passed. soak_ends_at: the earliest end.
+    retry_at: when its back-off is over.
+    until: the earliest time to come at which something may change by itself; `None`: there is none.
+    """
+
+    rollout_state: RolloutState
+    state: HostState
+    standing: Standing
+    attempt: int
+    attempts: int
+    last_wave: int
+    waits_for: WaitsFor
+    is_overdue: bool = False
+    wave: int | None = None
+    since: datetime | None = None
+    deadline: StageDeadline | None = None
+    soak_ends_at: datetime | None = None
+    retry_at: datetime | None = None
+    until: datetime | None = None
+
+
+@frozen
 class ExplainedRollout:
-    """A rollout of a host, and every gate that holds the host in it; no gates: it is not held."""
+    """A rollout of a host, and every gate that holds the host in it; no gates: it is not held.
+
+    status: where the host stands in it; `None`: from a control plane that does not say so yet.
+    """
 
     rollout_id: RolloutId
     gates: tuple[HoldingGate, ...]
+    status: StatusInRollout | None = None
 
 
 @frozen
@@ -137,7 +168,7 @@ class WaitingEvent:
 
 @frozen
 class HostExplained:
-    """Why a host is held. rollouts: those in which it waits; empty: it waits in none.
+    """Where a host stands. rollouts: those that serve it. outside: why there are none. channel: as declared, if it is.
 
     refusals: what its agent does not act on, and why, by its last heartbeat.
     waiting_events: what it reported and cannot be true yet. The rest is as in `ListedHost`.
@@ -150,6 +181,8 @@ class HostExplained:
     last_heard_at: datetime | None = None
     clock_ahead_seconds: int | None = None
     clock_behind_seconds: int | None = None
+    channel: str | None = None
+    outside: Outside | None = None
 
 
 @frozen

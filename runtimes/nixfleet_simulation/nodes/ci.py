@@ -29,7 +29,6 @@ from nixfleet_proto.fleet import (
     FleetHost,
     FleetResolved,
     Meta,
-    RolloutPolicy,
     Selector,
     Wave,
 )
@@ -242,7 +241,9 @@ class ReleaseDirectory:
             ),
             rollout_policies=FrozenMap(
                 {
-                    _policy_name(channel): RolloutPolicy(channel.on_health_failure)
+                    _policy_name(channel): evolve(
+                        channel.policy, on_health_failure=channel.on_health_failure
+                    )
                     for channel in channels
                 }
             ),

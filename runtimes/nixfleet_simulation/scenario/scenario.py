@@ -6,6 +6,7 @@ Running the same scenario gives the same trace. A failing one is made smaller by
 from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_simulation.scenario.acts import Act
 from nixfleet_simulation.scenario.randomness import Seed
 
@@ -18,7 +19,7 @@ class ChannelLayout:
     """A channel: its waves and its terms.
 
     max_in_flight: of its budget; `None`: no budget. edges: (host that goes first, host that waits).
-    after: the channels that it waits for.
+    after: the channels that it waits for. policy: but for `on_health_failure`.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ChannelLayout:
     edges: tuple[tuple[str, str], ...] = ()
     on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT
     after: tuple[str, ...] = ()
+    policy: RolloutPolicy = RolloutPolicy()
 
     @property
     def hosts(self) -> tuple[str, ...]:

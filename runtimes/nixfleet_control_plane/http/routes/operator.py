@@ -24,7 +24,6 @@ from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     ExcuseHosts,
-    Explanation,
     OperatorCommand,
     PauseScope,
     ResumeScope,
@@ -40,6 +39,7 @@ from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
+from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import CLEARANCE, HOSTS, REASON, RETIREMENT, RETRY
@@ -64,11 +64,13 @@ from nixfleet_runtime.http.listings import (
     LogPage,
     RefusedEnrollments,
     RolloutPage,
+    StatusInRollout,
     WaitingEvent,
 )
-from nixfleet_runtime.transport import ActingRefusal
+from nixfleet_runtime.transport import ActingRefusal, EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.host_status import HostInFleet, HostInRollout
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 T = TypeVar("T")
@@ -116,12 +118,18 @@ class OperatorRoutes:
         return _shown(DEFERRAL_PAGE, await self._query(lambda c: _deferral_page(c, after, limit)))
 
     async def explain(self, request: Request) -> Response:
-        """Every gate that holds a host, for each rollout in which it is held."""
+        """Where a host stands, what it waits for, and until when."""
         await self.authenticator.operator(request, OperatorRole.READ)
         hostname: str = request.path_params["hostname"]
         explanation = await self.service.explain(hostname)
+        if explanation.status is None:
+            # A large fleet has many names to compare with.
+            meant = await anyio.to_thread.run_sync(
+                unknown, "", "host", hostname, explanation.known, limiter=self._queries
+            )
+            raise refusal("host-unknown", "The host is unknown", 404, str(meant))
         refusals = self.service.notices.refusals_of(hostname)
-        explained = _explained(hostname, explanation, self.contacts.last(hostname))
+        explained = _explained(explanation.status, explanation.early, self.contacts.last(hostname))
         return _shown(HOST_EXPLAINED, evolve(explained, refusals=refusals))
 
     async def releases(self, request: Request) -> Response:
@@ -274,7 +282,10 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
         paths.HOSTS + "/{hostname}/explain",
         OperatorRoutes.explain,
         Caller.READER,
-        (Answer(200, "the holding gates, by rollout", HOST_EXPLAINED),),
+        (
+            Answer(200, "where it stands, and the holding gates, by rollout", HOST_EXPLAINED),
+            Answer(404, "no fleet in force and no open rollout names this host"),
+        ),
     ),
     Call(
         "GET",
@@ -392,21 +403,40 @@ def _place(item: ListedHost | ListedDeferral) -> str:
     return place_text(item.rollout_id, item.hostname)
 
 
-def _explained(hostname: str, explanation: Explanation, contact: Contact | None) -> HostExplained:
+def _explained(
+    status: HostInFleet, early: tuple[EventEarly, ...], contact: Contact | None
+) -> HostExplained:
     return HostExplained(
-        hostname,
-        tuple(
-            ExplainedRollout(
-                rollout_id,
-                tuple(HoldingGate(block.gate, block.reason, block.detail) for block in blocks),
-            )
-            for rollout_id, blocks in explanation.blocks.items()
-        ),
+        status.hostname,
+        tuple(map(_explained_rollout, status.rollouts)),
         (),
-        tuple(
-            WaitingEvent(early.rollout_id, early.seq, early.reason) for early in explanation.early
-        ),
+        tuple(WaitingEvent(each.rollout_id, each.seq, each.reason) for each in early),
         *_heard(contact),
+        channel=status.channel,
+        outside=status.outside,
+    )
+
+
+def _explained_rollout(it: HostInRollout) -> ExplainedRollout:
+    return ExplainedRollout(
+        it.rollout_id,
+        tuple(HoldingGate(block.gate, block.reason, block.detail) for block in it.gates),
+        StatusInRollout(
+            rollout_state=it.rollout_state,
+            state=it.state,
+            standing=it.standing,
+            attempt=it.attempt,
+            attempts=it.attempts,
+            last_wave=it.last_wave,
+            waits_for=it.waits_for,
+            is_overdue=it.is_overdue,
+            wave=it.wave,
+            since=it.since,
+            deadline=it.deadline,
+            soak_ends_at=it.soak_ends_at,
+            retry_at=it.retry_at,
+            until=it.until,
+        ),
     )
 
 

@@ -1,0 +1,157 @@
+"""What `nixfleet operator explain` prints: where a host stands, what it waits for, and until when. Text only."""
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from nixfleet_cli.shared.output import shown_time
+from nixfleet_proto.policy import AtDeadline
+from nixfleet_runtime.http.listings import (
+    ExplainedRollout,
+    HostExplained,
+    ListedHost,
+    StatusInRollout,
+)
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.host_status import Outside, StageDeadline, WaitsFor
+from nixfleet_state_machine.rollout.state import Standing
+
+_FAILED = (HostState.FAILED, HostState.REVERTED)
+
+
+def explanation_lines(explained: HostExplained) -> Iterator[str]:
+    """Yield the lines about one host."""
+    host = explained.hostname
+    for refusal in explained.refusals:
+        since = shown_time(refusal.since)
+        yield f"{refusal.rollout_id}: {host} does not act since {since}: {refusal.reason}"
+    for rollout in explained.rollouts:
+        yield from _rollout(host, rollout)
+    if explained.outside is not None:
+        yield _outside(host, explained.channel, explained.outside)
+    for event in explained.waiting_events:
+        yield f"{event.rollout_id}: event {event.seq} is not taken yet: {event.reason}"
+    if explained.last_heard_at is None:
+        yield f"{host} was not heard since the control plane started"
+    else:
+        yield f"last heard {shown_time(explained.last_heard_at)}, {clock_words(explained)}"
+
+
+def clock_words(heard: ListedHost | HostExplained) -> str:
+    """Return how far the clock of a host was off when it was last heard."""
+    if heard.clock_ahead_seconds:
+        return f"its clock {heard.clock_ahead_seconds} s ahead"
+    return (
+        f"its clock {heard.clock_behind_seconds} s behind"
+        if heard.clock_behind_seconds
+        else "its clock right"
+    )
+
+
+def _rollout(host: str, rollout: ExplainedRollout) -> Iterator[str]:
+    status = rollout.status
+    if status is None:
+        # A control plane of before lists only the rollouts in which a host waits for its dispatch.
+        held = "is held by" if rollout.gates else "is next: no gate holds it"
+        yield f"{rollout.rollout_id}: {host} {held}"
+    else:
+        yield f"{rollout.rollout_id}: {host} is {_standing(status)}"
+        yield f"  {_waiting(host, rollout, status)}"
+    for gate in rollout.gates:
+        detail = f" ({gate.detail})" if gate.detail else ""
+        yield f"  {gate.gate}: {gate.reason}{detail}"
+    if status is not None and status.deadline is not None:
+        yield f"  {_deadline(host, rollout, status, status.deadline)}"
+    if status is not None and status.until is not None:
+        yield f"  the next change by itself: {shown_time(status.until)}"
+
+
+def _standing(status: StatusInRollout) -> str:
+    since = "" if status.since is None else f" since {shown_time(status.since)}"
+    counted = "" if status.standing is Standing.COUNTED else f", {status.standing}"
+    attempt = f", attempt {status.attempt} of {status.attempts}" if status.attempts > 1 else ""
+    wave = "in no wave" if status.wave is None else f"wave {status.wave} of 0–{status.last_wave}"
+    return f"{status.state}{since}{counted}{attempt}, {wave}; the rollout is {status.rollout_state}"
+
+
+def _waiting(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> str:
+    match status.waits_for:
+        case WaitsFor.NOTHING:
+            return _at_rest(host, rollout, status)
+        case WaitsFor.DISPATCH:
+            return "no gate holds it: it is dispatched next"
+        case WaitsFor.GATES:
+            return "it is held by"
+        case WaitsFor.ACKNOWLEDGEMENT:
+            return "its dispatch is queued: it waits for the host to acknowledge it"
+        case WaitsFor.ACTIVATION:
+            return "it is activating"
+        case WaitsFor.REBOOT:
+            return "it waits for its reboot"
+        case WaitsFor.SOAK:
+            ends = status.soak_ends_at
+            until = "" if ends is None else f" until {shown_time(ends)} or later"
+            return f"it soaks{until}, and then needs its enforce probes to pass"
+        case WaitsFor.ROLLBACK:
+            return "it failed, and rolls back"
+        case WaitsFor.BACKOFF:
+            at = (
+                ""
+                if status.retry_at is None
+                else f": it tries again at {shown_time(status.retry_at)}"
+            )
+            return f"it failed, and backs off{at}"
+        case WaitsFor.CONTACT:
+            return "it was silent past a deadline: it is served once it is heard of"
+        case _:
+            assert_never(status.waits_for)
+
+
+def _at_rest(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> str:
+    if status.state is HostState.CONVERGED:
+        return "it is done"
+    if status.state in _FAILED and status.standing is not Standing.EXCUSED:
+        return (
+            "it failed, and makes no further attempt by itself: "
+            f'"nixfleet operator retry|excuse {rollout.rollout_id} {host}", or another release'
+        )
+    return "nothing is planned for it in this rollout"
+
+
+def _deadline(
+    host: str, rollout: ExplainedRollout, status: StatusInRollout, deadline: StageDeadline
+) -> str:
+    at = shown_time(deadline.at)
+    match deadline.then:
+        case AtDeadline.WAIT if status.is_overdue:
+            what = f'"nixfleet operator skip|excuse {rollout.rollout_id} {host}" goes on without it'
+            return f"OVERDUE: the deadline for its {deadline.stage} was {at}; {what}"
+        case AtDeadline.WAIT:
+            follows = "nothing follows, and it is shown as overdue"
+        case AtDeadline.SKIP:
+            follows = "then it is not waited for, and served late"
+        case AtDeadline.FAIL:
+            follows = "then it counts as failed"
+        case _:
+            assert_never(deadline.then)
+    return f"the deadline for its {deadline.stage} is {at}: {follows}"
+
+
+def _outside(host: str, channel: str | None, outside: Outside) -> str:
+    match outside:
+        case Outside.UNDECLARED:
+            return f"{host} is in no rollout: no fleet in force declares it any more"
+        case Outside.HOST_DISABLED:
+            why = "the host is disabled"
+        case Outside.CHANNEL_DISABLED:
+            why = "the channel is disabled"
+        case Outside.UNRELEASED:
+            why = "nothing is in force for the channel"
+        case Outside.UNNAMED:
+            why = "the release in force does not name the host"
+        case Outside.UNOPENED:
+            why = "the rollout in force is not open yet"
+        case Outside.DONE:
+            why = "the rollout in force ended, and its records were pruned"
+        case _:
+            assert_never(outside)
+    return f"{host} is in no rollout of channel {channel}: {why}"
