@@ -48,10 +48,11 @@ from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_o
 from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.state import RolloutState
 
 _BACKLOG: Final = 2048
-S = TypeVar("S", HostState, RolloutState)
+S = TypeVar("S", HostState, RolloutState, Gate)
 _log = logging.getLogger(__name__)
 
 
@@ -224,6 +225,22 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         "hosts in rollouts that are not superseded or pruned",
         "state",
         lambda: _by_state(HostState, service.hosts_by_state()),
+    )
+    metrics.gauge_by(
+        "nixfleet_hosts_waiting",
+        "hosts that wait for a dispatch, by the first gate that holds them",
+        "gate",
+        lambda: _by_state(Gate, service.waiting_by_gate()),
+    )
+    metrics.gauge(
+        "nixfleet_hosts_absent",
+        "hosts that no wave waits for, because they were silent past a deadline or were skipped",
+        lambda: service.wave_totals().absent,
+    )
+    metrics.gauge(
+        "nixfleet_failures_tolerated",
+        "hosts that count as failed in waves that may have failed hosts and are not broken",
+        lambda: service.wave_totals().tolerated,
     )
     metrics.gauge_by(
         "nixfleet_rollouts",

@@ -48,6 +48,7 @@ from nixfleet_control_plane.messages.inputs import (
     Totals,
     UseKeys,
     WakeHost,
+    WaveTotals,
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObjection, KeyRing
 from nixfleet_control_plane.messages.writes import Write
@@ -60,6 +61,7 @@ from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
@@ -80,6 +82,8 @@ from nixfleet_runtime.transport import (
 )
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.rollout_status import WaveStatus
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -176,6 +180,18 @@ class ControlPlaneService:
     def hosts_by_state(self) -> Mapping[HostState, int]:
         """Return the number of hosts in each state, over all rollouts that are not superseded or pruned."""
         return self._engine.hosts_by_state()
+
+    def waiting_by_gate(self) -> Mapping[Gate, int]:
+        """Return how many hosts each gate holds as the first one, over all rollouts."""
+        return self._engine.waiting_by_gate()
+
+    def wave_totals(self) -> WaveTotals:
+        """Return the numbers of hosts over the waves of all rollouts that are served."""
+        return self._engine.wave_totals()
+
+    def waves(self, rollout_id: RolloutId) -> tuple[WaveStatus, ...]:
+        """Return how the waves of a rollout stand; none, of one that is pruned or unknown."""
+        return self._engine.waves(rollout_id)
 
     def use_trust(self, trust: TrustRoot) -> None:
         """Use another trust root from now on: its operators, and its keys for enrollment tokens."""

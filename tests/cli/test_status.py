@@ -36,6 +36,13 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         "  stable@r1  Superseded  wave 1 of 0–1  3 Converged\n"
         "  stable@r2  Reverted    wave 0 of 0–1  2 Pending, 1 Reverted\n"
         "\n"
+        "waves\n"
+        "  stable@r2  wave 0  broken   0 of 1 converged  1 failed of 0 allowed\n"
+        "  stable@r2  wave 1  waiting  0 of 2 converged  0 failed of 0 allowed\n"
+        "\n"
+        "overdue\n"
+        "  none\n"
+        "\n"
         "waiting\n"
         f"  web-02  stable@r2  {reason}  since 2026-05-16 01:17:00Z\n"
         f"  web-03  stable@r2  {reason}  since 2026-05-16 01:17:00Z\n"
@@ -124,7 +131,7 @@ def test_an_empty_control_plane_has_nothing_to_show(nixfleet: Invoke, fleet: Sma
 
     shown = nixfleet("status", fleet.database)
 
-    assert (shown.exit_code, shown.stdout.count("none")) == (0, 7)
+    assert (shown.exit_code, shown.stdout.count("none")) == (0, 9)
 
 
 def test_an_event_that_was_refused_is_shown_with_the_rule(

@@ -17,6 +17,7 @@ from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry, RolloutPolicy
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.event import (
     HostsLapsed,
     RetryOrdered,
@@ -394,3 +395,20 @@ def test_a_host_that_used_up_its_attempts_is_not_retried(scratch: Path) -> None:
         "web-02 cannot try again: it rolled back, and made 1 of the 1 attempts that were signed; "
         "release its closure under a new ref"
     )
+
+
+def test_tolerated_failures_absent_and_waiting_hosts_are_counted(scratch: Path) -> None:
+    """By the waves of served rollouts, and by the gates of the hosts that wait."""
+    policy = RolloutPolicy(max_failures=1, deadlines=ACK_SKIP)
+    fleet = Fleet(scratch, policy)
+    assert dict(fleet.engine.waiting_by_gate()) == {Gate.WAVE_PROMOTION: 3}
+    fleet.finish("web-01")
+    fleet.host("web-02").revert()
+    fleet.pass_minutes(11)
+
+    totals = fleet.engine.wave_totals()
+    assert (totals.tolerated, totals.absent) == (1, 2)
+    assert set(fleet.engine.waiting_by_gate().values()) == {0}
+    first, second = fleet.engine.waves(fleet.r1)
+    assert (first.converged, second.failed, second.allowed, second.absent) == (1, 1, 1, 2)
+    assert fleet.engine.waves(RolloutId("stable@r9")) == ()

@@ -29,3 +29,20 @@ def test_the_worst_clock_is_that_of_a_host_heard_recently() -> None:
     late = NOW + HEARD_RECENTLY + timedelta(minutes=1, microseconds=1)
     contacts.heard("web-02", int(late.timestamp()) + 4, late)
     assert contacts.skew_seconds_max(late) == 4
+
+
+def test_hosts_that_were_not_heard_for_three_minutes_are_counted_as_silent() -> None:
+    """To the minute; one that is heard again is silent no more, however long it was."""
+    contacts = Contacts()
+    assert contacts.silent(NOW) == 0
+    for name in ("web-01", "web-02"):
+        contacts.heard(name, CREATED, NOW)
+    contacts.heard("web-03", CREATED, NOW + timedelta(minutes=3))
+    assert contacts.silent(NOW + timedelta(minutes=3)) == 0
+    assert contacts.silent(NOW + timedelta(minutes=4)) == 2
+
+    late = NOW + timedelta(hours=2)
+    assert contacts.silent(late) == 3
+    contacts.heard("web-01", CREATED, late)
+    assert contacts.silent(late) == 2
+    assert contacts.silent(late + timedelta(hours=1)) == 3

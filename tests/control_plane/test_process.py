@@ -128,6 +128,10 @@ async def test_an_operator_sees_how_much_there_is_and_what_came_of_it(premises: 
         'nixfleet_hosts{state="Activating"} 1.0',
         'nixfleet_hosts{state="Failed"} 0.0',
         'nixfleet_rollouts{state="Active"} 1.0',
+        'nixfleet_hosts_waiting{gate="quarantine"} 0.0',
+        "nixfleet_hosts_absent 0.0",
+        "nixfleet_failures_tolerated 0.0",
+        "nixfleet_hosts_silent 0.0",
         "nixfleet_queue_length 0.0",
         "nixfleet_enrolled_hosts 0.0",
     ):

@@ -31,6 +31,7 @@ def likeness(state: State) -> dict[str, object]:
         "quarantines": {name: closures for name, closures in state.quarantines.items() if closures},
         "dispatches": dict(state.dispatches),
         "deferrals": dict(state.deferrals),
+        "waiting by gate": {gate: count for gate, count in state.gate_counts.items() if count},
         "outstanding": {key: controls for key, controls in state.outstanding.items() if controls},
         "holds": dict(state.holds),
         "prune due": dict(state.prune_due),

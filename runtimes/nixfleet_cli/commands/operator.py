@@ -56,6 +56,7 @@ from nixfleet_runtime.http.listings import (
 )
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.rollout_status import WaveStatus
 
 if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
     from nixfleet_cli.shared.operator_client import Address, OperatorClient, Page
@@ -411,11 +412,12 @@ def explain(session: _Session, host: str) -> None:
 
 @operator.command()
 @_asks(
-    "one object a rollout, with rolloutId, channel, state, currentWave, openedAt and excusedHosts"
+    "one object a rollout, with rolloutId, channel, state, currentWave, openedAt, excusedHosts, standings (hosts by "
+    "standing) and waves (of each wave, total, converged, failed, allowed, absent, verdict)"
 )
 def rollouts(session: _Session) -> None:
     """List every rollout, oldest first."""
-    header = ("rollout", "state", "wave", "opened", "excused")
+    header = ("rollout", "state", "wave", "opened", "converged", "failed", "not counted", "excused")
     session.list(paths.ROLLOUTS, ROLLOUT_PAGE, lambda page: page.rollouts, _rollout_cells, header)
 
 
@@ -434,7 +436,7 @@ def _state(_context: click.Context, _option: click.Parameter, text: str | None) 
 )
 @_asks(
     "one object a host and rollout, with hostname, rolloutId, state, targetClosure, lastEventSeq, currentClosure, "
-    "refusal, lastHeardAt, clockAheadSeconds and clockBehindSeconds"
+    "refusal, lastHeardAt, clockAheadSeconds, clockBehindSeconds, standing and attempt"
 )
 def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
     """List every host in every rollout, by rollout and name."""
@@ -448,6 +450,8 @@ def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
         "rollout",
         "host",
         "state",
+        "counts",
+        "attempt",
         "target",
         "runs",
         "last heard",
@@ -585,7 +589,25 @@ def whole_name(
 def _rollout_cells(rollout: ListedRollout) -> Row:
     excused = ", ".join(rollout.excused_hosts)
     wave, opened = str(rollout.current_wave), shown_time(rollout.opened_at)
-    return rollout.rollout_id, rollout.state, wave, opened, excused
+    standings = ", ".join(f"{count} {it}" for it, count in rollout.standings.items())
+    return (
+        rollout.rollout_id,
+        rollout.state,
+        wave,
+        opened,
+        *_progress(rollout.waves),
+        standings,
+        excused,
+    )
+
+
+def _progress(waves: tuple[WaveStatus, ...]) -> tuple[str, str]:
+    """How many hosts converged of those that count, and how many failed of those that may."""
+    if not waves:
+        return "", ""
+    converged, total = sum(it.converged for it in waves), sum(it.total for it in waves)
+    failed, allowed = sum(it.failed for it in waves), sum(it.allowed for it in waves)
+    return f"{converged} of {total}", f"{failed} of {allowed} allowed"
 
 
 def _host_cells(host: ListedHost) -> Row:
@@ -596,6 +618,8 @@ def _host_cells(host: ListedHost) -> Row:
         host.rollout_id,
         host.hostname,
         host.state,
+        host.standing,
+        str(host.attempt),
         short(host.target_closure),
         runs,
         heard,

@@ -14,7 +14,7 @@ from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, printing, section,
 from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import Follower
-from nixfleet_control_plane.history.narration import short
+from nixfleet_control_plane.history.narration import named, short
 from nixfleet_control_plane.messages.inputs import InForce, PauseScope
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LoggedEntry
 from nixfleet_control_plane.store.queries import (
@@ -26,8 +26,17 @@ from nixfleet_control_plane.store.queries import (
     rollouts,
 )
 from nixfleet_proto.freshness import freshness_window
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.rollout_status import (
+    OverdueHost,
+    WaveStatus,
+    overdue_hosts,
+    standing_counts,
+    tolerated_hosts,
+    wave_statuses,
+)
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 
@@ -35,15 +44,16 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 @database_argument
 @arguments.at_time
 @printing(
-    "one object with rollouts, waiting, quarantined, paused, refusedEvents, inForce and refusedReleases; "
+    "one object with rollouts, waiting, overdue, quarantined, paused, refusedEvents, inForce and refusedReleases; "
     "of a journal: rollouts, underWay, waitingToBeSent and refused"
 )
 def status(output: Output, database: Path, at_time: datetime) -> None:
     """Show rollouts and what holds their hosts.
 
-    DB is the database of a control plane: shows rollouts with their hosts by state, waiting hosts with the gate that
-    holds them, quarantines, pauses, refused events, what is in force and for how long hosts accept it, and refused
-    releases; of each the first ten, and how many more there are.
+    DB is the database of a control plane: shows rollouts with their hosts by state; waves, with the hosts that failed
+    and are tolerated; overdue hosts, and what can be done; waiting hosts with the gate that holds them; quarantines,
+    pauses, refused events, what is in force and for how long hosts accept it, and refused releases. Of each the first
+    ten, and how many more there are.
     DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the facts that wait
     to be sent or were refused.
 
@@ -64,6 +74,8 @@ def status(output: Output, database: Path, at_time: datetime) -> None:
 def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterator[str]:
     yield from rollout_lines(connection, state)
     for title, rows in (
+        ("waves", _waves(state)),
+        ("overdue", map(_overdue, overdue_hosts(state.view, at))),
         ("waiting", map(_waiting, deferrals(connection))),
         ("quarantined", map(_quarantined, quarantines(connection))),
         ("paused by operators", _pauses(state)),
@@ -85,18 +97,59 @@ def _rollout(state: State, record: RolloutRecord) -> Row:
         return record.rollout_id, record.state, "", "host records pruned"
     last_wave = state.view.terms(record.rollout_id).last_wave
     hosts = ", ".join(f"{count} {each}" for each, count in _hosts_by_state(state, record).items())
-    excused = f" ({len(record.excused_hosts)} excused)" if record.excused_hosts else ""
     return (
         record.rollout_id,
         record.state,
         f"wave {record.current_wave} of 0–{last_wave}",
-        hosts + excused,
+        hosts + _standings(record) + _attempts(state, record),
     )
+
+
+def _attempts(state: State, record: RolloutRecord) -> str:
+    hosts = state.view.hosts_of(record.rollout_id)
+    again = sum(max(host.attempt, record.attempt_of(host.hostname)) > 1 for host in hosts)
+    return f", {again} tried again" if again else ""
 
 
 def _hosts_by_state(state: State, record: RolloutRecord) -> Mapping[str, int]:
     counts = Counter(host.state for host in state.view.hosts_of(record.rollout_id))
     return {each.value: counts[each] for each in HostState if counts[each]}
+
+
+def _waves(state: State) -> Iterator[Row]:
+    """The waves of the rollouts that are served, with the hosts that are tolerated as failed."""
+    for rollout_id in state.view.served_rollouts():
+        for wave in wave_statuses(state.view, rollout_id):
+            absent = f", {wave.absent} absent" if wave.absent else ""
+            yield (
+                rollout_id,
+                "in no wave" if wave.wave is None else f"wave {wave.wave}",
+                str(wave.verdict),
+                f"{wave.converged} of {wave.total} converged{absent}",
+                f"{wave.failed} failed of {wave.allowed} allowed"
+                + _tolerated(state, rollout_id, wave),
+            )
+
+
+def _tolerated(state: State, rollout_id: RolloutId, wave: WaveStatus) -> str:
+    hosts = tolerated_hosts(state.view, rollout_id, wave.wave)
+    return f": {named(hosts)}" if hosts else ""
+
+
+def _overdue(overdue: OverdueHost) -> Row:
+    at = overdue.overdue_at
+    why = "it has no deadline" if at is None else f"its deadline was {shown_time(at)}"
+    return (
+        overdue.hostname,
+        overdue.rollout_id,
+        f"{overdue.stage} since {shown_time(overdue.since)}, {why}",
+        f'"nixfleet operator skip|excuse {overdue.rollout_id} {overdue.hostname}" goes on without it',
+    )
+
+
+def _standings(record: RolloutRecord) -> str:
+    counts = standing_counts(record)
+    return f" ({', '.join(f'{count} {it}' for it, count in counts.items())})" if counts else ""
 
 
 def _waiting(waiting: Waiting) -> Row:
@@ -165,6 +218,16 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
             }
             for each in deferrals(connection)
         ],
+        "overdue": [
+            {
+                "hostname": each.hostname,
+                "rolloutId": each.rollout_id,
+                "stage": each.stage,
+                "since": each.since,
+                "overdueAt": each.overdue_at,
+            }
+            for each in overdue_hosts(state.view, at)
+        ],
         "quarantined": [
             {
                 "channel": each.channel,
@@ -199,6 +262,7 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
 def _rollout_value(state: State, record: RolloutRecord) -> object:
     is_pruned = record.rollout_id not in state.manifests
     last_wave = None if is_pruned else state.view.terms(record.rollout_id).last_wave
+    waves = () if is_pruned else wave_statuses(state.view, record.rollout_id)
     return {
         "rolloutId": record.rollout_id,
         "channel": record.channel,
@@ -207,4 +271,19 @@ def _rollout_value(state: State, record: RolloutRecord) -> object:
         "lastWave": last_wave,
         "excusedHosts": sorted(record.excused_hosts),
         "hostsByState": None if is_pruned else _hosts_by_state(state, record),
+        "standings": {str(each): count for each, count in standing_counts(record).items()},
+        "waves": [] if is_pruned else [_wave_value(state, record, each) for each in waves],
+    }
+
+
+def _wave_value(state: State, record: RolloutRecord, wave: WaveStatus) -> object:
+    return {
+        "wave": wave.wave,
+        "total": wave.total,
+        "converged": wave.converged,
+        "failed": wave.failed,
+        "allowed": wave.allowed,
+        "absent": wave.absent,
+        "verdict": wave.verdict,
+        "tolerated": tolerated_hosts(state.view, record.rollout_id, wave.wave),
     }

@@ -76,6 +76,7 @@ from nixfleet_control_plane.messages.inputs import (
     RetryHosts,
     SkipHosts,
     Totals,
+    WaveTotals,
 )
 from nixfleet_control_plane.messages.key_ring import (
     EnrollmentObjection,
@@ -118,14 +119,16 @@ from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
+    Gate,
     OpenRollout,
     PlanAction,
     QueueDispatch,
     WithdrawDispatch,
 )
-from nixfleet_state_machine.planner.errors import UnknownHost
+from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.host_status import host_status
 from nixfleet_state_machine.planner.plan import replan
+from nixfleet_state_machine.planner.rollout_status import WaveStatus, wave_statuses
 from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetryOrdered,
@@ -173,6 +176,28 @@ class ControlPlaneEngine:
             if rollouts[rollout_id].state in _IN_USE:
                 counts[state] += count
         return counts
+
+    def waiting_by_gate(self) -> Mapping[Gate, int]:
+        """Return how many hosts each gate holds as the first one. Counted as deferrals change, as `hosts_by_state`."""
+        return self._state.gate_counts
+
+    def wave_totals(self) -> WaveTotals:
+        """Return the numbers of hosts over the waves of all rollouts that are served. O(waves)."""
+        view = self._state.view
+        waves = [
+            it for rollout_id in view.served_rollouts() for it in wave_statuses(view, rollout_id)
+        ]
+        return WaveTotals(
+            absent=sum(wave.absent for wave in waves),
+            tolerated=sum(wave.failed for wave in waves if wave.failed <= wave.allowed),
+        )
+
+    def waves(self, rollout_id: RolloutId) -> tuple[WaveStatus, ...]:
+        """Return how the waves of a rollout stand; none, of one that is pruned or unknown. O(waves)."""
+        try:
+            return wave_statuses(self._state.view, rollout_id)
+        except UnknownRollout:
+            return ()
 
     def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""
@@ -247,7 +272,7 @@ class ControlPlaneEngine:
             case ExplainHost():
                 return self._explained(input.hostname, now)
             case ListHosts():
-                return HostList(tuple(islice(self._hosts_after(input.after), input.limit)))
+                return self._listed(input)
             case PlanTick():
                 pass_time(self._state, commit, now)
                 return Done()
@@ -473,6 +498,13 @@ class ControlPlaneEngine:
         if loaded is None or poll.hostname not in (None, *loaded.terms.targets):
             return ManifestAnswer(None)
         return ManifestAnswer(loaded.artefact)
+
+    def _listed(self, asked: ListHosts) -> HostList:
+        records = tuple(islice(self._hosts_after(asked.after), asked.limit))
+        rollouts = self._state.view.rollouts
+        return HostList(
+            records, tuple(rollouts[it.rollout_id].standing_of(it.hostname) for it in records)
+        )
 
     def _hosts_after(self, after: tuple[str, str] | None) -> Iterator[HostRolloutState]:
         for rollout_id in sorted(self._state.view.rollouts):

@@ -51,7 +51,7 @@ from nixfleet_runtime.hold_scope import HoldScope, HostScope, RolloutScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_runtime.transport import EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.planner.action import DeferDispatch
+from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.planner.index.fleet_view import FleetView, wave_hold
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -112,6 +112,8 @@ class State:
         self.quarantines = UndoableDict[str, frozenset[str]](self.undo)
         self.dispatches = UndoableDict[str, tuple[Dispatch, ...]](self.undo)
         self.deferrals = UndoableDict[HostKey, DeferDispatch](self.undo)
+        # Counted as deferrals change: how many hosts each gate holds as the first one.
+        self.gate_counts = UndoableDict[Gate, int](self.undo)
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
         self.holds = UndoableDict[HoldScope, PauseScope](self.undo)
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
@@ -294,12 +296,25 @@ class State:
 
     def put_deferral(self, commit: CommitBuilder, deferral: DeferDispatch, since: datetime) -> None:
         """Record why the host is held, and since when."""
-        self.deferrals.set((deferral.rollout_id, deferral.host), deferral)
+        self.load_deferral(deferral)
         commit.write(PutDeferral(deferral, since, self.head_seq))
+
+    def load_deferral(self, deferral: DeferDispatch) -> None:
+        """As `put_deferral`, for a deferral that is in the store."""
+        key = deferral.rollout_id, deferral.host
+        before = self.deferrals.get(key)
+        if before is not None:
+            self._count_gate(before.gate, -1)
+        self.deferrals.set(key, deferral)
+        self._count_gate(deferral.gate, 1)
+
+    def _count_gate(self, gate: Gate, by: int) -> None:
+        self.gate_counts.set(gate, self.gate_counts.get(gate, 0) + by)
 
     def remove_deferral(self, commit: CommitBuilder, key: HostKey) -> None:
         """The host is no longer held."""
         if key in self.deferrals:
+            self._count_gate(self.deferrals[key].gate, -1)
             self.deferrals.discard(key)
             commit.write(RemoveDeferral(key[1], key[0]))
 

@@ -275,7 +275,7 @@ def _load_views(state: State, snapshot: Snapshot) -> None:
         key = RolloutId(dispatch.rollout_id), dispatch.hostname
         state.put_dispatch(key, dispatch, stored.queued_at)
     for deferral in snapshot.deferrals:
-        state.deferrals.set((deferral.rollout_id, deferral.host), deferral)
+        state.load_deferral(deferral)
     outstanding: dict[HostKey, dict[Control, int]] = {}
     for failure in snapshot.failures:
         control = Control(failure.probe_name, failure.control_id, failure.framework)

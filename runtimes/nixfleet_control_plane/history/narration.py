@@ -229,7 +229,7 @@ def _rollout_event(event: RolloutEvent) -> str:
                 return f"has switched its last wave, {event.to_wave}"
             return f"advances from wave {event.from_wave} to wave {event.to_wave}"
         case RolloutTerminal():
-            return "complete: every host not excused has converged"
+            return "complete: every wave is done"
         case SuccessorOpened():
             return f"is superseded by {event.successor_rollout_id}"
         case RetentionExpired():
@@ -242,19 +242,20 @@ def _rollout_event(event: RolloutEvent) -> str:
             return f"wave {event.wave} is broken: {event.failed} failed of {event.allowed} allowed{absent}"
         case HostsLapsed():
             said = f"silent past the {event.stage} deadline"
-            return f"{_named(event.hosts)} {said}, and {_are(event.hosts)} {event.standing}"
+            return f"{named(event.hosts)} {said}, and {_are(event.hosts)} {event.standing}"
         case StandingChanged():
-            return f"{_named(event.hosts)} {_are(event.hosts)} {event.standing}: {event.reason}"
+            return f"{named(event.hosts)} {_are(event.hosts)} {event.standing}: {event.reason}"
         case RetryOrdered():
-            return f"{_named(event.hosts)} may make attempt {event.attempt}: {event.reason}"
+            return f"{named(event.hosts)} may make attempt {event.attempt}: {event.reason}"
         case MembersChanged():
-            late = f", of which {_named(event.late)} late" if event.late else ""
-            return f"amended: joined {_named(event.joined)}{late}; left {_named(event.left)}"
+            late = f", of which {named(event.late)} late" if event.late else ""
+            return f"amended: joined {named(event.joined)}{late}; left {named(event.left)}"
         case _:
             assert_never(event)
 
 
-def _named(hosts: tuple[str, ...]) -> str:
+def named(hosts: tuple[str, ...]) -> str:
+    """Return the names of the first few hosts, and how many more there are."""
     more = len(hosts) - _NAMED_MAX
     named = ", ".join(hosts[:_NAMED_MAX]) or "no host"
     return f"{named} and {more} more" if more > 0 else named
@@ -286,11 +287,11 @@ def _command(command: OperatorCommand) -> str:
         case ClearRollout():
             return f"clears {command.rollout_id}: {command.reason}"
         case ExcuseHosts():
-            return f"excuses {_named(tuple(sorted(command.hosts)))}: {command.reason}"
+            return f"excuses {named(tuple(sorted(command.hosts)))}: {command.reason}"
         case SkipHosts():
-            return f"skips {_named(tuple(sorted(command.hosts)))}: {command.reason}"
+            return f"skips {named(tuple(sorted(command.hosts)))}: {command.reason}"
         case RetryHosts():
-            hosts = _named(tuple(sorted(command.hosts))) if command.hosts else "what failed"
+            hosts = named(tuple(sorted(command.hosts))) if command.hosts else "what failed"
             return f"retries {hosts}: {command.reason}"
         case RetireQuarantine():
             closure = short(command.closure)

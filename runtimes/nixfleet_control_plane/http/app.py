@@ -96,6 +96,11 @@ def make_app(
         "by how much the worst clock of the hosts heard in the last ten minutes is off",
         lambda: contacts.skew_seconds_max(clock.now()),
     )
+    metrics.gauge(
+        "nixfleet_hosts_silent",
+        "hosts that were heard since the start, but not for three minutes",
+        lambda: contacts.silent(clock.now()),
+    )
     pollers = Pollers(limits)
     metrics.gauge("nixfleet_dispatch_polls", "polls that wait for a dispatch", lambda: len(pollers))
     agents = AgentRoutes(service, authenticator, pollers)

@@ -22,7 +22,7 @@ from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import GateBlock
 from nixfleet_state_machine.planner.host_status import HostInFleet
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 
 @frozen
@@ -269,9 +269,10 @@ class Explanation:
 
 @frozen
 class HostList:
-    """Records of hosts in rollouts that are not pruned, ordered by rollout and name."""
+    """Records of hosts in rollouts that are not pruned, ordered by rollout and name. standings: one per record."""
 
     records: tuple[HostRolloutState, ...]
+    standings: tuple[Standing, ...]
 
 
 @frozen
@@ -289,6 +290,18 @@ class Totals:
     manifests: int
     enrolled: int
     rollouts: Mapping[RolloutState, int]
+
+
+@frozen
+class WaveTotals:
+    """Numbers of hosts over the waves of all rollouts that are served.
+
+    absent: those that no wave waits for, because they do not come. tolerated: those that count as failed in waves that
+    are not broken.
+    """
+
+    absent: int
+    tolerated: int
 
 
 @frozen

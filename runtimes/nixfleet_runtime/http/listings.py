@@ -17,6 +17,7 @@ from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.host_status import Outside, StageDeadline, WaitsFor
+from nixfleet_state_machine.planner.rollout_status import WaveStatus
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 PAGE_LENGTH_MAX: Final = 500
@@ -24,7 +25,10 @@ PAGE_LENGTH_MAX: Final = 500
 
 @frozen
 class ListedRollout:
-    """A rollout's state."""
+    """A rollout's state. waves: how each stands; none of a rollout that is pruned.
+
+    standings: how many hosts have each standing other than counted.
+    """
 
     rollout_id: RolloutId
     channel: str
@@ -32,6 +36,8 @@ class ListedRollout:
     current_wave: int
     opened_at: datetime
     excused_hosts: tuple[str, ...]
+    waves: tuple[WaveStatus, ...] = ()
+    standings: FrozenMap[str, int] = FrozenMap()
 
 
 @frozen
@@ -45,6 +51,8 @@ class RolloutPage:
 @frozen
 class ListedHost:
     """A host's state in a rollout. current_closure: the closure that it last reported to run.
+
+    standing: how it counts. attempt: the number of its attempt.
 
     refusal: why its agent does not act in the rollout, by its last heartbeat.
     last_heard_at: its last request since the control plane started. clock_ahead_seconds, clock_behind_seconds: how far
@@ -61,6 +69,8 @@ class ListedHost:
     last_heard_at: datetime | None = None
     clock_ahead_seconds: int | None = None
     clock_behind_seconds: int | None = None
+    standing: Standing = Standing.COUNTED
+    attempt: int = 1
 
 
 @frozen

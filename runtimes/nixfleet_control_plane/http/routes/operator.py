@@ -24,6 +24,7 @@ from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
     ExcuseHosts,
+    HostList,
     OperatorCommand,
     PauseScope,
     ResumeScope,
@@ -71,7 +72,8 @@ from nixfleet_runtime.transport import ActingRefusal, EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.host_status import HostInFleet, HostInRollout
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.planner.rollout_status import standing_counts
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 T = TypeVar("T")
 
@@ -92,7 +94,12 @@ class OperatorRoutes:
         """Every rollout, oldest first."""
         await self.authenticator.operator(request, OperatorRole.READ)
         after_seq, limit = AFTER_ROW.of(request), _limit(request)
-        return _shown(ROLLOUT_PAGE, await self._query(lambda c: _rollouts(c, after_seq, limit)))
+        page = await self._query(lambda c: _rollouts(c, after_seq, limit))
+        # The waves of those that are not pruned, from memory.
+        rollouts = (
+            evolve(each, waves=self.service.waves(each.rollout_id)) for each in page.rollouts
+        )
+        return _shown(ROLLOUT_PAGE, evolve(page, rollouts=tuple(rollouts)))
 
     async def rollout_events(self, request: Request) -> Response:
         """The log of one rollout, oldest first."""
@@ -107,8 +114,8 @@ class OperatorRoutes:
         await self.authenticator.operator(request, OperatorRole.READ)
         after, limit = AFTER.of(request), _limit(request)
         # From memory, because the table of host records lags behind.
-        records = (await self.service.host_records(after, limit + 1)).records
-        page = _host_page(records, limit, self.service.notices.refusals_of, self.contacts)
+        found = await self.service.host_records(after, limit + 1)
+        page = _host_page(found, limit, self.service.notices.refusals_of, self.contacts)
         return _shown(HOST_PAGE, page)
 
     async def deferrals(self, request: Request) -> Response:
@@ -348,24 +355,28 @@ def _rollout(record: RolloutRecord) -> ListedRollout:
         record.current_wave,
         record.opened_at,
         tuple(sorted(record.excused_hosts)),
+        standings=FrozenMap({str(it): count for it, count in standing_counts(record).items()}),
     )
 
 
 def _host_page(
-    records: tuple[HostRolloutState, ...],
+    found: HostList,
     limit: int,
     refusals_of: Callable[[str], tuple[ActingRefusal, ...]],
     contacts: Contacts,
 ) -> HostPage:
     hosts = tuple(
-        _host(record, refusals_of(record.hostname), contacts.last(record.hostname))
-        for record in records[:limit]
+        _host(record, standing, refusals_of(record.hostname), contacts.last(record.hostname))
+        for record, standing in zip(found.records[:limit], found.standings, strict=False)
     )
-    return HostPage(hosts, None if len(records) <= limit else _place(hosts[-1]))
+    return HostPage(hosts, None if len(found.records) <= limit else _place(hosts[-1]))
 
 
 def _host(
-    record: HostRolloutState, refusals: tuple[ActingRefusal, ...], contact: Contact | None
+    record: HostRolloutState,
+    standing: Standing,
+    refusals: tuple[ActingRefusal, ...],
+    contact: Contact | None,
 ) -> ListedHost:
     here = (it.reason for it in refusals if it.rollout_id == record.rollout_id)
     return ListedHost(
@@ -377,6 +388,8 @@ def _host(
         record.current_closure,
         next(here, None),
         *_heard(contact),
+        standing,
+        record.attempt,
     )
 
 
