@@ -95,7 +95,7 @@ def test_a_host_is_overdue_after_its_deadline_or_long_without_one(
     deadlines: Deadlines, at: timedelta
 ) -> None:
     """To the microsecond; with the stage and since when."""
-    declared = deadlines.ack and NOW + at
+    declared = None if deadlines.ack is None else NOW + at
     overdue = OverdueHost(terms_of().rollout_id, "web-1", Stage.ACK, NOW, declared)
 
     assert _overdue_of(NOW + at - timedelta(microseconds=1), deadlines) == []
