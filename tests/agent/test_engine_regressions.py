@@ -156,9 +156,9 @@ def test_a_rollout_that_goes_on_again_is_watched_again() -> None:
     agent.fail_probe(seconds=59)
     agent.tell(RESTS)
     agent.tell(GOES_ON)
-    assert agent.actions == (LoadChecks(R1, "new"),)
+    assert list(agent.actions) == [LoadChecks(R1, "new")]
     agent.tell(ChecksLoaded(R1, ALIVE))
-    assert agent.actions == (StartProbes(R1, ALIVE),)
+    assert list(agent.actions) == [StartProbes(R1, ALIVE)]
     agent.fail_probe(seconds=59)
     agent.tell(Tick())
     assert agent.record().state is HostState.CONVERGED
