@@ -53,13 +53,22 @@ def test_a_closure_keeps_its_name_as_the_first_one(tree: Path, tmp_path: Path) -
 def test_a_prepared_directory_is_left_as_it_is(tree: Path, tmp_path: Path) -> None:
     """A second preparation names the configuration that it found, and changes nothing."""
     made = prepared(tree, tmp_path / "web-01")
-    before = {path: path.lstat() for path in (tmp_path / "web-01").rglob("*")}
+    before = contents_of(tmp_path / "web-01")
 
     with pytest.raises(AlreadyPrepared) as refused:
         prepared(tree, tmp_path / "web-01", "https://other.example.org")
 
     assert refused.value.path == made.config
-    assert {path: path.lstat() for path in (tmp_path / "web-01").rglob("*")} == before
+    assert contents_of(tmp_path / "web-01") == before
+
+
+def contents_of(directory: Path) -> dict[Path, tuple[int, int, int, int]]:
+    """Which entry each path has, with its mode, size and time of change. Reading one changes its time of access."""
+    stats = {path: path.lstat() for path in directory.rglob("*")}
+    return {
+        path: (stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns)
+        for path, stat in stats.items()
+    }
 
 
 def test_a_link_to_another_closure_is_not_replaced(tree: Path, tmp_path: Path) -> None:
