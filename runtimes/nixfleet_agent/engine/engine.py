@@ -69,6 +69,12 @@ from nixfleet_agent.engine.reconcile import (
     take_over,
 )
 from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
+from nixfleet_agent.engine.watching import (
+    note_resting,
+    watch,
+    watched,
+    watched_with_its_target,
+)
 from nixfleet_agent.messages.inputs import (
     Action,
     AttemptsUsedUp,
@@ -101,7 +107,6 @@ from nixfleet_agent.messages.inputs import (
     RolloutsRest,
     RunningClosureSeen,
     StartProbes,
-    StopProbes,
     SwitchEnded,
     SwitchStarted,
     Tick,
@@ -125,7 +130,6 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyDeclared,
     RollbackComplete,
 )
-from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.health_check import HealthCheck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
@@ -231,7 +235,7 @@ class AgentEngine:
                 if input.rollout_id in self._state.expired(now, DISOWNED_RETENTION):
                     forget_disowned(self._state, commit, input.rollout_id)
             case RolloutsRest():
-                self._note_resting(commit, input)
+                note_resting(self._state, commit, input)
             case _:
                 assert_never(input)
         return Done()
@@ -395,7 +399,7 @@ class AgentEngine:
     def _checks_loaded(self, commit: CommitBuilder, input: ChecksLoaded, now: datetime) -> None:
         rollout = self._soaking(input.rollout_id)
         if rollout is None:
-            self._watch(commit, input)
+            watch(self._state, commit, input)
             return
         self._state.checks.set(input.rollout_id, input.checks)
         topology = topology_of(input.checks)
@@ -411,7 +415,7 @@ class AgentEngine:
         self, commit: CommitBuilder, input: ChecksUnreadable, now: datetime
     ) -> None:
         """Report a failing probe: a closure that cannot be checked must not converge."""
-        if self._watched(input.rollout_id) is not None:
+        if watched(self._state, input.rollout_id) is not None:
             about = f"{input.rollout_id}: {input.problem}"
             commit.afterwards(log_entry(LogLevel.ERROR, "converged, and not watched", about))
         rollout = self._soaking(input.rollout_id)
@@ -428,7 +432,7 @@ class AgentEngine:
         # Two samples are neighbours when the probe's own interval lies between them, give or take a time-out.
         gap_max = max(self._failure_threshold, 2 * timedelta(seconds=check.interval_seconds))
         if rollout is None:
-            if self._runs_its_target(self._watched(input.rollout_id)):
+            if watched_with_its_target(self._state, input.rollout_id) is not None:
                 # No fact: the host is past its verdict. Only a failure that lasts is one.
                 self._observe(
                     input.rollout_id, input.probe_name, input.outcome.status, now, gap_max
@@ -503,48 +507,15 @@ class AgentEngine:
 
     # While the rollout goes on.
 
-    def _note_resting(self, commit: CommitBuilder, input: RolloutsRest) -> None:
-        """Stop watching in rollouts that rest now, and begin again in those that go on: an operator cleared them."""
-        watched = {rollout.record.rollout_id for rollout in self._watched_rollouts()}
-        self._state.resting.set(input.rollout_ids)
-        watched_now = {rollout.record.rollout_id for rollout in self._watched_rollouts()}
-        for rollout_id in sorted(watched - watched_now):
-            self._state.forget_probes(rollout_id)
-            commit.afterwards(StopProbes(rollout_id))
-        for rollout_id in sorted(watched_now - watched):
-            target = self._state.rollouts[rollout_id].record.target_closure
-            commit.afterwards(LoadChecks(rollout_id, target))
-
-    def _watch(self, commit: CommitBuilder, input: ChecksLoaded) -> None:
-        """Run the probes of a host that has converged again, except those that are to run once."""
-        if self._watched(input.rollout_id) is None:
-            return
-        again = {name: check for name, check in input.checks.items() if not check.run_once}
-        checks = HealthCheckSet(again)
-        self._state.checks.set(input.rollout_id, checks)
-        commit.afterwards(StartProbes(input.rollout_id, checks))
-
     def _regress_if_due(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
-        rollout = self._watched(rollout_id)
-        if rollout is None or not self._runs_its_target(rollout):
+        rollout = watched_with_its_target(self._state, rollout_id)
+        if rollout is None:
             return
         failing = self._observed_of(rollout_id).failing
         threshold = self._failure_threshold
         regressed = regression(rollout.record, rollout.policy, threshold, now, failing)
         if regressed is not None:
             self._emit(commit, rollout_id, regressed, now)
-
-    def _watched_rollouts(self) -> list[LocalRollout]:
-        return [each for each in self._state.open_rollouts() if self._state.is_watched(each)]
-
-    def _watched(self, rollout_id: RolloutId) -> LocalRollout | None:
-        rollout = self._state.rollouts.get(rollout_id)
-        return rollout if rollout is not None and self._state.is_watched(rollout) else None
-
-    def _runs_its_target(self, rollout: LocalRollout | None) -> bool:
-        """Whether the samples of probes are about the closure that converged: another one runs after a drift."""
-        running = self._state.running_closure.get()
-        return rollout is not None and running in (None, rollout.record.target_closure)
 
     def _tally(
         self,
