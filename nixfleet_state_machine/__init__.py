@@ -74,6 +74,11 @@ if TYPE_CHECKING:
         budget_wedges,
         worst_failed,
     )
+    from nixfleet_state_machine.planner.drift import (
+        drift_change,
+        drift_ended,
+        strays,
+    )
     from nixfleet_state_machine.planner.errors import (
         AlreadyOpen,
         UnknownHost,
@@ -87,6 +92,9 @@ if TYPE_CHECKING:
     )
     from nixfleet_state_machine.planner.index.tally import (
         Tally,
+    )
+    from nixfleet_state_machine.planner.members import (
+        members_change,
     )
     from nixfleet_state_machine.planner.passing_time import (
         due_by_time,
@@ -127,6 +135,8 @@ if TYPE_CHECKING:
         WrongRollout,
     )
     from nixfleet_state_machine.rollout.event import (
+        DriftEnded,
+        HostDrifted,
         HostJoined,
         HostsLapsed,
         HostStateChanged,
@@ -150,6 +160,7 @@ if TYPE_CHECKING:
         step_rollout,
     )
     from nixfleet_state_machine.rollout.state import (
+        Drift,
         RolloutRecord,
         RolloutState,
         Standing,
@@ -166,12 +177,15 @@ __all__ = [
     "ControlPlaneEffect",
     "ConvergenceRule",
     "DeferDispatch",
+    "Drift",
+    "DriftEnded",
     "EmitLog",
     "EmitMetric",
     "Event",
     "FleetView",
     "Gate",
     "GateBlock",
+    "HostDrifted",
     "HostEffect",
     "HostJoined",
     "HostRolloutState",
@@ -234,11 +248,14 @@ __all__ = [
     "WithdrawDispatch",
     "WrongRollout",
     "budget_wedges",
+    "drift_change",
+    "drift_ended",
     "due_by_time",
     "due_rollout_events",
     "empty_waves",
     "explain",
     "heard_again",
+    "members_change",
     "next_time",
     "open_rollout",
     "plan_next",
@@ -250,6 +267,7 @@ __all__ = [
     "skipped_with",
     "step",
     "step_rollout",
+    "strays",
     "to_json",
     "verdict_of",
     "wave_broken",
@@ -280,10 +298,12 @@ export_lazily(
             "DeferDispatch Gate GateBlock OpenRollout PlanAction QueueDispatch WithdrawDispatch"
         ),
         "nixfleet_state_machine.planner.blast_radius": "BudgetWedge budget_wedges worst_failed",
+        "nixfleet_state_machine.planner.drift": "drift_change drift_ended strays",
         "nixfleet_state_machine.planner.errors": "AlreadyOpen UnknownHost UnknownRollout",
         "nixfleet_state_machine.planner.gates": "Quarantines",
         "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
         "nixfleet_state_machine.planner.index.tally": "Tally",
+        "nixfleet_state_machine.planner.members": "members_change",
         "nixfleet_state_machine.planner.passing_time": "due_by_time next_time",
         "nixfleet_state_machine.planner.plan": "explain plan_next replan",
         "nixfleet_state_machine.planner.progress": "due_rollout_events empty_waves",
@@ -295,13 +315,13 @@ export_lazily(
             "IllegalForRolloutState RolloutTransitionError SupersessionExpected WrongRollout"
         ),
         "nixfleet_state_machine.rollout.event": (
-            "HostJoined HostStateChanged HostsLapsed MembersChanged OperatorClearance "
-            "RetentionExpired RetryOrdered RolloutEvent RolloutOpened RolloutTerminal Stage "
+            "DriftEnded HostDrifted HostJoined HostStateChanged HostsLapsed MembersChanged "
+            "OperatorClearance RetentionExpired RetryOrdered RolloutEvent RolloutOpened RolloutTerminal Stage "
             "StandingChanged SuccessorOpened WaveAdvanced WaveBroken"
         ),
         "nixfleet_state_machine.rollout.opening": "open_rollout",
         "nixfleet_state_machine.rollout.reducer": "step_rollout",
-        "nixfleet_state_machine.rollout.state": "RolloutRecord RolloutState Standing",
+        "nixfleet_state_machine.rollout.state": "Drift RolloutRecord RolloutState Standing",
         "nixfleet_state_machine.undo": "UndoLog",
     },
 )

@@ -47,6 +47,8 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.rollout.effect import RecordRolloutTransition, RolloutEffect
 from nixfleet_state_machine.rollout.errors import RolloutTransitionError
 from nixfleet_state_machine.rollout.event import (
+    DriftEnded,
+    HostDrifted,
     HostJoined,
     HostsLapsed,
     HostStateChanged,
@@ -345,6 +347,8 @@ def _rollout_events() -> Iterator[tuple[str, RolloutEvent]]:
         yield "", StandingChanged(_ROLLOUT, web_01, standing, "it reported again", _AT)
     yield "", RetryOrdered(_ROLLOUT, web_01, 2, "its back-off is over", _AT)
     yield "", MembersChanged(_ROLLOUT, (), web_01, (), _AT)
+    yield "", HostDrifted(_ROLLOUT, "web-01", "other", _AT)
+    yield "", DriftEnded(_ROLLOUT, "web-01", _AT)
     yield "to a later wave", WaveAdvanced(_ROLLOUT, 1, 2, _AT)
     yield "to the same wave", WaveAdvanced(_ROLLOUT, 1, 1, _AT)
     yield "to an earlier wave", WaveAdvanced(_ROLLOUT, 1, 0, _AT)

@@ -147,6 +147,8 @@ _EVENTS = {
     "StandingChanged, to late": "StandingChanged, to late",
     "RetryOrdered, attempt 2": "RetryOrdered",
     "MembersChanged": "MembersChanged",
+    "HostDrifted": "HostDrifted",
+    "DriftEnded": "DriftEnded",
     "RolloutTerminal, of another rollout": "RolloutTerminal of another rollout",
 }
 

@@ -35,6 +35,8 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.replay import replay_host, replay_rollout
 from nixfleet_state_machine.rollout.event import (
+    DriftEnded,
+    HostDrifted,
     HostJoined,
     HostsLapsed,
     HostStateChanged,
@@ -265,6 +267,8 @@ def rollout_events() -> Mapping[str, RolloutEvent]:
         "MembersChanged": MembersChanged(
             ROLLOUT, ("web-03", "web-04"), ("web-01",), ("web-04",), AT
         ),
+        "HostDrifted": HostDrifted(ROLLOUT, "web-01", "by-hand", AT),
+        "DriftEnded": DriftEnded(ROLLOUT, "web-01", AT),
         "RolloutTerminal, of another rollout": RolloutTerminal(SUCCESSOR, AT),
     }
 
@@ -306,6 +310,15 @@ def event_histories() -> Mapping[str, tuple[RolloutEvent, ...]]:
             *joined,
             MembersChanged(ROLLOUT, ("web-03", "web-04"), ("web-02",), ("web-04",), AT),
             RolloutTerminal(ROLLOUT, AT),
+        ),
+        "drifts, and is put right": (
+            *joined,
+            host_now(HostState.CONVERGED, BEFORE),
+            HostDrifted(ROLLOUT, "web-01", "by-hand", BEFORE),
+            HostDrifted(ROLLOUT, "web-01", "by-hand", AT),
+            _retry("web-01", 2, AT),
+            DriftEnded(ROLLOUT, "web-01", AT),
+            SuccessorOpened(ROLLOUT, SUCCESSOR, AT),
         ),
         "is told of another": (
             *joined,

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, assert_never
 
 from attrs import frozen
 
+from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.policy import AtDeadline, Deadline, Retry
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.terms import RolloutTerms
@@ -18,6 +19,7 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 GRACE: Final = timedelta(minutes=5)
 """How long after a deadline that the host holds itself to the control plane goes on listening."""
+BACKOFF_OVER: Final = "its back-off is over"
 _JITTER_STEPS: Final = 1024
 
 
@@ -32,10 +34,11 @@ class LapseDue:
 
 @frozen
 class RetryDue:
-    """At `at` the back-off of the host is over, and it may make its attempt number `attempt`."""
+    """At `at` the back-off of the host is over, and it may make its attempt number `attempt`. reason: for people."""
 
     at: datetime
     attempt: int
+    reason: str = BACKOFF_OVER
 
 
 Due: TypeAlias = LapseDue | RetryDue
@@ -43,7 +46,8 @@ Due: TypeAlias = LapseDue | RetryDue
 
 def has_dues(terms: RolloutTerms) -> bool:
     """Return whether any host of a rollout with these terms can ever have a due."""
-    return terms.deadlines.is_declared or terms.retry.attempts > 1
+    restores = terms.on_drift is OnDrift.RESTORE
+    return terms.deadlines.is_declared or terms.retry.attempts > 1 or restores
 
 
 def due_of(
@@ -62,7 +66,7 @@ def due_of(
     stage = stage_of(record, queued_since)
     if stage is not None:
         return _lapse(terms, record, standing, *stage)
-    return _retry(terms, rollout, record)
+    return _restore(terms, rollout, record) or _retry(terms, rollout, record)
 
 
 def stage_of(
@@ -152,6 +156,20 @@ def _lapse(
         case _:
             assert_never(deadline.then)
     return LapseDue(at, stage, Standing.AWAY if standing is Standing.LATE else lapsed)
+
+
+def _restore(
+    terms: RolloutTerms, rollout: RolloutRecord, record: HostRolloutState
+) -> RetryDue | None:
+    """A host that drifted is given its target back, each time after a longer wait: it may be moved away again."""
+    drift = rollout.drifted.get(record.hostname)
+    if drift is None or terms.on_drift is not OnDrift.RESTORE:
+        return None
+    is_ordered = rollout.attempt_of(record.hostname) > record.attempt
+    if is_ordered or record.state is not HostState.CONVERGED:
+        return None
+    wait = backoff_of(terms.retry, record.hostname, record.attempt)
+    return RetryDue(drift.since + wait, record.attempt + 1, f"it runs {drift.running}")
 
 
 def _retry(

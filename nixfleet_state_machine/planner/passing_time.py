@@ -18,10 +18,9 @@ from nixfleet_state_machine.rollout.state import Standing
 
 SILENT_AFTER: Final = timedelta(minutes=3)
 """A host that was not heard of for so long is taken for off."""
-BACKOFF_OVER: Final = "its back-off is over"
 
 _Lapses = dict[tuple[RolloutId, Stage, Standing, bool], list[str]]
-_Retries = dict[tuple[RolloutId, int], list[str]]
+_Retries = dict[tuple[RolloutId, int, str], list[str]]
 
 
 def next_time(view: FleetView) -> datetime | None:
@@ -54,7 +53,7 @@ def due_by_time(
                 key = rollout_id, due.stage, due.standing, withdraws
                 lapses.setdefault(key, []).append(hostname)
             case RetryDue():
-                retries.setdefault((rollout_id, due.attempt), []).append(hostname)
+                retries.setdefault((rollout_id, due.attempt, due.reason), []).append(hostname)
             case _:
                 assert_never(due)
     return (*_lapsed(lapses, now), *_ordered(retries, now))
@@ -66,5 +65,5 @@ def _lapsed(lapses: _Lapses, now: datetime) -> Iterator[HostsLapsed]:
 
 
 def _ordered(retries: _Retries, now: datetime) -> Iterator[RetryOrdered]:
-    for (rollout_id, attempt), hosts in sorted(retries.items()):
-        yield RetryOrdered(rollout_id, tuple(sorted(hosts)), attempt, BACKOFF_OVER, now)
+    for (rollout_id, attempt, reason), hosts in sorted(retries.items()):
+        yield RetryOrdered(rollout_id, tuple(sorted(hosts)), attempt, reason, now)

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from nixfleet_proto.checked import at_least, checked, require_arguments, same, shown
 from nixfleet_proto.errors import InvalidValue, ValueProblem
-from nixfleet_proto.fleet import Edge, FleetResolved, Selector, Wave
+from nixfleet_proto.fleet import Edge, FleetResolved, OnDrift, Selector, Wave
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
@@ -55,7 +55,7 @@ class RolloutTerms:
     targets: closure by host. wave_of: wave by host; a host in `targets` that is missing here is in no wave of a channel
     with waves. wave_soak_minutes: one per wave, at least one.
     host_edges: those of this channel. predecessors: channels that this one waits for.
-    wave_tolerances: one per wave; empty if no host of any wave may fail.
+    wave_tolerances: one per wave; empty if no host of any wave may fail. on_drift: what follows when a host drifted.
     """
 
     rollout_id: RolloutId
@@ -70,6 +70,7 @@ class RolloutTerms:
     wave_tolerances: tuple[Tolerance, ...] = ()
     deadlines: Deadlines = Deadlines()
     retry: Retry = Retry()
+    on_drift: OnDrift = OnDrift.REPORT
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from same("channel", self.channel, self.rollout_id.channel, "rollout_id has it")
@@ -177,6 +178,7 @@ class RolloutTerms:
         tolerances: Sequence[Tolerance] = (),
         deadlines: Deadlines = _NO_DEADLINES,
         retry: Retry = _NO_RETRY,
+        on_drift: OnDrift = OnDrift.REPORT,
     ) -> Self:
         """Return terms made without a fleet file or a manifest.
 
@@ -234,6 +236,7 @@ class RolloutTerms:
             wave_tolerances=tuple(tolerances),
             deadlines=deadlines,
             retry=retry,
+            on_drift=on_drift,
         )
 
     @classmethod
@@ -248,6 +251,7 @@ class RolloutTerms:
     def of_values(cls, manifest: RolloutManifest, fleet: FleetResolved) -> Self:
         """As `of`, for values that the caller has verified already."""
         waves = fleet.waves.get(manifest.channel) or ()
+        channel = fleet.channels.get(manifest.channel)
         targets = {entry.hostname: entry.target_closure for entry in manifest.host_set}
         return cls(
             rollout_id=manifest.rollout_id,
@@ -264,6 +268,7 @@ class RolloutTerms:
             wave_tolerances=_tolerances(manifest.rollout_policy, waves),
             deadlines=manifest.rollout_policy.deadlines,
             retry=manifest.rollout_policy.retry,
+            on_drift=OnDrift.REPORT if channel is None else channel.on_drift,
         )
 
 

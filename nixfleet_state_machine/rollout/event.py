@@ -131,6 +131,27 @@ class MembersChanged:
 
 @frozen
 @checked
+class HostDrifted:
+    """A Converged host runs `running` instead of its target: two of its heartbeats in a row showed that."""
+
+    rollout_id: RolloutId
+    host_id: str
+    running: str
+    at: datetime
+
+
+@frozen
+@checked
+class DriftEnded:
+    """A host that had drifted runs its target again, or acts."""
+
+    rollout_id: RolloutId
+    host_id: str
+    at: datetime
+
+
+@frozen
+@checked
 class WaveAdvanced:
     """Wave `from_wave` is done; equal waves mean that it was the last one."""
 
@@ -194,6 +215,8 @@ RolloutEvent: TypeAlias = (
     | StandingChanged
     | RetryOrdered
     | MembersChanged
+    | HostDrifted
+    | DriftEnded
 )
 
 
@@ -215,6 +238,8 @@ def subject_of(event: RolloutEvent) -> RolloutId:
             | StandingChanged()
             | RetryOrdered()
             | MembersChanged()
+            | HostDrifted()
+            | DriftEnded()
         ):
             return event.rollout_id
         case _:

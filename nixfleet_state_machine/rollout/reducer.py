@@ -21,6 +21,8 @@ from nixfleet_state_machine.rollout.effect import (
 )
 from nixfleet_state_machine.rollout.errors import IllegalForRolloutState, WrongRollout
 from nixfleet_state_machine.rollout.event import (
+    DriftEnded,
+    HostDrifted,
     HostJoined,
     HostsLapsed,
     HostStateChanged,
@@ -37,7 +39,13 @@ from nixfleet_state_machine.rollout.event import (
     WaveBroken,
     subject_of,
 )
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
+from nixfleet_state_machine.rollout.state import (
+    NO_DRIFTS,
+    Drift,
+    RolloutRecord,
+    RolloutState,
+    Standing,
+)
 
 _Step = tuple[RolloutRecord, tuple[RolloutEffect, ...]]
 
@@ -87,6 +95,8 @@ def _from_opening(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _superseded(record, event)
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
+        case HostDrifted() | DriftEnded():
+            return _drifted(record, event)
         case (
             RolloutOpened()
             | HostStateChanged()
@@ -117,6 +127,8 @@ def _from_active(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _superseded(record, event)
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
+        case HostDrifted() | DriftEnded():
+            return _drifted(record, event)
         case WaveBroken():
             return _entered_rest(record, RolloutState.FAILED, event.at, broken_at=event.at)
         case RolloutOpened() | RetentionExpired() | OperatorClearance():
@@ -143,6 +155,8 @@ def _from_converging(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _superseded(record, event)
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
+        case HostDrifted() | DriftEnded():
+            return _drifted(record, event)
         case WaveBroken():
             return _entered_rest(record, RolloutState.FAILED, event.at, broken_at=event.at)
         case RolloutOpened() | RetentionExpired() | OperatorClearance():
@@ -157,6 +171,8 @@ def _from_terminal(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return record, ()
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
+        case HostDrifted() | DriftEnded():
+            return _drifted(record, event)
         case SuccessorOpened():
             return _superseded(record, event)
         case RetentionExpired():
@@ -182,6 +198,8 @@ def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return record, ()
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
+        case HostDrifted() | DriftEnded():
+            return _drifted(record, event)
         case SuccessorOpened():
             return _superseded(record, event)
         case RetentionExpired():
@@ -197,6 +215,8 @@ def _from_superseded(record: RolloutRecord, event: RolloutEvent) -> _Step:
         case HostStateChanged() | HostJoined() | WaveAdvanced() | RolloutTerminal():
             return record, ()
         case WaveBroken() | HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
+            return record, ()
+        case HostDrifted() | DriftEnded():
             return record, ()
         case SuccessorOpened():
             return record, ()
@@ -238,6 +258,8 @@ def _counted_otherwise(
         case MembersChanged():
             joined = record.with_standings(event.joined, Standing.COUNTED)
             left = joined.with_standings(event.left, Standing.LEFT)
+            for host in left.drifted.keys() & set(event.left):
+                left = left.with_drift(host, None)
             return left.with_standings(event.late, Standing.LATE), ()
         case RetryOrdered():
             ordered = dict.fromkeys(event.hosts, event.attempt)
@@ -252,8 +274,20 @@ def _counted_otherwise(
             assert_never(event)
 
 
+def _drifted(record: RolloutRecord, event: HostDrifted | DriftEnded) -> _Step:
+    match event:
+        case HostDrifted():
+            return record.with_drift(event.host_id, Drift(event.running, event.at)), ()
+        case DriftEnded():
+            return record.with_drift(event.host_id, None), ()
+        case _:
+            assert_never(event)
+
+
 def _superseded(record: RolloutRecord, event: SuccessorOpened) -> _Step:
-    return _entered_rest(record, RolloutState.SUPERSEDED, event.at, superseded_at=event.at)
+    # What its hosts run is the successor's concern.
+    settled = evolve(record, drifted=NO_DRIFTS)
+    return _entered_rest(settled, RolloutState.SUPERSEDED, event.at, superseded_at=event.at)
 
 
 def _at_wave(record: RolloutRecord, wave: int) -> _Step:

@@ -108,6 +108,16 @@ class Standing(WordEnum):
         return self is Standing.LATE or self is Standing.SKIPPED
 
 
+@frozen
+@checked
+class Drift:
+    """A Converged host runs `running` instead of its target. since: when its heartbeats had shown that."""
+
+    running: str
+    since: datetime
+
+
+NO_DRIFTS: Final[FrozenMap[str, Drift]] = FrozenMap()
 NO_STANDINGS: Final[FrozenMap[str, Standing]] = FrozenMap()
 NO_ATTEMPTS: Final[FrozenMap[str, int]] = FrozenMap()
 
@@ -119,7 +129,8 @@ class RolloutRecord:
 
     opened_event_log_seq, last_transition_event_log_seq: rows of the canonical log, set by who writes it.
     standings: of the hosts that are not counted as their state says. attempts: ordered, of the hosts that are to try
-    again. broken_at: when a wave last failed beyond its tolerance.
+    again. broken_at: when a wave last failed beyond its tolerance. drifted: the hosts that run something else
+    than they converged to.
     """
 
     rollout_id: RolloutId
@@ -136,6 +147,7 @@ class RolloutRecord:
     standings: FrozenMap[str, Standing] = NO_STANDINGS
     attempts: FrozenMap[str, int] = NO_ATTEMPTS
     broken_at: datetime | None = None
+    drifted: FrozenMap[str, Drift] = NO_DRIFTS
 
     def standing_of(self, hostname: str) -> Standing:
         """Return how the host counts."""
@@ -151,6 +163,16 @@ class RolloutRecord:
         return frozenset(
             host for host, standing in self.standings.items() if standing is Standing.EXCUSED
         )
+
+    def with_drift(self, hostname: str, drift: Drift | None) -> Self:
+        """Return the record in which this host has drifted so, or has not. A drift that goes on keeps its `since`."""
+        known = self.drifted.get(hostname)
+        if known == drift or (known and drift and known.running == drift.running):
+            return self
+        changed = {host: each for host, each in self.drifted.items() if host != hostname}
+        if drift is not None:
+            changed[hostname] = drift
+        return evolve(self, drifted=FrozenMap(sorted(changed.items())))
 
     def with_standings(self, hosts: Iterable[str], standing: Standing) -> Self:
         """Return the record in which these hosts have this standing."""

@@ -12,6 +12,8 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.replay import replay_rollout
 from nixfleet_state_machine.rollout.event import (
+    DriftEnded,
+    HostDrifted,
     HostJoined,
     HostsLapsed,
     HostStateChanged,
@@ -205,6 +207,15 @@ def _changes_of_members() -> SearchStrategy[MembersChanged]:
     return st.builds(MembersChanged, rollout_ids(), joined, _names(0), _names(0), times())
 
 
+def _drifts() -> SearchStrategy[HostDrifted]:
+    running = st.sampled_from(("by-hand", "release-0"))
+    return st.builds(HostDrifted, rollout_ids(), hostnames(), running, times())
+
+
+def _ends_of_drifts() -> SearchStrategy[DriftEnded]:
+    return st.builds(DriftEnded, rollout_ids(), hostnames(), times())
+
+
 # Made once: a strategy costs more to make than to draw from.
 ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
     RolloutOpened: rollouts_opened(),
@@ -220,6 +231,8 @@ ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
     StandingChanged: _changes_of_standing(),
     RetryOrdered: _retries(),
     MembersChanged: _changes_of_members(),
+    HostDrifted: _drifts(),
+    DriftEnded: _ends_of_drifts(),
 }
 _ANY = st.one_of(list(ROLLOUT_EVENTS.values()))
 
@@ -263,7 +276,7 @@ _MOVES: Mapping[tuple[RolloutState, RolloutState], SearchStrategy[RolloutEvent]]
         )
     },
 }
-_COUNTED = _of(HostsLapsed, StandingChanged, RetryOrdered, MembersChanged)
+_COUNTED = _of(HostsLapsed, StandingChanged, RetryOrdered, MembersChanged, HostDrifted, DriftEnded)
 _LATE = _of(HostJoined, WaveAdvanced, RolloutTerminal, WaveBroken) | _COUNTED
 # What a rollout takes and stays where it is.
 _STAYS: Mapping[RolloutState, SearchStrategy[RolloutEvent]] = {

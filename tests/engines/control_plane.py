@@ -180,8 +180,10 @@ class ScriptedControlPlane:
     def dispatch_of(self, hostname: str) -> Dispatch | None:
         return self.ask_for(DispatchAnswer, DispatchPoll(hostname)).dispatch
 
-    def heartbeat(self, hostname: str, last_seqs: dict[str, int]) -> HeartbeatReply:
-        return self.ask_for(HeartbeatReply, Heartbeat(hostname, "any", FrozenMap(last_seqs)))
+    def heartbeat(
+        self, hostname: str, last_seqs: dict[str, int], running: str = "any"
+    ) -> HeartbeatReply:
+        return self.ask_for(HeartbeatReply, Heartbeat(hostname, running, FrozenMap(last_seqs)))
 
     # What came of it.
 

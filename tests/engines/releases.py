@@ -27,6 +27,7 @@ from nixfleet_proto.fleet import (
     FleetHost,
     FleetResolved,
     Meta,
+    OnDrift,
     RolloutPolicy,
     Selector,
     Wave,
@@ -72,6 +73,7 @@ class Layout:
     pubkeys: tuple[tuple[str, str], ...] = ()
     not_before: tuple[datetime | None, ...] = ()
     policy: RolloutPolicy = RolloutPolicy()
+    on_drift: OnDrift = OnDrift.REPORT
 
     @property
     def whole_policy(self) -> RolloutPolicy:
@@ -94,7 +96,9 @@ class Layout:
                     for host in self.hosts
                 }
             ),
-            channels=FrozenMap({self.channel: FleetChannel("canary-first")}),
+            channels=FrozenMap(
+                {self.channel: FleetChannel("canary-first", on_drift=self.on_drift)}
+            ),
             rollout_policies=FrozenMap({"canary-first": self.whole_policy}),
             waves=FrozenMap(
                 {self.channel: tuple(Wave(hosts, self.soak_minutes) for hosts in self.waves)}

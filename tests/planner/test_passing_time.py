@@ -7,11 +7,10 @@ from attrs import evolve
 
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner.deadlines import GRACE, backoff_of
+from nixfleet_state_machine.planner.deadlines import BACKOFF_OVER, GRACE, backoff_of
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.index.rollout_view import RolloutBook
 from nixfleet_state_machine.planner.passing_time import (
-    BACKOFF_OVER,
     SILENT_AFTER,
     due_by_time,
     next_time,

@@ -110,7 +110,7 @@ class FleetView:
         self._rollout_changed(record)
 
     def set_rollout(self, record: RolloutRecord) -> None:
-        """Replace the record of an open rollout: state, wave, standings and attempts may differ."""
+        """Replace the record of an open rollout: state, wave, standings, attempts and drifts may differ."""
         require_arguments("FleetView.set_rollout", record=(record, RolloutRecord))
         before = self.rollout(record.rollout_id)
         book = self._books.get(record.rollout_id)
@@ -556,12 +556,15 @@ def _is_asked_otherwise(before: HostCounts, after: HostCounts) -> bool:
 
 
 def _counted_otherwise(before: RolloutRecord, after: RolloutRecord) -> Set[str]:
-    """Return the hosts whose standing or whose number of attempts differs."""
-    if before.standings is after.standings and before.attempts is after.attempts:
-        return frozenset()
-    changed = before.standings.items() ^ after.standings.items()
-    ordered = before.attempts.items() ^ after.attempts.items()
-    return {host for host, _ in changed} | {host for host, _ in ordered}
+    """Return the hosts whose standing, number of attempts or drift differs."""
+    hosts = set[str]()
+    if before.standings is not after.standings:
+        hosts.update(host for host, _ in before.standings.items() ^ after.standings.items())
+    if before.attempts is not after.attempts:
+        hosts.update(host for host, _ in before.attempts.items() ^ after.attempts.items())
+    if before.drifted is not after.drifted:
+        hosts.update(host for host, _ in before.drifted.items() ^ after.drifted.items())
+    return hosts
 
 
 def _is_planned_otherwise(before: RolloutRecord, after: RolloutRecord) -> bool:

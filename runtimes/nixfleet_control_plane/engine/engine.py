@@ -38,6 +38,7 @@ from nixfleet_control_plane.engine.rollout_course import (
     heard,
     join,
     judge,
+    note_running,
     notify,
     pass_time,
     reported,
@@ -456,6 +457,7 @@ class ControlPlaneEngine:
             return HeartbeatReply(now)
         self._state.heard.set(heartbeat.hostname, heard_after(before, heartbeat, taken, now))
         heard(self._state, commit, heartbeat.hostname, now)
+        note_running(self._state, commit, heartbeat.hostname, heartbeat.current_closure, now)
         ahead: list[HostRolloutState] = []
         behind: list[ReplayFrom] = []
         for rollout_id in sorted(self._state.view.rollouts):

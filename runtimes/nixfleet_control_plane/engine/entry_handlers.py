@@ -67,6 +67,8 @@ from nixfleet_state_machine.planner.action import (
 from nixfleet_state_machine.planner.quarantining import bars_closure, reverted_closures
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import (
+    DriftEnded,
+    HostDrifted,
     HostJoined,
     HostsLapsed,
     HostStateChanged,
@@ -222,6 +224,8 @@ def _follow_up(state: State, commit: CommitBuilder, event: RolloutEvent, at: dat
             | SuccessorOpened()
             | RetentionExpired()
             | OperatorClearance()
+            | HostDrifted()
+            | DriftEnded()
         ):
             pass
         case _:

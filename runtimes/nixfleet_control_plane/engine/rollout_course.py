@@ -14,6 +14,7 @@ from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import RecordTransition
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.drift import drift_change, drift_ended, strays
 from nixfleet_state_machine.planner.members import members_change
 from nixfleet_state_machine.planner.passing_time import due_by_time
 from nixfleet_state_machine.planner.progress import due_rollout_events
@@ -26,6 +27,7 @@ from nixfleet_state_machine.planner.standings import (
 )
 from nixfleet_state_machine.planner.verdict import wave_broken
 from nixfleet_state_machine.rollout.event import (
+    HostDrifted,
     HostJoined,
     HostsLapsed,
     HostStateChanged,
@@ -51,6 +53,10 @@ def notify(
 ) -> None:
     """Tell a rollout of a host's transition, and go on with it."""
     rollout_id, host = transition.rollout_id, transition.host
+    state.strayed.discard((rollout_id, host))
+    ended = drift_ended(state.view, rollout_id, host, None, now)
+    if ended is not None:
+        move_rollout(state, commit, ended, now)
     standing = state.view.rollouts[rollout_id].standing_of(host)
     # Excused hosts are ignored: a rollback that ends after the clearance would halt the rollout again.
     if standing is not Standing.EXCUSED and standing is not Standing.LEFT:
@@ -85,6 +91,25 @@ def heard(state: State, commit: CommitBuilder, hostname: str, now: datetime) -> 
             if event is not None:
                 _change(state, commit, event, now)
                 advance(state, commit, rollout_id, now)
+
+
+def note_running(
+    state: State, commit: CommitBuilder, hostname: str, running: str, now: datetime
+) -> None:
+    """Note what a heartbeat shows a host to run: a drift if it is the second in a row, or the end of one."""
+    for rollout_id in state.view.served_rollouts():
+        key = rollout_id, hostname
+        if state.view.host(*key) is None:
+            continue
+        is_new = strays(state.view, *key, running) and state.strayed.get(key) != running
+        if is_new:
+            state.strayed.set(key, running)
+            continue
+        event = drift_change(state.view, *key, running, now)
+        if event is not None:
+            move_rollout(state, commit, event, now)
+        if not isinstance(event, HostDrifted):
+            state.strayed.discard(key)
 
 
 def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:

@@ -129,6 +129,8 @@ class State:
         # Hosts that contradicted themselves: held, and nothing new is taken from them.
         self.forked = UndoableSet[str](self.undo)
         self.heard = UndoableDict[str, Heard](self.undo)
+        # What a host ran in its latest heartbeat that strays from what it converged to. Two in a row are a drift.
+        self.strayed = UndoableDict[HostKey, str](self.undo)
         # When each host was last heard of, since the start.
         self.last_heard = UndoableDict[str, datetime](self.undo)
         self.host_counts = UndoableDict[tuple[RolloutId, HostState], int](self.undo)
@@ -259,6 +261,7 @@ class State:
         self.receipts.forget(key)
         self.early.discard(key)
         self.refused_counts.discard(key)
+        self.strayed.discard(key)
 
     # Dispatches, and the reasons why hosts have none.
 

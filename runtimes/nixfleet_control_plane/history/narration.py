@@ -50,6 +50,8 @@ from nixfleet_proto.agent_event import (
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
 from nixfleet_state_machine.rollout.event import (
+    DriftEnded,
+    HostDrifted,
     HostJoined,
     HostsLapsed,
     HostStateChanged,
@@ -250,6 +252,10 @@ def _rollout_event(event: RolloutEvent) -> str:
         case MembersChanged():
             late = f", of which {named(event.late)} late" if event.late else ""
             return f"amended: joined {named(event.joined)}{late}; left {named(event.left)}"
+        case HostDrifted():
+            return f"{event.host_id} has drifted: it runs {short(event.running)}"
+        case DriftEnded():
+            return f"{event.host_id} has drifted no longer"
         case _:
             assert_never(event)
 

@@ -69,6 +69,8 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.rollout.event import (
+    DriftEnded,
+    HostDrifted,
     HostJoined,
     HostsLapsed,
     HostStateChanged,
@@ -164,7 +166,7 @@ def _columns(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
 
 def _host_of(event: RolloutEvent) -> str | None:
     match event:
-        case HostJoined() | HostStateChanged():
+        case HostJoined() | HostStateChanged() | HostDrifted() | DriftEnded():
             return event.host_id
         case (
             RolloutOpened()
