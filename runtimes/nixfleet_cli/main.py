@@ -11,7 +11,7 @@ _SEE, _DECLARE, _RELEASE, _RUN = "See", "Declare", "Release", "Run"
 _OPERATE, _KEYS, _TEST = "Operate", "Keys and trust", "Test"
 
 COMMANDS: Final = {
-    "demo": Lazy(_SEE, "nixfleet_cli.demo.command:demo", "Show three releases on a small fleet."),
+    "demo": Lazy(_SEE, "nixfleet_cli.demo.command:demo", "Show a story on a small fleet."),
     "status": Lazy(_SEE, f"{_AT}.status:status", "Show rollouts and what holds their hosts."),
     "log": Lazy(_SEE, f"{_AT}.log:log", "Read and check a control plane's log."),
     "graph": Lazy(_SEE, f"{_AT}.graph:graph", "Draw the host and rollout state machines."),

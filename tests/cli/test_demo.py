@@ -165,3 +165,35 @@ def test_options_out_of_range_are_refused(options: tuple[str, ...], nixfleet: In
 
     assert refused.exit_code == 2
     assert f"Invalid value for '{options[0]}'" in refused.stderr
+
+
+def test_a_real_fleet_finishes_and_serves_who_comes_late(tmp_path: Path) -> None:
+    """Two of thirty are off, one fails and is tolerated, one tries again; its closure is barred for nobody."""
+    with _demo("--story", "real-fleet", "--speed", "60", scratch=tmp_path) as process:
+        told, errors = process.communicate(timeout=SECONDS_MAX)
+
+    assert (process.returncode, errors) == (0, "")
+    moments = (
+        "advances from wave 0 to wave 1",
+        "web-20, web-27 silent past the ack deadline, and are away",
+        "Converging → Terminal: complete: every wave is done",
+        "web-20 is switched on",
+        "web-20   Soaking → Converged",
+        "28 Converged, 1 Reverted (1 away, 1 late), 2 tried again",
+        "the hash chain holds",
+    )
+    places = [told.find(moment) for moment in moments]
+    assert -1 not in places, moments[places.index(-1)]
+    assert places == sorted(places)
+    assert "quarantined" not in told
+
+
+@pytest.mark.parametrize("option", [("--hosts", "6"), ("--processes",)])
+def test_the_real_fleet_has_its_own_hosts_in_one_process(
+    option: tuple[str, ...], nixfleet: Invoke
+) -> None:
+    """What does not go together is a usage error."""
+    refused = nixfleet("demo", "--story", "real-fleet", *option)
+
+    assert refused.exit_code == 2
+    assert "leave --hosts and --processes out" in " ".join(refused.stderr.split())

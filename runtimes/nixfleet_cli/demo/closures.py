@@ -14,6 +14,8 @@ SWITCH_HISTORY = "switches.log"
 SWITCH_PID = "switching.pid"
 HELD_UP = "held-up"
 """While a host has this file, beside its profile, its switches take as long."""
+NO_ROOM = "no-room"
+"""If a host has this file, beside its profile, its next switch removes it and fails."""
 
 _SWITCH = f"""\
 #!/bin/sh
@@ -22,6 +24,7 @@ set -eu
 cd "$(dirname "$NIXFLEET_PROFILE")"
 echo $$ > {SWITCH_PID}
 while test -e {HELD_UP}; do sleep 0.05; done
+if test -e {NO_ROOM}; then rm {NO_ROOM}; echo "no space left on device" >&2; exit 1; fi
 echo "$NIXFLEET_CLOSURE" >> {SWITCH_HISTORY}
 """
 

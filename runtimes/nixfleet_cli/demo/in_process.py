@@ -1,6 +1,6 @@
 """The demonstration's fleet in this very process: agents and control plane share it, and nothing happens to them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class InProcess:
 
     world: World
     control_plane: ControlPlaneService
+    _running: AsyncExitStack
 
     async def put_in_force(self, release: Path) -> None:
         """Verify the release in the directory `release`, and publish it."""
@@ -36,26 +37,31 @@ class InProcess:
         outcome = await self.control_plane.publish(update)
         assert not outcome.refused, outcome
 
+    async def switch_on(self, hostname: str) -> None:
+        """Run the agent of `hostname` from now on."""
+        (host,) = (host for host in self.world.hosts if host.hostname == hostname)
+        journal = SqliteJournal(journal_in(self.world.directory, hostname))
+        self._running.callback(journal.close)
+        transport = InProcessTransport(self.control_plane, hostname)
+        ports = AgentPorts(journal, transport, host.activator, self.world.clock, self.world.trust)
+        await self._running.enter_async_context(agent.running(AgentSettings(hostname), ports))
+
     async def meet_trouble(self, published: Published, watch: Watch, screen: Screen) -> None:
         """Nothing happens."""
 
 
 @asynccontextmanager
-async def running_in_process(world: World) -> AsyncIterator[InProcess]:
-    """Run the fleet of `world` while the context is open."""
+async def running_in_process(world: World, off: Collection[str] = ()) -> AsyncIterator[InProcess]:
+    """Run the fleet of `world` while the context is open. off: the hosts that do not run at first."""
     with ExitStack() as stack:
         store = stack.enter_context(closing(SqliteStore(database_in(world.directory))))
         async with AsyncExitStack() as running:
             service = await running.enter_async_context(control_plane.running(store, world.clock))
+            fleet = InProcess(world, service, running)
             for host in world.hosts:
-                journal = stack.enter_context(
-                    closing(SqliteJournal(journal_in(world.directory, host.hostname)))
-                )
-                transport = InProcessTransport(service, host.hostname)
-                ports = AgentPorts(journal, transport, host.activator, world.clock, world.trust)
-                settings = AgentSettings(host.hostname)
-                await running.enter_async_context(agent.running(settings, ports))
-            yield InProcess(world, service)
+                if host.hostname not in off:
+                    await fleet.switch_on(host.hostname)
+            yield fleet
 
 
 def _verified(world: World, directory: Path) -> ManifestsUpdated:

@@ -1,6 +1,7 @@
 """One performance of the demonstration: sets the stage, lets the story happen, checks what is left of it."""
 
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,16 +10,17 @@ import anyio
 from attrs import Factory, field, frozen
 from rich.console import Console
 
+from nixfleet_cli.demo import real_fleet
 from nixfleet_cli.demo.at_rest import checked_at_rest
-from nixfleet_cli.demo.declaration import hostnames_of
+from nixfleet_cli.demo.declaration import declaration_of, hostnames_of
 from nixfleet_cli.demo.in_process import running_in_process
 from nixfleet_cli.demo.processes import running_processes
 from nixfleet_cli.demo.runtimes import Runtimes
 from nixfleet_cli.demo.scratch import scratch_directory
-from nixfleet_cli.demo.screen import screen_for
+from nixfleet_cli.demo.screen import Screen, screen_for
 from nixfleet_cli.demo.story import tell
 from nixfleet_cli.demo.watch import Watch, WentWrong
-from nixfleet_cli.demo.world import World, database_in, made_world, trust_file_in
+from nixfleet_cli.demo.world import Cast, World, database_in, made_world, trust_file_in
 from nixfleet_cli.shared.clock_option import clock_arguments, shared_clock
 from nixfleet_cli.shared.output import show_lines
 from nixfleet_control_plane.store.queries import open_for_reading
@@ -29,11 +31,32 @@ _PATIENCE_SECONDS_MIN = 30.0
 _PATIENCE_FLEET_SECONDS = 1800.0
 
 
+Tell = Callable[[World, Runtimes, Watch, Screen], Awaitable[None]]
+
+
+@frozen
+class Plot:
+    """A story: with whom it happens, and what happens."""
+
+    cast: Cast
+    tell: Tell
+
+
+def releases_plot(host_count: int) -> Plot:
+    """Return the story of a good, a bad and a better release on so many hosts."""
+    return Plot(Cast(hostnames_of(host_count), declaration_of), tell)
+
+
+REAL_FLEET = Plot(
+    Cast(real_fleet.HOSTS, real_fleet.declaration_of, real_fleet.OFF), real_fleet.tell
+)
+
+
 @frozen
 class _Stage:
-    """With how many hosts the story happens, how fast, and since when; in real seconds and the fleet's time."""
+    """Which story happens with whom, how fast, and since when; in real seconds and the fleet's time."""
 
-    host_count: int
+    plot: Plot
     speed: float
     in_processes: bool
     began_at: datetime = field(factory=lambda: datetime.now(UTC))
@@ -51,7 +74,7 @@ class _Stage:
         """Let the fleet of `world` run, as it is to run here, while the context is open."""
         if self.in_processes:
             return running_processes(world, clock_arguments(self.speed, self.began_at))
-        return running_in_process(world)
+        return running_in_process(world, self.plot.cast.off)
 
     @property
     def told_duration(self) -> str:
@@ -62,17 +85,17 @@ class _Stage:
         return f"{real_seconds:.1f} s, in which {minutes} min {seconds} s passed for the fleet"
 
 
-def perform(keep: Path | None, host_count: int, speed: float, *, in_processes: bool) -> None:
+def perform(keep: Path | None, plot: Plot, speed: float, *, in_processes: bool) -> None:
     """Show the whole story, and check its end.
 
     keep: where to work and leave everything; `None`: somewhere, and leave nothing. in_processes: whether each
     runtime is a process, and two of them are killed.
     Raises: Findings, when the story went otherwise; Unusable, when `keep` is no place to begin in.
     """
-    stage = _Stage(host_count, speed, in_processes)
+    stage = _Stage(plot, speed, in_processes)
     with scratch_directory(keep) as directory:
         anyio.run(_play, stage, directory)
-        left = checked_at_rest(directory, hostnames_of(host_count))
+        left = checked_at_rest(directory, plot.cast.hostnames)
     show_lines(["", *left.split("\n"), stage.told_duration])
     if keep is not None:
         _tell_where(keep, stage.clock.now())
@@ -82,16 +105,16 @@ async def _play(stage: _Stage, directory: Path) -> None:
     """Let the story happen in `directory`. Raises: WentWrong; what the runtimes raise."""
     went_wrong: WentWrong | None = None
     async with (
-        made_world(directory, stage.host_count, stage.clock) as world,
+        made_world(directory, stage.plot.cast, stage.clock) as world,
         stage.running(world) as runtimes,
     ):
         with (
             closing(open_for_reading(database_in(directory))) as connection,
-            screen_for(Console(), stage.clock, hostnames_of(stage.host_count)) as screen,
+            screen_for(Console(), stage.clock, stage.plot.cast.hostnames) as screen,
         ):
             try:
                 watch = Watch(connection, screen, stage.patience_seconds)
-                await tell(world, runtimes, watch, screen)
+                await stage.plot.tell(world, runtimes, watch, screen)
             except WentWrong as error:
                 went_wrong = error  # Raised here, task groups would wrap it once for every agent.
     if went_wrong is not None:

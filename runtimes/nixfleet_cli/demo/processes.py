@@ -39,6 +39,10 @@ class Processes:
         """Lay the release in the directory `release` where the control plane looks for one."""
         save_release(load_release(release), _releases_in(self.world.directory))
 
+    async def switch_on(self, hostname: str) -> None:
+        """Start the agent of `hostname`, which does not run."""
+        await self.agents[hostname].start_and_wait()
+
     async def meet_trouble(self, published: Published, watch: Watch, screen: Screen) -> None:
         """Kill the control plane, then an agent, each in the middle of its work, and start them again."""
         victim = self.world.hosts[1]

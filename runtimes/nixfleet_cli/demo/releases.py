@@ -22,12 +22,14 @@ class Published:
     directory: Path
 
 
-def release_version(world: World, version: ShopVersion) -> Published:
-    """Build `version` for all hosts, and sign what gives it to them."""
+def release_version(
+    world: World, version: ShopVersion, others: Mapping[str, ShopVersion] | None = None
+) -> Published:
+    """Build `version` for all hosts, and sign what gives it to them. others: what single hosts get instead."""
     channel_ref = f"release-{version.number}"
     directory = world.directory / "releases" / channel_ref
     directory.parent.mkdir(exist_ok=True)
-    closures = build_closures(world.checked, world.hosts, version, world.directory)
+    closures = build_closures(world.checked, world.hosts, version, world.directory, others)
     release(
         world.checked,
         closures,

@@ -15,6 +15,10 @@ class Runtimes(Protocol):
         """Let the control plane have the signed release in the directory `release`."""
         ...
 
+    async def switch_on(self, hostname: str) -> None:
+        """Let a host begin that was off."""
+        ...
+
     async def meet_trouble(self, published: Published, watch: Watch, screen: Screen) -> None:
         """Let befall the runtimes what is to befall them while the first release is under way."""
         ...

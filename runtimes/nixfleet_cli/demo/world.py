@@ -8,7 +8,7 @@ Hosts run their first closure before their agents start, as a machine does after
 runtimes run is `in_process` or `processes`.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from attrs import frozen
 from nixfleet_agent.activation.activator import SwitchCompleted
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_cli.demo.closures import ShopVersion, build_tree
-from nixfleet_cli.demo.declaration import DeclaredHost, declaration_of, hostnames_of
+from nixfleet_cli.demo.declaration import DeclaredHost
 from nixfleet_cli.demo.web import serving
 from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.signing import SigningKey
@@ -26,6 +26,15 @@ from nixfleet_release import CheckedFleet, check, name_closures
 from nixfleet_runtime.kernel.clock import Clock
 
 FIRST_VERSION = ShopVersion(0)
+
+
+@frozen
+class Cast:
+    """Who is in a story, in the order of the waves, and what declares them. off: those that are off at first."""
+
+    hostnames: tuple[str, ...]
+    declare: Callable[[Mapping[str, DeclaredHost]], str]
+    off: frozenset[str] = frozenset()
 
 
 @frozen
@@ -77,25 +86,32 @@ def journal_in(directory: Path, hostname: str) -> Path:
 
 
 @asynccontextmanager
-async def made_world(directory: Path, host_count: int, clock: Clock) -> AsyncIterator[World]:
-    """Make a fleet in `directory`, an empty one; its hosts' web servers run while the context is open."""
+async def made_world(directory: Path, cast: Cast, clock: Clock) -> AsyncIterator[World]:
+    """Make the fleet of `cast` in `directory`, an empty one; its hosts' web servers run while the context is open."""
     key, trust = _keys(directory)
     with ExitStack() as stack:
-        hosts = _machines(directory, host_count, stack)
-        checked = _declare(directory, hosts)
+        hosts = _machines(directory, cast.hostnames, stack)
+        checked = _declare(directory, cast, hosts)
         await _install(checked, hosts, directory)
         yield World(directory, clock, key, trust, checked, hosts)
 
 
 def build_closures(
-    checked: CheckedFleet, hosts: tuple[DemoHost, ...], version: ShopVersion, directory: Path
+    checked: CheckedFleet,
+    hosts: tuple[DemoHost, ...],
+    version: ShopVersion,
+    directory: Path,
+    others: Mapping[str, ShopVersion] | None = None,
 ) -> Mapping[str, str]:
     """Build `version` for each host, put it into that host's store, and return the closures by host.
 
-    directory: the world's. Raises: what `name_closures` raises.
+    directory: the world's. others: what single hosts get instead. Raises: what `name_closures` raises.
     """
     trees = {
-        host.hostname: build_tree(directory / "build" / host.hostname, version) for host in hosts
+        host.hostname: build_tree(
+            directory / "build" / host.hostname, (others or {}).get(host.hostname, version)
+        )
+        for host in hosts
     }
     closures = name_closures(checked, trees)
     for host in hosts:
@@ -118,10 +134,12 @@ def _keys(directory: Path) -> tuple[SigningKey, TrustRoot]:
     return key, trust
 
 
-def _machines(directory: Path, count: int, stack: ExitStack) -> tuple[DemoHost, ...]:
+def _machines(
+    directory: Path, hostnames: tuple[str, ...], stack: ExitStack
+) -> tuple[DemoHost, ...]:
     """Make the machines, and start their servers, which `stack` stops."""
     hosts: list[DemoHost] = []
-    for hostname in hostnames_of(count):
+    for hostname in hostnames:
         place = _place_of(directory, hostname)
         (place / "store").mkdir(parents=True)
         url = stack.enter_context(serving(place / "profile"))
@@ -131,13 +149,13 @@ def _machines(directory: Path, count: int, stack: ExitStack) -> tuple[DemoHost, 
     return tuple(hosts)
 
 
-def _declare(directory: Path, hosts: tuple[DemoHost, ...]) -> CheckedFleet:
+def _declare(directory: Path, cast: Cast, hosts: tuple[DemoHost, ...]) -> CheckedFleet:
     file = directory / "fleet.toml"
     declared = {
         host.hostname: DeclaredHost(host.health_url, SigningKey.load(host.key_file).public_key)
         for host in hosts
     }
-    file.write_text(declaration_of(declared))
+    file.write_text(cast.declare(declared))
     return check(file)
 
 

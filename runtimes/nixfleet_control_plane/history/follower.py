@@ -42,13 +42,17 @@ Subject: TypeAlias = HostRolloutState | RolloutRecord | None
 
 @frozen
 class AppliedEntry:
-    """An entry that was applied to the state: the host and rollout its row names, its record before and after it."""
+    """An entry that was applied to the state: the host and rollout its row names, its record before and after it.
+
+    quarantined: channels and closures that the entry barred; a quarantine has no row of its own.
+    """
 
     logged: LoggedEntry
     host_id: str | None
     rollout_id: str | None
     before: Subject
     after: Subject
+    quarantined: tuple[tuple[str, str], ...] = ()
 
     @property
     def state_before(self) -> str:
@@ -107,7 +111,7 @@ class Follower:
         if row.seq != expected_seq:
             raise DamagedRow(row.seq, row.kind, f"expected row {expected_seq} here")
         logged = entry_of(row)
-        before = _subject(self.state, logged.entry)
+        before, barred = _subject(self.state, logged.entry), _barred(self.state)
         try:
             replay(self.state, CommitBuilder(), logged)
         except Exception as error:
@@ -115,7 +119,13 @@ class Follower:
             raise DamagedRow(row.seq, row.kind, problem) from error
         self.state.undo.settle()
         after = _subject(self.state, logged.entry)
-        return AppliedEntry(logged, row.host_id, row.rollout_id, before, after)
+        quarantined = tuple(sorted(_barred(self.state) - barred))
+        return AppliedEntry(logged, row.host_id, row.rollout_id, before, after, quarantined)
+
+
+def _barred(state: State) -> set[tuple[str, str]]:
+    quarantines = state.quarantines.items()
+    return {(channel, closure) for channel, closures in quarantines for closure in closures}
 
 
 def _subject(state: State, entry: Entry) -> Subject:

@@ -47,7 +47,6 @@ from nixfleet_proto.agent_event import (
     Regressed,
     RollbackComplete,
 )
-from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
@@ -102,13 +101,11 @@ def _move(applied: AppliedEntry) -> str:
 
 
 def _consequence(applied: AppliedEntry) -> str:
-    """Return the quarantine that follows from a revert: it has no row of its own."""
-    record = applied.after
-    if not isinstance(record, HostRolloutState) or applied.state_before == applied.state_after:
-        return ""
-    if record.state is not HostState.REVERTED:
-        return ""
-    return f"; {short(record.target_closure)} is quarantined on {record.channel}"
+    """Return the quarantines that follow: they have no rows of their own."""
+    return "".join(
+        f"; {short(closure)} is quarantined on {channel}"
+        for channel, closure in applied.quarantined
+    )
 
 
 def actor_of(entry: Entry) -> str:
