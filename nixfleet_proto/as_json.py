@@ -33,7 +33,7 @@ _ADDED_LATER: Mapping[str, tuple[str, ...]] = {
     "FleetChannel": ("on_drift", "enabled"),
     "FleetHost": ("enabled",),
     "PolicyWave": ("max_failures", "max_failure_pct"),
-    "RolloutManifest": ("freshness_window_minutes", "wave_not_before"),
+    "RolloutManifest": ("freshness_window_minutes", "wave_not_before", "blast_radius"),
     "RolloutPolicy": ("max_failures", "max_failure_pct", "deadlines", "retry"),
     "Wave": ("not_before", "max_failures", "max_failure_pct"),
 }

@@ -47,6 +47,7 @@ class RolloutManifest:
     freshness_window_minutes: for how long the signature is accepted; `None` in manifests of the public project, which
     leave it to the receiver.
     wave_not_before: the earliest time at which each wave begins, `None` for at once; empty when none has one.
+    blast_radius: how many hosts may have failed at worst, for people: nothing is decided by it. `None`: not said.
     """
 
     channel: str
@@ -61,6 +62,7 @@ class RolloutManifest:
     schema_version: int = SCHEMA_VERSION
     freshness_window_minutes: int | None = None
     wave_not_before: tuple[datetime | None, ...] = ()
+    blast_radius: int | None = None
 
     @property
     def rollout_id(self) -> RolloutId:

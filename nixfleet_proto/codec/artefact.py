@@ -236,7 +236,7 @@ ARTEFACT_SPELLING: Final = Spelling(
     left_out={
         FleetChannel: ("on_drift", "enabled"),
         FleetHost: ("enabled",),
-        RolloutManifest: ("freshness_window_minutes", "wave_not_before"),
+        RolloutManifest: ("freshness_window_minutes", "wave_not_before", "blast_radius"),
         RolloutPolicy: ("max_failures", "max_failure_pct", "deadlines", "retry"),
         PolicyWave: ("max_failures", "max_failure_pct"),
         Wave: ("not_before", "max_failures", "max_failure_pct"),

@@ -49,7 +49,7 @@ from nixfleet_testing.samples import (
 
 _INFRA = RolloutId("infra@e5f6")
 _META = Meta(signed_at=BEFORE)
-_OURS = frozenset({"freshness_window_minutes", "wave_not_before", "not_before"})
+_OURS = frozenset({"freshness_window_minutes", "wave_not_before", "not_before", "blast_radius"})
 """The fields of manifests and fleets that the reference does not have."""
 _HOSTS = ("db-01", "db-02", "web-01", "web-02")
 _EVERYBODY = ManifestBudget(Selector(all=True), _HOSTS, max_in_flight=1)

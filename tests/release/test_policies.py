@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.codec import decode_fleet, encode_fleet, encode_manifest
+from nixfleet_proto.codec import decode_fleet, decode_manifest, encode_fleet, encode_manifest
 from nixfleet_proto.fleet import FleetResolved, Meta, OnDrift, Wave
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
@@ -105,6 +105,7 @@ def test_every_field_of_a_policy_reaches_the_terms_of_its_rollout(checked: Check
     )
     assert terms.retry == Retry(3, 120, 3)
     assert [terms.allowed_failures(wave) for wave in (0, 1)] == [0, 2]
+    assert decode_manifest(encode_manifest(manifest)).blast_radius == 10
     assert resolved.rollout_policies["ramp"].max_failures == 4
     assert resolved.rollout_policies["ramp"].max_failure_pct == 20
 

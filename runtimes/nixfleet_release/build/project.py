@@ -9,10 +9,14 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final
 
+from attrs import evolve
+
 from nixfleet_proto.fleet import DisruptionBudget, FleetHost, FleetResolved
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_runtime.releases.layout import SIGNATURE_SUFFIX, manifest_file
+from nixfleet_state_machine.planner.blast_radius import worst_failed
+from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.scopes.selector import enabled_hosts, select
 
 FILE_NAME_LENGTH_MAX: Final = 255
@@ -45,7 +49,7 @@ def project_channel(
     Disabled hosts, and those without a closure, are not in it. Raises: InvalidRolloutId.
     """
     host_set = _host_set(fleet, channel)
-    return RolloutManifest(
+    manifest = RolloutManifest(
         channel=channel,
         channel_ref=channel_ref,
         display_name=_rollout_id(channel, channel_ref),
@@ -58,6 +62,16 @@ def project_channel(
         freshness_window_minutes=fleet.channels[channel].freshness_window,
         wave_not_before=_not_before(fleet, channel),
     )
+    return evolve(manifest, blast_radius=_blast_radius(manifest, fleet))
+
+
+def _blast_radius(manifest: RolloutManifest, fleet: FleetResolved) -> int | None:
+    """Return how many hosts may have failed at worst; `None` where the policy says nothing that it did not before."""
+    policy, waves = manifest.rollout_policy, fleet.waves.get(manifest.channel, ())
+    is_tolerant = any(it.tolerance.is_declared for it in (policy, *waves))
+    if not (is_tolerant or policy.deadlines.is_declared or policy.retry.attempts > 1):
+        return None
+    return worst_failed(RolloutTerms.of_values(manifest, fleet), policy.on_health_failure)
 
 
 def _not_before(fleet: FleetResolved, channel: str) -> tuple[datetime | None, ...]:
