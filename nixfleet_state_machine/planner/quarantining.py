@@ -5,9 +5,10 @@ Source: docs/spec/policy.md, Quarantine.
 """
 
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
-from nixfleet_state_machine.rollout.state import Standing
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 
 def bars_closure(view: FleetView, rollout_id: RolloutId, hostname: str) -> bool:
@@ -16,18 +17,27 @@ def bars_closure(view: FleetView, rollout_id: RolloutId, hostname: str) -> bool:
     A host that counts for nothing bars nothing. Raises: UnknownRollout.
     """
     record = view.rollout(rollout_id)
-    standing = record.standing_of(hostname)
-    if standing is Standing.LATE or standing is Standing.LEFT:
+    if not _bears_on_closure(record, hostname):
         return False
     return record.broken_at is not None or not view.terms(rollout_id).is_tolerant_of(hostname)
 
 
 def reverted_closures(view: FleetView, rollout_id: RolloutId) -> tuple[str, ...]:
-    """Return the closures that hosts of the rollout reverted from, sorted: those to bar when a wave breaks.
+    """Return the closures that ran on hosts of the rollout, and were left: those to bar when a wave breaks. Sorted.
 
     Raises: UnknownRollout.
     """
-    hosts = view.hosts_of(rollout_id)
-    return tuple(
-        sorted({each.target_closure for each in hosts if each.state is HostState.REVERTED})
-    )
+    record = view.rollout(rollout_id)
+    blamed = {
+        host.target_closure
+        for host in view.hosts_of(rollout_id)
+        if host.state is HostState.REVERTED
+        and blames_closure(host)
+        and _bears_on_closure(record, host.hostname)
+    }
+    return tuple(sorted(blamed))
+
+
+def _bears_on_closure(record: RolloutRecord, hostname: str) -> bool:
+    standing = record.standing_of(hostname)
+    return standing is not Standing.LATE and standing is not Standing.LEFT
