@@ -68,7 +68,8 @@ def project_channel(
 def _blast_radius(manifest: RolloutManifest, fleet: FleetResolved) -> int | None:
     """Return how many hosts may have failed at worst; `None` where the policy says nothing that it did not before."""
     policy, waves = manifest.rollout_policy, fleet.waves.get(manifest.channel, ())
-    is_tolerant = any(it.tolerance.is_declared for it in (policy, *waves))
+    tolerances = (policy.tolerance, *(wave.tolerance for wave in waves))
+    is_tolerant = any(tolerance.is_declared for tolerance in tolerances)
     if not (is_tolerant or policy.deadlines.is_declared or policy.retry.attempts > 1):
         return None
     return worst_failed(RolloutTerms.of_values(manifest, fleet), policy.on_health_failure)
