@@ -226,6 +226,11 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         "state",
         lambda: _by_state(HostState, service.hosts_by_state()),
     )
+    metrics.gauge(
+        "nixfleet_hosts_drifted",
+        "hosts that run another closure than they converged to",
+        lambda: totals().drifted,
+    )
     metrics.gauge_by(
         "nixfleet_hosts_waiting",
         "hosts that wait for a dispatch, by the first gate that holds them",

@@ -47,6 +47,9 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         f"  web-02  stable@r2  {reason}  since 2026-05-16 01:17:00Z\n"
         f"  web-03  stable@r2  {reason}  since 2026-05-16 01:17:00Z\n"
         "\n"
+        "drifted\n"
+        "  none\n"
+        "\n"
         "quarantined\n"
         f"  stable  r2-web-01  since 2026-05-16 01:17:00Z  log row {quarantined_by}\n"
         "\n"
@@ -131,7 +134,7 @@ def test_an_empty_control_plane_has_nothing_to_show(nixfleet: Invoke, fleet: Sma
 
     shown = nixfleet("status", fleet.database)
 
-    assert (shown.exit_code, shown.stdout.count("none")) == (0, 9)
+    assert (shown.exit_code, shown.stdout.count("none")) == (0, 10)
 
 
 def test_an_event_that_was_refused_is_shown_with_the_rule(

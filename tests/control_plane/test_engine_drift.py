@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from nixfleet_control_plane.messages.inputs import HostList, ListHosts
 from nixfleet_control_plane.messages.log_entry import RolloutMoved
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.policy import Retry, RolloutPolicy
@@ -71,6 +72,19 @@ def test_a_host_that_runs_something_else_in_two_heartbeats_has_drifted(scratch: 
     assert fleet.rollout(fleet.r1).drifted["web-01"] == Drift(BY_HAND, noted_at)
     assert fleet.states(fleet.r1)["web-01"] is HostState.CONVERGED
     fleet.check_restart()
+
+
+def test_a_drift_is_in_the_list_of_hosts_and_in_the_totals_until_it_ends(scratch: Path) -> None:
+    """Beside the host, and as a number."""
+    fleet = Fleet(scratch)
+    fleet.drift()
+    drift = Drift(BY_HAND, fleet.now)
+
+    assert fleet.ask_for(HostList, ListHosts(None, 9)).drifts == (drift, None)
+    assert fleet.engine.totals().drifted == 1
+    fleet.beat(TARGET)
+    assert fleet.ask_for(HostList, ListHosts(None, 9)).drifts == (None, None)
+    assert fleet.engine.totals().drifted == 0
 
 
 def test_a_host_that_runs_something_else_once_has_not_drifted(scratch: Path) -> None:

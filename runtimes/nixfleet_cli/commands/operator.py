@@ -436,7 +436,7 @@ def _state(_context: click.Context, _option: click.Parameter, text: str | None) 
 )
 @_asks(
     "one object a host and rollout, with hostname, rolloutId, state, targetClosure, lastEventSeq, currentClosure, "
-    "refusal, lastHeardAt, clockAheadSeconds, clockBehindSeconds, standing and attempt"
+    "refusal, lastHeardAt, clockAheadSeconds, clockBehindSeconds, standing, attempt and driftedTo"
 )
 def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
     """List every host in every rollout, by rollout and name."""
@@ -612,6 +612,8 @@ def _progress(waves: tuple[WaveStatus, ...]) -> tuple[str, str]:
 
 def _host_cells(host: ListedHost) -> Row:
     runs = "" if host.current_closure is None else short(host.current_closure)
+    if host.drifted_to is not None:
+        runs = f"{short(host.drifted_to)} (drifted)"
     heard = "" if host.last_heard_at is None else shown_time(host.last_heard_at)
     clock = "" if host.last_heard_at is None else clock_words(host)
     return (

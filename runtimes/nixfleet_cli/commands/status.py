@@ -37,14 +37,15 @@ from nixfleet_state_machine.planner.rollout_status import (
     tolerated_hosts,
     wave_statuses,
 )
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.rollout.state import Drift, RolloutRecord
 
 
 @command()
 @database_argument
 @arguments.at_time
 @printing(
-    "one object with rollouts, waiting, overdue, quarantined, paused, refusedEvents, inForce and refusedReleases; "
+    "one object with rollouts, waiting, overdue, drifted, quarantined, paused, refusedEvents, inForce and "
+    "refusedReleases; "
     "of a journal: rollouts, underWay, waitingToBeSent and refused"
 )
 def status(output: Output, database: Path, at_time: datetime) -> None:
@@ -77,6 +78,7 @@ def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterat
         ("waves", _waves(state)),
         ("overdue", map(_overdue, overdue_hosts(state.view, at))),
         ("waiting", map(_waiting, deferrals(connection))),
+        ("drifted", _drifted(connection)),
         ("quarantined", map(_quarantined, quarantines(connection))),
         ("paused by operators", _pauses(state)),
         ("refused events", _refused(state)),
@@ -167,6 +169,22 @@ def _quarantined(row: Quarantined) -> Row:
     )
 
 
+def _drifted(connection: sqlite3.Connection) -> Iterator[Row]:
+    for rollout_id, hostname, drift in _drifts(connection):
+        yield (
+            hostname,
+            rollout_id,
+            f"runs {short(drift.running)}",
+            f"since {shown_time(drift.since)}",
+        )
+
+
+def _drifts(connection: sqlite3.Connection) -> Iterator[tuple[str, str, Drift]]:
+    for record in rollouts(connection):
+        for hostname, drift in record.drifted.items():
+            yield record.rollout_id, hostname, drift
+
+
 def _pauses(state: State) -> Iterator[Row]:
     for pause in _sorted_pauses(state):
         yield str(pause.scope), pause.operator, pause.reason
@@ -217,6 +235,15 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
                 "since": each.since,
             }
             for each in deferrals(connection)
+        ],
+        "drifted": [
+            {
+                "hostname": hostname,
+                "rolloutId": rollout_id,
+                "running": drift.running,
+                "since": drift.since,
+            }
+            for rollout_id, hostname, drift in _drifts(connection)
         ],
         "overdue": [
             {

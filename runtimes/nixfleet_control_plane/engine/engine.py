@@ -164,6 +164,7 @@ class ControlPlaneEngine:
             manifests=len(self._state.manifests),
             enrolled=len(self._state.identities.ring.enrolled),
             rollouts=Counter(record.state for record in self._state.view.rollouts.values()),
+            drifted=sum(len(record.drifted) for record in self._state.view.rollouts.values()),
         )
 
     def hosts_by_state(self) -> Mapping[HostState, int]:
@@ -505,7 +506,9 @@ class ControlPlaneEngine:
         records = tuple(islice(self._hosts_after(asked.after), asked.limit))
         rollouts = self._state.view.rollouts
         return HostList(
-            records, tuple(rollouts[it.rollout_id].standing_of(it.hostname) for it in records)
+            records,
+            tuple(rollouts[it.rollout_id].standing_of(it.hostname) for it in records),
+            tuple(rollouts[it.rollout_id].drifted.get(it.hostname) for it in records),
         )
 
     def _hosts_after(self, after: tuple[str, str] | None) -> Iterator[HostRolloutState]:

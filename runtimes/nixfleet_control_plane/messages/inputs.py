@@ -22,7 +22,7 @@ from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import GateBlock
 from nixfleet_state_machine.planner.host_status import HostInFleet
-from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_state_machine.rollout.state import Drift, RolloutState, Standing
 
 
 @frozen
@@ -269,10 +269,14 @@ class Explanation:
 
 @frozen
 class HostList:
-    """Records of hosts in rollouts that are not pruned, ordered by rollout and name. standings: one per record."""
+    """Records of hosts in rollouts that are not pruned, ordered by rollout and name.
+
+    standings, drifts: one per record; `None`: it has not drifted.
+    """
 
     records: tuple[HostRolloutState, ...]
     standings: tuple[Standing, ...]
+    drifts: tuple[Drift | None, ...]
 
 
 @frozen
@@ -284,12 +288,15 @@ class Flushed:
 
 @frozen
 class Totals:
-    """Current totals. rollouts: their number by state."""
+    """Current totals. rollouts: their number by state. drifted: hosts that run something else than they
+    converged to.
+    """
 
     head_seq: int
     manifests: int
     enrolled: int
     rollouts: Mapping[RolloutState, int]
+    drifted: int = 0
 
 
 @frozen

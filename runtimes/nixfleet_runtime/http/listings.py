@@ -56,7 +56,8 @@ class ListedHost:
 
     refusal: why its agent does not act in the rollout, by its last heartbeat.
     last_heard_at: its last request since the control plane started. clock_ahead_seconds, clock_behind_seconds: how far
-    its clock was off then; the request's way counts as behind.
+    its clock was off then; the request's way counts as behind. drifted_to: what it runs instead of its target, although
+    it converged.
     """
 
     hostname: str
@@ -71,6 +72,7 @@ class ListedHost:
     clock_behind_seconds: int | None = None
     standing: Standing = Standing.COUNTED
     attempt: int = 1
+    drifted_to: str | None = None
 
 
 @frozen

@@ -73,7 +73,7 @@ from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.host_status import HostInFleet, HostInRollout
 from nixfleet_state_machine.planner.rollout_status import standing_counts
-from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
+from nixfleet_state_machine.rollout.state import Drift, RolloutRecord, Standing
 
 T = TypeVar("T")
 
@@ -366,8 +366,10 @@ def _host_page(
     contacts: Contacts,
 ) -> HostPage:
     hosts = tuple(
-        _host(record, standing, refusals_of(record.hostname), contacts.last(record.hostname))
-        for record, standing in zip(found.records[:limit], found.standings, strict=False)
+        _host(record, standing, drift, refusals_of(record.hostname), contacts.last(record.hostname))
+        for record, standing, drift in zip(
+            found.records[:limit], found.standings, found.drifts, strict=False
+        )
     )
     return HostPage(hosts, None if len(found.records) <= limit else _place(hosts[-1]))
 
@@ -375,6 +377,7 @@ def _host_page(
 def _host(
     record: HostRolloutState,
     standing: Standing,
+    drift: Drift | None,
     refusals: tuple[ActingRefusal, ...],
     contact: Contact | None,
 ) -> ListedHost:
@@ -390,6 +393,7 @@ def _host(
         *_heard(contact),
         standing,
         record.attempt,
+        None if drift is None else drift.running,
     )
 
 
