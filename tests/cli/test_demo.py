@@ -1,7 +1,6 @@
 """`nixfleet demo` as a user runs it: a process of its own, whole, spoilt, and interrupted."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nixfleet_cli.demo.closures import NO_ROOM
 from tests.cli.conftest import Invoke
 
 SECONDS_MAX = 60.0
@@ -109,12 +109,11 @@ def test_the_story_ends_the_same_in_processes_of_which_two_are_killed(tmp_path: 
 
 
 def test_a_story_that_goes_wrong_says_what_was_expected_and_is_kept(tmp_path: Path) -> None:
-    """A host that loses its closure spoils release 1: exit code 1, what differs, and where to look."""
+    """A host without room for its closure spoils release 1: exit code 1, what differs, and where to look."""
     with _demo("--hosts", "3", scratch=tmp_path) as process:
         _read_until(process, "web-01   Activating → Soaking")
         (directory,) = tmp_path.iterdir()
-        for closure in directory.glob("hosts/web-02/store/*-shop-1"):
-            shutil.rmtree(closure)
+        (directory / "hosts" / "web-02" / NO_ROOM).touch()
         _, errors = process.communicate(timeout=SECONDS_MAX)
 
     assert process.returncode == 1
