@@ -4,6 +4,9 @@ Times are abstract. Nothing compares the times of two hosts, and of those of one
 matter: when it was dispatched, when it acknowledged, when its soak is due, when it converged. So each has a clock
 of its own that starts with its first dispatch; whatever is dispatched again, is so after an acknowledgement of
 the first; and a host converges at the very moment its soak is due, which is the earliest it may.
+
+Deadlines and back-off are the time of one host too: "its time passes" is a move of its own, which is possible as long
+as the host is at a stage with a deadline, or waits for another attempt.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,10 +15,18 @@ from functools import cached_property
 from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.fleet import Edge, RolloutPolicy, Selector
+from nixfleet_proto.fleet import Edge, Selector
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import (
+    AtDeadline,
+    Deadline,
+    Deadlines,
+    Retry,
+    RolloutPolicy,
+)
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
+from nixfleet_state_machine.rollout.event import Stage
 
 CHANNEL = "stable"
 BASE_CLOSURE = "base"
@@ -27,6 +38,9 @@ DISPATCHED_AT = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 ACKNOWLEDGED_AFTER = timedelta(minutes=5)
 DISPATCHED_AGAIN_AT = DISPATCHED_AT + timedelta(minutes=10)
 LIVED_AT = DISPATCHED_AT + timedelta(minutes=20)
+DEADLINE_MINUTES = 60
+PASSED_AT = DISPATCHED_AT + timedelta(days=30)
+"""Later than every deadline and every back-off."""
 
 
 @frozen
@@ -38,6 +52,8 @@ class Bounds:
     behind; `None`: all of them. budget: hosts in flight at once. deferral: a switch may have to wait for a reboot.
     edges: each host waits for the one before it in its wave. own_closures: each host has one of its own.
     pause, clear, retire: what operators may do, at any time and as often as it applies.
+    tolerance: hosts of each wave that may fail. deadline: the one stage that has a deadline, and `then` what follows.
+    attempts: how often a host may try.
     every_fact: also facts that change no state (ActivationStarted, ProbeObservedFirst, ProbeFailureFirst).
     """
 
@@ -55,6 +71,10 @@ class Bounds:
     clear: bool = False
     retire: bool = False
     every_fact: bool = False
+    tolerance: int = 0
+    deadline: Stage | None = None
+    then: AtDeadline = AtDeadline.SKIP
+    attempts: int = 1
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.waves <= self.hosts:
@@ -64,7 +84,18 @@ class Bounds:
 
     @cached_property
     def rollout_policy(self) -> RolloutPolicy:
-        return RolloutPolicy(self.policy)
+        return RolloutPolicy(
+            self.policy,
+            max_failures=self.tolerance or None,
+            deadlines=self._deadlines,
+            retry=Retry(self.attempts),
+        )
+
+    @property
+    def _deadlines(self) -> Deadlines:
+        if self.deadline is None:
+            return Deadlines()
+        return Deadlines(**{self.deadline.value: Deadline(DEADLINE_MINUTES, self.then)})
 
     @cached_property
     def hostnames(self) -> tuple[str, ...]:
@@ -91,6 +122,9 @@ class Bounds:
             budgets=self._budgets(),
             host_edges=self._edges(),
             predecessors=(),
+            wave_tolerances=(self.rollout_policy.tolerance,) * self.waves if self.tolerance else (),
+            deadlines=self._deadlines,
+            retry=Retry(self.attempts),
         )
 
     def _closure(self, release: str, host: str) -> str:

@@ -5,13 +5,16 @@ import gc
 import multiprocessing
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.checked import WordEnum
+from nixfleet_proto.policy import AtDeadline
+from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.search import Finding, Report, explore
 
@@ -20,6 +23,8 @@ examples:
   --hosts 3 --waves 2 --pause --clear --retire        operators at any moment
   --hosts 3 --waves 1 --budget 1 --pause              one slot for three hosts
   --hosts 2 --waves 2 --releases 2 --on-the-way 2     a successor arrives
+  --hosts 3 --waves 2 --tolerance 1 --attempts 2      one host of a wave may fail, and each tries twice
+  --hosts 2 --waves 2 --deadline ack --then skip      a host is off for a while
 
 Exit status: 0 when every law holds in every world, 1 when one is broken, 2 when not every world was seen.
 """
@@ -78,10 +83,29 @@ def _parser() -> argparse.ArgumentParser:
     flag("--pause", action="store_true", help="operators pause and resume the channel")
     flag("--clear", action="store_true", help="operators clear halted rollouts")
     flag("--retire", action="store_true", help="operators retire quarantines")
+    number("--tolerance", default=0, help="hosts of each wave that may fail (0)")
+    number("--attempts", default=1, help="how often a host may try (1)")
+    flag(
+        "--deadline",
+        type=Stage,
+        metavar="STAGE",
+        help=f"the stage with a deadline: {_named(Stage)}",
+    )
+    flag(
+        "--then",
+        type=AtDeadline,
+        metavar="WHAT",
+        default=AtDeadline.SKIP,
+        help=f"what follows: {_named(AtDeadline)} (skip)",
+    )
     flag("--every-fact", action="store_true", help="also facts that change no state")
     flag("--no-symmetry", action="store_true", help="tell hosts of one wave apart")
     number("--states-max", help="give up after so many worlds")
     return parser
+
+
+def _named(words: Iterable[WordEnum]) -> str:
+    return ", ".join(word.value for word in words)
 
 
 def _bounds(options: argparse.Namespace, policy: OnHealthFailure) -> Bounds:
@@ -100,6 +124,10 @@ def _bounds(options: argparse.Namespace, policy: OnHealthFailure) -> Bounds:
         clear=options.clear,
         retire=options.retire,
         every_fact=options.every_fact,
+        tolerance=options.tolerance,
+        deadline=options.deadline,
+        then=options.then,
+        attempts=options.attempts,
     )
 
 

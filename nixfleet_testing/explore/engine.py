@@ -6,11 +6,12 @@ Nothing is decided here.
 Source: docs/spec/rollout-machine.md, Who emits rollout events; docs/spec/runtimes.md, Control plane.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import assert_never
 
 from attrs import evolve, frozen
 
+from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.effect import RecordTransition, RemoteInsertQuarantine
@@ -26,26 +27,33 @@ from nixfleet_state_machine.planner.action import (
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import (
     HostJoined,
+    HostsLapsed,
     HostStateChanged,
     OperatorClearance,
+    RetryOrdered,
     RolloutEvent,
     RolloutOpened,
+    StandingChanged,
     SuccessorOpened,
+    WaveBroken,
     subject_of,
 )
-from nixfleet_state_machine.rollout.state import NO_STANDINGS, RolloutState
+from nixfleet_state_machine.rollout.state import NO_ATTEMPTS, NO_STANDINGS, RolloutState, Standing
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.explore.bounds import (
     CHANNEL,
     DISPATCHED_AGAIN_AT,
     DISPATCHED_AT,
     LIVED_AT,
+    PASSED_AT,
     Bounds,
 )
 from nixfleet_testing.explore.inputs import (
     Clear,
     Hear,
+    HearOf,
     Input,
+    PassTime,
     Pause,
     Publish,
     Resume,
@@ -126,6 +134,10 @@ class Engine:
             case Retire():
                 self._quarantined.discard(input.closure)
                 self._view.quarantine_changed(CHANNEL, input.closure)
+            case PassTime():
+                self._pass_time(self._bounds.hostnames[input.host], input.is_off)
+            case HearOf():
+                self._hear_of(self._bounds.hostnames[input.host])
             case _:
                 assert_never(input)
 
@@ -149,7 +161,8 @@ class Engine:
                 Seat(
                     evolve(self._host(record.rollout_id, name), hostname=NAMELESS),
                     view.is_queued(record.rollout_id, name),
-                    name in record.excused_hosts,
+                    record.standing_of(name),
+                    record.attempt_of(name),
                 )
                 for record in records
             )
@@ -157,7 +170,9 @@ class Engine:
         )
         return ControlPlane(
             seats=tuple(seats),
-            rollouts=tuple(evolve(record, standings=NO_STANDINGS) for record in records),
+            rollouts=tuple(
+                evolve(r, standings=NO_STANDINGS, attempts=NO_ATTEMPTS) for r in records
+            ),
             quarantined=frozenset(self._quarantined),
             is_paused=self._is_paused,
         )
@@ -180,16 +195,23 @@ class Engine:
     def _hear(self, heard: Hear) -> None:
         rollout_id = self._bounds.terms[heard.release].rollout_id
         name = self._bounds.hostnames[heard.host]
+        before = self._host(rollout_id, name)
         record, effects = self._machine.step(
-            self._host(rollout_id, name), Remote(heard.fact), LIVED_AT, self._bounds.rollout_policy
+            before, Remote(heard.fact), LIVED_AT, self._bounds.rollout_policy
         )
         self._view.set_host(record)
         self._view.set_outstanding(rollout_id, name, outstanding(record))
-        # Whatever the host said first, it has its dispatch.
-        self._view.set_queued(rollout_id, name, False)
+        if before.dispatch_acked_at is None or isinstance(heard.fact, DispatchAck):
+            # Whatever the host said first, it has its dispatch.
+            self._view.set_queued(rollout_id, name, False)
         for effect in effects:
-            if isinstance(effect, RemoteInsertQuarantine) and blames_closure(record):
+            if (
+                isinstance(effect, RemoteInsertQuarantine)
+                and blames_closure(record)
+                and self._machine.bars_closure(self._view, rollout_id, name)
+            ):
                 self._quarantine(effect.closure)
+        self._change(self._machine.reported_again(self._view, rollout_id, name, LIVED_AT))
         self._join(rollout_id, name)
         for effect in effects:
             if isinstance(effect, RecordTransition):
@@ -211,6 +233,9 @@ class Engine:
             self._did.append(f"{after.rollout_id} goes from {before.state} to {after.state}")
         if after.current_wave != before.current_wave:
             self._did.append(f"{after.rollout_id} goes on to wave {after.current_wave}")
+        if isinstance(event, WaveBroken):
+            for closure in self._machine.reverted_closures(self._view, after.rollout_id):
+                self._quarantine(closure)
 
     def _join(self, rollout_id: RolloutId, name: str) -> None:
         if self._view.rollouts[rollout_id].state is RolloutState.OPENING:
@@ -219,12 +244,35 @@ class Engine:
 
     def _tell_rollout(self, moved: RecordTransition) -> None:
         self._did.append(f"{moved.host} goes from {moved.from_} to {moved.to}")
+        rollout_id, host = moved.rollout_id, moved.host
+        standing = self._view.rollouts[rollout_id].standing_of(host)
         # An excused host does not count: its rollback may end after the clearance, and would halt anew.
-        if moved.host not in self._view.rollouts[moved.rollout_id].excused_hosts:
+        if standing is not Standing.EXCUSED:
+            is_tolerant = self._view.terms(rollout_id).is_tolerant_of(host)
+            is_tolerant = is_tolerant or standing is not Standing.COUNTED
             self._move_rollout(
-                HostStateChanged(moved.rollout_id, moved.host, moved.from_, moved.to, moved.at)
+                HostStateChanged(rollout_id, host, moved.from_, moved.to, moved.at, is_tolerant)
             )
-        self._advance(moved.rollout_id)
+            if moved.to in (HostState.FAILED, HostState.REVERTED):
+                self._judge(rollout_id, (host,))
+        self._advance(rollout_id)
+
+    def _judge(self, rollout_id: RolloutId, hosts: Iterable[str]) -> None:
+        for host in hosts:
+            broken = self._machine.wave_broken(self._view, rollout_id, host, LIVED_AT)
+            if broken is not None:
+                self._move_rollout(broken)
+                return
+        for host in hosts:
+            skipped = self._machine.skipped_with(self._view, rollout_id, host, LIVED_AT)
+            if skipped is not None:
+                self._change(skipped)
+                self._judge(rollout_id, skipped.hosts)
+
+    def _change(self, event: StandingChanged | None) -> None:
+        if event is not None:
+            self._move_rollout(event)
+            self._did.extend(f"{host} is {event.standing}: {event.reason}" for host in event.hosts)
 
     def _advance(self, rollout_id: RolloutId) -> None:
         while events := self._machine.due_rollout_events(self._view, rollout_id, LIVED_AT):
@@ -232,15 +280,62 @@ class Engine:
                 self._move_rollout(event)
 
     def _clear(self, rollout_id: RolloutId) -> None:
-        failed = (
-            record.hostname
-            for record in self._view.hosts_of(rollout_id)
-            if record.state in (HostState.FAILED, HostState.REVERTED)
-        )
-        self._move_rollout(
-            OperatorClearance(rollout_id, "ada", "seen to it", frozenset(failed), LIVED_AT)
-        )
+        excused = frozenset(self._holding(rollout_id))
+        self._move_rollout(OperatorClearance(rollout_id, "ada", "seen to it", excused, LIVED_AT))
+        for skipped in self._machine.skips_due(self._view, rollout_id, LIVED_AT):
+            self._change(skipped)
         self._advance(rollout_id)
+
+    def _holding(self, rollout_id: RolloutId) -> Iterable[str]:
+        """Yield whom an operator excuses who names nobody: those for which the rollout would be halted still."""
+        rollout, terms = self._view.rollouts[rollout_id], self._view.terms(rollout_id)
+        for record in self._view.hosts_of(rollout_id):
+            name = record.hostname
+            is_fallen = record.state in (HostState.FAILED, HostState.REVERTED)
+            is_absent = rollout.standing_of(name).is_absent
+            if (
+                (is_fallen and rollout.attempt_of(name) == record.attempt)
+                or rollout.standing_of(name) is Standing.LAPSED
+                or (is_absent and terms.wave_of[name] == rollout.current_wave)
+            ):
+                yield name
+
+    # Time.
+
+    def _pass_time(self, name: str, is_off: bool) -> None:
+        """Apply what the time makes due for one host; that of another passes in a move of its own."""
+        heard_at = None if is_off else PASSED_AT
+        due = self._machine.due_by_time(self._view, PASSED_AT, lambda _: heard_at)
+        for event in due:
+            if isinstance(event, HostsLapsed) and name in event.hosts:
+                self._lapse(evolve(event, hosts=(name,)))
+            elif isinstance(event, RetryOrdered) and name in event.hosts:
+                self._order(evolve(event, hosts=(name,)))
+
+    def _lapse(self, event: HostsLapsed) -> None:
+        self._move_rollout(event)
+        for name in event.hosts:
+            self._did.append(f"{name} is {event.standing}: it was silent past its {event.stage}")
+            if event.withdraws:
+                self._view.set_queued(event.rollout_id, name, False)
+        self._judge(event.rollout_id, event.hosts)
+        self._advance(event.rollout_id)
+
+    def _order(self, event: RetryOrdered) -> None:
+        self._move_rollout(event)
+        for name in event.hosts:
+            self._did.append(f"attempt {event.attempt} of {name} is ordered")
+            record = self._host(event.rollout_id, name)
+            if record.may_try_again:
+                # The next attempt has times of its own.
+                self._view.set_host(record.dispatched(None, None))
+
+    def _hear_of(self, name: str) -> None:
+        for rollout_id in self._view.served_rollouts():
+            event = self._machine.heard_again(self._view, rollout_id, name, LIVED_AT)
+            if event is not None:
+                self._change(event)
+                self._advance(rollout_id)
 
     # The plan.
 
@@ -256,12 +351,14 @@ class Engine:
         match action:
             case OpenRollout():
                 self._open(action)
+            case QueueDispatch() if not self._view.rollouts[action.rollout_id].state.is_served:
+                pass  # An earlier action of this plan opened the rollout's successor.
             case QueueDispatch():
                 record = self._host(action.rollout_id, action.host)
                 at = DISPATCHED_AT if record.dispatched_at is None else DISPATCHED_AGAIN_AT
                 noted = self._machine.note_dispatch(record, at, action.soak_due_at)
                 self._view.set_host(noted)
-                self._view.set_queued(action.rollout_id, action.host, True)
+                self._view.set_queued(action.rollout_id, action.host, True, DISPATCHED_AT)
                 self._did.append(f"{action.host} is dispatched")
                 self._join(action.rollout_id, action.host)
             case WithdrawDispatch():

@@ -93,10 +93,20 @@ def taken(bounds: Bounds, machine: ReducerSet, agent: Agent, seats: Seats) -> It
     if not waiting or agent.intent is not None:
         return
     release = waiting[-1]
-    if agent.lives[release] is not None:
-        return  # It is acknowledged already.
     offered, terms = seats[release].record, bounds.terms[release]
     assert offered.dispatched_at is not None, offered
+    received_at = offered.dispatched_at + ACKNOWLEDGED_AFTER
+    life = agent.lives[release]
+    if life is not None:
+        number = life.record.attempt + 1
+        if life.is_closed or seats[release].attempt != number or not life.record.may_try_again:
+            return  # It is acknowledged already.
+        again = life.record.dispatched(offered.dispatched_at, offered.soak_due_at)
+        life = evolve(life, records=(*life.records[:-1], again))
+        host = Host(bounds, machine, agent, release, life)
+        ack = DispatchAck(agent.running, received_at, host.next_seq, number)
+        yield f"takes the dispatch of attempt {number} of {terms.rollout_id}", host.lived(ack)
+        return
     pending = HostRolloutState.pending(
         terms.rollout_id,
         NAMELESS,
@@ -107,7 +117,6 @@ def taken(bounds: Bounds, machine: ReducerSet, agent: Agent, seats: Seats) -> It
     )
     older = tuple(life and evolve(life, is_closed=True) for life in agent.lives)
     host = Host(bounds, machine, evolve(agent, lives=older), release, AgentPast((pending,)))
-    received_at = offered.dispatched_at + ACKNOWLEDGED_AFTER
     acknowledged = host.lived(DispatchAck(agent.running, received_at, 1))
     yield f"takes the dispatch of {terms.rollout_id}", acknowledged
 
@@ -185,7 +194,10 @@ def _rebooting(host: Host) -> Iterator[Act]:
 
 
 def _probed(host: Host) -> Iterator[Act]:
-    runs = sum(isinstance(fact, ProbeResult) for fact in host.life.facts)
+    # Each attempt begins with an acknowledgement, and with no results.
+    facts = host.life.facts
+    begun = max(at for at, fact in enumerate(facts) if isinstance(fact, DispatchAck))
+    runs = sum(isinstance(fact, ProbeResult) for fact in facts[begun:])
     if runs < host.bounds.probe_runs:
         yield "passes its probe", host.lived(*_run(host, ProbeStatus.PASS))
         yield "fails its probe", host.lived(*_run(host, ProbeStatus.FAIL))

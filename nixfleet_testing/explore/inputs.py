@@ -7,6 +7,7 @@ from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_testing.explore.bounds import CHANNEL, Bounds
+from nixfleet_testing.explore.timing import has_time
 from nixfleet_testing.explore.world import ControlPlane
 
 
@@ -48,7 +49,25 @@ class Retire:
     closure: str
 
 
-Input: TypeAlias = Hear | Publish | Pause | Resume | Clear | Retire
+@frozen
+class PassTime:
+    """The time of a host passes: what it is at takes longer than it may, or its back-off is over.
+
+    is_off: nothing was heard of it meanwhile.
+    """
+
+    host: int
+    is_off: bool
+
+
+@frozen
+class HearOf:
+    """A heartbeat of a host arrives, which was silent past a deadline."""
+
+    host: int
+
+
+Input: TypeAlias = Hear | Publish | Pause | Resume | Clear | Retire | PassTime | HearOf
 
 
 def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
@@ -65,3 +84,17 @@ def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Inpu
     if bounds.retire:
         for closure in sorted(control_plane.quarantined):
             yield Retire(closure), f"an operator retires the quarantine of {closure}"
+    if opened:
+        yield from _of_time(bounds, control_plane)
+
+
+def _of_time(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
+    rollout, release = control_plane.rollouts[-1], len(control_plane.rollouts) - 1
+    for host, seats in enumerate(control_plane.seats):
+        name, seat = bounds.hostnames[host], seats[release]
+        if has_time(bounds, rollout, seat):
+            yield PassTime(host, is_off=True), f"the time of {name} passes"
+            if seat.is_queued:
+                yield PassTime(host, is_off=False), f"the time of {name} passes; it is heard of"
+        if rollout.state.is_served and seat.standing.is_silent:
+            yield HearOf(host), f"{name} is heard of"

@@ -6,17 +6,32 @@ input of the control plane, one host on both sides, or a world in which no move 
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
+from typing import NamedTuple, assert_never
 
 import attrs
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, RollbackComplete
+from nixfleet_state_machine.host.effect import LocalFireRollbackTo
 from nixfleet_state_machine.host.errors import SeqRegression, TransitionError
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.planner.blast_radius import budget_wedges
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.explore.bounds import LIVED_AT, Bounds
+from nixfleet_testing.explore.inputs import (
+    Clear,
+    Hear,
+    HearOf,
+    Input,
+    PassTime,
+    Pause,
+    Publish,
+    Resume,
+    Retire,
+)
 from nixfleet_testing.explore.machine import ReducerSet
+from nixfleet_testing.explore.timing import has_time, stage_of
 from nixfleet_testing.explore.world import Agent, ControlPlane, Seat, Seats
 
 ELIGIBLE = frozenset({HostState.CONVERGED, HostState.DEFERRED})
@@ -38,22 +53,30 @@ class Law(StrEnum):
     QUARANTINE = (
         "a closure that ran and was rolled back is quarantined, and none that is waits in the queue"
     )
+    BARRED = "only a closure that ran and was rolled back is quarantined, where no more may fail"
     WITHDRAWN = "nothing waits in the queue for a rollout that is halted, paused or superseded"
     QUEUE = "a dispatch waits only for a host that has not acknowledged it"
-    WAVE_DONE = "the wave cursor moves only past waves whose hosts are all done or excused"
+    WAVE_DONE = "the wave cursor moves only past waves that are done"
     WAVE_STARTED = "no host is dispatched or under way whose wave has not been reached"
     WAVE_RISES = "the wave cursor never falls"
     BUDGET = "no dispatch is queued beyond the budget"
     ONE_LIVE = "a channel has at most one live rollout, and that is the one it names"
     TIMES = "a Terminal rollout has its terminal_at, a Superseded one its superseded_at"
-    HALTS = "a rollout in which a host fails or reverts is halted until an operator clears it"
-    ENDS = "a rollout is Terminal when, and only when, every host is Converged or excused"
+    HALTS = "a rollout in which more hosts of a wave fail than may is halted until it is cleared"
+    ENDS = "a rollout is Terminal when, and only when, every wave has ended"
     STAYS = "a rollout that came to its end stays there, unless superseded"
     PLAN_ENDS = "a plan that is followed comes to an end"
     ONE_PLAN = "the plan over the kept view decides what one over a fresh view does"
     RESTS = (
         "when nobody has anything left to do, every rollout is at an end or waits for an operator"
     )
+    IDLE = "a rollout that goes on has a host that counts under way, a hold or a time to come"
+    HOLD = "a hold adds no dispatch"
+    WAY_BACK = "nothing holds a way back"
+    TIME = "what time makes due happens when it passes, and a host that is heard of is served again"
+    STANDING = "a fact of a host gives it back what its silence took"
+    ATTEMPTS = "no host makes more attempts than are declared, nor one that was not ordered"
+    WORST = "the worst case that is computed is the worst that is reached"
 
 
 Breach = tuple[Law, str]
@@ -79,6 +102,11 @@ def of_agent(agent: Agent) -> Iterator[Breach]:
             Law.RUNNING,
             f"the host is {record.state} and runs {agent.running}, expected {ought[record.state]}",
         )
+    is_on_its_way_back = isinstance(agent.intent, LocalFireRollbackTo)
+    # Of a host that is Failed nothing but a rollback is told.
+    has_tried = isinstance(life.facts[-1], RollbackComplete)
+    if record.is_rolling_back and not is_on_its_way_back and not has_tried:
+        yield Law.WAY_BACK, "the host is to roll back, and does nothing"
     undone = [fact for fact in life.facts if isinstance(fact, RollbackComplete)]
     if record.state is HostState.REVERTED and undone[-1].exit_code != 0:
         yield Law.RUNNING, f"the host is Reverted by a rollback that exited {undone[-1].exit_code}"
@@ -96,6 +124,9 @@ def of_host(machine: ReducerSet, bounds: Bounds, agent: Agent, seats: Seats) -> 
         if heard > len(life.facts):
             yield Law.MIRROR, f"expected at most {len(life.facts)} facts, found {heard} heard"
             continue
+        if seat.attempt > mirror.attempt:
+            # The times of a dispatch that the host may not have taken.
+            mirror = _with_dispatch_of(mirror, life.records[heard])
         for name, lived, mirrored in _differences(life.records[heard], mirror):
             yield Law.MIRROR, f"{name}: expected {lived}, as the agent has it, found {mirrored}"
         for fact in life.facts[:heard]:
@@ -109,8 +140,12 @@ def of_host(machine: ReducerSet, bounds: Bounds, agent: Agent, seats: Seats) -> 
                 yield Law.REPEATED, f"{type(fact).__name__} came again and led to {after.state}"
 
 
-def of_control_plane(bounds: Bounds, control_plane: ControlPlane) -> Iterator[Breach]:
-    """Yield what is wrong with what the control plane knows."""
+def of_control_plane(bounds: Bounds, control_plane: ControlPlane, worst: int) -> Iterator[Breach]:
+    """Yield what is wrong with what the control plane knows. worst: how many hosts may have failed at most."""
+    failed = failed_of(bounds, control_plane)
+    if failed > worst:
+        yield Law.WORST, f"{failed} hosts failed, expected at most {worst}"
+    yield from _barred(bounds, control_plane)
     live = [record for record in control_plane.rollouts if record.state in LIVE]
     if len(live) > 1 or live != [r for r in control_plane.rollouts[-1:] if r.state in LIVE]:
         yield Law.ONE_LIVE, f"live are {[record.rollout_id for record in live]}"
@@ -119,42 +154,159 @@ def of_control_plane(bounds: Bounds, control_plane: ControlPlane) -> Iterator[Br
             yield Law.TIMES, f"{record.rollout_id} is Terminal without a time"
         if record.state is RolloutState.SUPERSEDED and record.superseded_at is None:
             yield Law.TIMES, f"{record.rollout_id} is Superseded without a time"
-        yield from _of_end(control_plane, release)
+        yield from _of_end(bounds, control_plane, release)
         for host, seats in enumerate(control_plane.seats):
             name = f"{bounds.hostnames[host]} in {record.rollout_id}"
-            yield from _of_seat(control_plane, release, name, seats[release])
-            if not bounds.retire and _is_unquarantined(control_plane, seats[release]):
+            yield from _of_seat(bounds, control_plane, release, name, seats[release])
+            if not bounds.retire and _is_unquarantined(
+                bounds, control_plane, release, seats[release]
+            ):
                 yield Law.QUARANTINE, f"{name} was rolled back, and its closure is not quarantined"
             if bounds.wave_of[host] > record.current_wave and _is_started(seats[release]):
                 yield Law.WAVE_STARTED, f"{name} started in wave {record.current_wave}"
 
 
-def of_turn(bounds: Bounds, before: ControlPlane, after: ControlPlane) -> Iterator[Breach]:
-    """Yield what is wrong with how the control plane moved."""
+def of_turn(
+    bounds: Bounds, before: ControlPlane, input: Input, after: ControlPlane
+) -> Iterator[Breach]:
+    """Yield what is wrong with how the control plane moved because of `input`."""
+    yield from _of_input(bounds, before, input, after)
+    if after.is_paused and not _queued(after) <= _queued(before):
+        yield (
+            Law.HOLD,
+            f"{len(_queued(after) - _queued(before))} dispatches more wait, and it is paused",
+        )
     if not bounds.retire and not before.quarantined <= after.quarantined:
         yield Law.QUARANTINE, f"only {set(after.quarantined)} of {set(before.quarantined)} are left"
     for release, (was, now) in enumerate(zip(before.rollouts, after.rollouts, strict=False)):
         if now.current_wave < was.current_wave:
             yield Law.WAVE_RISES, f"{now.rollout_id}: {was.current_wave} to {now.current_wave}"
+        is_new_end = now.state is RolloutState.TERMINAL and was.state is not now.state
+        if is_new_end and not _has_ended(bounds, after, release):
+            yield Law.ENDS, f"{now.rollout_id} went to Terminal, and not every wave has ended"
         ended = was.state in (RolloutState.TERMINAL, RolloutState.SUPERSEDED)
         if ended and now.state not in (was.state, RolloutState.SUPERSEDED):
             yield Law.STAYS, f"{now.rollout_id} went from {was.state} to {now.state}"
         for wave in range(was.current_wave, now.current_wave):
-            left = _not_done(bounds, after, release, wave)
-            if left:
-                yield Law.WAVE_DONE, f"{now.rollout_id} left wave {wave} with {left} not done"
+            count = _count(bounds, after, release, wave)
+            if _verdict(bounds, count, count.eligible) is not _Verdict.DONE:
+                yield (
+                    Law.WAVE_DONE,
+                    f"{now.rollout_id} left wave {wave}, which is not done: {count}",
+                )
     yield from _of_budget(bounds, before, after)
 
 
-def of_rest(control_plane: ControlPlane) -> Iterator[Breach]:
+def of_rest(bounds: Bounds, control_plane: ControlPlane) -> Iterator[Breach]:
     """Yield what is wrong in a world in which no host has a move left and no fact is on the way.
 
     Every move of hosts and facts adds a fact to a journal or to a mirror, and a host has finitely many facts: so every
     run of such moves ends in such a world. If the law holds in all of these, no world is stuck.
     """
     for record in control_plane.rollouts:
-        if record.state in UNDER_WAY and not _waits_for_operator(control_plane):
+        if record.state in UNDER_WAY and not _is_at_rest(bounds, control_plane):
             yield Law.RESTS, f"{record.rollout_id} is {record.state}, and nobody will move it"
+
+
+def failed_of(bounds: Bounds, control_plane: ControlPlane) -> int:
+    """Return how many hosts count as failed in the rollout that the channel names."""
+    release = len(control_plane.rollouts) - 1
+    waves = range(bounds.waves if control_plane.rollouts else 0)
+    return sum(_count(bounds, control_plane, release, wave).failed for wave in waves)
+
+
+def _is_at_rest(bounds: Bounds, control_plane: ControlPlane) -> bool:
+    """Whether a rollout in which nobody moves waits for a time or an operator, or was said to stand still."""
+    rollout, release = control_plane.rollouts[-1], len(control_plane.rollouts) - 1
+    seats = [seats[release] for seats in control_plane.seats]
+    if any(has_time(bounds, rollout, seat) for seat in seats):
+        return True
+    if budget_wedges(bounds.terms[release], bounds.policy):
+        return True
+    is_down = any(
+        seat.record.state is HostState.FAILED and seat.standing is Standing.COUNTED
+        for seat in seats
+    )
+    # A host that could not roll back is down, and keeps its slot until it is excused: `budget_wedges` leaves that out.
+    if bounds.budget is not None and bounds.tolerance and is_down:
+        return True
+    return _waits_for_operator(control_plane)
+
+
+def of_idleness(bounds: Bounds, control_plane: ControlPlane) -> Iterator[Breach]:
+    """Yield what is wrong with the rollout that the channel names if nobody is under way in it."""
+    release = len(control_plane.rollouts) - 1
+    if release < 0:
+        return
+    record = control_plane.rollouts[release]
+    seats = [seats[release] for seats in control_plane.seats]
+    is_under_way = any(
+        seat.standing is Standing.COUNTED and stage_of(seat) is not None for seat in seats
+    )
+    if record.state in UNDER_WAY and not is_under_way and not _is_at_rest(bounds, control_plane):
+        counts = [_count(bounds, control_plane, release, wave) for wave in range(bounds.waves)]
+        yield Law.IDLE, f"{record.rollout_id} is {record.state}, and waits for nobody: {counts}"
+
+
+def _of_input(
+    bounds: Bounds, before: ControlPlane, input: Input, after: ControlPlane
+) -> Iterator[Breach]:
+    match input:
+        case Hear():
+            seat = after.seats[input.host][input.release]
+            name, fact = bounds.hostnames[input.host], input.fact
+            worked = isinstance(fact, RollbackComplete) and fact.exit_code == 0
+            if worked and seat.record.state is not HostState.REVERTED:
+                yield Law.WAY_BACK, f"{name} told that it rolled back, and is {seat.record.state}"
+            if before.rollouts[input.release].state.is_served and seat.standing.is_given_back:
+                yield Law.STANDING, f"{name} reported, and is {seat.standing}"
+        case PassTime():
+            release = len(before.rollouts) - 1
+            was, now = before.seats[input.host][release], after.seats[input.host][release]
+            if (was.standing, was.attempt) == (now.standing, now.attempt):
+                yield (
+                    Law.TIME,
+                    f"the time of {bounds.hostnames[input.host]} passed, and nothing happened",
+                )
+        case HearOf():
+            seat = after.seats[input.host][len(after.rollouts) - 1]
+            if seat.standing.is_silent and seat.needs_dispatch and not seat.is_queued:
+                yield (
+                    Law.TIME,
+                    f"{bounds.hostnames[input.host]} was heard of, and is {seat.standing}",
+                )
+        case Publish() | Pause() | Resume() | Clear() | Retire():
+            pass
+        case _:
+            assert_never(input)
+
+
+def _queued(control_plane: ControlPlane) -> set[tuple[int, int]]:
+    return {
+        (host, release)
+        for host, seats in enumerate(control_plane.seats)
+        for release, seat in enumerate(seats)
+        if seat.is_queued
+    }
+
+
+def _barred(bounds: Bounds, control_plane: ControlPlane) -> Iterator[Breach]:
+    """Of hosts that tried again nothing shows any more that they rolled back."""
+    if bounds.attempts > 1:
+        return
+    left = {
+        seat.record.target_closure
+        for seats in control_plane.seats
+        for release, seat in enumerate(seats)
+        if _was_rolled_back(seat) and _bars(bounds, control_plane, release)
+        if seat.standing is not Standing.LATE
+    }
+    if not control_plane.quarantined <= left:
+        yield Law.BARRED, f"{set(control_plane.quarantined - left)} is quarantined"
+
+
+def _bars(bounds: Bounds, control_plane: ControlPlane, release: int) -> bool:
+    return not bounds.tolerance or control_plane.rollouts[release].broken_at is not None
 
 
 def _waits_for_operator(control_plane: ControlPlane) -> bool:
@@ -164,34 +316,40 @@ def _waits_for_operator(control_plane: ControlPlane) -> bool:
     release = len(control_plane.rollouts) - 1
     left = [seats[release] for seats in control_plane.seats if not _is_over(seats[release])]
     return all(
-        seat.record.state is HostState.PENDING
+        seat.needs_dispatch
         and not seat.is_queued
         and seat.record.target_closure in control_plane.quarantined
         for seat in left
     )
 
 
-def _of_end(control_plane: ControlPlane, release: int) -> Iterator[Breach]:
+def _of_end(bounds: Bounds, control_plane: ControlPlane, release: int) -> Iterator[Breach]:
     record = control_plane.rollouts[release]
-    seats = [seats[release] for seats in control_plane.seats]
-    fallen = sum(seat.record.state in FALLEN and not seat.is_excused for seat in seats)
-    if record.state in UNDER_WAY and fallen:
-        yield Law.HALTS, f"{record.rollout_id} is {record.state} with {fallen} fallen hosts"
-    is_over = all(map(_is_over, seats))
+    counts = [_count(bounds, control_plane, release, wave) for wave in range(bounds.waves)]
+    most = max(_halting(bounds, control_plane, release, wave) for wave in range(bounds.waves))
+    if record.state in UNDER_WAY and most > bounds.tolerance:
+        yield Law.HALTS, f"{record.rollout_id} is {record.state} with {most} failed hosts in a wave"
+    is_over = _has_ended(bounds, control_plane, release)
     if record.state in UNDER_WAY and is_over:
-        yield Law.ENDS, f"{record.rollout_id} is {record.state}, and every host is over"
-    if record.state is RolloutState.TERMINAL and not is_over:
-        yield Law.ENDS, f"{record.rollout_id} is Terminal, and not every host is over"
+        yield Law.ENDS, f"{record.rollout_id} is {record.state}, and every wave has ended"
+    # Nobody waits for a host that tries again after the end.
+    if record.state is RolloutState.TERMINAL and not is_over and bounds.attempts == 1:
+        yield Law.ENDS, f"{record.rollout_id} is Terminal, and not every wave has ended: {counts}"
 
 
-def _of_seat(control_plane: ControlPlane, release: int, name: str, seat: Seat) -> Iterator[Breach]:
+def _of_seat(
+    bounds: Bounds, control_plane: ControlPlane, release: int, name: str, seat: Seat
+) -> Iterator[Breach]:
     yield from _four_rules(name, seat.record)
+    if not seat.record.attempt <= seat.attempt <= bounds.attempts:
+        found = f"{name} makes attempt {seat.record.attempt}, ordered are {seat.attempt}"
+        yield Law.ATTEMPTS, f"{found}, declared {bounds.attempts}"
     if not seat.is_queued:
         return
     rollout = control_plane.rollouts[release]
-    if seat.record.state is not HostState.PENDING:
+    if not seat.needs_dispatch:
         yield Law.QUEUE, f"a dispatch waits for {name}, which is {seat.record.state}"
-    if rollout.state not in UNDER_WAY:
+    if rollout.state not in UNDER_WAY and not _is_served_late(rollout, seat):
         yield Law.WITHDRAWN, f"a dispatch waits for {name}, which is {rollout.state}"
     if control_plane.is_paused:
         yield Law.WITHDRAWN, f"a dispatch waits for {name}, which is paused"
@@ -210,21 +368,94 @@ def _of_budget(bounds: Bounds, before: ControlPlane, after: ControlPlane) -> Ite
     in_flight, dispatched = 0, 0
     for host, seats in enumerate(after.seats):
         for release, seat in enumerate(seats):
-            if after.rollouts[release].state in LIVE:
-                in_flight += seat.is_queued or seat.record.state in IN_FLIGHT
+            if after.rollouts[release].state.is_served:
+                in_flight += _takes_slot(bounds, seat)
             dispatched += seat.is_queued and (host, release) not in waited
     if bounds.budget is not None and dispatched and in_flight > bounds.budget:
         yield Law.BUDGET, f"{in_flight} hosts in flight, expected at most {bounds.budget}"
 
 
-def _not_done(bounds: Bounds, control_plane: ControlPlane, release: int, wave: int) -> list[str]:
-    return [
-        bounds.hostnames[host]
+def _takes_slot(bounds: Bounds, seat: Seat) -> bool:
+    if seat.standing.is_silent:
+        return False
+    is_down = bool(bounds.tolerance) and seat.record.state is HostState.FAILED
+    is_down = is_down and seat.standing is not Standing.EXCUSED
+    return seat.is_queued or seat.record.state in IN_FLIGHT or is_down
+
+
+def _is_served_late(rollout: RolloutRecord, seat: Seat) -> bool:
+    is_late = seat.standing in (Standing.LATE, Standing.SKIPPED) or seat.attempt > 1
+    return rollout.state is RolloutState.TERMINAL and is_late
+
+
+class _Verdict(Enum):
+    GOING = auto()
+    DONE = auto()
+    BROKEN = auto()
+
+
+class _Count(NamedTuple):
+    """The hosts of a wave, as the table of standings says how they count."""
+
+    total: int = 0
+    eligible: int = 0
+    converged: int = 0
+    failed: int = 0
+    absent: int = 0
+
+
+def _count(bounds: Bounds, control_plane: ControlPlane, release: int, wave: int) -> _Count:
+    seats = [
+        seats[release]
         for host, seats in enumerate(control_plane.seats)
         if bounds.wave_of[host] == wave
-        and not seats[release].is_excused
-        and seats[release].record.state not in ELIGIBLE
     ]
+    counted = [seat.record for seat in seats if seat.standing is Standing.COUNTED]
+    lapsed = sum(seat.standing is Standing.LAPSED for seat in seats)
+    return _Count(
+        total=len(counted) + lapsed,
+        eligible=sum(record.state in ELIGIBLE for record in counted),
+        converged=sum(record.state is HostState.CONVERGED for record in counted),
+        failed=sum(map(_has_failed, counted)) + lapsed,
+        absent=sum(seat.standing in (Standing.AWAY, Standing.SKIPPED) for seat in seats),
+    )
+
+
+def _has_ended(bounds: Bounds, control_plane: ControlPlane, release: int) -> bool:
+    counts = (_count(bounds, control_plane, release, wave) for wave in range(bounds.waves))
+    return all(_verdict(bounds, each, each.converged) is _Verdict.DONE for each in counts)
+
+
+def _halting(bounds: Bounds, control_plane: ControlPlane, release: int, wave: int) -> int:
+    """Return how many hosts of a wave failed, without those that were cleared to try again: they halt nothing."""
+    failed = _count(bounds, control_plane, release, wave).failed
+    tries_again = [
+        seat.standing is Standing.COUNTED and seat.attempt > 1 and _has_failed(seat.record)
+        for host, seats in enumerate(control_plane.seats)
+        if bounds.wave_of[host] == wave
+        for seat in seats[release : release + 1]
+        if seat.record.state not in FALLEN or seat.attempt > seat.record.attempt
+    ]
+    return failed - sum(tries_again) if bounds.clear else failed
+
+
+def _has_failed(record: HostRolloutState) -> bool:
+    """Whether the host failed, or tries again after that."""
+    return record.state in FALLEN or (record.state not in ELIGIBLE and record.failed_at is not None)
+
+
+def _verdict(bounds: Bounds, count: _Count, succeeded: int) -> _Verdict:
+    if count.failed > bounds.tolerance:
+        return _Verdict.BROKEN
+    if succeeded + count.failed < count.total:
+        return _Verdict.GOING
+    if succeeded or not count.total + count.absent:
+        return _Verdict.DONE
+    return _Verdict.BROKEN
+
+
+def _with_dispatch_of(record: HostRolloutState, other: HostRolloutState) -> HostRolloutState:
+    return attrs.evolve(record, dispatched_at=other.dispatched_at, soak_due_at=other.soak_due_at)
 
 
 def _differences(
@@ -268,10 +499,17 @@ def _four_rules(name: str, record: HostRolloutState) -> Iterator[Breach]:
             yield Law.FOUR_RULES, f"{name} converged while probe {probe} did not pass"
 
 
-def _is_unquarantined(control_plane: ControlPlane, seat: Seat) -> bool:
+def _is_unquarantined(
+    bounds: Bounds, control_plane: ControlPlane, release: int, seat: Seat
+) -> bool:
+    ought = _was_rolled_back(seat) and _bars(bounds, control_plane, release)
+    is_barred = seat.record.target_closure in control_plane.quarantined
+    return ought and seat.standing is not Standing.LATE and not is_barred
+
+
+def _was_rolled_back(seat: Seat) -> bool:
     record = seat.record
-    ran = record.state is HostState.REVERTED and record.activation_completed_at is not None
-    return ran and record.target_closure not in control_plane.quarantined
+    return record.state is HostState.REVERTED and record.activation_completed_at is not None
 
 
 def _is_started(seat: Seat) -> bool:
@@ -279,4 +517,4 @@ def _is_started(seat: Seat) -> bool:
 
 
 def _is_over(seat: Seat) -> bool:
-    return seat.is_excused or seat.record.state is HostState.CONVERGED
+    return seat.standing is not Standing.COUNTED or seat.record.state is HostState.CONVERGED

@@ -6,21 +6,35 @@ from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
+from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host import reducer as host_reducer
 from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.host.event import Event
 from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.planner import (
+    blast_radius,
+    passing_time,
+    progress,
+    quarantining,
+    standings,
+    verdict,
+)
 from nixfleet_state_machine.planner import plan as planner
-from nixfleet_state_machine.planner import progress
 from nixfleet_state_machine.planner.action import PlanAction
 from nixfleet_state_machine.planner.gates import Quarantines
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout import opening
 from nixfleet_state_machine.rollout import reducer as rollout_reducer
 from nixfleet_state_machine.rollout.effect import RolloutEffect
-from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutOpened
+from nixfleet_state_machine.rollout.event import (
+    RolloutEvent,
+    RolloutOpened,
+    StandingChanged,
+    WaveBroken,
+)
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 StepRollout: TypeAlias = Callable[
@@ -29,6 +43,14 @@ StepRollout: TypeAlias = Callable[
 OpenRollout: TypeAlias = Callable[[RolloutOpened, int, Iterable[RolloutRecord]], RolloutRecord]
 DueRolloutEvents: TypeAlias = Callable[[FleetView, RolloutId, datetime], tuple[RolloutEvent, ...]]
 Plan: TypeAlias = Callable[[FleetView, Quarantines, datetime], tuple[PlanAction, ...]]
+HostsBreak: TypeAlias = Callable[[FleetView, RolloutId, str, datetime], WaveBroken | None]
+HostsStand: TypeAlias = Callable[[FleetView, RolloutId, str, datetime], StandingChanged | None]
+RolloutsSkip: TypeAlias = Callable[[FleetView, RolloutId, datetime], Iterable[StandingChanged]]
+LastHeard: TypeAlias = Callable[[str], datetime | None]
+DueByTime: TypeAlias = Callable[[FleetView, datetime, LastHeard], tuple[RolloutEvent, ...]]
+BarsClosure: TypeAlias = Callable[[FleetView, RolloutId, str], bool]
+RevertedClosures: TypeAlias = Callable[[FleetView, RolloutId], tuple[str, ...]]
+WorstFailed: TypeAlias = Callable[[RolloutTerms, OnHealthFailure], int]
 NoteDispatch: TypeAlias = Callable[[HostRolloutState, datetime, datetime], HostRolloutState]
 
 
@@ -61,3 +83,12 @@ class ReducerSet:
     plan: Plan = planner.plan_next
     replan: Plan = planner.replan
     note_dispatch: NoteDispatch = first_dispatch
+    wave_broken: HostsBreak = verdict.wave_broken
+    skipped_with: HostsStand = standings.skipped_with
+    skips_due: RolloutsSkip = standings.skips_due
+    reported_again: HostsStand = standings.reported_again
+    heard_again: HostsStand = standings.heard_again
+    due_by_time: DueByTime = passing_time.due_by_time
+    bars_closure: BarsClosure = quarantining.bars_closure
+    reverted_closures: RevertedClosures = quarantining.reverted_closures
+    worst_failed: WorstFailed = blast_radius.worst_failed

@@ -34,6 +34,7 @@ class Finding:
 class Report:
     """The result of an exploration. depth: moves to the farthest world. finding: `None` if every law holds.
 
+    failed_most: how many hosts of one rollout counted as failed, at most.
     is_complete: every world was seen; not so after a finding, or when `states_max` was reached.
     """
 
@@ -42,6 +43,7 @@ class Report:
     transitions: int
     depth: int
     is_complete: bool
+    failed_most: int
     finding: Finding | None = None
 
 
@@ -57,17 +59,21 @@ def explore(
     symmetric: let one of the worlds that differ only in which twin is which stand for all. states_max: give up
     after the level in which so many worlds were seen.
     """
-    search = _Search(Space(bounds, machine or ReducerSet(), symmetric=symmetric))
+    space = Space(bounds, machine or ReducerSet(), symmetric=symmetric)
+    search = _Search(space)
     while search.level and search.finding is None:
         if states_max is not None and len(search.parents) >= states_max:
             break
         search.advance()
+    if not search.level and search.finding is None:
+        search.judge_worst()
     return Report(
         bounds=bounds,
         states=len(search.parents),
         transitions=search.transitions,
         depth=search.depth,
         is_complete=not search.level and search.finding is None,
+        failed_most=space.failed_most,
         finding=search.finding,
     )
 
@@ -106,6 +112,14 @@ class _Search:
                         return
         self.level = following
         self.depth += bool(following)
+
+    def judge_worst(self) -> None:
+        """Judge what was reached in all worlds together; there is no path to what did not happen."""
+        worst, reached = self._space.worst, self._space.failed_most
+        if worst is not None and reached != worst:
+            self.finding = Finding(
+                Law.WORST, f"{reached} hosts failed at most, expected {worst}", ()
+            )
 
     def _finding(self, broken: World) -> Finding:
         """Walk to `broken` again, each host under one name all along, and say what is wrong there."""

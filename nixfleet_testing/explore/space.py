@@ -100,6 +100,8 @@ class Space:
         self._swapped: dict[tuple[int, int], int] = {}
         self._shifts = tuple(AGENT_BITS * host for host in range(bounds.hosts))
         self._top = AGENT_BITS * bounds.hosts
+        self.worst = self._worst()
+        self.failed_most = 0
         self._twins = [(host, self._shifts[host]) for host in bounds.twins if symmetric]
         agent = self._agents.number(Agent((None,) * bounds.releases))
         empty = self._control_plane_number(ControlPlane(((),) * bounds.hosts))
@@ -149,7 +151,7 @@ class Space:
 
     def judge_rest(self, world: World) -> None:
         """Judge a world in which hosts and wire have nothing left to do. Raises: Broken."""
-        _raise_first(laws.of_rest(self._control_planes[world >> self._top]))
+        _raise_first(laws.of_rest(self.bounds, self._control_planes[world >> self._top]))
 
     def representative(self, world: World) -> World:
         """Return the one world that stands for all those that differ only in which twin is which."""
@@ -234,21 +236,38 @@ class Space:
             raise Broken((Law.NOTHING_REFUSED, str(error)), host, what) from error
         except PlanEndless as error:
             raise Broken((Law.PLAN_ENDS, str(error)), host, what) from error
-        for breach in self._breaches(before, turned):
+        for breach in self._breaches(before, input, turned):
             raise Broken(breach, host, what, turned.did)
         after = self._control_plane_number(turned.after)
         self._did[number, after] = turned.did
         return after
 
-    def _breaches(self, before: ControlPlane, turned: Turn) -> Iterator[Breach]:
-        yield from laws.of_turn(self.bounds, before, turned.after)
+    def _breaches(self, before: ControlPlane, input: Input, turned: Turn) -> Iterator[Breach]:
+        yield from laws.of_turn(self.bounds, before, input, turned.after)
         if turned.disagreement is not None:
             yield Law.ONE_PLAN, turned.disagreement
         if turned.after not in self._control_planes:
-            yield from laws.of_control_plane(self.bounds, turned.after)
+            failed = laws.failed_of(self.bounds, turned.after)
+            self.failed_most = max(self.failed_most, failed)
+            worst = self.bounds.hosts if self.worst is None else self.worst
+            yield from laws.of_control_plane(self.bounds, turned.after, worst)
             left = unsettled(self.bounds, self._machine, turned.after)
             if left is not None:
                 yield Law.ONE_PLAN, left
+            yield from laws.of_idleness(self.bounds, turned.after)
+
+    def _worst(self) -> int | None:
+        """Return how many hosts may have failed at most; `None`: what is computed is not of such a world."""
+        bounds = self.bounds
+        if (
+            bounds.clear
+            or bounds.deferral
+            or bounds.edges
+            or bounds.releases > 1
+            or bounds.deadline
+        ):
+            return None
+        return self._machine.worst_failed(bounds.terms[0], bounds.policy)
 
     def _engine_at(self, number: int) -> Engine:
         """Return an engine that stands there. The last one is kept: it is asked for several times in a row."""

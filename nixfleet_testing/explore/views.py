@@ -3,11 +3,12 @@
 from attrs import evolve
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.rollout.state import Standing
 from nixfleet_state_machine.undo import UndoLog
-from nixfleet_testing.explore.bounds import CHANNEL, Bounds
+from nixfleet_testing.explore.bounds import CHANNEL, DISPATCHED_AT, Bounds
 from nixfleet_testing.explore.world import ControlPlane
 
 
@@ -21,8 +22,10 @@ def view_of(bounds: Bounds, control_plane: ControlPlane, undo: UndoLog) -> Fleet
             (name, of[release])
             for name, of in zip(bounds.hostnames, control_plane.seats, strict=True)
         ]
-        excused = [name for name, seat in seats if seat.is_excused]
-        view.open(record.with_standings(excused, Standing.EXCUSED), bounds.terms[release])
+        standings = {n: seat.standing for n, seat in seats if seat.standing is not Standing.COUNTED}
+        attempts = {name: seat.attempt for name, seat in seats if seat.attempt > 1}
+        known = evolve(record, standings=FrozenMap(standings), attempts=FrozenMap(attempts))
+        view.open(known, bounds.terms[release])
         for name, seat in seats:
             _take_seat(view, evolve(seat.record, hostname=name), seat.is_queued)
     if control_plane.is_paused:
@@ -36,7 +39,7 @@ def _take_seat(view: FleetView, record: HostRolloutState, is_queued: bool) -> No
     if failing:
         view.set_outstanding(record.rollout_id, record.hostname, failing)
     if is_queued:
-        view.set_queued(record.rollout_id, record.hostname, True)
+        view.set_queued(record.rollout_id, record.hostname, True, DISPATCHED_AT)
 
 
 def outstanding(record: HostRolloutState) -> int:

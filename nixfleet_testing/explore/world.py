@@ -10,8 +10,8 @@ from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_state_machine.host.effect import LocalFireRollbackTo, LocalFireSwitch
-from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 from nixfleet_testing.explore.bounds import BASE_CLOSURE
 
 NAMELESS = "host"
@@ -56,11 +56,19 @@ class Agent:
 
 @frozen
 class Seat:
-    """One host in one rollout, as the control plane has it."""
+    """One host in one rollout, as the control plane has it. attempt: the last one that it may make."""
 
     record: HostRolloutState
     is_queued: bool = False
-    is_excused: bool = False
+    standing: Standing = Standing.COUNTED
+    attempt: int = 1
+
+    @property
+    def needs_dispatch(self) -> bool:
+        """Whether the host did not acknowledge the last attempt that it may make."""
+        if self.record.state is HostState.PENDING:
+            return self.record.last_event_seq == 0
+        return self.attempt > self.record.attempt and self.record.may_try_again
 
 
 Seats: TypeAlias = tuple[Seat, ...]
@@ -69,7 +77,7 @@ Seats: TypeAlias = tuple[Seat, ...]
 
 @frozen
 class ControlPlane:
-    """All that the control plane knows. Excused hosts are in the seats, not in the rollout records.
+    """All that the control plane knows. Standings and attempts are in the seats, not in the rollout records.
 
     rollouts: by release, as many as were opened. seats: by host.
     """

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_testing.explore import Bounds, Finding, Law, ReducerSet, explore
 from tests.explore import planted
 
@@ -18,14 +20,38 @@ BUGS = [
     (
         planted.excused_hosts_hold_by_their_edges,
         Bounds(hosts=2, waves=1, edges=True, own_closures=True, clear=True),
-        Law.RESTS,
-        8,
+        Law.IDLE,
+        6,
     ),
     (planted.kept_plan_forgets_later_waves, Bounds(hosts=2, waves=2), Law.ONE_PLAN, 11),
 ]
 
+ROLL_BACK, HALT = OnHealthFailure.ROLLBACK_AND_HALT, OnHealthFailure.HALT
+TOLERANT = Bounds(hosts=3, waves=1, tolerance=1, probe_runs=1)
+IN_A_ROW = Bounds(hosts=2, waves=1, tolerance=1, edges=True, own_closures=True)
+OFF = Bounds(hosts=2, waves=2, deadline=Stage.ACK, probe_runs=0)
+SLOW = Bounds(hosts=2, waves=1, deadline=Stage.ACTIVATION, probe_runs=0)
 
-@pytest.mark.parametrize(("bug", "bounds", "law", "moves"), BUGS)
+POLICY_BUGS = [
+    (planted.rollbacks_are_not_fired, Bounds(hosts=1, waves=1), Law.WAY_BACK, 3),
+    (planted.hold_lets_others_go_ahead, Bounds(hosts=2, waves=2, pause=True), Law.HOLD, 2),
+    (planted.tolerance_has_no_limit, TOLERANT, Law.HALTS, 9),
+    (planted.wave_without_success_goes_on, OFF, Law.IDLE, 2),
+    (planted.nobody_is_skipped, IN_A_ROW, Law.IDLE, 7),
+    (planted.deadlines_pass_unnoticed, OFF, Law.TIME, 2),
+    (planted.heartbeats_give_nothing_back, OFF, Law.TIME, 3),
+    (planted.facts_give_nothing_back, OFF, Law.STANDING, 4),
+    (planted.late_hosts_count_again, SLOW, Law.ENDS, 14),
+    (planted.attempts_have_no_end, Bounds(hosts=1, waves=1, attempts=2), Law.ATTEMPTS, 8),
+    (planted.first_revert_bars_its_closure, TOLERANT, Law.BARRED, 13),
+    (planted.broken_wave_bars_nothing, TOLERANT, Law.QUARANTINE, 17),
+    (planted.broken_wave_bars_what_never_ran, TOLERANT, Law.BARRED, 11),
+    (planted.worst_case_forgets_who_is_under_way, TOLERANT, Law.WORST, 13),
+    (planted.worst_case_is_every_host, Bounds(hosts=2, waves=2), Law.WORST, 0),
+]
+
+
+@pytest.mark.parametrize(("bug", "bounds", "law", "moves"), [*BUGS, *POLICY_BUGS])
 def test_a_planted_bug_is_found_by_a_shortest_path(
     bug: Callable[[], ReducerSet], bounds: Bounds, law: Law, moves: int
 ) -> None:
