@@ -9,6 +9,7 @@ from nixfleet_control_plane.store.sqlite_store import APPLICATION_ID, SqliteStor
 from nixfleet_control_plane.store.store import StoredDispatch
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.storage.record_codec import encode_rollout_record
 from nixfleet_state_machine.rollout.state import Standing
 
 OLD_SCHEMA = Path(__file__).with_name("store_schema_1.sql")
@@ -16,12 +17,12 @@ AT = "2026-05-16T01:00:00.000000Z"
 OLD_ROLLOUT = (
     '{"rollout_id":"stable@r1","channel":"stable","target_ref":"r1","state":"Active","current_wave":0,'
     '"opened_event_log_seq":1,"last_transition_event_log_seq":1,"opened_at":"2026-05-16T01:00:00Z",'
-    '"excused_hosts":["web-02"]}'
+    '"excused_hosts":["web-02","web-03"]}'
 )
 
 
 def _older(path: Path) -> Path:
-    """Return a database of version 1 with one rollout, in which a host was excused, and one dispatch."""
+    """Return a database of version 1 with one rollout, in which two hosts were excused, and one dispatch."""
     with closing(sqlite3.connect(path)) as old:
         old.executescript(OLD_SCHEMA.read_text(encoding="utf-8"))
         old.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=1;")
@@ -50,7 +51,19 @@ def test_an_older_database_is_upgraded_with_all_it_holds(tmp_path: Path) -> None
         StoredDispatch(Dispatch("web-01", "stable@r1", "new", at, at), None),
     )
     ((record, _),) = found.rollouts
-    assert record.standings == FrozenMap({"web-02": Standing.EXCUSED})
+    assert record.standings == FrozenMap({"web-02": Standing.EXCUSED, "web-03": Standing.EXCUSED})
+
+
+def test_a_record_of_an_older_database_is_stored_as_a_rebuild_spells_it(tmp_path: Path) -> None:
+    """A rollout that nothing moves any more is never written again, and `log rebuild --check` compares the bytes."""
+    path = _older(tmp_path / "old.sqlite")
+    with closing(SqliteStore(path)) as store:
+        ((record, _),) = store.load().rollouts
+
+    with closing(sqlite3.connect(path)) as upgraded:
+        stored = upgraded.execute("SELECT record FROM rollouts").fetchall()
+
+    assert stored == [(encode_rollout_record(record).decode(),)]
 
 
 def test_an_upgraded_database_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
