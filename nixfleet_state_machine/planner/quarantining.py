@@ -25,7 +25,7 @@ def bars_closure(view: FleetView, rollout_id: RolloutId, hostname: str) -> bool:
 def reverted_closures(view: FleetView, rollout_id: RolloutId) -> tuple[str, ...]:
     """Return the closures that ran on hosts of the rollout, and were left: those to bar when a wave breaks. Sorted.
 
-    Raises: UnknownRollout.
+    Those of hosts that count for nothing are not among them. Raises: UnknownRollout.
     """
     record = view.rollout(rollout_id)
     blamed = {

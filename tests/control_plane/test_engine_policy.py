@@ -1,5 +1,6 @@
 """A rollout finishes although some hosts fail, are off, or come late; and stops when too many do."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from nixfleet_control_plane.messages.inputs import (
     CommandOutcome,
     ExcuseHosts,
     OperatorCommand,
+    PauseScope,
     RetryHosts,
     SkipHosts,
 )
@@ -16,6 +18,7 @@ from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry, RolloutPolicy
+from nixfleet_runtime.hold_scope import RolloutScope
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.event import (
@@ -412,3 +415,51 @@ def test_tolerated_failures_absent_and_waiting_hosts_are_counted(scratch: Path) 
     first, second = fleet.engine.waves(fleet.r1)
     assert (first.converged, second.failed, second.allowed, second.absent) == (1, 1, 1, 2)
     assert fleet.engine.waves(RolloutId("stable@r9")) == ()
+
+
+def test_a_wave_that_breaks_bars_no_closure_that_never_ran(scratch: Path) -> None:
+    """A switch that failed and was undone says nothing about the closure on the hosts that can start it."""
+    fleet = Fleet(scratch, ONE_MAY_FAIL)
+    fleet.finish("web-01")
+    for name in ("web-02", "web-03"):
+        host = fleet.host(name)
+        host.acknowledge()
+        host.break_down()
+        host.roll_back()
+
+    assert fleet.moved(WaveBroken) != []
+    assert fleet.state.quarantines.get("stable", frozenset()) == frozenset()
+    fleet.check_restart()
+
+
+def test_another_attempt_of_a_host_whose_clock_is_behind_converges(scratch: Path) -> None:
+    """As at the first attempt, a dispatch that is dated after its acknowledgement takes that one's times."""
+    policy = RolloutPolicy(max_failures=1, retry=Retry(attempts=2, backoff_seconds=60))
+    fleet = Fleet(scratch, policy)
+    fleet.finish("web-01")
+    flaky = fleet.host("web-02")
+    flaky.revert()
+    fleet.pass_minutes(2)
+    dispatched = fleet.now
+    fleet.now = dispatched - timedelta(seconds=20)
+    flaky.acknowledge(attempt=2)
+
+    record = fleet.mirrored(fleet.r1, "web-02")
+    assert record.dispatched_at == record.soak_due_at == record.dispatch_acked_at
+    fleet.check_restart()
+
+
+def test_a_late_host_that_is_held_waits_for_nothing_once_another_rollout_opened(
+    scratch: Path,
+) -> None:
+    """Its reason goes with the rollout that held it."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    fleet.finish("web-01", "web-02", "web-03")
+    fleet.pass_minutes(11)
+    fleet.command(PauseScope(RolloutScope(fleet.r1), "ada", "looks wrong"))
+    fleet.heartbeat("web-04", {})
+    assert (fleet.r1, "web-04") in fleet.state.deferrals
+    fleet.publish("r2")
+
+    assert (fleet.r1, "web-04") not in fleet.state.deferrals
+    fleet.check_restart()

@@ -183,7 +183,8 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
         after = evolve(after, last_transition_event_log_seq=seq)
         # A halt schedules pruning; clearing it cancels that. Reaching a resting state schedules pruning again.
         state.cancel_pruning(record.rollout_id)
-    if record.state.is_live and not after.state.is_live:
+    is_served_no_more = record.state.is_served and not after.state.is_served
+    if is_served_no_more or (record.state.is_live and not after.state.is_live):
         # Of a Terminal rollout late hosts are planned for again, and get their deferrals anew.
         state.remove_deferrals(commit, record.rollout_id)
     if after.state is RolloutState.PRUNED:

@@ -68,9 +68,12 @@ def _with_dispatch_times(record: HostRolloutState, fact: AgentEvent) -> HostRoll
     A rebuilt control plane dispatches anew, and then receives the replayed facts of the earlier dispatch. It no longer
     knows the earlier soak window: that one began before the acknowledgement. A window counted from the new dispatch
     would refuse a correct convergence for ever, so the host, which knows its own window, is trusted.
+    The same holds for a host whose clock is behind, at every attempt.
     Source: docs/spec/runtimes.md, Boot.
     """
-    if not isinstance(fact, DispatchAck) or record.state is not HostState.PENDING:
+    if not isinstance(fact, DispatchAck):
+        return record
+    if record.state is not HostState.PENDING and not record.may_try_again:
         return record
     dispatched_at = record.dispatched_at
     if dispatched_at is not None and dispatched_at <= fact.received_at:
