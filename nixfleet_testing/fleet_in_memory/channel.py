@@ -10,7 +10,7 @@ from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import is_channel_name
 from nixfleet_proto.policy import RolloutPolicy
-from nixfleet_simulation.scenario.scenario import ChannelLayout
+from nixfleet_simulation.scenario.scenario import ChannelLayout, PolicyLayout
 from nixfleet_testing.fleet_in_memory.errors import InvalidFleet, UnknownName, WaveSizesDiffer
 
 
@@ -120,7 +120,7 @@ class Channel:
             self.edges,
             self.on_health_failure,
             self.after,
-            self.policy,
+            PolicyLayout(self.policy.tolerance, (), self.policy.deadlines, self.policy.retry),
         )
 
 

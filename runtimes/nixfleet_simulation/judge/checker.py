@@ -69,7 +69,7 @@ class Checker:
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
         """These inputs were handled, in order, and their commits are durable."""
         for each in handled:
-            self.log.take(each.input, each.commit.reply, each.commit.writes)
+            self.log.take(each.input, each.commit.reply, each.commit.writes, each.at)
         self._compare_mirror(state)
 
     def _compare_mirror(self, state: State) -> None:
@@ -86,9 +86,16 @@ class Checker:
                 # A soak that is taken over begins again on the host.
                 has_other_times = (rollout_id, host) in self.lies.dispatched or (
                     history.taken_over_seq > 0
+                    or self._has_times_of_another_attempt(rollout_id, host)
                 )
                 self._require_same(journaled, mirrored, has_other_times=has_other_times)
         self.log.touched.clear()
+
+    def _has_times_of_another_attempt(self, rollout_id: str, host: str) -> bool:
+        """Return whether a dispatch was ordered that the host has not taken, or taken when the log did not have it."""
+        rollout = self.log.rollouts[rollout_id]
+        model = rollout.hosts[host]
+        return rollout.attempt(host) != model.attempt
 
     def _require_same(
         self, journaled: HostRolloutState, mirrored: HostRolloutState, *, has_other_times: bool
@@ -137,6 +144,7 @@ class Checker:
     def control_plane_started(self, state: State, at: datetime) -> None:
         """A control plane started and loaded `state`. at: by its clock."""
         self.requests.started(at)
+        self.log.started()
         self._require_loaded(state)
 
     def _require_loaded(self, state: State) -> None:

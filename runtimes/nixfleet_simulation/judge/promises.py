@@ -8,7 +8,7 @@ from nixfleet_proto.errors import NixfleetError
 
 
 class Promise(StrEnum):
-    """The thirteen promises, the invariants of both machines and the planner, and that no engine fails on an input.
+    """The fifteen promises, the invariants of both machines and the planner, and that no engine fails on an input.
 
     Source: docs/spec/runtimes.md, What must hold.
     """
@@ -26,6 +26,10 @@ class Promise(StrEnum):
     REQUESTS = "11: a request is carried out once, in its minute, and only for the host whose key signed it"
     ENROLLMENT = "12: a token enrolls one key of one host, once, and no host with a good token is turned away"
     NOTHING_OLDER_IN_FORCE = "13: no manifest or list replaces one that was signed later"
+    TOLERANCE = "14: a wave halts, is done, or goes on as its hosts and its tolerance say, in whatever order"
+    STANDINGS = (
+        "15: a host counts otherwise only when a deadline, an operator or its own word says so"
+    )
     HOST_MACHINE = "the host machine (docs/spec/host-machine.md, Transitions)"
     ROLLOUT_MACHINE = "the rollout machine (docs/spec/rollout-machine.md, Transitions)"
     PLANNER = "the planner and its gates (docs/spec/planner.md, Gates)"

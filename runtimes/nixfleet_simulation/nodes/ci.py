@@ -34,6 +34,7 @@ from nixfleet_proto.fleet import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.policy import Tolerance
 from nixfleet_proto.signing import (
     SigningKey,
     artefact_hash,
@@ -240,17 +241,12 @@ class ReleaseDirectory:
                 {channel.name: FleetChannel(_policy_name(channel)) for channel in channels}
             ),
             rollout_policies=FrozenMap(
-                {
-                    _policy_name(channel): evolve(
-                        channel.policy, on_health_failure=channel.on_health_failure
-                    )
-                    for channel in channels
-                }
+                {_policy_name(channel): _policy_of(channel) for channel in channels}
             ),
             waves=FrozenMap(
                 {
                     channel.name: tuple(
-                        Wave(hosts, channel.soak_minutes) for hosts in channel.waves
+                        _wave_of(channel, wave) for wave in range(len(channel.waves))
                     )
                     for channel in channels
                 }
@@ -282,6 +278,27 @@ def host_key(seed: Seed, hostname: str, number: int = 0) -> SigningKey:
 
 def _policy_name(channel: ChannelLayout) -> str:
     return f"{POLICY}-{channel.name}"
+
+
+def _policy_of(channel: ChannelLayout) -> RolloutPolicy:
+    policy = channel.policy
+    return RolloutPolicy(
+        channel.on_health_failure,
+        max_failures=policy.tolerance.max_failures,
+        max_failure_pct=policy.tolerance.max_failure_pct,
+        deadlines=policy.deadlines,
+        retry=policy.retry,
+    )
+
+
+def _wave_of(channel: ChannelLayout, wave: int) -> Wave:
+    own = channel.policy.of_waves[wave] if channel.policy.of_waves else Tolerance()
+    return Wave(
+        channel.waves[wave],
+        channel.soak_minutes,
+        max_failures=own.max_failures,
+        max_failure_pct=own.max_failure_pct,
+    )
 
 
 def _sign(manifest: RolloutManifest, key: SigningKey) -> SignedArtefact:

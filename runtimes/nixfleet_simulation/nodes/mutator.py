@@ -58,10 +58,11 @@ class Entry(Generic[InputT, ReplyT]):
 
 @frozen
 class Handled(Generic[InputT, WriteT, ReplyT, ActionT]):
-    """An input that the engine handled, and its commit."""
+    """An input that the engine handled at `at`, by its clock, and its commit."""
 
     input: InputT
     commit: Commit[WriteT, ReplyT, ActionT]
+    at: datetime
 
 
 Batch: TypeAlias = list[Entry[InputT, ReplyT]]
@@ -130,14 +131,15 @@ class Mutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         taken: Batch[InputT, ReplyT] = []
         handled: list[Handled[InputT, WriteT, ReplyT, ActionT]] = []
         for entry in batch:
+            now = self._shell.clock.now()
             try:
-                commit = self._engine.handle(entry.input, self._shell.clock.now())
+                commit = self._engine.handle(entry.input, now)
             except Exception as error:
                 self._shell.raised(entry.input, error)
                 entry.failed(error)
             else:
                 taken.append(entry)
-                handled.append(Handled(entry.input, commit))
+                handled.append(Handled(entry.input, commit, now))
         writes = tuple(write for each in handled for write in each.commit.writes)
         if not writes:
             self._shell.keep(handled)

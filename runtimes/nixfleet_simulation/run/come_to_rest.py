@@ -7,15 +7,15 @@ hold a rollout until they release something else.
 from collections.abc import Callable
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nixfleet_simulation.judge.model.rollout_model import AT_REST, RolloutModel
 from nixfleet_simulation.judge.promises import Broken, Promise
 from nixfleet_simulation.nodes.agenda import SECOND
-from nixfleet_simulation.run.perform_acts import ActRunner
+from nixfleet_simulation.run.perform_acts import LAST_REF, ActRunner
 from nixfleet_simulation.run.world import World
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Release
-from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour, Health
+from nixfleet_simulation.scenario.closure_behaviour import Health
 
 REST_WITHIN_SECONDS: Final = 3 * 3600
 CHECK_EVERY_SECONDS: Final = 30
@@ -45,7 +45,7 @@ class FinalPhase:
         self._end_faults()
         until_rest = self._wait_for(self._unsettled)
         for channel in self._world.scenario.channels:
-            self._act_runner.release(Release(0, channel.name, "last", ""))
+            self._act_runner.release(Release(0, channel.name, LAST_REF, ""))
         until_done = self._wait_for(self._not_done)
         return Rest(until_rest, until_done)
 
@@ -62,10 +62,12 @@ class FinalPhase:
             node.clock.set_right()
             node.disk.fills = node.disk.slows = 0
             self._act_runner.start(name)
+        for host in world.hosts.values():
+            host.machine.without_closures = 0
         for behaviours in world.behaviours.values():
             for closure, behaviour in behaviours.items():
                 if behaviour.health in UNSURE:
-                    behaviours[closure] = ClosureBehaviour(behaviour.switch, behaviour.rollback)
+                    behaviours[closure] = evolve(behaviour, health=Health.GOOD)
         self._act_runner.sign()
         self._resume_all()
 
@@ -78,6 +80,7 @@ class FinalPhase:
                 found = f"{lasted:.0f} s after the last fault {'; '.join(waiting)}"
                 raise Broken(Promise.EVERYTHING_RESTS, found)
             self._resume_all()
+            self._act_runner.clear_for_lost_time()
             self._reboot_waiting_machines()
             agenda.run_until(agenda.now + CHECK_EVERY_SECONDS * SECOND)
         return (agenda.now - since) / SECOND
@@ -115,11 +118,7 @@ class FinalPhase:
     def _waits_for_operators(self, rollout: RolloutModel) -> bool:
         """Return whether a host is held by a gate that only operators lift, and none is in flight."""
         gates = self._world.checker.log.gates
-        held = [
-            gates.first(rollout, host)
-            for host, model in rollout.hosts.items()
-            if model.is_unacknowledged and not model.is_queued
-        ]
+        held = [gates.first(rollout, host) for host in rollout.hosts if rollout.is_waiting(host)]
         under_way = any(
             model.is_in_flight or model.state == "Deferred" for model in rollout.hosts.values()
         )
@@ -146,7 +145,7 @@ class FinalPhase:
 
     def _not_done(self) -> list[str]:
         rollouts = self._world.checker.log.rollouts
-        names = [f"{channel.name}@last" for channel in self._world.scenario.channels]
+        names = [f"{channel.name}@{LAST_REF}" for channel in self._world.scenario.channels]
         states = {
             name: rollouts[name].due.state if name in rollouts else "not open" for name in names
         }

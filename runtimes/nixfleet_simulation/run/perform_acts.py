@@ -8,11 +8,14 @@ from typing import Final, assert_never
 
 from nixfleet_control_plane.messages.inputs import (
     ClearRollout,
+    ExcuseHosts,
     OperatorCommand,
     PauseScope,
     Reply,
     ResumeScope,
     RetireQuarantine,
+    RetryHosts,
+    SkipHosts,
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.hold_scope import parse_scope
@@ -31,6 +34,7 @@ from nixfleet_simulation.scenario.acts import (
     Clear,
     ClockJump,
     Crash,
+    Excuse,
     ForgeAnswers,
     ForgedRelease,
     FullDisk,
@@ -39,8 +43,10 @@ from nixfleet_simulation.scenario.acts import (
     LossyNetwork,
     NewKey,
     NewToken,
+    NoClosures,
     Partition,
     Pause,
+    PowerOff,
     PutOlderBack,
     Reboot,
     Release,
@@ -48,14 +54,18 @@ from nixfleet_simulation.scenario.acts import (
     Retire,
     Revoke,
     RotateKey,
+    Skip,
     SlowDisk,
     StealToken,
     StopSigning,
     TakeOver,
+    TryAgain,
     description,
 )
 
 OPERATOR: Final = "ada"
+LAST_REF: Final = "last"
+"""The ref of the good release at the end, which must be complete on every channel."""
 RESTART_AFTER_CRASH_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 30.0
 NEW_DISK_AFTER_SECONDS: Final = 300.0
@@ -110,6 +120,13 @@ class ActRunner:
                 self._clear(act)
             case Retire():
                 self._retire(act.channel)
+            case Excuse() | Skip() | TryAgain():
+                self._decide_about_host(act)
+            case PowerOff():
+                self.reboot(act.host, act.for_seconds)
+            case NoClosures():
+                world.hosts[act.host].machine.without_closures += 1
+                self._later(act.for_seconds, self._has_closures, act.host)
             case Revoke():
                 world.ci.revoke(act.host, self._now())
                 self._note_signing()
@@ -205,6 +222,30 @@ class ActRunner:
                 excused = everybody or frozenset[str]()
                 self.order(ClearRollout(RolloutId(rollout_id), OPERATOR, "fixed", excused))
 
+    def clear_for_lost_time(self) -> None:
+        """Clear the halted rollouts of channels with deadlines: a host may miss one while it finds its way back."""
+        for layout in self._layouts.values():
+            rollout = self._world.checker.log.rollouts.get(f"{layout.name}@{LAST_REF}")
+            is_halted = rollout is not None and rollout.due.state in HALTED
+            if is_halted and layout.policy.deadlines.is_declared:
+                self._clear(Clear(0, layout.name, everybody=False))
+
+    def _decide_about_host(self, act: Excuse | Skip | TryAgain) -> None:
+        """Give the command, in the channel's newest rollout; the control plane refuses what makes no sense."""
+        rollout_id = self._newest(act.channel)
+        if rollout_id is None:
+            return
+        newest, hosts = RolloutId(rollout_id), frozenset({act.host} - {""})
+        match act:
+            case Excuse():
+                self.order(ExcuseHosts(newest, hosts, OPERATOR, "it is being repaired"))
+            case Skip():
+                self.order(SkipHosts(newest, hosts, OPERATOR, "it is off"))
+            case TryAgain():
+                self.order(RetryHosts(newest, hosts, OPERATOR, "its disk was full"))
+            case _:
+                assert_never(act)
+
     def _retire(self, channel: str) -> None:
         for closure in sorted(self._world.checker.log.gates.quarantined.get(channel, ())):
             self.order(RetireQuarantine(channel, closure, OPERATOR, "it was the disk"))
@@ -245,6 +286,10 @@ class ActRunner:
 
     def _has_room(self, node: str) -> None:
         self._world.node(node).disk.fills -= 1
+
+    def _has_closures(self, host: str) -> None:
+        if not self._faults_are_over:
+            self._world.hosts[host].machine.without_closures -= 1
 
     def _is_fast(self, node: str) -> None:
         self._world.node(node).disk.slows -= 1

@@ -32,6 +32,8 @@ class Family(StrEnum):
     PROXY = "proxy"
     IDENTITY = "identity"
     EXCHANGE = "exchange"
+    ABSENCE = "absence"
+    POLICY = "policy"
 
 
 class Boundary(StrEnum):
@@ -189,6 +191,62 @@ class Revoke:
     """Put the host's key on the signed list of revocations, for a while."""
 
     family: ClassVar[Family] = Family.OPERATOR
+    at_seconds: float
+    host: str
+    for_seconds: float
+
+
+# What operators do about hosts that fail or do not come, in the channel's newest rollout.
+
+
+@frozen
+class Excuse:
+    """Go on without the host."""
+
+    family: ClassVar[Family] = Family.POLICY
+    at_seconds: float
+    channel: str
+    host: str
+
+
+@frozen
+class Skip:
+    """Do not wait for the host, which is silent."""
+
+    family: ClassVar[Family] = Family.POLICY
+    at_seconds: float
+    channel: str
+    host: str
+
+
+@frozen
+class TryAgain:
+    """Let the host that failed try again; empty: all that failed."""
+
+    family: ClassVar[Family] = Family.POLICY
+    at_seconds: float
+    channel: str
+    host: str = ""
+
+
+# Hosts that do not come, and closures that do not.
+
+
+@frozen
+class PowerOff:
+    """The machine is off for hours or days."""
+
+    family: ClassVar[Family] = Family.ABSENCE
+    at_seconds: float
+    host: str
+    for_seconds: float
+
+
+@frozen
+class NoClosures:
+    """The host can fetch no closure that it has not run yet."""
+
+    family: ClassVar[Family] = Family.ABSENCE
     at_seconds: float
     host: str
     for_seconds: float
@@ -414,6 +472,11 @@ Act: TypeAlias = (
     | StealToken
     | HalfExchanged
     | PutOlderBack
+    | Excuse
+    | Skip
+    | TryAgain
+    | PowerOff
+    | NoClosures
 )
 
 

@@ -43,12 +43,17 @@ class Health(StrEnum):
 
 @frozen
 class ClosureBehaviour:
-    """The behaviour of one closure on one host. late_seconds: how long `Health.BAD_LATER` passes before it fails."""
+    """The behaviour of one closure on one host.
+
+    late_seconds: how long `Health.BAD_LATER` passes before it fails. times: how many switches to the closure go this
+    way, before it is as good as any; 0: all of them.
+    """
 
     switch: SwitchResult = SwitchResult.WORKS
     rollback: RollbackResult = RollbackResult.WORKS
     health: Health = Health.GOOD
     late_seconds: int = 120
+    times: int = 0
 
     def __str__(self) -> str:
         odd = (
@@ -56,7 +61,8 @@ class ClosureBehaviour:
             ("rollback", self.rollback, RollbackResult.WORKS),
             ("health", self.health, Health.GOOD),
         )
-        return ", ".join(f"{what} {way.value}" for what, way, usual in odd if way is not usual)
+        text = ", ".join(f"{what} {way.value}" for what, way, usual in odd if way is not usual)
+        return f"{text}, {self.times} times" if text and self.times else text
 
 
 GOOD = ClosureBehaviour()

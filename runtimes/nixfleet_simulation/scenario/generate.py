@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from typing import Final
 
+from attrs import evolve
+
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_simulation.scenario.acts import (
     CONTROL_PLANE,
@@ -47,6 +49,13 @@ from nixfleet_simulation.scenario.generate_hostile import (
     of_proxy,
     of_wire,
 )
+from nixfleet_simulation.scenario.generate_policy import (
+    failing_for_a_while,
+    has_policy,
+    of_absence,
+    of_policy,
+    with_policy,
+)
 from nixfleet_simulation.scenario.randomness import Random, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
 
@@ -70,11 +79,13 @@ _HEALTHS = tuple(it for it in Health if it not in (Health.GOOD, Health.OBSERVED_
 def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FAULTS) -> Scenario:
     """Return the scenario of `seed`. faults: the families of faults to draw."""
     channels = _channels(stream(seed, "fleet"), hosts)
+    if has_policy(seed):
+        channels = tuple(with_policy(seed, channel) for channel in channels)
     seconds = days * DAY_SECONDS
     acts: list[Act] = list(_releases(seed, channels, seconds, faults))
     every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)
     for family, draw_one in _FAMILIES.items():
-        if family in faults:
+        if family in faults and (has_policy(seed) or family not in _OF_POLICIES):
             mean = TAKEOVER_EVERY_SECONDS if family is Family.TAKEOVER else every
             acts += _faults(stream(seed, family.value), channels, seconds, mean, draw_one)
     acts.sort(key=lambda act: act.at_seconds)
@@ -138,11 +149,13 @@ def _releases(
 ) -> Iterator[Release]:
     for channel in channels:
         rng = stream(seed, "releases", channel.name)
+        hosts_own = stream(seed, "hosts' own reasons", channel.name)
         at, number, every = rng.uniform(5, 300), 0, rng.choice(RELEASE_EVERY_SECONDS)
         closures: list[str] = []
         while at < seconds:
             number += 1
-            yield _release(rng, channel, at, number, closures, faults)
+            release = _release(rng, channel, at, number, closures, faults)
+            yield _failing_for_a_while(hosts_own, release) if has_policy(seed) else release
             at += rng.expovariate(1 / every) + 60
 
 
@@ -166,6 +179,11 @@ def _release(
         if rng.random() < FAULTY_SHARE
     }
     return Release(at, channel.name, ref, closure, tuple(odd.items()) if is_new else ())
+
+
+def _failing_for_a_while(rng: Random, release: Release) -> Release:
+    behaviours = ((host, failing_for_a_while(rng, each)) for host, each in release.behaviours)
+    return evolve(release, behaviours=tuple(behaviours))
 
 
 def _behaviour(rng: Random) -> ClosureBehaviour:
@@ -292,4 +310,7 @@ _FAMILIES: Final[dict[Family, _Draw]] = {
     Family.PROXY: of_proxy,
     Family.IDENTITY: of_identity,
     Family.EXCHANGE: of_exchange,
+    Family.ABSENCE: of_absence,
+    Family.POLICY: of_policy,
 }
+_OF_POLICIES: Final = frozenset({Family.ABSENCE, Family.POLICY})

@@ -6,12 +6,25 @@ Running the same scenario gives the same trace. A failing one is made smaller by
 from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.policy import RolloutPolicy
+from nixfleet_proto.policy import Deadlines, Retry, Tolerance
 from nixfleet_simulation.scenario.acts import Act
 from nixfleet_simulation.scenario.randomness import Seed
 
 FRESHNESS_WINDOW_MINUTES = 180
 """How old a manifest may be, for both sides."""
+
+
+@frozen
+class PolicyLayout:
+    """A channel's policy for hosts that fail or do not come; the default declares nothing.
+
+    tolerance: of every wave that has none itself. of_waves: the tolerances that waves declare themselves, one per wave.
+    """
+
+    tolerance: Tolerance = Tolerance()
+    of_waves: tuple[Tolerance, ...] = ()
+    deadlines: Deadlines = Deadlines()
+    retry: Retry = Retry()
 
 
 @frozen
@@ -29,7 +42,7 @@ class ChannelLayout:
     edges: tuple[tuple[str, str], ...] = ()
     on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT
     after: tuple[str, ...] = ()
-    policy: RolloutPolicy = RolloutPolicy()
+    policy: PolicyLayout = PolicyLayout()
 
     @property
     def hosts(self) -> tuple[str, ...]:

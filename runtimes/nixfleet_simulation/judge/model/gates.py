@@ -31,7 +31,8 @@ class Gates:
         channel = model.layout.name
         if model.hosts[host].target in self.quarantined.get(channel, ()):
             yield "quarantine"
-        if model.is_halted or not model.is_live:
+        is_late = model.due.state == "Terminal" and model.is_served_late(host)
+        if model.is_halted or not (model.is_live or is_late):
             yield "rollout-halted"
         scopes = {channel, model.rollout_id, f"host:{host}"}
         if self._is_revoked(host) or not self.holds.isdisjoint(scopes):
@@ -45,14 +46,16 @@ class Gates:
         if wave > model.due.wave:
             yield "wave-promotion"
         if any(
-            then == host and not model.hosts[first].is_eligible and first not in model.excused
+            then == host
+            and not model.hosts[first].is_eligible
+            and model.standing(first) not in ("excused", "left")
             for first, then in model.layout.edges
         ):
             yield "host-edge"
         limit = model.layout.max_in_flight
         if limit is not None and self.in_flight(model.layout.name) >= limit:
             yield "disruption-budget"
-        before = model.counted_before(wave)
+        before = model.awaited_before(wave)
         if any(earlier.failing for earlier in before):
             yield "compliance-wave"
         if any(earlier.is_undeclared for earlier in before):
@@ -67,12 +70,12 @@ class Gates:
         return model is None or not (model.due.state in DONE or model.was_done)
 
     def in_flight(self, channel: str) -> int:
-        """Return how many hosts of the channel's budget are in flight, over all its live rollouts."""
+        """Return how many hosts of the channel's budget are in flight, over all its rollouts that are served."""
         return sum(
-            model.is_in_flight
+            rollout.takes_slot(host)
             for rollout in self.rollouts.values()
-            if rollout.layout.name == channel and rollout.is_live
-            for model in rollout.hosts.values()
+            if rollout.layout.name == channel
+            for host in rollout.hosts
         )
 
 

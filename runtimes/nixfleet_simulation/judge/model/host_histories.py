@@ -64,6 +64,7 @@ class JudgedHost:
     soaks_from: int | None = None
     clock_set_forward: int = 0
     has_passed: bool = False
+    attempt: int = 1
 
     def soak_from(self, moment: int, machine: MachineSeen) -> None:
         """Begin a soak."""
@@ -74,10 +75,15 @@ class JudgedHost:
 
 @define
 class Memory:
-    """What a journal must remember. left: by closure, the release that was rolled back, and the newest one by then."""
+    """What a journal must remember.
+
+    left: by closure, the release that was rolled back, the newest one by then, and which attempt it was.
+    """
 
     newest: Released | None = None
-    left: dict[str, tuple[Released, Released]] = field(factory=dict[str, tuple[Released, Released]])
+    left: dict[str, tuple[Released, Released, int]] = field(
+        factory=dict[str, tuple[Released, Released, int]]
+    )
 
 
 class HostHistories:
@@ -199,6 +205,7 @@ class HostHistories:
             case DispatchAck():
                 history.prior = fact.current_closure_at_dispatch
                 history.acknowledged_at = machine.at
+                history.attempt = fact.attempt_number
                 if history.prior != machine.running:
                     found = f"{host} runs {machine.running}, and would go back to {history.prior}"
                     raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
@@ -279,22 +286,29 @@ class HostHistories:
         if intent.closure != allowed:
             found = f"{host} is made to {intent.kind.value} to {intent.closure}, and not {allowed}"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
-        self._require_not_left(host, intent, released)
+        self._require_not_left(host, intent, released, history.attempt)
         if history.is_closed:
             found = f"{host} is made to {intent.kind.value} for {intent.rollout_id}, which is over"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
 
-    def _require_not_left(self, host: str, intent: Intent, released: Released) -> None:
-        """Check that a switch is not to what the host rolled back from, unless another release was signed since."""
+    def _require_not_left(
+        self, host: str, intent: Intent, released: Released, attempt: int
+    ) -> None:
+        """Check that a switch is not to what the host rolled back from.
+
+        Unless another release was signed since, or the one that was rolled back signs another attempt.
+        """
         memory = self._memory(host)
         if intent.kind is IntentKind.ROLLBACK:
             target = released.closures[host]
-            memory.left[target] = released, memory.newest or released
+            memory.left[target] = released, memory.newest or released, attempt
             return
         rolled_back = memory.left.get(intent.closure)
         if rolled_back is None:
             return
-        left_in, newest = rolled_back
+        left_in, newest, left_at = rolled_back
+        if released is left_in and left_at < attempt <= released.layout.policy.retry.attempts:
+            return
         if released is left_in or released.is_older_than(newest):
             found = f"{host} is switched to {intent.closure} again, in {intent.rollout_id}"
             raise Broken(Promise.NOTHING_OLDER, found)

@@ -31,7 +31,12 @@ MOVES: Final[Mapping[tuple[str, str], str]] = {
     ("Soaking", "Converged"): "Converged",
     ("Failed", "RollbackComplete"): "Reverted",
     ("Converged", "Regressed"): "Failed",
+    ("Failed", "DispatchAck"): "Activating",
+    ("Reverted", "DispatchAck"): "Activating",
+    ("Converged", "DispatchAck"): "Activating",
 }
+
+ROLLBACK: Final = "rollback-and-halt"
 
 Control: TypeAlias = tuple[str, str | None, str | None]
 """Probe, control, framework."""
@@ -46,10 +51,16 @@ class HostModel:
     """The state of a host. dispatched_at, soak_due_at, activated_at: text. failing: enforce controls that fail.
 
     enforced: whether each enforce probe passes. fails_from: the earliest result of its present run of failures.
+    rolls_back, fails_at_deadline: whether the signed policy says so; the latter of a soak that does
+    not end. has_failed: an attempt failed, and none has converged since.
+    is_to_roll_back: the failure has a rollback. queued_since: when the dispatch in the queue was put there.
     """
 
+    name: str
     target: str
     threshold_seconds: float
+    rolls_back: bool
+    fails_at_deadline: bool = False
     state: str = "Pending"
     last_seq: int = 0
     is_queued: bool = False
@@ -61,6 +72,16 @@ class HostModel:
     enforced: dict[str, bool] = Factory(dict[str, bool])
     fails_from: dict[str, datetime] = Factory(dict[str, datetime])
     failing: set[Control] = Factory(set[Control])
+    attempt: int = 1
+    has_failed: bool = False
+    is_to_roll_back: bool = False
+    prior: str | None = None
+    queued_since: datetime | None = None
+    acknowledged_at: datetime | None = None
+    deferred_at: datetime | None = None
+    failed_at: datetime | None = None
+    reverted_at: datetime | None = None
+    left_target: bool = False
 
     def take(self, fact: Json) -> bool:
         """Take a fact; return whether the state changed. Raises: IllegalFact."""
@@ -78,10 +99,16 @@ class HostModel:
             self._declare(fact)
         elif kind == "Failed":
             self._require_sustained(fact)
+            self._fail(fact["failedAt"], rolls_back=fact["policyApplied"] == ROLLBACK)
         elif kind == "Regressed":
             self._require_regression(fact)
+            self._fail(fact["regressedAt"], rolls_back=fact["policyApplied"] == ROLLBACK)
+        elif kind == "ActivationFailed":
+            self._fail(fact["failedAt"], rolls_back=self.rolls_back)
+        elif kind == "ActivationDeferred":
+            self.deferred_at = _time(fact["deferredAt"])
         elif kind == "DispatchAck":
-            self._acknowledge(fact["receivedAt"])
+            self._acknowledge(fact)
         elif kind == "ActivationCompleted":
             self.activated_at = fact["completedAt"]
             self.has_declared = False
@@ -90,12 +117,52 @@ class HostModel:
             self.fails_from.clear()
         elif kind == "RollbackComplete" and fact["exitCode"] != 0:
             to = "Failed"
+        elif kind == "RollbackComplete":
+            self.reverted_at = _time(fact["completedAt"])
+            self.left_target = fact["revertedToClosure"] != self.target
+        if kind == "Converged":
+            self.has_failed = False
         before, self.state, self.last_seq = self.state, to, seq
         return before != to
 
     @property
-    def is_unacknowledged(self) -> bool:
-        return self.state == "Pending"
+    def is_rolling_back(self) -> bool:
+        """Whether the failure has a rollback that has not worked."""
+        return self.state == "Failed" and self.is_to_roll_back
+
+    @property
+    def counts_as_failed(self) -> bool:
+        """Whether an attempt failed and none has succeeded since; one that waits for a reboot has so far."""
+        return self.has_failed and self.state != "Deferred"
+
+    @property
+    def blames_target(self) -> bool:
+        """Whether the host ran its target, failed on it and rolled back from it."""
+        return self.state == "Reverted" and self.activated_at is not None and self.left_target
+
+    @property
+    def may_try_again(self) -> bool:
+        """Whether the host can take an acknowledgement of another attempt."""
+        return self.state in ("Failed", "Reverted", "Converged") and not self.is_rolling_back
+
+    def needs_dispatch(self, attempt: int) -> bool:
+        """Return whether the host has not acknowledged its attempt number `attempt`, the last one ordered."""
+        if self.state == "Pending":
+            return True
+        return attempt > self.attempt and self.may_try_again
+
+    def stage(self, attempt: int) -> tuple[str, datetime] | None:
+        """Return the stage for which a deadline may run, and since when; attempt: the last one ordered."""
+        if self.is_queued and self.needs_dispatch(attempt) and self.queued_since is not None:
+            return "ack", self.queued_since
+        since = {
+            "Activating": ("activation", self.acknowledged_at),
+            "Deferred": ("reboot", self.deferred_at),
+            "Soaking": ("convergence", _maybe_time(self.activated_at)),
+            "Failed": ("activation", self.failed_at if self.is_rolling_back else None),
+        }
+        name, at = since.get(self.state, ("", None))
+        return None if at is None else (name, at)
 
     @property
     def is_eligible(self) -> bool:
@@ -107,18 +174,38 @@ class HostModel:
 
     @property
     def is_in_flight(self) -> bool:
-        return self.state in ("Activating", "Soaking") or (
-            self.is_queued and self.is_unacknowledged
-        )
+        return self.state in ("Activating", "Soaking")
 
     @property
     def is_undeclared(self) -> bool:
         return self.state in ("Soaking", "Converged") and not self.has_declared
 
-    def _acknowledge(self, received_at: str) -> None:
-        """Note the acknowledgement; a dispatch dated after it is not the one that the host followed."""
+    def _fail(self, at: str, *, rolls_back: bool) -> None:
+        self.has_failed = True
+        self.failed_at = _time(at)
+        self.is_to_roll_back = rolls_back and self.prior not in (None, self.target)
+
+    def _acknowledge(self, fact: Json) -> None:
+        """Note the acknowledgement; a first dispatch dated after it is not the one that the host followed."""
+        received_at, attempt = fact["receivedAt"], fact.get("attempt") or 1
+        is_first = self.state == "Pending"
+        if attempt != (1 if is_first else self.attempt + 1) or self.is_rolling_back:
+            raise IllegalFact(f"it acknowledges attempt {attempt} after {self.attempt}")
+        self.prior = fact["currentClosureAtDispatch"]
+        self.acknowledged_at = _time(received_at)
+        self.attempt = attempt
+        if not is_first:
+            self._begin_anew()
         if self.dispatched_at is None or _time(self.dispatched_at) > _time(received_at):
             self.dispatched_at = self.soak_due_at = received_at
+
+    def _begin_anew(self) -> None:
+        """Forget what the next attempt does not know of."""
+        self.activated_at = self.deferred_at = self.reverted_at = None
+        self.has_declared = False
+        self.declared = ()
+        self.enforced.clear()
+        self.fails_from.clear()
 
     def _declare(self, fact: Json) -> None:
         self.has_declared = True
@@ -154,6 +241,8 @@ class HostModel:
 
     def _require_sustained(self, fact: Json) -> None:
         failed_at, lasted = _time(fact["failedAt"]), fact["sustainedDurationSecs"]
+        if self.fails_at_deadline and lasted == 0:
+            return
         for name in fact["failingProbes"]:
             if self.enforced.get(name, True):
                 raise IllegalFact(f"it Failed for {name}, which passes")
@@ -194,6 +283,10 @@ class HostModel:
         silent = sorted(set(self.declared) - self.enforced.keys())
         if silent:
             raise IllegalFact(f"it converged before {', '.join(silent)} reported")
+
+
+def _maybe_time(text: str | None) -> datetime | None:
+    return None if text is None else _time(text)
 
 
 def _time(text: str) -> datetime:

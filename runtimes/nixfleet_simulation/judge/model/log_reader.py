@@ -13,13 +13,18 @@ import orjson
 from nixfleet_control_plane.messages.inputs import (
     DispatchAnswer,
     DispatchPoll,
+    ExcuseHosts,
     HostEvents,
     Input,
     ManifestAnswer,
+    PlanTick,
     Reply,
+    RetryHosts,
+    SkipHosts,
 )
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (
     EventEarly,
@@ -32,15 +37,23 @@ from nixfleet_runtime.transport import (
     RolloutUnknown,
     SeqForked,
 )
+from nixfleet_simulation.judge.model.dues import (
+    SILENT_AFTER,
+    has_consequence,
+    lapse_due,
+    retry_due_at,
+)
 from nixfleet_simulation.judge.model.gates import Gates
 from nixfleet_simulation.judge.model.host_model import HostModel, IllegalFact, Json
 from nixfleet_simulation.judge.model.identities import IdentityModel, MintedTokens, token_of
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Releases
-from nixfleet_simulation.judge.model.rollout_model import RolloutModel
+from nixfleet_simulation.judge.model.rollout_model import SERVED, RolloutModel
+from nixfleet_simulation.judge.model.verdicts import SILENT, allowed
 from nixfleet_simulation.judge.model.view_differences import first_difference
 from nixfleet_simulation.judge.model.views import StoredViews
 from nixfleet_simulation.judge.promises import Broken, Promise
+from nixfleet_simulation.scenario.scenario import PolicyLayout
 
 HostKey: TypeAlias = tuple[str, str]
 """Rollout id, host."""
@@ -64,6 +77,9 @@ class LogReader:
         self._threshold_seconds = threshold_seconds
         self.identities = IdentityModel(minted)
         self.gates = Gates(self.identities.is_revoked)
+        self._last_heard: dict[str, datetime] = {}
+        self._input: Input | None = None
+        self._now: datetime
         self._changed: dict[str, None] = {}
         self._all_may_have_changed = False
 
@@ -80,17 +96,53 @@ class LogReader:
 
     # One handled input.
 
-    def take(self, input: Input, reply: Reply, writes: Sequence[Write]) -> None:
-        """Check the commit of one input: its rows, its view writes, then its answer. Raises: Broken."""
-        if writes:
+    def take(self, input: Input, reply: Reply, writes: Sequence[Write], now: datetime) -> None:
+        """Check the commit of one input that was handled at `now`: its rows, its view writes, then its answer.
+
+        Raises: Broken.
+        """
+        self._input, self._now = input, now
+        self._hear(input, writes)
+        if writes or self._changed:
             for write in writes:
                 if isinstance(write, LogRow):
                     self._row(write)
                 else:
                     self.views.apply(write)
             self._compare()
+        if isinstance(input, PlanTick):
+            self._require_nothing_due()
         if reply is not None:
             self._judge(input, reply)
+
+    def started(self) -> None:
+        """The control plane started: it has heard of nobody yet."""
+        self._last_heard = {}
+
+    def _hear(self, input: Input, writes: Sequence[Write]) -> None:
+        """Note that a host was heard of; a heartbeat gives back one that does not act."""
+        if not isinstance(input, Heartbeat | DispatchPoll | HostEvents):
+            return
+        contradicts = any(
+            isinstance(write, LogRow) and b"IdentityForked" in write.payload.encode()
+            for write in writes
+        )
+        if isinstance(input, Heartbeat) and (
+            contradicts or self._is_held_as_forked(input.hostname)
+        ):
+            return
+        self._last_heard[input.hostname] = self._now
+        if not isinstance(input, Heartbeat):
+            return
+        for rollout_id, rollout in self.rollouts.items():
+            before = rollout.standings.get(input.hostname)
+            if before is not None:
+                rollout.heard(input.hostname)
+                if rollout.standings.get(input.hostname) != before:
+                    self._changed[rollout_id] = None
+
+    def _is_held_as_forked(self, host: str) -> bool:
+        return f"host:{host}" in self.gates.holds
 
     def _row(self, row: LogRow) -> None:
         self.checks += 1
@@ -131,19 +183,38 @@ class LogReader:
         if model is None:
             raise Broken(Promise.HOST_MACHINE, f"{host} is no host of {rollout_id}")
         rollout = self.rollouts[rollout_id]
+        was_pending = model.state == "Pending"
         try:
             moved = model.take(fact)
         except IllegalFact as error:
             raise Broken(Promise.HOST_MACHINE, f"{host} in {rollout_id}: {error}") from None
         self.touched.add((rollout_id, host))
-        model.is_queued = False
-        self.deferred.pop((rollout_id, host), None)
-        rollout.join()
+        if was_pending or fact["kind"] == "DispatchAck":
+            model.is_queued = False
+            self.deferred.pop((rollout_id, host), None)
+        rollout.give_back(host)
         if moved:
-            if model.state == "Reverted" and model.activated_at is not None:
-                self._quarantined(rollout.layout.name).add(model.target)
+            rollout.join()
+            if model.blames_target:
+                self._revert(rollout, host)
             rollout.host_moved(host)
+            self._require_bounded(rollout)
         self._changed[rollout_id] = None
+        self._all_may_have_changed |= moved and rollout.layout.policy != PolicyLayout()
+
+    def _revert(self, rollout: RolloutModel, host: str) -> None:
+        """Bar the closure that a host ran, failed on and left: where none may fail, or once a wave is broken."""
+        counts = rollout.standing(host) not in ("late", "left")
+        if counts and (rollout.was_broken or not rollout.is_tolerant_of(host)):
+            self._quarantined(rollout.layout.name).add(rollout.hosts[host].target)
+
+    def _require_bounded(self, rollout: RolloutModel) -> None:
+        """Check that no more hosts failed than what was signed allows, and were in flight."""
+        self.checks += 1
+        failed, worst = rollout.failed_hosts(), rollout.worst_failed()
+        if failed > worst and not rollout.was_interfered:
+            found = f"{failed} hosts of {rollout.rollout_id} failed, and at most {worst} can"
+            raise Broken(Promise.TOLERANCE, found)
 
     def _refused(self, rollout_id: str, host: str, fact: Json) -> None:
         """Take a fact that the log could not apply: only one that continues a lie, or follows one that did."""
@@ -165,19 +236,152 @@ class LogReader:
         rollout = self.rollouts.get(rollout_id)
         if rollout is None:
             raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id} is not open")
+        self._require_legal(rollout, event)
+        was_live = rollout.logged.state != "Terminal"
         problem = rollout.apply_logged(event, at)
         if problem is not None:
             raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id}: {problem}")
-        if event["kind"] == "SuccessorOpened":
-            rollout.supersede()
-        elif event["kind"] == "OperatorClearance":
-            rollout.clear(set(event["excused_hosts"]))
-        if not rollout.is_live:
+        match event["kind"]:
+            case "SuccessorOpened":
+                rollout.supersede()
+            case "OperatorClearance":
+                rollout.clear(set(event["excused_hosts"]))
+            case "WaveBroken":
+                self._wave_broke(rollout, event)
+            case "HostsLapsed":
+                self._lapsed(rollout, event)
+            case "StandingChanged":
+                self._stands_otherwise(rollout, event)
+            case _:
+                pass
+        if rollout.logged.state not in SERVED or (was_live and rollout.logged.state == "Terminal"):
             self._drop_deferrals(rollout)
         if event["kind"] == "RetentionExpired":
             self.gates.holds.discard(rollout_id)
         self._changed[rollout_id] = None
         self._all_may_have_changed = True
+
+    def _require_legal(self, rollout: RolloutModel, event: Json) -> None:
+        """Check that what an event says of hosts is due, or was ordered."""
+        self.checks += 1
+        kind, input = event["kind"], self._input
+        found = None
+        if kind == "HostsLapsed":
+            for host in event["hosts"]:
+                due = self._lapse_due(rollout, host)
+                if due != (event["stage"], event["standing"]):
+                    found = (
+                        f"{host} lapses ({event['stage']}, {event['standing']}), and {due} is due"
+                    )
+                elif event.get("withdraws", False) is not (
+                    event["stage"] == "ack" and self._is_off(host)
+                ):
+                    found = f"{host} lapses, and its dispatch is wrongly withdrawn or kept: {event}"
+        elif kind == "RetryOrdered":
+            for host in event["hosts"]:
+                at = retry_due_at(rollout.layout.policy, rollout.hosts[host], rollout.attempt(host))
+                is_due = isinstance(input, PlanTick) and at is not None and at <= self._now
+                if not (is_due or isinstance(input, RetryHosts)):
+                    found = f"{host} is to try again at {self._now}, and may at {at}"
+        elif kind == "StandingChanged":
+            found = self._standing_objection(rollout, event)
+        if found is not None:
+            raise Broken(Promise.STANDINGS, f"{rollout.rollout_id}: {found}")
+
+    def _standing_objection(self, rollout: RolloutModel, event: Json) -> str | None:
+        standing, input = event["standing"], self._input
+        is_ordered = {"excused": ExcuseHosts, "away": SkipHosts}
+        if standing in is_ordered:
+            ordered = isinstance(input, is_ordered[standing])
+            return None if ordered else f"{event['hosts']} are {standing}, by nobody's order"
+        if standing == "skipped":
+            in_vain = self._in_vain(rollout, set(event["hosts"]))
+            expected = {host for host in event["hosts"] if rollout.standing(host) == "skipped"}
+            if not set(event["hosts"]) <= in_vain | expected:
+                return f"{event['hosts']} are skipped, and {sorted(in_vain)} wait in vain"
+        return None
+
+    def _in_vain(self, rollout: RolloutModel, among: set[str]) -> set[str]:
+        """Return which hosts of `among` wait for one that does not come, or for one that so waits."""
+        found: set[str] = set()
+        while True:
+            more = {
+                then
+                for first, then in rollout.layout.edges
+                if then in among - found
+                and rollout.standing(then) == "counted"
+                and rollout.is_waiting(then)
+                and (first in found or rollout.never_comes(first))
+            }
+            if not more:
+                return found
+            found |= more
+
+    def _lapse_due(self, rollout: RolloutModel, host: str) -> tuple[str, str] | None:
+        return lapse_due(
+            rollout.layout.policy,
+            rollout.hosts[host],
+            rollout.standing(host),
+            rollout.attempt(host),
+            self._now,
+        )
+
+    def _is_off(self, host: str) -> bool:
+        heard = self._last_heard.get(host)
+        return heard is None or self._now - heard > SILENT_AFTER
+
+    def _lapsed(self, rollout: RolloutModel, event: Json) -> None:
+        for host in event["hosts"]:
+            rollout.set_standing(host, event["standing"])
+        if event.get("withdraws", False):
+            self._withdraw(rollout, event["hosts"])
+        rollout.counts_for_less(event["hosts"])
+        rollout.advance()
+
+    def _stands_otherwise(self, rollout: RolloutModel, event: Json) -> None:
+        standing = event["standing"]
+        if standing not in ("excused", "away", "skipped"):
+            return  # Due by what the host did; it is compared after the input.
+        for host in event["hosts"]:
+            rollout.set_standing(host, standing)
+        if standing in SILENT:
+            self._withdraw(rollout, event["hosts"])
+        rollout.counts_for_less(event["hosts"])
+        rollout.advance()
+
+    def _withdraw(self, rollout: RolloutModel, hosts: Sequence[str]) -> None:
+        for host in hosts:
+            rollout.hosts[host].is_queued = False
+            self.deferred.pop((rollout.rollout_id, host), None)
+
+    def _wave_broke(self, rollout: RolloutModel, event: Json) -> None:
+        wave = event["wave"]
+        counted = rollout.count_of(wave)
+        expected = counted.failed, allowed(rollout.layout, wave), counted.absent
+        if (event["failed"], event["allowed"], event["absent"]) != expected:
+            found = f"wave {wave} of {rollout.rollout_id} breaks with {event}, and it is {counted}"
+            raise Broken(Promise.TOLERANCE, found)
+        rollout.was_broken = True
+        for host, model in rollout.hosts.items():
+            if model.blames_target:
+                self._revert(rollout, host)
+
+    def _require_nothing_due(self) -> None:
+        """Check, after a tick, that everything that the time made due was said."""
+        for rollout in self.rollouts.values():
+            policy = rollout.layout.policy
+            if not rollout.is_served or policy == PolicyLayout():
+                continue
+            for host, model in rollout.hosts.items():
+                self.checks += 1
+                lapse = self._lapse_due(rollout, host)
+                retry = retry_due_at(policy, model, rollout.attempt(host))
+                stands = rollout.standing(host) in ("counted", "late")
+                if lapse is not None or (stands and retry is not None and retry <= self._now):
+                    found = (
+                        f"{host} in {rollout.rollout_id}: {lapse or retry} is due at {self._now}"
+                    )
+                    raise Broken(Promise.STANDINGS, found)
 
     def _drop_deferrals(self, rollout: RolloutModel) -> None:
         for host in rollout.hosts:
@@ -200,13 +404,14 @@ class LogReader:
         if gate is not None:
             found = f"row {seq} dispatches {host} in {rollout_id}, and {gate} holds it"
             raise Broken(Promise.WITHIN_LIMITS, found)
-        if model.is_queued or not model.is_unacknowledged:
+        if not rollout.is_waiting(host) or action.get("attempt", 1) != rollout.attempt(host):
             found = f"row {seq} dispatches {host} in {rollout_id}, which has its dispatch"
             raise Broken(Promise.PLANNER, found)
         if action["target_closure"] != model.target:
             found = f"row {seq} dispatches {action['target_closure']}, not {model.target}"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
         model.is_queued = True
+        model.queued_since = datetime.fromisoformat(row.ts)
         model.dispatched_at = model.dispatched_at or row.ts
         model.soak_due_at = model.soak_due_at or action["soak_due_at"]
         rollout.join()
@@ -226,7 +431,13 @@ class LogReader:
                 found = f"{rollout_id} opens while {other.rollout_id} is {other.due.state}"
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
         hosts = {
-            host: HostModel(closure, self._threshold_seconds)
+            host: HostModel(
+                host,
+                closure,
+                self._threshold_seconds,
+                released.layout.on_health_failure is OnHealthFailure.ROLLBACK_AND_HALT,
+                fails_at_deadline=has_consequence(released.layout.policy.deadlines.convergence),
+            )
             for host, closure in released.closures.items()
         }
         self.rollouts[rollout_id] = RolloutModel(rollout_id, released.layout, hosts)
@@ -282,8 +493,16 @@ class LogReader:
             if rollout.logged != rollout.due:
                 found = f"{rollout_id} should be {rollout.due}, and the log has {rollout.logged}"
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
-            if rollout.is_live:
+            if rollout.logged_standings != rollout.standings:
+                found = (
+                    f"the hosts of {rollout_id} should be {rollout.standings}, "
+                    f"and the log has {rollout.logged_standings}"
+                )
+                raise Broken(Promise.STANDINGS, found)
+            if rollout.is_served:
                 self._require_reasons(rollout)
+            if rollout.is_under_way:
+                self._require_no_silent_wait(rollout)
         self._changed = {}
         self._all_may_have_changed = False
         problem = first_difference(self.views, self.gates, self.deferred, self.head)
@@ -292,10 +511,11 @@ class LogReader:
 
     def _require_reasons(self, rollout: RolloutModel) -> None:
         for host, model in rollout.hosts.items():
-            if not model.is_unacknowledged:
+            is_handed_out = model.is_queued and model.needs_dispatch(rollout.attempt(host))
+            if not is_handed_out and not rollout.is_waiting(host):
                 continue
             self.checks += 1
-            if model.is_queued:
+            if is_handed_out:
                 gate = self.gates.withdrawing(rollout, host)
                 if gate is not None:
                     found = f"{host} keeps its dispatch in {rollout.rollout_id}, against {gate}"
@@ -309,6 +529,20 @@ class LogReader:
             if gate != logged_gate:
                 found = f"{host} waits in {rollout.rollout_id} for {gate}, and is reported {logged_gate}"
                 raise Broken(Promise.PLANNER, found)
+
+    def _require_no_silent_wait(self, rollout: RolloutModel) -> None:
+        """Check that no host waits in vain, and that no wave is broken that nobody cleared."""
+        self.checks += 1
+        for host in rollout.hosts if rollout.layout.edges else ():
+            if rollout.waits_in_vain(host):
+                found = f"{host} in {rollout.rollout_id} waits for a host that does not come"
+                raise Broken(Promise.STANDINGS, found)
+        if rollout.was_interfered:
+            return
+        for wave in range(len(rollout.layout.waves)):
+            if rollout.is_broken(wave):
+                found = f"wave {wave} of {rollout.rollout_id} is broken: {rollout.count_of(wave)}"
+                raise Broken(Promise.TOLERANCE, found)
 
     # Answers.
 

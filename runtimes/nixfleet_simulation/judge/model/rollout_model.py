@@ -4,17 +4,30 @@
 must agree after every input.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
 from attrs import Factory, define, field
 
 from nixfleet_simulation.judge.model.host_model import HostModel, Json
+from nixfleet_simulation.judge.model.verdicts import (
+    BROKEN,
+    ENDS_WITH_A_FACT,
+    FOR_NOTHING,
+    SILENT,
+    Count,
+    allowed,
+    count,
+)
+from nixfleet_simulation.judge.model.verdicts import DONE as WAVE_DONE
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
 LIVE: Final = frozenset({"Opening", "Active", "Converging", "Reverted", "Failed"})
 HALTED: Final = frozenset({"Reverted", "Failed"})
 DONE: Final = frozenset({"Terminal", "Superseded"})
+UNDER_WAY: Final = frozenset({"Active", "Converging"})
+SERVED: Final = LIVE | {"Terminal"}
 RETENTION: Final = timedelta(hours=72)
 AT_REST: Final = HALTED | DONE | {"Pruned"}
 
@@ -29,7 +42,12 @@ class Progress:
 
 @define(eq=False)
 class RolloutModel:
-    """A rollout that was opened. wave_of: by host. excused: hosts that do not count any more."""
+    """A rollout that was opened. wave_of: by host.
+
+    standings, attempts: those due, of the hosts that have one, or another one than the first; logged_standings: as the
+    log's events have them. was_broken: a wave broke. was_interfered: somebody was excused, skipped or cleared, or was
+    silent past a deadline, so that what was computed before the start does not bound what happens.
+    """
 
     rollout_id: str
     layout: ChannelLayout
@@ -37,7 +55,11 @@ class RolloutModel:
     wave_of: dict[str, int] = field(init=False)
     due: Progress = Factory(Progress)
     logged: Progress = Factory(Progress)
-    excused: set[str] = Factory(set[str])
+    standings: dict[str, str] = Factory(dict[str, str])
+    logged_standings: dict[str, str] = Factory(dict[str, str])
+    attempts: dict[str, int] = Factory(dict[str, int])
+    was_broken: bool = False
+    was_interfered: bool = False
     was_done: bool = False
     moved_at: datetime | None = None
 
@@ -54,6 +76,127 @@ class RolloutModel:
     def is_halted(self) -> bool:
         return self.due.state in HALTED
 
+    @property
+    def is_served(self) -> bool:
+        """Whether hosts are dispatched, those that are late included."""
+        return self.is_live or self.due.state == "Terminal"
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.due.state in UNDER_WAY
+
+    # Standings.
+
+    def standing(self, host: str) -> str:
+        """Return how the host counts."""
+        return self.standings.get(host, "counted")
+
+    def attempt(self, host: str) -> int:
+        """Return the last attempt that was ordered."""
+        return self.attempts.get(host, 1)
+
+    def set_standing(self, host: str, standing: str) -> None:
+        """Let the host count by `standing` from now on."""
+        _set(self.standings, host, standing)
+        self.was_interfered |= standing != "counted"
+
+    def is_tolerant_of(self, host: str) -> bool:
+        """Return whether the host's failure alone does not break its wave."""
+        return allowed(self.layout, self.wave_of[host]) > 0
+
+    def is_served_late(self, host: str) -> bool:
+        """Return whether the host is served, and takes a slot, after the rollout is Terminal."""
+        standing, model = self.standing(host), self.hosts[host]
+        tries_again = self.attempt(host) > 1 or (
+            model.counts_as_failed and self.is_tolerant_of(host)
+        )
+        return standing in ("late", "skipped") or (standing == "counted" and tries_again)
+
+    def is_waiting(self, host: str) -> bool:
+        """Return whether the host needs a dispatch that is not queued, and is planned for."""
+        model = self.hosts[host]
+        if model.is_queued or self.standing(host) in (*SILENT, "left"):
+            return False
+        is_planned = self.is_live or (self.is_served and self.is_served_late(host))
+        return is_planned and model.needs_dispatch(self.attempt(host))
+
+    def takes_slot(self, host: str) -> bool:
+        """Return whether the host is in flight, for the budgets."""
+        model, standing = self.hosts[host], self.standing(host)
+        if standing in SILENT or not self.is_served:
+            return False
+        if not self.is_live and not self.is_served_late(host):
+            return False
+        is_down = model.state == "Failed" and self.is_tolerant_of(host)
+        return (
+            model.is_in_flight
+            or (model.is_queued and model.needs_dispatch(self.attempt(host)))
+            or (is_down and standing not in ("excused", "left"))
+        )
+
+    def give_back(self, host: str) -> None:
+        """Count a host again that was silent or skipped, unless its wave was done without it."""
+        if self.is_served and self.standing(host) in ENDS_WITH_A_FACT:
+            self.set_standing(host, self._back(host))
+
+    def _back(self, host: str) -> str:
+        is_done = self.due.state == "Terminal" or self.wave_of[host] < self.due.wave
+        return "late" if is_done else "counted"
+
+    def heard(self, host: str) -> None:
+        """Count a host again that does not act, since it was heard of."""
+        model = self.hosts[host]
+        is_idle = model.needs_dispatch(self.attempt(host)) and not model.is_queued
+        if not self.is_served or self.standing(host) not in SILENT or not is_idle:
+            return
+        back = self._back(host)
+        waits_in_vain = any(self.never_comes(each) for each in self._awaited_by(host))
+        self.set_standing(host, "skipped" if back == "counted" and waits_in_vain else back)
+        self.advance()
+
+    def never_comes(self, host: str) -> bool:
+        """Return whether nobody should wait for the host, which is not done."""
+        model, standing = self.hosts[host], self.standing(host)
+        if model.is_eligible:
+            return False
+        has_failed_for_good = (
+            model.state in HALTED
+            and self.is_tolerant_of(host)
+            and self.attempt(host) == model.attempt >= self.layout.policy.retry.attempts
+        )
+        return standing in ENDS_WITH_A_FACT or (standing == "counted" and has_failed_for_good)
+
+    def waits_in_vain(self, host: str) -> bool:
+        """Return whether the host counts and waits for one that does not come."""
+        counts = self.standing(host) == "counted" and self.is_waiting(host)
+        return counts and any(self.never_comes(each) for each in self._awaited_by(host))
+
+    def _awaited_by(self, host: str) -> list[str]:
+        return [first for first, then in self.layout.edges if then == host]
+
+    # Counts.
+
+    def count_of(self, wave: int) -> Count:
+        """Return the count of the wave's hosts."""
+        hosts = self.layout.waves[wave]
+        return count((self.hosts[host], self.standing(host)) for host in hosts)
+
+    def is_broken(self, wave: int) -> bool:
+        """Return whether the wave's verdict is broken."""
+        counted = self.count_of(wave)
+        return counted.verdict(counted.eligible, allowed(self.layout, wave)) == BROKEN
+
+    def failed_hosts(self) -> int:
+        """Return how many hosts count as failed, over all waves."""
+        return sum(self.count_of(wave).failed for wave in range(len(self.layout.waves)))
+
+    def worst_failed(self) -> int:
+        """Return the most hosts that can fail, by what was signed."""
+        sizes = [len(wave) for wave in self.layout.waves]
+        tolerated = sum(allowed(self.layout, wave) for wave in range(len(sizes)))
+        limit = self.layout.max_in_flight
+        return min(sum(sizes), tolerated + (sum(sizes) if limit is None else limit))
+
     # What is due, by the facts.
 
     def join(self) -> None:
@@ -63,28 +206,42 @@ class RolloutModel:
 
     def host_moved(self, host: str) -> None:
         """Note a new state of a host."""
-        to = self.hosts[host].state
-        if host not in self.excused and to in HALTED:
-            moves = self.due.state in ("Active", "Converging")
-            if moves or (self.due.state == "Failed" and to == "Reverted"):
-                self.due.state = to
+        to, standing = self.hosts[host].state, self.standing(host)
+        counts = to in HALTED and standing not in FOR_NOTHING
+        halts = self.is_under_way and not self.is_tolerant_of(host)
+        reverts = self.due.state == "Failed" and to == "Reverted"
+        if counts and (halts or reverts):
+            self.due.state = to
+        if counts:
+            self.counts_for_less((host,))
         self.advance()
+
+    def counts_for_less(self, hosts: Iterable[str]) -> None:
+        """Halt the rollout if the wave of one of the hosts, which failed or do not come, is broken by now."""
+        if self.is_under_way and any(self.is_broken(self.wave_of[host]) for host in hosts):
+            self.due.state = "Failed"
+            self.was_broken = True
 
     def advance(self) -> None:
         """Promote waves and complete the rollout, as far as the hosts allow."""
         place = self.due
-        if place.state not in ("Active", "Converging"):
+        if place.state not in UNDER_WAY:
             return
         last = len(self.layout.waves) - 1
-        while place.wave < last and all(c.is_eligible for c in self.counted(place.wave)):
+        counts = [self.count_of(wave) for wave in range(last + 1)]
+        may_fail = [allowed(self.layout, wave) for wave in range(last + 1)]
+        while place.wave < last and (
+            counts[place.wave].verdict(counts[place.wave].eligible, may_fail[place.wave])
+            == WAVE_DONE
+        ):
             place.wave += 1
             place.state = "Active"
-        if place.wave == last and all(model.is_settled for model in self.counted(last)):
+        settled = counts[last].verdict(counts[last].settled, may_fail[last])
+        if place.wave == last and settled == WAVE_DONE:
             place.state = "Converging"
         if all(
-            model.state == "Converged"
-            for host, model in self.hosts.items()
-            if host not in self.excused
+            counted.verdict(counted.converged, limit) == WAVE_DONE
+            for counted, limit in zip(counts, may_fail, strict=True)
         ):
             place.state = "Terminal"
             self.was_done = True
@@ -97,17 +254,21 @@ class RolloutModel:
 
     def clear(self, excused: set[str]) -> None:
         """Note an operator's clearance that excuses `excused`."""
-        self.excused |= excused
+        for host in excused:
+            self.set_standing(host, "excused")
+        self.was_interfered = True
         self.due.state = "Active"
         self.advance()
 
-    def counted(self, wave: int) -> list[HostModel]:
-        """Return the hosts of a wave that are not excused."""
-        return [self.hosts[host] for host in self.layout.waves[wave] if host not in self.excused]
-
-    def counted_before(self, wave: int) -> list[HostModel]:
-        """Return the hosts of all earlier waves that are not excused."""
-        return [model for earlier in range(wave) for model in self.counted(earlier)]
+    def awaited_before(self, wave: int) -> list[HostModel]:
+        """Return the hosts of all earlier waves that count, and did not fail where they may."""
+        return [
+            self.hosts[host]
+            for hosts in self.layout.waves[:wave]
+            for host in hosts
+            if self.standing(host) == "counted"
+            and not (self.hosts[host].counts_as_failed and self.is_tolerant_of(host))
+        ]
 
     # What the log has.
 
@@ -130,14 +291,14 @@ class RolloutModel:
             case "HostJoined":
                 return self._set_logged("Active", logged.state == "Opening", kind)
             case "HostStateChanged":
-                legal = logged.state in ("Active", "Converging") or (
+                legal = logged.state in UNDER_WAY or (
                     logged.state == "Failed" and event["to"] == "Reverted"
                 )
                 return self._set_logged(event["to"], legal and event["to"] in HALTED, kind)
             case "WaveAdvanced":
                 return self._advance_logged_wave(event["from_wave"], event["to_wave"])
             case "RolloutTerminal":
-                return self._set_logged("Terminal", logged.state in ("Active", "Converging"), kind)
+                return self._set_logged("Terminal", logged.state in UNDER_WAY, kind)
             case "SuccessorOpened":
                 return self._set_logged("Superseded", logged.state != "Superseded", kind)
             case "RetentionExpired":
@@ -148,9 +309,32 @@ class RolloutModel:
                 self.due.state = "Pruned"
                 return problem
             case "OperatorClearance":
+                for host in event["excused_hosts"]:
+                    _set(self.logged_standings, host, "excused")
                 return self._set_logged("Active", logged.state in HALTED, kind)
+            case "WaveBroken":
+                return self._set_logged("Failed", logged.state in UNDER_WAY, kind)
+            case "HostsLapsed" | "StandingChanged":
+                for host in event["hosts"]:
+                    _set(self.logged_standings, host, event["standing"])
+                return None if logged.state in SERVED else f"{kind} while {logged.state}"
+            case "RetryOrdered":
+                return self._order_attempt(event)
             case _:
                 return f"{kind} is not a rollout event"
+
+    def _order_attempt(self, event: Json) -> str | None:
+        attempt = event["attempt"]
+        for host in event["hosts"]:
+            model = self.hosts[host]
+            if attempt != model.attempt + 1 or not model.may_try_again:
+                return f"{host} is to make attempt {attempt} after {model.attempt}, and is {model.state}"
+            self.attempts[host] = attempt
+            model.dispatched_at = model.soak_due_at = None
+            if self.logged.state == "Terminal":
+                self.set_standing(host, "late")
+                _set(self.logged_standings, host, "late")
+        return None if self.logged.state in SERVED else f"RetryOrdered while {self.logged.state}"
 
     def _set_logged(self, state: str, is_legal: bool, kind: str) -> str | None:
         if not is_legal:
@@ -159,7 +343,7 @@ class RolloutModel:
         return None
 
     def _advance_logged_wave(self, from_wave: int, to_wave: int) -> str | None:
-        if self.logged.state not in ("Active", "Converging"):
+        if self.logged.state not in UNDER_WAY:
             return f"WaveAdvanced is not legal while {self.logged.state}"
         if from_wave < self.logged.wave:
             return f"wave {from_wave} is left again, after wave {self.logged.wave} was reached"
@@ -168,3 +352,10 @@ class RolloutModel:
         else:
             self.logged.state = "Converging"
         return None
+
+
+def _set(standings: dict[str, str], host: str, standing: str) -> None:
+    if standing == "counted":
+        standings.pop(host, None)
+    else:
+        standings[host] = standing

@@ -40,7 +40,7 @@ def first_difference(
 def _rollout_differs(views: StoredViews, model: RolloutModel | None, rollout_id: str) -> str | None:
     if model is None:
         return f"rollouts has {rollout_id}, which never opened"
-    expected = model.due.state, model.due.wave, frozenset(model.excused)
+    expected = model.due.state, model.due.wave, model.standings, model.attempts
     found = views.rollouts[rollout_id]
     if expected != found:
         return f"rollouts has {rollout_id} as {found}, and it is {expected}"

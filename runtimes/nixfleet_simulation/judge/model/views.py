@@ -37,7 +37,7 @@ class StoredViews:
     """The contents of the tables. Keys of host rows: (rollout id, host)."""
 
     def __init__(self) -> None:
-        self.rollouts: dict[str, tuple[str, int, frozenset[str]]] = {}
+        self.rollouts: dict[str, tuple[str, int, dict[str, str], dict[str, int]]] = {}
         self.dispatches: set[tuple[str, str]] = set()
         self.deferrals: dict[tuple[str, str], str] = {}
         self.quarantined: dict[str, set[str]] = {}
@@ -52,8 +52,12 @@ class StoredViews:
         match write:
             case PutRollout():
                 record = write.record
-                place = record.state.value, record.current_wave, record.excused_hosts
-                self.rollouts[record.rollout_id] = place
+                self.rollouts[record.rollout_id] = (
+                    record.state.value,
+                    record.current_wave,
+                    {host: standing.value for host, standing in record.standings.items()},
+                    dict(record.attempts),
+                )
             case OpenProbeFailure():
                 control = write.probe_name, write.control_id, write.framework
                 self.failures[write.event_log_seq, control] = write.rollout_id, write.host_id

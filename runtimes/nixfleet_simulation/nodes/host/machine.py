@@ -4,6 +4,7 @@ It outlives the agent's process: a switch continues when the agent dies, as one 
 interrupted when the machine loses power. A repeated switch checks what is running first, as every activator must.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeAlias, assert_never
@@ -11,6 +12,8 @@ from typing import TypeAlias, assert_never
 from nixfleet_agent.activation.activator import (
     EXIT_CODE_OF_AGENT,
     ClosureMismatch,
+    ClosureNotHere,
+    Prepared,
     RollbackFinished,
     SwitchCompleted,
     SwitchDeferred,
@@ -42,7 +45,11 @@ RollbackEnds: TypeAlias = Callable[[RollbackFinished], None]
 
 
 class SimulatedMachine:
-    """One host's machine. behaviours: of closures on this host; filled as they are released."""
+    """One host's machine.
+
+    behaviours: of closures on this host; filled as they are released. without_closures: how many faults keep it from
+    fetching closures.
+    """
 
     def __init__(
         self, agenda: Agenda, rng: Random, behaviours: Mapping[str, ClosureBehaviour]
@@ -55,6 +62,9 @@ class SimulatedMachine:
         self._behaviours = behaviours
         self._power = NodeLifetime()
         self._work: tuple[str, int] | None = None
+        self._tries = Counter[str]()
+        self._fetched = {FIRST_CLOSURE}
+        self.without_closures = 0
 
     @property
     def is_at_work(self) -> bool:
@@ -70,14 +80,35 @@ class SimulatedMachine:
 
     # Switches.
 
-    def switch(self, agent: NodeLifetime, closure: str, ends: SwitchEnds) -> None:
-        """Switch to `closure`; call `ends` with the outcome, unless the agent's process `agent` has died."""
+    def prepare(self, closure: str) -> Prepared | ClosureNotHere:
+        """Return whether the closure is here; what was here stays."""
+        if self.without_closures and closure not in self._fetched:
+            return ClosureNotHere("no substituter answers")
+        self._fetched.add(closure)
+        return Prepared(closure)
+
+    def switch(
+        self,
+        agent: NodeLifetime,
+        closure: str,
+        ends: SwitchEnds,
+        time_limit_seconds: float | None = None,
+    ) -> None:
+        """Switch to `closure`; call `ends` with the outcome, unless the agent's process `agent` has died.
+
+        time_limit_seconds: when a switch that hangs is given up at the latest.
+        """
         if self.running == closure and self._work is None:
             self._agenda.after(SECOND, agent, ends, SwitchCompleted(closure, 0))
             return
+        if self._work is None or self._work[0] != f"switch {closure}":
+            self._tries[closure] += 1
         way = self._behaviour(closure).switch
         finish = partial(self._end_switch, closure, way)
-        self._begin(f"switch {closure}", way is SwitchResult.HANGS, finish)
+        limit = HANG
+        if time_limit_seconds is not None:
+            limit = min(HANG, int(time_limit_seconds * SECOND))
+        self._begin(f"switch {closure}", limit if way is SwitchResult.HANGS else None, finish)
         self._report_at_end(agent, partial(self._switch_outcome, closure, way), ends)
 
     def rollback(self, agent: NodeLifetime, closure: str, ends: RollbackEnds) -> None:
@@ -88,14 +119,16 @@ class SimulatedMachine:
             return
         way = self._behaviour(self.running).rollback
         finish = partial(self._end_rollback, closure, way)
-        self._begin(f"rollback {closure}", way is RollbackResult.HANGS, finish)
+        self._begin(f"rollback {closure}", HANG if way is RollbackResult.HANGS else None, finish)
         self._report_at_end(agent, partial(self._rollback_outcome, closure, way), ends)
 
-    def _begin(self, name: str, hangs: bool, finish: Callable[[], None]) -> None:
-        """Begin work, unless the same work is under way."""
+    def _begin(self, name: str, hangs_for: int | None, finish: Callable[[], None]) -> None:
+        """Begin work, unless the same work is under way. hangs_for: `None`: it does not hang."""
         if self._work is not None and self._work[0] == name:
             return
-        takes = HANG if hangs else int(self._rng.uniform(*SWITCH_SECONDS) * SECOND)
+        takes = hangs_for
+        if takes is None:
+            takes = int(self._rng.uniform(*SWITCH_SECONDS) * SECOND)
         self._work = name, self._agenda.now + takes
         self._agenda.after(takes, self._power, finish)
 
@@ -191,7 +224,9 @@ class SimulatedMachine:
         return self._behaviour(closure).health is not Health.UNREADABLE
 
     def _behaviour(self, closure: str) -> ClosureBehaviour:
-        return self._behaviours.get(closure, GOOD)
+        behaviour = self._behaviours.get(closure, GOOD)
+        is_over = 0 < behaviour.times < self._tries[closure]
+        return GOOD if is_over else behaviour
 
 
 _ILL = ProbeOutcome(ProbeStatus.FAIL, "expected exit code 0 within 10 s, found 1 from bin/alive")

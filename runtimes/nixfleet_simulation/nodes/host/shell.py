@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, assert_never
 
-from nixfleet_agent.activation.activator import Prepared
 from nixfleet_agent.journal.loading import unsent_rollouts
 from nixfleet_agent.messages.inputs import (
     Action,
@@ -178,10 +177,14 @@ class SimulatedShell:
             case ReadRunningClosure():
                 task.answer(self._machine.running)
             case Prepare():
-                task.answer(Prepared(step.intent.closure))
+                task.answer(
+                    None if step.unless.is_set else self._machine.prepare(step.intent.closure)
+                )
             case Switch():
                 self._began(step.intent)
-                self._machine.switch(task.lifetime, step.intent.closure, task.answer)
+                self._machine.switch(
+                    task.lifetime, step.intent.closure, task.answer, step.time_limit_seconds
+                )
             case RollBack():
                 self._began(step.intent)
                 self._machine.rollback(task.lifetime, step.intent.closure, task.answer)
