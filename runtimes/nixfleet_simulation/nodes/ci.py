@@ -34,7 +34,7 @@ from nixfleet_proto.fleet import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.manifest import RolloutManifest
-from nixfleet_proto.policy import Tolerance
+from nixfleet_proto.policy import RolloutPolicy, Tolerance
 from nixfleet_proto.signing import (
     SigningKey,
     artefact_hash,
