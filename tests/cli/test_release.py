@@ -196,6 +196,18 @@ def test_a_release_that_lost_a_file_is_replaced_with_a_warning(
     assert (place / "releases/fleet.resolved.json.sig").is_file()
 
 
+def test_a_first_release_into_an_empty_directory_warns_of_nothing(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """A control plane needs its release directory before there is a release: nothing is replaced in it."""
+    (place / "releases").mkdir()
+
+    made = nixfleet(*arguments(place), "--key", place / "ci.key")
+
+    assert made.exit_code == 0, made.output
+    assert "it is replaced" not in made.stderr
+
+
 def test_every_mistake_of_a_declaration_is_told(nixfleet: Invoke, place: Path) -> None:
     """A host without a tree and a tree without a host are mistakes too, and nothing is written."""
     (place / "built" / "web-01").rename(place / "built" / "web-91")

@@ -363,7 +363,8 @@ NOBODY: frozenset[str] = frozenset()
         ),
         (
             SkipHosts(R1, frozenset({"web-01"}), "ada", "why"),
-            "expected silent hosts, found web-01, heard of 0 s ago: excuse it instead",
+            "expected hosts that were silent for 180 s, found web-01, heard of 0 s ago: "
+            "wait until it was, or excuse it",
         ),
         (
             RetryHosts(R1, NOBODY, "ada", "why"),

@@ -294,7 +294,9 @@ def _command_scope(session: _Session, name: str, scope: HoldScope, reason: str, 
 def clear(session: _Session, rollout: str, reason: str, excuse: tuple[str, ...]) -> None:
     """Clear a halted ROLLOUT, excusing the hosts that failed.
 
-    Without --excuse, every host that failed or reverted is excused. With it, all of them must be named.
+    Without --excuse, every host is excused that failed and does not try again, and those of the present wave that do
+    not come. With it, all of them must be named. An excused host that has not begun when the rollout ends gets nothing
+    from it.
     """
     body = CLEARANCE.encode(ClearanceBody(reason, excuse))
     value = {"command": "clear", "rolloutId": rollout, "excusedHosts": excuse, "reason": reason}
@@ -330,7 +332,8 @@ def excuse(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str)
 def skip(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
     """Do not wait in ROLLOUT for HOSTS, which are silent.
 
-    Each is served once it is heard of again. A host that can be heard of is refused: excuse it.
+    Each is served once it is heard of again. A host that was heard of in the last three minutes is refused. If no
+    other host of its wave converges, the rollout halts: a wave of which every host is off is no evidence.
     """
     body = HOSTS.encode(HostsBody(hosts, reason))
     _command_hosts(session, "skip", rollout, hosts, reason, body, "skipped")

@@ -632,7 +632,9 @@ def _earlier(out: Path) -> Release | None:
     except FileNotFoundError:
         return None
     except IncompleteRelease as error:
-        warn(f"{error}; it is replaced")
+        # A control plane needs the directory before there is a release: an empty one lacks nothing.
+        if any(out.iterdir()):
+            warn(f"{error}; it is replaced")
         return None
     except DecodeError as error:
         warn(f"the earlier release cannot be compared: {error}; it is replaced")

@@ -106,9 +106,11 @@ def _objection_to_skipped(state: State, hosts: frozenset[str], now: datetime) ->
     for host in sorted(hosts):
         heard_at = state.last_heard.get(host)
         if heard_at is not None and now - heard_at <= SILENT_AFTER:
+            wanted = int(SILENT_AFTER.total_seconds())
             seconds = int((now - heard_at).total_seconds())
             return (
-                f"expected silent hosts, found {host}, heard of {seconds} s ago: excuse it instead"
+                f"expected hosts that were silent for {wanted} s, found {host}, heard of {seconds} s ago: "
+                "wait until it was, or excuse it"
             )
     return None
 
