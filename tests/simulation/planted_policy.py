@@ -13,7 +13,7 @@ from attrs import evolve
 from nixfleet_control_plane.engine import entry_handlers, rollout_course
 from nixfleet_proto.policy import Tolerance
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner import deadlines, edges, progress, verdict
+from nixfleet_state_machine.planner import deadlines, passing_time, progress, verdict
 from nixfleet_state_machine.planner.index import rollout_view
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.verdict import WaveVerdict, wave_verdict
@@ -100,13 +100,13 @@ def lapses_hosts_without_grace(patch: pytest.MonkeyPatch) -> None:
 
 def takes_every_deadline_for_a_failure(patch: pytest.MonkeyPatch) -> None:
     """A host that was to be skipped counts as failed."""
-    lapsed = edges._lapsed
+    lapsed = passing_time._lapsed
 
     def harsh(lapses: Any, now: Any) -> Any:
         for event in lapsed(lapses, now):
             yield evolve(event, standing=Standing.LAPSED)
 
-    patch.setattr(edges, "_lapsed", harsh)
+    patch.setattr(passing_time, "_lapsed", harsh)
 
 
 def tries_again_at_once(patch: pytest.MonkeyPatch) -> None:
