@@ -63,6 +63,7 @@ LIVES: tuple[tuple[Mapping[str, Any], ...], ...] = (
         {**FIRST, "mode": "enforce"},
         PASSED,
         {"kind": "Converged", "convergedAt": T.format(20), "currentClosure": "r1-web-01"},
+        {**FAILED, "kind": "Regressed", "regressedAt": T.format(30)},
     ),
     (
         ACK,

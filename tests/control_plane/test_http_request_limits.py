@@ -59,6 +59,9 @@ BODIES: dict[str, dict[str, Any]] = {
         ("pause", "resume", "pause_channel", "resume_channel", "pause_host", "resume_host"), REASON
     ),
     "clear": {"reason": "seen", "excusedHosts": ["web-01"]},
+    "excuse": {"hosts": ["web-01"], "reason": "scrap"},
+    "skip": {"hosts": ["web-01"], "reason": "on leave"},
+    "retry": {"reason": "repaired", "hosts": ["web-01"]},
     "retire_quarantine": {"closure": "old", "reason": "repaired"},
 }
 """By call: a body with every field."""
