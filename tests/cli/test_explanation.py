@@ -90,7 +90,7 @@ def test_a_host_is_shown_with_state_since_when_and_wave() -> None:
         ),
         (
             evolve(STATUS, waits_for=WaitsFor.CONTACT),
-            "it was silent past a deadline: it is served once it is heard of",
+            "nobody waits for it, as an operator or a deadline said: it is served once it is heard of",
         ),
     ],
 )

@@ -354,6 +354,10 @@ NOBODY: frozenset[str] = frozenset()
     [
         (ExcuseHosts(R1, NOBODY, "ada", "why"), "expected hosts, found none"),
         (
+            ExcuseHosts(R1, frozenset({"web-01"}), "ada", " "),
+            "expected a reason, found none",
+        ),
+        (
             ExcuseHosts(R1, frozenset({"wbe-01"}), "ada", "why"),
             "expected hosts of stable@r1, found wbe-01",
         ),
@@ -386,6 +390,46 @@ def test_a_command_that_fits_nothing_is_refused_and_changes_nothing(
 
     assert fleet.command(command).refusal == refusal
     assert len(fleet.log()) == rows
+
+
+def test_a_skip_of_the_only_host_of_a_wave_is_refused(scratch: Path) -> None:
+    """A wave of which nobody came is broken: the command would halt what it is to help along."""
+    fleet = Fleet(scratch, RolloutPolicy())
+    fleet.wait(minutes=4)
+
+    assert fleet.command(SkipHosts(R1, frozenset({"web-01"}), "ada", "on leave")).refusal == (
+        "nobody else is in wave 0, and a wave of which nobody came halts the rollout: excuse, or wait"
+    )
+
+
+def test_a_host_that_may_have_been_heard_of_before_a_restart_is_not_skipped(scratch: Path) -> None:
+    """What was heard of before is not stored, so silence is counted from the start."""
+    fleet = Fleet(scratch, RolloutPolicy())
+    fleet.wait(minutes=4)
+    fleet.restart_control_plane()
+    command = SkipHosts(R1, frozenset({"web-04"}), "ada", "on leave")
+
+    refusal = fleet.command(command).refusal
+    assert refusal is not None
+    assert "found web-04, heard of 0 s ago" in refusal
+    fleet.wait(minutes=4)
+    assert fleet.command(command).refusal is None
+
+
+def test_a_host_at_its_last_attempt_is_waited_for(scratch: Path) -> None:
+    """It may succeed yet; who waits for it is skipped when it has failed."""
+    policy = RolloutPolicy(max_failures=2, retry=Retry(attempts=2, backoff_seconds=60))
+    fleet = Fleet(scratch, policy, edges=(Edge(gates="web-02", gated="web-04"),))
+    fleet.finish("web-01")
+    flaky = fleet.host("web-02")
+    flaky.revert()
+    fleet.pass_minutes(2)
+    flaky.soak(attempt=2)
+    fleet.heartbeat("web-04", {})
+    assert fleet.standing("web-04") is Standing.COUNTED
+
+    flaky.fail()
+    assert fleet.standing("web-04") is Standing.SKIPPED
 
 
 def test_a_host_that_used_up_its_attempts_is_not_retried(scratch: Path) -> None:

@@ -101,7 +101,7 @@ def _waiting(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> s
             )
             return f"it failed, and backs off{at}"
         case WaitsFor.CONTACT:
-            return "it was silent past a deadline: it is served once it is heard of"
+            return "nobody waits for it, as an operator or a deadline said: it is served once it is heard of"
         case _:
             assert_never(status.waits_for)
 

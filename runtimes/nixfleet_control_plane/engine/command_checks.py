@@ -3,6 +3,7 @@
 Source: docs/spec/wire.md, Operator calls.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import assert_never
@@ -27,6 +28,8 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 def command_objection(state: State, command: OperatorCommand, now: datetime) -> str | None:
     """Return why the command cannot be carried out, as a message for the operator; `None` if it can."""
+    if not command.reason.strip():
+        return "expected a reason, found none"
     match command:
         case PauseScope():
             if command.scope in state.holds:
@@ -49,7 +52,7 @@ def command_objection(state: State, command: OperatorCommand, now: datetime) -> 
         case SkipHosts():
             return _objection_to_hosts(
                 state, command.rollout_id, command.hosts, "live"
-            ) or _objection_to_skipped(state, command.hosts, now)
+            ) or _objection_to_skipped(state, command.rollout_id, command.hosts, now)
         case RetryHosts():
             return _objection_to_retried(state, command)
         case RetireQuarantine():
@@ -101,10 +104,12 @@ def _objection_to_hosts(
     return f"expected hosts of {rollout_id}, found {_listed(unknown)}" if unknown else None
 
 
-def _objection_to_skipped(state: State, hosts: frozenset[str], now: datetime) -> str | None:
-    """A host that can be heard of would be given back at once."""
+def _objection_to_skipped(
+    state: State, rollout_id: RolloutId, hosts: frozenset[str], now: datetime
+) -> str | None:
+    """A host that can be heard of would be given back at once; a wave of nobody else would be broken."""
     for host in sorted(hosts):
-        heard_at = state.last_heard.get(host)
+        heard_at = state.heard_at(host)
         if heard_at is not None and now - heard_at <= SILENT_AFTER:
             wanted = int(SILENT_AFTER.total_seconds())
             seconds = int((now - heard_at).total_seconds())
@@ -112,6 +117,11 @@ def _objection_to_skipped(state: State, hosts: frozenset[str], now: datetime) ->
                 f"expected hosts that were silent for {wanted} s, found {host}, heard of {seconds} s ago: "
                 "wait until it was, or excuse it"
             )
+    terms = state.view.terms(rollout_id)
+    for wave, skipped in Counter(terms.wave_of.get(host) for host in hosts).items():
+        tally = state.view.tally_of_wave(rollout_id, wave)
+        if wave is not None and tally.total == skipped:
+            return f"nobody else is in wave {wave}, and a wave of which nobody came halts the rollout: excuse, or wait"
     return None
 
 

@@ -223,6 +223,8 @@ class ControlPlaneEngine:
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
         """Return the commit for `input`. The engine's state already includes it."""
         mark = self._state.undo.mark()
+        if self._state.began_at is None:
+            self._state.began_at = now
         commit = CommitBuilder()
         try:
             reply = self._reply(commit, input, now)

@@ -133,6 +133,8 @@ class State:
         self.strayed = UndoableDict[HostKey, str](self.undo)
         # When each host was last heard of, since the start.
         self.last_heard = UndoableDict[str, datetime](self.undo)
+        self.began_at: datetime | None = None
+        """When the first input came. Who was not heard of since then may have been heard of before."""
         self.host_counts = UndoableDict[tuple[RolloutId, HostState], int](self.undo)
         self.identities = Identities(self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
@@ -145,6 +147,10 @@ class State:
         self.head_seq = seq = self.head_seq + 1
         commit.write(row_of(seq, at, entry))
         return seq
+
+    def heard_at(self, hostname: str) -> datetime | None:
+        """Return when the host was heard of last, at the latest when this process began; `None` before that."""
+        return self.last_heard.get(hostname, self.began_at)
 
     # Host records. Their table is a cache, written by `FlushRecords`.
 
@@ -362,7 +368,9 @@ class State:
         self._hold_in_view(pause)
 
     def _hold_in_view(self, pause: PauseScope) -> None:
-        self.view.hold(str(pause.scope), f"{pause.operator}: {pause.reason}")
+        is_ours = pause.operator == CONTROL_PLANE
+        why = pause.reason if is_ours else f"{pause.operator}: {pause.reason}"
+        self.view.hold(str(pause.scope), why)
 
     def release(self, commit: CommitBuilder, scope: HoldScope) -> None:
         """Dispatch in the scope again."""
