@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FACTS = (
     "DispatchAck ActivationStarted ActivationCompleted ActivationFailed ActivationDeferred "
     "ProbeTopologyDeclared ProbeObservedFirst ProbeResult ProbeFailureFirst Failed "
-    "RollbackComplete Converged"
+    "RollbackComplete Converged Regressed"
 )
 # Enumerations are missing: Hypothesis knows what to do with them.
 TYPES: Mapping[str, Sequence[str]] = {
@@ -38,10 +38,14 @@ TYPES: Mapping[str, Sequence[str]] = {
             "Meta FleetHost FleetChannel Wave Edge DisruptionBudget FleetResolved"
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
-        "nixfleet_proto.health_check": "HttpProbe TcpProbe ExecProbe EvidenceProbe SystemdProbe ControlOverride",
+        "nixfleet_proto.health_check": (
+            "HttpProbe TcpProbe ExecProbe EvidenceProbe SystemdProbe ControlOverride HealthRule"
+        ),
         "nixfleet_proto.ids": "RolloutId",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
-        "nixfleet_proto.policy": "Selector PolicyWave RolloutPolicy",
+        "nixfleet_proto.policy": (
+            "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry"
+        ),
         "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",
         "nixfleet_proto.wire": "AgentEventEnvelope EventBatch Dispatch SignedArtefact",
         "nixfleet_state_machine.host.effect": (
@@ -56,12 +60,17 @@ TYPES: Mapping[str, Sequence[str]] = {
         ),
         "nixfleet_state_machine.rollout.event": (
             "RolloutOpened HostJoined HostStateChanged WaveAdvanced RolloutTerminal "
-            "SuccessorOpened RetentionExpired OperatorClearance"
+            "SuccessorOpened RetentionExpired OperatorClearance WaveBroken HostsLapsed "
+            "StandingChanged RetryOrdered MembersChanged HostDrifted DriftEnded"
         ),
-        "nixfleet_state_machine.rollout.state": "RolloutRecord",
+        "nixfleet_state_machine.rollout.state": "RolloutRecord Drift",
         "nixfleet_state_machine.planner.action": (
             "GateBlock OpenRollout QueueDispatch DeferDispatch WithdrawDispatch"
         ),
+        "nixfleet_state_machine.planner.blast_radius": "BudgetWedge",
+        "nixfleet_state_machine.planner.deadlines": "LapseDue RetryDue",
+        "nixfleet_state_machine.planner.host_status": "StageDeadline HostInRollout HostInFleet",
+        "nixfleet_state_machine.planner.rollout_status": "WaveStatus OverdueHost",
         "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
         "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
         "nixfleet_state_machine.scopes.expression": (

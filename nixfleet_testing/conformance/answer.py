@@ -21,6 +21,7 @@ UNKNOWN_TO_RECORDER = frozenset(
         "broken_at",
         "declared_probes",
         "deferred_at",
+        "drifted",
         "excused_hosts",
         "failing_since",
         "retention",

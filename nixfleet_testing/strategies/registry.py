@@ -83,6 +83,7 @@ from nixfleet_testing.strategies.names import (
 )
 from nixfleet_testing.strategies.rollouts import ROLLOUT_EVENTS, rollout_records
 from nixfleet_testing.strategies.situations import fleet_views
+from nixfleet_testing.strategies.statuses import STATUSES
 
 
 def strategy_of(form: type[object]) -> SearchStrategy[object]:
@@ -174,5 +175,6 @@ _PAIRS: Iterable[tuple[type[object], SearchStrategy[object]]] = (
     *ROLLOUT_EVENTS.items(),
     *PLAN_ACTIONS.items(),
     *_STATE_MACHINE.items(),
+    *STATUSES.items(),
 )
 STRATEGIES: Mapping[type[object], SearchStrategy[object]] = dict(_PAIRS)

@@ -29,7 +29,6 @@ from nixfleet_testing.strategies import (
     fleet_situations,
     fleets,
     histories,
-    legal_facts,
     manifests,
     terms,
 )
@@ -198,11 +197,3 @@ def test_a_verified_value_is_refused_with_the_way_to_get_one() -> None:
     """There is no strategy for a proof."""
     with pytest.raises(InvalidArgument, match=r"nixfleet_proto\.signing alone"):
         st.from_type(Verified[RolloutManifest]).validate()
-
-
-@FEW
-@given(histories(HistoryKind.LEGAL, to=HostState.CONVERGED))
-def test_legal_facts_of_a_terminal_record_are_refused_at_once(history: History) -> None:
-    """Nothing can follow, and asking for it says so."""
-    with pytest.raises(InvalidArgument, match="Converged"):
-        legal_facts(history.record)

@@ -16,7 +16,6 @@ from typing import TypeAlias
 from nixfleet_proto.signing import Signer, SigningKey, VerifyError, is_signed_by
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_runtime.http.headers import CONTENT_DIGEST, SIGNATURE, SIGNATURE_INPUT
-from nixfleet_runtime.http.signing.any_form import sign_with_library, verified_by_library
 from nixfleet_runtime.http.signing.nonces import NonceMemory
 from nixfleet_runtime.http.signing.our_form import (
     KEY_ID_LENGTH_MAX,
@@ -70,6 +69,9 @@ def sign_request(
     input_ = signature_input(key_id, nonce, int(now.timestamp()))
     form = form_of(method, path_and_query, digest, input_)
     if form is None:
+        # Imported where it is needed: it needs a library that the simulated fleet goes without.
+        from nixfleet_runtime.http.signing.any_form import sign_with_library
+
         return sign_with_library(key, key_id, method, path_and_query, body, now, nonce)
     signature = signature_field(key.sign(form.base))
     return {CONTENT_DIGEST: digest, SIGNATURE_INPUT: input_, SIGNATURE: signature}
@@ -133,6 +135,8 @@ def verify_head(
     form = form_of(method, path_and_query, fields[_DIGEST], fields[_INPUT])
     signature = signature_in(fields[_SIGNATURE])
     if form is None or signature is None:
+        from nixfleet_runtime.http.signing.any_form import verified_by_library
+
         claims = verified_by_library(method, path_and_query, fields, trusted)
     else:
         claims = _verified(
