@@ -74,7 +74,6 @@ async def test_enrolled_hosts_come_back_without_hands_after_the_database_was_los
         await until(before, lambda state: bool(state.view.holds))
         had = before.state
         facts = {place: fact for place, fact in before.facts.items() if place[1] == good}
-        assert set(had.quarantines[CHANNEL])
     await site.control_plane.kill()
     for file in site.directory.glob("control-plane.db*"):
         file.unlink()
@@ -88,9 +87,8 @@ async def test_enrolled_hosts_come_back_without_hands_after_the_database_was_los
         assert set(came_back.identities.ring.enrolled) == set(HOSTNAMES)
         assert had.identities.nonces.get() == came_back.identities.nonces.get() is not None
         assert after.facts == facts
-        # Not: rollouts that were replaced with their quarantines, and what operators commanded.
+        # Not: rollouts that were replaced, and what operators commanded.
         assert set(came_back.view.rollouts) == {good}
-        assert not any(came_back.quarantines.values())
         assert not came_back.view.holds
     assert not any(agent.has_ended for agent in agents)
     for child in (*agents, site.control_plane):

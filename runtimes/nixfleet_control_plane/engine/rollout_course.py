@@ -114,7 +114,7 @@ def note_running(
 
 def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
     """Apply what the time has made due: lapses, retries, and the end of retention."""
-    for event in due_by_time(state.view, now, state.heard_at):
+    for event in due_by_time(state.view, now, state.last_heard.get):
         move_rollout(state, commit, event, now)
         if isinstance(event, HostsLapsed):
             judge(state, commit, event.rollout_id, event.hosts, now)
