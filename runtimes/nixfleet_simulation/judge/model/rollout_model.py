@@ -46,7 +46,8 @@ class RolloutModel:
 
     standings, attempts: those due, of the hosts that have one, or another one than the first; logged_standings: as the
     log's events have them. was_broken: a wave broke. was_interfered: somebody was excused, skipped or cleared, or was
-    silent past a deadline, so that what was computed before the start does not bound what happens.
+    silent past a deadline, so that what was computed before the start does not bound what happens. is_unbounded: a host
+    regressed, or was deferred, which is not in that either.
     """
 
     rollout_id: str
@@ -60,6 +61,7 @@ class RolloutModel:
     attempts: dict[str, int] = Factory(dict[str, int])
     was_broken: bool = False
     was_interfered: bool = False
+    is_unbounded: bool = False
     was_done: bool = False
     moved_at: datetime | None = None
 
@@ -320,6 +322,8 @@ class RolloutModel:
                 return None if logged.state in SERVED else f"{kind} while {logged.state}"
             case "RetryOrdered":
                 return self._order_attempt(event)
+            case "HostDrifted" | "DriftEnded":
+                return None  # Shown, and decides nothing here: no simulated channel restores.
             case _:
                 return f"{kind} is not a rollout event"
 
