@@ -20,12 +20,10 @@ from nixfleet_agent.workers.heartbeats import HeartbeatWorker
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.probes import ProbeWorker
 from nixfleet_agent.workers.steps import Lock, PollDispatch, Wait, Wakeup
-from nixfleet_control_plane.engine import engine
 from nixfleet_control_plane.engine import entry_handlers as books
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.identity_state import Identities
-from nixfleet_control_plane.engine.record_flush import flush
-from nixfleet_control_plane.engine.state import FlushCycle, State
+from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history import loading
 from nixfleet_control_plane.messages.inputs import DispatchPoll
 from nixfleet_control_plane.messages.log_entry import LogRow
@@ -205,18 +203,6 @@ def asks_for_one_fact_too_late(patch: pytest.MonkeyPatch) -> None:
         return evolve(reply, replay_from=behind)
 
     patch.setattr(ControlPlaneEngine, "_compare", late)
-
-
-def claims_records_that_it_did_not_write(patch: pytest.MonkeyPatch) -> None:
-    """The cache of host records is said to be true up to where the log ends, not where the writing began."""
-
-    def boastful(state: State, commit: Any, limit: int) -> Any:
-        cycle = state.flush_cycle.get()
-        if cycle.left:
-            state.flush_cycle.set(FlushCycle(cycle.left, state.head_seq))
-        return flush(state, commit, 1)
-
-    patch.setattr(engine, "flush", boastful)
 
 
 def takes_back_too_little(patch: pytest.MonkeyPatch) -> None:
@@ -562,7 +548,6 @@ PLANTED: Final[Mapping[str, Plant]] = {
         counts_excused_hosts,
         opens_beside_the_one_before,
         asks_for_one_fact_too_late,
-        claims_records_that_it_did_not_write,
         takes_back_too_little,
         loses_its_last_commit_in_a_crash,
         keeps_half_of_a_torn_commit,
@@ -612,7 +597,6 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "counts_excused_hosts": 6,
     "opens_beside_the_one_before": 1,
     "asks_for_one_fact_too_late": 1,
-    "claims_records_that_it_did_not_write": 35,
     "takes_back_too_little": 1,
     "loses_its_last_commit_in_a_crash": 1,
     "keeps_half_of_a_torn_commit": 1,
