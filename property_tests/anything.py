@@ -21,6 +21,13 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 JSON_VALUE = get_args(FrozenMap[str, JsonValue])[1]
 CANONICAL_INTEGER_MAX = 2**53 - 1
 HEALTH_RULES = st.just("last-third") | st.integers(1, 100).map("{}%".format)
+POLICY_LIMITS = {
+    "minutes": (1, 2**32),
+    "attempts": (1, 2**32),
+    "factor": (1, 2**32),
+    "max_failure_pct": (1, 100),
+}
+"""The least and the most of numbers in policies, by field."""
 EXIT_CODES = st.integers(-(2**31), 2**31 - 1)
 
 
@@ -44,6 +51,12 @@ def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
         return items.map(FrozenMap)
     assert attrs.has(form), f"no strategy for {form}"
     fields = _fields(form, integer_max)
+    # Readers refuse what no policy may say.
+    fields |= {
+        name: _limited(attrs.fields_dict(form)[name].type, least, most)
+        for name, (least, most) in POLICY_LIMITS.items()
+        if name in fields and attrs.fields_dict(form)[name].type in (int, int | None)
+    }
     if "healthy" in fields:
         # Readers refuse a rule that there is not, and any but "latest" for a check that runs once.
         return st.builds(
@@ -52,6 +65,11 @@ def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
     if form in (HostRolloutState, RolloutRecord):
         return st.fixed_dictionaries(fields).map(lambda values: form(**_consistent(values)))
     return st.builds(form, **fields)
+
+
+def _limited(form: Any, least: int, most: int) -> SearchStrategy[int | None]:
+    numbers = st.integers(least, most)
+    return numbers if form is int else st.none() | numbers
 
 
 def _consistent(values: dict[str, Any]) -> dict[str, Any]:

@@ -241,11 +241,13 @@ OPERATOR: dict[str, list[str]] = {
     "operator resume": ["stable", "--reason", "why"],
     "operator clear": ["stable@r2", "--reason", "why"],
     "operator retire": ["stable", "web-01", "--reason", "why"],
-    "operator skip": ["stable@r2", "web-03", "--reason", "why"],
     "operator excuse": ["stable@r2", "web-02", "--reason", "why"],
 }
-# Nothing in that fleet may try again.
-OPERATOR_REFUSED: dict[str, list[str]] = {"operator retry": ["stable@r2", "--reason", "why"]}
+# Nothing in that fleet may try again, and nobody is silent for long enough.
+OPERATOR_REFUSED: dict[str, list[str]] = {
+    "operator retry": ["stable@r2", "--reason", "why"],
+    "operator skip": ["stable@r2", "web-03", "--reason", "why"],
+}
 
 
 @pytest.mark.anyio

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from attrs import evolve
 
-from nixfleet_control_plane.engine import entry_handlers, rollout_course
+from nixfleet_control_plane.engine import rollout_course
 from nixfleet_proto.policy import Tolerance
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner import deadlines, passing_time, progress, verdict
@@ -66,11 +66,6 @@ def prefers_the_tolerance_of_the_policy(patch: pytest.MonkeyPatch) -> None:
         return min((allowed(self, each) for each in range(self.last_wave + 1)), default=0)
 
     patch.setattr(RolloutTerms, "allowed_failures", uniform)
-
-
-def bars_nothing_when_a_wave_breaks(patch: pytest.MonkeyPatch) -> None:
-    """Hosts that reverted under a tolerance are forgotten when it is used up."""
-    patch.setattr(entry_handlers, "reverted_closures", lambda *_: ())
 
 
 def _with_counts(patch: pytest.MonkeyPatch, change: Any) -> None:
@@ -132,7 +127,6 @@ PLANTED_IN_POLICY: Final[Mapping[str, Plant]] = {
         takes_a_wave_of_absent_hosts_for_done,
         rounds_shares_up,
         prefers_the_tolerance_of_the_policy,
-        bars_nothing_when_a_wave_breaks,
         frees_the_slot_of_a_failed_host,
         never_gives_a_host_back,
         lapses_hosts_without_grace,
@@ -147,7 +141,6 @@ FOUND_BY_IN_POLICY: Final[Mapping[str, int]] = {
     "takes_a_wave_of_absent_hosts_for_done": 2,
     "rounds_shares_up": 10,
     "prefers_the_tolerance_of_the_policy": 2,
-    "bars_nothing_when_a_wave_breaks": 20,
     "frees_the_slot_of_a_failed_host": 2,
     "never_gives_a_host_back": 4,
     "lapses_hosts_without_grace": 2,
