@@ -263,7 +263,7 @@ async def test_every_operator_command_prints_json_over_the_network(files: Path) 
                 partial(CliRunner().invoke, main, whole, catch_exceptions=False)
             )
             if path in OPERATOR_REFUSED:
-                assert "that may try again" in str(error_in(shown)["message"])
+                assert "is refused: expected" in str(error_in(shown)["message"])
                 continue
             values = require_json(path, shown)
             if path == "operator events":
