@@ -21,6 +21,9 @@ GRACE: Final = timedelta(minutes=5)
 """How long after a deadline that the host holds itself to the control plane goes on listening."""
 BACKOFF_OVER: Final = "its back-off is over"
 _JITTER_STEPS: Final = 1024
+_BACKOFF_SECONDS_MAX: Final = 7 * 24 * 60 * 60
+# Any back-off that grows is at the most after so many attempts. Powers cost, and drift is restored for ever.
+_GROWTHS_MAX: Final = _BACKOFF_SECONDS_MAX.bit_length()
 
 
 @frozen
@@ -120,15 +123,12 @@ def backoff_of(retry: Retry, hostname: str, attempt: int) -> timedelta:
 
     Up to a tenth is added, by host and attempt, so that hosts that failed together do not try together.
     """
-    seconds = retry.backoff_seconds * retry.factor ** (attempt - 1)
+    seconds = retry.backoff_seconds * retry.factor ** min(attempt - 1, _GROWTHS_MAX)
     digest = sha256(f"{hostname}\0{attempt}".encode()).digest()
     jitter = int.from_bytes(digest[:4]) % _JITTER_STEPS
     return timedelta(seconds=min(seconds, _BACKOFF_SECONDS_MAX)) * (
         1 + jitter / (10 * _JITTER_STEPS)
     )
-
-
-_BACKOFF_SECONDS_MAX: Final = 7 * 24 * 60 * 60
 
 
 def _since(stage: Stage, at: datetime | None) -> tuple[Stage, datetime] | None:

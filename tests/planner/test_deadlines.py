@@ -209,6 +209,15 @@ def test_the_back_off_is_a_week_at_most() -> None:
     assert timedelta(days=7) <= wait < timedelta(days=7.7)
 
 
+@pytest.mark.parametrize("attempt", [20, 21, 22])
+def test_the_slowest_back_off_that_grows_reaches_a_week(attempt: int) -> None:
+    """From one second by doubling: what bounds the cost of the power does not bound the wait."""
+    wait = backoff_of(Retry(attempts=99, backoff_seconds=1, factor=2), "web-1", attempt)
+    least = timedelta(seconds=min(2 ** (attempt - 1), 7 * 24 * 60 * 60))
+
+    assert least <= wait < least * 1.1
+
+
 def test_the_spread_of_the_back_off_is_another_one_at_each_attempt() -> None:
     """Hosts that met once do not meet every time."""
     retry = Retry(attempts=9, backoff_seconds=1000, factor=1)
