@@ -312,7 +312,7 @@ def test_an_unknown_host_is_refused_with_all_that_are_known() -> None:
 def test_what_is_no_host_name_is_refused() -> None:
     """Before anything is looked up."""
     with pytest.raises(InvalidValue, match="hostname"):
-        host_status(FleetView(), {}, (), 7, NOW)  # type: ignore[arg-type]
+        host_status(FleetView(), {}, (), 7, NOW)  # type: ignore[arg-type]  # The test's point.
 
 
 def test_only_rollouts_in_which_a_host_waits_for_a_dispatch_have_blocks() -> None:

@@ -80,7 +80,7 @@ def test_an_unknown_key_is_not_offered_what_is_unsupported(problems: Problems, s
 
 def test_what_has_no_effect_in_a_resolved_fleet_is_kept_and_reported() -> None:
     """The bytes stay those of the input; strategy and health gate are named with what acts instead."""
-    public = canonical_bytes({**PUBLIC, "waves": {}})  # type: ignore[dict-item]
+    public = canonical_bytes({**PUBLIC, "waves": {}})  # type: ignore[dict-item]  # It replaces a map of texts.
 
     imported = import_fleet(public)
 
