@@ -201,7 +201,7 @@ def _in_rollout(
     rollout_id, hostname = record.rollout_id, record.hostname
     rollout, terms = view.rollout(rollout_id), view.terms(rollout_id)
     standing = rollout.standing_of(hostname)
-    queued_since = _queued_since(view, record)
+    queued_since = view.unacknowledged_since(record)
     staged = stage_of(record, queued_since)
     due = due_of(terms, rollout, record, view.queued_since(rollout_id, hostname))
     waits_for = _waits_for(standing, gates, staged and staged[0], record, due)
@@ -264,13 +264,6 @@ def _waits_for(
             return WaitsFor.NOTHING
         case _:
             assert_never(due)
-
-
-def _queued_since(view: FleetView, record: HostRolloutState) -> datetime | None:
-    """Return when the dispatch was queued that the host has not acknowledged; `None`: there is none."""
-    if not view.is_handed_out(record.rollout_id, record.hostname):
-        return None
-    return view.queued_since(record.rollout_id, record.hostname) or record.dispatched_at
 
 
 def _since(

@@ -143,10 +143,7 @@ def overdue_hosts(view: FleetView, now: datetime) -> Iterator[OverdueHost]:
 
 def _overdue(view: FleetView, record: HostRolloutState) -> OverdueHost | None:
     rollout_id, hostname = record.rollout_id, record.hostname
-    queued_since = None
-    if view.is_handed_out(rollout_id, hostname):
-        queued_since = view.queued_since(rollout_id, hostname) or record.dispatched_at
-    staged = stage_of(record, queued_since)
+    staged = stage_of(record, view.unacknowledged_since(record))
     if staged is None:
         return None
     at = overdue_at(view.terms(rollout_id), *staged)

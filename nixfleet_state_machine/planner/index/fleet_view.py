@@ -346,6 +346,12 @@ class FleetView:
         book = self._books.get(rollout_id)
         return None if book is None else book.queued.get(hostname)
 
+    def unacknowledged_since(self, record: HostRolloutState) -> datetime | None:
+        """Return since when the host has a dispatch in the queue that it has not acknowledged; `None`: it has none."""
+        if not self.is_handed_out(record.rollout_id, record.hostname):
+            return None
+        return self.queued_since(record.rollout_id, record.hostname) or record.dispatched_at
+
     def queued_of(self, rollout_id: RolloutId) -> Iterator[str]:
         """Yield the hosts of one rollout that have a dispatch in the queue, by name."""
         book = self._books.get(rollout_id)
