@@ -337,7 +337,7 @@ def _rollout_events() -> Iterator[tuple[str, RolloutEvent]]:
     for state in HostState:
         change = HostStateChanged(_ROLLOUT, "web-01", HostState.SOAKING, state, _AT)
         yield f"to {state.value}", change
-        if state is HostState.FAILED or state is HostState.REVERTED:
+        if state.is_failure:
             yield f"to {state.value} in a tolerant wave", evolve(change, is_tolerant=True)
     yield "", WaveBroken(_ROLLOUT, 1, failed=1, allowed=0, absent=0, at=_AT)
     web_01 = ("web-01",)

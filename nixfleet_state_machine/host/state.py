@@ -44,6 +44,11 @@ class HostState(WordEnum):
         """Whether the host counts against a disruption budget by its state alone."""
         return self is HostState.ACTIVATING or self is HostState.SOAKING
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether the last attempt ended in a failure, rolled back or not."""
+        return self is HostState.FAILED or self is HostState.REVERTED
+
 
 @frozen
 @checked

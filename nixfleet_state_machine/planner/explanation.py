@@ -10,7 +10,6 @@ from typing import Final, assert_never
 from attrs import evolve
 
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
 from nixfleet_state_machine.planner.gates import Planning
 
@@ -61,8 +60,7 @@ def _holding(planning: Planning, rollout_id: RolloutId, host: str, gate: Gate) -
 def _halting(planning: Planning, rollout_id: RolloutId) -> Iterator[str]:
     excused = planning.view.rollouts[rollout_id].excused_hosts
     for record in planning.view.hosts_of(rollout_id):
-        is_over = record.state is HostState.FAILED or record.state is HostState.REVERTED
-        if is_over and record.hostname not in excused:
+        if record.state.is_failure and record.hostname not in excused:
             yield _shown(planning, rollout_id, record.hostname)
 
 

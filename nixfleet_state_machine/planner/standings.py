@@ -9,7 +9,6 @@ from datetime import datetime
 from attrs import evolve
 
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import StandingChanged
@@ -156,9 +155,7 @@ def _never_comes(view: FleetView, rollout_id: RolloutId, hostname: str) -> bool:
         return False
     if standing.is_silent or standing is Standing.SKIPPED:
         return True
-    if record is None or not (
-        record.state is HostState.FAILED or record.state is HostState.REVERTED
-    ):
+    if record is None or not record.state.is_failure:
         return False  # It acts, at its last attempt perhaps.
     attempts = max(terms.retry.attempts, view.rollout(rollout_id).attempt_of(hostname))
     is_tolerated = standing is Standing.COUNTED and terms.is_tolerant_of(hostname)

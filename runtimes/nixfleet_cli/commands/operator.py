@@ -64,7 +64,6 @@ if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does
 P = TypeVar("P", bound="Page")
 T = TypeVar("T")
 _PAYLOAD_LENGTH_MAX = 100
-_HALTED = (HostState.FAILED, HostState.REVERTED)
 
 
 @group()
@@ -581,7 +580,7 @@ def whole_name(
     if any(each.target_closure == name for each in targets):
         return name
     found = {each.target_closure for each in targets if short(each.target_closure) == name} or {
-        each.target_closure for each in targets if each.hostname == name and each.state in _HALTED
+        each.target_closure for each in targets if each.hostname == name and each.state.is_failure
     }
     if len(found) > 1:
         several = (f"  {each}" for each in sorted(found))

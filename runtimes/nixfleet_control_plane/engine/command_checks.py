@@ -48,10 +48,10 @@ def command_objection(state: State, command: OperatorCommand, now: datetime) -> 
                 return f"expected {command.rollout_id} to be Reverted or Failed, found {rollout.state.value}"
             return _objection_to_excused(state, rollout, command.excused_hosts)
         case ExcuseHosts():
-            return _objection_to_hosts(state, command.rollout_id, command.hosts, "live")
+            return _objection_to_hosts(state, command.rollout_id, command.hosts)
         case SkipHosts():
             return _objection_to_hosts(
-                state, command.rollout_id, command.hosts, "live"
+                state, command.rollout_id, command.hosts
             ) or _objection_to_skipped(state, command.rollout_id, command.hosts, now)
         case RetryHosts():
             return _objection_to_retried(state, command)
@@ -91,14 +91,16 @@ def _objection_to_excused(
 
 
 def _objection_to_hosts(
-    state: State, rollout_id: RolloutId, hosts: frozenset[str], wanted: str
+    state: State, rollout_id: RolloutId, hosts: frozenset[str], *, is_retry: bool = False
 ) -> str | None:
+    """A retry may name no hosts, which stands for all, and is for the late hosts of a Terminal rollout too."""
     rollout = state.view.rollouts.get(rollout_id)
     if rollout is None:
         return f"no rollout {rollout_id} exists"
-    if not (rollout.state.is_live if wanted == "live" else rollout.state.is_served):
+    if not (rollout.state.is_served if is_retry else rollout.state.is_live):
+        wanted = "live or Terminal" if is_retry else "live"
         return f"expected {rollout_id} to be {wanted}, found {rollout.state.value}"
-    if not hosts and wanted == "live":
+    if not hosts and not is_retry:
         return "expected hosts, found none"
     unknown = hosts - state.view.terms(rollout_id).targets.keys()
     return f"expected hosts of {rollout_id}, found {_listed(unknown)}" if unknown else None
@@ -127,7 +129,7 @@ def _objection_to_skipped(
 
 def _objection_to_retried(state: State, command: RetryHosts) -> str | None:
     rollout_id = command.rollout_id
-    objection = _objection_to_hosts(state, rollout_id, command.hosts, "live or Terminal")
+    objection = _objection_to_hosts(state, rollout_id, command.hosts, is_retry=True)
     if objection is not None:
         return objection
     may = retriable_hosts(state, rollout_id)
@@ -196,8 +198,7 @@ def holding_hosts(state: State, rollout_id: RolloutId) -> frozenset[str]:
     failed = {
         record.hostname
         for record in state.view.hosts_of(rollout_id)
-        if record.state in (HostState.FAILED, HostState.REVERTED)
-        and rollout.attempt_of(record.hostname) == record.attempt
+        if record.state.is_failure and rollout.attempt_of(record.hostname) == record.attempt
     }
     absent = {
         host

@@ -13,7 +13,6 @@ from nixfleet_control_plane.engine.entry_handlers import move_rollout
 from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import RecordTransition
-from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.drift import drift_change, drift_ended, strays
 from nixfleet_state_machine.planner.members import members_change
 from nixfleet_state_machine.planner.passing_time import due_by_time
@@ -35,8 +34,6 @@ from nixfleet_state_machine.rollout.event import (
     StandingChanged,
 )
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
-
-_FAILURES = frozenset({HostState.FAILED, HostState.REVERTED})
 
 
 def join(
@@ -70,7 +67,7 @@ def notify(
             is_tolerant=not counts or state.view.terms(rollout_id).is_tolerant_of(host),
         )
         move_rollout(state, commit, event, now)
-        if transition.to in _FAILURES:
+        if transition.to.is_failure:
             judge(state, commit, rollout_id, (host,), now)
     advance(state, commit, rollout_id, now)
 
