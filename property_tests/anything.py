@@ -15,6 +15,7 @@ from hypothesis.strategies import SearchStrategy
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.policy import DEADLINE_MINUTES_MAX
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
@@ -22,7 +23,7 @@ JSON_VALUE = get_args(FrozenMap[str, JsonValue])[1]
 CANONICAL_INTEGER_MAX = 2**53 - 1
 HEALTH_RULES = st.just("last-third") | st.integers(1, 100).map("{}%".format)
 POLICY_LIMITS = {
-    "minutes": (1, 2**32),
+    "minutes": (1, DEADLINE_MINUTES_MAX),
     "attempts": (1, 2**32),
     "factor": (1, 2**32),
     "max_failure_pct": (1, 100),
