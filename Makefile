@@ -22,7 +22,7 @@ COMPILE := .venv-lock/bin/uv pip compile --universal --python-version 3.11 --gen
 # little.
 PURE_TESTS := $(addprefix tests/,proto host rollout planner scopes conformance) \
 	$(patsubst %,tests/test_%.py,front_door graph refusals rough_use transition_listing undo) \
-	$(patsubst %,property_tests/test_%_laws.py,codec data quick schema signing host rollout planner scopes selector)
+	$(patsubst %,property_tests/test_%_laws.py,codec data quick schema signing host rollout planner policy held_clock scopes selector)
 
 # mutmut plants the defects; in an environment of its own, for nothing else needs it or what it brings.
 MUTMUT := mutmut==3.8.1
