@@ -24,9 +24,9 @@ Not modelled: crashes, lost disks, retention, heartbeats that give nothing back,
 operators' `excuse`, `skip` and `retry`. The simulated fleet has those.
 """
 
+from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.laws import Law
-from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.search import Finding, Report, Step, explore
 
 __all__ = ["Bounds", "Finding", "Law", "ReducerSet", "Report", "Step", "explore"]

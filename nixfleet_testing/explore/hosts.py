@@ -33,13 +33,13 @@ from nixfleet_state_machine.host.effect import LocalFireRollbackTo, LocalFireSwi
 from nixfleet_state_machine.host.errors import InvariantViolation
 from nixfleet_state_machine.host.event import Local
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import (
     ACKNOWLEDGED_AFTER,
     LIVED_AT,
     PROBE,
     Bounds,
 )
-from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.world import NAMELESS, Agent, AgentPast, Seats
 
 Act = tuple[str, Agent]

@@ -18,6 +18,7 @@ from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.blast_radius import budget_wedges
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
+from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import LIVED_AT, Bounds
 from nixfleet_testing.explore.inputs import (
     Clear,
@@ -30,7 +31,6 @@ from nixfleet_testing.explore.inputs import (
     Resume,
     Retire,
 )
-from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.timing import has_time, stage_of
 from nixfleet_testing.explore.world import Agent, ControlPlane, Seat, Seats
 

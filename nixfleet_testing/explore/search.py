@@ -7,9 +7,9 @@ no world is stuck. (Searching backwards from the ends would show less: that some
 
 from attrs import frozen
 
+from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.laws import Law
-from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.space import Broken, Move, Space, World
 
 

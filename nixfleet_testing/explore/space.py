@@ -12,12 +12,12 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.rollout.errors import RolloutTransitionError, SupersessionExpected
+from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore import hosts, laws
 from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.engine import Engine, PlanEndless, Turn, unsettled
 from nixfleet_testing.explore.inputs import Hear, Input, commands
 from nixfleet_testing.explore.laws import Breach, Law
-from nixfleet_testing.explore.machine import ReducerSet
 from nixfleet_testing.explore.world import Agent, ControlPlane, Seats
 
 T = TypeVar("T")

@@ -2,12 +2,12 @@
 
 from attrs import evolve
 
-from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.rollout.state import Standing
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.course.course import outstanding
 from nixfleet_testing.explore.bounds import CHANNEL, DISPATCHED_AT, Bounds
 from nixfleet_testing.explore.world import ControlPlane
 
@@ -40,11 +40,3 @@ def _take_seat(view: FleetView, record: HostRolloutState, is_queued: bool) -> No
         view.set_outstanding(record.rollout_id, record.hostname, failing)
     if is_queued:
         view.set_queued(record.rollout_id, record.hostname, True, DISPATCHED_AT)
-
-
-def outstanding(record: HostRolloutState) -> int:
-    """Return how many enforce controls of the host fail by their latest result."""
-    return sum(
-        probe.mode is ProbeMode.ENFORCE and probe.status is ProbeStatus.FAIL
-        for probe in record.probes.values()
-    )

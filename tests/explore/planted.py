@@ -39,8 +39,8 @@ from nixfleet_state_machine.rollout.event import (
 )
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
+from nixfleet_testing.course.reducer_set import LastHeard, Plan, ReducerSet
 from nixfleet_testing.explore.bounds import DISPATCHED_AT
-from nixfleet_testing.explore.machine import LastHeard, Plan, ReducerSet
 
 _Stepped = tuple[HostRolloutState, tuple[HostEffect, ...]]
 

@@ -1,4 +1,4 @@
-"""The functions that are explored: those of production, or in a test one with a planted bug."""
+"""Every decision of a control plane: the functions of production, or in a test one with a planted bug."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -15,6 +15,8 @@ from nixfleet_state_machine.host.event import Event
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner import (
     blast_radius,
+    drift,
+    members,
     passing_time,
     progress,
     quarantining,
@@ -30,6 +32,9 @@ from nixfleet_state_machine.rollout import opening
 from nixfleet_state_machine.rollout import reducer as rollout_reducer
 from nixfleet_state_machine.rollout.effect import RolloutEffect
 from nixfleet_state_machine.rollout.event import (
+    DriftEnded,
+    HostDrifted,
+    MembersChanged,
     RolloutEvent,
     RolloutOpened,
     StandingChanged,
@@ -51,6 +56,13 @@ DueByTime: TypeAlias = Callable[[FleetView, datetime, LastHeard], tuple[RolloutE
 BarsClosure: TypeAlias = Callable[[FleetView, RolloutId, str], bool]
 RevertedClosures: TypeAlias = Callable[[FleetView, RolloutId], tuple[str, ...]]
 WorstFailed: TypeAlias = Callable[[RolloutTerms, OnHealthFailure], int]
+DriftChange: TypeAlias = Callable[
+    [FleetView, RolloutId, str, str, datetime], HostDrifted | DriftEnded | None
+]
+DriftEnd: TypeAlias = Callable[[FleetView, RolloutId, str, str | None, datetime], DriftEnded | None]
+MembersChange: TypeAlias = Callable[
+    [RolloutTerms, RolloutTerms, RolloutRecord, datetime], MembersChanged | None
+]
 NoteDispatch: TypeAlias = Callable[[HostRolloutState, datetime, datetime], HostRolloutState]
 
 
@@ -74,7 +86,7 @@ def first_dispatch(
 
 @frozen
 class ReducerSet:
-    """Every decision of the world. plan: over a fresh view; replan: over the one that is kept."""
+    """Every decision of a control plane. plan: over a fresh view; replan: over the one that is kept."""
 
     step: Step = host_reducer.step
     step_rollout: StepRollout = rollout_reducer.step_rollout
@@ -91,4 +103,7 @@ class ReducerSet:
     due_by_time: DueByTime = passing_time.due_by_time
     bars_closure: BarsClosure = quarantining.bars_closure
     reverted_closures: RevertedClosures = quarantining.reverted_closures
+    drift_change: DriftChange = drift.drift_change
+    drift_ended: DriftEnd = drift.drift_ended
+    members_change: MembersChange = members.members_change
     worst_failed: WorstFailed = blast_radius.worst_failed
