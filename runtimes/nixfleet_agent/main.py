@@ -6,7 +6,13 @@ The composition root. No policy, and nothing that a test of a worker or of the e
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+)
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -43,6 +49,7 @@ from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import only_process_on
+from nixfleet_runtime.storage.opening import opening_database
 from nixfleet_runtime.storage.regular_file import read_regular_file
 
 _log = logging.getLogger(__name__)
@@ -53,10 +60,12 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
 
     clock: the fleet's. Requests are signed with the system clock's time, and network time-outs use that clock too.
 
-    Raises: DatabaseInUse, NoRunningClosure, DecodeError (of the trust file or the journal), SchemaRefused,
-    NotOurDatabase, InsecureKeyFile, MalformedKeyFile, OSError, sqlite3.Error.
+    Raises: DatabaseInUse, UnusableDatabase, NoRunningClosure, DecodeError (of the trust file or the journal),
+    InsecureKeyFile, MalformedKeyFile, OSError, sqlite3.Error.
     """
-    with only_process_on(config.journal.path):
+    with ExitStack() as held:
+        with _using_journal(config.journal.path):
+            held.enter_context(only_process_on(config.journal.path))
         async with AsyncExitStack() as stack:
             own = own_key(config.identity.key_file)
             if own.is_new:
@@ -65,7 +74,8 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
             transport = await stack.enter_async_context(
                 way_to_control_plane(config, own.key, SystemClock())
             )
-            journal = stack.enter_context(closing(SqliteJournal(config.journal.path)))
+            with _using_journal(config.journal.path):
+                journal = stack.enter_context(closing(SqliteJournal(config.journal.path)))
             ports = AgentPorts(
                 journal,
                 transport,
@@ -92,6 +102,12 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 config, service, partial(run_worker, enrolling, carry_out), trust_file
             )
     _log.info("the agent has ended; its journal is complete")
+
+
+def _using_journal(path: Path) -> AbstractContextManager[None]:
+    # A backup would set the journal back, and its host would contradict itself.
+    damaged = "move it away: without it, the agent takes its state over from the control plane"
+    return opening_database(path, "journal.path", "an agent's journal", damaged)
 
 
 def load_trust(file: Path) -> TrustRoot:

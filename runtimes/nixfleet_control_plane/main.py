@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import sqlite3
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
@@ -45,13 +44,17 @@ from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
+from nixfleet_runtime.storage.opening import UnusableDatabase, opening_database
 from nixfleet_runtime.storage.regular_file import read_regular_file
-from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
+from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.state import RolloutState
 
 _BACKLOG: Final = 2048
+_DAMAGED: Final = (
+    "restore a backup, or move it away: without it, the hosts tell what their journals have"
+)
 S = TypeVar("S", HostState, RolloutState, Gate)
 _log = logging.getLogger(__name__)
 
@@ -101,7 +104,7 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
     config, clock, metrics = parts.config, parts.clock, Metrics()
     garbage.collect_rarely()
     async with AsyncExitStack() as open_service:
-        with _starting("the database", config.store.path):
+        with _using_database(config.store.path):
             service = await open_service.enter_async_context(
                 running(
                     parts.store,
@@ -341,19 +344,21 @@ def _trust_in(path: Path) -> TrustRoot:
 
 
 def _open_store(path: Path, held: ExitStack) -> SqliteStore:
-    with _starting("the database", path):
+    with _using_database(path):
         held.enter_context(only_process_on(path))
         return held.enter_context(closing(SqliteStore(path)))
 
 
 @contextmanager
-def _starting(what: str, path: Path) -> Iterator[None]:
+def _using_database(path: Path) -> Iterator[None]:
     try:
-        yield
-    except DatabaseInUse as error:
-        raise CannotStart(what, str(error)) from error
-    except (OSError, sqlite3.Error, NotOurDatabase, SchemaRefused, DamagedRow) as error:
-        raise CannotStart(what, f"{path}: {error}") from error
+        with opening_database(path, "store.path", "the database of a control plane", _DAMAGED):
+            yield
+    except (DatabaseInUse, UnusableDatabase) as error:
+        raise CannotStart("the database", str(error)) from error
+    except (DamagedRow, DecodeError, TransitionError) as error:
+        advice = f'"nixfleet log verify {path}" tells whether the log was altered; {_DAMAGED}'
+        raise CannotStart("the database", f"{path}: {error}; {advice}") from error
 
 
 def _listen(config: ListenConfig, held: ExitStack) -> socket.socket:

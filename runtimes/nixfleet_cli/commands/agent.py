@@ -171,7 +171,7 @@ def _ending(error: Exception) -> Exception:
     from nixfleet_proto.codec import DecodeError
     from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
     from nixfleet_runtime.storage.instance_lock import DatabaseInUse
-    from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
+    from nixfleet_runtime.storage.opening import UnusableDatabase
 
     found = (DatabaseInUse, NoRunningClosure)
     unusable = (
@@ -179,9 +179,8 @@ def _ending(error: Exception) -> Exception:
         DecodeError,
         InsecureKeyFile,
         MalformedKeyFile,
-        NotOurDatabase,
         OSError,
-        SchemaRefused,
+        UnusableDatabase,
         sqlite3.Error,
     )
     causes = list(_causes_of(error))

@@ -255,9 +255,9 @@ def _version_of(
         found: int = connection.execute("PRAGMA user_version").fetchone()[0]
         tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     except sqlite3.DatabaseError as error:
-        is_other = error.sqlite_errorcode == sqlite3.SQLITE_NOTADB
-        found_kind = "a file of another kind" if is_other else str(error)
-        raise NotOurDatabase(path, "an SQLite database", found_kind) from error
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise  # It may be ours, and locked or damaged.
+        raise NotOurDatabase(path, "an SQLite database", "a file of another kind") from error
     if tables == 0 and found == 0 and found_id == 0:
         return 0
     if found_id != application_id:
