@@ -114,17 +114,15 @@ def gate_channel_edges(planning: Planning, rollout_id: RolloutId, host: str) -> 
     view = planning.view
     terms = view.terms(rollout_id)
     for predecessor in terms.predecessors:
-        offered = view.offers.get(predecessor)
-        if offered is None:
-            continue
-        record = view.rollouts.get(offered.rollout_id)
-        if record is None or not _is_done(record):
-            state = "not open yet" if record is None else record.state
-            return GateBlock(
-                Gate.CHANNEL_EDGES,
-                f"channel {terms.channel} waits for channel {predecessor}",
-                f"rollout {offered.rollout_id} is {state}",
-            )
+        for rollout_id in _awaited_of(view, predecessor):
+            record = view.rollouts.get(rollout_id)
+            if record is None or not _is_done(record):
+                state = "not open yet" if record is None else record.state
+                return GateBlock(
+                    Gate.CHANNEL_EDGES,
+                    f"channel {terms.channel} waits for channel {predecessor}",
+                    f"rollout {rollout_id} is {state}",
+                )
     return None
 
 
@@ -238,6 +236,15 @@ def _blocks(
         block = gate(planning, rollout_id, host)
         if block is not None:
             yield block
+
+
+def _awaited_of(view: FleetView, channel: str) -> Iterator[RolloutId]:
+    """Yield the rollouts of `channel` that others wait for: the one in force, or those whose manifest was lost."""
+    offered = view.offers.get(channel)
+    if offered is not None:
+        yield offered.rollout_id
+    else:
+        yield from (record.rollout_id for record in view.lost_rollouts(channel))
 
 
 def _budget_reason(budgets: Sequence[BudgetTerms]) -> str:

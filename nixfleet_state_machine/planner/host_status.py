@@ -59,7 +59,7 @@ class Outside(WordEnum):
 
     UNDECLARED: no fleet in force declares it. HOST_DISABLED, CHANNEL_DISABLED: declared so. UNRELEASED: nothing is in
     force for its channel. UNNAMED: the release of its channel does not name it. UNOPENED: its rollout is not open yet.
-    DONE: its rollout ended, and the records were pruned.
+    DONE: its rollout ended, and the records were pruned. LOST: the control plane lost what its rollout runs under.
     """
 
     UNDECLARED = "undeclared"
@@ -69,6 +69,7 @@ class Outside(WordEnum):
     UNNAMED = "unnamed"
     UNOPENED = "unopened"
     DONE = "done"
+    LOST = "lost"
 
 
 @frozen
@@ -167,6 +168,8 @@ def _outside(view: FleetView, fleet: FleetResolved | None, hostname: str) -> Out
     channel = fleet.channels.get(host.channel)
     if channel is not None and not channel.enabled:
         return Outside.CHANNEL_DISABLED
+    if view.lost_rollouts(host.channel):
+        return Outside.LOST
     offered = view.offers.get(host.channel)
     if offered is None:
         return Outside.UNRELEASED

@@ -214,6 +214,11 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         lambda: len(notices.refused_artefacts),
     )
     metrics.gauge(
+        "nixfleet_left_out_at_start",
+        "rollouts and rows of the database that the start could not load",
+        lambda: len(notices.left_out),
+    )
+    metrics.gauge(
         "nixfleet_hosts_refusing",
         "hosts whose agent refuses to act on a dispatch or record, or waits for a closure",
         lambda: notices.refusing_hosts,
@@ -287,6 +292,7 @@ def _readiness_detail(service: ControlPlaneService) -> tuple[str, ...]:
         # Without the problem, which names paths: strangers read this.
         lines.append("the release directory cannot be read: `nixfleet operator releases` says why")
     lines += [f"refused: {it.name}: {it.reason}" for it in standing.refused]
+    lines += [f"left out of the start: {it}" for it in standing.left_out]
     return tuple(map(visible, lines))
 
 

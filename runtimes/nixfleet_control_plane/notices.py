@@ -1,4 +1,5 @@
-"""What operators must see and the log does not hold: refusals of hosts, releases and enrollments. In memory only.
+"""What operators must see and the log does not hold: refusals of hosts, releases and enrollments, and what a start left
+out. In memory only.
 
 All of it comes again after a start: hosts repeat their refusals with every heartbeat, the release directory is read
 again, and a host whose enrollment is refused asks again. Bounded: what strangers and hosts say takes no more than the
@@ -26,6 +27,8 @@ class Notices:
     def __init__(self) -> None:
         self.release_problem: str | None = None
         """Why the release directory cannot be read; `None` if it can."""
+        self.left_out: tuple[str, ...] = ()
+        """What the start could not load from the database."""
         self._hosts: dict[str, tuple[ActingRefusal, ...]] = {}
         self._artefacts: dict[str, tuple[SignedArtefact | None, RefusedArtefact]] = {}
         self._enrollments: dict[str, RefusedEnrollment] = {}

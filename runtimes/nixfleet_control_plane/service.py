@@ -208,7 +208,9 @@ class ControlPlaneService:
     def standing(self) -> ReleaseStanding:
         """Return what is in force and what is refused."""
         notices = self.notices
-        return ReleaseStanding(self.in_force(), notices.refused_artefacts, notices.release_problem)
+        return ReleaseStanding(
+            self.in_force(), notices.refused_artefacts, notices.release_problem, notices.left_out
+        )
 
     def _stale_at(self, release: InForce) -> datetime:
         window = freshness_window(release.window_minutes, self._freshness_limit_minutes)
@@ -468,6 +470,9 @@ async def running(
         on_batch,
         freshness_limit_minutes,
     )
+    service.notices.left_out = state.left_out
+    for each in state.left_out:
+        _log.warning("left out of the start: %s", each)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_shielded, service.run_mutator)
         try:

@@ -109,6 +109,18 @@ class FleetView:
         self._rollouts.set(record.rollout_id, record)
         self._rollout_changed(record)
 
+    def keep(self, record: RolloutRecord) -> None:
+        """Add the record alone of a rollout that was pruned, or whose terms are lost: it dispatches no host, and is not
+        opened again.
+
+        Raises: AlreadyOpen.
+        """
+        require_arguments("FleetView.keep", record=(record, RolloutRecord))
+        if record.rollout_id in self._rollouts:
+            raise AlreadyOpen(record.rollout_id)
+        self._rollouts.set(record.rollout_id, record)
+        self._channel_changed(record.channel)
+
     def set_rollout(self, record: RolloutRecord) -> None:
         """Replace the record of an open rollout: state, wave, standings, attempts and drifts may differ."""
         require_arguments("FleetView.set_rollout", record=(record, RolloutRecord))
@@ -287,6 +299,13 @@ class FleetView:
         """Return the records of one channel, by id."""
         found = (record for record in self._rollouts.values() if record.channel == channel)
         return tuple(sorted(found, key=lambda record: record.rollout_id))
+
+    def lost_rollouts(self, channel: str) -> tuple[RolloutRecord, ...]:
+        """Return the records of one channel that would be served, and have no terms any more: see `keep`."""
+        records = self.rollouts_of(channel)
+        return tuple(
+            it for it in records if it.state.is_served and it.rollout_id not in self._books
+        )
 
     def live_rollouts(self) -> list[RolloutId]:
         """Return the ids of the open rollouts that are live, in order."""

@@ -467,12 +467,14 @@ def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
 
 @operator.command()
 @_asks(
-    "one object with channels (channel, rolloutId, signedAt, staleAt), refused (name, reason, since) and problem"
+    "one object with channels (channel, rolloutId, signedAt, staleAt), refused (name, reason, since), problem and "
+    "leftOut"
 )
 def releases(session: _Session) -> None:
     """Show what is in force, and what is refused.
 
-    For each channel: its rollout, when that was signed, and until when hosts accept it.
+    For each channel: its rollout, when that was signed, and until when hosts accept it. Then what the control plane's
+    start could not load from its database.
     """
     standing = session.read(paths.RELEASES, RELEASE_STANDING)
     session.output.show(RELEASE_STANDING.to_json(standing), _standing_lines(standing))
@@ -490,6 +492,8 @@ def _standing_lines(standing: ReleaseStanding) -> Iterator[str]:
         yield "nothing is in force"
     if standing.problem is not None:
         yield f"the release cannot be read: {standing.problem}"
+    for what in standing.left_out:
+        yield f"left out of the start: {what}"
     for refused in standing.refused:
         yield f"refused since {shown_time(refused.since)}: {refused.name}: {refused.reason}"
 

@@ -152,6 +152,8 @@ def _outside(host: str, channel: str | None, outside: Outside) -> str:
             why = "the rollout in force is not open yet"
         case Outside.DONE:
             why = "the rollout in force ended, and its records were pruned"
+        case Outside.LOST:
+            why = "the control plane's database lost the manifest of its rollout, which is held"
         case _:
             assert_never(outside)
     return f"{host} is in no rollout of channel {channel}: {why}"

@@ -30,6 +30,10 @@ def command_objection(state: State, command: OperatorCommand, now: datetime) -> 
     """Return why the command cannot be carried out, as a message for the operator; `None` if it can."""
     if not command.reason.strip():
         return "expected a reason, found none"
+    if isinstance(command, ClearRollout | ExcuseHosts | SkipHosts | RetryHosts):
+        why = state.lost.get(command.rollout_id)
+        if why is not None:
+            return f"{command.rollout_id} is held: {why}"
     match command:
         case PauseScope():
             if command.scope in state.holds:

@@ -514,7 +514,7 @@ class ControlPlaneEngine:
         )
 
     def _hosts_after(self, after: tuple[str, str] | None) -> Iterator[HostRolloutState]:
-        for rollout_id in sorted(self._state.view.rollouts):
+        for rollout_id in sorted(self._state.view.open_rollouts):
             if after is None or rollout_id > after[0]:
                 yield from self._state.view.hosts_of(rollout_id)
             elif rollout_id == after[0]:

@@ -44,6 +44,7 @@ from nixfleet_proto.codec import (
     decode_manifest,
     decode_revocations,
 )
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import TrustedKey
@@ -88,6 +89,18 @@ from nixfleet_state_machine.rollout.event import (
 from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+
+
+class FleetMissing(NixfleetError):
+    """The fleet that a manifest is anchored in is not in force. Attributes: `rollout_id`, `fleet_hash`."""
+
+    def __init__(self, rollout_id: RolloutId, fleet_hash: str) -> None:
+        super().__init__(rollout_id, fleet_hash)
+        self.rollout_id = rollout_id
+        self.fleet_hash = fleet_hash
+
+    def __str__(self) -> str:
+        return f"the manifest of {self.rollout_id} is anchored in the fleet {self.fleet_hash}, which is not in force"
 
 
 def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
@@ -313,7 +326,7 @@ def take_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken, at:
 
 
 def put_artefact(state: State, commit: CommitBuilder, entry: ArtefactTaken) -> None:
-    """As `take_artefact`, for an artefact that is already in the log."""
+    """As `take_artefact`, for an artefact that is already in the log. Raises: FleetMissing."""
     body = entry.body.encode()
     if entry.rollout_id is not None:
         artefact = SignedArtefact(body, bytes.fromhex(entry.signature))
@@ -350,10 +363,14 @@ def _record(state: State, entry: FactReported | FactRefused) -> HostRolloutState
 
 
 def _load_manifest(state: State, artefact: SignedArtefact) -> LoadedManifest:
-    """Return the manifest decoded, with its terms. The fleet that it is anchored in is in force."""
+    """Return the manifest decoded, with its terms. Raises: FleetMissing, if the fleet that it is anchored in is not in
+    force.
+    """
     manifest = decode_manifest(artefact.body)
-    fleet = state.fleets[manifest.fleet_resolved_hash].fleet
-    return LoadedManifest(manifest, RolloutTerms.of_values(manifest, fleet), artefact)
+    loaded = state.fleets.get(manifest.fleet_resolved_hash)
+    if loaded is None:
+        raise FleetMissing(manifest.rollout_id, manifest.fleet_resolved_hash)
+    return LoadedManifest(manifest, RolloutTerms.of_values(manifest, loaded.fleet), artefact)
 
 
 def _open(state: State, commit: CommitBuilder, action: OpenRollout, seq: int, at: datetime) -> None:

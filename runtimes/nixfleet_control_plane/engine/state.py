@@ -117,6 +117,10 @@ class State:
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
         self.holds = UndoableDict[HoldScope, PauseScope](self.undo)
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
+        # Rollouts of which the store has no manifest, and why: held, since nothing of them can be judged.
+        self.lost = UndoableDict[RolloutId, str](self.undo)
+        self.left_out: tuple[str, ...] = ()
+        """What the start left out, since the store does not have what it refers to. For people."""
         self.pruned = UndoableSet[str](self.undo)
         self.unsaved = UndoableDict[HostKey, int](self.undo)
         self.refused = UndoableDict[tuple[RolloutId, str, int], KnownRefusal](self.undo)
@@ -202,6 +206,11 @@ class State:
 
     # Rollouts.
 
+    def lose_rollout(self, record: RolloutRecord, why: str) -> None:
+        """Hold a rollout whose manifest cannot be loaded: its record is all that is known until a start finds one."""
+        self.view.keep(record)
+        self.lost.set(record.rollout_id, why)
+
     def put_rollout(self, commit: CommitBuilder, record: RolloutRecord) -> None:
         """Set a rollout's record."""
         self.view.set_rollout(record)
@@ -228,8 +237,9 @@ class State:
         The manifest is kept while its channel names it: hosts may fetch it, and the rollout must not open again.
         """
         rollout_id = record.rollout_id
-        for host in self.view.hosts_of(rollout_id):
-            self._forget_details((rollout_id, host.hostname))
+        if rollout_id in self.view.open_rollouts:
+            for host in self.view.hosts_of(rollout_id):
+                self._forget_details((rollout_id, host.hostname))
         for refused in [key for key in self.refused if key[0] == rollout_id]:
             self.refused.discard(refused)
         scope = RolloutScope(rollout_id)
@@ -239,6 +249,7 @@ class State:
         self.view.forget_rollout(rollout_id)
         for state in HostState:
             self.host_counts.discard((rollout_id, state))
+        self.lost.discard(rollout_id)
         self.pruned.add(rollout_id)
         commit.write(RemoveHostRecords(rollout_id))
         commit.write(RemoveRefusedEvents(rollout_id))
@@ -329,6 +340,8 @@ class State:
 
     def remove_deferrals(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
         """No host of this rollout is held any longer."""
+        if rollout_id not in self.view.open_rollouts:
+            return
         for record in self.view.hosts_of(rollout_id):
             self.remove_deferral(commit, (rollout_id, record.hostname))
 

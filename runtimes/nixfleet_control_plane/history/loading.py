@@ -1,16 +1,17 @@
 """Loads the state from a store's snapshot. Views are loaded as stored; host records are completed from the log.
 
 Records in the cache are trusted, but not the cache's completeness: if it lacks a record, it is discarded and the whole
-log is read instead.
+log is read instead. What a row refers to may be gone, if somebody else wrote to the file. A rollout without its
+manifest is held, other rows without their rollout are left out, and both are said: the rest is served.
 Source: docs/spec/runtimes.md, Record cache: a start loads the cache and folds the log's tail.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.entry_handlers import put_artefact
+from nixfleet_control_plane.engine.entry_handlers import FleetMissing, put_artefact
 from nixfleet_control_plane.engine.failing_controls import Control
 from nixfleet_control_plane.engine.host_record import (
     apply_fact,
@@ -48,12 +49,21 @@ from nixfleet_state_machine.rollout.event import (
 )
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
+LOST: Final = (
+    "nothing is dispatched in it, and nothing of its hosts is taken; restart the control plane once its release is in "
+    "force again, or release the channel under another ref"
+)
+"""What follows for a rollout whose manifest the store does not have, and what can be done."""
+
 _Open: TypeAlias = Mapping[RolloutId, LoadedManifest]
 """The manifest of each rollout that is not pruned."""
 
 
 def load_state(store: Store) -> State:
-    """Return the state as of the last commit. Raises: DamagedRow, DecodeError."""
+    """Return the state as of the last commit; `State.left_out` says what had to be left out.
+
+    Raises: DamagedRow, DecodeError, TransitionError.
+    """
     with suppress(_CacheIncomplete):
         return _state_of(store.load())
     store.commit((SetRecordsThrough(0),))
@@ -73,7 +83,7 @@ def _state_of(snapshot: Snapshot) -> State:
         state.load_host(stored.record)
         if stored.event_log_seq > snapshot.cached_through:
             state.unsaved.set(key, stored.event_log_seq)
-    _load_views(state, snapshot)
+    state.left_out += tuple(_load_views(state, snapshot))
     state.undo.settle()
     return state
 
@@ -81,19 +91,30 @@ def _state_of(snapshot: Snapshot) -> State:
 def _load_artefacts(state: State, snapshot: Snapshot) -> None:
     for logged in snapshot.artefacts:
         assert isinstance(logged.entry, ArtefactTaken), logged
-        put_artefact(state, CommitBuilder(), logged.entry)
+        try:
+            put_artefact(state, CommitBuilder(), logged.entry)
+        except FleetMissing as error:
+            state.left_out += (f"{logged.entry.name} is left out: {error}",)
 
 
 def _load_rollouts(state: State, snapshot: Snapshot) -> None:
     for rollout_id in snapshot.pruned:
         state.pruned.add(rollout_id)
     for record, moved_at in snapshot.rollouts:
-        state.view.open(record, state.manifests[record.rollout_id].terms)
+        loaded = state.manifests.get(record.rollout_id)
         if record.state is RolloutState.PRUNED:
-            # Its channel still names it: only the rollout's record is left.
-            state.view.forget_rollout(record.rollout_id)
-        elif _rests(record):
+            # While its channel names it, the rollout's record is left, or it would be opened again.
+            offered = state.view.offers.get(record.channel)
+            if offered is not None and offered.rollout_id == record.rollout_id:
+                state.view.keep(record)
+            continue
+        if loaded is None:
+            state.lose_rollout(record, f"the database has no manifest of {record.rollout_id}")
+        else:
+            state.view.open(record, loaded.terms)
+        if _rests(record):
             state.schedule_pruning(record.rollout_id, moved_at + record.retention)
+    state.left_out += tuple(f"{why}: {LOST}" for why in state.lost.values())
 
 
 def _rests(record: RolloutRecord) -> bool:
@@ -127,12 +148,8 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
 
 
 def _open_rollouts(state: State) -> _Open:
-    """Return the manifests of all rollouts that are not pruned by now."""
-    return {
-        rollout_id: state.manifests[rollout_id]
-        for rollout_id, record in state.view.rollouts.items()
-        if record.state is not RolloutState.PRUNED
-    }
+    """Return the manifests of all rollouts that are not pruned by now, nor lost."""
+    return {rollout_id: state.manifests[rollout_id] for rollout_id in state.view.open_rollouts}
 
 
 def _expected_hosts(open_rollouts: _Open) -> set[HostKey]:
@@ -256,7 +273,8 @@ def _records_moved(
                 yield (rollout_id, hostname), opened_record(loaded.terms, hostname)
 
 
-def _load_views(state: State, snapshot: Snapshot) -> None:
+def _load_views(state: State, snapshot: Snapshot) -> Iterator[str]:
+    """Yield what is left out, since its rollout does not have the host, or is not there."""
     for channel, closure in snapshot.quarantines:
         closures = state.quarantines.get(channel, frozenset[str]())
         state.quarantines.set(channel, closures | {closure})
@@ -273,9 +291,14 @@ def _load_views(state: State, snapshot: Snapshot) -> None:
     for stored in snapshot.dispatches:
         dispatch = stored.dispatch
         key = RolloutId(dispatch.rollout_id), dispatch.hostname
-        state.put_dispatch(key, dispatch, stored.queued_at)
+        if state.view.host(*key) is None:
+            yield f"the dispatch of {key[1]} in {key[0]} is left out: {_why_unknown(state, *key)}"
+        else:
+            state.put_dispatch(key, dispatch, stored.queued_at)
     for deferral in snapshot.deferrals:
-        state.load_deferral(deferral)
+        # Hosts that are held are planned anew, and have their reason again.
+        if state.view.host(deferral.rollout_id, deferral.host) is not None:
+            state.load_deferral(deferral)
     outstanding: dict[HostKey, dict[Control, int]] = {}
     for failure in snapshot.failures:
         control = Control(failure.probe_name, failure.control_id, failure.framework)
@@ -284,3 +307,11 @@ def _load_views(state: State, snapshot: Snapshot) -> None:
     for key, controls in outstanding.items():
         if state.view.host(*key) is not None:
             state.put_outstanding(key, FrozenMap(controls))
+
+
+def _why_unknown(state: State, rollout_id: RolloutId, hostname: str) -> str:
+    if rollout_id in state.lost:
+        return state.lost[rollout_id]
+    if rollout_id not in state.view.rollouts:
+        return f"the database has no rollout {rollout_id}"
+    return f"{rollout_id} does not name {hostname}"

@@ -130,7 +130,8 @@ class SqliteStore:
             rollouts=tuple(
                 (decode_rollout_record(record.encode()), time_of(ts))
                 for record, ts in connection.execute(
-                    "SELECT record, ts FROM rollouts JOIN event_log"
+                    # A rollout whose row of the log is gone is not to be opened a second time.
+                    "SELECT record, ifnull(ts, opened_at) FROM rollouts LEFT JOIN event_log"
                     " ON seq = last_transition_event_log_seq WHERE state != ?"
                     " OR rollouts.rollout_id IN (SELECT rollout_id FROM artefacts) ORDER BY 1",
                     (RolloutState.PRUNED.value,),

@@ -218,11 +218,15 @@ class RefusedArtefact:
 
 @frozen
 class ReleaseStanding:
-    """What is in force, and what is refused. problem: why the release directory cannot be read."""
+    """What is in force, and what is refused. problem: why the release directory cannot be read.
+
+    left_out: what the control plane's start could not load from its database, and what follows.
+    """
 
     channels: tuple[ChannelInForce, ...]
     refused: tuple[RefusedArtefact, ...]
     problem: str | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @frozen
