@@ -144,6 +144,7 @@ if TYPE_CHECKING:
         OperatorClearance,
         RetentionExpired,
         RetryOrdered,
+        RolloutAborted,
         RolloutEvent,
         RolloutOpened,
         RolloutTerminal,
@@ -220,6 +221,7 @@ __all__ = [
     "RemoteQueueDispatch",
     "RetentionExpired",
     "RetryOrdered",
+    "RolloutAborted",
     "RolloutEffect",
     "RolloutEvent",
     "RolloutOpened",
@@ -316,8 +318,8 @@ export_lazily(
         ),
         "nixfleet_state_machine.rollout.event": (
             "DriftEnded HostDrifted HostJoined HostStateChanged HostsLapsed MembersChanged "
-            "OperatorClearance RetentionExpired RetryOrdered RolloutEvent RolloutOpened RolloutTerminal Stage "
-            "StandingChanged SuccessorOpened WaveAdvanced WaveBroken"
+            "OperatorClearance RetentionExpired RetryOrdered RolloutAborted RolloutEvent RolloutOpened RolloutTerminal "
+            "Stage StandingChanged SuccessorOpened WaveAdvanced WaveBroken"
         ),
         "nixfleet_state_machine.rollout.opening": "open_rollout",
         "nixfleet_state_machine.rollout.reducer": "step_rollout",

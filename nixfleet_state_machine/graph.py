@@ -56,6 +56,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
@@ -354,5 +355,6 @@ def _rollout_events() -> Iterator[tuple[str, RolloutEvent]]:
     yield "to an earlier wave", WaveAdvanced(_ROLLOUT, 1, 0, _AT)
     yield "", RolloutTerminal(_ROLLOUT, _AT)
     yield "", OperatorClearance(_ROLLOUT, "alice", "replaced", frozenset({"web-01"}), _AT)
+    yield "", RolloutAborted(_ROLLOUT, "alice", "not wanted", _AT)
     yield "", SuccessorOpened(_ROLLOUT, _SUCCESSOR, _AT)
     yield "", RetentionExpired(_ROLLOUT, _AT)

@@ -123,6 +123,7 @@ _ROLLOUTS = {
     "terminal": "Terminal",
     "reverted": "Reverted",
     "failed": "Failed",
+    "aborted": "Aborted",
     "superseded": "Superseded",
     "pruned": "Pruned",
 }
@@ -149,6 +150,7 @@ _EVENTS = {
     "MembersChanged": "MembersChanged",
     "HostDrifted": "HostDrifted",
     "DriftEnded": "DriftEnded",
+    "RolloutAborted": "RolloutAborted",
     "RolloutTerminal, of another rollout": "RolloutTerminal of another rollout",
 }
 

@@ -61,7 +61,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_state_machine.rollout.event": (
             "RolloutOpened HostJoined HostStateChanged WaveAdvanced RolloutTerminal "
             "SuccessorOpened RetentionExpired OperatorClearance WaveBroken HostsLapsed "
-            "StandingChanged RetryOrdered MembersChanged HostDrifted DriftEnded"
+            "StandingChanged RetryOrdered MembersChanged HostDrifted DriftEnded RolloutAborted"
         ),
         "nixfleet_state_machine.rollout.state": "RolloutRecord Drift",
         "nixfleet_state_machine.planner.action": (

@@ -44,6 +44,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
@@ -226,6 +227,7 @@ def rollouts() -> Mapping[str, RolloutRecord]:
         "reverted": then(active, host_now(HostState.REVERTED, BEFORE)),
         "failed": failed,
         "failed by a wave": then(active, _broken(BEFORE)),
+        "aborted": then(terminal, _abort(BEFORE)),
         "superseded": then(active, SuccessorOpened(ROLLOUT, SUCCESSOR, BEFORE)),
         "pruned": then(terminal, RetentionExpired(ROLLOUT, BEFORE)),
     }
@@ -269,6 +271,7 @@ def rollout_events() -> Mapping[str, RolloutEvent]:
         ),
         "HostDrifted": HostDrifted(ROLLOUT, "web-01", "by-hand", AT),
         "DriftEnded": DriftEnded(ROLLOUT, "web-01", AT),
+        "RolloutAborted": _abort(AT),
         "RolloutTerminal, of another rollout": RolloutTerminal(SUCCESSOR, AT),
     }
 
@@ -318,6 +321,15 @@ def event_histories() -> Mapping[str, tuple[RolloutEvent, ...]]:
             HostDrifted(ROLLOUT, "web-01", "by-hand", AT),
             _retry("web-01", 2, AT),
             DriftEnded(ROLLOUT, "web-01", AT),
+            SuccessorOpened(ROLLOUT, SUCCESSOR, AT),
+        ),
+        "is aborted, and its hosts go on": (
+            *joined,
+            _abort(BEFORE),
+            host_now(HostState.FAILED, AT),
+            host_now(HostState.REVERTED, AT),
+            _clearance("web-01", AT),
+            _abort(AT),
             SuccessorOpened(ROLLOUT, SUCCESSOR, AT),
         ),
         "is told of another": (
@@ -378,6 +390,10 @@ def _failed(policy: OnHealthFailure, at: datetime) -> Failed:
 
 def _clearance(host: str, at: datetime) -> OperatorClearance:
     return OperatorClearance(ROLLOUT, "alice", "disk replaced", frozenset({host}), at)
+
+
+def _abort(at: datetime) -> RolloutAborted:
+    return RolloutAborted(ROLLOUT, "alice", "it eats disks", at)
 
 
 def _broken(at: datetime) -> WaveBroken:

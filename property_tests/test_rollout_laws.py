@@ -58,6 +58,7 @@ RESTING = (
     RolloutState.TERMINAL,
     RolloutState.REVERTED,
     RolloutState.FAILED,
+    RolloutState.ABORTED,
     RolloutState.SUPERSEDED,
 )
 SETTLED = (RolloutState.TERMINAL, RolloutState.SUPERSEDED, RolloutState.PRUNED)
@@ -173,7 +174,7 @@ def test_clearances_add_up(
     record: RolloutRecord, first: OperatorClearance, second: OperatorClearance
 ) -> None:
     """A rollout cleared twice goes on without the hosts of both clearances."""
-    if record.state.is_halted:
+    if record.state.is_clearable:
         halted_by = HostStateChanged(
             record.rollout_id, "web-01", HostState.SOAKING, HostState.FAILED, second.at
         )
@@ -224,6 +225,19 @@ def test_a_pruned_rollout_takes_nothing(moment: RolloutMoment) -> None:
     pruned = attrs.evolve(moment.record, state=RolloutState.PRUNED)
 
     assert isinstance(_taken(attrs.evolve(moment, record=pruned)), RolloutTransitionError)
+
+
+@given(moment=rollout_moments())
+def test_only_a_successor_or_its_retention_ends_an_abort(moment: RolloutMoment) -> None:
+    """Aborted is left for Superseded and Pruned alone, and no clearance is taken."""
+    aborted = attrs.evolve(moment.record, state=RolloutState.ABORTED)
+    outcome = _taken(attrs.evolve(moment, record=aborted))
+
+    if isinstance(moment.event, OperatorClearance):
+        assert isinstance(outcome, RolloutTransitionError)
+    if not isinstance(outcome, RolloutTransitionError):
+        left_for = {RolloutState.SUPERSEDED, RolloutState.PRUNED, RolloutState.ABORTED}
+        assert outcome[0].state in left_for
 
 
 @given(opening=rollouts_opened(), others=st.lists(rollout_records(), max_size=3))

@@ -68,11 +68,14 @@ def gate_quarantine(planning: Planning, rollout_id: RolloutId, host: str) -> Gat
 
 
 def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold all hosts of a rollout that was halted and not cleared, or that is no longer live.
+    """Hold all hosts of a rollout that was halted and not cleared, that was aborted, or that is no longer live.
 
     Of a Terminal one, hosts that come late or try again are served.
     """
     state = planning.view.rollouts[rollout_id].state
+    if state is RolloutState.ABORTED:
+        reason = f"rollout {rollout_id} was aborted; release another ref to go on"
+        return GateBlock(Gate.ROLLOUT_HALTED, reason)
     if state.is_halted:
         return GateBlock(
             Gate.ROLLOUT_HALTED,

@@ -35,6 +35,7 @@ def due_rollout_events(
             | RolloutState.TERMINAL
             | RolloutState.REVERTED
             | RolloutState.FAILED
+            | RolloutState.ABORTED
             | RolloutState.SUPERSEDED
             | RolloutState.PRUNED
         ):

@@ -201,6 +201,17 @@ class OperatorClearance:
     at: datetime
 
 
+@frozen
+@checked
+class RolloutAborted:
+    """An operator ended the rollout: it begins nothing any more, and only a successor follows it."""
+
+    rollout_id: RolloutId
+    operator: str
+    reason: str
+    at: datetime
+
+
 RolloutEvent: TypeAlias = (
     RolloutOpened
     | HostJoined
@@ -217,6 +228,7 @@ RolloutEvent: TypeAlias = (
     | MembersChanged
     | HostDrifted
     | DriftEnded
+    | RolloutAborted
 )
 
 
@@ -240,6 +252,7 @@ def subject_of(event: RolloutEvent) -> RolloutId:
             | MembersChanged()
             | HostDrifted()
             | DriftEnded()
+            | RolloutAborted()
         ):
             return event.rollout_id
         case _:

@@ -30,6 +30,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
@@ -77,6 +78,8 @@ def step_rollout(record: RolloutRecord, event: RolloutEvent, now: datetime) -> _
             return _from_terminal(record, event)
         case RolloutState.FAILED | RolloutState.REVERTED:
             return _from_halted(record, event)
+        case RolloutState.ABORTED:
+            return _from_aborted(record, event)
         case RolloutState.SUPERSEDED:
             return _from_superseded(record, event)
         case RolloutState.PRUNED:
@@ -93,6 +96,8 @@ def _from_opening(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _moved(record, RolloutState.ACTIVE, event.at)
         case SuccessorOpened():
             return _superseded(record, event)
+        case RolloutAborted():
+            return _aborted(record, event)
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
         case HostDrifted() | DriftEnded():
@@ -125,6 +130,8 @@ def _from_active(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _entered_rest(record, RolloutState.TERMINAL, event.at, terminal_at=event.at)
         case SuccessorOpened():
             return _superseded(record, event)
+        case RolloutAborted():
+            return _aborted(record, event)
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
         case HostDrifted() | DriftEnded():
@@ -153,6 +160,8 @@ def _from_converging(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _entered_rest(record, RolloutState.TERMINAL, event.at, terminal_at=event.at)
         case SuccessorOpened():
             return _superseded(record, event)
+        case RolloutAborted():
+            return _aborted(record, event)
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
         case HostDrifted() | DriftEnded():
@@ -175,6 +184,8 @@ def _from_terminal(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _drifted(record, event)
         case SuccessorOpened():
             return _superseded(record, event)
+        case RolloutAborted():
+            return _aborted(record, event)
         case RetentionExpired():
             return _moved(record, RolloutState.PRUNED, event.at)
         case RolloutOpened() | WaveAdvanced() | OperatorClearance():
@@ -202,9 +213,32 @@ def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _drifted(record, event)
         case SuccessorOpened():
             return _superseded(record, event)
+        case RolloutAborted():
+            return _aborted(record, event)
         case RetentionExpired():
             return _moved(record, RolloutState.PRUNED, event.at)
         case RolloutOpened():
+            raise IllegalForRolloutState(record, event)
+        case _:
+            assert_never(event)
+
+
+def _from_aborted(record: RolloutRecord, event: RolloutEvent) -> _Step:
+    """Nothing leads on but a successor: an operator who aborts does not want the target any more."""
+    match event:
+        case HostStateChanged() | HostJoined() | WaveAdvanced() | RolloutTerminal() | WaveBroken():
+            return record, ()
+        case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
+            return _counted_otherwise(record, event)
+        case HostDrifted() | DriftEnded():
+            return _drifted(record, event)
+        case RolloutAborted():
+            return record, ()
+        case SuccessorOpened():
+            return _superseded(record, event)
+        case RetentionExpired():
+            return _moved(record, RolloutState.PRUNED, event.at)
+        case RolloutOpened() | OperatorClearance():
             raise IllegalForRolloutState(record, event)
         case _:
             assert_never(event)
@@ -218,7 +252,7 @@ def _from_superseded(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return record, ()
         case HostDrifted() | DriftEnded():
             return record, ()
-        case SuccessorOpened():
+        case SuccessorOpened() | RolloutAborted():
             return record, ()
         case RetentionExpired():
             return _moved(record, RolloutState.PRUNED, event.at)
@@ -290,6 +324,11 @@ def _superseded(record: RolloutRecord, event: SuccessorOpened) -> _Step:
     return _entered_rest(settled, RolloutState.SUPERSEDED, event.at, superseded_at=event.at)
 
 
+def _aborted(record: RolloutRecord, event: RolloutAborted) -> _Step:
+    # One that was Terminal is done no more: a channel that waits for it would take what is not wanted for the outcome.
+    return _entered_rest(record, RolloutState.ABORTED, event.at, terminal_at=None)
+
+
 def _at_wave(record: RolloutRecord, wave: int) -> _Step:
     if wave <= record.current_wave:
         return record, ()
@@ -297,7 +336,7 @@ def _at_wave(record: RolloutRecord, wave: int) -> _Step:
 
 
 class _Changes(TypedDict, total=False):
-    terminal_at: datetime
+    terminal_at: datetime | None
     superseded_at: datetime
     broken_at: datetime
 
@@ -312,7 +351,7 @@ def _moved(
 def _entered_rest(
     record: RolloutRecord, to: RolloutState, at: datetime, **changes: Unpack[_Changes]
 ) -> _Step:
-    """Return the successor in Terminal, Reverted, Failed or Superseded, and the effect that schedules its pruning."""
+    """Return the successor in a state in which it may be pruned later, and the effect that schedules that."""
     after, effects = _moved(record, to, at, **changes)
     delay_seconds = int(record.retention.total_seconds())
     return after, (*effects, SchedulePruning(record.rollout_id, delay_seconds))

@@ -27,6 +27,7 @@ class RolloutState(WordEnum):
     TERMINAL = "Terminal"
     REVERTED = "Reverted"
     FAILED = "Failed"
+    ABORTED = "Aborted"
     SUPERSEDED = "Superseded"
     PRUNED = "Pruned"
 
@@ -42,7 +43,12 @@ class RolloutState(WordEnum):
 
     @property
     def is_halted(self) -> bool:
-        """Whether it dispatches no host until an operator clears it."""
+        """Whether it dispatches no host: until an operator clears it or, if it is Aborted, for good."""
+        return self.is_clearable or self is RolloutState.ABORTED
+
+    @property
+    def is_clearable(self) -> bool:
+        """Whether it is halted, and an operator may let it go on."""
         return self is RolloutState.REVERTED or self is RolloutState.FAILED
 
     @property
@@ -57,6 +63,7 @@ class RolloutState(WordEnum):
                 | RolloutState.CONVERGING
                 | RolloutState.REVERTED
                 | RolloutState.FAILED
+                | RolloutState.ABORTED
             ):
                 return True
             case _:

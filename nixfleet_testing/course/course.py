@@ -41,6 +41,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
@@ -152,6 +153,8 @@ class Course:
                     self._quarantine(channel, closure)
             case HostDrifted():
                 self.did.append(f"{event.host_id} has drifted: it runs {event.running}")
+            case RolloutAborted():
+                self.did.append(f"{event.rollout_id} is aborted")
             case DriftEnded():
                 self.did.append(f"the drift of {event.host_id} has ended")
             case (
@@ -229,6 +232,10 @@ class Course:
         for skipped in self.reducers.skips_due(self.view, rollout_id, now):
             self._move(skipped, now)
         self._advance(rollout_id, now)
+
+    def abort(self, rollout_id: RolloutId, now: datetime) -> None:
+        """End a rollout by an operator's order."""
+        self._move(RolloutAborted(rollout_id, "ada", "it eats disks", now), now)
 
     def _holding(self, rollout_id: RolloutId) -> Iterator[str]:
         rollout, terms = self.view.rollouts[rollout_id], self.view.terms(rollout_id)

@@ -51,7 +51,7 @@ class Bounds:
     of a host reports, 0 for a host without probes. on_the_way: how many facts of a host the control plane may be
     behind; `None`: all of them. budget: hosts in flight at once. deferral: a switch may have to wait for a reboot.
     edges: each host waits for the one before it in its wave. own_closures: each host has one of its own.
-    pause, clear, retire: what operators may do, at any time and as often as it applies.
+    pause, clear, retire, abort: what operators may do, at any time and as often as it applies.
     tolerance: hosts of each wave that may fail. deadline: the one stage that has a deadline, and `then` what follows.
     attempts: how often a host may try.
     every_fact: also facts that change no state (ActivationStarted, ProbeObservedFirst, ProbeFailureFirst).
@@ -70,6 +70,7 @@ class Bounds:
     pause: bool = False
     clear: bool = False
     retire: bool = False
+    abort: bool = False
     every_fact: bool = False
     tolerance: int = 0
     deadline: Stage | None = None

@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--pause", action="store_true", help="operators pause and resume the channel")
     flag("--clear", action="store_true", help="operators clear halted rollouts")
     flag("--retire", action="store_true", help="operators retire quarantines")
+    flag("--abort", action="store_true", help="operators abort rollouts")
     number("--tolerance", default=0, help="hosts of each wave that may fail (0)")
     number("--attempts", default=1, help="how often a host may try (1)")
     flag(
@@ -123,6 +124,7 @@ def _bounds(options: argparse.Namespace, policy: OnHealthFailure) -> Bounds:
         pause=options.pause,
         clear=options.clear,
         retire=options.retire,
+        abort=options.abort,
         every_fact=options.every_fact,
         tolerance=options.tolerance,
         deadline=options.deadline,

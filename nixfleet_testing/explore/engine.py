@@ -29,6 +29,7 @@ from nixfleet_testing.explore.bounds import (
     Bounds,
 )
 from nixfleet_testing.explore.inputs import (
+    Abort,
     Clear,
     Hear,
     HearOf,
@@ -116,6 +117,8 @@ class Engine:
                 self._view.release(CHANNEL)
             case Clear():
                 self._course.clear(self._bounds.terms[input.release].rollout_id, LIVED_AT)
+            case Abort():
+                self._course.abort(self._bounds.terms[input.release].rollout_id, LIVED_AT)
             case Retire():
                 self._course.quarantines[CHANNEL] -= {input.closure}
                 self._view.quarantine_changed(CHANNEL, input.closure)

@@ -6,6 +6,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_state_machine.rollout.state import RolloutState
 from nixfleet_testing.explore.bounds import CHANNEL, Bounds
 from nixfleet_testing.explore.timing import has_time
 from nixfleet_testing.explore.world import ControlPlane
@@ -67,7 +68,14 @@ class HearOf:
     host: int
 
 
-Input: TypeAlias = Hear | Publish | Pause | Resume | Clear | Retire | PassTime | HearOf
+@frozen
+class Abort:
+    """An operator ends the rollout."""
+
+    release: int
+
+
+Input: TypeAlias = Hear | Publish | Pause | Resume | Clear | Retire | PassTime | HearOf | Abort
 
 
 def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
@@ -79,8 +87,10 @@ def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Inpu
         yield Resume(), f"an operator resumes {CHANNEL}"
     elif bounds.pause and opened:
         yield Pause(), f"an operator pauses {CHANNEL}"
-    if bounds.clear and opened and opened[-1].state.is_halted:
+    if bounds.clear and opened and opened[-1].state.is_clearable:
         yield Clear(len(opened) - 1), f"an operator clears {opened[-1].rollout_id}"
+    if bounds.abort and opened and opened[-1].state is not RolloutState.ABORTED:
+        yield Abort(len(opened) - 1), f"an operator aborts {opened[-1].rollout_id}"
     if bounds.retire:
         for closure in sorted(control_plane.quarantined):
             yield Retire(closure), f"an operator retires the quarantine of {closure}"

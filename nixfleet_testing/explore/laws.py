@@ -21,6 +21,7 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, St
 from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import LIVED_AT, Bounds
 from nixfleet_testing.explore.inputs import (
+    Abort,
     Clear,
     Hear,
     HearOf,
@@ -38,8 +39,9 @@ ELIGIBLE = frozenset({HostState.CONVERGED, HostState.DEFERRED})
 IN_FLIGHT = frozenset({HostState.ACTIVATING, HostState.SOAKING})
 FALLEN = frozenset({HostState.FAILED, HostState.REVERTED})
 UNDER_WAY = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
-HALTED = frozenset({RolloutState.FAILED, RolloutState.REVERTED})
+HALTED = frozenset({RolloutState.FAILED, RolloutState.REVERTED, RolloutState.ABORTED})
 LIVE = UNDER_WAY | HALTED
+ENDED = frozenset({RolloutState.TERMINAL, RolloutState.SUPERSEDED, RolloutState.ABORTED})
 
 
 class Law(StrEnum):
@@ -184,8 +186,7 @@ def of_turn(
         is_new_end = now.state is RolloutState.TERMINAL and was.state is not now.state
         if is_new_end and not _has_ended(bounds, after, release):
             yield Law.ENDS, f"{now.rollout_id} went to Terminal, and not every wave has ended"
-        ended = was.state in (RolloutState.TERMINAL, RolloutState.SUPERSEDED)
-        if ended and now.state not in (was.state, RolloutState.SUPERSEDED):
+        if was.state in ENDED and now.state not in _follow(was.state, input):
             yield Law.STAYS, f"{now.rollout_id} went from {was.state} to {now.state}"
         for wave in range(was.current_wave, now.current_wave):
             count = _count(bounds, after, release, wave)
@@ -275,10 +276,22 @@ def _of_input(
                     Law.TIME,
                     f"{bounds.hostnames[input.host]} was heard of, and is {seat.standing}",
                 )
+        case Abort():
+            found = after.rollouts[input.release]
+            if found.state is not RolloutState.ABORTED:
+                yield Law.STAYS, f"{found.rollout_id} was aborted, and is {found.state}"
         case Publish() | Pause() | Resume() | Clear() | Retire():
             pass
         case _:
             assert_never(input)
+
+
+def _follow(ended: RolloutState, input: Input) -> set[RolloutState]:
+    """Return the states that may follow an end: an operator may still abort one that is Terminal."""
+    follow = {ended, RolloutState.SUPERSEDED}
+    if isinstance(input, Abort) and ended is RolloutState.TERMINAL:
+        follow.add(RolloutState.ABORTED)
+    return follow
 
 
 def _queued(control_plane: ControlPlane) -> set[tuple[int, int]]:

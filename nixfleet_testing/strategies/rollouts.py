@@ -21,6 +21,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
@@ -216,6 +217,11 @@ def _ends_of_drifts() -> SearchStrategy[DriftEnded]:
     return st.builds(DriftEnded, rollout_ids(), hostnames(), times())
 
 
+def _aborts() -> SearchStrategy[RolloutAborted]:
+    who, why = st.just("alice"), st.just("it eats disks")
+    return st.builds(RolloutAborted, rollout_ids(), who, why, times())
+
+
 # Made once: a strategy costs more to make than to draw from.
 ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
     RolloutOpened: rollouts_opened(),
@@ -233,6 +239,7 @@ ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
     MembersChanged: _changes_of_members(),
     HostDrifted: _drifts(),
     DriftEnded: _ends_of_drifts(),
+    RolloutAborted: _aborts(),
 }
 _ANY = st.one_of(list(ROLLOUT_EVENTS.values()))
 
@@ -267,11 +274,17 @@ _MOVES: Mapping[tuple[RolloutState, RolloutState], SearchStrategy[RolloutEvent]]
         if state not in (RolloutState.SUPERSEDED, RolloutState.PRUNED)
     },
     **{
+        (ended, RolloutState.ABORTED): _of(RolloutAborted)
+        for ended in RolloutState
+        if ended not in (RolloutState.ABORTED, RolloutState.SUPERSEDED, RolloutState.PRUNED)
+    },
+    **{
         (at_rest, RolloutState.PRUNED): _of(RetentionExpired)
         for at_rest in (
             RolloutState.TERMINAL,
             RolloutState.REVERTED,
             RolloutState.FAILED,
+            RolloutState.ABORTED,
             RolloutState.SUPERSEDED,
         )
     },
@@ -291,7 +304,8 @@ _STAYS: Mapping[RolloutState, SearchStrategy[RolloutEvent]] = {
     | _COUNTED,
     RolloutState.REVERTED: _of(HostStateChanged) | _LATE,
     RolloutState.FAILED: _host_changes(*_HARMLESS, HostState.FAILED) | _LATE,
-    RolloutState.SUPERSEDED: _of(HostStateChanged, SuccessorOpened) | _LATE,
+    RolloutState.ABORTED: _of(HostStateChanged, RolloutAborted) | _LATE,
+    RolloutState.SUPERSEDED: _of(HostStateChanged, SuccessorOpened, RolloutAborted) | _LATE,
 }
 ROLLOUT_MOVES = tuple(_MOVES)
 _WALKS = walks_to_states(ROLLOUT_MOVES, start=RolloutState.OPENING, length_max=5)

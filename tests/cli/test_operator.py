@@ -115,6 +115,23 @@ async def test_a_command_that_has_nothing_to_do_is_refused_in_words(desk: Operat
     assert desk.commanded() == []
 
 
+async def test_an_abort_ends_a_rollout_and_is_in_the_log_by_name(desk: OperatorConsole) -> None:
+    """The dispatch that waits for its host is withdrawn, and no clearance takes that back."""
+    await desk.site.publish()
+    aborted = await desk.run("abort", "stable@r1", *WHY)
+    assert (aborted.exit_code, aborted.stdout) == (0, "stable@r1 is aborted\n")
+    async with desk.site.agent() as agent:
+        assert await agent.next_dispatch(0) is None
+    assert (await desk.run("rollouts")).stdout.split("\t")[:2] == ["stable@r1", "Aborted"]
+    assert "was aborted; release another ref" in (await desk.run("explain", "web-01")).stdout
+    cleared = await desk.run("clear", "stable@r1", *WHY)
+    assert cleared.exit_code == 1
+    assert "no clearance takes back" in cleared.stderr
+    assert [(command.operator, command.reason) for command in desk.commanded()] == [
+        ("alice", "maintenance")
+    ]
+
+
 async def test_who_may_only_read_may_not_command(desk: OperatorConsole) -> None:
     """The refusal says which role it takes."""
     await desk.site.publish()
@@ -236,6 +253,7 @@ async def test_a_scope_that_is_no_rollout_id_is_refused_before_anything_is_asked
         (("events", "stable@r"), 1, "did you mean stable@r1?"),
         (("pause", "stabel", *WHY), 1, "found 'stabel'; did you mean stable?"),
         (("clear", "stabel@r1", *WHY), 1, "did you mean stable@r1?"),
+        (("abort", "stabel@r1", *WHY), 1, "did you mean stable@r1?"),
         (("retire", "stabel", "x", *WHY), 1, "did you mean stable?"),
         (("explain", "web02"), 1, "did you mean web-02?"),
     ],

@@ -10,6 +10,7 @@ from typing import assert_never
 from attrs import Factory, define
 
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     ClearRollout,
     ExcuseHosts,
     OperatorCommand,
@@ -169,6 +170,8 @@ class Judge:
                 self._quarantined.discard(command.closure)
             case ClearRollout():
                 pass  # Whom it excused comes as an event.
+            case AbortRollout():
+                self._courses[command.rollout_id].is_halted = True
             case ExcuseHosts() | SkipHosts() | RetryHosts():
                 pass  # So do their consequences.
             case _:

@@ -33,12 +33,13 @@ from nixfleet_state_machine.rollout.event import (
     HostsLapsed,
     HostStateChanged,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     StandingChanged,
     WaveBroken,
 )
 from nixfleet_state_machine.rollout.reducer import step_rollout
-from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.course.reducer_set import LastHeard, Plan, ReducerSet
 from nixfleet_testing.explore.bounds import DISPATCHED_AT
 
@@ -285,6 +286,34 @@ def attempts_have_no_end() -> ReducerSet:
         )
 
     return ReducerSet(due_by_time=planted)
+
+
+def aborts_end_nothing() -> ReducerSet:
+    """An operator aborts a rollout, and it goes on."""
+
+    def planted(
+        record: RolloutRecord, event: RolloutEvent, now: datetime
+    ) -> tuple[RolloutRecord, tuple[RolloutEffect, ...]]:
+        if isinstance(event, RolloutAborted):
+            return record, ()
+        return step_rollout(record, event, now)
+
+    return ReducerSet(step_rollout=planted)
+
+
+def aborts_are_cleared_by_a_late_revert() -> ReducerSet:
+    """A host of an aborted rollout rolls back, and the rollout is Reverted, which an operator may clear."""
+
+    def planted(
+        record: RolloutRecord, event: RolloutEvent, now: datetime
+    ) -> tuple[RolloutRecord, tuple[RolloutEffect, ...]]:
+        after, effects = step_rollout(record, event, now)
+        is_aborted = record.state is RolloutState.ABORTED
+        if is_aborted and isinstance(event, HostStateChanged) and event.to is HostState.REVERTED:
+            after = evolve(after, state=RolloutState.REVERTED)
+        return after, effects
+
+    return ReducerSet(step_rollout=planted)
 
 
 def first_revert_bars_its_closure() -> ReducerSet:

@@ -43,6 +43,13 @@ POLICY_BUGS = [
     (planted.facts_give_nothing_back, OFF, Law.STANDING, 4),
     (planted.late_hosts_count_again, SLOW, Law.ENDS, 14),
     (planted.attempts_have_no_end, Bounds(hosts=1, waves=1, attempts=2), Law.ATTEMPTS, 8),
+    (planted.aborts_end_nothing, Bounds(hosts=1, waves=1, abort=True), Law.STAYS, 2),
+    (
+        planted.aborts_are_cleared_by_a_late_revert,
+        Bounds(hosts=1, waves=1, abort=True),
+        Law.STAYS,
+        8,
+    ),
     (planted.first_revert_bars_its_closure, TOLERANT, Law.BARRED, 13),
     (planted.broken_wave_bars_nothing, TOLERANT, Law.QUARANTINE, 17),
     (planted.broken_wave_bars_what_never_ran, TOLERANT, Law.BARRED, 11),

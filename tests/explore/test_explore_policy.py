@@ -49,6 +49,13 @@ OFF = {
     ),
 }
 
+ENDED_BY_HAND = {
+    "aborted at any time": Bounds(hosts=3, waves=2, abort=True, clear=True, probe_runs=0),
+    "aborted before its successor": Bounds(
+        hosts=2, waves=1, releases=2, abort=True, probe_runs=0, on_the_way=1
+    ),
+}
+
 AGAIN = {
     "tried again when it is cleared": Bounds(
         hosts=2, waves=2, attempts=2, probe_runs=0, clear=True, retire=True
@@ -61,7 +68,7 @@ AGAIN = {
     ),
 }
 
-WORLDS = {**TOLERANT, **OFF, **AGAIN}
+WORLDS = {**TOLERANT, **OFF, **AGAIN, **ENDED_BY_HAND}
 
 
 @pytest.mark.parametrize("policy", OnHealthFailure)

@@ -23,6 +23,17 @@ def test_host_of_a_halted_rollout_is_held_in_the_same_words(state: RolloutState)
     assert detail_of(block) == f"it is {state}"
 
 
+def test_host_of_an_aborted_rollout_is_held_for_good() -> None:
+    """The reason names the only way on: another release."""
+    terms = terms_of()
+    view = view_of(terms)
+    view.set_rollout(rollout_of(terms, RolloutState.ABORTED))
+
+    assert gate_rollout_halted(planning(view), terms.rollout_id, "web-1") == GateBlock(
+        Gate.ROLLOUT_HALTED, "rollout stable@a1 was aborted; release another ref to go on"
+    )
+
+
 @pytest.mark.parametrize(
     "state", [RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING]
 )

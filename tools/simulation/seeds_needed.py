@@ -9,6 +9,7 @@ from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import PLANTED
 from tests.simulation.planted_edges import PLANTED_AT_EDGES
 from tests.simulation.planted_policy import PLANTED_IN_POLICY
+from tests.simulation.planted_steering import PLANTED_IN_STEERING
 
 SEEDS_MAX = 2_000
 HOSTS = 5
@@ -17,7 +18,7 @@ DAYS = 0.1
 
 def main(names: list[str]) -> None:
     """Print, for each bug, the first seed that finds it, and what it broke."""
-    plants = {**PLANTED, **PLANTED_AT_EDGES, **PLANTED_IN_POLICY}
+    plants = {**PLANTED, **PLANTED_AT_EDGES, **PLANTED_IN_POLICY, **PLANTED_IN_STEERING}
     for name in names or plants:
         with pytest.MonkeyPatch.context() as patch:
             plants[name](patch)

@@ -3,23 +3,26 @@
 Lists are fetched page by page and shown as they arrive.
 """
 
-import getpass
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
-from functools import wraps
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import click
 
-from nixfleet_cli.shared.arguments import nonblank
+from nixfleet_cli.commands.steering.endings import abort
+from nixfleet_cli.commands.steering.session import (
+    Session,
+    asks,
+    reason_option,
+    rollout_ids,
+    suggesting,
+)
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.explanation import clock_words, explanation_lines
 from nixfleet_cli.shared.failures import Findings
-from nixfleet_cli.shared.output import Output, Row, json_text, printing, shown_time
+from nixfleet_cli.shared.output import Row, json_text, shown_time
 from nixfleet_control_plane.history.narration import short
-from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.ids import InvalidRolloutId
-from nixfleet_runtime.documents.problems import closest, unknown
+from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.hold_scope import (
     ChannelScope,
     HoldScope,
@@ -59,7 +62,7 @@ from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
 
 if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
-    from nixfleet_cli.shared.operator_client import Address, OperatorClient, Page
+    from nixfleet_cli.shared.operator_client import Page
 
 P = TypeVar("P", bound="Page")
 T = TypeVar("T")
@@ -78,156 +81,6 @@ def operator() -> None:
     """
 
 
-class _Session:
-    """One operator and one control plane, and how answers are shown."""
-
-    def __init__(self, address: "Address", output: Output) -> None:
-        self._address = address
-        self.output = output
-
-    def command(self, path: str, body: bytes, value: object, done: str) -> None:
-        """Have a command carried out, and say so."""
-
-        async def send(client: "OperatorClient") -> None:
-            await client.command(path, body)
-
-        self._run(send)
-        self.output.show(value, [done])
-
-    def list(
-        self,
-        path: str,
-        coder: Coder[P],
-        items: Callable[[P], Sequence[T]],
-        cells: Callable[[T], Row],
-        header: Row,
-        *,
-        after: str | None = None,
-        is_wanted: Callable[[T], bool] = lambda _: True,
-    ) -> None:
-        """Show a list, page by page."""
-
-        async def show(client: "OperatorClient") -> None:
-            async for page in client.pages(path, coder, after):
-                wanted = [item for item in items(page) if is_wanted(item)]
-                values = map(coder.spelling.converter.unstructure, wanted)
-                if wanted:
-                    self.output.rows(values, map(cells, wanted), header)
-
-        self._run(show)
-
-    def read(self, path: str, coder: Coder[T]) -> T:
-        """Return what is at `path`."""
-        answers: list[T] = []
-
-        async def ask(client: "OperatorClient") -> None:
-            answers.append(await client.read(path, coder))
-
-        self._run(ask)
-        return answers[0]
-
-    def all(self, path: str, coder: Coder[P], items: Callable[[P], Sequence[T]]) -> Sequence[T]:
-        """Return a whole list."""
-        found: list[T] = []
-
-        async def fetch(client: "OperatorClient") -> None:
-            async for page in client.pages(path, coder):
-                found.extend(items(page))
-
-        self._run(fetch)
-        return found
-
-    def rollouts(self) -> Sequence[ListedRollout]:
-        """Return every rollout."""
-        return self.all(paths.ROLLOUTS, ROLLOUT_PAGE, lambda page: page.rollouts)
-
-    def hosts(self) -> Sequence[ListedHost]:
-        """Return every host of every rollout."""
-        return self.all(paths.HOSTS, HOST_PAGE, lambda page: page.hosts)
-
-    def _run(self, ask: "Callable[[OperatorClient], Awaitable[None]]") -> None:
-        import anyio
-
-        from nixfleet_cli.shared.operator_client import operating
-
-        async def main() -> None:
-            async with operating(self._address, SystemClock()) as client:
-                await ask(client)
-
-        anyio.run(main)
-
-
-def _asks(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options for address, key and name, and --json, to a command; it is called with a session made of them.
-
-    shape: what is printed as JSON.
-    """
-
-    def decorated(command: Callable[..., None]) -> Callable[..., None]:
-        @printing(shape)
-        @wraps(command)
-        def asking(
-            output: Output,
-            url: str,
-            key_file: Path,
-            name: str | None,
-            ca_certificate_file: Path | None,
-            plain_http: bool,
-            **rest: object,
-        ) -> None:
-            from nixfleet_cli.shared.operator_client import Address
-
-            who = name or getpass.getuser()
-            address = Address(url, who, key_file, ca_certificate_file, plain_http)
-            command(_Session(address, output), **rest)
-
-        for option in reversed(_OPTIONS):
-            asking = option(asking)
-        return asking
-
-    return decorated
-
-
-_FILE = click.Path(path_type=Path)
-_OPTIONS = (
-    click.option(
-        "--url",
-        metavar="URL",
-        envvar="NIXFLEET_OPERATOR_URL",
-        show_envvar=True,
-        required=True,
-        help="The control plane, https://HOST:PORT.",
-    ),
-    click.option(
-        "--key",
-        "key_file",
-        metavar="FILE",
-        type=_FILE,
-        envvar="NIXFLEET_OPERATOR_KEY",
-        show_envvar=True,
-        required=True,
-        help="Your private key.",
-    ),
-    click.option(
-        "--name",
-        metavar="NAME",
-        envvar="NIXFLEET_OPERATOR_NAME",
-        show_envvar=True,
-        help="Your name in the trust file; default: your login name.",
-    ),
-    click.option(
-        "--ca-certificate",
-        "ca_certificate_file",
-        metavar="FILE",
-        type=_FILE,
-        envvar="NIXFLEET_OPERATOR_CA_CERTIFICATE",
-        show_envvar=True,
-        help="CA certificate for the control plane (PEM).",
-    ),
-    click.option("--plain-http", is_flag=True, help="Permit http:// to another machine."),
-)
-
-
 def _parsed_scope(_context: click.Context, argument: click.Parameter, text: str) -> HoldScope:
     try:
         return parse_scope(text)
@@ -236,20 +89,13 @@ def _parsed_scope(_context: click.Context, argument: click.Parameter, text: str)
 
 
 _scope = click.argument("scope", metavar="SCOPE", callback=_parsed_scope)
-_reason = click.option(
-    "--reason",
-    metavar="TEXT",
-    required=True,
-    callback=nonblank,
-    help="Why; recorded in the log.",
-)
 
 
 @operator.command()
 @_scope
-@_reason
-@_asks("one object with command, scope and reason")
-def pause(session: _Session, scope: HoldScope, reason: str) -> None:
+@reason_option
+@asks("one object with command, scope and reason")
+def pause(session: Session, scope: HoldScope, reason: str) -> None:
     """Pause dispatches to SCOPE.
 
     SCOPE is a channel, or a rollout (CHANNEL@REF). Hosts that have begun to switch are not stopped.
@@ -259,9 +105,9 @@ def pause(session: _Session, scope: HoldScope, reason: str) -> None:
 
 @operator.command()
 @_scope
-@_reason
-@_asks("one object with command, scope and reason")
-def resume(session: _Session, scope: HoldScope, reason: str) -> None:
+@reason_option
+@asks("one object with command, scope and reason")
+def resume(session: Session, scope: HoldScope, reason: str) -> None:
     """Resume dispatches to SCOPE.
 
     SCOPE is a channel, or a rollout (CHANNEL@REF).
@@ -269,7 +115,7 @@ def resume(session: _Session, scope: HoldScope, reason: str) -> None:
     _command_scope(session, "resume", scope, reason, f"{scope} is resumed")
 
 
-def _command_scope(session: _Session, name: str, scope: HoldScope, reason: str, done: str) -> None:
+def _command_scope(session: Session, name: str, scope: HoldScope, reason: str, done: str) -> None:
     body = REASON.encode(ReasonBody(reason))
     value = {"command": name, "scope": str(scope), "reason": reason}
     try:
@@ -277,20 +123,20 @@ def _command_scope(session: _Session, name: str, scope: HoldScope, reason: str, 
     except Findings as error:
         rollouts = session.rollouts()
         known = {each.rollout_id for each in rollouts} | {each.channel for each in rollouts}
-        raise _suggesting(error, str(scope), known) from error
+        raise suggesting(error, str(scope), known) from error
 
 
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
-@_reason
+@reason_option
 @click.option(
     "--excuse",
     metavar="HOST",
     multiple=True,
     help="Excuse this host, and only those named; repeatable.",
 )
-@_asks("one object with command, rolloutId, excusedHosts and reason")
-def clear(session: _Session, rollout: str, reason: str, excuse: tuple[str, ...]) -> None:
+@asks("one object with command, rolloutId, excusedHosts and reason")
+def clear(session: Session, rollout: str, reason: str, excuse: tuple[str, ...]) -> None:
     """Clear a halted ROLLOUT, excusing the hosts that failed.
 
     Without --excuse, every host is excused that failed and does not try again, and those of the present wave that do
@@ -302,7 +148,10 @@ def clear(session: _Session, rollout: str, reason: str, excuse: tuple[str, ...])
     try:
         session.command(paths.rollout_path(rollout, "/clear"), body, value, f"{rollout} is cleared")
     except Findings as error:
-        raise _suggesting(error, rollout, _rollout_ids(session)) from error
+        raise suggesting(error, rollout, rollout_ids(session)) from error
+
+
+operator.add_command(abort)
 
 
 _hosts = click.argument("hosts", metavar="HOSTS", nargs=-1, required=True)
@@ -312,9 +161,9 @@ _HOSTS_SHAPE = "one object with command, rolloutId, hosts and reason"
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
 @_hosts
-@_reason
-@_asks(_HOSTS_SHAPE)
-def excuse(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
+@reason_option
+@asks(_HOSTS_SHAPE)
+def excuse(session: Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
     """Go on without HOSTS in ROLLOUT.
 
     They count for nothing in it any more, whatever becomes of them. The next rollout counts them again.
@@ -326,9 +175,9 @@ def excuse(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str)
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
 @_hosts
-@_reason
-@_asks(_HOSTS_SHAPE)
-def skip(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
+@reason_option
+@asks(_HOSTS_SHAPE)
+def skip(session: Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
     """Do not wait in ROLLOUT for HOSTS, which are silent.
 
     Each is served once it is heard of again. A host that was heard of in the last three minutes is refused. If no
@@ -341,9 +190,9 @@ def skip(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
 @click.argument("hosts", metavar="HOSTS", nargs=-1)
-@_reason
-@_asks(_HOSTS_SHAPE)
-def retry(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
+@reason_option
+@asks(_HOSTS_SHAPE)
+def retry(session: Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
     """Let HOSTS that failed in ROLLOUT try again.
 
     Without HOSTS, all that failed and may. Nothing quarantined is retried. A halted rollout has to be cleared besides.
@@ -353,7 +202,7 @@ def retry(session: _Session, rollout: str, hosts: tuple[str, ...], reason: str) 
 
 
 def _command_hosts(
-    session: _Session,
+    session: Session,
     name: str,
     rollout: str,
     hosts: tuple[str, ...],
@@ -366,15 +215,15 @@ def _command_hosts(
     try:
         session.command(paths.rollout_path(rollout, f"/{name}"), body, value, said)
     except Findings as error:
-        raise _suggesting(error, rollout, _rollout_ids(session)) from error
+        raise suggesting(error, rollout, rollout_ids(session)) from error
 
 
 @operator.command()
 @click.argument("channel", metavar="CHANNEL")
 @click.argument("closure", metavar="CLOSURE")
-@_reason
-@_asks("one object with command, channel, closure and reason")
-def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
+@reason_option
+@asks("one object with command, channel, closure and reason")
+def retire(session: Session, channel: str, closure: str, reason: str) -> None:
     """Retire the quarantine of CLOSURE on CHANNEL.
 
     The channel may receive it again. CLOSURE is its name, or its short name as lists show it; or the name of a host
@@ -388,18 +237,18 @@ def retire(session: _Session, channel: str, closure: str, reason: str) -> None:
         session.command(path, body, value, f"{channel} may receive {whole} again")
     except Findings as error:
         channels = {each.channel for each in session.rollouts()}
-        raise _suggesting(error, channel, channels) from error
+        raise suggesting(error, channel, channels) from error
 
 
 @operator.command()
 @click.argument("host", metavar="HOST")
-@_asks(
+@asks(
     "one object with hostname, channel, outside, rollouts (of each rolloutId, gates: gate, reason, detail, and status: "
     "rolloutState, state, standing, attempt, attempts, wave, lastWave, since, waitsFor, deadline, soakEndsAt, retryAt, "
     "isOverdue, until), refusals (rolloutId, reason, since), waitingEvents (rolloutId, seq, reason), lastHeardAt, "
     "clockAheadSeconds and clockBehindSeconds"
 )
-def explain(session: _Session, host: str) -> None:
+def explain(session: Session, host: str) -> None:
     """Show where HOST stands, what it waits for, and until when.
 
     For each rollout that serves it: its state, since when, and its wave; every gate that holds it, with the hosts that
@@ -413,11 +262,11 @@ def explain(session: _Session, host: str) -> None:
 
 
 @operator.command()
-@_asks(
+@asks(
     "one object a rollout, with rolloutId, channel, state, currentWave, openedAt, excusedHosts, standings (hosts by "
     "standing) and waves (of each wave, total, converged, failed, allowed, absent, verdict)"
 )
-def rollouts(session: _Session) -> None:
+def rollouts(session: Session) -> None:
     """List every rollout, oldest first."""
     header = ("rollout", "state", "wave", "opened", "converged", "failed", "not counted", "excused")
     session.list(paths.ROLLOUTS, ROLLOUT_PAGE, lambda page: page.rollouts, _rollout_cells, header)
@@ -436,11 +285,11 @@ def _state(_context: click.Context, _option: click.Parameter, text: str | None) 
 @click.option(
     "--state", metavar="STATE", callback=_state, help="Only hosts in this state, such as Failed."
 )
-@_asks(
+@asks(
     "one object a host and rollout, with hostname, rolloutId, state, targetClosure, lastEventSeq, currentClosure, "
     "refusal, lastHeardAt, clockAheadSeconds, clockBehindSeconds, standing, attempt and driftedTo"
 )
-def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
+def hosts(session: Session, rollout: str | None, state: str | None) -> None:
     """List every host in every rollout, by rollout and name."""
     if rollout is not None:
         _require_rollout(session, "--rollout", rollout)
@@ -466,11 +315,11 @@ def hosts(session: _Session, rollout: str | None, state: str | None) -> None:
 
 
 @operator.command()
-@_asks(
+@asks(
     "one object with channels (channel, rolloutId, signedAt, staleAt), refused (name, reason, since), problem and "
     "leftOut"
 )
-def releases(session: _Session) -> None:
+def releases(session: Session) -> None:
     """Show what is in force, and what is refused.
 
     For each channel: its rollout, when that was signed, and until when hosts accept it. Then what the control plane's
@@ -499,8 +348,8 @@ def _standing_lines(standing: ReleaseStanding) -> Iterator[str]:
 
 
 @operator.command()
-@_asks("one object with enrollments (hostname, fingerprint, kind, reason, lastAt, count)")
-def enrollments(session: _Session) -> None:
+@asks("one object with enrollments (hostname, fingerprint, kind, reason, lastAt, count)")
+def enrollments(session: Session) -> None:
     """List hosts whose enrollment was refused.
 
     The latest first. Only hosts with a token that the organisation signed are listed. The list begins anew when the
@@ -517,8 +366,8 @@ def enrollments(session: _Session) -> None:
 
 
 @operator.command()
-@_asks("one object a host and rollout, with hostname, rolloutId, gate, reason and since")
-def deferrals(session: _Session) -> None:
+@asks("one object a host and rollout, with hostname, rolloutId, gate, reason and since")
+def deferrals(session: Session) -> None:
     """List waiting hosts, with the first gate that holds each."""
     header = ("rollout", "host", "since", "gate", "reason")
     session.list(
@@ -531,8 +380,8 @@ def deferrals(session: _Session) -> None:
 @click.option(
     "--after", metavar="SEQ", type=click.IntRange(min=0), help="Only rows with a higher number."
 )
-@_asks("one object a row, with seq, ts, kind, payload, host and signature")
-def events(session: _Session, rollout: str, after: int | None) -> None:
+@asks("one object a row, with seq, ts, kind, payload, host and signature")
+def events(session: Session, rollout: str, after: int | None) -> None:
     """List the log rows about ROLLOUT, oldest first."""
     _require_rollout(session, "ROLLOUT", rollout)
     path = paths.rollout_path(rollout, "/events")
@@ -553,23 +402,10 @@ def _scope_path(scope: HoldScope, then: str) -> str:
             assert_never(scope)
 
 
-def _rollout_ids(session: _Session) -> set[str]:
-    return {str(each.rollout_id) for each in session.rollouts()}
-
-
-def _require_rollout(session: _Session, where: str, rollout: str) -> None:
-    known = _rollout_ids(session)
+def _require_rollout(session: Session, where: str, rollout: str) -> None:
+    known = rollout_ids(session)
     if rollout not in known:
         raise Findings(str(unknown(where, "rollout", rollout, known)))
-
-
-def _suggesting(refused: Findings, name: str, known: Collection[str]) -> Findings:
-    """Return the refusal, with the nearest of the known names when `name` is none of them."""
-    meant = None if name in known else closest(name, known)
-    if meant is None:
-        return refused
-    *lines, last = refused.lines
-    return Findings(*lines, f"{last}; did you mean {meant}?")
 
 
 def whole_name(

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     ClearRollout,
     ExcuseHosts,
     OperatorCommand,
@@ -23,7 +24,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
-from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
 
 def command_objection(state: State, command: OperatorCommand, now: datetime) -> str | None:
@@ -48,9 +49,13 @@ def command_objection(state: State, command: OperatorCommand, now: datetime) -> 
             rollout = state.view.rollouts.get(command.rollout_id)
             if rollout is None:
                 return f"no rollout {command.rollout_id} exists"
-            if not rollout.state.is_halted:
+            if rollout.state is RolloutState.ABORTED:
+                return f"{command.rollout_id} was aborted, which no clearance takes back; release another ref"
+            if not rollout.state.is_clearable:
                 return f"expected {command.rollout_id} to be Reverted or Failed, found {rollout.state.value}"
             return _objection_to_excused(state, rollout, command.excused_hosts)
+        case AbortRollout():
+            return _objection_to_aborted(state, command.rollout_id)
         case ExcuseHosts():
             return _objection_to_hosts(state, command.rollout_id, command.hosts)
         case SkipHosts():
@@ -77,6 +82,17 @@ def _exists(state: State, scope: HoldScope) -> bool:
             return any(state.view.host(each, scope.hostname) for each in state.view.rollouts)
         case _:
             assert_never(scope)
+
+
+def _objection_to_aborted(state: State, rollout_id: RolloutId) -> str | None:
+    rollout = state.view.rollouts.get(rollout_id)
+    if rollout is None:
+        return f"no rollout {rollout_id} exists"
+    if rollout.state is RolloutState.ABORTED:
+        return f"{rollout_id} is Aborted already"
+    if not rollout.state.is_served:
+        return f"expected {rollout_id} to be live or Terminal, found {rollout.state}"
+    return None
 
 
 def _objection_to_excused(
@@ -136,6 +152,8 @@ def _objection_to_retried(state: State, command: RetryHosts) -> str | None:
     objection = _objection_to_hosts(state, rollout_id, command.hosts, is_retry=True)
     if objection is not None:
         return objection
+    if state.view.rollouts[rollout_id].state is RolloutState.ABORTED:
+        return f"{rollout_id} was aborted and dispatches no host; release another ref"
     may = retriable_hosts(state, rollout_id)
     if not command.hosts and not may:
         return f"expected failed hosts of {rollout_id} that may try again, found none"

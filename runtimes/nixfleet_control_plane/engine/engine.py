@@ -46,6 +46,7 @@ from nixfleet_control_plane.engine.rollout_course import (
 )
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     Action,
     ArtefactRejected,
     ClearRollout,
@@ -133,6 +134,7 @@ from nixfleet_state_machine.planner.rollout_status import WaveStatus, wave_statu
 from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetryOrdered,
+    RolloutAborted,
     StandingChanged,
     SuccessorOpened,
 )
@@ -271,6 +273,7 @@ class ControlPlaneEngine:
                 | ExcuseHosts()
                 | SkipHosts()
                 | RetryHosts()
+                | AbortRollout()
             ):
                 return self._command(commit, input, now)
             case ExplainHost():
@@ -612,6 +615,9 @@ class ControlPlaneEngine:
                 self._change_standing(commit, command, now)
             case RetryHosts():
                 self._retry(commit, command, now)
+            case AbortRollout():
+                aborted = RolloutAborted(command.rollout_id, command.operator, command.reason, now)
+                move_rollout(self._state, commit, aborted, now)
             case PauseScope() | ResumeScope() | RetireQuarantine():
                 pass  # All of it is done.
             case _:

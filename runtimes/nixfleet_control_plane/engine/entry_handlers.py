@@ -15,6 +15,7 @@ from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.host_record import apply_fact, retried_record, skip_seq
 from nixfleet_control_plane.engine.state import CONTROL_PLANE, LoadedFleet, LoadedManifest, State
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     ClearRollout,
     ExcuseHosts,
     PauseScope,
@@ -77,6 +78,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
@@ -240,6 +242,7 @@ def _follow_up(state: State, commit: CommitBuilder, event: RolloutEvent, at: dat
             | OperatorClearance()
             | HostDrifted()
             | DriftEnded()
+            | RolloutAborted()
         ):
             pass
         case _:
@@ -311,7 +314,7 @@ def apply_command(state: State, commit: CommitBuilder, entry: Commanded, at: dat
                 state.forgive(commit, command.scope.hostname, seq)
         case RetireQuarantine():
             state.retire_quarantine(commit, command.channel, command.closure, cleared_by=seq)
-        case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts():
+        case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts() | AbortRollout():
             pass  # The events of the rollout follow.
         case _:
             assert_never(command)

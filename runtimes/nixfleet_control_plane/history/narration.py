@@ -8,6 +8,7 @@ from typing import assert_never
 
 from nixfleet_control_plane.history.follower import AppliedEntry
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     ClearRollout,
     ExcuseHosts,
     OperatorCommand,
@@ -58,6 +59,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
@@ -253,6 +255,8 @@ def _rollout_event(event: RolloutEvent) -> str:
             return f"{event.host_id} has drifted: it runs {short(event.running)}"
         case DriftEnded():
             return f"{event.host_id} has drifted no longer"
+        case RolloutAborted():
+            return f"aborted by {event.operator}: {event.reason}"
         case _:
             assert_never(event)
 
@@ -296,6 +300,8 @@ def _command(command: OperatorCommand) -> str:
         case RetryHosts():
             hosts = named(tuple(sorted(command.hosts))) if command.hosts else "what failed"
             return f"retries {hosts}: {command.reason}"
+        case AbortRollout():
+            return f"aborts {command.rollout_id}: {command.reason}"
         case RetireQuarantine():
             closure = short(command.closure)
             return f"retires the quarantine of {closure} on {command.channel}: {command.reason}"

@@ -15,6 +15,7 @@ import orjson
 from attrs import asdict, frozen
 
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     ClearRollout,
     ExcuseHosts,
     OperatorCommand,
@@ -78,6 +79,7 @@ from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
     RetryOrdered,
+    RolloutAborted,
     RolloutEvent,
     RolloutOpened,
     RolloutTerminal,
@@ -180,6 +182,7 @@ def _host_of(event: RolloutEvent) -> str | None:
             | StandingChanged()
             | RetryOrdered()
             | MembersChanged()
+            | RolloutAborted()
         ):
             return None
         case _:
@@ -198,7 +201,7 @@ def _planned_host(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str
 
 def _commanded_rollout(command: OperatorCommand) -> str | None:
     match command:
-        case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts():
+        case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts() | AbortRollout():
             return command.rollout_id
         case PauseScope() | ResumeScope():
             return _scope_rollout(command.scope)

@@ -151,6 +151,15 @@ class RetryHosts:
     reason: str
 
 
+@frozen
+class AbortRollout:
+    """End a rollout: it begins nothing any more. Hosts in flight finish or fail by their own policy."""
+
+    rollout_id: RolloutId
+    operator: str
+    reason: str
+
+
 OperatorCommand: TypeAlias = (
     PauseScope
     | ResumeScope
@@ -159,6 +168,7 @@ OperatorCommand: TypeAlias = (
     | ExcuseHosts
     | SkipHosts
     | RetryHosts
+    | AbortRollout
 )
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final, assert_never
 
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     ClearRollout,
     ExcuseHosts,
     OperatorCommand,
@@ -19,13 +20,14 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.hold_scope import parse_scope
-from nixfleet_simulation.judge.model.rollout_model import HALTED
+from nixfleet_simulation.judge.model.rollout_model import CLEARABLE
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.nodes.clock import time_at
 from nixfleet_simulation.run.perform_hostile_acts import HostileActs
 from nixfleet_simulation.run.world import World
 from nixfleet_simulation.scenario.acts import (
     CONTROL_PLANE,
+    Abort,
     Act,
     AlterRequests,
     AnswerBadly,
@@ -122,6 +124,8 @@ class ActRunner:
                 self._retire(act.channel)
             case Excuse() | Skip() | TryAgain():
                 self._decide_about_host(act)
+            case Abort():
+                self._abort(act.channel)
             case PowerOff():
                 self.reboot(act.host, act.for_seconds)
             case NoClosures():
@@ -218,7 +222,7 @@ class ActRunner:
     def _clear(self, act: Clear) -> None:
         everybody = frozenset(self._layouts[act.channel].hosts) if act.everybody else frozenset()
         for rollout_id, rollout in self._world.checker.log.rollouts.items():
-            if rollout.layout.name == act.channel and rollout.due.state in HALTED:
+            if rollout.layout.name == act.channel and rollout.due.state in CLEARABLE:
                 excused = everybody or frozenset[str]()
                 self.order(ClearRollout(RolloutId(rollout_id), OPERATOR, "fixed", excused))
 
@@ -226,9 +230,14 @@ class ActRunner:
         """Clear the halted rollouts of channels with deadlines: a host may miss one while it finds its way back."""
         for layout in self._layouts.values():
             rollout = self._world.checker.log.rollouts.get(f"{layout.name}@{LAST_REF}")
-            is_halted = rollout is not None and rollout.due.state in HALTED
+            is_halted = rollout is not None and rollout.due.state in CLEARABLE
             if is_halted and layout.policy.deadlines.is_declared:
                 self._clear(Clear(0, layout.name, everybody=False))
+
+    def _abort(self, channel: str) -> None:
+        newest = self._newest(channel)
+        if newest is not None:
+            self.order(AbortRollout(RolloutId(newest), OPERATOR, "nobody wants it"))
 
     def _decide_about_host(self, act: Excuse | Skip | TryAgain) -> None:
         """Give the command, in the channel's newest rollout; the control plane refuses what makes no sense."""

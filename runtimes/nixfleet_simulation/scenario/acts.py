@@ -34,6 +34,7 @@ class Family(StrEnum):
     EXCHANGE = "exchange"
     ABSENCE = "absence"
     POLICY = "policy"
+    STEERING = "steering"
 
 
 class Boundary(StrEnum):
@@ -227,6 +228,15 @@ class TryAgain:
     at_seconds: float
     channel: str
     host: str = ""
+
+
+@frozen
+class Abort:
+    """End the channel's newest rollout."""
+
+    family: ClassVar[Family] = Family.STEERING
+    at_seconds: float
+    channel: str
 
 
 # Hosts that do not come, and closures that do not.
@@ -477,6 +487,7 @@ Act: TypeAlias = (
     | TryAgain
     | PowerOff
     | NoClosures
+    | Abort
 )
 
 

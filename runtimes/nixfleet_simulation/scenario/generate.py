@@ -56,6 +56,7 @@ from nixfleet_simulation.scenario.generate_policy import (
     of_policy,
     with_policy,
 )
+from nixfleet_simulation.scenario.generate_steering import has_steering, of_steering
 from nixfleet_simulation.scenario.randomness import Random, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
 
@@ -85,7 +86,7 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
     acts: list[Act] = list(_releases(seed, channels, seconds, faults))
     every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)
     for family, draw_one in _FAMILIES.items():
-        if family in faults and (has_policy(seed) or family not in _OF_POLICIES):
+        if family in faults and _has(seed, family):
             mean = TAKEOVER_EVERY_SECONDS if family is Family.TAKEOVER else every
             acts += _faults(stream(seed, family.value), channels, seconds, mean, draw_one)
     acts.sort(key=lambda act: act.at_seconds)
@@ -97,6 +98,12 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
         enrolling=_enrolling(stream(seed, "identities"), channels),
         real_signatures=seed % REAL_SIGNATURES_EVERY == 0,
     )
+
+
+def _has(seed: int, family: Family) -> bool:
+    if family is Family.STEERING:
+        return has_steering(seed)
+    return family not in _OF_POLICIES or has_policy(seed)
 
 
 # The fleet.
@@ -312,5 +319,6 @@ _FAMILIES: Final[dict[Family, _Draw]] = {
     Family.EXCHANGE: of_exchange,
     Family.ABSENCE: of_absence,
     Family.POLICY: of_policy,
+    Family.STEERING: of_steering,
 }
 _OF_POLICIES: Final = frozenset({Family.ABSENCE, Family.POLICY})

@@ -22,6 +22,7 @@ from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
 from nixfleet_control_plane.http.contacts import Contact, Contacts
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, Place, place_text
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     ClearRollout,
     ExcuseHosts,
     HostList,
@@ -217,6 +218,14 @@ class OperatorRoutes:
 
         return await self._execute(request, command)
 
+    async def abort(self, request: Request) -> Response:
+        """End a rollout for good: it dispatches no host any more."""
+        rollout_id = _rollout_id(request)
+        return await self._execute(
+            request,
+            lambda name, body: AbortRollout(rollout_id, name, REASON.decode(body).reason),
+        )
+
     async def retire_quarantine(self, request: Request) -> Response:
         """Allow a quarantined closure on a channel again."""
         channel: str = request.path_params["channel"]
@@ -314,6 +323,7 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
     _command(f"{_ROLLOUT}/excuse", OperatorRoutes.excuse, HOSTS),
     _command(f"{_ROLLOUT}/skip", OperatorRoutes.skip, HOSTS),
     _command(f"{_ROLLOUT}/retry", OperatorRoutes.retry, RETRY),
+    _command(f"{_ROLLOUT}/abort", OperatorRoutes.abort, REASON),
     _command(f"{_CHANNEL}/pause", OperatorRoutes.pause_channel, REASON),
     _command(f"{_CHANNEL}/resume", OperatorRoutes.resume_channel, REASON),
     _command(f"{paths.HOSTS}/{{hostname}}/pause", OperatorRoutes.pause_host, REASON),

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import orjson
 
 from nixfleet_control_plane.messages.inputs import (
+    AbortRollout,
     DispatchAnswer,
     DispatchPoll,
     ExcuseHosts,
@@ -250,6 +251,8 @@ class LogReader:
                 rollout.supersede()
             case "OperatorClearance":
                 rollout.clear(set(event["excused_hosts"]))
+            case "RolloutAborted":
+                rollout.abort()
             case "WaveBroken":
                 self._wave_broke(rollout, event)
             case "HostsLapsed":
@@ -287,6 +290,8 @@ class LogReader:
                 is_due = isinstance(input, PlanTick) and at is not None and at <= self._now
                 if not (is_due or isinstance(input, RetryHosts)):
                     found = f"{host} is to try again at {self._now}, and may at {at}"
+        elif kind == "RolloutAborted" and not isinstance(input, AbortRollout):
+            found = "it is aborted, and no operator ordered that"
         elif kind == "StandingChanged":
             found = self._standing_objection(rollout, event)
         if found is not None:

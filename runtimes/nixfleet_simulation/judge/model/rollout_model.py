@@ -23,11 +23,14 @@ from nixfleet_simulation.judge.model.verdicts import (
 from nixfleet_simulation.judge.model.verdicts import DONE as WAVE_DONE
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
-LIVE: Final = frozenset({"Opening", "Active", "Converging", "Reverted", "Failed"})
-HALTED: Final = frozenset({"Reverted", "Failed"})
+LIVE: Final = frozenset({"Opening", "Active", "Converging", "Reverted", "Failed", "Aborted"})
+CLEARABLE: Final = frozenset({"Reverted", "Failed"})
+HALTED: Final = CLEARABLE | {"Aborted"}
 DONE: Final = frozenset({"Terminal", "Superseded"})
 UNDER_WAY: Final = frozenset({"Active", "Converging"})
 SERVED: Final = LIVE | {"Terminal"}
+FAILURES: Final = frozenset({"Reverted", "Failed"})
+"""The states of a host that failed."""
 RETENTION: Final = timedelta(hours=72)
 AT_REST: Final = HALTED | DONE | {"Pruned"}
 
@@ -162,7 +165,7 @@ class RolloutModel:
         if model.is_eligible:
             return False
         has_failed_for_good = (
-            model.state in HALTED
+            model.state in FAILURES
             and self.is_tolerant_of(host)
             and self.attempt(host) == model.attempt >= self.layout.policy.retry.attempts
         )
@@ -209,7 +212,7 @@ class RolloutModel:
     def host_moved(self, host: str) -> None:
         """Note a new state of a host."""
         to, standing = self.hosts[host].state, self.standing(host)
-        counts = to in HALTED and standing not in FOR_NOTHING
+        counts = to in FAILURES and standing not in FOR_NOTHING
         halts = self.is_under_way and not self.is_tolerant_of(host)
         reverts = self.due.state == "Failed" and to == "Reverted"
         if counts and (halts or reverts):
@@ -262,6 +265,12 @@ class RolloutModel:
         self.due.state = "Active"
         self.advance()
 
+    def abort(self) -> None:
+        """Note that an operator ended the rollout: nothing but a successor follows."""
+        self.was_interfered = True
+        self.was_done = False
+        self.due.state = "Aborted"
+
     def awaited_before(self, wave: int) -> list[HostModel]:
         """Return the hosts of all earlier waves that count, and did not fail where they may."""
         return [
@@ -296,7 +305,7 @@ class RolloutModel:
                 legal = logged.state in UNDER_WAY or (
                     logged.state == "Failed" and event["to"] == "Reverted"
                 )
-                return self._set_logged(event["to"], legal and event["to"] in HALTED, kind)
+                return self._set_logged(event["to"], legal and event["to"] in FAILURES, kind)
             case "WaveAdvanced":
                 return self._advance_logged_wave(event["from_wave"], event["to_wave"])
             case "RolloutTerminal":
@@ -313,7 +322,9 @@ class RolloutModel:
             case "OperatorClearance":
                 for host in event["excused_hosts"]:
                     _set(self.logged_standings, host, "excused")
-                return self._set_logged("Active", logged.state in HALTED, kind)
+                return self._set_logged("Active", logged.state in CLEARABLE, kind)
+            case "RolloutAborted":
+                return self._set_logged("Aborted", logged.state in SERVED - {"Aborted"}, kind)
             case "WaveBroken":
                 return self._set_logged("Failed", logged.state in UNDER_WAY, kind)
             case "HostsLapsed" | "StandingChanged":

@@ -1,0 +1,197 @@
+"""What the modules of `nixfleet operator` share: one operator, one control plane, and how answers are shown."""
+
+import getpass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from nixfleet_cli.shared.arguments import nonblank
+from nixfleet_cli.shared.failures import Findings
+from nixfleet_cli.shared.output import Output, Row, printing
+from nixfleet_proto.codec.strict import Coder
+from nixfleet_runtime.documents.problems import closest
+from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.listings import HOST_PAGE, ROLLOUT_PAGE, ListedHost, ListedRollout
+from nixfleet_runtime.kernel.clock import SystemClock
+
+if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
+    from nixfleet_cli.shared.operator_client import Address, OperatorClient, Page
+
+P = TypeVar("P", bound="Page")
+T = TypeVar("T")
+
+
+class Session:
+    """One operator and one control plane, and how answers are shown."""
+
+    def __init__(self, address: "Address", output: Output) -> None:
+        self._address = address
+        self.output = output
+
+    def command(self, path: str, body: bytes, value: object, done: str) -> None:
+        """Have a command carried out, and say so."""
+
+        async def send(client: "OperatorClient") -> None:
+            await client.command(path, body)
+
+        self._run(send)
+        self.output.show(value, [done])
+
+    def list(
+        self,
+        path: str,
+        coder: Coder[P],
+        items: Callable[[P], Sequence[T]],
+        cells: Callable[[T], Row],
+        header: Row,
+        *,
+        after: str | None = None,
+        is_wanted: Callable[[T], bool] = lambda _: True,
+    ) -> None:
+        """Show a list, page by page."""
+
+        async def show(client: "OperatorClient") -> None:
+            async for page in client.pages(path, coder, after):
+                wanted = [item for item in items(page) if is_wanted(item)]
+                values = map(coder.spelling.converter.unstructure, wanted)
+                if wanted:
+                    self.output.rows(values, map(cells, wanted), header)
+
+        self._run(show)
+
+    def read(self, path: str, coder: Coder[T]) -> T:
+        """Return what is at `path`."""
+        answers: list[T] = []
+
+        async def ask(client: "OperatorClient") -> None:
+            answers.append(await client.read(path, coder))
+
+        self._run(ask)
+        return answers[0]
+
+    def all(self, path: str, coder: Coder[P], items: Callable[[P], Sequence[T]]) -> Sequence[T]:
+        """Return a whole list."""
+        found: list[T] = []
+
+        async def fetch(client: "OperatorClient") -> None:
+            async for page in client.pages(path, coder):
+                found.extend(items(page))
+
+        self._run(fetch)
+        return found
+
+    def rollouts(self) -> Sequence[ListedRollout]:
+        """Return every rollout."""
+        return self.all(paths.ROLLOUTS, ROLLOUT_PAGE, lambda page: page.rollouts)
+
+    def hosts(self) -> Sequence[ListedHost]:
+        """Return every host of every rollout."""
+        return self.all(paths.HOSTS, HOST_PAGE, lambda page: page.hosts)
+
+    def _run(self, ask: "Callable[[OperatorClient], Awaitable[None]]") -> None:
+        import anyio
+
+        from nixfleet_cli.shared.operator_client import operating
+
+        async def main() -> None:
+            async with operating(self._address, SystemClock()) as client:
+                await ask(client)
+
+        anyio.run(main)
+
+
+def asks(shape: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options for address, key and name, and --json, to a command; it is called with a session made of them.
+
+    shape: what is printed as JSON.
+    """
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        @printing(shape)
+        @wraps(command)
+        def asking(
+            output: Output,
+            url: str,
+            key_file: Path,
+            name: str | None,
+            ca_certificate_file: Path | None,
+            plain_http: bool,
+            **rest: object,
+        ) -> None:
+            from nixfleet_cli.shared.operator_client import Address
+
+            who = name or getpass.getuser()
+            address = Address(url, who, key_file, ca_certificate_file, plain_http)
+            command(Session(address, output), **rest)
+
+        for option in reversed(_OPTIONS):
+            asking = option(asking)
+        return asking
+
+    return decorated
+
+
+_FILE = click.Path(path_type=Path)
+_OPTIONS = (
+    click.option(
+        "--url",
+        metavar="URL",
+        envvar="NIXFLEET_OPERATOR_URL",
+        show_envvar=True,
+        required=True,
+        help="The control plane, https://HOST:PORT.",
+    ),
+    click.option(
+        "--key",
+        "key_file",
+        metavar="FILE",
+        type=_FILE,
+        envvar="NIXFLEET_OPERATOR_KEY",
+        show_envvar=True,
+        required=True,
+        help="Your private key.",
+    ),
+    click.option(
+        "--name",
+        metavar="NAME",
+        envvar="NIXFLEET_OPERATOR_NAME",
+        show_envvar=True,
+        help="Your name in the trust file; default: your login name.",
+    ),
+    click.option(
+        "--ca-certificate",
+        "ca_certificate_file",
+        metavar="FILE",
+        type=_FILE,
+        envvar="NIXFLEET_OPERATOR_CA_CERTIFICATE",
+        show_envvar=True,
+        help="CA certificate for the control plane (PEM).",
+    ),
+    click.option("--plain-http", is_flag=True, help="Permit http:// to another machine."),
+)
+
+
+reason_option = click.option(
+    "--reason",
+    metavar="TEXT",
+    required=True,
+    callback=nonblank,
+    help="Why; recorded in the log.",
+)
+
+
+def rollout_ids(session: Session) -> set[str]:
+    """Return the ids of all rollouts, for a suggestion."""
+    return {str(each.rollout_id) for each in session.rollouts()}
+
+
+def suggesting(refused: Findings, name: str, known: Collection[str]) -> Findings:
+    """Return the refusal, with the nearest of the known names when `name` is none of them."""
+    meant = None if name in known else closest(name, known)
+    if meant is None:
+        return refused
+    *lines, last = refused.lines
+    return Findings(*lines, f"{last}; did you mean {meant}?")
