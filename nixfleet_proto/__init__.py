@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         FleetHost,
         FleetResolved,
         Meta,
+        Ramp,
         Wave,
     )
     from nixfleet_proto.frozen_map import (
@@ -161,6 +162,7 @@ __all__ = [
     "ProbeSubResult",
     "ProbeTopologyDeclared",
     "ProbeTopologyEntry",
+    "Ramp",
     "Regressed",
     "Retry",
     "Revocation",
@@ -201,7 +203,7 @@ export_lazily(
         "nixfleet_proto.errors": "InvalidValue NixfleetError ValueProblem",
         "nixfleet_proto.evidence": "ControlFinding Evidence",
         "nixfleet_proto.fleet": (
-            "DisruptionBudget Edge FleetChannel FleetHost FleetResolved Meta Wave"
+            "DisruptionBudget Edge FleetChannel FleetHost FleetResolved Meta Ramp Wave"
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
         "nixfleet_proto.health_check": (

@@ -105,12 +105,47 @@ class Edge:
 
 @frozen
 @checked
+class Ramp:
+    """How the slots of a budget grow in each rollout: first `start`, then `factor` times as many, and so on.
+
+    They grow each time as many hosts have converged as there were slots, up to the limit of the budget.
+    Source: docs/spec/pace.md, Ramp.
+    """
+
+    start: int
+    factor: int = 2
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("start", self.start, 1)
+        yield from at_least("factor", self.factor, 1)
+
+    def __str__(self) -> str:
+        return f"from {self.start} by a factor of {self.factor}"
+
+
+def pace_problems(max_per_minute: int | None) -> Iterator[ValueProblem]:
+    """Yield the numbers of beginnings that a budget cannot have, for every record that has one."""
+    if max_per_minute is not None:
+        yield from at_least("max_per_minute", max_per_minute, 1)
+
+
+@frozen
+@checked
 class DisruptionBudget:
-    """How many of the selected hosts may be in flight at once, as a number or a share of them."""
+    """How many of the selected hosts may be in flight at once, as a number or a share of them, and how fast they begin.
+
+    ramp: how the slots grow to that number in each rollout; `None`: all are there at once. max_per_minute: how many
+    hosts are dispatched in any 60 seconds; `None`: any number.
+    """
 
     selector: Selector
     max_in_flight: int | None = None
     max_in_flight_pct: int | None = None
+    ramp: Ramp | None = None
+    max_per_minute: int | None = None
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from pace_problems(self.max_per_minute)
 
 
 @frozen

@@ -4,13 +4,22 @@ Signed by CI, handed on by the control plane, trusted by agents. Frozen data.
 Source: docs/spec/declarations.md, Manifests; docs/spec/trust.md, Anchors.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TypeVar
 
 from attrs import frozen
 
 from nixfleet_proto.checked import checked
-from nixfleet_proto.fleet import SCHEMA_VERSION, Meta, RolloutPolicy, Selector
+from nixfleet_proto.errors import ValueProblem
+from nixfleet_proto.fleet import (
+    SCHEMA_VERSION,
+    Meta,
+    Ramp,
+    RolloutPolicy,
+    Selector,
+    pace_problems,
+)
 from nixfleet_proto.ids import RolloutId
 
 T = TypeVar("T")
@@ -35,6 +44,11 @@ class ManifestBudget:
     hosts: tuple[str, ...]
     max_in_flight: int | None = None
     max_in_flight_pct: int | None = None
+    ramp: Ramp | None = None
+    max_per_minute: int | None = None
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from pace_problems(self.max_per_minute)
 
 
 @frozen

@@ -96,9 +96,13 @@ if TYPE_CHECKING:
     from nixfleet_state_machine.planner.members import (
         members_change,
     )
+    from nixfleet_state_machine.planner.pace.minute import (
+        SlotsReturned,
+    )
     from nixfleet_state_machine.planner.passing_time import (
         due_by_time,
         next_time,
+        slots_due,
     )
     from nixfleet_state_machine.planner.plan import (
         explain,
@@ -232,6 +236,7 @@ __all__ = [
     "RolloutTransitionError",
     "SchedulePruning",
     "SeqRegression",
+    "SlotsReturned",
     "Stage",
     "Standing",
     "StandingChanged",
@@ -267,6 +272,7 @@ __all__ = [
     "replay_rollout",
     "reported_again",
     "skipped_with",
+    "slots_due",
     "step",
     "step_rollout",
     "strays",
@@ -306,7 +312,8 @@ export_lazily(
         "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
         "nixfleet_state_machine.planner.index.tally": "Tally",
         "nixfleet_state_machine.planner.members": "members_change",
-        "nixfleet_state_machine.planner.passing_time": "due_by_time next_time",
+        "nixfleet_state_machine.planner.pace.minute": "SlotsReturned",
+        "nixfleet_state_machine.planner.passing_time": "due_by_time next_time slots_due",
         "nixfleet_state_machine.planner.plan": "explain plan_next replan",
         "nixfleet_state_machine.planner.progress": "due_rollout_events empty_waves",
         "nixfleet_state_machine.planner.standings": "heard_again reported_again skipped_with",

@@ -35,7 +35,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         ),
         "nixfleet_proto.evidence": "ControlFinding Evidence",
         "nixfleet_proto.fleet": (
-            "Meta FleetHost FleetChannel Wave Edge DisruptionBudget FleetResolved"
+            "Meta FleetHost FleetChannel Wave Edge Ramp DisruptionBudget FleetResolved"
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
         "nixfleet_proto.health_check": (
@@ -70,6 +70,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_state_machine.planner.blast_radius": "BudgetWedge",
         "nixfleet_state_machine.planner.deadlines": "LapseDue RetryDue",
         "nixfleet_state_machine.planner.host_status": "StageDeadline HostInRollout HostInFleet",
+        "nixfleet_state_machine.planner.pace.minute": "SlotsReturned",
         "nixfleet_state_machine.planner.rollout_status": "WaveStatus OverdueHost",
         "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",
         "nixfleet_state_machine.planner.index.fleet_view": "FleetView",

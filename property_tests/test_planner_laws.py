@@ -17,7 +17,13 @@ from nixfleet_state_machine.planner.action import (
 from nixfleet_state_machine.planner.plan import explain, plan_next, replan
 from nixfleet_state_machine.planner.progress import due_rollout_events
 from tests.planner.history import History
-from tests.planner.naive_planner import Decision, naive_plan, naive_progress, overfull
+from tests.planner.naive_planner import (
+    Decision,
+    naive_plan,
+    naive_progress,
+    overfull,
+    overpaced,
+)
 from tests.planner.world import NOW, HostKey, reading
 
 lengths = st.integers(5, 20)
@@ -110,6 +116,19 @@ def test_dispatching_breaks_no_budget(data: st.DataObject, length: int) -> None:
             # Another rollout may allow more, and use it afterwards.
             if isinstance(action, QueueDispatch):
                 assert overfull(history.world, (action.rollout_id, action.host)) == []
+
+
+@given(data=st.data(), length=lengths)
+def test_dispatching_keeps_to_ramp_and_minute(data: st.DataObject, length: int) -> None:
+    """Each dispatch leaves no more hosts under way than the ramp says, and no more beginnings than a minute has."""
+    history = History.begun(data)
+    for _ in range(length):
+        history.happen()
+        for action in replan(history.view, history.world.quarantines, NOW):
+            history.carry_out((action,))
+            # Another rollout may begin more in a minute, and do so afterwards.
+            if isinstance(action, QueueDispatch):
+                assert overpaced(history.world, (action.rollout_id, action.host)) == []
 
 
 @given(data=st.data(), length=lengths)

@@ -5,7 +5,7 @@ Source: docs/spec/declarations.md, Resolved fleet; docs/spec/declarations.md, Ma
 docs/spec/trust.md, Artefacts.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, TypeAlias
 
@@ -18,11 +18,13 @@ from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, Decod
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.fleet import (
     SCHEMA_VERSION,
+    DisruptionBudget,
     Edge,
     FleetChannel,
     FleetHost,
     FleetResolved,
     Meta,
+    Ramp,
     Wave,
 )
 from nixfleet_proto.freshness import FRESHNESS_WINDOW_MINUTES
@@ -39,7 +41,7 @@ from nixfleet_proto.health_check import (
     healthy_objection,
 )
 from nixfleet_proto.json_value import JsonValue
-from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
 from nixfleet_proto.policy import Deadlines, PolicyWave, RolloutPolicy
 from nixfleet_proto.trust import TrustRoot
 
@@ -106,7 +108,7 @@ def fleet_of(artefact: JsonValue) -> FleetResolved:
 def manifest_of(artefact: JsonValue) -> RolloutManifest:
     """As `decode_manifest`, from parsed JSON. Raises: DecodeError."""
     manifest = _MANIFEST.of_json(artefact)
-    _require(_MANIFEST.what, _policy_problems("$.rolloutPolicy", manifest.rollout_policy))
+    _require(_MANIFEST.what, _manifest_problems(manifest))
     return manifest
 
 
@@ -171,6 +173,22 @@ def _fleet_problems(fleet: FleetResolved) -> Iterator[DecodeProblem]:
     for channel, waves in fleet.waves.items():
         for index, wave in enumerate(waves):
             yield from _contradictions(f"{member_path('$.waves', channel)}[{index}]", wave)
+    yield from _budget_problems(fleet.disruption_budgets)
+
+
+def _manifest_problems(manifest: RolloutManifest) -> Iterator[DecodeProblem]:
+    yield from _policy_problems("$.rolloutPolicy", manifest.rollout_policy)
+    yield from _budget_problems(manifest.disruption_budgets)
+
+
+def _budget_problems(
+    budgets: Iterable[DisruptionBudget | ManifestBudget],
+) -> Iterator[DecodeProblem]:
+    for index, budget in enumerate(budgets):
+        path = f"$.disruptionBudgets[{index}]"
+        yield from _contradictions(path, budget)
+        if budget.ramp is not None:
+            yield from _contradictions(f"{path}.ramp", budget.ramp)
 
 
 def _policy_problems(path: str, policy: RolloutPolicy) -> Iterator[DecodeProblem]:
@@ -236,6 +254,9 @@ ARTEFACT_SPELLING: Final = Spelling(
     left_out={
         FleetChannel: ("on_drift", "enabled"),
         FleetHost: ("enabled",),
+        DisruptionBudget: ("ramp", "max_per_minute"),
+        ManifestBudget: ("ramp", "max_per_minute"),
+        Ramp: ("factor",),
         RolloutManifest: ("freshness_window_minutes", "wave_not_before", "blast_radius"),
         RolloutPolicy: ("max_failures", "max_failure_pct", "deadlines", "retry"),
         PolicyWave: ("max_failures", "max_failure_pct"),

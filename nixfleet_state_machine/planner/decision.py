@@ -44,7 +44,7 @@ def answer(
         return DeferDispatch(host, rollout_id, block.gate, block.reason)
     view = planning.view
     terms = view.terms(rollout_id)
-    planning.dispatched.update(terms.budget_names_of(host))
+    planning.note_dispatch(rollout_id, host)
     attempt = view.rollouts[rollout_id].attempt_of(host)
     soak_due_at = _soak_due_at(view, rollout_id, host, now)
     return QueueDispatch(host, rollout_id, terms.targets[host], soak_due_at, attempt)

@@ -80,14 +80,17 @@ def _gating(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[st
 
 
 def _in_flight(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator[str]:
-    """Over all live rollouts, as the budgets count."""
+    """Over all live rollouts, as the budgets count; of a ramp that gives no more slots, in this rollout alone."""
     view = planning.view
     terms = view.terms(rollout_id)
-    budgets = (terms.budgets[place] for place in terms.budgets_of(host))
-    full = {budget.name for budget in budgets if planning.taken(budget) >= budget.limit}
+    budgets = [terms.budgets[place] for place in terms.budgets_of(host)]
+    uses = [planning.use_of(rollout_id, budget) for budget in budgets]
+    full = {use.budget.name for use in uses if use.in_flight >= use.budget.limit}
+    ramped = {use.budget.name for use in uses if use.budget.ramp and use.under_way >= use.slots}
     for each in view.served_rollouts():
+        holding = full | ramped if each == rollout_id else full
         for record in view.hosts_of(each):
-            is_member = not full.isdisjoint(view.terms(each).budget_names_of(record.hostname))
+            is_member = not holding.isdisjoint(view.terms(each).budget_names_of(record.hostname))
             if is_member and view.counts_of(each, record.hostname).is_in_flight:
                 where = "" if each == rollout_id else f", {each}"
                 yield _shown(planning, each, record.hostname, where)

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TypeAlias
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
 from nixfleet_state_machine.planner.index.fleet_view import FleetView, host_hold, wave_hold
+from nixfleet_state_machine.planner.pace.budget_use import BudgetUse, budget_use
+from nixfleet_state_machine.planner.pace.words import pace_words
 from nixfleet_state_machine.planner.terms import BudgetTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
@@ -25,16 +27,47 @@ Quarantines: TypeAlias = Mapping[str, Set[str]]
 class Planning:
     """The input of the gates during one plan. quarantines: closures by channel.
 
-    dispatched: how many hosts this plan has dispatched so far, by budget name.
+    dispatched: how many hosts this plan has dispatched so far, by budget name. ramped: the same by rollout and name,
+    of budgets that have a ramp. begun: the same by name, of budgets that limit the beginnings in a minute.
     """
 
     view: FleetView
     quarantines: Quarantines
     dispatched: Counter[str] = Factory(Counter[str])
+    ramped: Counter[tuple[RolloutId, str]] = Factory(Counter[tuple[RolloutId, str]])
+    begun: Counter[str] = Factory(Counter[str])
+
+    def note_dispatch(self, rollout_id: RolloutId, host: str) -> None:
+        """Count the host as dispatched by this plan."""
+        terms = self.view.terms(rollout_id)
+        self.dispatched.update(terms.budget_names_of(host))
+        self.ramped.update([(rollout_id, name) for name in terms.ramped_names_of(host)])
+        self.begun.update(terms.minute_names_of(host))
 
     def taken(self, budget: BudgetTerms) -> int:
         """Return how many slots of the budget are taken by hosts in flight or dispatched by this plan."""
         return self.view.in_flight_of(budget.name) + self.dispatched[budget.name]
+
+    def use_of(self, rollout_id: RolloutId, budget: BudgetTerms) -> BudgetUse:
+        """Return how full the budget is for hosts of a rollout, with what this plan has dispatched."""
+        name, taken = budget.name, self.taken(budget)
+        use = budget_use(self.view, rollout_id, budget)
+        return evolve(
+            use,
+            in_flight=taken,
+            under_way=use.under_way + self.ramped[rollout_id, name],
+            begun=use.begun + self.begun[name],
+        )
+
+    def is_full(self, rollout_id: RolloutId, budget: BudgetTerms) -> bool:
+        """Return whether no host of the rollout may begin under the budget."""
+        is_full = self.taken(budget) >= budget.limit
+        return is_full or (budget.has_pace and self.use_of(rollout_id, budget).is_full)
+
+    def is_just_full(self, rollout_id: RolloutId, budget: BudgetTerms) -> bool:
+        """Return whether the last dispatch may have taken the last slot of the budget, for hosts of the rollout."""
+        is_just_full = self.taken(budget) == budget.limit
+        return is_just_full or (budget.has_pace and self.use_of(rollout_id, budget).is_just_full)
 
 
 GateFunction: TypeAlias = Callable[[Planning, RolloutId, str], GateBlock | None]
@@ -177,16 +210,16 @@ def gate_host_edge(planning: Planning, rollout_id: RolloutId, host: str) -> Gate
 def gate_disruption_budget(
     planning: Planning, rollout_id: RolloutId, host: str
 ) -> GateBlock | None:
-    """Hold the host when as many hosts as one of its budgets allows are in flight.
+    """Hold the host when as many hosts as one of its budgets allows are in flight, or begin too fast.
 
     In flight: over all live rollouts with the budget, including the hosts dispatched by this plan.
     """
     terms = planning.view.terms(rollout_id)
     budgets = [terms.budgets[place] for place in terms.budgets_of(host)]
-    full = [budget for budget in budgets if planning.taken(budget) >= budget.limit]
+    full = [budget for budget in budgets if planning.is_full(rollout_id, budget)]
     if not full:
         return None
-    counts = (f"{planning.taken(each)} of {each.limit} in flight ({each.name})" for each in full)
+    counts = (planning.use_of(rollout_id, budget).shortage() for budget in full)
     return GateBlock(Gate.DISRUPTION_BUDGET, _budget_reason(budgets), "; ".join(counts))
 
 
@@ -252,10 +285,17 @@ def _awaited_of(view: FleetView, channel: str) -> Iterator[RolloutId]:
 
 def _budget_reason(budgets: Sequence[BudgetTerms]) -> str:
     # Does not name the one that is full: that changes whenever a host is dispatched or finishes.
-    if len(budgets) == 1:
+    # Nor how many slots a ramp gives now.
+    if len(budgets) == 1 and not budgets[0].has_pace:
         return f"all {budgets[0].limit} slots are taken ({budgets[0].name})"
-    names = ", ".join(f"{budget.name}: {budget.limit}" for budget in budgets)
+    names = ", ".join(f"{budget.name}: {_most(budget)}" for budget in budgets)
+    if len(budgets) == 1:
+        return f"all slots are taken ({names})"
     return f"all slots of one of its budgets are taken ({names})"
+
+
+def _most(budget: BudgetTerms) -> str:
+    return f"{budget.limit}{pace_words(budget.ramp, budget.max_per_minute)}"
 
 
 def _is_done(record: RolloutRecord) -> bool:

@@ -113,10 +113,10 @@ class Walk:
         return action
 
     def _revise_lanes(self, lane: Lane, place: _Place) -> None:
-        """Evaluate the lanes of a budget again if a host of `lane` has just taken its last slot."""
+        """Evaluate the lanes of a budget again if a host of `lane` has just taken their last slot."""
         for taken in budgets_of(self._planning.view, lane):
             for budget, other in self._lanes_under(taken.name):
-                if self._planning.taken(budget) == budget.limit:
+                if self._planning.is_just_full(other.rollout_id, budget):
                     self._revise(other, place)
 
     def _revise(self, lane: Lane, place: _Place) -> None:

@@ -13,6 +13,7 @@ from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.deadlines import LapseDue, RetryDue
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.pace.minute import MINUTE, SlotsReturned
 from nixfleet_state_machine.rollout.event import HostsLapsed, RetryOrdered, RolloutEvent, Stage
 from nixfleet_state_machine.rollout.state import Standing
 
@@ -24,12 +25,29 @@ _Retries = dict[tuple[RolloutId, int, str], list[str]]
 
 
 def next_time(view: FleetView) -> datetime | None:
-    """Return when `due_by_time` has something to say next, if nothing happens before; `None`: never.
+    """Return when `due_by_time` or `slots_due` has something to say next, if nothing happens before; `None`: never.
 
     Raises: InvalidValue.
     """
     require_arguments("next_time", view=(view, FleetView))
-    return view.next_due()
+    returns = (first + MINUTE for _, first in view.beginnings.firsts())
+    times = (view.next_due(), *returns)
+    return min((at for at in times if at is not None), default=None)
+
+
+def slots_due(view: FleetView, now: datetime) -> tuple[SlotsReturned, ...]:
+    """Return the slots of `max_per_minute` that the time gives back, one event for each budget.
+
+    None is due twice: after these are applied, the result is empty. now: aware UTC. O(budgets that have beginnings).
+    Raises: InvalidValue.
+    """
+    require_arguments("slots_due", view=(view, FleetView), now=(now, datetime))
+    begun_by = now - MINUTE
+    return tuple(
+        SlotsReturned(budget, begun_by, view.beginnings.count_until(budget, begun_by), now)
+        for budget, first in view.beginnings.firsts()
+        if first <= begun_by
+    )
 
 
 def due_by_time(

@@ -12,7 +12,15 @@ from attrs import frozen
 
 from nixfleet_proto.checked import at_least, checked, require_arguments, same, shown
 from nixfleet_proto.errors import InvalidValue, ValueProblem
-from nixfleet_proto.fleet import Edge, FleetResolved, OnDrift, Selector, Wave
+from nixfleet_proto.fleet import (
+    Edge,
+    FleetResolved,
+    OnDrift,
+    Ramp,
+    Selector,
+    Wave,
+    pace_problems,
+)
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
@@ -26,11 +34,25 @@ _NO_DEADLINES, _NO_RETRY = Deadlines(), Retry()
 @frozen
 @checked
 class BudgetTerms:
-    """A disruption budget and its members. `limit` is the number of hosts that may be in flight at once."""
+    """A disruption budget and its members. `limit` is the number of hosts that may be in flight at once.
+
+    ramp: how the slots grow to that limit in each rollout. max_per_minute: how many hosts begin in any 60 seconds.
+    Source: docs/spec/pace.md.
+    """
 
     selector: Selector
     hosts: frozenset[str]
     limit: int
+    ramp: Ramp | None = None
+    max_per_minute: int | None = None
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from pace_problems(self.max_per_minute)
+
+    @property
+    def has_pace(self) -> bool:
+        """Whether more than the number of hosts in flight holds its members."""
+        return self.ramp is not None or self.max_per_minute is not None
 
     @cached_property
     def name(self) -> str:
@@ -44,7 +66,8 @@ class BudgetTerms:
         if budget.max_in_flight_pct is not None:
             limits.append(max(1, len(budget.hosts) * budget.max_in_flight_pct // 100))
         hosts = frozenset(budget.hosts)
-        return cls(budget.selector, hosts, min(limits, default=len(hosts)))
+        limit = min(limits, default=len(hosts))
+        return cls(budget.selector, hosts, limit, budget.ramp, budget.max_per_minute)
 
 
 @frozen
@@ -151,6 +174,25 @@ class RolloutTerms:
     def budget_names_of(self, hostname: str) -> frozenset[str]:
         """Return the names of those budgets. `hostname` counts once per name."""
         return frozenset([budget.name for budget in self.budgets if hostname in budget.hosts])
+
+    def ramped_names_of(self, hostname: str) -> frozenset[str]:
+        """Return the names of those budgets that have a ramp."""
+        return self.ramped and self.budget_names_of(hostname) & self.ramped
+
+    def minute_names_of(self, hostname: str) -> frozenset[str]:
+        """Return the names of those budgets that limit the beginnings in a minute."""
+        return self.per_minute and self.budget_names_of(hostname) & self.per_minute
+
+    @cached_property
+    def ramped(self) -> frozenset[str]:
+        """The names of the budgets that have a ramp."""
+        return frozenset([budget.name for budget in self.budgets if budget.ramp is not None])
+
+    @cached_property
+    def per_minute(self) -> frozenset[str]:
+        """The names of the budgets that limit the beginnings in a minute."""
+        limited = [budget for budget in self.budgets if budget.max_per_minute is not None]
+        return frozenset([budget.name for budget in limited])
 
     @cached_property
     def _gating_hosts(self) -> Mapping[str, tuple[str, ...]]:

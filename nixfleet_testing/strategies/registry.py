@@ -25,6 +25,7 @@ from nixfleet_proto.fleet import (
     FleetResolved,
     Meta,
     PolicyWave,
+    Ramp,
     RolloutPolicy,
     Selector,
     Wave,
@@ -47,6 +48,7 @@ from nixfleet_state_machine.host.event import Local, Remote
 from nixfleet_state_machine.host.state import HostRolloutState, ProbeRecord
 from nixfleet_state_machine.planner.action import GateBlock
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.scopes.expression import (
@@ -126,6 +128,7 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     Retry: retries(),
     Wave: releases.some_waves(),
     Edge: releases.some_edges(),
+    Ramp: releases.ramps(),
     DisruptionBudget: releases.budgets(),
     FleetResolved: releases.fleets(),
     HttpProbe: messages.http_probes(),
@@ -163,6 +166,7 @@ _STATE_MACHINE: Mapping[type[object], SearchStrategy[object]] = {
     Scope: scopes.scopes(),
     GateBlock: gate_blocks(),
     BudgetTerms: releases.budget_terms(),
+    SlotsReturned: releases.slots_returned(),
     RolloutTerms: releases.terms(),
     FleetView: fleet_views(),
 }

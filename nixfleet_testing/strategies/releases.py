@@ -18,11 +18,13 @@ from nixfleet_proto.fleet import (
     FleetResolved,
     Meta,
     PolicyWave,
+    Ramp,
     Selector,
     Wave,
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
+from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.scopes.selector import select
 from nixfleet_testing.strategies.names import (
@@ -92,16 +94,33 @@ def edges(names: Sequence[str], at_least: int = 0) -> SearchStrategy[tuple[Edge,
 
 
 def budgets() -> SearchStrategy[DisruptionBudget]:
-    """Budgets with a number, a share, or both."""
+    """Budgets with a number, a share, or both; some with a pace."""
     number, share = st.integers(1, 3), st.sampled_from((10, 50, 100))
     limits = st.one_of(
         st.tuples(number, st.none()), st.tuples(st.none(), share), st.tuples(number, share)
     )
-    return st.builds(_budget, selectors(), limits)
+    # Most budgets have no pace.
+    return st.builds(
+        _budget,
+        selectors(),
+        limits,
+        st.none() | st.none() | ramps(),
+        st.sampled_from((None, None, None, 1, 2)),
+    )
 
 
-def _budget(selector: Selector, limit: tuple[int | None, int | None]) -> DisruptionBudget:
-    return DisruptionBudget(selector, *limit)
+def ramps() -> SearchStrategy[Ramp]:
+    """Ramps, also one that does not grow."""
+    return st.builds(Ramp, st.integers(1, 2), st.integers(1, 3))
+
+
+def _budget(
+    selector: Selector,
+    limit: tuple[int | None, int | None],
+    ramp: Ramp | None,
+    max_per_minute: int | None,
+) -> DisruptionBudget:
+    return DisruptionBudget(selector, *limit, ramp, max_per_minute)
 
 
 @st.composite
@@ -203,6 +222,11 @@ def manifest_budgets() -> SearchStrategy[ManifestBudget]:
     return st.builds(_frozen, budgets(), fleets())
 
 
+def slots_returned() -> SearchStrategy[SlotsReturned]:
+    names = st.sampled_from(("all", "tags:db+eu"))
+    return st.builds(SlotsReturned, names, times(), st.integers(1, 3), times())
+
+
 def budget_terms() -> SearchStrategy[BudgetTerms]:
     return manifest_budgets().map(BudgetTerms.of)
 
@@ -217,6 +241,8 @@ def _frozen(budget: DisruptionBudget, fleet: FleetResolved) -> ManifestBudget:
         select(budget.selector, fleet.hosts),
         budget.max_in_flight,
         budget.max_in_flight_pct,
+        budget.ramp,
+        budget.max_per_minute,
     )
 
 

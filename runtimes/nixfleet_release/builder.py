@@ -15,7 +15,7 @@ import attrs
 from attrs import evolve, field, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
-from nixfleet_proto.fleet import OnDrift
+from nixfleet_proto.fleet import OnDrift, Ramp
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
 from nixfleet_proto.policy import Deadline, Deadlines, Retry
 from nixfleet_release.check.checked import CheckedFleet, check_written
@@ -199,12 +199,19 @@ class Fleet:
         *,
         max_in_flight: int | None = None,
         max_in_flight_pct: int | None = None,
+        ramp: Ramp | None = None,
+        max_per_minute: int | None = None,
     ) -> Self:
-        """Limit how many of the hosts that `selector` selects may be in flight at once."""
+        """Limit how many of the hosts that `selector` selects may be in flight at once, and how fast they begin.
+
+        ramp: how the slots grow to that number in each rollout. max_per_minute: dispatches in any 60 seconds.
+        """
         table = {
             "selector": _selector(selector),
             "max_in_flight": max_in_flight,
             "max_in_flight_pct": max_in_flight_pct,
+            "ramp": ramp,
+            "max_per_minute": max_per_minute,
         }
         return self._with(("budgets",), table, is_item=True)
 
@@ -393,7 +400,7 @@ def _plain(value: object) -> object:
     match value:
         case StrEnum():
             return value.value
-        case ControlOverride() | Deadlines() | Deadline() | Retry():
+        case ControlOverride() | Deadlines() | Deadline() | Retry() | Ramp():
             return _fields(value)
         case str():
             return value

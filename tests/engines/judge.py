@@ -31,6 +31,7 @@ from nixfleet_control_plane.messages.log_entry import (
     IdentityForked,
     LoggedEntry,
     Planned,
+    Returned,
     RolloutMoved,
 )
 from nixfleet_proto.agent_event import (
@@ -102,6 +103,7 @@ class Judge:
                         self._manifests[entry.rollout_id] = decode_manifest(body)
                 case (
                     Deferred()
+                    | Returned()
                     | ArtefactRefused()
                     | FactRefused()
                     | IdentityForked()

@@ -28,6 +28,7 @@ from nixfleet_proto.fleet import (
     FleetResolved,
     Meta,
     OnDrift,
+    Ramp,
     RolloutPolicy,
     Selector,
     Wave,
@@ -58,6 +59,7 @@ class Layout:
     """A channel: who is in which wave, under which policy.
 
     after: the channels that it waits for. closure: what every host gets; `None`: each its own.
+    max_in_flight, ramp, max_per_minute: of a budget of all hosts.
     pubkeys: of hosts, by name. not_before: the earliest time of each wave; empty: none has one. policy: but for
     `on_health_failure`.
     """
@@ -74,6 +76,8 @@ class Layout:
     not_before: tuple[datetime | None, ...] = ()
     policy: RolloutPolicy = RolloutPolicy()
     on_drift: OnDrift = OnDrift.REPORT
+    ramp: Ramp | None = None
+    max_per_minute: int | None = None
 
     @property
     def whole_policy(self) -> RolloutPolicy:
@@ -126,7 +130,13 @@ class Layout:
             wave_soak_minutes=tuple(self.soak_minutes for _ in self.waves),
             wave_not_before=self.not_before,
             disruption_budgets=tuple(
-                ManifestBudget(budget.selector, self.hosts, budget.max_in_flight)
+                ManifestBudget(
+                    budget.selector,
+                    self.hosts,
+                    budget.max_in_flight,
+                    ramp=budget.ramp,
+                    max_per_minute=budget.max_per_minute,
+                )
                 for budget in self._budgets()
             ),
         )
@@ -135,9 +145,10 @@ class Layout:
         return self.closure or f"{channel_ref}-{host}"
 
     def _budgets(self) -> tuple[DisruptionBudget, ...]:
-        if self.max_in_flight is None:
+        limits = self.max_in_flight, None, self.ramp, self.max_per_minute
+        if limits == (None, None, None, None):
             return ()
-        return (DisruptionBudget(Selector(all=True), self.max_in_flight),)
+        return (DisruptionBudget(Selector(all=True), *limits),)
 
 
 class Publisher:

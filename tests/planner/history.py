@@ -5,12 +5,13 @@ the others are all that a view allows, sensible or not.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 from attrs import define, evolve
 from hypothesis import strategies as st
 
-from nixfleet_proto.fleet import Edge, Selector
+from nixfleet_proto.fleet import Edge, Ramp, Selector
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Tolerance
@@ -27,6 +28,7 @@ from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_state_machine.undo import UndoLog
 from tests.planner.builders import host_of, rollout_of
+from tests.planner.naive_planner import minute_names
 from tests.planner.world import NOW, HostKey, World
 
 T = TypeVar("T")
@@ -63,6 +65,8 @@ _budgets = st.builds(
         frozenset(EVERYBODY).difference
     ),
     limit=st.integers(1, 4),
+    ramp=st.none() | st.builds(Ramp, st.integers(1, 2), st.integers(1, 3)),
+    max_per_minute=st.sampled_from((None, None, 1, 2, 3)),
 )
 _budget_lists = st.lists(_budgets, min_size=1, max_size=2)
 _closures = st.tuples(*[st.sampled_from(CLOSURES)] * HOSTS_PER_CHANNEL)
@@ -138,6 +142,7 @@ class History:
                 case OpenRollout():
                     self._open(self.world.offers[action.channel])
                 case QueueDispatch():
+                    self._begin((action.rollout_id, action.host))
                     self._set_queued((action.rollout_id, action.host), True)
                 case WithdrawDispatch():
                     self._set_queued((action.rollout_id, action.host), False)
@@ -145,6 +150,19 @@ class History:
                     pass
 
     # A rollout's daily business.
+
+    def return_slots(self) -> None:
+        """The minute of the first beginning under a budget is over, or of all of them."""
+        budget = self._any_of(sorted(self.world.begun))
+        if budget is not None:
+            times = self.world.begun[budget]
+            begun_by = self._one_of((times[0], times[-1]))
+            left = [at for at in times if at > begun_by]
+            if left:
+                self.world.begun[budget] = left
+            else:
+                del self.world.begun[budget]
+            self.view.return_slots(budget, begun_by)
 
     def acknowledge(self) -> None:
         """A host that has a dispatch in its queue takes it."""
@@ -331,6 +349,14 @@ class History:
         self.world.hosts[record.rollout_id, record.hostname] = record
         self.view.set_host(record)
 
+    def _begin(self, key: HostKey) -> None:
+        """Note a beginning, two at a time at the same moment."""
+        for budget in sorted(minute_names(self.world, key)):
+            times = self.world.begun.setdefault(budget, [])
+            step = timedelta(seconds=len(times) % 2)
+            times.append(times[-1] + step if times else NOW)
+            self.view.note_beginning(budget, times[-1])
+
     def _set_queued(self, key: HostKey, queued: bool) -> None:
         (self.world.queued.add if queued else self.world.queued.discard)(key)
         self.view.set_queued(*key, queued)
@@ -364,7 +390,7 @@ _CHANGES: Sequence[Callable[[History], None]] = (
     *[History.promote, History.declare, History.fail_controls] * 4,
     *[History.set_host, History.set_queued, History.release] * 2,
     *[History.fail, History.order_retry, History.change_standing] * 4,
-    *[History.end] * 2,
+    *[History.end, History.return_slots] * 2,
     History.set_rollout,
     History.hold,
     History.toggle_quarantine,

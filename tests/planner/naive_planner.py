@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.fleet import Ramp
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.terms import BudgetTerms
 from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutTerminal, WaveAdvanced
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
-from nixfleet_state_machine.scopes.selector import canonical
+from nixfleet_state_machine.scopes.selector import canonical, summary
 from tests.planner.world import HostKey, World
 
 Decision = tuple[object, ...]
@@ -192,6 +193,13 @@ def _disruption_budget(world: World, key: HostKey, dispatched: list[HostKey]) ->
     for budget in _budgets(world, key):
         if _in_flight(world, budget, dispatched) >= budget.limit:
             return Gate.DISRUPTION_BUDGET
+        if budget.ramp is not None:
+            slots = _slots_of_ramp(budget.ramp, budget.limit, _converged(world, key[0], budget))
+            if _under_way(world, key[0], budget, dispatched) >= slots:
+                return Gate.DISRUPTION_BUDGET
+        most = budget.max_per_minute
+        if most is not None and _begun(world, budget, dispatched) >= most:
+            return Gate.DISRUPTION_BUDGET
     return None
 
 
@@ -282,11 +290,73 @@ def _budgets(world: World, key: HostKey) -> list[BudgetTerms]:
 
 def _in_flight(world: World, budget: BudgetTerms, dispatched: list[HostKey]) -> int:
     return sum(
-        _is_in_flight(world, key, dispatched)
-        and any(canonical(b.selector) == canonical(budget.selector) for b in _budgets(world, key))
+        _is_in_flight(world, key, dispatched) and _is_under(world, key, budget)
         for key in world.hosts
         if _is_served(world, key)
     )
+
+
+def _slots_of_ramp(ramp: Ramp, limit: int, converged: int) -> int:
+    """Return the slots, one converged host after the other: when all slots of a step have one, the next begins."""
+    slots = min(ramp.start, limit)
+    left = slots
+    for _ in range(converged):
+        left -= 1
+        if left == 0:
+            slots = left = min(slots * ramp.factor, limit)
+    return slots
+
+
+def _converged(world: World, rollout_id: RolloutId, budget: BudgetTerms) -> int:
+    return sum(
+        host.state is HostState.CONVERGED and _is_under(world, key, budget)
+        for key, host in world.hosts.items()
+        if key[0] == rollout_id
+    )
+
+
+def _under_way(
+    world: World, rollout_id: RolloutId, budget: BudgetTerms, dispatched: list[HostKey]
+) -> int:
+    return sum(
+        _is_acting(world, key, dispatched) and _is_under(world, key, budget)
+        for key in world.hosts
+        if key[0] == rollout_id
+    )
+
+
+def _begun(world: World, budget: BudgetTerms, dispatched: list[HostKey]) -> int:
+    known = len(world.begun.get(summary(budget.selector), []))
+    names = (name for key in dispatched for name in minute_names(world, key))
+    return known + sum(name == summary(budget.selector) for name in names)
+
+
+def minute_names(world: World, key: HostKey) -> set[str]:
+    """Return the names of the budgets of a host that limit the beginnings in a minute, in its rollout."""
+    limited = {
+        summary(budget.selector)
+        for budget in world.terms[key[0]].budgets
+        if budget.max_per_minute is not None
+    }
+    return limited & {summary(budget.selector) for budget in _budgets(world, key)}
+
+
+def _is_under(world: World, key: HostKey, budget: BudgetTerms) -> bool:
+    return any(canonical(b.selector) == canonical(budget.selector) for b in _budgets(world, key))
+
+
+def overpaced(world: World, key: HostKey) -> list[BudgetTerms]:
+    """Return the budgets of the host of which more hosts are under way than the ramp says, or begin too fast."""
+    found: list[BudgetTerms] = []
+    for budget in _budgets(world, key):
+        slots = len(world.hosts)
+        if budget.ramp is not None:
+            slots = _slots_of_ramp(budget.ramp, budget.limit, _converged(world, key[0], budget))
+        most = budget.max_per_minute
+        is_too_fast = most is not None and _begun(world, budget, []) > most
+        if is_too_fast or _under_way(world, key[0], budget, []) > slots:
+            found.append(budget)
+    return found
 
 
 def _is_in_flight(world: World, key: HostKey, dispatched: list[HostKey]) -> bool:
@@ -294,9 +364,16 @@ def _is_in_flight(world: World, key: HostKey, dispatched: list[HostKey]) -> bool
     if standing in (Standing.AWAY, Standing.LAPSED):
         return False
     state = world.hosts[key].state
-    if state in (HostState.ACTIVATING, HostState.SOAKING):
-        return True
     is_out = standing in (Standing.EXCUSED, Standing.LEFT)
     if state is HostState.FAILED and _is_tolerated(world, key) and not is_out:
+        return True
+    return _is_acting(world, key, dispatched)
+
+
+def _is_acting(world: World, key: HostKey, dispatched: list[HostKey]) -> bool:
+    """Whether the host is in flight and not down: it acts, or has a dispatch."""
+    if world.rollouts[key[0]].standings.get(key[1]) in (Standing.AWAY, Standing.LAPSED):
+        return False
+    if world.hosts[key].state in (HostState.ACTIVATING, HostState.SOAKING):
         return True
     return key in dispatched or (key in world.queued and _is_unacknowledged(world, key))

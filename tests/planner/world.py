@@ -18,7 +18,10 @@ NOW = datetime.fromisoformat("2026-05-26T12:00:00Z")
 
 @define
 class World:
-    """All that a plan depends on. forgotten: pruned rollouts of which only the record is left."""
+    """All that a plan depends on. forgotten: pruned rollouts of which only the record is left.
+
+    begun: the times of beginnings whose slots have not come back, in order, by budget name.
+    """
 
     offers: dict[str, RolloutTerms]
     terms: dict[RolloutId, RolloutTerms]
@@ -29,11 +32,12 @@ class World:
     outstanding: dict[HostKey, int]
     holds: dict[str, str]
     quarantines: dict[str, frozenset[str]]
+    begun: dict[str, list[datetime]]
 
     @classmethod
     def empty(cls) -> "World":
         """Return a world without anything."""
-        return cls({}, {}, {}, set(), {}, set(), {}, {}, {})
+        return cls({}, {}, {}, set(), {}, set(), {}, {}, {}, {})
 
     def copy(self) -> "World":
         """Return a world that may be changed apart from this one. Values are immutable."""
@@ -48,6 +52,7 @@ class World:
             outstanding=dict(self.outstanding),
             holds=dict(self.holds),
             quarantines=dict(self.quarantines),
+            begun={budget: list(times) for budget, times in self.begun.items()},
         )
 
     def forget(self, rollout_id: RolloutId) -> None:
@@ -86,6 +91,9 @@ class World:
             view.set_outstanding(*key, count)
         for scope, why in self.holds.items():
             view.hold(scope, why)
+        for budget, times in self.begun.items():
+            for at in times:
+                view.note_beginning(budget, at)
         return view
 
 
@@ -109,6 +117,12 @@ def reading(view: FleetView) -> object:
             for id_ in open_ids
             for budget in view.terms(id_).budgets
         },
+        "ramps": {
+            (id_, name): (view.under_way_of(id_, name), view.converged_of(id_, name))
+            for id_ in open_ids
+            for name in view.terms(id_).ramped
+        },
+        "beginnings": view.beginnings.by_budget(),
     }
 
 

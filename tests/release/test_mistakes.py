@@ -242,7 +242,16 @@ def test_a_selector_with_an_empty_list_is_refused(problems: Problems, shop: str)
         ("max_in_flight_pct = 0", "budgets[0].max_in_flight_pct", "0"),
         ("max_in_flight_pct = 101", "budgets[0].max_in_flight_pct", "101"),
         ("max_in_flight_pct = '10%'", "budgets[0].max_in_flight_pct", '"10%"'),
-        ("", "budgets[0]", "neither"),
+        ("", "budgets[0]", "none of them"),
+        ("max_in_flight = 1\nmax_per_minute = 0", "budgets[0].max_per_minute", "0"),
+        ("max_in_flight = 1\nmax_per_minute = -2", "budgets[0].max_per_minute", "-2"),
+        ("max_in_flight = 1\nramp = { start = 0 }", "budgets[0].ramp.start", "0"),
+        ("max_in_flight = 1\nramp = { start = -1 }", "budgets[0].ramp.start", "-1"),
+        ("max_in_flight = 1\nramp = { start = 1, factor = 0 }", "budgets[0].ramp.factor", "0"),
+        ("max_in_flight = 1\nramp = {}", "budgets[0].ramp.start", "nothing"),
+        ("max_in_flight = 1\nramp = { start = 2 }", "budgets[0].ramp.start", "2"),
+        ("max_in_flight_pct = 50\nramp = { start = 9 }", "budgets[0].ramp.start", "9"),
+        ("max_per_minute = 100", "budgets[0].max_per_minute", "100"),
     ],
 )
 def test_a_budget_without_a_limit_that_can_be_kept_is_refused(

@@ -18,6 +18,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.deadlines import Due
 from nixfleet_state_machine.planner.errors import AlreadyOpen, UnknownHost, UnknownRollout
+from nixfleet_state_machine.planner.index.beginnings import Beginnings
 from nixfleet_state_machine.planner.index.changes import Changes
 from nixfleet_state_machine.planner.index.dues import DueHost, DueIndex
 from nixfleet_state_machine.planner.index.lanes import LaneIndex
@@ -55,7 +56,8 @@ class FleetView:
 
     undo: notes changes so that they can be rolled back; without one, changes are final. The attribute `lanes`, the
     waiting hosts in groups, is for `replan` only.
-    Two views are equal if they hold the same records, terms, queue, counts of failing controls, offers and holds.
+    Two views are equal if they hold the same records, terms, queue, counts of failing controls, offers, holds and
+    beginnings.
     Methods that take a rollout id raise UnknownRollout, where they do not say otherwise.
     """
 
@@ -67,6 +69,7 @@ class FleetView:
         self._offers = UndoableDict[str, RolloutTerms](undo)
         self._holds = UndoableDict[str, str](undo)
         self._in_flight = UndoableDict[str, int](undo)
+        self._beginnings = Beginnings(undo)
         self._changes = Changes()
         self._dues = DueIndex(undo, self._is_due)
         self.lanes: LaneIndex = LaneIndex(undo)
@@ -235,6 +238,22 @@ class FleetView:
             raise InvalidValue("FleetView.set_outstanding", problems)
         self._change(book, hostname, lambda: book.failing.set(hostname, count))
 
+    # --- changes: beginnings under budgets ---------------------------------------------------------
+
+    def note_beginning(self, budget: str, at: datetime) -> None:
+        """A host was dispatched at `at` under a budget, given by name, that limits the beginnings in a minute."""
+        require_arguments("FleetView.note_beginning", budget=(budget, str), at=(at, datetime))
+        self._beginnings.add(budget, at)
+        self._changes.budgets.add(budget)
+
+    def return_slots(self, budget: str, begun_by: datetime) -> None:
+        """The slots of the beginnings up to `begun_by` are free again."""
+        require_arguments(
+            "FleetView.return_slots", budget=(budget, str), begun_by=(begun_by, datetime)
+        )
+        if self._beginnings.remove(budget, begun_by):
+            self._changes.budgets.add(budget)
+
     # --- changes: operators and quarantine ---------------------------------------------------------
 
     def hold(self, scope: str, why: str = "") -> None:
@@ -391,6 +410,19 @@ class FleetView:
         """As `in_flight`, by the budget's name."""
         return self._in_flight.get(budget, 0)
 
+    def under_way_of(self, rollout_id: RolloutId, budget: str) -> int:
+        """Return how many hosts of a rollout are in flight and not down, under a budget that has a ramp."""
+        return self._book(rollout_id).under_way.get(budget, 0)
+
+    def converged_of(self, rollout_id: RolloutId, budget: str) -> int:
+        """Return how many hosts of a rollout are Converged, under a budget that has a ramp."""
+        return self._book(rollout_id).converged.get(budget, 0)
+
+    @property
+    def beginnings(self) -> Beginnings:
+        """The beginnings whose slots have not come back. Changed by `note_beginning` and `return_slots` alone."""
+        return self._beginnings
+
     def counts_of(self, rollout_id: RolloutId, hostname: str) -> HostCounts:
         """Return how one host counts in the gates of an open rollout."""
         return self._book(rollout_id).counts(hostname, self._rollouts[rollout_id])
@@ -435,7 +467,7 @@ class FleetView:
             rollout_id: (book.terms, book.hosts, set(book.queued), _without_zeros(book.failing))
             for rollout_id, book in self._books.items()
         }
-        return self._rollouts, books, self._offers, self._holds
+        return self._rollouts, books, self._offers, self._holds, self._beginnings.by_budget()
 
     def _book(self, rollout_id: RolloutId) -> RolloutBook:
         try:
@@ -492,6 +524,8 @@ class FleetView:
         if (after.is_in_flight, after.is_late) != (before.is_in_flight, before.is_late):
             self._recount_in_flight(record, book, hostname, before, -1)
             self._recount_in_flight(record, book, hostname, after, 1)
+        if book.terms.ramped:
+            self._recount_ramps(book, hostname, before, after)
         if after.is_awaited is not before.is_awaited:
             for gated in book.terms.gated_hosts(hostname):
                 self.recheck_host(rollout_id, gated)
@@ -510,6 +544,15 @@ class FleetView:
             takes = record.state.is_served if counts.is_late else record.state.is_live
             note = self._count_in_flight if takes else _ignore
             book.recount_in_flight(hostname, counts.is_late, by, note)
+
+    def _recount_ramps(
+        self, book: RolloutBook, hostname: str, before: HostCounts, after: HostCounts
+    ) -> None:
+        if (before.is_under_way, before.has_converged) == (after.is_under_way, after.has_converged):
+            return
+        for budget in book.terms.ramped_names_of(hostname):
+            book.recount_ramp(budget, before, after)
+            self._changes.budgets.add(budget)
 
     def _set_due(self, record: RolloutRecord, book: RolloutBook, hostname: str) -> None:
         due = book.due_of(hostname, record)

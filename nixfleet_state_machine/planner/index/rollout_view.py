@@ -22,7 +22,8 @@ class HostCounts(NamedTuple):
 
     is_waiting: it needs a dispatch, and none is queued. is_late: it is served, and takes slots, after its rollout is
     Terminal too.
-    is_awaited: hosts at the far ends of its edges wait for it.
+    is_awaited: hosts at the far ends of its edges wait for it. is_under_way: it is in flight, and not down.
+    has_converged: it is Converged, whatever its standing.
     """
 
     tally: Tally
@@ -31,16 +32,19 @@ class HostCounts(NamedTuple):
     is_in_flight: bool
     is_late: bool
     is_awaited: bool
+    is_under_way: bool = False
+    has_converged: bool = False
 
 
 class RolloutBook:
     """Records by host name; queue, with the time since when; counts by wave (`None`: in no wave) and by budget name.
 
-    late_in_flight: the same for hosts that take slots after the rollout is Terminal too. due: by host,
-    when its time comes.
+    late_in_flight: the same for hosts that take slots after the rollout is Terminal too. under_way, converged: by the
+    names of budgets that have a ramp. due: by host, when its time comes.
     """
 
     __slots__ = (
+        "converged",
         "due",
         "failing",
         "has_dues",
@@ -50,6 +54,7 @@ class RolloutBook:
         "queued",
         "tallies",
         "terms",
+        "under_way",
     )
 
     def __init__(self, terms: RolloutTerms, record: RolloutRecord, undo: UndoLog) -> None:
@@ -60,6 +65,8 @@ class RolloutBook:
         self.failing: UndoableDict[str, int] = UndoableDict[str, int](undo)
         self.in_flight: UndoableDict[str, int] = UndoableDict[str, int](undo)
         self.late_in_flight: UndoableDict[str, int] = UndoableDict[str, int](undo)
+        self.under_way: UndoableDict[str, int] = UndoableDict[str, int](undo)
+        self.converged: UndoableDict[str, int] = UndoableDict[str, int](undo)
         self.tallies: UndoableDict[int | None, Tally] = UndoableDict[int | None, Tally](undo)
         self.due: UndoableDict[str, datetime] = UndoableDict[str, datetime](undo)
         unheard_of = Counter(
@@ -114,6 +121,13 @@ class RolloutBook:
             in_flight.set(name, in_flight.get(name, 0) + by)
             note(name, by)
 
+    def recount_ramp(self, budget: str, before: HostCounts, after: HostCounts) -> None:
+        """Count the host under way and converged as `after` instead of `before`, for one of its budgets."""
+        under_way = after.is_under_way - before.is_under_way
+        self.under_way.set(budget, self.under_way.get(budget, 0) + under_way)
+        converged = after.has_converged - before.has_converged
+        self.converged.set(budget, self.converged.get(budget, 0) + converged)
+
 
 def _counted(
     state: HostState | None,
@@ -143,6 +157,7 @@ def _counted(
     is_handed_out = needs_dispatch and is_queued
     # Where hosts may fail, one that did is down until it is back: it keeps its slot.
     is_down = is_tolerant and state is HostState.FAILED and not is_out
+    is_under_way = (is_handed_out or state.is_in_flight) and not standing.is_silent
     return HostCounts(
         tally=tally,
         is_waiting=needs_dispatch
@@ -150,9 +165,11 @@ def _counted(
         and not standing.is_silent
         and standing is not Standing.LEFT,
         is_handed_out=is_handed_out,
-        is_in_flight=(is_handed_out or state.is_in_flight or is_down) and not standing.is_silent,
+        is_in_flight=is_under_way or (is_down and not standing.is_silent),
         is_late=is_late,
         is_awaited=not (is_out or state.is_ordering_eligible),
+        is_under_way=is_under_way,
+        has_converged=state is HostState.CONVERGED,
     )
 
 

@@ -27,6 +27,7 @@ from nixfleet_release.publish.changes import terms_lines
 from nixfleet_release.written.layers import Origin, origins
 from nixfleet_runtime.documents.problems import at, is_below, unknown
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
+from nixfleet_state_machine.planner.pace.words import pace_words
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.merge import FLEET, scopes_of
 from nixfleet_state_machine.scopes.one_line import one_line
@@ -374,7 +375,8 @@ def _limit(budget: BudgetDeclaration) -> str:
         limits.append(str(budget.max_in_flight))
     if budget.max_in_flight_pct is not None:
         limits.append(f"{budget.max_in_flight_pct} %")
-    return f"at most {' and '.join(limits)}"
+    pace = pace_words(budget.ramp, budget.max_per_minute)
+    return f"at most {' and '.join(limits)}{pace}" if limits else f"any number{pace}"
 
 
 def _count(number: int, what: str) -> str:

@@ -36,6 +36,7 @@ from nixfleet_control_plane.messages.log_entry import (
     IdentityForked,
     LoggedEntry,
     Planned,
+    Returned,
     RolloutMoved,
 )
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
@@ -122,6 +123,8 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
             carry_out_plan(state, commit, entry, logged.at)
         case Deferred():
             defer(state, commit, entry.action, logged.at)
+        case Returned():
+            return_slots(state, commit, entry, logged.at)
         case Commanded():
             apply_command(state, commit, entry, logged.at)
         case ArtefactTaken():
@@ -299,6 +302,12 @@ def defer(state: State, commit: CommitBuilder, action: DeferDispatch, at: dateti
     """Record a new reason why a host is held."""
     state.append(commit, Deferred(action), at)
     state.put_deferral(commit, action, at)
+
+
+def return_slots(state: State, commit: CommitBuilder, entry: Returned, at: datetime) -> None:
+    """Give the slots of beginnings back whose minute is over."""
+    state.append(commit, entry, at)
+    state.return_slots(commit, entry.event.budget, entry.event.begun_by)
 
 
 def apply_command(state: State, commit: CommitBuilder, entry: Commanded, at: datetime) -> None:

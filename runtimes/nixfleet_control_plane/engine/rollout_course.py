@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.entry_handlers import move_rollout
+from nixfleet_control_plane.engine.entry_handlers import move_rollout, return_slots
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.log_entry import Returned
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import RecordTransition
 from nixfleet_state_machine.planner.drift import drift_change, drift_ended, strays
 from nixfleet_state_machine.planner.members import members_change
-from nixfleet_state_machine.planner.passing_time import due_by_time
+from nixfleet_state_machine.planner.passing_time import due_by_time, slots_due
 from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.planner.standings import (
     heard_again,
@@ -110,7 +111,9 @@ def note_running(
 
 
 def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
-    """Apply what the time has made due: lapses, retries, and the end of retention."""
+    """Apply what the time has made due: slots that come back, lapses, retries, and the end of retention."""
+    for returned in slots_due(state.view, now):
+        return_slots(state, commit, Returned(returned), now)
     for event in due_by_time(state.view, now, state.last_heard.get):
         move_rollout(state, commit, event, now)
         if isinstance(event, HostsLapsed):

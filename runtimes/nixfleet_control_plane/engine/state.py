@@ -24,6 +24,7 @@ from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
     OpenProbeFailure,
     PutArtefact,
+    PutBeginning,
     PutDeferral,
     PutDispatch,
     PutHold,
@@ -31,6 +32,7 @@ from nixfleet_control_plane.messages.writes import (
     PutRefusedEvent,
     PutRollout,
     RemoveArtefact,
+    RemoveBeginnings,
     RemoveDeferral,
     RemoveDispatch,
     RemoveHold,
@@ -288,8 +290,21 @@ class State:
         """Queue `dispatch`: the host receives it at every poll until `remove_dispatch`."""
         self.put_dispatch(key, dispatch, at)
         commit.write(PutDispatch(dispatch, self.head_seq, at))
+        self._note_beginnings(commit, key, at)
         commit.afterwards(WakeHost(dispatch.hostname))
         self.remove_deferral(commit, key)
+
+    def _note_beginnings(self, commit: CommitBuilder, key: HostKey, at: datetime) -> None:
+        """Take the slots that come back by the clock. A dispatch that is withdrawn gives none back."""
+        rollout_id, hostname = key
+        for budget in sorted(self.view.terms(rollout_id).minute_names_of(hostname)):
+            self.view.note_beginning(budget, at)
+            commit.write(PutBeginning(budget, at, self.head_seq))
+
+    def return_slots(self, commit: CommitBuilder, budget: str, begun_by: datetime) -> None:
+        """The slots of the beginnings up to `begun_by` are free again."""
+        self.view.return_slots(budget, begun_by)
+        commit.write(RemoveBeginnings(budget, begun_by))
 
     def put_dispatch(self, key: HostKey, dispatch: Dispatch, queued_at: datetime | None) -> None:
         """As `queue_dispatch`, for a dispatch that is already in the store."""

@@ -27,6 +27,7 @@ from nixfleet_control_plane.messages.log_entry import (
     LoggedEntry,
     LogRow,
     Planned,
+    Returned,
     RolloutMoved,
 )
 from nixfleet_control_plane.store.sqlite_store import read_log
@@ -137,7 +138,7 @@ def _subject(state: State, entry: Entry) -> Subject:
         case Planned():
             opens = isinstance(entry.action, OpenRollout)
             return state.view.rollouts.get(entry.action.rollout_id) if opens else None
-        case Deferred() | Commanded() | ArtefactTaken() | ArtefactRefused():
+        case Deferred() | Returned() | Commanded() | ArtefactTaken() | ArtefactRefused():
             return None
         case HostEnrolled() | IdentityForked():
             return None

@@ -32,6 +32,7 @@ from nixfleet_control_plane.messages.log_entry import (
     IdentityForked,
     LoggedEntry,
     Planned,
+    Returned,
     RolloutMoved,
 )
 from nixfleet_control_plane.messages.writes import SetRecordsThrough
@@ -192,7 +193,7 @@ def _records_after(
             return _records_planned(open_rollouts, hosts, entry.action, logged)
         case RolloutMoved():
             return _records_moved(open_rollouts, hosts, misfits, entry.event, logged)
-        case Deferred() | Commanded() | HostEnrolled() | IdentityForked():
+        case Deferred() | Returned() | Commanded() | HostEnrolled() | IdentityForked():
             return ()
         case ArtefactTaken() | ArtefactRefused():
             return ()
@@ -278,6 +279,8 @@ def _load_views(state: State, snapshot: Snapshot) -> Iterator[str]:
     for channel, closure in snapshot.quarantines:
         closures = state.quarantines.get(channel, frozenset[str]())
         state.quarantines.set(channel, closures | {closure})
+    for budget, began_at in snapshot.beginnings:
+        state.view.note_beginning(budget, began_at)
     for pause in snapshot.holds:
         state.put_hold(pause)
     for refusal in snapshot.refused:

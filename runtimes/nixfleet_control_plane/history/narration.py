@@ -29,6 +29,7 @@ from nixfleet_control_plane.messages.log_entry import (
     HostEnrolled,
     IdentityForked,
     Planned,
+    Returned,
     RolloutMoved,
 )
 from nixfleet_proto.agent_event import (
@@ -119,7 +120,7 @@ def actor_of(entry: Entry) -> str:
             return "verifier"
         case RolloutMoved():
             return "rollout"
-        case Planned() | Deferred():
+        case Planned() | Deferred() | Returned():
             return "planner"
         case Commanded():
             return entry.command.operator
@@ -147,6 +148,10 @@ def told(entry: Entry) -> str:
         case Deferred():
             action = entry.action
             return f"holds {action.host} ({action.gate}): {action.reason}"
+        case Returned():
+            event = entry.event
+            slots = "1 slot is" if event.count == 1 else f"{event.count} slots are"
+            return f"{slots} free again: a minute is over ({event.budget})"
         case Commanded():
             return _command(entry.command)
         case ArtefactTaken():

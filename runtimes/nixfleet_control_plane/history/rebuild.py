@@ -30,6 +30,7 @@ DERIVED_VIEWS = (
     "quarantined_closures",
     "dispatch_queue",
     "deferrals",
+    "beginnings",
     "operator_holds",
     "artefacts",
     "refused_events",

@@ -38,6 +38,7 @@ from nixfleet_control_plane.messages.log_entry import (
     LoggedEntry,
     LogRow,
     Planned,
+    Returned,
     RolloutMoved,
     fact_reported,
     logged_entry,
@@ -58,8 +59,10 @@ from nixfleet_runtime.hold_scope import (
     parse_scope,
 )
 from nixfleet_runtime.storage.record_codec import (
+    decode_gate_decision,
     decode_plan_action,
     decode_rollout_event,
+    encode_gate_decision,
     encode_plan_action,
     encode_rollout_event,
 )
@@ -69,6 +72,7 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
     HostDrifted,
@@ -150,6 +154,8 @@ def _columns(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
             return "plan_action", _planned_host(entry.action), entry.action.rollout_id, None
         case Deferred():
             return "gate_decision", entry.action.host, entry.action.rollout_id, None
+        case Returned():
+            return "gate_decision", None, None, None
         case Commanded():
             return "operator_command", None, _commanded_rollout(entry.command), None
         case ArtefactTaken():
@@ -229,8 +235,12 @@ def _payload(entry: Entry) -> bytes:
             return encode_event(entry.fact)
         case RolloutMoved():
             return encode_rollout_event(entry.event)
-        case Planned() | Deferred():
+        case Planned():
             return encode_plan_action(entry.action)
+        case Deferred():
+            return encode_gate_decision(entry.action)
+        case Returned():
+            return encode_gate_decision(entry.event)
         case Commanded():
             return orjson.dumps(_tagged(entry.command))
         case (
@@ -249,9 +259,14 @@ def _entry(row: LogRow) -> Entry:
             return fact_reported(host, rollout_id, decode_event(payload), row.signature)
         case "rollout_event":
             return RolloutMoved(decode_rollout_event(payload))
-        case "plan_action" | "gate_decision":
+        case "plan_action":
             action = decode_plan_action(payload)
             return Deferred(action) if isinstance(action, DeferDispatch) else Planned(action)
+        case "gate_decision":
+            decision = decode_gate_decision(payload)
+            if isinstance(decision, SlotsReturned):
+                return Returned(decision)
+            return Deferred(decision)
         case "operator_command":
             return Commanded(_untagged(payload, _COMMANDS))
         case "verify_outcome":

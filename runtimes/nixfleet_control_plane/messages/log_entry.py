@@ -22,6 +22,7 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import RolloutEvent
 
 ENTRY_KINDS = (
@@ -89,6 +90,13 @@ class Deferred:
 
 
 @frozen
+class Returned:
+    """Slots of a budget came back because a minute was over."""
+
+    event: SlotsReturned
+
+
+@frozen
 class Commanded:
     """An operator's command was carried out."""
 
@@ -129,6 +137,7 @@ Entry: TypeAlias = (
     | RolloutMoved
     | Planned
     | Deferred
+    | Returned
     | Commanded
     | ArtefactTaken
     | ArtefactRefused

@@ -95,6 +95,23 @@ class RemoveDeferral:
 
 
 @frozen
+class PutBeginning:
+    """A host was dispatched under a budget that limits the beginnings in a minute."""
+
+    budget: str
+    began_at: datetime
+    event_log_seq: int
+
+
+@frozen
+class RemoveBeginnings:
+    """The beginnings of the budget up to `begun_by` are over."""
+
+    budget: str
+    begun_by: datetime
+
+
+@frozen
 class PutHold:
     scope: HoldScope
     operator: str
@@ -208,6 +225,8 @@ ViewWrite: TypeAlias = (
     | RemoveDispatch
     | PutDeferral
     | RemoveDeferral
+    | PutBeginning
+    | RemoveBeginnings
     | PutHold
     | RemoveHold
     | PutArtefact

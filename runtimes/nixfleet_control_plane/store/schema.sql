@@ -104,6 +104,14 @@ CREATE TABLE deferrals (
     PRIMARY KEY (hostname, rollout_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Dispatches under budgets with `max_per_minute`, as long as they take a slot of it.
+CREATE TABLE beginnings (
+    budget         TEXT NOT NULL,
+    began_at       TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
+    PRIMARY KEY (budget, event_log_seq)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE operator_holds (
     scope          TEXT PRIMARY KEY,
     operator       TEXT NOT NULL,

@@ -12,6 +12,7 @@ from nixfleet_control_plane.messages.writes import (
     IdentityWrite,
     OpenProbeFailure,
     PutArtefact,
+    PutBeginning,
     PutDeferral,
     PutDispatch,
     PutEnrolledHost,
@@ -23,6 +24,7 @@ from nixfleet_control_plane.messages.writes import (
     PutRollout,
     PutUsedNonce,
     RemoveArtefact,
+    RemoveBeginnings,
     RemoveDeferral,
     RemoveDispatch,
     RemoveHold,
@@ -124,6 +126,17 @@ def view_statement(write: ViewWrite) -> Statement:
             return "DELETE FROM deferrals WHERE hostname = ? AND rollout_id = ?", (
                 write.host,
                 write.rollout_id,
+            )
+        case PutBeginning():
+            return "INSERT INTO beginnings VALUES (?,?,?)", (
+                write.budget,
+                text_of(write.began_at),
+                write.event_log_seq,
+            )
+        case RemoveBeginnings():
+            return "DELETE FROM beginnings WHERE budget = ? AND began_at <= ?", (
+                write.budget,
+                text_of(write.begun_by),
             )
         case PutHold():
             return "INSERT INTO operator_holds VALUES (?,?,?,?,?)", (

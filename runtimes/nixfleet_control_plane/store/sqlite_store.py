@@ -44,7 +44,7 @@ from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.rollout.state import RolloutState
 
 APPLICATION_ID = 0x6E666370  # "nfcp"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _FILES = files("nixfleet_control_plane.store")
 SCHEMA = _FILES.joinpath("schema.sql").read_text()
 MIGRATIONS = {
@@ -168,6 +168,12 @@ class SqliteStore:
                 DeferDispatch(host, RolloutId(rollout_id), Gate(gate), reason)
                 for host, rollout_id, gate, reason in connection.execute(
                     "SELECT hostname, rollout_id, gate, reason FROM deferrals"
+                )
+            ),
+            beginnings=tuple(
+                (budget, time_of(began_at))
+                for budget, began_at in connection.execute(
+                    "SELECT budget, began_at FROM beginnings ORDER BY event_log_seq"
                 )
             ),
             holds=tuple(

@@ -77,6 +77,7 @@ class Snapshot:
     force, each with the time of its last transition. pruned: the ids of all pruned rollouts. cached_through: the log
     row up to which the cache of host records is complete. tail: every entry after that row. It may be the whole log,
     so it is read during iteration: iterate once, before any other call to the store. Iterating may raise DamagedRow.
+    beginnings: by budget name, those that take a slot of a minute.
     """
 
     head_seq: int
@@ -90,6 +91,7 @@ class Snapshot:
     quarantines: tuple[tuple[str, str], ...]
     dispatches: tuple[StoredDispatch, ...]
     deferrals: tuple[DeferDispatch, ...]
+    beginnings: tuple[tuple[str, datetime], ...]
     holds: tuple[PauseScope, ...]
     refused: tuple[StoredRefusal, ...]
     enrolled: tuple[EnrolledHost, ...]

@@ -117,4 +117,11 @@ def _budgets(
 
 def _with_members(budget: DisruptionBudget, enabled: Mapping[str, FleetHost]) -> ManifestBudget:
     members = select(budget.selector, enabled)
-    return ManifestBudget(budget.selector, members, budget.max_in_flight, budget.max_in_flight_pct)
+    return ManifestBudget(
+        budget.selector,
+        members,
+        budget.max_in_flight,
+        budget.max_in_flight_pct,
+        budget.ramp,
+        budget.max_per_minute,
+    )

@@ -182,6 +182,8 @@ def _budgets(fleet: FleetDeclaration) -> tuple[DisruptionBudget, ...]:
             _plain(budget.selector.expression, hosts),
             budget.max_in_flight,
             budget.max_in_flight_pct,
+            budget.ramp,
+            budget.max_per_minute,
         )
         for budget in fleet.budgets
     )

@@ -26,7 +26,7 @@ from nixfleet_proto.fleet import SCHEMA_VERSION, FleetChannel, FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_release.check.outlook import courses_of, slots_of
-from nixfleet_release.check.rules import Rule, names, outcome, tolerances, values
+from nixfleet_release.check.rules import Rule, names, outcome, pace, tolerances, values
 from nixfleet_release.errors import DeclarationError
 from nixfleet_release.written.declaration import (
     BudgetDeclaration,
@@ -44,6 +44,7 @@ _RULES: tuple[Rule, ...] = (
     names.references,
     values.channels,
     values.budgets,
+    pace.budget_paces,
     outcome.cross_channel_edges,
     outcome.cycles,
 )
@@ -172,6 +173,8 @@ def _as_declared(fleet: FleetResolved) -> FleetDeclaration:
             SelectorDeclaration(of_selector(budget.selector), ()),
             budget.max_in_flight,
             budget.max_in_flight_pct,
+            budget.ramp,
+            budget.max_per_minute,
         )
         for budget in fleet.disruption_budgets
     )

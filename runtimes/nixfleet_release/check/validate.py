@@ -12,7 +12,7 @@ from datetime import datetime
 from attrs import evolve
 
 from nixfleet_release.check.respelling import respelt
-from nixfleet_release.check.rules import Rule, names, outcome, tolerances, values, waves
+from nixfleet_release.check.rules import Rule, names, outcome, pace, tolerances, values, waves
 from nixfleet_release.check.settings import live_pins
 from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.documents.problems import Problem, is_below
@@ -35,6 +35,7 @@ _STATEMENTS: tuple[Rule, ...] = (
 _CONSEQUENCES: tuple[Rule, ...] = (
     outcome.members,
     outcome.budget_members,
+    pace.budget_paces,
     outcome.cross_channel_edges,
     outcome.cycles,
     outcome.clashes,

@@ -27,6 +27,7 @@ from nixfleet_release.check.outlook import BlastRadius, blast_radius
 from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.amendment import SignedTerms, differences
 from nixfleet_runtime.releases.directory import Release
+from nixfleet_state_machine.planner.pace.words import pace_words
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.scopes.selector import summary
 
@@ -347,7 +348,8 @@ def _edge(edge: Edge) -> str:
 def _limit(budget: DisruptionBudget) -> str:
     share = None if budget.max_in_flight_pct is None else f"{budget.max_in_flight_pct} %"
     number = None if budget.max_in_flight is None else str(budget.max_in_flight)
-    return " and ".join(filter(None, (number, share)))
+    limit = " and ".join(filter(None, (number, share))) or "any number"
+    return limit + pace_words(budget.ramp, budget.max_per_minute)
 
 
 def _revocations(old: Mapping[str, Revocation], new: Mapping[str, Revocation]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost
+from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost, Ramp
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ControlOverride, EvidenceProbe
 from nixfleet_proto.policy import Deadlines, Retry
@@ -164,11 +164,13 @@ class PolicyDeclaration:
 
 @frozen
 class BudgetDeclaration:
-    """How many of the selected hosts may be in flight at once, as a number or a percentage."""
+    """How many of the selected hosts may be in flight at once, as a number or a percentage, and how fast they begin."""
 
     selector: SelectorDeclaration
     max_in_flight: int | None = None
     max_in_flight_pct: int | None = None
+    ramp: Ramp | None = None
+    max_per_minute: int | None = None
 
 
 @frozen

@@ -12,7 +12,7 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost, OnDrift
+from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost, OnDrift, Ramp
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_release.written.declaration import (
@@ -235,6 +235,16 @@ def _budget(table: Table) -> BudgetDeclaration:
         selector=read_selector(table, "selector"),
         max_in_flight=table.optional_integer("max_in_flight"),
         max_in_flight_pct=table.optional_integer("max_in_flight_pct"),
+        ramp=_ramp(table.section("ramp")) if table.has("ramp") else None,
+        max_per_minute=table.optional_integer("max_per_minute"),
+    )
+
+
+def _ramp(table: Table) -> Ramp:
+    table.require("start", "how many hosts begin at once")
+    return Ramp(
+        start=table.integer_from("start", 1, at_least=1),
+        factor=table.integer_from("factor", 2, at_least=1),
     )
 
 

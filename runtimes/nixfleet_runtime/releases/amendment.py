@@ -98,6 +98,8 @@ def _of_budgets(
             continue
         yield from _field(f"{path}.max_in_flight", was.max_in_flight, now.max_in_flight)
         yield from _field(f"{path}.max_in_flight_pct", was.max_in_flight_pct, now.max_in_flight_pct)
+        yield from _field(f"{path}.ramp", was.ramp, now.ramp)
+        yield from _field(f"{path}.max_per_minute", was.max_per_minute, now.max_per_minute)
         for host in sorted(stay & (set(was.hosts) ^ set(now.hosts))):
             expected, found = ("a member", _NONE) if host in was.hosts else (_NONE, "a member")
             yield ValueProblem(f"{path}.hosts[{host!r}]", expected, found)

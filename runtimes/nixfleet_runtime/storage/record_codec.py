@@ -7,29 +7,35 @@ changes a record's shape migrates its rows.
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import get_args
+from typing import TypeAlias, get_args
 
 from nixfleet_proto.codec.primitives import STRING, MalformedValue, read_count, read_list
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, snake_case
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.planner.action import PlanAction
+from nixfleet_state_machine.planner.action import DeferDispatch, PlanAction
+from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import RolloutEvent
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
 __all__ = [
+    "decode_gate_decision",
     "decode_host_record",
     "decode_plan_action",
     "decode_policy",
     "decode_rollout_event",
     "decode_rollout_record",
+    "encode_gate_decision",
     "encode_host_record",
     "encode_plan_action",
     "encode_policy",
     "encode_rollout_event",
     "encode_rollout_record",
 ]
+
+
+GateDecision: TypeAlias = DeferDispatch | SlotsReturned
 
 
 def encode_host_record(record: HostRolloutState) -> bytes:
@@ -72,6 +78,16 @@ def decode_plan_action(data: bytes) -> PlanAction:
     return _PLAN_ACTION.decode(data)
 
 
+def encode_gate_decision(decision: GateDecision) -> bytes:
+    """Return what the gates decided, or what changed for them, as JSON for the log."""
+    return _GATE_DECISION.encode(decision)
+
+
+def decode_gate_decision(data: bytes) -> GateDecision:
+    """Return the decision that `data` holds. Raises: DecodeError."""
+    return _GATE_DECISION.decode(data)
+
+
 def encode_policy(policy: RolloutPolicy) -> bytes:
     """Return a rollout policy as JSON."""
     return _POLICY.encode(policy)
@@ -88,6 +104,7 @@ def _spelling() -> Spelling:
     spelling.add(frozenset[str], _read_names, sorted)
     spelling.tag(RolloutEvent, {case.__name__: case for case in get_args(RolloutEvent)})
     spelling.tag(PlanAction, {case.__name__: case for case in get_args(PlanAction)})
+    spelling.tag(GateDecision, {case.__name__: case for case in get_args(GateDecision)})
     return spelling
 
 
@@ -124,4 +141,5 @@ _HOST_RECORD = Coder[HostRolloutState](RECORD_SPELLING, HostRolloutState, "host 
 _ROLLOUT_RECORD = Coder[RolloutRecord](RECORD_SPELLING, RolloutRecord, "rollout record")
 _ROLLOUT_EVENT = Coder[RolloutEvent](RECORD_SPELLING, RolloutEvent, "rollout event")
 _POLICY = Coder[RolloutPolicy](RECORD_SPELLING, RolloutPolicy, "rollout policy")
+_GATE_DECISION = Coder[GateDecision](RECORD_SPELLING, GateDecision, "gate decision")
 _PLAN_ACTION = Coder[PlanAction](RECORD_SPELLING, PlanAction, "plan action")

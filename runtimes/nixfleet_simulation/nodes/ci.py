@@ -29,6 +29,7 @@ from nixfleet_proto.fleet import (
     FleetHost,
     FleetResolved,
     Meta,
+    Ramp,
     Selector,
     Wave,
 )
@@ -257,9 +258,14 @@ class ReleaseDirectory:
                 Edge(gates, channel.name) for channel in channels for gates in channel.after
             ),
             disruption_budgets=tuple(
-                DisruptionBudget(Selector(tags=(channel.name,)), channel.max_in_flight)
+                DisruptionBudget(
+                    Selector(tags=(channel.name,)),
+                    channel.max_in_flight,
+                    ramp=None if channel.ramp is None else Ramp(*channel.ramp),
+                    max_per_minute=channel.per_minute,
+                )
                 for channel in channels
-                if channel.max_in_flight is not None
+                if channel.has_budget
             ),
         )
 

@@ -51,9 +51,11 @@ from nixfleet_simulation.scenario.generate_hostile import (
 )
 from nixfleet_simulation.scenario.generate_policy import (
     failing_for_a_while,
+    has_pace,
     has_policy,
     of_absence,
     of_policy,
+    with_pace,
     with_policy,
 )
 from nixfleet_simulation.scenario.generate_steering import has_steering, of_steering
@@ -82,6 +84,8 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
     channels = _channels(stream(seed, "fleet"), hosts)
     if has_policy(seed):
         channels = tuple(with_policy(seed, channel) for channel in channels)
+    if has_pace(seed):
+        channels = tuple(with_pace(seed, channel) for channel in channels)
     seconds = days * DAY_SECONDS
     acts: list[Act] = list(_releases(seed, channels, seconds, faults))
     every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)

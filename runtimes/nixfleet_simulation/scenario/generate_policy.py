@@ -16,6 +16,8 @@ from nixfleet_simulation.scenario.scenario import ChannelLayout, PolicyLayout
 
 POLICY_EVERY: Final = 2
 """One seed in this many has channels with a policy."""
+PACE_EVERY: Final = 5
+"""One seed in this many has channels whose budgets have a pace."""
 _OFF_SECONDS: Final = (600.0, 3600.0, 6 * 3600.0, 3 * 86_400.0)
 
 
@@ -43,6 +45,25 @@ def with_policy(seed: int, channel: ChannelLayout) -> ChannelLayout:
     # Under `halt` a tolerated host keeps its slot; `release check` refuses tolerances that take all of them.
     halts = channel.on_health_failure is OnHealthFailure.HALT
     return evolve(channel, policy=policy, max_in_flight=None if halts else channel.max_in_flight)
+
+
+def has_pace(seed: int) -> bool:
+    """Return whether the budgets of `seed` have a pace."""
+    return seed % PACE_EVERY == PACE_EVERY - 1
+
+
+def with_pace(seed: int, channel: ChannelLayout) -> ChannelLayout:
+    """Return `channel` with a ramp, a number of beginnings in a minute, or both."""
+    rng = stream(seed, "ramps", channel.name)
+    limit = len(channel.hosts) if channel.max_in_flight is None else channel.max_in_flight
+    ramp = rng.randint(1, max(1, limit - 1)), rng.choice((1, 2, 2, 3))
+    per_minute = rng.choice((1, 1, 2, 3))
+    which = rng.choice(("ramp", "minute", "both"))
+    return evolve(
+        channel,
+        ramp=None if which == "minute" else ramp,
+        per_minute=None if which == "ramp" else per_minute,
+    )
 
 
 def failing_for_a_while(rng: Random, behaviour: ClosureBehaviour) -> ClosureBehaviour:

@@ -31,7 +31,8 @@ class PolicyLayout:
 class ChannelLayout:
     """A channel: its waves and its terms.
 
-    max_in_flight: of its budget; `None`: no budget. edges: (host that goes first, host that waits).
+    max_in_flight, ramp, per_minute: of its budget; all `None`: no budget. ramp: (first slots, factor).
+    edges: (host that goes first, host that waits).
     after: the channels that it waits for. policy: but for `on_health_failure`.
     """
 
@@ -43,6 +44,12 @@ class ChannelLayout:
     on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT
     after: tuple[str, ...] = ()
     policy: PolicyLayout = PolicyLayout()
+    ramp: tuple[int, int] | None = None
+    per_minute: int | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        return (self.max_in_flight, self.ramp, self.per_minute) != (None, None, None)
 
     @property
     def hosts(self) -> tuple[str, ...]:

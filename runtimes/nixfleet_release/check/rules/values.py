@@ -97,7 +97,7 @@ def selectors(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Prob
 
 
 def budgets(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
-    """Refuse budgets with a limit of 0 or without a limit."""
+    """Refuse budgets with a limit of 0, or without a limit and a pace."""
     for index, budget in enumerate(fleet.budgets):
         yield from _budget(at("budgets", index), budget)
 
@@ -145,8 +145,12 @@ def _tolerance(path: str, of: PolicyDeclaration | WaveDeclaration) -> Iterator[P
 
 def _budget(path: str, budget: BudgetDeclaration) -> Iterator[Problem]:
     limit, share = budget.max_in_flight, budget.max_in_flight_pct
-    if limit is None and share is None:
-        yield Problem(path, "no limit", "max_in_flight or max_in_flight_pct", "neither")
+    pace = budget.max_per_minute
+    if limit is None and share is None and pace is None and budget.ramp is None:
+        expected = "max_in_flight, max_in_flight_pct, ramp or max_per_minute"
+        yield Problem(path, "no limit", expected, "none of them")
+    if pace is not None:
+        yield from _within(path, "max_per_minute", pace, 1)
     if limit is not None:
         yield from _within(path, "max_in_flight", limit, 1)
     if share is not None:

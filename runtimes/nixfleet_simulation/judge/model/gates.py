@@ -5,6 +5,7 @@ Source: docs/spec/planner.md, Gates.
 
 from collections.abc import Callable, Iterator, Mapping, Set
 
+from nixfleet_simulation.judge.model.pace import Minutes, is_ramp_full
 from nixfleet_simulation.judge.model.rollout_model import DONE, RolloutModel
 
 
@@ -18,6 +19,7 @@ class Gates:
         self.in_force: dict[str, str] = {}
         self.holds: set[str] = set()
         self.quarantined: dict[str, set[str]] = {}
+        self.minutes = Minutes()
 
     def withdrawing(self, model: RolloutModel, host: str) -> str | None:
         """Return the first gate that withdraws a queued dispatch, `None` if none does."""
@@ -53,7 +55,8 @@ class Gates:
         ):
             yield "host-edge"
         limit = model.layout.max_in_flight
-        if limit is not None and self.in_flight(model.layout.name) >= limit:
+        is_full = limit is not None and self.in_flight(model.layout.name) >= limit
+        if is_full or is_ramp_full(model) or self.minutes.is_full(model.layout):
             yield "disruption-budget"
         before = model.awaited_before(wave)
         if any(earlier.failing for earlier in before):

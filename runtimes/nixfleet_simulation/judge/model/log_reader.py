@@ -158,6 +158,8 @@ class LogReader:
                 self._event(row, payload)
             case "plan_action":
                 self._plan(row, payload)
+            case "gate_decision" if payload["kind"] == "SlotsReturned":
+                self._slots_returned(row, payload)
             case "gate_decision":
                 self._changed[payload["rollout_id"]] = None
                 self.deferred[payload["rollout_id"], payload["host"]] = payload["gate"]
@@ -377,6 +379,9 @@ class LogReader:
 
     def _require_nothing_due(self) -> None:
         """Check, after a tick, that everything that the time made due was said."""
+        for name in self.gates.minutes.due(self._now):
+            found = f"slots of {name} should have come back by {self._now}"
+            raise Broken(Promise.PLANNER, found)
         for rollout in self.rollouts.values():
             policy = rollout.layout.policy
             if not rollout.is_served or policy == PolicyLayout():
@@ -395,6 +400,16 @@ class LogReader:
     def _drop_deferrals(self, rollout: RolloutModel) -> None:
         for host in rollout.hosts:
             self.deferred.pop((rollout.rollout_id, host), None)
+
+    def _slots_returned(self, row: LogRow, event: Json) -> None:
+        self._all_may_have_changed = True
+        name, begun_by = event["budget"].removeprefix("tags:"), event["begun_by"]
+        now = datetime.fromisoformat(row.ts)
+        found = self.gates.minutes.returned(
+            name, datetime.fromisoformat(begun_by), event["count"], now
+        )
+        if found is not None:
+            raise Broken(Promise.WITHIN_LIMITS, f"row {row.seq}: {found}")
 
     def _plan(self, row: LogRow, action: Json) -> None:
         seq = row.seq
@@ -419,6 +434,9 @@ class LogReader:
         if action["target_closure"] != model.target:
             found = f"row {seq} dispatches {action['target_closure']}, not {model.target}"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
+        too_soon = self.gates.minutes.dispatched(rollout.layout, datetime.fromisoformat(row.ts))
+        if too_soon is not None:
+            raise Broken(Promise.WITHIN_LIMITS, f"row {seq}: {too_soon}")
         model.is_queued = True
         model.queued_since = datetime.fromisoformat(row.ts)
         model.dispatched_at = model.dispatched_at or row.ts

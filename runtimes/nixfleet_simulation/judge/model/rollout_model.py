@@ -133,11 +133,13 @@ class RolloutModel:
         if not self.is_live and not self.is_served_late(host):
             return False
         is_down = model.state == "Failed" and self.is_tolerant_of(host)
-        return (
-            model.is_in_flight
-            or (model.is_queued and model.needs_dispatch(self.attempt(host)))
-            or (is_down and standing not in ("excused", "left"))
-        )
+        return self.is_under_way_itself(host) or (is_down and standing not in ("excused", "left"))
+
+    def is_under_way_itself(self, host: str) -> bool:
+        """Return whether the host acts or has a dispatch, for the ramp: it is not merely down."""
+        model = self.hosts[host]
+        is_queued = model.is_queued and model.needs_dispatch(self.attempt(host))
+        return self.standing(host) not in SILENT and (model.is_in_flight or is_queued)
 
     def give_back(self, host: str) -> None:
         """Count a host again that was silent or skipped, unless its wave was done without it."""

@@ -3,6 +3,7 @@
 Only the tables that a commit touched are compared after it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Set
 
 from nixfleet_simulation.judge.model.gates import Gates
@@ -12,6 +13,7 @@ from nixfleet_simulation.judge.model.views import StoredViews
 
 _OF_DISPATCHES = frozenset({"PutDispatch", "RemoveDispatch"})
 _OF_DEFERRALS = frozenset({"PutDeferral", "RemoveDeferral"})
+_OF_BEGINNINGS = frozenset({"PutBeginning", "RemoveBeginnings"})
 _OF_FAILURES = frozenset({"OpenProbeFailure", "ClearProbeFailure"})
 
 
@@ -34,6 +36,9 @@ def first_difference(
         return _difference("deferrals", expected, found)
     if not touched.isdisjoint(_OF_FAILURES) and views.failing() != _failing(rollouts):
         return _difference("probe_failures", _failing(rollouts), views.failing())
+    taken = Counter(budget.removeprefix("tags:") for budget, _, _ in views.beginnings)
+    if not touched.isdisjoint(_OF_BEGINNINGS) and taken != gates.minutes.counts():
+        return f"beginnings has {taken}, and {gates.minutes.counts()} take slots"
     return _scopes_differ(views, gates)
 
 

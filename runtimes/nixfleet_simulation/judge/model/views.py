@@ -1,6 +1,7 @@
 """The derived views, from the writes to the store. Tables are dicts here; `view_differences` compares them."""
 
 from collections.abc import Set
+from datetime import datetime
 from typing import assert_never
 
 from nixfleet_control_plane.messages.writes import (
@@ -8,6 +9,7 @@ from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
     OpenProbeFailure,
     PutArtefact,
+    PutBeginning,
     PutDeferral,
     PutDispatch,
     PutEnrolledHost,
@@ -19,6 +21,7 @@ from nixfleet_control_plane.messages.writes import (
     PutRollout,
     PutUsedNonce,
     RemoveArtefact,
+    RemoveBeginnings,
     RemoveDeferral,
     RemoveDispatch,
     RemoveHold,
@@ -41,6 +44,7 @@ class StoredViews:
         self.dispatches: set[tuple[str, str]] = set()
         self.deferrals: dict[tuple[str, str], str] = {}
         self.quarantined: dict[str, set[str]] = {}
+        self.beginnings: set[tuple[str, int, datetime]] = set()
         self.holds: set[str] = set()
         self.failures: dict[tuple[int, Control], tuple[str, str]] = {}
         self._touched: set[str] = set()
@@ -81,6 +85,15 @@ class StoredViews:
                 self._came_from(write.event_log_seq)
             case RemoveDeferral():
                 self.deferrals.pop((write.rollout_id, write.host), None)
+            case PutBeginning():
+                self.beginnings.add((write.budget, write.event_log_seq, write.began_at))
+                self._came_from(write.event_log_seq)
+            case RemoveBeginnings():
+                self.beginnings = {
+                    each
+                    for each in self.beginnings
+                    if each[0] != write.budget or each[2] > write.begun_by
+                }
             case PutHold():
                 self.holds.add(str(write.scope))
                 self._came_from(write.event_log_seq)
