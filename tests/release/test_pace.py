@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import pytest
 from attrs import evolve
 
 from nixfleet_proto.agent_event import OnHealthFailure
@@ -25,7 +26,9 @@ PACED = "max_in_flight = 4\nramp = { start = 2, factor = 3 }\nmax_per_minute = 5
 def _fleet(budget: str, *, policy: str = "", hosts: int = 10) -> str:
     declared = "".join(f'[hosts.web-{index:02}]\nchannel = "stable"\n' for index in range(hosts))
     channel = '[channels.stable]\npolicy = "steady"\n'
-    return f'{channel}[policies.steady]\n{policy}\n{declared}[[budgets]]\nselector = "all"\n{budget}\n'
+    return (
+        f'{channel}[policies.steady]\n{policy}\n{declared}[[budgets]]\nselector = "all"\n{budget}\n'
+    )
 
 
 def _resolved(checked: Checked, budget: str = PACED) -> FleetResolved:
@@ -87,12 +90,9 @@ def test_an_imported_fleet_keeps_its_pace_and_is_checked_alike(checked: Checked)
 
     (budget,) = fleet.disruption_budgets
     wrong = evolve(fleet, disruption_budgets=(evolve(budget, ramp=Ramp(5), max_per_minute=11),))
-    try:
+    with pytest.raises(DeclarationError) as refused:
         import_fleet(encode_fleet(wrong))
-        problems = ()
-    except DeclarationError as error:
-        problems = error.problems
-    assert {problem.path for problem in problems} == {
+    assert {problem.path for problem in refused.value.problems} == {
         "$.disruptionBudgets[0].ramp.start",
         "$.disruptionBudgets[0].maxPerMinute",
     }
