@@ -209,12 +209,13 @@ class History:
             self.view.set_outstanding(*key, count)
 
     def promote(self) -> None:
-        """A rollout runs, at a later wave."""
+        """A rollout runs, at a later wave. What runs has not ended."""
         terms = self._any_rollout()
         if terms is not None:
             record = self.world.rollouts[terms.rollout_id]
             wave = min(record.current_wave + 1, terms.last_wave)
-            self._put_rollout(evolve(record, state=RolloutState.ACTIVE, current_wave=wave))
+            active = evolve(record, state=RolloutState.ACTIVE, terminal_at=None)
+            self._put_rollout(evolve(active, current_wave=wave))
 
     def end(self) -> None:
         """A rollout is Terminal; who is late, or tries again, is served."""
