@@ -1,11 +1,11 @@
-"""A small fleet: offered rollouts open, gates hold or pass, hosts report, operators pause and clear.
+"""A small fleet: offered rollouts open, gates hold or pass, hosts report or are silent, operators act.
 
-The machine is the simplest engine: it carries out a plan at once, and applies host transitions to their rollouts.
+The machine is the simplest engine: it carries out a plan at once, and applies what follows to the rollouts.
 """
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from typing import assert_never
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import ClassVar, TypeAlias
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
@@ -13,35 +13,32 @@ from hypothesis.stateful import initialize, precondition, rule
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.host.blame import blames_closure
-from nixfleet_state_machine.host.effect import HostEffect, RemoteInsertQuarantine
-from nixfleet_state_machine.host.event import Remote
-from nixfleet_state_machine.host.reducer import step
+from nixfleet_state_machine.host.effect import HostEffect
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.planner.action import (
-    DeferDispatch,
-    OpenRollout,
-    PlanAction,
-    QueueDispatch,
-    WithdrawDispatch,
-)
+from nixfleet_state_machine.planner.action import DeferDispatch, PlanAction, QueueDispatch
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
-from nixfleet_state_machine.planner.plan import plan_next
-from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.rollout.event import (
-    HostJoined,
-    HostStateChanged,
-    OperatorClearance,
-    RolloutEvent,
-    RolloutOpened,
-    subject_of,
-)
-from nixfleet_state_machine.rollout.opening import open_rollout
-from nixfleet_state_machine.rollout.reducer import step_rollout
+from nixfleet_state_machine.rollout.event import RolloutEvent
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.course.amended import without_host
+from nixfleet_testing.course.course import Course
+from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.machines.script import ScriptedMachine
-from nixfleet_testing.strategies import fleets, legal_facts, policies, terms, times
+from nixfleet_testing.strategies import (
+    fleets,
+    legal_facts,
+    next_facts,
+    policies,
+    terms,
+    times,
+)
+
+_Command: TypeAlias = tuple[Callable[..., None], tuple[object, ...]]
+"""A method of the machine, and its arguments but the time."""
+
+BY_HAND = "changed-by-hand"
+"""What a host runs that somebody changed."""
 
 
 @st.composite
@@ -54,8 +51,10 @@ class SmallFleetMachine(ScriptedMachine):
     """Runs one rollout a channel by the production planner and reducers. Override the `check_…` methods.
 
     view: the fleet as it is now. quarantines: barred closures by channel.
+    reducers: the decisions; a subclass may have others.
     """
 
+    reducers: ClassVar[ReducerSet] = ReducerSet()
     view: FleetView
     policy: RolloutPolicy
     quarantines: dict[str, frozenset[str]]
@@ -64,6 +63,11 @@ class SmallFleetMachine(ScriptedMachine):
         """Start with one rollout offered for each channel."""
         self.keep_call("begin", offers, policy)
         self.view, self.policy, self.quarantines = FleetView(UndoLog()), policy, {}
+        self._course = Course(
+            self.view, policy, self.reducers, self.quarantines, on_event=self.check_event
+        )
+        self._declared = offers
+        self._last_heard: dict[str, datetime] = {}
         for offered in offers:
             self.view.offer(offered)
         self.check_fleet(self.view)
@@ -71,38 +75,41 @@ class SmallFleetMachine(ScriptedMachine):
     def plan(self, now: datetime) -> None:
         """Plan, and carry it out."""
         self.keep_call("plan", now)
-        actions = plan_next(self.view, self.quarantines, now)
+        actions = self.reducers.plan(self.view, self.quarantines, now)
         self.check_plan(self.view, actions)
         for action in actions:
-            self._carry_out(action, now)
+            self._course.carry_out(action, now)
         self.check_fleet(self.view)
 
     def report(self, rollout_id: RolloutId, hostname: str, fact: AgentEvent, now: datetime) -> None:
         """Report `fact` of a host, and advance its rollout as far as possible."""
         self.keep_call("report", rollout_id, hostname, fact, now)
-        before = self.view.host(rollout_id, hostname)
-        assert before is not None, (rollout_id, hostname)
-        after, effects = step(before, Remote(fact), now, self.policy)
-        self.view.set_host(after)
-        if before.state is HostState.PENDING:
-            self.view.set_queued(rollout_id, hostname, False)
-        if blames_closure(after):
-            self._quarantine(effects)
-        is_counted = hostname not in self.view.rollouts[rollout_id].excused_hosts
-        if is_counted and after.state is not before.state:
-            self._tell(HostStateChanged(rollout_id, hostname, before.state, after.state, now), now)
-        self._go_on(rollout_id, now)
+        before = self._course.host(rollout_id, hostname)
+        after, effects = self._course.take_fact(rollout_id, hostname, fact, now)
+        self._last_heard[hostname] = now
         self.check_report(before, fact, after, effects)
         self.check_fleet(self.view)
 
+    def beat(self, hostname: str, running: str, now: datetime) -> None:
+        """Send two heartbeats of a host, which show that it runs `running`. One alone is no drift."""
+        self.keep_call("beat", hostname, running, now)
+        self._last_heard[hostname] = now
+        self._course.hear_of(hostname, now)
+        self._course.see_running(hostname, running, now)
+        self.check_fleet(self.view)
+
+    def pass_time(self, now: datetime) -> None:
+        """Apply what the time has made due: deadlines, and attempts whose back-off is over."""
+        self.keep_call("pass_time", now)
+        self._course.pass_time(now, self._last_heard.get)
+        again = self.reducers.due_by_time(self.view, now, self._last_heard.get)
+        assert not again, f"due again: {again}"
+        self.check_fleet(self.view)
+
     def clear(self, rollout_id: RolloutId, now: datetime) -> None:
-        """Clear a halted rollout as an operator; hosts that failed are excused."""
+        """Clear a halted rollout as an operator; hosts that failed, lapsed or do not come are excused."""
         self.keep_call("clear", rollout_id, now)
-        ended = (HostState.FAILED, HostState.REVERTED)
-        hosts = self.view.hosts_of(rollout_id)
-        excused = frozenset(host.hostname for host in hosts if host.state in ended)
-        self._tell(OperatorClearance(rollout_id, "alice", "disk replaced", excused, now), now)
-        self._go_on(rollout_id, now)
+        self._course.clear(rollout_id, now)
         self.check_fleet(self.view)
 
     def pause(self, scope: str) -> None:
@@ -111,10 +118,45 @@ class SmallFleetMachine(ScriptedMachine):
         (self.view.release if scope in self.view.holds else self.view.hold)(scope)
         self.check_fleet(self.view)
 
+    def excuse(self, rollout_id: RolloutId, hostname: str, now: datetime) -> None:
+        """Excuse a host of a live rollout as an operator."""
+        self.keep_call("excuse", rollout_id, hostname, now)
+        self._course.stand(rollout_id, (hostname,), Standing.EXCUSED, now)
+        self.check_fleet(self.view)
+
+    def skip(self, rollout_id: RolloutId, hostname: str, now: datetime) -> None:
+        """Skip a host of a live rollout as an operator: it is off, and counts for nothing until it is heard of."""
+        self.keep_call("skip", rollout_id, hostname, now)
+        self._course.stand(rollout_id, (hostname,), Standing.AWAY, now)
+        self.check_fleet(self.view)
+
+    def retry(self, rollout_id: RolloutId, hostname: str, now: datetime) -> None:
+        """Order one attempt more of a host that failed, as an operator."""
+        self.keep_call("retry", rollout_id, hostname, now)
+        self._course.retry(rollout_id, hostname, now)
+        self.check_fleet(self.view)
+
+    def amend(self, amended: RolloutTerms, now: datetime) -> None:
+        """Put a manifest of an open rollout in force that differs in its hosts alone."""
+        self.keep_call("amend", amended, now)
+        self._course.amend(amended, now)
+        self.check_fleet(self.view)
+
     # --- checks: override, and call `super` ----------------------------------------------------------
 
     def check_fleet(self, view: FleetView) -> None:
         """Called with the current view of the fleet."""
+        for declared in self._declared:
+            if declared.rollout_id in view.open_rollouts:
+                self._check_members(view, declared)
+
+    def _check_members(self, view: FleetView, declared: RolloutTerms) -> None:
+        """Each host that was declared has a record, or left."""
+        rollout, present = view.rollouts[declared.rollout_id], view.terms(declared.rollout_id)
+        for name in declared.targets:
+            has_left = rollout.standing_of(name) is Standing.LEFT
+            assert (name in present.targets) is not has_left, f"members: {name} {has_left}"
+            assert (view.host(declared.rollout_id, name) is None) is has_left, (name, has_left)
 
     def check_plan(self, view: FleetView, actions: tuple[PlanAction, ...]) -> None:
         """Called when `actions` were planned for `view`; they are not carried out yet."""
@@ -132,59 +174,12 @@ class SmallFleetMachine(ScriptedMachine):
         """Called when a host has reported `fact` and its rollout has been updated."""
         assert after.target_closure == before.target_closure
 
-    # --- carrying out --------------------------------------------------------------------------------
-
-    def _carry_out(self, action: PlanAction, now: datetime) -> None:
-        match action:
-            case OpenRollout():
-                self._open(self.view.offers[action.channel], now)
-            case QueueDispatch():
-                self._queue(action, now)
-            case WithdrawDispatch():
-                self.view.set_queued(action.rollout_id, action.host, False)
-                self._note_dispatch(action.rollout_id, action.host, None, None)
-            case DeferDispatch():
-                pass
-            case _:
-                assert_never(action)
-
-    def _open(self, offered: RolloutTerms, now: datetime) -> None:
-        opened = RolloutOpened(offered.rollout_id, offered.channel, offered.target_ref, now)
-        self.view.open(open_rollout(opened, 1, self.view.rollouts_of(offered.channel)), offered)
-        for name, target in offered.targets.items():
-            self.view.set_host(
-                HostRolloutState.pending(
-                    offered.rollout_id, name, offered.channel, target, None, None
-                )
-            )
-
-    def _queue(self, action: QueueDispatch, now: datetime) -> None:
-        self._note_dispatch(action.rollout_id, action.host, now, action.soak_due_at)
-        self.view.set_queued(action.rollout_id, action.host, True)
-        wave = self.view.terms(action.rollout_id).wave_of[action.host]
-        self._tell(HostJoined(action.rollout_id, action.host, wave, now), now)
-
-    def _note_dispatch(
-        self, rollout_id: RolloutId, host: str, at: datetime | None, soak_due_at: datetime | None
-    ) -> None:
-        record = self.view.host(rollout_id, host)
-        assert record is not None, (rollout_id, host)
-        self.view.set_host(record.dispatched(at, soak_due_at))
-
-    def _quarantine(self, effects: Iterable[HostEffect]) -> None:
-        for effect in effects:
-            if isinstance(effect, RemoteInsertQuarantine):
-                known = self.quarantines.get(effect.channel, frozenset())
-                self.quarantines[effect.channel] = known | {effect.closure}
-                self.view.quarantine_changed(effect.channel, effect.closure)
-
-    def _tell(self, event: RolloutEvent, now: datetime) -> None:
-        record = self.view.rollouts[subject_of(event)]
-        self.view.set_rollout(step_rollout(record, event, now)[0])
-
-    def _go_on(self, rollout_id: RolloutId, now: datetime) -> None:
-        for event in due_rollout_events(self.view, rollout_id, now):
-            self._tell(event, now)
+    def check_event(self, before: RolloutRecord, event: RolloutEvent, after: RolloutRecord) -> None:
+        """Called when a rollout took `event`: a host lapsed, drifted or tries again, a wave is done, …"""
+        assert after.current_wave >= before.current_wave
+        assert all(number >= before.attempt_of(host) for host, number in after.attempts.items()), (
+            event
+        )
 
     # --- rules ---------------------------------------------------------------------------------------
 
@@ -203,26 +198,104 @@ class SmallFleetMachine(ScriptedMachine):
         fact = data.draw(legal_facts(host))
         self.report(host.rollout_id, host.hostname, fact, now)
 
-    @precondition(lambda self: any(self._halted()))
-    @rule(data=st.data(), now=times())
-    def _clear(self, data: st.DataObject, now: datetime) -> None:
-        self.clear(data.draw(st.sampled_from(list(self._halted()))), now)
+    @precondition(lambda self: any(self._at_work()))
+    @rule(data=st.data(), fails=st.booleans(), now=times())
+    def _work(self, data: st.DataObject, fails: bool, now: datetime) -> None:
+        """A host goes straight to the end of its attempt. By single facts the end of a rollout is rarely reached."""
+        first = data.draw(st.sampled_from(list(self._at_work())))
+        key = first.rollout_id, first.hostname
+        while self._is_at_work(host := self._course.host(*key)):
+            self.report(*key, data.draw(next_facts(host, fails=fails)), now)
 
-    @rule(data=st.data())
-    def _pause(self, data: st.DataObject) -> None:
-        self.pause(data.draw(st.sampled_from([*self.view.offers, *sorted(self.view.rollouts)])))
+    @precondition(lambda self: any(self._beats()))
+    @rule(data=st.data(), now=times())
+    def _beat(self, data: st.DataObject, now: datetime) -> None:
+        hostname, running = data.draw(st.sampled_from(list(self._beats())))
+        self.beat(hostname, running, now)
+
+    @precondition(lambda self: self.view.next_due() is not None)
+    @rule(seconds=st.integers(0, 600))
+    def _pass_time(self, seconds: int) -> None:
+        due_at = self.view.next_due()
+        assert due_at is not None
+        self.pass_time(due_at + timedelta(seconds=seconds))
+
+    # One rule for all that people do: hosts, time and plans are to have most of the history.
+    @precondition(lambda self: self.view.rollouts)
+    @rule(data=st.data(), now=times())
+    def _command(self, data: st.DataObject, now: datetime) -> None:
+        kinds = (self._pauses, self._clearances, self._changes, self._retries, self._amendments)
+        possible = [commands for kind in kinds if (commands := list(kind()))]
+        method, arguments = data.draw(st.sampled_from(data.draw(st.sampled_from(possible))))
+        method(*arguments, *(() if method == self.pause else (now,)))
+
+    # --- what is possible ----------------------------------------------------------------------------
+
+    def _records(self) -> Iterator[HostRolloutState]:
+        for rollout_id in sorted(self.view.open_rollouts):
+            yield from self.view.hosts_of(rollout_id)
 
     def _reporting(self) -> Iterator[HostRolloutState]:
         """The hosts that have something to say: a dispatch to acknowledge, or a life that goes on."""
-        for rollout_id in sorted(self.view.rollouts):
-            for host in self.view.hosts_of(rollout_id):
-                if host.state in _GOING_ON or self.view.is_handed_out(rollout_id, host.hostname):
-                    yield host
+        for host in self._records():
+            is_asked = self.view.is_handed_out(host.rollout_id, host.hostname)
+            if host.state in _GOING_ON or is_asked:
+                yield host
 
-    def _halted(self) -> Iterator[RolloutId]:
+    def _at_work(self) -> Iterator[HostRolloutState]:
+        return filter(self._is_at_work, self._records())
+
+    def _is_at_work(self, host: HostRolloutState) -> bool:
+        """Whether the host has a dispatch to acknowledge, or a switch, a soak or a rollback under way."""
+        is_asked = self.view.is_handed_out(host.rollout_id, host.hostname)
+        return is_asked or (host.state in _GOING_ON and not host.may_try_again)
+
+    def _beats(self) -> Iterator[tuple[str, str]]:
+        """Heartbeats: a host, and what it runs. Of most hosts they change nothing."""
+        for host in self._records():
+            yield host.hostname, host.target_closure
+            yield host.hostname, BY_HAND
+
+    def _pauses(self) -> Iterator[_Command]:
+        for rollout_id in sorted(self.view.rollouts):
+            yield self.pause, (rollout_id.channel,)
+            yield self.pause, (rollout_id,)
+
+    def _clearances(self) -> Iterator[_Command]:
         for rollout_id, record in sorted(self.view.rollouts.items()):
             if record.state.is_halted:
-                yield rollout_id
+                yield self.clear, (rollout_id,)
+
+    def _changes(self) -> Iterator[_Command]:
+        """Of a live rollout hosts may be excused or skipped."""
+        for host in self._records():
+            if self.view.rollouts[host.rollout_id].state.is_live:
+                yield self.excuse, (host.rollout_id, host.hostname)
+                yield self.skip, (host.rollout_id, host.hostname)
+
+    def _retries(self) -> Iterator[_Command]:
+        for host in self._records():
+            rollout = self.view.rollouts[host.rollout_id]
+            is_ordered = rollout.attempt_of(host.hostname) > host.attempt
+            is_ready = host.has_failed and host.may_try_again and not is_ordered
+            # One that rolled back obeys no more attempts than were signed.
+            allowed = self.view.terms(host.rollout_id).retry.attempts
+            is_ready = is_ready and (host.state is HostState.FAILED or host.attempt < allowed)
+            if is_ready and rollout.state.is_served:
+                yield self.retry, (host.rollout_id, host.hostname)
+
+    def _amendments(self) -> Iterator[_Command]:
+        """A manifest may remove one host, of which another is in the wave, or bring back all that were removed."""
+        for declared in self._declared:
+            record = self.view.rollouts.get(declared.rollout_id)
+            if record is None or not record.state.is_served:
+                continue
+            present = self.view.terms(declared.rollout_id)
+            if present != declared:
+                yield self.amend, (declared,)
+            for host, wave in present.wave_of.items():
+                if present.wave_sizes[wave] > 1:
+                    yield self.amend, (without_host(present, host),)
 
 
 _GOING_ON = (HostState.ACTIVATING, HostState.DEFERRED, HostState.SOAKING, HostState.FAILED)

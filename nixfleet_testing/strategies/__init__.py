@@ -21,6 +21,7 @@ from nixfleet_testing.strategies.hosts import (
     host_moments,
     host_records,
     legal_facts,
+    next_facts,
     pending_records,
     soaking_records,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "legal_facts",
     "legal_rollout_events",
     "manifests",
+    "next_facts",
     "pending_records",
     "plan_actions",
     "policies",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import assert_never
 
 from attrs import evolve, frozen
 from hypothesis import strategies as st
@@ -145,6 +146,32 @@ def legal_facts(record: HostRolloutState) -> SearchStrategy[AgentEvent]:
         kinds = kinds | acknowledgements_of(record.attempt + 1)
     if record.state is HostState.SOAKING and _may_converge(record):
         kinds = kinds | _convergences(record)
+    return numbered(kinds, above=record.last_event_seq)
+
+
+def next_facts(record: HostRolloutState, *, fails: bool = False) -> SearchStrategy[AgentEvent]:
+    """The facts by which a host goes straight on to Converged, or through a failure to Reverted.
+
+    Of one that is at rest: the acknowledgement of its next attempt.
+    """
+    kinds: SearchStrategy[AgentEvent]
+    match record.state:
+        case HostState.PENDING:
+            kinds = acknowledgements_of(1)
+        case HostState.ACTIVATING | HostState.DEFERRED:
+            kinds = _MOVES[record.state, HostState.FAILED if fails else HostState.SOAKING]
+        case HostState.SOAKING if fails:
+            kinds = _MOVES[record.state, HostState.FAILED]
+        case HostState.SOAKING:
+            kinds = _convergences(record)
+            for probe_name in _hindering(record):
+                kinds = passes(st.just(probe_name), st.just(ProbeMode.ENFORCE))
+        case HostState.FAILED if record.is_rolling_back:
+            kinds = _MOVES[record.state, HostState.REVERTED]
+        case HostState.FAILED | HostState.REVERTED | HostState.CONVERGED:
+            kinds = acknowledgements_of(record.attempt + 1)
+        case _:
+            assert_never(record.state)
     return numbered(kinds, above=record.last_event_seq)
 
 

@@ -17,6 +17,7 @@ from nixfleet_proto.fleet import (
     FleetHost,
     FleetResolved,
     Meta,
+    OnDrift,
     PolicyWave,
     Ramp,
     Selector,
@@ -72,7 +73,12 @@ def fleet_hosts(channel: SearchStrategy[str] | None = None) -> SearchStrategy[Fl
 
 
 def fleet_channels() -> SearchStrategy[FleetChannel]:
-    return st.builds(FleetChannel, st.just(_POLICY), freshness_window=st.sampled_from((60, 180)))
+    return st.builds(
+        FleetChannel,
+        st.just(_POLICY),
+        freshness_window=st.sampled_from((60, 180)),
+        on_drift=st.sampled_from(OnDrift),
+    )
 
 
 def waves_of(hosts: Sequence[str]) -> SearchStrategy[tuple[Wave, ...]]:
