@@ -70,6 +70,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_state_machine.planner.blast_radius": "BudgetWedge",
         "nixfleet_state_machine.planner.deadlines": "LapseDue RetryDue",
         "nixfleet_state_machine.planner.host_status": "StageDeadline HostInRollout HostInFleet",
+        "nixfleet_state_machine.planner.pace.budget_use": "BudgetUse",
         "nixfleet_state_machine.planner.pace.minute": "SlotsReturned",
         "nixfleet_state_machine.planner.rollout_status": "WaveStatus OverdueHost",
         "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",

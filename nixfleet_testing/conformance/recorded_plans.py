@@ -49,8 +49,17 @@ from nixfleet_testing.samples import (
 
 _INFRA = RolloutId("infra@e5f6")
 _META = Meta(signed_at=BEFORE)
-_OURS = frozenset({"freshness_window_minutes", "wave_not_before", "not_before", "blast_radius"})
-"""The fields of manifests and fleets that the reference does not have."""
+_OURS = frozenset(
+    {
+        "freshness_window_minutes",
+        "wave_not_before",
+        "not_before",
+        "blast_radius",
+        "ramp",
+        "max_per_minute",
+    }
+)
+"""The fields of manifests, fleets and budgets that the reference does not have."""
 _HOSTS = ("db-01", "db-02", "web-01", "web-02")
 _EVERYBODY = ManifestBudget(Selector(all=True), _HOSTS, max_in_flight=1)
 
@@ -219,7 +228,12 @@ def _row(title: str, scene: Scene) -> JsonObject:
 
 def _input(scene: Scene) -> JsonObject:
     manifests = {"stable": _manifest(ROLLOUT, _HOSTS, scene.budgets)}
-    rollouts = {str(ROLLOUT): {**to_json_object(_stable(scene)), "budgets": to_json(scene.budgets)}}
+    rollouts = {
+        str(ROLLOUT): {
+            **to_json_object(_stable(scene)),
+            "budgets": _without_ours(to_json(scene.budgets)),
+        }
+    }
     if scene.is_infra_offered:
         manifests["infra"] = _manifest(_INFRA, ("ns-01",), ())
     if scene.infra is not None:

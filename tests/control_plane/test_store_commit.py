@@ -28,6 +28,7 @@ REFERENCES = (
     ("quarantined_closures", "cleared_by_seq", False),
     ("dispatch_queue", "event_log_seq", True),
     ("deferrals", "event_log_seq", True),
+    ("beginnings", "event_log_seq", True),
     ("operator_holds", "event_log_seq", True),
     ("artefacts", "event_log_seq", True),
     ("refused_events", "event_log_seq", True),

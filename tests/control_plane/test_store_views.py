@@ -85,6 +85,7 @@ CHANGES = {
     "quarantined_closures": "closure_hash = closure_hash || '!'",
     "dispatch_queue": "target_closure = 'forged'",
     "deferrals": "reason = 'because'",
+    "beginnings": "began_at = '2020'",
     "operator_holds": "operator = 'mallory'",
     "artefacts": "event_log_seq = 1",
     "refused_events": "reason = 'because'",

@@ -26,6 +26,8 @@ from tests.engines.scripted_host import ScriptedHost
 LAYOUT = Layout(
     waves=(("web-01",), ("web-02", "web-03", "web-04")),
     max_in_flight=2,
+    # More than ever begin at once, so that it holds nobody.
+    max_per_minute=100,
     edges=(Edge("web-02", "web-03"),),
 )
 LATE = Layout(waves=(("db-01", "db-02"),), channel="late", after=("stable",), closure="same")
