@@ -87,6 +87,29 @@ if TYPE_CHECKING:
     from nixfleet_state_machine.planner.gates import (
         Quarantines,
     )
+    from nixfleet_state_machine.planner.holds.hold import (
+        Hold,
+        HoldBegan,
+        HoldEnded,
+        HoldEvent,
+        HoldKey,
+        HoldKind,
+        HoldSource,
+        parse_source,
+    )
+    from nixfleet_state_machine.planner.holds.index import (
+        HoldIndex,
+    )
+    from nixfleet_state_machine.planner.holds.scope import (
+        ChannelScope,
+        FleetScope,
+        GroupScope,
+        HoldScope,
+        HostScope,
+        RolloutScope,
+        WaveScope,
+        parse_scope,
+    )
     from nixfleet_state_machine.planner.index.fleet_view import (
         FleetView,
     )
@@ -179,6 +202,7 @@ __all__ = [
     "AlreadyOpen",
     "BudgetTerms",
     "BudgetWedge",
+    "ChannelScope",
     "ControlPlaneEffect",
     "ConvergenceRule",
     "DeferDispatch",
@@ -187,13 +211,25 @@ __all__ = [
     "EmitLog",
     "EmitMetric",
     "Event",
+    "FleetScope",
     "FleetView",
     "Gate",
     "GateBlock",
+    "GroupScope",
+    "Hold",
+    "HoldBegan",
+    "HoldEnded",
+    "HoldEvent",
+    "HoldIndex",
+    "HoldKey",
+    "HoldKind",
+    "HoldScope",
+    "HoldSource",
     "HostDrifted",
     "HostEffect",
     "HostJoined",
     "HostRolloutState",
+    "HostScope",
     "HostState",
     "HostStateChanged",
     "HostsLapsed",
@@ -230,6 +266,7 @@ __all__ = [
     "RolloutEvent",
     "RolloutOpened",
     "RolloutRecord",
+    "RolloutScope",
     "RolloutState",
     "RolloutTerminal",
     "RolloutTerms",
@@ -251,6 +288,7 @@ __all__ = [
     "ValueProblem",
     "WaveAdvanced",
     "WaveBroken",
+    "WaveScope",
     "WaveVerdict",
     "WithdrawDispatch",
     "WrongRollout",
@@ -265,6 +303,8 @@ __all__ = [
     "members_change",
     "next_time",
     "open_rollout",
+    "parse_scope",
+    "parse_source",
     "plan_next",
     "rehydration_effects",
     "replan",
@@ -309,6 +349,13 @@ export_lazily(
         "nixfleet_state_machine.planner.drift": "drift_change drift_ended strays",
         "nixfleet_state_machine.planner.errors": "AlreadyOpen UnknownHost UnknownRollout",
         "nixfleet_state_machine.planner.gates": "Quarantines",
+        "nixfleet_state_machine.planner.holds.hold": (
+            "Hold HoldBegan HoldEnded HoldEvent HoldKey HoldKind HoldSource parse_source"
+        ),
+        "nixfleet_state_machine.planner.holds.index": "HoldIndex",
+        "nixfleet_state_machine.planner.holds.scope": (
+            "ChannelScope FleetScope GroupScope HoldScope HostScope RolloutScope WaveScope parse_scope"
+        ),
         "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
         "nixfleet_state_machine.planner.index.tally": "Tally",
         "nixfleet_state_machine.planner.members": "members_change",

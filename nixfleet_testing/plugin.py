@@ -69,6 +69,10 @@ TYPES: Mapping[str, Sequence[str]] = {
         ),
         "nixfleet_state_machine.planner.blast_radius": "BudgetWedge",
         "nixfleet_state_machine.planner.deadlines": "LapseDue RetryDue",
+        "nixfleet_state_machine.planner.holds.hold": "HoldSource Hold HoldBegan HoldEnded",
+        "nixfleet_state_machine.planner.holds.scope": (
+            "FleetScope ChannelScope RolloutScope WaveScope HostScope GroupScope"
+        ),
         "nixfleet_state_machine.planner.host_status": "StageDeadline HostInRollout HostInFleet",
         "nixfleet_state_machine.planner.pace.budget_use": "BudgetUse",
         "nixfleet_state_machine.planner.pace.minute": "SlotsReturned",

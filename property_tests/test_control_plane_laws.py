@@ -28,7 +28,6 @@ from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_control_plane.messages.inputs import RetireQuarantine
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeStatus, ProbeSubResult
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_state_machine.planner.action import DeferDispatch, PlanAction
 from nixfleet_state_machine.planner.plan import plan_next
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -203,14 +202,14 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
             self.fleet.released[data.draw(st.sampled_from(sorted(self.fleet.released)))]
         )
 
-    @precondition(lambda self: not self.fleet.state.holds)
+    @precondition(lambda self: not self.fleet.state.view.holds)
     @rule(data=st.data())
     def an_operator_pauses(self, data: st.DataObject) -> None:
         free = sorted({*self.fleet.state.view.offers, *self.fleet.opened()})
         if free:
             self.fleet.pause(data.draw(st.sampled_from(free)))
 
-    @precondition(lambda self: self.fleet.state.holds)
+    @precondition(lambda self: self.fleet.state.view.holds)
     @rule(data=st.data())
     def an_operator_resumes(self, data: st.DataObject) -> None:
         self.fleet.resume(data.draw(st.sampled_from(sorted(self._held()))))
@@ -308,7 +307,9 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
                 assert record is not None
                 assert record.dispatch_acked_at is None
                 assert rollout.state in (RolloutState.ACTIVE, RolloutState.CONVERGING)
-                assert not {CHANNEL, dispatch.rollout_id} & {*map(str, state.holds)}
+                assert not {CHANNEL, dispatch.rollout_id} & {
+                    str(hold.scope) for hold in state.view.holds
+                }
                 assert dispatch.target_closure not in state.quarantines.get(CHANNEL, ())
 
     def _only_who_waits_is_said_to_wait(self) -> None:
@@ -362,13 +363,13 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
         return RolloutId(rollout_id)
 
     def _change_mind(self) -> None:
-        if ChannelScope(CHANNEL) in self.fleet.state.holds:
+        if CHANNEL in self._held():
             self.fleet.resume(CHANNEL)
         elif CHANNEL in self.fleet.state.view.offers:
             self.fleet.pause(CHANNEL)
 
     def _held(self) -> list[str]:
-        return sorted(map(str, self.fleet.state.holds))
+        return sorted({str(hold.scope) for hold in self.fleet.state.view.holds})
 
     def _halted(self) -> list[RolloutId]:
         rollouts = self.fleet.state.view.rollouts.values()

@@ -17,6 +17,7 @@ from nixfleet import FleetView, FrozenMap, RolloutId, Verified
 from nixfleet_proto import codec
 from nixfleet_runtime.storage import record_codec
 from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
+from nixfleet_testing.pauses import pause, resume
 
 CLASSES: tuple[type[Any], ...] = tuple(
     value
@@ -137,10 +138,10 @@ def test_views_are_equal_if_they_hold_the_same_data(one: FleetView, other: Fleet
     """A view differs from one with another pause."""
     assert (one == other) is (other == one)
     held = copy.deepcopy(one)
-    held.hold("a channel of its own", "why")
+    pause(held, "a channel of its own", "why")
 
     assert held != one
-    held.release("a channel of its own")
+    resume(held, "a channel of its own")
     assert held == one
 
 

@@ -17,7 +17,7 @@ from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import QueueDispatch, WithdrawDispatch
 from nixfleet_state_machine.planner.deadlines import GRACE, backoff_of
-from nixfleet_state_machine.planner.index.fleet_view import FleetView, host_hold
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.passing_time import due_by_time, next_time
 from nixfleet_state_machine.planner.plan import replan
 from nixfleet_state_machine.planner.terms import RolloutTerms
@@ -29,6 +29,7 @@ from nixfleet_state_machine.rollout.event import (
     WaveBroken,
 )
 from nixfleet_state_machine.rollout.reducer import step_rollout
+from nixfleet_testing.pauses import pause, resume
 from tests.planner.builders import NOW, host_of, terms_of, view_of
 
 WAITING, SWITCHING, FAILED = "waiting", "switching", "failed"
@@ -107,14 +108,14 @@ class World:
     def _toggle(self, hold: Hold) -> None:
         begins = hold not in self.holds
         (self.holds.add if begins else self.holds.discard)(hold)
-        change = self.view.hold if begins else self.view.release
+        change = pause if begins else resume
         match hold:
             case Hold.CHANNEL:
-                change(self.terms.channel)
+                change(self.view, self.terms.channel)
             case Hold.ROLLOUT:
-                change(self.terms.rollout_id)
+                change(self.view, self.terms.rollout_id)
             case Hold.HOST:
-                change(host_hold(WAITING))
+                change(self.view, f"host:{WAITING}")
             case Hold.HALT:
                 self._apply(self._halt() if begins else self._clearance())
             case _:

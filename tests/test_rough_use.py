@@ -46,6 +46,7 @@ from nixfleet import (
     to_json,
 )
 from nixfleet_proto.codec import format_time
+from nixfleet_testing.pauses import pause_of
 
 NOW = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 NAIVE = datetime(2026, 5, 16, 1, 0)  # noqa: DTZ001
@@ -106,8 +107,8 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
         (STABLE, "web-01"),
     ),
     "FleetView.forget_rollout": (lambda id_: view().forget_rollout(id_), (STABLE,)),
-    "FleetView.hold": (lambda *given: view().hold(*given), ("stable", "why")),
-    "FleetView.release": (lambda scope: view().release(scope), ("stable",)),
+    "FleetView.hold": (lambda hold: view().hold(hold), (pause_of("stable", "why"),)),
+    "FleetView.release": (lambda *key: view().release(*key), pause_of("stable").key),
     "FleetView.retract": (lambda channel: view().retract(channel), ("stable",)),
     "FleetView.in_flight": (lambda selector: view().in_flight(selector), (Selector(all=True),)),
     "FleetView.terms": (lambda id_: view().terms(id_), (STABLE,)),

@@ -33,12 +33,14 @@ class GateBlock:
     """The refusal of a gate, with its reason, for operators.
 
     reason: changes only when the cause of the wait does, so that a change of it can be logged.
-    detail: current numbers and states, for `explain`. Ignored in comparisons.
+    detail: current numbers and states, for `explain`. until: the earliest time at which the answer may change by
+    itself; `None`: never, or not before something else happens. Both are ignored in comparisons.
     """
 
     gate: Gate
     reason: str
     detail: str = field(default="", eq=False)
+    until: datetime | None = field(default=None, eq=False)
 
 
 @frozen

@@ -14,7 +14,8 @@ from attrs import Factory, evolve, frozen
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate, GateBlock
-from nixfleet_state_machine.planner.index.fleet_view import FleetView, host_hold, wave_hold
+from nixfleet_state_machine.planner.holds.blocks import block_of
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.pace.budget_use import BudgetUse, budget_use
 from nixfleet_state_machine.planner.pace.words import pace_words
 from nixfleet_state_machine.planner.terms import BudgetTerms
@@ -123,26 +124,16 @@ def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) ->
 
 
 def gate_operator_hold(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
-    """Hold all hosts of a rollout or a channel that an operator paused, and a host that is held itself."""
-    held = host_hold_block(planning, host)
-    if held is not None:
-        return held
-    holds = planning.view.holds
-    channel = planning.view.terms(rollout_id).channel
-    for scope, words in ((channel, f"channel {channel}"), (rollout_id, f"rollout {rollout_id}")):
-        why = holds.get(scope)
-        if why is not None:
-            reason = f"an operator paused {words}"
-            return GateBlock(Gate.OPERATOR_HOLD, f"{reason}: {why}" if why else reason)
-    return None
+    """Hold the host while any hold is on it, its group, its wave, its rollout, its channel or the fleet.
+
+    The name on the wire is from when there were pauses alone.
+    """
+    return block_of(planning.view.holds_on(rollout_id, host))
 
 
 def host_hold_block(planning: Planning, host: str) -> GateBlock | None:
     """Return the block of a host that is held itself, `None` if it is not."""
-    why = planning.view.holds.get(host_hold(host))
-    if why is None:
-        return None
-    return GateBlock(Gate.OPERATOR_HOLD, f"host {host} is held" + (f": {why}" if why else ""))
+    return block_of(planning.view.holds_on_host(host))
 
 
 def gate_channel_edges(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
@@ -165,7 +156,7 @@ def gate_channel_edges(planning: Planning, rollout_id: RolloutId, host: str) -> 
 def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
     """Hold the host until the rollout reaches its wave, and its time has come; permanently, if it is in no wave.
 
-    The gate reads no clock: who calls the planner holds the waves whose time is to come, as `wave_hold` names them.
+    The gate reads no clock: who calls the planner holds the rollout, as NOT_BEFORE, while a wave's time is to come.
     """
     terms = planning.view.terms(rollout_id)
     wave = terms.wave_of.get(host)
@@ -176,8 +167,10 @@ def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) ->
         )
     current = planning.view.rollouts[rollout_id].current_wave
     if wave <= current:
-        early = planning.view.holds.get(wave_hold(rollout_id))
-        return None if early is None else GateBlock(Gate.WAVE_PROMOTION, early)
+        early = planning.view.held_not_before(rollout_id)
+        if early is None:
+            return None
+        return GateBlock(Gate.WAVE_PROMOTION, early.reason, until=early.until)
     tally = planning.view.tally(rollout_id, current)
     return GateBlock(
         Gate.WAVE_PROMOTION,

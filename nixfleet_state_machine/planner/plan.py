@@ -153,7 +153,9 @@ def _key(planning: Planning, rollout_id: RolloutId, host: str) -> LaneKey:
         or host_hold_block(planning, host)
         or gate_host_edge(planning, rollout_id, host)
     )
-    return LaneKey(terms.wave_of.get(host), snag, () if snag else terms.budgets_of(host))
+    budgets = () if snag else terms.budgets_of(host)
+    group = planning.view.group_of(terms.channel, host)
+    return LaneKey(terms.wave_of.get(host), snag, budgets, group)
 
 
 def _changed_lanes(view: FleetView, changes: Changes) -> Iterator[Lane]:

@@ -42,6 +42,7 @@ from nixfleet_testing.conformance.reference_json import (
     value_at,
 )
 from nixfleet_testing.conformance.unreadable import within
+from nixfleet_testing.pauses import pause
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Situation:
         for rollout_id, hostname in sorted(self.queued):
             view.set_queued(rollout_id, hostname, queued=True)
         for scope, why in self.holds.items():
-            view.hold(scope, why)
+            pause(view, scope, why)
         return view
 
 

@@ -16,7 +16,7 @@ from attrs import asdict
 
 from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, RemoveHold, Write
 from nixfleet_control_plane.store.store import Store, StoredDispatch
-from nixfleet_runtime.hold_scope import ChannelScope
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_testing.contracts.difference import difference
 from nixfleet_testing.contracts.full_disk import full_disk
 from nixfleet_testing.contracts.histories import HOST, ROLLOUT, at
@@ -121,7 +121,7 @@ class StoreContract(ABC):
         """The last write of a key in a commit decides."""
         put = PutDispatch(dispatch(), LAST, at(LAST))
         removed = RemoveDispatch(HOST, ROLLOUT)
-        stores.start().commit([*ROWS, put, removed, put, hold(LAST), RemoveHold(hold(1).scope)])
+        stores.start().commit([*ROWS, put, removed, put, hold(LAST), RemoveHold(*hold(1).hold.key)])
         found = stores.crash().load()
         assert found.dispatches == (StoredDispatch(dispatch(), at(LAST)),), (
             f"a dispatch was put, removed and put again in one commit, and the queue has {found.dispatches}: "

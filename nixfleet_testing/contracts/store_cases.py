@@ -59,8 +59,9 @@ from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
-from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, RolloutScope
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, OpenRollout
+from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
+from nixfleet_state_machine.planner.holds.scope import ChannelScope, HoldScope, RolloutScope
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.contracts.histories import (
     CHANNEL,
@@ -108,11 +109,19 @@ def large_row(seq: int) -> LogRow:
 
 
 _WHOLE_CHANNEL = ChannelScope(CHANNEL)
+ADA = HoldSource(HoldKind.OPERATOR, "ada")
+_FREEZE = Hold(
+    _WHOLE_CHANNEL,
+    HoldSource(HoldKind.FREEZE, "holidays"),
+    'after "the incident"\n',
+    until=at(9),
+    since=at(7),
+)
 
 
 def hold(event_log_seq: int, scope: HoldScope = _WHOLE_CHANNEL) -> PutHold:
     """Return the simplest write that names a row of the log."""
-    return PutHold(scope, "ada", "wait", at(1), event_log_seq)
+    return PutHold(Hold(scope, ADA, "wait", since=at(1)), event_log_seq)
 
 
 def dispatch(hostname: str = HOST, rollout_id: str = ROLLOUT) -> Dispatch:
@@ -374,22 +383,19 @@ CASES: dict[str, Case] = {
         frozenset({_DEFERRAL}),
     ),
     "holds": Case(
-        (
-            PutHold(ChannelScope(CHANNEL), "Ada O'Brien", 'after "the incident"\n', at(7), 7),
-            hold(7, RolloutScope(ROLLOUT)),
-        ),
+        (PutHold(_FREEZE, 7), hold(7), hold(7, RolloutScope(ROLLOUT))),
         _holds,
-        frozenset(
-            {
-                PauseScope(ChannelScope(CHANNEL), "Ada O'Brien", 'after "the incident"\n'),
-                PauseScope(RolloutScope(ROLLOUT), "ada", "wait"),
-            }
-        ),
+        frozenset({_FREEZE, hold(7).hold, hold(7, RolloutScope(ROLLOUT)).hold}),
+    ),
+    "a hold that was put again": Case(
+        (PutHold(evolve(_FREEZE, until=at(8), reason="shorter"), 7), PutHold(_FREEZE, 7)),
+        _holds,
+        frozenset({_FREEZE}),
     ),
     "a removed hold": Case(
-        (hold(7), hold(7, RolloutScope(ROLLOUT)), RemoveHold(ChannelScope(CHANNEL))),
+        (hold(7), PutHold(_FREEZE, 7), RemoveHold(_WHOLE_CHANNEL, ADA)),
         _holds,
-        frozenset({PauseScope(RolloutScope(ROLLOUT), "ada", "wait")}),
+        frozenset({_FREEZE}),
     ),
     "artefacts, oldest first": Case(
         (PutArtefact(MANIFEST, ROLLOUT, 2), PutArtefact(FLEET, None, 1)),

@@ -42,6 +42,7 @@ from nixfleet_testing.explore.inputs import (
 )
 from nixfleet_testing.explore.views import view_of
 from nixfleet_testing.explore.world import NAMELESS, ControlPlane, Seat
+from nixfleet_testing.pauses import pause, resume
 
 PLANS_MAX = 20
 """More than any input needs: a rollout opens, its hosts are dispatched, and that is all."""
@@ -111,10 +112,10 @@ class Engine:
                 self._view.offer(self._bounds.terms[len(self._view.rollouts)])
             case Pause():
                 self._is_paused = True
-                self._view.hold(CHANNEL)
+                pause(self._view, CHANNEL)
             case Resume():
                 self._is_paused = False
-                self._view.release(CHANNEL)
+                resume(self._view, CHANNEL)
             case Clear():
                 self._course.clear(self._bounds.terms[input.release].rollout_id, LIVED_AT)
             case Abort():

@@ -10,6 +10,7 @@ from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.course.course import outstanding
 from nixfleet_testing.explore.bounds import CHANNEL, DISPATCHED_AT, Bounds
 from nixfleet_testing.explore.world import ControlPlane
+from nixfleet_testing.pauses import pause
 
 
 def view_of(bounds: Bounds, control_plane: ControlPlane, undo: UndoLog) -> FleetView:
@@ -29,7 +30,7 @@ def view_of(bounds: Bounds, control_plane: ControlPlane, undo: UndoLog) -> Fleet
         for name, seat in seats:
             _take_seat(view, evolve(seat.record, hostname=name), seat.is_queued)
     if control_plane.is_paused:
-        view.hold(CHANNEL)
+        pause(view, CHANNEL)
     return view
 
 

@@ -26,7 +26,6 @@ from nixfleet_control_plane.messages.inputs import (
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import HoldScope, parse_scope
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.nodes.clock import time_at
 from nixfleet_simulation.nodes.production_parts import PRODUCTION
@@ -44,6 +43,7 @@ from nixfleet_simulation.scenario.acts import (
 from nixfleet_simulation.scenario.closure_behaviour import GOOD, ClosureBehaviour, Health
 from nixfleet_simulation.scenario.scenario import Cadence, Scenario
 from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.planner.holds.scope import HoldScope, parse_scope
 from nixfleet_state_machine.planner.host_status import HostInFleet
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_testing.fleet_in_memory.channel import Channel, require_fleet, require_known

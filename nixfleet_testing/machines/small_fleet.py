@@ -25,6 +25,7 @@ from nixfleet_testing.course.amended import without_host
 from nixfleet_testing.course.course import Course
 from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.machines.script import ScriptedMachine
+from nixfleet_testing.pauses import is_paused, pause, resume
 from nixfleet_testing.strategies import (
     fleets,
     legal_facts,
@@ -115,7 +116,7 @@ class SmallFleetMachine(ScriptedMachine):
     def pause(self, scope: str) -> None:
         """Pause a channel or a rollout as an operator, or resume it if it is paused."""
         self.keep_call("pause", scope)
-        (self.view.release if scope in self.view.holds else self.view.hold)(scope)
+        (resume if is_paused(self.view, scope) else pause)(self.view, scope)
         self.check_fleet(self.view)
 
     def excuse(self, rollout_id: RolloutId, hostname: str, now: datetime) -> None:

@@ -74,6 +74,7 @@ from nixfleet_testing.strategies.facts import (
     sub_results,
     topology_entries,
 )
+from nixfleet_testing.strategies.holds import HOLDS
 from nixfleet_testing.strategies.hosts import host_records, probe_records
 from nixfleet_testing.strategies.names import (
     deadlines,
@@ -180,5 +181,6 @@ _PAIRS: Iterable[tuple[type[object], SearchStrategy[object]]] = (
     *PLAN_ACTIONS.items(),
     *_STATE_MACHINE.items(),
     *STATUSES.items(),
+    *HOLDS.items(),
 )
 STRATEGIES: Mapping[type[object], SearchStrategy[object]] = dict(_PAIRS)

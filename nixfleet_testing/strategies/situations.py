@@ -27,6 +27,7 @@ from nixfleet_state_machine.rollout.event import (
 from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.pauses import pause
 from nixfleet_testing.strategies.hosts import host_histories
 from nixfleet_testing.strategies.names import START, times
 from nixfleet_testing.strategies.releases import fleets, terms
@@ -58,7 +59,7 @@ class FleetSituation:
         for rollout in self.rollouts:
             _put(view, rollout)
         for scope in self.holds:
-            view.hold(scope)
+            pause(view, scope)
         return view
 
 

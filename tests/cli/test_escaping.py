@@ -13,7 +13,7 @@ from nixfleet_cli.shared.logging_setup import JsonLines
 from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_proto.agent_event import ActivationFailed, ActivationStarted, DispatchAck
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from tests.cli.conftest import Invoke
 from tests.engines.small_fleet import SmallFleet
 

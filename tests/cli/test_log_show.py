@@ -6,7 +6,7 @@ import pytest
 from click.testing import Result
 
 from nixfleet_control_plane.messages.inputs import PauseScope, RetireQuarantine
-from nixfleet_runtime.hold_scope import ChannelScope
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from tests.cli.conftest import Invoke
 from tests.engines.small_fleet import SmallFleet
 

@@ -26,8 +26,8 @@ from nixfleet_proto.agent_event import (
     RollbackComplete,
 )
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_state_machine.planner.action import Gate, WithdrawDispatch
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,

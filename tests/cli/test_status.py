@@ -13,7 +13,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from tests.cli.conftest import Invoke
 from tests.engines.small_fleet import SmallFleet
 

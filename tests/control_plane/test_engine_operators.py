@@ -12,8 +12,8 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.log_entry import Commanded, RolloutMoved
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope, parse_scope
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.holds.scope import ChannelScope, parse_scope
 from nixfleet_state_machine.rollout.event import OperatorClearance
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.control_plane import ScriptedControlPlane

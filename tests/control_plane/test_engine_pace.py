@@ -7,8 +7,8 @@ from attrs import evolve
 from nixfleet_control_plane.messages.inputs import PauseScope, ResumeScope
 from nixfleet_control_plane.messages.log_entry import Deferred, Planned, Returned
 from nixfleet_proto.fleet import Ramp
-from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_state_machine.planner.action import Gate, QueueDispatch
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import Layout

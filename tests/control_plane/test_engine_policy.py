@@ -18,9 +18,9 @@ from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry, RolloutPolicy
-from nixfleet_runtime.hold_scope import RolloutScope
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.holds.scope import RolloutScope
 from nixfleet_state_machine.rollout.event import (
     HostsLapsed,
     RetryOrdered,

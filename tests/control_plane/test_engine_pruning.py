@@ -7,9 +7,9 @@ from nixfleet_control_plane.messages.log_entry import RolloutMoved
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_runtime.releases.acceptance import NEW_REF
 from nixfleet_runtime.transport import EventsOutcome, RolloutUnknown
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_state_machine.rollout.event import RetentionExpired
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.control_plane import ScriptedControlPlane
@@ -200,7 +200,7 @@ def test_a_pause_of_a_rollout_is_forgotten_with_it(control_plane: ScriptedContro
     control_plane.wait(minutes=RETENTION_MINUTES)
     control_plane.tick()
 
-    assert list(control_plane.state.holds) == [ChannelScope("stable")]
+    assert [hold.scope for hold in control_plane.state.view.holds] == [ChannelScope("stable")]
     assert control_plane.check_store().differences == ()
     assert (
         control_plane.command(PauseScope(ChannelScope("stable"), "bo", "again")).refusal is not None

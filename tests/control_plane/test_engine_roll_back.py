@@ -8,7 +8,7 @@ from nixfleet_control_plane.messages.inputs import HostEvents, Input, PauseScope
 from nixfleet_proto.agent_event import AgentEvent, DispatchAck
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.hold_scope import ChannelScope
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.likeness import likeness
 from tests.engines.releases import START

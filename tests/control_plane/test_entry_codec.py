@@ -20,7 +20,7 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_control_plane.messages.log_entry import Commanded, Entry, LoggedEntry, LogRow
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope, RolloutScope
+from nixfleet_state_machine.planner.holds.scope import ChannelScope, RolloutScope
 from tests.engines.releases import START
 from tests.engines.story import STEPS, Story
 

@@ -36,12 +36,12 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
-from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_runtime.kernel.clock import FakeClock
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.kernel.mutator import MutatorClosed, WriteFailed
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat
 from nixfleet_state_machine.host.effect import EmitMetric
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.releases import START, Layout, Publisher
 from tests.engines.shaky_store import HeldUpStore, ShakyStore

@@ -12,8 +12,9 @@ from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LogRow
 from nixfleet_control_plane.messages.writes import PutHold, PutHostRecord
 from nixfleet_control_plane.store.sqlite_store import SCHEMA_VERSION, AnotherWriter, SqliteStore
-from nixfleet_runtime.hold_scope import ChannelScope
 from nixfleet_runtime.storage.sqlite import SchemaTooNew
+from nixfleet_state_machine.planner.holds.scope import ChannelScope
+from nixfleet_testing.pauses import pause_of
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import START
 from tests.engines.story import STEPS, Story
@@ -29,7 +30,7 @@ REFERENCES = (
     ("dispatch_queue", "event_log_seq", True),
     ("deferrals", "event_log_seq", True),
     ("beginnings", "event_log_seq", True),
-    ("operator_holds", "event_log_seq", True),
+    ("holds", "event_log_seq", True),
     ("artefacts", "event_log_seq", True),
     ("refused_events", "event_log_seq", True),
     ("hosts", "event_log_seq", True),
@@ -63,7 +64,7 @@ def test_a_commit_after_a_refused_one_continues_the_chain(
     commit = control_plane.engine.handle(
         PauseScope(ChannelScope("stable"), "ada", "why"), control_plane.now
     )
-    broken = PutHold(ChannelScope("other"), "ada", "why", START, event_log_seq=999)
+    broken = PutHold(evolve(pause_of("other"), since=START), event_log_seq=999)
     with pytest.raises(sqlite3.IntegrityError):
         control_plane.store.commit([*commit.writes, broken])
     control_plane.engine.roll_back()

@@ -10,6 +10,8 @@ from nixfleet_control_plane.store.store import StoredDispatch
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.storage.record_codec import encode_rollout_record
+from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
+from nixfleet_state_machine.planner.holds.scope import ChannelScope, HostScope
 from nixfleet_state_machine.rollout.state import Standing
 
 OLD_SCHEMA = Path(__file__).with_name("store_schema_1.sql")
@@ -38,12 +40,16 @@ def _older(path: Path) -> Path:
         old.execute(
             "INSERT INTO dispatch_queue VALUES ('web-01','stable@r1','new',?,?,1)", (AT, AT)
         )
+        old.executemany(
+            "INSERT INTO operator_holds VALUES (?,?,'why',?,1)",
+            [("stable", "ada", AT), ("host:web-02", "(the control plane)", AT)],
+        )
         old.commit()
     return path
 
 
 def test_an_older_database_is_upgraded_with_all_it_holds(tmp_path: Path) -> None:
-    """A dispatch has no time since when it is queued, and an excused host has that standing."""
+    """A dispatch has no time since when it is queued, an excused host has that standing, and a pause is a hold."""
     at = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
     with closing(SqliteStore(_older(tmp_path / "old.sqlite"))) as store:
         found = store.load()
@@ -51,6 +57,10 @@ def test_an_older_database_is_upgraded_with_all_it_holds(tmp_path: Path) -> None
         StoredDispatch(Dispatch("web-01", "stable@r1", "new", at, at), None),
     )
     ((record, _),) = found.rollouts
+    assert set(found.holds) == {
+        Hold(ChannelScope("stable"), HoldSource(HoldKind.OPERATOR, "ada"), "why", None, at),
+        Hold(HostScope("web-02"), HoldSource(HoldKind.CONTRADICTION), "why", None, at),
+    }
     assert record.standings == FrozenMap({"web-02": Standing.EXCUSED, "web-03": Standing.EXCUSED})
 
 

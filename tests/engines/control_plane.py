@@ -43,9 +43,9 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
-from nixfleet_runtime.hold_scope import parse_scope
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from tests.engines.releases import START, Layout, Publisher, rollout_id_of
 

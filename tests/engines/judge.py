@@ -15,6 +15,8 @@ from nixfleet_control_plane.messages.inputs import (
     ExcuseHosts,
     OperatorCommand,
     PauseScope,
+    PlaceHold,
+    ReleaseHold,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
@@ -27,6 +29,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Deferred,
     FactRefused,
     FactReported,
+    HoldMoved,
     HostEnrolled,
     IdentityForked,
     LoggedEntry,
@@ -104,6 +107,7 @@ class Judge:
                 case (
                     Deferred()
                     | Returned()
+                    | HoldMoved()
                     | ArtefactRefused()
                     | FactRefused()
                     | IdentityForked()
@@ -168,6 +172,8 @@ class Judge:
                 self._holds.add(str(command.scope))
             case ResumeScope():
                 self._holds.discard(str(command.scope))
+            case PlaceHold() | ReleaseHold():
+                pass  # The scripts that it judges hold nothing until a time.
             case RetireQuarantine():
                 self._quarantined.discard(command.closure)
             case ClearRollout():

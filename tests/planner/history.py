@@ -27,6 +27,7 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.pauses import pause, resume
 from tests.planner.builders import host_of, rollout_of
 from tests.planner.naive_planner import minute_names
 from tests.planner.world import NOW, HostKey, World
@@ -255,13 +256,13 @@ class History:
         held_hosts = (f"host:{host}" for host in EVERYBODY)
         scope = self._one_of((*CHANNELS, *self.open_rollouts(), *held_hosts))
         self.world.holds[scope] = self._one_of(("", "ann: power cut"))
-        self.view.hold(scope, self.world.holds[scope])
+        pause(self.view, scope, self.world.holds[scope])
 
     def release(self) -> None:
         scope = self._any_of(sorted(self.world.holds))
         if scope is not None:
             del self.world.holds[scope]
-            self.view.release(scope)
+            resume(self.view, scope)
 
     def toggle_quarantine(self) -> None:
         channel, closure = self._one_of(CHANNELS), self._one_of(CLOSURES)

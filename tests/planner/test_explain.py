@@ -11,6 +11,7 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import explain
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_testing.pauses import pause
 from tests.planner.builders import (
     budget,
     detail_of,
@@ -39,7 +40,7 @@ def test_explaining_a_host_that_everything_holds_names_every_gate_in_order() -> 
     """Gates behind the first that holds are asked as well."""
     view = view_of(terms_of("infra@c3", waves=(("db-1",),)), TERMS)
     view.set_rollout(rollout_of(TERMS, RolloutState.FAILED))
-    view.hold("stable", "ann: power cut")
+    pause(view, "stable", "ann: power cut")
     put(view, TERMS, web_1=HostState.SOAKING)
     view.set_outstanding(TERMS.rollout_id, "web-1", 1)
 

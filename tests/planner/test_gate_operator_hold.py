@@ -4,8 +4,8 @@ import pytest
 
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, GateBlock, QueueDispatch
 from nixfleet_state_machine.planner.gates import gate_operator_hold
-from nixfleet_state_machine.planner.index.fleet_view import host_hold
 from nixfleet_state_machine.planner.plan import plan_next, replan
+from nixfleet_testing.pauses import pause, resume
 from tests.planner.builders import NOW, planning, terms_of, view_of
 
 
@@ -16,7 +16,7 @@ def test_host_in_a_paused_scope_is_held(scope: str, words: str) -> None:
     """A pause of the channel or of the rollout holds its hosts, and the reason says who asked for it."""
     terms = terms_of()
     view = view_of(terms)
-    view.hold(scope, "ann: power cut")
+    pause(view, scope, "ann: power cut")
 
     assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") == GateBlock(
         Gate.OPERATOR_HOLD, f"an operator paused {words}: ann: power cut"
@@ -27,7 +27,7 @@ def test_host_in_a_paused_scope_without_a_reason_is_held() -> None:
     """A pause that nobody explained is told without an explanation."""
     terms = terms_of()
     view = view_of(terms)
-    view.hold("stable")
+    pause(view, "stable")
 
     assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") == GateBlock(
         Gate.OPERATOR_HOLD, "an operator paused channel stable"
@@ -38,8 +38,8 @@ def test_host_in_a_scope_that_was_released_passes() -> None:
     """A pause that is over holds nobody."""
     terms = terms_of()
     view = view_of(terms)
-    view.hold("stable")
-    view.release("stable")
+    pause(view, "stable")
+    resume(view, "stable")
 
     assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") is None
 
@@ -49,7 +49,7 @@ def test_host_outside_of_a_paused_scope_passes(scope: str) -> None:
     """Another channel's pause, another rollout's, or one of what is neither holds nobody here."""
     terms = terms_of()
     view = view_of(terms)
-    view.hold(scope)
+    pause(view, scope)
 
     assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") is None
 
@@ -59,7 +59,7 @@ def test_a_held_host_among_others_of_its_wave_waits_alone() -> None:
     terms = terms_of()
     view = view_of(terms)
     first, *others = terms.targets
-    view.hold(host_hold(first), "two machines")
+    pause(view, f"host:{first}", "two machines")
 
     for plan in (plan_next(view, {}, NOW), replan(view, {}, NOW)):
         dispatched = {action.host for action in plan if isinstance(action, QueueDispatch)}
@@ -72,10 +72,10 @@ def test_a_host_that_is_held_while_its_wave_waits_is_given_its_own_reason() -> N
     """The others keep theirs, and nobody is answered again."""
     terms = terms_of()
     view = view_of(terms)
-    view.hold("stable", "ann")
+    pause(view, "stable", "ann")
     replan(view, {}, NOW)
     first = min(terms.targets)
-    view.hold(host_hold(first), "two machines")
+    pause(view, f"host:{first}", "two machines")
 
     (action,) = replan(view, {}, NOW)
 

@@ -18,6 +18,7 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import plan_next
 from nixfleet_state_machine.rollout.state import RolloutState
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.pauses import pause
 from tests.planner.builders import (
     NOW,
     host_of,
@@ -156,7 +157,7 @@ def test_planning_takes_back_a_queued_dispatch_of_a_halted_rollout() -> None:
 def test_planning_takes_back_a_queued_dispatch_in_a_paused_scope(scope: str, words: str) -> None:
     """A pause counts for what is queued already."""
     view = _queued()
-    view.hold(scope)
+    pause(view, scope)
 
     assert plan_next(view, {}, NOW) == _withdrawn(Gate.OPERATOR_HOLD, f"an operator paused {words}")
 
@@ -182,7 +183,7 @@ def test_planning_leaves_alone_what_was_acknowledged() -> None:
     """An acknowledgement that was on its way is accepted: the host acts on the signed manifest."""
     view = _queued()
     put(view, terms_of(), web_1=HostState.ACTIVATING)
-    view.hold("stable")
+    pause(view, "stable")
 
     assert plan_next(view, {}, NOW) == ()
 

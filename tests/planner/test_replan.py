@@ -16,6 +16,7 @@ from nixfleet_state_machine.planner.plan import plan_next, replan
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.pauses import pause, resume
 from tests.planner.builders import (
     NOW,
     budget,
@@ -177,7 +178,7 @@ def test_replanning_after_a_waiting_host_failed_a_control_says_nothing() -> None
     """A host that waits for something else, and holds nobody, need not hear of it."""
     terms = terms_of()
     view = view_of(terms)
-    view.hold("stable")
+    pause(view, "stable")
     _replan(view)
     view.set_outstanding(terms.rollout_id, "web-1", 1)
 
@@ -212,7 +213,7 @@ def test_replanning_after_a_pause_takes_back_what_is_queued_and_tells_who_waits(
     terms = terms_of(waves=(("web-1", "web-2"),), budgets=(budget(1, "web-1", "web-2"),))
     view = view_of(terms)
     _replan(view)
-    view.hold("stable", "ann: power cut")
+    pause(view, "stable", "ann: power cut")
     actions = _replan(view)
 
     reason = "an operator paused channel stable: ann: power cut"
@@ -245,10 +246,10 @@ def test_replanning_when_a_dispatch_takes_the_last_slot_tells_those_behind_it_in
     view = view_of(terms)
     view.set_rollout(rollout_of(terms, wave=1))
     put(view, terms, db_1=HostState.CONVERGED)
-    view.hold("stable")
+    pause(view, "stable")
     _replan(view)
     view.set_outstanding(terms.rollout_id, "db-1", 1)
-    view.release("stable")
+    resume(view, "stable")
 
     assert _told(_replan(view)) == {
         "web-1": Gate.COMPLIANCE_WAVE,
@@ -292,10 +293,10 @@ def test_replanning_tells_a_newcomer_though_another_takes_the_slot_it_came_for()
     app = terms_of("app@c3", waves=(("web-1",),), budgets=(budget(1, "web-1", "web-5", "web-6"),))
     stable = terms_of(waves=(("web-5", "web-6"),), budgets=app.budgets)
     view = view_of(app, stable)
-    view.hold("app")
+    pause(view, "app")
     assert _told(_replan(view))["web-5"] is None
     view.set_queued(stable.rollout_id, "web-5", False)
-    view.release("app")
+    resume(view, "app")
 
     assert _told(_replan(view)) == {"web-1": None, "web-5": Gate.DISRUPTION_BUDGET}
 
@@ -340,7 +341,7 @@ def test_replanning_after_an_undoing_says_again_what_was_taken_back() -> None:
     _replan(view)
     mark = undo.mark()
     for _ in range(2):
-        view.hold("stable")
+        pause(view, "stable")
         assert _told(_replan(view)) == {"web-2": Gate.OPERATOR_HOLD}
         undo.undo_to(mark)
 
@@ -349,7 +350,7 @@ def test_replanning_forgets_the_lanes_of_a_forgotten_rollout() -> None:
     """Nothing is kept of hosts that waited in a rollout that is gone."""
     terms = terms_of(edges=(("web-1", "web-2"),))
     view = view_of(terms)
-    view.hold("stable")
+    pause(view, "stable")
     _replan(view)
     view.set_rollout(rollout_of(terms, RolloutState.SUPERSEDED))
     view.forget_rollout(terms.rollout_id)
@@ -363,11 +364,11 @@ def test_replanning_after_a_host_was_held_tells_that_host_and_nobody_else() -> N
     terms = terms_of(waves=(("web-0",), ("web-1", "web-2", "web-3")))
     view = view_of(terms)
     _replan(view)
-    view.hold("host:web-1")
+    pause(view, "host:web-1")
     assert _told(_replan(view)) == {"web-1": Gate.OPERATOR_HOLD}
-    view.hold("host:web-3")
+    pause(view, "host:web-3")
     assert _told(_replan(view)) == {"web-3": Gate.OPERATOR_HOLD}
-    view.release("host:web-1")
+    resume(view, "host:web-1")
     assert _told(_replan(view)) == {"web-1": Gate.WAVE_PROMOTION}
     assert _replan(view) == ()
 
@@ -377,5 +378,5 @@ def test_replanning_dispatches_no_host_that_is_held() -> None:
     terms = terms_of(waves=(("web-1", "web-2", "web-3"),))
     for held, others in (("web-1", ("web-2", "web-3")), ("web-2", ("web-1", "web-3"))):
         view = view_of(terms)
-        view.hold(f"host:{held}")
+        pause(view, f"host:{held}")
         assert _told(_replan(view)) == {held: Gate.OPERATOR_HOLD, **dict.fromkeys(others)}

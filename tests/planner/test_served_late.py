@@ -12,6 +12,7 @@ from nixfleet_state_machine.planner.plan import explain, plan_next, replan
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.pauses import pause, resume
 from tests.planner.builders import (
     NOW,
     budget,
@@ -162,7 +163,7 @@ def test_a_host_that_failed_waits_for_nothing_until_it_is_to_try_again() -> None
     assert _answers(view) == {}
     attempts = {"web-1": 2, "web-2": 2}
     view.set_rollout(rollout_of(terms, attempts=attempts))
-    view.hold("host:web-1")
+    pause(view, "host:web-1")
 
     assert _answers(view) == {"web-1": Gate.OPERATOR_HOLD, "web-2": 2}
 
@@ -196,10 +197,10 @@ def test_setting_a_record_of_a_later_attempt_in_the_same_state_is_noticed() -> N
     put(view, terms, web_2=HostState.CONVERGED, web_3=HostState.CONVERGED)
     view.set_host(_failed(terms, "web-1"))
     view.set_rollout(rollout_of(terms, attempts={"web-1": 2}))
-    view.hold("stable")
+    pause(view, "stable")
     assert _answers(view) == {"web-1": Gate.OPERATOR_HOLD}
     view.set_host(evolve(_failed(terms, "web-1"), attempt=2))
-    view.release("stable")
+    resume(view, "stable")
 
     assert _answers(view) == {}
 

@@ -14,6 +14,7 @@ from nixfleet_state_machine.planner.index.tally import Tally
 from nixfleet_state_machine.planner.plan import plan_next
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.pauses import pause
 from tests.planner.builders import (
     NOW,
     budget,
@@ -210,12 +211,12 @@ def test_forgotten_rollout_that_no_manifest_names_is_gone() -> None:
     """A superseded rollout leaves nothing behind: no record, no slot, no pause."""
     view = view_of(TERMS)
     put(view, TERMS, web_1=HostState.ACTIVATING)
-    view.hold(TERMS.rollout_id)
+    pause(view, TERMS.rollout_id)
     view.offer(terms_of("stable@b2"))
     view.forget_rollout(TERMS.rollout_id)
 
     assert dict(view.rollouts) == {}
-    assert dict(view.holds) == {}
+    assert not view.holds
     assert view.in_flight(WEB) == 0
 
 
@@ -244,7 +245,7 @@ def test_view_that_was_undone_reads_as_before() -> None:
     put(view, TERMS, web_1=HostState.CONVERGED, web_2=HostState.ACTIVATING)
     view.set_queued(TERMS.rollout_id, "web-3", True)
     view.set_outstanding(TERMS.rollout_id, "web-1", 1)
-    view.hold("stable")
+    pause(view, "stable")
     open_rollout(view, terms_of("stable@b2"))
     view.set_rollout(rollout_of(TERMS, RolloutState.SUPERSEDED, excused={"web-1"}))
     view.offer(terms_of("stable@b2"))

@@ -10,6 +10,7 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.undo import UndoLog
+from nixfleet_testing.pauses import pause
 
 HostKey = tuple[RolloutId, str]
 
@@ -90,7 +91,7 @@ class World:
         for key, count in self.outstanding.items():
             view.set_outstanding(*key, count)
         for scope, why in self.holds.items():
-            view.hold(scope, why)
+            pause(view, scope, why)
         for budget, times in self.begun.items():
             for at in times:
                 view.note_beginning(budget, at)
@@ -103,7 +104,7 @@ def reading(view: FleetView) -> object:
     return {
         "rollouts": dict(view.rollouts),
         "offers": dict(view.offers),
-        "holds": dict(view.holds),
+        "holds": set(view.holds),
         "open": open_ids,
         "hosts": {id_: [*view.hosts_of(id_)] for id_ in open_ids},
         "queued": {id_: [*view.queued_of(id_)] for id_ in open_ids},

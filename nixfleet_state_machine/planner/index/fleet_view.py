@@ -9,18 +9,30 @@ Source: docs/spec/planner.md, Cost.
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 from nixfleet_proto.checked import at_least, require_arguments
 from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.fleet import Selector
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.deadlines import Due
 from nixfleet_state_machine.planner.errors import AlreadyOpen, UnknownHost, UnknownRollout
+from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
+from nixfleet_state_machine.planner.holds.index import HoldIndex
+from nixfleet_state_machine.planner.holds.scope import (
+    ChannelScope,
+    FleetScope,
+    GroupScope,
+    HoldScope,
+    HostScope,
+    RolloutScope,
+    WaveScope,
+)
 from nixfleet_state_machine.planner.index.beginnings import Beginnings
 from nixfleet_state_machine.planner.index.changes import Changes
-from nixfleet_state_machine.planner.index.dues import DueHost, DueIndex
+from nixfleet_state_machine.planner.index.dues import DueHost
 from nixfleet_state_machine.planner.index.lanes import LaneIndex
 from nixfleet_state_machine.planner.index.rollout_view import (
     HostCounts,
@@ -32,23 +44,11 @@ from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, sum_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.scopes.selector import summary
+from nixfleet_state_machine.time_heap import TimeHeap
 from nixfleet_state_machine.undo import NoUndo, UndoableDict, UndoLog
 
-HOST_HOLD: Final = "host:"
-"""How the hold of a host begins; no channel and no rollout id does."""
-
-
-_WAVE_HOLD: Final = "wave:"
-
-
-def wave_hold(rollout_id: str) -> str:
-    """Return the scope that holds a rollout's waves so far, until the time at which they may begin."""
-    return _WAVE_HOLD + rollout_id
-
-
-def host_hold(hostname: str) -> str:
-    """Return the scope of a hold of one host, in every rollout."""
-    return f"{HOST_HOLD}{hostname}"
+_FLEET: Final = str(FleetScope())
+_NO_GROUPS: Final = FrozenMap[str, str]()
 
 
 class FleetView:
@@ -67,11 +67,12 @@ class FleetView:
         self._rollouts = UndoableDict[RolloutId, RolloutRecord](undo)
         self._books = UndoableDict[RolloutId, RolloutBook](undo)
         self._offers = UndoableDict[str, RolloutTerms](undo)
-        self._holds = UndoableDict[str, str](undo)
+        self._holds = HoldIndex(undo)
+        self._groups = UndoableDict[str, Mapping[str, str]](undo)
         self._in_flight = UndoableDict[str, int](undo)
         self._beginnings = Beginnings(undo)
         self._changes = Changes()
-        self._dues = DueIndex(undo, self._is_due)
+        self._dues = TimeHeap[DueHost](undo, self._is_due)
         self.lanes: LaneIndex = LaneIndex(undo)
 
     # --- changes: offers and rollouts --------------------------------------------------------------
@@ -183,8 +184,8 @@ class FleetView:
             self._shift(book.late_in_flight, -1)
         self._books.discard(rollout_id)
         self.lanes.forget(rollout_id)
-        self._holds.discard(rollout_id)
-        self._holds.discard(wave_hold(rollout_id))
+        for hold in self._holds.of_rollout(rollout_id):
+            self._holds.discard(*hold.key)
         offered = self._offers.get(record.channel)
         if offered is None or offered.rollout_id != rollout_id:
             self._rollouts.discard(rollout_id)
@@ -256,20 +257,32 @@ class FleetView:
 
     # --- changes: operators and quarantine ---------------------------------------------------------
 
-    def hold(self, scope: str, why: str = "") -> None:
-        """Hold `scope`: a channel, a rollout id, a host as `host_hold` names it, or waves as `wave_hold` does.
+    def hold(self, hold: Hold) -> None:
+        """Begin a hold, in place of the one with its scope and source. Others stay."""
+        require_arguments("FleetView.hold", hold=(hold, Hold))
+        self._holds.put(hold)
+        self._scope_changed(hold.scope)
 
-        why: by whom, and the reason.
-        """
-        require_arguments("FleetView.hold", scope=(scope, str), why=(why, str))
-        self._holds.set(scope, why)
+    def release(self, scope: HoldScope, source: HoldSource) -> None:
+        """End the hold of `source` on `scope`, if there is one. Others stay."""
+        require_arguments(
+            "FleetView.release", scope=(scope, HoldScope), source=(source, HoldSource)
+        )
+        self._holds.discard(scope, source)
         self._scope_changed(scope)
 
-    def release(self, scope: str) -> None:
-        """End the hold of `scope`."""
-        require_arguments("FleetView.release", scope=(scope, str))
-        self._holds.discard(scope)
-        self._scope_changed(scope)
+    def set_groups(self, channel: str, groups: Mapping[str, str]) -> None:
+        """Set the group of each host of a channel, by which a calendar holds it; a host without one has none."""
+        require_arguments("FleetView.set_groups", channel=(channel, str))
+        before = self._groups.get(channel, _NO_GROUPS)
+        if before == groups:
+            return
+        self._groups.set(channel, groups)
+        moved = {host for host, _ in before.items() ^ groups.items()}
+        for rollout_id, book in self._books.items():
+            if book.terms.channel == channel:
+                for hostname in moved & book.terms.targets.keys():
+                    self.recheck_host(rollout_id, hostname)
 
     def quarantine_changed(self, channel: str, closure: str) -> None:
         """`closure` was quarantined on `channel`, or cleared: the next `replan` evaluates its hosts again."""
@@ -299,9 +312,37 @@ class FleetView:
         return self._offers
 
     @property
-    def holds(self) -> Mapping[str, str]:
-        """The reason by held channel, rollout id or host (as `host_hold` names it)."""
+    def holds(self) -> HoldIndex:
+        """The holds that are on."""
         return self._holds
+
+    def group_of(self, channel: str, hostname: str) -> str | None:
+        """Return the group of a host of `channel`; `None`: no calendar entry selects it, or all hosts alike."""
+        return self._groups.get(channel, _NO_GROUPS).get(hostname)
+
+    def holds_on(self, rollout_id: RolloutId, hostname: str) -> tuple[Hold, ...]:
+        """Return the holds that keep a host from beginning: its own, then from the widest scope to the narrowest."""
+        if not self._holds:
+            return ()
+        on, terms = self._holds.on, self.terms(rollout_id)
+        wave, group = terms.wave_of.get(hostname), self.group_of(terms.channel, hostname)
+        return (
+            *self.holds_on_host(hostname),
+            *on(_FLEET),
+            *on(terms.channel),
+            *(hold for hold in on(rollout_id) if hold.source.kind is not HoldKind.NOT_BEFORE),
+            *(() if wave is None else on(str(WaveScope(rollout_id, wave)))),
+            *(() if group is None else on(str(GroupScope(terms.channel, group)))),
+        )
+
+    def holds_on_host(self, hostname: str) -> tuple[Hold, ...]:
+        """Return the holds whose scope is the host itself."""
+        return self._holds.on(f"host:{hostname}") if self._holds else ()
+
+    def held_not_before(self, rollout_id: RolloutId) -> Hold | None:
+        """Return the hold on the waves that a rollout has reached, until the time at which they may begin."""
+        holds = self._holds.on(rollout_id)
+        return next((hold for hold in holds if hold.source.kind is HoldKind.NOT_BEFORE), None)
 
     def terms(self, rollout_id: RolloutId) -> RolloutTerms:
         """Return the terms of an open rollout."""
@@ -467,7 +508,14 @@ class FleetView:
             rollout_id: (book.terms, book.hosts, set(book.queued), _without_zeros(book.failing))
             for rollout_id, book in self._books.items()
         }
-        return self._rollouts, books, self._offers, self._holds, self._beginnings.by_budget()
+        return (
+            self._rollouts,
+            books,
+            self._offers,
+            self._holds,
+            self._groups,
+            self._beginnings.by_budget(),
+        )
 
     def _book(self, rollout_id: RolloutId) -> RolloutBook:
         try:
@@ -601,17 +649,23 @@ class FleetView:
             if channel in book.terms.predecessors:
                 self._changes.rollouts.add(rollout_id)
 
-    def _scope_changed(self, scope: str) -> None:
-        if scope.startswith(HOST_HOLD):
-            hostname = scope.removeprefix(HOST_HOLD)
-            for rollout_id, book in self._books.items():
-                if hostname in book.terms.targets:
-                    self.recheck_host(rollout_id, hostname)
-            return
-        scope = scope.removeprefix(_WAVE_HOLD)
-        for rollout_id, book in self._books.items():
-            if scope in (rollout_id, book.terms.channel):
-                self._changes.rollouts.add(rollout_id)
+    def _scope_changed(self, scope: HoldScope) -> None:
+        match scope:
+            case FleetScope():
+                self._changes.rollouts.update(self._books)
+            case ChannelScope() | GroupScope():
+                for rollout_id, book in self._books.items():
+                    if book.terms.channel == scope.channel:
+                        self._changes.rollouts.add(rollout_id)
+            case RolloutScope() | WaveScope():
+                if scope.rollout_id in self._books:
+                    self._changes.rollouts.add(scope.rollout_id)
+            case HostScope():
+                for rollout_id, book in self._books.items():
+                    if scope.hostname in book.terms.targets:
+                        self.recheck_host(rollout_id, scope.hostname)
+            case _:
+                assert_never(scope)
 
 
 def _is_asked_otherwise(before: HostCounts, after: HostCounts) -> bool:

@@ -24,11 +24,13 @@ class LaneKey(NamedTuple):
 
     snag: the block of a gate that depends on the host itself: its closure's quarantine, its own hold, or a gating host.
     budgets: their indexes in the terms. Empty with a snag, which holds the host before any budget is evaluated.
+    group: by which a calendar holds it.
     """
 
     wave: int | None
     snag: GateBlock | None
     budgets: tuple[int, ...]
+    group: str | None = None
 
 
 @define(eq=False)

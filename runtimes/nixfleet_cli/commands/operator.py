@@ -23,13 +23,6 @@ from nixfleet_cli.shared.output import Row, json_text, shown_time
 from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_runtime.documents.problems import unknown
-from nixfleet_runtime.hold_scope import (
-    ChannelScope,
-    HoldScope,
-    HostScope,
-    RolloutScope,
-    parse_scope,
-)
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import (
     CLEARANCE,
@@ -59,6 +52,16 @@ from nixfleet_runtime.http.listings import (
 )
 from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.holds.scope import (
+    ChannelScope,
+    FleetScope,
+    GroupScope,
+    HoldScope,
+    HostScope,
+    RolloutScope,
+    WaveScope,
+    parse_scope,
+)
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
 
 if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
@@ -398,6 +401,8 @@ def _scope_path(scope: HoldScope, then: str) -> str:
             return paths.channel_path(scope.channel, then)
         case HostScope():
             return paths.host_path(scope.hostname, then)
+        case FleetScope() | WaveScope() | GroupScope():
+            raise click.BadParameter("expected a channel, a rollout or a host (host:NAME)")
         case _:
             assert_never(scope)
 

@@ -15,7 +15,7 @@ from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.history.narration import named, short
-from nixfleet_control_plane.messages.inputs import InForce, PauseScope
+from nixfleet_control_plane.messages.inputs import InForce
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LoggedEntry
 from nixfleet_control_plane.store.queries import (
     Quarantined,
@@ -29,6 +29,7 @@ from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind
 from nixfleet_state_machine.planner.rollout_status import (
     OverdueHost,
     WaveStatus,
@@ -187,11 +188,19 @@ def _drifts(connection: sqlite3.Connection) -> Iterator[tuple[str, str, Drift]]:
 
 def _pauses(state: State) -> Iterator[Row]:
     for pause in _sorted_pauses(state):
-        yield str(pause.scope), pause.operator, pause.reason
+        yield str(pause.scope), _holder(pause), pause.reason
 
 
-def _sorted_pauses(state: State) -> Sequence[PauseScope]:
-    return sorted(state.holds.values(), key=lambda pause: str(pause.scope))
+def _sorted_pauses(state: State) -> Sequence[Hold]:
+    """The holds without an end that an operator has to lift."""
+    kinds = HoldKind.OPERATOR, HoldKind.CONTRADICTION
+    pauses = (it for it in state.view.holds if it.until is None and it.source.kind in kinds)
+    return sorted(pauses, key=lambda hold: (str(hold.scope), hold.source.order))
+
+
+def _holder(hold: Hold) -> str:
+    # As it was called before holds had sources.
+    return hold.source.name or "(the control plane)"
 
 
 def _refused(state: State) -> Iterator[Row]:
@@ -266,7 +275,7 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
             for each in quarantines(connection)
         ],
         "paused": [
-            {"scope": str(pause.scope), "operator": pause.operator, "reason": pause.reason}
+            {"scope": str(pause.scope), "operator": _holder(pause), "reason": pause.reason}
             for pause in _sorted_pauses(state)
         ],
         "refusedEvents": [

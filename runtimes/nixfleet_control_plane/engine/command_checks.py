@@ -8,6 +8,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import assert_never
 
+from nixfleet_control_plane.engine.operator_holds import (
+    pause_objection,
+    release_objection,
+    resume_objection,
+)
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
@@ -15,14 +20,25 @@ from nixfleet_control_plane.messages.inputs import (
     ExcuseHosts,
     OperatorCommand,
     PauseScope,
+    PlaceHold,
+    ReleaseHold,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
     SkipHosts,
 )
+from nixfleet_proto.codec import format_time
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.holds.scope import (
+    ChannelScope,
+    FleetScope,
+    GroupScope,
+    HoldScope,
+    HostScope,
+    RolloutScope,
+    WaveScope,
+)
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
@@ -37,14 +53,17 @@ def command_objection(state: State, command: OperatorCommand, now: datetime) -> 
             return f"{command.rollout_id} is held: {why}"
     match command:
         case PauseScope():
-            if command.scope in state.holds:
-                operator = state.holds[command.scope].operator
-                return f"{command.scope} is already paused, by {operator}"
-            if not _exists(state, command.scope):
-                return f"expected a channel, a rollout or a host (host:NAME), found {str(command.scope)!r}"
-            return None
+            return pause_objection(state, command.scope) or _unknown_scope(state, command.scope)
         case ResumeScope():
-            return None if command.scope in state.holds else f"{command.scope} is not paused"
+            return resume_objection(state, command)
+        case PlaceHold():
+            if command.until is not None and command.until <= now:
+                return (
+                    f"expected an end after {format_time(now)}, found {format_time(command.until)}"
+                )
+            return _unknown_scope(state, command.scope)
+        case ReleaseHold():
+            return release_objection(state, command)
         case ClearRollout():
             rollout = state.view.rollouts.get(command.rollout_id)
             if rollout is None:
@@ -72,14 +91,27 @@ def command_objection(state: State, command: OperatorCommand, now: datetime) -> 
             assert_never(command)
 
 
+def _unknown_scope(state: State, scope: HoldScope) -> str | None:
+    if _exists(state, scope):
+        return None
+    return f"expected a channel, a rollout or a host (host:NAME), found {str(scope)!r}"
+
+
 def _exists(state: State, scope: HoldScope) -> bool:
     match scope:
+        case FleetScope():
+            return True
         case ChannelScope():
             return scope.channel in state.view.offers
         case RolloutScope():
             return scope.rollout_id in state.view.rollouts
+        case WaveScope():
+            manifest = state.manifests.get(scope.rollout_id)
+            return manifest is not None and scope.wave <= manifest.terms.last_wave
         case HostScope():
             return any(state.view.host(each, scope.hostname) for each in state.view.rollouts)
+        case GroupScope():
+            return False  # Made by calendars alone: an operator holds hosts or a channel.
         case _:
             assert_never(scope)
 

@@ -40,11 +40,12 @@ from nixfleet_control_plane.engine.rollout_course import (
     judge,
     note_running,
     notify,
+    pass_hold_time,
     pass_time,
     reported,
     resume,
 )
-from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.engine.state import CONTRADICTION, State
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     Action,
@@ -71,7 +72,9 @@ from nixfleet_control_plane.messages.inputs import (
     ManifestsUpdated,
     OperatorCommand,
     PauseScope,
+    PlaceHold,
     PlanTick,
+    ReleaseHold,
     Reply,
     ResumeScope,
     RetireQuarantine,
@@ -102,7 +105,6 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
-from nixfleet_runtime.hold_scope import HostScope
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import (
     EventEarly,
@@ -128,6 +130,7 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
+from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.host_status import host_status
 from nixfleet_state_machine.planner.plan import replan
 from nixfleet_state_machine.planner.rollout_status import WaveStatus, wave_statuses
@@ -268,6 +271,8 @@ class ControlPlaneEngine:
             case (
                 PauseScope()
                 | ResumeScope()
+                | PlaceHold()
+                | ReleaseHold()
                 | ClearRollout()
                 | RetireQuarantine()
                 | ExcuseHosts()
@@ -338,7 +343,9 @@ class ControlPlaneEngine:
             known = state.refused.get((record.rollout_id, hostname, seq))
             return None if known is None else EventRefused(envelope.rollout_id, seq, known.reason)
         if hostname in state.forked:
-            return HostHeld(envelope.rollout_id, state.holds[HostScope(hostname)].reason)
+            held = state.view.holds.get(HostScope(hostname), CONTRADICTION)
+            assert held is not None, hostname
+            return HostHeld(envelope.rollout_id, held.reason)
         if has_gap or seq > record.last_event_seq + 1:
             return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
         if early is not None:
@@ -563,6 +570,7 @@ class ControlPlaneEngine:
 
     def _plan(self, commit: CommitBuilder, now: datetime) -> None:
         """Re-plan until nothing changes: opening a rollout affects its hosts, which must then be planned."""
+        pass_hold_time(self._state, commit, now)
         while actions := self._replanned(now):
             for action in actions:
                 self._carry_out(commit, action, now)
@@ -618,7 +626,7 @@ class ControlPlaneEngine:
             case AbortRollout():
                 aborted = RolloutAborted(command.rollout_id, command.operator, command.reason, now)
                 move_rollout(self._state, commit, aborted, now)
-            case PauseScope() | ResumeScope() | RetireQuarantine():
+            case PauseScope() | ResumeScope() | PlaceHold() | ReleaseHold() | RetireQuarantine():
                 pass  # All of it is done.
             case _:
                 assert_never(command)

@@ -13,16 +13,20 @@ from attrs import evolve
 from nixfleet_control_plane.engine.applier import apply, apply_to_rollout
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.host_record import apply_fact, retried_record, skip_seq
-from nixfleet_control_plane.engine.state import CONTROL_PLANE, LoadedFleet, LoadedManifest, State
+from nixfleet_control_plane.engine.operator_holds import resumed
+from nixfleet_control_plane.engine.state import CONTRADICTION, LoadedFleet, LoadedManifest, State
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     ClearRollout,
     ExcuseHosts,
     PauseScope,
+    PlaceHold,
+    ReleaseHold,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
     SkipHosts,
+    operator_source,
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce, nonce_kept_until
 from nixfleet_control_plane.messages.log_entry import (
@@ -32,6 +36,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Deferred,
     FactRefused,
     FactReported,
+    HoldMoved,
     HostEnrolled,
     IdentityForked,
     LoggedEntry,
@@ -51,7 +56,6 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
-from nixfleet_runtime.hold_scope import HostScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.effect import (
@@ -67,6 +71,8 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.holds.hold import Hold, HoldBegan, HoldEnded, HoldEvent
+from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.quarantining import bars_closure, reverted_closures
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import (
@@ -125,6 +131,8 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
             defer(state, commit, entry.action, logged.at)
         case Returned():
             return_slots(state, commit, entry, logged.at)
+        case HoldMoved():
+            move_hold(state, commit, entry.event, logged.at)
         case Commanded():
             apply_command(state, commit, entry, logged.at)
         case ArtefactTaken():
@@ -186,8 +194,7 @@ def skip_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datet
 def fork(state: State, commit: CommitBuilder, entry: IdentityForked, at: datetime) -> None:
     """Hold a host that contradicted itself, until an operator resumes it or it enrolls anew."""
     state.append(commit, entry, at)
-    held = PauseScope(HostScope(entry.host), CONTROL_PLANE, entry.reason)
-    state.hold(commit, held, at)
+    state.hold(commit, Hold(HostScope(entry.host), CONTRADICTION, entry.reason), at)
 
 
 def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: datetime) -> None:
@@ -310,15 +317,32 @@ def return_slots(state: State, commit: CommitBuilder, entry: Returned, at: datet
     state.return_slots(commit, entry.event.budget, entry.event.begun_by)
 
 
+def move_hold(state: State, commit: CommitBuilder, event: HoldEvent, at: datetime) -> None:
+    """Begin or end a hold by the passing of time, and log it."""
+    state.append(commit, HoldMoved(event), at)
+    match event:
+        case HoldBegan():
+            state.hold(commit, event.hold, at)
+        case HoldEnded():
+            state.release(commit, event.scope, event.source)
+        case _:
+            assert_never(event)
+
+
 def apply_command(state: State, commit: CommitBuilder, entry: Commanded, at: datetime) -> None:
     """Carry out an operator's command. Its effect on a rollout's record is a separate event."""
     seq = state.append(commit, entry, at)
     command = entry.command
     match command:
-        case PauseScope():
-            state.hold(commit, command, at)
+        case PauseScope() | PlaceHold():
+            until = command.until if isinstance(command, PlaceHold) else None
+            source = operator_source(command.operator)
+            state.hold(commit, Hold(command.scope, source, command.reason, until), at)
+        case ReleaseHold():
+            state.release(commit, command.scope, command.source)
         case ResumeScope():
-            state.release(commit, command.scope)
+            for hold in resumed(state, command):
+                state.release(commit, *hold.key)
             if isinstance(command.scope, HostScope):
                 state.forgive(commit, command.scope.hostname, seq)
         case RetireQuarantine():
@@ -356,7 +380,7 @@ def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetim
     seq = state.append(commit, entry, at)
     token, key = entry.token.token, TrustedKey(entry.public_key)
     if token.hostname in state.forked:
-        state.release(commit, HostScope(token.hostname))
+        state.release(commit, HostScope(token.hostname), CONTRADICTION)
         state.forgive(commit, token.hostname, seq)
     kept_until = nonce_kept_until(token, state.identities.nonces.get())
     state.identities.enroll(

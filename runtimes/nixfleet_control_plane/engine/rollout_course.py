@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.entry_handlers import move_rollout, return_slots
+from nixfleet_control_plane.engine.entry_handlers import move_hold, move_rollout, return_slots
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.log_entry import Returned
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import RecordTransition
 from nixfleet_state_machine.planner.drift import drift_change, drift_ended, strays
+from nixfleet_state_machine.planner.holds.edges import due_hold_events
 from nixfleet_state_machine.planner.members import members_change
 from nixfleet_state_machine.planner.passing_time import due_by_time, slots_due
 from nixfleet_state_machine.planner.progress import due_rollout_events
@@ -122,6 +123,12 @@ def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
     for rollout_id in sorted(key for key, at in state.prune_due.items() if at <= now):
         if may_be_pruned(state.view, rollout_id, now):
             move_rollout(state, commit, RetentionExpired(rollout_id, now), now)
+
+
+def pass_hold_time(state: State, commit: CommitBuilder, now: datetime) -> None:
+    """Begin and end holds as the time has made due. Asked before every plan: no host begins after a hold is due."""
+    for event in due_hold_events(state.view.holds, now):
+        move_hold(state, commit, event, now)
 
 
 def amend(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:

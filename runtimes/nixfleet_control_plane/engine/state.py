@@ -18,7 +18,7 @@ from nixfleet_control_plane.engine.failing_controls import Control, control_resu
 from nixfleet_control_plane.engine.identity_state import Identities
 from nixfleet_control_plane.engine.receipts import Receipts
 from nixfleet_control_plane.messages.entry_codec import row_of
-from nixfleet_control_plane.messages.inputs import PauseScope, WakeHost
+from nixfleet_control_plane.messages.inputs import WakeHost
 from nixfleet_control_plane.messages.log_entry import Entry
 from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
@@ -49,12 +49,13 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.members import members
 from nixfleet_proto.wire import Dispatch, SignedArtefact
-from nixfleet_runtime.hold_scope import HoldScope, HostScope, RolloutScope
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_runtime.transport import EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
-from nixfleet_state_machine.planner.index.fleet_view import FleetView, wave_hold
+from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
+from nixfleet_state_machine.planner.holds.scope import HoldScope, HostScope, RolloutScope
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
@@ -62,8 +63,10 @@ from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue
 HostKey = tuple[RolloutId, str]
 """One host in one rollout."""
 
-CONTROL_PLANE: Final = "(the control plane)"
-"""Who holds a host that contradicted itself. No operator has this name: key ids have no parentheses."""
+CONTRADICTION: Final = HoldSource(HoldKind.CONTRADICTION)
+"""What holds a host that contradicted itself."""
+_REVOCATION: Final = HoldSource(HoldKind.REVOCATION)
+_NOT_BEFORE: Final = HoldSource(HoldKind.NOT_BEFORE)
 
 _Status = members(ProbeStatus)
 
@@ -117,7 +120,6 @@ class State:
         # Counted as deferrals change: how many hosts each gate holds as the first one.
         self.gate_counts = UndoableDict[Gate, int](self.undo)
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
-        self.holds = UndoableDict[HoldScope, PauseScope](self.undo)
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
         # Rollouts of which the store has no manifest, and why: held, since nothing of them can be judged.
         self.lost = UndoableDict[RolloutId, str](self.undo)
@@ -244,9 +246,8 @@ class State:
                 self._forget_details((rollout_id, host.hostname))
         for refused in [key for key in self.refused if key[0] == rollout_id]:
             self.refused.discard(refused)
-        scope = RolloutScope(rollout_id)
-        if scope in self.holds:
-            self.release(commit, scope)
+        for hold in self.view.holds.of_rollout(rollout_id):
+            self.release(commit, *hold.key)
         self.put_rollout(commit, record)
         self.view.forget_rollout(rollout_id)
         for state in HostState:
@@ -383,49 +384,43 @@ class State:
         self.view.quarantine_changed(channel, closure)
         commit.write(RetireQuarantineRow(channel, closure, cleared_by))
 
-    def hold(self, commit: CommitBuilder, pause: PauseScope, at: datetime) -> None:
-        """Stop dispatching in the scope."""
-        self.put_hold(pause)
-        commit.write(PutHold(pause.scope, pause.operator, pause.reason, at, self.head_seq))
+    def hold(self, commit: CommitBuilder, hold: Hold, at: datetime) -> None:
+        """Stop dispatching in the scope of `hold`, which begins or changes at `at`, as of the latest log row.
 
-    def put_hold(self, pause: PauseScope) -> None:
+        It ends by `release`, or by itself at its `until`. Nothing that is under way is stopped.
+        """
+        begun = hold.begun(at)
+        self.load_hold(begun)
+        commit.write(PutHold(begun, self.head_seq))
+
+    def load_hold(self, hold: Hold) -> None:
         """As `hold`, for a hold that is already in the store."""
-        self.holds.set(pause.scope, pause)
-        if isinstance(pause.scope, HostScope) and pause.operator == CONTROL_PLANE:
-            self.forked.add(pause.scope.hostname)
-        self._hold_in_view(pause)
+        if isinstance(hold.scope, HostScope) and hold.source == CONTRADICTION:
+            self.forked.add(hold.scope.hostname)
+        self.view.hold(hold)
 
-    def _hold_in_view(self, pause: PauseScope) -> None:
-        is_ours = pause.operator == CONTROL_PLANE
-        why = pause.reason if is_ours else f"{pause.operator}: {pause.reason}"
-        self.view.hold(str(pause.scope), why)
-
-    def release(self, commit: CommitBuilder, scope: HoldScope) -> None:
-        """Dispatch in the scope again."""
-        self.holds.discard(scope)
-        if isinstance(scope, HostScope):
+    def release(self, commit: CommitBuilder, scope: HoldScope, source: HoldSource) -> None:
+        """End the hold of `source` on `scope`. Other holds on it stay."""
+        self.view.release(scope, source)
+        if isinstance(scope, HostScope) and source == CONTRADICTION:
             self.forked.discard(scope.hostname)
             # What was heard of two machines says nothing of the one that is left.
             self.heard.discard(scope.hostname)
-        self.view.release(str(scope))
-        if isinstance(scope, HostScope):
-            self.hold_if_revoked(scope.hostname)
-        commit.write(RemoveHold(scope))
+        if not source.kind.is_derived:
+            commit.write(RemoveHold(scope, source))
 
     def hold_if_revoked(self, hostname: str) -> None:
         """Plan nothing for the host while its key is revoked. In the planner's view alone, where it follows from the
-        lists and enrollments in force; no operator can lift it, and an operator's own hold shows in place of it.
+        lists and enrollments in force; no operator can lift it.
         """
         scope = HostScope(hostname)
-        if scope in self.holds:
-            return
         revocation = self.identities.ring.revoked.get(hostname)
         if revocation is not None and self.identities.ring.is_revoked(hostname):
             not_before = format_time(revocation.not_before)
             reason = f"its key was revoked: enroll it anew, at or after {not_before}"
-            self._hold_in_view(PauseScope(scope, CONTROL_PLANE, reason))
-        elif str(scope) in self.view.holds:
-            self.view.release(str(scope))
+            self.view.hold(Hold(scope, _REVOCATION, reason))
+        elif self.view.holds.get(scope, _REVOCATION) is not None:
+            self.view.release(scope, _REVOCATION)
 
     def hold_waves(self, rollout_id: RolloutId, now: datetime) -> None:
         """Hold the waves that the rollout has reached until the time that its manifest signs for them, in the view.
@@ -433,7 +428,7 @@ class State:
         It follows from the manifest, the current wave and the time, so it is not stored. Judged by the engine before it
         plans, since gates read no clock.
         """
-        scope, record = wave_hold(rollout_id), self.view.rollouts.get(rollout_id)
+        record = self.view.rollouts.get(rollout_id)
         manifest = self.manifests[rollout_id].manifest
         reached = range(-1 if record is None else record.current_wave + 1)
         ahead = [
@@ -441,16 +436,17 @@ class State:
             for wave, begins in zip(reached, manifest.wave_not_before, strict=False)
             if begins is not None and begins > now
         ]
-        why = None
+        held = None
         if ahead:
             begins, wave = max(ahead)
             why = f"wave {wave} of {rollout_id} begins not before {format_time(begins)}"
-        if why == self.view.holds.get(scope):
+            held = Hold(RolloutScope(rollout_id), _NOT_BEFORE, why, begins)
+        if held == self.view.held_not_before(rollout_id):
             return
-        if why is None:
-            self.view.release(scope)
+        if held is None:
+            self.view.release(RolloutScope(rollout_id), _NOT_BEFORE)
         else:
-            self.view.hold(scope, why)
+            self.view.hold(held)
 
     def note_probe_result(
         self, commit: CommitBuilder, key: HostKey, fact: ProbeResult, seq: int
@@ -498,8 +494,8 @@ class State:
             self.timed.add(rollout_id)
         else:
             self.timed.discard(rollout_id)
-            if wave_hold(rollout_id) in self.view.holds:
-                self.view.release(wave_hold(rollout_id))
+            if self.view.held_not_before(rollout_id) is not None:
+                self.view.release(RolloutScope(rollout_id), _NOT_BEFORE)
         self.view.offer(loaded.terms)
         commit.write(PutArtefact(manifest_name(rollout_id), rollout_id, self.head_seq))
 

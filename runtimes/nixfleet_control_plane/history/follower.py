@@ -22,6 +22,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Entry,
     FactRefused,
     FactReported,
+    HoldMoved,
     HostEnrolled,
     IdentityForked,
     LoggedEntry,
@@ -140,7 +141,7 @@ def _subject(state: State, entry: Entry) -> Subject:
             return state.view.rollouts.get(entry.action.rollout_id) if opens else None
         case Deferred() | Returned() | Commanded() | ArtefactTaken() | ArtefactRefused():
             return None
-        case HostEnrolled() | IdentityForked():
+        case HostEnrolled() | IdentityForked() | HoldMoved():
             return None
         case _:
             assert_never(entry)

@@ -28,6 +28,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Deferred,
     FactRefused,
     FactReported,
+    HoldMoved,
     HostEnrolled,
     IdentityForked,
     LoggedEntry,
@@ -193,7 +194,9 @@ def _records_after(
             return _records_planned(open_rollouts, hosts, entry.action, logged)
         case RolloutMoved():
             return _records_moved(open_rollouts, hosts, misfits, entry.event, logged)
-        case Deferred() | Returned() | Commanded() | HostEnrolled() | IdentityForked():
+        case (
+            Deferred() | Returned() | HoldMoved() | Commanded() | HostEnrolled() | IdentityForked()
+        ):
             return ()
         case ArtefactTaken() | ArtefactRefused():
             return ()
@@ -281,8 +284,8 @@ def _load_views(state: State, snapshot: Snapshot) -> Iterator[str]:
         state.quarantines.set(channel, closures | {closure})
     for budget, began_at in snapshot.beginnings:
         state.view.note_beginning(budget, began_at)
-    for pause in snapshot.holds:
-        state.put_hold(pause)
+    for hold in snapshot.holds:
+        state.load_hold(hold)
     for refusal in snapshot.refused:
         known = KnownRefusal(refusal.reason, refusal.counts)
         state.load_refusal((refusal.rollout_id, refusal.hostname), refusal.seq, known)

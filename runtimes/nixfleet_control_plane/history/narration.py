@@ -13,6 +13,8 @@ from nixfleet_control_plane.messages.inputs import (
     ExcuseHosts,
     OperatorCommand,
     PauseScope,
+    PlaceHold,
+    ReleaseHold,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
@@ -26,6 +28,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Entry,
     FactRefused,
     FactReported,
+    HoldMoved,
     HostEnrolled,
     IdentityForked,
     Planned,
@@ -49,7 +52,10 @@ from nixfleet_proto.agent_event import (
     Regressed,
     RollbackComplete,
 )
+from nixfleet_proto.codec import format_time
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
+from nixfleet_state_machine.planner.holds.blocks import scope_words, words_of
+from nixfleet_state_machine.planner.holds.hold import HoldBegan, HoldEnded, HoldEvent
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
     HostDrifted,
@@ -122,6 +128,8 @@ def actor_of(entry: Entry) -> str:
             return "rollout"
         case Planned() | Deferred() | Returned():
             return "planner"
+        case HoldMoved():
+            return "time"
         case Commanded():
             return entry.command.operator
         case ArtefactTaken() | ArtefactRefused():
@@ -152,6 +160,8 @@ def told(entry: Entry) -> str:
             event = entry.event
             slots = "1 slot is" if event.count == 1 else f"{event.count} slots are"
             return f"{slots} free again: a minute is over ({event.budget})"
+        case HoldMoved():
+            return _hold_event(entry.event)
         case Commanded():
             return _command(entry.command)
         case ArtefactTaken():
@@ -290,12 +300,28 @@ def _plan(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str:
             assert_never(action)
 
 
+def _hold_event(event: HoldEvent) -> str:
+    match event:
+        case HoldBegan():
+            return f"begins a hold: {words_of(event.hold)}"
+        case HoldEnded():
+            return f"ends the hold of {scope_words(event.scope)} by {event.source}"
+        case _:
+            assert_never(event)
+
+
 def _command(command: OperatorCommand) -> str:
     match command:
         case PauseScope():
             return f"pauses {command.scope}: {command.reason}"
         case ResumeScope():
             return f"resumes {command.scope}: {command.reason}"
+        case PlaceHold():
+            until = "" if command.until is None else f" until {format_time(command.until)}"
+            return f"holds {command.scope}{until}: {command.reason}"
+        case ReleaseHold():
+            whose = "" if command.holder is None else f" from the hold of {command.holder}"
+            return f"releases {command.scope}{whose}: {command.reason}"
         case ClearRollout():
             return f"clears {command.rollout_id}: {command.reason}"
         case ExcuseHosts():

@@ -31,7 +31,7 @@ DERIVED_VIEWS = (
     "dispatch_queue",
     "deferrals",
     "beginnings",
-    "operator_holds",
+    "holds",
     "artefacts",
     "refused_events",
     "hosts",

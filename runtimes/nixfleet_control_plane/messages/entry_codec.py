@@ -20,6 +20,8 @@ from nixfleet_control_plane.messages.inputs import (
     ExcuseHosts,
     OperatorCommand,
     PauseScope,
+    PlaceHold,
+    ReleaseHold,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
@@ -33,6 +35,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Entry,
     FactRefused,
     FactReported,
+    HoldMoved,
     HostEnrolled,
     IdentityForked,
     LoggedEntry,
@@ -51,13 +54,6 @@ from nixfleet_proto.codec import (
 )
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import (
-    ChannelScope,
-    HoldScope,
-    HostScope,
-    RolloutScope,
-    parse_scope,
-)
 from nixfleet_runtime.storage.record_codec import (
     decode_gate_decision,
     decode_plan_action,
@@ -71,6 +67,17 @@ from nixfleet_state_machine.planner.action import (
     OpenRollout,
     QueueDispatch,
     WithdrawDispatch,
+)
+from nixfleet_state_machine.planner.holds.hold import HoldBegan, HoldEnded, HoldEvent
+from nixfleet_state_machine.planner.holds.scope import (
+    ChannelScope,
+    FleetScope,
+    GroupScope,
+    HoldScope,
+    HostScope,
+    RolloutScope,
+    WaveScope,
+    parse_scope,
 )
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import (
@@ -156,6 +163,9 @@ def _columns(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
             return "gate_decision", entry.action.host, entry.action.rollout_id, None
         case Returned():
             return "gate_decision", None, None, None
+        case HoldMoved():
+            scope = _scope_of(entry.event)
+            return "gate_decision", _scope_host(scope), _scope_rollout(scope), None
         case Commanded():
             return "operator_command", None, _commanded_rollout(entry.command), None
         case ArtefactTaken():
@@ -209,7 +219,7 @@ def _commanded_rollout(command: OperatorCommand) -> str | None:
     match command:
         case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts() | AbortRollout():
             return command.rollout_id
-        case PauseScope() | ResumeScope():
+        case PauseScope() | ResumeScope() | PlaceHold() | ReleaseHold():
             return _scope_rollout(command.scope)
         case RetireQuarantine():
             return None
@@ -217,13 +227,31 @@ def _commanded_rollout(command: OperatorCommand) -> str | None:
             assert_never(command)
 
 
+def _scope_of(event: HoldEvent) -> HoldScope:
+    match event:
+        case HoldBegan():
+            return event.hold.scope
+        case HoldEnded():
+            return event.scope
+        case _:
+            assert_never(event)
+
+
 def _scope_rollout(scope: HoldScope) -> str | None:
     match scope:
-        case ChannelScope():
-            return None
-        case RolloutScope():
+        case RolloutScope() | WaveScope():
             return scope.rollout_id
+        case FleetScope() | ChannelScope() | HostScope() | GroupScope():
+            return None
+        case _:
+            assert_never(scope)
+
+
+def _scope_host(scope: HoldScope) -> str | None:
+    match scope:
         case HostScope():
+            return scope.hostname
+        case FleetScope() | ChannelScope() | RolloutScope() | WaveScope() | GroupScope():
             return None
         case _:
             assert_never(scope)
@@ -239,7 +267,7 @@ def _payload(entry: Entry) -> bytes:
             return encode_plan_action(entry.action)
         case Deferred():
             return encode_gate_decision(entry.action)
-        case Returned():
+        case Returned() | HoldMoved():
             return encode_gate_decision(entry.event)
         case Commanded():
             return orjson.dumps(_tagged(entry.command))
@@ -266,6 +294,8 @@ def _entry(row: LogRow) -> Entry:
             decision = decode_gate_decision(payload)
             if isinstance(decision, SlotsReturned):
                 return Returned(decision)
+            if isinstance(decision, HoldBegan | HoldEnded):
+                return HoldMoved(decision)
             return Deferred(decision)
         case "operator_command":
             return Commanded(_untagged(payload, _COMMANDS))
@@ -372,6 +402,7 @@ _OUTCOME_NAMES: dict[type, str] = {payload: name for name, payload in _OUTCOMES.
 _converter = cattrs.Converter(forbid_extra_keys=True)
 _converter.register_structure_hook(RolloutId, lambda text, _: RolloutId(text))
 _converter.register_structure_hook(HoldScope, lambda text, _: parse_scope(text))
+_converter.register_structure_hook(datetime, lambda text, _: time_of(text))
 
 
 def _tagged(value: OperatorCommand | _Outcome) -> dict[str, object]:
@@ -382,6 +413,8 @@ def _tagged(value: OperatorCommand | _Outcome) -> dict[str, object]:
 def _plain(_: object, __: object, value: object) -> object:
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, datetime):
+        return text_of(value)
     return str(value) if isinstance(value, HoldScope) else value
 
 

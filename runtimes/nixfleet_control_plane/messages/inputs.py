@@ -16,11 +16,12 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.trust import TrustedKey, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
-from nixfleet_runtime.hold_scope import HoldScope
 from nixfleet_runtime.transport import EventEarly, EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.planner.holds.hold import HoldKind, HoldSource
+from nixfleet_state_machine.planner.holds.scope import HoldScope
 from nixfleet_state_machine.planner.host_status import HostInFleet
 from nixfleet_state_machine.rollout.state import Drift, RolloutState, Standing
 
@@ -85,7 +86,7 @@ class ArtefactRejected:
 
 @frozen
 class PauseScope:
-    """Hold all dispatches of `scope`."""
+    """Hold all dispatches of `scope`, in the operator's name and without an end."""
 
     scope: HoldScope
     operator: str
@@ -94,11 +95,44 @@ class PauseScope:
 
 @frozen
 class ResumeScope:
-    """Release the hold on `scope`."""
+    """Lift the pause of `scope`, and let a host that contradicted itself go on."""
 
     scope: HoldScope
     operator: str
     reason: str
+
+
+@frozen
+class PlaceHold:
+    """Hold all dispatches of `scope` in the operator's name, until a time if one is given.
+
+    It takes the place of the operator's earlier hold of the same scope.
+    """
+
+    scope: HoldScope
+    operator: str
+    reason: str
+    until: datetime | None = None
+
+
+@frozen
+class ReleaseHold:
+    """Lift one hold of an operator on `scope`. holder: whose; `None`: the operator's own."""
+
+    scope: HoldScope
+    operator: str
+    reason: str
+    holder: str | None = None
+
+    @property
+    def source(self) -> HoldSource:
+        """The source of the hold that is lifted."""
+        return operator_source(self.operator if self.holder is None else self.holder)
+
+
+def operator_source(name: str) -> HoldSource:
+    """Return the source of the holds of the operator with this name."""
+    return HoldSource(HoldKind.OPERATOR, name)
 
 
 @frozen
@@ -163,6 +197,8 @@ class AbortRollout:
 OperatorCommand: TypeAlias = (
     PauseScope
     | ResumeScope
+    | PlaceHold
+    | ReleaseHold
     | ClearRollout
     | RetireQuarantine
     | ExcuseHosts

@@ -22,6 +22,7 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.holds.hold import HoldEvent
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import RolloutEvent
 
@@ -97,6 +98,13 @@ class Returned:
 
 
 @frozen
+class HoldMoved:
+    """A hold began or ended by the passing of time."""
+
+    event: HoldEvent
+
+
+@frozen
 class Commanded:
     """An operator's command was carried out."""
 
@@ -138,6 +146,7 @@ Entry: TypeAlias = (
     | Planned
     | Deferred
     | Returned
+    | HoldMoved
     | Commanded
     | ArtefactTaken
     | ArtefactRefused

@@ -14,9 +14,10 @@ from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
-from nixfleet_runtime.hold_scope import HoldScope
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch
+from nixfleet_state_machine.planner.holds.hold import Hold, HoldSource
+from nixfleet_state_machine.planner.holds.scope import HoldScope
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 
@@ -113,16 +114,16 @@ class RemoveBeginnings:
 
 @frozen
 class PutHold:
-    scope: HoldScope
-    operator: str
-    reason: str
-    held_at: datetime
+    """A hold that began, in place of the one with its scope and source."""
+
+    hold: Hold
     event_log_seq: int
 
 
 @frozen
 class RemoveHold:
     scope: HoldScope
+    source: HoldSource
 
 
 @frozen

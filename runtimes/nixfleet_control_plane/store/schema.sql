@@ -112,12 +112,15 @@ CREATE TABLE beginnings (
     PRIMARY KEY (budget, event_log_seq)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE operator_holds (
-    scope          TEXT PRIMARY KEY,
-    operator       TEXT NOT NULL,
+-- Those that follow from artefacts in force have no row.
+CREATE TABLE holds (
+    scope          TEXT NOT NULL,
+    source         TEXT NOT NULL, -- `operator:ada`, `freeze:holidays`, `contradiction`
     reason         TEXT NOT NULL,
+    until          TEXT, -- null: until it is lifted
     held_at        TEXT NOT NULL,
-    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
+    PRIMARY KEY (scope, source)
 ) STRICT, WITHOUT ROWID;
 
 -- The log row of the artefact in force under each name.

@@ -1,7 +1,31 @@
--- From version 2 to 3: dispatches that take a slot of a budget which comes back by the clock.
+-- From version 2 to 3.
+
+-- Dispatches that take a slot of a budget which comes back by the clock.
 CREATE TABLE beginnings (
     budget         TEXT NOT NULL,
     began_at       TEXT NOT NULL,
     event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
     PRIMARY KEY (budget, event_log_seq)
 ) STRICT, WITHOUT ROWID;
+
+-- Several holds of one scope, each by its source and with its end.
+CREATE TABLE holds (
+    scope          TEXT NOT NULL,
+    source         TEXT NOT NULL, -- `operator:ada`, `freeze:holidays`, `contradiction`
+    reason         TEXT NOT NULL,
+    until          TEXT, -- null: until it is lifted
+    held_at        TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq),
+    PRIMARY KEY (scope, source)
+) STRICT, WITHOUT ROWID;
+
+-- "(the control plane)" held hosts that contradicted themselves; no operator has such a name.
+INSERT INTO holds SELECT
+    scope,
+    CASE operator WHEN '(the control plane)' THEN 'contradiction' ELSE 'operator:' || operator END,
+    reason,
+    NULL,
+    held_at,
+    event_log_seq
+FROM operator_holds;
+DROP TABLE operator_holds;

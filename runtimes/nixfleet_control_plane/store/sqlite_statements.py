@@ -139,15 +139,12 @@ def view_statement(write: ViewWrite) -> Statement:
                 text_of(write.begun_by),
             )
         case PutHold():
-            return "INSERT INTO operator_holds VALUES (?,?,?,?,?)", (
-                str(write.scope),
-                write.operator,
-                write.reason,
-                text_of(write.held_at),
-                write.event_log_seq,
-            )
+            return _put_hold(write)
         case RemoveHold():
-            return "DELETE FROM operator_holds WHERE scope = ?", (str(write.scope),)
+            return "DELETE FROM holds WHERE scope = ? AND source = ?", (
+                str(write.scope),
+                str(write.source),
+            )
         case PutArtefact():
             return "INSERT OR REPLACE INTO artefacts VALUES (?,?,?)", (
                 write.name,
@@ -251,4 +248,16 @@ def _put_dispatch(write: PutDispatch) -> Statement:
         write.event_log_seq,
         dispatch.attempt,
         text_of(write.queued_at),
+    )
+
+
+def _put_hold(write: PutHold) -> Statement:
+    hold = write.hold
+    return "INSERT OR REPLACE INTO holds VALUES (?,?,?,?,?,?)", (
+        str(hold.scope),
+        str(hold.source),
+        hold.reason,
+        None if hold.until is None else text_of(hold.until),
+        None if hold.since is None else text_of(hold.since),
+        write.event_log_seq,
     )

@@ -12,7 +12,6 @@ from operator import itemgetter
 from pathlib import Path
 
 from nixfleet_control_plane.messages.entry_codec import entry_of, time_of
-from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
 from nixfleet_control_plane.messages.log_entry import (
     FIRST_PREV_HASH,
@@ -34,13 +33,14 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
-from nixfleet_runtime.hold_scope import parse_scope
 from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_rollout_record,
 )
 from nixfleet_runtime.storage.sqlite import WalLimiter, open_writer, transaction
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
+from nixfleet_state_machine.planner.holds.hold import Hold, parse_source
+from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutState
 
 APPLICATION_ID = 0x6E666370  # "nfcp"
@@ -177,9 +177,15 @@ class SqliteStore:
                 )
             ),
             holds=tuple(
-                PauseScope(parse_scope(scope), operator, reason)
-                for scope, operator, reason in connection.execute(
-                    "SELECT scope, operator, reason FROM operator_holds"
+                Hold(
+                    parse_scope(scope),
+                    parse_source(source),
+                    reason,
+                    None if until is None else time_of(until),
+                    time_of(held_at),
+                )
+                for scope, source, reason, until, held_at in connection.execute(
+                    "SELECT scope, source, reason, until, held_at FROM holds"
                 )
             ),
             refused=tuple(

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from attrs import evolve, frozen
 
-from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
 from nixfleet_control_plane.messages.log_entry import LoggedEntry
 from nixfleet_control_plane.messages.writes import Write
@@ -20,6 +19,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch
+from nixfleet_state_machine.planner.holds.hold import Hold
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 
@@ -92,7 +92,7 @@ class Snapshot:
     dispatches: tuple[StoredDispatch, ...]
     deferrals: tuple[DeferDispatch, ...]
     beginnings: tuple[tuple[str, datetime], ...]
-    holds: tuple[PauseScope, ...]
+    holds: tuple[Hold, ...]
     refused: tuple[StoredRefusal, ...]
     enrolled: tuple[EnrolledHost, ...]
     used_nonces: tuple[UsedNonce, ...]

@@ -9,12 +9,21 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TypeAlias, get_args
 
-from nixfleet_proto.codec.primitives import STRING, MalformedValue, read_count, read_list
+from nixfleet_proto.codec.primitives import (
+    STRING,
+    MalformedValue,
+    read_count,
+    read_list,
+    read_string,
+)
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, snake_case
+from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch, PlanAction
+from nixfleet_state_machine.planner.holds.hold import HoldBegan, HoldEnded, HoldSource, parse_source
+from nixfleet_state_machine.planner.holds.scope import HoldScope, parse_scope
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import RolloutEvent
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
@@ -35,7 +44,7 @@ __all__ = [
 ]
 
 
-GateDecision: TypeAlias = DeferDispatch | SlotsReturned
+GateDecision: TypeAlias = DeferDispatch | SlotsReturned | HoldBegan | HoldEnded
 
 
 def encode_host_record(record: HostRolloutState) -> bytes:
@@ -105,6 +114,8 @@ def _spelling() -> Spelling:
     spelling.tag(RolloutEvent, {case.__name__: case for case in get_args(RolloutEvent)})
     spelling.tag(PlanAction, {case.__name__: case for case in get_args(PlanAction)})
     spelling.tag(GateDecision, {case.__name__: case for case in get_args(GateDecision)})
+    spelling.add(HoldScope, _read_scope, str)
+    spelling.add(HoldSource, _read_source, str)
     return spelling
 
 
@@ -134,6 +145,20 @@ def _read_names(value: JsonValue, _: object = None) -> frozenset[str]:
             raise MalformedValue(STRING, name, index)
         names.add(name)
     return frozenset(names)
+
+
+def _read_scope(value: JsonValue, _: object = None) -> HoldScope:
+    try:
+        return parse_scope(read_string(value))
+    except InvalidRolloutId as error:
+        raise MalformedValue("the scope of a hold", value) from error
+
+
+def _read_source(value: JsonValue, _: object = None) -> HoldSource:
+    try:
+        return parse_source(read_string(value))
+    except ValueError as error:
+        raise MalformedValue("the source of a hold", value) from error
 
 
 RECORD_SPELLING = _spelling()

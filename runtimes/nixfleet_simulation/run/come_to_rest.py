@@ -90,7 +90,7 @@ class FinalPhase:
 
         Its old one would contradict the log again.
         """
-        for scope in sorted(self._world.checker.log.gates.holds):
+        for scope in sorted(self._world.checker.log.gates.paused_scopes()):
             hostname = scope.removeprefix("host:")
             if hostname in self._world.hosts and self._world.hosts[hostname].is_up:
                 self._act_runner.replace_disk(hostname)

@@ -19,7 +19,6 @@ from nixfleet_control_plane.messages.inputs import (
     SkipHosts,
 )
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.hold_scope import parse_scope
 from nixfleet_simulation.judge.model.rollout_model import CLEARABLE
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.nodes.clock import time_at
@@ -64,6 +63,7 @@ from nixfleet_simulation.scenario.acts import (
     TryAgain,
     description,
 )
+from nixfleet_state_machine.planner.holds.scope import parse_scope
 
 OPERATOR: Final = "ada"
 LAST_REF: Final = "last"
@@ -215,7 +215,7 @@ class ActRunner:
 
     def resume(self, scope: str) -> None:
         """Resume `scope` as an operator, repeating until it is resumed."""
-        if scope in self._world.checker.log.gates.holds:
+        if scope in self._world.checker.log.gates.paused_scopes():
             self.order(ResumeScope(parse_scope(scope), OPERATOR, "looks right"))
             self._later(RETRY_SECONDS, self.resume, scope)
 

@@ -42,7 +42,6 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.documents.problems import unknown
-from nixfleet_runtime.hold_scope import ChannelScope, HoldScope, HostScope, RolloutScope
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.commands import CLEARANCE, HOSTS, REASON, RETIREMENT, RETRY
 from nixfleet_runtime.http.listings import (
@@ -72,6 +71,12 @@ from nixfleet_runtime.http.listings import (
 from nixfleet_runtime.transport import ActingRefusal, EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.holds.scope import (
+    ChannelScope,
+    HoldScope,
+    HostScope,
+    RolloutScope,
+)
 from nixfleet_state_machine.planner.host_status import HostInFleet, HostInRollout
 from nixfleet_state_machine.planner.rollout_status import standing_counts
 from nixfleet_state_machine.rollout.state import Drift, RolloutRecord, Standing

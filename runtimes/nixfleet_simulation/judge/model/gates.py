@@ -17,9 +17,33 @@ class Gates:
         self._is_revoked = is_revoked
         self.rollouts: dict[str, RolloutModel] = {}
         self.in_force: dict[str, str] = {}
-        self.holds: set[str] = set()
+        self.holds: dict[tuple[str, str], str | None] = {}
+        """The end of each hold, by scope and source."""
         self.quarantined: dict[str, set[str]] = {}
         self.minutes = Minutes()
+
+    def paused_scopes(self) -> set[str]:
+        """Return the scopes that wait for an operator: their holds have no end."""
+        return {scope for (scope, _), until in self.holds.items() if until is None}
+
+    def resume(self, scope: str, operator: str) -> None:
+        """Lift what a resume lifts: a contradiction, and the operator's own pause or the only one."""
+        self.holds.pop((scope, "contradiction"), None)
+        pauses = [
+            key
+            for key, until in self.holds.items()
+            if until is None and key[0] == scope and key[1].startswith("operator:")
+        ]
+        own = (scope, f"operator:{operator}")
+        if own in pauses or len(pauses) == 1:
+            del self.holds[own if own in pauses else pauses[0]]
+
+    def forget_rollout(self, rollout_id: str) -> None:
+        """Drop the holds of a rollout and of its waves."""
+        for scope, source in list(self.holds):
+            word, _, rest = scope.partition(":")
+            if scope == rollout_id or (word == "wave" and rest.partition(":")[2] == rollout_id):
+                del self.holds[scope, source]
 
     def withdrawing(self, model: RolloutModel, host: str) -> str | None:
         """Return the first gate that withdraws a queued dispatch, `None` if none does."""
@@ -36,8 +60,14 @@ class Gates:
         is_late = model.due.state == "Terminal" and model.is_served_late(host)
         if model.is_halted or not (model.is_live or is_late):
             yield "rollout-halted"
-        scopes = {channel, model.rollout_id, f"host:{host}"}
-        if self._is_revoked(host) or not self.holds.isdisjoint(scopes):
+        scopes = {
+            "fleet:all",
+            channel,
+            model.rollout_id,
+            f"wave:{model.wave_of[host]}:{model.rollout_id}",
+            f"host:{host}",
+        }
+        if self._is_revoked(host) or any(scope in scopes for scope, _ in self.holds):
             yield "operator-hold"
 
     def _all(self, model: RolloutModel, host: str) -> Iterator[str]:

@@ -143,7 +143,7 @@ class LogReader:
                     self._changed[rollout_id] = None
 
     def _is_held_as_forked(self, host: str) -> bool:
-        return f"host:{host}" in self.gates.holds
+        return (f"host:{host}", "contradiction") in self.gates.holds
 
     def _row(self, row: LogRow) -> None:
         self.checks += 1
@@ -160,6 +160,8 @@ class LogReader:
                 self._plan(row, payload)
             case "gate_decision" if payload["kind"] == "SlotsReturned":
                 self._slots_returned(row, payload)
+            case "gate_decision" if payload["kind"].startswith("Hold"):
+                self._hold_event(payload, datetime.fromisoformat(row.ts))
             case "gate_decision":
                 self._changed[payload["rollout_id"]] = None
                 self.deferred[payload["rollout_id"], payload["host"]] = payload["gate"]
@@ -235,7 +237,7 @@ class LogReader:
         """Take the hold of a host that contradicts itself: only one that followed a lie does."""
         if not self._lies.has_followed(host):
             raise Broken(Promise.MIRROR_IS_THE_HOST, f"{host} is held: {reason}")
-        self.gates.holds.add(f"host:{host}")
+        self.gates.holds[f"host:{host}", "contradiction"] = None
         self._all_may_have_changed = True
 
     def _event(self, row: LogRow, event: Json) -> None:
@@ -266,7 +268,7 @@ class LogReader:
         if rollout.logged.state not in SERVED or (was_live and rollout.logged.state == "Terminal"):
             self._drop_deferrals(rollout)
         if event["kind"] == "RetentionExpired":
-            self.gates.holds.discard(rollout_id)
+            self.gates.forget_rollout(rollout_id)
         self._changed[rollout_id] = None
         self._all_may_have_changed = True
 
@@ -473,13 +475,28 @@ class LogReader:
         self._all_may_have_changed = True
         match command["kind"]:
             case "PauseScope":
-                self.gates.holds.add(command["scope"])
+                self.gates.holds[command["scope"], f"operator:{command['operator']}"] = None
             case "ResumeScope":
-                self.gates.holds.discard(command["scope"])
+                self.gates.resume(command["scope"], command["operator"])
+            case "PlaceHold":
+                key = command["scope"], f"operator:{command['operator']}"
+                self.gates.holds[key] = command["until"]
+            case "ReleaseHold":
+                holder = command["holder"] or command["operator"]
+                self.gates.holds.pop((command["scope"], f"operator:{holder}"), None)
             case "RetireQuarantine":
                 self._quarantined(command["channel"]).discard(command["closure"])
             case _:
                 pass  # Whom a clearance excuses comes as an event.
+
+    def _hold_event(self, event: Json, at: datetime) -> None:
+        """Take what the time did to a hold: one that ends was on, and its end has come."""
+        self._all_may_have_changed = True
+        assert event["kind"] == "HoldEnded", event
+        key = event["scope"], event["source"]
+        until = self.gates.holds.pop(key, None)
+        if until is None or datetime.fromisoformat(until) > at:
+            raise Broken(Promise.PLANNER, f"the hold of {key} ends at {at}, and its end is {until}")
 
     def _artefact(self, rollout_id: str | None, payload: Json) -> None:
         problem = self.identities.artefact_taken(payload["name"], orjson.loads(payload["body"]))
@@ -499,7 +516,7 @@ class LogReader:
         if problem is not None:
             raise Broken(Promise.ENROLLMENT, problem)
         # A machine that enrolls anew is not one of two any more.
-        self.gates.holds.discard(f"host:{token.hostname}")
+        self.gates.holds.pop((f"host:{token.hostname}", "contradiction"), None)
         self._all_may_have_changed = True
 
     def _quarantined(self, channel: str) -> set[str]:
@@ -507,7 +524,7 @@ class LogReader:
 
     def _is_held(self, host: str) -> bool:
         """Return whether `host` contradicted itself, and no operator resumed it."""
-        return f"host:{host}" in self.gates.holds
+        return (f"host:{host}", "contradiction") in self.gates.holds
 
     # After an input.
 

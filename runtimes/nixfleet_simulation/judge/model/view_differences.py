@@ -53,8 +53,8 @@ def _rollout_differs(views: StoredViews, model: RolloutModel | None, rollout_id:
 
 
 def _scopes_differ(views: StoredViews, gates: Gates) -> str | None:
-    if views.holds != gates.holds:
-        return _difference("operator_holds", gates.holds, views.holds)
+    if views.holds != gates.holds.keys():
+        return _difference("holds", set(gates.holds), views.holds)
     for channel, closures in gates.quarantined.items():
         stored = views.quarantined.get(channel, set())
         if stored != closures:

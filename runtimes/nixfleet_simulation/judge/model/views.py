@@ -45,7 +45,7 @@ class StoredViews:
         self.deferrals: dict[tuple[str, str], str] = {}
         self.quarantined: dict[str, set[str]] = {}
         self.beginnings: set[tuple[str, int, datetime]] = set()
-        self.holds: set[str] = set()
+        self.holds: set[tuple[str, str]] = set()
         self.failures: dict[tuple[int, Control], tuple[str, str]] = {}
         self._touched: set[str] = set()
         self.latest_seq = 0
@@ -95,10 +95,10 @@ class StoredViews:
                     if each[0] != write.budget or each[2] > write.begun_by
                 }
             case PutHold():
-                self.holds.add(str(write.scope))
+                self.holds.add((str(write.hold.scope), str(write.hold.source)))
                 self._came_from(write.event_log_seq)
             case RemoveHold():
-                self.holds.discard(str(write.scope))
+                self.holds.discard((str(write.scope), str(write.source)))
             case PutArtefact() | RemoveArtefact():
                 pass
             case PutRefusedEvent() | RemoveRefusedEvents():

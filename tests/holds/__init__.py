@@ -1,0 +1,1 @@
+"""Holds, windows and freezes."""
