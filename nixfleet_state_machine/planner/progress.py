@@ -11,7 +11,7 @@ from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.planner.verdict import WaveVerdict, verdict_of, wave_verdict
+from nixfleet_state_machine.planner.verdict import WaveVerdict, verdict_of
 from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutTerminal, WaveAdvanced
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 
@@ -77,15 +77,9 @@ def _is_done(view: FleetView, rollout_id: RolloutId, wave: int) -> bool:
 
 
 def _is_settled(view: FleetView, rollout_id: RolloutId, wave: int) -> bool:
-    tally, terms = view.tally_of_wave(rollout_id, wave), view.terms(rollout_id)
-    verdict = wave_verdict(
-        tally.total, tally.settled, tally.failed, terms.allowed_failures(wave), tally.absent
-    )
-    return verdict is WaveVerdict.DONE and terms.wave_sizes[wave] > 0
+    verdict = verdict_of(view, rollout_id, wave, lambda tally: tally.settled)
+    return verdict is WaveVerdict.DONE and view.terms(rollout_id).wave_sizes[wave] > 0
 
 
 def _has_ended(view: FleetView, rollout_id: RolloutId, wave: int | None) -> bool:
-    tally = view.tally_of_wave(rollout_id, wave)
-    allowed = view.terms(rollout_id).allowed_failures(wave)
-    verdict = wave_verdict(tally.total, tally.converged, tally.failed, allowed, tally.absent)
-    return verdict is WaveVerdict.DONE
+    return verdict_of(view, rollout_id, wave, lambda tally: tally.converged) is WaveVerdict.DONE

@@ -4,11 +4,14 @@ It replaces "the first failure halts" and "everybody converged". Where no host m
 Source: docs/spec/policy.md, The verdict of a wave.
 """
 
+from collections import Counter
+from collections.abc import Callable, Collection
 from datetime import datetime
 from enum import Enum, auto
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.index.tally import Tally
 from nixfleet_state_machine.rollout.event import WaveBroken
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -39,14 +42,46 @@ def wave_verdict(
     return WaveVerdict.BROKEN
 
 
-def verdict_of(view: FleetView, rollout_id: RolloutId, wave: int | None) -> WaveVerdict:
-    """Return the verdict of a wave by the hosts that are Converged or Deferred. wave: `None`: the hosts in no wave.
+def verdict_of(
+    view: FleetView,
+    rollout_id: RolloutId,
+    wave: int | None,
+    succeeded: Callable[[Tally], int] = lambda tally: tally.eligible,
+) -> WaveVerdict:
+    """Return the verdict of a wave. wave: `None`: the hosts in no wave.
 
+    succeeded: which number of its tally; by default the hosts that are Converged or Deferred.
     Raises: UnknownRollout.
     """
     tally = view.tally_of_wave(rollout_id, wave)
     allowed = view.terms(rollout_id).allowed_failures(wave)
-    return wave_verdict(tally.total, tally.eligible, tally.failed, allowed, tally.absent)
+    # An operator may have gone on without the evidence of hosts that do not come.
+    absent = 0 if wave in view.rollout(rollout_id).cleared_waves else tally.absent
+    return wave_verdict(tally.total, succeeded(tally), tally.failed, allowed, absent)
+
+
+def waves_without(
+    view: FleetView, rollout_id: RolloutId, excused: Collection[str]
+) -> tuple[int, ...]:
+    """Return the waves of which nobody comes, once these hosts are excused besides. O(hosts excused + waves).
+
+    Raises: UnknownRollout.
+    """
+    terms, rollout = view.terms(rollout_id), view.rollout(rollout_id)
+    counted = (host for host in excused if rollout.standing_of(host).is_counted)
+    fewer = Counter(terms.wave_of.get(host) for host in counted)
+    absent = {host for host in excused if rollout.standing_of(host).is_absent}
+    excused_absent = Counter(terms.wave_of.get(host) for host in absent)
+    waves = ((wave, view.tally_of_wave(rollout_id, wave)) for wave in view.waves_of(rollout_id))
+    return tuple(
+        sorted(
+            wave
+            for wave, tally in waves
+            if wave is not None
+            and tally.total == fewer[wave]
+            and tally.absent > excused_absent[wave]
+        )
+    )
 
 
 def wave_broken(

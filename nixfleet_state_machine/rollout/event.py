@@ -192,13 +192,17 @@ class RetentionExpired:
 @frozen
 @checked
 class OperatorClearance:
-    """An operator looked at a halted rollout and lets it go on without `excused_hosts`."""
+    """An operator looked at a halted rollout and lets it go on without `excused_hosts`.
+
+    cleared_waves: those of which nobody else came. That is no evidence, and halts the rollout no more.
+    """
 
     rollout_id: RolloutId
     operator: str
     reason: str
     excused_hosts: frozenset[str]
     at: datetime
+    cleared_waves: tuple[int, ...] = ()
 
 
 @frozen

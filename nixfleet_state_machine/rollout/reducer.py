@@ -204,7 +204,9 @@ def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return record, ()
         case OperatorClearance():
             excused = record.with_standings(event.excused_hosts, Standing.EXCUSED)
-            return _moved(excused, RolloutState.ACTIVE, event.at)
+            waves = tuple(sorted({*record.cleared_waves, *event.cleared_waves}))
+            cleared = evolve(excused, cleared_waves=waves) if event.cleared_waves else excused
+            return _moved(cleared, RolloutState.ACTIVE, event.at)
         case HostJoined() | WaveAdvanced() | RolloutTerminal() | WaveBroken():
             return record, ()
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():

@@ -137,7 +137,7 @@ class RolloutRecord:
     opened_event_log_seq, last_transition_event_log_seq: rows of the canonical log, set by who writes it.
     standings: of the hosts that are not counted as their state says. attempts: ordered, of the hosts that are to try
     again. broken_at: when a wave last failed beyond its tolerance. drifted: the hosts that run something else
-    than they converged to.
+    than they converged to. cleared_waves: those that an operator let be done though nobody came.
     """
 
     rollout_id: RolloutId
@@ -155,6 +155,7 @@ class RolloutRecord:
     attempts: FrozenMap[str, int] = NO_ATTEMPTS
     broken_at: datetime | None = None
     drifted: FrozenMap[str, Drift] = NO_DRIFTS
+    cleared_waves: tuple[int, ...] = ()
 
     def standing_of(self, hostname: str) -> Standing:
         """Return how the host counts."""

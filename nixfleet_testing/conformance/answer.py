@@ -19,6 +19,7 @@ UNKNOWN_TO_RECORDER = frozenset(
         "attempt",
         "attempts",
         "broken_at",
+        "cleared_waves",
         "declared_probes",
         "deferred_at",
         "drifted",

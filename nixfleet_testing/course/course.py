@@ -31,6 +31,7 @@ from nixfleet_state_machine.planner.action import (
 )
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.planner.verdict import waves_without
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
     HostDrifted,
@@ -228,24 +229,27 @@ class Course:
     def clear(self, rollout_id: RolloutId, now: datetime) -> None:
         """Clear a halted rollout, excusing the hosts for which it would be halted still."""
         excused = frozenset(self._holding(rollout_id))
-        self._move(OperatorClearance(rollout_id, "ada", "seen to it", excused, now), now)
+        waves = waves_without(self.view, rollout_id, excused)
+        clearance = OperatorClearance(rollout_id, "ada", "seen to it", excused, now, waves)
+        self._move(clearance, now)
+        hosts: list[str] = []
         for skipped in self.reducers.skips_due(self.view, rollout_id, now):
             self._move(skipped, now)
+            hosts += skipped.hosts
         self._advance(rollout_id, now)
+        self._judge(rollout_id, hosts, now)
 
     def abort(self, rollout_id: RolloutId, now: datetime) -> None:
         """End a rollout by an operator's order."""
         self._move(RolloutAborted(rollout_id, "ada", "it eats disks", now), now)
 
     def _holding(self, rollout_id: RolloutId) -> Iterator[str]:
-        rollout, terms = self.view.rollouts[rollout_id], self.view.terms(rollout_id)
+        rollout = self.view.rollouts[rollout_id]
         for record in self.view.hosts_of(rollout_id):
             name = record.hostname
-            standing = rollout.standing_of(name)
-            if (
-                (record.state.is_failure and rollout.attempt_of(name) == record.attempt)
-                or standing is Standing.LAPSED
-                or (standing.is_absent and terms.wave_of.get(name) == rollout.current_wave)
+            is_last_attempt = rollout.attempt_of(name) == record.attempt
+            if (record.state.is_failure and is_last_attempt) or (
+                rollout.standing_of(name) is Standing.LAPSED
             ):
                 yield name
 

@@ -173,6 +173,7 @@ def _clearances() -> SearchStrategy[OperatorClearance]:
         st.just("disk replaced"),
         st.frozensets(hostnames(), max_size=2),
         times(),
+        st.lists(waves(), max_size=2, unique=True).map(tuple),
     )
 
 

@@ -255,7 +255,7 @@ def test_a_clearance_that_leaves_a_failed_host_in_the_count_is_refused(
     command = ClearRollout(rollout_id, "ada", "wrong one", frozenset({"web-02"}))
 
     assert _refusal(control_plane, command) == (
-        "expected web-01 too: they failed or did not come, and would keep stable@r1 halted for ever"
+        "expected web-01 too: they failed, and would keep stable@r1 halted for ever"
     )
 
 

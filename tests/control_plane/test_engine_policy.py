@@ -10,6 +10,7 @@ from nixfleet_control_plane.messages.inputs import (
     ExcuseHosts,
     OperatorCommand,
     PauseScope,
+    RetireQuarantine,
     RetryHosts,
     SkipHosts,
 )
@@ -23,6 +24,7 @@ from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.holds.scope import RolloutScope
 from nixfleet_state_machine.rollout.event import (
     HostsLapsed,
+    OperatorClearance,
     RetryOrdered,
     RolloutEvent,
     Stage,
@@ -210,6 +212,88 @@ def test_a_canary_that_is_off_is_no_evidence(scratch: Path) -> None:
     assert (broken.wave, broken.failed, broken.absent) == (0, 0, 1)
     assert fleet.state_now() is RolloutState.FAILED
     assert fleet.queued() == []
+
+
+def test_a_canary_that_is_off_is_served_when_it_comes_though_its_rollout_was_cleared(
+    scratch: Path,
+) -> None:
+    """Nobody waits for it, it takes no slot, and the end of the rollout does not forget it."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    fleet.pass_minutes(11)
+    fleet.clear(fleet.r1)
+    (cleared,) = fleet.moved(OperatorClearance)
+    assert isinstance(cleared, OperatorClearance)
+    assert (cleared.excused_hosts, cleared.cleared_waves) == (frozenset(), (0,))
+    assert (fleet.standing("web-01"), fleet.dispatch_of("web-01")) == (Standing.AWAY, None)
+    fleet.check_restart()
+    fleet.finish(*REST)
+    assert fleet.state_now() is RolloutState.TERMINAL
+
+    fleet.heartbeat("web-01", {})
+
+    assert fleet.standing("web-01") is Standing.LATE
+    fleet.finish("web-01")
+    assert fleet.states(fleet.r1)["web-01"] is HostState.CONVERGED
+    fleet.check_restart()
+
+
+def test_a_last_wave_that_is_off_is_cleared_and_served_when_it_comes(scratch: Path) -> None:
+    """One that comes and is off again breaks nothing a second time."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    canary = fleet.host("web-01")
+    canary.acknowledge()
+    canary.start()
+    canary.defer()
+    fleet.pass_minutes(11)
+    assert fleet.state_now() is RolloutState.FAILED
+    fleet.clear(fleet.r1)
+    assert fleet.state_now() in (RolloutState.ACTIVE, RolloutState.CONVERGING)
+    fleet.heartbeat("web-02", {})
+    assert fleet.standing("web-02") is Standing.COUNTED
+
+    fleet.pass_minutes(11)
+
+    assert fleet.standing("web-02") is Standing.AWAY
+    assert fleet.state_now() in (RolloutState.ACTIVE, RolloutState.CONVERGING)
+    fleet.check_restart()
+
+
+def test_a_clearance_of_failures_waives_no_evidence_of_those_who_are_to_come(
+    scratch: Path,
+) -> None:
+    """Of the second wave one failed and two are under way: if those go off, the wave is broken again."""
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP))
+    fleet.finish("web-01")
+    fleet.host("web-02").revert()
+    fleet.clear(fleet.r1)
+    (cleared,) = fleet.moved(OperatorClearance)
+    assert isinstance(cleared, OperatorClearance)
+    assert cleared.cleared_waves == ()
+
+    fleet.command(RetireQuarantine("stable", "shared", "ada", "known"))
+    fleet.pass_minutes(11)
+
+    assert fleet.state_now() is RolloutState.FAILED
+    assert len(fleet.moved(WaveBroken)) == 1
+
+
+def test_a_clearance_that_lets_a_wave_be_skipped_as_a_whole_says_at_once_that_it_is_broken(
+    scratch: Path,
+) -> None:
+    """All of the second wave wait for the canary, which is off. A second clearance goes on without them."""
+    edges = tuple(Edge("web-01", name) for name in REST)
+    fleet = Fleet(scratch, RolloutPolicy(deadlines=ACK_SKIP), edges=edges)
+    fleet.pass_minutes(11)
+    fleet.clear(fleet.r1)
+    assert [fleet.standing(name) for name in REST] == [Standing.SKIPPED] * 3
+    assert fleet.state_now() is RolloutState.FAILED
+
+    fleet.clear(fleet.r1)
+
+    assert fleet.state_now() is RolloutState.TERMINAL
+    fleet.heartbeat("web-01", {})
+    fleet.finish("web-01", *REST)
+    fleet.check_restart()
 
 
 def test_a_silent_host_counts_as_failed_where_its_deadline_says_so(scratch: Path) -> None:

@@ -13,7 +13,7 @@ from attrs import evolve
 from nixfleet_control_plane.engine import rollout_course
 from nixfleet_proto.policy import Tolerance
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner import deadlines, passing_time, progress, verdict
+from nixfleet_state_machine.planner import deadlines, passing_time, verdict
 from nixfleet_state_machine.planner.index import rollout_view
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.verdict import WaveVerdict, wave_verdict
@@ -22,8 +22,7 @@ from tests.simulation.planted import Plant
 
 
 def _with_verdict(patch: pytest.MonkeyPatch, judged: Any) -> None:
-    for module in (verdict, progress):
-        patch.setattr(module, "wave_verdict", judged)
+    patch.setattr(verdict, "wave_verdict", judged)
 
 
 def breaks_a_wave_at_its_tolerance(patch: pytest.MonkeyPatch) -> None:

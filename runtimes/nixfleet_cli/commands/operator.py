@@ -142,9 +142,9 @@ def _command_scope(session: Session, name: str, scope: HoldScope, reason: str, d
 def clear(session: Session, rollout: str, reason: str, excuse: tuple[str, ...]) -> None:
     """Clear a halted ROLLOUT, excusing the hosts that failed.
 
-    Without --excuse, every host is excused that failed and does not try again, and those of the present wave that do
-    not come. With it, all of them must be named. An excused host that has not begun when the rollout ends gets nothing
-    from it.
+    Without --excuse, every host is excused that failed and does not try again. With it, all of them must be named. An
+    excused host that has not begun when the rollout ends gets nothing from it. If the rollout halted since nobody of a
+    wave came, it goes on without that wave, whose hosts are served when they come.
     """
     body = CLEARANCE.encode(ClearanceBody(reason, excuse))
     value = {"command": "clear", "rolloutId": rollout, "excusedHosts": excuse, "reason": reason}

@@ -137,7 +137,7 @@ def _objection_to_excused(
         return f"expected hosts of {rollout_id}, found {_listed(unknown)}"
     missing = holding_hosts(state, rollout_id) - rollout.excused_hosts - excused
     if excused and missing:
-        why = f"they failed or did not come, and would keep {rollout_id} halted for ever"
+        why = f"they failed, and would keep {rollout_id} halted for ever"
         return f"expected {_listed(missing)} too: {why}"
     return None
 
@@ -244,23 +244,17 @@ def by_next_attempt(
 
 
 def holding_hosts(state: State, rollout_id: RolloutId) -> frozenset[str]:
-    """Return the hosts for which a halted rollout would be halted still.
-
-    Those that failed or lapsed and will not try again, and those of the present wave that do not come.
+    """Return the hosts for which a halted rollout would be halted still: those that failed or lapsed, and will not try
+    again. A host that does not come is no failure, and is served once it is heard of.
     """
-    rollout, terms = state.view.rollouts[rollout_id], state.view.terms(rollout_id)
+    rollout = state.view.rollouts[rollout_id]
     failed = {
         record.hostname
         for record in state.view.hosts_of(rollout_id)
         if record.state.is_failure and rollout.attempt_of(record.hostname) == record.attempt
     }
-    absent = {
-        host
-        for host, standing in rollout.standings.items()
-        if standing is Standing.LAPSED
-        or (standing.is_absent and terms.wave_of.get(host) == rollout.current_wave)
-    }
-    return frozenset(failed | absent)
+    lapsed = {host for host, it in rollout.standings.items() if it is Standing.LAPSED}
+    return frozenset(failed | lapsed)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -134,6 +134,7 @@ from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.host_status import host_status
 from nixfleet_state_machine.planner.plan import replan
 from nixfleet_state_machine.planner.rollout_status import WaveStatus, wave_statuses
+from nixfleet_state_machine.planner.verdict import waves_without
 from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetryOrdered,
@@ -635,7 +636,10 @@ class ControlPlaneEngine:
     def _clear(self, commit: CommitBuilder, command: ClearRollout, now: datetime) -> None:
         rollout_id = command.rollout_id
         excused = command.excused_hosts or holding_hosts(self._state, rollout_id)
-        clearance = OperatorClearance(rollout_id, command.operator, command.reason, excused, now)
+        waves = waves_without(self._state.view, rollout_id, excused)
+        clearance = OperatorClearance(
+            rollout_id, command.operator, command.reason, excused, now, waves
+        )
         move_rollout(self._state, commit, clearance, now)
         resume(self._state, commit, rollout_id, now)
 

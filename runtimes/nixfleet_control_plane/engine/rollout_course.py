@@ -168,10 +168,16 @@ def judge(
 
 
 def resume(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
-    """Go on with a rollout that was halted: skip who waits for hosts that stopped coming meanwhile."""
+    """Go on with a rollout that was halted: skip who waits for hosts that stopped coming meanwhile.
+
+    That may break a wave of which they are all; as everywhere, it is said at once.
+    """
+    hosts: list[str] = []
     for skipped in skips_due(state.view, rollout_id, now):
         move_rollout(state, commit, skipped, now)
+        hosts += skipped.hosts
     advance(state, commit, rollout_id, now)
+    judge(state, commit, rollout_id, hosts, now)
 
 
 def advance(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:

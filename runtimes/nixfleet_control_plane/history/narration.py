@@ -252,7 +252,9 @@ def _rollout_event(event: RolloutEvent) -> str:
             return "pruned: its retention has expired"
         case OperatorClearance():
             excused = ", ".join(sorted(event.excused_hosts)) or "no host"
-            return f"cleared by {event.operator}, excusing {excused}: {event.reason}"
+            return (
+                f"cleared by {event.operator}, excusing {excused}{_cleared(event)}: {event.reason}"
+            )
         case WaveBroken():
             absent = f", {event.absent} did not come" if event.absent else ""
             return f"wave {event.wave} is broken: {event.failed} failed of {event.allowed} allowed{absent}"
@@ -338,3 +340,8 @@ def _command(command: OperatorCommand) -> str:
             return f"retires the quarantine of {closure} on {command.channel}: {command.reason}"
         case _:
             assert_never(command)
+
+
+def _cleared(event: OperatorClearance) -> str:
+    waves = ", ".join(map(str, event.cleared_waves))
+    return f", and going on though nobody came in wave {waves}" if waves else ""

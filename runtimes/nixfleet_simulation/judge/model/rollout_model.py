@@ -62,6 +62,7 @@ class RolloutModel:
     standings: dict[str, str] = Factory(dict[str, str])
     logged_standings: dict[str, str] = Factory(dict[str, str])
     attempts: dict[str, int] = Factory(dict[str, int])
+    waived: set[int] = Factory(set[int])
     was_broken: bool = False
     was_interfered: bool = False
     is_unbounded: bool = False
@@ -186,7 +187,9 @@ class RolloutModel:
     def count_of(self, wave: int) -> Count:
         """Return the count of the wave's hosts."""
         hosts = self.layout.waves[wave]
-        return count((self.hosts[host], self.standing(host)) for host in hosts)
+        found = count((self.hosts[host], self.standing(host)) for host in hosts)
+        found.is_waived = wave in self.waived
+        return found
 
     def is_broken(self, wave: int) -> bool:
         """Return whether the wave's verdict is broken."""
@@ -263,6 +266,8 @@ class RolloutModel:
         """Note an operator's clearance that excuses `excused`."""
         for host in excused:
             self.set_standing(host, "excused")
+        counts = {wave: self.count_of(wave) for wave in range(len(self.layout.waves))}
+        self.waived |= {wave for wave, it in counts.items() if it.total == 0 and it.absent}
         self.was_interfered = True
         self.due.state = "Active"
         self.advance()

@@ -38,7 +38,10 @@ def allowed(layout: ChannelLayout, wave: int) -> int:
 
 @define
 class Count:
-    """The hosts of a wave. eligible: Converged or Deferred. settled: those, and Soaking for the first time."""
+    """The hosts of a wave. eligible: Converged or Deferred. settled: those, and Soaking for the first time.
+
+    is_waived: an operator lets the wave be done though nobody came.
+    """
 
     total: int = 0
     eligible: int = 0
@@ -46,6 +49,7 @@ class Count:
     converged: int = 0
     failed: int = 0
     absent: int = 0
+    is_waived: bool = False
 
     def verdict(self, succeeded: int, may_fail: int) -> str:
         """Return whether the wave is going on, done or broken."""
@@ -53,7 +57,7 @@ class Count:
             return BROKEN
         if succeeded + self.failed < self.total:
             return GOING
-        is_nobody_there = self.total == 0 and self.absent == 0
+        is_nobody_there = self.total == 0 and (self.absent == 0 or self.is_waived)
         return DONE if succeeded > 0 or is_nobody_there else BROKEN
 
 
