@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         EvidenceProbe,
         ExecProbe,
         HealthCheck,
+        HomeProbe,
         HttpProbe,
         SystemdProbe,
         TcpProbe,
@@ -141,6 +142,7 @@ __all__ = [
     "FleetResolved",
     "FrozenMap",
     "HealthCheck",
+    "HomeProbe",
     "HostAssignment",
     "HttpProbe",
     "InvalidRolloutId",
@@ -207,7 +209,8 @@ export_lazily(
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
         "nixfleet_proto.health_check": (
-            "ControlOverride EvidenceProbe ExecProbe HealthCheck HttpProbe SystemdProbe TcpProbe"
+            "ControlOverride EvidenceProbe ExecProbe HealthCheck HomeProbe HttpProbe SystemdProbe "
+            "TcpProbe"
         ),
         "nixfleet_proto.ids": "InvalidRolloutId RolloutId",
         "nixfleet_proto.json_value": "JsonValue",

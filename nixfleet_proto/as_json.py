@@ -26,6 +26,7 @@ _PROBE_KINDS = {
     "ExecProbe": "exec",
     "EvidenceProbe": "evidence",
     "SystemdProbe": "systemd",
+    "HomeProbe": "home",
 }
 # Fields of signed records that are left out with their defaults, because they were added later.
 _ADDED_LATER: Mapping[str, tuple[str, ...]] = {

@@ -22,6 +22,7 @@ HEALTH_CHECKS_MAX = 254
 PROBE_NAME_LENGTH_MAX = 255
 HEALTHY_LATEST: Final = "latest"
 HEALTHY_LAST_THIRD: Final = "last-third"
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _HEALTHY_SHARE: Final = re.compile(r"(100|[1-9][0-9]?)%")
 
 
@@ -83,6 +84,24 @@ class SystemdProbe:
 
 @frozen
 @checked
+class HomeProbe:
+    """Passes while the host's control plane answers it after a switch, or may be away for all hosts.
+
+    max_silence_secs: how long it may be without an answer. second_address: HOST:PORT of something else than the
+    control plane; if it accepts connections while the control plane is silent, the network is not to blame.
+    """
+
+    max_silence_secs: int = 180
+    second_address: str | None = None
+    connect_timeout_secs: int = 3
+    interval_seconds: int = 30
+    mode: ProbeMode = ProbeMode.ENFORCE
+    run_once: bool = False
+    healthy: str | None = None
+
+
+@frozen
+@checked
 class ControlOverride:
     """How one control of a framework counts, where it counts otherwise than the framework does."""
 
@@ -112,7 +131,7 @@ class EvidenceProbe:
     healthy: str | None = None
 
 
-HealthCheck: TypeAlias = HttpProbe | TcpProbe | ExecProbe | EvidenceProbe | SystemdProbe
+HealthCheck: TypeAlias = HttpProbe | TcpProbe | ExecProbe | EvidenceProbe | SystemdProbe | HomeProbe
 
 
 def kind_of(check: HealthCheck) -> str:
@@ -128,6 +147,8 @@ def kind_of(check: HealthCheck) -> str:
             return "evidence"
         case SystemdProbe():
             return "systemd"
+        case HomeProbe():
+            return "home"
         case _:
             assert_never(check)
 
@@ -164,12 +185,22 @@ def healthy_objection(check: HealthCheck) -> tuple[str, str] | None:
     return None
 
 
+def address_of(text: str) -> tuple[str, int] | None:
+    """Return host and port of `text`, HOST:PORT; `None` if it is not that. An IPv6 address is in brackets."""
+    host, _, port = text.rpartition(":")
+    if not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
+        return None
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1], int(port)
+    return (host, int(port)) if host and ":" not in host else None
+
+
 def time_limit_seconds_of(check: HealthCheck) -> int:
     """Return how long one run of `check` may take; 0 for one that only reads a file."""
     match check:
         case HttpProbe() | ExecProbe() | SystemdProbe():
             return check.timeout_secs
-        case TcpProbe():
+        case TcpProbe() | HomeProbe():
             return check.connect_timeout_secs
         case EvidenceProbe():
             return 0

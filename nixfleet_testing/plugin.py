@@ -39,7 +39,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
         "nixfleet_proto.health_check": (
-            "HttpProbe TcpProbe ExecProbe EvidenceProbe SystemdProbe ControlOverride HealthRule"
+            "HttpProbe TcpProbe ExecProbe EvidenceProbe SystemdProbe HomeProbe ControlOverride HealthRule"
         ),
         "nixfleet_proto.ids": "RolloutId",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",

@@ -25,6 +25,7 @@ from nixfleet_agent.workers.answer_bounds import (
     require_bounded_reply,
 )
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.workers.steps import AgentStep, PostEvents, PostInput, ReadUnsent, Wait
@@ -226,7 +227,8 @@ def test_a_sender_posts_no_more_than_its_facts_and_its_waits_explain(
         return Done()
 
     log = logging.Logger("silent", logging.CRITICAL)
-    sender = Sender("web-01", RetryingPost(Backoff(lambda: 0.0), log), Backoff(lambda: 0.0), log)
+    post = RetryingPost(Backoff(lambda: 0.0), log)
+    sender = Sender("web-01", post, Backoff(lambda: 0.0), log, Contact(lambda: T0))
     with suppress(Stopped):
         carried_out(sender.run(), answer)
     assert posts <= POSTS_MAX

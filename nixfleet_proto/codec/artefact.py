@@ -35,6 +35,7 @@ from nixfleet_proto.health_check import (
     EvidenceProbe,
     ExecProbe,
     HealthCheck,
+    HomeProbe,
     HttpProbe,
     SystemdProbe,
     TcpProbe,
@@ -273,6 +274,7 @@ _PROBES.tag(
         "exec": ExecProbe,
         "evidence": EvidenceProbe,
         "systemd": SystemdProbe,
+        "home": HomeProbe,
     },
 )
 

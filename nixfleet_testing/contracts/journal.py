@@ -150,6 +150,13 @@ class JournalContract(ABC):
             f"the first 3 facts of {ROLLOUT} were taken over; after a crash: {found}"
         )
 
+    def test_when_a_host_was_home_is_there_after_a_crash(self, journals: Restarts[Journal]) -> None:
+        """A switch restarts the agent, and what was before it decides whether the switch cut the host off."""
+        latest = record_after(ROLLS_BACK)
+        journals.start().commit([evolve(kept(latest), home_at=at(3))])
+        found = [rollout.home_at for rollout in journals.crash().load().rollouts]
+        assert found == [at(3)], f"the host was home at {at(3)}; after a crash: {found}"
+
     def test_an_intent_is_there_until_it_is_removed(self, journals: Restarts[Journal]) -> None:
         """A switch or rollback that was decided is found by the next start, one that is over is not."""
         intents = (

@@ -25,6 +25,7 @@ from nixfleet_proto.health_check import (
     EvidenceProbe,
     ExecProbe,
     HealthCheck,
+    HomeProbe,
     HttpProbe,
     SystemdProbe,
     TcpProbe,
@@ -103,6 +104,13 @@ def exec_probes() -> SearchStrategy[ExecProbe]:
     )
 
 
+def home_probes() -> SearchStrategy[HomeProbe]:
+    """Return a strategy for probes of the contact with the control plane."""
+    seconds = st.integers(120, 600)
+    second = st.none() | st.just("gateway.example.org:443")
+    return st.builds(HomeProbe, seconds, second, interval_seconds=_INTERVALS)
+
+
 def systemd_probes() -> SearchStrategy[SystemdProbe]:
     return st.builds(
         SystemdProbe, st.integers(0, 2), interval_seconds=_INTERVALS, run_once=_RUN_ONCE
@@ -146,7 +154,12 @@ def evidence() -> SearchStrategy[Evidence]:
 def health_checks() -> SearchStrategy[HealthCheck]:
     """A check of any kind."""
     return st.one_of(
-        http_probes(), tcp_probes(), exec_probes(), evidence_probes(), systemd_probes()
+        http_probes(),
+        tcp_probes(),
+        exec_probes(),
+        evidence_probes(),
+        systemd_probes(),
+        home_probes(),
     )
 
 

@@ -23,16 +23,22 @@ class TransportFailed(NixfleetError):
     """No usable answer came: the outcome of the request is unknown. Repeat it.
 
     retry_after_seconds: how long to wait first, if the other side said so. kind: distinguishes causes, for example the
-    type of the problem in the answer.
+    type of the problem in the answer. was_answered: the control plane answered, if not with a result.
     """
 
     def __init__(
-        self, problem: str, retry_after_seconds: float | None = None, kind: str = ""
+        self,
+        problem: str,
+        retry_after_seconds: float | None = None,
+        kind: str = "",
+        *,
+        was_answered: bool = False,
     ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.retry_after_seconds = retry_after_seconds
         self.kind = kind
+        self.was_answered = was_answered
 
     def __str__(self) -> str:
         return self.problem

@@ -15,11 +15,12 @@ from nixfleet_proto.agent_event import DispatchAck, OnHealthFailure
 from nixfleet_proto.codec import encode_event
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
-from nixfleet_runtime.storage.record_codec import encode_host_record
+from nixfleet_runtime.storage.record_codec import encode_host_record, encode_policy
 from nixfleet_state_machine.host.state import HostRolloutState
 from tests.agent.lone_agent import T0
 
-OLDER = (1, 2, 3, 4)
+OLDER = (1, 2, 3, 4, 5)
+WHOLE_POLICY_SINCE = 5
 ATTEMPTS_SINCE = 3
 R1 = RolloutId("stable@r1")
 ACK = DispatchAck("old", T0, seq=1)
@@ -36,7 +37,10 @@ def older_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         old.executescript(schema.read_text(encoding="utf-8"))
         old.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={version};")
         record = encode_host_record(RECORD).decode()
-        old.execute("INSERT INTO rollouts VALUES (?,?,'rollback-and-halt',NULL,0)", (R1, record))
+        policy = "rollback-and-halt"
+        if version >= WHOLE_POLICY_SINCE:
+            policy = encode_policy(RolloutPolicy(OnHealthFailure.ROLLBACK_AND_HALT)).decode()
+        old.execute("INSERT INTO rollouts VALUES (?,?,?,NULL,0)", (R1, record, policy))
         old.execute(
             "INSERT INTO events (rollout_id, seq, fact, emitted_at) VALUES (?,1,?,'then')",
             (R1, encode_event(ACK).decode()),

@@ -20,6 +20,7 @@ from nixfleet_agent.messages.inputs import (
 )
 from nixfleet_agent.messages.writes import AppendEvent, MarkAcknowledged, MarkRefused, MarkUnsent
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.workers.steps import AgentStep, PostEvents, PostInput, ReadUnsent, Wait
@@ -80,7 +81,7 @@ class SenderBench:
     def __attrs_post_init__(self) -> None:
         log = logging.getLogger(__name__)
         post = RetryingPost(Backoff(lambda: 0.0), log)
-        self.sender = Sender("web-01", post, Backoff(lambda: 0.0), log)
+        self.sender = Sender("web-01", post, Backoff(lambda: 0.0), log, Contact(lambda: T0))
 
     def lived(self, rollout_id: RolloutId, *seqs: int) -> None:
         self.journal.commit(

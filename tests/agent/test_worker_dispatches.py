@@ -14,6 +14,7 @@ from nixfleet_agent.messages.inputs import (
     Reply,
 )
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.dispatches import (
     AFTER_REFUSED_SECONDS,
     BETWEEN_POLLS_SECONDS,
@@ -65,6 +66,7 @@ class Poll:
             Backoff(lambda: 0.0),
             LOG,
             self.refusals,
+            Contact(lambda: T0),
         )
 
     def run(self, script: Script) -> Script:

@@ -14,6 +14,7 @@ from nixfleet_agent.messages.inputs import (
 )
 from nixfleet_agent.workers.answer_bounds import RECORDS_MAX
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.freshness import FreshnessWatch
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
 from nixfleet_agent.workers.manifests import ManifestSource
@@ -69,9 +70,8 @@ def worker(refusals: Refusals) -> HeartbeatWorker:
     manifests = ManifestSource("web-01", lambda: trust, lambda: T0, 60, LOG)
     post = RetryingPost(Backoff(lambda: 0.0), LOG)
     freshness = FreshnessWatch(manifests, lambda: T0, 60, LOG)
-    return HeartbeatWorker(
-        *("web-01", 120.0, manifests, post, Backoff(lambda: 0.0), LOG, refusals, freshness)
-    )
+    shared = refusals, freshness, Contact(lambda: T0)
+    return HeartbeatWorker("web-01", 120.0, manifests, post, Backoff(lambda: 0.0), LOG, *shared)
 
 
 def test_a_heartbeat_says_what_runs_and_how_far_the_journal_goes(worker: HeartbeatWorker) -> None:

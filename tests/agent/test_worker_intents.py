@@ -30,6 +30,7 @@ from nixfleet_agent.messages.inputs import (
     SwitchStarted,
 )
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.intents import COPYING_SECONDS, IntentWorker
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.refusals import Refusals
@@ -77,7 +78,7 @@ def refusals() -> Refusals:
 def worker(refusals: Refusals) -> IntentWorker:
     post = RetryingPost(Backoff(lambda: 0.0), LOG)
     waits = Backoff(lambda: 0.0), Backoff(lambda: 0.0)
-    return IntentWorker("directory", post, *waits, LOG, refusals)
+    return IntentWorker("directory", post, *waits, LOG, refusals, Contact(lambda: NOW))
 
 
 def test_intents_are_carried_out_one_after_the_other(worker: IntentWorker) -> None:

@@ -7,13 +7,15 @@ import pytest
 from nixfleet_agent.messages.inputs import (
     ChecksLoaded,
     Done,
+    HomeLooked,
     LoadChecks,
     ProbeRan,
     StartProbes,
     StopProbes,
 )
-from nixfleet_agent.probes.runner import PASSED
+from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.probes import ProbeWorker
 from nixfleet_agent.workers.steps import (
@@ -27,9 +29,10 @@ from nixfleet_agent.workers.steps import (
 )
 from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.health_check import ExecProbe, HealthCheck
+from nixfleet_proto.health_check import ExecProbe, HealthCheck, HomeProbe, TcpProbe
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.mutator import WriteFailed
+from tests.agent.lone_agent import T0
 from tests.agent.steps import Script
 
 R1 = RolloutId("stable@r1")
@@ -41,7 +44,8 @@ OFF = ExecProbe(("off",), mode=ProbeMode.DISABLED)
 
 @pytest.fixture
 def worker() -> ProbeWorker:
-    return ProbeWorker(5.0, RetryingPost(Backoff(lambda: 0.0), logging.getLogger("probes")))
+    post = RetryingPost(Backoff(lambda: 0.0), logging.getLogger("probes"))
+    return ProbeWorker(5.0, post, Contact(lambda: T0))
 
 
 def steps_after(
@@ -102,6 +106,28 @@ def test_a_probe_runs_at_its_interval_but_not_below_the_floor(
 
     assert script.posted == [ProbeRan(R1, "probe", PASSED)] * 2
     assert script.waited == [seconds, seconds]
+
+
+@pytest.mark.parametrize(("outcome", "answers"), [(PASSED, True), (failed("a", "b"), False)])
+def test_a_look_home_reports_the_contact_and_whether_the_second_address_answers(
+    worker: ProbeWorker, outcome: ProbeOutcome, answers: bool
+) -> None:
+    """The worker judges nothing: since when it listens, and when the last answer came."""
+    script = Script({RunProbe: [outcome], PostInput: Done()})
+    home = HomeProbe(second_address="gateway:443", connect_timeout_secs=2)
+    script.run(started(worker, home).begin())
+
+    assert script.steps[0] == RunProbe(TcpProbe("gateway", 443, connect_timeout_secs=2))
+    assert script.posted == [HomeLooked(R1, "probe", None, T0, answers)]
+
+
+def test_a_look_home_without_a_second_address_connects_to_nobody(worker: ProbeWorker) -> None:
+    """What is not declared is not known."""
+    script = Script({PostInput: Done(), Wait: []})
+    script.run(started(worker, HomeProbe()).begin())
+
+    assert script.posted == [HomeLooked(R1, "probe", None, T0, None)]
+    assert script.waited == [30]
 
 
 def test_a_probe_that_runs_once_is_repeated_only_until_its_result_is_durable(

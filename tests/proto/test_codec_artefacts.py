@@ -366,7 +366,9 @@ def test_decoding_a_probe_with_its_kind_and_what_it_needs_fills_in_the_rest() ->
             b'{"web":{"kind":"ping"}}',
             [
                 DecodeProblem(
-                    "$.web.kind", "one of 'http', 'tcp', 'exec', 'evidence', 'systemd'", '"ping"'
+                    "$.web.kind",
+                    "one of 'http', 'tcp', 'exec', 'evidence', 'systemd', 'home'",
+                    '"ping"',
                 )
             ],
         ),

@@ -238,7 +238,7 @@ def test_a_health_check_of_unknown_kind_is_judged_by_what_all_kinds_share(
     )
 
     assert [(it.path, it.expected) for it in found] == [
-        ("health_checks.x.kind", "one of evidence, exec, http, systemd, tcp"),
+        ("health_checks.x.kind", "one of evidence, exec, home, http, systemd, tcp"),
         ("health_checks.x.interval_seconds", "at least 1"),
     ]
 

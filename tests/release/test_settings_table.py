@@ -12,6 +12,7 @@ from nixfleet_proto.health_check import (
     ControlOverride,
     EvidenceProbe,
     ExecProbe,
+    HomeProbe,
     HttpProbe,
     SystemdProbe,
     TcpProbe,
@@ -46,9 +47,10 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "tcp": (TcpProbe,),
     "exec": (ExecProbe,),
     "systemd": (SystemdProbe,),
+    "home": (HomeProbe,),
     "evidence": (EvidenceProbe,),
 }
-PROBES = ("http", "tcp", "exec", "systemd", "evidence")
+PROBES = ("http", "tcp", "exec", "systemd", "home", "evidence")
 OF_ANY_PROBE = ("interval_seconds", "mode", "run_once", "healthy")
 # Fields that are written under another name, and the names that a wave was resolved to.
 WRITTEN = {

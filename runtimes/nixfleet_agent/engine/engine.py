@@ -39,6 +39,7 @@ from nixfleet_agent.engine.downgrade import (
     release_of,
 )
 from nixfleet_agent.engine.health_rule import open_probe, unhealthy_probes, with_tally
+from nixfleet_agent.engine.home import home_outcome
 from nixfleet_agent.engine.manifest_agreement import objection_to_dispatch
 from nixfleet_agent.engine.observation import (
     CLOCK_STEP_MAX,
@@ -90,6 +91,7 @@ from nixfleet_agent.messages.inputs import (
     Done,
     EventRejected,
     EventsAcknowledged,
+    HomeLooked,
     Input,
     Intent,
     IntentBegun,
@@ -114,6 +116,7 @@ from nixfleet_agent.messages.inputs import (
     WithdrawIntent,
 )
 from nixfleet_agent.messages.writes import MarkAcknowledged, Write
+from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationDeferred,
@@ -130,7 +133,8 @@ from nixfleet_proto.agent_event import (
     ProbeTopologyDeclared,
     RollbackComplete,
 )
-from nixfleet_proto.health_check import HealthCheck
+from nixfleet_proto.codec import HealthCheckSet
+from nixfleet_proto.health_check import HealthCheck, HomeProbe
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.engine import Commit
@@ -200,6 +204,8 @@ class AgentEngine:
         match input:
             case ProbeRan():
                 self._probe_ran(commit, input, now)
+            case HomeLooked():
+                self._home_looked(commit, input, now)
             case Tick():
                 self._tick(commit, input, now)
             case DispatchOffered():
@@ -299,7 +305,7 @@ class AgentEngine:
             return DispatchRefused(refusal)
         record = known.record.dispatched(*_times_of(dispatch, now))
         # The manifest may have been signed again since the attempt before.
-        again = evolve(known, record=record, policy=manifest.rollout_policy)
+        again = evolve(known, record=record, policy=manifest.rollout_policy, home_at=None)
         self._state.begin_anew(commit, again)
         self._state.obey(commit, release_of(manifest))
         running, attempt = offer.running_closure, dispatch.attempt
@@ -364,6 +370,8 @@ class AgentEngine:
         record = self._state.rollouts[intent.rollout_id].record
         # A switch that is resumed was reported before.
         if record.state is HostState.ACTIVATING and record.activation_started_at is None:
+            known = self._state.rollouts[intent.rollout_id]
+            self._state.put_rollout(commit, evolve(known, home_at=input.answered_at))
             method = input.switch_method
             self._emit(
                 commit, intent.rollout_id, lambda seq: ActivationStarted(now, method, seq), now
@@ -429,22 +437,44 @@ class AgentEngine:
         check = None if checks is None else checks.get(input.probe_name)
         if check is None:
             return  # The probe was started for a closure or a soak that has ended.
-        # Two samples are neighbours when the probe's own interval lies between them, give or take a time-out.
-        gap_max = max(self._failure_threshold, 2 * timedelta(seconds=check.interval_seconds))
         if rollout is None:
             if watched_with_its_target(self._state, input.rollout_id) is not None:
                 # No fact: the host is past its verdict. Only a failure that lasts is one.
-                self._observe(
-                    input.rollout_id, input.probe_name, input.outcome.status, now, gap_max
-                )
+                status, gap_max = input.outcome.status, self._gap_max(check)
+                self._observe(input.rollout_id, input.probe_name, status, now, gap_max)
             return
-        for fact_of in facts_of_probe(
-            rollout.record, input.probe_name, check.mode, input.outcome, now
-        ):
-            self._emit(commit, input.rollout_id, fact_of, now)
-        self._tally(rollout.record, input.probe_name, check, input.outcome.status, now)
-        self._observe(input.rollout_id, input.probe_name, input.outcome.status, now, gap_max)
-        self._converge_if_due(commit, input.rollout_id, now)
+        self._sampled(commit, rollout.record, input.probe_name, check, input.outcome, now)
+
+    def _home_looked(self, commit: CommitBuilder, input: HomeLooked, now: datetime) -> None:
+        """Judge the contact of a host that soaks; one that has converged came home."""
+        rollout = self._soaking(input.rollout_id)
+        check = self._state.checks.get(input.rollout_id, HealthCheckSet()).get(input.probe_name)
+        if rollout is None or not isinstance(check, HomeProbe):
+            return
+        outcome = home_outcome(check, rollout, input, now)
+        if outcome is not None:
+            self._sampled(commit, rollout.record, input.probe_name, check, outcome, now)
+
+    def _sampled(
+        self,
+        commit: CommitBuilder,
+        record: HostRolloutState,
+        name: str,
+        check: HealthCheck,
+        outcome: ProbeOutcome,
+        now: datetime,
+    ) -> None:
+        """Take a sample of a host that soaks: its facts, and what follows."""
+        rollout_id = record.rollout_id
+        for fact_of in facts_of_probe(record, name, check.mode, outcome, now):
+            self._emit(commit, rollout_id, fact_of, now)
+        self._tally(record, name, check, outcome.status, now)
+        self._observe(rollout_id, name, outcome.status, now, self._gap_max(check))
+        self._converge_if_due(commit, rollout_id, now)
+
+    def _gap_max(self, check: HealthCheck) -> timedelta:
+        """Two samples are neighbours when the probe's own interval lies between them, give or take a time-out."""
+        return max(self._failure_threshold, 2 * timedelta(seconds=check.interval_seconds))
 
     def _tick(self, commit: CommitBuilder, tick: Tick, now: datetime) -> None:
         self._let_time_pass(now)

@@ -45,13 +45,14 @@ class LocalRollout:
     """A rollout on this host. closed_at: when a newer one closed it.
 
     taken_over_seq: the last seq that was taken over from the control plane, after this journal was lost (a replaced
-    disk); 0 when all facts are from this journal.
+    disk); 0 when all facts are from this journal. home_at: the control plane's latest answer before the switch began.
     """
 
     record: HostRolloutState
     policy: RolloutPolicy
     closed_at: datetime | None = None
     taken_over_seq: int = 0
+    home_at: datetime | None = None
 
 
 class CommitBuilder(commit_builder.CommitBuilder[Write, Action]):
@@ -95,7 +96,13 @@ class State:
         """Add or replace a rollout."""
         self.rollouts.set(rollout.record.rollout_id, rollout)
         commit.write(
-            PutRecord(rollout.record, rollout.policy, rollout.closed_at, rollout.taken_over_seq)
+            PutRecord(
+                rollout.record,
+                rollout.policy,
+                rollout.closed_at,
+                rollout.taken_over_seq,
+                rollout.home_at,
+            )
         )
 
     def begin_anew(self, commit: CommitBuilder, rollout: LocalRollout) -> None:

@@ -12,6 +12,7 @@ from nixfleet_agent.messages.inputs import (
     StopProbes,
 )
 from nixfleet_proto.codec import HealthCheckSet
+from nixfleet_proto.health_check import HomeProbe
 from nixfleet_proto.ids import RolloutId
 
 
@@ -43,10 +44,18 @@ def note_resting(state: State, commit: CommitBuilder, input: RolloutsRest) -> No
 
 
 def watch(state: State, commit: CommitBuilder, input: ChecksLoaded) -> None:
-    """Run the probes of a host that is watched, except those that are to run once: they had their run."""
+    """Run the probes of a host that is watched, except those that are to run once, which had their run.
+
+    Neither are those of kind `home`: what a switch cut shows while the host soaks, and an outage of the control plane
+    must not send back a whole fleet that has converged.
+    """
     if watched(state, input.rollout_id) is None:
         return
-    again = {name: check for name, check in input.checks.items() if not check.run_once}
+    again = {
+        name: check
+        for name, check in input.checks.items()
+        if not (check.run_once or isinstance(check, HomeProbe))
+    }
     checks = HealthCheckSet(again)
     state.checks.set(input.rollout_id, checks)
     commit.afterwards(StartProbes(input.rollout_id, checks))

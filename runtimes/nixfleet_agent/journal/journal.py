@@ -74,7 +74,7 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x6E666167  # "nfag"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _FILES = files("nixfleet_agent.journal")
 SCHEMA = _FILES.joinpath("schema.sql").read_text()
 MIGRATIONS = {
@@ -201,9 +201,11 @@ def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
                 decode_policy(policy.encode()),
                 None if closed_at is None else parse_time(closed_at),
                 taken_over_seq,
+                None if home_at is None else parse_time(home_at),
             )
-            for record, policy, closed_at, taken_over_seq in connection.execute(
-                "SELECT record, policy, closed_at, taken_over_seq FROM rollouts ORDER BY rollout_id"
+            for record, policy, closed_at, taken_over_seq, home_at in connection.execute(
+                "SELECT record, policy, closed_at, taken_over_seq, home_at"
+                " FROM rollouts ORDER BY rollout_id"
             )
         ),
         intents=tuple(
@@ -307,10 +309,11 @@ def _put_intent(intent: Intent) -> _Statement:
 
 
 def _put_record(write: PutRecord) -> _Statement:
-    return "INSERT OR REPLACE INTO rollouts VALUES (?,?,?,?,?)", (
+    return "INSERT OR REPLACE INTO rollouts VALUES (?,?,?,?,?,?)", (
         write.record.rollout_id,
         encode_host_record(write.record).decode(),
         encode_policy(write.policy).decode(),
         None if write.closed_at is None else format_time(write.closed_at),
         write.taken_over_seq,
+        None if write.home_at is None else format_time(write.home_at),
     )

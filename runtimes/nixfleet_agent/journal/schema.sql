@@ -19,7 +19,8 @@ CREATE TABLE rollouts (
     record          TEXT NOT NULL,
     policy          TEXT NOT NULL, -- the verified manifest's, whole; since version 5
     closed_at       TEXT,
-    taken_over_seq  INTEGER NOT NULL DEFAULT 0 -- up to here the control plane remembered it, and this journal did not
+    taken_over_seq  INTEGER NOT NULL DEFAULT 0, -- up to here the control plane remembered it, and this journal did not
+    home_at         TEXT -- the control plane's latest answer before the switch began; since version 6
 ) STRICT, WITHOUT ROWID;
 
 -- Acts that were decided and are not known to be over. Numbers are not used twice.

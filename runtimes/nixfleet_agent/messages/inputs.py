@@ -3,6 +3,7 @@
 Source: docs/spec/runtimes.md, Agent.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -74,10 +75,11 @@ class IntentBegun:
 
 @frozen
 class SwitchStarted:
-    """The switch of an intent began, by `switch_method`."""
+    """The switch of an intent began, by `switch_method`. answered_at: the control plane's latest answer before."""
 
     intent_id: int
     switch_method: str
+    answered_at: datetime | None = None
 
 
 @frozen
@@ -115,6 +117,21 @@ class ProbeRan:
     rollout_id: RolloutId
     probe_name: str
     outcome: ProbeOutcome
+
+
+@frozen
+class HomeLooked:
+    """A look at the contact with the control plane, for a probe of kind `home`.
+
+    answered_at: the latest answer to this process; `None`: none. listening_since: when the process began.
+    second_answers: whether the second address accepted a connection; `None`: none is declared.
+    """
+
+    rollout_id: RolloutId
+    probe_name: str
+    answered_at: datetime | None
+    listening_since: datetime
+    second_answers: bool | None = None
 
 
 @frozen
@@ -186,6 +203,7 @@ Input: TypeAlias = (
     | ChecksLoaded
     | ChecksUnreadable
     | ProbeRan
+    | HomeLooked
     | RunningClosureSeen
     | EventsAcknowledged
     | EventRejected

@@ -33,6 +33,7 @@ class PutRecord:
     policy: RolloutPolicy
     closed_at: datetime | None
     taken_over_seq: int = 0
+    home_at: datetime | None = None
 
 
 @frozen

@@ -10,7 +10,9 @@ _ASK_AGAIN = frozenset({408, 425, 429})
 def failure_of(problem: HttpProblem, retry_after_seconds: float | None = None) -> TransportFailed:
     """Return the failure of a request that was answered with `problem`."""
     text = f"{problem.status} {problem.title}: {problem.detail}"
-    return TransportFailed(text, retry_after_seconds, f"{problem.status} {problem.type}")
+    return TransportFailed(
+        text, retry_after_seconds, f"{problem.status} {problem.type}", was_answered=True
+    )
 
 
 def enrollment_failure(

@@ -18,6 +18,7 @@ from nixfleet_proto.health_check import (
     EvidenceProbe,
     ExecProbe,
     HealthCheck,
+    HomeProbe,
     HttpProbe,
     SystemdProbe,
     TcpProbe,
@@ -76,5 +77,8 @@ async def _run(
                     f"the host's key, to check evidence for {check.framework} with", "none"
                 )
             return await evidence.run(check)
+        case HomeProbe():
+            # Nothing to run: the engine judges when the control plane answered, which only the agent knows.
+            return failed("an agent, whose contact with the control plane is judged", "none")
         case _:
             assert_never(check)

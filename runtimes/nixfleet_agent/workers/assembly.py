@@ -18,6 +18,7 @@ from nixfleet_agent.messages.inputs import (
 )
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.dispatches import DispatchWorker
 from nixfleet_agent.workers.freshness import FreshnessWatch
 from nixfleet_agent.workers.heartbeats import HeartbeatWorker
@@ -69,13 +70,20 @@ class Workers:
             settings.hostname, trust, now, settings.freshness_window_minutes, log("manifests")
         )
         self._refusals = refusals = Refusals(now)
+        contact = Contact(now)
         self.intents = IntentWorker(
-            switch_method, self._post, Backoff(chance), Backoff(chance), log("intents"), refusals
+            switch_method,
+            self._post,
+            Backoff(chance),
+            Backoff(chance),
+            log("intents"),
+            refusals,
+            contact,
         )
         self._sender = Sender(
-            settings.hostname, self._post, self.backoff_for_control_plane(), log("sender")
+            settings.hostname, self._post, self.backoff_for_control_plane(), log("sender"), contact
         )
-        self._probes = ProbeWorker(settings.probe_interval_seconds_min, self._post)
+        self._probes = ProbeWorker(settings.probe_interval_seconds_min, self._post, contact)
         self._dispatches = DispatchWorker(
             settings.poll_wait_seconds,
             now,
@@ -85,6 +93,7 @@ class Workers:
             self.backoff_for_control_plane(),
             log("dispatches"),
             refusals,
+            contact,
         )
         self._heartbeats = HeartbeatWorker(
             settings.hostname,
@@ -97,6 +106,7 @@ class Workers:
             FreshnessWatch(
                 self._manifests, now, settings.freshness_window_minutes, log("freshness")
             ),
+            contact,
         )
         self._ticks = TickWorker(settings.tick_seconds, self.intents.at_rest, self._post)
 

@@ -19,6 +19,7 @@ from nixfleet_agent.messages.inputs import (
 )
 from nixfleet_agent.workers.answer_bounds import require_bounded_dispatch
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.refusals import Refusals
@@ -56,6 +57,7 @@ class DispatchWorker:
         backoff: Backoff,
         log: logging.Logger,
         refusals: Refusals,
+        contact: Contact,
     ) -> None:
         self._poll_wait_seconds = poll_wait_seconds
         self._now = now
@@ -65,6 +67,7 @@ class DispatchWorker:
         self._backoff = backoff
         self._log = log
         self._refusals = refusals
+        self._contact = contact
         self._trouble = Trouble(log, "the poll for dispatches")
 
     def run(self) -> Work:
@@ -72,7 +75,8 @@ class DispatchWorker:
         while True:
             began_at = self._now()
             try:
-                dispatch = yield from PollDispatch(self._poll_wait_seconds)
+                with self._contact.noted():
+                    dispatch = yield from PollDispatch(self._poll_wait_seconds)
                 if dispatch is not None:
                     require_bounded_dispatch(dispatch)
                 self._trouble.succeeded()

@@ -10,6 +10,7 @@ from nixfleet_agent.messages.inputs import (
 )
 from nixfleet_agent.workers.answer_bounds import require_bounded_reply
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.freshness import FreshnessWatch
 from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
@@ -39,6 +40,7 @@ class HeartbeatWorker:
         log: logging.Logger,
         refusals: Refusals,
         freshness: FreshnessWatch,
+        contact: Contact,
     ) -> None:
         self._hostname = hostname
         self._heartbeat_seconds = heartbeat_seconds
@@ -48,6 +50,7 @@ class HeartbeatWorker:
         self._log = log
         self._refusals = refusals
         self._freshness = freshness
+        self._contact = contact
         self._trouble = Trouble(log, "the heartbeat")
         # What the engine was told last: it begins with none, as this worker does.
         self._resting: frozenset[str] = frozenset()
@@ -59,7 +62,8 @@ class HeartbeatWorker:
             last_seqs = yield from ReadLastSeqs()
             try:
                 heartbeat = Heartbeat(self._hostname, running, last_seqs, self._refusals.current())
-                reply = yield from SendHeartbeat(heartbeat)
+                with self._contact.noted():
+                    reply = yield from SendHeartbeat(heartbeat)
                 require_bounded_reply(reply, heartbeat)
                 yield from self._reconcile(reply)
                 yield from self._freshness.look(reply.release)

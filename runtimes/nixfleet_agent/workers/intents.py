@@ -39,6 +39,7 @@ from nixfleet_agent.messages.inputs import (
     SwitchStarted,
 )
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.steps import (
@@ -79,7 +80,9 @@ class IntentWorker:
         between_looks: Backoff,
         log: logging.Logger,
         refusals: Refusals,
+        contact: Contact,
     ) -> None:
+        self._contact = contact
         self._switch_method = switch_method
         self._post = post
         self._backoff = backoff
@@ -205,7 +208,9 @@ class IntentWorker:
         if begun is None:
             return True
         if (yield from ReadRunningClosure()) != intent.closure:
-            started = SwitchStarted(intent.intent_id, self._switch_method)
+            started = SwitchStarted(
+                intent.intent_id, self._switch_method, self._contact.answered_at
+            )
             yield from self._post.insist(started)
         outcome = yield from Switch(intent, begun.time_limit_seconds)
         if isinstance(outcome, ClosureNotHere):

@@ -4,12 +4,15 @@ The probes of a rollout are one group of workers: stopping it also ends their ru
 """
 
 from collections import deque
+from collections.abc import Generator
 from functools import partial
 from typing import TypeAlias, assert_never
 
-from nixfleet_agent.messages.inputs import LoadChecks, ProbeRan, StartProbes, StopProbes
+from nixfleet_agent.messages.inputs import HomeLooked, LoadChecks, ProbeRan, StartProbes, StopProbes
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.steps import (
+    AgentStep,
     ReadHealthChecks,
     RunProbe,
     Start,
@@ -18,8 +21,8 @@ from nixfleet_agent.workers.steps import (
     Wakeup,
     Work,
 )
-from nixfleet_proto.agent_event import ProbeMode
-from nixfleet_proto.health_check import HealthCheck
+from nixfleet_proto.agent_event import ProbeMode, ProbeStatus
+from nixfleet_proto.health_check import HealthCheck, HomeProbe, TcpProbe, address_of
 from nixfleet_proto.ids import RolloutId
 
 Order: TypeAlias = LoadChecks | StartProbes | StopProbes
@@ -28,7 +31,8 @@ Order: TypeAlias = LoadChecks | StartProbes | StopProbes
 class ProbeWorker:
     """The probes of all open rollouts."""
 
-    def __init__(self, interval_seconds_min: float, post: RetryingPost) -> None:
+    def __init__(self, interval_seconds_min: float, post: RetryingPost, contact: Contact) -> None:
+        self._contact = contact
         self._interval_seconds_min = interval_seconds_min
         self._post = post
         # Unbounded: one batch of inputs may order any number at once, and none may be lost.
@@ -67,11 +71,30 @@ class ProbeWorker:
         checks = yield from ReadHealthChecks(order.rollout_id, order.closure)
         yield from self._post.insist(checks)
 
+    def _result(
+        self, rollout_id: RolloutId, name: str, check: HealthCheck
+    ) -> Generator[AgentStep, object, ProbeRan | HomeLooked]:
+        if isinstance(check, HomeProbe):
+            return (yield from self._look(rollout_id, name, check))
+        return ProbeRan(rollout_id, name, (yield from RunProbe(check)))
+
+    def _look(
+        self, rollout_id: RolloutId, name: str, check: HomeProbe
+    ) -> Generator[AgentStep, object, HomeLooked]:
+        second = None if check.second_address is None else address_of(check.second_address)
+        second_answers = None
+        if second is not None:
+            connection = TcpProbe(*second, connect_timeout_secs=check.connect_timeout_secs)
+            outcome = yield from RunProbe(connection)
+            second_answers = outcome.status is ProbeStatus.PASS
+        contact = self._contact
+        return HomeLooked(rollout_id, name, contact.answered_at, contact.began_at, second_answers)
+
     def _watch(self, rollout_id: RolloutId, name: str, check: HealthCheck) -> Work:
         while True:
-            outcome = yield from RunProbe(check)
+            input = yield from self._result(rollout_id, name, check)
             # Not insisted on: the next run brings another result.
-            reply = yield from self._post.try_once(ProbeRan(rollout_id, name, outcome))
+            reply = yield from self._post.try_once(input)
             if check.run_once and reply is not None:
                 return
             yield from Wait(max(check.interval_seconds, self._interval_seconds_min))

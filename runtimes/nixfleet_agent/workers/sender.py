@@ -11,6 +11,7 @@ from nixfleet_agent.journal.journal import JournalRow
 from nixfleet_agent.journal.outbox import Sending, envelopes_of, rows_by_rollout
 from nixfleet_agent.workers.answer_bounds import OUT_OF_BOUNDS, require_bounded_outcome
 from nixfleet_agent.workers.backoff import Backoff
+from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.steps import AgentStep, PostEvents, ReadUnsent, Wait, Wakeup, Work
 from nixfleet_agent.workers.trouble_log import Trouble
@@ -22,11 +23,17 @@ class Sender:
     """The worker that sends the journal's rows."""
 
     def __init__(
-        self, hostname: str, post: RetryingPost, backoff: Backoff, log: logging.Logger
+        self,
+        hostname: str,
+        post: RetryingPost,
+        backoff: Backoff,
+        log: logging.Logger,
+        contact: Contact,
     ) -> None:
         self._hostname = hostname
         self._post = post
         self._backoff = backoff
+        self._contact = contact
         self._trouble = Trouble(log, "sending events, which wait in the journal,")
         self._woken = Wakeup()
         self._retry_after_seconds: float | None = None
@@ -65,7 +72,8 @@ class Sender:
     def _send(self, rows: Sequence[JournalRow]) -> Generator[AgentStep, object, bool]:
         rows = self._sending.sendable(tuple(rows))
         try:
-            outcome = yield from PostEvents(envelopes_of(self._hostname, rows))
+            with self._contact.noted():
+                outcome = yield from PostEvents(envelopes_of(self._hostname, rows))
             require_bounded_outcome(outcome, rows[0].rollout_id, [row.fact.seq for row in rows])
         except TransportFailed as error:
             self._trouble.failed(error.kind, error)

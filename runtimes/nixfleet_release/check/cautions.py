@@ -5,10 +5,14 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
+from nixfleet_proto.health_check import HealthCheck, HomeProbe
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_release.check.outlook import Course, course_of
+from nixfleet_release.check.settings import settings_of
 from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.documents.problems import at
+from nixfleet_state_machine.scopes.setting import Setting
 
 
 @frozen
@@ -54,17 +58,34 @@ class LoneHostSkipped:
         )
 
 
-PolicyWarning: TypeAlias = AttemptsAfterHalt | ToleratesNobody | LoneHostSkipped
+@frozen
+class StaysCutOff:
+    """A warning: hosts of `channel` look home after a switch, and their policy has them stay where they are."""
+
+    policy_path: str
+    channel: str
+    host: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.policy_path}.on_health_failure: halt, but hosts of channel {self.channel} ({self.host}) have a "
+            "health check of kind home: one that its release cuts off fails and stays cut off; set rollback-and-halt"
+        )
+
+
+PolicyWarning: TypeAlias = AttemptsAfterHalt | ToleratesNobody | LoneHostSkipped | StaysCutOff
 
 
 def cautions(fleet: FleetDeclaration) -> Iterator[PolicyWarning]:
     """Yield the warnings about the policies of a valid fleet, in the channels that use them."""
+    checks = settings_of(fleet, None).health_checks
     for channel in sorted(fleet.channels):
         if fleet.enabled_hosts_of(channel):
             course = course_of(fleet, channel)
             yield from _attempts(course)
             yield from _shares(course)
             yield from _lone_hosts(course)
+            yield from _cut_off(fleet, course, checks)
 
 
 def _attempts(course: Course) -> Iterator[AttemptsAfterHalt]:
@@ -84,6 +105,18 @@ def _shares(course: Course) -> Iterator[ToleratesNobody]:
     if share is not None and largest * share < 100:
         path = at(course.policy_path, "max_failure_pct")
         yield ToleratesNobody(path, share, largest)
+
+
+def _cut_off(
+    fleet: FleetDeclaration, course: Course, checks: Setting[HealthCheck]
+) -> Iterator[StaysCutOff]:
+    if course.policy.on_health_failure is not OnHealthFailure.HALT:
+        return
+    for hostname in sorted(fleet.enabled_hosts_of(course.channel)):
+        own = checks.of(hostname, fleet.hosts[hostname]).values.values()
+        if any(isinstance(it, HomeProbe) and it.mode is ProbeMode.ENFORCE for it in own):
+            yield StaysCutOff(course.policy_path, course.channel, hostname)
+            return
 
 
 def _lone_hosts(course: Course) -> Iterator[LoneHostSkipped]:

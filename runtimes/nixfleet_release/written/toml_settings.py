@@ -11,6 +11,7 @@ from nixfleet_proto.health_check import (
     EvidenceProbe,
     ExecProbe,
     HealthCheck,
+    HomeProbe,
     HttpProbe,
     SystemdProbe,
     TcpProbe,
@@ -125,6 +126,16 @@ def _systemd(table: Table) -> SystemdProbe:
     )
 
 
+def _home(table: Table) -> HomeProbe:
+    default = HomeProbe()
+    return evolve(
+        default,
+        max_silence_secs=table.integer("max_silence_secs", default.max_silence_secs),
+        second_address=table.optional_text("second_address"),
+        connect_timeout_secs=table.integer("connect_timeout_secs", default.connect_timeout_secs),
+    )
+
+
 def _evidence(table: Table) -> EvidenceProbe:
     return EvidenceProbe(
         table.text("framework"),
@@ -147,4 +158,5 @@ _KINDS: Mapping[str, Callable[[Table], HealthCheck]] = {
     "exec": _exec,
     "evidence": _evidence,
     "systemd": _systemd,
+    "home": _home,
 }

@@ -119,7 +119,7 @@ class MemoryJournal:
         match write:
             case PutRecord():
                 kept = LocalRollout(
-                    write.record, write.policy, write.closed_at, write.taken_over_seq
+                    write.record, write.policy, write.closed_at, write.taken_over_seq, write.home_at
                 )
                 self._rollouts[write.record.rollout_id] = kept
             case AppendEvent():

@@ -112,7 +112,10 @@ class _Link:
 
 
 class Network:
-    """All links. deliver: hands a request to the control plane. sign: signs a request of a host, as of now."""
+    """All links. deliver: hands a request to the control plane. sign: signs a request of a host, as of now.
+
+    answered_at: when an answer last reached each host. is_cut_off: whether what a host runs cuts its network.
+    """
 
     def __init__(
         self,
@@ -121,7 +124,10 @@ class Network:
         hosts: tuple[str, ...],
         deliver: Callable[[Call], None],
         sign: Callable[[str, Request], SignedRequest],
+        is_cut_off: Callable[[str], bool],
     ) -> None:
+        self.answered_at: dict[str, int] = {}
+        self._is_cut_off = is_cut_off
         self.lost = 0
         self.repeated = 0
         self._agenda = agenda
@@ -156,7 +162,12 @@ class Network:
         failed: Callable[[Failure], None],
     ) -> None:
         """Sign and send `request`; exactly one of `answered` and `failed` is called, unless the caller dies."""
-        pending = _Pending(life, answered, failed)
+
+        def noted(answer: Answer) -> None:
+            self.answered_at[hostname] = self._agenda.now
+            answered(answer)
+
+        pending = _Pending(life, noted, failed)
         self._agenda.after(timeout, pending, pending.fail, TransportFailed("no answer in time"))
         back = partial(self._send, hostname, Direction.FROM_CONTROL_PLANE)
         call = Call(
@@ -168,6 +179,9 @@ class Network:
 
     def _send(self, hostname: str, direction: Direction, arrive: Callable[[], None]) -> None:
         link = self._links[hostname]
+        if self._is_cut_off(hostname):
+            self.lost += 1
+            return
         if any(each.direction in (direction, Direction.BOTH) for each in link.partitions):
             self.lost += 1
             return

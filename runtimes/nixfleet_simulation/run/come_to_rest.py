@@ -14,7 +14,13 @@ from nixfleet_simulation.judge.promises import Broken, Promise
 from nixfleet_simulation.nodes.agenda import SECOND
 from nixfleet_simulation.run.perform_acts import LAST_REF, ActRunner
 from nixfleet_simulation.run.world import World
-from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Release
+from nixfleet_simulation.scenario.acts import (
+    CONTROL_PLANE,
+    ClockJump,
+    LoseDisk,
+    Release,
+    TakeOver,
+)
 from nixfleet_simulation.scenario.closure_behaviour import Health
 
 REST_WITHIN_SECONDS: Final = 3 * 3600
@@ -22,6 +28,9 @@ CHECK_EVERY_SECONDS: Final = 30
 LIFTED_BY_OPERATORS: Final = frozenset({"quarantine", "channel-edges", "compliance-wave"})
 """Gates that nothing but a person lifts."""
 
+HOME_WITHIN_SECONDS: Final = 900
+HOME_BEFORE_SECONDS: Final = 150
+"""A switch takes 40 s, and counts as one from home if an answer came five minutes before it at most."""
 UNSURE: Final = frozenset({Health.SILENT, Health.FLAPPING})
 
 
@@ -70,6 +79,32 @@ class FinalPhase:
                     behaviours[closure] = evolve(behaviour, health=Health.GOOD)
         self._act_runner.sign()
         self._resume_all()
+        self._bring_home()
+
+    def _bring_home(self) -> None:
+        """Have hosts that are cut off come home; fix those by hand that had no chance to notice."""
+        agenda, cut = self._world.agenda, self._cut_off()
+        if not cut:
+            return
+        agenda.run_until(agenda.now + HOME_WITHIN_SECONDS * SECOND)
+        for hostname in sorted(cut & self._cut_off()):
+            machine = self._world.hosts[hostname].machine
+            answered_at = self._world.network.answered_at.get(hostname, 0)
+            was_home = machine.running_since - answered_at <= HOME_BEFORE_SECONDS * SECOND
+            if was_home and hostname not in self._troubled():
+                found = f"{hostname} is cut off since {machine.running_since}, and was home before"
+                raise Broken(Promise.COMES_HOME, found)
+            behaviours = self._world.behaviours[hostname]
+            behaviours[machine.running] = evolve(behaviours[machine.running], cuts_network=False)
+
+    def _cut_off(self) -> set[str]:
+        return {name for name, host in self._world.hosts.items() if host.machine.is_cut_off}
+
+    def _troubled(self) -> set[str]:
+        """Return the hosts that may not know that they were home: by their clock, or by an empty journal."""
+        troubles = (ClockJump, LoseDisk, TakeOver)
+        acts = [act for act in self._world.scenario.acts if isinstance(act, troubles)]
+        return {act.new_journal if isinstance(act, TakeOver) else act.node for act in acts}
 
     def _wait_for(self, left: Callable[[], list[str]]) -> float:
         agenda = self._world.agenda

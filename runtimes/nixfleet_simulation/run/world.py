@@ -92,7 +92,12 @@ class World:
             self._recorder.lie_sent,
         )
         self.network = Network(
-            self.agenda, scenario.seed, scenario.hosts, self._deliver, self._signed
+            self.agenda,
+            scenario.seed,
+            scenario.hosts,
+            self._deliver,
+            self._signed,
+            lambda host: self.hosts[host].machine.is_cut_off,
         )
         self.interference = Interference(self.agenda, scenario.seed, self._pass_on, self._signed)
         self.hosts = {host: self._made_host(host) for host in scenario.hosts}
@@ -169,6 +174,7 @@ class World:
             parts.agent_engine,
             parts.memory_journal,
             HostIdentity(seed, hostname, self._signer),
+            self.scenario.watches_home,
             self._dies_at(hostname),
         )
 

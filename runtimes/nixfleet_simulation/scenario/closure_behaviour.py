@@ -46,7 +46,7 @@ class ClosureBehaviour:
     """The behaviour of one closure on one host.
 
     late_seconds: how long `Health.BAD_LATER` passes before it fails. times: how many switches to the closure go this
-    way, before it is as good as any; 0: all of them.
+    way, before it is as good as any; 0: all of them. cuts_network: the host reaches nothing while it runs the closure.
     """
 
     switch: SwitchResult = SwitchResult.WORKS
@@ -54,6 +54,7 @@ class ClosureBehaviour:
     health: Health = Health.GOOD
     late_seconds: int = 120
     times: int = 0
+    cuts_network: bool = False
 
     def __str__(self) -> str:
         odd = (
@@ -61,7 +62,8 @@ class ClosureBehaviour:
             ("rollback", self.rollback, RollbackResult.WORKS),
             ("health", self.health, Health.GOOD),
         )
-        text = ", ".join(f"{what} {way.value}" for what, way, usual in odd if way is not usual)
+        parts = [f"{what} {way.value}" for what, way, usual in odd if way is not usual]
+        text = ", ".join([*parts, *(["cuts the network"] if self.cuts_network else [])])
         return f"{text}, {self.times} times" if text and self.times else text
 
 

@@ -58,7 +58,7 @@ from nixfleet_simulation.scenario.generate_policy import (
     with_pace,
     with_policy,
 )
-from nixfleet_simulation.scenario.generate_steering import has_steering, of_steering
+from nixfleet_simulation.scenario.generate_steering import cutting_off, has_steering, of_steering
 from nixfleet_simulation.scenario.randomness import Random, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
 
@@ -101,6 +101,7 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
         seconds,
         enrolling=_enrolling(stream(seed, "identities"), channels),
         real_signatures=seed % REAL_SIGNATURES_EVERY == 0,
+        watches_home=has_steering(seed),
     )
 
 
@@ -160,13 +161,16 @@ def _releases(
 ) -> Iterator[Release]:
     for channel in channels:
         rng = stream(seed, "releases", channel.name)
+        networks = stream(seed, "networks", channel.name)
         hosts_own = stream(seed, "hosts' own reasons", channel.name)
         at, number, every = rng.uniform(5, 300), 0, rng.choice(RELEASE_EVERY_SECONDS)
         closures: list[str] = []
         while at < seconds:
             number += 1
             release = _release(rng, channel, at, number, closures, faults)
-            yield _failing_for_a_while(hosts_own, release) if has_policy(seed) else release
+            if has_policy(seed):
+                release = _failing_for_a_while(hosts_own, release)
+            yield cutting_off(networks, channel, release) if has_steering(seed) else release
             at += rng.expovariate(1 / every) + 60
 
 

@@ -1,14 +1,20 @@
-"""Draws how operators end rollouts by hand.
+"""Draws how operators end rollouts by hand, and releases that cut hosts off.
 
 Only some seeds have any of it, so that the others give the histories that they always gave.
 """
 
 from typing import Final
 
-from nixfleet_simulation.scenario.acts import Abort, Act
+from attrs import evolve
+
+from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_simulation.scenario.acts import Abort, Act, Release
+from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour
 from nixfleet_simulation.scenario.randomness import Random
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
+CUTTING_SHARE: Final = 0.5
+"""The share of releases of own closures that cut a host off."""
 STEERING_EVERY: Final = 4
 """One seed in this many has operators who end rollouts."""
 
@@ -16,6 +22,18 @@ STEERING_EVERY: Final = 4
 def has_steering(seed: int) -> bool:
     """Return whether operators end rollouts of `seed`."""
     return seed % STEERING_EVERY == STEERING_EVERY - 1
+
+
+def cutting_off(rng: Random, channel: ChannelLayout, release: Release) -> Release:
+    """Return `release`, or one that cuts a host off, which is otherwise good, and can go back by itself."""
+    host, cuts = rng.choice(channel.hosts), rng.random() < CUTTING_SHARE
+    goes_back = channel.on_health_failure is OnHealthFailure.ROLLBACK_AND_HALT
+    # A closure of its own has not run before, and another release does not bring it as a good one.
+    if not (cuts and goes_back) or release.closure:
+        return release
+    others = [(name, each) for name, each in release.behaviours if name != host]
+    cut = (host, ClosureBehaviour(cuts_network=True))
+    return evolve(release, behaviours=(*others, cut))
 
 
 def of_steering(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:

@@ -75,7 +75,8 @@ class Scenario:
     """Everything that determines a run. busy_seconds: when the faults end; from then on the fleet must settle.
 
     enrolling: the hosts that enroll with a token; the fleet declares the keys of the others. real_signatures: whether
-    requests are signed with ed25519, or with a keyed hash, which takes less time.
+    requests are signed with ed25519, or with a keyed hash, which takes less time. watches_home: whether closures have a
+    probe of kind `home`.
     """
 
     seed: Seed
@@ -85,6 +86,7 @@ class Scenario:
     cadence: Cadence = Cadence()
     enrolling: tuple[str, ...] = ()
     real_signatures: bool = True
+    watches_home: bool = False
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -321,6 +321,18 @@ class TestForgetsWhatWasTakenOver(SeededContract):
     journal = ForgetsWhatWasTakenOver
 
 
+class ForgetsWhenItWasHome(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit([evolve(w, home_at=None) if isinstance(w, PutRecord) else w for w in writes])
+
+
+class TestForgetsWhenItWasHome(SeededContract):
+    """After its switch the host does not know that the control plane answered it before."""
+
+    says = "after a crash: [None]"
+    journal = ForgetsWhenItWasHome
+
+
 class SwallowsErrors(SqliteJournal):
     def commit(self, writes: Sequence[Write]) -> None:
         with suppress(sqlite3.OperationalError):

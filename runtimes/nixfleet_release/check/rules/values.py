@@ -10,9 +10,11 @@ from nixfleet_proto.health_check import (
     EvidenceProbe,
     ExecProbe,
     HealthCheck,
+    HomeProbe,
     HttpProbe,
     SystemdProbe,
     TcpProbe,
+    address_of,
     healthy_objection,
 )
 from nixfleet_release.check.rules import names
@@ -184,8 +186,24 @@ def _health_check(path: str, check: HealthCheck) -> Iterator[Problem]:
         case SystemdProbe():
             yield from _within(path, "max_failed_units", check.max_failed_units, 0)
             yield from _within(path, "timeout_secs", check.timeout_secs, 1)
+        case HomeProbe():
+            yield from _home(path, check)
         case _:
             assert_never(check)
+
+
+def _home(path: str, check: HomeProbe) -> Iterator[Problem]:
+    # Heartbeats and polls come once a minute, so a shorter silence says nothing.
+    yield from _within(path, "max_silence_secs", check.max_silence_secs, 120)
+    yield from _within(path, "connect_timeout_secs", check.connect_timeout_secs, 1)
+    if check.run_once:
+        expected = "false, as a host may be cut off at any time of its soak"
+        yield Problem(at(path, "run_once"), "not for this kind", expected, "true")
+    second = None if check.second_address is None else address_of(check.second_address)
+    if check.second_address is not None and (second is None or not _HOST.fullmatch(second[0])):
+        expected = "HOST:PORT, such as gateway.example.org:443"
+        found = quoted(check.second_address)
+        yield Problem(at(path, "second_address"), "not an address", expected, found)
 
 
 def _is_url(text: str) -> bool:

@@ -18,6 +18,7 @@ from nixfleet_agent.messages.writes import (
 )
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
+    AgentEvent,
     Converged,
     DispatchAck,
     ProbeMode,
@@ -172,6 +173,15 @@ class HostHistories:
         if record.state is HostState.SOAKING:
             history.soak_from(machine.at - WRITE_MAX, machine)
 
+    def _require_cut_off(self, host: str, fact: AgentEvent, machine: MachineSeen) -> None:
+        """Check that a host blames its silence on its release only if that cut it off: the second address answers."""
+        if not isinstance(fact, ProbeResult) or fact.probe_name != "home":
+            return
+        self.checks += 1
+        is_settled = machine.at - machine.running_since > MINUTE
+        if fact.status is ProbeStatus.FAIL and is_settled and not machine.is_cut_off:
+            raise Broken(Promise.COMES_HOME, f"{host} fails for its silence, and its network works")
+
     def _remove(self, host: str, rollout_id: str, machine: MachineSeen) -> None:
         """Check that facts are removed only after their rollout has been closed for long."""
         self.checks += 1
@@ -201,6 +211,7 @@ class HostHistories:
             )
         history.last_seq = fact.seq
         history.lived += 1
+        self._require_cut_off(host, fact, machine)
         match fact:
             case DispatchAck():
                 history.prior = fact.current_closure_at_dispatch

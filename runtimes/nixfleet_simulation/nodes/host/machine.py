@@ -71,6 +71,11 @@ class SimulatedMachine:
         """Whether a switch or a rollback is under way."""
         return self._work is not None
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether what runs keeps the machine from reaching anything."""
+        return self._behaviour(self.running).cuts_network
+
     def lose_power(self) -> None:
         """Restart with the closure that was set to boot; interrupt what was under way."""
         self._power.is_over = True

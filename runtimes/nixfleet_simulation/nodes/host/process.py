@@ -33,6 +33,7 @@ from nixfleet_simulation.nodes.host.shell import (
     SWITCH_METHOD,
     AgentMutator,
     SimulatedShell,
+    checks_of,
 )
 from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 from nixfleet_simulation.nodes.mutator import Handled, Mutator, Shell
@@ -64,13 +65,14 @@ class MachineSeen:
     """What is true of a host, whatever anybody says.
 
     at: now, in microseconds. running, running_since: the closure that runs. clock_set_forward: all that its clock was
-    ever set forward by.
+    ever set forward by. is_cut_off: whether what runs keeps it from reaching anything.
     """
 
     at: int
     running: str
     running_since: int
     clock_set_forward: int
+    is_cut_off: bool = False
 
 
 class Watcher(Protocol):
@@ -114,8 +116,10 @@ class Host:
         make_engine: Callable[[State, timedelta], AgentEngine],
         make_journal: Callable[[], MemoryJournal],
         identity: HostIdentity,
+        watches_home: bool,
         die_at: int | None = None,
     ) -> None:
+        self._watches_home = watches_home
         self.hostname = hostname
         self.identity = identity
         self.clock = clock
@@ -193,7 +197,7 @@ class Host:
             self._agenda,
             self._life,
             self._rng,
-            self._probe_interval_seconds,
+            checks_of(self._probe_interval_seconds, watches_home=self._watches_home),
             self.machine,
             self._journal,
             self._cached_manifests,
@@ -263,6 +267,7 @@ class Host:
             self.machine.running,
             self.machine.running_since,
             self.clock.set_forward,
+            self.machine.is_cut_off,
         )
         self._watcher.agent_kept(self.hostname, written, seen)
         for each in written:

@@ -21,6 +21,7 @@ from nixfleet_agent.messages.inputs import (
 from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.network import answers
 from nixfleet_agent.network.enrollment import NOT_KNOWN
+from nixfleet_agent.probes.runner import PASSED, failed
 from nixfleet_agent.workers.steps import (
     AgentStep,
     Begin,
@@ -48,7 +49,7 @@ from nixfleet_agent.workers.steps import (
 from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_proto.agent_event import ProbeMode
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.health_check import ExecProbe, HealthCheck
+from nixfleet_proto.health_check import ExecProbe, HealthCheck, HomeProbe, TcpProbe
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.kernel.mutator import WriteFailed
@@ -69,6 +70,7 @@ AgentMutator: TypeAlias = Mutator[Input, Write, Reply, Action]
 AgentTask: TypeAlias = Task[AgentStep]
 
 SWITCH_METHOD = "simulated"
+SECOND_ADDRESS = "gateway:443"
 PROBE_SECONDS = (0.01, 0.8)
 READING_SECONDS = 0.01
 
@@ -76,18 +78,22 @@ SILENT_LOG = logging.Logger("simulated agents", logging.CRITICAL + 1)
 """Where the workers of simulated agents log. Outside the tree of loggers, so that no configuration shows it."""
 
 
-def checks_of(interval_seconds: int) -> HealthCheckSet:
-    """Return the checks that every closure has: one per mode. `alive` is the enforce probe, which decides."""
+def checks_of(interval_seconds: int, *, watches_home: bool = False) -> HealthCheckSet:
+    """Return the checks that every closure has: one per mode. `alive` is the enforce probe, which decides.
+
+    watches_home: with a look home, and a second address that answers whoever's network works.
+    """
     command = ("bin/alive",)
-    return HealthCheckSet(
-        {
-            "alive": ExecProbe(command, interval_seconds=interval_seconds),
-            "watched": ExecProbe(
-                command, interval_seconds=interval_seconds * 2, mode=ProbeMode.OBSERVE
-            ),
-            "unused": ExecProbe(command, mode=ProbeMode.DISABLED),
-        }
-    )
+    checks: dict[str, HealthCheck] = {
+        "alive": ExecProbe(command, interval_seconds=interval_seconds),
+        "watched": ExecProbe(
+            command, interval_seconds=interval_seconds * 2, mode=ProbeMode.OBSERVE
+        ),
+        "unused": ExecProbe(command, mode=ProbeMode.DISABLED),
+    }
+    if watches_home:
+        checks["home"] = HomeProbe(second_address=SECOND_ADDRESS, interval_seconds=interval_seconds)
+    return HealthCheckSet(checks)
 
 
 class SimulatedShell:
@@ -103,7 +109,7 @@ class SimulatedShell:
         agenda: Agenda,
         lifetime: NodeLifetime,
         rng: Random,
-        probe_interval_seconds: int,
+        checks: HealthCheckSet,
         machine: SimulatedMachine,
         journal: MemoryJournal,
         cached: dict[str, SignedArtefact],
@@ -117,7 +123,7 @@ class SimulatedShell:
         self._agenda = agenda
         self._lifetime = lifetime
         self._rng = rng
-        self._checks = checks_of(probe_interval_seconds)
+        self._checks = checks
         self._machine = machine
         self._journal = journal
         self._cached = cached
@@ -285,6 +291,10 @@ class SimulatedShell:
         self._after(lasts, task, self._end_probe, task, check)
 
     def _end_probe(self, task: AgentTask, check: HealthCheck) -> None:
+        if isinstance(check, TcpProbe):
+            unreachable = failed(f"a connection to {SECOND_ADDRESS}", "no answer")
+            task.answer(unreachable if self._machine.is_cut_off else PASSED)
+            return
         outcome = self._machine.probe(check.mode)
         if outcome is None:
             # It hangs, and reports nothing until the machine runs something else.
