@@ -137,7 +137,7 @@ def _has_outstanding(view: FleetView, rollout_id: RolloutId) -> bool:
 def _is_at_rest(view: FleetView, rollout_id: RolloutId, hostname: str) -> bool:
     record = view.host(rollout_id, hostname)
     attempt = view.rollout(rollout_id).attempt_of(hostname)
-    return record is not None and record.may_try_again and attempt == record.attempt
+    return record is not None and record.may_try_again and attempt <= record.attempt
 
 
 def _given_back(

@@ -296,6 +296,10 @@ def _counted_otherwise(
             left = joined.with_standings(event.left, Standing.LEFT)
             for host in left.drifted.keys() & set(event.left):
                 left = left.with_drift(host, None)
+            # Of a machine that joins again under a name no attempt was ordered.
+            known = left.attempts.items()
+            attempts = {host: number for host, number in known if host not in event.left}
+            left = evolve(left, attempts=FrozenMap(attempts))
             return left.with_standings(event.late, Standing.LATE), ()
         case RetryOrdered():
             ordered = dict.fromkeys(event.hosts, event.attempt)

@@ -5,8 +5,8 @@
 A world holds each agent's facts, and what the control plane made of those it received: records, rollouts, queue,
 quarantines, pauses. Hosts, their machines, the network, CI and operators each act whenever they can. All decisions are
 made by `step` (`Local` on the agent, `Remote` on the control plane), `step_rollout`, `open_rollout`,
-`due_rollout_events`, `plan_next` and `replan`, and with a policy by `wave_broken`, `due_by_time` and the functions of
-`standings` and `quarantining`, unless a `ReducerSet` replaces them.
+`due_rollout_events`, `plan_next` and `replan`, and with a policy by `wave_broken`, `due_by_time`, `drift_change`,
+`members_change` and the functions of `standings` and `quarantining`, unless a `ReducerSet` replaces them.
 
 These simplifications do not change the result of any law:
 
@@ -18,6 +18,8 @@ These simplifications do not change the result of any law:
 - Times are abstracted as `bounds` explains. Facts that change no state are left out unless `every_fact` is set.
 - A host that is off is one that does nothing while its time passes. The times of hosts pass one by one, as facts
   arrive; what becomes due for several at once becomes due for one after the other.
+- What a heartbeat shows a host to run may be its target or not, whatever the host is at: heartbeats may be stale.
+- A host that left goes on with what it is at; a manifest of the same release may bring it back at any time.
 - Two hosts of one wave are interchangeable (twins), except where names make a difference (`Bounds.twins`).
 
 Not modelled: crashes, lost disks, retention, heartbeats that give nothing back, regressions, several channels, the

@@ -15,7 +15,7 @@ from functools import cached_property
 from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.fleet import Edge, Selector
+from nixfleet_proto.fleet import Edge, OnDrift, Selector
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import (
@@ -27,8 +27,10 @@ from nixfleet_proto.policy import (
 )
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.rollout.event import Stage
+from nixfleet_testing.course.amended import without_host
 
 CHANNEL = "stable"
+BY_HAND = "by-hand"
 BASE_CLOSURE = "base"
 RELEASES = ("one", "two", "three")
 PROBE = "http"
@@ -53,7 +55,9 @@ class Bounds:
     edges: each host waits for the one before it in its wave. own_closures: each host has one of its own.
     pause, clear, retire, abort: what operators may do, at any time and as often as it applies.
     tolerance: hosts of each wave that may fail. deadline: the one stage that has a deadline, and `then` what follows.
-    attempts: how often a host may try.
+    attempts: how often a host may try. on_drift: heartbeats may show that a Converged host runs something else, and
+    what follows; `None`: none does. leaver: the last host of the first wave may leave and join again, at any time and
+    as often as it likes. timed: each wave has a time before which it does not begin.
     every_fact: also facts that change no state (ActivationStarted, ProbeObservedFirst, ProbeFailureFirst).
     """
 
@@ -76,12 +80,19 @@ class Bounds:
     deadline: Stage | None = None
     then: AtDeadline = AtDeadline.SKIP
     attempts: int = 1
+    on_drift: OnDrift | None = None
+    leaver: bool = False
+    timed: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.waves <= self.hosts:
             raise ValueError(f"expected 1 to {self.hosts} waves, found {self.waves}")
         if not 1 <= self.releases <= len(RELEASES):
             raise ValueError(f"expected 1 to {len(RELEASES)} releases, found {self.releases}")
+        if self.leaver and (self.releases > 1 or self.leaver_place == 0):
+            raise ValueError(
+                "expected one release, and another host in the wave of one that leaves"
+            )
 
     @cached_property
     def rollout_policy(self) -> RolloutPolicy:
@@ -112,6 +123,21 @@ class Bounds:
         """What each release's rollout runs under."""
         return tuple(map(self._terms, RELEASES[: self.releases]))
 
+    @cached_property
+    def terms_without_leaver(self) -> RolloutTerms:
+        """The terms of the only release once a host left."""
+        return without_host(self.terms[0], self.hostnames[self.leaver_place])
+
+    @cached_property
+    def leaver_place(self) -> int:
+        """The place of the host that may leave."""
+        return self.wave_of.count(0) - 1
+
+    @property
+    def attempts_most(self) -> int:
+        """How many attempts a host may have made at most: of one that drifted, one is ordered beyond those declared."""
+        return self.attempts + (self.on_drift is OnDrift.RESTORE)
+
     def _terms(self, release: str) -> RolloutTerms:
         return RolloutTerms(
             rollout_id=RolloutId.of(CHANNEL, release),
@@ -126,6 +152,7 @@ class Bounds:
             wave_tolerances=(self.rollout_policy.tolerance,) * self.waves if self.tolerance else (),
             deadlines=self._deadlines,
             retry=Retry(self.attempts),
+            on_drift=self.on_drift or OnDrift.REPORT,
         )
 
     def _closure(self, release: str, host: str) -> str:
@@ -139,7 +166,8 @@ class Bounds:
         """
         if self.budget is not None or self.edges or self.own_closures:
             return ()
-        return self._not_first_of_wave
+        leaver = (self.leaver_place,) if self.leaver else ()
+        return tuple(host for host in self._not_first_of_wave if host not in leaver)
 
     @property
     def _not_first_of_wave(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.checked import WordEnum
+from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_testing.explore.bounds import Bounds
@@ -25,6 +26,9 @@ examples:
   --hosts 2 --waves 2 --releases 2 --on-the-way 2     a successor arrives
   --hosts 3 --waves 2 --tolerance 1 --attempts 2      one host of a wave may fail, and each tries twice
   --hosts 2 --waves 2 --deadline ack --then skip      a host is off for a while
+  --hosts 2 --waves 2 --on-drift restore --on-the-way 1  a host runs something else
+  --hosts 3 --waves 2 --leaver --probe-runs 0         a host leaves and joins again
+  --hosts 2 --waves 2 --timed --pause                 waves with a time
 
 Exit status: 0 when every law holds in every world, 1 when one is broken, 2 when not every world was seen.
 """
@@ -99,6 +103,14 @@ def _parser() -> argparse.ArgumentParser:
         default=AtDeadline.SKIP,
         help=f"what follows: {_named(AtDeadline)} (skip)",
     )
+    flag(
+        "--on-drift",
+        type=OnDrift,
+        metavar="WHAT",
+        help=f"hosts drift, and what follows: {_named(OnDrift)}",
+    )
+    flag("--leaver", action="store_true", help="a host of the first wave leaves and joins again")
+    flag("--timed", action="store_true", help="each wave has a time before which it does not begin")
     flag("--every-fact", action="store_true", help="also facts that change no state")
     flag("--no-symmetry", action="store_true", help="tell hosts of one wave apart")
     number("--states-max", help="give up after so many worlds")
@@ -130,6 +142,9 @@ def _bounds(options: argparse.Namespace, policy: OnHealthFailure) -> Bounds:
         deadline=options.deadline,
         then=options.then,
         attempts=options.attempts,
+        on_drift=options.on_drift,
+        leaver=options.leaver,
+        timed=options.timed,
     )
 
 

@@ -10,13 +10,14 @@ from typing import assert_never
 
 from attrs import evolve, frozen
 
+from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
     PlanAction,
     QueueDispatch,
 )
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.rollout.state import NO_ATTEMPTS, NO_STANDINGS
+from nixfleet_state_machine.rollout.state import NO_ATTEMPTS, NO_DRIFTS, NO_STANDINGS
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.course.course import Course
 from nixfleet_testing.course.reducer_set import ReducerSet
@@ -30,6 +31,7 @@ from nixfleet_testing.explore.bounds import (
 )
 from nixfleet_testing.explore.inputs import (
     Abort,
+    Amend,
     Clear,
     Hear,
     HearOf,
@@ -39,8 +41,10 @@ from nixfleet_testing.explore.inputs import (
     Publish,
     Resume,
     Retire,
+    Show,
+    WaveTimeComes,
 )
-from nixfleet_testing.explore.views import view_of
+from nixfleet_testing.explore.views import hold_waves, view_of
 from nixfleet_testing.explore.world import NAMELESS, ControlPlane, Seat
 from nixfleet_testing.pauses import pause, resume
 
@@ -100,6 +104,7 @@ class Engine:
             {CHANNEL: self._before.quarantined},
         )
         self._is_paused = self._before.is_paused
+        self._begun = self._before.begun
 
     def _handle(self, input: Input) -> None:
         """Take `input` in."""
@@ -130,12 +135,22 @@ class Engine:
                 self._course.pass_time(PASSED_AT, lambda _: heard_at, {name})
             case HearOf():
                 self._course.hear_of(self._bounds.hostnames[input.host], LIVED_AT)
+            case Show():
+                name = self._bounds.hostnames[input.host]
+                self._course.see_running(name, input.running, LIVED_AT)
+            case Amend():
+                bounds = self._bounds
+                terms = bounds.terms[0] if input.joins else bounds.terms_without_leaver
+                self._course.amend(terms, LIVED_AT)
+            case WaveTimeComes():
+                self._begun += 1
             case _:
                 assert_never(input)
 
     def _plan(self) -> None:
         """Follow the plan until it says nothing new. Raises: PlanEndless."""
         for _ in range(PLANS_MAX):
+            hold_waves(self._bounds, self._view, self._begun)
             actions = self._machine.replan(self._view, self._course.quarantines, DISPATCHED_AT)
             if not actions:
                 return
@@ -151,23 +166,33 @@ class Engine:
         seats = (
             tuple(
                 Seat(
-                    evolve(self._course.host(record.rollout_id, name), hostname=NAMELESS),
+                    self._nameless(terms, name),
                     view.is_queued(record.rollout_id, name),
                     record.standing_of(name),
                     record.attempt_of(name),
+                    name in record.drifted,
                 )
-                for record in records
+                for terms, record in zip(self._opened, records, strict=True)
             )
             for name in self._bounds.hostnames
         )
         return ControlPlane(
             seats=tuple(seats),
             rollouts=tuple(
-                evolve(r, standings=NO_STANDINGS, attempts=NO_ATTEMPTS) for r in records
+                evolve(r, standings=NO_STANDINGS, attempts=NO_ATTEMPTS, drifted=NO_DRIFTS)
+                for r in records
             ),
             quarantined=self._course.quarantines[CHANNEL],
             is_paused=self._is_paused,
+            begun=self._begun,
         )
+
+    def _nameless(self, terms: RolloutTerms, name: str) -> HostRolloutState:
+        """Return a host's record; of one that left, a new one."""
+        record = self._view.host(terms.rollout_id, name) or HostRolloutState.pending(
+            terms.rollout_id, name, terms.channel, terms.targets[name], None, None
+        )
+        return evolve(record, hostname=NAMELESS)
 
     @property
     def _opened(self) -> tuple[RolloutTerms, ...]:

@@ -6,10 +6,12 @@ from typing import TypeAlias
 from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_state_machine.rollout.state import RolloutState
-from nixfleet_testing.explore.bounds import CHANNEL, Bounds
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.event import Stage
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_testing.explore.bounds import BY_HAND, CHANNEL, Bounds
 from nixfleet_testing.explore.timing import has_time
-from nixfleet_testing.explore.world import ControlPlane
+from nixfleet_testing.explore.world import ControlPlane, Seat
 
 
 @frozen
@@ -75,7 +77,40 @@ class Abort:
     release: int
 
 
-Input: TypeAlias = Hear | Publish | Pause | Resume | Clear | Retire | PassTime | HearOf | Abort
+@frozen
+class Show:
+    """Two heartbeats in a row show what a host runs. Heartbeats may be stale: what they show need not be so."""
+
+    host: int
+    running: str
+
+
+@frozen
+class Amend:
+    """CI signs the release again, without one of its hosts or with it."""
+
+    joins: bool
+
+
+@frozen
+class WaveTimeComes:
+    """The time of the next wave comes."""
+
+
+Input: TypeAlias = (
+    Hear
+    | Publish
+    | Pause
+    | Resume
+    | Clear
+    | Retire
+    | PassTime
+    | HearOf
+    | Abort
+    | Show
+    | Amend
+    | WaveTimeComes
+)
 
 
 def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
@@ -96,6 +131,10 @@ def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Inpu
             yield Retire(closure), f"an operator retires the quarantine of {closure}"
     if opened:
         yield from _of_time(bounds, control_plane)
+        yield from _of_drift(bounds, control_plane)
+        yield from _of_members(bounds, control_plane)
+    if bounds.timed and control_plane.begun < bounds.waves:
+        yield WaveTimeComes(), f"the time of wave {control_plane.begun} comes"
 
 
 def _of_time(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
@@ -106,5 +145,36 @@ def _of_time(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Inpu
             yield PassTime(host, is_off=True), f"the time of {name} passes"
             if seat.is_queued:
                 yield PassTime(host, is_off=False), f"the time of {name} passes; it is heard of"
+        elif _stands(bounds, control_plane, seat):
+            yield PassTime(host, is_off=True), f"the time of {name} passes, and has no meaning"
         if rollout.state.is_served and seat.standing.is_silent:
             yield HearOf(host), f"{name} is heard of"
+
+
+def _stands(bounds: Bounds, control_plane: ControlPlane, seat: Seat) -> bool:
+    """Whether the time of a host passes for which nothing may follow: it is held, or its drift is only reported."""
+    is_held = control_plane.is_paused and seat.needs_dispatch and not seat.is_queued
+    return (is_held and bounds.deadline is Stage.ACK) or seat.has_drifted
+
+
+def _of_drift(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
+    if bounds.on_drift is None:
+        return
+    release = len(control_plane.rollouts) - 1
+    for host, seats in enumerate(control_plane.seats):
+        name, seat = bounds.hostnames[host], seats[release]
+        # One that was given its target back once is not moved away again: there would be no end.
+        if seat.record.state in (HostState.SOAKING, HostState.CONVERGED):
+            if seat.attempt <= bounds.attempts:
+                yield Show(host, BY_HAND), f"{name} is found to run {BY_HAND}"
+            yield Show(host, seat.record.target_closure), f"{name} is found to run its target"
+
+
+def _of_members(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:
+    rollout, seat = control_plane.rollouts[0], control_plane.seats[bounds.leaver_place][0]
+    if bounds.leaver and rollout.state not in (RolloutState.SUPERSEDED, RolloutState.ABORTED):
+        has_left = seat.standing is Standing.LEFT
+        yield (
+            Amend(joins=has_left),
+            f"{bounds.hostnames[bounds.leaver_place]} {'joins' if has_left else 'leaves'}",
+        )

@@ -22,6 +22,7 @@ from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import LIVED_AT, Bounds
 from nixfleet_testing.explore.inputs import (
     Abort,
+    Amend,
     Clear,
     Hear,
     HearOf,
@@ -31,6 +32,8 @@ from nixfleet_testing.explore.inputs import (
     Publish,
     Resume,
     Retire,
+    Show,
+    WaveTimeComes,
 )
 from nixfleet_testing.explore.timing import has_time, stage_of
 from nixfleet_testing.explore.world import Agent, ControlPlane, Seat, Seats
@@ -78,6 +81,12 @@ class Law(StrEnum):
     TIME = "what time makes due happens when it passes, and a host that is heard of is served again"
     STANDING = "a fact of a host gives it back what its silence took"
     ATTEMPTS = "no host makes more attempts than are declared, nor one that was not ordered"
+    CLOCK = "while a rollout is held, or a drift is only reported, no time has a consequence"
+    DRIFT = "a host has drifted if it is Converged and was found to run something else, and counts as before"
+    MEMBERS = (
+        "who leaves counts for nothing; who joins begins anew, and is late where its wave is done"
+    )
+    EARLY = "nothing is dispatched before the time of its wave"
     WORST = "the worst case that is computed is the worst that is reached"
 
 
@@ -126,8 +135,8 @@ def of_host(machine: ReducerSet, bounds: Bounds, agent: Agent, seats: Seats) -> 
         if heard > len(life.facts):
             yield Law.MIRROR, f"expected at most {len(life.facts)} facts, found {heard} heard"
             continue
-        if seat.attempt > mirror.attempt:
-            # The times of a dispatch that the host may not have taken.
+        if seat.attempt > mirror.attempt or bounds.leaver:
+            # The times of a dispatch that the host may not have taken, or of one before it left.
             mirror = _with_dispatch_of(mirror, life.records[heard])
         for name, lived, mirrored in _differences(life.records[heard], mirror):
             yield Law.MIRROR, f"{name}: expected {lived}, as the agent has it, found {mirrored}"
@@ -231,7 +240,7 @@ def _is_at_rest(bounds: Bounds, control_plane: ControlPlane) -> bool:
     # A host that could not roll back is down, and keeps its slot until it is excused: `budget_wedges` leaves that out.
     if bounds.budget is not None and bounds.tolerance and is_down:
         return True
-    return _waits_for_operator(control_plane)
+    return _waits_for_operator(control_plane) or _waits_for_wave(bounds, control_plane)
 
 
 def of_idleness(bounds: Bounds, control_plane: ControlPlane) -> Iterator[Breach]:
@@ -264,7 +273,11 @@ def _of_input(
         case PassTime():
             release = len(before.rollouts) - 1
             was, now = before.seats[input.host][release], after.seats[input.host][release]
-            if (was.standing, was.attempt) == (now.standing, now.attempt):
+            is_same = (was.standing, was.attempt) == (now.standing, now.attempt)
+            is_due = has_time(bounds, before.rollouts[release], was)
+            if not is_due and not is_same:
+                yield Law.CLOCK, f"the time of {bounds.hostnames[input.host]} had a consequence"
+            if is_due and is_same:
                 yield (
                     Law.TIME,
                     f"the time of {bounds.hostnames[input.host]} passed, and nothing happened",
@@ -282,6 +295,8 @@ def _of_input(
                 yield Law.STAYS, f"{found.rollout_id} was aborted, and is {found.state}"
         case Publish() | Pause() | Resume() | Clear() | Retire():
             pass
+        case Show() | Amend() | WaveTimeComes():
+            pass  # `amended_laws` has those.
         case _:
             assert_never(input)
 
@@ -336,6 +351,11 @@ def _waits_for_operator(control_plane: ControlPlane) -> bool:
     )
 
 
+def _waits_for_wave(bounds: Bounds, control_plane: ControlPlane) -> bool:
+    """Whether the time of the wave that the rollout has reached is to come."""
+    return bounds.timed and control_plane.rollouts[-1].current_wave >= control_plane.begun
+
+
 def _of_end(bounds: Bounds, control_plane: ControlPlane, release: int) -> Iterator[Breach]:
     record = control_plane.rollouts[release]
     counts = [_count(bounds, control_plane, release, wave) for wave in range(bounds.waves)]
@@ -345,8 +365,9 @@ def _of_end(bounds: Bounds, control_plane: ControlPlane, release: int) -> Iterat
     is_over = _has_ended(bounds, control_plane, release)
     if record.state in UNDER_WAY and is_over:
         yield Law.ENDS, f"{record.rollout_id} is {record.state}, and every wave has ended"
-    # Nobody waits for a host that tries again after the end.
-    if record.state is RolloutState.TERMINAL and not is_over and bounds.attempts == 1:
+    # Nobody waits for a host that tries again after the end, and nothing is reopened by one that leaves.
+    may_differ = bounds.attempts_most > 1 or bounds.leaver
+    if record.state is RolloutState.TERMINAL and not is_over and not may_differ:
         yield Law.ENDS, f"{record.rollout_id} is Terminal, and not every wave has ended: {counts}"
 
 
@@ -354,9 +375,11 @@ def _of_seat(
     bounds: Bounds, control_plane: ControlPlane, release: int, name: str, seat: Seat
 ) -> Iterator[Breach]:
     yield from _four_rules(name, seat.record)
-    if not seat.record.attempt <= seat.attempt <= bounds.attempts:
+    # Of a host that joined again no attempt was ordered; its journal may tell of more.
+    is_unordered = seat.record.attempt > seat.attempt and not bounds.leaver
+    if is_unordered or max(seat.attempt, seat.record.attempt) > bounds.attempts_most:
         found = f"{name} makes attempt {seat.record.attempt}, ordered are {seat.attempt}"
-        yield Law.ATTEMPTS, f"{found}, declared {bounds.attempts}"
+        yield Law.ATTEMPTS, f"{found}, at most {bounds.attempts_most}"
     if not seat.is_queued:
         return
     rollout = control_plane.rollouts[release]

@@ -12,8 +12,9 @@ from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.rollout.errors import RolloutTransitionError, SupersessionExpected
+from nixfleet_state_machine.rollout.state import Standing
 from nixfleet_testing.course.reducer_set import ReducerSet
-from nixfleet_testing.explore import hosts, laws
+from nixfleet_testing.explore import amended_laws, hosts, laws
 from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.engine import Engine, PlanEndless, Turn, unsettled
 from nixfleet_testing.explore.inputs import Hear, Input, commands
@@ -189,7 +190,8 @@ class Space:
         behind = [
             (release, life.facts[seats[release].record.last_event_seq :])
             for release, life in enumerate(agent.lives)
-            if life is not None
+            # What a host tells of a rollout that it left is not taken.
+            if life is not None and seats[release].standing is not Standing.LEFT
         ]
         arrivals = [
             (self._facts.number((release, facts[0])), self._arrival(release, facts[0]))
@@ -244,6 +246,7 @@ class Space:
 
     def _breaches(self, before: ControlPlane, input: Input, turned: Turn) -> Iterator[Breach]:
         yield from laws.of_turn(self.bounds, before, input, turned.after)
+        yield from amended_laws.of_turn(self.bounds, before, input, turned.after)
         if turned.disagreement is not None:
             yield Law.ONE_PLAN, turned.disagreement
         if turned.after not in self._control_planes:
@@ -265,6 +268,8 @@ class Space:
             or bounds.edges
             or bounds.releases > 1
             or bounds.deadline
+            or bounds.on_drift
+            or bounds.leaver
         ):
             return None
         return self._machine.worst_failed(bounds.terms[0], bounds.policy)

@@ -5,6 +5,7 @@ Source: docs/spec/policy.md, Deadlines; docs/spec/policy.md, Attempts.
 
 from typing import assert_never
 
+from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.event import Stage
@@ -15,9 +16,12 @@ from nixfleet_testing.explore.world import Seat
 
 def has_time(bounds: Bounds, rollout: RolloutRecord, seat: Seat) -> bool:
     """Return whether a deadline runs for the host that has a consequence, or its back-off does."""
+    restores = bounds.on_drift is OnDrift.RESTORE and seat.has_drifted
     if not rollout.state.is_served or seat.standing not in (Standing.COUNTED, Standing.LATE):
         return False
     stage = stage_of(seat)
+    if stage is None and restores and seat.record.state is HostState.CONVERGED:
+        return seat.attempt == seat.record.attempt
     if stage is None:
         return seat.attempt == seat.record.attempt < bounds.attempts and seat.record.has_failed
     return stage is bounds.deadline and bounds.then is not AtDeadline.WAIT

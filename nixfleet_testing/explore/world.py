@@ -6,7 +6,7 @@ not kept: they are an agent's facts that its mirror has not received, by their n
 
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_state_machine.host.effect import LocalFireRollbackTo, LocalFireSwitch
@@ -56,12 +56,16 @@ class Agent:
 
 @frozen
 class Seat:
-    """One host in one rollout, as the control plane has it. attempt: the last one that it may make."""
+    """One host in one rollout, as the control plane has it. attempt: the last one that it may make.
+
+    has_drifted: it was found to run something else than it converged to.
+    """
 
     record: HostRolloutState
     is_queued: bool = False
     standing: Standing = Standing.COUNTED
     attempt: int = 1
+    has_drifted: bool = False
 
     @property
     def needs_dispatch(self) -> bool:
@@ -79,16 +83,17 @@ Seats: TypeAlias = tuple[Seat, ...]
 class ControlPlane:
     """All that the control plane knows. Standings and attempts are in the seats, not in the rollout records.
 
-    rollouts: by release, as many as were opened. seats: by host.
+    rollouts: by release, as many as were opened. seats: by host. begun: the waves whose time has come.
     """
 
     seats: tuple[Seats, ...]
     rollouts: tuple[RolloutRecord, ...] = ()
     quarantined: frozenset[str] = frozenset()
     is_paused: bool = False
+    begun: int = 0
 
     def swapped(self, one: int, other: int) -> "ControlPlane":
         """Return the same with two hosts in each other's place."""
         seats = list(self.seats)
         seats[one], seats[other] = seats[other], seats[one]
-        return ControlPlane(tuple(seats), self.rollouts, self.quarantined, self.is_paused)
+        return evolve(self, seats=tuple(seats))

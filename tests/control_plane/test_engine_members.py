@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from nixfleet_control_plane.messages.inputs import CommandOutcome, RetryHosts
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     RolloutMoved,
@@ -212,6 +213,30 @@ def test_a_host_that_left_joins_again_and_tells_what_it_did(scratch: Path) -> No
         assert fleet.hear("web-02", fleet.r1, fact) == EventsOutcome(1)
     after = fleet.mirrored(fleet.r1, "web-02")
     assert (after.state, after.converged_at) == (HostState.CONVERGED, before.converged_at)
+    fleet.check_restart()
+
+
+def test_a_host_that_joins_again_without_its_journal_makes_its_first_attempt(
+    scratch: Path,
+) -> None:
+    """Further attempts were ordered of the machine that left, and a new one refuses them."""
+    policy = RolloutPolicy(max_failures=1)
+    layout = Layout(waves=(CANARY, REST), policy=policy, on_health_failure=OnHealthFailure.HALT)
+    fleet = Fleet(scratch, layout)
+    fleet.finish("web-01")
+    old = fleet.host("web-02")
+    old.soak()
+    old.fail(OnHealthFailure.HALT)
+    command = RetryHosts(fleet.r1, frozenset({"web-02"}), "ada", "its disk is replaced")
+    assert fleet.command(command) == CommandOutcome()
+    fleet.amend(CANARY, ("web-03",))
+    fleet.amend(CANARY, REST)
+
+    dispatch = fleet.dispatch_of("web-02")
+    assert dispatch is not None
+    assert dispatch.attempt_number == 1
+    fleet.finish("web-02", "web-03")
+    assert fleet.state_now() is RolloutState.TERMINAL
     fleet.check_restart()
 
 

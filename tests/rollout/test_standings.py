@@ -81,6 +81,16 @@ def test_a_change_of_members_counts_who_joined_and_not_who_left(title: str) -> N
     assert effects == ()
 
 
+@pytest.mark.parametrize("title", GOING)
+def test_no_attempt_is_ordered_any_more_of_who_left(title: str) -> None:
+    """Another machine may join under the name; what was ordered of the others stands."""
+    ordered = FrozenMap({"web-01": 2, "web-02": 3})
+    before = evolve(ROLLOUTS[title], attempts=ordered)
+    after, _ = step_rollout(before, MEMBERS, NOW)
+
+    assert after.attempts == FrozenMap({"web-02": 3})
+
+
 @pytest.mark.parametrize("title", ["active", "active, wave 1", "converging"])
 def test_a_broken_wave_halts_a_rollout_that_goes_on(title: str) -> None:
     """It is Failed, notes when, and may be pruned after its retention."""
