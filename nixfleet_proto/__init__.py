@@ -96,6 +96,11 @@ if TYPE_CHECKING:
         Selector,
         Tolerance,
     )
+    from nixfleet_proto.steering.guards import (
+        Approvals,
+        Check,
+        WaveGuards,
+    )
     from nixfleet_proto.trust import (
         KeySlot,
         Operator,
@@ -118,10 +123,12 @@ __all__ = [
     "ActivationStarted",
     "AgentEvent",
     "AgentEventEnvelope",
+    "Approvals",
     "AtDeadline",
     "BootstrapNonce",
     "BootstrapNonces",
     "BootstrapToken",
+    "Check",
     "ControlFinding",
     "ControlOverride",
     "Converged",
@@ -184,6 +191,7 @@ __all__ = [
     "ValueProblem",
     "Verified",
     "Wave",
+    "WaveGuards",
     "to_json",
 ]
 
@@ -218,6 +226,7 @@ export_lazily(
         "nixfleet_proto.policy": (
             "AtDeadline Deadline Deadlines PolicyWave Retry RolloutPolicy Selector Tolerance"
         ),
+        "nixfleet_proto.steering.guards": "Approvals Check WaveGuards",
         "nixfleet_proto.trust": ("KeySlot Operator OperatorRole TrustRoot TrustedKey Verified"),
         "nixfleet_proto.wire": "AgentEventEnvelope Dispatch EventBatch SignedArtefact",
     },

@@ -18,7 +18,16 @@ from nixfleet_proto.json_value import JsonValue
 # As they are spelt, by module: absent options as null in what is signed, left out on the wire.
 _SIGNED = {
     f"nixfleet_proto.{name}"
-    for name in ("enrollment", "evidence", "fleet", "manifest", "policy", "trust")
+    for name in (
+        "enrollment",
+        "evidence",
+        "fleet",
+        "manifest",
+        "policy",
+        "steering.approval",
+        "steering.guards",
+        "trust",
+    )
 }
 _PROBE_KINDS = {
     "HttpProbe": "http",
@@ -33,10 +42,12 @@ _ADDED_LATER: Mapping[str, tuple[str, ...]] = {
     "Deadlines": ("ack", "activation", "reboot", "convergence"),
     "FleetChannel": ("on_drift", "enabled"),
     "FleetHost": ("enabled",),
-    "PolicyWave": ("max_failures", "max_failure_pct"),
+    "PolicyWave": ("max_failures", "max_failure_pct", "guards"),
     "RolloutManifest": ("freshness_window_minutes", "wave_not_before", "blast_radius"),
     "RolloutPolicy": ("max_failures", "max_failure_pct", "deadlines", "retry"),
-    "Wave": ("not_before", "max_failures", "max_failure_pct"),
+    "Wave": ("not_before", "max_failures", "max_failure_pct", "guards"),
+    "WaveGuards": ("bake_minutes", "approvals", "checks", "waivable"),
+    "Check": ("failures", "inconclusive", "interval_seconds"),
 }
 _NO_FACTS = ("ProbeTopologyEntry", "ProbeSubResult")
 

@@ -17,6 +17,7 @@ from nixfleet_proto.policy import PolicyWave as PolicyWave
 from nixfleet_proto.policy import RolloutPolicy as RolloutPolicy
 from nixfleet_proto.policy import Selector as Selector
 from nixfleet_proto.policy import Tolerance, tolerance_problems
+from nixfleet_proto.steering.guards import WaveGuards
 
 SCHEMA_VERSION = 1
 
@@ -74,7 +75,8 @@ class FleetChannel:
 class Wave:
     """A wave as it was resolved.
 
-    Its hosts by name, how long each soaks, the earliest time it begins, if any, and how many may fail.
+    Its hosts by name, how long each soaks, the earliest time it begins, if any, how many may fail, and what must have
+    happened before it begins.
     """
 
     hosts: tuple[str, ...]
@@ -82,6 +84,7 @@ class Wave:
     not_before: datetime | None = None
     max_failures: int | None = None
     max_failure_pct: int | None = None
+    guards: WaveGuards = WaveGuards()
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("soak_minutes", self.soak_minutes, 0)

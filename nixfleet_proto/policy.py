@@ -15,6 +15,7 @@ from nixfleet_proto.checked import WordEnum, at_least, at_most, checked
 from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.steering.guards import WaveGuards
 
 
 @frozen
@@ -144,12 +145,16 @@ class Retry:
 @frozen
 @checked
 class PolicyWave:
-    """A wave as a policy declares it: by selector, not by name. A tolerance that is absent is the policy's."""
+    """A wave as a policy declares it: by selector, not by name. A tolerance that is absent is the policy's.
+
+    guards: what must have happened before it begins.
+    """
 
     selector: Selector
     soak_minutes: int = 0
     max_failures: int | None = None
     max_failure_pct: int | None = None
+    guards: WaveGuards = WaveGuards()
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("soak_minutes", self.soak_minutes, 0)

@@ -87,6 +87,12 @@ if TYPE_CHECKING:
     from nixfleet_state_machine.planner.gates import (
         Quarantines,
     )
+    from nixfleet_state_machine.planner.guards.states import (
+        GuardedWave,
+        GuardState,
+        GuardStatus,
+        next_guards,
+    )
     from nixfleet_state_machine.planner.holds.hold import (
         Hold,
         HoldBegan,
@@ -163,6 +169,7 @@ if TYPE_CHECKING:
     )
     from nixfleet_state_machine.rollout.event import (
         DriftEnded,
+        GuardsOpened,
         HostDrifted,
         HostJoined,
         HostsLapsed,
@@ -178,8 +185,13 @@ if TYPE_CHECKING:
         Stage,
         StandingChanged,
         SuccessorOpened,
+        Verdict,
         WaveAdvanced,
         WaveBroken,
+    )
+    from nixfleet_state_machine.rollout.guard_tally import (
+        GuardTally,
+        Outcome,
     )
     from nixfleet_state_machine.rollout.opening import (
         open_rollout,
@@ -216,6 +228,11 @@ __all__ = [
     "Gate",
     "GateBlock",
     "GroupScope",
+    "GuardState",
+    "GuardStatus",
+    "GuardTally",
+    "GuardedWave",
+    "GuardsOpened",
     "Hold",
     "HoldBegan",
     "HoldEnded",
@@ -248,6 +265,7 @@ __all__ = [
     "OpenRollout",
     "OperatorClearance",
     "OutboundAgentEvent",
+    "Outcome",
     "PlanAction",
     "ProbeRecord",
     "Quarantines",
@@ -286,6 +304,7 @@ __all__ = [
     "UnknownRollout",
     "UpdateCurrentWave",
     "ValueProblem",
+    "Verdict",
     "WaveAdvanced",
     "WaveBroken",
     "WaveScope",
@@ -301,6 +320,7 @@ __all__ = [
     "explain",
     "heard_again",
     "members_change",
+    "next_guards",
     "next_time",
     "open_rollout",
     "parse_scope",
@@ -356,6 +376,9 @@ export_lazily(
         "nixfleet_state_machine.planner.holds.scope": (
             "ChannelScope FleetScope GroupScope HoldScope HostScope RolloutScope WaveScope parse_scope"
         ),
+        "nixfleet_state_machine.planner.guards.states": (
+            "GuardState GuardStatus GuardedWave next_guards"
+        ),
         "nixfleet_state_machine.planner.index.fleet_view": "FleetView",
         "nixfleet_state_machine.planner.index.tally": "Tally",
         "nixfleet_state_machine.planner.members": "members_change",
@@ -371,10 +394,12 @@ export_lazily(
             "IllegalForRolloutState RolloutTransitionError SupersessionExpected WrongRollout"
         ),
         "nixfleet_state_machine.rollout.event": (
-            "DriftEnded HostDrifted HostJoined HostStateChanged HostsLapsed MembersChanged "
-            "OperatorClearance RetentionExpired RetryOrdered RolloutAborted RolloutEvent RolloutOpened RolloutTerminal "
-            "Stage StandingChanged SuccessorOpened WaveAdvanced WaveBroken"
+            "DriftEnded GuardsOpened HostDrifted HostJoined HostStateChanged HostsLapsed "
+            "MembersChanged OperatorClearance RetentionExpired RetryOrdered RolloutAborted "
+            "RolloutEvent RolloutOpened RolloutTerminal Stage StandingChanged SuccessorOpened "
+            "Verdict WaveAdvanced WaveBroken"
         ),
+        "nixfleet_state_machine.rollout.guard_tally": "GuardTally Outcome",
         "nixfleet_state_machine.rollout.opening": "open_rollout",
         "nixfleet_state_machine.rollout.reducer": "step_rollout",
         "nixfleet_state_machine.rollout.state": "Drift RolloutRecord RolloutState Standing",

@@ -33,6 +33,7 @@ from nixfleet_proto.agent_event import (
 )
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import RolloutPolicy
+from nixfleet_proto.steering.guards import APPROVALS
 from nixfleet_state_machine.host.effect import (
     EmitMetric,
     HostEffect,
@@ -48,6 +49,7 @@ from nixfleet_state_machine.rollout.effect import RecordRolloutTransition, Rollo
 from nixfleet_state_machine.rollout.errors import RolloutTransitionError
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
+    GuardsOpened,
     HostDrifted,
     HostJoined,
     HostsLapsed,
@@ -63,9 +65,11 @@ from nixfleet_state_machine.rollout.event import (
     Stage,
     StandingChanged,
     SuccessorOpened,
+    Verdict,
     WaveAdvanced,
     WaveBroken,
 )
+from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
@@ -350,6 +354,9 @@ def _rollout_events() -> Iterator[tuple[str, RolloutEvent]]:
     yield "", MembersChanged(_ROLLOUT, (), web_01, (), _AT)
     yield "", HostDrifted(_ROLLOUT, "web-01", "other", _AT)
     yield "", DriftEnded(_ROLLOUT, "web-01", _AT)
+    yield "", GuardsOpened(_ROLLOUT, 1, _AT)
+    # Said twice it is said once; a check's answers would be counted without end.
+    yield "", Verdict(_ROLLOUT, 1, APPROVALS, "alice", Outcome.PASS, "looks good", _AT)
     yield "to a later wave", WaveAdvanced(_ROLLOUT, 1, 2, _AT)
     yield "to the same wave", WaveAdvanced(_ROLLOUT, 1, 1, _AT)
     yield "to an earlier wave", WaveAdvanced(_ROLLOUT, 1, 0, _AT)

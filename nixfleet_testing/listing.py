@@ -117,6 +117,7 @@ _FACTS = {
 }
 _ROLLOUTS = {
     "opening": "Opening",
+    "opening, guarded": "Opening, first wave guarded",
     "active, wave 1": "Active, wave 1",
     "active, with one away": "Active, web-01 away",
     "converging": "Converging, wave 1",
@@ -151,6 +152,10 @@ _EVENTS = {
     "HostDrifted": "HostDrifted",
     "DriftEnded": "DriftEnded",
     "RolloutAborted": "RolloutAborted",
+    "GuardsOpened": "GuardsOpened",
+    "GuardsOpened, of the first wave": "GuardsOpened of the first wave",
+    "Verdict, pass": "Verdict, pass",
+    "Verdict, of a wave that began": "Verdict of a wave that began",
     "RolloutTerminal, of another rollout": "RolloutTerminal of another rollout",
 }
 

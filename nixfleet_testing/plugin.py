@@ -46,6 +46,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_proto.policy": (
             "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry"
         ),
+        "nixfleet_proto.steering.guards": "Approvals Check Quorum WaveGuards",
         "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",
         "nixfleet_proto.wire": "AgentEventEnvelope EventBatch Dispatch SignedArtefact",
         "nixfleet_state_machine.host.effect": (
@@ -61,8 +62,11 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_state_machine.rollout.event": (
             "RolloutOpened HostJoined HostStateChanged WaveAdvanced RolloutTerminal "
             "SuccessorOpened RetentionExpired OperatorClearance WaveBroken HostsLapsed "
-            "StandingChanged RetryOrdered MembersChanged HostDrifted DriftEnded RolloutAborted"
+            "StandingChanged RetryOrdered MembersChanged HostDrifted DriftEnded RolloutAborted "
+            "GuardsOpened Verdict"
         ),
+        "nixfleet_state_machine.rollout.guard_tally": "GuardTally",
+        "nixfleet_state_machine.planner.guards.states": "GuardStatus GuardedWave",
         "nixfleet_state_machine.rollout.state": "RolloutRecord Drift",
         "nixfleet_state_machine.planner.action": (
             "GateBlock OpenRollout QueueDispatch DeferDispatch WithdrawDispatch"

@@ -36,6 +36,7 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.replay import replay_host, replay_rollout
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
+    GuardsOpened,
     HostDrifted,
     HostJoined,
     HostsLapsed,
@@ -51,9 +52,11 @@ from nixfleet_state_machine.rollout.event import (
     Stage,
     StandingChanged,
     SuccessorOpened,
+    Verdict,
     WaveAdvanced,
     WaveBroken,
 )
+from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 
@@ -217,6 +220,10 @@ def rollouts() -> Mapping[str, RolloutRecord]:
     away = then(active, _lapsed(Standing.AWAY, BEFORE))
     return {
         "opening": opening,
+        "opening, guarded": open_rollout(
+            RolloutOpened(ROLLOUT, "stable", "a1b2", BEFORE), 1, (), is_guarded=True
+        ),
+        "active, guards asked": then(active, GuardsOpened(ROLLOUT, 1, BEFORE)),
         "active": active,
         "active, wave 1": second_wave,
         "active, cleared": then(failed, _clearance("web-01", BEFORE)),
@@ -272,6 +279,17 @@ def rollout_events() -> Mapping[str, RolloutEvent]:
         "HostDrifted": HostDrifted(ROLLOUT, "web-01", "by-hand", AT),
         "DriftEnded": DriftEnded(ROLLOUT, "web-01", AT),
         "RolloutAborted": _abort(AT),
+        "GuardsOpened": GuardsOpened(ROLLOUT, 1, AT),
+        "GuardsOpened, of the first wave": GuardsOpened(ROLLOUT, 0, AT),
+        **{
+            f"Verdict, {outcome}": Verdict(
+                ROLLOUT, 2, "errors", "prometheus", outcome, "0.02 < 0.01", AT, "0.02"
+            )
+            for outcome in Outcome
+        },
+        "Verdict, of a wave that began": Verdict(
+            ROLLOUT, 0, "bake", "time", Outcome.PASS, "5 minutes have passed", AT
+        ),
         "RolloutTerminal, of another rollout": RolloutTerminal(SUCCESSOR, AT),
     }
 

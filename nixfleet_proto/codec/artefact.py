@@ -44,6 +44,7 @@ from nixfleet_proto.health_check import (
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
 from nixfleet_proto.policy import Deadlines, PolicyWave, RolloutPolicy
+from nixfleet_proto.steering.guards import Check, WaveGuards
 from nixfleet_proto.trust import TrustRoot
 
 HealthCheckSet: TypeAlias = FrozenMap[str, HealthCheck]
@@ -173,7 +174,7 @@ def _fleet_problems(fleet: FleetResolved) -> Iterator[DecodeProblem]:
         yield from _policy_problems(member_path("$.rolloutPolicies", name), policy)
     for channel, waves in fleet.waves.items():
         for index, wave in enumerate(waves):
-            yield from _contradictions(f"{member_path('$.waves', channel)}[{index}]", wave)
+            yield from _wave_problems(f"{member_path('$.waves', channel)}[{index}]", wave)
     yield from _budget_problems(fleet.disruption_budgets)
 
 
@@ -195,10 +196,20 @@ def _budget_problems(
 def _policy_problems(path: str, policy: RolloutPolicy) -> Iterator[DecodeProblem]:
     yield from _contradictions(path, policy)
     for index, wave in enumerate(policy.waves):
-        yield from _contradictions(f"{path}.waves[{index}]", wave)
+        yield from _wave_problems(f"{path}.waves[{index}]", wave)
     for stage, deadline in policy.deadlines.by_stage().items():
         yield from _contradictions(f"{path}.deadlines.{stage}", deadline)
     yield from _contradictions(f"{path}.retry", policy.retry)
+
+
+def _wave_problems(path: str, wave: Wave | PolicyWave) -> Iterator[DecodeProblem]:
+    yield from _contradictions(path, wave)
+    guards = wave.guards
+    yield from _contradictions(f"{path}.guards", guards)
+    if guards.approvals is not None:
+        yield from _contradictions(f"{path}.guards.approvals", guards.approvals)
+    for index, check in enumerate(guards.checks):
+        yield from _contradictions(f"{path}.guards.checks[{index}]", check)
 
 
 def _contradictions(path: str, record: object) -> Iterator[DecodeProblem]:
@@ -260,8 +271,10 @@ ARTEFACT_SPELLING: Final = Spelling(
         Ramp: ("factor",),
         RolloutManifest: ("freshness_window_minutes", "wave_not_before", "blast_radius"),
         RolloutPolicy: ("max_failures", "max_failure_pct", "deadlines", "retry"),
-        PolicyWave: ("max_failures", "max_failure_pct"),
-        Wave: ("not_before", "max_failures", "max_failure_pct"),
+        PolicyWave: ("max_failures", "max_failure_pct", "guards"),
+        Wave: ("not_before", "max_failures", "max_failure_pct", "guards"),
+        WaveGuards: ("bake_minutes", "approvals", "checks", "waivable"),
+        Check: ("failures", "inconclusive", "interval_seconds"),
         Deadlines: ("ack", "activation", "reboot", "convergence"),
     },
 )

@@ -25,8 +25,8 @@ E = TypeVar("E", bound=StrEnum)
 U64_MAX = 2**64 - 1
 I32_MIN, I32_MAX = -(2**31), 2**31 - 1
 
-# Every other integer of the wire is a count.
-EXIT_CODES = ("exit_code", "expect_exit_code")
+SIGNED_FIELDS = ("exit_code", "expect_exit_code", "current_wave", "from_wave")
+"""The fields that may be negative: exit codes, and the wave before the first, which is -1."""
 
 STRING = "a string"
 BOOLEAN = "true or false"
@@ -74,7 +74,7 @@ def read_bool(value: JsonValue, _: object = None) -> bool:
 
 
 def read_count(value: JsonValue, _: object = None) -> int:
-    """An unsigned 64-bit integer: every integer of the wire but exit codes is a count."""
+    """An unsigned 64-bit integer: every integer of the wire but SIGNED_FIELDS is a count."""
     if type(value) is not int:
         raise MalformedValue(INTEGER, value)
     if not 0 <= value <= U64_MAX:
@@ -82,8 +82,8 @@ def read_count(value: JsonValue, _: object = None) -> int:
     return value
 
 
-def read_exit_code(value: JsonValue, _: object = None) -> int:
-    """A signed 32-bit integer, as operating systems have it."""
+def read_signed(value: JsonValue, _: object = None) -> int:
+    """A signed 32-bit integer, as operating systems have exit codes."""
     if type(value) is not int:
         raise MalformedValue(INTEGER, value)
     if not I32_MIN <= value <= I32_MAX:

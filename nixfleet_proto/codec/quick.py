@@ -36,9 +36,9 @@ import attrs
 
 from nixfleet_proto.codec import primitives
 from nixfleet_proto.codec.primitives import (
-    EXIT_CODES,
     I32_MAX,
     I32_MIN,
+    SIGNED_FIELDS,
     U64_MAX,
     members_of,
     read_bool,
@@ -184,7 +184,7 @@ class QuickReaders:
         if option is not None:
             return [f"if {name} is not None:", *_indented(self._checks(field, option, scope))]
         if form is int:
-            low, high = (I32_MIN, I32_MAX) if name in EXIT_CODES else (0, U64_MAX)
+            low, high = (I32_MIN, I32_MAX) if name in SIGNED_FIELDS else (0, U64_MAX)
             return [f"if type({name}) is not int or not {low} <= {name} <= {high}: raise Surprise"]
         if form in (str, bool):
             return [f"if type({name}) is not {form.__name__}: raise Surprise"]

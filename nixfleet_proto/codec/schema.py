@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, Union, cast, get_args, get_origin
 
 import attrs
 
-from nixfleet_proto.codec.primitives import EXIT_CODES, I32_MAX, I32_MIN, U64_MAX
+from nixfleet_proto.codec.primitives import I32_MAX, I32_MIN, SIGNED_FIELDS, U64_MAX
 from nixfleet_proto.codec.strict import Coder, Spelling, snake_case
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
@@ -33,7 +33,7 @@ _PRIMITIVES: dict[object, Schema] = {
     datetime: {"type": "string", "format": "date-time", "pattern": TIME_PATTERN},
     RolloutId: {"type": "string", "pattern": ROLLOUT_ID_PATTERN},
 }
-_EXIT_CODE: Schema = {"type": "integer", "minimum": I32_MIN, "maximum": I32_MAX}
+_SIGNED: Schema = {"type": "integer", "minimum": I32_MIN, "maximum": I32_MAX}
 _JSON_VALUE = get_args(FrozenMap[str, JsonValue])[1]
 
 
@@ -112,7 +112,7 @@ class SchemaBook:
             required.append("kind")
         for field in attrs.fields(cast("type[attrs.AttrsInstance]", cls)):
             name = spelling.name_of(field.name)
-            schema = _EXIT_CODE if field.name in EXIT_CODES else self._schema(field.type, spelling)
+            schema = _SIGNED if field.name in SIGNED_FIELDS else self._schema(field.type, spelling)
             properties[name] = {**schema, **self._limits.get((cls, field.name), {})}
             if field.default is attrs.NOTHING:
                 required.append(name)

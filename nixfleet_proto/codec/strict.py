@@ -28,12 +28,12 @@ from cattrs.gen import make_dict_structure_fn, override
 from nixfleet_proto.codec.json_text import as_dict, canonical_bytes, member_path, parse_json
 from nixfleet_proto.codec.primitives import (
     BOOLEAN,
-    EXIT_CODES,
     INTEGER,
     LIST,
     NOTHING,
     OBJECT,
     ROLLOUT_ID,
+    SIGNED_FIELDS,
     STRING,
     TIME,
     MalformedValue,
@@ -42,11 +42,11 @@ from nixfleet_proto.codec.primitives import (
     read_bool,
     read_count,
     read_enum,
-    read_exit_code,
     read_json_value,
     read_list,
     read_object,
     read_rollout_id,
+    read_signed,
     read_string,
     read_time,
     shown,
@@ -191,7 +191,7 @@ class Spelling:
         return {
             field.name: override(
                 rename=self.name_of(field.name),
-                struct_hook=read_exit_code if field.name in EXIT_CODES else None,
+                struct_hook=read_signed if field.name in SIGNED_FIELDS else None,
             )
             for field in attrs.fields(cls)
         }

@@ -12,6 +12,7 @@ from typing import Final, assert_never
 from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.deadlines import LapseDue, RetryDue
+from nixfleet_state_machine.planner.guards.states import bakes_over, next_bake
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.pace.minute import MINUTE, SlotsReturned
 from nixfleet_state_machine.rollout.event import HostsLapsed, RetryOrdered, RolloutEvent, Stage
@@ -31,7 +32,7 @@ def next_time(view: FleetView) -> datetime | None:
     """
     require_arguments("next_time", view=(view, FleetView))
     returns = (first + MINUTE for _, first in view.beginnings.firsts())
-    times = (view.next_due(), *returns)
+    times = (view.next_due(), next_bake(view), *returns)
     return min((at for at in times if at is not None), default=None)
 
 
@@ -53,7 +54,8 @@ def slots_due(view: FleetView, now: datetime) -> tuple[SlotsReturned, ...]:
 def due_by_time(
     view: FleetView, now: datetime, last_heard: Callable[[str], datetime | None]
 ) -> tuple[RolloutEvent, ...]:
-    """Return the events that the time has made due, one for all hosts of a rollout to which the same happens.
+    """Return the events that the time has made due, one for all hosts of a rollout to which the same happens: lapses,
+    further attempts, and bakes that are over.
 
     None is due twice: after these are applied and the records are set, the result is empty.
     now: aware UTC. last_heard: when a host was last heard of; `None`: not that anybody knows.
@@ -74,7 +76,7 @@ def due_by_time(
                 retries.setdefault((rollout_id, due.attempt, due.reason), []).append(hostname)
             case _:
                 assert_never(due)
-    return (*_lapsed(lapses, now), *_ordered(retries, now))
+    return (*_lapsed(lapses, now), *_ordered(retries, now), *bakes_over(view, now))
 
 
 def _lapsed(lapses: _Lapses, now: datetime) -> Iterator[HostsLapsed]:

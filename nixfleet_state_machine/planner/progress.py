@@ -9,11 +9,22 @@ from typing import assert_never
 
 from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.planner.guards.states import (
+    GuardedWave,
+    broken_reason,
+    guards_of_wave,
+)
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.verdict import WaveVerdict, verdict_of
-from nixfleet_state_machine.rollout.event import RolloutEvent, RolloutTerminal, WaveAdvanced
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.event import (
+    GuardsOpened,
+    RolloutEvent,
+    RolloutTerminal,
+    WaveAdvanced,
+    WaveBroken,
+)
+from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE, RolloutRecord, RolloutState
 
 
 def due_rollout_events(
@@ -30,6 +41,8 @@ def due_rollout_events(
     match record.state:
         case RolloutState.ACTIVE | RolloutState.CONVERGING:
             return (*_waves(view, record, now), *_end(view, record, now))
+        case RolloutState.OPENING if record.current_wave == BEFORE_FIRST_WAVE:
+            return tuple(_waves(view, record, now))
         case (
             RolloutState.OPENING
             | RolloutState.TERMINAL
@@ -50,18 +63,38 @@ def empty_waves(terms: RolloutTerms) -> tuple[int, ...]:
     return tuple(wave for wave in waves if not terms.wave_sizes[wave])
 
 
-def _waves(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[WaveAdvanced]:
-    """Yield an advance for each wave that is done. The last wave only has to settle, and advances once."""
+def _waves(
+    view: FleetView, record: RolloutRecord, now: datetime
+) -> Iterator[WaveAdvanced | WaveBroken | GuardsOpened]:
+    """Yield an advance for each wave that is done, up to one whose successor is guarded and must not begin.
+
+    The last wave only has to settle, and advances once.
+    """
     rollout_id = record.rollout_id
-    last = view.terms(rollout_id).last_wave
-    wave = record.current_wave
+    terms = view.terms(rollout_id)
+    last, wave = terms.last_wave, record.current_wave
     while wave < last and _is_done(view, rollout_id, wave):
+        guarded = guards_of_wave(record, terms, wave + 1)
+        if guarded is not None and not guarded.may_begin:
+            yield from _of_guards(record, guarded, now)
+            return
         yield WaveAdvanced(rollout_id, wave, wave + 1, now)
         wave += 1
     # A rollout that is Converging has had this event already.
     is_new = record.state is RolloutState.ACTIVE or wave > record.current_wave
     if wave == last and is_new and _is_settled(view, rollout_id, wave):
         yield WaveAdvanced(rollout_id, wave, wave, now)
+
+
+def _of_guards(
+    record: RolloutRecord, guarded: GuardedWave, now: datetime
+) -> Iterator[GuardsOpened | WaveBroken]:
+    """Yield what is due for a wave that its guards hold: they are asked from now on, or one of them broke it."""
+    if guarded.since is None:
+        yield GuardsOpened(record.rollout_id, guarded.wave, now)
+    if guarded.broken is not None:
+        reason = broken_reason(guarded.broken)
+        yield WaveBroken(record.rollout_id, guarded.wave, 0, 0, 0, now, reason)
 
 
 def _end(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[RolloutTerminal]:
@@ -71,6 +104,8 @@ def _end(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[Roll
 
 
 def _is_done(view: FleetView, rollout_id: RolloutId, wave: int) -> bool:
+    if wave == BEFORE_FIRST_WAVE:
+        return True
     # A wave whose hosts are all excused is done; one without hosts is not.
     is_done = verdict_of(view, rollout_id, wave) is WaveVerdict.DONE
     return is_done and view.terms(rollout_id).wave_sizes[wave] > 0

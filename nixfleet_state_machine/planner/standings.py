@@ -104,11 +104,13 @@ def late_or_counted(view: FleetView, rollout_id: RolloutId, hostname: str) -> St
 
 
 def is_done_without(record: RolloutRecord, terms: RolloutTerms, hostname: str) -> bool:
-    """Return whether the wave of a host that comes now is done, or the whole rollout."""
+    """Return whether the wave of a host that comes now is done, or the whole rollout.
+
+    The current wave is done as well once the guards of the next one are asked.
+    """
     wave = terms.wave_of.get(hostname)
-    return record.state is RolloutState.TERMINAL or (
-        wave is not None and wave < record.current_wave
-    )
+    first_open = record.current_wave + (record.guarded_since is not None)
+    return record.state is RolloutState.TERMINAL or (wave is not None and wave < first_open)
 
 
 def may_be_pruned(view: FleetView, rollout_id: RolloutId, now: datetime) -> bool:

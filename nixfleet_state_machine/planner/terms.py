@@ -25,10 +25,11 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
 from nixfleet_proto.policy import Deadlines, Retry, RolloutPolicy, Tolerance
+from nixfleet_proto.steering.guards import WaveGuards
 from nixfleet_proto.trust import Verified
 from nixfleet_state_machine.scopes.selector import summary
 
-_NO_DEADLINES, _NO_RETRY = Deadlines(), Retry()
+_NO_DEADLINES, _NO_RETRY, _NO_GUARDS = Deadlines(), Retry(), WaveGuards()
 
 
 @frozen
@@ -79,6 +80,7 @@ class RolloutTerms:
     with waves. wave_soak_minutes: one per wave, at least one.
     host_edges: those of this channel. predecessors: channels that this one waits for.
     wave_tolerances: one per wave; empty if no host of any wave may fail. on_drift: what follows when a host drifted.
+    wave_guards: one per wave; empty if no wave has any.
     """
 
     rollout_id: RolloutId
@@ -94,6 +96,7 @@ class RolloutTerms:
     deadlines: Deadlines = Deadlines()
     retry: Retry = Retry()
     on_drift: OnDrift = OnDrift.REPORT
+    wave_guards: tuple[WaveGuards, ...] = ()
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from same("channel", self.channel, self.rollout_id.channel, "rollout_id has it")
@@ -110,6 +113,9 @@ class RolloutTerms:
         if len(self.wave_tolerances) not in (0, waves):
             expected = f"none, or one for each of {waves} waves"
             yield ValueProblem("wave_tolerances", expected, f"{len(self.wave_tolerances)}")
+        if len(self.wave_guards) not in (0, waves):
+            expected = f"none, or those of each of {waves} waves"
+            yield ValueProblem("wave_guards", expected, f"{len(self.wave_guards)}")
         for host, wave in self.wave_of.items():
             if not 0 <= wave < waves:
                 expected = f"a wave that has a soak in wave_soak_minutes, 0 to {waves - 1}"
@@ -145,6 +151,10 @@ class RolloutTerms:
         return tuple(
             tolerance.allowed(self.wave_sizes[wave]) for wave, tolerance in enumerate(tolerances)
         )
+
+    def guards_of(self, wave: int) -> WaveGuards:
+        """Return what must have happened before `wave` begins."""
+        return self.wave_guards[wave] if self.wave_guards else _NO_GUARDS
 
     def is_before_others(self, hostname: str) -> bool:
         """Whether later waves than that of `hostname` exist, which may wait for it."""
@@ -221,6 +231,7 @@ class RolloutTerms:
         deadlines: Deadlines = _NO_DEADLINES,
         retry: Retry = _NO_RETRY,
         on_drift: OnDrift = OnDrift.REPORT,
+        guards: Sequence[WaveGuards] = (),
     ) -> Self:
         """Return terms made without a fleet file or a manifest.
 
@@ -228,7 +239,7 @@ class RolloutTerms:
         given, all hosts are in one wave; a host in none of them is never dispatched. soak_minutes: of every wave, or
         one per wave. budgets: hosts, and how many of them may be in flight at once (1 or more). host_edges: pairs
         (gating host, host that waits for it). predecessors: channels that the rollout's channel waits for.
-        tolerances: one per wave, or none.
+        tolerances, guards: one per wave, or none.
         Raises: InvalidRolloutId. InvalidValue, with everything else that is wrong.
         """
         id_ = RolloutId(rollout_id)
@@ -279,6 +290,7 @@ class RolloutTerms:
             deadlines=deadlines,
             retry=retry,
             on_drift=on_drift,
+            wave_guards=tuple(guards),
         )
 
     @classmethod
@@ -311,6 +323,7 @@ class RolloutTerms:
             deadlines=manifest.rollout_policy.deadlines,
             retry=manifest.rollout_policy.retry,
             on_drift=OnDrift.REPORT if channel is None else channel.on_drift,
+            wave_guards=_guards(waves),
         )
 
 
@@ -378,6 +391,11 @@ def _tolerances(policy: RolloutPolicy, waves: tuple[Wave, ...]) -> tuple[Toleran
     own = [wave.tolerance for wave in waves] or [Tolerance()]
     tolerances = tuple(map(policy.tolerance_of, own))
     return tolerances if any(each.is_declared for each in tolerances) else ()
+
+
+def _guards(waves: tuple[Wave, ...]) -> tuple[WaveGuards, ...]:
+    guards = tuple(wave.guards for wave in waves)
+    return guards if any(each.is_declared for each in guards) else ()
 
 
 def _holds(edge: Edge, channel: str, fleet: FleetResolved) -> bool:

@@ -11,6 +11,7 @@ from attrs import frozen
 from nixfleet_proto.checked import WordEnum, checked
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.state import Standing
 
 
@@ -58,6 +59,7 @@ class WaveBroken:
     """More hosts of the wave failed than its tolerance allows, or all that could act did and none converged.
 
     failed, allowed: numbers of hosts. absent: those that count for nothing, and are missing.
+    reason: which guard of the wave broke it, before it began; empty if its hosts did.
     """
 
     rollout_id: RolloutId
@@ -66,6 +68,37 @@ class WaveBroken:
     allowed: int
     absent: int
     at: datetime
+    reason: str = ""
+
+
+@frozen
+@checked
+class GuardsOpened:
+    """The wave before `wave` is done, or there is none: the guards of `wave` are asked from now on."""
+
+    rollout_id: RolloutId
+    wave: int
+    at: datetime
+
+
+@frozen
+@checked
+class Verdict:
+    """A judge of a guard of `wave`, which has not begun, said `outcome`.
+
+    guard: its name. judge: an operator, a judge of checks, or `time` for a bake. evidence: what the outcome was told
+    by: a value, or the statement that the operator signed, with `signature`, which is in hex.
+    """
+
+    rollout_id: RolloutId
+    wave: int
+    guard: str
+    judge: str
+    outcome: Outcome
+    reason: str
+    at: datetime
+    evidence: str = ""
+    signature: str | None = None
 
 
 class Stage(WordEnum):
@@ -233,6 +266,8 @@ RolloutEvent: TypeAlias = (
     | HostDrifted
     | DriftEnded
     | RolloutAborted
+    | GuardsOpened
+    | Verdict
 )
 
 
@@ -257,6 +292,8 @@ def subject_of(event: RolloutEvent) -> RolloutId:
             | HostDrifted()
             | DriftEnded()
             | RolloutAborted()
+            | GuardsOpened()
+            | Verdict()
         ):
             return event.rollout_id
         case _:

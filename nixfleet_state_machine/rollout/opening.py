@@ -6,15 +6,24 @@ from nixfleet_proto.checked import require_arguments, same
 from nixfleet_proto.errors import InvalidValue
 from nixfleet_state_machine.rollout.errors import SupersessionExpected
 from nixfleet_state_machine.rollout.event import RolloutOpened
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import (
+    BEFORE_FIRST_WAVE,
+    RolloutRecord,
+    RolloutState,
+)
 
 
 def open_rollout(
-    event: RolloutOpened, event_log_seq: int, of_channel: Iterable[RolloutRecord]
+    event: RolloutOpened,
+    event_log_seq: int,
+    of_channel: Iterable[RolloutRecord],
+    *,
+    is_guarded: bool = False,
 ) -> RolloutRecord:
     """Return the record that `event` opens, in Opening at wave 0.
 
-    event_log_seq: the log row that says so. of_channel: the channel's other rollouts.
+    event_log_seq: the log row that says so. of_channel: the channel's other rollouts. is_guarded: whether the first
+    wave has guards; then no wave has begun.
     Raises: SupersessionExpected when one of them is live; send it `SuccessorOpened` first. InvalidValue, for
     arguments of another type, and a channel or ref other than the rollout id's.
     Source: docs/spec/rollout-machine.md, Opening a rollout.
@@ -41,7 +50,7 @@ def open_rollout(
         channel=event.channel,
         target_ref=event.target_ref,
         state=RolloutState.OPENING,
-        current_wave=0,
+        current_wave=BEFORE_FIRST_WAVE if is_guarded else 0,
         opened_event_log_seq=event_log_seq,
         last_transition_event_log_seq=event_log_seq,
         opened_at=event.at,

@@ -22,6 +22,7 @@ from nixfleet_state_machine.rollout.effect import (
 from nixfleet_state_machine.rollout.errors import IllegalForRolloutState, WrongRollout
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
+    GuardsOpened,
     HostDrifted,
     HostJoined,
     HostsLapsed,
@@ -36,11 +37,14 @@ from nixfleet_state_machine.rollout.event import (
     RolloutTerminal,
     StandingChanged,
     SuccessorOpened,
+    Verdict,
     WaveAdvanced,
     WaveBroken,
     subject_of,
 )
+from nixfleet_state_machine.rollout.guard_tally import unjudged
 from nixfleet_state_machine.rollout.state import (
+    BEFORE_FIRST_WAVE,
     NO_DRIFTS,
     Drift,
     RolloutRecord,
@@ -102,6 +106,12 @@ def _from_opening(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _counted_otherwise(record, event)
         case HostDrifted() | DriftEnded():
             return _drifted(record, event)
+        case GuardsOpened() | Verdict():
+            return _judged(record, event)
+        case WaveAdvanced() if record.current_wave == BEFORE_FIRST_WAVE:
+            return _at_wave(record, event.to_wave)
+        case WaveBroken() if record.current_wave == BEFORE_FIRST_WAVE:
+            return _entered_rest(record, RolloutState.FAILED, event.at, broken_at=event.at)
         case (
             RolloutOpened()
             | HostStateChanged()
@@ -136,6 +146,8 @@ def _from_active(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _counted_otherwise(record, event)
         case HostDrifted() | DriftEnded():
             return _drifted(record, event)
+        case GuardsOpened() | Verdict():
+            return _judged(record, event)
         case WaveBroken():
             return _entered_rest(record, RolloutState.FAILED, event.at, broken_at=event.at)
         case RolloutOpened() | RetentionExpired() | OperatorClearance():
@@ -166,6 +178,8 @@ def _from_converging(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _counted_otherwise(record, event)
         case HostDrifted() | DriftEnded():
             return _drifted(record, event)
+        case GuardsOpened() | Verdict():
+            return _judged(record, event)
         case WaveBroken():
             return _entered_rest(record, RolloutState.FAILED, event.at, broken_at=event.at)
         case RolloutOpened() | RetentionExpired() | OperatorClearance():
@@ -177,6 +191,8 @@ def _from_converging(record: RolloutRecord, event: RolloutEvent) -> _Step:
 def _from_terminal(record: RolloutRecord, event: RolloutEvent) -> _Step:
     match event:
         case RolloutTerminal() | HostStateChanged() | HostJoined() | WaveBroken():
+            return record, ()
+        case GuardsOpened() | Verdict():
             return record, ()
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
@@ -206,9 +222,11 @@ def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
             excused = record.with_standings(event.excused_hosts, Standing.EXCUSED)
             waves = tuple(sorted({*record.cleared_waves, *event.cleared_waves}))
             cleared = evolve(excused, cleared_waves=waves) if event.cleared_waves else excused
-            return _moved(cleared, RolloutState.ACTIVE, event.at)
+            return _moved(_unguarded(cleared), RolloutState.ACTIVE, event.at)
         case HostJoined() | WaveAdvanced() | RolloutTerminal() | WaveBroken():
             return record, ()
+        case GuardsOpened() | Verdict():
+            return record, ()  # Who clears it lets its guards begin anew.
         case HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return _counted_otherwise(record, event)
         case HostDrifted() | DriftEnded():
@@ -234,7 +252,7 @@ def _from_aborted(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return _counted_otherwise(record, event)
         case HostDrifted() | DriftEnded():
             return _drifted(record, event)
-        case RolloutAborted():
+        case RolloutAborted() | GuardsOpened() | Verdict():
             return record, ()
         case SuccessorOpened():
             return _superseded(record, event)
@@ -252,7 +270,7 @@ def _from_superseded(record: RolloutRecord, event: RolloutEvent) -> _Step:
             return record, ()
         case WaveBroken() | HostsLapsed() | StandingChanged() | MembersChanged() | RetryOrdered():
             return record, ()
-        case HostDrifted() | DriftEnded():
+        case HostDrifted() | DriftEnded() | GuardsOpened() | Verdict():
             return record, ()
         case SuccessorOpened() | RolloutAborted():
             return record, ()
@@ -300,7 +318,9 @@ def _counted_otherwise(
             known = left.attempts.items()
             attempts = {host: number for host, number in known if host not in event.left}
             left = evolve(left, attempts=FrozenMap(attempts))
-            return left.with_standings(event.late, Standing.LATE), ()
+            amended = left.with_standings(event.late, Standing.LATE)
+            # Whoever approved an earlier manifest did not approve this one.
+            return evolve(amended, guard_tallies=()) if amended.guard_tallies else amended, ()
         case RetryOrdered():
             ordered = dict.fromkeys(event.hosts, event.attempt)
             after = evolve(
@@ -326,7 +346,7 @@ def _drifted(record: RolloutRecord, event: HostDrifted | DriftEnded) -> _Step:
 
 def _superseded(record: RolloutRecord, event: SuccessorOpened) -> _Step:
     # What its hosts run is the successor's concern.
-    settled = evolve(record, drifted=NO_DRIFTS)
+    settled = _unguarded(evolve(record, drifted=NO_DRIFTS))
     return _entered_rest(settled, RolloutState.SUPERSEDED, event.at, superseded_at=event.at)
 
 
@@ -338,7 +358,34 @@ def _aborted(record: RolloutRecord, event: RolloutAborted) -> _Step:
 def _at_wave(record: RolloutRecord, wave: int) -> _Step:
     if wave <= record.current_wave:
         return record, ()
-    return evolve(record, current_wave=wave), (UpdateCurrentWave(record.rollout_id, wave),)
+    later = tuple(tally for tally in record.guard_tallies if tally.wave > wave)
+    after = evolve(record, current_wave=wave, guarded_since=None, guard_tallies=later)
+    return after, (UpdateCurrentWave(record.rollout_id, wave),)
+
+
+def _judged(record: RolloutRecord, event: GuardsOpened | Verdict) -> _Step:
+    """Return the record after what concerns the guards of a wave. Of one that has begun nothing is noted."""
+    match event:
+        case GuardsOpened():
+            if event.wave != record.current_wave + 1 or record.guarded_since is not None:
+                return record, ()
+            return evolve(record, guarded_since=event.at), ()
+        case Verdict():
+            if event.wave <= record.current_wave:
+                return record, ()
+            before = record.guard_tally(event.wave, event.guard)
+            tally = before or unjudged(event.wave, event.guard, event.at)
+            after = tally.after(event.judge, event.outcome, event.reason, event.evidence, event.at)
+            return record.with_guard_tally(after), ()
+        case _:
+            assert_never(event)
+
+
+def _unguarded(record: RolloutRecord) -> RolloutRecord:
+    """Return the record as if no guard had been asked."""
+    if record.guarded_since is None and not record.guard_tallies:
+        return record
+    return evolve(record, guarded_since=None, guard_tallies=())
 
 
 class _Changes(TypedDict, total=False):

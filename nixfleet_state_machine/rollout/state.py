@@ -12,8 +12,11 @@ from attrs import evolve, frozen
 from nixfleet_proto.checked import WordEnum, checked
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_state_machine.rollout.guard_tally import GuardTally
 
 RETENTION_DEFAULT = timedelta(hours=72)
+BEFORE_FIRST_WAVE: Final = -1
+"""The current wave of a rollout whose first wave has guards, until they are satisfied."""
 RETENTION_MAX: Final = timedelta(days=90)
 """How long a Terminal rollout is kept for hosts that come late."""
 
@@ -138,6 +141,9 @@ class RolloutRecord:
     standings: of the hosts that are not counted as their state says. attempts: ordered, of the hosts that are to try
     again. broken_at: when a wave last failed beyond its tolerance. drifted: the hosts that run something else
     than they converged to. cleared_waves: those that an operator let be done though nobody came.
+    current_wave: BEFORE_FIRST_WAVE while the guards of the first wave are open. guarded_since: from when the guards of
+    the next wave are asked, since the current one is done; `None`: it is not, or the next one has none.
+    guard_tallies: what was said of the guards of later waves, by wave and name.
     """
 
     rollout_id: RolloutId
@@ -156,6 +162,23 @@ class RolloutRecord:
     broken_at: datetime | None = None
     drifted: FrozenMap[str, Drift] = NO_DRIFTS
     cleared_waves: tuple[int, ...] = ()
+    guarded_since: datetime | None = None
+    guard_tallies: tuple[GuardTally, ...] = ()
+
+    def guard_tally(self, wave: int, guard: str) -> GuardTally | None:
+        """Return what was said of a guard of a wave that has not begun; `None`: nothing yet."""
+        found = (each for each in self.guard_tallies if (each.wave, each.guard) == (wave, guard))
+        return next(found, None)
+
+    def with_guard_tally(self, tally: GuardTally) -> Self:
+        """Return the record in which this is what was said of that guard."""
+        if self.guard_tally(tally.wave, tally.guard) == tally:
+            return self
+        key = tally.wave, tally.guard
+        others = (each for each in self.guard_tallies if (each.wave, each.guard) != key)
+        # In order, for equal records are to be written alike.
+        in_order = sorted((*others, tally), key=lambda each: (each.wave, each.guard))
+        return evolve(self, guard_tallies=tuple(in_order))
 
     def standing_of(self, hostname: str) -> Standing:
         """Return how the host counts."""

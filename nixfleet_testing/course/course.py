@@ -34,6 +34,7 @@ from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.verdict import waves_without
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
+    GuardsOpened,
     HostDrifted,
     HostJoined,
     HostsLapsed,
@@ -48,6 +49,7 @@ from nixfleet_state_machine.rollout.event import (
     RolloutTerminal,
     StandingChanged,
     SuccessorOpened,
+    Verdict,
     WaveAdvanced,
     WaveBroken,
     subject_of,
@@ -158,6 +160,10 @@ class Course:
                 self.did.append(f"{event.rollout_id} is aborted")
             case DriftEnded():
                 self.did.append(f"the drift of {event.host_id} has ended")
+            case GuardsOpened():
+                self.did.append(f"the guards of wave {event.wave} are asked")
+            case Verdict():
+                self.did.append(f"{event.judge} says {event.outcome} of {event.guard}")
             case (
                 RolloutOpened()
                 | HostJoined()

@@ -43,14 +43,17 @@ from nixfleet_proto.health_check import (
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_proto.policy import Deadline, Deadlines, Retry, Tolerance
+from nixfleet_proto.steering.guards import Approvals, Check, Quorum, WaveGuards
 from nixfleet_proto.trust import KeySlot, Operator, TrustedKey, TrustRoot, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, EventBatch, SignedArtefact
 from nixfleet_state_machine.host.event import Local, Remote
 from nixfleet_state_machine.host.state import HostRolloutState, ProbeRecord
 from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.planner.guards.states import GuardedWave, GuardStatus
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
+from nixfleet_state_machine.rollout.guard_tally import GuardTally
 from nixfleet_state_machine.rollout.state import RolloutRecord
 from nixfleet_state_machine.scopes.expression import (
     AllOf,
@@ -62,7 +65,7 @@ from nixfleet_state_machine.scopes.expression import (
     Not,
 )
 from nixfleet_state_machine.scopes.merge import Scope
-from nixfleet_testing.strategies import messages, releases, scopes
+from nixfleet_testing.strategies import guards, messages, releases, scopes
 from nixfleet_testing.strategies.effects import (
     HOST_EFFECTS,
     PLAN_ACTIONS,
@@ -125,6 +128,10 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     PolicyWave: releases.policy_waves(),
     RolloutPolicy: policies(),
     Tolerance: tolerances(),
+    WaveGuards: guards.wave_guards(),
+    Approvals: guards.approvals(),
+    Check: guards.checks(),
+    Quorum: guards.quorums(),
     Deadline: some_deadlines(),
     Deadlines: deadlines(),
     Retry: retries(),
@@ -159,6 +166,9 @@ _STATE_MACHINE: Mapping[type[object], SearchStrategy[object]] = {
     ProbeRecord: probe_records(),
     HostRolloutState: host_records(),
     RolloutRecord: rollout_records(),
+    GuardTally: guards.guard_tallies(),
+    GuardStatus: guards.guard_statuses(),
+    GuardedWave: guards.guarded_waves(),
     AllOf: scopes.all_of(),
     AnyOf: scopes.any_of(),
     ChannelIs: scopes.channels_are(),

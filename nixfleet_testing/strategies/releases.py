@@ -28,6 +28,7 @@ from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManif
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.scopes.selector import select
+from nixfleet_testing.strategies.guards import wave_guards
 from nixfleet_testing.strategies.names import (
     closures,
     hostnames,
@@ -213,7 +214,7 @@ def manifest_of(fleet: FleetResolved, channel: str, ref: str, digest: str) -> Ro
 
 def some_waves() -> SearchStrategy[Wave]:
     hosts = st.lists(hostnames(), min_size=1, max_size=2, unique=True).map(tuple)
-    return st.builds(Wave, hosts, st.sampled_from((0, 5)))
+    return st.builds(Wave, hosts, st.sampled_from((0, 5)), guards=wave_guards())
 
 
 def some_edges() -> SearchStrategy[Edge]:
@@ -238,7 +239,7 @@ def budget_terms() -> SearchStrategy[BudgetTerms]:
 
 
 def policy_waves() -> SearchStrategy[PolicyWave]:
-    return st.builds(PolicyWave, selectors(), st.sampled_from((0, 5)))
+    return st.builds(PolicyWave, selectors(), st.sampled_from((0, 5)), guards=wave_guards())
 
 
 def _frozen(budget: DisruptionBudget, fleet: FleetResolved) -> ManifestBudget:

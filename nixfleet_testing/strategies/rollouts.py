@@ -9,10 +9,12 @@ from hypothesis.errors import InvalidArgument
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.steering.guards import APPROVALS
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.replay import replay_rollout
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
+    GuardsOpened,
     HostDrifted,
     HostJoined,
     HostsLapsed,
@@ -28,9 +30,11 @@ from nixfleet_state_machine.rollout.event import (
     Stage,
     StandingChanged,
     SuccessorOpened,
+    Verdict,
     WaveAdvanced,
     WaveBroken,
 )
+from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.strategies.names import (
@@ -223,6 +227,24 @@ def _aborts() -> SearchStrategy[RolloutAborted]:
     return st.builds(RolloutAborted, rollout_ids(), who, why, times())
 
 
+def _guards_opened() -> SearchStrategy[GuardsOpened]:
+    return st.builds(GuardsOpened, rollout_ids(), waves(), times())
+
+
+def verdicts() -> SearchStrategy[Verdict]:
+    """Return verdicts of two guards by three judges, two of whom are operators."""
+    return st.builds(
+        Verdict,
+        rollout_ids(),
+        waves(),
+        st.sampled_from((APPROVALS, "errors")),
+        st.sampled_from(("ada", "bob", "prometheus")),
+        st.sampled_from(Outcome),
+        st.just("as expected"),
+        times(),
+    )
+
+
 # Made once: a strategy costs more to make than to draw from.
 ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
     RolloutOpened: rollouts_opened(),
@@ -241,6 +263,8 @@ ROLLOUT_EVENTS: Mapping[type[RolloutEvent], SearchStrategy[RolloutEvent]] = {
     HostDrifted: _drifts(),
     DriftEnded: _ends_of_drifts(),
     RolloutAborted: _aborts(),
+    GuardsOpened: _guards_opened(),
+    Verdict: verdicts(),
 }
 _ANY = st.one_of(list(ROLLOUT_EVENTS.values()))
 
@@ -290,7 +314,16 @@ _MOVES: Mapping[tuple[RolloutState, RolloutState], SearchStrategy[RolloutEvent]]
         )
     },
 }
-_COUNTED = _of(HostsLapsed, StandingChanged, RetryOrdered, MembersChanged, HostDrifted, DriftEnded)
+_COUNTED = _of(
+    HostsLapsed,
+    StandingChanged,
+    RetryOrdered,
+    MembersChanged,
+    HostDrifted,
+    DriftEnded,
+    GuardsOpened,
+    Verdict,
+)
 _LATE = _of(HostJoined, WaveAdvanced, RolloutTerminal, WaveBroken) | _COUNTED
 # What a rollout takes and stays where it is.
 _STAYS: Mapping[RolloutState, SearchStrategy[RolloutEvent]] = {

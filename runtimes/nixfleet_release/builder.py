@@ -18,6 +18,7 @@ from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.fleet import OnDrift, Ramp
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
 from nixfleet_proto.policy import Deadline, Deadlines, Retry
+from nixfleet_proto.steering.guards import Approvals, Check
 from nixfleet_release.check.checked import CheckedFleet, check_written
 from nixfleet_release.written.declaration import WaveOrder
 from nixfleet_release.written.files import Places, Written
@@ -55,6 +56,10 @@ class Wave:
     sort: WaveOrder | None = None
     max_failures: int | None = None
     max_failure_pct: int | None = None
+    bake_minutes: int | None = None
+    approvals: Approvals | None = None
+    checks: tuple[Check, ...] = ()
+    waivable: tuple[str, ...] = ()
 
 
 def wave(
@@ -66,14 +71,31 @@ def wave(
     sort: WaveOrder | None = None,
     max_failures: int | None = None,
     max_failure_pct: int | None = None,
+    bake_minutes: int | None = None,
+    approvals: Approvals | None = None,
+    checks: Iterable[Check] = (),
+    waivable: Iterable[str] = (),
 ) -> Wave:
     """Return the wave of the hosts that `selector` selects.
 
     not_before: aware; the earliest time at which it begins. limit: how many of the hosts, as a number or a percentage
     such as "10%". sort: which come first; default: other hosts for each ref. max_failures, max_failure_pct: how many
-    may fail; if neither is given, those of the policy.
+    may fail; if neither is given, those of the policy. bake_minutes, approvals, checks: what must have happened before
+    it begins. waivable: the names of those guards that an operator may waive.
     """
-    return Wave(selector, soak_minutes, not_before, limit, sort, max_failures, max_failure_pct)
+    return Wave(
+        selector,
+        soak_minutes,
+        not_before,
+        limit,
+        sort,
+        max_failures,
+        max_failure_pct,
+        bake_minutes,
+        approvals,
+        tuple(checks),
+        tuple(waivable),
+    )
 
 
 def rest(
@@ -82,6 +104,10 @@ def rest(
     not_before: datetime | None = None,
     max_failures: int | None = None,
     max_failure_pct: int | None = None,
+    bake_minutes: int | None = None,
+    approvals: Approvals | None = None,
+    checks: Iterable[Check] = (),
+    waivable: Iterable[str] = (),
 ) -> Wave:
     """Return the wave of the hosts that are in no other wave. The arguments are as in `wave`."""
     return Wave(
@@ -90,6 +116,10 @@ def rest(
         not_before,
         max_failures=max_failures,
         max_failure_pct=max_failure_pct,
+        bake_minutes=bake_minutes,
+        approvals=approvals,
+        checks=tuple(checks),
+        waivable=tuple(waivable),
     )
 
 
@@ -358,9 +388,17 @@ def _wave(declared: Wave) -> dict[str, object]:
         "sort": declared.sort,
         "max_failures": declared.max_failures,
         "max_failure_pct": declared.max_failure_pct,
+        "bake_minutes": declared.bake_minutes,
+        "approvals": None if declared.approvals is None else _approvals(declared.approvals),
+        "checks": declared.checks or None,
+        "waivable": declared.waivable or None,
     }
     given = {key: _plain(value) for key, value in optional.items() if value is not None}
     return {**which, "soak_minutes": declared.soak_minutes, **given}
+
+
+def _approvals(approvals: Approvals) -> dict[str, object]:
+    return {"count": approvals.count, "from": list(approvals.names)}
 
 
 def _selector(selector: SelectorLike) -> object:
@@ -400,7 +438,7 @@ def _plain(value: object) -> object:
     match value:
         case StrEnum():
             return value.value
-        case ControlOverride() | Deadlines() | Deadline() | Retry() | Ramp():
+        case ControlOverride() | Deadlines() | Deadline() | Retry() | Ramp() | Check():
             return _fields(value)
         case str():
             return value

@@ -35,7 +35,7 @@ KEPT = VECTORS / "nixfleet"
 COUNTS = {
     "host_matrix.jsonl.gz": 4352,
     "host_vectors.jsonl.gz": 48,
-    "rollout_matrix.jsonl.gz": 546,
+    "rollout_matrix.jsonl.gz": 736,
     "rollout_vectors.jsonl.gz": 11,
     "planner_vectors.jsonl.gz": 210,
     "wire_vectors.jsonl.gz": 70,

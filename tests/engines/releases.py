@@ -47,6 +47,7 @@ from nixfleet_proto.signing import (
     verify_nonces,
     verify_revocations,
 )
+from nixfleet_proto.steering.guards import WaveGuards
 from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
 
 START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
@@ -61,7 +62,7 @@ class Layout:
     after: the channels that it waits for. closure: what every host gets; `None`: each its own.
     max_in_flight, ramp, max_per_minute: of a budget of all hosts.
     pubkeys: of hosts, by name. not_before: the earliest time of each wave; empty: none has one. policy: but for
-    `on_health_failure`.
+    `on_health_failure`. guards: of each wave; empty: none has any.
     """
 
     waves: tuple[tuple[str, ...], ...] = (("web-01",), ("web-02", "web-03"))
@@ -78,10 +79,15 @@ class Layout:
     on_drift: OnDrift = OnDrift.REPORT
     ramp: Ramp | None = None
     max_per_minute: int | None = None
+    guards: tuple[WaveGuards, ...] = ()
 
     @property
     def whole_policy(self) -> RolloutPolicy:
         return evolve(self.policy, on_health_failure=self.on_health_failure)
+
+    @property
+    def all_guards(self) -> tuple[WaveGuards, ...]:
+        return self.guards or (WaveGuards(),) * len(self.waves)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -105,7 +111,12 @@ class Layout:
             ),
             rollout_policies=FrozenMap({"canary-first": self.whole_policy}),
             waves=FrozenMap(
-                {self.channel: tuple(Wave(hosts, self.soak_minutes) for hosts in self.waves)}
+                {
+                    self.channel: tuple(
+                        Wave(hosts, self.soak_minutes, guards=guards)
+                        for hosts, guards in zip(self.waves, self.all_guards, strict=True)
+                    )
+                }
             ),
             meta=Meta(now),
             edges=self.edges,

@@ -27,13 +27,17 @@ from nixfleet_proto.policy import (
     Selector,
     Tolerance,
 )
+from nixfleet_proto.steering.guards import WaveGuards
 from nixfleet_state_machine.host.state import HostState
+from tests.control_plane import test_engine_guards as waves
 from tests.control_plane import test_engine_policy as engine
 from tests.engines.scratch import scratch_directory
 from tests.host import test_from_activating as activating
 from tests.planner import test_deadlines as deadlines
+from tests.planner import test_guard_states as states
 from tests.planner import test_terms as terms
 from tests.proto import test_policy as proto
+from tests.release import test_guards as guards
 from tests.release import test_policies as policies
 from tests.release import test_unsupported as unsupported
 
@@ -92,6 +96,9 @@ GUARDS: Mapping[type, Mapping[str, Guard]] = {
         "soak_minutes": Guard(_SIGNED, 0),
         "max_failures": Guard(_SIGNED, None),
         "max_failure_pct": Guard(_SIGNED, None),
+        "guards": Guard(
+            guards.test_the_guards_of_a_wave_reach_the_terms_of_its_rollout, WaveGuards()
+        ),
     },
     Tolerance: {
         "max_failures": Guard(
@@ -136,6 +143,13 @@ GUARDS: Mapping[type, Mapping[str, Guard]] = {
         "max_failure_pct": Guard(
             policies.test_a_wave_that_gives_number_and_share_has_the_smaller, None
         ),
+        "guards": Guard(waves.test_a_wave_that_bakes_begins_after_its_minutes, WaveGuards()),
+    },
+    WaveGuards: {
+        "bake_minutes": Guard(waves.test_a_wave_that_bakes_begins_after_its_minutes, 0),
+        "approvals": Guard(states.test_guards_are_asked_once_the_wave_before_is_done, None),
+        "checks": Guard(states.test_guards_are_asked_once_the_wave_before_is_done, ()),
+        "waivable": Guard(guards.test_guards_are_told_in_words, ()),
     },
     FleetChannel: {
         "on_drift": Guard(policies.test_a_channel_says_what_follows_a_drift, OnDrift.REPORT),

@@ -586,6 +586,7 @@ class ControlPlaneEngine:
             case OpenRollout():
                 self._supersede(commit, action, now)
                 carry_out_plan(self._state, commit, Planned(action), now)
+                advance(self._state, commit, action.rollout_id, now)
             case QueueDispatch() | DeferDispatch() if not self._is_served(action.rollout_id):
                 pass  # An earlier action of this plan opened the rollout's successor.
             case QueueDispatch():

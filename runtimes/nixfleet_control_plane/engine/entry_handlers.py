@@ -77,6 +77,7 @@ from nixfleet_state_machine.planner.quarantining import bars_closure, reverted_c
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
+    GuardsOpened,
     HostDrifted,
     HostJoined,
     HostsLapsed,
@@ -91,6 +92,7 @@ from nixfleet_state_machine.rollout.event import (
     RolloutTerminal,
     StandingChanged,
     SuccessorOpened,
+    Verdict,
     WaveAdvanced,
     WaveBroken,
     subject_of,
@@ -253,6 +255,8 @@ def _follow_up(state: State, commit: CommitBuilder, event: RolloutEvent, at: dat
             | HostDrifted()
             | DriftEnded()
             | RolloutAborted()
+            | GuardsOpened()
+            | Verdict()
         ):
             pass
         case _:
@@ -411,8 +415,13 @@ def _load_manifest(state: State, artefact: SignedArtefact) -> LoadedManifest:
 
 def _open(state: State, commit: CommitBuilder, action: OpenRollout, seq: int, at: datetime) -> None:
     opened = RolloutOpened(action.rollout_id, action.channel, action.target_ref, at)
-    record: RolloutRecord = open_rollout(opened, seq, state.view.rollouts_of(action.channel))
     terms = state.manifests[action.rollout_id].terms
+    record: RolloutRecord = open_rollout(
+        opened,
+        seq,
+        state.view.rollouts_of(action.channel),
+        is_guarded=terms.guards_of(0).is_declared,
+    )
     state.open_rollout(commit, record, terms)
     for host in terms.targets:
         apply(RemoteOpenRolloutRecord(action.rollout_id, action.channel, host), state, commit, at)

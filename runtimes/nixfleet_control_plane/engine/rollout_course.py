@@ -34,6 +34,7 @@ from nixfleet_state_machine.rollout.event import (
     HostStateChanged,
     RetentionExpired,
     StandingChanged,
+    Verdict,
 )
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
@@ -112,13 +113,16 @@ def note_running(
 
 
 def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
-    """Apply what the time has made due: slots that come back, lapses, retries, and the end of retention."""
+    """Apply what the time has made due: slots that come back, lapses, retries, bakes that are
+    over, and the end of retention."""
     for returned in slots_due(state.view, now):
         return_slots(state, commit, Returned(returned), now)
     for event in due_by_time(state.view, now, state.last_heard.get):
         move_rollout(state, commit, event, now)
         if isinstance(event, HostsLapsed):
             judge(state, commit, event.rollout_id, event.hosts, now)
+            advance(state, commit, event.rollout_id, now)
+        elif isinstance(event, Verdict):
             advance(state, commit, event.rollout_id, now)
     for rollout_id in sorted(key for key, at in state.prune_due.items() if at <= now):
         if may_be_pruned(state.view, rollout_id, now):

@@ -58,6 +58,7 @@ from nixfleet_state_machine.planner.holds.blocks import scope_words, words_of
 from nixfleet_state_machine.planner.holds.hold import HoldBegan, HoldEnded, HoldEvent
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
+    GuardsOpened,
     HostDrifted,
     HostJoined,
     HostsLapsed,
@@ -72,9 +73,12 @@ from nixfleet_state_machine.rollout.event import (
     RolloutTerminal,
     StandingChanged,
     SuccessorOpened,
+    Verdict,
     WaveAdvanced,
     WaveBroken,
 )
+from nixfleet_state_machine.rollout.guard_tally import Outcome
+from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE
 
 _DIGEST_LENGTH_SHOWN = 8
 _NAMED_MAX = 5
@@ -243,6 +247,8 @@ def _rollout_event(event: RolloutEvent) -> str:
         case WaveAdvanced():
             if event.from_wave == event.to_wave:
                 return f"has switched its last wave, {event.to_wave}"
+            if event.from_wave == BEFORE_FIRST_WAVE:
+                return f"begins with wave {event.to_wave}"
             return f"advances from wave {event.from_wave} to wave {event.to_wave}"
         case RolloutTerminal():
             return "complete: every wave is done"
@@ -256,6 +262,8 @@ def _rollout_event(event: RolloutEvent) -> str:
                 f"cleared by {event.operator}, excusing {excused}{_cleared(event)}: {event.reason}"
             )
         case WaveBroken():
+            if event.reason:
+                return f"wave {event.wave} is broken before it began, by {event.reason}"
             absent = f", {event.absent} did not come" if event.absent else ""
             return f"wave {event.wave} is broken: {event.failed} failed of {event.allowed} allowed{absent}"
         case HostsLapsed():
@@ -274,8 +282,23 @@ def _rollout_event(event: RolloutEvent) -> str:
             return f"{event.host_id} has drifted no longer"
         case RolloutAborted():
             return f"aborted by {event.operator}: {event.reason}"
+        case GuardsOpened():
+            return f"asks the guards of wave {event.wave}"
+        case Verdict():
+            return _verdict(event)
         case _:
             assert_never(event)
+
+
+def _verdict(event: Verdict) -> str:
+    guard = f"{event.guard} of wave {event.wave}"
+    match event.outcome:
+        case Outcome.WAIVED:
+            return f"{guard}: waived by {event.judge}: {event.reason}"
+        case Outcome.PASS | Outcome.FAIL | Outcome.INCONCLUSIVE:
+            return f"{guard}: {event.outcome} by {event.judge}: {event.reason}"
+        case _:
+            assert_never(event.outcome)
 
 
 def named(hosts: tuple[str, ...]) -> str:

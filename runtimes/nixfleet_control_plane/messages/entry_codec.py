@@ -82,6 +82,7 @@ from nixfleet_state_machine.planner.holds.scope import (
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
+    GuardsOpened,
     HostDrifted,
     HostJoined,
     HostsLapsed,
@@ -96,6 +97,7 @@ from nixfleet_state_machine.rollout.event import (
     RolloutTerminal,
     StandingChanged,
     SuccessorOpened,
+    Verdict,
     WaveAdvanced,
     WaveBroken,
     subject_of,
@@ -199,6 +201,8 @@ def _host_of(event: RolloutEvent) -> str | None:
             | RetryOrdered()
             | MembersChanged()
             | RolloutAborted()
+            | GuardsOpened()
+            | Verdict()
         ):
             return None
         case _:

@@ -157,6 +157,7 @@ def _policy_waves(
             wave.soak_minutes,
             wave.max_failures,
             wave.max_failure_pct,
+            wave.guards.resolved(),
         )
         for index, wave in enumerate(policy.all_waves)
     )

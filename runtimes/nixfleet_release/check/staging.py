@@ -88,7 +88,14 @@ def released_waves(
 ) -> tuple[Wave, ...]:
     """Return all waves of a channel as they are released, empty ones too. staged: as `stage` returned them."""
     return tuple(
-        Wave(hosts, wave.soak_minutes, wave.not_before, wave.max_failures, wave.max_failure_pct)
+        Wave(
+            hosts,
+            wave.soak_minutes,
+            wave.not_before,
+            wave.max_failures,
+            wave.max_failure_pct,
+            wave.guards.resolved(),
+        )
         for hosts, wave in zip(staged, policy.all_waves, strict=True)
     )
 

@@ -12,7 +12,16 @@ from datetime import datetime
 from attrs import evolve
 
 from nixfleet_release.check.respelling import respelt
-from nixfleet_release.check.rules import Rule, names, outcome, pace, tolerances, values, waves
+from nixfleet_release.check.rules import (
+    Rule,
+    guards,
+    names,
+    outcome,
+    pace,
+    tolerances,
+    values,
+    waves,
+)
 from nixfleet_release.check.settings import live_pins
 from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.documents.problems import Problem, is_below
@@ -29,6 +38,7 @@ _STATEMENTS: tuple[Rule, ...] = (
     values.budgets,
     values.health_checks,
     values.frameworks,
+    guards.statements,
     waves.rests,
 )
 # Rules about combinations of statements.
@@ -44,6 +54,7 @@ _CONSEQUENCES: tuple[Rule, ...] = (
     waves.staging,
     waves.edges_against_waves,
     values.soaks,
+    guards.bakes,
     tolerances.of_declared,
 )
 

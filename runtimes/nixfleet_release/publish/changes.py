@@ -23,6 +23,7 @@ from nixfleet_proto.health_check import kind_of
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.policy import Deadlines, Retry, Tolerance
+from nixfleet_proto.steering.guards import APPROVALS, BAKE, WaveGuards
 from nixfleet_release.check.outlook import BlastRadius, blast_radius
 from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.amendment import SignedTerms, differences
@@ -121,6 +122,22 @@ def _tolerance(tolerance: Tolerance) -> str:
     share = None if tolerance.max_failure_pct is None else f"{tolerance.max_failure_pct} %"
     number = None if tolerance.max_failures is None else str(tolerance.max_failures)
     return " and ".join(filter(None, (number, share))) or "none"
+
+
+def guard_words(guards: WaveGuards) -> Iterator[str]:
+    """Yield what must have happened before a wave begins, one phrase for each guard."""
+    waivable = dict.fromkeys(guards.waivable, " (waivable)")
+    if guards.bake_minutes:
+        yield f"bakes {guards.bake_minutes} min{waivable.get(BAKE, '')}"
+    if guards.approvals is not None:
+        asked = f"{guards.approvals.count} of {listed(guards.approvals.names)}"
+        yield f"approved by {asked}{waivable.get(APPROVALS, '')}"
+    for check in guards.checks:
+        unclear = "" if check.inconclusive is None else f", {check.inconclusive} inconclusive"
+        yield (
+            f"check {check.name} by {check.judge}: {check.query} {check.comparison}, {check.passes} in a row, "
+            f"{check.failures} may fail{unclear}, every {check.interval_seconds} s{waivable.get(check.name, '')}"
+        )
 
 
 def _worst(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
@@ -255,7 +272,8 @@ def _wave(wave: Wave | None) -> str:
     begins = "" if wave.not_before is None else f", not before {format_time(wave.not_before)}"
     own = wave.tolerance
     may_fail = f", {_tolerance(own)} may fail" if own.is_declared else ""
-    return f"{listed(wave.hosts)}, soak {wave.soak_minutes} min{begins}{may_fail}"
+    guards = "".join(f", {words}" for words in guard_words(wave.guards))
+    return f"{listed(wave.hosts)}, soak {wave.soak_minutes} min{begins}{may_fail}{guards}"
 
 
 def _policies(old: FleetResolved, new: FleetResolved) -> Iterator[str]:

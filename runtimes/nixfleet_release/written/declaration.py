@@ -17,6 +17,7 @@ from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost, Ramp
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ControlOverride, EvidenceProbe
 from nixfleet_proto.policy import Deadlines, Retry
+from nixfleet_proto.steering.guards import Approvals, Check, WaveGuards
 from nixfleet_state_machine.scopes.expression import Expression, Mention, mentions
 from nixfleet_state_machine.scopes.merge import Scope
 from nixfleet_state_machine.scopes.selector import enabled_hosts
@@ -104,11 +105,66 @@ class WaveLimit:
 
 
 @frozen
+class ApprovalsDeclaration:
+    """How many operators must approve, of those named."""
+
+    count: int
+    names: tuple[str, ...]
+
+
+@frozen
+class CheckDeclaration:
+    """A question to a judge, and the answers that let a wave begin. passes: `None`: not given, which is refused."""
+
+    name: str
+    judge: str
+    query: str
+    comparison: str
+    passes: int | None
+    failures: int = 0
+    inconclusive: int | None = None
+    interval_seconds: int = 60
+
+
+@frozen
+class GuardsDeclaration:
+    """The guards of a wave as declared: not judged yet, so that each problem can be named by its place."""
+
+    bake_minutes: int = 0
+    approvals: ApprovalsDeclaration | None = None
+    checks: tuple[CheckDeclaration, ...] = ()
+    waivable: tuple[str, ...] = ()
+
+    def resolved(self) -> WaveGuards:
+        """Return them as they are released. Raises: InvalidValue, for guards that the rules refuse."""
+        approvals = self.approvals
+        return WaveGuards(
+            self.bake_minutes,
+            None if approvals is None else Approvals(approvals.count, approvals.names),
+            tuple(
+                Check(
+                    check.name,
+                    check.judge,
+                    check.query,
+                    check.comparison,
+                    1 if check.passes is None else check.passes,
+                    check.failures,
+                    check.inconclusive,
+                    check.interval_seconds,
+                )
+                for check in self.checks
+            ),
+            self.waivable,
+        )
+
+
+@frozen
 class WaveDeclaration:
     """One wave of a policy.
 
     selector: `None` for the rest, the hosts in no other wave. not_before: its first time. limit: `None` for all hosts.
     order: which come first. max_failures, max_failure_pct: how many may fail; if neither is given, those of the policy.
+    guards: what must have happened before it begins.
     """
 
     selector: SelectorDeclaration | None
@@ -118,6 +174,7 @@ class WaveDeclaration:
     order: WaveOrder = WaveOrder.ROTATE
     max_failures: int | None = None
     max_failure_pct: int | None = None
+    guards: GuardsDeclaration = GuardsDeclaration()
 
     @property
     def is_rest(self) -> bool:

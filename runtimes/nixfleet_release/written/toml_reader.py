@@ -25,6 +25,7 @@ from nixfleet_release.written.declaration import (
     WaveOrder,
 )
 from nixfleet_release.written.selectors import SELECTOR_EXPECTED, read_selector
+from nixfleet_release.written.toml_guards import read_guards
 from nixfleet_release.written.toml_settings import (
     read_compliance,
     read_framework,
@@ -211,6 +212,7 @@ def _wave(table: Table) -> WaveDeclaration:
         table.choice("sort", WaveOrder.ROTATE),
         table.optional_integer("max_failures"),
         table.optional_integer("max_failure_pct"),
+        read_guards(table),
     )
 
 

@@ -11,7 +11,11 @@ from attrs import evolve
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_release.check.outlook import Course, Slots, course_of, slots_of, wedge_of
 from nixfleet_release.check.rules.names import wave_path
-from nixfleet_release.written.declaration import FleetDeclaration, PolicyDeclaration
+from nixfleet_release.written.declaration import (
+    FleetDeclaration,
+    GuardsDeclaration,
+    PolicyDeclaration,
+)
 from nixfleet_runtime.documents.problems import Problem, at, is_touched, listed
 
 
@@ -113,6 +117,7 @@ def _sound(name: str, policy: PolicyDeclaration, broken: Collection[str]) -> Pol
         evolve(
             wave,
             soak_minutes=max(0, wave.soak_minutes),
+            guards=GuardsDeclaration(),
             max_failures=_kept(
                 wave.max_failures, at(wave_path(name, index), "max_failures"), broken
             ),

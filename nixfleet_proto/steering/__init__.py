@@ -1,0 +1,1 @@
+"""What people decide about rollouts, as data: guards of waves, and signed statements."""

@@ -1,0 +1,128 @@
+"""How guards stand: by what was declared, and what the judges said."""
+
+from datetime import timedelta
+
+import pytest
+
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.steering.guards import Approvals, Check, Counting, Quorum, WaveGuards
+from nixfleet_state_machine.planner.guards.states import (
+    GuardState,
+    next_guards,
+    quorum_state,
+)
+from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.rollout.event import GuardsOpened, RolloutOpened, Verdict
+from nixfleet_state_machine.rollout.guard_tally import GuardTally, Outcome, unjudged
+from nixfleet_state_machine.rollout.opening import open_rollout
+from nixfleet_state_machine.rollout.reducer import step_rollout
+from nixfleet_testing.samples import AT, ROLLOUT
+
+TWO_OF_THREE = Quorum(("ada", "bob", "eve"), 2, Counting.DISTINCT)
+THREE_IN_A_ROW = Quorum(("prometheus",), 3, Counting.CONSECUTIVE, failures=1, inconclusive=1)
+PASS, FAIL, UNCLEAR, WAIVED = (
+    Outcome.PASS,
+    Outcome.FAIL,
+    Outcome.INCONCLUSIVE,
+    Outcome.WAIVED,
+)
+CHECK = Check("errors", "prometheus", "rate", "< 0.01", passes=3)
+
+
+def _tally(guard: str, *said: tuple[str, Outcome]) -> GuardTally:
+    tally = unjudged(1, guard, AT)
+    for judge, outcome in said:
+        tally = tally.after(judge, outcome, "as seen", "", AT)
+    return tally
+
+
+def test_a_quorum_without_a_verdict_is_open() -> None:
+    """No evidence never passes."""
+    assert quorum_state(TWO_OF_THREE, None) is GuardState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ((("ada", PASS),), GuardState.OPEN),
+        ((("ada", PASS), ("bob", PASS)), GuardState.SATISFIED),
+        ((("ada", PASS), ("ada", PASS)), GuardState.OPEN),
+        ((("ada", PASS), ("mallory", PASS)), GuardState.OPEN),
+        ((("ada", PASS), ("bob", FAIL)), GuardState.BROKEN),
+        ((("bob", FAIL), ("ada", PASS), ("eve", PASS)), GuardState.BROKEN),
+        ((("eve", WAIVED),), GuardState.WAIVED),
+    ],
+)
+def test_approvals_count_different_operators_that_are_named(
+    said: tuple[tuple[str, Outcome], ...], state: GuardState
+) -> None:
+    """A second one of the same operator is none, one who is not named counts for nothing, and a denial ends it."""
+    assert quorum_state(TWO_OF_THREE, _tally("approvals", *said)) is state
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [
+        ((PASS, PASS, PASS), GuardState.SATISFIED),
+        ((PASS, PASS), GuardState.OPEN),
+        ((PASS, PASS, FAIL, PASS), GuardState.OPEN),
+        ((FAIL, PASS, PASS, PASS), GuardState.SATISFIED),
+        ((FAIL, PASS, FAIL), GuardState.BROKEN),
+        ((PASS, PASS, UNCLEAR, PASS), GuardState.OPEN),
+        ((UNCLEAR, UNCLEAR), GuardState.BROKEN),
+        ((UNCLEAR, PASS, UNCLEAR), GuardState.OPEN),
+        ((UNCLEAR,), GuardState.OPEN),
+    ],
+)
+def test_a_check_counts_its_passes_in_a_row(
+    outcomes: tuple[Outcome, ...], state: GuardState
+) -> None:
+    """A fail and an answer that says nothing begin the row anew; more of either than declared break the wave."""
+    said = [("prometheus", outcome) for outcome in outcomes]
+    assert quorum_state(THREE_IN_A_ROW, _tally("errors", *said)) is state
+
+
+def test_a_check_that_says_nothing_breaks_nothing_unless_it_is_declared() -> None:
+    """It is asked again, and never passes by that."""
+    patient = Quorum(("prometheus",), 1, Counting.CONSECUTIVE)
+    silent = _tally("errors", *[("prometheus", UNCLEAR)] * 50)
+
+    assert quorum_state(patient, silent) is GuardState.OPEN
+
+
+def test_guards_are_asked_once_the_wave_before_is_done() -> None:
+    """Then it is known when the bake is over."""
+    guards = WaveGuards(30, Approvals(1, ("ada",)), (CHECK,))
+    terms = RolloutTerms.build(ROLLOUT, {"web-01": "one"}, waves=[["web-01"]], guards=[guards])
+    record = open_rollout(RolloutOpened(ROLLOUT, "stable", "a1b2", AT), 1, (), is_guarded=True)
+    before = next_guards(record, terms)
+    record, _ = step_rollout(record, GuardsOpened(ROLLOUT, 0, AT), AT)
+    asked = next_guards(record, terms)
+
+    assert before is not None
+    assert (before.since, before.may_begin, before.guards[0].until) == (None, False, None)
+    assert asked is not None
+    assert [guard.name for guard in asked.guards] == ["bake", "approvals", "errors"]
+    assert asked.guards[0].until == AT + timedelta(minutes=30)
+
+
+def test_guards_that_are_satisfied_early_do_not_open_a_wave_that_is_not_due() -> None:
+    """An approval may come before the wave before is done; the wave begins only after it."""
+    guards = WaveGuards(approvals=Approvals(1, ("ada",)))
+    terms = RolloutTerms.build(ROLLOUT, {"web-01": "one"}, waves=[["web-01"]], guards=[guards])
+    record = open_rollout(RolloutOpened(ROLLOUT, "stable", "a1b2", AT), 1, (), is_guarded=True)
+    approval = Verdict(ROLLOUT, 0, "approvals", "ada", PASS, "looks good", AT)
+    record, _ = step_rollout(record, approval, AT)
+    guarded = next_guards(record, terms)
+
+    assert guarded is not None
+    assert guarded.guards[0].state is GuardState.SATISFIED
+    assert not guarded.may_begin
+
+
+def test_a_wave_without_guards_has_none() -> None:
+    """And neither has the one after the last."""
+    terms = RolloutTerms.build(RolloutId("stable@a1b2"), {"web-01": "one"})
+    record = open_rollout(RolloutOpened(ROLLOUT, "stable", "a1b2", AT), 1, ())
+
+    assert next_guards(record, terms) is None
