@@ -11,7 +11,7 @@ from typing import assert_never
 from attrs import frozen
 
 from nixfleet_proto.checked import WordEnum, checked, require_arguments
-from nixfleet_proto.fleet import FleetResolved
+from nixfleet_proto.fleet import FleetResolved, OnDrift
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_state_machine.host.convergence import soak_end_of
@@ -39,7 +39,8 @@ class WaitsFor(WordEnum):
 
     NOTHING: it is at rest, and nothing is planned for it. DISPATCH: no gate holds it, and it is dispatched next.
     GATES: they hold it. ACKNOWLEDGEMENT: its dispatch is queued. ACTIVATION, REBOOT, SOAK, ROLLBACK: it acts.
-    BACKOFF: it failed, and tries again. CONTACT: it was silent past a deadline, and is served once it is heard of.
+    BACKOFF: it failed or drifted, and tries again. CONTACT: it was silent past a deadline, and is served once it is
+    heard of.
     """
 
     NOTHING = "nothing"
@@ -59,7 +60,8 @@ class Outside(WordEnum):
 
     UNDECLARED: no fleet in force declares it. HOST_DISABLED, CHANNEL_DISABLED: declared so. UNRELEASED: nothing is in
     force for its channel. UNNAMED: the release of its channel does not name it. UNOPENED: its rollout is not open yet.
-    DONE: its rollout ended, and the records were pruned. LOST: the control plane lost what its rollout runs under.
+    DONE: its rollout ended, and the records were pruned.
+    LEFT: an amended release does not name it any more. LOST: the control plane lost what its rollout runs under.
     """
 
     UNDECLARED = "undeclared"
@@ -69,6 +71,7 @@ class Outside(WordEnum):
     UNNAMED = "unnamed"
     UNOPENED = "unopened"
     DONE = "done"
+    LEFT = "left"
     LOST = "lost"
 
 
@@ -84,13 +87,23 @@ class StageDeadline:
 
 @frozen
 @checked
+class HostDrift:
+    """A host that converged runs another closure: which, and since when. then: what its channel does about it."""
+
+    running: str
+    since: datetime
+    then: OnDrift
+
+
+@frozen
+@checked
 class HostInRollout:
     """Where a host stands in one rollout.
 
     attempt: the number of its attempt, `attempts`: how many it may make. wave: `None`: it is in none. since: when what
     it is at began; `None`: not known. gates: all that hold it. deadline: of the stage that it is at.
     soak_ends_at: the earliest end. retry_at: when its back-off is over.
-    is_overdue: the deadline has passed, and nothing follows from that.
+    is_overdue: the deadline has passed, and nothing follows from that. drift: `None`: it has not drifted.
     until: the earliest time to come at which something may change by itself; `None`: there is none.
     """
 
@@ -110,17 +123,22 @@ class HostInRollout:
     retry_at: datetime | None = None
     is_overdue: bool = False
     until: datetime | None = None
+    drift: HostDrift | None = None
 
 
 @frozen
 @checked
 class HostInFleet:
-    """Where a host stands. channel: of the newest fleet that names it. outside: why it is in none of `rollouts`."""
+    """Where a host stands. channel: of the newest fleet that names it. outside: why it is in none of `rollouts`.
+
+    left: the rollouts that are served and that it left, by an amended release.
+    """
 
     hostname: str
     channel: str | None
     rollouts: tuple[HostInRollout, ...]
     outside: Outside | None = None
+    left: tuple[RolloutId, ...] = ()
 
     @property
     def blocks(self) -> Mapping[RolloutId, tuple[GateBlock, ...]]:
@@ -143,12 +161,17 @@ def host_status(
     """
     require_arguments("host_status", hostname=(hostname, str), now=(now, datetime))
     rollouts = tuple(_in_rollouts(view, quarantines, hostname, now))
+    left = tuple(
+        each
+        for each in view.served_rollouts()
+        if view.rollout(each).standing_of(hostname) is Standing.LEFT
+    )
     fleet = next((each for each in fleets if hostname in each.hosts), None)
-    if fleet is None and not rollouts:
+    if fleet is None and not rollouts and not left:
         _require_named(view, fleets, hostname)
     channel = None if fleet is None else fleet.hosts[hostname].channel
-    outside = None if rollouts else _outside(view, fleet, hostname)
-    return HostInFleet(hostname, channel, rollouts, outside)
+    outside = None if rollouts else _outside(view, fleet, hostname, has_left=bool(left))
+    return HostInFleet(hostname, channel, rollouts, outside, left)
 
 
 def _require_named(view: FleetView, fleets: Sequence[FleetResolved], hostname: str) -> None:
@@ -159,9 +182,11 @@ def _require_named(view: FleetView, fleets: Sequence[FleetResolved], hostname: s
         raise UnknownHost(hostname, None, {*error.hosts, *declared}) from None
 
 
-def _outside(view: FleetView, fleet: FleetResolved | None, hostname: str) -> Outside:
+def _outside(
+    view: FleetView, fleet: FleetResolved | None, hostname: str, *, has_left: bool
+) -> Outside:
     if fleet is None:
-        return Outside.UNDECLARED
+        return Outside.LEFT if has_left else Outside.UNDECLARED
     host = fleet.hosts[hostname]
     if not host.enabled:
         return Outside.HOST_DISABLED
@@ -174,7 +199,7 @@ def _outside(view: FleetView, fleet: FleetResolved | None, hostname: str) -> Out
     if offered is None:
         return Outside.UNRELEASED
     if hostname not in offered.targets:
-        return Outside.UNNAMED
+        return Outside.LEFT if has_left else Outside.UNNAMED
     record = view.rollouts.get(offered.rollout_id)
     return Outside.UNOPENED if record is None else Outside.DONE
 
@@ -215,7 +240,9 @@ def _in_rollout(
             deadline = StageDeadline(staged[0], at, declared.then)
     soak_ends_at = soak_end_of(record) if waits_for is WaitsFor.SOAK else None
     retry_at = due.at if isinstance(due, RetryDue) else None
-    ahead = (soak_ends_at, None if deadline is None else deadline.at, retry_at)
+    drift = rollout.drifted.get(hostname)
+    ends = (block.until for block in gates or ())
+    ahead = (soak_ends_at, None if deadline is None else deadline.at, retry_at, *ends)
     return HostInRollout(
         rollout_id=rollout_id,
         rollout_state=rollout.state,
@@ -233,6 +260,7 @@ def _in_rollout(
         retry_at=retry_at,
         is_overdue=deadline is not None and deadline.at <= now,
         until=min((at for at in ahead if at is not None and at > now), default=None),
+        drift=None if drift is None else HostDrift(drift.running, drift.since, terms.on_drift),
     )
 
 

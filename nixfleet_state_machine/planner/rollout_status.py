@@ -26,10 +26,14 @@ PATIENCE: Final = timedelta(minutes=15)
 
 
 class WaveState(WordEnum):
-    """The verdict of a wave as it is shown; completes "the wave is …". WAITING: it has not begun."""
+    """The verdict of a wave as it is shown; completes "the wave is …".
+
+    WAITING: it has not begun. HALTED: it would go on, and its rollout was halted or aborted.
+    """
 
     WAITING = "waiting"
     GOING = "going"
+    HALTED = "halted"
     DONE = "done"
     BROKEN = "broken"
 
@@ -93,10 +97,12 @@ def _wave(view: FleetView, rollout_id: RolloutId, wave: int | None) -> WaveStatu
 
 def _verdict(view: FleetView, rollout_id: RolloutId, wave: int | None) -> WaveState:
     verdict = verdict_of(view, rollout_id, wave)
-    has_begun = wave is not None and wave <= view.rollout(rollout_id).current_wave
-    if verdict is WaveVerdict.GOING and not has_begun:
+    if verdict is not WaveVerdict.GOING:
+        return WaveState[verdict.name]
+    rollout = view.rollout(rollout_id)
+    if wave is None or wave > rollout.current_wave:
         return WaveState.WAITING
-    return WaveState[verdict.name]
+    return WaveState.HALTED if rollout.state.is_halted else WaveState.GOING
 
 
 def standing_counts(record: RolloutRecord) -> Mapping[Standing, int]:

@@ -193,6 +193,10 @@ class ControlPlaneService:
         """Return how the waves of a rollout stand; none, of one that is pruned or unknown."""
         return self._engine.waves(rollout_id)
 
+    def begins_at(self, rollout_id: RolloutId) -> datetime | None:
+        """Return the signed time before which a rollout dispatches nothing in the waves that it has reached."""
+        return self._engine.begins_at(rollout_id)
+
     def use_trust(self, trust: TrustRoot) -> None:
         """Use another trust root from now on: its operators, and its keys for enrollment tokens."""
         self._engine.use_trust(trust)

@@ -7,17 +7,19 @@ from attrs import evolve
 
 from nixfleet_cli.shared.explanation import explanation_lines
 from nixfleet_cli.shared.output import shown_time
+from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_runtime.http.listings import (
     ExplainedRollout,
     HoldingGate,
     HostExplained,
+    LeftRollout,
     StatusInRollout,
 )
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
-from nixfleet_state_machine.planner.host_status import Outside, StageDeadline, WaitsFor
+from nixfleet_state_machine.planner.host_status import HostDrift, Outside, StageDeadline, WaitsFor
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 from tests.planner.builders import NOW
@@ -135,6 +137,48 @@ def test_a_deadline_is_shown_with_what_follows(
 
     assert deadline == f"  {begin} {line.format(SHOWN_LATER)}"
     assert until == f"  the next change by itself: {SHOWN_LATER}"
+
+
+@pytest.mark.parametrize(
+    ("then", "retry_at", "line"),
+    [
+        (OnDrift.REPORT, None, "its channel reports that, and orders nothing"),
+        (
+            OnDrift.RESTORE,
+            LATER,
+            "another attempt, which gives it its target back, follows the back-off",
+        ),
+        (OnDrift.RESTORE, None, "another attempt is ordered, which gives it its target back"),
+    ],
+)
+def test_a_drift_is_shown_with_what_follows(
+    then: OnDrift, retry_at: datetime | None, line: str
+) -> None:
+    """What it runs, and since when."""
+    drift = HostDrift("by-hand", NOW, then)
+    waits_for = WaitsFor.BACKOFF if retry_at else WaitsFor.NOTHING
+    status = evolve(
+        STATUS, state=HostState.CONVERGED, waits_for=waits_for, retry_at=retry_at, drift=drift
+    )
+
+    _, waits, shown = _lines(status)
+
+    what = f"drifted, and backs off: it tries again at {SHOWN_LATER}"
+    assert waits == (f"  it {what}" if retry_at else "  it was done, and drifted")
+    assert shown == f"  it runs by-hand instead of its target, since {SHOWN}: {line}"
+
+
+@pytest.mark.parametrize("since", [NOW, None])
+def test_a_host_that_left_is_shown_with_when(since: datetime | None) -> None:
+    """If the log says when."""
+    left = (LeftRollout(STABLE, since),)
+    line, outside, _ = explanation_lines(
+        HostExplained("web-02", (), outside=Outside.LEFT, left=left)
+    )
+
+    begin = f"stable@a1: web-02 left since {SHOWN}: " if since else "stable@a1: web-02 left: "
+    assert line.startswith(begin)
+    assert outside == "web-02 is in no rollout: it left the one above"
 
 
 @pytest.mark.parametrize("outside", list(Outside))

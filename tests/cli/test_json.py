@@ -247,6 +247,7 @@ OPERATOR: dict[str, list[str]] = {
 OPERATOR_REFUSED: dict[str, list[str]] = {
     "operator retry": ["stable@r2", "--reason", "why"],
     "operator skip": ["stable@r2", "web-03", "--reason", "why"],
+    "operator abort": ["stable@r1", "--reason", "why"],
 }
 
 

@@ -1,9 +1,12 @@
 """`nixfleet status`: one moment of a control plane."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
-from nixfleet_cli.shared.output import section
+from attrs import evolve
+
+from nixfleet_cli.shared.output import section, shown_time
 from nixfleet_control_plane.messages.inputs import (
     ArtefactRejected,
     ClearRollout,
@@ -12,6 +15,7 @@ from nixfleet_control_plane.messages.inputs import (
     RetireQuarantine,
 )
 from nixfleet_proto.agent_event import ActivationStarted
+from nixfleet_proto.codec import format_time
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from tests.cli.conftest import Invoke
@@ -56,6 +60,9 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         "paused by operators\n"
         "  none\n"
         "\n"
+        "held until\n"
+        "  none\n"
+        "\n"
         "refused events\n"
         "  none\n"
         "\n"
@@ -97,6 +104,22 @@ def test_what_operators_did_is_shown(nixfleet: Invoke, fleet: SmallFleet) -> Non
     assert any(line.endswith("retired by an operator") for line in lines)
 
 
+def test_a_wave_with_a_signed_time_is_shown_until_then(nixfleet: Invoke, fleet: SmallFleet) -> None:
+    """Also one that no plan of this process held: it follows from the manifest and the time."""
+    begins = fleet.now + timedelta(hours=1)
+    fleet.publish("r3", evolve(fleet.layout, not_before=(begins, None)))
+
+    at = ("--at", format_time(fleet.now))
+    shown = nixfleet("status", fleet.database, *at).stdout
+    later = nixfleet("status", fleet.database, "--at", format_time(begins)).stdout
+    (value,) = json.loads(nixfleet("status", fleet.database, *at, "--json").stdout)["heldUntil"]
+
+    held = f"not-before    until {shown_time(begins)}  wave 0 of stable@r3 begins not before"
+    assert held in shown
+    assert held not in later
+    assert (value["kind"], value["until"]) == ("not-before", format_time(begins))
+
+
 def test_hosts_are_as_new_as_the_log_though_their_table_lags(
     nixfleet: Invoke, fleet: SmallFleet
 ) -> None:
@@ -134,7 +157,7 @@ def test_an_empty_control_plane_has_nothing_to_show(nixfleet: Invoke, fleet: Sma
 
     shown = nixfleet("status", fleet.database)
 
-    assert (shown.exit_code, shown.stdout.count("none")) == (0, 10)
+    assert (shown.exit_code, shown.stdout.count("none")) == (0, 11)
 
 
 def test_an_event_that_was_refused_is_shown_with_the_rule(

@@ -54,6 +54,23 @@ def test_a_wave_begins_at_the_first_tick_after_its_time(
     assert control_plane.check_store().differences == ()
 
 
+def test_a_wave_that_is_held_until_its_time_says_so_to_operators(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """In the list of rollouts, and as the next change by itself of each of its hosts."""
+    rollout_id = control_plane.publish("r1", TIMED)
+    control_plane.tick()
+
+    assert control_plane.engine.begins_at(rollout_id) == START + HOUR
+    explained = control_plane.ask_for(Explanation, ExplainHost("web-01")).status
+    assert explained is not None
+    (here,) = explained.rollouts
+    assert here.until == START + HOUR
+    control_plane.wait(minutes=60)
+    control_plane.tick()
+    assert control_plane.engine.begins_at(rollout_id) is None
+
+
 def test_a_pause_and_a_time_are_both_waited_for(control_plane: ScriptedControlPlane) -> None:
     """Whichever ends first, and in whichever order they came."""
     rollout_id = control_plane.publish("r1", TIMED)

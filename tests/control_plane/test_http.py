@@ -12,7 +12,7 @@ import pytest
 
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_proto.agent_event import ActivationStarted, Converged, DispatchAck
-from nixfleet_proto.codec import encode_envelope
+from nixfleet_proto.codec import encode_envelope, format_time, parse_time
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import sign_envelope
 from nixfleet_proto.wire import AgentEventEnvelope
@@ -28,6 +28,7 @@ from nixfleet_runtime.transport import (
     SeqForked,
     TransportFailed,
 )
+from tests.engines.releases import Layout
 from tests.support.served_control_plane import (
     CLOCK,
     KEY,
@@ -197,6 +198,29 @@ async def test_an_unknown_host_is_not_explained(site: Site) -> None:
     assert answer.status_code == 404
     assert answer.json()["type"] == "urn:nixfleet:problem:host-unknown"
     assert answer.json()["detail"].endswith('found "we-02"; did you mean web-02?')
+
+
+async def test_a_host_that_left_its_rollout_is_explained_with_when(site: Site) -> None:
+    """The log says when; no fleet and no rollout names the host any more."""
+    rollout_id = await site.publish()
+    before = parse_time(format_time(CLOCK.now()))
+    await site.publish(layout=Layout(waves=(("web-01",), ("web-02",))))
+
+    explained = (await site.operate("GET", "/v1/hosts/web-03/explain")).json()
+
+    ((left,), outside) = explained["left"], explained["outside"]
+    assert (left["rolloutId"], outside, explained["rollouts"]) == (rollout_id, "left", [])
+    assert before <= parse_time(left["since"]) <= CLOCK.now()
+
+
+async def test_a_host_is_unknown_while_nothing_is_in_force_and_it_says_so(site: Site) -> None:
+    """There is no name to compare with."""
+    answer = await site.operate("GET", "/v1/hosts/web-02/explain")
+
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == (
+        "no host 'web-02' is known: nothing is in force, and no rollout is open"
+    )
 
 
 async def test_an_operator_who_may_only_read_cannot_pause(site: Site) -> None:

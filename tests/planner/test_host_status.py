@@ -8,14 +8,17 @@ from attrs import evolve
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.errors import InvalidValue
-from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta
+from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, OnDrift
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.deadlines import GRACE, backoff_of
 from nixfleet_state_machine.planner.errors import UnknownHost
+from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
+from nixfleet_state_machine.planner.holds.scope import RolloutScope
 from nixfleet_state_machine.planner.host_status import (
+    HostDrift,
     HostInRollout,
     Outside,
     StageDeadline,
@@ -25,7 +28,7 @@ from nixfleet_state_machine.planner.host_status import (
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import Stage
-from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_state_machine.rollout.state import Drift, RolloutState, Standing
 from tests.planner.builders import NOW, host_of, rollout_of, terms_of, view_of
 
 BEFORE = NOW - timedelta(minutes=4)
@@ -216,6 +219,51 @@ def test_a_late_host_of_a_terminal_rollout_is_served() -> None:
 
     assert _status(view, "web-1").waits_for is WaitsFor.DISPATCH
     assert _status(view, "web-2").waits_for is WaitsFor.NOTHING
+
+
+@pytest.mark.parametrize("on_drift", list(OnDrift))
+def test_a_host_that_drifted_is_shown_with_what_it_runs_and_what_follows(on_drift: OnDrift) -> None:
+    """Where the channel restores, its back-off runs; where it reports, the host waits for nothing."""
+    terms = evolve(terms_of(), on_drift=on_drift)
+    view, _ = _acting(HostState.CONVERGED, terms, converged_at=BEFORE)
+    view.set_rollout(view.rollout(terms.rollout_id).with_drift("web-1", Drift("own", NOW)))
+
+    status = _status(view)
+
+    assert status.drift == HostDrift("own", NOW, on_drift)
+    over = NOW + backoff_of(terms.retry, "web-1", 1)
+    restores = (WaitsFor.BACKOFF, over, over)
+    found = (status.waits_for, status.retry_at, status.until)
+    assert found == (restores if on_drift is OnDrift.RESTORE else (WaitsFor.NOTHING, None, None))
+
+
+def test_a_host_that_a_signed_time_holds_waits_until_then() -> None:
+    """The time before which its wave does not begin is the next change by itself."""
+    terms = terms_of()
+    view = view_of(terms)
+    begins = NOW + _minutes(30)
+    source = HoldSource(HoldKind.NOT_BEFORE)
+    view.hold(Hold(RolloutScope(terms.rollout_id), source, "wave 0 begins later", begins))
+
+    status = _status(view)
+
+    assert (status.waits_for, status.until) == (WaitsFor.GATES, begins)
+
+
+def test_a_host_that_left_is_known_and_said_to_have_left() -> None:
+    """Whether a fleet in force still declares it or not; of a rollout that is superseded it is no member."""
+    terms = terms_of(waves=(("web-2",),))
+    view = view_of(terms)
+    left = rollout_of(terms, standings={"web-1": Standing.LEFT})
+    view.set_rollout(left)
+
+    for fleets in ((), (DECLARED,)):
+        status = host_status(view, {}, fleets, "web-1", NOW)
+        assert (status.outside, status.left) == (Outside.LEFT, (terms.rollout_id,))
+
+    view.set_rollout(evolve(left, state=RolloutState.SUPERSEDED))
+    with pytest.raises(UnknownHost):
+        host_status(view, {}, (), "web-1", NOW)
 
 
 def test_a_host_is_shown_in_each_rollout_that_serves_it() -> None:

@@ -8,6 +8,7 @@ from attrs import evolve
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.deadlines import GRACE
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.rollout_status import (
     PATIENCE,
     OverdueHost,
@@ -18,6 +19,7 @@ from nixfleet_state_machine.planner.rollout_status import (
     tolerated_hosts,
     wave_statuses,
 )
+from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 from tests.planner.builders import NOW, host_of, put, rollout_of, terms_of, view_of
@@ -54,6 +56,24 @@ def test_a_wave_that_has_begun_is_going_or_broken(state: HostState, verdict: Wav
     (wave,) = wave_statuses(view, terms.rollout_id)
 
     assert wave.verdict is verdict
+
+
+@pytest.mark.parametrize("state", [it for it in RolloutState if it.is_halted])
+def test_a_wave_of_a_halted_rollout_is_not_going(state: RolloutState) -> None:
+    """It is broken if that is its verdict, waiting if it has not begun, and otherwise halted."""
+    terms = terms_of(waves=(("web-1", "web-2"), ("web-3",)))
+    view = view_of(terms)
+    put(view, terms, web_1=REVERTED)
+    excused = {"web-1": Standing.EXCUSED}
+
+    view.set_rollout(rollout_of(terms, state))
+    assert _verdicts(view, terms) == [WaveState.BROKEN, WaveState.WAITING]
+    view.set_rollout(rollout_of(terms, state, standings=excused))
+    assert _verdicts(view, terms) == [WaveState.HALTED, WaveState.WAITING]
+
+
+def _verdicts(view: FleetView, terms: RolloutTerms) -> list[WaveState]:
+    return [wave.verdict for wave in wave_statuses(view, terms.rollout_id)]
 
 
 def test_standings_are_counted_without_the_hosts_that_count() -> None:

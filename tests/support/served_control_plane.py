@@ -89,9 +89,9 @@ class Site:
     service: ControlPlaneService
     publisher: Publisher
 
-    async def publish(self, channel_ref: str = "r1") -> RolloutId:
+    async def publish(self, channel_ref: str = "r1", layout: Layout | None = None) -> RolloutId:
         """Put a release in force: web-01 is dispatched."""
-        release = self.publisher.release(Layout(), channel_ref, CLOCK.now())
+        release = self.publisher.release(layout or Layout(), channel_ref, CLOCK.now())
         await self.service.publish(release)
         return rollout_id_of(release)
 

@@ -248,15 +248,16 @@ def retire(session: Session, channel: str, closure: str, reason: str) -> None:
 @asks(
     "one object with hostname, channel, outside, rollouts (of each rolloutId, gates: gate, reason, detail, and status: "
     "rolloutState, state, standing, attempt, attempts, wave, lastWave, since, waitsFor, deadline, soakEndsAt, retryAt, "
-    "isOverdue, until), refusals (rolloutId, reason, since), waitingEvents (rolloutId, seq, reason), lastHeardAt, "
+    "isOverdue, drift, until), left (rolloutId, since), refusals (rolloutId, reason, since), "
+    "waitingEvents (rolloutId, seq, reason), lastHeardAt, "
     "clockAheadSeconds and clockBehindSeconds"
 )
 def explain(session: Session, host: str) -> None:
     """Show where HOST stands, what it waits for, and until when.
 
     For each rollout that serves it: its state, since when, and its wave; every gate that holds it, with the hosts that
-    the gate waits for; its soak, deadline or back-off. Otherwise why it is in no rollout. Then what its agent does not
-    act on, and when it was last heard.
+    the gate waits for; its soak, deadline, back-off or drift. Otherwise which rollout it left, or why it is in none.
+    Then what its agent does not act on, and when it was last heard.
 
     Exit codes: as for all; 1 also for a host that nothing in force names.
     """
@@ -267,7 +268,7 @@ def explain(session: Session, host: str) -> None:
 @operator.command()
 @asks(
     "one object a rollout, with rolloutId, channel, state, currentWave, openedAt, excusedHosts, standings (hosts by "
-    "standing) and waves (of each wave, total, converged, failed, allowed, absent, verdict)"
+    "standing), beginsAt and waves (of each wave, total, converged, failed, allowed, absent, verdict)"
 )
 def rollouts(session: Session) -> None:
     """List every rollout, oldest first."""
@@ -436,11 +437,12 @@ def whole_name(
 def _rollout_cells(rollout: ListedRollout) -> Row:
     excused = ", ".join(rollout.excused_hosts)
     wave, opened = str(rollout.current_wave), shown_time(rollout.opened_at)
+    begins = rollout.begins_at
     standings = ", ".join(f"{count} {it}" for it, count in rollout.standings.items())
     return (
         rollout.rollout_id,
         rollout.state,
-        wave,
+        wave if begins is None else f"{wave}, not before {shown_time(begins)}",
         opened,
         *_progress(rollout.waves),
         standings,

@@ -45,7 +45,7 @@ from nixfleet_state_machine.rollout.state import Drift, RolloutRecord
 @database_argument
 @arguments.at_time
 @printing(
-    "one object with rollouts, waiting, overdue, drifted, quarantined, paused, refusedEvents, inForce and "
+    "one object with rollouts, waiting, overdue, drifted, quarantined, paused, heldUntil, refusedEvents, inForce and "
     "refusedReleases; "
     "of a journal: rollouts, underWay, waitingToBeSent and refused"
 )
@@ -54,8 +54,8 @@ def status(output: Output, database: Path, at_time: datetime) -> None:
 
     DB is the database of a control plane: shows rollouts with their hosts by state; waves, with the hosts that failed
     and are tolerated; overdue hosts, and what can be done; waiting hosts with the gate that holds them; quarantines,
-    pauses, refused events, what is in force and for how long hosts accept it, and refused releases. Of each the first
-    ten, and how many more there are.
+    pauses, holds that end by themselves, refused events, what is in force and for how long hosts accept it, and refused
+    releases. Of each the first ten, and how many more there are.
     DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the facts that wait
     to be sent or were refused.
 
@@ -82,6 +82,7 @@ def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterat
         ("drifted", _drifted(connection)),
         ("quarantined", map(_quarantined, quarantines(connection))),
         ("paused by operators", _pauses(state)),
+        ("held until", _timed(state, at)),
         ("refused events", _refused(state)),
         ("in force", _in_force(state, at)),
         ("refused releases", map(_refused_artefact, refused_artefacts(connection))),
@@ -191,6 +192,20 @@ def _pauses(state: State) -> Iterator[Row]:
         yield str(pause.scope), _holder(pause), pause.reason
 
 
+def _timed(state: State, at: datetime) -> Iterator[Row]:
+    for hold in _sorted_timed(state, at):
+        until = "" if hold.until is None else f"until {shown_time(hold.until)}"
+        yield str(hold.scope), str(hold.source.kind), hold.source.name, until, hold.reason
+
+
+def _sorted_timed(state: State, at: datetime) -> Sequence[Hold]:
+    """The holds that end by themselves. Those of signed times follow from the manifests, and are in no log."""
+    for rollout_id in state.timed:
+        state.hold_waves(rollout_id, at)
+    timed = (it for it in state.view.holds if it.until is not None and it.until > at)
+    return sorted(timed, key=lambda hold: (str(hold.scope), hold.source.order))
+
+
 def _sorted_pauses(state: State) -> Sequence[Hold]:
     """The holds without an end that an operator has to lift."""
     kinds = HoldKind.OPERATOR, HoldKind.CONTRADICTION
@@ -277,6 +292,16 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
         "paused": [
             {"scope": str(pause.scope), "operator": _holder(pause), "reason": pause.reason}
             for pause in _sorted_pauses(state)
+        ],
+        "heldUntil": [
+            {
+                "scope": str(hold.scope),
+                "kind": hold.source.kind,
+                "name": hold.source.name or None,
+                "reason": hold.reason,
+                "until": hold.until,
+            }
+            for hold in _sorted_timed(state, at)
         ],
         "refusedEvents": [
             {"hostname": hostname, "rolloutId": rollout_id, "seq": seq, "reason": refusal.reason}

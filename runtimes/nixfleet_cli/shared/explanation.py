@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from nixfleet_cli.shared.output import shown_time
+from nixfleet_control_plane.history.narration import short
+from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_runtime.http.listings import (
     ExplainedRollout,
@@ -12,7 +14,12 @@ from nixfleet_runtime.http.listings import (
     StatusInRollout,
 )
 from nixfleet_state_machine.host.state import HostState
-from nixfleet_state_machine.planner.host_status import Outside, StageDeadline, WaitsFor
+from nixfleet_state_machine.planner.host_status import (
+    HostDrift,
+    Outside,
+    StageDeadline,
+    WaitsFor,
+)
 from nixfleet_state_machine.rollout.state import Standing
 
 _FAILED = (HostState.FAILED, HostState.REVERTED)
@@ -26,6 +33,12 @@ def explanation_lines(explained: HostExplained) -> Iterator[str]:
         yield f"{refusal.rollout_id}: {host} does not act since {since}: {refusal.reason}"
     for rollout in explained.rollouts:
         yield from _rollout(host, rollout)
+    for left in explained.left:
+        since = "" if left.since is None else f" since {shown_time(left.since)}"
+        yield (
+            f"{left.rollout_id}: {host} left{since}: an amended release does not name it. "
+            "It finishes what it is at, and nothing that it tells of the rollout is taken"
+        )
     if explained.outside is not None:
         yield _outside(host, explained.channel, explained.outside)
     for event in explained.waiting_events:
@@ -61,6 +74,8 @@ def _rollout(host: str, rollout: ExplainedRollout) -> Iterator[str]:
         yield f"  {gate.gate}: {gate.reason}{detail}"
     if status is not None and status.deadline is not None:
         yield f"  {_deadline(host, rollout, status, status.deadline)}"
+    if status is not None and status.drift is not None:
+        yield f"  {_drift(status, status.drift)}"
     if status is not None and status.until is not None:
         yield f"  the next change by itself: {shown_time(status.until)}"
 
@@ -99,7 +114,8 @@ def _waiting(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> s
                 if status.retry_at is None
                 else f": it tries again at {shown_time(status.retry_at)}"
             )
-            return f"it failed, and backs off{at}"
+            why = "failed" if status.drift is None else "drifted"
+            return f"it {why}, and backs off{at}"
         case WaitsFor.CONTACT:
             return "nobody waits for it, as an operator or a deadline said: it is served once it is heard of"
         case _:
@@ -108,7 +124,7 @@ def _waiting(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> s
 
 def _at_rest(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> str:
     if status.state is HostState.CONVERGED:
-        return "it is done"
+        return "it is done" if status.drift is None else "it was done, and drifted"
     if status.state in _FAILED and status.standing is not Standing.EXCUSED:
         return (
             "it failed, and makes no further attempt by itself: "
@@ -136,6 +152,19 @@ def _deadline(
     return f"the deadline for its {deadline.stage} is {at}: {follows}"
 
 
+def _drift(status: StatusInRollout, drift: HostDrift) -> str:
+    runs = f"it runs {short(drift.running)} instead of its target, since {shown_time(drift.since)}"
+    match drift.then:
+        case OnDrift.REPORT:
+            return f"{runs}: its channel reports that, and orders nothing"
+        case OnDrift.RESTORE if status.retry_at is None:
+            return f"{runs}: another attempt is ordered, which gives it its target back"
+        case OnDrift.RESTORE:
+            return f"{runs}: another attempt, which gives it its target back, follows the back-off"
+        case _:
+            assert_never(drift.then)
+
+
 def _outside(host: str, channel: str | None, outside: Outside) -> str:
     match outside:
         case Outside.UNDECLARED:
@@ -152,6 +181,8 @@ def _outside(host: str, channel: str | None, outside: Outside) -> str:
             why = "the rollout in force is not open yet"
         case Outside.DONE:
             why = "the rollout in force ended, and its records were pruned"
+        case Outside.LEFT:
+            return f"{host} is in no rollout: it left the one above"
         case Outside.LOST:
             why = "the control plane's database lost the manifest of its rollout, which is held"
         case _:

@@ -207,6 +207,11 @@ class ControlPlaneEngine:
         except UnknownRollout:
             return ()
 
+    def begins_at(self, rollout_id: RolloutId) -> datetime | None:
+        """Return the signed time before which a rollout dispatches nothing in the waves that it has reached."""
+        held = self._state.view.held_not_before(rollout_id)
+        return None if held is None else held.until
+
     def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""
         return token_objection(request, self._state.identities.ring, self._trust)

@@ -16,10 +16,12 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     LoggedEntry,
     LogRow,
+    RolloutMoved,
 )
 from nixfleet_control_plane.store.sqlite_store import APPLICATION_ID, LOG_COLUMNS, SCHEMA_VERSION
 from nixfleet_runtime.storage.record_codec import decode_rollout_record
 from nixfleet_runtime.storage.sqlite import open_reader
+from nixfleet_state_machine.rollout.event import MembersChanged
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 ALL: Final = -1
@@ -122,6 +124,22 @@ def log_entries(
         f"SELECT {LOG_COLUMNS} FROM event_log WHERE {where} ORDER BY seq", values
     )
     return tuple(entry_of(LogRow(*columns)) for columns in rows)
+
+
+def left_at(connection: sqlite3.Connection, rollout_id: str, hostname: str) -> datetime | None:
+    """Return when the host left the rollout for the last time; `None` if no row says so. O(rows of the rollout).
+
+    Raises: DamagedRow.
+    """
+    rows = connection.execute(
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE rollout_id = ? AND kind = 'rollout_event'"
+        " AND payload LIKE '%MembersChanged%' ORDER BY seq DESC",
+        (rollout_id,),
+    )
+    entries = (entry_of(LogRow(*columns)).entry for columns in rows)
+    events = (entry.event for entry in entries if isinstance(entry, RolloutMoved))
+    changes = (event for event in events if isinstance(event, MembersChanged))
+    return next((change.at for change in changes if hostname in change.left), None)
 
 
 def last_commands(connection: sqlite3.Connection, rows_max: int) -> LastCommands:

@@ -16,7 +16,7 @@ from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
-from nixfleet_state_machine.planner.host_status import Outside, StageDeadline, WaitsFor
+from nixfleet_state_machine.planner.host_status import HostDrift, Outside, StageDeadline, WaitsFor
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
@@ -27,7 +27,8 @@ PAGE_LENGTH_MAX: Final = 500
 class ListedRollout:
     """A rollout's state. waves: how each stands; none of a rollout that is pruned.
 
-    standings: how many hosts have each standing other than counted.
+    standings: how many hosts have each standing other than counted. begins_at: before which the waves that it has
+    reached dispatch nothing, as their manifest signs; `None` once that is past.
     """
 
     rollout_id: RolloutId
@@ -38,6 +39,7 @@ class ListedRollout:
     excused_hosts: tuple[str, ...]
     waves: tuple[WaveStatus, ...] = ()
     standings: FrozenMap[str, int] = FrozenMap()
+    begins_at: datetime | None = None
 
 
 @frozen
@@ -137,7 +139,7 @@ class StatusInRollout:
 
     state: since `since`. attempt: of `attempts`. wave: of 0 to `last_wave`; `None`: in none.
     deadline: of the stage that it is at; is_overdue: it has passed. soak_ends_at: the earliest end.
-    retry_at: when its back-off is over.
+    retry_at: when its back-off is over. drift: what it runs instead of its target, although it converged.
     until: the earliest time to come at which something may change by itself; `None`: there is none.
     """
 
@@ -155,6 +157,7 @@ class StatusInRollout:
     soak_ends_at: datetime | None = None
     retry_at: datetime | None = None
     until: datetime | None = None
+    drift: HostDrift | None = None
 
 
 @frozen
@@ -167,6 +170,14 @@ class ExplainedRollout:
     rollout_id: RolloutId
     gates: tuple[HoldingGate, ...]
     status: StatusInRollout | None = None
+
+
+@frozen
+class LeftRollout:
+    """A rollout that a host left, since an amended release does not name it. since: `None`: not known."""
+
+    rollout_id: RolloutId
+    since: datetime | None = None
 
 
 @frozen
@@ -183,7 +194,8 @@ class HostExplained:
     """Where a host stands. rollouts: those that serve it. outside: why there are none. channel: as declared, if it is.
 
     refusals: what its agent does not act on, and why, by its last heartbeat.
-    waiting_events: what it reported and cannot be true yet. The rest is as in `ListedHost`.
+    waiting_events: what it reported and cannot be true yet. left: rollouts that go on without it. The rest is as in
+    `ListedHost`.
     """
 
     hostname: str
@@ -195,6 +207,7 @@ class HostExplained:
     clock_behind_seconds: int | None = None
     channel: str | None = None
     outside: Outside | None = None
+    left: tuple[LeftRollout, ...] = ()
 
 
 @frozen

@@ -6,7 +6,7 @@ Source: docs/spec/wire.md, Operator calls.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
@@ -58,6 +58,7 @@ from nixfleet_runtime.http.listings import (
     HoldingGate,
     HostExplained,
     HostPage,
+    LeftRollout,
     ListedDeferral,
     ListedHost,
     ListedRollout,
@@ -101,9 +102,15 @@ class OperatorRoutes:
         await self.authenticator.operator(request, OperatorRole.READ)
         after_seq, limit = AFTER_ROW.of(request), _limit(request)
         page = await self._query(lambda c: _rollouts(c, after_seq, limit))
-        # The waves of those that are not pruned, from memory.
+        # The waves of those that are not pruned, and until when they are held, from memory.
+        service = self.service
         rollouts = (
-            evolve(each, waves=self.service.waves(each.rollout_id)) for each in page.rollouts
+            evolve(
+                each,
+                waves=service.waves(each.rollout_id),
+                begins_at=service.begins_at(each.rollout_id),
+            )
+            for each in page.rollouts
         )
         return _shown(ROLLOUT_PAGE, evolve(page, rollouts=tuple(rollouts)))
 
@@ -138,12 +145,21 @@ class OperatorRoutes:
         if explanation.status is None:
             # A large fleet has many names to compare with.
             meant = await anyio.to_thread.run_sync(
-                unknown, "", "host", hostname, explanation.known, limiter=self._queries
+                _unknown_host, hostname, explanation.known, limiter=self._queries
             )
-            raise refusal("host-unknown", "The host is unknown", 404, str(meant))
+            raise refusal("host-unknown", "The host is unknown", 404, meant)
         refusals = self.service.notices.refusals_of(hostname)
         explained = _explained(explanation.status, explanation.early, self.contacts.last(hostname))
-        return _shown(HOST_EXPLAINED, evolve(explained, refusals=refusals))
+        left = await self._left(hostname, explanation.status.left)
+        return _shown(HOST_EXPLAINED, evolve(explained, refusals=refusals, left=left))
+
+    async def _left(self, hostname: str, left: tuple[RolloutId, ...]) -> tuple[LeftRollout, ...]:
+        """The record of a rollout says that a host left, and its log when. Nearly no host did."""
+        if not left:
+            return ()
+        return await self._query(
+            lambda c: tuple(LeftRollout(id_, queries.left_at(c, id_, hostname)) for id_ in left)
+        )
 
     async def releases(self, request: Request) -> Response:
         """What is in force for each channel and until when, and which artefacts are refused."""
@@ -337,6 +353,12 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
 )
 
 
+def _unknown_host(hostname: str, known: Collection[str]) -> str:
+    if not known:
+        return f"no host {hostname!r} is known: nothing is in force, and no rollout is open"
+    return str(unknown("", "host", hostname, known))
+
+
 def _queried(database: Path, query: Callable[[sqlite3.Connection], T]) -> T:
     connection = queries.open_for_reading(database)
     try:
@@ -468,6 +490,7 @@ def _explained_rollout(it: HostInRollout) -> ExplainedRollout:
             soak_ends_at=it.soak_ends_at,
             retry_at=it.retry_at,
             until=it.until,
+            drift=it.drift,
         ),
     )
 
