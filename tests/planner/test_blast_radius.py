@@ -1,12 +1,13 @@
 """The worst case that is computed is the worst that happens: small rollouts are explored with the real planner."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import pytest
 from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import QueueDispatch
 from nixfleet_state_machine.planner.blast_radius import BudgetWedge, budget_wedges, worst_failed
@@ -138,3 +139,25 @@ def test_a_wedge_is_told_with_its_numbers() -> None:
 
     assert budget_wedges(terms, HALT) == (BudgetWedge(terms.budgets[0].name, down=2, limit=2),)
     assert budget_wedges(terms, ROLL_BACK) == ()
+
+
+def test_a_budget_that_all_its_members_may_fill_wedges_nobody() -> None:
+    """No member is left that would wait."""
+    terms = terms_of(waves=(("a", "b", "c"),), allowed=(2,), budgets=(budget(2, "a", "b"),))
+    assert budget_wedges(terms, HALT) == ()
+
+
+def test_only_members_of_a_budget_fill_it() -> None:
+    """Hosts of the wave that are not in it may fail as they like."""
+    terms = terms_of(
+        waves=(("a", "b", "c"), ("d", "e")), allowed=(2, 0), budgets=(budget(2, "c", "d", "e"),)
+    )
+    assert budget_wedges(terms, HALT) == ()
+
+
+@pytest.mark.parametrize("ask", [worst_failed, budget_wedges], ids=lambda each: each.__name__)
+def test_wrong_arguments_are_refused_by_name(ask: Callable[..., object]) -> None:
+    """Both at once, with the function that was called."""
+    with pytest.raises(InvalidValue, match=ask.__name__) as refusal:
+        ask("terms", "on failure")
+    assert [problem.path for problem in refusal.value.problems] == ["terms", "on_failure"]

@@ -6,6 +6,8 @@ import pytest
 from attrs import evolve
 
 from nixfleet_proto.agent_event import OnHealthFailure
+from nixfleet_proto.fleet import OnDrift
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.deadlines import (
@@ -21,7 +23,7 @@ from nixfleet_state_machine.planner.deadlines import (
 )
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import Stage
-from nixfleet_state_machine.rollout.state import Standing
+from nixfleet_state_machine.rollout.state import Drift, Standing
 from tests.planner.builders import NOW, host_of, rollout_of, terms_of
 
 THEN = NOW - timedelta(hours=1)
@@ -223,3 +225,73 @@ def test_the_spread_of_the_back_off_is_another_one_at_each_attempt() -> None:
     retry = Retry(attempts=9, backoff_seconds=1000, factor=1)
 
     assert len({backoff_of(retry, "web-1", attempt) for attempt in range(1, 9)}) == 8
+
+
+# --- drift -----------------------------------------------------------------------------------------
+
+
+def _drifted(
+    state: HostState = HostState.CONVERGED,
+    on_drift: OnDrift = OnDrift.RESTORE,
+    *,
+    attempt: int = 1,
+    ordered: int = 1,
+    others: bool = False,
+) -> Due | None:
+    """Return what is due for a host that drifted an hour ago; others: another host did."""
+    terms = evolve(_terms(retry=Retry(backoff_seconds=600)), on_drift=on_drift)
+    host = evolve(_host(state), attempt=attempt)
+    rollout = evolve(
+        rollout_of(terms, attempts={"web-1": ordered}),
+        drifted=FrozenMap({"web-2" if others else "web-1": Drift("by-hand", THEN)}),
+    )
+    return due_of(terms, rollout, host, None)
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 5])
+def test_a_host_that_drifted_is_given_its_target_back_after_the_back_off(attempt: int) -> None:
+    """However many attempts were declared: nothing failed. The back-off counts from the drift, by attempt."""
+    due = _drifted(attempt=attempt, ordered=attempt)
+    wait = backoff_of(Retry(backoff_seconds=600), "web-1", attempt)
+
+    assert due == RetryDue(THEN + wait, attempt + 1, "it runs by-hand")
+
+
+def test_nothing_is_due_for_a_drift_that_is_only_reported() -> None:
+    """The default of a channel."""
+    assert _drifted(on_drift=OnDrift.REPORT) is None
+
+
+def test_nothing_is_due_for_the_drift_of_another_host() -> None:
+    """Each host is given back its own target."""
+    assert _drifted(others=True) is None
+
+
+def test_an_attempt_that_was_ordered_for_a_drift_is_not_due_again() -> None:
+    """Nor once it was made, and the host is at rest again."""
+    assert _drifted(ordered=2) is None
+
+
+@pytest.mark.parametrize("state", [HostState.FAILED, HostState.REVERTED, HostState.PENDING])
+def test_no_drift_is_restored_of_a_host_that_is_not_converged(state: HostState) -> None:
+    """Where one attempt is declared, nothing else is due either."""
+    assert _drifted(state) is None
+
+
+def test_the_back_off_of_a_drift_is_the_policy_s_and_the_host_s() -> None:
+    """Two hosts that drifted together are not restored together."""
+    terms = evolve(_terms(retry=Retry(backoff_seconds=600)), on_drift=OnDrift.RESTORE)
+    drift = Drift("by-hand", THEN)
+    rollout = evolve(rollout_of(terms), drifted=FrozenMap({"web-1": drift, "web-2": drift}))
+    dues = [
+        due_of(terms, rollout, host_of(terms, name, HostState.CONVERGED), None)
+        for name in ("web-1", "web-2")
+    ]
+    assert all(isinstance(due, RetryDue) for due in dues)
+    assert len({due.at for due in dues if due is not None}) == 2
+
+
+def test_the_spread_is_that_of_the_first_four_bytes() -> None:
+    """Recorded: a control plane of another version, in a replay, comes to the same times."""
+    seconds = [backoff_of(Retry(backoff_seconds=1000), "web-1", n).total_seconds() for n in (1, 2)]
+    assert seconds == [1050.683594, 2166.992188]

@@ -1,10 +1,12 @@
 """Edges: the events that the passing of time makes due, gathered by what happens, none of them twice."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 from attrs import evolve
 
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.deadlines import BACKOFF_OVER, GRACE, backoff_of
@@ -14,6 +16,7 @@ from nixfleet_state_machine.planner.passing_time import (
     SILENT_AFTER,
     due_by_time,
     next_time,
+    slots_due,
 )
 from nixfleet_state_machine.rollout.event import HostsLapsed, RetryOrdered, Stage
 from nixfleet_state_machine.rollout.reducer import step_rollout
@@ -195,3 +198,13 @@ def test_asking_costs_what_is_due_and_not_the_fleet(monkeypatch: pytest.MonkeyPa
     due_by_time(view, SWITCH_DUE, _never)
 
     assert looked_at == ["web-000"]
+
+
+@pytest.mark.parametrize("ask", [next_time, slots_due, due_by_time], ids=lambda each: each.__name__)
+def test_wrong_arguments_are_refused_by_name(ask: Callable[..., object]) -> None:
+    """All of them at once, with the function that was called."""
+    arguments = {"view": "view"} if ask is next_time else {"view": "view", "now": "now"}
+    more = {"last_heard": _never} if ask is due_by_time else {}
+    with pytest.raises(InvalidValue, match=ask.__name__) as refusal:
+        ask(**arguments, **more)
+    assert [problem.path for problem in refusal.value.problems] == [*arguments]

@@ -1,9 +1,11 @@
 """Standings: who is counted again when it comes, who is skipped because another one does not, and who is late."""
 
+from datetime import timedelta
+
 import pytest
 from attrs import evolve
 
-from nixfleet_proto.policy import Retry
+from nixfleet_proto.policy import Retry, Tolerance
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.standings import (
@@ -11,13 +13,14 @@ from nixfleet_state_machine.planner.standings import (
     REPORTED_AGAIN,
     heard_again,
     late_or_counted,
+    may_be_pruned,
     reported_again,
     skipped_with,
     skips_due,
 )
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import StandingChanged
-from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_state_machine.rollout.state import RETENTION_MAX, RolloutState, Standing
 from tests.planner.builders import NOW, host_of, put, rollout_of, terms_of, view_of
 
 TERMS = terms_of(waves=(("web-1", "web-2"), ("web-3",)))
@@ -246,3 +249,104 @@ def test_a_rollout_that_goes_on_skips_who_waits_for_a_host_that_is_away() -> Non
     (changed,) = skips_due(_view(CHAIN, db_1=Standing.AWAY), ID, NOW)
     assert changed == skipped_with(_view(CHAIN, db_1=Standing.AWAY), ID, "db-1", NOW)
     assert tuple(skips_due(_view(CHAIN), ID, NOW)) == ()
+
+
+# --- pruning ---------------------------------------------------------------------------------------
+
+
+def _over(
+    standings: dict[str, Standing] | None = None,
+    state: HostState = HostState.PENDING,
+    *,
+    attempts: dict[str, int] | None = None,
+    made: int = 1,
+) -> FleetView:
+    """Return a Terminal rollout that its channel names. web-1: in `state`, by `standings`."""
+    view = view_of(TERMS)
+    view.set_host(evolve(host_of(TERMS, "web-1", state), attempt=made))
+    view.set_rollout(
+        rollout_of(TERMS, RolloutState.TERMINAL, standings=standings or {}, attempts=attempts or {})
+    )
+    return view
+
+
+LATER = NOW + RETENTION_MAX - timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    "standing", [Standing.LATE, Standing.AWAY, Standing.LAPSED, Standing.SKIPPED]
+)
+def test_a_terminal_rollout_with_a_host_to_come_is_kept_for_ninety_days(standing: Standing) -> None:
+    """It is forgotten then, whoever is still missing."""
+    view = _over({"web-1": standing})
+
+    assert not may_be_pruned(view, ID, LATER)
+    assert may_be_pruned(view, ID, NOW + RETENTION_MAX)
+
+
+@pytest.mark.parametrize("standing", [Standing.COUNTED, Standing.EXCUSED, Standing.LEFT])
+def test_a_terminal_rollout_without_a_host_to_come_is_pruned(standing: Standing) -> None:
+    """Nobody is served any more."""
+    assert may_be_pruned(_over({"web-1": standing}), ID, NOW)
+
+
+@pytest.mark.parametrize("state", HostState)
+def test_a_late_host_that_is_at_rest_keeps_no_rollout(state: HostState) -> None:
+    """One that is at work, or has not begun, does."""
+    at_rest = (HostState.CONVERGED, HostState.FAILED, HostState.REVERTED)
+    assert may_be_pruned(_over({"web-1": Standing.LATE}, state), ID, NOW) is (state in at_rest)
+
+
+@pytest.mark.parametrize(("ordered", "made", "keeps"), [(2, 1, True), (2, 2, False), (1, 2, False)])
+def test_a_late_host_that_is_to_try_again_keeps_its_rollout(
+    ordered: int, made: int, keeps: bool
+) -> None:
+    """Not one whose journal tells of more attempts than this log has orders."""
+    late = {"web-1": Standing.LATE}
+    view = _over(late, HostState.CONVERGED, attempts={"web-1": ordered}, made=made)
+    assert may_be_pruned(view, ID, NOW) is not keeps
+
+
+def test_a_late_host_without_a_record_keeps_its_rollout() -> None:
+    """It has not begun."""
+    view = view_of(TERMS)
+    late = {"web-1": Standing.LATE}
+    view.set_rollout(rollout_of(TERMS, RolloutState.TERMINAL, standings=late))
+    assert not may_be_pruned(view, ID, NOW)
+
+
+@pytest.mark.parametrize(
+    "state", [each for each in RolloutState if each is not RolloutState.TERMINAL]
+)
+def test_a_rollout_that_serves_nobody_late_is_pruned(state: RolloutState) -> None:
+    """Only the retention is waited for."""
+    view = view_of(TERMS)
+    view.set_rollout(rollout_of(TERMS, state, standings={"web-1": Standing.LATE}))
+    assert may_be_pruned(view, ID, NOW)
+
+
+def test_a_rollout_that_its_channel_does_not_name_is_pruned() -> None:
+    """Another release, or none, has the hosts."""
+    view = _over({"web-1": Standing.LATE})
+    view.retract("stable")
+    assert may_be_pruned(view, ID, NOW)
+    view.offer(terms_of("stable@b2"))
+    assert may_be_pruned(view, ID, NOW)
+
+
+def test_a_host_without_a_record_does_not_fail_for_good() -> None:
+    """Who waits for it waits on: it may still come."""
+    view = FleetView()
+    view.open(rollout_of(CHAIN), CHAIN)
+    assert skipped_with(view, CHAIN.rollout_id, "db-1", NOW) is None
+
+
+def test_an_attempt_that_was_ordered_of_another_host_lets_nobody_wait() -> None:
+    """Each host has attempts of its own."""
+    terms = evolve(CHAIN, wave_tolerances=(Tolerance(3),))
+    view = view_of(terms)
+    view.set_rollout(rollout_of(terms, attempts={"db-1": 2}))
+    put(view, terms, db_1=HostState.FAILED)
+    assert skipped_with(view, terms.rollout_id, "db-1", NOW) is None
+    view.set_rollout(rollout_of(terms, attempts={"web-3": 2}))
+    assert skipped_with(view, terms.rollout_id, "db-1", NOW) is not None
