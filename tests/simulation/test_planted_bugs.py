@@ -7,6 +7,7 @@ import pytest
 from nixfleet_simulation.run.run import run
 from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import FOUND_BY, PLANTED
+from tests.simulation.planted_directed import DIRECTED, Directed
 from tests.simulation.planted_edges import FOUND_BY_AT_EDGES, PLANTED_AT_EDGES
 from tests.simulation.planted_policy import FOUND_BY_IN_POLICY, PLANTED_IN_POLICY
 from tests.simulation.planted_steering import FOUND_BY_IN_STEERING, PLANTED_IN_STEERING
@@ -31,3 +32,14 @@ def test_a_planted_bug_is_found(
     outcomes = (run(draw(seed, HOSTS, DAYS)) for seed in range(first, first + SEEDS_TRIED))
 
     assert any(outcome.broken is not None for outcome in outcomes), plant.__doc__
+
+
+@pytest.mark.parametrize("directed", DIRECTED.values(), ids=DIRECTED)
+def test_a_planted_bug_that_few_seeds_find_is_found_by_its_scenario(
+    directed: Directed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same scenario breaks nothing without the bug."""
+    assert run(directed.scenario).broken is None
+
+    directed.plant(monkeypatch)
+    assert run(directed.scenario).broken is not None, directed.plant.__doc__

@@ -1,0 +1,82 @@
+"""Bugs that few seeds find, each with a scenario in which it shows.
+
+As in `planted`: each function plants one; its sentence says what goes wrong. What a drawn scenario rarely has together,
+like two reverts in one wave in a certain order, or a process that dies between two portions, is put together here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pytest
+from attrs import frozen
+
+from nixfleet_control_plane.engine import engine, entry_handlers
+from nixfleet_control_plane.engine.record_flush import flush
+from nixfleet_control_plane.engine.state import FlushCycle, State
+from nixfleet_proto.policy import Tolerance
+from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Boundary, Crash, Release
+from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour, Health
+from nixfleet_simulation.scenario.scenario import ChannelLayout, PolicyLayout, Scenario
+from tests.simulation.planted import Plant
+
+HOSTS: Final = ("host-01", "host-02", "host-03", "host-04")
+
+
+@frozen
+class Directed:
+    """A bug, and a scenario that shows it."""
+
+    plant: Plant
+    scenario: Scenario
+
+
+def claims_records_that_it_did_not_write(patch: pytest.MonkeyPatch) -> None:
+    """The cache of host records is said to be true up to where the log ends, not where the writing began."""
+
+    def boastful(state: State, commit: Any, limit: int) -> Any:
+        cycle = state.flush_cycle.get()
+        if cycle.left:
+            state.flush_cycle.set(FlushCycle(cycle.left, state.head_seq))
+        return flush(state, commit, 1)
+
+    patch.setattr(engine, "flush", boastful)
+
+
+def bars_nothing_when_a_wave_breaks(patch: pytest.MonkeyPatch) -> None:
+    """Hosts that reverted under a tolerance are forgotten when it is used up."""
+    patch.setattr(entry_handlers, "reverted_closures", lambda *_: ())
+
+
+def _dying_between_portions() -> Scenario:
+    """The control plane dies every few seconds while two releases are under way, in all states of its cache."""
+    channel = ChannelLayout("stable", (HOSTS,), soak_minutes=1)
+    crashes = (
+        Crash(60.0 + 13 * number, CONTROL_PLANE, Boundary.AFTER_WRITE, 5.0)
+        for number in range(1, 40)
+    )
+    releases = (Release(60, "stable", "r1"), Release(400, "stable", "r2"))
+    return _scenario(channel, *releases, *crashes)
+
+
+def _one_reverts_before_the_wave_breaks() -> Scenario:
+    """Of hosts that share a closure the first reverts, which is tolerated, and minutes later the second fails."""
+    policy = PolicyLayout(Tolerance(1))
+    channel = ChannelLayout("stable", (HOSTS,), soak_minutes=5, policy=policy)
+    first = ClosureBehaviour(health=Health.BAD)
+    second = ClosureBehaviour(health=Health.BAD_LATER, late_seconds=150)
+    behaviours = ((HOSTS[0], first), (HOSTS[1], second))
+    return _scenario(channel, Release(60, "stable", "r1", "shared", behaviours))
+
+
+def _scenario(channel: ChannelLayout, *acts: Crash | Release) -> Scenario:
+    in_order = tuple(sorted(acts, key=lambda act: act.at_seconds))
+    return Scenario(1, (channel,), in_order, 900.0, real_signatures=False)
+
+
+DIRECTED: Final[Mapping[str, Directed]] = {
+    directed.plant.__name__: directed
+    for directed in (
+        Directed(claims_records_that_it_did_not_write, _dying_between_portions()),
+        Directed(bars_nothing_when_a_wave_breaks, _one_reverts_before_the_wave_breaks()),
+    )
+}
