@@ -1,21 +1,23 @@
 """Laws of tolerance, standings, attempts and back-off: what holds for any policy and any history of a wave."""
 
+from collections import Counter
 from datetime import timedelta
 
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nixfleet_proto.policy import Retry
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.deadlines import backoff_of, due_of
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.passing_time import due_by_time, next_time
+from nixfleet_state_machine.planner.rollout_status import overdue_by_stage, overdue_hosts
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.planner.verdict import WaveVerdict, verdict_of
 from nixfleet_state_machine.rollout.event import RetryOrdered
 from nixfleet_state_machine.rollout.reducer import step_rollout
-from nixfleet_state_machine.rollout.state import Standing
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 from tests.planner.builders import NOW, host_of, rollout_of, terms_of, view_of
 
 NAMES = ("a", "b", "c", "d")
@@ -74,6 +76,38 @@ def test_each_host_of_a_wave_is_counted_in_one_way(
     assert tally.eligible + tally.failed <= tally.total
     assert tally.settled + tally.failed <= tally.total
     assert tally.converged <= tally.settled
+
+
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(list(HostState)))),
+    standings=STANDINGS,
+    state=st.sampled_from((RolloutState.ACTIVE, RolloutState.FAILED, RolloutState.TERMINAL)),
+    then=st.sampled_from(list(AtDeadline)),
+    minutes=st.integers(0, 40),
+)
+def test_the_hosts_that_are_kept_as_overdue_are_those_that_a_walk_finds(
+    steps: list[tuple[str, HostState]],
+    standings: dict[str, Standing],
+    state: RolloutState,
+    then: AtDeadline,
+    minutes: int,
+) -> None:
+    """Whatever became of them before; the walk finds those too of which something follows."""
+    each = Deadline(10, then)
+    terms = evolve(_terms(0), deadlines=Deadlines(each, each, each, each))
+    view = view_of(terms)
+    for name, host_state in steps:
+        record = host_of(terms, name, host_state)
+        view.set_host(
+            evolve(record, dispatch_acked_at=NOW, deferred_at=NOW, activation_completed_at=NOW)
+        )
+    view.set_rollout(rollout_of(terms, state, standings=standings))
+    now = NOW + timedelta(minutes=minutes)
+    walked = Counter(it.stage for it in overdue_hosts(view, now) if it.overdue_at is not None)
+
+    kept = overdue_by_stage(view, now)
+
+    assert kept == (walked if then is AtDeadline.WAIT else {})
 
 
 @given(outcomes=OUTCOMES, standings=STANDINGS, allowed=ALLOWED)

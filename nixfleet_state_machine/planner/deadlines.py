@@ -72,6 +72,25 @@ def due_of(
     return _restore(terms, rollout, record) or _retry(terms, rollout, record)
 
 
+def unfollowed_deadline_of(
+    terms: RolloutTerms,
+    rollout: RolloutRecord,
+    record: HostRolloutState,
+    queued_since: datetime | None,
+) -> datetime | None:
+    """Return the end of a stage of which nothing follows, for a host that counts; `None`: it has none.
+
+    queued_since: as in `due_of`.
+    """
+    staged = stage_of(record, queued_since)
+    if staged is None or rollout.standing_of(record.hostname) is not Standing.COUNTED:
+        return None
+    deadline = deadline_of(terms, staged[0])
+    if deadline is None or deadline.then is not AtDeadline.WAIT:
+        return None
+    return overdue_at(terms, *staged)
+
+
 def stage_of(
     record: HostRolloutState, queued_since: datetime | None
 ) -> tuple[Stage, datetime] | None:

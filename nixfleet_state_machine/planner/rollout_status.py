@@ -147,6 +147,12 @@ def overdue_hosts(view: FleetView, now: datetime) -> Iterator[OverdueHost]:
                     yield overdue
 
 
+def overdue_by_stage(view: FleetView, now: datetime) -> Mapping[Stage, int]:
+    """Return how many hosts are past a deadline of which nothing follows, by its stage. O(those hosts)."""
+    found = (_overdue(view, record) for record in view.overdue(now))
+    return Counter(each.stage for each in found if each is not None)
+
+
 def _overdue(view: FleetView, record: HostRolloutState) -> OverdueHost | None:
     rollout_id, hostname = record.rollout_id, record.hostname
     staged = stage_of(record, view.unacknowledged_since(record))

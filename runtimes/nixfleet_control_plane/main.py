@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -49,13 +49,15 @@ from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
-from nixfleet_state_machine.rollout.state import RolloutState
+from nixfleet_state_machine.rollout.event import Stage
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 _BACKLOG: Final = 2048
 _DAMAGED: Final = (
     "restore a backup, or move it away: without it, the hosts tell what their journals have"
 )
-S = TypeVar("S", HostState, RolloutState, Gate)
+S = TypeVar("S", HostState, RolloutState, Gate, Stage, Standing)
+_STANDINGS: Final = tuple(it for it in Standing if it is not Standing.COUNTED)
 _log = logging.getLogger(__name__)
 
 
@@ -245,6 +247,18 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         "gate",
         lambda: _by_state(Gate, service.waiting_by_gate()),
     )
+    metrics.gauge_by(
+        "nixfleet_hosts_overdue",
+        "hosts that count and are past a deadline of which nothing follows, by its stage",
+        "stage",
+        lambda: _by_state(Stage, service.overdue_by_stage()),
+    )
+    metrics.gauge_by(
+        "nixfleet_hosts_by_standing",
+        "hosts of rollouts that are served, by the standing that they have in place of their state",
+        "standing",
+        lambda: _by_state(_STANDINGS, service.hosts_by_standing()),
+    )
     metrics.gauge(
         "nixfleet_hosts_absent",
         "hosts that no wave waits for, because they were silent past a deadline or were skipped",
@@ -263,7 +277,7 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
     )
 
 
-def _by_state(states: type[S], counted: Mapping[S, int]) -> dict[str, float]:
+def _by_state(states: Iterable[S], counted: Mapping[S, int]) -> dict[str, float]:
     """Return a value for every state; 0 for a state that nothing is in."""
     return {state.value: counted.get(state, 0) for state in states}
 

@@ -84,6 +84,8 @@ from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
+from nixfleet_state_machine.rollout.event import Stage
+from nixfleet_state_machine.rollout.state import Standing
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -180,6 +182,14 @@ class ControlPlaneService:
     def hosts_by_state(self) -> Mapping[HostState, int]:
         """Return the number of hosts in each state, over all rollouts that are not superseded or pruned."""
         return self._engine.hosts_by_state()
+
+    def hosts_by_standing(self) -> Mapping[Standing, int]:
+        """Return how many hosts have each standing other than counted, in rollouts that are served."""
+        return self._engine.hosts_by_standing()
+
+    def overdue_by_stage(self) -> Mapping[Stage, int]:
+        """Return how many hosts are past a deadline of which nothing follows, by its stage."""
+        return self._engine.overdue_by_stage(self.now())
 
     def waiting_by_gate(self) -> Mapping[Gate, int]:
         """Return how many hosts each gate holds as the first one, over all rollouts."""

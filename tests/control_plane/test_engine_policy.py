@@ -22,6 +22,7 @@ from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry, Rollou
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.holds.scope import RolloutScope
+from nixfleet_state_machine.planner.rollout_status import overdue_hosts
 from nixfleet_state_machine.rollout.event import (
     HostsLapsed,
     OperatorClearance,
@@ -92,6 +93,12 @@ class Fleet(ScriptedControlPlane):
     def moved(self, kind: type[RolloutEvent]) -> list[RolloutEvent]:
         events = (entry.event for entry in self.logged(RolloutMoved))
         return [event for event in events if isinstance(event, kind)]
+
+    def counted_late(self) -> tuple[dict[Stage, int], dict[Standing, int]]:
+        """As `/metrics` counts hosts that are overdue, and those with a standing."""
+        engine = self.engine
+        overdue, standings = engine.overdue_by_stage(self.now), engine.hosts_by_standing()
+        return dict(overdue), {each: count for each, count in standings.items() if count}
 
     def check_restart(self) -> None:
         """The views are what the log says, and a start brings the same state back."""
@@ -544,6 +551,29 @@ def test_tolerated_failures_absent_and_waiting_hosts_are_counted(scratch: Path) 
     first, second = fleet.engine.waves(fleet.r1)
     assert (first.converged, second.failed, second.allowed, second.absent) == (1, 1, 1, 2)
     assert fleet.engine.waves(RolloutId("stable@r9")) == ()
+
+
+def test_hosts_past_a_deadline_are_counted_whether_something_follows_or_not(scratch: Path) -> None:
+    """Those of which nothing follows by their stage, as long as they count; the others by their standing."""
+    waiting = Deadlines(ack=Deadline(10, AtDeadline.WAIT), convergence=Deadline(5, AtDeadline.FAIL))
+    fleet = Fleet(scratch, RolloutPolicy(max_failures=2, deadlines=waiting))
+    fleet.finish("web-01")
+    fleet.host("web-02").soak()
+    assert fleet.counted_late() == ({}, {})
+    fleet.pass_minutes(11)
+
+    assert fleet.counted_late() == ({Stage.ACK: 2}, {Standing.LAPSED: 1})
+    shown = [each.hostname for each in overdue_hosts(fleet.state.view, fleet.now)]
+    assert shown == ["web-03", "web-04"]
+    fleet.check_restart()
+    assert fleet.counted_late() == ({Stage.ACK: 2}, {Standing.LAPSED: 1})
+    fleet.host("web-03").acknowledge()
+    fleet.command(ExcuseHosts(fleet.r1, frozenset({"web-04"}), "ada", "why"))
+    assert fleet.counted_late() == ({}, {Standing.LAPSED: 1, Standing.EXCUSED: 1})
+    fleet.publish("r2")
+    fleet.wait(minutes=80 * 60)
+    fleet.tick()
+    assert fleet.state.standing_counts.keys() == set()
 
 
 def test_a_wave_that_breaks_bars_no_closure_that_never_ran(scratch: Path) -> None:

@@ -73,6 +73,8 @@ class FleetView:
         self._beginnings = Beginnings(undo)
         self._changes = Changes()
         self._dues = TimeHeap[DueHost](undo, self._is_due)
+        # Apart from the dues: nothing follows from these, so they stay, and `next_due` is to be ahead.
+        self._overdue = TimeHeap[DueHost](undo, self._is_overdue)
         self.lanes: LaneIndex = LaneIndex(undo)
 
     # --- changes: offers and rollouts --------------------------------------------------------------
@@ -492,6 +494,11 @@ class FleetView:
             if due is not None and due.at <= now:
                 yield rollout_id, hostname, due
 
+    def overdue(self, now: datetime) -> Iterator[HostRolloutState]:
+        """Yield the records of hosts that count and are past a deadline of which nothing follows. O(those hosts)."""
+        for _, rollout_id, hostname in self._overdue.until(now):
+            yield self._books[rollout_id].hosts[hostname]
+
     def tally_before(self, rollout_id: RolloutId, wave: int) -> Tally:
         """Return the counts of all waves before `wave`."""
         tallies = self._book(rollout_id).tallies
@@ -604,11 +611,9 @@ class FleetView:
 
     def _set_due(self, record: RolloutRecord, book: RolloutBook, hostname: str) -> None:
         due = book.due_of(hostname, record)
-        if due is None:
-            book.due.discard(hostname)
-        elif book.due.get(hostname) != due.at:
-            book.due.set(hostname, due.at)
-            self._dues.add(DueHost(due.at, record.rollout_id, hostname))
+        host = record.rollout_id, hostname
+        _set_time(book.due, self._dues, None if due is None else due.at, host)
+        _set_time(book.overdue, self._overdue, book.overdue_from(hostname, record), host)
 
     def _is_due(self, due: DueHost) -> bool:
         book = self._books.get(due.rollout_id)
@@ -616,6 +621,14 @@ class FleetView:
             book is not None
             and book.due.get(due.hostname) == due.at
             and self._rollouts[due.rollout_id].state.is_served
+        )
+
+    def _is_overdue(self, due: DueHost) -> bool:
+        book = self._books.get(due.rollout_id)
+        return (
+            book is not None
+            and book.overdue.get(due.hostname) == due.at
+            and self._rollouts[due.rollout_id].state.is_live
         )
 
     def _recheck_served(
@@ -718,6 +731,20 @@ def _refuse_target(book: RolloutBook, record: HostRolloutState, target: str | No
 
 def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
+
+
+def _set_time(
+    times: UndoableDict[str, datetime],
+    heap: TimeHeap[DueHost],
+    at: datetime | None,
+    host: tuple[RolloutId, str],
+) -> None:
+    rollout_id, hostname = host
+    if at is None:
+        times.discard(hostname)
+    elif times.get(hostname) != at:
+        times.set(hostname, at)
+        heap.add(DueHost(at, rollout_id, hostname))
 
 
 def _ignore(budget: str, by: int) -> None:

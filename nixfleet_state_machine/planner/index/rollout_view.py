@@ -10,7 +10,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.planner.deadlines import Due, due_of, has_dues
+from nixfleet_state_machine.planner.deadlines import (
+    Due,
+    due_of,
+    has_dues,
+    unfollowed_deadline_of,
+)
 from nixfleet_state_machine.planner.index.tally import NOBODY, Tally, tally_of
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
@@ -40,7 +45,8 @@ class RolloutBook:
     """Records by host name; queue, with the time since when; counts by wave (`None`: in no wave) and by budget name.
 
     late_in_flight: the same for hosts that take slots after the rollout is Terminal too. under_way, converged: by the
-    names of budgets that have a ramp. due: by host, when its time comes.
+    names of budgets that have a ramp. due: by host, when its time comes. overdue: by host, when its stage ends, if
+    nothing follows from that.
     """
 
     __slots__ = (
@@ -51,6 +57,7 @@ class RolloutBook:
         "hosts",
         "in_flight",
         "late_in_flight",
+        "overdue",
         "queued",
         "tallies",
         "terms",
@@ -69,6 +76,7 @@ class RolloutBook:
         self.converged: UndoableDict[str, int] = UndoableDict[str, int](undo)
         self.tallies: UndoableDict[int | None, Tally] = UndoableDict[int | None, Tally](undo)
         self.due: UndoableDict[str, datetime] = UndoableDict[str, datetime](undo)
+        self.overdue: UndoableDict[str, datetime] = UndoableDict[str, datetime](undo)
         unheard_of = Counter(
             (terms.wave_of.get(host), record.standing_of(host)) for host in terms.targets
         )
@@ -100,9 +108,20 @@ class RolloutBook:
         record = self.hosts.get(hostname)
         if record is None or not self.has_dues or not rollout.state.is_served:
             return None
-        is_asked = needs_dispatch(record, rollout.attempt_of(hostname))
-        since = self.queued.get(hostname) if is_asked else None
-        return due_of(self.terms, rollout, record, since)
+        return due_of(self.terms, rollout, record, self._awaited_since(record, rollout))
+
+    def overdue_from(self, hostname: str, rollout: RolloutRecord) -> datetime | None:
+        """Return from when `hostname` is overdue, if nothing happens to it before and nothing follows from it."""
+        record = self.hosts.get(hostname)
+        if record is None or not self.has_dues or not rollout.state.is_live:
+            return None
+        since = self._awaited_since(record, rollout)
+        return unfollowed_deadline_of(self.terms, rollout, record, since)
+
+    def _awaited_since(self, record: HostRolloutState, rollout: RolloutRecord) -> datetime | None:
+        """Return since when the acknowledgement of a queued dispatch is awaited; `None`: it is not."""
+        is_asked = needs_dispatch(record, rollout.attempt_of(record.hostname))
+        return self.queued.get(record.hostname) if is_asked else None
 
     def recount_wave(self, hostname: str, before: Tally, after: Tally) -> tuple[Tally, Tally]:
         """Count the host in its wave as `after` instead of `before`; return the wave's tally, old and new."""

@@ -133,12 +133,17 @@ from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.host_status import host_status
 from nixfleet_state_machine.planner.plan import replan
-from nixfleet_state_machine.planner.rollout_status import WaveStatus, wave_statuses
+from nixfleet_state_machine.planner.rollout_status import (
+    WaveStatus,
+    overdue_by_stage,
+    wave_statuses,
+)
 from nixfleet_state_machine.planner.verdict import waves_without
 from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetryOrdered,
     RolloutAborted,
+    Stage,
     StandingChanged,
     SuccessorOpened,
 )
@@ -184,6 +189,21 @@ class ControlPlaneEngine:
             if rollouts[rollout_id].state in _IN_USE:
                 counts[state] += count
         return counts
+
+    def hosts_by_standing(self) -> Mapping[Standing, int]:
+        """Return how many hosts have each standing other than counted, in rollouts that are served. Counted as
+        rollouts change, as `hosts_by_state`.
+        """
+        rollouts = self._state.view.rollouts
+        counts = Counter[Standing]()
+        for (rollout_id, standing), count in self._state.standing_counts.items():
+            if rollouts[rollout_id].state.is_served:
+                counts[standing] += count
+        return counts
+
+    def overdue_by_stage(self, now: datetime) -> Mapping[Stage, int]:
+        """Return how many hosts are past a deadline of which nothing follows, by its stage. O(those hosts)."""
+        return overdue_by_stage(self._state.view, now)
 
     def waiting_by_gate(self) -> Mapping[Gate, int]:
         """Return how many hosts each gate holds as the first one. Counted as deferrals change, as `hosts_by_state`."""

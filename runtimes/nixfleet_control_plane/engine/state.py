@@ -57,7 +57,7 @@ from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
 from nixfleet_state_machine.planner.holds.scope import HoldScope, HostScope, RolloutScope
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.terms import RolloutTerms
-from nixfleet_state_machine.rollout.state import RolloutRecord
+from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 from nixfleet_state_machine.undo import UndoableDict, UndoableSet, UndoableValue, UndoLog
 
 HostKey = tuple[RolloutId, str]
@@ -144,6 +144,8 @@ class State:
         self.began_at: datetime | None = None
         """When the first input came. Who was not heard of since then may have been heard of before."""
         self.host_counts = UndoableDict[tuple[RolloutId, HostState], int](self.undo)
+        # Counted as rollouts change: how many of its hosts have a standing other than counted.
+        self.standing_counts = UndoableDict[tuple[RolloutId, Standing], int](self.undo)
         self.identities = Identities(self.undo)
         self.flush_cycle = UndoableValue(self.undo, FlushCycle())
         self.head_seq = 0
@@ -217,8 +219,23 @@ class State:
 
     def put_rollout(self, commit: CommitBuilder, record: RolloutRecord) -> None:
         """Set a rollout's record."""
+        self.count_standings(record, self.view.rollouts.get(record.rollout_id))
         self.view.set_rollout(record)
         commit.write(PutRollout(record))
+
+    def count_standings(self, record: RolloutRecord, before: RolloutRecord | None = None) -> None:
+        """Count the standings of `record` in place of those of `before`. O(1) if they are the same."""
+        known = {} if before is None else before.standings
+        if known is record.standings:
+            return
+        for _, standing in record.standings.items() - known.items():
+            self._count_standing(record.rollout_id, standing, 1)
+        for _, standing in known.items() - record.standings.items():
+            self._count_standing(record.rollout_id, standing, -1)
+
+    def _count_standing(self, rollout_id: RolloutId, standing: Standing, by: int) -> None:
+        key = rollout_id, standing
+        self.standing_counts.set(key, self.standing_counts.get(key, 0) + by)
 
     def open_rollout(
         self, commit: CommitBuilder, record: RolloutRecord, terms: RolloutTerms
@@ -252,6 +269,8 @@ class State:
         self.view.forget_rollout(rollout_id)
         for state in HostState:
             self.host_counts.discard((rollout_id, state))
+        for standing in Standing:
+            self.standing_counts.discard((rollout_id, standing))
         self.lost.discard(rollout_id)
         self.pruned.add(rollout_id)
         commit.write(RemoveHostRecords(rollout_id))

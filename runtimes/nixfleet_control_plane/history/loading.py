@@ -114,6 +114,7 @@ def _load_rollouts(state: State, snapshot: Snapshot) -> None:
             state.lose_rollout(record, f"the database has no manifest of {record.rollout_id}")
         else:
             state.view.open(record, loaded.terms)
+        state.count_standings(record)
         if _rests(record):
             state.schedule_pruning(record.rollout_id, moved_at + record.retention)
     state.left_out += tuple(f"{why}: {LOST}" for why in state.lost.values())

@@ -33,16 +33,18 @@ class Contacts:
 
     def __init__(self) -> None:
         self._last: dict[str, Contact] = {}
-        # Hosts by the minute of their last request: counting the silent ones walks over minutes, not over hosts.
-        self._by_minute = Counter[int]()
+        # Hosts by the minute of their last request, and by how far their clocks were off: what is asked of all walks
+        # over minutes and seconds, of which a signature allows few, and not over hosts.
+        self._by_minute: dict[int, Counter[int]] = {_LONG_PAST: Counter()}
 
     def heard(self, hostname: str, created: int, now: datetime) -> None:
         """Note a request of `hostname`, which was authenticated; created: the time in its signature."""
         before = self._last.get(hostname)
         if before is not None:
-            self._by_minute[self._minute_of(before)] -= 1
-        self._last[hostname] = Contact(now, created - int(now.timestamp()))
-        self._by_minute[_minute(now)] += 1
+            self._by_minute[self._minute_of(before)][abs(before.skew_seconds)] -= 1
+        contact = Contact(now, created - int(now.timestamp()))
+        self._last[hostname] = contact
+        self._by_minute.setdefault(_minute(now), Counter())[abs(contact.skew_seconds)] += 1
 
     def last(self, hostname: str) -> Contact | None:
         """Return the last request of `hostname`; `None` if there was none since the start."""
@@ -53,19 +55,26 @@ class Contacts:
 
         Minutes that are long past are counted together, so there are few.
         """
+        self._forget_minutes_before(_minute(now - HEARD_RECENTLY))
         silent_before = _minute(now - SILENT_AFTER)
-        for minute in [it for it in self._by_minute if it != _LONG_PAST and it < silent_before]:
-            self._by_minute[_LONG_PAST] += self._by_minute.pop(minute)
-        return self._by_minute[_LONG_PAST]
+        return sum(
+            count.total() for minute, count in self._by_minute.items() if minute < silent_before
+        )
+
+    def _forget_minutes_before(self, first: int) -> None:
+        for minute in [it for it in self._by_minute if it != _LONG_PAST and it < first]:
+            self._by_minute[_LONG_PAST].update(self._by_minute.pop(minute))
 
     def _minute_of(self, contact: Contact) -> int:
         minute = _minute(contact.at)
         return minute if minute in self._by_minute else _LONG_PAST
 
     def skew_seconds_max(self, now: datetime) -> int:
-        """Return by how much the worst clock of the hosts that were heard recently is off."""
-        recent = (each for each in self._last.values() if now - each.at <= HEARD_RECENTLY)
-        return max((abs(each.skew_seconds) for each in recent), default=0)
+        """Return by how much the worst clock of the hosts that were heard recently, to the minute, is off. O(1)."""
+        first = _minute(now - HEARD_RECENTLY)
+        self._forget_minutes_before(first)
+        recent = (count for minute, count in self._by_minute.items() if minute >= first)
+        return max((skew for count in recent for skew in +count), default=0)
 
 
 def _minute(at: datetime) -> int:
