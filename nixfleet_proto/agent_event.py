@@ -91,12 +91,13 @@ class ActivationStarted:
 @frozen
 @checked
 class ActivationCompleted:
-    """The switch ended well; `observed_current_closure` is what runs now."""
+    """The switch was done; `observed_current_closure` is what runs now. failed_units: services that failed in it."""
 
     observed_current_closure: str
     exit_code: int
     completed_at: datetime
     seq: int
+    failed_units: tuple[str, ...] | None = None
 
 
 @frozen
@@ -182,12 +183,16 @@ class Failed:
 @frozen
 @checked
 class RollbackComplete:
-    """A rollback ran to its end; only exit code 0 means that it worked."""
+    """A rollback ran to its end; only exit code 0 means that it worked.
+
+    failure_reason: why it did not, or which services failed in it.
+    """
 
     reverted_to_closure: str
     exit_code: int
     completed_at: datetime
     seq: int
+    failure_reason: str | None = None
 
 
 @frozen

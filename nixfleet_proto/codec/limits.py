@@ -24,10 +24,11 @@ LENGTHS_MAX: Final[Mapping[str, int]] = {
     "stderr_tail": 8192,
     "probes": 256,
     "failing_probes": 256,
+    "failed_units": 64,
     "sub_results": 1024,
 }
 """By field: characters of a text, items of a list."""
-LISTS: Final = frozenset({"probes", "failing_probes", "sub_results"})
+LISTS: Final = frozenset({"probes", "failing_probes", "failed_units", "sub_results"})
 
 
 def limit_problems(

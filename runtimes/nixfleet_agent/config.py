@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from attrs import fields_dict, frozen
 
 from nixfleet_agent.activation.directory import DirectoryActivator
+from nixfleet_agent.activation.nixos.activator import OnFailedUnits
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_runtime.config.check import Side
 from nixfleet_runtime.config.options import Section, load
@@ -87,6 +88,10 @@ class DirectoryActivatorConfig:
     switch_timeout_seconds: float
 
 
+DEAD_MAN_MARGIN_SECONDS = 60.0
+"""How much longer than a switch the dead-man timer waits at least."""
+
+
 @frozen
 class NixosActivatorConfig:
     """`[activator]` of kind `nixos`; the fields are those of `NixosActivator`."""
@@ -94,10 +99,15 @@ class NixosActivatorConfig:
     store: Path = Path("/nix/store")
     profile: Path = Path("/nix/var/nix/profiles/system")
     current_system: Path = Path("/run/current-system")
-    switch_timeout_seconds: float = 300.0
+    switch_timeout_seconds: float = 600.0
     poll_interval_seconds: float = 2.0
     realise_timeout_seconds: float = 3600.0
     command_timeout_seconds: float = 120.0
+    attempt_file: Path = Path("/var/lib/nixfleet-agent/switch.json")
+    roots: Path = Path("/nix/var/nix/gcroots/nixfleet")
+    agent_unit: str = "nixfleet-agent.service"
+    on_failed_units: OnFailedUnits = OnFailedUnits.REPORT
+    dead_man_seconds: float = 1200.0
 
 
 ActivatorConfig: TypeAlias = DirectoryActivatorConfig | NixosActivatorConfig
@@ -159,16 +169,17 @@ def load_agent_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
 
 def read_agent_config(root: Section) -> AgentConfig:
     """Return the configuration in the root section."""
+    journal = JournalConfig(root.section("journal").path("path", file_to_write))
     return AgentConfig(
         hostname=root.text("hostname", socket.gethostname()),
         control_plane=_control_plane(root.section("control_plane")),
         trust=read_trust(root.section("trust")),
         identity=_identity(root.section("identity")),
-        journal=JournalConfig(root.section("journal").path("path", file_to_write)),
+        journal=journal,
         manifests=ManifestsConfig(
             root.section("manifests").path("cache_directory", directory_to_fill)
         ),
-        activator=_activator(root.section("activator")),
+        activator=_activator(root.section("activator"), journal.path),
         probes=_probes(root.section("probes")),
         ticks=_ticks(root.section("ticks")),
         log=read_log(root.section("log")),
@@ -215,7 +226,7 @@ def _identity(section: Section) -> IdentityConfig:
     )
 
 
-def _activator(section: Section) -> ActivatorConfig:
+def _activator(section: Section, journal: Path) -> ActivatorConfig:
     kind = section.required_choice("kind", ActivatorKind)
     match kind:
         case None:
@@ -224,7 +235,7 @@ def _activator(section: Section) -> ActivatorConfig:
         case ActivatorKind.DIRECTORY:
             return _directory_activator(section)
         case ActivatorKind.NIXOS:
-            return _nixos_activator(section)
+            return _nixos_activator(section, journal)
         case _:
             assert_never(kind)
 
@@ -245,9 +256,9 @@ def _directory_activator(section: Section) -> DirectoryActivatorConfig:
     )
 
 
-def _nixos_activator(section: Section) -> NixosActivatorConfig:
+def _nixos_activator(section: Section, journal: Path) -> NixosActivatorConfig:
     default = NixosActivatorConfig()
-    return NixosActivatorConfig(
+    activator = NixosActivatorConfig(
         store=section.path("store", readable_directory, default.store),
         profile=section.path("profile", link_to_replace, default.profile),
         current_system=section.path("current_system", readable_directory, default.current_system),
@@ -263,7 +274,19 @@ def _nixos_activator(section: Section) -> NixosActivatorConfig:
         command_timeout_seconds=section.seconds(
             "command_timeout_seconds", default.command_timeout_seconds
         ),
+        attempt_file=section.optional_path("attempt_file", file_to_write)
+        or journal.with_name(default.attempt_file.name),
+        roots=section.optional_path("roots", directory_to_fill) or default.roots,
+        agent_unit=section.text("agent_unit", default.agent_unit),
+        on_failed_units=section.choice("on_failed_units", default.on_failed_units),
+        dead_man_seconds=section.seconds_or_none("dead_man_seconds", default.dead_man_seconds),
     )
+    least = activator.switch_timeout_seconds + DEAD_MAN_MARGIN_SECONDS
+    if 0 < activator.dead_man_seconds < least:
+        expected = f"0, for none, or at least {least:g}: {DEAD_MAN_MARGIN_SECONDS:g} more than a switch may take"
+        found = f"{activator.dead_man_seconds:g}"
+        section.refuse("dead_man_seconds", "too short", expected, found)
+    return activator
 
 
 def _probes(section: Section) -> ProbesConfig:

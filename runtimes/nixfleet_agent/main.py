@@ -4,6 +4,7 @@ The composition root. No policy, and nothing that a test of a worker or of the e
 """
 
 import logging
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import (
@@ -23,7 +24,7 @@ from anyio.abc import TaskStatus
 from nixfleet_agent.activation.activator import Activator
 from nixfleet_agent.activation.command import ProcessRunner
 from nixfleet_agent.activation.directory import DirectoryActivator
-from nixfleet_agent.activation.nixos import NixosActivator
+from nixfleet_agent.activation.nixos.activator import NixosActivator
 from nixfleet_agent.config import (
     ActivatorConfig,
     AgentConfig,
@@ -147,9 +148,22 @@ def activator_of(config: ActivatorConfig, clock: Clock) -> Activator:
                 config.poll_interval_seconds,
                 config.realise_timeout_seconds,
                 config.command_timeout_seconds,
+                attempt_file=config.attempt_file,
+                roots=config.roots,
+                agent_unit=config.agent_unit,
+                on_failed_units=config.on_failed_units,
+                dead_man_seconds=config.dead_man_seconds,
+                systemctl=_lasting("systemctl"),
+                nix_env=_lasting("nix-env"),
             )
         case _:
             assert_never(config)
+
+
+def _lasting(program: str) -> str:
+    """Return a path to `program` that leads to it after a switch too, its name if it is not there."""
+    found = shutil.which(program)
+    return str(Path(found).parent.resolve() / program) if found else program
 
 
 async def _run_until_signalled(

@@ -7,7 +7,7 @@ import pytest
 from attrs import fields
 
 from nixfleet_agent.activation.directory import DirectoryActivator
-from nixfleet_agent.activation.nixos import NixosActivator
+from nixfleet_agent.activation.nixos.activator import NixosActivator, OnFailedUnits
 from nixfleet_agent.config import (
     AgentConfig,
     ControlPlaneAddress,
@@ -159,10 +159,56 @@ def test_a_nixos_activator_is_read_with_all_its_options(directory: Path) -> None
         poll_interval_seconds = 2
         realise_timeout_seconds = 3
         command_timeout_seconds = 4
+        attempt_file = "attempt"
+        roots = "store"
+        agent_unit = "our-agent.service"
+        on_failed_units = "fail"
+        dead_man_seconds = 61
     """
     assert loaded(directory, written(activator=activator)).activator == NixosActivatorConfig(
-        directory / "store", directory / "system", directory / "store", 1.0, 2.0, 3.0, 4.0
+        directory / "store",
+        directory / "system",
+        directory / "store",
+        1.0,
+        2.0,
+        3.0,
+        4.0,
+        directory / "attempt",
+        directory / "store",
+        "our-agent.service",
+        OnFailedUnits.FAIL,
+        61.0,
     )
+
+
+@pytest.mark.parametrize("seconds", ["1", "60.5", "-1"])
+def test_a_dead_man_timer_shorter_than_a_switch_is_refused(directory: Path, seconds: str) -> None:
+    """It would end a switch that is under way, and fight with it."""
+    activator = f"""
+        kind = "nixos"
+        store = "store"
+        profile = "system"
+        current_system = "store"
+        switch_timeout_seconds = 1
+        dead_man_seconds = {seconds}
+    """
+    (problem,) = problems(directory, written(activator=activator))
+    assert str(problem).startswith("activator.dead_man_seconds: ")
+    assert "expected 0, for none, or" in str(problem)
+
+
+def test_a_machine_may_have_no_dead_man_timer(directory: Path) -> None:
+    """Zero is none."""
+    activator = """
+        kind = "nixos"
+        store = "store"
+        profile = "system"
+        current_system = "store"
+        dead_man_seconds = 0
+    """
+    config = loaded(directory, written(activator=activator)).activator
+    assert isinstance(config, NixosActivatorConfig)
+    assert config.dead_man_seconds == 0
 
 
 def test_a_nixos_activator_has_the_defaults_of_the_activator_itself() -> None:
@@ -170,7 +216,9 @@ def test_a_nixos_activator_has_the_defaults_of_the_activator_itself() -> None:
     own = {field.name: field.default for field in fields(NixosActivatorConfig)}
     of_activator = {field.name: field.default for field in fields(NixosActivator)}
     assert own == {name: of_activator[name] for name in own}
-    assert of_activator.keys() - own.keys() == {"commands", "clock"}
+    assert of_activator.keys() - own.keys() == {
+        *("commands", "clock", "booted_system", "boot_id_file", "systemctl", "nix_env")
+    }
 
 
 def test_plain_http_beyond_loopback_is_refused(directory: Path) -> None:

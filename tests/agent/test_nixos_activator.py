@@ -13,7 +13,7 @@ from nixfleet_agent.activation.activator import (
     SwitchDeferred,
     SwitchFailed,
 )
-from nixfleet_agent.activation.nixos import NixosActivator
+from nixfleet_agent.activation.nixos.activator import NixosActivator
 from tests.agent.fake_nixos import (
     FakeNixos,
     Parts,
@@ -55,15 +55,25 @@ async def test_switching_to_another_system_runs_each_step_in_order(
     assert await activator.current() == new
     show = (
         "systemctl show nixfleet-switch.service "
-        "--property=ActiveState,ExecMainCode,ExecMainStatus,InvocationID"
+        "--property=LoadState,ActiveState,SubState,ExecMainCode,ExecMainStatus,InvocationID"
     )
     assert nixos.commands == [
         show,
-        f"nix-store --realise /store/{new}",
+        f"nix-store --realise /store/{new} --add-root /gcroots/target",
+        f"nix-store --realise /store/{old} --add-root /gcroots/rollback",
         f"nix-env -p /profiles/system --set /store/{new}",
+        "systemctl list-units --state=failed --plain --no-legend",
+        "systemctl stop nixfleet-switch.service",
         "systemctl reset-failed nixfleet-switch.service",
-        "systemd-run --unit=nixfleet-switch --service-type=exec --no-ask-password --quiet -- "
-        f"/store/{new}/bin/switch-to-configuration switch",
+        "systemctl stop nixfleet-dead-man.timer",
+        "systemd-run --unit=nixfleet-dead-man --on-active=1200s --timer-property=AccuracySec=1s "
+        "--no-ask-password --quiet -- /bin/sh -c systemctl stop nixfleet-switch.service; "
+        f"nix-env -p /profiles/system --set /store/{old}; "
+        f"/store/{old}/bin/switch-to-configuration switch; "
+        "systemctl --no-block start nixfleet-agent.service",
+        "systemd-run --unit=nixfleet-switch --service-type=exec --remain-after-exit "
+        "--property=ExecStopPost=-systemctl --no-block start nixfleet-agent.service "
+        f"--no-ask-password --quiet -- /store/{new}/bin/switch-to-configuration switch",
         show,
         show,
         show,
@@ -131,14 +141,19 @@ async def test_preparing_what_is_no_closure_name_fails_and_runs_nothing(
 async def test_system_that_cannot_be_swapped_live_is_left_to_the_next_boot(
     activator: NixosActivator, nixos: FakeNixos, parts: Parts, component: str
 ) -> None:
-    """Profile and bootloader are set, nothing is fired, and the old system still runs."""
+    """Profile and bootloader are set, outside the agent's own unit, and the old system still runs."""
     old, new = nixos.add("old"), nixos.add("new", parts=parts)
     nixos.boot(old)
 
     outcome = await activator.switch(new)
 
     assert outcome == SwitchDeferred(component)
-    assert nixos.commands[-1] == f"/store/{new}/bin/switch-to-configuration boot"
+    fired = [
+        each for each in nixos.commands if each.startswith("systemd-run --unit=nixfleet-switch")
+    ]
+    assert [command.split(" -- ")[1] for command in fired] == [
+        f"/store/{new}/bin/switch-to-configuration boot"
+    ]
     assert nixos.profile.resolve().name == new
     assert await activator.current() == old
 

@@ -23,6 +23,7 @@ from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.steps import (
     CacheManifest,
     FetchManifest,
+    Lock,
     PostInput,
     ReadLastSeqs,
     ReadRunningClosure,
@@ -57,6 +58,7 @@ ANSWERS = {
     PostInput: Done(),
 }
 NO_ANSWER = TransportFailed("no answer")
+AT_REST = Lock()
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def worker(refusals: Refusals) -> HeartbeatWorker:
     manifests = ManifestSource("web-01", lambda: trust, lambda: T0, 60, LOG)
     post = RetryingPost(Backoff(lambda: 0.0), LOG)
     freshness = FreshnessWatch(manifests, lambda: T0, 60, LOG)
-    shared = refusals, freshness, Contact(lambda: T0)
+    shared = refusals, freshness, Contact(lambda: T0), AT_REST
     return HeartbeatWorker("web-01", 120.0, manifests, post, Backoff(lambda: 0.0), LOG, *shared)
 
 

@@ -84,6 +84,9 @@ class StickyClock(PassingClock):
         await super().sleep(seconds)
 
 
+FIRED = ["systemd-run", "--unit=nixfleet-switch"]
+
+
 class NixosMachine(ActivatedMachine):
     """A real store and real links; programs that do to them what NixOS's do. A switch outlives its agent there."""
 
@@ -121,7 +124,7 @@ class NixosMachine(ActivatedMachine):
 
     def switched(self) -> Sequence[str]:
         fired = (command.split() for command in self._nixos.commands)
-        return [Path(words[-2]).parent.parent.name for words in fired if words[0] == "systemd-run"]
+        return [Path(words[-2]).parent.parent.name for words in fired if words[:2] == FIRED]
 
     async def until_stuck(self) -> None:
         self._clock.is_stuck = True

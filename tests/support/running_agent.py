@@ -77,16 +77,21 @@ class HostUnderTest:
     async def prepare(self, closure: str) -> PrepareOutcome:
         return Prepared(closure)
 
-    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
+    async def switch(
+        self, closure: str, time_limit_seconds: float | None = None, order_id: str = ""
+    ) -> SwitchOutcome:
         if self.running != closure:
             self.began.append(closure)
             await self.may_end.wait()
             self.running = closure
         return SwitchCompleted(closure, 0)
 
-    async def rollback(self, closure: str) -> RollbackFinished:
+    async def rollback(self, closure: str, order_id: str = "") -> RollbackFinished:
         await self.switch(closure)
         return RollbackFinished(closure, 0)
+
+    async def answered(self) -> None:
+        await anyio.lowlevel.checkpoint()
 
 
 class ControlPlane:

@@ -20,6 +20,9 @@ EXIT_CODE_OF_AGENT = 125
 EXIT_CODE_DEFERRED = 100
 """The exit code of NixOS's `switch-to-configuration` for a switch that takes effect at the next boot."""
 
+EXIT_CODE_UNITS_FAILED = 4
+"""The exit code of NixOS's `switch-to-configuration` for a switch that was done, after which some unit failed."""
+
 
 class SwitchPhase(StrEnum):
     """The phases of a switch. Before `PROFILE_SET` nothing on the machine has changed."""
@@ -55,10 +58,11 @@ class ClosureNotHere:
 
 @frozen
 class SwitchCompleted:
-    """The switch succeeded and `current_closure` is running."""
+    """The switch was done and `current_closure` is running. failed_units: services that failed in it."""
 
     current_closure: str
     exit_code: int
+    failed_units: tuple[str, ...] = ()
 
 
 @frozen
@@ -157,17 +161,31 @@ class Activator(Protocol):
         """
         ...
 
-    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
+    async def switch(
+        self, closure: str, time_limit_seconds: float | None = None, order_id: str = ""
+    ) -> SwitchOutcome:
         """Prepare `closure`, and make it the running closure and the one that boots.
 
         time_limit_seconds: what is left of the activation deadline; a switch that takes longer is ended, with all its
         processes, and has failed. `None`, or more than the activator's own limit: that one applies.
+        order_id: the same when the agent repeats an order after a restart, and another one for every other order. An
+        activator that keeps it on record returns how the switch of that order ended, instead of switching again.
         Completes at once when it is running already. Returns `ClosureNotHere` only while nothing has changed.
         """
         ...
 
-    async def rollback(self, closure: str) -> RollbackFinished:
-        """Switch back to `closure`, using its own programs and never those of the current closure."""
+    async def rollback(self, closure: str, order_id: str = "") -> RollbackFinished:
+        """Switch back to `closure`, using its own programs and never those of the current closure.
+
+        order_id: as for `switch`. A closure that runs again counts, whatever services failed.
+        """
+        ...
+
+    async def answered(self) -> None:
+        """Note that the control plane has answered the agent of what runs now: this machine can be reached.
+
+        Called after each answered heartbeat while nothing is switched or rolled back. Raises: OSError.
+        """
         ...
 
 
@@ -182,8 +200,9 @@ def rollback_finished(outcome: SwitchOutcome, current_closure: str) -> RollbackF
     A deferred switch has not activated the older closure, so it does not count as success.
     """
     match outcome:
-        case SwitchCompleted(current, exit_code):
-            return RollbackFinished(current, exit_code)
+        case SwitchCompleted(current, _, failed_units):
+            failed = f"units failed: {' '.join(failed_units)}" if failed_units else ""
+            return RollbackFinished(current, 0, failed)
         case SwitchDeferred(component):
             reason = f"{component} cannot be replaced while running: rolls back at the next boot"
             return RollbackFinished(current_closure, EXIT_CODE_DEFERRED, reason)

@@ -117,8 +117,13 @@ class DirectoryActivator:
         # Abandoned on cancellation: a thread that reads on is harmless, waiting for it is not.
         return await in_abandonable_thread(lambda: self._verified(closure))
 
-    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
-        """Check `closure`, select it and run its script, unless it is running already."""
+    async def switch(
+        self, closure: str, time_limit_seconds: float | None = None, order_id: str = ""
+    ) -> SwitchOutcome:
+        """Check `closure`, select it and run its script, unless it is running already.
+
+        order_id: not used. The script ends with the agent, and is run again.
+        """
         limit_seconds = time_limit_seconds_of(self.switch_timeout_seconds, time_limit_seconds)
         if self._is_settled_at(closure):
             return SwitchCompleted(closure, 0)
@@ -137,10 +142,13 @@ class DirectoryActivator:
             return SwitchFailed(phase, EXIT_CODE_OF_AGENT, str(error))
         return _switched(closure, outcome, limit_seconds)
 
-    async def rollback(self, closure: str) -> RollbackFinished:
+    async def rollback(self, closure: str, order_id: str = "") -> RollbackFinished:
         """Switch back to `closure`: the same steps, so it too is checked and runs its own script."""
         outcome = await self.switch(closure)
         return rollback_finished(outcome, self._running() or "")
+
+    async def answered(self) -> None:
+        """Do nothing: the script ends with the agent, so an agent always comes up beside the closure that it left."""
 
     def _running(self) -> str | None:
         unfinished = _closure_at(self.switching_from)

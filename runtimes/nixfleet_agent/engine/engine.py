@@ -134,7 +134,7 @@ from nixfleet_proto.agent_event import (
     RollbackComplete,
 )
 from nixfleet_proto.codec import HealthCheckSet
-from nixfleet_proto.health_check import HealthCheck, HomeProbe
+from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck, HomeProbe
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.engine import Commit
@@ -149,6 +149,8 @@ from nixfleet_state_machine.rollout.state import RETENTION_DEFAULT
 DISOWNED_RETENTION = timedelta(days=30)
 """How long facts are kept after their rollout was closed when the control plane says that it does not know it. Its word
 alone deletes nothing: one that was taken over would erase what an honest one must hear later."""
+FAILED_UNITS_MAX: Final = 64
+"""How many units that failed in a switch a fact names."""
 ATTEMPTS_MAX: Final = 3
 """How often a switch or rollback is begun. One that ends the agent or its machine each time would be begun for ever."""
 FAILURE_THRESHOLD_DEFAULT = timedelta(seconds=60)
@@ -625,10 +627,13 @@ class AgentEngine:
         outcome = input.outcome
         self._state.running_closure.set(outcome.current_closure)
         if self._state_of(intent.rollout_id) is HostState.FAILED:
+            reason = outcome.stderr_tail.strip()[-FAILURE_REASON_LENGTH_MAX:] or None
             self._emit(
                 commit,
                 intent.rollout_id,
-                lambda seq: RollbackComplete(outcome.current_closure, outcome.exit_code, now, seq),
+                lambda seq: RollbackComplete(
+                    outcome.current_closure, outcome.exit_code, now, seq, reason
+                ),
                 now,
             )
 
@@ -736,8 +741,9 @@ def _begun_too_often(intent: Intent) -> str:
 def _activation_fact(outcome: SwitchEnd, now: datetime) -> FactOf:
     match outcome:
         case SwitchCompleted():
+            failed = outcome.failed_units[:FAILED_UNITS_MAX] or None
             return lambda seq: ActivationCompleted(
-                outcome.current_closure, outcome.exit_code, now, seq
+                outcome.current_closure, outcome.exit_code, now, seq, failed
             )
         case SwitchDeferred():
             return lambda seq: ActivationDeferred(outcome.component, now, seq)
@@ -755,4 +761,6 @@ def _without_secrets(fact: AgentEvent) -> AgentEvent:
         return evolve(fact, failure_reason=redacted(fact.failure_reason))
     if isinstance(fact, ActivationFailed):
         return evolve(fact, stderr_tail=redacted(fact.stderr_tail))
+    if isinstance(fact, RollbackComplete) and fact.failure_reason is not None:
+        return evolve(fact, failure_reason=redacted(fact.failure_reason))
     return fact

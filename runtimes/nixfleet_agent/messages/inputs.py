@@ -41,6 +41,11 @@ class Intent:
     closure: str
     attempts: int = 0
 
+    @property
+    def order_id(self) -> str:
+        """What the activator knows the order by. Numbers of intents are never given twice."""
+        return f"{self.rollout_id}#{self.intent_id}"
+
 
 @frozen
 class Booted:

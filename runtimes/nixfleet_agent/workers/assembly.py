@@ -107,6 +107,7 @@ class Workers:
                 self._manifests, now, settings.freshness_window_minutes, log("freshness")
             ),
             contact,
+            self.intents.at_rest,
         )
         self._ticks = TickWorker(settings.tick_seconds, self.intents.at_rest, self._post)
 

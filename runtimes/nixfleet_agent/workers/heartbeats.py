@@ -16,9 +16,11 @@ from nixfleet_agent.workers.manifests import ManifestSource
 from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.steps import (
+    Lock,
     ReadLastSeqs,
     ReadRunningClosure,
     SendHeartbeat,
+    TellAnswered,
     Wait,
     Work,
 )
@@ -41,6 +43,7 @@ class HeartbeatWorker:
         refusals: Refusals,
         freshness: FreshnessWatch,
         contact: Contact,
+        at_rest: Lock,
     ) -> None:
         self._hostname = hostname
         self._heartbeat_seconds = heartbeat_seconds
@@ -51,7 +54,9 @@ class HeartbeatWorker:
         self._refusals = refusals
         self._freshness = freshness
         self._contact = contact
+        self._at_rest = at_rest
         self._trouble = Trouble(log, "the heartbeat")
+        self._telling = Trouble(log, "telling the activator of an answer")
         # What the engine was told last: it begins with none, as this worker does.
         self._resting: frozenset[str] = frozenset()
 
@@ -74,7 +79,21 @@ class HeartbeatWorker:
             else:
                 self._trouble.succeeded()
                 self._backoff.reset()
+                yield from self._tell_activator()
                 yield from Wait(self._heartbeat_seconds)
+
+    def _tell_activator(self) -> Work:
+        # An answer in the middle of a switch says nothing of what runs after it.
+        if not self._at_rest.acquire_now():
+            return
+        try:
+            yield from TellAnswered()
+        except OSError as error:
+            self._telling.failed(type(error).__name__, error)
+        else:
+            self._telling.succeeded()
+        finally:
+            self._at_rest.release()
 
     def _reconcile(self, reply: HeartbeatReply) -> Work:
         refused: dict[str, str] = {}

@@ -42,6 +42,7 @@ from nixfleet_agent.workers.steps import (
     Start,
     StopGroup,
     Switch,
+    TellAnswered,
     Wait,
 )
 from nixfleet_proto.codec import DecodeError, HealthCheckSet, decode_health_checks
@@ -178,9 +179,13 @@ class AgentShell:
             case Prepare():
                 return await _prepared(ports.activator, step)
             case Switch():
-                return await ports.activator.switch(step.intent.closure, step.time_limit_seconds)
+                intent, limit_seconds = step.intent, step.time_limit_seconds
+                return await ports.activator.switch(intent.closure, limit_seconds, intent.order_id)
             case RollBack():
-                return await ports.activator.rollback(step.intent.closure)
+                return await ports.activator.rollback(step.intent.closure, step.intent.order_id)
+            case TellAnswered():
+                await ports.activator.answered()
+                return None
             case ReadHealthChecks():
                 return await in_abandonable_thread(partial(_declared_checks, ports.activator, step))
             case RunProbe():

@@ -240,6 +240,11 @@ class RollBack(Step[RollbackFinished]):
 
 
 @frozen
+class TellAnswered(Step[None]):
+    """Tell the activator that the control plane has answered. Raises: OSError."""
+
+
+@frozen
 class ReadHealthChecks(Step[ChecksLoaded | ChecksUnreadable]):
     """Read the health checks that `closure` declares, for `rollout_id`."""
 
@@ -296,6 +301,7 @@ AgentStep: TypeAlias = (
     | Prepare
     | Switch
     | RollBack
+    | TellAnswered
     | ReadHealthChecks
     | RunProbe
     | Start

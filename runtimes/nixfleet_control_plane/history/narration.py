@@ -193,7 +193,9 @@ def _fact(fact: AgentEvent) -> str:
         case ActivationStarted():
             return f"starts to switch (method: {fact.switch_method})"
         case ActivationCompleted():
-            return f"has switched to {short(fact.observed_current_closure)}"
+            units = " ".join(fact.failed_units or ())
+            failed = f"; units that failed: {units}" if units else ""
+            return f"has switched to {short(fact.observed_current_closure)}{failed}"
         case ActivationFailed():
             return f"failed to switch (exit code {fact.exit_code}): {fact.stderr_tail.strip()}"
         case ActivationDeferred():
@@ -215,9 +217,10 @@ def _fact(fact: AgentEvent) -> str:
             return f"has failed: {probes} failing for {lasted}; policy: {fact.policy_applied}"
         case RollbackComplete():
             closure = short(fact.reverted_to_closure)
+            why = f": {fact.failure_reason}" if fact.failure_reason else ""
             if fact.exit_code == 0:
-                return f"has rolled back to {closure}"
-            return f"failed to roll back (exit code {fact.exit_code}); runs {closure}"
+                return f"has rolled back to {closure}{why}"
+            return f"failed to roll back (exit code {fact.exit_code}); runs {closure}{why}"
         case Converged():
             return f"has converged on {short(fact.current_closure)}"
         case Regressed():

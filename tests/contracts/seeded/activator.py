@@ -84,7 +84,9 @@ class TestLosesACancelledSwitch(ActivatorContract):
 
 @frozen
 class Raises(DirectoryActivator):
-    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
+    async def switch(
+        self, closure: str, time_limit_seconds: float | None = None, order_id: str = ""
+    ) -> SwitchOutcome:
         outcome = await super().switch(closure, time_limit_seconds)
         if isinstance(outcome, SwitchFailed):
             raise RuntimeError(str(outcome))
@@ -102,7 +104,7 @@ class TestRaisesWhenASwitchFails(ActivatorContract):
 
 @frozen
 class AlwaysRollsBackWell(DirectoryActivator):
-    async def rollback(self, closure: str) -> RollbackFinished:
+    async def rollback(self, closure: str, order_id: str = "") -> RollbackFinished:
         await self.switch(closure)
         return RollbackFinished(closure, 0)
 
@@ -133,7 +135,7 @@ class TestLeavesAFailedClosureHalfThere(ActivatorContract):
 
 @frozen
 class OnlySaysSo(DirectoryActivator):
-    async def rollback(self, closure: str) -> RollbackFinished:
+    async def rollback(self, closure: str, order_id: str = "") -> RollbackFinished:
         return RollbackFinished(closure, 0)
 
 
@@ -182,7 +184,9 @@ class TestSwitchesWhenItShouldPrepare(ActivatorContract):
 
 @frozen
 class CallsDeferredDone(DirectoryActivator):
-    async def switch(self, closure: str, time_limit_seconds: float | None = None) -> SwitchOutcome:
+    async def switch(
+        self, closure: str, time_limit_seconds: float | None = None, order_id: str = ""
+    ) -> SwitchOutcome:
         outcome = await super().switch(closure, time_limit_seconds)
         return SwitchCompleted(closure, 0) if isinstance(outcome, SwitchDeferred) else outcome
 

@@ -44,6 +44,7 @@ from nixfleet_agent.workers.steps import (
     Start,
     StopGroup,
     Switch,
+    TellAnswered,
     Wait,
 )
 from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
@@ -194,6 +195,8 @@ class SimulatedShell:
             case RollBack():
                 self._began(step.intent)
                 self._machine.rollback(task.lifetime, step.intent.closure, task.answer)
+            case TellAnswered():
+                task.answer(None)
             case ReadHealthChecks():
                 self._after(READING_SECONDS, task, task.answer, self._checks_in(step))
             case RunProbe():
