@@ -5,13 +5,12 @@ Source: docs/spec/declarations.md, Resolved fleet; docs/spec/declarations.md, Ma
 docs/spec/trust.md, Artefacts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from nixfleet_proto.checked import contradictions
 from nixfleet_proto.codec.json_text import member_path, parse_json
 from nixfleet_proto.codec.primitives import NOTHING, Found, shown
 from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
@@ -102,16 +101,12 @@ def manifest_window_of(artefact: JsonValue) -> int | None:
 
 def fleet_of(artefact: JsonValue) -> FleetResolved:
     """As `decode_fleet`, from parsed JSON. Raises: DecodeError."""
-    fleet = _FLEET.of_json(artefact)
-    _require(_FLEET.what, _fleet_problems(fleet))
-    return fleet
+    return _FLEET.of_json(artefact)
 
 
 def manifest_of(artefact: JsonValue) -> RolloutManifest:
     """As `decode_manifest`, from parsed JSON. Raises: DecodeError."""
-    manifest = _MANIFEST.of_json(artefact)
-    _require(_MANIFEST.what, _manifest_problems(manifest))
-    return manifest
+    return _MANIFEST.of_json(artefact)
 
 
 def encode_fleet(fleet: FleetResolved) -> bytes:
@@ -167,54 +162,6 @@ def decode_trust_root(data: bytes) -> TrustRoot:
 def _require(what: str, problems: Iterator[DecodeProblem]) -> None:
     if found := tuple(islice(problems, PROBLEMS_LOOKED_FOR)):
         raise DecodeError(what, found)
-
-
-def _fleet_problems(fleet: FleetResolved) -> Iterator[DecodeProblem]:
-    for name, policy in fleet.rollout_policies.items():
-        yield from _policy_problems(member_path("$.rolloutPolicies", name), policy)
-    for channel, waves in fleet.waves.items():
-        for index, wave in enumerate(waves):
-            yield from _wave_problems(f"{member_path('$.waves', channel)}[{index}]", wave)
-    yield from _budget_problems(fleet.disruption_budgets)
-
-
-def _manifest_problems(manifest: RolloutManifest) -> Iterator[DecodeProblem]:
-    yield from _policy_problems("$.rolloutPolicy", manifest.rollout_policy)
-    yield from _budget_problems(manifest.disruption_budgets)
-
-
-def _budget_problems(
-    budgets: Iterable[DisruptionBudget | ManifestBudget],
-) -> Iterator[DecodeProblem]:
-    for index, budget in enumerate(budgets):
-        path = f"$.disruptionBudgets[{index}]"
-        yield from _contradictions(path, budget)
-        if budget.ramp is not None:
-            yield from _contradictions(f"{path}.ramp", budget.ramp)
-
-
-def _policy_problems(path: str, policy: RolloutPolicy) -> Iterator[DecodeProblem]:
-    yield from _contradictions(path, policy)
-    for index, wave in enumerate(policy.waves):
-        yield from _wave_problems(f"{path}.waves[{index}]", wave)
-    for stage, deadline in policy.deadlines.by_stage().items():
-        yield from _contradictions(f"{path}.deadlines.{stage}", deadline)
-    yield from _contradictions(f"{path}.retry", policy.retry)
-
-
-def _wave_problems(path: str, wave: Wave | PolicyWave) -> Iterator[DecodeProblem]:
-    yield from _contradictions(path, wave)
-    guards = wave.guards
-    yield from _contradictions(f"{path}.guards", guards)
-    if guards.approvals is not None:
-        yield from _contradictions(f"{path}.guards.approvals", guards.approvals)
-    for index, check in enumerate(guards.checks):
-        yield from _contradictions(f"{path}.guards.checks[{index}]", check)
-
-
-def _contradictions(path: str, record: object) -> Iterator[DecodeProblem]:
-    for problem in contradictions(record):
-        yield DecodeProblem(f"{path}.{camel_case(problem.path)}", problem.expected, problem.found)
 
 
 def _check_limits(checks: HealthCheckSet) -> Iterator[DecodeProblem]:

@@ -34,6 +34,7 @@ from typing import Any, TypeAlias, Union, cast, get_args, get_origin
 
 import attrs
 
+from nixfleet_proto.checked import contradictions
 from nixfleet_proto.codec import primitives
 from nixfleet_proto.codec.primitives import (
     I32_MAX,
@@ -155,7 +156,12 @@ class QuickReaders:
         for field in attrs.fields(cls):
             lines += self._field(field, scope)
         passed = [f"{it.name}={it.name}" if it.kw_only else it.name for it in attrs.fields(cls)]
-        lines.append(f"return _make({', '.join(passed)})")
+        lines.append(f"made = _make({', '.join(passed)})")
+        if hasattr(cls, "_contradictions"):
+            # What is made here is not checked; the strict reader says what is wrong.
+            scope["_contradictions"] = contradictions
+            lines.append("for _ in _contradictions(made): raise Surprise")
+        lines.append("return made")
         source = "def read(_given):\n" + "\n".join(_indented(lines))
         exec(compile(source, f"<quick reader of {cls.__qualname__}>", "exec"), scope)
         return cast("QuickReader", scope["read"])

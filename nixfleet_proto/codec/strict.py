@@ -54,6 +54,7 @@ from nixfleet_proto.codec.primitives import (
 from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.quick import QuickReader, QuickReaders
 from nixfleet_proto.codec.writing import Writer, class_writer
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
@@ -284,7 +285,7 @@ class Coder(Generic[T]):
         """As `of_json`, in three times the time: this is what finds every problem. Raises: DecodeError."""
         try:
             value: T = self._read(parsed, None)
-        except (BaseValidationError, MalformedValue) as error:
+        except (BaseValidationError, MalformedValue, InvalidValue) as error:
             raise DecodeError(self.what, self.spelling.problems_of(error)) from error
         return value
 
@@ -338,6 +339,9 @@ def _problems(
     elif isinstance(error, MalformedValue):
         at = path if error.member is None else member_path(path, error.member)
         yield DecodeProblem(at, error.expected, shown(error.found))
+    elif isinstance(error, InvalidValue):
+        for problem in error.problems:
+            yield DecodeProblem(f"{path}.{name_of(problem.path)}", problem.expected, problem.found)
     elif isinstance(error, KeyError) and note is not None:
         yield DecodeProblem(path, _expected_of(note.type), shown(NOTHING))
     else:
