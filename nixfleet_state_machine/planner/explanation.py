@@ -84,14 +84,16 @@ def _in_flight(planning: Planning, rollout_id: RolloutId, host: str) -> Iterator
     view = planning.view
     terms = view.terms(rollout_id)
     budgets = [terms.budgets[place] for place in terms.budgets_of(host)]
-    uses = [planning.use_of(rollout_id, budget) for budget in budgets]
+    has_slots = view.has_slots(rollout_id, host)
+    uses = [planning.use_of(rollout_id, budget, has_slots=has_slots) for budget in budgets]
     full = {use.budget.name for use in uses if use.in_flight >= use.budget.limit}
     ramped = {use.budget.name for use in uses if use.budget.ramp and use.under_way >= use.slots}
     for each in view.served_rollouts():
         holding = full | ramped if each == rollout_id else full
         for record in view.hosts_of(each):
             is_member = not holding.isdisjoint(view.terms(each).budget_names_of(record.hostname))
-            if is_member and view.counts_of(each, record.hostname).is_in_flight:
+            is_itself = (each, record.hostname) == (rollout_id, host)
+            if is_member and not is_itself and view.has_slots(each, record.hostname):
                 where = "" if each == rollout_id else f", {each}"
                 yield _shown(planning, each, record.hostname, where)
 

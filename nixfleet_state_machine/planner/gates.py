@@ -41,7 +41,8 @@ class Planning:
     def note_dispatch(self, rollout_id: RolloutId, host: str) -> None:
         """Count the host as dispatched by this plan."""
         terms = self.view.terms(rollout_id)
-        self.dispatched.update(terms.budget_names_of(host))
+        if not self.view.has_slots(rollout_id, host):
+            self.dispatched.update(terms.budget_names_of(host))
         self.ramped.update([(rollout_id, name) for name in terms.ramped_names_of(host)])
         self.begun.update(terms.minute_names_of(host))
 
@@ -49,9 +50,12 @@ class Planning:
         """Return how many slots of the budget are taken by hosts in flight or dispatched by this plan."""
         return self.view.in_flight_of(budget.name) + self.dispatched[budget.name]
 
-    def use_of(self, rollout_id: RolloutId, budget: BudgetTerms) -> BudgetUse:
-        """Return how full the budget is for hosts of a rollout, with what this plan has dispatched."""
-        name, taken = budget.name, self.taken(budget)
+    def use_of(self, rollout_id: RolloutId, budget: BudgetTerms, *, has_slots: bool) -> BudgetUse:
+        """Return how full the budget is for hosts of a rollout, with what this plan has dispatched.
+
+        has_slots: for a host that is down and keeps its slot: the others count.
+        """
+        name, taken = budget.name, self.taken(budget) - has_slots
         use = budget_use(self.view, rollout_id, budget)
         return evolve(
             use,
@@ -60,15 +64,20 @@ class Planning:
             begun=use.begun + self.begun[name],
         )
 
-    def is_full(self, rollout_id: RolloutId, budget: BudgetTerms) -> bool:
-        """Return whether no host of the rollout may begin under the budget."""
-        is_full = self.taken(budget) >= budget.limit
-        return is_full or (budget.has_pace and self.use_of(rollout_id, budget).is_full)
+    def is_full(self, rollout_id: RolloutId, budget: BudgetTerms, *, has_slots: bool) -> bool:
+        """Return whether no host of the rollout may begin under the budget. has_slots: as for `use_of`."""
+        if self.taken(budget) - has_slots >= budget.limit:
+            return True
+        return budget.has_pace and self.use_of(rollout_id, budget, has_slots=has_slots).is_full
 
-    def is_just_full(self, rollout_id: RolloutId, budget: BudgetTerms) -> bool:
-        """Return whether the last dispatch may have taken the last slot of the budget, for hosts of the rollout."""
-        is_just_full = self.taken(budget) == budget.limit
-        return is_just_full or (budget.has_pace and self.use_of(rollout_id, budget).is_just_full)
+    def is_just_full(self, rollout_id: RolloutId, budget: BudgetTerms, *, has_slots: bool) -> bool:
+        """Return whether the last dispatch may have taken the last slot of the budget, for hosts of the rollout.
+
+        has_slots: as for `use_of`.
+        """
+        if self.taken(budget) - has_slots == budget.limit:
+            return True
+        return budget.has_pace and self.use_of(rollout_id, budget, has_slots=has_slots).is_just_full
 
 
 GateFunction: TypeAlias = Callable[[Planning, RolloutId, str], GateBlock | None]
@@ -205,14 +214,17 @@ def gate_disruption_budget(
 ) -> GateBlock | None:
     """Hold the host when as many hosts as one of its budgets allows are in flight, or begin too fast.
 
-    In flight: over all live rollouts with the budget, including the hosts dispatched by this plan.
+    In flight: over all live rollouts with the budget, including the hosts dispatched by this plan. A host that is down
+    keeps its slot, and begins its next attempt in it.
     """
     terms = planning.view.terms(rollout_id)
     budgets = [terms.budgets[place] for place in terms.budgets_of(host)]
-    full = [budget for budget in budgets if planning.is_full(rollout_id, budget)]
+    has_slots = planning.view.has_slots(rollout_id, host)
+    full = [each for each in budgets if planning.is_full(rollout_id, each, has_slots=has_slots)]
     if not full:
         return None
-    counts = (planning.use_of(rollout_id, budget).shortage() for budget in full)
+    uses = (planning.use_of(rollout_id, budget, has_slots=has_slots) for budget in full)
+    counts = (use.shortage() for use in uses)
     return GateBlock(Gate.DISRUPTION_BUDGET, _budget_reason(budgets), "; ".join(counts))
 
 

@@ -116,7 +116,8 @@ class Walk:
         """Evaluate the lanes of a budget again if a host of `lane` has just taken their last slot."""
         for taken in budgets_of(self._planning.view, lane):
             for budget, other in self._lanes_under(taken.name):
-                if self._planning.is_just_full(other.rollout_id, budget):
+                has_slots = other.key.has_slots
+                if self._planning.is_just_full(other.rollout_id, budget, has_slots=has_slots):
                     self._revise(other, place)
 
     def _revise(self, lane: Lane, place: _Place) -> None:

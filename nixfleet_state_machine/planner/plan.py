@@ -155,7 +155,8 @@ def _key(planning: Planning, rollout_id: RolloutId, host: str) -> LaneKey:
     )
     budgets = () if snag else terms.budgets_of(host)
     group = planning.view.group_of(terms.channel, host)
-    return LaneKey(terms.wave_of.get(host), snag, budgets, group)
+    has_slots = bool(budgets) and planning.view.has_slots(rollout_id, host)
+    return LaneKey(terms.wave_of.get(host), snag, budgets, group, has_slots)
 
 
 def _changed_lanes(view: FleetView, changes: Changes) -> Iterator[Lane]:

@@ -190,8 +190,10 @@ def _host_edge(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | 
 
 
 def _disruption_budget(world: World, key: HostKey, dispatched: list[HostKey]) -> Gate | None:
+    # A host that is down keeps its slot, and needs no other one to try again.
+    own = _is_served(world, key) and _is_in_flight(world, key, [])
     for budget in _budgets(world, key):
-        if _in_flight(world, budget, dispatched) >= budget.limit:
+        if _in_flight(world, budget, dispatched) - own >= budget.limit:
             return Gate.DISRUPTION_BUDGET
         if budget.ramp is not None:
             slots = _slots_of_ramp(budget.ramp, budget.limit, _converged(world, key[0], budget))

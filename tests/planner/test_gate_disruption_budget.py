@@ -1,19 +1,27 @@
 """The disruption-budget gate: only so many hosts at once."""
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import pytest
+from attrs import evolve
 
 from nixfleet_proto.fleet import Selector
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.manifest import ManifestBudget
+from nixfleet_proto.policy import Retry
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
     Gate,
     GateBlock,
+    PlanAction,
     QueueDispatch,
 )
 from nixfleet_state_machine.planner.gates import gate_disruption_budget
-from nixfleet_state_machine.planner.plan import plan_next
-from nixfleet_state_machine.planner.terms import BudgetTerms
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.plan import explain, plan_next, replan
+from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.planner.builders import (
     NOW,
@@ -27,6 +35,7 @@ from tests.planner.builders import (
 )
 
 WEBS = ("web-1", "web-2", "web-3")
+PlanFunction: TypeAlias = Callable[..., tuple[PlanAction, ...]]
 
 
 @pytest.mark.parametrize("state", [HostState.ACTIVATING, HostState.SOAKING])
@@ -156,3 +165,46 @@ def test_limit_of_a_budget_is_the_smaller_one_rounded_down_and_at_least_one(
     declared = ManifestBudget(Selector(all=True), names, max_in_flight, pct)
 
     assert BudgetTerms.of(declared).limit == limit
+
+
+# Hosts that are down.
+
+
+def _view_with_a_host_that_tries_again(limit: int) -> tuple[FleetView, RolloutTerms]:
+    """web-1 has failed within the tolerance and is to try again; the others wait."""
+    terms = terms_of(
+        waves=(WEBS,), budgets=(budget(limit, *WEBS),), allowed=(2,), retry=Retry(attempts=2)
+    )
+    view = view_of(terms)
+    put(view, terms, web_1=HostState.FAILED)
+    record = view.rollouts[terms.rollout_id]
+    view.set_rollout(evolve(record, attempts=FrozenMap({"web-1": 2})))
+    return view, terms
+
+
+def test_a_host_that_is_down_tries_again_in_its_own_slot() -> None:
+    """It would otherwise wait for itself; the others wait for it."""
+    view, terms = _view_with_a_host_that_tries_again(limit=1)
+
+    assert gate_disruption_budget(planning(view), terms.rollout_id, "web-1") is None
+    assert gate_disruption_budget(planning(view), terms.rollout_id, "web-2") is not None
+
+
+@pytest.mark.parametrize("of", [plan_next, replan])
+def test_a_host_that_tries_again_takes_no_second_slot(of: PlanFunction) -> None:
+    """Of two slots one is its own, so another host begins beside it."""
+    view, _ = _view_with_a_host_that_tries_again(limit=2)
+
+    actions = of(view, {}, NOW)
+
+    began = [action.host for action in actions if isinstance(action, QueueDispatch)]
+    assert began == ["web-1", "web-2"]
+
+
+def test_explaining_a_host_that_waits_names_the_one_that_is_down() -> None:
+    """The slot is taken by a host that failed, and does not answer for itself."""
+    view, terms = _view_with_a_host_that_tries_again(limit=1)
+
+    (block,) = explain(view, {}, "web-2")[terms.rollout_id]
+
+    assert "web-1" in (block.detail or "")

@@ -470,6 +470,10 @@ class FleetView:
         """Return how one host counts in the gates of an open rollout."""
         return self._book(rollout_id).counts(hostname, self._rollouts[rollout_id])
 
+    def has_slots(self, rollout_id: RolloutId, hostname: str) -> bool:
+        """Return whether the host takes slots of its budgets in an open rollout: it is in flight, or down."""
+        return self.counts_of(rollout_id, hostname).is_in_flight
+
     def tally(self, rollout_id: RolloutId, wave: int | None = None) -> Tally:
         """Return the counts of one wave; `None`: of the whole rollout."""
         tallies = self._book(rollout_id).tallies

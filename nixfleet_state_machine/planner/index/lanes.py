@@ -25,12 +25,14 @@ class LaneKey(NamedTuple):
     snag: the block of a gate that depends on the host itself: its closure's quarantine, its own hold, or a gating host.
     budgets: their indexes in the terms. Empty with a snag, which holds the host before any budget is evaluated.
     group: by which a calendar holds it.
+    has_slots: whether the host has its slots of them already, since it is down.
     """
 
     wave: int | None
     snag: GateBlock | None
     budgets: tuple[int, ...]
     group: str | None = None
+    has_slots: bool = False
 
 
 @define(eq=False)

@@ -85,7 +85,9 @@ class Gates:
         ):
             yield "host-edge"
         limit = model.layout.max_in_flight
-        is_full = limit is not None and self.in_flight(model.layout.name) >= limit
+        # One that is down keeps its slot, and tries again in it.
+        others = self.in_flight(model.layout.name) - model.takes_slot(host)
+        is_full = limit is not None and others >= limit
         if is_full or is_ramp_full(model) or self.minutes.is_full(model.layout):
             yield "disruption-budget"
         before = model.awaited_before(wave)
