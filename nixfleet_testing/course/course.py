@@ -302,6 +302,8 @@ class Course:
         hosts: Set[str] | None = None,
     ) -> None:
         """Apply what the time has made due. hosts: only for these, as if the time of the others stood."""
+        if hosts is None:
+            self.return_slots(now)
         for event in self.reducers.due_by_time(self.view, now, last_heard):
             match event:
                 case HostsLapsed() | RetryOrdered():
@@ -310,6 +312,12 @@ class Course:
                         self._make_due(evolve(event, hosts=concerned), now)
                 case _:
                     self._move(event, now)
+
+    def return_slots(self, now: datetime) -> None:
+        """Give the slots of beginnings back whose minute is over."""
+        for event in self.reducers.slots_due(self.view, now):
+            self.view.return_slots(event.budget, event.begun_by)
+            self.did.append(f"{event.count} slots of {event.budget} are free again")
 
     def _make_due(self, event: HostsLapsed | RetryOrdered, now: datetime) -> None:
         self._move(event, now)
@@ -347,6 +355,10 @@ class Course:
                 record = self.host(action.rollout_id, action.host)
                 self.view.set_host(self.reducers.note_dispatch(record, now, action.soak_due_at))
                 self.view.set_queued(action.rollout_id, action.host, True, now)
+                for budget in sorted(
+                    self.view.terms(action.rollout_id).minute_names_of(action.host)
+                ):
+                    self.view.note_beginning(budget, now)
                 self.did.append(f"{action.host} is dispatched")
                 self._join(action.rollout_id, action.host, now)
             case WithdrawDispatch():

@@ -27,6 +27,7 @@ from nixfleet_state_machine.planner import plan as planner
 from nixfleet_state_machine.planner.action import PlanAction
 from nixfleet_state_machine.planner.gates import Quarantines
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
+from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout import opening
 from nixfleet_state_machine.rollout import reducer as rollout_reducer
@@ -63,6 +64,7 @@ DriftEnd: TypeAlias = Callable[[FleetView, RolloutId, str, str | None, datetime]
 MembersChange: TypeAlias = Callable[
     [RolloutTerms, RolloutTerms, RolloutRecord, datetime], MembersChanged | None
 ]
+SlotsDue: TypeAlias = Callable[[FleetView, datetime], tuple[SlotsReturned, ...]]
 NoteDispatch: TypeAlias = Callable[[HostRolloutState, datetime, datetime], HostRolloutState]
 
 
@@ -101,6 +103,7 @@ class ReducerSet:
     reported_again: HostsStand = standings.reported_again
     heard_again: HostsStand = standings.heard_again
     due_by_time: DueByTime = passing_time.due_by_time
+    slots_due: SlotsDue = passing_time.slots_due
     bars_closure: BarsClosure = quarantining.bars_closure
     reverted_closures: RevertedClosures = quarantining.reverted_closures
     drift_change: DriftChange = drift.drift_change

@@ -15,7 +15,7 @@ from functools import cached_property
 from attrs import frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.fleet import Edge, OnDrift, Selector
+from nixfleet_proto.fleet import Edge, OnDrift, Ramp, Selector
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import (
@@ -34,6 +34,8 @@ BY_HAND = "by-hand"
 BASE_CLOSURE = "base"
 RELEASES = ("one", "two", "three")
 PROBE = "http"
+BUDGET = "all"
+"""The name of the budget, if there is one."""
 
 SOAK_MINUTES = 60
 DISPATCHED_AT = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
@@ -51,7 +53,8 @@ class Bounds:
 
     releases: how many are published, each superseding the one before. probe_runs: how often the one enforce probe
     of a host reports, 0 for a host without probes. on_the_way: how many facts of a host the control plane may be
-    behind; `None`: all of them. budget: hosts in flight at once. deferral: a switch may have to wait for a reboot.
+    behind; `None`: all of them. budget: hosts in flight at once. ramp: its first slots, and their factor.
+    per_minute: beginnings under it until a minute passes. deferral: a switch may have to wait for a reboot.
     edges: each host waits for the one before it in its wave. own_closures: each host has one of its own.
     pause, clear, retire, abort: what operators may do, at any time and as often as it applies.
     tolerance: hosts of each wave that may fail. deadline: the one stage that has a deadline, and `then` what follows.
@@ -83,6 +86,8 @@ class Bounds:
     on_drift: OnDrift | None = None
     leaver: bool = False
     timed: bool = False
+    ramp: tuple[int, int] | None = None
+    per_minute: int | None = None
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.waves <= self.hosts:
@@ -164,7 +169,7 @@ class Bounds:
 
         Not where names make a difference: slots of a budget go by name, edges and own closures are between names.
         """
-        if self.budget is not None or self.edges or self.own_closures:
+        if self.has_budget or self.edges or self.own_closures:
             return ()
         leaver = (self.leaver_place,) if self.leaver else ()
         return tuple(host for host in self._not_first_of_wave if host not in leaver)
@@ -180,6 +185,18 @@ class Bounds:
         return tuple(Edge(gates, gated) for gates, gated in pairs) if self.edges else ()
 
     def _budgets(self) -> tuple[BudgetTerms, ...]:
-        if self.budget is None:
+        if not self.has_budget:
             return ()
-        return (BudgetTerms(Selector(all=True), frozenset(self.hostnames), self.budget),)
+        ramp = None if self.ramp is None else Ramp(*self.ramp)
+        members = frozenset(self.hostnames)
+        return (BudgetTerms(Selector(all=True), members, self.limit, ramp, self.per_minute),)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether the hosts share a budget."""
+        return (self.budget, self.ramp, self.per_minute) != (None, None, None)
+
+    @property
+    def limit(self) -> int:
+        """How many hosts may be in flight at once."""
+        return self.hosts if self.budget is None else self.budget

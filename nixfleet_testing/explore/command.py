@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     number("--on-the-way", help="facts that a host may be ahead of its mirror (all)")
     number("--budget", help="hosts in flight at once (no budget)")
+    number("--ramp", help="slots of the budget at first, doubling as hosts converge (all at once)")
+    number("--per-minute", help="hosts that begin until a minute passes (any number)")
     policies = ["both", *(policy.value for policy in OnHealthFailure)]
     flag(
         "--policy", choices=policies, default="both", help="on health failure (both, side by side)"
@@ -145,6 +147,8 @@ def _bounds(options: argparse.Namespace, policy: OnHealthFailure) -> Bounds:
         on_drift=options.on_drift,
         leaver=options.leaver,
         timed=options.timed,
+        ramp=None if options.ramp is None else (options.ramp, 2),
+        per_minute=options.per_minute,
     )
 
 

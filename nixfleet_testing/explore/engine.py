@@ -22,6 +22,7 @@ from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.course.course import Course
 from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import (
+    BUDGET,
     CHANNEL,
     DISPATCHED_AGAIN_AT,
     DISPATCHED_AT,
@@ -36,6 +37,7 @@ from nixfleet_testing.explore.inputs import (
     Hear,
     HearOf,
     Input,
+    MinutePasses,
     PassTime,
     Pause,
     Publish,
@@ -133,6 +135,8 @@ class Engine:
                 heard_at = None if input.is_off else PASSED_AT
                 name = self._bounds.hostnames[input.host]
                 self._course.pass_time(PASSED_AT, lambda _: heard_at, {name})
+            case MinutePasses():
+                self._course.return_slots(PASSED_AT)
             case HearOf():
                 self._course.hear_of(self._bounds.hostnames[input.host], LIVED_AT)
             case Show():
@@ -185,6 +189,7 @@ class Engine:
             quarantined=self._course.quarantines[CHANNEL],
             is_paused=self._is_paused,
             begun=self._begun,
+            in_minute=view.beginnings.count(BUDGET),
         )
 
     def _nameless(self, terms: RolloutTerms, name: str) -> HostRolloutState:

@@ -97,6 +97,11 @@ class WaveTimeComes:
     """The time of the next wave comes."""
 
 
+@frozen
+class MinutePasses:
+    """A minute passes in which nothing is dispatched: the slots of all beginnings come back."""
+
+
 Input: TypeAlias = (
     Hear
     | Publish
@@ -110,6 +115,7 @@ Input: TypeAlias = (
     | Show
     | Amend
     | WaveTimeComes
+    | MinutePasses
 )
 
 
@@ -129,6 +135,8 @@ def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Inpu
     if bounds.retire:
         for closure in sorted(control_plane.quarantined):
             yield Retire(closure), f"an operator retires the quarantine of {closure}"
+    if control_plane.in_minute:
+        yield MinutePasses(), "a minute passes"
     if opened:
         yield from _of_time(bounds, control_plane)
         yield from _of_drift(bounds, control_plane)

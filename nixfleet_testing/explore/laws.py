@@ -27,6 +27,7 @@ from nixfleet_testing.explore.inputs import (
     Hear,
     HearOf,
     Input,
+    MinutePasses,
     PassTime,
     Pause,
     Publish,
@@ -35,6 +36,7 @@ from nixfleet_testing.explore.inputs import (
     Show,
     WaveTimeComes,
 )
+from nixfleet_testing.explore.pace_laws import too_many_in_a_minute, too_many_under_way
 from nixfleet_testing.explore.timing import has_time, stage_of
 from nixfleet_testing.explore.world import Agent, ControlPlane, Seat, Seats
 
@@ -65,6 +67,8 @@ class Law(StrEnum):
     WAVE_STARTED = "no host is dispatched or under way whose wave has not been reached"
     WAVE_RISES = "the wave cursor never falls"
     BUDGET = "no dispatch is queued beyond the budget"
+    RAMP = "no dispatch is queued beyond the slots that the ramp has for its rollout"
+    MINUTE = "no more hosts begin than a minute has slots, and only the minute gives them back"
     ONE_LIVE = "a channel has at most one live rollout, and that is the one it names"
     TIMES = "a Terminal rollout has its terminal_at, a Superseded one its superseded_at"
     HALTS = "a rollout in which more hosts of a wave fail than may is halted until it is cleared"
@@ -205,6 +209,8 @@ def of_turn(
                     f"{now.rollout_id} left wave {wave}, which is not done: {count}",
                 )
     yield from _of_budget(bounds, before, after)
+    yield from ((Law.RAMP, found) for found in too_many_under_way(bounds, before, after))
+    yield from ((Law.MINUTE, found) for found in too_many_in_a_minute(bounds, before, input, after))
 
 
 def of_rest(bounds: Bounds, control_plane: ControlPlane) -> Iterator[Breach]:
@@ -232,6 +238,8 @@ def _is_at_rest(bounds: Bounds, control_plane: ControlPlane) -> bool:
     if any(has_time(bounds, rollout, seat) for seat in seats):
         return True
     if budget_wedges(bounds.terms[release], bounds.policy):
+        return True
+    if bounds.per_minute is not None and control_plane.in_minute >= bounds.per_minute:
         return True
     is_down = any(
         seat.record.state is HostState.FAILED and seat.standing is Standing.COUNTED
@@ -293,7 +301,7 @@ def _of_input(
             found = after.rollouts[input.release]
             if found.state is not RolloutState.ABORTED:
                 yield Law.STAYS, f"{found.rollout_id} was aborted, and is {found.state}"
-        case Publish() | Pause() | Resume() | Clear() | Retire():
+        case Publish() | Pause() | Resume() | Clear() | Retire() | MinutePasses():
             pass
         case Show() | Amend() | WaveTimeComes():
             pass  # `amended_laws` has those.

@@ -13,7 +13,14 @@ from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.state import Drift, Standing
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.course.course import outstanding
-from nixfleet_testing.explore.bounds import BY_HAND, CHANNEL, DISPATCHED_AT, LIVED_AT, Bounds
+from nixfleet_testing.explore.bounds import (
+    BUDGET,
+    BY_HAND,
+    CHANNEL,
+    DISPATCHED_AT,
+    LIVED_AT,
+    Bounds,
+)
 from nixfleet_testing.explore.world import ControlPlane
 from nixfleet_testing.pauses import pause
 
@@ -44,6 +51,8 @@ def view_of(bounds: Bounds, control_plane: ControlPlane, undo: UndoLog) -> Fleet
         for name, seat in seats:
             if name in terms.targets:
                 _take_seat(view, evolve(seat.record, hostname=name), seat.is_queued)
+    for _ in range(control_plane.in_minute):
+        view.note_beginning(BUDGET, DISPATCHED_AT)
     if control_plane.is_paused:
         pause(view, CHANNEL)
     hold_waves(bounds, view, control_plane.begun)

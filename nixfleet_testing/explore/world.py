@@ -84,6 +84,7 @@ class ControlPlane:
     """All that the control plane knows. Standings and attempts are in the seats, not in the rollout records.
 
     rollouts: by release, as many as were opened. seats: by host. begun: the waves whose time has come.
+    in_minute: the beginnings that take a slot of a minute.
     """
 
     seats: tuple[Seats, ...]
@@ -91,6 +92,7 @@ class ControlPlane:
     quarantined: frozenset[str] = frozenset()
     is_paused: bool = False
     begun: int = 0
+    in_minute: int = 0
 
     def swapped(self, one: int, other: int) -> "ControlPlane":
         """Return the same with two hosts in each other's place."""

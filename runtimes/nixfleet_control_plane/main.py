@@ -51,6 +51,8 @@ from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_state_machine.planner.pace.status import Shortage
+from nixfleet_state_machine.rollout.state import RolloutState
 
 _BACKLOG: Final = 2048
 _DAMAGED: Final = (
@@ -58,6 +60,7 @@ _DAMAGED: Final = (
 )
 S = TypeVar("S", HostState, RolloutState, Gate, Stage, Standing)
 _STANDINGS: Final = tuple(it for it in Standing if it is not Standing.COUNTED)
+S = TypeVar("S", HostState, RolloutState, Gate, Shortage)
 _log = logging.getLogger(__name__)
 
 
@@ -258,6 +261,10 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         "hosts of rollouts that are served, by the standing that they have in place of their state",
         "standing",
         lambda: _by_state(_STANDINGS, service.hosts_by_standing()),
+        "nixfleet_budgets_full",
+        "budgets of live rollouts of which all slots of one kind are taken",
+        "slots",
+        lambda: _by_state(Shortage, service.budget_shortages()),
     )
     metrics.gauge(
         "nixfleet_hosts_absent",

@@ -83,6 +83,7 @@ from nixfleet_runtime.transport import (
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.pace.status import BudgetStatus, Shortage
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import Standing
@@ -206,6 +207,14 @@ class ControlPlaneService:
     def begins_at(self, rollout_id: RolloutId) -> datetime | None:
         """Return the signed time before which a rollout dispatches nothing in the waves that it has reached."""
         return self._engine.begins_at(rollout_id)
+
+    def budgets(self, rollout_id: RolloutId) -> tuple[BudgetStatus, ...]:
+        """Return how full the budgets of a rollout are; none, of one that is pruned or unknown."""
+        return self._engine.budgets(rollout_id)
+
+    def budget_shortages(self) -> Mapping[Shortage, int]:
+        """Return of how many budgets of live rollouts each kind of slot is all taken."""
+        return self._engine.budget_shortages()
 
     def use_trust(self, trust: TrustRoot) -> None:
         """Use another trust root from now on: its operators, and its keys for enrollment tokens."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nixfleet_cli.shared import arguments
+from nixfleet_cli.shared.budgets import budget_rows
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.database import database_argument, reading
 from nixfleet_cli.shared.journal_status import is_journal, show_journal
@@ -30,6 +31,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind
+from nixfleet_state_machine.planner.pace.status import BudgetStatus, budget_statuses
 from nixfleet_state_machine.planner.rollout_status import (
     OverdueHost,
     WaveStatus,
@@ -53,9 +55,9 @@ def status(output: Output, database: Path, at_time: datetime) -> None:
     """Show rollouts and what holds their hosts.
 
     DB is the database of a control plane: shows rollouts with their hosts by state; waves, with the hosts that failed
-    and are tolerated; overdue hosts, and what can be done; waiting hosts with the gate that holds them; quarantines,
-    pauses, holds that end by themselves, refused events, what is in force and for how long hosts accept it, and refused
-    releases. Of each the first ten, and how many more there are.
+    and are tolerated; budgets, with the slots that are taken; overdue hosts, and what can be done; waiting hosts with
+    the gate that holds them; quarantines, pauses, holds that end by themselves, refused events, what is in force and
+    for how long hosts accept it, and refused releases. Of each the first ten, and how many more there are.
     DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the facts that wait
     to be sent or were refused.
 
@@ -77,6 +79,7 @@ def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterat
     yield from rollout_lines(connection, state)
     for title, rows in (
         ("waves", _waves(state)),
+        ("budgets", _budgets(state)),
         ("overdue", map(_overdue, overdue_hosts(state.view, at))),
         ("waiting", map(_waiting, deferrals(connection))),
         ("drifted", _drifted(connection)),
@@ -133,6 +136,11 @@ def _waves(state: State) -> Iterator[Row]:
                 f"{wave.failed} failed of {wave.allowed} allowed"
                 + _tolerated(state, rollout_id, wave),
             )
+
+
+def _budgets(state: State) -> Iterator[Row]:
+    for rollout_id in state.view.served_rollouts():
+        yield from budget_rows(rollout_id, budget_statuses(state.view, rollout_id))
 
 
 def _tolerated(state: State, rollout_id: RolloutId, wave: WaveStatus) -> str:
@@ -324,6 +332,7 @@ def _rollout_value(state: State, record: RolloutRecord) -> object:
     is_pruned = record.rollout_id not in state.manifests
     last_wave = None if is_pruned else state.view.terms(record.rollout_id).last_wave
     waves = () if is_pruned else wave_statuses(state.view, record.rollout_id)
+    budgets = () if is_pruned else budget_statuses(state.view, record.rollout_id)
     return {
         "rolloutId": record.rollout_id,
         "channel": record.channel,
@@ -334,6 +343,21 @@ def _rollout_value(state: State, record: RolloutRecord) -> object:
         "hostsByState": None if is_pruned else _hosts_by_state(state, record),
         "standings": {str(each): count for each, count in standing_counts(record).items()},
         "waves": [] if is_pruned else [_wave_value(state, record, each) for each in waves],
+        "budgets": [] if is_pruned else list(map(_budget_value, budgets)),
+    }
+
+
+def _budget_value(status: BudgetStatus) -> object:
+    return {
+        "budget": status.budget,
+        "inFlight": status.in_flight,
+        "limit": status.limit,
+        "underWay": status.under_way,
+        "slots": status.slots,
+        "convergeToGrow": status.converge_to_grow,
+        "begun": status.begun,
+        "maxPerMinute": status.max_per_minute,
+        "returnsAt": status.returns_at,
     }
 
 

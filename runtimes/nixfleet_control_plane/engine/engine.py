@@ -132,6 +132,12 @@ from nixfleet_state_machine.planner.action import (
 from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.host_status import host_status
+from nixfleet_state_machine.planner.pace.status import (
+    BudgetStatus,
+    Shortage,
+    budget_statuses,
+    shortage_counts,
+)
 from nixfleet_state_machine.planner.plan import replan
 from nixfleet_state_machine.planner.rollout_status import (
     WaveStatus,
@@ -231,6 +237,17 @@ class ControlPlaneEngine:
         """Return the signed time before which a rollout dispatches nothing in the waves that it has reached."""
         held = self._state.view.held_not_before(rollout_id)
         return None if held is None else held.until
+
+    def budgets(self, rollout_id: RolloutId) -> tuple[BudgetStatus, ...]:
+        """Return how full the budgets of a rollout are; none, of one that is pruned or unknown."""
+        try:
+            return budget_statuses(self._state.view, rollout_id)
+        except UnknownRollout:
+            return ()
+
+    def budget_shortages(self) -> Mapping[Shortage, int]:
+        """Return of how many budgets of live rollouts each kind of slot is all taken. O(budgets)."""
+        return shortage_counts(self._state.view)
 
     def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""

@@ -17,6 +17,7 @@ from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.host_status import HostDrift, Outside, StageDeadline, WaitsFor
+from nixfleet_state_machine.planner.pace.status import BudgetStatus
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
@@ -25,7 +26,7 @@ PAGE_LENGTH_MAX: Final = 500
 
 @frozen
 class ListedRollout:
-    """A rollout's state. waves: how each stands; none of a rollout that is pruned.
+    """A rollout's state. waves, budgets: how each stands; none of a rollout that is pruned.
 
     standings: how many hosts have each standing other than counted. begins_at: before which the waves that it has
     reached dispatch nothing, as their manifest signs; `None` once that is past.
@@ -40,6 +41,7 @@ class ListedRollout:
     waves: tuple[WaveStatus, ...] = ()
     standings: FrozenMap[str, int] = FrozenMap()
     begins_at: datetime | None = None
+    budgets: tuple[BudgetStatus, ...] = ()
 
 
 @frozen

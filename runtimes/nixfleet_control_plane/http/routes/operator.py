@@ -102,13 +102,14 @@ class OperatorRoutes:
         await self.authenticator.operator(request, OperatorRole.READ)
         after_seq, limit = AFTER_ROW.of(request), _limit(request)
         page = await self._query(lambda c: _rollouts(c, after_seq, limit))
-        # The waves of those that are not pruned, and until when they are held, from memory.
+        # The waves and budgets of those that are not pruned, and until when they are held, from memory.
         service = self.service
         rollouts = (
             evolve(
                 each,
                 waves=service.waves(each.rollout_id),
                 begins_at=service.begins_at(each.rollout_id),
+                budgets=service.budgets(each.rollout_id),
             )
             for each in page.rollouts
         )
