@@ -9,6 +9,7 @@ from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import FOUND_BY, PLANTED
 from tests.simulation.planted_directed import DIRECTED, Directed
 from tests.simulation.planted_edges import FOUND_BY_AT_EDGES, PLANTED_AT_EDGES
+from tests.simulation.planted_pace import FOUND_BY_IN_PACE, PLANTED_IN_PACE
 from tests.simulation.planted_policy import FOUND_BY_IN_POLICY, PLANTED_IN_POLICY
 from tests.simulation.planted_steering import FOUND_BY_IN_STEERING, PLANTED_IN_STEERING
 
@@ -18,8 +19,20 @@ SEEDS_TRIED = 12
 """A change of the code changes a seed's trace; a seed nearby usually finds the same bug."""
 
 
-ALL_PLANTED = {**PLANTED, **PLANTED_AT_EDGES, **PLANTED_IN_POLICY, **PLANTED_IN_STEERING}
-ALL_FOUND_BY = {**FOUND_BY, **FOUND_BY_AT_EDGES, **FOUND_BY_IN_POLICY, **FOUND_BY_IN_STEERING}
+ALL_PLANTED = {
+    **PLANTED,
+    **PLANTED_AT_EDGES,
+    **PLANTED_IN_POLICY,
+    **PLANTED_IN_STEERING,
+    **PLANTED_IN_PACE,
+}
+ALL_FOUND_BY = {
+    **FOUND_BY,
+    **FOUND_BY_AT_EDGES,
+    **FOUND_BY_IN_POLICY,
+    **FOUND_BY_IN_STEERING,
+    **FOUND_BY_IN_PACE,
+}
 
 
 @pytest.mark.parametrize("plant", ALL_PLANTED.values(), ids=ALL_PLANTED)

@@ -8,6 +8,7 @@ from nixfleet_simulation.run.run import run
 from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import PLANTED
 from tests.simulation.planted_edges import PLANTED_AT_EDGES
+from tests.simulation.planted_pace import PLANTED_IN_PACE
 from tests.simulation.planted_policy import PLANTED_IN_POLICY
 from tests.simulation.planted_steering import PLANTED_IN_STEERING
 
@@ -18,7 +19,13 @@ DAYS = 0.1
 
 def main(names: list[str]) -> None:
     """Print, for each bug, the first seed that finds it, and what it broke."""
-    plants = {**PLANTED, **PLANTED_AT_EDGES, **PLANTED_IN_POLICY, **PLANTED_IN_STEERING}
+    plants = {
+        **PLANTED,
+        **PLANTED_AT_EDGES,
+        **PLANTED_IN_POLICY,
+        **PLANTED_IN_STEERING,
+        **PLANTED_IN_PACE,
+    }
     for name in names or plants:
         with pytest.MonkeyPatch.context() as patch:
             plants[name](patch)

@@ -36,8 +36,10 @@ class Minutes:
     """The dispatches of each channel by the log.
 
     all: every one, for good. taken: those whose slots have not come back, by the rows that give them back.
+    latest: the latest time of a row of these; a clock may be set back after it.
     """
 
+    latest: datetime | None = None
     all: dict[str, list[datetime]] = Factory(dict[str, list[datetime]])
     taken: dict[str, list[datetime]] = Factory(dict[str, list[datetime]])
 
@@ -53,19 +55,25 @@ class Minutes:
         begun = self.all.setdefault(layout.name, [])
         begun.append(at)
         self.taken.setdefault(layout.name, []).append(at)
-        recent = sum(at - MINUTE < each for each in begun)
+        now = self._advance(at)
+        recent = sum(now - MINUTE < each for each in begun)
         if recent > layout.per_minute:
             return f"{recent} hosts of {layout.name} begin in a minute, and {layout.per_minute} may"
         return None
 
     def returned(self, name: str, begun_by: datetime, count: int, now: datetime) -> str | None:
         """Note that slots came back; return why they may not, `None` if they may."""
+        self._advance(now)
         before = self.taken.get(name, [])
         self.taken[name] = [at for at in before if at > begun_by]
         found = len(before) - len(self.taken[name])
         if begun_by > now - MINUTE or found != count or not found:
             return f"{count} slots of {name} since {begun_by} come back at {now}, and {found} may"
         return None
+
+    def _advance(self, at: datetime) -> datetime:
+        self.latest = at if self.latest is None else max(self.latest, at)
+        return self.latest
 
     def due(self, now: datetime) -> Iterable[str]:
         """Return the channels of which a slot should have come back."""
