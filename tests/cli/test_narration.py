@@ -13,6 +13,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Entry,
     FactReported,
     Planned,
+    Returned,
     RolloutMoved,
 )
 from nixfleet_proto.agent_event import (
@@ -28,6 +29,7 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import Gate, WithdrawDispatch
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
+from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import (
     OperatorClearance,
     RetentionExpired,
@@ -70,6 +72,16 @@ def _reported(fact: AgentEvent) -> FactReported:
             Planned(WithdrawDispatch("web-01", R1, Gate.QUARANTINE, "it is quarantined")),
             "planner",
             "withdraws the dispatch of web-01 (quarantine): it is quarantined",
+        ),
+        (
+            Returned(SlotsReturned("tags:web", AT, 1, AT)),
+            "planner",
+            "1 slot is free again: a minute is over (tags:web)",
+        ),
+        (
+            Returned(SlotsReturned("tags:web", AT, 5, AT)),
+            "planner",
+            "5 slots are free again: a minute is over (tags:web)",
         ),
         (RolloutMoved(SuccessorOpened(R1, R2, AT)), "rollout", "is superseded by stable@r2"),
         (

@@ -1,6 +1,7 @@
 """`nixfleet status`: one moment of a control plane."""
 
 import json
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.codec import format_time
+from nixfleet_proto.fleet import Ramp
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from tests.cli.conftest import Invoke
+from tests.engines.control_plane import ScriptedControlPlane
+from tests.engines.releases import Layout
 from tests.engines.small_fleet import SmallFleet
 
 
@@ -185,3 +189,35 @@ def test_a_long_list_is_cut_and_the_rest_is_counted() -> None:
     assert shown[0] == "refused events"
     assert [line.strip() for line in shown[-2:]] == ["web-10", "and 2 more (all are in --json)"]
     assert tuple(section("refused events", rows, 12))[-1].strip() == "web-12"
+
+
+def test_budgets_are_shown_with_the_slots_that_are_taken_and_what_gives_more(
+    nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """How many slots there are now, how many hosts must converge for more, and when a minute is over."""
+    layout = Layout(waves=(("web-01", "web-02"),), ramp=Ramp(1, 2), max_per_minute=2)
+    with closing(ScriptedControlPlane(tmp_path, layout)) as control_plane:
+        control_plane.publish("r1")
+
+    text = nixfleet("status", control_plane.database).stdout
+    shown = json.loads(nixfleet("status", control_plane.database, "--json").stdout)
+
+    assert (
+        "budgets\n"
+        "  stable@r1  all  1 of 2 in flight, "
+        "1 of 1 slots of the ramp taken (1 more must converge for more), "
+        "1 of 2 begun within a minute (the next slot at 2026-05-16 01:01:00Z)\n"
+    ) in text
+    assert shown["rollouts"][0]["budgets"] == [
+        {
+            "budget": "all",
+            "inFlight": 1,
+            "limit": 2,
+            "underWay": 1,
+            "slots": 1,
+            "convergeToGrow": 1,
+            "begun": 1,
+            "maxPerMinute": 2,
+            "returnsAt": "2026-05-16T01:01:00Z",
+        }
+    ]

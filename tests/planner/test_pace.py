@@ -16,6 +16,12 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.pace.budget_use import budget_use
 from nixfleet_state_machine.planner.pace.minute import MINUTE, SlotsReturned
 from nixfleet_state_machine.planner.pace.ramp import ramp_step
+from nixfleet_state_machine.planner.pace.status import (
+    BudgetStatus,
+    Shortage,
+    budget_statuses,
+    shortage_counts,
+)
 from nixfleet_state_machine.planner.passing_time import next_time, slots_due
 from nixfleet_state_machine.planner.plan import explain, plan_next, replan
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
@@ -358,3 +364,29 @@ def test_a_host_of_two_budgets_waits_for_the_slower_one() -> None:
         "all slots of one of its budgets are taken "
         "(tags:web: 5, tags:db: 8, growing from 1 by a factor of 2)"
     )
+
+
+# --- how it is shown -------------------------------------------------------------------------------
+
+
+def test_a_budget_is_shown_with_its_slots_now_and_what_gives_more() -> None:
+    """What a budget does not limit is not said."""
+    plain = budget(5, *WEBS, tag="db")
+    paced = evolve(budget(8, *WEBS), ramp=DOUBLING, max_per_minute=3)
+    terms = terms_of(waves=(WEBS,), budgets=(plain, paced))
+    view = view_of(terms)
+    put(view, terms, web_1=HostState.CONVERGED, web_2=HostState.SOAKING, web_3=HostState.SOAKING)
+    _begun(view, 1)
+
+    assert budget_statuses(view, terms.rollout_id) == (
+        BudgetStatus("tags:db", 2, 5),
+        BudgetStatus("tags:web", 2, 8, 2, 2, 2, 1, 3, NOW + MINUTE),
+    )
+    assert shortage_counts(view) == {Shortage.RAMP: 1}
+
+
+def test_every_kind_of_slot_that_is_taken_is_counted() -> None:
+    """A budget may be short of several kinds."""
+    status = BudgetStatus("tags:web", 8, 8, 2, 2, None, 3, 3, NOW)
+
+    assert status.shortages == (Shortage.LIMIT, Shortage.RAMP, Shortage.MINUTE)

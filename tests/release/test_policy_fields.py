@@ -13,9 +13,10 @@ import attrs
 import pytest
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.fleet import FleetChannel, OnDrift, Wave
+from nixfleet_proto.fleet import DisruptionBudget, FleetChannel, OnDrift, Ramp, Wave
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.manifest import ManifestBudget
 from nixfleet_proto.policy import (
     DEADLINE_MINUTES_MAX,
     AtDeadline,
@@ -30,14 +31,18 @@ from nixfleet_proto.policy import (
 from nixfleet_proto.steering.guards import WaveGuards
 from nixfleet_state_machine.host.state import HostState
 from tests.control_plane import test_engine_guards as waves
+from tests.control_plane import test_engine_pace as engine_pace
 from tests.control_plane import test_engine_policy as engine
+from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.scratch import scratch_directory
 from tests.host import test_from_activating as activating
 from tests.planner import test_deadlines as deadlines
 from tests.planner import test_guard_states as states
+from tests.planner import test_pace as paces
 from tests.planner import test_terms as terms
 from tests.proto import test_policy as proto
 from tests.release import test_guards as guards
+from tests.release import test_pace as release_pace
 from tests.release import test_policies as policies
 from tests.release import test_unsupported as unsupported
 
@@ -154,8 +159,28 @@ GUARDS: Mapping[type, Mapping[str, Guard]] = {
     FleetChannel: {
         "on_drift": Guard(policies.test_a_channel_says_what_follows_a_drift, OnDrift.REPORT),
     },
+    Ramp: {
+        "start": Guard(
+            paces.test_a_ramp_begins_with_its_start_and_grows_by_its_factor,
+            1,
+            {"ramp": Ramp(2, 3), "limit": 100, "steps": [2, 2, 6, 6, 6, 6, 6, 6, 18]},
+        ),
+        "factor": Guard(
+            paces.test_a_doubling_ramp_has_the_steps_of_its_table,
+            1,
+            {"converged": 1, "slots": 2, "grows_at": 3},
+        ),
+    },
+    ManifestBudget: {
+        "ramp": Guard(engine_pace.test_the_slots_of_a_ramp_double_as_hosts_converge, None),
+        "max_per_minute": Guard(engine_pace.test_two_hosts_a_minute_begin_by_the_clock_alone, None),
+    },
+    DisruptionBudget: {
+        "ramp": Guard(release_pace.test_a_pace_reaches_the_terms_of_its_rollout, None),
+        "max_per_minute": Guard(release_pace.test_a_pace_reaches_the_terms_of_its_rollout, None),
+    },
 }
-OF_POLICIES = (RolloutPolicy, PolicyWave, Tolerance, Deadlines, Deadline, Retry)
+OF_POLICIES = (RolloutPolicy, PolicyWave, Tolerance, Deadlines, Deadline, Retry, Ramp)
 
 
 @pytest.fixture
@@ -163,6 +188,14 @@ def scratch() -> Iterator[Path]:
     """An empty directory on which commits are quick."""
     with scratch_directory() as directory:
         yield directory
+
+
+@pytest.fixture
+def control_plane(scratch: Path) -> Iterator[ScriptedControlPlane]:
+    """A control plane of its own."""
+    scripted = ScriptedControlPlane(scratch)
+    yield scripted
+    scripted.close()
 
 
 @pytest.mark.parametrize(

@@ -268,8 +268,8 @@ def explain(session: Session, host: str) -> None:
 @operator.command()
 @asks(
     "one object a rollout, with rolloutId, channel, state, currentWave, openedAt, excusedHosts, standings (hosts by "
-    "standing), beginsAt, waves (of each wave, total, converged, failed, allowed, absent, verdict) and budgets (of each "
-    "budget, inFlight, limit, underWay, slots, convergeToGrow, begun, maxPerMinute, returnsAt)"
+    "standing), beginsAt, waves (of each wave, total, converged, failed, allowed, absent, verdict) and budgets (of "
+    "each budget, inFlight, limit, underWay, slots, convergeToGrow, begun, maxPerMinute, returnsAt)"
 )
 def rollouts(session: Session) -> None:
     """List every rollout, oldest first."""
