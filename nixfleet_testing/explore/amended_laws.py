@@ -18,6 +18,7 @@ from nixfleet_testing.explore.inputs import (
     Hear,
     HearOf,
     Input,
+    MinutePasses,
     PassTime,
     Pause,
     Publish,
@@ -46,6 +47,7 @@ def of_turn(
             | Clear()
             | Hear()
             | HearOf()
+            | MinutePasses()
             | PassTime()
             | Pause()
             | Publish()
