@@ -164,7 +164,7 @@ def test_an_empty_control_plane_has_nothing_to_show(nixfleet: Invoke, fleet: Sma
 
     shown = nixfleet("status", fleet.database)
 
-    assert (shown.exit_code, shown.stdout.count("none")) == (0, 11)
+    assert (shown.exit_code, shown.stdout.count("none")) == (0, 12)
 
 
 def test_an_event_that_was_refused_is_shown_with_the_rule(
