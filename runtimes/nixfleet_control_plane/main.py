@@ -49,18 +49,16 @@ from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.pace.status import Shortage
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
-from nixfleet_state_machine.planner.pace.status import Shortage
-from nixfleet_state_machine.rollout.state import RolloutState
 
 _BACKLOG: Final = 2048
 _DAMAGED: Final = (
     "restore a backup, or move it away: without it, the hosts tell what their journals have"
 )
-S = TypeVar("S", HostState, RolloutState, Gate, Stage, Standing)
+S = TypeVar("S", HostState, RolloutState, Gate, Stage, Standing, Shortage)
 _STANDINGS: Final = tuple(it for it in Standing if it is not Standing.COUNTED)
-S = TypeVar("S", HostState, RolloutState, Gate, Shortage)
 _log = logging.getLogger(__name__)
 
 
@@ -261,6 +259,8 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         "hosts of rollouts that are served, by the standing that they have in place of their state",
         "standing",
         lambda: _by_state(_STANDINGS, service.hosts_by_standing()),
+    )
+    metrics.gauge_by(
         "nixfleet_budgets_full",
         "budgets of live rollouts of which all slots of one kind are taken",
         "slots",
