@@ -96,6 +96,13 @@ if TYPE_CHECKING:
         Selector,
         Tolerance,
     )
+    from nixfleet_proto.steering.calendar import (
+        CalendarEntry,
+        CalendarKind,
+        Nth,
+        Repeat,
+        Weekday,
+    )
     from nixfleet_proto.steering.guards import (
         Approvals,
         Check,
@@ -128,6 +135,8 @@ __all__ = [
     "BootstrapNonce",
     "BootstrapNonces",
     "BootstrapToken",
+    "CalendarEntry",
+    "CalendarKind",
     "Check",
     "ControlFinding",
     "ControlOverride",
@@ -159,6 +168,7 @@ __all__ = [
     "ManifestBudget",
     "Meta",
     "NixfleetError",
+    "Nth",
     "OnHealthFailure",
     "Operator",
     "OperatorRole",
@@ -173,6 +183,7 @@ __all__ = [
     "ProbeTopologyEntry",
     "Ramp",
     "Regressed",
+    "Repeat",
     "Retry",
     "Revocation",
     "Revocations",
@@ -192,6 +203,7 @@ __all__ = [
     "Verified",
     "Wave",
     "WaveGuards",
+    "Weekday",
     "to_json",
 ]
 
@@ -227,6 +239,7 @@ export_lazily(
             "AtDeadline Deadline Deadlines PolicyWave Retry RolloutPolicy Selector Tolerance"
         ),
         "nixfleet_proto.steering.guards": "Approvals Check WaveGuards",
+        "nixfleet_proto.steering.calendar": "CalendarEntry CalendarKind Nth Repeat Weekday",
         "nixfleet_proto.trust": ("KeySlot Operator OperatorRole TrustRoot TrustedKey Verified"),
         "nixfleet_proto.wire": "AgentEventEnvelope Dispatch EventBatch SignedArtefact",
     },

@@ -17,6 +17,7 @@ from nixfleet_proto.policy import PolicyWave as PolicyWave
 from nixfleet_proto.policy import RolloutPolicy as RolloutPolicy
 from nixfleet_proto.policy import Selector as Selector
 from nixfleet_proto.policy import Tolerance, tolerance_problems
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_proto.steering.guards import WaveGuards
 
 SCHEMA_VERSION = 1
@@ -165,3 +166,4 @@ class FleetResolved:
     channel_edges: tuple[Edge, ...] = ()
     disruption_budgets: tuple[DisruptionBudget, ...] = ()
     schema_version: int = SCHEMA_VERSION
+    calendar: tuple[CalendarEntry, ...] = ()

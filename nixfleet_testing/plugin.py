@@ -47,6 +47,7 @@ TYPES: Mapping[str, Sequence[str]] = {
             "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry"
         ),
         "nixfleet_proto.steering.guards": "Approvals Check Quorum WaveGuards",
+        "nixfleet_proto.steering.calendar": "CalendarEntry",
         "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",
         "nixfleet_proto.wire": "AgentEventEnvelope EventBatch Dispatch SignedArtefact",
         "nixfleet_state_machine.host.effect": (
@@ -73,6 +74,8 @@ TYPES: Mapping[str, Sequence[str]] = {
         ),
         "nixfleet_state_machine.planner.blast_radius": "BudgetWedge",
         "nixfleet_state_machine.planner.deadlines": "LapseDue RetryDue",
+        "nixfleet_state_machine.planner.holds.calendar": "Phase",
+        "nixfleet_state_machine.planner.holds.groups": "CalendarGroup ChannelCalendar",
         "nixfleet_state_machine.planner.holds.hold": "HoldSource Hold HoldBegan HoldEnded",
         "nixfleet_state_machine.planner.holds.scope": (
             "FleetScope ChannelScope RolloutScope WaveScope HostScope GroupScope"

@@ -43,6 +43,7 @@ from nixfleet_proto.health_check import (
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
 from nixfleet_proto.policy import Deadlines, PolicyWave, RolloutPolicy
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_proto.steering.guards import Check, WaveGuards
 from nixfleet_proto.trust import TrustRoot
 
@@ -211,6 +212,20 @@ ARTEFACT_SPELLING: Final = Spelling(
     Absent.AS_NULL,
     {Edge: _with_new_names, Meta: _with_signing_time},
     left_out={
+        FleetResolved: ("calendar",),
+        CalendarEntry: (
+            "reason",
+            "repeat",
+            "start",
+            "minutes",
+            "days",
+            "month_day",
+            "nth",
+            "until",
+            "begins",
+            "ends",
+            "minutes_needed",
+        ),
         FleetChannel: ("on_drift", "enabled"),
         FleetHost: ("enabled",),
         DisruptionBudget: ("ramp", "max_per_minute"),

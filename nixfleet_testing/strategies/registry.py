@@ -66,6 +66,7 @@ from nixfleet_state_machine.scopes.expression import (
 )
 from nixfleet_state_machine.scopes.merge import Scope
 from nixfleet_testing.strategies import guards, messages, releases, scopes
+from nixfleet_testing.strategies.calendars import CALENDARS
 from nixfleet_testing.strategies.effects import (
     HOST_EFFECTS,
     PLAN_ACTIONS,
@@ -194,5 +195,6 @@ _PAIRS: Iterable[tuple[type[object], SearchStrategy[object]]] = (
     *_STATE_MACHINE.items(),
     *STATUSES.items(),
     *HOLDS.items(),
+    *CALENDARS.items(),
 )
 STRATEGIES: Mapping[type[object], SearchStrategy[object]] = dict(_PAIRS)

@@ -28,6 +28,7 @@ from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManif
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.scopes.selector import select
+from nixfleet_testing.strategies.calendars import calendars
 from nixfleet_testing.strategies.guards import wave_guards
 from nixfleet_testing.strategies.names import (
     closures,
@@ -152,6 +153,7 @@ def fleets(draw: st.DrawFn) -> FleetResolved:
         edges=tuple(edge for channel in channels for edge in draw(edges(of[channel]))),
         channel_edges=draw(edges(channels)),
         disruption_budgets=tuple(draw(st.lists(budgets(), max_size=2))),
+        calendar=draw(calendars()),
     )
 
 

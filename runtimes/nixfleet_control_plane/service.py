@@ -68,6 +68,7 @@ from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.http.listings import ChannelInForce, ReleaseStanding
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
+from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_runtime.transport import (
     EventEarly,
     EventRefused,
@@ -485,7 +486,7 @@ async def running(
     operators = FrozenMap[str, Operator]() if trust is None else KeyRing.of(trust).operators
     service = ControlPlaneService(
         store,
-        ControlPlaneEngine(state, trust),
+        ControlPlaneEngine(state, trust, SystemZones()),
         clock,
         record_metric,
         evolve(state.identities.ring, operators=operators),

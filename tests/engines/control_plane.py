@@ -43,6 +43,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
+from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_runtime.transport import EventsOutcome, Heartbeat, HeartbeatReply
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.holds.scope import parse_scope
@@ -79,7 +80,7 @@ class ScriptedControlPlane:
         """Start for the first time."""
         self.store = self.open_store()
         self.state: State = load_state(self.store)
-        self.engine = ControlPlaneEngine(self.state, self.ci.trust)
+        self.engine = ControlPlaneEngine(self.state, self.ci.trust, SystemZones())
 
     def restart_control_plane(self) -> None:
         """Crash, and start again: what is not in the database is gone."""

@@ -47,6 +47,7 @@ from nixfleet_proto.signing import (
     verify_nonces,
     verify_revocations,
 )
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_proto.steering.guards import WaveGuards
 from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
 
@@ -80,6 +81,7 @@ class Layout:
     ramp: Ramp | None = None
     max_per_minute: int | None = None
     guards: tuple[WaveGuards, ...] = ()
+    calendar: tuple[CalendarEntry, ...] = ()
 
     @property
     def whole_policy(self) -> RolloutPolicy:
@@ -122,6 +124,7 @@ class Layout:
             edges=self.edges,
             channel_edges=tuple(Edge(gates, self.channel) for gates in self.after),
             disruption_budgets=self._budgets(),
+            calendar=self.calendar,
         )
 
     def manifest(self, channel_ref: str, now: datetime, fleet_hash: str) -> RolloutManifest:

@@ -7,7 +7,7 @@ Source: docs/spec/runtimes.md, Control plane.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from itertools import islice, pairwise
 from typing import Final, assert_never, cast
 
@@ -101,6 +101,7 @@ from nixfleet_control_plane.messages.log_entry import (
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.enrollment import EnrollRequest
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.trust import TrustRoot
@@ -130,6 +131,7 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
+from nixfleet_state_machine.planner.holds.calendar import Zones
 from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.host_status import host_status
 from nixfleet_state_machine.planner.pace.status import (
@@ -162,15 +164,22 @@ REFUSED_MAX: Final = 256
 _IN_MOTION = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
 _IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
 
+_NO_ZONES: Final = FrozenMap[str, tzinfo]()
 _BEFORE_ACTIVATION = frozenset({HostState.PENDING, HostState.ACTIVATING, HostState.DEFERRED})
 
 
 class ControlPlaneEngine:
     """One control plane's state and every decision about it. Owned by one mutator."""
 
-    def __init__(self, state: State, trust: TrustRoot | None = None) -> None:
-        """trust: the keys that may sign enrollment tokens; `None`: no host can enroll."""
+    def __init__(
+        self, state: State, trust: TrustRoot | None = None, zones: Zones = _NO_ZONES
+    ) -> None:
+        """trust: the keys that may sign enrollment tokens; `None`: no host can enroll.
+
+        zones: time zones by name, for windows and freezes; where one is unknown, nothing begins.
+        """
         self._state = state
+        self._zones = zones
         self._trust = trust
         state.undo.settle()
 
@@ -613,7 +622,7 @@ class ControlPlaneEngine:
 
     def _plan(self, commit: CommitBuilder, now: datetime) -> None:
         """Re-plan until nothing changes: opening a rollout affects its hosts, which must then be planned."""
-        pass_hold_time(self._state, commit, now)
+        pass_hold_time(self._state, commit, self._zones, now)
         while actions := self._replanned(now):
             for action in actions:
                 self._carry_out(commit, action, now)

@@ -15,7 +15,8 @@ from nixfleet_control_plane.messages.log_entry import Returned
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.effect import RecordTransition
 from nixfleet_state_machine.planner.drift import drift_change, drift_ended, strays
-from nixfleet_state_machine.planner.holds.edges import due_hold_events
+from nixfleet_state_machine.planner.holds.calendar import Zones
+from nixfleet_state_machine.planner.holds.edges import calendar_events, due_hold_events
 from nixfleet_state_machine.planner.members import members_change
 from nixfleet_state_machine.planner.passing_time import due_by_time, slots_due
 from nixfleet_state_machine.planner.progress import due_rollout_events
@@ -129,10 +130,18 @@ def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
             move_rollout(state, commit, RetentionExpired(rollout_id, now), now)
 
 
-def pass_hold_time(state: State, commit: CommitBuilder, now: datetime) -> None:
+def pass_hold_time(state: State, commit: CommitBuilder, zones: Zones, now: datetime) -> None:
     """Begin and end holds as the time has made due. Asked before every plan: no host begins after a hold is due."""
     for event in due_hold_events(state.view.holds, now):
         move_hold(state, commit, event, now)
+    due = state.calendar_due.get()
+    if due is None or due > now:
+        return
+    groups = (group for _, calendar in sorted(state.calendars.items()) for group in calendar.groups)
+    events, next_at = calendar_events(state.view.holds, groups, zones, now)
+    for event in events:
+        move_hold(state, commit, event, now)
+    state.calendar_due.set(next_at)
 
 
 def amend(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:

@@ -6,7 +6,7 @@ through `undo`.
 Source: docs/spec/runtimes.md, Control plane.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from attrs import evolve, frozen
@@ -53,6 +53,7 @@ from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_runtime.transport import EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
+from nixfleet_state_machine.planner.holds.groups import ChannelCalendar, channel_calendar
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
 from nixfleet_state_machine.planner.holds.scope import HoldScope, HostScope, RolloutScope
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
@@ -65,6 +66,7 @@ HostKey = tuple[RolloutId, str]
 
 CONTRADICTION: Final = HoldSource(HoldKind.CONTRADICTION)
 """What holds a host that contradicted itself."""
+_AT_ONCE: Final = datetime.min.replace(tzinfo=UTC)
 _REVOCATION: Final = HoldSource(HoldKind.REVOCATION)
 _NOT_BEFORE: Final = HoldSource(HoldKind.NOT_BEFORE)
 
@@ -120,6 +122,10 @@ class State:
         # Counted as deferrals change: how many hosts each gate holds as the first one.
         self.gate_counts = UndoableDict[Gate, int](self.undo)
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
+        # How the fleet of each channel's manifest in force holds its hosts by the clock, where it does.
+        self.calendars = UndoableDict[str, ChannelCalendar](self.undo)
+        # When they next have something to say; `None`: never. Not known before they were asked.
+        self.calendar_due = UndoableValue[datetime | None](self.undo, _AT_ONCE)
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
         # Rollouts of which the store has no manifest, and why: held, since nothing of them can be judged.
         self.lost = UndoableDict[RolloutId, str](self.undo)
@@ -516,7 +522,22 @@ class State:
             if self.view.held_not_before(rollout_id) is not None:
                 self.view.release(RolloutScope(rollout_id), _NOT_BEFORE)
         self.view.offer(loaded.terms)
+        self._put_calendar(loaded)
         commit.write(PutArtefact(manifest_name(rollout_id), rollout_id, self.head_seq))
+
+    def _put_calendar(self, loaded: LoadedManifest) -> None:
+        channel, fleet = loaded.terms.channel, self.fleets[loaded.manifest.fleet_resolved_hash]
+        activation = loaded.terms.deadlines.activation
+        minutes_needed = 0 if activation is None else activation.minutes
+        calendar = channel_calendar(fleet.fleet, channel, minutes_needed)
+        if calendar == self.calendars.get(channel, ChannelCalendar()):
+            return
+        if calendar.groups:
+            self.calendars.set(channel, calendar)
+        else:
+            self.calendars.discard(channel)
+        self.view.set_groups(channel, calendar.group_of)
+        self.calendar_due.set(_AT_ONCE)
 
     def put_revocations(self, commit: CommitBuilder, revocations: Revocations) -> None:
         """Put a list of revocations in force."""
