@@ -96,6 +96,11 @@ if TYPE_CHECKING:
         Selector,
         Tolerance,
     )
+    from nixfleet_proto.steering.approval import (
+        Approval,
+        Decision,
+        SignedApproval,
+    )
     from nixfleet_proto.steering.calendar import (
         CalendarEntry,
         CalendarKind,
@@ -130,6 +135,7 @@ __all__ = [
     "ActivationStarted",
     "AgentEvent",
     "AgentEventEnvelope",
+    "Approval",
     "Approvals",
     "AtDeadline",
     "BootstrapNonce",
@@ -143,6 +149,7 @@ __all__ = [
     "Converged",
     "Deadline",
     "Deadlines",
+    "Decision",
     "Dispatch",
     "DispatchAck",
     "DisruptionBudget",
@@ -192,6 +199,7 @@ __all__ = [
     "RolloutManifest",
     "RolloutPolicy",
     "Selector",
+    "SignedApproval",
     "SignedArtefact",
     "SignedToken",
     "SystemdProbe",
@@ -238,6 +246,7 @@ export_lazily(
         "nixfleet_proto.policy": (
             "AtDeadline Deadline Deadlines PolicyWave Retry RolloutPolicy Selector Tolerance"
         ),
+        "nixfleet_proto.steering.approval": "Approval Decision SignedApproval",
         "nixfleet_proto.steering.guards": "Approvals Check WaveGuards",
         "nixfleet_proto.steering.calendar": "CalendarEntry CalendarKind Nth Repeat Weekday",
         "nixfleet_proto.trust": ("KeySlot Operator OperatorRole TrustRoot TrustedKey Verified"),

@@ -42,6 +42,7 @@ _ADDED_LATER: Mapping[str, tuple[str, ...]] = {
     "Deadlines": ("ack", "activation", "reboot", "convergence"),
     "FleetChannel": ("on_drift", "enabled"),
     "FleetHost": ("enabled",),
+    "Meta": ("author",),
     "PolicyWave": ("max_failures", "max_failure_pct", "guards"),
     "RolloutManifest": ("freshness_window_minutes", "wave_not_before", "blast_radius"),
     "RolloutPolicy": ("max_failures", "max_failure_pct", "deadlines", "retry"),

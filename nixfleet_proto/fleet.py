@@ -26,12 +26,16 @@ SCHEMA_VERSION = 1
 @frozen
 @checked
 class Meta:
-    """Who made an artefact and when; `signed_at` is what freshness is judged by."""
+    """Who made an artefact and when; `signed_at` is what freshness is judged by.
+
+    author: the operator who wrote the release, and so does not approve it; `None`: not said.
+    """
 
     signed_at: datetime | None
     ci_commit: str | None = None
     schema_version: int = SCHEMA_VERSION
     signature_algorithm: str = "ed25519"
+    author: str | None = None
 
 
 @frozen

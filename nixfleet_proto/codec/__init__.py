@@ -6,6 +6,7 @@ agents and the control plane, `artefact` what is signed or stored in files, `enr
 Source: docs/spec/wire.md, JSON.
 """
 
+from nixfleet_proto.codec.approval import approval_payload, decode_approval, encode_approval
 from nixfleet_proto.codec.artefact import (
     HealthCheckSet,
     decode_fleet,
@@ -59,8 +60,10 @@ __all__ = [
     "EventBatch",
     "HealthCheckSet",
     "Uncanonical",
+    "approval_payload",
     "batch_payload",
     "canonical_bytes",
+    "decode_approval",
     "decode_bootstrap_nonces",
     "decode_dispatch",
     "decode_enroll_request",
@@ -74,6 +77,7 @@ __all__ = [
     "decode_revocations",
     "decode_signed_token",
     "decode_trust_root",
+    "encode_approval",
     "encode_bootstrap_nonces",
     "encode_dispatch",
     "encode_enroll_request",

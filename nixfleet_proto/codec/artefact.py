@@ -226,6 +226,7 @@ ARTEFACT_SPELLING: Final = Spelling(
             "ends",
             "minutes_needed",
         ),
+        Meta: ("author",),
         FleetChannel: ("on_drift", "enabled"),
         FleetHost: ("enabled",),
         DisruptionBudget: ("ramp", "max_per_minute"),

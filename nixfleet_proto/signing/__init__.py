@@ -7,6 +7,7 @@ Source: docs/spec/trust.md, Artefacts; docs/spec/trust.md, Keys.
 """
 
 from nixfleet_proto.codec.json_text import Uncanonical, canonical_bytes
+from nixfleet_proto.signing.approval import sign_approval, verify_approval
 from nixfleet_proto.signing.artefact import (
     artefact_hash,
     canonical_form,
@@ -98,12 +99,14 @@ __all__ = [
     "require_token_signed",
     "require_usable",
     "seal_to",
+    "sign_approval",
     "sign_artefact",
     "sign_batch",
     "sign_envelope",
     "sign_payload",
     "sign_token",
     "verify",
+    "verify_approval",
     "verify_batch",
     "verify_envelope",
     "verify_evidence",

@@ -12,6 +12,8 @@ from attrs import evolve
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import Gate, GateBlock
 from nixfleet_state_machine.planner.gates import Planning
+from nixfleet_state_machine.planner.guards.states import next_guards
+from nixfleet_state_machine.planner.guards.words import guards_line
 
 HOSTS_NAMED_MAX: Final = 5
 
@@ -19,7 +21,12 @@ HOSTS_NAMED_MAX: Final = 5
 def with_holding_hosts(
     planning: Planning, rollout_id: RolloutId, host: str, block: GateBlock
 ) -> GateBlock:
-    """Return `block`, which holds `host`, with the hosts that it waits for in its detail: up to five, by name."""
+    """Return `block`, which holds `host`, with the hosts that it waits for in its detail: up to five, by name.
+
+    One of a wave that its guards hold says what they lack, and until when, if time alone is lacking.
+    """
+    if block.gate is Gate.WAVE_PROMOTION and block.until is None:
+        block = _with_guards(planning, rollout_id, block)
     hosts = tuple(_holding(planning, rollout_id, host, block.gate))
     if not hosts:
         return block
@@ -29,6 +36,18 @@ def with_holding_hosts(
     # The detail of an edge is the first of these hosts, and no count.
     is_named = block.gate is Gate.HOST_EDGE
     return evolve(block, detail=named if is_named else f"{block.detail}: {named}")
+
+
+def _with_guards(planning: Planning, rollout_id: RolloutId, block: GateBlock) -> GateBlock:
+    terms = planning.view.terms(rollout_id)
+    guarded = next_guards(planning.view.rollouts[rollout_id], terms)
+    if guarded is None or guarded.since is None or guarded.may_begin:
+        return block
+    lacking = [guard for guard in guarded.guards if not guard.state.lets_begin]
+    until = max((guard.until for guard in lacking if guard.until is not None), default=None)
+    alone = until if all(guard.until is not None for guard in lacking) else None
+    line = guards_line(guarded, terms.guards_of(guarded.wave))
+    return evolve(block, detail=f"wave {guarded.wave} is guarded: {line}", until=alone)
 
 
 def _holding(planning: Planning, rollout_id: RolloutId, host: str, gate: Gate) -> Iterator[str]:

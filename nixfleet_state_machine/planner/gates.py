@@ -19,7 +19,12 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.pace.budget_use import BudgetUse, budget_use
 from nixfleet_state_machine.planner.pace.words import pace_words
 from nixfleet_state_machine.planner.terms import BudgetTerms
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
+from nixfleet_state_machine.rollout.state import (
+    BEFORE_FIRST_WAVE,
+    RolloutRecord,
+    RolloutState,
+    Standing,
+)
 
 Quarantines: TypeAlias = Mapping[str, Set[str]]
 
@@ -180,6 +185,11 @@ def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) ->
         if early is None:
             return None
         return GateBlock(Gate.WAVE_PROMOTION, early.reason, until=early.until)
+    if current == BEFORE_FIRST_WAVE:
+        before = f"wave {wave - 1}" if wave else "its guards"
+        return GateBlock(
+            Gate.WAVE_PROMOTION, f"wave {wave} waits for {before}", "no wave has begun"
+        )
     tally = planning.view.tally(rollout_id, current)
     return GateBlock(
         Gate.WAVE_PROMOTION,

@@ -28,12 +28,13 @@ class GuardTally:
     """The verdicts of one guard of one wave that has not begun.
 
     passed_by: the judges that passed, by name. passes, inconclusive: how many of the latest in a row. failures: how
-    many in all. waived_by: who goes on without it. outcome, reason, evidence, at: of the latest verdict.
+    many in all. waived_by: who goes on without it. outcome, judge, reason, evidence, at: of the latest verdict.
     """
 
     wave: int
     guard: str
     outcome: Outcome
+    judge: str
     reason: str
     at: datetime
     evidence: str = ""
@@ -59,7 +60,7 @@ class GuardTally:
         """Return the tally with one verdict more. It is the same if that is a repetition."""
         if self.is_repeated_by(judge, outcome):
             return self
-        latest = evolve(self, outcome=outcome, reason=reason, evidence=evidence, at=at)
+        latest = evolve(self, outcome=outcome, judge=judge, reason=reason, evidence=evidence, at=at)
         match outcome:
             case Outcome.PASS:
                 passed_by = tuple(sorted({*self.passed_by, judge}))
@@ -76,4 +77,4 @@ class GuardTally:
 
 def unjudged(wave: int, guard: str, at: datetime) -> GuardTally:
     """Return the tally before the first verdict."""
-    return GuardTally(wave, guard, Outcome.INCONCLUSIVE, "", at)
+    return GuardTally(wave, guard, Outcome.INCONCLUSIVE, "", "", at)

@@ -70,6 +70,7 @@ def guard_tallies() -> SearchStrategy[GuardTally]:
         wave=st.integers(0, 3),
         guard=st.sampled_from(("bake", "approvals", "errors")),
         outcome=st.sampled_from(Outcome),
+        judge=st.sampled_from(OPERATORS),
         reason=st.just("as expected"),
         at=times(),
         passed_by=names.map(lambda given: tuple(sorted(given))),

@@ -45,7 +45,8 @@ _POLICY = "careful"
 
 
 def metas() -> SearchStrategy[Meta]:
-    return st.builds(Meta, times(), st.none() | st.sampled_from(REFS))
+    authors = st.none() | st.just("ada")
+    return st.builds(Meta, times(), st.none() | st.sampled_from(REFS), author=authors)
 
 
 def selectors() -> SearchStrategy[Selector]:

@@ -17,6 +17,7 @@ import anyio.to_thread
 from attrs import evolve
 
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRollout
 from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.messages.inputs import (
     Action,
@@ -31,6 +32,7 @@ from nixfleet_control_plane.messages.inputs import (
     Explanation,
     Flushed,
     FlushRecords,
+    GiveApproval,
     HostEvents,
     HostList,
     InForce,
@@ -45,6 +47,7 @@ from nixfleet_control_plane.messages.inputs import (
     OperatorCommand,
     PlanTick,
     Reply,
+    ReportVerdict,
     Totals,
     UseKeys,
     WakeHost,
@@ -63,6 +66,7 @@ from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
+from nixfleet_proto.steering.approval import SignedApproval
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.http.listings import ChannelInForce, ReleaseStanding
@@ -217,6 +221,14 @@ class ControlPlaneService:
         """Return of how many budgets of live rollouts each kind of slot is all taken."""
         return self._engine.budget_shortages()
 
+    def guarded(self, rollout_id: RolloutId) -> GuardedRollout | None:
+        """Return how the guards of the next wave of a rollout stand; `None`: it has none."""
+        return self._engine.guarded(rollout_id)
+
+    def asked_checks(self) -> tuple[AskedCheck, ...]:
+        """Return the checks whose judges are to be asked."""
+        return self._engine.asked_checks()
+
     def use_trust(self, trust: TrustRoot) -> None:
         """Use another trust root from now on: its operators, and its keys for enrollment tokens."""
         self._engine.use_trust(trust)
@@ -360,6 +372,18 @@ class ControlPlaneService:
         reply = await self._mutator.post_urgent(command)
         assert isinstance(reply, CommandOutcome), reply
         return reply
+
+    async def approve(self, signed: SignedApproval) -> CommandOutcome:
+        """Take an operator's signed statement on a wave, ahead of all queued inputs."""
+        given = GiveApproval(signed)
+        self._require_open(given)
+        reply = await self._mutator.post_urgent(given)
+        assert isinstance(reply, CommandOutcome), reply
+        return reply
+
+    async def report_verdict(self, reported: ReportVerdict) -> None:
+        """Take the answer of a judge of a check."""
+        await self._ask(reported, Done)
 
     async def explain(self, hostname: str) -> Explanation:
         """Return where the host stands, and all gates that hold it."""

@@ -115,11 +115,13 @@ def release(
     signed_at: datetime,
     key: Signer,
     ci_commit: str | None = None,
+    author: str | None = None,
     admission: Admission | None = None,
 ) -> Release:
     """Build, sign and save a release in `directory`, replacing any earlier one, and return it.
 
-    closures: by host. Raises: DeclarationError, InvalidRolloutId, NotARelease, OSError; `directory` is unchanged then.
+    closures: by host. author: the operator who wrote it, and so does not approve it.
+    Raises: DeclarationError, InvalidRolloutId, NotARelease, OSError; `directory` is unchanged then.
     """
     signed = sign_release(
         checked,
@@ -128,6 +130,7 @@ def release(
         signed_at=signed_at,
         key=key,
         ci_commit=ci_commit,
+        author=author,
         admission=admission,
     )
     save_release(signed, directory)

@@ -63,7 +63,7 @@ class Layout:
     after: the channels that it waits for. closure: what every host gets; `None`: each its own.
     max_in_flight, ramp, max_per_minute: of a budget of all hosts.
     pubkeys: of hosts, by name. not_before: the earliest time of each wave; empty: none has one. policy: but for
-    `on_health_failure`. guards: of each wave; empty: none has any.
+    `on_health_failure`. guards: of each wave; empty: none has any. author: whom the manifest names.
     """
 
     waves: tuple[tuple[str, ...], ...] = (("web-01",), ("web-02", "web-03"))
@@ -82,6 +82,7 @@ class Layout:
     max_per_minute: int | None = None
     guards: tuple[WaveGuards, ...] = ()
     calendar: tuple[CalendarEntry, ...] = ()
+    author: str | None = None
 
     @property
     def whole_policy(self) -> RolloutPolicy:
@@ -139,7 +140,7 @@ class Layout:
                 for index, wave in enumerate(self.waves)
                 for host in wave
             ),
-            meta=Meta(now),
+            meta=Meta(now, author=self.author),
             rollout_policy=self.whole_policy,
             wave_soak_minutes=tuple(self.soak_minutes for _ in self.waves),
             wave_not_before=self.not_before,

@@ -89,7 +89,8 @@ def guards_of_wave(record: RolloutRecord, terms: RolloutTerms, wave: int) -> Gua
 
 def broken_reason(guard: GuardStatus) -> str:
     """Return why a guard breaks its wave, for the event: which one, and what its judge said last."""
-    said = "" if guard.tally is None else f": {guard.tally.reason}"
+    tally = guard.tally
+    said = "" if tally is None else f": {tally.outcome} by {tally.judge}: {tally.reason}"
     return f"{guard.name}{said}"
 
 
@@ -124,6 +125,24 @@ def quorum_state(quorum: Quorum, tally: GuardTally | None) -> GuardState:
         case _:
             assert_never(quorum.counting)
     return GuardState.SATISFIED if passes >= quorum.passes else GuardState.OPEN
+
+
+def is_news(quorum: Quorum, tally: GuardTally | None, outcome: Outcome) -> bool:
+    """Whether a verdict changes how a quorum stands, or how far it is.
+
+    A pass of one that is satisfied does not, and neither does a judge who again says nothing where that is not counted.
+    """
+    if tally is None:
+        return True
+    match outcome:
+        case Outcome.PASS:
+            return quorum_state(quorum, tally) is GuardState.OPEN
+        case Outcome.INCONCLUSIVE:
+            return quorum.inconclusive is not None or tally.inconclusive == 0
+        case Outcome.FAIL | Outcome.WAIVED:
+            return True
+        case _:
+            assert_never(outcome)
 
 
 def _statuses(

@@ -1,19 +1,25 @@
 """`nixfleet log`: the log of a control plane, read and checked. Writes nothing."""
 
 import json
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from nixfleet_cli.shared.arguments import load_trust
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.database import database_argument, reading
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, note, printing
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.approvals import check_approvals
 from nixfleet_control_plane.history.follower import AppliedEntry, Follower
 from nixfleet_control_plane.history.narration import actor_of, line_of, told
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
-from nixfleet_control_plane.messages.entry_codec import row_of
+from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
+from nixfleet_control_plane.messages.log_entry import LoggedEntry
+from nixfleet_control_plane.store.sqlite_store import read_chain
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.process import garbage
 
@@ -80,22 +86,42 @@ def show(
 
 @log.command()
 @database_argument
-@printing("one object with rows and headHash")
-def verify(output: Output, database: Path) -> None:
+@click.option(
+    "--trust",
+    "trust_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Check operators' statements against this trust file too.",
+)
+@printing("one object with rows, headHash and statements (null without --trust)")
+def verify(output: Output, database: Path, trust_file: Path | None) -> None:
     """Check that no row was altered, removed or moved.
 
-    Rows cut off at the end leave no trace in the log itself: compare the head with one that you noted earlier. DB is
-    the database of a control plane.
+    Rows cut off at the end leave no trace in the log itself: compare the head with one that you noted earlier. With
+    --trust, every approval, denial and promotion must be signed by its operator over the manifest in force, and no
+    wave may have begun without the approvals that its manifest asks for. DB is the database of a control plane.
 
-    Exit codes: 0 the chain holds; 1 it is broken, and where; 2 DB cannot be read.
+    Exit codes: 0 the chain holds; 1 it is broken, or a statement is not good, and where; 2 a file cannot be read.
     """
+    trust = None if trust_file is None else load_trust(trust_file)
     with reading(database) as connection:
         report = check_chain(connection)
-    if report.problem is not None:
-        raise Findings(f"{database}: the chain breaks at row {report.broken_at}: {report.problem}")
+        if report.problem is not None:
+            where = f"the chain breaks at row {report.broken_at}"
+            raise Findings(f"{database}: {where}: {report.problem}")
+        stated = None if trust is None else check_approvals(_entries(connection), trust)
+    if stated is not None and stated.problems:
+        raise Findings(*(f"{database}: row {it.seq}: {it.problem}" for it in stated.problems))
+    lines = [f"the chain holds: {report.rows} rows, head {report.head_hash.hex()}"]
+    if stated is not None:
+        lines.append(f"operators' statements are good: {stated.statements}")
     output.show(
-        {"rows": report.rows, "headHash": report.head_hash},
-        [f"the chain holds: {report.rows} rows, head {report.head_hash.hex()}"],
+        {
+            "rows": report.rows,
+            "headHash": report.head_hash,
+            "statements": None if stated is None else stated.statements,
+        },
+        lines,
     )
 
 
@@ -119,6 +145,11 @@ def rebuild(output: Output, database: Path, check: bool) -> None:
         {"entries": report.entries},
         [f"the stored views equal those rebuilt from {report.entries} log entries"],
     )
+
+
+def _entries(connection: sqlite3.Connection) -> Iterator[LoggedEntry]:
+    """Yield the entries of the log one by one: of a long one not all fit in memory."""
+    return (entry_of(row) for row, _, _ in read_chain(connection))
 
 
 def _is_about(applied: AppliedEntry, host: str | None, rollout: str | None) -> bool:

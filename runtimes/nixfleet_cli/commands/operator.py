@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import click
 
+from nixfleet_cli.commands.steering.approvals import approve, deny, promote
 from nixfleet_cli.commands.steering.endings import abort
 from nixfleet_cli.commands.steering.session import (
     Session,
@@ -63,6 +64,7 @@ from nixfleet_state_machine.planner.holds.scope import (
     parse_scope,
 )
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
+from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE
 
 if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does not.
     from nixfleet_cli.shared.operator_client import Page
@@ -155,6 +157,9 @@ def clear(session: Session, rollout: str, reason: str, excuse: tuple[str, ...]) 
 
 
 operator.add_command(abort)
+operator.add_command(approve)
+operator.add_command(deny)
+operator.add_command(promote)
 
 
 _hosts = click.argument("hosts", metavar="HOSTS", nargs=-1, required=True)
@@ -268,12 +273,23 @@ def explain(session: Session, host: str) -> None:
 @operator.command()
 @asks(
     "one object a rollout, with rolloutId, channel, state, currentWave, openedAt, excusedHosts, standings (hosts by "
-    "standing), beginsAt, waves (of each wave, total, converged, failed, allowed, absent, verdict) and budgets (of "
-    "each budget, inFlight, limit, underWay, slots, convergeToGrow, begun, maxPerMinute, returnsAt)"
+    "standing), beginsAt, waves (of each wave, total, converged, failed, allowed, absent, verdict), budgets (of "
+    "each budget, inFlight, limit, underWay, slots, convergeToGrow, begun, maxPerMinute, returnsAt) and guards (wave, "
+    "manifestHash, since, and of each guard name, state, text, isWaivable and until)"
 )
 def rollouts(session: Session) -> None:
     """List every rollout, oldest first."""
-    header = ("rollout", "state", "wave", "opened", "converged", "failed", "not counted", "excused")
+    header = (
+        "rollout",
+        "state",
+        "wave",
+        "opened",
+        "converged",
+        "failed",
+        "not counted",
+        "excused",
+        "guards",
+    )
     session.list(paths.ROLLOUTS, ROLLOUT_PAGE, lambda page: page.rollouts, _rollout_cells, header)
 
 
@@ -437,7 +453,8 @@ def whole_name(
 
 def _rollout_cells(rollout: ListedRollout) -> Row:
     excused = ", ".join(rollout.excused_hosts)
-    wave, opened = str(rollout.current_wave), shown_time(rollout.opened_at)
+    wave = "none" if rollout.current_wave == BEFORE_FIRST_WAVE else str(rollout.current_wave)
+    opened = shown_time(rollout.opened_at)
     begins = rollout.begins_at
     standings = ", ".join(f"{count} {it}" for it, count in rollout.standings.items())
     return (
@@ -448,7 +465,16 @@ def _rollout_cells(rollout: ListedRollout) -> Row:
         *_progress(rollout.waves),
         standings,
         excused,
+        _guards(rollout),
     )
+
+
+def _guards(rollout: ListedRollout) -> str:
+    """What the next wave waits for besides the one before."""
+    if rollout.guards is None:
+        return ""
+    lacking = [it.text for it in rollout.guards.guards if not it.state.lets_begin]
+    return f"wave {rollout.guards.wave}: {'; '.join(lacking)}" if lacking else ""
 
 
 def _progress(waves: tuple[WaveStatus, ...]) -> tuple[str, str]:

@@ -179,6 +179,11 @@ class _Resolved:
 @_signed_at_option
 @click.option("--commit", metavar="SHA", help="The source commit, recorded in the release.")
 @click.option(
+    "--author",
+    metavar="NAME",
+    help="The operator who wrote the release, recorded in it: NAME does not approve it.",
+)
+@click.option(
     "--after",
     type=_RELEASE,
     metavar="DIR",
@@ -202,6 +207,7 @@ def make(
     tokens: Path | None,
     signed_at: datetime | None,
     commit: str | None,
+    author: str | None,
     after: Path | None,
 ) -> None:
     """Build and sign a release from DECLARATION into OUT.
@@ -242,6 +248,7 @@ def make(
             signed_at=signing.signed_at,
             key=signing.signer,
             ci_commit=commit,
+            author=author,
             admission=admitted,
         )
         _require_accepted(made, signing, before)

@@ -12,6 +12,7 @@ from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.database import database_argument, reading
 from nixfleet_cli.shared.journal_status import is_journal, show_journal
 from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, printing, section, shown_time
+from nixfleet_control_plane.engine.guard_verdicts import guarded_rollout
 from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import Follower
@@ -30,6 +31,7 @@ from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
 from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.planner.guards.words import guard_line, guards_line
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind
 from nixfleet_state_machine.planner.pace.status import BudgetStatus, budget_statuses
 from nixfleet_state_machine.planner.rollout_status import (
@@ -40,7 +42,7 @@ from nixfleet_state_machine.planner.rollout_status import (
     tolerated_hosts,
     wave_statuses,
 )
-from nixfleet_state_machine.rollout.state import Drift, RolloutRecord
+from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE, Drift, RolloutRecord
 
 
 @command()
@@ -107,9 +109,44 @@ def _rollout(state: State, record: RolloutRecord) -> Row:
     return (
         record.rollout_id,
         record.state,
-        f"wave {record.current_wave} of 0–{last_wave}",
+        _wave_words(record, last_wave) + _guard_words(state, record),
         hosts + _standings(record) + _attempts(state, record),
     )
+
+
+def _wave_words(record: RolloutRecord, last_wave: int) -> str:
+    if record.current_wave == BEFORE_FIRST_WAVE:
+        return f"no wave of 0–{last_wave}"
+    return f"wave {record.current_wave} of 0–{last_wave}"
+
+
+def _guard_words(state: State, record: RolloutRecord) -> str:
+    """What the next wave waits for besides the one before."""
+    found = guarded_rollout(state, record.rollout_id)
+    if found is None or found.guarded.since is None:
+        return ""
+    line = guards_line(found.guarded, found.declared)
+    return f"; wave {found.guarded.wave} is guarded: {line}" if line else ""
+
+
+def _guards_value(state: State, record: RolloutRecord) -> object:
+    found = guarded_rollout(state, record.rollout_id)
+    if found is None:
+        return None
+    return {
+        "wave": found.guarded.wave,
+        "since": found.guarded.since,
+        "manifestHash": found.manifest_hash,
+        "guards": [
+            {
+                "name": guard.name,
+                "state": guard.state,
+                "text": guard_line(guard, found.declared),
+                "until": guard.until,
+            }
+            for guard in found.guarded.guards
+        ],
+    }
 
 
 def _attempts(state: State, record: RolloutRecord) -> str:
@@ -343,6 +380,7 @@ def _rollout_value(state: State, record: RolloutRecord) -> object:
         "hostsByState": None if is_pruned else _hosts_by_state(state, record),
         "standings": {str(each): count for each, count in standing_counts(record).items()},
         "waves": [] if is_pruned else [_wave_value(state, record, each) for each in waves],
+        "guards": _guards_value(state, record),
         "budgets": [] if is_pruned else list(map(_budget_value, budgets)),
     }
 

@@ -85,9 +85,15 @@ class OperatorClient:
         """Return when the control plane has carried it out and logged it."""
         await self._send("POST", path, body)
 
+    async def ask(self, path: str, body: bytes, coder: Coder[T]) -> T:
+        """As `command`, and return what the control plane answers."""
+        return self._decoded(await self._send("POST", path, body), coder)
+
     async def read(self, path: str, coder: Coder[T]) -> T:
         """Return what is at `path`."""
-        answer = await self._send("GET", path)
+        return self._decoded(await self._send("GET", path), coder)
+
+    def _decoded(self, answer: httpx2.Response, coder: Coder[T]) -> T:
         try:
             return coder.decode(answer.content)
         except DecodeError as error:

@@ -30,6 +30,14 @@ from nixfleet_control_plane.engine.entry_handlers import (
     skip_fact,
     take_fact,
 )
+from nixfleet_control_plane.engine.guard_verdicts import (
+    AskedCheck,
+    GuardedRollout,
+    asked_checks,
+    give_approval,
+    guarded_rollout,
+    report_verdict,
+)
 from nixfleet_control_plane.engine.in_force import fleets_in_force, in_force, release_of
 from nixfleet_control_plane.engine.intake_limits import intake_objection
 from nixfleet_control_plane.engine.record_flush import flush
@@ -61,6 +69,7 @@ from nixfleet_control_plane.messages.inputs import (
     ExplainHost,
     Explanation,
     FlushRecords,
+    GiveApproval,
     HostEvents,
     HostList,
     InForce,
@@ -76,6 +85,7 @@ from nixfleet_control_plane.messages.inputs import (
     PlanTick,
     ReleaseHold,
     Reply,
+    ReportVerdict,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
@@ -258,6 +268,14 @@ class ControlPlaneEngine:
         """Return of how many budgets of live rollouts each kind of slot is all taken. O(budgets)."""
         return shortage_counts(self._state.view)
 
+    def guarded(self, rollout_id: RolloutId) -> GuardedRollout | None:
+        """Return how the guards of the next wave of a rollout stand; `None`: it has none. O(guards)."""
+        return guarded_rollout(self._state, rollout_id)
+
+    def asked_checks(self) -> tuple[AskedCheck, ...]:
+        """Return the checks whose judges are to be asked. O(rollouts)."""
+        return asked_checks(self._state)
+
     def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""
         return token_objection(request, self._state.identities.ring, self._trust)
@@ -333,6 +351,11 @@ class ControlPlaneEngine:
                 | AbortRollout()
             ):
                 return self._command(commit, input, now)
+            case GiveApproval():
+                return give_approval(self._state, commit, input, self._trust, now)
+            case ReportVerdict():
+                report_verdict(self._state, commit, input, now)
+                return Done()
             case ExplainHost():
                 return self._explained(input.hostname, now)
             case ListHosts():

@@ -14,6 +14,7 @@ from nixfleet_proto.enrollment import BootstrapNonces, EnrollRequest, Revocation
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.steering.approval import SignedApproval
 from nixfleet_proto.trust import TrustedKey, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.transport import EventEarly, EventsOutcome, Heartbeat, HeartbeatReply
@@ -23,6 +24,7 @@ from nixfleet_state_machine.planner.action import GateBlock
 from nixfleet_state_machine.planner.holds.hold import HoldKind, HoldSource
 from nixfleet_state_machine.planner.holds.scope import HoldScope
 from nixfleet_state_machine.planner.host_status import HostInFleet
+from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.state import Drift, RolloutState, Standing
 
 
@@ -209,6 +211,25 @@ OperatorCommand: TypeAlias = (
 
 
 @frozen
+class GiveApproval:
+    """An operator's signed statement on a wave."""
+
+    signed: SignedApproval
+
+
+@frozen
+class ReportVerdict:
+    """A judge of a check answered, or did not. wave: the one whose guards were asked."""
+
+    rollout_id: RolloutId
+    wave: int
+    check: str
+    outcome: Outcome
+    reason: str
+    evidence: str = ""
+
+
+@frozen
 class ExplainHost:
     """An operator asks which gates hold `hostname`."""
 
@@ -245,6 +266,8 @@ Input: TypeAlias = (
     | EnrollHost
     | ArtefactRejected
     | OperatorCommand
+    | GiveApproval
+    | ReportVerdict
     | ExplainHost
     | ListHosts
     | PlanTick
@@ -291,9 +314,10 @@ class EnrollOutcome:
 
 @frozen
 class CommandOutcome:
-    """refusal: why the command was not carried out; `None` if it was."""
+    """refusal: why the command was not carried out; `None` if it was. note: what the operator should know of it."""
 
     refusal: str | None = None
+    note: str | None = None
 
 
 @frozen

@@ -40,12 +40,14 @@ def sign_release(
     signed_at: datetime,
     key: Signer,
     ci_commit: str | None = None,
+    author: str | None = None,
     admission: Admission | None = None,
     after: Release | None = None,
 ) -> Release:
     """Return the signed release that moves every channel to `channel_ref`, or to its pin.
 
     closures: by host, one for each. signed_at: aware; pins and nonces that have expired by then are left out.
+    author: the operator who wrote it, and so does not approve it.
     after: the release in force; under a ref of it hosts keep their waves.
     Raises: DeclarationError, InvalidRolloutId, what the signer raises; DecodeError, for `after`.
     """
@@ -64,6 +66,7 @@ def sign_release(
         signed_at=signed_at,
         key=key,
         ci_commit=ci_commit,
+        author=author,
         admission=admission,
     )
 
@@ -76,6 +79,7 @@ def sign_resolved(
     signed_at: datetime,
     key: Signer,
     ci_commit: str | None = None,
+    author: str | None = None,
     admission: Admission | None = None,
 ) -> Release:
     """As `sign_release`, for a fleet that was resolved elsewhere, with its closures. Its `meta` is replaced.
@@ -83,7 +87,7 @@ def sign_resolved(
     other_refs: the refs of channels that do not move to `channel_ref`. Hosts without a closure are in no manifest.
     Raises: InvalidRolloutId, what the signer raises.
     """
-    meta = Meta(signed_at=signed_at, ci_commit=ci_commit)
+    meta = Meta(signed_at=signed_at, ci_commit=ci_commit, author=author)
     fleet = evolve(fleet, meta=meta)
     signed_fleet = sign_artefact(encode_fleet(fleet), key)
     manifests = project(fleet, channel_ref, artefact_hash(signed_fleet.body), other_refs)

@@ -16,6 +16,7 @@ from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.guards.states import GuardState
 from nixfleet_state_machine.planner.host_status import HostDrift, Outside, StageDeadline, WaitsFor
 from nixfleet_state_machine.planner.pace.status import BudgetStatus
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
@@ -25,8 +26,33 @@ PAGE_LENGTH_MAX: Final = 500
 
 
 @frozen
+class ListedGuard:
+    """A guard of a wave, and how far it is. text: in words. until: when a bake is over."""
+
+    name: str
+    state: GuardState
+    text: str
+    is_waivable: bool = False
+    until: datetime | None = None
+
+
+@frozen
+class ListedGuards:
+    """The guards of the next wave. manifest_hash: what an approval is signed over.
+
+    since: from when they are asked; absent while the wave before is not done.
+    """
+
+    wave: int
+    manifest_hash: str
+    guards: tuple[ListedGuard, ...]
+    since: datetime | None = None
+
+
+@frozen
 class ListedRollout:
     """A rollout's state. waves, budgets: how each stands; none of a rollout that is pruned.
+    guards: of the next wave.
 
     standings: how many hosts have each standing other than counted. begins_at: before which the waves that it has
     reached dispatch nothing, as their manifest signs; `None` once that is past.
@@ -42,6 +68,7 @@ class ListedRollout:
     standings: FrozenMap[str, int] = FrozenMap()
     begins_at: datetime | None = None
     budgets: tuple[BudgetStatus, ...] = ()
+    guards: ListedGuards | None = None
 
 
 @frozen

@@ -12,6 +12,8 @@ from nixfleet_cli.shared.arguments import nonblank
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, Row, printing
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.steering.approval import Approval, Decision, SignedApproval
 from nixfleet_runtime.documents.problems import closest
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.listings import HOST_PAGE, ROLLOUT_PAGE, ListedHost, ListedRollout
@@ -39,6 +41,28 @@ class Session:
 
         self._run(send)
         self.output.show(value, [done])
+
+    def ask(self, path: str, body: bytes, coder: Coder[T]) -> T:
+        """Have a command carried out, and return the answer."""
+        answers: list[T] = []
+
+        async def send(client: "OperatorClient") -> None:
+            answers.append(await client.ask(path, body, coder))
+
+        self._run(send)
+        return answers[0]
+
+    def signed(
+        self, rollout_id: RolloutId, wave: int, manifest_hash: str, decision: Decision, reason: str
+    ) -> SignedApproval:
+        """Return the operator's statement on a wave, signed with the operator's key."""
+        from nixfleet_cli.shared.arguments import load_key
+        from nixfleet_proto.signing import sign_approval
+
+        now = SystemClock().now().replace(microsecond=0)
+        who = self._address.name
+        statement = Approval(rollout_id, wave, manifest_hash, who, decision, reason, now)
+        return sign_approval(statement, load_key(self._address.key_file))
 
     def list(
         self,

@@ -21,6 +21,10 @@ from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
 from nixfleet_control_plane.http.contacts import Contact, Contacts
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, Place, place_text
+from nixfleet_control_plane.http.routes.approvals import (
+    listed_guards,
+    require_own,
+)
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     ClearRollout,
@@ -43,6 +47,7 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.http import paths
+from nixfleet_runtime.http.approvals import APPROVAL_TAKEN, SIGNED_APPROVAL, ApprovalTaken
 from nixfleet_runtime.http.commands import CLEARANCE, HOSTS, REASON, RETIREMENT, RETRY
 from nixfleet_runtime.http.listings import (
     DEFERRAL_PAGE,
@@ -110,6 +115,7 @@ class OperatorRoutes:
                 waves=service.waves(each.rollout_id),
                 begins_at=service.begins_at(each.rollout_id),
                 budgets=service.budgets(each.rollout_id),
+                guards=listed_guards(service.guarded(each.rollout_id)),
             )
             for each in page.rollouts
         )
@@ -248,6 +254,22 @@ class OperatorRoutes:
             lambda name, body: AbortRollout(rollout_id, name, REASON.decode(body).reason),
         )
 
+    async def approve(self, request: Request) -> Response:
+        """Take an operator's signed statement on a wave: an approval, a denial or a promotion."""
+        rollout_id = _rollout_id(request)
+        asked = await self.authenticator.operator(
+            request, OperatorRole.OPERATE, body_bytes_max=None
+        )
+        try:
+            signed = SIGNED_APPROVAL.decode(asked.body)
+        except DecodeError as error:
+            raise malformed(error) from error
+        require_own(signed, asked.operator.name, rollout_id)
+        outcome = await self.service.approve(signed)
+        if outcome.refusal is not None:
+            raise refusal("command-refused", "The command is refused", 409, outcome.refusal)
+        return _shown(APPROVAL_TAKEN, ApprovalTaken(outcome.note))
+
     async def retire_quarantine(self, request: Request) -> Response:
         """Allow a quarantined closure on a channel again."""
         channel: str = request.path_params["channel"]
@@ -346,6 +368,14 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
     _command(f"{_ROLLOUT}/skip", OperatorRoutes.skip, HOSTS),
     _command(f"{_ROLLOUT}/retry", OperatorRoutes.retry, RETRY),
     _command(f"{_ROLLOUT}/abort", OperatorRoutes.abort, REASON),
+    Call(
+        "POST",
+        f"{_ROLLOUT}/approvals",
+        OperatorRoutes.approve,
+        Caller.OPERATOR,
+        (Answer(200, "the statement is durable and in effect", APPROVAL_TAKEN), _REFUSED),
+        SIGNED_APPROVAL,
+    ),
     _command(f"{_CHANNEL}/pause", OperatorRoutes.pause_channel, REASON),
     _command(f"{_CHANNEL}/resume", OperatorRoutes.resume_channel, REASON),
     _command(f"{paths.HOSTS}/{{hostname}}/pause", OperatorRoutes.pause_host, REASON),

@@ -1,0 +1,56 @@
+"""An operator's statement on a wave, which the operator signs: data, no cryptography.
+
+Source: docs/spec/guards.md, Approvals.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from attrs import frozen
+
+from nixfleet_proto.checked import WordEnum, at_least, checked
+from nixfleet_proto.errors import ValueProblem
+from nixfleet_proto.ids import RolloutId
+
+REASON_LENGTH_MAX: Final = 4096
+
+
+class Decision(WordEnum):
+    """What an operator states. PROMOTE: the wave begins without the guards that may be waived."""
+
+    APPROVE = "approve"
+    DENY = "deny"
+    PROMOTE = "promote"
+
+
+@frozen
+@checked
+class Approval:
+    """The statement of `operator` on one wave of one manifest.
+
+    manifest_hash: SHA-256 of its canonical bytes, in hex.
+    """
+
+    rollout_id: RolloutId
+    wave: int
+    manifest_hash: str
+    operator: str
+    decision: Decision
+    reason: str
+    signed_at: datetime
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        yield from at_least("wave", self.wave, 0)
+        if len(self.reason) > REASON_LENGTH_MAX:
+            expected = f"at most {REASON_LENGTH_MAX} characters"
+            yield ValueProblem("reason", expected, f"{len(self.reason)}")
+
+
+@frozen
+@checked
+class SignedApproval:
+    """A statement and its signature, 128 hexadecimal digits."""
+
+    approval: Approval
+    signature: str

@@ -1,0 +1,60 @@
+"""How guards stand, in words, for people: `1 of 2 approvals: ada; bake until 2026-05-16 14:05 UTC`.
+
+Source: docs/spec/guards.md, What is shown.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from nixfleet_proto.steering.guards import APPROVALS, Approvals, Check, WaveGuards
+from nixfleet_state_machine.planner.guards.states import GuardedWave, GuardState, GuardStatus
+
+
+def guards_line(guarded: GuardedWave, declared: WaveGuards) -> str:
+    """Return what is missing before the wave begins, each guard in some words; empty if nothing is."""
+    return "; ".join(_words(guarded, declared))
+
+
+def guard_line(guard: GuardStatus, declared: WaveGuards) -> str:
+    """Return how far one guard is, in some words."""
+    if guard.state is GuardState.WAIVED and guard.tally is not None:
+        return f"{guard.name} waived by {guard.tally.waived_by}"
+    if declared.approvals is not None and guard.name == APPROVALS:
+        return _approvals(guard, declared.approvals)
+    checks = {check.name: check for check in declared.checks}
+    return _check(guard, checks[guard.name]) if guard.name in checks else _bake(guard, declared)
+
+
+def _words(guarded: GuardedWave, declared: WaveGuards) -> Iterator[str]:
+    for guard in guarded.guards:
+        if not guard.state.lets_begin:
+            yield guard_line(guard, declared)
+
+
+def _bake(guard: GuardStatus, declared: WaveGuards) -> str:
+    if guard.state is GuardState.SATISFIED:
+        return "bake over"
+    if guard.until is None:
+        return f"bake of {declared.bake_minutes} min"
+    return f"bake until {_minute(guard.until)}"
+
+
+def _approvals(guard: GuardStatus, approvals: Approvals) -> str:
+    names = () if guard.tally is None else guard.tally.passed_by
+    given = [name for name in names if name in approvals.names]
+    by = f": {', '.join(given)}" if given else ""
+    return f"{len(given)} of {approvals.count} approvals{by}"
+
+
+def _check(guard: GuardStatus, check: Check) -> str:
+    tally = guard.tally
+    if tally is None:
+        return f"check {check.name}: no answer of {check.judge} yet"
+    passed = f"{min(tally.passes, check.passes)} of {check.passes} passes"
+    failed = f", {tally.failures} of {check.failures} failures" if tally.failures else ""
+    last = f"; last {tally.outcome}: {tally.reason}" if tally.reason else ""
+    return f"check {check.name}: {passed}{failed}{last}"
+
+
+def _minute(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,134 @@
+"""What judges say of the guards of a wave, taken into the log: operators' statements, and the answers to checks.
+
+Each is one `Verdict`, and the rollout then goes on as far as it may. What would change nothing is not logged, so that
+a judge who is asked for days fills no log.
+Source: docs/spec/guards.md.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from attrs import frozen
+
+from nixfleet_control_plane.engine.approval_checks import (
+    approval_objection,
+    is_repeated,
+    verdicts_of,
+)
+from nixfleet_control_plane.engine.commit_builder import CommitBuilder
+from nixfleet_control_plane.engine.entry_handlers import move_rollout
+from nixfleet_control_plane.engine.rollout_course import advance
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.inputs import CommandOutcome, GiveApproval, ReportVerdict
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import artefact_hash
+from nixfleet_proto.steering.guards import Check, WaveGuards
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_state_machine.planner.guards.states import GuardedWave, is_news, next_guards
+from nixfleet_state_machine.rollout.event import Verdict
+
+REASON_LENGTH_MAX = 500
+"""What is kept of the reason and of the evidence of an answer."""
+
+
+@frozen
+class AskedCheck:
+    """A check whose judge is to be asked. since: the last answer, or when it was asked for first."""
+
+    rollout_id: RolloutId
+    wave: int
+    check: Check
+    since: datetime
+    is_answered: bool
+
+
+@frozen
+class GuardedRollout:
+    """How the guards of the next wave stand. declared: what the wave declares. manifest_hash: what is approved."""
+
+    guarded: GuardedWave
+    declared: WaveGuards
+    manifest_hash: str
+
+
+def give_approval(
+    state: State, commit: CommitBuilder, given: GiveApproval, trust: TrustRoot | None, now: datetime
+) -> CommandOutcome:
+    """Take an operator's statement, if it is good; once is as good as twice."""
+    objection = approval_objection(state, given.signed, trust, now)
+    if objection is not None:
+        return CommandOutcome(objection)
+    approval = given.signed.approval
+    if is_repeated(state, approval):
+        said = (
+            f"{approval.operator} has stated that of wave {approval.wave} before: nothing changes"
+        )
+        return CommandOutcome(note=said)
+    for verdict in verdicts_of(state, given.signed, now):
+        move_rollout(state, commit, verdict, now)
+    advance(state, commit, approval.rollout_id, now)
+    return CommandOutcome()
+
+
+def report_verdict(
+    state: State, commit: CommitBuilder, reported: ReportVerdict, now: datetime
+) -> None:
+    """Take the answer of a judge, if its check is still asked."""
+    rollout_id = reported.rollout_id
+    asked = {each.check.name: each.check for each in _asked_of(state, rollout_id)}
+    check, record = asked.get(reported.check), state.view.rollouts.get(rollout_id)
+    if check is None or record is None or reported.wave != record.current_wave + 1:
+        return
+    tally = record.guard_tally(reported.wave, check.name)
+    if not is_news(check.quorum, tally, reported.outcome):
+        return
+    verdict = Verdict(
+        rollout_id,
+        reported.wave,
+        check.name,
+        check.judge,
+        reported.outcome,
+        reported.reason[:REASON_LENGTH_MAX],
+        now,
+        reported.evidence[:REASON_LENGTH_MAX],
+    )
+    move_rollout(state, commit, verdict, now)
+    advance(state, commit, rollout_id, now)
+
+
+def asked_checks(state: State) -> tuple[AskedCheck, ...]:
+    """Return the checks whose judges are to be asked, by rollout: also those that are satisfied, until the wave begins.
+
+    O(rollouts).
+    """
+    return tuple(
+        asked for rollout_id in state.view.live_rollouts() for asked in _asked_of(state, rollout_id)
+    )
+
+
+def guarded_rollout(state: State, rollout_id: RolloutId) -> GuardedRollout | None:
+    """Return how the guards of the next wave of a rollout stand; `None`: it has none, or does not go on."""
+    record = state.view.rollouts.get(rollout_id)
+    if record is None or rollout_id not in state.view.open_rollouts or not record.state.is_live:
+        return None
+    terms = state.view.terms(rollout_id)
+    guarded = next_guards(record, terms)
+    if guarded is None:
+        return None
+    manifest_hash = artefact_hash(state.manifests[rollout_id].artefact.body)
+    return GuardedRollout(guarded, terms.guards_of(guarded.wave), manifest_hash)
+
+
+def _asked_of(state: State, rollout_id: RolloutId) -> Iterator[AskedCheck]:
+    record = state.view.rollouts.get(rollout_id)
+    if record is None or record.guarded_since is None or not record.state.is_live:
+        return
+    if record.state.is_halted or rollout_id not in state.view.open_rollouts:
+        return
+    wave = record.current_wave + 1
+    for check in state.view.terms(rollout_id).guards_of(wave).checks:
+        tally = record.guard_tally(wave, check.name)
+        if tally is None:
+            yield AskedCheck(rollout_id, wave, check, record.guarded_since, is_answered=False)
+        elif tally.waived_by is None:
+            yield AskedCheck(rollout_id, wave, check, tally.at, is_answered=True)
