@@ -5,6 +5,7 @@ like two reverts in one wave in a certain order, or a process that dies between 
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -12,9 +13,18 @@ from attrs import frozen
 
 from nixfleet_control_plane.engine import engine, entry_handlers
 from nixfleet_control_plane.engine.record_flush import flush
-from nixfleet_control_plane.engine.state import FlushCycle, State
-from nixfleet_proto.policy import Tolerance
-from nixfleet_simulation.scenario.acts import CONTROL_PLANE, Boundary, Crash, Release
+from nixfleet_control_plane.engine.state import FlushCycle, HostKey, State
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Tolerance
+from nixfleet_proto.wire import Dispatch
+from nixfleet_simulation.scenario.acts import (
+    CONTROL_PLANE,
+    Act,
+    Boundary,
+    Crash,
+    Pause,
+    PowerOff,
+    Release,
+)
 from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour, Health
 from nixfleet_simulation.scenario.scenario import ChannelLayout, PolicyLayout, Scenario
 from tests.simulation.planted import Plant
@@ -47,6 +57,22 @@ def bars_nothing_when_a_wave_breaks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(entry_handlers, "reverted_closures", lambda *_: ())
 
 
+def begins_waves_before_their_time(patch: pytest.MonkeyPatch) -> None:
+    """The signed time of a wave means nothing to the control plane."""
+    patch.setattr(State, "hold_waves", lambda *_: None)
+
+
+def counts_the_time_that_a_rollout_was_held(patch: pytest.MonkeyPatch) -> None:
+    """A dispatch that is queued again after a pause is awaited from when it was queued first."""
+    queued = State.put_dispatch
+    since: dict[HostKey, datetime | None] = {}
+
+    def remembering(self: State, key: HostKey, dispatch: Dispatch, at: datetime | None) -> None:
+        queued(self, key, dispatch, since.setdefault(key, at))
+
+    patch.setattr(State, "put_dispatch", remembering)
+
+
 def _dying_between_portions() -> Scenario:
     """The control plane dies every few seconds while two releases are under way, in all states of its cache."""
     channel = ChannelLayout("stable", (HOSTS,), soak_minutes=1)
@@ -68,7 +94,26 @@ def _one_reverts_before_the_wave_breaks() -> Scenario:
     return _scenario(channel, Release(60, "stable", "r1", "shared", behaviours))
 
 
-def _scenario(channel: ChannelLayout, *acts: Crash | Release) -> Scenario:
+def _second_wave_has_a_time() -> Scenario:
+    """The first wave is done long before the second may begin."""
+    waves = (HOSTS[:2], HOSTS[2:])
+    channel = ChannelLayout("stable", waves, soak_minutes=1, begins_after_seconds=(0, 1200))
+    return _scenario(channel, Release(60, "stable", "r1"))
+
+
+def _paused_while_a_host_is_off() -> Scenario:
+    """A host is off from before its dispatch until after the rollout was paused for longer than it has time."""
+    deadlines = Deadlines(ack=Deadline(5, AtDeadline.SKIP))
+    channel = ChannelLayout("stable", (HOSTS,), policy=PolicyLayout(deadlines=deadlines))
+    return _scenario(
+        channel,
+        PowerOff(30, HOSTS[0], 1800),
+        Release(60, "stable", "r1"),
+        Pause(180, "stable", is_rollout=True, for_seconds=600),
+    )
+
+
+def _scenario(channel: ChannelLayout, *acts: Act) -> Scenario:
     in_order = tuple(sorted(acts, key=lambda act: act.at_seconds))
     return Scenario(1, (channel,), in_order, 900.0, real_signatures=False)
 
@@ -78,5 +123,7 @@ DIRECTED: Final[Mapping[str, Directed]] = {
     for directed in (
         Directed(claims_records_that_it_did_not_write, _dying_between_portions()),
         Directed(bars_nothing_when_a_wave_breaks, _one_reverts_before_the_wave_breaks()),
+        Directed(begins_waves_before_their_time, _second_wave_has_a_time()),
+        Directed(counts_the_time_that_a_rollout_was_held, _paused_while_a_host_is_off()),
     )
 }

@@ -62,7 +62,9 @@ class Checker:
         self, layout: ChannelLayout, offer: LatestRelease, at: datetime, key: str, manifest: bytes
     ) -> None:
         """CI signed a release."""
-        self.releases.note(layout, offer.ref, offer.closures, Signing(at, key), manifest)
+        self.releases.note(
+            layout, offer.ref, offer.closures, offer.begins, Signing(at, key), manifest
+        )
 
     # The control plane.
 

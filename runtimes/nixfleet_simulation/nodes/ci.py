@@ -70,10 +70,11 @@ class Published:
 
 @frozen
 class LatestRelease:
-    """A channel's latest release: its ref, and the closure of every host."""
+    """A channel's latest release: its ref, the closure of every host, and when each wave may begin."""
 
     ref: str
     closures: FrozenMap[str, str]
+    begins: tuple[datetime, ...] = ()
 
 
 class ReleaseDirectory:
@@ -111,7 +112,10 @@ class ReleaseDirectory:
     ) -> LatestRelease:
         """Release `ref` on `channel`, and sign everything again."""
         closures = {host: closure or f"{ref}-{host}" for host in channel.hosts}
-        offer = self._offers[channel.name] = LatestRelease(ref, FrozenMap(closures))
+        # Times are signed in whole seconds.
+        at = now.replace(microsecond=0)
+        begins = tuple(at + timedelta(seconds=each) for each in channel.begins_after_seconds)
+        offer = self._offers[channel.name] = LatestRelease(ref, FrozenMap(closures), begins)
         self.sign_again(now)
         return offer
 
@@ -247,7 +251,8 @@ class ReleaseDirectory:
             waves=FrozenMap(
                 {
                     channel.name: tuple(
-                        _wave_of(channel, wave) for wave in range(len(channel.waves))
+                        _wave_of(channel, wave, offers[channel.name].begins)
+                        for wave in range(len(channel.waves))
                     )
                     for channel in channels
                 }
@@ -297,11 +302,12 @@ def _policy_of(channel: ChannelLayout) -> RolloutPolicy:
     )
 
 
-def _wave_of(channel: ChannelLayout, wave: int) -> Wave:
+def _wave_of(channel: ChannelLayout, wave: int, begins: tuple[datetime, ...]) -> Wave:
     own = channel.policy.of_waves[wave] if channel.policy.of_waves else Tolerance()
     return Wave(
         channel.waves[wave],
         channel.soak_minutes,
+        not_before=begins[wave] if begins else None,
         max_failures=own.max_failures,
         max_failure_pct=own.max_failure_pct,
     )

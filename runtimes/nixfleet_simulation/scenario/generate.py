@@ -53,10 +53,12 @@ from nixfleet_simulation.scenario.generate_policy import (
     failing_for_a_while,
     has_pace,
     has_policy,
+    has_times,
     of_absence,
     of_policy,
     with_pace,
     with_policy,
+    with_times,
 )
 from nixfleet_simulation.scenario.generate_steering import cutting_off, has_steering, of_steering
 from nixfleet_simulation.scenario.randomness import Random, stream
@@ -86,6 +88,8 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
         channels = tuple(with_policy(seed, channel) for channel in channels)
     if has_pace(seed):
         channels = tuple(with_pace(seed, channel) for channel in channels)
+    if has_times(seed):
+        channels = tuple(with_times(seed, channel) for channel in channels)
     seconds = days * DAY_SECONDS
     acts: list[Act] = list(_releases(seed, channels, seconds, faults))
     every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)

@@ -18,6 +18,8 @@ POLICY_EVERY: Final = 2
 """One seed in this many has channels with a policy."""
 PACE_EVERY: Final = 5
 """One seed in this many has channels whose budgets have a pace."""
+TIMES_EVERY: Final = 13
+"""One seed in this many has waves with a time."""
 _OFF_SECONDS: Final = (600.0, 3600.0, 6 * 3600.0, 3 * 86_400.0)
 
 
@@ -45,6 +47,18 @@ def with_policy(seed: int, channel: ChannelLayout) -> ChannelLayout:
     # Under `halt` a tolerated host keeps its slot; `release check` refuses tolerances that take all of them.
     halts = channel.on_health_failure is OnHealthFailure.HALT
     return evolve(channel, policy=policy, max_in_flight=None if halts else channel.max_in_flight)
+
+
+def has_times(seed: int) -> bool:
+    """Return whether the waves of `seed` have times before which they do not begin."""
+    return seed % TIMES_EVERY == TIMES_EVERY - 1
+
+
+def with_times(seed: int, channel: ChannelLayout) -> ChannelLayout:
+    """Return `channel` with a time of each wave, in order; the first one often begins at once."""
+    rng = stream(seed, "times", channel.name)
+    begins = sorted(rng.choice((0, 0, 120, 600, 1200)) for _ in channel.waves)
+    return evolve(channel, begins_after_seconds=tuple(begins))
 
 
 def has_pace(seed: int) -> bool:

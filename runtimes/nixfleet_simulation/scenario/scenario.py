@@ -33,7 +33,8 @@ class ChannelLayout:
 
     max_in_flight, ramp, per_minute: of its budget; all `None`: no budget. ramp: (first slots, factor).
     edges: (host that goes first, host that waits).
-    after: the channels that it waits for. policy: but for `on_health_failure`.
+    after: the channels that it waits for. policy: but for `on_health_failure`. begins_after_seconds: of each wave, how
+    long after its release it may begin; empty: all at once.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ChannelLayout:
     policy: PolicyLayout = PolicyLayout()
     ramp: tuple[int, int] | None = None
     per_minute: int | None = None
+    begins_after_seconds: tuple[int, ...] = ()
 
     @property
     def has_budget(self) -> bool:

@@ -4,6 +4,7 @@ Source: docs/spec/planner.md, Gates.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Set
+from datetime import datetime
 
 from nixfleet_simulation.judge.model.pace import Minutes, is_ramp_full
 from nixfleet_simulation.judge.model.rollout_model import DONE, RolloutModel
@@ -21,6 +22,8 @@ class Gates:
         """The end of each hold, by scope and source."""
         self.quarantined: dict[str, set[str]] = {}
         self.minutes = Minutes()
+        self.now: datetime
+        """When the input is handled that is judged."""
 
     def paused_scopes(self) -> set[str]:
         """Return the scopes that wait for an operator: their holds have no end."""
@@ -75,7 +78,7 @@ class Gates:
         if any(self._is_incomplete(channel) for channel in model.layout.after):
             yield "channel-edges"
         wave = model.wave_of[host]
-        if wave > model.due.wave:
+        if wave > model.due.wave or model.is_early(self.now):
             yield "wave-promotion"
         if any(
             then == host

@@ -103,7 +103,10 @@ class LogReader:
         Raises: Broken.
         """
         self._input, self._now = input, now
+        self.gates.now = now
         self._hear(input, writes)
+        # A poll is answered before the plan: what its own time made due is handed out at the next one.
+        waited = self._queued_for(input.hostname) if isinstance(input, DispatchPoll) else []
         if writes or self._changed:
             for write in writes:
                 if isinstance(write, LogRow):
@@ -114,7 +117,7 @@ class LogReader:
         if isinstance(input, PlanTick):
             self._require_nothing_due()
         if reply is not None:
-            self._judge(input, reply)
+            self._judge(input, reply, waited)
 
     def started(self) -> None:
         """The control plane started: it has heard of nobody yet."""
@@ -469,7 +472,9 @@ class LogReader:
             )
             for host, closure in released.closures.items()
         }
-        self.rollouts[rollout_id] = RolloutModel(rollout_id, released.layout, hosts)
+        self.rollouts[rollout_id] = RolloutModel(
+            rollout_id, released.layout, hosts, released.begins
+        )
 
     def _command(self, command: Json) -> None:
         self._all_may_have_changed = True
@@ -590,14 +595,14 @@ class LogReader:
 
     # Answers.
 
-    def _judge(self, input: Input, reply: Reply) -> None:
+    def _judge(self, input: Input, reply: Reply, waited: Sequence[RolloutModel]) -> None:
         match reply:
             case EventsOutcome():
                 assert isinstance(input, HostEvents), input
                 self._judge_events(input, reply)
             case DispatchAnswer():
                 assert isinstance(input, DispatchPoll), input
-                self._judge_dispatch(input.hostname, reply)
+                self._judge_dispatch(input.hostname, reply, waited)
             case ManifestAnswer():
                 if (
                     reply.artefact is not None
@@ -665,16 +670,23 @@ class LogReader:
                 found = f"{_named(host, envelope)} is acknowledged and not in the log"
                 raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
 
-    def _judge_dispatch(self, host: str, reply: DispatchAnswer) -> None:
-        self.checks += 1
-        queued = [
+    def _queued_for(self, host: str) -> list[RolloutModel]:
+        return [
             rollout
             for rollout in self.rollouts.values()
             if host in rollout.hosts and rollout.hosts[host].is_queued
         ]
+
+    def _judge_dispatch(
+        self, host: str, reply: DispatchAnswer, waited: Sequence[RolloutModel]
+    ) -> None:
+        """waited: the rollouts that had a dispatch queued for the host before the poll."""
+        self.checks += 1
+        queued = self._queued_for(host)
         if reply.dispatch is None:
-            if queued:
-                found = f"{host} gets no dispatch, although one of {queued[0].rollout_id} is queued"
+            kept = [rollout.rollout_id for rollout in queued if rollout in waited]
+            if kept:
+                found = f"{host} gets no dispatch, although one of {kept[0]} is queued"
                 raise Broken(Promise.EVERYTHING_RESTS, found)
             return
         dispatch = reply.dispatch

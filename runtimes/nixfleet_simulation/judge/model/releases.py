@@ -18,10 +18,11 @@ class Signing:
 
 @define
 class Released:
-    """One release: the closure of each host, and all its signings."""
+    """One release: the closure of each host, when each wave may begin if it has a time, and all its signings."""
 
     layout: ChannelLayout
     closures: Mapping[str, str]
+    begins: tuple[datetime, ...] = ()
     signings: list[Signing] = field(factory=list[Signing])
 
     def is_older_than(self, other: "Released") -> bool:
@@ -41,12 +42,14 @@ class Releases:
         layout: ChannelLayout,
         ref: str,
         closures: Mapping[str, str],
+        begins: tuple[datetime, ...],
         signing: Signing,
         manifest: bytes,
     ) -> None:
-        """CI signed the release `ref` of a channel. closures: by host. manifest: the bytes that it signed."""
+        """CI signed the release `ref` of a channel. closures: by host. begins: by wave. manifest: the signed bytes."""
         rollout_id = f"{layout.name}@{ref}"
-        released = self._released.setdefault(rollout_id, Released(layout, dict(closures)))
+        new = Released(layout, dict(closures), begins)
+        released = self._released.setdefault(rollout_id, new)
         released.signings.append(signing)
         self.manifests.add(manifest)
 

@@ -50,12 +50,13 @@ class RolloutModel:
     standings, attempts: those due, of the hosts that have one, or another one than the first; logged_standings: as the
     log's events have them. was_broken: a wave broke. was_interfered: somebody was excused, skipped or cleared, or was
     silent past a deadline, so that what was computed before the start does not bound what happens. is_unbounded: a host
-    regressed, or was deferred, which is not in that either.
+    regressed, or was deferred, which is not in that either. begins: by wave, when it may begin, if it has a time.
     """
 
     rollout_id: str
     layout: ChannelLayout
     hosts: dict[str, HostModel]
+    begins: tuple[datetime, ...] = ()
     wave_of: dict[str, int] = field(init=False)
     due: Progress = Factory(Progress)
     logged: Progress = Factory(Progress)
@@ -90,6 +91,10 @@ class RolloutModel:
     @property
     def is_under_way(self) -> bool:
         return self.due.state in UNDER_WAY
+
+    def is_early(self, now: datetime) -> bool:
+        """Return whether the time of a wave that was reached is to come."""
+        return any(begins > now for begins in self.begins[: self.due.wave + 1])
 
     # Standings.
 
