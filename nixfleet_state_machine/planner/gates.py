@@ -7,6 +7,7 @@ Source: docs/spec/planner.md, Gates.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from datetime import datetime
 from typing import TypeAlias
 
 from attrs import Factory, evolve, frozen
@@ -233,9 +234,11 @@ def gate_disruption_budget(
     full = [each for each in budgets if planning.is_full(rollout_id, each, has_slots=has_slots)]
     if not full:
         return None
-    uses = (planning.use_of(rollout_id, budget, has_slots=has_slots) for budget in full)
-    counts = (use.shortage() for use in uses)
-    return GateBlock(Gate.DISRUPTION_BUDGET, _budget_reason(budgets), "; ".join(counts))
+    uses = [planning.use_of(rollout_id, budget, has_slots=has_slots) for budget in full]
+    counts = "; ".join(use.shortage() for use in uses)
+    return GateBlock(
+        Gate.DISRUPTION_BUDGET, _budget_reason(budgets), counts, until=_changes_at(uses)
+    )
 
 
 def gate_compliance_wave(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:
@@ -307,6 +310,13 @@ def _budget_reason(budgets: Sequence[BudgetTerms]) -> str:
     if len(budgets) == 1:
         return f"all slots are taken ({names})"
     return f"all slots of one of its budgets are taken ({names})"
+
+
+def _changes_at(full: Iterable[BudgetUse]) -> datetime | None:
+    """Return when slots of all these budgets have come back by themselves; `None`: not by the time alone."""
+    times = [use.returns_at if use.waits_for_time else None for use in full]
+    known = [at for at in times if at is not None]
+    return max(known) if known and len(known) == len(times) else None
 
 
 def _most(budget: BudgetTerms) -> str:
