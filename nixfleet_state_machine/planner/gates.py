@@ -49,8 +49,10 @@ class Planning:
         terms = self.view.terms(rollout_id)
         if not self.view.has_slots(rollout_id, host):
             self.dispatched.update(terms.budget_names_of(host))
-        self.ramped.update([(rollout_id, name) for name in terms.ramped_names_of(host)])
-        self.begun.update(terms.minute_names_of(host))
+        if terms.ramped:
+            self.ramped.update([(rollout_id, name) for name in terms.ramped_names_of(host)])
+        if terms.per_minute:
+            self.begun.update(terms.minute_names_of(host))
 
     def taken(self, budget: BudgetTerms) -> int:
         """Return how many slots of the budget are taken by hosts in flight or dispatched by this plan."""

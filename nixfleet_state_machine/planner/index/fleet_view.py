@@ -16,7 +16,7 @@ from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.fleet import Selector
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.deadlines import Due
 from nixfleet_state_machine.planner.errors import AlreadyOpen, UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
@@ -472,7 +472,11 @@ class FleetView:
 
     def has_slots(self, rollout_id: RolloutId, hostname: str) -> bool:
         """Return whether the host takes slots of its budgets in an open rollout: it is in flight, or down."""
-        return self.counts_of(rollout_id, hostname).is_in_flight
+        book = self._book(rollout_id)
+        record = book.hosts.get(hostname)
+        if record is None or (record.state is HostState.PENDING and hostname not in book.queued):
+            return False  # Nearly every host that a first plan looks at.
+        return book.counts(hostname, self._rollouts[rollout_id]).is_in_flight
 
     def tally(self, rollout_id: RolloutId, wave: int | None = None) -> Tally:
         """Return the counts of one wave; `None`: of the whole rollout."""
