@@ -4,14 +4,13 @@ It replaces "the first failure halts" and "everybody converged". Where no host m
 Source: docs/spec/policy.md, The verdict of a wave.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from enum import Enum, auto
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
-from nixfleet_state_machine.planner.index.tally import Tally
+from nixfleet_state_machine.planner.index.tally import ABSENT, NOBODY, Tally
 from nixfleet_state_machine.rollout.event import WaveBroken
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -42,46 +41,81 @@ def wave_verdict(
     return WaveVerdict.BROKEN
 
 
+def _eligible(tally: Tally) -> int:
+    return tally.eligible
+
+
 def verdict_of(
     view: FleetView,
     rollout_id: RolloutId,
     wave: int | None,
-    succeeded: Callable[[Tally], int] = lambda tally: tally.eligible,
+    succeeded: Callable[[Tally], int] = _eligible,
 ) -> WaveVerdict:
     """Return the verdict of a wave. wave: `None`: the hosts in no wave.
 
     succeeded: which number of its tally; by default the hosts that are Converged or Deferred.
     Raises: UnknownRollout.
     """
-    tally = view.tally_of_wave(rollout_id, wave)
+    return _judged(view, rollout_id, wave, view.tally_of_wave(rollout_id, wave), succeeded)
+
+
+def waves_broken_without(
+    view: FleetView, rollout_id: RolloutId, hosts: Iterable[str]
+) -> tuple[int, ...]:
+    """Return the waves that are not broken, and would be if these hosts did not come. O(hosts).
+
+    Raises: UnknownRollout.
+    """
+    without = _tallies_with(view, rollout_id, hosts, ABSENT)
+    return tuple(
+        wave
+        for wave, tally in sorted(without.items())
+        if _judged(view, rollout_id, wave, tally) is WaveVerdict.BROKEN
+        and verdict_of(view, rollout_id, wave) is not WaveVerdict.BROKEN
+    )
+
+
+def waves_without(
+    view: FleetView, rollout_id: RolloutId, excused: Iterable[str]
+) -> tuple[int, ...]:
+    """Return the waves of which nobody comes, once these hosts are excused besides. O(hosts excused + waves).
+
+    Raises: UnknownRollout.
+    """
+    staged = [wave for wave in view.waves_of(rollout_id) if wave is not None]
+    tallies = {wave: view.tally_of_wave(rollout_id, wave) for wave in staged}
+    tallies |= _tallies_with(view, rollout_id, excused, NOBODY)
+    return tuple(
+        wave for wave, tally in sorted(tallies.items()) if tally.absent and not tally.total
+    )
+
+
+def _judged(
+    view: FleetView,
+    rollout_id: RolloutId,
+    wave: int | None,
+    tally: Tally,
+    succeeded: Callable[[Tally], int] = _eligible,
+) -> WaveVerdict:
+    """Return the verdict of a wave whose hosts count as `tally`."""
     allowed = view.terms(rollout_id).allowed_failures(wave)
     # An operator may have gone on without the evidence of hosts that do not come.
     absent = 0 if wave in view.rollout(rollout_id).cleared_waves else tally.absent
     return wave_verdict(tally.total, succeeded(tally), tally.failed, allowed, absent)
 
 
-def waves_without(
-    view: FleetView, rollout_id: RolloutId, excused: Collection[str]
-) -> tuple[int, ...]:
-    """Return the waves of which nobody comes, once these hosts are excused besides. O(hosts excused + waves).
-
-    Raises: UnknownRollout.
-    """
-    terms, rollout = view.terms(rollout_id), view.rollout(rollout_id)
-    counted = (host for host in excused if rollout.standing_of(host).is_counted)
-    fewer = Counter(terms.wave_of.get(host) for host in counted)
-    absent = {host for host in excused if rollout.standing_of(host).is_absent}
-    excused_absent = Counter(terms.wave_of.get(host) for host in absent)
-    waves = ((wave, view.tally_of_wave(rollout_id, wave)) for wave in view.waves_of(rollout_id))
-    return tuple(
-        sorted(
-            wave
-            for wave, tally in waves
-            if wave is not None
-            and tally.total == fewer[wave]
-            and tally.absent > excused_absent[wave]
-        )
-    )
+def _tallies_with(
+    view: FleetView, rollout_id: RolloutId, hosts: Iterable[str], part: Tally
+) -> dict[int, Tally]:
+    """Return the tallies of the waves of `hosts` if each of these counted as `part`."""
+    terms, tallies = view.terms(rollout_id), dict[int, Tally]()
+    for host in hosts:
+        wave = terms.wave_of.get(host)
+        if wave is not None:
+            tally = tallies.get(wave, view.tally_of_wave(rollout_id, wave))
+            counted = view.counts_of(rollout_id, host).tally
+            tallies[wave] = tally.replaced(counted, part)
+    return tallies
 
 
 def wave_broken(

@@ -489,8 +489,28 @@ def test_a_skip_of_the_only_host_of_a_wave_is_refused(scratch: Path) -> None:
     fleet.wait(minutes=4)
 
     assert fleet.command(SkipHosts(R1, frozenset({"web-01"}), "ada", "on leave")).refusal == (
-        "nobody else is in wave 0, and a wave of which nobody came halts the rollout: excuse, or wait"
+        "nobody would be left to converge in wave 0, which halts the rollout: excuse, or wait"
     )
+
+
+def test_a_skip_that_would_leave_failed_hosts_alone_in_their_wave_is_refused(scratch: Path) -> None:
+    """The verdict is the planner's: a wave of which nobody converged is broken, whatever is tolerated."""
+    fleet = Fleet(scratch, RolloutPolicy(max_failures=2))
+    fleet.finish("web-01")
+    fleet.host("web-02").revert()
+    fleet.wait(minutes=4)
+    both = SkipHosts(fleet.r1, frozenset({"web-03", "web-04"}), "ada", "on leave")
+
+    refusal = fleet.command(both).refusal
+    fleet.finish("web-03")
+    fleet.wait(minutes=4)
+    one = SkipHosts(fleet.r1, frozenset({"web-04"}), "ada", "on leave")
+
+    assert refusal == (
+        "nobody would be left to converge in wave 1, which halts the rollout: excuse, or wait"
+    )
+    assert fleet.command(one).refusal is None
+    assert fleet.state_now() is RolloutState.TERMINAL
 
 
 def test_a_host_that_may_have_been_heard_of_before_a_restart_is_not_skipped(scratch: Path) -> None:

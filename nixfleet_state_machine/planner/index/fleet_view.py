@@ -382,6 +382,10 @@ class FleetView:
         book = self._books.get(rollout_id)
         return None if book is None else book.hosts.get(hostname)
 
+    def rollouts_with(self, hostname: str) -> list[RolloutId]:
+        """Return the ids of the open rollouts that have a record of the host, in order. O(rollouts)."""
+        return sorted(id_ for id_, book in self._books.items() if hostname in book.hosts)
+
     def hosts_of(self, rollout_id: RolloutId) -> Iterator[HostRolloutState]:
         """Yield the records of one rollout, by host name."""
         hosts = self._book(rollout_id).hosts

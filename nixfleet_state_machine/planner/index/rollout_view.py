@@ -89,11 +89,11 @@ class RolloutBook:
 
     def counts(self, hostname: str, rollout: RolloutRecord) -> HostCounts:
         """Return how `hostname` counts now."""
-        record = self.hosts.get(hostname)
+        record, attempt = self.hosts.get(hostname), rollout.attempt_of(hostname)
         return _counts(
             None if record is None else record.state,
-            record is not None and needs_dispatch(record, rollout.attempt_of(hostname)),
-            rollout.attempt_of(hostname) > 1,
+            record is not None and needs_dispatch(record, attempt),
+            attempt > 1,
             record is not None and record.declared_probes is not None,
             record is not None and record.has_failed,
             hostname in self.queued,

@@ -45,7 +45,7 @@ class Tally(NamedTuple):
 
 
 NOBODY = Tally(0, 0, 0, 0, 0, 0, 0, 0)
-_ABSENT = NOBODY._replace(absent=1)
+ABSENT = NOBODY._replace(absent=1)
 _LAPSED = NOBODY._replace(total=1, failed=1)
 
 
@@ -72,7 +72,7 @@ def tally_of(
         case Standing.LAPSED:
             return _LAPSED
         case Standing.AWAY | Standing.SKIPPED:
-            return _ABSENT
+            return ABSENT
         case Standing.EXCUSED | Standing.LATE | Standing.LEFT:
             return NOBODY
         case _:

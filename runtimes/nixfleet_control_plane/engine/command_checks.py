@@ -3,7 +3,6 @@
 Source: docs/spec/wire.md, Operator calls.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import assert_never
@@ -40,6 +39,7 @@ from nixfleet_state_machine.planner.holds.scope import (
     WaveScope,
 )
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
+from nixfleet_state_machine.planner.verdict import waves_broken_without
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 
 
@@ -161,7 +161,7 @@ def _objection_to_hosts(
 def _objection_to_skipped(
     state: State, rollout_id: RolloutId, hosts: frozenset[str], now: datetime
 ) -> str | None:
-    """A host that can be heard of would be given back at once; a wave of nobody else would be broken."""
+    """A host that can be heard of would be given back at once; a wave may be broken without it."""
     for host in sorted(hosts):
         heard_at = state.heard_at(host)
         if heard_at is not None and now - heard_at <= SILENT_AFTER:
@@ -171,11 +171,9 @@ def _objection_to_skipped(
                 f"expected hosts that were silent for {wanted} s, found {host}, heard of {seconds} s ago: "
                 "wait until it was, or excuse it"
             )
-    terms = state.view.terms(rollout_id)
-    for wave, skipped in Counter(terms.wave_of.get(host) for host in hosts).items():
-        tally = state.view.tally_of_wave(rollout_id, wave)
-        if wave is not None and tally.total == skipped:
-            return f"nobody else is in wave {wave}, and a wave of which nobody came halts the rollout: excuse, or wait"
+    broken = waves_broken_without(state.view, rollout_id, hosts)
+    if broken:
+        return f"nobody would be left to converge in wave {broken[0]}, which halts the rollout: excuse, or wait"
     return None
 
 

@@ -144,6 +144,7 @@ from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.holds.calendar import Zones
 from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.host_status import host_status
+from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.pace.status import (
     BudgetStatus,
     Shortage,
@@ -535,8 +536,10 @@ class ControlPlaneEngine:
     def _compare(
         self, commit: CommitBuilder, heartbeat: Heartbeat, now: datetime
     ) -> HeartbeatReply:
-        before = self._state.heard.get(heartbeat.hostname)
-        taken = self._taken_from(heartbeat.hostname)
+        view, hostname = self._state.view, heartbeat.hostname
+        before = self._state.heard.get(hostname)
+        rollouts = {id_: _record_of(view, id_, hostname) for id_ in view.rollouts_with(hostname)}
+        taken: dict[str, int] = {id_: each.last_event_seq for id_, each in rollouts.items()}
         contradicts = contradiction(before, heartbeat, taken, now)
         if contradicts is not None:
             self._fork(commit, heartbeat.hostname, None, contradicts, now)
@@ -544,26 +547,22 @@ class ControlPlaneEngine:
             # Neither record is offered for the other: which machine asks is not known.
             return HeartbeatReply(now)
         self._state.heard.set(heartbeat.hostname, heard_after(before, heartbeat, taken, now))
-        heard(self._state, commit, heartbeat.hostname, now)
-        note_running(self._state, commit, heartbeat.hostname, heartbeat.current_closure, now)
+        # What follows changes rollouts, and no host's record.
+        heard(self._state, commit, hostname, rollouts, now)
+        note_running(self._state, commit, hostname, rollouts, heartbeat.current_closure, now)
         ahead: list[HostRolloutState] = []
         behind: list[ReplayFrom] = []
-        for rollout_id in sorted(self._state.view.rollouts):
-            record = self._state.view.host(rollout_id, heartbeat.hostname)
-            if record is None:
-                continue
+        for rollout_id, record in rollouts.items():
             host_seq = heartbeat.last_seqs.get(rollout_id, 0)
             if record.last_event_seq == host_seq and record.state in _BEFORE_ACTIVATION:
-                self._state.receipts.note_in_step((rollout_id, heartbeat.hostname), now)
+                self._state.receipts.note_in_step((rollout_id, hostname), now)
             if record.last_event_seq > host_seq:
                 # A superseded rollout must not be resumed: the host would switch back.
-                if self._state.view.rollouts[rollout_id].state is not RolloutState.SUPERSEDED:
+                if view.rollouts[rollout_id].state is not RolloutState.SUPERSEDED:
                     ahead.append(record)
             elif record.last_event_seq < host_seq:
                 behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
-        resting = tuple(
-            each for each in sorted(heartbeat.last_seqs) if self._rests(each, heartbeat.hostname)
-        )
+        resting = tuple(each for each in sorted(heartbeat.last_seqs) if self._rests(each, hostname))
         return HeartbeatReply(now, tuple(ahead), tuple(behind), resting=resting)
 
     def _rests(self, rollout_id: str, hostname: str) -> bool:
@@ -574,11 +573,6 @@ class ControlPlaneEngine:
             or record.state not in _IN_MOTION
             or record.standing_of(hostname) is Standing.LEFT
         )
-
-    def _taken_from(self, hostname: str) -> dict[str, int]:
-        """Return the number of the host's last durable fact, by rollout."""
-        records = (self._state.view.host(each, hostname) for each in self._state.view.rollouts)
-        return {each.rollout_id: each.last_event_seq for each in records if each is not None}
 
     def _manifest(self, poll: ManifestPoll) -> ManifestAnswer:
         try:
@@ -736,6 +730,12 @@ class ControlPlaneEngine:
             move_rollout(
                 self._state, commit, RetryOrdered(rollout_id, names, attempt, reason, now), now
             )
+
+
+def _record_of(view: FleetView, rollout_id: RolloutId, hostname: str) -> HostRolloutState:
+    record = view.host(rollout_id, hostname)
+    assert record is not None, (rollout_id, hostname)
+    return record
 
 
 def _has_gap(envelopes: tuple[AgentEventEnvelope, ...]) -> bool:

@@ -83,11 +83,20 @@ def reported(
     _change(state, commit, reported_again(state.view, rollout_id, hostname, now), now)
 
 
-def heard(state: State, commit: CommitBuilder, hostname: str, now: datetime) -> None:
-    """Count a host again that was off, in every rollout, since it was heard of."""
+def heard(
+    state: State,
+    commit: CommitBuilder,
+    hostname: str,
+    rollouts: Iterable[RolloutId],
+    now: datetime,
+) -> None:
+    """Count a host again that was off, in every rollout that is served, since it was heard of.
+
+    rollouts: those that have a record of it.
+    """
     state.last_heard.set(hostname, now)
-    for rollout_id in state.view.served_rollouts():
-        if state.view.host(rollout_id, hostname) is not None:
+    for rollout_id in rollouts:
+        if state.view.rollout(rollout_id).state.is_served:
             event = heard_again(state.view, rollout_id, hostname, now)
             if event is not None:
                 _change(state, commit, event, now)
@@ -95,12 +104,20 @@ def heard(state: State, commit: CommitBuilder, hostname: str, now: datetime) -> 
 
 
 def note_running(
-    state: State, commit: CommitBuilder, hostname: str, running: str, now: datetime
+    state: State,
+    commit: CommitBuilder,
+    hostname: str,
+    rollouts: Iterable[RolloutId],
+    running: str,
+    now: datetime,
 ) -> None:
-    """Note what a heartbeat shows a host to run: a drift if it is the second in a row, or the end of one."""
-    for rollout_id in state.view.served_rollouts():
+    """Note what a heartbeat shows a host to run: a drift if it is the second in a row, or the end of one.
+
+    rollouts: those that have a record of it.
+    """
+    for rollout_id in rollouts:
         key = rollout_id, hostname
-        if state.view.host(*key) is None:
+        if not state.view.rollout(rollout_id).state.is_served:
             continue
         is_new = strays(state.view, *key, running) and state.strayed.get(key) != running
         if is_new:
