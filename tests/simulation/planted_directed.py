@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, Final
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
-from nixfleet_control_plane.engine import engine, entry_handlers
+from nixfleet_control_plane.engine import engine, entry_handlers, rollout_course
 from nixfleet_control_plane.engine.record_flush import flush
 from nixfleet_control_plane.engine.state import FlushCycle, HostKey, State
 from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Tolerance
@@ -19,6 +19,7 @@ from nixfleet_proto.wire import Dispatch
 from nixfleet_simulation.scenario.acts import (
     CONTROL_PLANE,
     Act,
+    Amend,
     Boundary,
     Crash,
     Pause,
@@ -27,6 +28,8 @@ from nixfleet_simulation.scenario.acts import (
 )
 from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour, Health
 from nixfleet_simulation.scenario.scenario import ChannelLayout, PolicyLayout, Scenario
+from nixfleet_state_machine.planner.members import members_change
+from nixfleet_state_machine.rollout.event import MembersChanged
 from tests.simulation.planted import Plant
 
 HOSTS: Final = ("host-01", "host-02", "host-03", "host-04")
@@ -73,6 +76,31 @@ def counts_the_time_that_a_rollout_was_held(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(State, "put_dispatch", remembering)
 
 
+def who_left_counts_on(patch: pytest.MonkeyPatch) -> None:
+    """The log does not say who leaves a rollout: it waits for them for ever."""
+
+    def keeping(*terms_and_record: Any) -> MembersChanged | None:
+        event = members_change(*terms_and_record)
+        return None if event is None else evolve(event, left=())
+
+    patch.setattr(rollout_course, "members_change", keeping)
+
+
+def joiner_reopens_its_wave(patch: pytest.MonkeyPatch) -> None:
+    """A host that joins a wave which is done counts in it."""
+
+    def reopening(*terms_and_record: Any) -> MembersChanged | None:
+        event = members_change(*terms_and_record)
+        return None if event is None else evolve(event, late=())
+
+    patch.setattr(rollout_course, "members_change", reopening)
+
+
+def who_left_keeps_its_dispatch(patch: pytest.MonkeyPatch) -> None:
+    """What was queued for a host is handed out, although its rollout has it no more."""
+    patch.setattr(entry_handlers, "_withdraw", lambda *_: None)
+
+
 def _dying_between_portions() -> Scenario:
     """The control plane dies every few seconds while two releases are under way, in all states of its cache."""
     channel = ChannelLayout("stable", (HOSTS,), soak_minutes=1)
@@ -101,6 +129,18 @@ def _second_wave_has_a_time() -> Scenario:
     return _scenario(channel, Release(60, "stable", "r1"))
 
 
+def _host_leaves_and_joins() -> Scenario:
+    """A host that is off leaves the first wave before it came, and joins once that is done; the other goes on."""
+    channel = ChannelLayout("stable", (HOSTS[:2], HOSTS[2:]), soak_minutes=1)
+    return _scenario(
+        channel,
+        PowerOff(30, HOSTS[1], 240),
+        Release(60, "stable", "r1"),
+        Amend(150, "stable", HOSTS[1]),
+        Amend(420, "stable", HOSTS[1]),
+    )
+
+
 def _paused_while_a_host_is_off() -> Scenario:
     """A host is off from before its dispatch until after the rollout was paused for longer than it has time."""
     deadlines = Deadlines(ack=Deadline(5, AtDeadline.SKIP))
@@ -124,6 +164,9 @@ DIRECTED: Final[Mapping[str, Directed]] = {
         Directed(claims_records_that_it_did_not_write, _dying_between_portions()),
         Directed(bars_nothing_when_a_wave_breaks, _one_reverts_before_the_wave_breaks()),
         Directed(begins_waves_before_their_time, _second_wave_has_a_time()),
+        Directed(who_left_counts_on, _host_leaves_and_joins()),
+        Directed(joiner_reopens_its_wave, _host_leaves_and_joins()),
+        Directed(who_left_keeps_its_dispatch, _host_leaves_and_joins()),
         Directed(counts_the_time_that_a_rollout_was_held, _paused_while_a_host_is_off()),
     )
 }

@@ -97,7 +97,8 @@ class Checker:
         """Return whether a dispatch was ordered that the host has not taken, or taken when the log did not have it."""
         rollout = self.log.rollouts[rollout_id]
         model = rollout.hosts[host]
-        return rollout.attempt(host) != model.attempt
+        # One that joined again has a dispatch of its own, and its journal the one before.
+        return rollout.attempt(host) != model.attempt or host in rollout.joined
 
     def _require_same(
         self, journaled: HostRolloutState, mirrored: HostRolloutState, *, has_other_times: bool

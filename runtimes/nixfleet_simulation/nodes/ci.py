@@ -119,6 +119,13 @@ class ReleaseDirectory:
         self.sign_again(now)
         return offer
 
+    def amend(self, amended: ChannelLayout, now: datetime) -> None:
+        """Sign everything again, with other hosts of the channel; its release stays."""
+        self._channels = tuple(
+            amended if channel.name == amended.name else channel for channel in self._channels
+        )
+        self.sign_again(now)
+
     def latest_release(self, channel: str) -> LatestRelease | None:
         """Return the latest release of `channel`."""
         return self._offers.get(channel)

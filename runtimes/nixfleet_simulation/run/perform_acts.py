@@ -29,6 +29,7 @@ from nixfleet_simulation.scenario.acts import (
     Abort,
     Act,
     AlterRequests,
+    Amend,
     AnswerBadly,
     BorrowName,
     Boundary,
@@ -109,6 +110,8 @@ class ActRunner:
             case RotateKey():
                 world.ci.rotate(self._now(), is_compromised=act.is_compromised)
                 self._note_signing()
+            case Amend():
+                self._amend(act.channel, act.host)
             case StopSigning():
                 self._signs_from = world.agenda.now + int(act.for_seconds * SECOND)
             case ForgeAnswers():
@@ -182,6 +185,13 @@ class ActRunner:
         offer = self._world.ci.release(layout, act.ref, act.closure, self._now())
         for host, behaviour in act.behaviours:
             self._world.behaviours[host][offer.closures[host]] = behaviour
+        self._note_signing()
+
+    def _amend(self, channel: str, host: str) -> None:
+        present, declared = self._layouts[channel], self._world.scenario.channel(channel)
+        hosts = {*present.hosts} ^ {host}
+        self._layouts[channel] = declared.with_hosts(hosts)
+        self._world.ci.amend(self._layouts[channel], self._now())
         self._note_signing()
 
     def sign(self) -> None:

@@ -127,6 +127,16 @@ class StopSigning:
 
 
 @frozen
+class Amend:
+    """CI signs the latest release of `channel` again, without `host`, or with it if it was left out."""
+
+    family: ClassVar[Family] = Family.CI
+    at_seconds: float
+    channel: str
+    host: str
+
+
+@frozen
 class ForgeAnswers:
     """An attacker alters the dispatches and manifests that are sent to a host."""
 
@@ -459,6 +469,7 @@ Act: TypeAlias = (
     | ForgedRelease
     | RotateKey
     | StopSigning
+    | Amend
     | ForgeAnswers
     | TakeOver
     | Pause

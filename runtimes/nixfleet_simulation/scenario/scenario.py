@@ -3,7 +3,9 @@
 Running the same scenario gives the same trace. A failing one is made smaller by removing acts.
 """
 
-from attrs import frozen
+from collections.abc import Set
+
+from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.policy import Deadlines, Retry, Tolerance
@@ -57,6 +59,14 @@ class ChannelLayout:
     def hosts(self) -> tuple[str, ...]:
         return tuple(host for wave in self.waves for host in wave)
 
+    def with_hosts(self, hosts: Set[str]) -> "ChannelLayout":
+        """Return the channel with these of its hosts alone. Some are left in each wave."""
+        return evolve(
+            self,
+            waves=tuple(tuple(host for host in wave if host in hosts) for wave in self.waves),
+            edges=tuple(edge for edge in self.edges if hosts >= {*edge}),
+        )
+
 
 @frozen
 class Cadence:
@@ -89,6 +99,10 @@ class Scenario:
     enrolling: tuple[str, ...] = ()
     real_signatures: bool = True
     watches_home: bool = False
+
+    def channel(self, name: str) -> ChannelLayout:
+        """Return a channel by its name, as it was declared first."""
+        return next(channel for channel in self.channels if channel.name == name)
 
     @property
     def hosts(self) -> tuple[str, ...]:

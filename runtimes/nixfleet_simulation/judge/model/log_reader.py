@@ -48,13 +48,13 @@ from nixfleet_simulation.judge.model.gates import Gates
 from nixfleet_simulation.judge.model.host_model import HostModel, IllegalFact, Json
 from nixfleet_simulation.judge.model.identities import IdentityModel, MintedTokens, token_of
 from nixfleet_simulation.judge.model.lies import Lies
-from nixfleet_simulation.judge.model.releases import Releases
+from nixfleet_simulation.judge.model.releases import Released, Releases
 from nixfleet_simulation.judge.model.rollout_model import SERVED, RolloutModel
 from nixfleet_simulation.judge.model.verdicts import SILENT, allowed
 from nixfleet_simulation.judge.model.view_differences import first_difference
 from nixfleet_simulation.judge.model.views import StoredViews
 from nixfleet_simulation.judge.promises import Broken, Promise
-from nixfleet_simulation.scenario.scenario import PolicyLayout
+from nixfleet_simulation.scenario.scenario import ChannelLayout, PolicyLayout
 
 HostKey: TypeAlias = tuple[str, str]
 """Rollout id, host."""
@@ -79,6 +79,8 @@ class LogReader:
         self.identities = IdentityModel(minted)
         self.gates = Gates(self.identities.is_revoked)
         self._last_heard: dict[str, datetime] = {}
+        self._layouts: dict[str, ChannelLayout] = {}
+        """The channel of each rollout as its manifest in force has it."""
         self._input: Input | None = None
         self._now: datetime
         self._changed: dict[str, None] = {}
@@ -266,6 +268,8 @@ class LogReader:
                 self._lapsed(rollout, event)
             case "StandingChanged":
                 self._stands_otherwise(rollout, event)
+            case "MembersChanged":
+                self._amend(rollout)
             case _:
                 pass
         if rollout.logged.state not in SERVED or (was_live and rollout.logged.state == "Terminal"):
@@ -301,6 +305,10 @@ class LogReader:
             found = "it is aborted, and no operator ordered that"
         elif kind == "StandingChanged":
             found = self._standing_objection(rollout, event)
+        elif kind == "MembersChanged":
+            expected = rollout.members_change(self._layouts[rollout.rollout_id])
+            if (event["joined"], event["left"], event["late"]) != expected:
+                found = f"its members change: {event}, expected {expected}"
         if found is not None:
             raise Broken(Promise.STANDINGS, f"{rollout.rollout_id}: {found}")
 
@@ -462,19 +470,28 @@ class LogReader:
             if other.layout.name == channel and other.due.state not in ("Superseded", "Pruned"):
                 found = f"{rollout_id} opens while {other.rollout_id} is {other.due.state}"
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
-        hosts = {
-            host: HostModel(
-                host,
-                closure,
-                self._threshold_seconds,
-                released.layout.on_health_failure is OnHealthFailure.ROLLBACK_AND_HALT,
-                fails_at_deadline=has_consequence(released.layout.policy.deadlines.convergence),
-            )
-            for host, closure in released.closures.items()
-        }
-        self.rollouts[rollout_id] = RolloutModel(
-            rollout_id, released.layout, hosts, released.begins
+        layout = self._layouts[rollout_id]
+        hosts = {host: self._host_of(released, host) for host in layout.hosts}
+        self.rollouts[rollout_id] = RolloutModel(rollout_id, layout, hosts, released.begins)
+
+    def _host_of(self, released: Released, host: str) -> HostModel:
+        return HostModel(
+            host,
+            released.closures[host],
+            self._threshold_seconds,
+            released.layout.on_health_failure is OnHealthFailure.ROLLBACK_AND_HALT,
+            fails_at_deadline=has_consequence(released.layout.policy.deadlines.convergence),
         )
+
+    def _amend(self, rollout: RolloutModel) -> None:
+        """Let hosts join and leave as the manifest in force says; those that join begin anew."""
+        released = self._releases.find(rollout.rollout_id)
+        assert released is not None, rollout.rollout_id
+        layout = self._layouts[rollout.rollout_id]
+        for host in rollout.hosts.keys() - set(layout.hosts):
+            self.deferred.pop((rollout.rollout_id, host), None)
+        joined = set(layout.hosts) - rollout.hosts.keys()
+        rollout.amend(layout, {host: self._host_of(released, host) for host in joined})
 
     def _command(self, command: Json) -> None:
         self._all_may_have_changed = True
@@ -514,6 +531,7 @@ class LogReader:
             found = f"a manifest of {rollout_id} is in force that CI did not sign"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
         self.gates.in_force[rollout_id.partition("@")[0]] = rollout_id
+        self._layouts[rollout_id] = self._releases.manifests[payload["body"].encode()]
 
     def _enrolled(self, payload: Json, at: datetime) -> None:
         token = token_of(orjson.loads(payload["token"])["token"])
@@ -547,6 +565,9 @@ class LogReader:
                     f"the hosts of {rollout_id} should be {rollout.standings}, "
                     f"and the log has {rollout.logged_standings}"
                 )
+                raise Broken(Promise.STANDINGS, found)
+            if rollout.is_served and any(rollout.members_change(self._layouts[rollout_id])):
+                found = f"{rollout_id} has other hosts than its manifest"
                 raise Broken(Promise.STANDINGS, found)
             if rollout.is_served:
                 self._require_reasons(rollout)

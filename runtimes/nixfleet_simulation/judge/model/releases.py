@@ -31,11 +31,11 @@ class Released:
 
 
 class Releases:
-    """All genuine releases, by rollout id. manifests: the bytes of all that CI signed."""
+    """All genuine releases, by rollout id. manifests: all that CI signed, with the channel as it was then."""
 
     def __init__(self) -> None:
         self._released: dict[str, Released] = {}
-        self.manifests: set[bytes] = set()
+        self.manifests: dict[bytes, ChannelLayout] = {}
 
     def note(
         self,
@@ -51,7 +51,7 @@ class Releases:
         new = Released(layout, dict(closures), begins)
         released = self._released.setdefault(rollout_id, new)
         released.signings.append(signing)
-        self.manifests.add(manifest)
+        self.manifests[manifest] = layout
 
     def find(self, rollout_id: str) -> Released | None:
         """Return the release, if CI ever made it."""

@@ -51,6 +51,7 @@ class RolloutModel:
     log's events have them. was_broken: a wave broke. was_interfered: somebody was excused, skipped or cleared, or was
     silent past a deadline, so that what was computed before the start does not bound what happens. is_unbounded: a host
     regressed, or was deferred, which is not in that either. begins: by wave, when it may begin, if it has a time.
+    joined: the hosts that joined by an amended manifest.
     """
 
     rollout_id: str
@@ -64,6 +65,7 @@ class RolloutModel:
     logged_standings: dict[str, str] = Factory(dict[str, str])
     attempts: dict[str, int] = Factory(dict[str, int])
     waived: set[int] = Factory(set[int])
+    joined: set[str] = Factory(set[str])
     was_broken: bool = False
     was_interfered: bool = False
     is_unbounded: bool = False
@@ -158,7 +160,9 @@ class RolloutModel:
 
     def heard(self, host: str) -> None:
         """Count a host again that does not act, since it was heard of."""
-        model = self.hosts[host]
+        model = self.hosts.get(host)
+        if model is None:
+            return  # It left.
         is_idle = model.needs_dispatch(self.attempt(host)) and not model.is_queued
         if not self.is_served or self.standing(host) not in SILENT or not is_idle:
             return
@@ -283,6 +287,34 @@ class RolloutModel:
         self.was_done = False
         self.due.state = "Aborted"
 
+    # Members.
+
+    def members_change(self, layout: ChannelLayout) -> tuple[list[str], list[str], list[str]]:
+        """Return who joins, who leaves, and who of the first is late, when `layout` is signed."""
+        joined = sorted(set(layout.hosts) - self.hosts.keys())
+        wave_of = {host: index for index, wave in enumerate(layout.waves) for host in wave}
+        is_over = self.due.state == "Terminal"
+        late = [host for host in joined if is_over or wave_of[host] < self.due.wave]
+        return joined, sorted(self.hosts.keys() - set(layout.hosts)), late
+
+    def amend(self, layout: ChannelLayout, new: dict[str, HostModel]) -> None:
+        """Let the hosts of `new` join, and those leave that `layout` does not have."""
+        _, left, late = self.members_change(layout)
+        waves = {self.wave_of[host] for host in left}
+        for host in left:
+            del self.hosts[host]
+            self.attempts.pop(host, None)
+            self.set_standing(host, "left")
+        self.layout = layout
+        self.wave_of = {host: index for index, wave in enumerate(layout.waves) for host in wave}
+        self.hosts |= new
+        self.joined |= new.keys()
+        for host in new:
+            self.set_standing(host, "late" if host in late else "counted")
+        # Of those that are left any host stands for its wave.
+        self.counts_for_less([layout.waves[wave][0] for wave in waves])
+        self.advance()
+
     def awaited_before(self, wave: int) -> list[HostModel]:
         """Return the hosts of all earlier waves that count, and did not fail where they may."""
         return [
@@ -345,6 +377,11 @@ class RolloutModel:
                 return None if logged.state in SERVED else f"{kind} while {logged.state}"
             case "RetryOrdered":
                 return self._order_attempt(event)
+            case "MembersChanged":
+                for hosts, standing in (("joined", "counted"), ("left", "left"), ("late", "late")):
+                    for host in event[hosts]:
+                        _set(self.logged_standings, host, standing)
+                return None if logged.state in SERVED else f"{kind} while {logged.state}"
             case "HostDrifted" | "DriftEnded":
                 return None  # Shown, and decides nothing here: no simulated channel restores.
             case _:
