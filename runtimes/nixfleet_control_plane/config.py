@@ -10,6 +10,8 @@ from typing import Final
 
 from attrs import fields_dict, frozen
 
+from nixfleet_control_plane.config_judges import JudgeConfig, read_judges
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_runtime.config.check import Side
 from nixfleet_runtime.config.options import Section, load
 from nixfleet_runtime.config.path_checks import (
@@ -109,6 +111,7 @@ class ControlPlaneConfig:
     limits: LimitsConfig
     ticks: TicksConfig
     log: LogConfig
+    judges: Mapping[str, JudgeConfig] = FrozenMap()
 
 
 def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> ControlPlaneConfig:
@@ -129,6 +132,7 @@ def read_control_plane_config(root: Section) -> ControlPlaneConfig:
         limits=_limits(root.section("limits")),
         ticks=_ticks(root.section("ticks")),
         log=read_log(root.section("log")),
+        judges=read_judges(root),
     )
 
 

@@ -29,6 +29,8 @@ from nixfleet_control_plane.http.earlier_commands import earlier_commands
 from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.http.server.server import TlsFiles, server_config
+from nixfleet_control_plane.judges.http_judges import judge_of
+from nixfleet_control_plane.judges.worker import JudgeWorker
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.open_files import raise_open_file_limit
 from nixfleet_control_plane.releases.scan import ReleaseScanner
@@ -132,6 +134,8 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
             tasks.start_soon(_stop_on_signal, service, server)
             tasks.start_soon(watcher.run, config.releases.poll_seconds)
             tasks.start_soon(trust_file.follow)
+            judges = {name: judge_of(judge) for name, judge in config.judges.items()}
+            tasks.start_soon(JudgeWorker(service, judges, clock).run)
             tasks.start_soon(_announce, server, _url(parts), on_listening)
             await server.serve(sockets=[parts.listener])
             tasks.cancel_scope.cancel()
@@ -236,6 +240,11 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         "hosts in rollouts that are not superseded or pruned",
         "state",
         lambda: _by_state(HostState, service.hosts_by_state()),
+    )
+    metrics.gauge(
+        "nixfleet_guards_open",
+        "guards that hold a wave of which the wave before is done",
+        service.guards_open,
     )
     metrics.gauge(
         "nixfleet_hosts_drifted",

@@ -225,6 +225,10 @@ class ControlPlaneService:
         """Return how the guards of the next wave of a rollout stand; `None`: it has none."""
         return self._engine.guarded(rollout_id)
 
+    def guards_open(self) -> int:
+        """Return how many guards hold a wave of which the wave before is done. O(rollouts)."""
+        return self._engine.guards_open()
+
     def asked_checks(self) -> tuple[AskedCheck, ...]:
         """Return the checks whose judges are to be asked."""
         return self._engine.asked_checks()

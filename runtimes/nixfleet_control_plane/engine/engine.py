@@ -36,6 +36,7 @@ from nixfleet_control_plane.engine.guard_verdicts import (
     asked_checks,
     give_approval,
     guarded_rollout,
+    guards_open,
     report_verdict,
 )
 from nixfleet_control_plane.engine.in_force import fleets_in_force, in_force, release_of
@@ -272,6 +273,10 @@ class ControlPlaneEngine:
     def guarded(self, rollout_id: RolloutId) -> GuardedRollout | None:
         """Return how the guards of the next wave of a rollout stand; `None`: it has none. O(guards)."""
         return guarded_rollout(self._state, rollout_id)
+
+    def guards_open(self) -> int:
+        """Return how many guards hold a wave of which the wave before is done. O(rollouts)."""
+        return guards_open(self._state)
 
     def asked_checks(self) -> tuple[AskedCheck, ...]:
         """Return the checks whose judges are to be asked. O(rollouts)."""

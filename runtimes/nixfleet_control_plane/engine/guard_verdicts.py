@@ -24,6 +24,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.steering.guards import Check, WaveGuards
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_state_machine.host.effect import EmitMetric
 from nixfleet_state_machine.planner.guards.states import GuardedWave, is_news, next_guards
 from nixfleet_state_machine.rollout.event import Verdict
 
@@ -66,6 +67,7 @@ def give_approval(
         return CommandOutcome(note=said)
     for verdict in verdicts_of(state, given.signed, now):
         move_rollout(state, commit, verdict, now)
+        count(commit, verdict)
     advance(state, commit, approval.rollout_id, now)
     return CommandOutcome()
 
@@ -93,6 +95,7 @@ def report_verdict(
         reported.evidence[:REASON_LENGTH_MAX],
     )
     move_rollout(state, commit, verdict, now)
+    count(commit, verdict)
     advance(state, commit, rollout_id, now)
 
 
@@ -117,6 +120,19 @@ def guarded_rollout(state: State, rollout_id: RolloutId) -> GuardedRollout | Non
         return None
     manifest_hash = artefact_hash(state.manifests[rollout_id].artefact.body)
     return GuardedRollout(guarded, terms.guards_of(guarded.wave), manifest_hash)
+
+
+def guards_open(state: State) -> int:
+    """Return how many guards hold a wave of which the wave before is done. O(rollouts)."""
+    rollouts = (guarded_rollout(state, each) for each in state.view.live_rollouts())
+    asked = (each.guarded for each in rollouts if each and each.guarded.since is not None)
+    return sum(not guard.state.lets_begin for guarded in asked for guard in guarded.guards)
+
+
+def count(commit: CommitBuilder, verdict: Verdict) -> None:
+    """Count a verdict in the metrics, by its outcome."""
+    labels = (("outcome", verdict.outcome.value),)
+    commit.afterwards(EmitMetric("nixfleet_verdicts_total", labels, 1))
 
 
 def _asked_of(state: State, rollout_id: RolloutId) -> Iterator[AskedCheck]:

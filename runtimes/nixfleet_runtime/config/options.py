@@ -161,6 +161,11 @@ class Section:
         """Return the table under `key`, an empty one if there is none."""
         return Section(self._reading, self._table.section(key))
 
+    def sections(self, key: str) -> "dict[str, Section]":
+        """Return the tables in the table under `key`, by name."""
+        tables = self._table.sections(key).items()
+        return {name: Section(self._reading, table) for name, table in tables}
+
     def accept_unknown_keys(self) -> None:
         """Report no unknown keys in this section, because its known keys cannot be determined."""
         self._table.accept_unknown_keys()
