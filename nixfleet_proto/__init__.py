@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ProbeSubResult,
         ProbeTopologyDeclared,
         ProbeTopologyEntry,
+        Recalled,
         Regressed,
         RollbackComplete,
     )
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
         Deadline,
         Deadlines,
         PolicyWave,
+        Recall,
         Retry,
         RolloutPolicy,
         Selector,
@@ -189,6 +191,8 @@ __all__ = [
     "ProbeTopologyDeclared",
     "ProbeTopologyEntry",
     "Ramp",
+    "Recall",
+    "Recalled",
     "Regressed",
     "Repeat",
     "Retry",
@@ -223,7 +227,7 @@ export_lazily(
             "ActivationCompleted ActivationDeferred ActivationFailed ActivationStarted "
             "AgentEvent Converged DispatchAck Failed OnHealthFailure ProbeFailureFirst "
             "ProbeMode ProbeObservedFirst ProbeResult ProbeStatus ProbeSubResult "
-            "ProbeTopologyDeclared ProbeTopologyEntry Regressed RollbackComplete"
+            "ProbeTopologyDeclared ProbeTopologyEntry Recalled Regressed RollbackComplete"
         ),
         "nixfleet_proto.as_json": "to_json",
         "nixfleet_proto.enrollment": (
@@ -244,7 +248,7 @@ export_lazily(
         "nixfleet_proto.json_value": "JsonValue",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
         "nixfleet_proto.policy": (
-            "AtDeadline Deadline Deadlines PolicyWave Retry RolloutPolicy Selector Tolerance"
+            "AtDeadline Deadline Deadlines PolicyWave Recall Retry RolloutPolicy Selector Tolerance"
         ),
         "nixfleet_proto.steering.approval": "Approval Decision SignedApproval",
         "nixfleet_proto.steering.guards": "Approvals Check WaveGuards",

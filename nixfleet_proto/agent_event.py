@@ -217,6 +217,16 @@ class Regressed:
     seq: int
 
 
+@frozen
+@checked
+class Recalled:
+    """An operator's warrant that the host verified had it leave the target; `order_id` is the warrant's."""
+
+    order_id: str
+    recalled_at: datetime
+    seq: int
+
+
 AgentEvent: TypeAlias = (
     DispatchAck
     | ActivationStarted
@@ -231,5 +241,6 @@ AgentEvent: TypeAlias = (
     | RollbackComplete
     | Converged
     | Regressed
+    | Recalled
 )
 """What an agent can report. The wire's `kind` is the class name."""

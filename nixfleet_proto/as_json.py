@@ -45,7 +45,7 @@ _ADDED_LATER: Mapping[str, tuple[str, ...]] = {
     "Meta": ("author",),
     "PolicyWave": ("max_failures", "max_failure_pct", "guards"),
     "RolloutManifest": ("freshness_window_minutes", "wave_not_before", "blast_radius"),
-    "RolloutPolicy": ("max_failures", "max_failure_pct", "deadlines", "retry"),
+    "RolloutPolicy": ("max_failures", "max_failure_pct", "deadlines", "retry", "recall"),
     "Wave": ("not_before", "max_failures", "max_failure_pct", "guards"),
     "WaveGuards": ("bake_minutes", "approvals", "checks", "waivable"),
     "Check": ("failures", "inconclusive", "interval_seconds"),

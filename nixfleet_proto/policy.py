@@ -142,6 +142,13 @@ class Retry:
         yield from at_least("factor", self.factor, 1)
 
 
+class Recall(WordEnum):
+    """Who may have hosts go back from a release that did not fail. OPERATOR: one with a warrant."""
+
+    NEVER = "never"
+    OPERATOR = "operator"
+
+
 @frozen
 @checked
 class PolicyWave:
@@ -183,6 +190,7 @@ class RolloutPolicy:
     max_failure_pct: int | None = None
     deadlines: Deadlines = Deadlines()
     retry: Retry = Retry()
+    recall: Recall = Recall.NEVER
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from tolerance_problems(self.max_failures, self.max_failure_pct)

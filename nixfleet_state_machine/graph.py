@@ -28,6 +28,7 @@ from nixfleet_proto.agent_event import (
     ProbeStatus,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Recalled,
     Regressed,
     RollbackComplete,
 )
@@ -283,7 +284,7 @@ def _host_trial(
         return _Trial(record, cause, variant)
     # Every fact has seq 1, so that records which differ only in the length of their history are equal.
     after = evolve(after, last_event_seq=record.last_event_seq)
-    begins_anew = after.attempt > record.attempt or isinstance(fact, Regressed)
+    begins_anew = after.attempt > record.attempt or isinstance(fact, Regressed | Recalled)
     orders = _orders_among((*local, *remote))
     return _Trial(record, cause, variant, after, orders, begins_anew=begins_anew)
 
@@ -328,6 +329,7 @@ def _facts() -> Iterator[tuple[str, AgentEvent]]:
         yield policy.value, Failed(_AT, 60, ("nginx",), policy, 1)
     for policy in OnHealthFailure:
         yield policy.value, Regressed(_AT, 60, ("nginx",), policy, 1)
+    yield "", Recalled("order-1", _AT, 1)
     yield "exit code 0", RollbackComplete("prior", 0, _AT, 1)
     yield "another exit code", RollbackComplete("prior", 1, _AT, 1)
     yield "", Converged(_AT, "target", 1)

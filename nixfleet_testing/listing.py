@@ -109,6 +109,7 @@ _FACTS = {
     "Failed, rollback-and-halt": "Failed, rollback-and-halt",
     "Regressed, halt": "Regressed, halt",
     "Regressed, rollback-and-halt": "Regressed, rollback-and-halt",
+    "Recalled": "Recalled",
     "RollbackComplete": "RollbackComplete, exit 0",
     "RollbackComplete, exit code 1": "RollbackComplete, exit 1",
     "Converged": "Converged",

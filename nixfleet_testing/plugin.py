@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FACTS = (
     "DispatchAck ActivationStarted ActivationCompleted ActivationFailed ActivationDeferred "
     "ProbeTopologyDeclared ProbeObservedFirst ProbeResult ProbeFailureFirst Failed "
-    "RollbackComplete Converged Regressed"
+    "RollbackComplete Converged Regressed Recalled"
 )
 # Enumerations are missing: Hypothesis knows what to do with them.
 TYPES: Mapping[str, Sequence[str]] = {
@@ -44,7 +44,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_proto.ids": "RolloutId",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
         "nixfleet_proto.policy": (
-            "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry"
+            "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry Recall"
         ),
         "nixfleet_proto.steering.guards": "Approvals Check Quorum WaveGuards",
         "nixfleet_proto.steering.calendar": "CalendarEntry",

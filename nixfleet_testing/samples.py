@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import (
     ProbeSubResult,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Recalled,
     Regressed,
     RollbackComplete,
 )
@@ -141,6 +142,7 @@ def facts(at: datetime = AT) -> Mapping[str, AgentEvent]:
             f"Regressed, {policy}": Regressed(at, 60, ("nginx",), policy, 0)
             for policy in OnHealthFailure
         },
+        "Recalled": Recalled("order-1", at, 0),
         "RollbackComplete": RollbackComplete("prior", 0, at, 0),
         "RollbackComplete, exit code 1": RollbackComplete("prior", 1, at, 0),
         "Converged": Converged(at, "target", 0),

@@ -233,7 +233,7 @@ ARTEFACT_SPELLING: Final = Spelling(
         ManifestBudget: ("ramp", "max_per_minute"),
         Ramp: ("factor",),
         RolloutManifest: ("freshness_window_minutes", "wave_not_before", "blast_radius"),
-        RolloutPolicy: ("max_failures", "max_failure_pct", "deadlines", "retry"),
+        RolloutPolicy: ("max_failures", "max_failure_pct", "deadlines", "retry", "recall"),
         PolicyWave: ("max_failures", "max_failure_pct", "guards"),
         Wave: ("not_before", "max_failures", "max_failure_pct", "guards"),
         WaveGuards: ("bake_minutes", "approvals", "checks", "waivable"),

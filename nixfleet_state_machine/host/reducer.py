@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import (
     ProbeStatus,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Recalled,
     Regressed,
     RollbackComplete,
 )
@@ -177,6 +178,7 @@ def _from_pending(state: HostRolloutState, event: Event) -> _Step:
             | RollbackComplete()
             | Converged()
             | Regressed()
+            | Recalled()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -196,6 +198,8 @@ def _from_activating(state: HostRolloutState, event: Event, policy: RolloutPolic
             )
         case ActivationFailed():
             return _activation_failed(state, event, fact, policy)
+        case Recalled():
+            return _recalled(state, event, fact)
         case (
             DispatchAck()
             | ProbeTopologyDeclared()
@@ -219,6 +223,8 @@ def _from_deferred(state: HostRolloutState, event: Event, policy: RolloutPolicy)
             return _activated(state, event, fact)
         case ActivationFailed():
             return _activation_failed(state, event, fact, policy)
+        case Recalled():
+            return _recalled(state, event, fact)
         case (
             DispatchAck()
             | ActivationStarted()
@@ -274,6 +280,8 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
                 failed_at=fact.failed_at,
                 policy_applied=fact.policy_applied,
             )
+        case Recalled():
+            return _recalled(state, event, fact)
         case (
             DispatchAck()
             | ActivationStarted()
@@ -319,6 +327,7 @@ def _from_failed(state: HostRolloutState, event: Event) -> _Step:
             | Failed()
             | Converged()
             | Regressed()
+            | Recalled()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -340,6 +349,8 @@ def _from_converged(state: HostRolloutState, event: Event) -> _Step:
             )
         case DispatchAck():
             return _tried_again(state, event, fact)
+        case Recalled():
+            return _recalled(state, event, fact)
         case (
             ActivationStarted()
             | ActivationCompleted()
@@ -376,10 +387,24 @@ def _from_reverted(state: HostRolloutState, event: Event) -> _Step:
             | RollbackComplete()
             | Converged()
             | Regressed()
+            | Recalled()
         ):
             raise IllegalForState(state, fact)
         case _:
             assert_never(fact)
+
+
+def _recalled(state: HostRolloutState, event: Event, fact: Recalled) -> _Step:
+    """Leave the target as after a failure, whatever the policy says of failures: the warrant was granted."""
+    return _moved(
+        state,
+        event,
+        _State.FAILED,
+        fact.recalled_at,
+        fire=_rollback(state, _Policy.ROLLBACK_AND_HALT),
+        failed_at=fact.recalled_at,
+        policy_applied=_Policy.ROLLBACK_AND_HALT,
+    )
 
 
 def _tried_again(state: HostRolloutState, event: Event, fact: DispatchAck) -> _Step:

@@ -27,6 +27,7 @@ from nixfleet_agent.messages.writes import (
     MarkUnsent,
     PutIntent,
     PutNewestRelease,
+    PutOrder,
     PutRecord,
     PutRolledBack,
     RemoveIntent,
@@ -156,6 +157,18 @@ class JournalContract(ABC):
         journals.start().commit([evolve(kept(latest), home_at=at(3))])
         found = [rollout.home_at for rollout in journals.crash().load().rollouts]
         assert found == [at(3)], f"the host was home at {at(3)}; after a crash: {found}"
+
+    def test_an_order_that_was_obeyed_is_there_after_a_crash_and_its_rollout(
+        self, journals: Restarts[Journal]
+    ) -> None:
+        """A control plane can relay an order again; a host obeys it once, whatever it has forgotten meanwhile."""
+        journal = journals.start()
+        journal.commit([kept(record_after(ROLLS_BACK)), PutOrder("order-1", ROLLOUT, at(3))])
+        journal.commit([RemoveRollout(ROLLOUT)])
+        found = journals.crash().load().orders
+        assert found == {"order-1": ROLLOUT}, (
+            f"order-1 was obeyed in {ROLLOUT}; after a crash: {dict(found)}"
+        )
 
     def test_an_intent_is_there_until_it_is_removed(self, journals: Restarts[Journal]) -> None:
         """A switch or rollback that was decided is found by the next start, one that is over is not."""

@@ -24,6 +24,7 @@ from nixfleet_proto.agent_event import (
     ProbeSubResult,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Recalled,
     Regressed,
     RollbackComplete,
 )
@@ -146,6 +147,10 @@ def _failures() -> SearchStrategy[Failed]:
     )
 
 
+def _recalls() -> SearchStrategy[Recalled]:
+    return st.builds(Recalled, st.sampled_from(("order-1", "order-2")), times(), _SEQS)
+
+
 def _regressions() -> SearchStrategy[Regressed]:
     failing = st.lists(probe_names(), min_size=1, max_size=2, unique=True).map(tuple)
     return st.builds(
@@ -176,5 +181,6 @@ FACTS: Mapping[type[AgentEvent], SearchStrategy[AgentEvent]] = {
     RollbackComplete: rollbacks_complete(st.sampled_from((0, 1, -9))),
     Converged: _convergences(),
     Regressed: _regressions(),
+    Recalled: _recalls(),
 }
 _ANY: SearchStrategy[AgentEvent] = st.one_of(list(FACTS.values()))

@@ -22,6 +22,7 @@ from nixfleet_proto.agent_event import (
     ProbeResult,
     ProbeStatus,
     ProbeTopologyDeclared,
+    Recalled,
     Regressed,
 )
 from nixfleet_proto.fleet import RolloutPolicy
@@ -184,12 +185,12 @@ _MOVES: Mapping[tuple[HostState, HostState], SearchStrategy[AgentEvent]] = {
     (HostState.PENDING, HostState.ACTIVATING): acknowledgements_of(1),
     (HostState.ACTIVATING, HostState.SOAKING): _of(ActivationCompleted),
     (HostState.ACTIVATING, HostState.DEFERRED): _of(ActivationDeferred),
-    (HostState.ACTIVATING, HostState.FAILED): _of(ActivationFailed),
+    (HostState.ACTIVATING, HostState.FAILED): _of(ActivationFailed, Recalled),
     (HostState.DEFERRED, HostState.SOAKING): _of(ActivationCompleted),
-    (HostState.DEFERRED, HostState.FAILED): _of(ActivationFailed),
-    (HostState.SOAKING, HostState.FAILED): _of(Failed),
+    (HostState.DEFERRED, HostState.FAILED): _of(ActivationFailed, Recalled),
+    (HostState.SOAKING, HostState.FAILED): _of(Failed, Recalled),
     (HostState.FAILED, HostState.REVERTED): rollbacks_complete(st.just(0)),
-    (HostState.CONVERGED, HostState.FAILED): _of(Regressed),
+    (HostState.CONVERGED, HostState.FAILED): _of(Regressed, Recalled),
 }
 # What a host takes and stays where it is.
 _STAYS: Mapping[HostState, SearchStrategy[AgentEvent]] = {

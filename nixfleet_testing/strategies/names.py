@@ -9,7 +9,7 @@ from hypothesis.strategies import SearchStrategy
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry, Tolerance
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Recall, Retry, Tolerance
 
 START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 SECONDS_MAX = 600
@@ -55,6 +55,7 @@ def policies() -> SearchStrategy[RolloutPolicy]:
         max_failure_pct=st.none() | st.sampled_from((10, 50, 100)),
         deadlines=deadlines(),
         retry=retries(),
+        recall=st.sampled_from(Recall),
     )
 
 

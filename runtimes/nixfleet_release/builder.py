@@ -17,7 +17,7 @@ from attrs import evolve, field, frozen
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.fleet import OnDrift, Ramp
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
-from nixfleet_proto.policy import Deadline, Deadlines, Retry
+from nixfleet_proto.policy import Deadline, Deadlines, Recall, Retry
 from nixfleet_proto.steering.guards import Approvals, Check
 from nixfleet_release.check.checked import CheckedFleet, check_written
 from nixfleet_release.written.declaration import WaveOrder
@@ -207,11 +207,13 @@ class Fleet:
         max_failure_pct: int | None = None,
         deadlines: Deadlines | None = None,
         retry: Retry | None = None,
+        recall: Recall | None = None,
     ) -> Self:
         """Declare a rollout policy with these waves; without any, all hosts are one wave.
 
         max_failures, max_failure_pct: how many hosts of a wave that says nothing itself may fail, default none.
         deadlines: how long each stage may take, default for ever. retry: how often a host may try, default once.
+        recall: who may have hosts go back that did not fail, default never.
         """
         table = {
             "on_health_failure": on_health_failure,
@@ -220,6 +222,7 @@ class Fleet:
             "max_failure_pct": max_failure_pct,
             "deadlines": deadlines,
             "retry": retry,
+            "recall": recall,
         }
         return self._with(("policies", name), table)
 

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.steering.warrant import SignedWarrant
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_state_machine.host.state import HostRolloutState
 
@@ -160,6 +161,7 @@ class HeartbeatReply:
     bootstrap_rollouts: records of this host that are ahead of its journal (a replaced disk). replay_from: rollouts in
     which the journal is ahead (a rebuilt control plane). release: what is in force for the host's channel. resting:
     those of the host's rollouts that have come to rest, whose Converged hosts are watched no more.
+    warrants: of operators, for this host; relayed until their facts are known.
     """
 
     received_at: datetime
@@ -167,6 +169,7 @@ class HeartbeatReply:
     replay_from: tuple[ReplayFrom, ...] = ()
     release: ReleaseInForce | None = None
     resting: tuple[str, ...] = ()
+    warrants: tuple[SignedWarrant, ...] = ()
 
 
 class Transport(Protocol):

@@ -26,7 +26,7 @@ from nixfleet_proto.fleet import Meta, RolloutPolicy
 from nixfleet_proto.health_check import ExecProbe
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, RolloutManifest
-from nixfleet_proto.policy import Deadlines, Retry
+from nixfleet_proto.policy import Deadlines, Recall, Retry
 from nixfleet_proto.signing import SigningKey, sign_artefact, verify_manifest
 from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
 from nixfleet_proto.wire import Dispatch
@@ -50,6 +50,7 @@ def manifest_of(
     not_before: tuple[datetime | None, ...] = (),
     attempts: int = 1,
     deadlines: Deadlines | None = None,
+    recall: Recall = Recall.NEVER,
 ) -> Verified[RolloutManifest]:
     """A verified manifest that gives web-01 `closure`."""
     manifest = RolloutManifest(
@@ -60,7 +61,10 @@ def manifest_of(
         host_set=(HostAssignment("web-01", closure),),
         meta=Meta(signed_at),
         rollout_policy=RolloutPolicy(
-            on_health_failure, deadlines=deadlines or Deadlines(), retry=Retry(attempts)
+            on_health_failure,
+            deadlines=deadlines or Deadlines(),
+            retry=Retry(attempts),
+            recall=recall,
         ),
         wave_soak_minutes=soak_minutes,
         wave_not_before=not_before,
@@ -110,6 +114,8 @@ class LoneAgent:
             self.state.intents.set(intent_id, intent)
         for closure, left in before.rolled_back.items():
             self.state.rolled_back.set(closure, left)
+        for order_id, rollout_id in before.orders.items():
+            self.state.orders.set(order_id, rollout_id)
         self.state.newest_release.set(before.newest_release.get())
         self.state.last_intent_id.set(before.last_intent_id.get())
         self.engine = AgentEngine(self.state)

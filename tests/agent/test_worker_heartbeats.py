@@ -29,6 +29,7 @@ from nixfleet_agent.workers.steps import (
     ReadRunningClosure,
     SendHeartbeat,
 )
+from nixfleet_agent.workers.warrants import WarrantIntake
 from nixfleet_proto.codec import encode_manifest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey, sign_artefact
@@ -72,7 +73,8 @@ def worker(refusals: Refusals) -> HeartbeatWorker:
     manifests = ManifestSource("web-01", lambda: trust, lambda: T0, 60, LOG)
     post = RetryingPost(Backoff(lambda: 0.0), LOG)
     freshness = FreshnessWatch(manifests, lambda: T0, 60, LOG)
-    shared = refusals, freshness, Contact(lambda: T0), AT_REST
+    intake = WarrantIntake(lambda: trust, lambda: T0, post, refusals, LOG)
+    shared = refusals, freshness, Contact(lambda: T0), AT_REST, intake
     return HeartbeatWorker("web-01", 120.0, manifests, post, Backoff(lambda: 0.0), LOG, *shared)
 
 

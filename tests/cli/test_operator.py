@@ -22,7 +22,9 @@ from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import Recall, RolloutPolicy
 from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.signing.warrant import verify_warrant
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.http.listings import ListedHost, ListedRollout
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, encode_problem
@@ -33,6 +35,7 @@ from tests.engines.releases import Layout, rollout_id_of
 from tests.support.served_control_plane import (
     CLOCK,
     OPERATOR_KEY,
+    OPERATORS_TRUST,
     READER_KEY,
     STRANGER,
     Site,
@@ -130,6 +133,39 @@ async def test_an_abort_ends_a_rollout_and_is_in_the_log_by_name(desk: OperatorC
     assert [(command.operator, command.reason) for command in desk.commanded()] == [
         ("alice", "maintenance")
     ]
+
+
+async def test_a_recall_that_is_not_granted_is_refused_with_the_way_on(
+    desk: OperatorConsole,
+) -> None:
+    """The order is signed here and checked there; nothing is relayed or ended."""
+    await desk.site.publish()
+    refused = await desk.run("recall", "stable@r1", *WHY)
+    assert refused.exit_code == 1
+    assert 'says recall = "never"' in " ".join(refused.stderr.split())
+    assert desk.commanded() == []
+
+
+async def test_a_recall_is_relayed_as_it_was_signed_and_ends_the_rollout(
+    desk: OperatorConsole,
+) -> None:
+    """An agent finds it in the answer to its heartbeat, and can verify it."""
+    layout = Layout(policy=RolloutPolicy(recall=Recall.OPERATOR))
+    release = desk.site.publisher.release(layout, "r1", CLOCK.now())
+    await desk.site.service.publish(release)
+    rollout_id = rollout_id_of(release)
+    ack = DispatchAck("old", CLOCK.now(), seq=1)
+    async with desk.site.agent() as agent:
+        await agent.post_events((AgentEventEnvelope("web-01", rollout_id, ack),))
+        done = await desk.run("recall", rollout_id, "web-01", *WHY, "--expires-minutes", "10")
+        assert done.exit_code == 0, done.stderr
+        reply = await agent.heartbeat(Heartbeat("web-01", "old", FrozenMap({str(rollout_id): 1})))
+    (signed,) = reply.warrants
+    verified = verify_warrant(signed, OPERATORS_TRUST, CLOCK.now())
+    assert verified.warrant.hosts == ("web-01",)
+    assert (await desk.run("rollouts")).stdout.split("\t")[1] == "Aborted"
+    strange = await desk.run("recall", "stable@", *WHY)
+    assert strange.exit_code == 2
 
 
 async def test_who_may_only_read_may_not_command(desk: OperatorConsole) -> None:

@@ -86,6 +86,7 @@ LIVES: tuple[tuple[Mapping[str, Any], ...], ...] = (
         STARTED,
         {"kind": "ActivationFailed", "exitCode": 1, "stderrTail": "", "failedAt": T.format(2)},
     ),
+    (ACK, STARTED, {"kind": "Recalled", "orderId": "order-1", "recalledAt": T.format(2)}),
 )
 """What web-01 goes through in one release after another, without numbers."""
 

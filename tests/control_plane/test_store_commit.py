@@ -31,6 +31,7 @@ REFERENCES = (
     ("deferrals", "event_log_seq", True),
     ("beginnings", "event_log_seq", True),
     ("holds", "event_log_seq", True),
+    ("warrants", "event_log_seq", True),
     ("artefacts", "event_log_seq", True),
     ("refused_events", "event_log_seq", True),
     ("hosts", "event_log_seq", True),

@@ -87,6 +87,7 @@ CHANGES = {
     "deferrals": "reason = 'because'",
     "beginnings": "began_at = '2020'",
     "holds": "source = 'operator:mallory'",
+    "warrants": "rollout_id = 'x'",
     "artefacts": "event_log_seq = 1",
     "refused_events": "reason = 'because'",
     "hosts": "public_key = 'forged'",

@@ -16,6 +16,7 @@ from nixfleet_control_plane.messages.inputs import (
     OperatorCommand,
     PauseScope,
     PlaceHold,
+    RelayWarrant,
     ReleaseHold,
     ResumeScope,
     RetireQuarantine,
@@ -178,7 +179,7 @@ class Judge:
                 self._quarantined.discard(command.closure)
             case ClearRollout():
                 pass  # Whom it excused comes as an event.
-            case AbortRollout():
+            case AbortRollout() | RelayWarrant():
                 self._courses[command.rollout_id].is_halted = True
             case ExcuseHosts() | SkipHosts() | RetryHosts():
                 pass  # So do their consequences.

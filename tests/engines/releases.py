@@ -1,6 +1,7 @@
 """What CI does, in little: declares a channel by a layout, and signs its fleet and its manifest."""
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 from attrs import evolve, frozen
 
@@ -49,8 +50,10 @@ from nixfleet_proto.signing import (
 )
 from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_proto.steering.guards import WaveGuards
-from nixfleet_proto.trust import KeySlot, TrustRoot, Verified
+from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot, Verified
 
+OPERATOR_KEY = SigningKey(sha256(b"ada").digest())
+"""Of ada, who may operate. The same in every run, so that lives can be compared."""
 START = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
 CHANNEL = "stable"
 YEAR_MINUTES = 365 * 24 * 60
@@ -171,7 +174,11 @@ class Publisher:
 
     def __init__(self) -> None:
         self._key, self._org_root = SigningKey.generate(), SigningKey.generate()
-        self.trust = TrustRoot(KeySlot(self._key.public_key), KeySlot(self._org_root.public_key))
+        self.trust = TrustRoot(
+            KeySlot(self._key.public_key),
+            KeySlot(self._org_root.public_key),
+            (Operator("ada", OPERATOR_KEY.public_key, OperatorRole.OPERATE),),
+        )
 
     def release(self, layout: Layout, channel_ref: str, now: datetime) -> ManifestsUpdated:
         """Return a release of one channel, fresh from the press."""

@@ -1,7 +1,7 @@
 """A control plane's life in steps, with something of everything in it: for what must hold after each of them."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -10,17 +10,21 @@ from nixfleet_control_plane.messages.inputs import (
     ArtefactRejected,
     FlushRecords,
     PlanTick,
+    RelayWarrant,
     RetireQuarantine,
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, SignedByAnother, WrongFingerprint
 from nixfleet_proto.agent_event import DispatchAck, ProbeMode, ProbeStatus, ProbeSubResult
+from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.signing.warrant import sign_warrant
+from nixfleet_proto.steering.warrant import ClosureRule, Warrant
 from nixfleet_runtime.transport import EventRefused
 from tests.engines.control_plane import ScriptedControlPlane
-from tests.engines.releases import Layout, Publisher, token_for
+from tests.engines.releases import OPERATOR_KEY, Layout, Publisher, token_for
 from tests.engines.scripted_host import ScriptedHost
 
 LAYOUT = Layout(
@@ -134,6 +138,25 @@ def _retire(closure: str) -> Step:
     )
 
 
+def _order(rollout_id: str) -> Step:
+    def step(story: Story) -> None:
+        now = story.control_plane.now
+        warrant = Warrant(
+            f"order of {rollout_id}",
+            RolloutId(rollout_id),
+            ClosureRule.TARGET,
+            "ada",
+            "now, please",
+            now,
+            now + timedelta(hours=1),
+        )
+        text = encode_signed_warrant(sign_warrant(warrant, OPERATOR_KEY)).decode()
+        command = RelayWarrant(warrant.rollout_id, text, "ada", warrant.reason)
+        assert story.control_plane.command(command).refusal is None
+
+    return step
+
+
 def _enroll(hostname: str, nonce: str) -> Step:
     def step(story: Story) -> None:
         # The same in every life, so that lives can be compared.
@@ -200,6 +223,7 @@ STEPS: tuple[Step, ...] = (
     _host("stable@r2", "web-04", ScriptedHost.complete),
     _wait(1),
     _publish("r3"),
+    _order("late@r1"),
     _host("stable@r3", "web-01", _fail_and_roll_back),
     lambda story: story.control_plane.flush(),
     _publish("r4"),

@@ -23,6 +23,7 @@ from nixfleet_proto.policy import (
     Deadline,
     Deadlines,
     PolicyWave,
+    Recall,
     Retry,
     RolloutPolicy,
     Selector,
@@ -33,6 +34,7 @@ from nixfleet_state_machine.host.state import HostState
 from tests.control_plane import test_engine_guards as waves
 from tests.control_plane import test_engine_pace as engine_pace
 from tests.control_plane import test_engine_policy as engine
+from tests.control_plane import test_engine_warrants as warrants
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.scratch import scratch_directory
 from tests.host import test_from_activating as activating
@@ -94,6 +96,10 @@ GUARDS: Mapping[type, Mapping[str, Guard]] = {
         ),
         "retry": Guard(
             engine.test_a_retry_that_succeeds_makes_the_host_count_as_converged, Retry()
+        ),
+        "recall": Guard(
+            warrants.test_a_recall_aborts_its_rollout_and_is_in_the_log_as_it_was_signed,
+            Recall.NEVER,
         ),
     },
     PolicyWave: {

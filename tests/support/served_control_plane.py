@@ -171,7 +171,8 @@ async def site_with(
     limits = limits or Limits()
     store = GuardedStore(SqliteStore(database))
     ring, publisher = _ring(), Publisher()
-    async with running(store, CLOCK, trust=publisher.trust if enrolls else None) as service:
+    trust = publisher.trust if enrolls else OPERATORS_TRUST
+    async with running(store, CLOCK, trust=trust) as service:
         app = make_app(
             service,
             service.ring if enrolls else lambda: ring,
@@ -207,19 +208,22 @@ async def served(app: ASGIApp, limits: Limits) -> AsyncIterator[int]:
             server.should_exit = True
 
 
+OPERATORS_TRUST = TrustRoot(
+    KeySlot(SigningKey.generate().public_key),
+    operators=(
+        Operator("alice", OPERATOR_KEY.public_key, OperatorRole.OPERATE),
+        Operator("bob", READER_KEY.public_key, OperatorRole.READ),
+    ),
+)
+"""Of a site on which hosts do not enroll."""
+
+
 def _ring() -> KeyRing:
-    trust = TrustRoot(
-        KeySlot(SigningKey.generate().public_key),
-        operators=(
-            Operator("alice", OPERATOR_KEY.public_key, OperatorRole.OPERATE),
-            Operator("bob", READER_KEY.public_key, OperatorRole.READ),
-        ),
-    )
     enrolled = (
         EnrolledHost(name, key.public_key, CLOCK.now())
         for name, key in (("web-01", KEY), ("web-02", OTHER_KEY))
     )
-    ring = KeyRing.of(trust)
+    ring = KeyRing.of(OPERATORS_TRUST)
     for host in enrolled:
         ring = ring.with_host(host)
     return ring

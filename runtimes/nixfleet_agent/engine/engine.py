@@ -62,6 +62,11 @@ from nixfleet_agent.engine.probe_facts import (
     topology_of,
     unreadable_facts,
 )
+from nixfleet_agent.engine.recalls import (
+    is_carried_out,
+    objection_to_recall,
+    withdraw_waiting_switch,
+)
 from nixfleet_agent.engine.reconcile import (
     forget_disowned,
     log_entry,
@@ -113,6 +118,9 @@ from nixfleet_agent.messages.inputs import (
     SwitchStarted,
     Tick,
     WakeSender,
+    WarrantObeyed,
+    WarrantOffered,
+    WarrantRefused,
     WithdrawIntent,
 )
 from nixfleet_agent.messages.writes import MarkAcknowledged, Write
@@ -131,11 +139,13 @@ from nixfleet_proto.agent_event import (
     ProbeResult,
     ProbeStatus,
     ProbeTopologyDeclared,
+    Recalled,
     RollbackComplete,
 )
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck, HomeProbe
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.steering.warrant import Warrant
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.kernel.redacted import redacted
@@ -242,6 +252,8 @@ class AgentEngine:
             case RolloutDisowned():
                 if input.rollout_id in self._state.expired(now, DISOWNED_RETENTION):
                     forget_disowned(self._state, commit, input.rollout_id)
+            case WarrantOffered():
+                return self._obey_warrant(commit, input.verified.warrant, now)
             case RolloutsRest():
                 note_resting(self._state, commit, input)
             case _:
@@ -636,6 +648,23 @@ class AgentEngine:
                 ),
                 now,
             )
+
+    # By an operator's warrant.
+
+    def _obey_warrant(self, commit: CommitBuilder, warrant: Warrant, now: datetime) -> Reply:
+        """Go back by an order that is relayed until its fact is known, and obeyed once."""
+        if is_carried_out(self._state, warrant):
+            return WarrantObeyed()
+        refusal = objection_to_recall(self._state, warrant)
+        if refusal is not None:
+            return WarrantRefused(warrant.rollout_id, refusal)
+        withdraw_waiting_switch(self._state, commit, warrant)
+        self._state.note_order(commit, warrant.order_id, warrant.rollout_id, now)
+        order_id = warrant.order_id
+        self._emit(commit, warrant.rollout_id, lambda seq: Recalled(order_id, now, seq), now)
+        about = f"{warrant.rollout_id}, order {order_id} of {warrant.operator}: {warrant.reason}"
+        commit.afterwards(log_entry(LogLevel.WARNING, "going back by a warrant", about))
+        return WarrantObeyed()
 
     # After a start.
 

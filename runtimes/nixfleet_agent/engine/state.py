@@ -25,6 +25,7 @@ from nixfleet_agent.messages.inputs import (
 from nixfleet_agent.messages.writes import (
     PutIntent,
     PutNewestRelease,
+    PutOrder,
     PutRecord,
     PutRolledBack,
     RemoveIntent,
@@ -78,6 +79,8 @@ class State:
         # Kept for good: see `downgrade`.
         self.newest_release = UndoableValue[ObeyedRelease | None](self.undo, None)
         self.rolled_back = UndoableDict[str, RolledBackClosure](self.undo)
+        # The orders of warrants that were obeyed, and in which rollout. Kept for good.
+        self.orders = UndoableDict[str, RolloutId](self.undo)
         # Why the record of a rollout is not taken over: logged when it changes.
         self.objections = UndoableDict[RolloutId, str](self.undo)
         # The rollouts whose due rollback is refused.
@@ -132,6 +135,13 @@ class State:
         if newest is None or release.signed_at >= newest.signed_at:
             self.newest_release.set(release)
             commit.write(PutNewestRelease(release))
+
+    def note_order(
+        self, commit: CommitBuilder, order_id: str, rollout_id: RolloutId, at: datetime
+    ) -> None:
+        """Remember that the order was obeyed."""
+        self.orders.set(order_id, rollout_id)
+        commit.write(PutOrder(order_id, rollout_id, at))
 
     def note_rolled_back(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
         """Remember that this host rolls back from the target of `rollout_id`."""

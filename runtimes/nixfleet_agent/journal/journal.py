@@ -23,6 +23,7 @@ from nixfleet_agent.messages.writes import (
     MarkUnsent,
     PutIntent,
     PutNewestRelease,
+    PutOrder,
     PutRecord,
     PutRolledBack,
     RemoveIntent,
@@ -62,6 +63,7 @@ __all__ = [
     "ObeyedRelease",
     "PutIntent",
     "PutNewestRelease",
+    "PutOrder",
     "PutRecord",
     "PutRolledBack",
     "RemoveIntent",
@@ -106,6 +108,7 @@ class JournalSnapshot:
     last_intent_id: int
     newest_release: ObeyedRelease | None = None
     rolled_back: tuple[RolledBackClosure, ...] = ()
+    orders: FrozenMap[str, RolloutId] = FrozenMap()
 
 
 class Journal(Protocol):
@@ -225,6 +228,14 @@ def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
             ),
             None,
         ),
+        orders=FrozenMap(
+            {
+                order_id: RolloutId(rollout_id)
+                for order_id, rollout_id in connection.execute(
+                    "SELECT order_id, rollout_id FROM obeyed_orders ORDER BY order_id"
+                )
+            }
+        ),
         rolled_back=tuple(
             RolledBackClosure(closure, ObeyedRelease(RolloutId(rollout_id), parse_time(signed_at)))
             for closure, rollout_id, signed_at in connection.execute(
@@ -265,6 +276,9 @@ def _statements(write: Write) -> tuple[_Statement, ...]:
             put = "INSERT OR REPLACE INTO rolled_back_closures VALUES (?,?,?)"
             of = left.release
             return ((put, (left.closure, of.rollout_id, format_time(of.signed_at))),)
+        case PutOrder():
+            put = "INSERT INTO obeyed_orders VALUES (?,?,?)"
+            return ((put, (write.order_id, write.rollout_id, format_time(write.obeyed_at))),)
         case SetRolloutAside():
             return _set_aside(write)
         case RemoveRollout():

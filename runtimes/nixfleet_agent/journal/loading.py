@@ -19,6 +19,8 @@ def load_state(journal: Journal, hostname: str) -> State:
     state.newest_release.set(snapshot.newest_release)
     for left in snapshot.rolled_back:
         state.rolled_back.set(left.closure, left)
+    for order_id, rollout_id in snapshot.orders.items():
+        state.orders.set(order_id, rollout_id)
     state.last_intent_id.set(snapshot.last_intent_id)
     state.undo.settle()
     return state

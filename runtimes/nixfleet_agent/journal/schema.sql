@@ -45,3 +45,10 @@ CREATE TABLE rolled_back_closures (
     rollout_id  TEXT NOT NULL,
     signed_at   TEXT NOT NULL -- of the newest release obeyed by then
 ) STRICT, WITHOUT ROWID;
+
+-- For good: the orders of warrants that this host obeyed. A control plane can relay one again; it is obeyed no second time. Since version 6.
+CREATE TABLE obeyed_orders (
+    order_id    TEXT PRIMARY KEY,
+    rollout_id  TEXT NOT NULL,
+    obeyed_at   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

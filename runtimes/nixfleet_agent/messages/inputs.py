@@ -14,6 +14,7 @@ from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.signing.warrant import VerifiedWarrant
 from nixfleet_proto.trust import Verified
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.transport import EventRefused, ReplayFrom
@@ -191,6 +192,13 @@ class RolloutsRest:
 
 
 @frozen
+class WarrantOffered:
+    """An operator's warrant came, and its signature and time are good. Reply: `WarrantObeyed` or `WarrantRefused`."""
+
+    verified: VerifiedWarrant
+
+
+@frozen
 class Tick:
     """Time passed. unsent: the rollouts with unsent facts in the journal."""
 
@@ -216,6 +224,7 @@ Input: TypeAlias = (
     | RecordBootstrapped
     | RolloutDisowned
     | RolloutsRest
+    | WarrantOffered
     | Tick
 )
 
@@ -267,6 +276,19 @@ class RequestRefused:
     reason: str
 
 
+@frozen
+class WarrantObeyed:
+    """The order is in the journal with the fact that follows from it, now or before."""
+
+
+@frozen
+class WarrantRefused:
+    """The agent does not obey the warrant, and nothing has changed."""
+
+    rollout_id: str
+    reason: str
+
+
 Reply: TypeAlias = (
     Done
     | MayBegin
@@ -276,6 +298,8 @@ Reply: TypeAlias = (
     | DispatchPostponed
     | DispatchRefused
     | RequestRefused
+    | WarrantObeyed
+    | WarrantRefused
 )
 
 

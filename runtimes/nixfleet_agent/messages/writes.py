@@ -97,6 +97,15 @@ class PutRolledBack:
 
 
 @frozen
+class PutOrder:
+    """An order of a warrant was obeyed in this rollout; it is obeyed no second time. Kept for good."""
+
+    order_id: str
+    rollout_id: RolloutId
+    obeyed_at: datetime
+
+
+@frozen
 class RemoveRollout:
     """Remove the rollout's record and rows, after their retention."""
 
@@ -114,5 +123,6 @@ Write: TypeAlias = (
     | SetRolloutAside
     | PutNewestRelease
     | PutRolledBack
+    | PutOrder
     | RemoveRollout
 )

@@ -29,6 +29,8 @@ from nixfleet_state_machine.host.state import HostRolloutState
 
 OUT_OF_BOUNDS: Final = "answer-out-of-bounds"
 """The kind of a `TransportFailed` for an answer that was not used."""
+WARRANTS_MAX: Final = 16
+"""How many warrants an answer may have: nearly always there is none."""
 RECORDS_MAX: Final = 16
 """How many records a heartbeat may bring. A host is in one rollout of its channel that was not superseded, and in one
 more for each channel that it has left since."""
@@ -75,6 +77,8 @@ def require_bounded_reply(reply: HeartbeatReply, heartbeat: Heartbeat) -> None:
     _require(not unknown, "rollouts of the heartbeat at rest", len(unknown))
     for record in records:
         _require(_is_bounded(record), "records with texts and lists as in events", "longer ones")
+    warrants = reply.warrants
+    _require(len(warrants) <= WARRANTS_MAX, f"at most {WARRANTS_MAX} warrants", len(warrants))
     if reply.release is not None:
         length = len(reply.release.rollout_id)
         length_max = LENGTHS_MAX["rollout_id"]

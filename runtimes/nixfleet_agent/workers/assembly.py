@@ -30,6 +30,7 @@ from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.sender import Sender
 from nixfleet_agent.workers.steps import Start, Work
 from nixfleet_agent.workers.ticks import TickWorker
+from nixfleet_agent.workers.warrants import WarrantIntake
 from nixfleet_proto.trust import TrustRoot
 
 WorkerAction: TypeAlias = (
@@ -108,6 +109,7 @@ class Workers:
             ),
             contact,
             self.intents.at_rest,
+            WarrantIntake(trust, now, self._post, refusals, log("warrants")),
         )
         self._ticks = TickWorker(settings.tick_seconds, self.intents.at_rest, self._post)
 

@@ -16,6 +16,8 @@ from nixfleet_agent.messages.inputs import (
     MayBegin,
     Reply,
     RequestRefused,
+    WarrantObeyed,
+    WarrantRefused,
 )
 from nixfleet_agent.workers.answer_bounds import require_bounded_dispatch
 from nixfleet_agent.workers.backoff import Backoff
@@ -108,6 +110,8 @@ class DispatchWorker:
             case None:
                 yield from self._backoff.pause()
             case Done() | MayBegin() | AttemptsUsedUp() | IntentWithdrawn() | RequestRefused():
+                raise AssertionError(reply)
+            case WarrantObeyed() | WarrantRefused():
                 raise AssertionError(reply)
             case _:
                 assert_never(reply)

@@ -25,6 +25,7 @@ from nixfleet_agent.workers.steps import (
     Work,
 )
 from nixfleet_agent.workers.trouble_log import Trouble
+from nixfleet_agent.workers.warrants import WarrantIntake
 from nixfleet_proto.signing import VerifyError
 from nixfleet_runtime.transport import Heartbeat, HeartbeatReply, TransportFailed
 
@@ -44,6 +45,7 @@ class HeartbeatWorker:
         freshness: FreshnessWatch,
         contact: Contact,
         at_rest: Lock,
+        warrants: WarrantIntake,
     ) -> None:
         self._hostname = hostname
         self._heartbeat_seconds = heartbeat_seconds
@@ -55,6 +57,7 @@ class HeartbeatWorker:
         self._freshness = freshness
         self._contact = contact
         self._at_rest = at_rest
+        self._warrants = warrants
         self._trouble = Trouble(log, "the heartbeat")
         self._telling = Trouble(log, "telling the activator of an answer")
         # What the engine was told last: it begins with none, as this worker does.
@@ -71,6 +74,7 @@ class HeartbeatWorker:
                     reply = yield from SendHeartbeat(heartbeat)
                 require_bounded_reply(reply, heartbeat)
                 yield from self._reconcile(reply)
+                yield from self._warrants.take(reply.warrants)
                 yield from self._freshness.look(reply.release)
             except TransportFailed as error:
                 self._trouble.failed(error.kind, error)

@@ -37,6 +37,8 @@ from nixfleet_agent.messages.inputs import (
     RollbackEnded,
     SwitchEnded,
     SwitchStarted,
+    WarrantObeyed,
+    WarrantRefused,
 )
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.contact import Contact
@@ -232,6 +234,8 @@ class IntentWorker:
                 | DispatchPostponed()
                 | DispatchRefused()
                 | RequestRefused()
+                | WarrantObeyed()
+                | WarrantRefused()
             ):
                 raise AssertionError(reply)
             case _:

@@ -8,7 +8,7 @@ from nixfleet_runtime.transport import ActingRefusal
 
 
 class Refusals:
-    """The dispatches, requests and rollbacks that are refused now, and the closure that is awaited.
+    """The dispatches, requests, warrants and rollbacks that are refused now, and the closure that is awaited.
 
     now: the agent's clock.
     """
@@ -18,6 +18,7 @@ class Refusals:
         self._dispatches: dict[str, ActingRefusal] = {}
         self._records: dict[str, ActingRefusal] = {}
         self._awaited: dict[str, ActingRefusal] = {}
+        self._warrants: dict[str, ActingRefusal] = {}
         self._rollbacks: dict[str, ActingRefusal] = {}
 
     def dispatch_refused(self, rollout_id: str, reason: str) -> None:
@@ -42,6 +43,13 @@ class Refusals:
             for rollout_id, reason in reasons.items()
         }
 
+    def warrants_refused(self, reasons: dict[str, str]) -> None:
+        """Replace the reasons, by rollout, why the warrants of the latest answer to a heartbeat are not obeyed."""
+        self._warrants = {
+            rollout_id: self._refusal(self._warrants, rollout_id, reason)
+            for rollout_id, reason in reasons.items()
+        }
+
     def closure_awaited(self, rollout_id: str, reason: str) -> None:
         """Note that the switch of a rollout waits for its closure; no other one waits."""
         self._awaited = {rollout_id: self._refusal(self._awaited, rollout_id, reason)}
@@ -52,8 +60,9 @@ class Refusals:
 
     def current(self) -> tuple[ActingRefusal, ...]:
         """Return the refusals by rollout, of requests as many as a heartbeat has room for."""
-        records = dict(sorted(self._records.items())[: REFUSALS_MAX - 3])
-        refused = {**self._awaited, **self._rollbacks, **records, **self._dispatches}
+        asked = {**self._records, **self._warrants}
+        bounded = dict(sorted(asked.items())[: REFUSALS_MAX - 3])
+        refused = {**self._awaited, **self._rollbacks, **bounded, **self._dispatches}
         return tuple(refusal for _, refusal in sorted(refused.items()))
 
     def _refusal(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 import click
 
 from nixfleet_cli.commands.steering.approvals import approve, deny, promote
-from nixfleet_cli.commands.steering.endings import abort
+from nixfleet_cli.commands.steering.endings import abort, recall
 from nixfleet_cli.commands.steering.session import (
     Session,
     asks,
@@ -160,6 +160,7 @@ operator.add_command(abort)
 operator.add_command(approve)
 operator.add_command(deny)
 operator.add_command(promote)
+operator.add_command(recall)
 
 
 _hosts = click.argument("hosts", metavar="HOSTS", nargs=-1, required=True)

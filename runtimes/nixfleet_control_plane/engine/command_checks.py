@@ -20,6 +20,7 @@ from nixfleet_control_plane.messages.inputs import (
     OperatorCommand,
     PauseScope,
     PlaceHold,
+    RelayWarrant,
     ReleaseHold,
     ResumeScope,
     RetireQuarantine,
@@ -73,6 +74,8 @@ def command_objection(state: State, command: OperatorCommand, now: datetime) -> 
             if not rollout.state.is_clearable:
                 return f"expected {command.rollout_id} to be Reverted or Failed, found {rollout.state.value}"
             return _objection_to_excused(state, rollout, command.excused_hosts)
+        case RelayWarrant():
+            return None  # `relay_objection` looks at it: that takes the trust file.
         case AbortRollout():
             return _objection_to_aborted(state, command.rollout_id)
         case ExcuseHosts():

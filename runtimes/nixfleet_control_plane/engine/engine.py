@@ -55,6 +55,7 @@ from nixfleet_control_plane.engine.rollout_course import (
     resume,
 )
 from nixfleet_control_plane.engine.state import CONTRADICTION, State
+from nixfleet_control_plane.engine.warrants import relay_objection, warrants_for
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     Action,
@@ -84,6 +85,7 @@ from nixfleet_control_plane.messages.inputs import (
     PauseScope,
     PlaceHold,
     PlanTick,
+    RelayWarrant,
     ReleaseHold,
     Reply,
     ReportVerdict,
@@ -111,10 +113,12 @@ from nixfleet_control_plane.messages.log_entry import (
 )
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
+from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.kernel.engine import Commit
@@ -171,6 +175,8 @@ from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 REFUSED_IN_A_ROW_MAX: Final = 8
 """How many facts of a host in a row may not apply, before its history is taken for another one's."""
+WARRANTS_MAX: Final = 8
+"""How many warrants an answer to a heartbeat has at most; agents accept twice as many."""
 REFUSED_MAX: Final = 256
 """How many facts of a host may not apply in one rollout. Each is a row for good, whatever the host says in between."""
 _IN_MOTION = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
@@ -355,6 +361,7 @@ class ControlPlaneEngine:
                 | SkipHosts()
                 | RetryHosts()
                 | AbortRollout()
+                | RelayWarrant()
             ):
                 return self._command(commit, input, now)
             case GiveApproval():
@@ -568,7 +575,16 @@ class ControlPlaneEngine:
             elif record.last_event_seq < host_seq:
                 behind.append(ReplayFrom(rollout_id, record.last_event_seq + 1))
         resting = tuple(each for each in sorted(heartbeat.last_seqs) if self._rests(each, hostname))
-        return HeartbeatReply(now, tuple(ahead), tuple(behind), resting=resting)
+        warrants = self._warrants(heartbeat, now)
+        return HeartbeatReply(now, tuple(ahead), tuple(behind), resting=resting, warrants=warrants)
+
+    def _warrants(self, heartbeat: Heartbeat, now: datetime) -> tuple[SignedWarrant, ...]:
+        found = tuple(islice(warrants_for(self._state, heartbeat.hostname, now), WARRANTS_MAX))
+        for signed in found:
+            if signed.warrant.rule is ClosureRule.PRIOR:
+                key = signed.warrant.rollout_id, heartbeat.hostname
+                self._state.going_back.add(key)
+        return found
 
     def _rests(self, rollout_id: str, hostname: str) -> bool:
         """Whether nothing that the host does when Converged changes the rollout's course: it is over, or it left."""
@@ -688,6 +704,8 @@ class ControlPlaneEngine:
         self, commit: CommitBuilder, command: OperatorCommand, now: datetime
     ) -> CommandOutcome:
         refusal = command_objection(self._state, command, now)
+        if refusal is None and isinstance(command, RelayWarrant):
+            refusal = relay_objection(self._state, command, self._trust, now)
         if refusal is not None:
             return CommandOutcome(refusal)
         apply_command(self._state, commit, Commanded(command), now)
@@ -698,6 +716,8 @@ class ControlPlaneEngine:
                 self._change_standing(commit, command, now)
             case RetryHosts():
                 self._retry(commit, command, now)
+            case RelayWarrant():
+                self._end_recalled(commit, command, now)
             case AbortRollout():
                 aborted = RolloutAborted(command.rollout_id, command.operator, command.reason, now)
                 move_rollout(self._state, commit, aborted, now)
@@ -706,6 +726,15 @@ class ControlPlaneEngine:
             case _:
                 assert_never(command)
         return CommandOutcome()
+
+    def _end_recalled(self, commit: CommitBuilder, command: RelayWarrant, now: datetime) -> None:
+        """A recalled rollout begins nothing any more: what is taken back must not go out again meanwhile."""
+        warrant = decode_signed_warrant(command.warrant.encode()).warrant
+        rollout = self._state.view.rollouts[command.rollout_id]
+        if warrant.rule is ClosureRule.PRIOR and rollout.state is not RolloutState.ABORTED:
+            reason = f"recalled: {command.reason}"
+            aborted = RolloutAborted(command.rollout_id, command.operator, reason, now)
+            move_rollout(self._state, commit, aborted, now)
 
     def _clear(self, commit: CommitBuilder, command: ClearRollout, now: datetime) -> None:
         rollout_id = command.rollout_id

@@ -21,6 +21,7 @@ from nixfleet_control_plane.messages.inputs import (
     ExcuseHosts,
     PauseScope,
     PlaceHold,
+    RelayWarrant,
     ReleaseHold,
     ResumeScope,
     RetireQuarantine,
@@ -51,6 +52,7 @@ from nixfleet_proto.codec import (
     decode_manifest,
     decode_revocations,
 )
+from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact_hash
@@ -214,6 +216,8 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
     if is_served_no_more or (record.state.is_live and not after.state.is_live):
         # Of a Terminal rollout late hosts are planned for again, and get their deferrals anew.
         state.remove_deferrals(commit, record.rollout_id)
+    if is_served_no_more:
+        state.remove_warrants(commit, record.rollout_id)
     if after.state is RolloutState.PRUNED:
         state.forget_rollout(commit, after)
     else:
@@ -351,6 +355,8 @@ def apply_command(state: State, commit: CommitBuilder, entry: Commanded, at: dat
                 state.forgive(commit, command.scope.hostname, seq)
         case RetireQuarantine():
             state.retire_quarantine(commit, command.channel, command.closure, cleared_by=seq)
+        case RelayWarrant():
+            state.relay(commit, decode_signed_warrant(command.warrant.encode()), seq)
         case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts() | AbortRollout():
             pass  # The events of the rollout follow.
         case _:

@@ -31,6 +31,7 @@ from nixfleet_proto.agent_event import (
     ProbeObservedFirst,
     ProbeResult,
     ProbeTopologyDeclared,
+    Recalled,
     Regressed,
     RollbackComplete,
 )
@@ -153,5 +154,7 @@ def time_of(fact: AgentEvent) -> datetime:
             return fact.converged_at
         case Regressed():
             return fact.regressed_at
+        case Recalled():
+            return fact.recalled_at
         case _:
             assert_never(fact)

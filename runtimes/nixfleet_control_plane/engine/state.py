@@ -31,6 +31,7 @@ from nixfleet_control_plane.messages.writes import (
     PutQuarantine,
     PutRefusedEvent,
     PutRollout,
+    PutWarrant,
     RemoveArtefact,
     RemoveBeginnings,
     RemoveDeferral,
@@ -38,16 +39,19 @@ from nixfleet_control_plane.messages.writes import (
     RemoveHold,
     RemoveHostRecords,
     RemoveRefusedEvents,
+    RemoveWarrants,
     RetireQuarantineRow,
 )
 from nixfleet_proto.agent_event import ProbeResult, ProbeStatus
 from nixfleet_proto.codec import format_time
+from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.enrollment import BootstrapNonces, Revocations
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.members import members
+from nixfleet_proto.steering.warrant import SignedWarrant
 from nixfleet_proto.wire import Dispatch, SignedArtefact
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_runtime.transport import EventEarly
@@ -119,6 +123,10 @@ class State:
         self.quarantines = UndoableDict[str, frozenset[str]](self.undo)
         self.dispatches = UndoableDict[str, tuple[Dispatch, ...]](self.undo)
         self.deferrals = UndoableDict[HostKey, DeferDispatch](self.undo)
+        # The warrants that are relayed, by order.
+        self.warrants = UndoableDict[str, SignedWarrant](self.undo)
+        # The hosts that were told to go back, by a warrant. In memory alone: after a start they are told again.
+        self.going_back = UndoableSet[HostKey](self.undo)
         # Counted as deferrals change: how many hosts each gate holds as the first one.
         self.gate_counts = UndoableDict[Gate, int](self.undo)
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
@@ -408,6 +416,29 @@ class State:
         self.quarantines.set(channel, closures - {closure})
         self.view.quarantine_changed(channel, closure)
         commit.write(RetireQuarantineRow(channel, closure, cleared_by))
+
+    def relay(self, commit: CommitBuilder, signed: SignedWarrant, seq: int) -> None:
+        """Relay a warrant to the hosts that it is for, until its rollout is served no more."""
+        self.load_warrant(signed)
+        warrant, text = signed.warrant, encode_signed_warrant(signed).decode()
+        commit.write(PutWarrant(warrant.order_id, warrant.rollout_id, text, seq))
+
+    def load_warrant(self, signed: SignedWarrant) -> None:
+        """As `relay`, for a warrant that is already in the store."""
+        self.warrants.set(signed.warrant.order_id, signed)
+
+    def remove_warrants(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
+        """Relay no warrant of the rollout any more."""
+        of_rollout = [
+            each for each, it in self.warrants.items() if it.warrant.rollout_id == rollout_id
+        ]
+        if not of_rollout:
+            return
+        for order_id in of_rollout:
+            self.warrants.discard(order_id)
+        for key in [key for key in self.going_back if key[0] == rollout_id]:
+            self.going_back.discard(key)
+        commit.write(RemoveWarrants(rollout_id))
 
     def hold(self, commit: CommitBuilder, hold: Hold, at: datetime) -> None:
         """Stop dispatching in the scope of `hold`, which begins or changes at `at`, as of the latest log row.

@@ -287,6 +287,8 @@ def _load_views(state: State, snapshot: Snapshot) -> Iterator[str]:
         state.view.note_beginning(budget, began_at)
     for hold in snapshot.holds:
         state.load_hold(hold)
+    for warrant in snapshot.warrants:
+        state.load_warrant(warrant)
     for refusal in snapshot.refused:
         known = KnownRefusal(refusal.reason, refusal.counts)
         state.load_refusal((refusal.rollout_id, refusal.hostname), refusal.seq, known)

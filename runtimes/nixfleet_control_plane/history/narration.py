@@ -14,6 +14,7 @@ from nixfleet_control_plane.messages.inputs import (
     OperatorCommand,
     PauseScope,
     PlaceHold,
+    RelayWarrant,
     ReleaseHold,
     ResumeScope,
     RetireQuarantine,
@@ -49,6 +50,7 @@ from nixfleet_proto.agent_event import (
     ProbeResult,
     ProbeStatus,
     ProbeTopologyDeclared,
+    Recalled,
     Regressed,
     RollbackComplete,
 )
@@ -223,6 +225,8 @@ def _fact(fact: AgentEvent) -> str:
             return f"failed to roll back (exit code {fact.exit_code}); runs {closure}{why}"
         case Converged():
             return f"has converged on {short(fact.current_closure)}"
+        case Recalled():
+            return f"is recalled by order {fact.order_id}"
         case Regressed():
             probes = ", ".join(fact.failing_probes)
             lasted = f"{fact.sustained_duration_secs} s"
@@ -359,6 +363,8 @@ def _command(command: OperatorCommand) -> str:
         case RetryHosts():
             hosts = named(tuple(sorted(command.hosts))) if command.hosts else "what failed"
             return f"retries {hosts}: {command.reason}"
+        case RelayWarrant():
+            return f"relays a warrant for {command.rollout_id}: {command.reason}"
         case AbortRollout():
             return f"aborts {command.rollout_id}: {command.reason}"
         case RetireQuarantine():

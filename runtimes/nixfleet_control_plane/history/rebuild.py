@@ -32,6 +32,7 @@ DERIVED_VIEWS = (
     "deferrals",
     "beginnings",
     "holds",
+    "warrants",
     "artefacts",
     "refused_events",
     "hosts",

@@ -21,6 +21,7 @@ from nixfleet_control_plane.messages.inputs import (
     OperatorCommand,
     PauseScope,
     PlaceHold,
+    RelayWarrant,
     ReleaseHold,
     ResumeScope,
     RetireQuarantine,
@@ -221,7 +222,14 @@ def _planned_host(action: OpenRollout | QueueDispatch | WithdrawDispatch) -> str
 
 def _commanded_rollout(command: OperatorCommand) -> str | None:
     match command:
-        case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts() | AbortRollout():
+        case (
+            ClearRollout()
+            | ExcuseHosts()
+            | SkipHosts()
+            | RetryHosts()
+            | AbortRollout()
+            | RelayWarrant()
+        ):
             return command.rollout_id
         case PauseScope() | ResumeScope() | PlaceHold() | ReleaseHold():
             return _scope_rollout(command.scope)

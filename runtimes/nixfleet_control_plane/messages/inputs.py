@@ -196,6 +196,19 @@ class AbortRollout:
     reason: str
 
 
+@frozen
+class RelayWarrant:
+    """Relay an operator's warrant to hosts of a rollout. warrant: as it was signed; with `prior`, the rollout ends.
+
+    Source: docs/spec/warrants.md.
+    """
+
+    rollout_id: RolloutId
+    warrant: str
+    operator: str
+    reason: str
+
+
 OperatorCommand: TypeAlias = (
     PauseScope
     | ResumeScope
@@ -207,6 +220,7 @@ OperatorCommand: TypeAlias = (
     | SkipHosts
     | RetryHosts
     | AbortRollout
+    | RelayWarrant
 )
 
 

@@ -127,6 +127,23 @@ class RemoveHold:
 
 
 @frozen
+class PutWarrant:
+    """A warrant that is relayed, as it was signed."""
+
+    order_id: str
+    rollout_id: RolloutId
+    warrant: str
+    event_log_seq: int
+
+
+@frozen
+class RemoveWarrants:
+    """No warrant of the rollout is relayed any more."""
+
+    rollout_id: RolloutId
+
+
+@frozen
 class PutArtefact:
     """The log row of the artefact in force under this name."""
 
@@ -230,6 +247,8 @@ ViewWrite: TypeAlias = (
     | RemoveBeginnings
     | PutHold
     | RemoveHold
+    | PutWarrant
+    | RemoveWarrants
     | PutArtefact
     | RemoveArtefact
     | PutRefusedEvent

@@ -123,6 +123,14 @@ CREATE TABLE holds (
     PRIMARY KEY (scope, source)
 ) STRICT, WITHOUT ROWID;
 
+-- Operators' warrants that are relayed, as they were signed.
+CREATE TABLE warrants (
+    order_id       TEXT PRIMARY KEY,
+    rollout_id     TEXT NOT NULL,
+    warrant        TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;
+
 -- The log row of the artefact in force under each name.
 CREATE TABLE artefacts (
     name           TEXT PRIMARY KEY,

@@ -29,3 +29,11 @@ INSERT INTO holds SELECT
     event_log_seq
 FROM operator_holds;
 DROP TABLE operator_holds;
+
+-- Operators' warrants that are relayed, as they were signed.
+CREATE TABLE warrants (
+    order_id       TEXT PRIMARY KEY,
+    rollout_id     TEXT NOT NULL,
+    warrant        TEXT NOT NULL,
+    event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
+) STRICT, WITHOUT ROWID;

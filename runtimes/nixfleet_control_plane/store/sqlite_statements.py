@@ -23,6 +23,7 @@ from nixfleet_control_plane.messages.writes import (
     PutRevocation,
     PutRollout,
     PutUsedNonce,
+    PutWarrant,
     RemoveArtefact,
     RemoveBeginnings,
     RemoveDeferral,
@@ -32,6 +33,7 @@ from nixfleet_control_plane.messages.writes import (
     RemoveRefusedEvents,
     RemoveRevocations,
     RemoveUsedNonce,
+    RemoveWarrants,
     RetireQuarantineRow,
     SetRecordsThrough,
     ViewWrite,
@@ -145,6 +147,15 @@ def view_statement(write: ViewWrite) -> Statement:
                 str(write.scope),
                 str(write.source),
             )
+        case PutWarrant():
+            return "INSERT INTO warrants VALUES (?,?,?,?)", (
+                write.order_id,
+                write.rollout_id,
+                write.warrant,
+                write.event_log_seq,
+            )
+        case RemoveWarrants():
+            return "DELETE FROM warrants WHERE rollout_id = ?", (write.rollout_id,)
         case PutArtefact():
             return "INSERT OR REPLACE INTO artefacts VALUES (?,?,?)", (
                 write.name,

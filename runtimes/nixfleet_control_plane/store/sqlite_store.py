@@ -28,6 +28,7 @@ from nixfleet_control_plane.store.store import (
     StoredHost,
     StoredRefusal,
 )
+from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
@@ -186,6 +187,12 @@ class SqliteStore:
                 )
                 for scope, source, reason, until, held_at in connection.execute(
                     "SELECT scope, source, reason, until, held_at FROM holds"
+                )
+            ),
+            warrants=tuple(
+                decode_signed_warrant(warrant.encode())
+                for (warrant,) in connection.execute(
+                    "SELECT warrant FROM warrants ORDER BY event_log_seq"
                 )
             ),
             refused=tuple(

@@ -16,6 +16,7 @@ from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.steering.warrant import SignedWarrant
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import DeferDispatch
@@ -93,6 +94,7 @@ class Snapshot:
     deferrals: tuple[DeferDispatch, ...]
     beginnings: tuple[tuple[str, datetime], ...]
     holds: tuple[Hold, ...]
+    warrants: tuple[SignedWarrant, ...]
     refused: tuple[StoredRefusal, ...]
     enrolled: tuple[EnrolledHost, ...]
     used_nonces: tuple[UsedNonce, ...]

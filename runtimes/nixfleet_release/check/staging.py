@@ -110,6 +110,7 @@ def released_policy(policy: PolicyDeclaration, waves: tuple[PolicyWave, ...] = (
         max_failure_pct=policy.max_failure_pct,
         deadlines=policy.deadlines,
         retry=policy.retry,
+        recall=policy.recall,
     )
 
 

@@ -305,6 +305,7 @@ def _policy(name: str, was: RolloutPolicy | None, now: RolloutPolicy | None) -> 
         "hosts of a wave that may fail": (_tolerance(was.tolerance), _tolerance(now.tolerance)),
         "deadlines": (_deadlines(was.deadlines), _deadlines(now.deadlines)),
         "attempts": (_retry(was.retry), _retry(now.retry)),
+        "recall": (was.recall, now.recall),
     }
     for what, (before, after) in shown.items():
         if before != after:

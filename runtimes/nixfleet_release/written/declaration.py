@@ -16,7 +16,7 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost, Ramp
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ControlOverride, EvidenceProbe
-from nixfleet_proto.policy import Deadlines, Retry
+from nixfleet_proto.policy import Deadlines, Recall, Retry
 from nixfleet_proto.steering.guards import Approvals, Check, WaveGuards
 from nixfleet_state_machine.scopes.expression import Expression, Mention, mentions
 from nixfleet_state_machine.scopes.merge import Scope
@@ -197,6 +197,7 @@ class PolicyDeclaration:
     max_failure_pct: int | None = None
     deadlines: Deadlines = Deadlines()
     retry: Retry = Retry()
+    recall: Recall = Recall.NEVER
 
     @property
     def all_waves(self) -> tuple[WaveDeclaration, ...]:

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost, OnDrift, Ramp
 from nixfleet_proto.frozen_map import FrozenMap
-from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Retry
+from nixfleet_proto.policy import AtDeadline, Deadline, Deadlines, Recall, Retry
 from nixfleet_release.written.declaration import (
     BudgetDeclaration,
     FleetDeclaration,
@@ -161,6 +161,7 @@ def _policy(table: Table) -> PolicyDeclaration:
         max_failure_pct=table.optional_integer("max_failure_pct"),
         deadlines=_deadlines(table.section("deadlines")),
         retry=_retry(table.section("retry")),
+        recall=table.choice("recall", Recall.NEVER),
     )
 
 

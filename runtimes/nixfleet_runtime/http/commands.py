@@ -5,6 +5,7 @@ from typing import Final
 from attrs import frozen
 
 from nixfleet_proto.codec.strict import Absent, Spelling, camel_case
+from nixfleet_proto.codec.warrant import SIGNED_WARRANT
 from nixfleet_runtime.http.request_limits import RequestCoder
 
 
@@ -52,6 +53,7 @@ REASON: Final = RequestCoder[ReasonBody](_SPELLING, ReasonBody, "command")
 CLEARANCE: Final = RequestCoder[ClearanceBody](_SPELLING, ClearanceBody, "clearance")
 HOSTS: Final = RequestCoder[HostsBody](_SPELLING, HostsBody, "command about hosts")
 RETRY: Final = RequestCoder[RetryBody](_SPELLING, RetryBody, "retry")
+WARRANT: Final = RequestCoder.limiting(SIGNED_WARRANT)
 RETIREMENT: Final = RequestCoder[RetirementBody](
     _SPELLING, RetirementBody, "retirement of a quarantine"
 )

@@ -26,6 +26,7 @@ REQUEST_LENGTHS_MAX: Final[Mapping[str, int]] = {
     "last_seqs": 4096,
     "refusals": 1024,
     "excused_hosts": 32_768,
+    "hosts": 32_768,
 }
 """By field: characters of a text, items of a list."""
 

@@ -21,6 +21,7 @@ from nixfleet_agent.messages.writes import (
     MarkUnsent,
     PutIntent,
     PutNewestRelease,
+    PutOrder,
     PutRecord,
     PutRolledBack,
     RemoveIntent,
@@ -71,6 +72,7 @@ class MemoryJournal:
         self._last_intent_id = 0
         self._newest_release: ObeyedRelease | None = None
         self._rolled_back: dict[str, RolledBackClosure] = {}
+        self._orders: dict[str, RolloutId] = {}
 
     def load(self) -> JournalSnapshot:
         """Return the committed contents."""
@@ -80,6 +82,7 @@ class MemoryJournal:
             self._last_intent_id,
             self._newest_release,
             tuple(self._rolled_back[closure] for closure in sorted(self._rolled_back)),
+            FrozenMap(sorted(self._orders.items())),
         )
 
     def commit(self, writes: Sequence[Write]) -> None:
@@ -151,6 +154,8 @@ class MemoryJournal:
                 self._set_aside(write.rollout_id, f"{write.rollout_id} set aside {write.at}")
             case PutNewestRelease():
                 self._newest_release = write.release
+            case PutOrder():
+                self._orders[write.order_id] = write.rollout_id
             case PutRolledBack():
                 self._rolled_back[write.left.closure] = write.left
             case _:

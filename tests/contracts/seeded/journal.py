@@ -11,6 +11,7 @@ from nixfleet_agent.journal.journal import Journal, JournalRow, JournalSnapshot,
 from nixfleet_agent.messages.writes import (
     MarkRefused,
     MarkUnsent,
+    PutOrder,
     PutRecord,
     RemoveRollout,
     Write,
@@ -331,6 +332,18 @@ class TestForgetsWhenItWasHome(SeededContract):
 
     says = "after a crash: [None]"
     journal = ForgetsWhenItWasHome
+
+
+class ForgetsOrders(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit([write for write in writes if not isinstance(write, PutOrder)])
+
+
+class TestForgetsOrders(SeededContract):
+    """An order that is relayed again after a restart is obeyed again."""
+
+    says = "order-1 was obeyed in stable@a1b2c3; after a crash: {}"
+    journal = ForgetsOrders
 
 
 class SwallowsErrors(SqliteJournal):

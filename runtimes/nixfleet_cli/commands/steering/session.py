@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from nixfleet_cli.shared.arguments import nonblank
+from nixfleet_cli.shared.arguments import load_key, nonblank
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, Row, printing
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.steering.approval import Approval, Decision, SignedApproval
 from nixfleet_runtime.documents.problems import closest
 from nixfleet_runtime.http import paths
@@ -32,6 +33,15 @@ class Session:
     def __init__(self, address: "Address", output: Output) -> None:
         self._address = address
         self.output = output
+
+    @property
+    def operator_name(self) -> str:
+        """The name that the requests are signed by."""
+        return self._address.name
+
+    def key(self) -> SigningKey:
+        """Return the operator's key, to sign something with that is relayed. Raises: Findings."""
+        return load_key(self._address.key_file)
 
     def command(self, path: str, body: bytes, value: object, done: str) -> None:
         """Have a command carried out, and say so."""

@@ -32,6 +32,7 @@ from nixfleet_control_plane.messages.inputs import (
     HostList,
     OperatorCommand,
     PauseScope,
+    RelayWarrant,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
@@ -42,13 +43,14 @@ from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.store import queries
 from nixfleet_proto.codec import DecodeError, parse_json, parse_time
 from nixfleet_proto.codec.strict import Coder
+from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.approvals import APPROVAL_TAKEN, SIGNED_APPROVAL, ApprovalTaken
-from nixfleet_runtime.http.commands import CLEARANCE, HOSTS, REASON, RETIREMENT, RETRY
+from nixfleet_runtime.http.commands import CLEARANCE, HOSTS, REASON, RETIREMENT, RETRY, WARRANT
 from nixfleet_runtime.http.listings import (
     DEFERRAL_PAGE,
     HOST_EXPLAINED,
@@ -270,6 +272,17 @@ class OperatorRoutes:
             raise refusal("command-refused", "The command is refused", 409, outcome.refusal)
         return _shown(APPROVAL_TAKEN, ApprovalTaken(outcome.note))
 
+    async def relay_warrant(self, request: Request) -> Response:
+        """Relay a warrant that the operator signed to hosts of a rollout, which verify it themselves."""
+        rollout_id = _rollout_id(request)
+
+        def command(name: str, body: bytes) -> OperatorCommand:
+            signed = WARRANT.decode(body)
+            text = encode_signed_warrant(signed).decode()
+            return RelayWarrant(rollout_id, text, name, signed.warrant.reason)
+
+        return await self._execute(request, command)
+
     async def retire_quarantine(self, request: Request) -> Response:
         """Allow a quarantined closure on a channel again."""
         channel: str = request.path_params["channel"]
@@ -376,6 +389,7 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
         (Answer(200, "the statement is durable and in effect", APPROVAL_TAKEN), _REFUSED),
         SIGNED_APPROVAL,
     ),
+    _command(f"{_ROLLOUT}/warrants", OperatorRoutes.relay_warrant, WARRANT),
     _command(f"{_CHANNEL}/pause", OperatorRoutes.pause_channel, REASON),
     _command(f"{_CHANNEL}/resume", OperatorRoutes.resume_channel, REASON),
     _command(f"{paths.HOSTS}/{{hostname}}/pause", OperatorRoutes.pause_host, REASON),

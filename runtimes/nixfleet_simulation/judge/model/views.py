@@ -20,6 +20,7 @@ from nixfleet_control_plane.messages.writes import (
     PutRevocation,
     PutRollout,
     PutUsedNonce,
+    PutWarrant,
     RemoveArtefact,
     RemoveBeginnings,
     RemoveDeferral,
@@ -29,6 +30,7 @@ from nixfleet_control_plane.messages.writes import (
     RemoveRefusedEvents,
     RemoveRevocations,
     RemoveUsedNonce,
+    RemoveWarrants,
     RetireQuarantineRow,
     SetRecordsThrough,
     ViewWrite,
@@ -46,6 +48,7 @@ class StoredViews:
         self.quarantined: dict[str, set[str]] = {}
         self.beginnings: set[tuple[str, int, datetime]] = set()
         self.holds: set[tuple[str, str]] = set()
+        self.warrants: dict[str, str] = {}
         self.failures: dict[tuple[int, Control], tuple[str, str]] = {}
         self._touched: set[str] = set()
         self.latest_seq = 0
@@ -99,6 +102,12 @@ class StoredViews:
                 self._came_from(write.event_log_seq)
             case RemoveHold():
                 self.holds.discard((str(write.scope), str(write.source)))
+            case PutWarrant():
+                self.warrants[write.order_id] = write.rollout_id
+                self._came_from(write.event_log_seq)
+            case RemoveWarrants():
+                kept = {k: v for k, v in self.warrants.items() if v != write.rollout_id}
+                self.warrants = kept
             case PutArtefact() | RemoveArtefact():
                 pass
             case PutRefusedEvent() | RemoveRefusedEvents():

@@ -1,0 +1,71 @@
+"""Signs a warrant with the operator's key, here, and has the control plane relay it."""
+
+import secrets
+from datetime import timedelta
+from typing import Final
+
+import click
+
+from nixfleet_cli.commands.steering.session import Session, rollout_ids, suggesting
+from nixfleet_cli.shared.failures import Findings
+from nixfleet_proto.codec import format_time
+from nixfleet_proto.codec.warrant import encode_signed_warrant
+from nixfleet_proto.ids import InvalidRolloutId, RolloutId
+from nixfleet_proto.signing.warrant import sign_warrant
+from nixfleet_proto.steering.warrant import LIFETIME_MAX, ClosureRule, Warrant
+from nixfleet_runtime.http import paths
+from nixfleet_runtime.kernel.clock import SystemClock
+
+EXPIRES_MINUTES_DEFAULT: Final = 120
+_EXPIRES_MINUTES_MAX: Final = int(LIFETIME_MAX / timedelta(minutes=1))
+
+expiry_option = click.option(
+    "--expires-minutes",
+    metavar="N",
+    type=click.IntRange(1, _EXPIRES_MINUTES_MAX),
+    default=EXPIRES_MINUTES_DEFAULT,
+    show_default=True,
+    help="Hosts that hear of the order later do not obey it.",
+)
+
+
+def send_warrant(
+    session: Session,
+    name: str,
+    rule: ClosureRule,
+    rollout: str,
+    hosts: tuple[str, ...],
+    reason: str,
+    expires_minutes: int,
+) -> None:
+    """Sign an order to `hosts` of `rollout`, none named: all, and send it. Raises: Findings."""
+    try:
+        rollout_id = RolloutId(rollout)
+    except InvalidRolloutId as error:
+        raise click.BadParameter(str(error), param_hint="ROLLOUT") from error
+    now = SystemClock().now()
+    warrant = Warrant(
+        order_id=secrets.token_hex(16),
+        rollout_id=rollout_id,
+        rule=rule,
+        operator=session.operator_name,
+        reason=reason,
+        issued_at=now,
+        expires_at=now + timedelta(minutes=expires_minutes),
+        hosts=tuple(sorted(set(hosts))),
+    )
+    body = encode_signed_warrant(sign_warrant(warrant, session.key()))
+    value = {
+        "command": name,
+        "rolloutId": rollout,
+        "orderId": warrant.order_id,
+        "hosts": warrant.hosts,
+        "expiresAt": format_time(warrant.expires_at),
+        "reason": reason,
+    }
+    whom = ", ".join(warrant.hosts) or "its hosts"
+    said = f"{rollout}: {name} of {whom} is relayed, order {warrant.order_id}"
+    try:
+        session.command(paths.rollout_path(rollout, "/warrants"), body, value, said)
+    except Findings as error:
+        raise suggesting(error, rollout, rollout_ids(session)) from error

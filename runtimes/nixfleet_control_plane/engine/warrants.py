@@ -1,0 +1,133 @@
+"""Relaying operators' warrants: which are taken, and which host gets one with its heartbeat. Changes nothing.
+
+The control plane verifies a warrant only to tell the operator at once what a host would refuse. It decides the order of
+the hosts, and nothing else: newest wave first, within the budgets. Windows and holds hold no way back.
+Source: docs/spec/warrants.md, Who is told when.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.inputs import RelayWarrant
+from nixfleet_proto.codec import DecodeError
+from nixfleet_proto.codec.warrant import decode_signed_warrant
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import Recall
+from nixfleet_proto.signing import VerifyError
+from nixfleet_proto.signing.warrant import WarrantUnverified, verify_warrant
+from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant, Warrant
+from nixfleet_proto.trust import TrustRoot
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
+
+
+def relay_objection(
+    state: State, command: RelayWarrant, trust: TrustRoot | None, now: datetime
+) -> str | None:
+    """Return why the warrant is not relayed, as a message for the operator; `None` if it is."""
+    if trust is None:
+        return "this control plane has no trust file, and cannot tell whose the warrant is"
+    try:
+        warrant = verify_warrant(
+            decode_signed_warrant(command.warrant.encode()), trust, now
+        ).warrant
+    except (DecodeError, WarrantUnverified, VerifyError) as error:
+        return str(error)
+    if warrant.operator != command.operator:
+        return f"the warrant is of operator {warrant.operator!r}, and the request of {command.operator!r}"
+    if warrant.rollout_id != command.rollout_id:
+        return f"the warrant is for {warrant.rollout_id}, and the request for {command.rollout_id}"
+    if warrant.order_id in state.warrants:
+        return f"order {warrant.order_id} is relayed already"
+    return _objection_in_rollout(state, warrant)
+
+
+def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
+    rollout_id = warrant.rollout_id
+    rollout = state.view.rollouts.get(rollout_id)
+    if rollout is None:
+        return f"no rollout {rollout_id} exists"
+    if not rollout.state.is_served:
+        return f"expected {rollout_id} to be live or Terminal, found {rollout.state}: its hosts follow another one"
+    unknown = set(warrant.hosts) - state.view.terms(rollout_id).targets.keys()
+    if unknown:
+        return f"expected hosts of {rollout_id}, found {', '.join(sorted(unknown))}"
+    granted = state.manifests[rollout_id].manifest.rollout_policy.recall
+    if warrant.rule is ClosureRule.PRIOR and granted is not Recall.OPERATOR:
+        return (
+            f'the policy signed for {rollout_id} says recall = "never", so no host goes back by a warrant; release '
+            "another closure, and abort this rollout"
+        )
+    return None
+
+
+def is_to_go(record: HostRolloutState) -> bool:
+    """Return whether a recall would move the host: it took the release, and did not leave it."""
+    match record.state:
+        case HostState.ACTIVATING | HostState.DEFERRED | HostState.SOAKING | HostState.CONVERGED:
+            return True
+        case HostState.PENDING | HostState.FAILED | HostState.REVERTED:
+            return False
+
+
+def warrants_for(state: State, hostname: str, now: datetime) -> Iterator[SignedWarrant]:
+    """Yield the warrants that the host is to have now. Each is relayed until its fact is known."""
+    for signed in tuple(state.warrants.values()):
+        warrant = signed.warrant
+        record = state.view.host(warrant.rollout_id, hostname)
+        if record is None or now >= warrant.expires_at or not warrant.is_for(hostname):
+            continue
+        match warrant.rule:
+            case ClosureRule.PRIOR:
+                if is_to_go(record) and _has_turn(state, warrant, record, now):
+                    yield signed
+            case ClosureRule.TARGET:
+                if record.state is HostState.PENDING:
+                    yield signed
+
+
+def _has_turn(state: State, warrant: Warrant, record: HostRolloutState, now: datetime) -> bool:
+    rollout_id, hostname = record.rollout_id, record.hostname
+    if (rollout_id, hostname) in state.going_back:
+        return True
+    wave = state.view.terms(rollout_id).wave_of.get(hostname, 0)
+    if _later_wave_is_to_go(state, warrant, wave, now):
+        return False
+    # A host that is in flight has its slot.
+    return record.state.is_in_flight or not _is_budget_full(state, rollout_id, hostname)
+
+
+def _later_wave_is_to_go(state: State, warrant: Warrant, wave: int, now: datetime) -> bool:
+    """Whether a host of a later wave, which is heard of, is not back yet. Nobody waits for those that are silent."""
+    terms = state.view.terms(warrant.rollout_id)
+    for host, its_wave in terms.wave_of.items():
+        if its_wave <= wave or not warrant.is_for(host):
+            continue
+        record = state.view.host(warrant.rollout_id, host)
+        if record is None or not (is_to_go(record) or record.is_rolling_back):
+            continue
+        heard_at = state.heard_at(host)
+        if heard_at is not None and now - heard_at <= SILENT_AFTER:
+            return True
+    return False
+
+
+def _is_budget_full(state: State, rollout_id: RolloutId, hostname: str) -> bool:
+    terms = state.view.terms(rollout_id)
+    going = [host for _, host in _still_going(state)]
+    return any(
+        state.view.in_flight_of(budget.name) + sum(host in budget.hosts for host in going)
+        >= budget.limit
+        for budget in (terms.budgets[place] for place in terms.budgets_of(hostname))
+    )
+
+
+def _still_going(state: State) -> Iterator[tuple[RolloutId, str]]:
+    """Yield the hosts that were told to go back and are not back, except those that are in flight by their state."""
+    for key in state.going_back:
+        record = state.view.host(*key)
+        if record is None or record.state.is_in_flight:
+            continue
+        if is_to_go(record) or record.is_rolling_back:
+            yield key

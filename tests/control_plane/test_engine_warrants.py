@@ -1,0 +1,229 @@
+"""The control plane relays warrants: it tells operators what a host would refuse, and decides who goes when."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.messages.inputs import RelayWarrant
+from nixfleet_control_plane.messages.log_entry import Commanded
+from nixfleet_proto.agent_event import Recalled, RollbackComplete
+from nixfleet_proto.codec.warrant import encode_signed_warrant
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import Recall, RolloutPolicy
+from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.signing.warrant import sign_warrant
+from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant, Warrant
+from nixfleet_runtime.transport import EventsOutcome
+from nixfleet_state_machine.host.state import HostState
+from nixfleet_state_machine.rollout.state import RolloutState
+from tests.engines.control_plane import ScriptedControlPlane
+from tests.engines.likeness import likeness
+from tests.engines.releases import OPERATOR_KEY, START, Layout
+from tests.engines.scratch import scratch_directory
+from tests.engines.scripted_host import ScriptedHost
+
+R1 = RolloutId("stable@r1")
+GRANTED = Layout(policy=RolloutPolicy(recall=Recall.OPERATOR))
+RECALL = Warrant(
+    "order-1", R1, ClosureRule.PRIOR, "ada", "it eats disks", START, START + timedelta(hours=8)
+)
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """An empty directory on which commits are quick."""
+    with scratch_directory() as directory:
+        yield directory
+
+
+def relay(
+    warrant: Warrant = RECALL, key: SigningKey = OPERATOR_KEY, by: str = "ada"
+) -> RelayWarrant:
+    text = encode_signed_warrant(sign_warrant(warrant, key)).decode()
+    return RelayWarrant(warrant.rollout_id, text, by, warrant.reason)
+
+
+def converged(scratch: Path, layout: Layout = GRANTED) -> ScriptedControlPlane:
+    """All hosts of stable@r1 are Converged, and it is Terminal."""
+    control_plane = ScriptedControlPlane(scratch, layout)
+    control_plane.publish("r1")
+    for host in layout.hosts:
+        ScriptedHost(control_plane, R1, host).finish()
+    assert control_plane.rollout(R1).state is RolloutState.TERMINAL
+    return control_plane
+
+
+def told(control_plane: ScriptedControlPlane, host: str) -> tuple[SignedWarrant, ...]:
+    record = control_plane.mirrored(R1, host)
+    last_seqs: dict[str, int] = {R1: record.last_event_seq}
+    reply = control_plane.heartbeat(host, last_seqs, record.current_closure or "old")
+    return reply.warrants
+
+
+def recalled(control_plane: ScriptedControlPlane, host: str) -> None:
+    """The host obeyed the order, and is back."""
+    seq, now = control_plane.mirrored(R1, host).last_event_seq, control_plane.now
+    facts = Recalled("order-1", now, seq + 1), RollbackComplete("release-0", 0, now, seq + 2)
+    assert control_plane.hear(host, R1, *facts) == EventsOutcome(2)
+
+
+def test_a_recall_aborts_its_rollout_and_is_in_the_log_as_it_was_signed(scratch: Path) -> None:
+    """What is taken back does not go out again meanwhile; the log proves whose order it was."""
+    control_plane = converged(scratch)
+    assert control_plane.command(relay()).refusal is None
+
+    assert control_plane.rollout(R1).state is RolloutState.ABORTED
+    assert control_plane.logged(Commanded)[-1] == Commanded(relay())
+    assert not control_plane.check_store().differences
+
+
+def test_the_newest_wave_is_told_first(scratch: Path) -> None:
+    """A host of an earlier wave waits until those of the later ones are back, as far as they are heard of."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+
+    assert told(control_plane, "web-01") == ()
+    assert [it.warrant for it in told(control_plane, "web-02")] == [RECALL]
+    for host in ("web-02", "web-03"):
+        recalled(control_plane, host)
+    assert [it.warrant for it in told(control_plane, "web-01")] == [RECALL]
+
+
+def test_nobody_waits_for_a_host_of_a_later_wave_that_is_silent(scratch: Path) -> None:
+    """It gets the order when it is heard of again, if that is still good."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+    told(control_plane, "web-02")
+    recalled(control_plane, "web-02")
+    control_plane.wait(minutes=4)
+
+    assert [it.warrant for it in told(control_plane, "web-01")] == [RECALL]
+    assert [it.warrant for it in told(control_plane, "web-03")] == [RECALL]
+
+
+def test_a_recall_keeps_the_budgets(scratch: Path) -> None:
+    """As many hosts go back at once as may be in flight; a host that was told is told again."""
+    control_plane = converged(scratch, evolve(GRANTED, max_in_flight=1))
+    control_plane.command(relay())
+
+    assert told(control_plane, "web-02") != ()
+    assert told(control_plane, "web-03") == ()
+    assert told(control_plane, "web-02") != ()
+    recalled(control_plane, "web-02")
+    assert told(control_plane, "web-03") != ()
+
+
+def test_pauses_hold_no_way_back(scratch: Path) -> None:
+    """A hold stops beginnings only."""
+    control_plane = converged(scratch)
+    control_plane.pause("stable")
+    control_plane.command(relay())
+
+    assert told(control_plane, "web-03") != ()
+
+
+def test_a_host_that_is_back_is_told_no_more(scratch: Path) -> None:
+    """Nor one that never took the release, nor one that the order does not name."""
+    control_plane = ScriptedControlPlane(scratch, GRANTED)
+    control_plane.publish("r1")
+    ScriptedHost(control_plane, R1, "web-01").finish()
+    control_plane.command(relay(evolve(RECALL, hosts=("web-01",))))
+
+    assert told(control_plane, "web-02") == ()
+    assert told(control_plane, "web-01") != ()
+    recalled(control_plane, "web-01")
+    assert told(control_plane, "web-01") == ()
+    assert control_plane.mirrored(R1, "web-01").state is HostState.REVERTED
+
+
+def test_an_order_that_expired_is_relayed_no_more(scratch: Path) -> None:
+    """A host would refuse it."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+    control_plane.wait(minutes=8 * 60)
+
+    assert told(control_plane, "web-03") == ()
+
+
+def test_a_restart_goes_on_relaying(scratch: Path) -> None:
+    """Warrants are a view of the log."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+    before: State = control_plane.state
+    control_plane.restart_control_plane()
+
+    assert control_plane.state.warrants == before.warrants
+    assert told(control_plane, "web-03") != ()
+
+
+def test_the_next_release_ends_the_relaying(scratch: Path) -> None:
+    """Its hosts follow another rollout."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+    control_plane.publish("r2")
+
+    assert not control_plane.state.warrants
+    assert not control_plane.check_store().differences
+
+
+BAD = {
+    "forged": (relay(key=SigningKey.generate()), "is not operator 'ada''s"),
+    "by another": (relay(by="bob"), "the warrant is of operator 'ada', and the request of 'bob'"),
+    "expired": (
+        relay(evolve(RECALL, issued_at=START - timedelta(hours=2), expires_at=START)),
+        "it expired at",
+    ),
+    "for another rollout": (
+        evolve(relay(), rollout_id=RolloutId("stable@r2")),
+        "the warrant is for stable@r1, and the request for stable@r2",
+    ),
+    "unknown": (relay(evolve(RECALL, rollout_id=RolloutId("stable@r9"))), "no rollout stable@r9"),
+    "of strangers": (relay(evolve(RECALL, hosts=("db-01",))), "expected hosts of stable@r1"),
+    "unreadable": (RelayWarrant(R1, "{}", "ada", "why"), "signed warrant"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_warrant_that_hosts_would_refuse_is_refused_at_once(bad: str, scratch: Path) -> None:
+    """The operator is told why, and nothing has changed."""
+    control_plane = converged(scratch)
+    command, reason = BAD[bad]
+    before, rows = likeness(control_plane.state), len(control_plane.log())
+    refusal = control_plane.command(command).refusal
+
+    assert refusal is not None
+    assert reason in refusal
+    assert (likeness(control_plane.state), len(control_plane.log())) == (before, rows)
+
+
+def test_a_recall_that_the_policy_does_not_grant_is_refused(scratch: Path) -> None:
+    """`recall` is signed by CI; absent is never."""
+    control_plane = converged(scratch, Layout())
+
+    assert 'says recall = "never"' in str(control_plane.command(relay()).refusal)
+
+
+def test_an_order_is_relayed_once(scratch: Path) -> None:
+    """A second copy of the request changes nothing."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+
+    assert control_plane.command(relay()).refusal == "order order-1 is relayed already"
+
+
+def test_a_recalled_fact_is_taken_from_every_state_in_which_a_host_has_the_release(
+    scratch: Path,
+) -> None:
+    """The mirror goes where the host went."""
+    control_plane = ScriptedControlPlane(scratch, GRANTED)
+    control_plane.publish("r1")
+    host = ScriptedHost(control_plane, R1, "web-01")
+    host.soak()
+    host.tell(lambda seq: Recalled("order-1", control_plane.now, seq))
+
+    assert control_plane.mirrored(R1, "web-01").state is HostState.FAILED
+    assert control_plane.mirrored(R1, "web-01").is_rolling_back
