@@ -86,6 +86,15 @@ def test_another_rollout_explains_what_a_host_runs_if_it_was_dispatched_since(
     assert strays(view, ID, HOST, OTHER) is not explains
 
 
+def test_neither_its_own_dispatch_nor_a_rollout_of_other_hosts_explains_a_drift() -> None:
+    """An attempt that was noted and withdrawn moves the time of the dispatch past the convergence."""
+    others = terms_of("edge@b2", (("db-1",),))
+    view = view_of(TERMS, others)
+    record = evolve(host_of(TERMS, HOST, HostState.CONVERGED), converged_at=NOW)
+    view.set_host(evolve(record, dispatched_at=NOW + MINUTE))
+    assert strays(view, ID, HOST, OTHER)
+
+
 def test_another_rollout_explains_nothing_of_a_host_without_a_time() -> None:
     """An old record may lack the time at which it converged."""
     view = _with_another_rollout(MINUTE)

@@ -205,6 +205,7 @@ def test_wrong_arguments_are_refused_by_name(ask: Callable[..., object]) -> None
     """All of them at once, with the function that was called."""
     arguments = {"view": "view"} if ask is next_time else {"view": "view", "now": "now"}
     more = {"last_heard": _never} if ask is due_by_time else {}
-    with pytest.raises(InvalidValue, match=ask.__name__) as refusal:
+    with pytest.raises(InvalidValue) as refusal:
         ask(**arguments, **more)
+    assert refusal.value.what == ask.__name__
     assert [problem.path for problem in refusal.value.problems] == [*arguments]

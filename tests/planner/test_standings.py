@@ -321,7 +321,11 @@ def test_a_late_host_without_a_record_keeps_its_rollout() -> None:
 def test_a_rollout_that_serves_nobody_late_is_pruned(state: RolloutState) -> None:
     """Only the retention is waited for."""
     view = view_of(TERMS)
-    view.set_rollout(rollout_of(TERMS, state, standings={"web-1": Standing.LATE}))
+    late = rollout_of(TERMS, state, standings={"web-1": Standing.LATE})
+    view.set_rollout(late)
+    assert may_be_pruned(view, ID, NOW)
+    # It may have been Terminal before.
+    view.set_rollout(evolve(late, terminal_at=NOW))
     assert may_be_pruned(view, ID, NOW)
 
 

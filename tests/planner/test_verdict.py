@@ -14,6 +14,7 @@ from nixfleet_state_machine.planner.verdict import (
     verdict_of,
     wave_broken,
     wave_verdict,
+    waves_without,
 )
 from nixfleet_state_machine.rollout.event import RolloutTerminal, WaveAdvanced, WaveBroken
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
@@ -161,3 +162,35 @@ def test_a_rollout_with_tolerated_failures_is_promoted_and_ends() -> None:
     assert due_rollout_events(view, terms.rollout_id, NOW) == (
         RolloutTerminal(terms.rollout_id, NOW),
     )
+
+
+# --- waves of which nobody comes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("standings", "excused", "waves"),
+    [
+        ({"a": Standing.AWAY, "b": Standing.SKIPPED}, (), (0,)),
+        ({"a": Standing.AWAY}, (), ()),
+        ({"a": Standing.AWAY}, ("b",), (0,)),
+        ({"a": Standing.AWAY}, ("a",), ()),
+        ({"a": Standing.AWAY, "b": Standing.AWAY}, ("a",), (0,)),
+        ({"a": Standing.AWAY, "b": Standing.AWAY}, ("a", "b"), ()),
+        ({"a": Standing.EXCUSED, "b": Standing.AWAY}, ("a",), (0,)),
+        ({"a": Standing.EXCUSED, "b": Standing.EXCUSED}, (), ()),
+        ({"a": Standing.AWAY, "b": Standing.LATE}, (), (0,)),
+        ({"a": Standing.AWAY, "b": Standing.LAPSED}, (), ()),
+        ({"a": Standing.AWAY, "b": Standing.LAPSED}, ("b",), (0,)),
+        (dict.fromkeys("abcd", Standing.AWAY), (), (0, 1)),
+        (dict.fromkeys("abc", Standing.AWAY), ("d", "none"), (0, 1)),
+    ],
+)
+def test_a_wave_of_which_nobody_comes_is_named_once_the_others_are_excused(
+    standings: dict[str, Standing], excused: tuple[str, ...], waves: tuple[int, ...]
+) -> None:
+    """Some host of it is absent, and none counts. A wave whose hosts are all excused is done."""
+    terms = terms_of(waves=(("a", "b"), ("c", "d")), unstaged=("none",))
+    view = view_of(terms)
+    view.set_rollout(rollout_of(terms, standings=standings))
+
+    assert waves_without(view, terms.rollout_id, excused) == waves
