@@ -88,8 +88,13 @@ class DirectoryActivatorConfig:
     switch_timeout_seconds: float
 
 
-DEAD_MAN_MARGIN_SECONDS = 60.0
+DEAD_MAN_MARGIN_SECONDS = 10.0
 """How much longer than a switch the dead-man timer waits at least."""
+
+
+NIXOS_GRACE_SECONDS = 2.0
+"""How long a stopping agent on NixOS waits. A switch does not end with its agent, and may itself wait for the agent to
+stop; but an agent that a failed switch restarts again and again needs a moment to end that switch."""
 
 
 @frozen
@@ -156,7 +161,18 @@ class AgentConfig:
             heartbeat_seconds=self.ticks.heartbeat_seconds,
             poll_wait_seconds=self.ticks.poll_wait_seconds,
             probe_interval_seconds_min=self.probes.interval_seconds_min,
+            switch_grace_seconds=self._switch_grace_seconds,
         )
+
+    @property
+    def _switch_grace_seconds(self) -> float:
+        match self.activator:
+            case DirectoryActivatorConfig():
+                return _DEFAULTS.switch_grace_seconds
+            case NixosActivatorConfig():
+                return NIXOS_GRACE_SECONDS
+            case _:
+                assert_never(self.activator)
 
 
 def load_agent_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:

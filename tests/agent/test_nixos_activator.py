@@ -67,10 +67,7 @@ async def test_switching_to_another_system_runs_each_step_in_order(
         "systemctl reset-failed nixfleet-switch.service",
         "systemctl stop nixfleet-dead-man.timer",
         "systemd-run --unit=nixfleet-dead-man --on-active=1200s --timer-property=AccuracySec=1s "
-        "--no-ask-password --quiet -- /bin/sh -c systemctl stop nixfleet-switch.service; "
-        f"nix-env -p /profiles/system --set /store/{old}; "
-        f"/store/{old}/bin/switch-to-configuration switch; "
-        "systemctl --no-block start nixfleet-agent.service",
+        "--no-ask-password --quiet -- /bin/sh /agent/switch.way-back",
         "systemd-run --unit=nixfleet-switch --service-type=exec --remain-after-exit "
         "--property=ExecStopPost=-systemctl --no-block start nixfleet-agent.service "
         f"--no-ask-password --quiet -- /store/{new}/bin/switch-to-configuration switch",

@@ -177,8 +177,11 @@ async def test_switch_that_ends_well_without_changing_the_system_fails(
 
     outcome = await activator.switch(new)
 
-    reason = f"{nixos.current_system}: expected {new} after the switch, found {old}"
-    assert outcome == SwitchFailed(SwitchPhase.CONFIRM, 125, reason)
+    assert outcome == SwitchFailed(
+        SwitchPhase.CONFIRM,
+        125,
+        f"was brought back: {nixos.current_system}: expected {new} after its switch, found {old}",
+    )
 
 
 async def test_third_system_that_took_over_is_refused(

@@ -93,8 +93,7 @@ async def test_a_machine_rescued_at_the_boot_menu_is_not_switched_again(nixos: F
     assert isinstance(outcome, SwitchFailed)
     assert (outcome.phase, outcome.exit_code) == (SwitchPhase.CONFIRM, 125)
     assert outcome.stderr_tail == (
-        f"was brought back: a switch from {old} to {new} had begun; now {old} runs, {new} is selected, and "
-        "nixfleet-switch has no result"
+        f"was brought back: {nixos.current_system}: expected {new} after its switch, found {old}"
     )
 
 
@@ -110,7 +109,9 @@ async def test_a_machine_rescued_by_hand_is_not_switched_again(nixos: FakeNixos)
 
     outcome = await _again(nixos, new)
 
-    reason = f"{nixos.current_system}: expected {new} after the switch, found {old}"
+    reason = (
+        f"was brought back: {nixos.current_system}: expected {new} after its switch, found {old}"
+    )
     assert outcome == SwitchFailed(SwitchPhase.CONFIRM, 125, reason)
 
 
@@ -373,11 +374,13 @@ async def test_a_switch_sets_the_way_back_before_it_begins(nixos: FakeNixos) -> 
 
     await nixos.activator().switch(new, order_id=ORDER)
 
-    assert nixos.dead_man == (
-        "systemctl stop nixfleet-switch.service; "
-        f"nix-env -p /profiles/system --set /store/{old}; "
-        f"/store/{old}/bin/switch-to-configuration switch; "
-        "systemctl --no-block start nixfleet-agent.service"
+    assert nixos.dead_man == "/agent/switch.way-back"
+    script = nixos.activator().attempt_file.with_name("switch.way-back")
+    assert script.read_text(encoding="utf-8").replace(str(nixos.directory), "") == (
+        "systemctl stop nixfleet-switch.service\n"
+        f"nix-env -p /profiles/system --set /store/{old}\n"
+        f"/store/{old}/bin/switch-to-configuration switch\n"
+        "systemctl --no-block start nixfleet-agent.service\n"
     )
 
 
@@ -414,6 +417,19 @@ async def test_a_rollback_ends_the_way_back_and_sets_none(nixos: FakeNixos) -> N
     await nixos.activator().rollback(old)
 
     assert nixos.dead_man == ""
+
+
+async def test_a_rollback_ends_the_switch_that_failed_and_is_still_under_way(
+    nixos: FakeNixos,
+) -> None:
+    """A switch that restarts its agent again and again would never be seen to end."""
+    old, new = nixos.add("old"), nixos.add("new", Switch(seconds=10_000))
+    nixos.boot(old)
+    nixos.fire(new)
+    began = nixos.clock.now()
+
+    assert await nixos.activator().rollback(old, ORDER) == RollbackFinished(old, 0)
+    assert (nixos.clock.now() - began).total_seconds() < 60
 
 
 async def test_a_deferred_switch_sets_no_way_back(nixos: FakeNixos) -> None:

@@ -29,6 +29,10 @@ EXIT_CODE_TIMED_OUT: Final = 124
 _EXIT_CODE_NOT_EXECUTABLE: Final = 126
 _EXIT_CODE_NOT_FOUND: Final = 127
 _READ_BYTES: Final = 64 * 1024
+# What a service manager tells the agent alone: a child that takes it for its own speaks for the agent.
+_OF_SERVICE_MANAGER: Final = frozenset(
+    {"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS"}
+)
 # A pipe holds no more, so this is all that a program wrote before its end.
 _PIPE_BYTES_MAX: Final = 1024 * 1024
 
@@ -83,7 +87,7 @@ async def run_command(
                 stdout=stdout.write_end,
                 stderr=stderr.write_end,
                 cwd=cwd,
-                env=environment,
+                env=_own_environment() if environment is None else environment,
                 start_new_session=True,
             )
         except OSError as error:
@@ -100,6 +104,10 @@ async def run_command(
             timed_out=timed_out,
             wrote_too_much=stdout.is_over or stderr.is_over,
         )
+
+
+def _own_environment() -> dict[str, str]:
+    return {name: it for name, it in os.environ.items() if name not in _OF_SERVICE_MANAGER}
 
 
 async def _wait(

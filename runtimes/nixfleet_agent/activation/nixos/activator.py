@@ -51,7 +51,7 @@ from nixfleet_agent.activation.command import (
     CommandOutcome,
     CommandRunner,
 )
-from nixfleet_agent.activation.nixos.attempt import Attempt, AttemptFile
+from nixfleet_agent.activation.nixos.attempt import Attempt, AttemptFile, write_durably
 from nixfleet_agent.activation.nixos.components import deferring_component, resolved
 from nixfleet_agent.activation.nixos.dead_man import arm, disarm, way_back
 from nixfleet_agent.activation.nixos.switch_unit import (
@@ -179,13 +179,16 @@ class NixosActivator:
     ) -> SwitchOutcome:
         limit_seconds = time_limit_seconds_of(self.switch_timeout_seconds, time_limit_seconds)
         deadline = self.clock.now() + timedelta(seconds=limit_seconds)
-        unit = await self._unit_ended(limit_seconds)
-        if isinstance(unit, SwitchFailed):
-            return unit
         try:
             begun = AttemptFile(self.attempt_file).of_order(order_id)
         except OSError as error:
             return SwitchFailed(SwitchPhase.SWITCH, EXIT_CODE_OF_AGENT, str(error))
+        if is_way_back and begun is None:
+            # The switch that failed. If it restarts the agent again and again, nobody would see its end.
+            await self._run([self.systemctl, "stop", f"{SWITCH_UNIT}.service"])
+        unit = await self._unit_ended(limit_seconds)
+        if isinstance(unit, SwitchFailed):
+            return unit
         if begun is not None:
             found = await self._found(begun, unit, is_way_back=is_way_back)
             if found is not None:
@@ -293,7 +296,12 @@ class NixosActivator:
 
     async def _armed(self, attempt: Attempt) -> SwitchFailed | None:
         prior = self.root_of(attempt.running)
-        script = way_back(prior, self.profile, self.agent_unit, self.systemctl, self.nix_env)
+        script = self.attempt_file.with_suffix(".way-back")
+        commands = way_back(prior, self.profile, self.agent_unit, self.systemctl, self.nix_env)
+        try:
+            write_durably(script, commands)
+        except OSError as error:
+            return SwitchFailed(SwitchPhase.SWITCH, EXIT_CODE_OF_AGENT, str(error))
         return await self._failure_of(SwitchPhase.SWITCH, arm(self.dead_man_seconds, script))
 
     def _deferring(self, attempt: Attempt) -> str | None:
@@ -315,11 +323,7 @@ class NixosActivator:
         is_interrupted = self._boot_id() == attempt.boot_id and profile == attempt.closure
         if is_interrupted or is_way_back:
             return None
-        reason = (
-            f"was brought back: a switch from {attempt.running} to {attempt.closure} had begun; now {running} runs, "
-            f"{profile or 'nothing'} is selected, and {SWITCH_UNIT} has no result"
-        )
-        return SwitchFailed(SwitchPhase.CONFIRM, EXIT_CODE_OF_AGENT, reason)
+        return self._brought_back(attempt, running)
 
     async def _judged(self, attempt: Attempt, unit: Unit) -> SwitchOutcome:
         """Return what the end of the unit means, by its exit code and by what runs now."""
@@ -336,10 +340,13 @@ class NixosActivator:
             return await self._completed(attempt, unit)
         if unit.exit_code == EXIT_CODE_DEFERRED and running == attempt.running:
             return SwitchDeferred("init")
-        if unit.exit_code != 0:
+        if unit.exit_code not in (0, EXIT_CODE_UNITS_FAILED):
             return SwitchFailed(SwitchPhase.SWITCH, unit.exit_code, await self._journal_of(unit))
-        expected = f"expected {attempt.closure} after the switch"
-        reason = f"{self.current_system}: {expected}, found {running}"
+        return self._brought_back(attempt, running)
+
+    def _brought_back(self, attempt: Attempt, running: str) -> SwitchFailed:
+        expected = f"expected {attempt.closure} after its switch"
+        reason = f"was brought back: {self.current_system}: {expected}, found {running}"
         return SwitchFailed(SwitchPhase.CONFIRM, EXIT_CODE_OF_AGENT, reason)
 
     async def _completed(self, attempt: Attempt, unit: Unit) -> SwitchOutcome:

@@ -69,15 +69,20 @@ class AttemptFile:
 
     def put(self, attempt: Attempt) -> None:
         """Record `attempt` in place of the one before, durably. Raises: OSError."""
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = self.path.with_name(f".{self.path.name}.new")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(asdict(attempt), file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_durably(self.path, json.dumps(asdict(attempt)))
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace the file at `path`, so that it has `text` or what it had, whenever the machine stops. Raises: OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

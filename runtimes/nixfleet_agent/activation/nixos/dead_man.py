@@ -15,8 +15,11 @@ from nixfleet_agent.activation.nixos.switch_unit import SWITCH_SCRIPT, SWITCH_UN
 DEAD_MAN: Final = "nixfleet-dead-man"
 
 
-def arm(after_seconds: float, script: str) -> Sequence[str]:
-    """Return the command that starts the timer."""
+def arm(after_seconds: float, script: Path) -> Sequence[str]:
+    """Return the command that starts the timer. script: the file that it runs.
+
+    A file, since systemd does not read every argument back as it was given once its units are loaded again.
+    """
     return [
         "systemd-run",
         f"--unit={DEAD_MAN}",
@@ -26,8 +29,7 @@ def arm(after_seconds: float, script: str) -> Sequence[str]:
         "--quiet",
         "--",
         "/bin/sh",
-        "-c",
-        script,
+        str(script),
     ]
 
 
@@ -48,4 +50,4 @@ def way_back(prior: Path, profile: Path, agent_unit: str, systemctl: str, nix_en
         (systemctl, "--no-block", "start", agent_unit),
     )
     # Each is tried, whatever became of those before it.
-    return "; ".join(shlex.join(command) for command in commands)
+    return "".join(f"{shlex.join(command)}\n" for command in commands)
