@@ -43,10 +43,10 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo scenarios check test test-faults soak coverage mutants bench docs setup lint types mypy pyright lock clean
+.PHONY: help demo scenarios check test test-faults machines soak coverage mutants bench docs setup lint types mypy pyright lock clean
 
 # The checks, from quick to slow. The last line of each names the others.
-CHECKS := check test test-faults coverage soak mutants bench
+CHECKS := check test test-faults machines coverage soak mutants bench
 NAME_OTHERS = @echo 'make $@: passed. The other checks: $(filter-out $@,$(CHECKS)) (see make help)'
 
 help: ## List the targets
@@ -67,6 +67,10 @@ test: lint types ## Run all of `check`, each law with 200 examples, and every ot
 test-faults: setup ## Kill each side 200 times, send 20,000 hostile requests, let network and machines fail
 	FAULTS_KILLS=$(KILLS) HOSTILE_REQUESTS=20000 SCHEMATHESIS_EXAMPLES=20 $(BIN)/pytest -s tests/faults \
 		tests/control_plane/test_http_hostile.py tests/control_plane/test_http_schemathesis.py
+	$(NAME_OTHERS)
+
+machines: setup ## Switch a real machine: systemd, dbus and nix in a container (root; two minutes)
+	$(BIN)/pytest -s tests/machines
 	$(NAME_OTHERS)
 
 scenarios: setup ## Rewrite the output in tests/scenarios/*.txt; read the diff
