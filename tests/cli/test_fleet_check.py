@@ -76,6 +76,25 @@ def test_a_good_fleet_is_summed_up(nixfleet: Invoke, file: Path) -> None:
     assert checked.stderr.startswith("warning: web-02: health check up of host web-02 shadows")
 
 
+@pytest.mark.parametrize(
+    ("budget", "line"),
+    [
+        (
+            "max_in_flight = 2\nramp = { start = 1 }\nmax_per_minute = 1",
+            "budget all: at most 2 of 2 hosts in flight, growing from 1 by a factor of 2, 1 a minute",
+        ),
+        ("max_per_minute = 2", "budget all: any number of 2 hosts in flight, 2 a minute"),
+    ],
+)
+def test_the_pace_of_a_budget_is_summed_up(
+    nixfleet: Invoke, file: Path, budget: str, line: str
+) -> None:
+    """It follows the limit."""
+    file.write_text(SHOP.replace("max_in_flight = 2\nmax_in_flight_pct = 50", budget))
+
+    assert line in nixfleet("fleet", "check", file).stdout.splitlines()
+
+
 def test_every_problem_is_told_with_its_path(nixfleet: Invoke, file: Path) -> None:
     """A fleet with several mistakes is refused once, with all of them."""
     file.write_text(SHOP.replace('"canary-first"', '"bold"').replace("max_in_flight = 2", ""))

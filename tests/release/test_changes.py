@@ -18,6 +18,7 @@ from nixfleet_proto.fleet import (
     Meta,
     OnDrift,
     PolicyWave,
+    Ramp,
     RolloutPolicy,
     Selector,
     Wave,
@@ -221,6 +222,19 @@ def test_a_rollout_id_that_stays_with_other_hosts_tells_who_joins_and_who_leaves
         (
             evolve(FLEET, disruption_budgets=(DisruptionBudget(Selector(all=True), 1, 50),)),
             "in flight of all: 1 and 50 % instead of no limit",
+        ),
+        (
+            evolve(
+                FLEET,
+                disruption_budgets=(
+                    DisruptionBudget(Selector(all=True), 2, None, Ramp(1), max_per_minute=3),
+                ),
+            ),
+            "in flight of all: 2, growing from 1 by a factor of 2, 3 a minute instead of no limit",
+        ),
+        (
+            evolve(FLEET, disruption_budgets=(DisruptionBudget(Selector(all=True), ramp=Ramp(1)),)),
+            "in flight of all: any number, growing from 1 by a factor of 2 instead of no limit",
         ),
     ],
 )

@@ -280,7 +280,8 @@ def _summary(checked: CheckedFleet, ref: str | None) -> Iterator[str]:
         selected = budget.selector.expression
         hosts = enabled_hosts(declared.hosts, declared.channels)
         members = _count(len(meant(selected, hosts)), "host")
-        yield f"budget {one_line(selected)}: {_limit(budget)} of {members} in flight"
+        pace = pace_words(budget.ramp, budget.max_per_minute)
+        yield f"budget {one_line(selected)}: {_limit(budget)} of {members} in flight{pace}"
     for edge in (*declared.edges, *declared.channel_edges):
         why = f" ({edge.reason})" if edge.reason else ""
         yield f"order: {edge.gates} before {edge.gated}{why}"
@@ -375,8 +376,7 @@ def _limit(budget: BudgetDeclaration) -> str:
         limits.append(str(budget.max_in_flight))
     if budget.max_in_flight_pct is not None:
         limits.append(f"{budget.max_in_flight_pct} %")
-    pace = pace_words(budget.ramp, budget.max_per_minute)
-    return f"at most {' and '.join(limits)}{pace}" if limits else f"any number{pace}"
+    return f"at most {' and '.join(limits)}" if limits else "any number"
 
 
 def _count(number: int, what: str) -> str:
