@@ -8,6 +8,7 @@ from attrs import field, fields, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.checked import require_arguments
+from nixfleet_proto.fleet import Ramp
 from nixfleet_proto.ids import is_channel_name
 from nixfleet_proto.policy import RolloutPolicy
 from nixfleet_simulation.scenario.scenario import ChannelLayout, PolicyLayout
@@ -50,7 +51,8 @@ class Channel:
 
     hosts: their names, or how many there are; then they are called `prefix-01`, `prefix-02`, …
     waves: the number of hosts in each wave, in order; default: one wave. soak_minutes: of every wave.
-    budget: how many hosts may be in flight at once; `None`: no limit.
+    budget: how many hosts may be in flight at once; `None`: no limit. ramp: how its slots grow as hosts converge.
+    max_per_minute: how many hosts are dispatched in any 60 seconds.
     edges: (first, later): `later` waits until `first` has converged. after: the channels that go first.
     prefix: default: the channel's name. policy: but for `on_health_failure`.
 
@@ -69,6 +71,8 @@ class Channel:
     after: tuple[str, ...] = field(default=(), kw_only=True, converter=_names)
     prefix: str = field(default="", kw_only=True)
     policy: RolloutPolicy = field(default=RolloutPolicy(), kw_only=True)
+    ramp: Ramp | None = field(default=None, kw_only=True)
+    max_per_minute: int | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         require_arguments(
@@ -93,7 +97,12 @@ class Channel:
 
     def _check_numbers(self) -> None:
         hosts = self.hosts if isinstance(self.hosts, int) else len(self.hosts)
-        for what, number in (("hosts", hosts), ("budget", self.budget)):
+        counts = (
+            ("hosts", hosts),
+            ("budget", self.budget),
+            ("max_per_minute", self.max_per_minute),
+        )
+        for what, number in counts:
             if number is not None and number < 1:
                 raise InvalidFleet(f"{what} of channel {self.name}", "at least 1", str(number))
         if self.soak_minutes < 0:
@@ -121,6 +130,8 @@ class Channel:
             self.on_health_failure,
             self.after,
             PolicyLayout(self.policy.tolerance, (), self.policy.deadlines, self.policy.retry),
+            ramp=None if self.ramp is None else (self.ramp.start, self.ramp.factor),
+            per_minute=self.max_per_minute,
         )
 
 

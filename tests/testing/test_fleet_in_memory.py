@@ -11,6 +11,7 @@ import pytest
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.errors import InvalidValue, NixfleetError
+from nixfleet_proto.fleet import Ramp
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
@@ -59,6 +60,19 @@ def test_a_broken_canary_is_rolled_back_and_everyone_else_waits() -> None:
     table = str(fleet)
     assert "web-01  stable   0     Reverted  closure-0" in table
     assert "rollout-halted: rollout stable@r2 is halted" in table
+
+
+def test_a_channel_has_a_pace() -> None:
+    """On a ramp the first host goes alone, and the others after it; the rollout still reaches every host."""
+    paced = Channel("stable", 4, soak_minutes=2, ramp=Ramp(1, 2), max_per_minute=2)
+    with InMemoryFleet.of(paced) as fleet:
+        rollout = fleet.publish("r2")
+        fleet.pass_time(minutes=2)
+        waiting = [name for name, host in fleet.hosts.items() if host.waits is not None]
+        assert waiting == ["stable-02", "stable-03", "stable-04"]
+
+        fleet.pass_time(minutes=20)
+        assert fleet.rollouts[rollout].state is RolloutState.TERMINAL
 
 
 def test_a_good_release_reaches_every_wave() -> None:
@@ -256,6 +270,7 @@ def test_files_are_removed_when_the_fleet_is_closed(tmp_path: Path) -> None:
         (lambda: InMemoryFleet(hosts=1, channel="Stable!"), InvalidFleet, "[a-z0-9_-]+"),
         (lambda: InMemoryFleet.of(), InvalidFleet, "at least one channel"),
         (lambda: InMemoryFleet.of(Channel("a", 1), Channel("a", 1)), InvalidFleet, "a twice"),
+        (lambda: InMemoryFleet.of(Channel("a", 1, max_per_minute=0)), InvalidFleet, "max_per_minute"),
         (lambda: InMemoryFleet.of(Channel("a", 1, after=["b"])), UnknownName, "channel 'b'"),
     ],
 )  # fmt: skip
