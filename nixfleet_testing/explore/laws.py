@@ -201,6 +201,10 @@ def of_turn(
             yield Law.ENDS, f"{now.rollout_id} went to Terminal, and not every wave has ended"
         if was.state in ENDED and now.state not in _follow(was.state, input):
             yield Law.STAYS, f"{now.rollout_id} went from {was.state} to {now.state}"
+        for wave in set(now.cleared_waves) - set(was.cleared_waves):
+            count = _count(bounds, after, release, wave)
+            if not isinstance(input, Clear) or count.total or not count.absent:
+                yield Law.WAVE_DONE, f"{now.rollout_id}: wave {wave} was cleared of {count}"
         for wave in range(was.current_wave, now.current_wave):
             count = _count(bounds, after, release, wave)
             if _verdict(bounds, count, count.eligible) is not _Verdict.DONE:
@@ -439,13 +443,17 @@ class _Verdict(Enum):
 
 
 class _Count(NamedTuple):
-    """The hosts of a wave, as the table of standings says how they count."""
+    """The hosts of a wave, as the table of standings says how they count.
+
+    is_cleared: an operator went on without any of them.
+    """
 
     total: int = 0
     eligible: int = 0
     converged: int = 0
     failed: int = 0
     absent: int = 0
+    is_cleared: bool = False
 
 
 def _count(bounds: Bounds, control_plane: ControlPlane, release: int, wave: int) -> _Count:
@@ -456,12 +464,14 @@ def _count(bounds: Bounds, control_plane: ControlPlane, release: int, wave: int)
     ]
     counted = [seat.record for seat in seats if seat.standing is Standing.COUNTED]
     lapsed = sum(seat.standing is Standing.LAPSED for seat in seats)
+    rollouts = control_plane.rollouts
     return _Count(
         total=len(counted) + lapsed,
         eligible=sum(record.state in ELIGIBLE for record in counted),
         converged=sum(record.state is HostState.CONVERGED for record in counted),
         failed=sum(map(_has_failed, counted)) + lapsed,
         absent=sum(seat.standing in (Standing.AWAY, Standing.SKIPPED) for seat in seats),
+        is_cleared=release < len(rollouts) and wave in rollouts[release].cleared_waves,
     )
 
 
@@ -493,7 +503,7 @@ def _verdict(bounds: Bounds, count: _Count, succeeded: int) -> _Verdict:
         return _Verdict.BROKEN
     if succeeded + count.failed < count.total:
         return _Verdict.GOING
-    if succeeded or not count.total + count.absent:
+    if succeeded or not count.total + (0 if count.is_cleared else count.absent):
         return _Verdict.DONE
     return _Verdict.BROKEN
 
