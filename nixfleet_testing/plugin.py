@@ -82,6 +82,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         ),
         "nixfleet_state_machine.planner.host_status": "StageDeadline HostInRollout HostInFleet",
         "nixfleet_state_machine.planner.pace.budget_use": "BudgetUse",
+        "nixfleet_state_machine.planner.pace.status": "BudgetStatus",
         "nixfleet_state_machine.planner.pace.minute": "SlotsReturned",
         "nixfleet_state_machine.planner.rollout_status": "WaveStatus OverdueHost",
         "nixfleet_state_machine.planner.terms": "BudgetTerms RolloutTerms",

@@ -17,6 +17,7 @@ from nixfleet_state_machine.planner.blast_radius import BudgetWedge
 from nixfleet_state_machine.planner.deadlines import LapseDue, RetryDue
 from nixfleet_state_machine.planner.host_status import HostInFleet, HostInRollout, StageDeadline
 from nixfleet_state_machine.planner.pace.budget_use import BudgetUse
+from nixfleet_state_machine.planner.pace.status import BudgetStatus
 from nixfleet_state_machine.planner.rollout_status import OverdueHost, WaveStatus
 from nixfleet_state_machine.rollout.state import Drift
 from nixfleet_testing.strategies.names import hostnames, times
@@ -41,6 +42,7 @@ def _built(cls: type[object]) -> SearchStrategy[object]:
 STATUSES: Mapping[type[object], SearchStrategy[object]] = {
     cls: _built(cls)
     for cls in (
+        BudgetStatus,
         BudgetUse,
         BudgetWedge,
         Drift,

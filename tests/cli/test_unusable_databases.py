@@ -64,4 +64,4 @@ def test_a_newer_schema_is_unusable(
     result = nixfleet(*command, database)
 
     assert result.exit_code == 2
-    assert "expected a schema up to 2, found 99" in result.stderr
+    assert "expected a schema up to 3, found 99" in result.stderr
