@@ -42,6 +42,8 @@ _ADDED_LATER: Mapping[str, tuple[str, ...]] = {
     "Deadlines": ("ack", "activation", "reboot", "convergence"),
     "FleetChannel": ("on_drift", "enabled"),
     "FleetHost": ("enabled",),
+    "DisruptionBudget": ("ramp", "max_per_minute"),
+    "ManifestBudget": ("ramp", "max_per_minute"),
     "Meta": ("author",),
     "PolicyWave": ("max_failures", "max_failure_pct", "guards"),
     "RolloutManifest": ("freshness_window_minutes", "wave_not_before", "blast_radius"),

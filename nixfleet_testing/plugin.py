@@ -46,7 +46,8 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_proto.policy": (
             "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry Recall"
         ),
-        "nixfleet_proto.steering.guards": "Approvals Check Quorum WaveGuards",
+        "nixfleet_proto.steering.approval": "Approval SignedApproval",
+        "nixfleet_proto.steering.guards": "Approvals Check Comparison Quorum WaveGuards",
         "nixfleet_proto.steering.calendar": "CalendarEntry",
         "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",
         "nixfleet_proto.wire": "AgentEventEnvelope EventBatch Dispatch SignedArtefact",

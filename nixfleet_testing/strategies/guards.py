@@ -1,14 +1,24 @@
 """Guards of waves, what judges said of them, and how they stand. Few names, so that they meet."""
 
+from decimal import Decimal
 from functools import cache
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from nixfleet_proto.steering.guards import Approvals, Check, Counting, Quorum, WaveGuards
+from nixfleet_proto.steering.approval import Approval, Decision, SignedApproval
+from nixfleet_proto.steering.guards import (
+    Approvals,
+    Check,
+    Comparison,
+    Counting,
+    Operator,
+    Quorum,
+    WaveGuards,
+)
 from nixfleet_state_machine.planner.guards.states import GuardedWave, GuardState, GuardStatus
 from nixfleet_state_machine.rollout.guard_tally import GuardTally, Outcome
-from nixfleet_testing.strategies.names import times
+from nixfleet_testing.strategies.names import rollout_ids, times
 
 OPERATORS = ("ada", "bob", "eve")
 
@@ -60,6 +70,33 @@ def quorums() -> SearchStrategy[Quorum]:
         st.integers(0, 1),
         st.none() | st.integers(0, 1),
     )
+
+
+@cache
+def comparisons() -> SearchStrategy[Comparison]:
+    numbers = st.sampled_from((Decimal("0.01"), Decimal(5)))
+    ordered = st.builds(Comparison, st.sampled_from(Operator), numbers)
+    equal = st.sampled_from((Operator.EQUAL, Operator.OTHER))
+    return ordered | st.builds(Comparison, equal, st.sampled_from(("ready", "broken", True)))
+
+
+@cache
+def operator_approvals() -> SearchStrategy[Approval]:
+    return st.builds(
+        Approval,
+        rollout_ids(),
+        st.integers(0, 3),
+        st.sampled_from(("0" * 64, "f" * 64)),
+        st.sampled_from(OPERATORS),
+        st.sampled_from(Decision),
+        st.just("looks good"),
+        times(),
+    )
+
+
+@cache
+def signed_approvals() -> SearchStrategy[SignedApproval]:
+    return st.builds(SignedApproval, operator_approvals(), st.just("0" * 128))
 
 
 @cache

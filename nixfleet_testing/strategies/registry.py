@@ -43,7 +43,8 @@ from nixfleet_proto.health_check import (
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_proto.policy import Deadline, Deadlines, Retry, Tolerance
-from nixfleet_proto.steering.guards import Approvals, Check, Quorum, WaveGuards
+from nixfleet_proto.steering.approval import Approval, SignedApproval
+from nixfleet_proto.steering.guards import Approvals, Check, Comparison, Quorum, WaveGuards
 from nixfleet_proto.trust import KeySlot, Operator, TrustedKey, TrustRoot, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, EventBatch, SignedArtefact
 from nixfleet_state_machine.host.event import Local, Remote
@@ -133,6 +134,9 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     Approvals: guards.approvals(),
     Check: guards.checks(),
     Quorum: guards.quorums(),
+    Comparison: guards.comparisons(),
+    Approval: guards.operator_approvals(),
+    SignedApproval: guards.signed_approvals(),
     Deadline: some_deadlines(),
     Deadlines: deadlines(),
     Retry: retries(),

@@ -480,3 +480,19 @@ def test_an_answer_that_nobody_asked_for_is_dropped(
     """It was on its way when the wave began, or is about a check that the manifest does not have."""
     checking.say(Outcome.PASS, wave=wave, check=check)
     assert checking.verdicts == []
+
+
+def test_a_check_is_asked_as_it_was_signed(scratch: Path) -> None:
+    """Its name, its judge, what is asked, and what is compared with: a verdict is of that judge."""
+    checking = Checked(scratch, OPEN, WaveGuards(checks=(CHECK,)))
+    checking.finish("web-01")
+    (asked,) = checking.engine.asked_checks()
+    check = asked.check
+    assert (check.name, check.judge, check.query, check.comparison) == (
+        "errors",
+        "prometheus",
+        "rate",
+        "< 0.01",
+    )
+    checking.say(Outcome.PASS)
+    assert [e.judge for e in checking.moved() if isinstance(e, Verdict)] == ["prometheus"]

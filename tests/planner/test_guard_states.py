@@ -18,6 +18,7 @@ from nixfleet_state_machine.rollout.opening import open_rollout
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_testing.samples import AT, ROLLOUT
 
+TWO_APPROVE = Approvals(2, ("ada", "bob", "eve"))
 TWO_OF_THREE = Quorum(("ada", "bob", "eve"), 2, Counting.DISTINCT)
 THREE_IN_A_ROW = Quorum(("prometheus",), 3, Counting.CONSECUTIVE, failures=1, inconclusive=1)
 PASS, FAIL, UNCLEAR, WAIVED = (
@@ -126,3 +127,15 @@ def test_a_wave_without_guards_has_none() -> None:
     record = open_rollout(RolloutOpened(ROLLOUT, "stable", "a1b2", AT), 1, ())
 
     assert next_guards(record, terms) is None
+
+
+def test_approvals_are_a_quorum_of_different_operators() -> None:
+    """The number and the names are those that were declared."""
+    assert TWO_APPROVE.quorum == TWO_OF_THREE
+
+
+def test_a_check_is_a_quorum_of_answers_in_a_row() -> None:
+    """Every number is the one that was declared."""
+    check = Check("errors", "prometheus", "rate", "< 0.01", 3, failures=1, inconclusive=1)
+
+    assert check.quorum == THREE_IN_A_ROW

@@ -29,12 +29,13 @@ from nixfleet_proto.policy import (
     Selector,
     Tolerance,
 )
-from nixfleet_proto.steering.guards import WaveGuards
+from nixfleet_proto.steering.guards import Approvals, Check, WaveGuards
 from nixfleet_state_machine.host.state import HostState
 from tests.control_plane import test_engine_guards as waves
 from tests.control_plane import test_engine_pace as engine_pace
 from tests.control_plane import test_engine_policy as engine
 from tests.control_plane import test_engine_warrants as warrants
+from tests.control_plane import test_judge_answers as answers
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.scratch import scratch_directory
 from tests.host import test_from_activating as activating
@@ -160,7 +161,21 @@ GUARDS: Mapping[type, Mapping[str, Guard]] = {
         "bake_minutes": Guard(waves.test_a_wave_that_bakes_begins_after_its_minutes, 0),
         "approvals": Guard(states.test_guards_are_asked_once_the_wave_before_is_done, None),
         "checks": Guard(states.test_guards_are_asked_once_the_wave_before_is_done, ()),
-        "waivable": Guard(guards.test_guards_are_told_in_words, ()),
+        "waivable": Guard(waves.test_a_promotion_waives_what_may_be_waived_and_nothing_else, ()),
+    },
+    Approvals: {
+        "count": Guard(states.test_approvals_are_a_quorum_of_different_operators, 1),
+        "names": Guard(states.test_approvals_are_a_quorum_of_different_operators, ()),
+    },
+    Check: {
+        "name": Guard(waves.test_a_check_is_asked_as_it_was_signed, "other"),
+        "judge": Guard(waves.test_a_check_is_asked_as_it_was_signed, "other"),
+        "query": Guard(waves.test_a_check_is_asked_as_it_was_signed, "other"),
+        "comparison": Guard(waves.test_a_check_is_asked_as_it_was_signed, "> 5"),
+        "passes": Guard(states.test_a_check_is_a_quorum_of_answers_in_a_row, 1),
+        "failures": Guard(states.test_a_check_is_a_quorum_of_answers_in_a_row, 0),
+        "inconclusive": Guard(states.test_a_check_is_a_quorum_of_answers_in_a_row, None),
+        "interval_seconds": Guard(answers.test_a_check_is_asked_again_after_its_interval, 5),
     },
     FleetChannel: {
         "on_drift": Guard(policies.test_a_channel_says_what_follows_a_drift, OnDrift.REPORT),
@@ -186,7 +201,18 @@ GUARDS: Mapping[type, Mapping[str, Guard]] = {
         "max_per_minute": Guard(release_pace.test_a_pace_reaches_the_terms_of_its_rollout, None),
     },
 }
-OF_POLICIES = (RolloutPolicy, PolicyWave, Tolerance, Deadlines, Deadline, Retry, Ramp)
+OF_POLICIES = (
+    RolloutPolicy,
+    PolicyWave,
+    Tolerance,
+    Deadlines,
+    Deadline,
+    Retry,
+    Ramp,
+    WaveGuards,
+    Approvals,
+    Check,
+)
 
 
 @pytest.fixture
