@@ -88,6 +88,7 @@ from nixfleet_runtime.transport import (
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.holds.hold import Hold
 from nixfleet_state_machine.planner.pace.status import BudgetStatus, Shortage
 from nixfleet_state_machine.planner.rollout_status import WaveStatus
 from nixfleet_state_machine.rollout.event import Stage
@@ -216,6 +217,10 @@ class ControlPlaneService:
     def budgets(self, rollout_id: RolloutId) -> tuple[BudgetStatus, ...]:
         """Return how full the budgets of a rollout are; none, of one that is pruned or unknown."""
         return self._engine.budgets(rollout_id)
+
+    def holds(self) -> tuple[Hold, ...]:
+        """Return the holds that are on, by scope and source."""
+        return self._engine.holds()
 
     def budget_shortages(self) -> Mapping[Shortage, int]:
         """Return of how many budgets of live rollouts each kind of slot is all taken."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Self, TypeAlias, assert_never
+from typing import Any, Self, TypeAlias, assert_never
 
 import attrs
 from attrs import evolve, field, frozen
@@ -18,6 +18,7 @@ from nixfleet_proto.agent_event import OnHealthFailure, ProbeMode
 from nixfleet_proto.fleet import OnDrift, Ramp
 from nixfleet_proto.health_check import ControlOverride, HealthCheck, kind_of
 from nixfleet_proto.policy import Deadline, Deadlines, Recall, Retry
+from nixfleet_proto.steering.calendar import CalendarKind
 from nixfleet_proto.steering.guards import Approvals, Check
 from nixfleet_release.check.checked import CheckedFleet, check_written
 from nixfleet_release.written.declaration import WaveOrder
@@ -247,6 +248,28 @@ class Fleet:
             "max_per_minute": max_per_minute,
         }
         return self._with(("budgets",), table, is_item=True)
+
+    def window(self, name: str, selector: SelectorLike | None = None, **rule: Any) -> Self:
+        """Declare a window: the hosts that `selector` selects begin only while it, or another window, is open.
+
+        selector: `None` for every host. rule: the keys of `[[calendar]]`, such as zone, repeat, start and minutes.
+        """
+        return self._calendar(name, CalendarKind.ALLOW, selector, rule)
+
+    def freeze(self, name: str, selector: SelectorLike | None = None, **rule: Any) -> Self:
+        """Declare a freeze: no host that `selector` selects begins while it is active. As `window`."""
+        return self._calendar(name, CalendarKind.DENY, selector, rule)
+
+    def _calendar(
+        self,
+        name: str,
+        kind: CalendarKind,
+        selector: SelectorLike | None,
+        rule: Mapping[str, object],
+    ) -> Self:
+        chosen = None if selector is None else _selector(selector)
+        table = {"name": name, "kind": kind, "selector": chosen, **rule}
+        return self._with(("calendar",), table, is_item=True)
 
     def edge(self, *, gates: str, gated: str, reason: str | None = None) -> Self:
         """Declare that the host `gated` waits for the host `gates`."""

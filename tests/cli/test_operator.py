@@ -118,6 +118,50 @@ async def test_a_command_that_has_nothing_to_do_is_refused_in_words(desk: Operat
     assert desk.commanded() == []
 
 
+async def test_a_hold_with_an_end_is_listed_and_lifted_by_name(desk: OperatorConsole) -> None:
+    """Scope, source, since and until are shown; what another operator holds is released by that name."""
+    await desk.site.publish()
+    held = await desk.run("hold", "wave:0:stable@r1", "--until", "3d", *WHY)
+    assert held.exit_code == 0
+    assert held.stdout.startswith("wave:0:stable@r1 is held until ")
+    async with desk.site.agent() as agent:
+        assert await agent.next_dispatch(0) is None
+        listed = (await desk.run("holds")).stdout.rstrip("\n").split("\t")
+        assert (listed[0], listed[1], listed[4]) == (
+            "wave:0:stable@r1",
+            "operator:alice",
+            "maintenance",
+        )
+        assert all(each.endswith("Z") for each in listed[2:4])
+        explained = (await desk.run("explain", "web-01")).stdout
+        assert "an operator holds wave 0 of stable@r1 until " in explained
+        released = await desk.run("release", "wave:0:stable@r1", "--of", "alice", *WHY)
+        assert released.exit_code == 0
+        assert await agent.next_dispatch(5) is not None
+    assert (await desk.run("holds")).stdout == ""
+
+
+async def test_a_freeze_of_everything_needs_an_end(desk: OperatorConsole) -> None:
+    """Without --until, with a channel and --all, or with a time that is none: usage errors, and nothing is held."""
+    await desk.site.publish()
+    until = ("--until", "2099-01-01T00:00Z")
+    for arguments in (
+        ("freeze", "--all", *WHY),
+        ("freeze", "stable", "--all", *until, *WHY),
+        ("freeze", *until, *WHY),
+        ("freeze", "stable", "--until", "tomorrow", *WHY),
+        ("hold", "stable", "--until", "2099-01-01T00:00", *WHY),
+        ("hold", "wave:x:stable@r1", *WHY),
+    ):
+        assert (await desk.run(*arguments)).exit_code == 2, arguments
+    assert desk.commanded() == []
+    frozen = await desk.run("freeze", "--all", *until, *WHY)
+    assert frozen.stdout == "fleet:all is held until 2099-01-01 00:00:00Z\n"
+    twice = await desk.run("release", "edge", *WHY)
+    assert twice.exit_code == 1
+    assert "alice holds nothing on edge" in twice.stderr
+
+
 async def test_an_abort_ends_a_rollout_and_is_in_the_log_by_name(desk: OperatorConsole) -> None:
     """The dispatch that waits for its host is withdrawn, and no clearance takes that back."""
     await desk.site.publish()

@@ -134,26 +134,35 @@ def _minus(at: datetime, by: timedelta) -> datetime:
     return at - by if at - datetime.min.replace(tzinfo=UTC) > by else at
 
 
-def _walls(
-    entry: CalendarEntry, zone: tzinfo, after: datetime
-) -> Iterator[tuple[datetime, datetime]]:
+def wall_times(entry: CalendarEntry, after: datetime, zone: tzinfo) -> Iterator[datetime]:
+    """Yield the times on the wall clock at which an entry begins, from two days before `after` on; a range has one."""
     if entry.repeat is None:
-        begins, ends = wall_time(entry.begins), wall_time(entry.ends)
+        begins = wall_time(entry.begins)
         assert begins is not None, entry
-        assert ends is not None, entry
-        yield instant(begins, zone), instant(ends, zone)
+        yield begins
         return
     start, last = clock_time(entry.start), calendar_date(entry.until)
     assert start is not None, entry
-    assert entry.minutes is not None, entry
-    lasts = timedelta(minutes=entry.minutes)
-    # A span that still goes on began at most so long ago; two days more for the clocks' differences.
-    first = (after - lasts).astimezone(zone).date() - 2 * _DAY
-    for day in _days(entry, entry.repeat, first):
+    # Two days for the clocks' differences.
+    for day in _days(entry, entry.repeat, after.astimezone(zone).date() - 2 * _DAY):
         if last is not None and day > last:
             return
-        begins = instant(datetime.combine(day, start), zone)
-        yield begins, begins + lasts
+        yield datetime.combine(day, start)
+
+
+def _walls(
+    entry: CalendarEntry, zone: tzinfo, after: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    # A span that still goes on began at most so long ago.
+    lasts = timedelta(minutes=entry.minutes or 0)
+    for wall in wall_times(entry, after - lasts, zone):
+        begins = instant(wall, zone)
+        if entry.repeat is not None:
+            yield begins, begins + lasts
+            continue
+        ends = wall_time(entry.ends)
+        assert ends is not None, entry
+        yield begins, instant(ends, zone)
 
 
 def _days(entry: CalendarEntry, repeat: Repeat, first: date) -> Iterator[date]:

@@ -10,6 +10,7 @@ import click
 
 from nixfleet_cli.commands.steering.approvals import approve, deny, promote
 from nixfleet_cli.commands.steering.endings import abort, recall
+from nixfleet_cli.commands.steering.holds import freeze, hold, holds, release
 from nixfleet_cli.commands.steering.session import (
     Session,
     asks,
@@ -161,6 +162,10 @@ operator.add_command(approve)
 operator.add_command(deny)
 operator.add_command(promote)
 operator.add_command(recall)
+operator.add_command(freeze)
+operator.add_command(hold)
+operator.add_command(holds)
+operator.add_command(release)
 
 
 _hosts = click.argument("hosts", metavar="HOSTS", nargs=-1, required=True)

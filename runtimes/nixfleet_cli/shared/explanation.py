@@ -71,7 +71,8 @@ def _rollout(host: str, rollout: ExplainedRollout) -> Iterator[str]:
         yield f"  {_waiting(host, rollout, status)}"
     for gate in rollout.gates:
         detail = f" ({gate.detail})" if gate.detail else ""
-        yield f"  {gate.gate}: {gate.reason}{detail}"
+        until = f"; until {shown_time(gate.until)}" if gate.until is not None else ""
+        yield f"  {gate.gate}: {gate.reason}{detail}{until}"
     if status is not None and status.deadline is not None:
         yield f"  {_deadline(host, rollout, status, status.deadline)}"
     if status is not None and status.drift is not None:

@@ -147,6 +147,7 @@ from nixfleet_state_machine.planner.action import (
 )
 from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.holds.calendar import Zones
+from nixfleet_state_machine.planner.holds.hold import Hold
 from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.host_status import host_status
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
@@ -287,6 +288,12 @@ class ControlPlaneEngine:
     def asked_checks(self) -> tuple[AskedCheck, ...]:
         """Return the checks whose judges are to be asked. O(rollouts)."""
         return asked_checks(self._state)
+
+    def holds(self) -> tuple[Hold, ...]:
+        """Return the holds that are on, by scope and source. O(holds)."""
+        return tuple(
+            sorted(self._state.view.holds, key=lambda hold: (str(hold.scope), hold.source.order))
+        )
 
     def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""

@@ -22,6 +22,7 @@ from nixfleet_proto.fleet import (
     Wave,
 )
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_release.check.checked import CheckedFleet
 from nixfleet_release.check.staging import (
     InForce,
@@ -95,6 +96,7 @@ def resolve(
             if all(fleet.channels[end].enabled for end in (edge.gates, edge.gated))
         ),
         disruption_budgets=_budgets(fleet),
+        calendar=_calendar(fleet),
     )
 
 
@@ -193,6 +195,23 @@ def _budgets(fleet: FleetDeclaration) -> tuple[DisruptionBudget, ...]:
         sorted(
             (budget for budget in budgets if not is_empty(budget.selector)),
             key=lambda budget: summary(budget.selector),
+        )
+    )
+
+
+def _calendar(fleet: FleetDeclaration) -> tuple[CalendarEntry, ...]:
+    hosts = enabled_hosts(fleet.hosts, fleet.channels)
+    entries = (
+        each.entry(
+            Selector(all=True) if each.selector is None else _plain(each.selector.expression, hosts)
+        )
+        for each in fleet.calendar
+    )
+    # One whose hosts are all disabled selects nobody.
+    return tuple(
+        sorted(
+            (entry for entry in entries if not is_empty(entry.selector)),
+            key=lambda entry: entry.name,
         )
     )
 

@@ -14,6 +14,7 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ExecProbe, HealthCheck, HttpProbe
+from nixfleet_release.check.calendar_cautions import CalendarWarning, calendar_cautions
 from nixfleet_release.check.cautions import PolicyWarning, cautions
 from nixfleet_release.check.settings import Settings, settings_of
 from nixfleet_release.check.validate import validate
@@ -91,7 +92,13 @@ class NothingToRelease:
 
 
 FleetWarning: TypeAlias = (
-    Shadowing | ExpiredPin | PossibleSecret | EdgeWithoutEffect | NothingToRelease | PolicyWarning
+    Shadowing
+    | ExpiredPin
+    | PossibleSecret
+    | EdgeWithoutEffect
+    | NothingToRelease
+    | PolicyWarning
+    | CalendarWarning
 )
 
 
@@ -160,6 +167,7 @@ def _merged(
             *_secrets(declaration),
             *_disabled(declaration),
             *cautions(declaration),
+            *calendar_cautions(declaration, now),
         ),
     )
 

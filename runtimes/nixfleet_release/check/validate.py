@@ -14,6 +14,7 @@ from attrs import evolve
 from nixfleet_release.check.respelling import respelt
 from nixfleet_release.check.rules import (
     Rule,
+    calendar,
     guards,
     names,
     outcome,
@@ -39,6 +40,7 @@ _STATEMENTS: tuple[Rule, ...] = (
     values.health_checks,
     values.frameworks,
     guards.statements,
+    calendar.statements,
     waves.rests,
 )
 # Rules about combinations of statements.
@@ -55,6 +57,8 @@ _CONSEQUENCES: tuple[Rule, ...] = (
     waves.edges_against_waves,
     values.soaks,
     guards.bakes,
+    calendar.members,
+    calendar.openings,
     tolerances.of_declared,
 )
 

@@ -28,6 +28,7 @@ from nixfleet_release.check.outlook import BlastRadius, blast_radius
 from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.amendment import SignedTerms, differences
 from nixfleet_runtime.releases.directory import Release
+from nixfleet_state_machine.planner.holds.words import entry_words
 from nixfleet_state_machine.planner.pace.words import pace_words
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.scopes.selector import summary
@@ -72,6 +73,7 @@ def changes(old: ReleaseContent, new: ReleaseContent, read_checks: ReadChecks) -
         "worst case": _worst(old, new),
         "probes": _probes(old.fleet, new.fleet, read_checks),
         "order and budgets": _limits(old.fleet, new.fleet),
+        "calendar": _calendar(old.fleet, new.fleet),
         "revocations": _revocations(old.revocations, new.revocations),
         "nonces": _nonces(old.nonces, new.nonces),
     }
@@ -358,6 +360,22 @@ def _limits(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
 
 def _limits_by_selector(fleet: FleetResolved) -> dict[str, str]:
     return {summary(budget.selector): _limit(budget) for budget in fleet.disruption_budgets}
+
+
+def _calendar(old: FleetResolved, new: FleetResolved) -> Iterator[str]:
+    before, after = _calendar_lines(old), _calendar_lines(new)
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name), after.get(name)
+        if was is None:
+            yield f"new: {name}: {now}"
+        elif now is None:
+            yield f"gone: {name}: {was}"
+        elif was != now:
+            yield f"{name}: {now}, instead of {was}"
+
+
+def _calendar_lines(fleet: FleetResolved) -> dict[str, str]:
+    return {entry.name: entry_words(entry) for entry in fleet.calendar}
 
 
 def _edge(edge: Edge) -> str:

@@ -16,7 +16,14 @@ from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.fleet import Edge, FleetChannel, FleetHost, Ramp
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.health_check import ControlOverride, EvidenceProbe
-from nixfleet_proto.policy import Deadlines, Recall, Retry
+from nixfleet_proto.policy import Deadlines, Recall, Retry, Selector
+from nixfleet_proto.steering.calendar import (
+    CalendarEntry,
+    CalendarKind,
+    Nth,
+    Repeat,
+    Weekday,
+)
 from nixfleet_proto.steering.guards import Approvals, Check, WaveGuards
 from nixfleet_state_machine.scopes.expression import Expression, Mention, mentions
 from nixfleet_state_machine.scopes.merge import Scope
@@ -232,6 +239,50 @@ class BudgetDeclaration:
 
 
 @frozen
+class CalendarDeclaration:
+    """A window or a freeze, with the fields of a `CalendarEntry`.
+
+    selector: `None` for every host. Values are as written: the rules say what is wrong with them.
+    """
+
+    name: str
+    kind: CalendarKind
+    zone: str
+    selector: SelectorDeclaration | None = None
+    reason: str = ""
+    repeat: Repeat | None = None
+    start: str | None = None
+    minutes: int | None = None
+    days: tuple[Weekday, ...] = ()
+    month_day: int | None = None
+    nth: Nth | None = None
+    until: str | None = None
+    begins: str | None = None
+    ends: str | None = None
+    minutes_needed: int | None = None
+
+    def entry(self, selector: Selector) -> CalendarEntry:
+        """Return the entry of the resolved fleet. Raises: InvalidValue, with every field that is wrong."""
+        return CalendarEntry(
+            name=self.name,
+            kind=self.kind,
+            selector=selector,
+            zone=self.zone,
+            reason=self.reason,
+            repeat=self.repeat,
+            start=self.start,
+            minutes=self.minutes,
+            days=self.days,
+            month_day=self.month_day,
+            nth=self.nth,
+            until=self.until,
+            begins=self.begins,
+            ends=self.ends,
+            minutes_needed=self.minutes_needed,
+        )
+
+
+@frozen
 class FleetDeclaration:
     """A complete fleet declaration. Hosts, channels and policies are by name.
 
@@ -252,6 +303,7 @@ class FleetDeclaration:
     budgets: tuple[BudgetDeclaration, ...] = ()
     edges: tuple[Edge, ...] = ()
     channel_edges: tuple[Edge, ...] = ()
+    calendar: tuple[CalendarDeclaration, ...] = ()
 
     def hosts_of(self, channel: str) -> FrozenMap[str, FleetHost]:
         """Return the hosts of one channel."""

@@ -25,6 +25,7 @@ from nixfleet_release.written.declaration import (
     WaveOrder,
 )
 from nixfleet_release.written.selectors import SELECTOR_EXPECTED, read_selector
+from nixfleet_release.written.toml_calendar import read_calendar_entry
 from nixfleet_release.written.toml_guards import read_guards
 from nixfleet_release.written.toml_settings import (
     read_compliance,
@@ -107,6 +108,7 @@ def _fleet(root: Table) -> FleetDeclaration:
         budgets=tuple(map(_budget, root.array("budgets"))),
         edges=tuple(map(_edge, root.array("edges"))),
         channel_edges=tuple(map(_edge, root.array("channel_edges"))),
+        calendar=tuple(map(read_calendar_entry, root.array("calendar"))),
     )
 
 

@@ -182,6 +182,10 @@ class Table:
             return default
         return value
 
+    def raw(self, key: str) -> object:
+        """Return the value of `key` as it is in the document; `None` if absent."""
+        return self._content[key] if self.has(key) else None
+
     def optional_integer(self, key: str) -> int | None:
         """Return an optional integer; the placeholder for an unusable one is 1."""
         return self.integer(key, 1) if self.has(key) else None

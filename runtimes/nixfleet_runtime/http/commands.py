@@ -1,5 +1,6 @@
 """The bodies of operators' commands. Decoded strictly, with limited texts."""
 
+from datetime import datetime
 from typing import Final
 
 from attrs import frozen
@@ -41,6 +42,24 @@ class RetryBody:
 
 
 @frozen
+class HoldBody:
+    """The scope to hold, in its text form, and the reason. until: when the hold ends by itself; absent: when lifted."""
+
+    scope: str
+    reason: str
+    until: datetime | None = None
+
+
+@frozen
+class ReleaseBody:
+    """The scope to release, and the reason. holder: the operator whose hold is lifted; absent: the one who asks."""
+
+    scope: str
+    reason: str
+    holder: str | None = None
+
+
+@frozen
 class RetirementBody:
     """The closure to allow on a channel again, and the reason."""
 
@@ -54,6 +73,8 @@ CLEARANCE: Final = RequestCoder[ClearanceBody](_SPELLING, ClearanceBody, "cleara
 HOSTS: Final = RequestCoder[HostsBody](_SPELLING, HostsBody, "command about hosts")
 RETRY: Final = RequestCoder[RetryBody](_SPELLING, RetryBody, "retry")
 WARRANT: Final = RequestCoder.limiting(SIGNED_WARRANT)
+HOLD: Final = RequestCoder[HoldBody](_SPELLING, HoldBody, "hold")
+RELEASE: Final = RequestCoder[ReleaseBody](_SPELLING, ReleaseBody, "release of a hold")
 RETIREMENT: Final = RequestCoder[RetirementBody](
     _SPELLING, RetirementBody, "retirement of a quarantine"
 )

@@ -155,11 +155,15 @@ class LogPage:
 
 @frozen
 class HoldingGate:
-    """A gate that holds a host, and the reason. detail: the current numbers."""
+    """A gate that holds a host, and the reason.
+
+    detail: the current numbers. until: the earliest time at which its answer may change by itself; absent: not known.
+    """
 
     gate: Gate
     reason: str
     detail: str
+    until: datetime | None = None
 
 
 @frozen
@@ -284,6 +288,28 @@ class RefusedEnrollment:
 
 
 @frozen
+class ListedHold:
+    """A hold that is on: its scope and its source in their text forms, and the reason.
+
+    since: when it began; absent: it follows from a signed artefact. until: when it ends by itself; absent: when
+    somebody lifts it.
+    """
+
+    scope: str
+    source: str
+    reason: str
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@frozen
+class HoldList:
+    """All holds that are on, by scope and source."""
+
+    holds: tuple[ListedHold, ...]
+
+
+@frozen
 class RefusedEnrollments:
     """The hosts whose enrollment was refused, the latest first; at most 100."""
 
@@ -299,4 +325,5 @@ RELEASE_STANDING: Final = Coder[ReleaseStanding](_SPELLING, ReleaseStanding, "st
 REFUSED_ENROLLMENTS: Final = Coder[RefusedEnrollments](
     _SPELLING, RefusedEnrollments, "list of refused enrollments"
 )
+HOLD_LIST: Final = Coder[HoldList](_SPELLING, HoldList, "list of holds")
 HOST_EXPLAINED: Final = Coder[HostExplained](_SPELLING, HostExplained, "explanation")

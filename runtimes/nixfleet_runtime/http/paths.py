@@ -14,6 +14,8 @@ DEFERRALS: Final = "/v1/deferrals"
 RELEASES: Final = "/v1/releases"
 REFUSED_ENROLLMENTS: Final = "/v1/refused-enrollments"
 CHANNELS: Final = "/v1/channels"
+HOLDS: Final = "/v1/holds"
+RELEASED_HOLDS: Final = "/v1/holds/release"
 OPENAPI: Final = "/openapi.json"
 
 

@@ -32,7 +32,9 @@ from nixfleet_control_plane.messages.inputs import (
     HostList,
     OperatorCommand,
     PauseScope,
+    PlaceHold,
     RelayWarrant,
+    ReleaseHold,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
@@ -42,6 +44,7 @@ from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.store import queries
 from nixfleet_proto.codec import DecodeError, parse_json, parse_time
+from nixfleet_proto.codec.problem import DecodeProblem
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.frozen_map import FrozenMap
@@ -50,9 +53,19 @@ from nixfleet_proto.trust import OperatorRole
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.approvals import APPROVAL_TAKEN, SIGNED_APPROVAL, ApprovalTaken
-from nixfleet_runtime.http.commands import CLEARANCE, HOSTS, REASON, RETIREMENT, RETRY, WARRANT
+from nixfleet_runtime.http.commands import (
+    CLEARANCE,
+    HOLD,
+    HOSTS,
+    REASON,
+    RELEASE,
+    RETIREMENT,
+    RETRY,
+    WARRANT,
+)
 from nixfleet_runtime.http.listings import (
     DEFERRAL_PAGE,
+    HOLD_LIST,
     HOST_EXPLAINED,
     HOST_PAGE,
     LOG_PAGE,
@@ -63,10 +76,12 @@ from nixfleet_runtime.http.listings import (
     DeferralPage,
     ExplainedRollout,
     HoldingGate,
+    HoldList,
     HostExplained,
     HostPage,
     LeftRollout,
     ListedDeferral,
+    ListedHold,
     ListedHost,
     ListedRollout,
     ListedRow,
@@ -79,11 +94,13 @@ from nixfleet_runtime.http.listings import (
 from nixfleet_runtime.transport import ActingRefusal, EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.holds.hold import Hold
 from nixfleet_state_machine.planner.holds.scope import (
     ChannelScope,
     HoldScope,
     HostScope,
     RolloutScope,
+    parse_scope,
 )
 from nixfleet_state_machine.planner.host_status import HostInFleet, HostInRollout
 from nixfleet_state_machine.planner.rollout_status import standing_counts
@@ -174,6 +191,11 @@ class OperatorRoutes:
         """What is in force for each channel and until when, and which artefacts are refused."""
         await self.authenticator.operator(request, OperatorRole.READ)
         return _shown(RELEASE_STANDING, self.service.standing())
+
+    async def holds(self, request: Request) -> Response:
+        """Every hold that is on: who or what holds, since when and until when."""
+        await self.authenticator.operator(request, OperatorRole.READ)
+        return _shown(HOLD_LIST, HoldList(tuple(map(_hold, self.service.holds()))))
 
     async def refused_enrollments(self, request: Request) -> Response:
         """The hosts that asked to enroll and were refused, the latest first."""
@@ -293,6 +315,24 @@ class OperatorRoutes:
 
         return await self._execute(request, command)
 
+    async def hold(self, request: Request) -> Response:
+        """Hold dispatches in a scope in the operator's name, until a time or until it is released."""
+
+        def command(name: str, body: bytes) -> OperatorCommand:
+            asked = HOLD.decode(body)
+            return PlaceHold(_scope(asked.scope), name, asked.reason, asked.until)
+
+        return await self._execute(request, command)
+
+    async def release(self, request: Request) -> Response:
+        """Lift one operator's hold on a scope. Other holds on it stay."""
+
+        def command(name: str, body: bytes) -> OperatorCommand:
+            asked = RELEASE.decode(body)
+            return ReleaseHold(_scope(asked.scope), name, asked.reason, asked.holder)
+
+        return await self._execute(request, command)
+
     async def _pause(self, request: Request, scope: HoldScope) -> Response:
         return await self._execute(
             request, lambda name, body: PauseScope(scope, name, REASON.decode(body).reason)
@@ -394,8 +434,30 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
     _command(f"{_CHANNEL}/resume", OperatorRoutes.resume_channel, REASON),
     _command(f"{paths.HOSTS}/{{hostname}}/pause", OperatorRoutes.pause_host, REASON),
     _command(f"{paths.HOSTS}/{{hostname}}/resume", OperatorRoutes.resume_host, REASON),
+    Call(
+        "GET",
+        paths.HOLDS,
+        OperatorRoutes.holds,
+        Caller.READER,
+        (Answer(200, "the holds that are on", HOLD_LIST),),
+    ),
+    _command(paths.HOLDS, OperatorRoutes.hold, HOLD),
+    _command(paths.RELEASED_HOLDS, OperatorRoutes.release, RELEASE),
     _command(f"{_CHANNEL}/quarantines/retire", OperatorRoutes.retire_quarantine, RETIREMENT),
 )
+
+
+def _scope(text: str) -> HoldScope:
+    """Return the scope in a body. Raises: DecodeError."""
+    try:
+        return parse_scope(text)
+    except InvalidRolloutId as error:
+        problem = DecodeProblem("$.scope", "the scope of a hold", str(error))
+        raise DecodeError("hold", (problem,)) from error
+
+
+def _hold(hold: Hold) -> ListedHold:
+    return ListedHold(str(hold.scope), str(hold.source), hold.reason, hold.since, hold.until)
 
 
 def _unknown_host(hostname: str, known: Collection[str]) -> str:
@@ -519,7 +581,9 @@ def _explained(
 def _explained_rollout(it: HostInRollout) -> ExplainedRollout:
     return ExplainedRollout(
         it.rollout_id,
-        tuple(HoldingGate(block.gate, block.reason, block.detail) for block in it.gates),
+        tuple(
+            HoldingGate(block.gate, block.reason, block.detail, block.until) for block in it.gates
+        ),
         StatusInRollout(
             rollout_state=it.rollout_state,
             state=it.state,

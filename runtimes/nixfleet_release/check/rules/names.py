@@ -87,6 +87,9 @@ def selectors(fleet: FleetDeclaration) -> Iterator[tuple[str, SelectorDeclaratio
                 yield at(wave_path(name, index), "selector"), wave.selector
     for index, budget in enumerate(fleet.budgets):
         yield at(at("budgets", index), "selector"), budget.selector
+    for index, entry in enumerate(fleet.calendar):
+        if entry.selector is not None:
+            yield at(at("calendar", index), "selector"), entry.selector
 
 
 def wave_path(policy: str, index: int) -> str:
