@@ -25,6 +25,7 @@ UNKNOWN_TO_RECORDER = frozenset(
         "drifted",
         "excused_hosts",
         "failing_since",
+        "guard_tallies",
         "retention",
         "standings",
     }
