@@ -26,6 +26,7 @@ UNKNOWN_TO_RECORDER = frozenset(
         "excused_hosts",
         "failing_since",
         "guard_tallies",
+        "guarded_since",
         "retention",
         "standings",
     }

@@ -101,3 +101,32 @@ def test_a_wave_and_a_policy_have_the_tolerance_that_they_declare() -> None:
     policy = RolloutPolicy(max_failures=1, max_failure_pct=3)
 
     assert (wave.tolerance, policy.tolerance) == (Tolerance(2, 5), Tolerance(1, 3))
+
+
+def test_deadlines_that_are_declared_are_listed_by_their_stages_in_order() -> None:
+    """By the names of the wire; those that are not declared are left out."""
+    each = [Deadline(minutes, AtDeadline.SKIP) for minutes in (1, 2, 3, 4)]
+    by_stage = Deadlines(*each).by_stage()
+
+    assert list(by_stage) == ["ack", "activation", "reboot", "convergence"]
+    assert list(by_stage.values()) == each
+    assert Deadlines(reboot=each[2]).by_stage() == {"reboot": each[2]}
+    assert Deadlines().by_stage() == {}
+
+
+def test_a_wave_that_cannot_be_is_refused_with_every_problem() -> None:
+    """Its soak, and both of its numbers."""
+    with pytest.raises(InvalidValue) as refusal:
+        PolicyWave(Selector(all=True), -1, max_failures=-1, max_failure_pct=101)
+
+    paths = [problem.path for problem in refusal.value.problems]
+    assert paths == ["soak_minutes", "max_failures", "max_failure_pct"]
+
+
+def test_a_policy_that_cannot_be_is_refused_with_every_problem() -> None:
+    """Both of its numbers."""
+    with pytest.raises(InvalidValue) as refusal:
+        RolloutPolicy(max_failures=-1, max_failure_pct=0)
+
+    paths = [problem.path for problem in refusal.value.problems]
+    assert paths == ["max_failures", "max_failure_pct"]

@@ -24,7 +24,13 @@ MUTMUT = str(Path(sys.executable).with_name("mutmut"))
 
 COPIED = ("nixfleet_*", "tests", "property_tests", "pyproject.toml")
 OWN = ("setup.cfg", "conftest.py")
-MUTATED = ("host", "rollout", "planner")
+MUTATED = {
+    "host": "nixfleet_state_machine/host",
+    "rollout": "nixfleet_state_machine/rollout",
+    "planner": "nixfleet_state_machine/planner",
+    "policy": "nixfleet_proto/policy.py",
+}
+"""What is mutated, by the part of its module's name that comes after the package."""
 NOTICED = ("killed", "timeout")
 SCORE_MIN = 95.0
 
@@ -67,8 +73,9 @@ def _copy() -> None:
             shutil.copy(source, COPY)
     for name in OWN:
         shutil.copy(HERE / name, COPY)
-    for package in MUTATED:
-        for file in (COPY / "nixfleet_state_machine" / package).rglob("*.py"):
+    for where in MUTATED.values():
+        path = COPY / where
+        for file in path.rglob("*.py") if path.is_dir() else (path,):
             file.write_text(_with_plain_properties(file.read_text("utf-8")), "utf-8")
 
 
@@ -153,7 +160,8 @@ def _mutant(name: str) -> Mutant:
     before, after = (
         " ".join(line[1:].strip() for line in changed if line.startswith(sign)) for sign in "-+"
     )
-    return Mutant(f"{module.removeprefix('nixfleet_state_machine.')}.{function}", before, after)
+    place = module.removeprefix("nixfleet_state_machine.").removeprefix("nixfleet_proto.")
+    return Mutant(f"{place}.{function}", before, after)
 
 
 def _mutmut(*arguments: str) -> str:
