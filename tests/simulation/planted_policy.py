@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from attrs import evolve
 
-from nixfleet_control_plane.engine import rollout_course
+from nixfleet_control_plane.engine import engine, rollout_course
 from nixfleet_proto.policy import Tolerance
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner import deadlines, passing_time, verdict
@@ -119,6 +119,11 @@ def tries_once_too_often(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deadlines, "_retry", stubborn)
 
 
+def waits_for_evidence_that_was_waived(patch: pytest.MonkeyPatch) -> None:
+    """An operator cleared a wave of which nobody came, and the rollout stays there."""
+    patch.setattr(engine, "waves_without", lambda *_: ())
+
+
 PLANTED_IN_POLICY: Final[Mapping[str, Plant]] = {
     plant.__name__: plant
     for plant in (
@@ -132,6 +137,7 @@ PLANTED_IN_POLICY: Final[Mapping[str, Plant]] = {
         takes_every_deadline_for_a_failure,
         tries_again_at_once,
         tries_once_too_often,
+        waits_for_evidence_that_was_waived,
     )
 }
 
@@ -146,5 +152,6 @@ FOUND_BY_IN_POLICY: Final[Mapping[str, int]] = {
     "takes_every_deadline_for_a_failure": 2,
     "tries_again_at_once": 2,
     "tries_once_too_often": 6,
+    "waits_for_evidence_that_was_waived": 86,
 }
 """As `planted.FOUND_BY`."""
