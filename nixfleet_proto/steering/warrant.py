@@ -25,12 +25,11 @@ TEXT_LENGTH_MAX: Final = 512
 class ClosureRule(WordEnum):
     """Where a warrant may move a host. The values are the wire's.
 
-    PRIOR: back to what the host noted itself at the dispatch. TARGET: to what the signed manifest names, whatever a
-    lock of the device says.
+    PRIOR: back to what the host noted itself at the dispatch. The one rule of this version; it is signed all the same,
+    so that an order of another rule can never be taken for this one.
     """
 
     PRIOR = "prior"
-    TARGET = "target"
 
 
 @frozen

@@ -17,7 +17,7 @@ from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_testing.pauses import pause_of
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import START
-from tests.engines.story import STEPS, Story
+from tests.engines.story import STEPS, Story, recall_another
 
 REFERENCES = (
     ("host_rollout_records", "event_log_seq", True),
@@ -52,6 +52,7 @@ def eventful(story: Story) -> Path:
         step(story)
     story.control_plane.pause("late")
     story.control_plane.publish("r4")
+    recall_another(story)
     story.control_plane.flush()
     story.control_plane.store.close()
     return story.control_plane.database

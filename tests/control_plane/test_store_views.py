@@ -16,7 +16,7 @@ from nixfleet_control_plane.history.rebuild import (
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.store.queries import open_for_reading
-from tests.engines.story import STEPS, Story
+from tests.engines.story import STEPS, Story, recall_another
 from tests.engines.tampering import cut, forge, knife, with_payload
 
 
@@ -28,6 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         step(story)
     story.control_plane.pause("late")
     story.control_plane.publish("r4")
+    recall_another(story)
     while story.control_plane.flush():
         pass
     story.host("stable@r1", "web-02").acknowledge()

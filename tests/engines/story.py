@@ -19,6 +19,7 @@ from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.fleet import Edge
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.policy import Recall, RolloutPolicy
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.signing.warrant import sign_warrant
 from nixfleet_proto.steering.warrant import ClosureRule, Warrant
@@ -35,6 +36,7 @@ LAYOUT = Layout(
     edges=(Edge("web-02", "web-03"),),
 )
 LATE = Layout(waves=(("db-01", "db-02"),), channel="late", after=("stable",), closure="same")
+OWN = Layout(waves=(("app-01",),), channel="own", policy=RolloutPolicy(recall=Recall.OPERATOR))
 RETENTION_MINUTES = 72 * 60
 
 
@@ -138,23 +140,22 @@ def _retire(closure: str) -> Step:
     )
 
 
-def _order(rollout_id: str) -> Step:
-    def step(story: Story) -> None:
-        now = story.control_plane.now
-        warrant = Warrant(
-            f"order of {rollout_id}",
-            RolloutId(rollout_id),
-            ClosureRule.TARGET,
-            "ada",
-            "now, please",
-            now,
-            now + timedelta(hours=1),
-        )
-        text = encode_signed_warrant(sign_warrant(warrant, OPERATOR_KEY)).decode()
-        command = RelayWarrant(warrant.rollout_id, text, "ada", warrant.reason)
-        assert story.control_plane.command(command).refusal is None
-
-    return step
+def recall_another(story: Story) -> None:
+    """Release on a channel of its own, and have an operator recall that."""
+    rollout_id = story.control_plane.publish("r1", OWN)
+    now = story.control_plane.now
+    warrant = Warrant(
+        f"order of {rollout_id}",
+        rollout_id,
+        ClosureRule.PRIOR,
+        "ada",
+        "now, please",
+        now,
+        now + timedelta(hours=1),
+    )
+    text = encode_signed_warrant(sign_warrant(warrant, OPERATOR_KEY)).decode()
+    command = RelayWarrant(warrant.rollout_id, text, "ada", warrant.reason)
+    assert story.control_plane.command(command).refusal is None
 
 
 def _enroll(hostname: str, nonce: str) -> Step:
@@ -223,7 +224,6 @@ STEPS: tuple[Step, ...] = (
     _host("stable@r2", "web-04", ScriptedHost.complete),
     _wait(1),
     _publish("r3"),
-    _order("late@r1"),
     _host("stable@r3", "web-01", _fail_and_roll_back),
     lambda story: story.control_plane.flush(),
     _publish("r4"),

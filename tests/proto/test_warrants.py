@@ -78,7 +78,6 @@ def test_a_warrant_is_the_same_after_it_was_relayed() -> None:
                 evolve(RECALL, hosts=()),
                 evolve(RECALL, rollout_id=RolloutId("stable@r2")),
                 evolve(RECALL, order_id="2"),
-                evolve(RECALL, rule=ClosureRule.TARGET),
                 evolve(RECALL, expires_at=T0 + timedelta(hours=3)),
                 evolve(RECALL, reason="because"),
             )

@@ -5,15 +5,21 @@ As in `planted`: each is a function that plants one; its sentence says what goes
 
 from collections.abc import Mapping
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
 from attrs import evolve
 
-from nixfleet_agent.engine import engine, home
+from nixfleet_agent.engine import engine, home, recalls
+from nixfleet_agent.engine.state import State
 from nixfleet_agent.messages.inputs import HomeLooked
 from nixfleet_agent.probes.runner import PASSED
+from nixfleet_agent.workers import warrants
 from nixfleet_control_plane.engine import entry_handlers
+from nixfleet_proto.policy import Recall
+from nixfleet_proto.signing.warrant import VerifiedWarrant, verify_warrant
+from nixfleet_proto.steering.warrant import SignedWarrant, Warrant
 from nixfleet_state_machine.rollout.event import RolloutAborted, RolloutEvent
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
@@ -47,12 +53,54 @@ def takes_every_silence_for_a_cut(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(engine, "home_outcome", suspicious)
 
 
+def believes_every_warrant(patch: pytest.MonkeyPatch) -> None:
+    """The signature of an order is not verified: a control plane makes its own."""
+    patch.setattr(warrants, "verify_warrant", lambda signed, trust, now: _taken(signed))
+
+
+def obeys_orders_that_are_over(patch: pytest.MonkeyPatch) -> None:
+    """The end of an order is not looked at: it can be kept, and relayed when it suits."""
+
+    def late(signed: SignedWarrant, trust: Any, now: datetime) -> Any:
+        return verify_warrant(signed, trust, signed.warrant.issued_at)
+
+    patch.setattr(warrants, "verify_warrant", late)
+
+
+def obeys_orders_for_others(patch: pytest.MonkeyPatch) -> None:
+    """Whom an order is for is not looked at."""
+    patch.setattr(Warrant, "is_for", lambda self, hostname: True)
+
+
+def goes_back_without_a_grant(patch: pytest.MonkeyPatch) -> None:
+    """What CI signed about recalls is not looked at, on either side."""
+    object_to = recalls.objection_to_recall
+
+    def granted(state: State, warrant: Warrant) -> str | None:
+        rollouts = {
+            rollout_id: evolve(it, policy=evolve(it.policy, recall=Recall.OPERATOR))
+            for rollout_id, it in state.rollouts.items()
+        }
+        seen: Any = SimpleNamespace(hostname=state.hostname, rollouts=rollouts, orders=state.orders)
+        return object_to(seen, warrant)
+
+    patch.setattr(engine, "objection_to_recall", granted)
+
+
+def _taken(signed: SignedWarrant) -> VerifiedWarrant:
+    return VerifiedWarrant(signed.warrant, signed)
+
+
 PLANTED_IN_STEERING: Final[Mapping[str, Plant]] = {
     plant.__name__: plant
     for plant in (
         takes_an_abort_for_a_halt,
         never_misses_home,
         takes_every_silence_for_a_cut,
+        believes_every_warrant,
+        obeys_orders_that_are_over,
+        obeys_orders_for_others,
+        goes_back_without_a_grant,
     )
 }
 
@@ -60,5 +108,9 @@ FOUND_BY_IN_STEERING: Final[Mapping[str, int]] = {
     "takes_an_abort_for_a_halt": 3,
     "never_misses_home": 19,
     "takes_every_silence_for_a_cut": 7,
+    "believes_every_warrant": 7,
+    "obeys_orders_that_are_over": 7,
+    "obeys_orders_for_others": 7,
+    "goes_back_without_a_grant": 43,
 }
 """As `planted.FOUND_BY`."""

@@ -113,12 +113,11 @@ from nixfleet_control_plane.messages.log_entry import (
 )
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
-from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant
+from nixfleet_proto.steering.warrant import SignedWarrant
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.kernel.engine import Commit
@@ -588,9 +587,7 @@ class ControlPlaneEngine:
     def _warrants(self, heartbeat: Heartbeat, now: datetime) -> tuple[SignedWarrant, ...]:
         found = tuple(islice(warrants_for(self._state, heartbeat.hostname, now), WARRANTS_MAX))
         for signed in found:
-            if signed.warrant.rule is ClosureRule.PRIOR:
-                key = signed.warrant.rollout_id, heartbeat.hostname
-                self._state.going_back.add(key)
+            self._state.going_back.add((signed.warrant.rollout_id, heartbeat.hostname))
         return found
 
     def _rests(self, rollout_id: str, hostname: str) -> bool:
@@ -736,9 +733,8 @@ class ControlPlaneEngine:
 
     def _end_recalled(self, commit: CommitBuilder, command: RelayWarrant, now: datetime) -> None:
         """A recalled rollout begins nothing any more: what is taken back must not go out again meanwhile."""
-        warrant = decode_signed_warrant(command.warrant.encode()).warrant
         rollout = self._state.view.rollouts[command.rollout_id]
-        if warrant.rule is ClosureRule.PRIOR and rollout.state is not RolloutState.ABORTED:
+        if rollout.state is not RolloutState.ABORTED:
             reason = f"recalled: {command.reason}"
             aborted = RolloutAborted(command.rollout_id, command.operator, reason, now)
             move_rollout(self._state, commit, aborted, now)

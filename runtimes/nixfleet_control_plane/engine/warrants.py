@@ -16,7 +16,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall
 from nixfleet_proto.signing import VerifyError
 from nixfleet_proto.signing.warrant import WarrantUnverified, verify_warrant
-from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant, Warrant
+from nixfleet_proto.steering.warrant import SignedWarrant, Warrant
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
@@ -54,7 +54,7 @@ def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
     if unknown:
         return f"expected hosts of {rollout_id}, found {', '.join(sorted(unknown))}"
     granted = state.manifests[rollout_id].manifest.rollout_policy.recall
-    if warrant.rule is ClosureRule.PRIOR and granted is not Recall.OPERATOR:
+    if granted is not Recall.OPERATOR:
         return (
             f'the policy signed for {rollout_id} says recall = "never", so no host goes back by a warrant; release '
             "another closure, and abort this rollout"
@@ -78,13 +78,8 @@ def warrants_for(state: State, hostname: str, now: datetime) -> Iterator[SignedW
         record = state.view.host(warrant.rollout_id, hostname)
         if record is None or now >= warrant.expires_at or not warrant.is_for(hostname):
             continue
-        match warrant.rule:
-            case ClosureRule.PRIOR:
-                if is_to_go(record) and _has_turn(state, warrant, record, now):
-                    yield signed
-            case ClosureRule.TARGET:
-                if record.state is HostState.PENDING:
-                    yield signed
+        if is_to_go(record) and _has_turn(state, warrant, record, now):
+            yield signed
 
 
 def _has_turn(state: State, warrant: Warrant, record: HostRolloutState, now: datetime) -> bool:

@@ -198,7 +198,7 @@ class AbortRollout:
 
 @frozen
 class RelayWarrant:
-    """Relay an operator's warrant to hosts of a rollout. warrant: as it was signed; with `prior`, the rollout ends.
+    """Relay an operator's warrant to hosts of a rollout. warrant: as it was signed. The rollout ends.
 
     Source: docs/spec/warrants.md.
     """

@@ -34,6 +34,7 @@ from nixfleet_proto.fleet import (
     Wave,
 )
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.policy import RolloutPolicy, Tolerance
 from nixfleet_proto.signing import (
@@ -43,13 +44,16 @@ from nixfleet_proto.signing import (
     sign_artefact,
     sign_token,
 )
-from nixfleet_proto.trust import KeySlot, TrustedKey, TrustRoot
+from nixfleet_proto.signing.warrant import sign_warrant
+from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant, Warrant
+from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustedKey, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_release.build.project import project_channel
 from nixfleet_simulation.scenario.acts import Forgery
 from nixfleet_simulation.scenario.randomness import Random, Seed, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
+OPERATOR = "ada"
 POLICY = "canary-first"
 LONG_AGO = timedelta(hours=12)
 
@@ -100,8 +104,12 @@ class ReleaseDirectory:
         self._offers: dict[str, LatestRelease] = {}
         self._signed_last: Published | None = None
         self._revoked: dict[str, Revocation] = {}
+        self._operator_key = _key(stream(seed, "operator"))
+        self.warrants: list[SignedWarrant] = []
         self.trust = TrustRoot(
-            KeySlot(self._key.public_key), KeySlot(self._org_root_key.public_key)
+            KeySlot(self._key.public_key),
+            KeySlot(self._org_root_key.public_key),
+            (Operator(OPERATOR, self._operator_key.public_key, OperatorRole.OPERATE),),
         )
         self.published: Published | None = None
         self.signed_before: list[Published] = []
@@ -174,6 +182,34 @@ class ReleaseDirectory:
         )
         self.trust = evolve(self.trust, ci_release_key=slot)
         self.sign_again(now)
+
+    def order_recall(
+        self, rollout_id: RolloutId, hosts: tuple[str, ...], now: datetime, lasts: timedelta
+    ) -> SignedWarrant:
+        """Sign an operator's order, as of `now`."""
+        order_id = f"order-{len(self.warrants) + 1}"
+        warrant = Warrant(
+            order_id, rollout_id, ClosureRule.PRIOR, OPERATOR, "it is bad", now, now + lasts, hosts
+        )
+        self.warrants.append(sign_warrant(warrant, self._operator_key))
+        return self.warrants[-1]
+
+    def forged_warrant(self, rng: Random, rollout_id: RolloutId, hostname: str) -> SignedWarrant:
+        """Return an order that was never given: altered, or signed by a key that may not."""
+        signed = rng.choice(self.warrants)
+        warrant = signed.warrant
+        altered = rng.choice(
+            (
+                evolve(warrant, rollout_id=rollout_id),
+                evolve(warrant, hosts=(hostname,)),
+                evolve(warrant, order_id=f"{warrant.order_id}, again"),
+                evolve(warrant, expires_at=warrant.expires_at + timedelta(hours=9)),
+            )
+        )
+        key = rng.choice((None, self._key, self._stranger))
+        return (
+            SignedWarrant(altered, signed.signature) if key is None else sign_warrant(altered, key)
+        )
 
     def forge(self, channel: ChannelLayout, forgery: Forgery, now: datetime) -> None:
         """Put a release of `channel` into the directory that must not be accepted."""
@@ -306,6 +342,7 @@ def _policy_of(channel: ChannelLayout) -> RolloutPolicy:
         max_failure_pct=policy.tolerance.max_failure_pct,
         deadlines=policy.deadlines,
         retry=policy.retry,
+        recall=channel.recall,
     )
 
 

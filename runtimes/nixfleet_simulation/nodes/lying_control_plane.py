@@ -4,7 +4,7 @@ It holds all that CI ever signed, all records of the honest control plane and al
 (Dolev and Yao): it replays, reorders, mixes, withholds and makes up. It cannot sign.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
@@ -17,6 +17,7 @@ from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
+from nixfleet_proto.steering.warrant import SignedWarrant
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.http.signing.key_id import host_key_id
 from nixfleet_runtime.http.signing.refusal import UnknownKey
@@ -209,7 +210,20 @@ class LyingControlPlane:
             for rollout_id in sorted(beat.last_seqs)
             if self._rng.random() < 0.3
         )
-        return HeartbeatReply(self._now(), records, replays)
+        return HeartbeatReply(
+            self._now(), records, replays, warrants=tuple(self._warrants(beat.hostname))
+        )
+
+    def _warrants(self, hostname: str) -> Iterator[SignedWarrant]:
+        """Yield orders that were given, to whomever and whenever, and some that were not."""
+        if not self._ci.warrants:
+            return
+        for _ in range(2):
+            rollout_id = self._rollout(hostname)
+            if rollout_id is None or self._rng.random() < 0.4:
+                yield self._rng.choice(self._ci.warrants)
+            else:
+                yield self._ci.forged_warrant(self._rng, rollout_id, hostname)
 
     def _rollout_of_record(self, beat: Heartbeat) -> RolloutId | None:
         """Return the newest release of what the host runs, of which most can be made up; or any other."""

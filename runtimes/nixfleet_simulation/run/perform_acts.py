@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, assert_never
 
@@ -12,12 +12,14 @@ from nixfleet_control_plane.messages.inputs import (
     ExcuseHosts,
     OperatorCommand,
     PauseScope,
+    RelayWarrant,
     Reply,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
     SkipHosts,
 )
+from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.ids import RolloutId
 from nixfleet_simulation.judge.model.rollout_model import CLEARABLE
 from nixfleet_simulation.nodes.agenda import SECOND
@@ -51,6 +53,7 @@ from nixfleet_simulation.scenario.acts import (
     PowerOff,
     PutOlderBack,
     Reboot,
+    RecallRelease,
     Release,
     ReplayRequests,
     Retire,
@@ -129,6 +132,8 @@ class ActRunner:
                 self._decide_about_host(act)
             case Abort():
                 self._abort(act.channel)
+            case RecallRelease():
+                self._recall(act)
             case PowerOff():
                 self.reboot(act.host, act.for_seconds)
             case NoClosures():
@@ -243,6 +248,17 @@ class ActRunner:
             is_halted = rollout is not None and rollout.due.state in CLEARABLE
             if is_halted and layout.policy.deadlines.is_declared:
                 self._clear(Clear(0, layout.name, everybody=False))
+
+    def _recall(self, act: RecallRelease) -> None:
+        newest = self._newest(act.channel)
+        if newest is None:
+            return
+        rollout_id, hosts = RolloutId(newest), tuple(filter(None, (act.host,)))
+        lasts = timedelta(seconds=act.good_for_seconds)
+        signed = self._world.ci.order_recall(rollout_id, hosts, self._now(), lasts)
+        self._world.checker.histories.orders[signed.warrant.order_id] = signed.warrant
+        text = encode_signed_warrant(signed).decode()
+        self.order(RelayWarrant(rollout_id, text, OPERATOR, signed.warrant.reason))
 
     def _abort(self, channel: str) -> None:
         newest = self._newest(channel)

@@ -249,6 +249,17 @@ class Abort:
     channel: str
 
 
+@frozen
+class RecallRelease:
+    """Sign an order to go back from the channel's newest rollout, for one host; empty: all of it."""
+
+    family: ClassVar[Family] = Family.STEERING
+    at_seconds: float
+    channel: str
+    host: str
+    good_for_seconds: float
+
+
 # Hosts that do not come, and closures that do not.
 
 
@@ -499,6 +510,7 @@ Act: TypeAlias = (
     | PowerOff
     | NoClosures
     | Abort
+    | RecallRelease
 )
 
 

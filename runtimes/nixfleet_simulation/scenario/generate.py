@@ -60,7 +60,12 @@ from nixfleet_simulation.scenario.generate_policy import (
     with_policy,
     with_times,
 )
-from nixfleet_simulation.scenario.generate_steering import cutting_off, has_steering, of_steering
+from nixfleet_simulation.scenario.generate_steering import (
+    cutting_off,
+    has_steering,
+    of_steering,
+    with_steering,
+)
 from nixfleet_simulation.scenario.randomness import Random, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
 
@@ -90,6 +95,8 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
         channels = tuple(with_pace(seed, channel) for channel in channels)
     if has_times(seed):
         channels = tuple(with_times(seed, channel) for channel in channels)
+    if has_steering(seed):
+        channels = tuple(with_steering(seed, channel) for channel in channels)
     seconds = days * DAY_SECONDS
     acts: list[Act] = list(_releases(seed, channels, seconds, faults))
     every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)

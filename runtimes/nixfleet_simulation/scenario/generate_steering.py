@@ -8,11 +8,13 @@ from typing import Final
 from attrs import evolve
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_simulation.scenario.acts import Abort, Act, Release
+from nixfleet_proto.policy import Recall
+from nixfleet_simulation.scenario.acts import Abort, Act, RecallRelease, Release
 from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour
-from nixfleet_simulation.scenario.randomness import Random
+from nixfleet_simulation.scenario.randomness import Random, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
+GRANTED_SHARE: Final = 0.7
 CUTTING_SHARE: Final = 0.5
 """The share of releases of own closures that cut a host off."""
 STEERING_EVERY: Final = 4
@@ -38,4 +40,14 @@ def cutting_off(rng: Random, channel: ChannelLayout, release: Release) -> Releas
 
 def of_steering(rng: Random, channels: tuple[ChannelLayout, ...], at: float) -> Act:
     """Return an end that an operator makes."""
-    return Abort(at, rng.choice(channels).name)
+    channel = rng.choice(channels)
+    if rng.random() < 0.3:
+        return Abort(at, channel.name)
+    host = rng.choice(("", rng.choice(channel.hosts)))
+    return RecallRelease(at, channel.name, host, rng.choice((60.0, 600.0, 7200.0)))
+
+
+def with_steering(seed: int, channel: ChannelLayout) -> ChannelLayout:
+    """Return `channel`, mostly with a policy that grants recalls."""
+    granted = stream(seed, "recall", channel.name).random() < GRANTED_SHARE
+    return evolve(channel, recall=Recall.OPERATOR if granted else Recall.NEVER)

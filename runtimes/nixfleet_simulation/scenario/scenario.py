@@ -8,7 +8,7 @@ from collections.abc import Set
 from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.policy import Deadlines, Retry, Tolerance
+from nixfleet_proto.policy import Deadlines, Recall, Retry, Tolerance
 from nixfleet_simulation.scenario.acts import Act
 from nixfleet_simulation.scenario.randomness import Seed
 
@@ -47,6 +47,7 @@ class ChannelLayout:
     on_health_failure: OnHealthFailure = OnHealthFailure.ROLLBACK_AND_HALT
     after: tuple[str, ...] = ()
     policy: PolicyLayout = PolicyLayout()
+    recall: Recall = Recall.NEVER
     ramp: tuple[int, int] | None = None
     per_minute: int | None = None
     begins_after_seconds: tuple[int, ...] = ()

@@ -24,7 +24,9 @@ from nixfleet_proto.agent_event import (
     ProbeMode,
     ProbeResult,
     ProbeStatus,
+    Recalled,
 )
+from nixfleet_proto.steering.warrant import Warrant
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Released, Releases
@@ -78,10 +80,12 @@ class JudgedHost:
 class Memory:
     """What a journal must remember.
 
-    left: by closure, the release that was rolled back, the newest one by then, and which attempt it was.
+    orders: those obeyed. left: by closure, the release that was rolled back, the newest one by then, and which
+    attempt it was.
     """
 
     newest: Released | None = None
+    orders: set[str] = field(factory=set[str])
     left: dict[str, tuple[Released, Released, int]] = field(
         factory=dict[str, tuple[Released, Released, int]]
     )
@@ -93,6 +97,7 @@ class HostHistories:
     def __init__(self, releases: Releases, lies: Lies) -> None:
         self.checks = 0
         self.facts = 0
+        self.orders: dict[str, Warrant] = {}
         self.by_host: dict[tuple[str, str], JudgedHost] = {}
         self._releases = releases
         self._lies = lies
@@ -182,6 +187,39 @@ class HostHistories:
         if fact.status is ProbeStatus.FAIL and is_settled and not machine.is_cut_off:
             raise Broken(Promise.COMES_HOME, f"{host} fails for its silence, and its network works")
 
+    def _require_ordered(
+        self, host: str, rollout_id: str, fact: Recalled, history: JudgedHost
+    ) -> None:
+        """Check that an operator ordered it, for this host and then, once, and that what CI signed grants it."""
+        self.checks += 1
+        order, released = self.orders.get(fact.order_id), self._releases.find(rollout_id)
+        memory = self._memory(host)
+        wrong = (
+            "nobody gave it"
+            if order is None
+            else "it is for another rollout"
+            if order.rollout_id != rollout_id
+            else "it is for other hosts"
+            if order.hosts and host not in order.hosts
+            else "it is over"
+            if fact.recalled_at >= order.expires_at
+            else "it is of the future"
+            if order.issued_at - fact.recalled_at > AHEAD_MAX
+            else "it was obeyed before"
+            if fact.order_id in memory.orders
+            else "its rollout is over"
+            if history.is_closed
+            else "what it ran before is not known to it"
+            if history.taken_over_seq
+            else "CI did not grant it"
+            if released is None or released.layout.recall == "never"
+            else None
+        )
+        memory.orders.add(fact.order_id)
+        if wrong is not None:
+            found = f"{host} goes back in {rollout_id} by {fact.order_id}: {wrong}"
+            raise Broken(Promise.WARRANTS, found)
+
     def _remove(self, host: str, rollout_id: str, machine: MachineSeen) -> None:
         """Check that facts are removed only after their rollout has been closed for long."""
         self.checks += 1
@@ -232,6 +270,8 @@ class HostHistories:
                 is_own = fact.probe_name in OWN_PROBES
                 if fact.mode is ProbeMode.ENFORCE and not is_own:
                     history.has_passed |= fact.status is ProbeStatus.PASS
+            case Recalled():
+                self._require_ordered(host, rollout_id, fact, history)
             case Converged():
                 self._require_whole_soak(host, rollout_id, history, machine)
             case _:

@@ -31,6 +31,10 @@ MOVES: Final[Mapping[tuple[str, str], str]] = {
     ("Soaking", "Converged"): "Converged",
     ("Failed", "RollbackComplete"): "Reverted",
     ("Converged", "Regressed"): "Failed",
+    ("Activating", "Recalled"): "Failed",
+    ("Deferred", "Recalled"): "Failed",
+    ("Soaking", "Recalled"): "Failed",
+    ("Converged", "Recalled"): "Failed",
     ("Failed", "DispatchAck"): "Activating",
     ("Reverted", "DispatchAck"): "Activating",
     ("Converged", "DispatchAck"): "Activating",
@@ -103,6 +107,8 @@ class HostModel:
         elif kind == "Regressed":
             self._require_regression(fact)
             self._fail(fact["regressedAt"], rolls_back=fact["policyApplied"] == ROLLBACK)
+        elif kind == "Recalled":
+            self._fail(fact["recalledAt"], rolls_back=True)
         elif kind == "ActivationFailed":
             self._fail(fact["failedAt"], rolls_back=self.rolls_back)
         elif kind == "ActivationDeferred":

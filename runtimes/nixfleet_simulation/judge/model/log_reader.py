@@ -19,6 +19,7 @@ from nixfleet_control_plane.messages.inputs import (
     Input,
     ManifestAnswer,
     PlanTick,
+    RelayWarrant,
     Reply,
     RetryHosts,
     SkipHosts,
@@ -204,7 +205,11 @@ class LogReader:
             self.deferred.pop((rollout_id, host), None)
         rollout.give_back(host)
         # Others went on without a host that may fail now: no bound was computed for that.
-        rollout.is_unbounded |= fact["kind"] in ("Regressed", "ActivationDeferred")
+        rollout.is_unbounded |= fact["kind"] in (
+            "Regressed",
+            "ActivationDeferred",
+            "Recalled",
+        )
         # Nor for a dispatch that a liar made, while the planner waited.
         rollout.is_unbounded |= (rollout_id, host) in self._lies.dispatched
         if moved:
@@ -301,7 +306,7 @@ class LogReader:
                 is_due = isinstance(input, PlanTick) and at is not None and at <= self._now
                 if not (is_due or isinstance(input, RetryHosts)):
                     found = f"{host} is to try again at {self._now}, and may at {at}"
-        elif kind == "RolloutAborted" and not isinstance(input, AbortRollout):
+        elif kind == "RolloutAborted" and not isinstance(input, AbortRollout | RelayWarrant):
             found = "it is aborted, and no operator ordered that"
         elif kind == "StandingChanged":
             found = self._standing_objection(rollout, event)
