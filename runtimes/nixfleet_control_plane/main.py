@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from datetime import timedelta
@@ -51,6 +52,7 @@ from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
+from nixfleet_state_machine.planner.holds.hold import HoldKind
 from nixfleet_state_machine.planner.pace.status import Shortage
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
@@ -59,7 +61,7 @@ _BACKLOG: Final = 2048
 _DAMAGED: Final = (
     "restore a backup, or move it away: without it, the hosts tell what their journals have"
 )
-S = TypeVar("S", HostState, RolloutState, Gate, Stage, Standing, Shortage)
+S = TypeVar("S", HoldKind, HostState, RolloutState, Gate, Stage, Standing, Shortage)
 _STANDINGS: Final = tuple(it for it in Standing if it is not Standing.COUNTED)
 _log = logging.getLogger(__name__)
 
@@ -274,6 +276,12 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         "budgets of live rollouts of which all slots of one kind are taken",
         "slots",
         lambda: _by_state(Shortage, service.budget_shortages()),
+    )
+    metrics.gauge_by(
+        "nixfleet_holds",
+        "holds that are on, by the kind of their source",
+        "source",
+        lambda: _by_state(HoldKind, Counter(hold.source.kind for hold in service.holds())),
     )
     metrics.gauge(
         "nixfleet_hosts_absent",

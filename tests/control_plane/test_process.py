@@ -132,6 +132,7 @@ async def test_an_operator_sees_how_much_there_is_and_what_came_of_it(premises: 
         'nixfleet_hosts_overdue{stage="ack"} 0.0',
         'nixfleet_hosts_by_standing{standing="lapsed"} 0.0',
         'nixfleet_budgets_full{slots="ramp"} 0.0',
+        'nixfleet_holds{source="freeze"} 0.0',
         "nixfleet_hosts_absent 0.0",
         "nixfleet_left_out_at_start 0.0",
         "nixfleet_failures_tolerated 0.0",
