@@ -98,14 +98,17 @@ def answer_mismatches(expected: Answer, found: Answer) -> Iterator[Mismatch]:
 
 
 def value_mismatches(expected: JsonValue, found: JsonValue, path: str) -> Iterator[Mismatch]:
-    """Yield where `found` differs from `expected`, down to the innermost values."""
+    """Yield where `found` differs from `expected`, down to the innermost values.
+
+    A field that was added since the recording, and is absent, makes no difference.
+    """
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         for key in sorted({*expected, *found}):
             if key in expected and key in found:
                 yield from value_mismatches(expected[key], found[key], f"{path}.{key}")
             elif key in expected:
                 yield Mismatch(f"{path}.{key}", _text(expected[key]), NOTHING)
-            elif key not in UNKNOWN_TO_RECORDER:
+            elif key not in UNKNOWN_TO_RECORDER and found[key] is not None:
                 yield Mismatch(f"{path}.{key}", NOTHING, _text(found[key]))
     elif _text(expected) != _text(found):
         yield Mismatch(path, _text(expected), _text(found))
