@@ -10,7 +10,6 @@ from typing import assert_never
 from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.guards.states import (
-    GuardedWave,
     broken_reason,
     guards_of_wave,
 )
@@ -40,9 +39,12 @@ def due_rollout_events(
     record = view.rollout(rollout_id)
     match record.state:
         case RolloutState.ACTIVE | RolloutState.CONVERGING:
-            return (*_waves(view, record, now), *_end(view, record, now))
+            return _broken(view, record, now) or (
+                *_waves(view, record, now),
+                *_end(view, record, now),
+            )
         case RolloutState.OPENING if record.current_wave == BEFORE_FIRST_WAVE:
-            return tuple(_waves(view, record, now))
+            return _broken(view, record, now) or tuple(_waves(view, record, now))
         case (
             RolloutState.OPENING
             | RolloutState.TERMINAL
@@ -65,7 +67,7 @@ def empty_waves(terms: RolloutTerms) -> tuple[int, ...]:
 
 def _waves(
     view: FleetView, record: RolloutRecord, now: datetime
-) -> Iterator[WaveAdvanced | WaveBroken | GuardsOpened]:
+) -> Iterator[WaveAdvanced | GuardsOpened]:
     """Yield an advance for each wave that is done, up to one whose successor is guarded and must not begin.
 
     The last wave only has to settle, and advances once.
@@ -76,7 +78,8 @@ def _waves(
     while wave < last and _is_done(view, rollout_id, wave):
         guarded = guards_of_wave(record, terms, wave + 1)
         if guarded is not None and not guarded.may_begin:
-            yield from _of_guards(record, guarded, now)
+            if guarded.since is None:
+                yield GuardsOpened(rollout_id, guarded.wave, now)
             return
         yield WaveAdvanced(rollout_id, wave, wave + 1, now)
         wave += 1
@@ -86,15 +89,18 @@ def _waves(
         yield WaveAdvanced(rollout_id, wave, wave, now)
 
 
-def _of_guards(
-    record: RolloutRecord, guarded: GuardedWave, now: datetime
-) -> Iterator[GuardsOpened | WaveBroken]:
-    """Yield what is due for a wave that its guards hold: they are asked from now on, or one of them broke it."""
-    if guarded.since is None:
-        yield GuardsOpened(record.rollout_id, guarded.wave, now)
-    if guarded.broken is not None:
-        reason = broken_reason(guarded.broken)
-        yield WaveBroken(record.rollout_id, guarded.wave, 0, 0, 0, now, reason)
+def _broken(view: FleetView, record: RolloutRecord, now: datetime) -> tuple[WaveBroken, ...]:
+    """Return the event that is due if a guard of a later wave can be satisfied no more.
+
+    Also while the waves before are not done: whoever denies a wave early wants the rollout to halt.
+    """
+    terms = view.terms(record.rollout_id)
+    for wave in sorted({tally.wave for tally in record.guard_tallies}):
+        guarded = guards_of_wave(record, terms, wave) if wave <= terms.last_wave else None
+        if guarded is not None and guarded.broken is not None:
+            reason = broken_reason(guarded.broken)
+            return (WaveBroken(record.rollout_id, wave, 0, 0, 0, now, reason),)
+    return ()
 
 
 def _end(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[RolloutTerminal]:

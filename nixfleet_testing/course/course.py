@@ -54,7 +54,12 @@ from nixfleet_state_machine.rollout.event import (
     WaveBroken,
     subject_of,
 )
-from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
+from nixfleet_state_machine.rollout.state import (
+    BEFORE_FIRST_WAVE,
+    RolloutRecord,
+    RolloutState,
+    Standing,
+)
 from nixfleet_testing.course.reducer_set import ReducerSet
 
 OnEvent: TypeAlias = Callable[[RolloutRecord, RolloutEvent, RolloutRecord], None]
@@ -376,10 +381,19 @@ class Course:
         opened = RolloutOpened(action.rollout_id, action.channel, action.target_ref, now)
         others = self.view.rollouts_of(action.channel)
         terms = self.view.offers[action.channel]
-        self.view.open(self.reducers.open_rollout(opened, 1, others), terms)
+        record = self.reducers.open_rollout(opened, 1, others)
+        if terms.guards_of(0).is_declared:
+            record = evolve(record, current_wave=BEFORE_FIRST_WAVE)
+        self.view.open(record, terms)
         self.did.append(f"{action.rollout_id} opens")
         for host in terms.targets:
             self._open_record(terms, host)
+        self._advance(action.rollout_id, now)
+
+    def take_verdict(self, verdict: Verdict, now: datetime) -> None:
+        """Let a judge say something of a guard, and go on with the rollout."""
+        self._move(verdict, now)
+        self._advance(verdict.rollout_id, now)
 
     def _open_record(self, terms: RolloutTerms, host: str) -> None:
         closure = terms.targets[host]

@@ -18,6 +18,7 @@ from nixfleet_testing.explore.inputs import (
     Hear,
     HearOf,
     Input,
+    Judge,
     MinutePasses,
     PassTime,
     Pause,
@@ -47,6 +48,7 @@ def of_turn(
             | Clear()
             | Hear()
             | HearOf()
+            | Judge()
             | MinutePasses()
             | PassTime()
             | Pause()

@@ -11,6 +11,7 @@ as the host is at a stage with a deadline, or waits for another attempt.
 
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Final
 
 from attrs import frozen
 
@@ -25,6 +26,7 @@ from nixfleet_proto.policy import (
     Retry,
     RolloutPolicy,
 )
+from nixfleet_proto.steering.guards import Approvals, WaveGuards
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_testing.course.amended import without_host
@@ -47,6 +49,9 @@ PASSED_AT = DISPATCHED_AT + timedelta(days=30)
 """Later than every deadline and every back-off."""
 
 
+GUARDS: Final = WaveGuards(approvals=Approvals(1, ("ada", "bob")))
+
+
 @frozen
 class Bounds:
     """One bounded world: a channel, its hosts in waves, and what may happen to them.
@@ -61,6 +66,7 @@ class Bounds:
     attempts: how often a host may try. on_drift: heartbeats may show that a Converged host runs something else, and
     what follows; `None`: none does. leaver: the last host of the first wave may leave and join again, at any time and
     as often as it likes. timed: each wave has a time before which it does not begin.
+    guarded: each wave needs the approval of one of two operators, who may deny it.
     every_fact: also facts that change no state (ActivationStarted, ProbeObservedFirst, ProbeFailureFirst).
     """
 
@@ -88,6 +94,7 @@ class Bounds:
     timed: bool = False
     ramp: tuple[int, int] | None = None
     per_minute: int | None = None
+    guarded: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.waves <= self.hosts:
@@ -158,6 +165,7 @@ class Bounds:
             deadlines=self._deadlines,
             retry=Retry(self.attempts),
             on_drift=self.on_drift or OnDrift.REPORT,
+            wave_guards=(GUARDS,) * self.waves if self.guarded else (),
         )
 
     def _closure(self, release: str, host: str) -> str:

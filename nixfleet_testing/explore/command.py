@@ -112,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"hosts drift, and what follows: {_named(OnDrift)}",
     )
     flag("--leaver", action="store_true", help="a host of the first wave leaves and joins again")
+    flag(
+        "--guarded",
+        action="store_true",
+        help="each wave needs an approval, and operators approve or deny",
+    )
     flag("--timed", action="store_true", help="each wave has a time before which it does not begin")
     flag("--every-fact", action="store_true", help="also facts that change no state")
     flag("--no-symmetry", action="store_true", help="tell hosts of one wave apart")
@@ -147,6 +152,7 @@ def _bounds(options: argparse.Namespace, policy: OnHealthFailure) -> Bounds:
         on_drift=options.on_drift,
         leaver=options.leaver,
         timed=options.timed,
+        guarded=options.guarded,
         ramp=None if options.ramp is None else (options.ramp, 2),
         per_minute=options.per_minute,
     )

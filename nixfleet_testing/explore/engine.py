@@ -10,6 +10,7 @@ from typing import assert_never
 
 from attrs import evolve, frozen
 
+from nixfleet_proto.steering.guards import APPROVALS
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
@@ -17,6 +18,7 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
 )
 from nixfleet_state_machine.planner.terms import RolloutTerms
+from nixfleet_state_machine.rollout.event import Verdict
 from nixfleet_state_machine.rollout.state import NO_ATTEMPTS, NO_DRIFTS, NO_STANDINGS
 from nixfleet_state_machine.undo import UndoLog
 from nixfleet_testing.course.course import Course
@@ -37,6 +39,7 @@ from nixfleet_testing.explore.inputs import (
     Hear,
     HearOf,
     Input,
+    Judge,
     MinutePasses,
     PassTime,
     Pause,
@@ -146,6 +149,13 @@ class Engine:
                 bounds = self._bounds
                 terms = bounds.terms[0] if input.joins else bounds.terms_without_leaver
                 self._course.amend(terms, LIVED_AT)
+            case Judge():
+                rollout_id = self._bounds.terms[input.release].rollout_id
+                wave = self._view.rollouts[rollout_id].current_wave + 1
+                verdict = Verdict(
+                    rollout_id, wave, APPROVALS, "ada", input.outcome, "as seen", LIVED_AT
+                )
+                self._course.take_verdict(verdict, LIVED_AT)
             case WaveTimeComes():
                 self._begun += 1
             case _:

@@ -6,9 +6,11 @@ from typing import TypeAlias
 from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.steering.guards import APPROVALS
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.event import Stage
-from nixfleet_state_machine.rollout.state import RolloutState, Standing
+from nixfleet_state_machine.rollout.guard_tally import Outcome
+from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.explore.bounds import BY_HAND, CHANNEL, Bounds
 from nixfleet_testing.explore.timing import has_time
 from nixfleet_testing.explore.world import ControlPlane, Seat
@@ -102,8 +104,17 @@ class MinutePasses:
     """A minute passes in which nothing is dispatched: the slots of all beginnings come back."""
 
 
+@frozen
+class Judge:
+    """An operator approves or denies the next wave."""
+
+    release: int
+    outcome: Outcome
+
+
 Input: TypeAlias = (
-    Hear
+    Judge
+    | Hear
     | Publish
     | Pause
     | Resume
@@ -137,12 +148,23 @@ def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Inpu
             yield Retire(closure), f"an operator retires the quarantine of {closure}"
     if control_plane.in_minute:
         yield MinutePasses(), "a minute passes"
+    if bounds.guarded and opened and is_awaiting_approval(bounds, opened[-1]):
+        wave = opened[-1].current_wave + 1
+        for outcome, said in ((Outcome.PASS, "approves"), (Outcome.FAIL, "denies")):
+            yield Judge(len(opened) - 1, outcome), f"an operator {said} wave {wave}"
     if opened:
         yield from _of_time(bounds, control_plane)
         yield from _of_drift(bounds, control_plane)
         yield from _of_members(bounds, control_plane)
     if bounds.timed and control_plane.begun < bounds.waves:
         yield WaveTimeComes(), f"the time of wave {control_plane.begun} comes"
+
+
+def is_awaiting_approval(bounds: Bounds, record: RolloutRecord) -> bool:
+    """Whether the next wave of a rollout has no approval yet. It may be given before the wave before is done."""
+    wave = record.current_wave + 1
+    is_going = record.state.is_live and not record.state.is_halted
+    return is_going and wave < bounds.waves and record.guard_tally(wave, APPROVALS) is None
 
 
 def _of_time(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:

@@ -350,9 +350,8 @@ def test_the_author_of_a_release_does_not_approve_it(scratch: Path) -> None:
     fleet = Approved(scratch, layout=layout)
     expected = "ada is the author of this release, and does not approve it"
     assert _refused(fleet, fleet.approval("ada")) == expected
-    fleet.give(fleet.approval("ada", Decision.DENY))
-
     fleet.finish("web-01")
+    fleet.give(fleet.approval("ada", Decision.DENY))
     assert fleet.state_now() is RolloutState.FAILED
 
 
@@ -364,6 +363,15 @@ def test_an_amended_manifest_inherits_no_approval(fleet: Approved) -> None:
     fleet.publish("r1", more)
 
     assert fleet.rollout(fleet.r1).guard_tallies == ()
+
+
+def test_a_denial_halts_the_rollout_while_the_wave_before_is_under_way(scratch: Path) -> None:
+    """Whoever denies early wants it to stop now, not when the canary is done."""
+    fleet = Approved(scratch, OPEN, TWO_APPROVE)
+    fleet.give(fleet.approval("ada", Decision.DENY))
+
+    assert fleet.state_now() is RolloutState.FAILED
+    assert fleet.dispatch_of("web-01") is None
 
 
 # --- promotion -------------------------------------------------------------------------------------
