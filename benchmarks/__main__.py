@@ -24,6 +24,7 @@ WORKLOADS = (
     "replay",
     "cold_start",
     "plan",
+    "freeze",
     "growth",
     "memory",
     "import_time",

@@ -132,6 +132,13 @@ def _planned(size: int, has_policy: bool) -> Planned:
     return Planned(first, after)
 
 
+def waiting_fleet(size: int, undo: UndoLog) -> FleetView:
+    """Return the fleet after its first plan, carried out."""
+    view = _fleet(size, undo, has_policy=False)
+    _replan(view, undo)
+    return view
+
+
 def _lived(view: FleetView, undo: UndoLog, host: str) -> Iterator[Times]:
     for fact in life():
         before = view.host(ROLLOUT, host)

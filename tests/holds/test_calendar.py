@@ -130,6 +130,13 @@ def test_windows_that_touch_are_one() -> None:
     assert (phase.is_closed, phase.until) == (False, _utc("2026-11-01 23:30"))
 
 
+def test_windows_that_are_open_at_the_same_times_are_one() -> None:
+    """Neither comes before the other."""
+    twin = evolve(NIGHTLY, name="twin")
+    phase = window_phase((NIGHTLY, twin), ZONES, _utc("2026-11-01 21:30"), 30)
+    assert (phase.is_closed, phase.until) == (False, _utc("2026-11-01 22:30"))
+
+
 def test_a_freeze_keeps_hosts_from_beginning_what_would_run_into_it() -> None:
     """It holds from so long before its beginning until its end."""
     phases = [

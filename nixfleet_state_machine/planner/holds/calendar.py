@@ -115,7 +115,7 @@ def window_phase(
     minutes_needed: for entries that say nothing themselves. Raises: KeyError.
     """
     horizon = now + HORIZON
-    found = merge(*(spans(entry, zones, now) for entry in entries))
+    found = merge(*(spans(entry, zones, now) for entry in entries), key=_begins)
     for span in joined(found, horizon):
         closes = span.ends - timedelta(minutes=_needed(span.entry, minutes_needed))
         if closes <= max(now, span.begins):
@@ -124,6 +124,10 @@ def window_phase(
             return Phase(True, span.begins, span.entry)
         return Phase(False, None if span.ends >= horizon else closes, span.entry)
     return Phase(True, None, entries[0])
+
+
+def _begins(span: Span) -> datetime:
+    return span.begins
 
 
 def _needed(entry: CalendarEntry, default: int) -> int:
