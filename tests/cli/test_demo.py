@@ -58,7 +58,8 @@ def test_the_whole_story_is_told_and_checked(tmp_path: Path, nixfleet: Invoke) -
     with _demo("--speed", "120", "--keep", str(kept), scratch=tmp_path) as process:
         told, errors = process.communicate(timeout=SECONDS_MAX)
 
-    assert (process.returncode, errors) == (0, "")
+    assert not errors
+    assert process.returncode == 0
     moments = (
         "Release 1 goes to everybody in waves",
         "stable@release-1  web-01   Pending → Activating: accepts the dispatch; runs ",
@@ -92,7 +93,8 @@ def test_the_story_ends_the_same_in_processes_of_which_two_are_killed(tmp_path: 
     with _demo("--processes", "--speed", "120", scratch=tmp_path) as process:
         told, errors = process.communicate(timeout=2 * SECONDS_MAX)
 
-    assert (process.returncode, errors) == (0, ""), told
+    assert not errors
+    assert process.returncode == 0, told
     moments = (
         "Release 1 goes to everybody in waves",
         "The control plane is killed, and starts again.",
@@ -168,10 +170,11 @@ def test_options_out_of_range_are_refused(options: tuple[str, ...], nixfleet: In
 
 def test_a_real_fleet_finishes_and_serves_who_comes_late(tmp_path: Path) -> None:
     """Two of thirty are off, one fails and is tolerated, one tries again; its closure is barred for nobody."""
-    with _demo("--story", "real-fleet", "--speed", "60", scratch=tmp_path) as process:
+    with _demo("--story", "real-fleet", "--speed", "30", scratch=tmp_path) as process:
         told, errors = process.communicate(timeout=SECONDS_MAX)
 
-    assert (process.returncode, errors) == (0, "")
+    assert not errors
+    assert process.returncode == 0
     moments = (
         "advances from wave 0 to wave 1",
         "web-20, web-27 silent past the ack deadline, and are away",
