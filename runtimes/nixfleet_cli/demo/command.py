@@ -11,6 +11,7 @@ from nixfleet_cli.shared.output import note
 _HOSTS_MAX = 50
 _HOSTS_DEFAULT = 6
 _SPEED_DEFAULT = 60.0
+_SPEED_OF_AN_HOUR = 240.0
 _SPEED_MAX = 600.0
 _EXIT_CODE_INTERRUPTED = 130
 
@@ -18,10 +19,10 @@ _EXIT_CODE_INTERRUPTED = 130
 @command()
 @click.option(
     "--story",
-    type=click.Choice(["releases", "real-fleet"]),
+    type=click.Choice(["releases", "real-fleet", "change-board"]),
     default="releases",
     show_default=True,
-    help="What to show: three releases, or a rollout that finishes on a fleet with faults.",
+    help="What to show: three releases, a rollout that finishes on a fleet with faults, or people who decide.",
 )
 @click.option(
     "--keep",
@@ -38,9 +39,7 @@ _EXIT_CODE_INTERRUPTED = 130
 @click.option(
     "--speed",
     type=click.FloatRange(1.0, _SPEED_MAX),
-    default=_SPEED_DEFAULT,
-    show_default=True,
-    help="Speed-up of the fleet's clock over real time.",
+    help="Speed-up of the fleet's clock over real time; default 60, and 240 for the story change-board.",
 )
 @click.option(
     "--processes",
@@ -54,14 +53,15 @@ def demo(
     story: str,
     keep: Path | None,
     hosts: int | None,
-    speed: float,
+    speed: float | None,
     in_processes: bool,
 ) -> None:
     """Show a story on a small fleet.
 
     releases: the first of three works, the second fails and rolls back, the third repairs it. real-fleet: of thirty
     hosts two are off, one fails and is tolerated, one needs a second attempt; the rollout completes, and a host that
-    comes late is served.
+    comes late is served. change-board: a freeze holds a release for an hour, a check and two approvals let its waves
+    begin; the next release fails its check, and an operator takes it back.
 
     Everything is real except the speed of the
     clock and, without --processes, the network: signed manifests, agents that switch directories, probes that ask a
@@ -70,17 +70,19 @@ def demo(
     Exit codes: 0 everything ended as expected; 1 it did not, and where to look; 2 DIR cannot be used; 130 interrupted,
     nothing is left behind.
     """
-    if story == "real-fleet" and (hosts is not None or in_processes):
+    if story != "releases" and (hosts is not None or in_processes):
         raise click.UsageError(
-            "--story real-fleet has thirty hosts in one process: leave --hosts and --processes out"
+            f"--story {story} has hosts of its own in one process: leave --hosts and --processes out"
         )
     # Imported here, so that the help starts without the runtimes.
-    from nixfleet_cli.demo.performance import REAL_FLEET, perform, releases_plot
+    from nixfleet_cli.demo.performance import CHANGE_BOARD, REAL_FLEET, perform, releases_plot
 
-    plot = REAL_FLEET if story == "real-fleet" else releases_plot(hosts or _HOSTS_DEFAULT)
+    plots = {"real-fleet": REAL_FLEET, "change-board": CHANGE_BOARD}
+    plot = plots.get(story) or releases_plot(hosts or _HOSTS_DEFAULT)
+    usual = _SPEED_OF_AN_HOUR if story == "change-board" else _SPEED_DEFAULT
 
     try:
-        perform(keep, plot, speed, in_processes=in_processes)
+        perform(keep, plot, usual if speed is None else speed, in_processes=in_processes)
     except KeyboardInterrupt:
         note("interrupted")
         context.exit(_EXIT_CODE_INTERRUPTED)

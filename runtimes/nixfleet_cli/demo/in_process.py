@@ -1,9 +1,10 @@
 """The demonstration's fleet in this very process: agents and control plane share it, and nothing happens to them."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
+import anyio
 from attrs import frozen
 
 from nixfleet_agent import service as agent
@@ -15,12 +16,20 @@ from nixfleet_cli.demo.screen import Screen
 from nixfleet_cli.demo.watch import Watch
 from nixfleet_cli.demo.world import World, database_in, journal_in
 from nixfleet_control_plane import service as control_plane
+from nixfleet_control_plane.engine.guard_verdicts import GuardedRollout
 from nixfleet_control_plane.in_process import InProcessTransport
-from nixfleet_control_plane.messages.inputs import ManifestsUpdated
+from nixfleet_control_plane.judges.judge import Judge
+from nixfleet_control_plane.judges.worker import JudgeWorker
+from nixfleet_control_plane.messages.inputs import ManifestsUpdated, OperatorCommand
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_proto.signing import verify_fleet, verify_manifest
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.signing import sign_approval, verify_fleet, verify_manifest
+from nixfleet_proto.steering.approval import Approval, Decision
 from nixfleet_release import load_release
+
+NO_JUDGES: FrozenMap[str, Judge] = FrozenMap()
 
 
 @frozen
@@ -46,17 +55,50 @@ class InProcess:
         ports = AgentPorts(journal, transport, host.activator, self.world.clock, self.world.trust)
         await self._running.enter_async_context(agent.running(AgentSettings(hostname), ports))
 
+    async def command(self, command: OperatorCommand) -> None:
+        """Carry out what an operator orders, which must be taken."""
+        outcome = await self.control_plane.command(command)
+        assert outcome.refusal is None, outcome
+
+    async def approve(self, rollout_id: RolloutId, operator: str, reason: str) -> None:
+        """Sign, as `operator`, that the next wave may begin, which must be taken."""
+        guards = self.guards(rollout_id)
+        assert guards is not None, rollout_id
+        approval = Approval(
+            rollout_id,
+            guards.guarded.wave,
+            guards.manifest_hash,
+            operator,
+            Decision.APPROVE,
+            reason,
+            self.world.clock.now().replace(microsecond=0),
+        )
+        signed = sign_approval(approval, self.world.operators[operator])
+        outcome = await self.control_plane.approve(signed)
+        assert outcome.refusal is None, outcome
+
+    def guards(self, rollout_id: RolloutId) -> GuardedRollout | None:
+        """Return what the next wave of a rollout waits for, `None` if it waits for no guard."""
+        return self.control_plane.guarded(rollout_id)
+
     async def meet_trouble(self, published: Published, watch: Watch, screen: Screen) -> None:
         """Nothing happens."""
 
 
 @asynccontextmanager
-async def running_in_process(world: World, off: Collection[str] = ()) -> AsyncIterator[InProcess]:
+async def running_in_process(
+    world: World, off: Collection[str] = (), judges: Mapping[str, Judge] = NO_JUDGES
+) -> AsyncIterator[InProcess]:
     """Run the fleet of `world` while the context is open. off: the hosts that do not run at first."""
     with ExitStack() as stack:
         store = stack.enter_context(closing(SqliteStore(database_in(world.directory))))
         async with AsyncExitStack() as running:
-            service = await running.enter_async_context(control_plane.running(store, world.clock))
+            service = await running.enter_async_context(
+                control_plane.running(store, world.clock, trust=world.trust)
+            )
+            asking = await running.enter_async_context(anyio.create_task_group())
+            asking.start_soon(JudgeWorker(service, judges, world.clock).run)
+            running.callback(asking.cancel_scope.cancel)
             fleet = InProcess(world, service, running)
             for host in world.hosts:
                 if host.hostname not in off:

@@ -1,7 +1,7 @@
 """One performance of the demonstration: sets the stage, lets the story happen, checks what is left of it."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +10,10 @@ import anyio
 from attrs import Factory, field, frozen
 from rich.console import Console
 
-from nixfleet_cli.demo import real_fleet
+from nixfleet_cli.demo import change_board, real_fleet
 from nixfleet_cli.demo.at_rest import checked_at_rest
 from nixfleet_cli.demo.declaration import declaration_of, hostnames_of
-from nixfleet_cli.demo.in_process import running_in_process
+from nixfleet_cli.demo.in_process import NO_JUDGES, running_in_process
 from nixfleet_cli.demo.processes import running_processes
 from nixfleet_cli.demo.runtimes import Runtimes
 from nixfleet_cli.demo.scratch import scratch_directory
@@ -23,6 +23,7 @@ from nixfleet_cli.demo.watch import Watch, WentWrong
 from nixfleet_cli.demo.world import Cast, World, database_in, made_world, trust_file_in
 from nixfleet_cli.shared.clock_option import clock_arguments, shared_clock
 from nixfleet_cli.shared.output import show_lines
+from nixfleet_control_plane.judges.judge import Judge
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.codec import format_time
 from nixfleet_runtime.kernel.clock import ScaledClock
@@ -36,10 +37,11 @@ Tell = Callable[[World, Runtimes, Watch, Screen], Awaitable[None]]
 
 @frozen
 class Plot:
-    """A story: with whom it happens, and what happens."""
+    """A story: with whom it happens, and what happens. judges: of the checks that its waves wait for."""
 
     cast: Cast
     tell: Tell
+    judges: Mapping[str, Judge] = NO_JUDGES
 
 
 def releases_plot(host_count: int) -> Plot:
@@ -49,6 +51,11 @@ def releases_plot(host_count: int) -> Plot:
 
 REAL_FLEET = Plot(
     Cast(real_fleet.HOSTS, real_fleet.declaration_of, real_fleet.OFF), real_fleet.tell
+)
+
+
+CHANGE_BOARD = Plot(
+    Cast(change_board.HOSTS, change_board.declaration_of), change_board.tell, change_board.JUDGES
 )
 
 
@@ -74,7 +81,7 @@ class _Stage:
         """Let the fleet of `world` run, as it is to run here, while the context is open."""
         if self.in_processes:
             return running_processes(world, clock_arguments(self.speed, self.began_at))
-        return running_in_process(world, self.plot.cast.off)
+        return running_in_process(world, self.plot.cast.off, self.plot.judges)
 
     @property
     def told_duration(self) -> str:

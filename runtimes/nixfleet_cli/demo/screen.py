@@ -18,17 +18,17 @@ from rich.text import Text
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import AppliedEntry
 from nixfleet_control_plane.history.narration import brief_line_of, line_of, short
-from nixfleet_control_plane.messages.log_entry import Deferred, RolloutMoved
+from nixfleet_control_plane.messages.log_entry import Commanded, Deferred, HoldMoved, RolloutMoved
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_state_machine.host.convergence import soak_end_of
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.rollout.event import HostsLapsed, RetryOrdered, StandingChanged
+from nixfleet_state_machine.rollout.event import HostsLapsed, RetryOrdered, StandingChanged, Verdict
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
 _LINES_SHOWN_MAX = 6
-_COUNTS_OTHERWISE = (HostsLapsed, RetryOrdered, StandingChanged)
+_COUNTS_OTHERWISE = (HostsLapsed, RetryOrdered, StandingChanged, Verdict)
 _STYLES = {
     HostState.PENDING: "dim",
     HostState.ACTIVATING: "yellow",
@@ -133,11 +133,14 @@ def screen_for(console: Console, clock: Clock, hostnames: Sequence[str]) -> Iter
 
 
 def is_change(applied: AppliedEntry) -> bool:
-    """Whether something is now otherwise: a host or rollout moved, waits for something else, or counts otherwise."""
+    """Whether something is now otherwise: a host or rollout moved, waits for something else, or counts otherwise.
+
+    So is what a judge or an operator says, and a hold.
+    """
     entry = applied.logged.entry
     if isinstance(entry, RolloutMoved) and isinstance(entry.event, _COUNTS_OTHERWISE):
         return True
-    return applied.is_move or isinstance(entry, Deferred)
+    return applied.is_move or isinstance(entry, Deferred | HoldMoved | Commanded)
 
 
 @frozen

@@ -21,11 +21,12 @@ from nixfleet_cli.demo.declaration import DeclaredHost
 from nixfleet_cli.demo.web import serving
 from nixfleet_proto.codec import encode_trust_root
 from nixfleet_proto.signing import SigningKey
-from nixfleet_proto.trust import KeySlot, TrustRoot
+from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
 from nixfleet_release import CheckedFleet, check, name_closures
 from nixfleet_runtime.kernel.clock import Clock
 
 FIRST_VERSION = ShopVersion(0)
+OPERATORS = ("ada", "bob")
 
 
 @frozen
@@ -62,6 +63,7 @@ class World:
     clock: Clock
     release_key: SigningKey
     trust: TrustRoot
+    operators: Mapping[str, SigningKey]
     checked: CheckedFleet
     hosts: tuple[DemoHost, ...]
 
@@ -88,12 +90,13 @@ def journal_in(directory: Path, hostname: str) -> Path:
 @asynccontextmanager
 async def made_world(directory: Path, cast: Cast, clock: Clock) -> AsyncIterator[World]:
     """Make the fleet of `cast` in `directory`, an empty one; its hosts' web servers run while the context is open."""
-    key, trust = _keys(directory)
+    operators = {name: SigningKey.generate() for name in OPERATORS}
+    key, trust = _keys(directory, operators)
     with ExitStack() as stack:
         hosts = _machines(directory, cast.hostnames, stack)
         checked = _declare(directory, cast, hosts)
         await _install(checked, hosts, directory)
-        yield World(directory, clock, key, trust, checked, hosts)
+        yield World(directory, clock, key, trust, operators, checked, hosts)
 
 
 def build_closures(
@@ -124,9 +127,12 @@ def _place_of(directory: Path, hostname: str) -> Path:
     return directory / "hosts" / hostname
 
 
-def _keys(directory: Path) -> tuple[SigningKey, TrustRoot]:
+def _keys(directory: Path, operators: Mapping[str, SigningKey]) -> tuple[SigningKey, TrustRoot]:
     key = SigningKey.generate()
-    trust = TrustRoot(KeySlot(key.public_key))
+    known = (
+        Operator(name, key.public_key, OperatorRole.OPERATE) for name, key in operators.items()
+    )
+    trust = TrustRoot(KeySlot(key.public_key), operators=tuple(known))
     keys = directory / "keys"
     keys.mkdir()
     key.save(keys / "ci-release.key")
