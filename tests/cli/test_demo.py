@@ -190,12 +190,40 @@ def test_a_real_fleet_finishes_and_serves_who_comes_late(tmp_path: Path) -> None
     assert "quarantined" not in told
 
 
+def test_a_change_board_decides_when_a_release_goes_on_and_takes_one_back(tmp_path: Path) -> None:
+    """A freeze, a check, two approvals, a check that fails, and a recall, each in the log by its name."""
+    with _demo("--story", "change-board", "--speed", "180", scratch=tmp_path) as process:
+        told, errors = process.communicate(timeout=SECONDS_MAX)
+
+    assert not errors
+    assert process.returncode == 0
+    moments = (
+        "ada      holds fleet:all until",
+        "ends the hold of the fleet by operator:ada",
+        "error-rate of wave 1: pass by metrics",
+        "advances from wave 0 to wave 1",
+        "approvals of wave 2: pass by ada",
+        "approvals of wave 2: pass by bob",
+        "advances from wave 1 to wave 2",
+        "Converging → Terminal: complete: every wave is done",
+        "wave 1 is broken before it began, by error-rate",
+        "aborted by bob: recalled",
+        "is recalled by order",
+        "web-01   Failed → Reverted",
+        "the hash chain holds",
+    )
+    places = [told.find(moment) for moment in moments]
+    assert -1 not in places, moments[places.index(-1)]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("story", ["real-fleet", "change-board"])
 @pytest.mark.parametrize("option", [("--hosts", "6"), ("--processes",)])
-def test_the_real_fleet_has_its_own_hosts_in_one_process(
-    option: tuple[str, ...], nixfleet: Invoke
+def test_the_other_stories_have_their_own_hosts_in_one_process(
+    option: tuple[str, ...], story: str, nixfleet: Invoke
 ) -> None:
     """What does not go together is a usage error."""
-    refused = nixfleet("demo", "--story", "real-fleet", *option)
+    refused = nixfleet("demo", "--story", story, *option)
 
     assert refused.exit_code == 2
     assert "leave --hosts and --processes out" in " ".join(refused.stderr.split())

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("test", "what"),
     [
-        ("tests/test_links.py", "the test suite of nixfleet"),
-        ("property_tests/test_scopes_laws.py", "the property tests of nixfleet"),
+        ("tests/test_links.py", "the tests of nixfleet"),
+        ("property_tests/test_scopes_laws.py", "the tests of nixfleet"),
     ],
 )
 def test_the_suite_refuses_to_run_without_assertions(test: str, what: str) -> None:
