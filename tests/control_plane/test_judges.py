@@ -63,8 +63,10 @@ def _ok(body: bytes) -> bytes:
     )
 
 
-def _http(url: str, **more: object) -> JudgeConfig:
-    return JudgeConfig(JudgeKind.HTTP, url, **more)  # type: ignore[arg-type]  # options by name
+def _http(
+    url: str, *, token_file: Path | None = None, timeout_seconds: float = 10.0
+) -> JudgeConfig:
+    return JudgeConfig(JudgeKind.HTTP, url, token_file, timeout_seconds=timeout_seconds)
 
 
 async def test_a_server_is_told_what_it_judges_and_by_whose_token(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.rollout.event import RolloutEvent, WaveAdvanced, WaveBroken
-from nixfleet_testing.course.reducer_set import ReducerSet
+from nixfleet_testing.course.reducer_set import DueRolloutEvents, ReducerSet
 from nixfleet_testing.explore import Bounds, explore
 from nixfleet_testing.explore.laws import Law
 
@@ -57,11 +57,9 @@ def _guards_hold_nobody(
 
 
 @pytest.mark.parametrize("planted", [_denials_are_ignored, _guards_hold_nobody])
-def test_guards_that_do_not_hold_are_found(
-    planted: object,
-) -> None:
+def test_guards_that_do_not_hold_are_found(planted: DueRolloutEvents) -> None:
     """A wave that began unasked, or a rollout that goes on although it was denied."""
-    reducers = ReducerSet(due_rollout_events=planted)  # type: ignore[arg-type]  # one of the two above
+    reducers = ReducerSet(due_rollout_events=planted)
     finding = explore(WORLDS["approvals and denials"], reducers).finding
 
     assert finding is not None
