@@ -62,10 +62,22 @@ BODIES: dict[str, dict[str, Any]] = {
     "excuse": {"hosts": ["web-01"], "reason": "scrap"},
     "skip": {"hosts": ["web-01"], "reason": "on leave"},
     "retry": {"reason": "repaired", "hosts": ["web-01"]},
+    "approve": {
+        "approval": {
+            "rolloutId": "stable@r1",
+            "wave": 1,
+            "manifestHash": "00",
+            "operator": "ada",
+            "decision": "approve",
+            "reason": "looks good",
+            "signedAt": TIME,
+        },
+        "signature": "00",
+    },
     "retire_quarantine": {"closure": "old", "reason": "repaired"},
 }
 """By call: a body with every field."""
-FREE = ("kind", "mode", "status", "effectiveMode", "At", "since")
+FREE = ("kind", "mode", "status", "effectiveMode", "At", "since", "decision")
 """Ends of the names whose words or times are of a few forms."""
 DECODED_BY: Mapping[str, Callable[[bytes], Any]] = {
     call.name: call.takes.decode for call in ALL_CALLS if call.takes is not None
