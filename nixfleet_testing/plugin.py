@@ -44,9 +44,11 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_proto.ids": "RolloutId",
         "nixfleet_proto.manifest": "HostAssignment ManifestBudget RolloutManifest",
         "nixfleet_proto.policy": (
-            "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry Recall"
+            "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry"
         ),
         "nixfleet_proto.steering.approval": "Approval SignedApproval",
+        "nixfleet_proto.steering.warrant": "Warrant SignedWarrant",
+        "nixfleet_proto.signing.warrant": "VerifiedWarrant",
         "nixfleet_proto.steering.guards": "Approvals Check Comparison Quorum WaveGuards",
         "nixfleet_proto.steering.calendar": "CalendarEntry",
         "nixfleet_proto.trust": "TrustedKey KeySlot Operator TrustRoot Verified",

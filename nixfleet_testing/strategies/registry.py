@@ -43,8 +43,10 @@ from nixfleet_proto.health_check import (
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import HostAssignment, ManifestBudget, RolloutManifest
 from nixfleet_proto.policy import Deadline, Deadlines, Retry, Tolerance
+from nixfleet_proto.signing.warrant import VerifiedWarrant
 from nixfleet_proto.steering.approval import Approval, SignedApproval
 from nixfleet_proto.steering.guards import Approvals, Check, Comparison, Quorum, WaveGuards
+from nixfleet_proto.steering.warrant import SignedWarrant, Warrant
 from nixfleet_proto.trust import KeySlot, Operator, TrustedKey, TrustRoot, Verified
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, EventBatch, SignedArtefact
 from nixfleet_state_machine.host.event import Local, Remote
@@ -66,7 +68,7 @@ from nixfleet_state_machine.scopes.expression import (
     Not,
 )
 from nixfleet_state_machine.scopes.merge import Scope
-from nixfleet_testing.strategies import guards, messages, releases, scopes
+from nixfleet_testing.strategies import guards, messages, releases, scopes, warrants
 from nixfleet_testing.strategies.calendars import CALENDARS
 from nixfleet_testing.strategies.effects import (
     HOST_EFFECTS,
@@ -164,6 +166,9 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     EventBatch: messages.event_batches(),
     Dispatch: messages.dispatches(),
     SignedArtefact: messages.signed_artefacts(),
+    Warrant: warrants.warrants(),
+    SignedWarrant: warrants.signed_warrants(),
+    VerifiedWarrant: warrants.verified_warrants(),
 }
 _STATE_MACHINE: Mapping[type[object], SearchStrategy[object]] = {
     Local: facts().map(Local),

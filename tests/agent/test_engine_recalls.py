@@ -258,3 +258,16 @@ def test_a_boot_into_a_deferred_switch_after_a_recall_changes_nothing() -> None:
     agent.tell(Booted("new"))
 
     assert agent.record().state is HostState.FAILED
+
+
+def test_a_recall_whose_commit_fails_changes_nothing_and_is_obeyed_when_it_comes_again() -> None:
+    """The order, the fact and the intent are durable together, or not at all."""
+    agent = converged()
+    before = agent.record()
+    agent.engine.handle(offer(), agent.now)
+    agent.engine.roll_back()
+    assert (agent.record(), "order-1" in agent.state.orders) == (before, False)
+    assert not agent.state.intents
+
+    assert agent.tell(offer()) == WarrantObeyed()
+    assert agent.intent.kind is IntentKind.ROLLBACK
