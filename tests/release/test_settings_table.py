@@ -18,8 +18,10 @@ from nixfleet_proto.health_check import (
     TcpProbe,
 )
 from nixfleet_proto.policy import Deadline, Deadlines, PolicyWave, Retry, RolloutPolicy
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_release.written.declaration import (
     BudgetDeclaration,
+    CalendarDeclaration,
     ComplianceDeclaration,
     FrameworkDeclaration,
     Pin,
@@ -38,6 +40,7 @@ SETTINGS: dict[str, tuple[type, ...]] = {
     "deadline": (Deadline,),
     "retry": (Retry,),
     "budget": (BudgetDeclaration, DisruptionBudget),
+    "calendar": (CalendarDeclaration, CalendarEntry),
     "edge": (Edge,),
     "pin": (Pin,),
     "framework": (FrameworkDeclaration,),
