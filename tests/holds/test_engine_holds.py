@@ -11,6 +11,7 @@ from nixfleet_control_plane.messages.inputs import (
     ResumeScope,
 )
 from nixfleet_control_plane.messages.log_entry import HoldMoved
+from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_state_machine.planner.action import Gate
 from nixfleet_state_machine.planner.holds.hold import HoldEnded, HoldKind, HoldSource
 from nixfleet_state_machine.planner.holds.scope import ChannelScope, FleetScope, parse_scope
@@ -226,3 +227,12 @@ def test_an_explanation_has_the_earliest_time_at_which_the_host_may_go(
     assert block.reason == "an operator holds the fleet until 2026-05-16 01:30Z: ada: moving racks"
     assert block.detail.startswith("also: an operator ")
     assert block.detail.endswith("bo: moving racks")
+
+
+@pytest.mark.parametrize(
+    "text", ["wave:x:stable@r1", f"wave:{'9' * 5_000}:stable@r1", "wave:1:stable"]
+)
+def test_a_text_that_is_no_scope_of_a_wave_is_refused(text: str) -> None:
+    """Whatever its length: operators send it."""
+    with pytest.raises(InvalidRolloutId):
+        parse_scope(text)

@@ -15,6 +15,8 @@ _FLEET: Final = "fleet:all"
 _HOST: Final = "host:"
 _WAVE: Final = "wave:"
 _GROUP: Final = "group:"
+# More digits than any wave has, and few enough to be read at once: what operators send is read here.
+_WAVE_DIGITS_MAX: Final = 6
 
 
 @frozen
@@ -95,7 +97,7 @@ def parse_scope(text: str) -> HoldScope:
         return GroupScope(channel, group)
     if text.startswith(_WAVE):
         number, _, rollout_id = text.removeprefix(_WAVE).partition(":")
-        if not (number.isascii() and number.isdecimal()):
+        if not (number.isascii() and number.isdecimal() and len(number) <= _WAVE_DIGITS_MAX):
             raise InvalidRolloutId(text, "expected wave:NUMBER:ROLLOUT")
         return WaveScope(RolloutId(rollout_id), int(number))
     return RolloutScope(RolloutId(text)) if "@" in text else ChannelScope(text)
