@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         FleetHost,
         FleetResolved,
         Meta,
+        OnDrift,
         Ramp,
         Wave,
     )
@@ -178,6 +179,7 @@ __all__ = [
     "Meta",
     "NixfleetError",
     "Nth",
+    "OnDrift",
     "OnHealthFailure",
     "Operator",
     "OperatorRole",
@@ -237,7 +239,7 @@ export_lazily(
         "nixfleet_proto.errors": "InvalidValue NixfleetError ValueProblem",
         "nixfleet_proto.evidence": "ControlFinding Evidence",
         "nixfleet_proto.fleet": (
-            "DisruptionBudget Edge FleetChannel FleetHost FleetResolved Meta Ramp Wave"
+            "DisruptionBudget Edge FleetChannel FleetHost FleetResolved Meta OnDrift Ramp Wave"
         ),
         "nixfleet_proto.frozen_map": "FrozenMap",
         "nixfleet_proto.health_check": (

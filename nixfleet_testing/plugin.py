@@ -83,7 +83,7 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_state_machine.planner.holds.scope": (
             "FleetScope ChannelScope RolloutScope WaveScope HostScope GroupScope"
         ),
-        "nixfleet_state_machine.planner.host_status": "StageDeadline HostInRollout HostInFleet",
+        "nixfleet_state_machine.planner.host_status": "HostDrift StageDeadline HostInRollout HostInFleet",
         "nixfleet_state_machine.planner.pace.budget_use": "BudgetUse",
         "nixfleet_state_machine.planner.pace.status": "BudgetStatus",
         "nixfleet_state_machine.planner.pace.minute": "SlotsReturned",

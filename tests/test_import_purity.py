@@ -91,6 +91,9 @@ def test_importing_the_core_loads_the_data_that_a_step_takes_and_no_more() -> No
         "lazy",
         "members",
         "policy",
+        # What a wave of a policy may wait for.
+        "steering",
+        "steering.guards",
     }
 
 

@@ -15,7 +15,12 @@ from hypothesis.strategies import SearchStrategy
 from nixfleet_proto.health_check import HealthRule
 from nixfleet_state_machine.planner.blast_radius import BudgetWedge
 from nixfleet_state_machine.planner.deadlines import LapseDue, RetryDue
-from nixfleet_state_machine.planner.host_status import HostInFleet, HostInRollout, StageDeadline
+from nixfleet_state_machine.planner.host_status import (
+    HostDrift,
+    HostInFleet,
+    HostInRollout,
+    StageDeadline,
+)
 from nixfleet_state_machine.planner.pace.budget_use import BudgetUse
 from nixfleet_state_machine.planner.pace.status import BudgetStatus
 from nixfleet_state_machine.planner.rollout_status import OverdueHost, WaveStatus
@@ -47,6 +52,7 @@ STATUSES: Mapping[type[object], SearchStrategy[object]] = {
         BudgetWedge,
         Drift,
         HealthRule,
+        HostDrift,
         HostInFleet,
         HostInRollout,
         LapseDue,

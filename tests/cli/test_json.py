@@ -242,6 +242,10 @@ OPERATOR: dict[str, list[str]] = {
     "operator clear": ["stable@r2", "--reason", "why"],
     "operator retire": ["stable", "web-01", "--reason", "why"],
     "operator excuse": ["stable@r2", "web-02", "--reason", "why"],
+    "operator hold": ["stable", "--reason", "why", "--until", "2h"],
+    "operator holds": [],
+    "operator release": ["stable", "--reason", "why"],
+    "operator freeze": ["--all", "--reason", "why", "--until", "3d"],
 }
 # Nothing in that fleet may try again, and nobody is silent for long enough.
 OPERATOR_REFUSED: dict[str, list[str]] = {

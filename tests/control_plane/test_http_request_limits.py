@@ -12,6 +12,7 @@ from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.wire import receive_envelope, receive_event_batch
 
 TIME = "2026-05-16T01:00:00Z"
+LATER = "2026-05-16T02:00:00Z"
 RESULT = {
     "kind": "ProbeResult",
     "probeName": "alive",
@@ -75,6 +76,22 @@ BODIES: dict[str, dict[str, Any]] = {
         "signature": "00",
     },
     "retire_quarantine": {"closure": "old", "reason": "repaired"},
+    "abort": REASON,
+    "hold": {"scope": "stable", "reason": "sale", "until": TIME},
+    "release": {"scope": "stable", "reason": "over", "holder": "ada"},
+    "relay_warrant": {
+        "warrant": {
+            "orderId": "0" * 32,
+            "rolloutId": "stable@r1",
+            "rule": "prior",
+            "operator": "ada",
+            "reason": "it eats disks",
+            "issuedAt": TIME,
+            "expiresAt": LATER,
+            "hosts": ["web-01"],
+        },
+        "signature": "00",
+    },
 }
 """By call: a body with every field."""
 FREE = ("kind", "mode", "status", "effectiveMode", "At", "since", "decision")

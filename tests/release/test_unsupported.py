@@ -74,7 +74,7 @@ def test_an_unknown_key_is_not_offered_what_is_unsupported(problems: Problems, s
     """The keys that a policy may have are those that do something."""
     (problem,) = problems(shop.replace("[[pol", f"{POLICY}x = 1\n[[pol", 1))
 
-    keys = "deadlines, max_failure_pct, max_failures, on_health_failure, retry, waves"
+    keys = "deadlines, max_failure_pct, max_failures, on_health_failure, recall, retry, waves"
     assert problem.expected == f"one of {keys}"
 
 

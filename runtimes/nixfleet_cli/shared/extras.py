@@ -12,6 +12,7 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "nacl": "runtime",
     "orjson": "runtime",
     "rfc8785": "runtime",
+    "tzdata": "runtime",
     "http_message_signatures": "http",
     "httptools": "http",
     "httpx2": "http",

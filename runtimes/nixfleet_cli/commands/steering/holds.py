@@ -89,10 +89,10 @@ def hold(session: Session, scope: str, reason: str, until: datetime | None) -> N
 def freeze(
     session: Session, channel: str | None, is_all: bool, until: datetime, reason: str
 ) -> None:
-    """Let nothing begin in CHANNEL, or with --all anywhere, until a time.
+    """Let nothing begin in CHANNEL until a time.
 
-    The same as a hold of a channel or of fleet:all with an end; release lifts it earlier. A freeze that is known ahead
-    belongs in the calendar of the declaration.
+    With --all: anywhere. The same as a hold of a channel or of fleet:all with an end; release lifts it earlier. A
+    freeze that is known ahead belongs in the calendar of the declaration.
     """
     if (channel is None) is not is_all:
         raise click.UsageError("expected CHANNEL or --all, and not both")
@@ -116,9 +116,10 @@ def _hold(session: Session, name: str, scope: str, reason: str, until: datetime 
 @click.option("--of", "holder", metavar="NAME", help="Whose hold to lift; default: your own.")
 @asks("one object with command, scope, holder and reason")
 def release(session: Session, scope: str, reason: str, holder: str | None) -> None:
-    """Lift a hold of SCOPE: your own, or that of another operator by name.
+    """Lift a hold of SCOPE.
 
-    Other holds of SCOPE stay. A window or a freeze of the calendar ends with its entry, in the next release.
+    Your own, or that of another operator by name. Other holds of SCOPE stay. A window or a freeze of the calendar ends
+    with its entry, in the next release.
     """
     value = {"command": "release", "scope": scope, "holder": holder, "reason": reason}
     body = RELEASE.encode(ReleaseBody(scope, reason, holder))
@@ -137,7 +138,7 @@ def _meaning(session: Session, refused: Findings, scope: str) -> Findings:
 @command()
 @asks("one object for each hold, with scope, source, reason, since and until")
 def holds(session: Session) -> None:
-    """List what keeps hosts from beginning: by whom or what, why, since when and until when."""
+    """List what keeps hosts from beginning, and until when."""
     found = session.read(paths.HOLDS, HOLD_LIST).holds
     values = map(HOLD_LIST.spelling.converter.unstructure, found)
     session.output.rows(values, map(_cells, found), ("scope", "source", "since", "until", "reason"))
