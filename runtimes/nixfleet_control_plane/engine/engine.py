@@ -55,7 +55,11 @@ from nixfleet_control_plane.engine.rollout_course import (
     resume,
 )
 from nixfleet_control_plane.engine.state import CONTRADICTION, State
-from nixfleet_control_plane.engine.warrants import relay_objection, warrants_for
+from nixfleet_control_plane.engine.warrants import (
+    note_recall_refusals,
+    relay_objection,
+    warrants_for,
+)
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     Action,
@@ -562,8 +566,8 @@ class ControlPlaneEngine:
         if contradicts is not None:
             self._fork(commit, heartbeat.hostname, None, contradicts, now)
         if heartbeat.hostname in self._state.forked:
-            # Neither record is offered for the other: which machine asks is not known.
-            return HeartbeatReply(now)
+            # Neither record is offered for the other: which machine asks is not known. Either may go back.
+            return HeartbeatReply(now, warrants=self._warrants(heartbeat, now))
         self._state.heard.set(heartbeat.hostname, heard_after(before, heartbeat, taken, now))
         # What follows changes rollouts, and no host's record.
         heard(self._state, commit, hostname, rollouts, now)
@@ -585,6 +589,7 @@ class ControlPlaneEngine:
         return HeartbeatReply(now, tuple(ahead), tuple(behind), resting=resting, warrants=warrants)
 
     def _warrants(self, heartbeat: Heartbeat, now: datetime) -> tuple[SignedWarrant, ...]:
+        note_recall_refusals(self._state, heartbeat)
         found = tuple(islice(warrants_for(self._state, heartbeat.hostname, now), WARRANTS_MAX))
         for signed in found:
             self._state.going_back.add((signed.warrant.rollout_id, heartbeat.hostname))

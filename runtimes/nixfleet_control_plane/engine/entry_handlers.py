@@ -175,6 +175,7 @@ def take_fact(
             transitions.append(transition)
     state.put_host(after)
     state.digests.note(key, fact)
+    state.note_rollback(key, fact)
     state.receipts.note(key, fact, at)
     early = state.early.get(key)
     if early is not None and early.seq <= fact.seq:

@@ -42,7 +42,7 @@ from nixfleet_control_plane.messages.writes import (
     RemoveWarrants,
     RetireQuarantineRow,
 )
-from nixfleet_proto.agent_event import ProbeResult, ProbeStatus
+from nixfleet_proto.agent_event import AgentEvent, ProbeResult, ProbeStatus, RollbackComplete
 from nixfleet_proto.codec import format_time
 from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.enrollment import BootstrapNonces, Revocations
@@ -127,6 +127,10 @@ class State:
         self.warrants = UndoableDict[str, SignedWarrant](self.undo)
         # The hosts that were told to go back, by a warrant. In memory alone: after a start they are told again.
         self.going_back = UndoableSet[HostKey](self.undo)
+        # Those of them that refuse something of the rollout since they were told, by their latest heartbeat. In memory.
+        self.refusing_recall = UndoableSet[HostKey](self.undo)
+        # The hosts whose latest fact is that their rollback failed, as far as this process has seen.
+        self.rollback_failed = UndoableSet[HostKey](self.undo)
         # Counted as deferrals change: how many hosts each gate holds as the first one.
         self.gate_counts = UndoableDict[Gate, int](self.undo)
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
@@ -193,6 +197,13 @@ class State:
         if before is not None:
             self._count_hosts(rollout_id, before.state, -1)
         self._count_hosts(rollout_id, after, 1)
+
+    def note_rollback(self, key: HostKey, fact: AgentEvent) -> None:
+        """Note whether the latest fact of a host is that its rollback failed."""
+        if isinstance(fact, RollbackComplete) and fact.exit_code != 0:
+            self.rollback_failed.add(key)
+        else:
+            self.rollback_failed.discard(key)
 
     def _count_hosts(self, rollout_id: RolloutId, state: HostState, by: int) -> None:
         key = rollout_id, state
@@ -315,6 +326,7 @@ class State:
         self.early.discard(key)
         self.refused_counts.discard(key)
         self.strayed.discard(key)
+        self.rollback_failed.discard(key)
 
     # Dispatches, and the reasons why hosts have none.
 
@@ -438,6 +450,7 @@ class State:
             self.warrants.discard(order_id)
         for key in [key for key in self.going_back if key[0] == rollout_id]:
             self.going_back.discard(key)
+            self.refusing_recall.discard(key)
         commit.write(RemoveWarrants(rollout_id))
 
     def hold(self, commit: CommitBuilder, hold: Hold, at: datetime) -> None:

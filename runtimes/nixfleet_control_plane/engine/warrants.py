@@ -1,4 +1,4 @@
-"""Relaying operators' warrants: which are taken, and which host gets one with its heartbeat. Changes nothing.
+"""Relaying operators' warrants: which are taken, and which host gets one with its heartbeat.
 
 The control plane verifies a warrant only to tell the operator at once what a host would refuse. It decides the order of
 the hosts, and nothing else: newest wave first, within the budgets. Windows and holds hold no way back.
@@ -6,9 +6,10 @@ Source: docs/spec/warrants.md, Who is told when.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
-from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.engine.state import HostKey, State
 from nixfleet_control_plane.messages.inputs import RelayWarrant
 from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.warrant import decode_signed_warrant
@@ -18,8 +19,12 @@ from nixfleet_proto.signing import VerifyError
 from nixfleet_proto.signing.warrant import WarrantUnverified, verify_warrant
 from nixfleet_proto.steering.warrant import SignedWarrant, Warrant
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.transport import Heartbeat
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
+
+ROLLBACK_DURATION_MAX: Final = timedelta(hours=1)
+"""For how long others wait for a rollback. That it failed is known in memory alone, and not after every start."""
 
 
 def relay_objection(
@@ -63,12 +68,25 @@ def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
 
 
 def is_to_go(record: HostRolloutState) -> bool:
-    """Return whether a recall would move the host: it took the release, and did not leave it."""
+    """Return whether a recall would move the host: it took the release, did not leave it, and has a way back."""
+    if record.current_closure_at_dispatch in (None, record.target_closure):
+        return False
     match record.state:
         case HostState.ACTIVATING | HostState.DEFERRED | HostState.SOAKING | HostState.CONVERGED:
             return True
         case HostState.PENDING | HostState.FAILED | HostState.REVERTED:
             return False
+
+
+def note_recall_refusals(state: State, heartbeat: Heartbeat) -> None:
+    """Note in which rollouts a host that was told to go back refuses something. A refusal does not say what of it."""
+    refused = {refusal.rollout_id for refusal in heartbeat.refusals}
+    for rollout_id in {signed.warrant.rollout_id for signed in state.warrants.values()}:
+        key = rollout_id, heartbeat.hostname
+        if key in state.going_back and rollout_id in refused:
+            state.refusing_recall.add(key)
+        else:
+            state.refusing_recall.discard(key)
 
 
 def warrants_for(state: State, hostname: str, now: datetime) -> Iterator[SignedWarrant]:
@@ -90,27 +108,43 @@ def _has_turn(state: State, warrant: Warrant, record: HostRolloutState, now: dat
     if _later_wave_is_to_go(state, warrant, wave, now):
         return False
     # A host that is in flight has its slot.
-    return record.state.is_in_flight or not _is_budget_full(state, rollout_id, hostname)
+    return record.state.is_in_flight or not _is_budget_full(state, rollout_id, hostname, now)
 
 
 def _later_wave_is_to_go(state: State, warrant: Warrant, wave: int, now: datetime) -> bool:
-    """Whether a host of a later wave, which is heard of, is not back yet. Nobody waits for those that are silent."""
+    """Whether a host of a later wave that others wait for is not back yet."""
     terms = state.view.terms(warrant.rollout_id)
-    for host, its_wave in terms.wave_of.items():
-        if its_wave <= wave or not warrant.is_for(host):
-            continue
-        record = state.view.host(warrant.rollout_id, host)
-        if record is None or not (is_to_go(record) or record.is_rolling_back):
-            continue
-        heard_at = state.heard_at(host)
-        if heard_at is not None and now - heard_at <= SILENT_AFTER:
-            return True
-    return False
+    return any(
+        its_wave > wave
+        and warrant.is_for(host)
+        and _is_waited_for(state, (warrant.rollout_id, host), now)
+        for host, its_wave in terms.wave_of.items()
+    )
 
 
-def _is_budget_full(state: State, rollout_id: RolloutId, hostname: str) -> bool:
+def _is_waited_for(state: State, key: HostKey, now: datetime) -> bool:
+    """Whether the host has a way back before it, and is expected to go it now.
+
+    Not waited for, since they might never be back: a host that is silent, one that is held for a contradiction (none of
+    its facts is taken), one that refused the order, and one whose rollback failed or takes too long.
+    """
+    record, heard_at = state.view.host(*key), state.heard_at(key[1])
+    if record is None or heard_at is None or now - heard_at > SILENT_AFTER:
+        return False
+    if key[1] in state.forked or key in state.refusing_recall:
+        return False
+    return is_to_go(record) or _goes_back(state, record, now)
+
+
+def _goes_back(state: State, record: HostRolloutState, now: datetime) -> bool:
+    if not record.is_rolling_back or (record.rollout_id, record.hostname) in state.rollback_failed:
+        return False
+    return record.failed_at is not None and now - record.failed_at <= ROLLBACK_DURATION_MAX
+
+
+def _is_budget_full(state: State, rollout_id: RolloutId, hostname: str, now: datetime) -> bool:
     terms = state.view.terms(rollout_id)
-    going = [host for _, host in _still_going(state)]
+    going = [host for _, host in _still_going(state, now)]
     return any(
         state.view.in_flight_of(budget.name) + sum(host in budget.hosts for host in going)
         >= budget.limit
@@ -118,11 +152,10 @@ def _is_budget_full(state: State, rollout_id: RolloutId, hostname: str) -> bool:
     )
 
 
-def _still_going(state: State) -> Iterator[tuple[RolloutId, str]]:
-    """Yield the hosts that were told to go back and are not back, except those that are in flight by their state."""
+def _still_going(state: State, now: datetime) -> Iterator[HostKey]:
+    """Yield the hosts that were told to go back and are going, except those that are in flight by their state."""
     for key in state.going_back:
         record = state.view.host(*key)
-        if record is None or record.state.is_in_flight:
-            continue
-        if is_to_go(record) or record.is_rolling_back:
+        is_in_flight = record is not None and record.state.is_in_flight
+        if not is_in_flight and _is_waited_for(state, key, now):
             yield key

@@ -139,10 +139,12 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
                 # It joined, or joined again: what it told before is no part of this membership.
                 state.digests.forget(key)
                 state.receipts.forget(key)
+                state.rollback_failed.discard(key)
             if isinstance(logged.entry, FactReported | FactRefused):
                 state.digests.note(key, logged.entry.fact)
             if isinstance(logged.entry, FactReported):
                 state.receipts.note(key, logged.entry.fact, logged.at)
+                state.note_rollback(key, logged.entry.fact)
     for misfit in misfits.values():
         raise misfit
     if hosts.keys() != _expected_hosts(open_rollouts):
