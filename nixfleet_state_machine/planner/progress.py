@@ -44,7 +44,7 @@ def due_rollout_events(
                 *_end(view, record, now),
             )
         case RolloutState.OPENING if record.current_wave == BEFORE_FIRST_WAVE:
-            return _broken(view, record, now) or tuple(_waves(view, record, now))
+            return _broken(view, record, now) or tuple(_waves(view, record, now))[:1]
         case (
             RolloutState.OPENING
             | RolloutState.TERMINAL

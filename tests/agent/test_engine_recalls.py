@@ -14,7 +14,9 @@ from nixfleet_agent.activation.activator import (
 from nixfleet_agent.messages.inputs import (
     Booted,
     ChecksLoaded,
+    ClosureAwaited,
     DispatchOffered,
+    DispatchRefused,
     IntentBegun,
     IntentKind,
     ProbeRan,
@@ -165,14 +167,20 @@ def test_a_recall_survives_a_restart_of_the_agent() -> None:
 
 
 def _replayed() -> tuple[LoneAgent, WarrantOffered]:
+    """Return a host that runs the release, whose journal knows the order all the same."""
+    agent = converged()
+    agent.state.orders.set("order-1", R1)
+    return agent, offer()
+
+
+def _recalled() -> LoneAgent:
     agent = LoneAgent()
     manifest = manifest_of(recall=Recall.OPERATOR, attempts=2)
     agent.tell(agent.offered(manifest))
     agent.tell(SwitchEnded(agent.intent.intent_id, SwitchCompleted("new", 0)))
     agent.tell(offer())
     agent.tell(RollbackEnded(agent.intent.intent_id, RollbackFinished("old", 0)))
-    agent.tell(agent.offered(manifest, attempt=2))
-    return agent, offer()
+    return agent
 
 
 def _of_other_hosts() -> tuple[LoneAgent, WarrantOffered]:
@@ -271,3 +279,42 @@ def test_a_recall_whose_commit_fails_changes_nothing_and_is_obeyed_when_it_comes
 
     assert agent.tell(offer()) == WarrantObeyed()
     assert agent.intent.kind is IntentKind.ROLLBACK
+
+
+def test_a_host_that_was_recalled_takes_no_further_attempt_of_the_release() -> None:
+    """Only a release that is signed later brings the closure again, whatever attempts the policy signs."""
+    agent = _recalled()
+    manifest = manifest_of(recall=Recall.OPERATOR, attempts=2)
+
+    answer = agent.tell(agent.offered(manifest, attempt=2))
+
+    assert isinstance(answer, DispatchRefused)
+    assert "was recalled here by an order" in answer.reason
+    assert agent.record().state is HostState.REVERTED
+
+
+def test_a_switch_that_a_recall_takes_back_is_not_begun_again_after_a_restart() -> None:
+    """The rollback alone is carried out; the switch would bring the recalled closure, or wait for it for ever."""
+    agent = activating()
+    switch = agent.intent
+    agent.tell(IntentBegun(switch.intent_id))
+    agent.tell(offer())
+
+    agent.restart("old")
+
+    assert [each.kind for each in agent.state.intents.values()] == [IntentKind.ROLLBACK]
+    assert agent.intent.kind is IntentKind.ROLLBACK
+
+
+def test_a_switch_that_a_recall_takes_back_is_withdrawn_when_its_closure_is_not_here() -> None:
+    """Whoever waits for the closure would keep the rollback waiting."""
+    agent = activating()
+    switch = agent.intent
+    agent.tell(IntentBegun(switch.intent_id))
+    agent.tell(offer())
+
+    agent.tell(ClosureAwaited(switch.intent_id, "the cache is away"))
+
+    assert [each.kind for each in agent.state.intents.values()] == [IntentKind.ROLLBACK]
+    withdrawn = [each.intent for each in agent.actions if isinstance(each, WithdrawIntent)]
+    assert [each.intent_id for each in withdrawn] == [switch.intent_id]

@@ -112,11 +112,11 @@ def quorum_state(quorum: Quorum, tally: GuardTally | None) -> GuardState:
     """Return how a quorum stands after the verdicts of `tally`. Without any it is open: no evidence never passes."""
     if tally is None:
         return GuardState.OPEN
-    if tally.waived_by is not None:
-        return GuardState.WAIVED
     is_unclear = quorum.inconclusive is not None and tally.inconclusive > quorum.inconclusive
     if tally.failures > quorum.failures or is_unclear:
         return GuardState.BROKEN
+    if tally.waived_by is not None:
+        return GuardState.WAIVED
     match quorum.counting:
         case Counting.DISTINCT:
             passes = sum(judge in quorum.judges for judge in tally.passed_by)

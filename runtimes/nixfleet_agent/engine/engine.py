@@ -223,8 +223,7 @@ class AgentEngine:
             case DispatchOffered():
                 return self._consider(commit, input, now)
             case ClosureAwaited():
-                if input.intent_id in self._state.intents:
-                    self._state.awaited.set(input.intent_id, input.reason)
+                self._closure_awaited(commit, input)
             case IntentBegun():
                 return self._intent_begun(commit, input, now)
             case SwitchStarted():
@@ -312,6 +311,9 @@ class AgentEngine:
             return DispatchTaken()
         if any(map(self._state.is_under_way, self._state.intents.values())):
             return DispatchPostponed()
+        if known.record.rollout_id in self._state.orders.values():
+            reason = f"{known.record.rollout_id} was recalled here by an order; sign a new release"
+            return DispatchRefused(reason)
         refusal = objection_to_next(dispatch, known) or objection_to_retry(
             manifest, known.record, self._state.newest_release.get(), self._state.rolled_back
         )
@@ -327,6 +329,23 @@ class AgentEngine:
             commit, record.rollout_id, lambda seq: DispatchAck(running, now, seq, attempt), now
         )
         return DispatchTaken()
+
+    def _closure_awaited(self, commit: CommitBuilder, input: ClosureAwaited) -> None:
+        intent = self._state.intents.get(input.intent_id)
+        if intent is None:
+            return
+        if self._is_undone(intent):
+            self._state.remove_intent(commit, intent)
+            commit.afterwards(WithdrawIntent(intent))
+        else:
+            self._state.awaited.set(input.intent_id, input.reason)
+
+    def _is_undone(self, intent: Intent) -> bool:
+        """Whether it is a switch that a rollback of the same rollout takes back: it is not begun any more."""
+        return intent.kind is IntentKind.SWITCH and any(
+            other.kind is IntentKind.ROLLBACK and other.rollout_id == intent.rollout_id
+            for other in self._state.intents.values()
+        )
 
     def _intent_begun(self, commit: CommitBuilder, input: IntentBegun, now: datetime) -> Reply:
         """Count the attempt; a switch or rollback that ended each process that began it has failed."""
@@ -686,8 +705,11 @@ class AgentEngine:
                 commit.afterwards(
                     LoadChecks(rollout.record.rollout_id, rollout.record.target_closure)
                 )
-        for intent in self._state.intents.values():
-            commit.afterwards(CarryOut(intent))
+        for intent in tuple(self._state.intents.values()):
+            if self._is_undone(intent):
+                self._state.remove_intent(commit, intent)
+            else:
+                commit.afterwards(CarryOut(intent))
         self._note_running_closure(commit, input.running_closure, now)
         commit.afterwards(WakeSender())
         commit.afterwards(KeepManifestsOf(tuple(self._state.rollouts)))

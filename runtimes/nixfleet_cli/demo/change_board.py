@@ -96,8 +96,9 @@ class ErrorRates:
     async def ask(self, question: Question) -> Answer:
         is_bad = question.rollout_id.channel_ref.endswith(str(_BAD.number))
         rate = 0.31 if is_bad else 0.002
-        outcome = Outcome.PASS if rate < _LIMIT else Outcome.FAIL
-        return Answer(outcome, f"{rate} {question.check.comparison}", str(rate))
+        if rate < _LIMIT:
+            return Answer(Outcome.PASS, f"{rate} {question.check.comparison}", str(rate))
+        return Answer(Outcome.FAIL, f"{rate} is not {question.check.comparison}", str(rate))
 
 
 JUDGES: Final[FrozenMap[str, Judge]] = FrozenMap({"metrics": ErrorRates()})

@@ -689,7 +689,10 @@ class ControlPlaneEngine:
                 pass  # An earlier action of this plan opened the rollout's successor.
             case QueueDispatch():
                 carry_out_plan(self._state, commit, Planned(action), now)
+                was = self._state.view.rollouts[action.rollout_id].state
                 join(self._state, commit, action.rollout_id, action.host, now)
+                if self._state.view.rollouts[action.rollout_id].state is not was:
+                    advance(self._state, commit, action.rollout_id, now)
             case WithdrawDispatch():
                 carry_out_plan(self._state, commit, Planned(action), now)
             case DeferDispatch():

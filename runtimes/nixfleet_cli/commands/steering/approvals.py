@@ -126,10 +126,11 @@ def _state(
 def _hash_of(file: Path) -> str:
     from nixfleet_proto.codec import DecodeError
     from nixfleet_proto.signing import artefact_hash
+    from nixfleet_proto.signing.refusal import VerifyError
 
     try:
         return artefact_hash(file.read_bytes())
     except OSError as error:
         raise click.UsageError(f"--manifest: {error}") from error
-    except (DecodeError, ValueError) as error:
+    except (DecodeError, VerifyError, ValueError) as error:
         raise Findings(f"{file}: expected a manifest: {error}") from error
