@@ -6,9 +6,11 @@ too: nothing is downloaded. It shares the network, and the control plane runs ou
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -128,6 +130,10 @@ class Machine:
         return state in ("running", "degraded")
 
     def _end(self) -> None:
+        if self._leader:
+            # Its first process: with it all others of the machine end. nspawn alone would leave them running.
+            with suppress(ProcessLookupError):
+                os.kill(self._leader, signal.SIGKILL)
         if self._nspawn is not None:
             self._nspawn.kill()
             self._nspawn.wait()

@@ -1,7 +1,7 @@
 """A machine with an agent of its own, and a control plane beside it. Skipped where there can be none."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,8 +78,8 @@ async def probed_port() -> AsyncIterator[int]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, probed_port: int) -> Iterator[Bench]:
-    """A machine that runs its first system, whose agent has yet to be started."""
+async def bench(tmp_path: Path, probed_port: int) -> AsyncIterator[Bench]:
+    """A machine without a system, and a control plane that runs."""
     reason = missing()
     if reason is not None:
         pytest.skip(reason)
@@ -111,7 +111,9 @@ def bench(tmp_path: Path, probed_port: int) -> Iterator[Bench]:
     config.write_text("".join(f"{name} = {toml_text(value)}\n" for name, value in settings.items()))
     try:
         with Machine(tmp_path / "machine", site.directory) as machine:
+            await site.control_plane.start_and_wait()
             yield Bench(machine, site)
+            await site.control_plane.stop()
             # Shown with a test that fails.
             print(machine.run("journalctl", "--no-pager", "--lines=200", check=False))  # noqa: T201
     finally:

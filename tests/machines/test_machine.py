@@ -19,11 +19,10 @@ pytestmark = pytest.mark.anyio
 PROFILE = "/nix/var/nix/profiles/system"
 
 
-async def started(bench: Bench) -> str:
+def started(bench: Bench) -> str:
     """Let the machine run a first system, and its agent; return the closure."""
     old = bench.build(System("old"))
     install(bench.machine, old)
-    await bench.site.control_plane.start_and_wait()
     bench.machine.run("systemctl", "start", AGENT_UNIT)
     return old
 
@@ -40,7 +39,7 @@ def host_is(rollout_id: RolloutId, state: HostState) -> Callable[[State], bool]:
 
 async def test_a_switch_that_restarts_its_agent_converges(bench: Bench) -> None:
     """The agent of the new system reports the switch on record. Both systems are kept, and the timer is stopped."""
-    old = await started(bench)
+    old = started(bench)
     new = bench.build(System("new", agent=AGENT))
     rollout_id = bench.publish("r1", new)
 
@@ -58,7 +57,7 @@ async def test_a_switch_that_restarts_its_agent_converges(bench: Bench) -> None:
 
 async def test_the_way_back_survives_a_garbage_collection_in_the_soak(bench: Bench) -> None:
     """Old generations are removed and the store is swept; the system to go back to stays."""
-    old = await started(bench)
+    old = started(bench)
     new = bench.build(System("new"))
     rollout_id = bench.publish("r1", new)
     with closing(Audit(bench.site)) as audit:
@@ -71,7 +70,7 @@ async def test_the_way_back_survives_a_garbage_collection_in_the_soak(bench: Ben
 
 async def test_a_closure_whose_agent_cannot_start_comes_back(bench: Bench) -> None:
     """No agent is left to notice. The timer brings the older system back, and its agent reports that."""
-    old = await started(bench)
+    old = started(bench)
     bad = bench.build(System("bad", agent="/bin/false"))
     rollout_id = bench.publish("r1", bad)
 
@@ -89,7 +88,7 @@ async def test_a_switch_that_is_killed_after_it_stopped_the_agent_is_rolled_back
     bench: Bench,
 ) -> None:
     """The end of the unit starts the agent again, which reads the signal and goes back."""
-    old = await started(bench)
+    old = started(bench)
     kills = "systemctl stop nixfleet-agent.service; kill -9 $$"
     bad = bench.build(System("bad", before=kills))
     rollout_id = bench.publish("r1", bad)
@@ -104,7 +103,7 @@ async def test_a_switch_that_is_killed_after_it_stopped_the_agent_is_rolled_back
 
 async def test_a_machine_that_is_rescued_by_hand_is_not_switched_again(bench: Bench) -> None:
     """Somebody ends a switch that hangs and activates the older system: the release has failed there."""
-    old = await started(bench)
+    old = started(bench)
     hangs = "systemctl stop nixfleet-agent.service; touch /run/hangs; sleep 1000"
     bad = bench.build(System("bad", before=hangs))
     rollout_id = bench.publish("r1", bad)
@@ -121,7 +120,7 @@ async def test_a_machine_that_is_rescued_by_hand_is_not_switched_again(bench: Be
 
 async def test_units_that_fail_in_a_switch_are_named(bench: Bench) -> None:
     """Exit code 4 is a switch that was done: the host converges, and the log names the unit."""
-    await started(bench)
+    started(bench)
     broken = "[Service]\nType=oneshot\nExecStart=/bin/false\n"
     new = bench.build(System("new", units=(("web.service", broken),)))
     rollout_id = bench.publish("r1", new)
@@ -137,7 +136,7 @@ async def test_a_closure_that_restarts_its_agent_again_and_again_fails_and_comes
     bench: Bench,
 ) -> None:
     """Three agents began the same switch and were ended in it: the fourth gives it up, and goes back."""
-    old = await started(bench)
+    old = started(bench)
     restarts = "for i in 1 2 3 4 5 6 7 8 9 10; do systemctl restart nixfleet-agent.service; done"
     bad = bench.build(System("bad", after=restarts))
     rollout_id = bench.publish("r1", bad)
