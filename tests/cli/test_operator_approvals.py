@@ -6,25 +6,22 @@ from pathlib import Path
 
 import anyio.to_thread
 import pytest
+from attrs import evolve
 from click.testing import CliRunner, Result
 
 from nixfleet_cli.main import main
 from nixfleet_proto.codec import encode_trust_root
-from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
-from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
+from nixfleet_proto.trust import Operator, OperatorRole, TrustRoot
 from tests.cli.test_operator import OperatorConsole
 from tests.engines.releases import Layout
-from tests.support.served_control_plane import OPERATOR_KEY, READER_KEY, site_with
+from tests.support.served_control_plane import OPERATOR_KEY, READER_KEY, Site, site_with
 
 pytestmark = pytest.mark.anyio
 WHY = ("--reason", "looks good")
-TRUST = TrustRoot(
-    KeySlot(SigningKey.generate().public_key),
-    operators=(
-        Operator("alice", OPERATOR_KEY.public_key, OperatorRole.OPERATE),
-        Operator("bob", READER_KEY.public_key, OperatorRole.READ),
-    ),
+OPERATORS = (
+    Operator("alice", OPERATOR_KEY.public_key, OperatorRole.OPERATE),
+    Operator("bob", READER_KEY.public_key, OperatorRole.READ),
 )
 GUARDED = WaveGuards(30, Approvals(1, ("alice", "bob")), waivable=("bake",))
 
@@ -33,15 +30,20 @@ GUARDED = WaveGuards(30, Approvals(1, ("alice", "bob")), waivable=("bake",))
 async def desk(tmp_path: Path) -> AsyncIterator[OperatorConsole]:
     """An operator of a fleet whose first wave bakes, and waits for an approval."""
     async with site_with(tmp_path) as site:
-        site.service.use_trust(TRUST)
+        site.service.use_trust(_trust(site))
         layout = Layout(guards=(GUARDED, WaveGuards()))
         await site.publish(layout=layout)
         yield OperatorConsole(tmp_path, site)
 
 
+def _trust(site: Site) -> TrustRoot:
+    """Return the site's trust file: its CI, and both operators."""
+    return evolve(site.publisher.trust, operators=OPERATORS)
+
+
 async def _verified(desk: OperatorConsole) -> Result:
     trust = desk.directory / "all-operators.json"
-    trust.write_bytes(encode_trust_root(TRUST))
+    trust.write_bytes(encode_trust_root(_trust(desk.site)))
     arguments = ["log", "verify", str(desk.site.database), "--trust", str(trust)]
     return await anyio.to_thread.run_sync(partial(CliRunner().invoke, main, arguments))
 

@@ -155,6 +155,7 @@ def test_a_host_that_comes_while_guards_are_asked_is_late(scratch: Path) -> None
 # --- approvals -------------------------------------------------------------------------------------
 
 KEYS = {name: SigningKey((name.encode() * 11)[:32]) for name in ("ada", "bob", "eve", "sam")}
+RITA_KEY = SigningKey((b"rita" * 11)[:32])
 TWO_APPROVE = WaveGuards(approvals=Approvals(2, ("ada", "bob", "eve")))
 
 
@@ -164,7 +165,7 @@ class Approved(Fleet):
     def start_control_plane(self) -> None:
         operate = OperatorRole.OPERATE
         operators = [Operator(name, KEYS[name].public_key, operate) for name in KEYS]
-        operators.append(Operator("rita", KEYS["ada"].public_key, OperatorRole.READ))
+        operators.append(Operator("rita", RITA_KEY.public_key, OperatorRole.READ))
         super().start_control_plane()
         self.trust = evolve(self.ci.trust, operators=tuple(operators))
         self.engine.use_trust(self.trust)

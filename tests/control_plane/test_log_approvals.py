@@ -1,19 +1,35 @@
 """Whoever has the trust file finds statements in the log that no operator made, and waves that began without them."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 
 from nixfleet_control_plane.history.approvals import check_approvals
-from nixfleet_control_plane.messages.log_entry import LoggedEntry, RolloutMoved
+from nixfleet_control_plane.messages.inputs import RelayWarrant
+from nixfleet_control_plane.messages.log_entry import (
+    ArtefactTaken,
+    Commanded,
+    LoggedEntry,
+    Planned,
+    RolloutMoved,
+)
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
-from nixfleet_proto.signing import sign_approval
+from nixfleet_proto.codec import decode_fleet, decode_manifest, encode_fleet, encode_manifest
+from nixfleet_proto.codec.warrant import encode_signed_warrant
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.policy import Recall, RolloutPolicy
+from nixfleet_proto.signing import artefact_hash, sign_approval
+from nixfleet_proto.signing.warrant import sign_warrant
 from nixfleet_proto.steering.approval import Decision
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
+from nixfleet_proto.steering.warrant import ClosureRule, Warrant
+from nixfleet_proto.trust import OperatorRole
 from nixfleet_state_machine.rollout.event import Verdict, WaveAdvanced
 from nixfleet_state_machine.rollout.guard_tally import Outcome
 from tests.control_plane.test_engine_guards import KEYS, OPEN, TWO_APPROVE, Approved
+from tests.engines.releases import Layout
 
 
 @pytest.fixture
@@ -132,3 +148,148 @@ def test_a_promotion_that_waives_what_may_not_be_waived_is_found(scratch: Path) 
     assert _problems(fleet, entries) == [
         "the statement of sam on wave 1 waives approvals, which may not be waived"
     ]
+
+
+# --- a log that was written by somebody else -------------------------------------------------------
+
+
+def _without_verdicts(entries: list[LoggedEntry]) -> list[LoggedEntry]:
+    return [each for each in entries if not _is_event(each, Verdict)]
+
+
+def _is_event(entry: LoggedEntry, kind: type[Verdict] | type[WaveAdvanced]) -> bool:
+    return isinstance(entry.entry, RolloutMoved) and isinstance(entry.entry.event, kind)
+
+
+def test_a_host_that_is_dispatched_before_its_wave_begins_is_found(fleet: Approved) -> None:
+    """The row in which the wave began was left out with the approvals; one host of a wave is named."""
+    entries = _without_verdicts(_entries(fleet))
+    entries = [each for each in entries if not _is_event(each, WaveAdvanced)]
+
+    assert _problems(fleet, entries) == ["web-02 of wave 1 was dispatched before its wave began"]
+
+
+def test_an_acknowledged_dispatch_of_a_wave_that_never_began_is_found(fleet: Approved) -> None:
+    """The facts of hosts are enough: the control plane cannot sign for them."""
+    fleet.finish("web-02")
+    entries = _without_verdicts(_entries(fleet))
+    entries = [
+        each
+        for each in entries
+        if not isinstance(each.entry, Planned) and not _is_event(each, WaveAdvanced)
+    ]
+
+    assert _problems(fleet, entries) == ["web-02 of wave 1 was dispatched before its wave began"]
+
+
+def test_a_wave_that_is_said_to_begin_after_another_is_found(fleet: Approved) -> None:
+    """It began after the wave that was reached, whatever the row says, so its approvals are asked."""
+    entries = _without_verdicts(_entries(fleet))
+    for index, each in enumerate(entries):
+        if isinstance(each.entry, RolloutMoved) and isinstance(each.entry.event, WaveAdvanced):
+            said = evolve(each.entry.event, from_wave=1)
+            entries[index] = evolve(each, entry=RolloutMoved(said))
+
+    assert _problems(fleet, entries) == [
+        "wave 1 began after wave 1: expected after wave 0, the last begun",
+        "wave 1 began with 0 of 2 approvals",
+    ]
+
+
+def test_a_manifest_whose_fleet_is_missing_is_found(fleet: Approved) -> None:
+    """Without it the guards are not known, which is no reason to let all pass."""
+    entries = [
+        each
+        for each in _entries(fleet)
+        if not isinstance(each.entry, ArtefactTaken) or each.entry.rollout_id is not None
+    ]
+    (problem, *_) = _problems(fleet, entries)
+
+    assert problem.endswith("is not in the log before: what its waves need is not known")
+
+
+def test_a_rollout_whose_manifest_is_missing_is_found(fleet: Approved) -> None:
+    """It is named once, not with each of its rows."""
+    entries = [each for each in _entries(fleet) if not isinstance(each.entry, ArtefactTaken)]
+
+    assert _problems(fleet, entries) == ["the manifest of stable@r1 is not in the log before"]
+
+
+def test_artefacts_that_ci_did_not_sign_are_found(fleet: Approved) -> None:
+    """A fleet without guards and a manifest of it: each is named, by the row in which it was taken."""
+    entries = _without_verdicts(_entries(fleet))
+    fleet_hash = ""
+    for index, each in enumerate(entries):
+        taken = each.entry
+        if not isinstance(taken, ArtefactTaken):
+            continue
+        if taken.rollout_id is None:
+            declared = decode_fleet(taken.body.encode())
+            waves = {
+                channel: tuple(evolve(wave, guards=WaveGuards()) for wave in of_channel)
+                for channel, of_channel in declared.waves.items()
+            }
+            body = encode_fleet(evolve(declared, waves=FrozenMap(waves)))
+            fleet_hash = artefact_hash(body)
+        else:
+            manifest = decode_manifest(taken.body.encode())
+            body = encode_manifest(evolve(manifest, fleet_resolved_hash=fleet_hash))
+        forged = evolve(taken, body=body.decode(), signature="00" * 64)
+        entries[index] = evolve(each, entry=forged)
+    problems = _problems(fleet, entries)
+
+    assert len(problems) == 2
+    assert all(
+        " was not signed by CI: signed by none of the trusted keys " in it for it in problems
+    )
+
+
+def test_a_statement_of_an_operator_who_only_reads_is_found(fleet: Approved) -> None:
+    """Its signature is good, and is worth nothing."""
+    operators = tuple(
+        evolve(each, role=OperatorRole.READ) if each.name == "ada" else each
+        for each in fleet.trust.operators
+    )
+    report = check_approvals(_entries(fleet), evolve(fleet.trust, operators=operators))
+
+    assert [each.problem for each in report.problems] == [
+        "the statement of ada on wave 1 is of an operator with another role: expected operate, found read",
+        "wave 1 began with 1 of 2 approvals: eve",
+    ]
+
+
+def _recalled(scratch: Path) -> Approved:
+    policy = RolloutPolicy(recall=Recall.OPERATOR)
+    fleet = Approved(scratch, layout=Layout(policy=policy))
+    until = fleet.now + timedelta(hours=8)
+    warrant = Warrant("o1", fleet.r1, ClosureRule.PRIOR, "ada", "bad", fleet.now, until)
+    text = encode_signed_warrant(sign_warrant(warrant, KEYS["ada"])).decode()
+    assert fleet.command(RelayWarrant(fleet.r1, text, "ada", "bad")).refusal is None
+    return fleet
+
+
+def test_a_warrant_that_its_operator_signed_is_good(scratch: Path) -> None:
+    """It is a statement as the others are."""
+    fleet = _recalled(scratch)
+    report = check_approvals(_entries(fleet), fleet.trust)
+
+    assert (report.statements, report.problems) == (1, ())
+
+
+def test_a_warrant_that_its_operator_did_not_sign_is_found(scratch: Path) -> None:
+    """Hosts refuse it too; the log says that it was relayed."""
+    fleet = _recalled(scratch)
+    entries = [
+        evolve(
+            each, entry=Commanded(evolve(command, warrant=command.warrant.replace("bad", "odd")))
+        )
+        if isinstance(each.entry, Commanded)
+        and isinstance(command := each.entry.command, RelayWarrant)
+        else each
+        for each in _entries(fleet)
+    ]
+    (problem,) = _problems(fleet, entries)
+
+    assert problem.startswith(
+        "the warrant of ada for stable@r1 is not good: order o1 for stable@r1: "
+    )

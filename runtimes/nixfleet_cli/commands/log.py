@@ -98,8 +98,9 @@ def verify(output: Output, database: Path, trust_file: Path | None) -> None:
     """Check that no row was altered, removed or moved.
 
     Rows cut off at the end leave no trace in the log itself: compare the head with one that you noted earlier. With
-    --trust, every approval, denial and promotion must be signed by its operator over the manifest in force, and no
-    wave may have begun without the approvals that its manifest asks for. DB is the database of a control plane.
+    --trust, every approval, denial, promotion and warrant must be signed by its operator, and every fleet and manifest
+    by CI; no wave may have begun, and no host been dispatched, without the approvals that the manifest asks for.
+    DB is the database of a control plane.
 
     Exit codes: 0 the chain holds; 1 it is broken, or a statement is not good, and where; 2 a file cannot be read.
     """

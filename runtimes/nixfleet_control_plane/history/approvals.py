@@ -1,35 +1,54 @@
 """Checks the operators' statements in a log: that each was signed, and that no guarded wave began without enough.
 
-A control plane holds no operator's key. So a log in which it made up an approval, or let a wave begin without one, is
-found out by whoever has the trust file, without any connection.
+A control plane holds no operator's key, and not the key of CI. So a log in which it made up an approval, a warrant or a
+release, or let a wave begin without its approvals, is found out by whoever has the trust file, without any connection.
+Signatures are checked with the keys of the trust file; how old an artefact was when it was taken is not looked at.
 Source: docs/spec/guards.md, Approvals.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 
 from attrs import Factory, define, frozen
 
-from nixfleet_control_plane.messages.log_entry import ArtefactTaken, LoggedEntry, RolloutMoved
+from nixfleet_control_plane.messages.inputs import RelayWarrant
+from nixfleet_control_plane.messages.log_entry import (
+    ArtefactTaken,
+    Commanded,
+    FactReported,
+    LoggedEntry,
+    Planned,
+    RolloutMoved,
+)
+from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.codec import DecodeError, decode_approval, decode_fleet, decode_manifest
+from nixfleet_proto.codec.warrant import decode_signed_warrant
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.fleet import FleetResolved
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
-from nixfleet_proto.signing import VerifyError, artefact_hash, verify_approval
+from nixfleet_proto.signing import VerifyError, artefact_hash, canonical_form, verify_approval
+from nixfleet_proto.signing.artefact import signer_of
+from nixfleet_proto.signing.payload import signature_bytes
+from nixfleet_proto.signing.warrant import WarrantUnverified, verify_warrant
 from nixfleet_proto.steering.approval import Approval, Decision, SignedApproval
 from nixfleet_proto.steering.guards import APPROVALS, WaveGuards
-from nixfleet_proto.trust import TrustedKey, TrustRoot
+from nixfleet_proto.trust import Operator, OperatorRole, TrustRoot
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
+from nixfleet_state_machine.planner.action import QueueDispatch
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import (
     MembersChanged,
     OperatorClearance,
     RolloutEvent,
+    RolloutOpened,
     Verdict,
     WaveAdvanced,
     subject_of,
 )
 from nixfleet_state_machine.rollout.guard_tally import Outcome
+from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE
 
 _DECISIONS: Mapping[Outcome, Decision] = {
     Outcome.PASS: Decision.APPROVE,
@@ -40,7 +59,7 @@ _DECISIONS: Mapping[Outcome, Decision] = {
 
 @frozen
 class ApprovalProblem:
-    """What is wrong with row `seq`: a statement that nobody made, or a wave that began without enough."""
+    """What is wrong with row `seq`: a statement or an artefact that was not signed, or a wave that began too early."""
 
     seq: int
     problem: str
@@ -56,13 +75,26 @@ class ApprovalsReport:
 
 @define
 class _Rollout:
-    """What is in force for a rollout, and who stated what of its waves that was good."""
+    """What is in force for a rollout, how far it came, and who stated what of its waves that was good.
+
+    reached: the last wave that began. dispatched: the hosts that were. early: the waves of which one was, too early.
+    """
 
     manifest_hash: str
     manifest: RolloutManifest
     terms: RolloutTerms | None
+    reached: int = BEFORE_FIRST_WAVE
+    dispatched: set[str] = Factory(set[str])
+    early: set[int] = Factory(set[int])
     approved: dict[int, set[str]] = Factory(lambda: defaultdict[int, set[str]](set))
     waived: dict[int, set[str]] = Factory(lambda: defaultdict[int, set[str]](set))
+
+    def __attrs_post_init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """The first wave begins at once, unless it is guarded."""
+        self.reached = BEFORE_FIRST_WAVE if self.guards_of(0).is_declared else 0
 
     def forget(self) -> None:
         """All statements so far count no more."""
@@ -75,60 +107,136 @@ class _Rollout:
             return WaveGuards()
         return self.terms.guards_of(wave)
 
+    def is_early(self, host: str) -> bool:
+        """Return whether a wave that needs approvals has not begun, which is the host's or before the host's."""
+        wave = None if self.terms is None else self.terms.wave_of.get(host)
+        if wave is None:
+            return False
+        return any(self.guards_of(it).approvals for it in range(self.reached + 1, wave + 1))
+
 
 def check_approvals(entries: Iterable[LoggedEntry], trust: TrustRoot) -> ApprovalsReport:
-    """Return what is wrong with the statements in a log. trust: whose keys operators have."""
-    reader = _Reader({each.name: each.public_key for each in trust.operators})
+    """Return what is wrong with the statements in a log, and with the artefacts that say which are needed.
+
+    trust: whose keys CI and the operators have.
+    """
+    reader = _Reader(trust)
     for logged in entries:
-        entry = logged.entry
-        if isinstance(entry, ArtefactTaken):
-            reader.take(entry)
-        elif isinstance(entry, RolloutMoved):
-            reader.move(logged.seq, entry.event)
+        reader.read(logged)
     return ApprovalsReport(reader.statements, tuple(reader.problems))
 
 
 class _Reader:
-    def __init__(self, keys: Mapping[str, TrustedKey]) -> None:
-        self._keys = keys
+    def __init__(self, trust: TrustRoot) -> None:
+        self._trust = trust
+        self._operators = {each.name: each for each in trust.operators}
         self._fleets: dict[str, FleetResolved] = {}
         self._rollouts: dict[RolloutId, _Rollout] = {}
+        self._without_manifest: set[RolloutId] = set()
         self.statements = 0
         self.problems: list[ApprovalProblem] = []
 
-    def take(self, entry: ArtefactTaken) -> None:
-        body = entry.body.encode()
-        if entry.rollout_id is None:
-            if entry.name not in (REVOCATIONS_FILE, NONCES_FILE):
-                self._fleets[artefact_hash(body)] = decode_fleet(body)
+    def read(self, logged: LoggedEntry) -> None:
+        """Take the next row of the log. Most rows have nothing to do with guards."""
+        seq, entry = logged.seq, logged.entry
+        if isinstance(entry, ArtefactTaken):
+            self._take(seq, entry)
+        elif isinstance(entry, RolloutMoved):
+            self._move(seq, entry.event)
+        elif isinstance(entry, Planned):
+            if isinstance(entry.action, QueueDispatch):
+                self._dispatch(seq, entry.action.rollout_id, entry.action.host)
+        elif isinstance(entry, FactReported):
+            if isinstance(entry.fact, DispatchAck):
+                self._dispatch(seq, entry.rollout_id, entry.host)
+        elif isinstance(entry, Commanded) and isinstance(entry.command, RelayWarrant):
+            self.statements += 1
+            for problem in _warrant_problems(entry.command, self._trust, logged.at):
+                self._report(seq, problem)
+
+    def _report(self, seq: int, problem: str) -> None:
+        self.problems.append(ApprovalProblem(seq, problem))
+
+    def _take(self, seq: int, entry: ArtefactTaken) -> None:
+        if entry.rollout_id is None and entry.name in (REVOCATIONS_FILE, NONCES_FILE):
             return
+        body = entry.body.encode()
+        try:
+            signer_of(
+                canonical_form(body), signature_bytes(entry.signature), self._trust.ci_release_key
+            )
+        except VerifyError as error:
+            self._report(seq, f"{entry.name} was not signed by CI: {error}")
+        try:
+            if entry.rollout_id is None:
+                self._fleets[artefact_hash(body)] = decode_fleet(body)
+            else:
+                self._take_manifest(seq, entry.rollout_id, body)
+        except (DecodeError, InvalidValue, VerifyError) as error:
+            self._report(seq, f"{entry.name} cannot be read: {error}")
+
+    def _take_manifest(self, seq: int, rollout_id: RolloutId, body: bytes) -> None:
         manifest = decode_manifest(body)
+        if manifest.rollout_id != rollout_id:
+            problem = f"the manifest of {rollout_id} is that of {manifest.rollout_id}"
+            self._report(seq, problem)
         fleet = self._fleets.get(manifest.fleet_resolved_hash)
+        if fleet is None:
+            problem = f"fleet {manifest.fleet_resolved_hash} of the manifest of {rollout_id} is not in the log before"
+            self._report(seq, f"{problem}: what its waves need is not known")
         terms = None if fleet is None else RolloutTerms.of_values(manifest, fleet)
-        known = self._rollouts.get(entry.rollout_id)
+        known = self._rollouts.get(rollout_id)
         if known is None:
-            self._rollouts[entry.rollout_id] = _Rollout(artefact_hash(body), manifest, terms)
+            self._rollouts[rollout_id] = _Rollout(artefact_hash(body), manifest, terms)
         else:
             # What was stated of the bytes before still counts, unless members changed.
             known.manifest_hash, known.manifest, known.terms = artefact_hash(body), manifest, terms
 
-    def move(self, seq: int, event: RolloutEvent) -> None:
-        rollout = self._rollouts.get(subject_of(event))
+    def _rollout(self, seq: int, rollout_id: RolloutId) -> _Rollout | None:
+        rollout = self._rollouts.get(rollout_id)
+        if rollout is None and rollout_id not in self._without_manifest:
+            self._without_manifest.add(rollout_id)
+            self._report(seq, f"the manifest of {rollout_id} is not in the log before")
+        return rollout
+
+    def _move(self, seq: int, event: RolloutEvent) -> None:
+        rollout = self._rollout(seq, subject_of(event))
         if rollout is None:
             return
-        if isinstance(event, OperatorClearance | MembersChanged):
+        if isinstance(event, RolloutOpened):
+            rollout.open()
+        elif isinstance(event, OperatorClearance | MembersChanged):
             rollout.forget()
         elif isinstance(event, Verdict):
             self._judge(seq, rollout, event)
         elif isinstance(event, WaveAdvanced):
-            for wave in range(event.from_wave + 1, event.to_wave + 1):
-                self._begin(seq, rollout, wave)
+            self._advance(seq, rollout, event)
+
+    def _advance(self, seq: int, rollout: _Rollout, event: WaveAdvanced) -> None:
+        if event.from_wave != rollout.reached:
+            problem = f"wave {event.to_wave} began after wave {event.from_wave}"
+            self._report(seq, f"{problem}: expected after wave {rollout.reached}, the last begun")
+        for wave in range(rollout.reached + 1, event.to_wave + 1):
+            self._begin(seq, rollout, wave)
+        rollout.reached = max(rollout.reached, event.to_wave)
+
+    def _dispatch(self, seq: int, rollout_id: RolloutId, host: str) -> None:
+        """Note a dispatch. Only the first of a host is looked at: members may change their waves later."""
+        rollout = self._rollout(seq, rollout_id)
+        if rollout is None or rollout.terms is None or host in rollout.dispatched:
+            return
+        rollout.dispatched.add(host)
+        wave = rollout.terms.wave_of.get(host)
+        if wave is None or wave in rollout.early or not rollout.is_early(host):
+            return
+        rollout.early.add(wave)
+        self._report(seq, f"{host} of wave {wave} was dispatched before its wave began")
 
     def _judge(self, seq: int, rollout: _Rollout, event: Verdict) -> None:
         if event.guard != APPROVALS and event.outcome is not Outcome.WAIVED:
             return
         self.statements += 1
-        problems = tuple(_problems(rollout, event, self._keys))
+        problems = tuple(_problems(rollout, event, self._operators))
         self.problems += (ApprovalProblem(seq, problem) for problem in problems)
         if problems:
             return
@@ -148,7 +256,9 @@ class _Reader:
             self.problems.append(ApprovalProblem(seq, problem))
 
 
-def _problems(rollout: _Rollout, event: Verdict, keys: Mapping[str, TrustedKey]) -> Iterator[str]:
+def _problems(
+    rollout: _Rollout, event: Verdict, operators: Mapping[str, Operator]
+) -> Iterator[str]:
     who = f"the statement of {event.judge} on wave {event.wave}"
     try:
         approval = decode_approval(event.evidence.encode())
@@ -156,12 +266,14 @@ def _problems(rollout: _Rollout, event: Verdict, keys: Mapping[str, TrustedKey])
         yield f"{who} cannot be read: {error}"
         return
     yield from _differences(rollout, event, approval, who)
-    key = keys.get(event.judge)
-    if key is None:
+    operator = operators.get(event.judge)
+    if operator is None:
         yield f"{who} is of no operator of the trust file"
         return
+    if operator.role is not OperatorRole.OPERATE:
+        yield f"{who} is of an operator with another role: expected operate, found {operator.role.value}"
     try:
-        verify_approval(SignedApproval(approval, event.signature or ""), key)
+        verify_approval(SignedApproval(approval, event.signature or ""), operator.public_key)
     except VerifyError as error:
         yield f"{who} was not signed by {event.judge}: {error}"
 
@@ -182,3 +294,17 @@ def _differences(rollout: _Rollout, event: Verdict, approval: Approval, who: str
     is_own = rollout.manifest.meta.author == event.judge
     if event.outcome is Outcome.PASS and is_own:
         yield f"{who} approves a release of its own"
+
+
+def _warrant_problems(command: RelayWarrant, trust: TrustRoot, at: datetime) -> Iterator[str]:
+    what = f"the warrant of {command.operator} for {command.rollout_id}"
+    try:
+        signed = decode_signed_warrant(command.warrant.encode())
+        warrant = verify_warrant(signed, trust, at).warrant
+    except (DecodeError, WarrantUnverified, VerifyError) as error:
+        yield f"{what} is not good: {error}"
+        return
+    if warrant.operator != command.operator:
+        yield f"{what} is of another operator: {warrant.operator}"
+    if warrant.rollout_id != command.rollout_id:
+        yield f"{what} is for another rollout: {warrant.rollout_id}"
