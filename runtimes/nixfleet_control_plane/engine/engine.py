@@ -56,9 +56,9 @@ from nixfleet_control_plane.engine.rollout_course import (
 )
 from nixfleet_control_plane.engine.state import CONTRADICTION, State
 from nixfleet_control_plane.engine.warrants import (
+    hand_out_warrants,
     note_recall_refusals,
     relay_objection,
-    warrants_for,
 )
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
@@ -179,8 +179,6 @@ from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 REFUSED_IN_A_ROW_MAX: Final = 8
 """How many facts of a host in a row may not apply, before its history is taken for another one's."""
-WARRANTS_MAX: Final = 8
-"""How many warrants an answer to a heartbeat has at most; agents accept twice as many."""
 REFUSED_MAX: Final = 256
 """How many facts of a host may not apply in one rollout. Each is a row for good, whatever the host says in between."""
 _IN_MOTION = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
@@ -590,10 +588,7 @@ class ControlPlaneEngine:
 
     def _warrants(self, heartbeat: Heartbeat, now: datetime) -> tuple[SignedWarrant, ...]:
         note_recall_refusals(self._state, heartbeat)
-        found = tuple(islice(warrants_for(self._state, heartbeat.hostname, now), WARRANTS_MAX))
-        for signed in found:
-            self._state.going_back.add((signed.warrant.rollout_id, heartbeat.hostname))
-        return found
+        return hand_out_warrants(self._state, heartbeat.hostname, now)
 
     def _rests(self, rollout_id: str, hostname: str) -> bool:
         """Whether nothing that the host does when Converged changes the rollout's course: it is over, or it left."""

@@ -125,6 +125,10 @@ class State:
         self.deferrals = UndoableDict[HostKey, DeferDispatch](self.undo)
         # The warrants that are relayed, by order.
         self.warrants = UndoableDict[str, SignedWarrant](self.undo)
+        # How long each is, in bytes.
+        self.warrant_lengths = UndoableDict[str, int](self.undo)
+        # The order with which the latest answer to a host ended, of those that have more orders than fit. In memory.
+        self.last_handed_out = UndoableDict[str, str](self.undo)
         # The hosts that were told to go back, by a warrant. In memory alone: after a start they are told again.
         self.going_back = UndoableSet[HostKey](self.undo)
         # Those of them that refuse something of the rollout since they were told, by their latest heartbeat. In memory.
@@ -437,7 +441,9 @@ class State:
 
     def load_warrant(self, signed: SignedWarrant) -> None:
         """As `relay`, for a warrant that is already in the store."""
-        self.warrants.set(signed.warrant.order_id, signed)
+        order_id = signed.warrant.order_id
+        self.warrants.set(order_id, signed)
+        self.warrant_lengths.set(order_id, len(encode_signed_warrant(signed)))
 
     def remove_warrants(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
         """Relay no warrant of the rollout any more."""
@@ -448,6 +454,7 @@ class State:
             return
         for order_id in of_rollout:
             self.warrants.discard(order_id)
+            self.warrant_lengths.discard(order_id)
         for key in [key for key in self.going_back if key[0] == rollout_id]:
             self.going_back.discard(key)
             self.refusing_recall.discard(key)

@@ -12,7 +12,7 @@ from typing import Final
 from nixfleet_control_plane.engine.state import HostKey, State
 from nixfleet_control_plane.messages.inputs import RelayWarrant
 from nixfleet_proto.codec import DecodeError
-from nixfleet_proto.codec.warrant import decode_signed_warrant
+from nixfleet_proto.codec.warrant import decode_signed_warrant, encode_signed_warrant
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall
 from nixfleet_proto.signing import VerifyError
@@ -23,6 +23,10 @@ from nixfleet_runtime.transport import Heartbeat
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
 
+WARRANTS_MAX: Final = 8
+"""How many warrants an answer to a heartbeat has at most; agents accept twice as many."""
+WARRANTS_BYTES_MAX: Final = 768 * 1024
+"""How long the warrants in an answer are together: agents take an answer of 1 MiB, and records are in it too."""
 ROLLBACK_DURATION_MAX: Final = timedelta(hours=1)
 """For how long others wait for a rollback. That it failed is known in memory alone, and not after every start."""
 
@@ -34,15 +38,20 @@ def relay_objection(
     if trust is None:
         return "this control plane has no trust file, and cannot tell whose the warrant is"
     try:
-        warrant = verify_warrant(
-            decode_signed_warrant(command.warrant.encode()), trust, now
-        ).warrant
+        signed = decode_signed_warrant(command.warrant.encode())
+        warrant = verify_warrant(signed, trust, now).warrant
     except (DecodeError, WarrantUnverified, VerifyError) as error:
         return str(error)
     if warrant.operator != command.operator:
         return f"the warrant is of operator {warrant.operator!r}, and the request of {command.operator!r}"
     if warrant.rollout_id != command.rollout_id:
         return f"the warrant is for {warrant.rollout_id}, and the request for {command.rollout_id}"
+    length = len(encode_signed_warrant(signed))
+    if length > WARRANTS_BYTES_MAX:
+        return (
+            f"expected a warrant of at most {WARRANTS_BYTES_MAX} bytes, found {length}: sign several orders, each for "
+            "some of the hosts"
+        )
     if warrant.order_id in state.warrants:
         return f"order {warrant.order_id} is relayed already"
     return _objection_in_rollout(state, warrant)
@@ -89,7 +98,31 @@ def note_recall_refusals(state: State, heartbeat: Heartbeat) -> None:
             state.refusing_recall.discard(key)
 
 
-def warrants_for(state: State, hostname: str, now: datetime) -> Iterator[SignedWarrant]:
+def hand_out_warrants(state: State, hostname: str, now: datetime) -> tuple[SignedWarrant, ...]:
+    """Return the warrants for the answer to a host, as many as fit, and note that it was told.
+
+    The oldest are first. What did not fit is first in the next answer, so that an order that the host refuses, which is
+    relayed on, keeps no other one from it.
+    """
+    due = tuple(_warrants_for(state, hostname, now))
+    last = state.last_handed_out.get(hostname)
+    start = next((at + 1 for at, it in enumerate(due) if it.warrant.order_id == last), 0)
+    found: list[SignedWarrant] = []
+    room = WARRANTS_BYTES_MAX
+    for signed in (*due[start:], *due[:start]):
+        room -= state.warrant_lengths[signed.warrant.order_id]
+        if room < 0 or len(found) == WARRANTS_MAX:
+            break
+        found.append(signed)
+        state.going_back.add((signed.warrant.rollout_id, hostname))
+    if len(found) < len(due):
+        state.last_handed_out.set(hostname, found[-1].warrant.order_id)
+    else:
+        state.last_handed_out.discard(hostname)
+    return tuple(found)
+
+
+def _warrants_for(state: State, hostname: str, now: datetime) -> Iterator[SignedWarrant]:
     """Yield the warrants that the host is to have now. Each is relayed until its fact is known."""
     for signed in tuple(state.warrants.values()):
         warrant = signed.warrant
