@@ -6,6 +6,7 @@ Source: docs/spec/warrants.md, Warrants.
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 from attrs import frozen
@@ -67,9 +68,14 @@ class Warrant:
         if len(self.hosts) > HOSTS_MAX:
             yield ValueProblem("hosts", f"at most {HOSTS_MAX}", f"{len(self.hosts)}")
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The hosts as a set; empty: all of the rollout."""
+        return frozenset(self.hosts)
+
     def is_for(self, hostname: str) -> bool:
-        """Return whether the order is for the host, if the rollout has it."""
-        return not self.hosts or hostname in self.hosts
+        """Return whether the order is for the host, if the rollout has it. O(1)."""
+        return not self.hosts or hostname in self.names
 
 
 @frozen

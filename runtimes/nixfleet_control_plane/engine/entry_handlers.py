@@ -275,6 +275,7 @@ def _amend(state: State, commit: CommitBuilder, event: MembersChanged, at: datet
     for hostname in event.left:
         state.forget_host(commit, (rollout_id, hostname))
     state.view.amend(state.manifests[rollout_id].terms)
+    state.ways_back.discard(rollout_id)
     channel = state.view.rollouts[rollout_id].channel
     for hostname in event.joined:
         apply(RemoteOpenRolloutRecord(rollout_id, channel, hostname), state, commit, at)

@@ -79,3 +79,14 @@ def _with_dispatch_times(record: HostRolloutState, fact: AgentEvent) -> HostRoll
     if dispatched_at is not None and dispatched_at <= fact.received_at:
         return record
     return record.dispatched(fact.received_at, fact.received_at)
+
+
+def is_to_go(record: HostRolloutState) -> bool:
+    """Return whether a recall would move the host: it took the release, did not leave it, and has a way back."""
+    if record.current_closure_at_dispatch in (None, record.target_closure):
+        return False
+    match record.state:
+        case HostState.ACTIVATING | HostState.DEFERRED | HostState.SOAKING | HostState.CONVERGED:
+            return True
+        case HostState.PENDING | HostState.FAILED | HostState.REVERTED:
+            return False

@@ -15,6 +15,7 @@ from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.contradictions import Heard
 from nixfleet_control_plane.engine.fact_digests import FactDigests
 from nixfleet_control_plane.engine.failing_controls import Control, control_results
+from nixfleet_control_plane.engine.host_record import is_to_go
 from nixfleet_control_plane.engine.identity_state import Identities
 from nixfleet_control_plane.engine.receipts import Receipts
 from nixfleet_control_plane.messages.entry_codec import row_of
@@ -127,6 +128,8 @@ class State:
         self.warrants = UndoableDict[str, SignedWarrant](self.undo)
         # How long each is, in bytes.
         self.warrant_lengths = UndoableDict[str, int](self.undo)
+        # By wave, the hosts that are to go back or are rolling back: of rollouts for which `ways_back_of` was asked.
+        self.ways_back = UndoableDict[RolloutId, tuple[UndoableSet[str], ...]](self.undo)
         # The order with which the latest answer to a host ended, of those that have more orders than fit. In memory.
         self.last_handed_out = UndoableDict[str, str](self.undo)
         # The hosts that were told to go back, by a warrant. In memory alone: after a start they are told again.
@@ -201,9 +204,33 @@ class State:
         if before is not None:
             self._count_hosts(rollout_id, before.state, -1)
         self._count_hosts(rollout_id, after, 1)
+        if rollout_id in self.ways_back:
+            self._note_way_back(record)
+
+    def _note_way_back(self, record: HostRolloutState) -> None:
+        wave = self.view.terms(record.rollout_id).wave_of.get(record.hostname)
+        if wave is None:
+            return
+        left = self.ways_back[record.rollout_id][wave]
+        if is_to_go(record) or record.is_rolling_back:
+            left.add(record.hostname)
+        else:
+            left.discard(record.hostname)
+
+    def ways_back_of(self, rollout_id: RolloutId) -> tuple[UndoableSet[str], ...]:
+        """Return, by wave, the hosts that took the rollout and did not leave it. The first call walks them all."""
+        if rollout_id not in self.ways_back:
+            waves = range(self.view.terms(rollout_id).last_wave + 1)
+            self.ways_back.set(rollout_id, tuple(UndoableSet[str](self.undo) for _ in waves))
+            for record in self.view.hosts_of(rollout_id):
+                self._note_way_back(record)
+        return self.ways_back[rollout_id]
 
     def note_rollback(self, key: HostKey, fact: AgentEvent) -> None:
-        """Note whether the latest fact of a host is that its rollback failed."""
+        """Note whether the latest fact of a host is that its rollback failed; if one ended, the host's slot is free."""
+        if isinstance(fact, RollbackComplete):
+            self.going_back.discard(key)
+            self.refusing_recall.discard(key)
         if isinstance(fact, RollbackComplete) and fact.exit_code != 0:
             self.rollback_failed.add(key)
         else:
@@ -458,6 +485,7 @@ class State:
         for key in [key for key in self.going_back if key[0] == rollout_id]:
             self.going_back.discard(key)
             self.refusing_recall.discard(key)
+        self.ways_back.discard(rollout_id)
         commit.write(RemoveWarrants(rollout_id))
 
     def hold(self, commit: CommitBuilder, hold: Hold, at: datetime) -> None:

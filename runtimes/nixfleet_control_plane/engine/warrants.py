@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from nixfleet_control_plane.engine.host_record import is_to_go
 from nixfleet_control_plane.engine.state import HostKey, State
 from nixfleet_control_plane.messages.inputs import RelayWarrant
 from nixfleet_proto.codec import DecodeError
@@ -20,7 +21,7 @@ from nixfleet_proto.signing.warrant import WarrantUnverified, verify_warrant
 from nixfleet_proto.steering.warrant import SignedWarrant, Warrant
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import Heartbeat
-from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
 
 WARRANTS_MAX: Final = 8
@@ -76,17 +77,6 @@ def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
     return None
 
 
-def is_to_go(record: HostRolloutState) -> bool:
-    """Return whether a recall would move the host: it took the release, did not leave it, and has a way back."""
-    if record.current_closure_at_dispatch in (None, record.target_closure):
-        return False
-    match record.state:
-        case HostState.ACTIVATING | HostState.DEFERRED | HostState.SOAKING | HostState.CONVERGED:
-            return True
-        case HostState.PENDING | HostState.FAILED | HostState.REVERTED:
-            return False
-
-
 def note_recall_refusals(state: State, heartbeat: Heartbeat) -> None:
     """Note in which rollouts a host that was told to go back refuses something. A refusal does not say what of it."""
     refused = {refusal.rollout_id for refusal in heartbeat.refusals}
@@ -138,21 +128,26 @@ def _has_turn(state: State, warrant: Warrant, record: HostRolloutState, now: dat
     if (rollout_id, hostname) in state.going_back:
         return True
     wave = state.view.terms(rollout_id).wave_of.get(hostname, 0)
-    if _later_wave_is_to_go(state, warrant, wave, now):
+    # A host that is in flight has its slot. The budgets come first: fewer hosts are looked at.
+    if not record.state.is_in_flight and _is_budget_full(state, rollout_id, hostname, now):
         return False
-    # A host that is in flight has its slot.
-    return record.state.is_in_flight or not _is_budget_full(state, rollout_id, hostname, now)
+    return not _later_wave_is_to_go(state, warrant, wave, now)
 
 
 def _later_wave_is_to_go(state: State, warrant: Warrant, wave: int, now: datetime) -> bool:
-    """Whether a host of a later wave that others wait for is not back yet."""
-    terms = state.view.terms(warrant.rollout_id)
-    return any(
-        its_wave > wave
-        and warrant.is_for(host)
-        and _is_waited_for(state, (warrant.rollout_id, host), now)
-        for host, its_wave in terms.wave_of.items()
-    )
+    """Whether a host of a later wave that others wait for is not back yet.
+
+    Looks at the hosts that took the release and did not leave it, which are few by the end, and not at whole waves.
+    """
+    rollout_id, names = warrant.rollout_id, warrant.names
+    for left in state.ways_back_of(rollout_id)[wave + 1 :]:
+        # Of the order's names and the hosts that are left, whichever are fewer are walked.
+        of_order = min(left, names, key=len) if names else left
+        for host in of_order:
+            is_one = not names or (host in names and host in left)
+            if is_one and _is_waited_for(state, (rollout_id, host), now):
+                return True
+    return False
 
 
 def _is_waited_for(state: State, key: HostKey, now: datetime) -> bool:
@@ -177,6 +172,8 @@ def _goes_back(state: State, record: HostRolloutState, now: datetime) -> bool:
 
 def _is_budget_full(state: State, rollout_id: RolloutId, hostname: str, now: datetime) -> bool:
     terms = state.view.terms(rollout_id)
+    if not terms.budgets:
+        return False
     going = [host for _, host in _still_going(state, now)]
     return any(
         state.view.in_flight_of(budget.name) + sum(host in budget.hosts for host in going)
