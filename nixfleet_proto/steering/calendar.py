@@ -19,6 +19,8 @@ from nixfleet_proto.policy import Selector
 _WALL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d", re.ASCII)
 _NAME = re.compile(r"[a-z0-9_-]+")
 _MINUTES_OF_A_DAY: Final = 24 * 60
+YEARS: Final = (1970, 2999)
+"""The first and the last year of an entry. Times near the ends of what can be written have no instant in some zones."""
 MINUTES_NEEDED_MAX: Final = 366 * _MINUTES_OF_A_DAY
 
 
@@ -117,6 +119,8 @@ class CalendarEntry:
         for path, text, value in (("begins", self.begins, begins), ("ends", self.ends, ends)):
             if value is None:
                 yield ValueProblem(path, "a date and a time, YYYY-MM-DDTHH:MM", repr(text))
+            else:
+                yield from _year_problems(path, value.year, text)
         if begins is not None and ends is not None and ends <= begins:
             yield ValueProblem("ends", f"a time after {self.begins}", repr(self.ends))
 
@@ -129,8 +133,11 @@ class CalendarEntry:
         else:
             yield from at_least("minutes", self.minutes, 1)
             yield from at_most("minutes", self.minutes, repeat.minutes)
-        if self.until is not None and calendar_date(self.until) is None:
+        last = None if self.until is None else calendar_date(self.until)
+        if self.until is not None and last is None:
             yield ValueProblem("until", "a date, YYYY-MM-DD", repr(self.until))
+        if last is not None:
+            yield from _year_problems("until", last.year, self.until)
         if repeat is not Repeat.MONTHLY:
             yield from _absent(f"for {repeat}", month_day=self.month_day, nth=self.nth)
         if repeat is Repeat.DAILY:
@@ -164,6 +171,12 @@ def calendar_date(text: str | None) -> date | None:
     """Return the date that `text`, `YYYY-MM-DD`, stands for; `None`: it is none."""
     at = _wall(text + "T00:00") if text is not None else None
     return None if at is None else at.date()
+
+
+def _year_problems(path: str, year: int, text: str | None) -> Iterator[ValueProblem]:
+    first, last = YEARS
+    if not first <= year <= last:
+        yield ValueProblem(path, f"a year from {first} to {last}", repr(text))
 
 
 def wall_time(text: str | None) -> datetime | None:

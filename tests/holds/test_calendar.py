@@ -196,3 +196,25 @@ def test_a_range_that_ends_before_it_begins_is_refused() -> None:
     """By the wall clock."""
     with pytest.raises(InvalidValue, match="ends: expected a time after 2026-12-23T18:00"):
         evolve(HOLIDAYS, ends="2026-12-23T18:00")
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        ("ends", {"ends": "9999-12-31T23:59"}),
+        ("begins", {"begins": "0001-01-01T00:00"}),
+    ],
+)
+def test_a_freeze_for_ever_is_refused(path: str, change: dict[str, Any]) -> None:
+    """Such a time has no instant in every zone: the declaration says so, and not the control plane at each poll."""
+    with pytest.raises(InvalidValue) as refused:
+        evolve(HOLIDAYS, **change)
+
+    assert [problem.path for problem in refused.value.problems] == [path]
+    assert "a year from 1970 to 2999" in str(refused.value)
+
+
+def test_a_rule_without_end_is_written_without_one() -> None:
+    """A last date beyond the years is refused too."""
+    with pytest.raises(InvalidValue, match="until: expected a year from 1970 to 2999"):
+        evolve(NIGHTLY, until="9999-12-31")
