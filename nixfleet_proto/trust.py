@@ -5,12 +5,14 @@ came from a fresh artefact with a valid signature, without being able to check (
 Source: docs/spec/trust.md, Trust file; docs/spec/trust.md, Artefacts.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, Generic, TypeVar, final
 
 from attrs import field, frozen
 
 from nixfleet_proto.checked import WordEnum, checked
+from nixfleet_proto.errors import ValueProblem
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -62,11 +64,27 @@ class Operator:
 @frozen
 @checked
 class TrustRoot:
-    """The content of a trust file: everything a side believes without further proof."""
+    """The content of a trust file: everything a side believes without further proof.
+
+    Each operator has a name and a key of its own: two names with one key would count as two people who approve.
+    """
 
     ci_release_key: KeySlot
     org_root_key: KeySlot | None = None
     operators: tuple[Operator, ...] = ()
+
+    def _contradictions(self) -> Iterator[ValueProblem]:
+        names, keys = dict[str, int](), dict[str, int]()
+        for index, operator in enumerate(self.operators):
+            first = names.setdefault(operator.name, index)
+            if first != index:
+                found = f"{operator.name!r}, as of operators[{first}]"
+                yield ValueProblem(f"operators[{index}].name", "a name of its own", found)
+            key = operator.public_key.public_key
+            first = keys.setdefault(key.lower(), index)
+            if first != index:
+                found = f"{key}, as of operators[{first}]"
+                yield ValueProblem(f"operators[{index}].public_key", "a key of its own", found)
 
 
 class _Seal:

@@ -16,6 +16,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.policy import DEADLINE_MINUTES_MAX
+from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.rollout.state import RolloutRecord
 
@@ -63,6 +64,11 @@ def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
         return st.builds(
             form, **fields | {"healthy": st.sampled_from((None, "latest"))}
         ) | st.builds(form, **fields | {"healthy": HEALTH_RULES, "run_once": st.just(False)})
+    if form is TrustRoot:
+        # No two operators have one name or one key; keys are the same in upper case.
+        unique_by = (lambda it: it.name, lambda it: it.public_key.public_key.lower())
+        operators = st.lists(anything(Operator, integer_max), max_size=3, unique_by=unique_by)
+        return st.builds(form, **fields | {"operators": operators.map(tuple)})
     if form in (HostRolloutState, RolloutRecord):
         return st.fixed_dictionaries(fields).map(lambda values: form(**_consistent(values)))
     return st.builds(form, **fields)

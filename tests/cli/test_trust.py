@@ -1,5 +1,6 @@
 """`nixfleet trust`: a trust file made, checked, and its keys changed; and what that means for a release."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,34 @@ def test_an_operator_with_a_key_that_is_another_s_is_refused(
     assert added.exit_code == 1
     assert "the same key in two places" in added.stderr
     assert file.read_bytes() == before
+
+
+def test_two_operators_with_one_key_or_one_name_are_refused(
+    nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """One person under two names would be two who approve: by `make`, `add-operator` and in a file."""
+    for name in ("ci", "anna"):
+        nixfleet("keys", "new", tmp_path / f"{name}.key")
+    ci, anna = tmp_path / "ci.key.pub", tmp_path / "anna.key.pub"
+    key = SigningKey.load(tmp_path / "anna.key").public_key.public_key
+    file = tmp_path / "trust.json"
+    operators = ("--operator", f"anna={key}", "--operator", f"anna={key}")
+
+    made = nixfleet("trust", "make", file, "--ci", ci, *operators)
+    assert made.exit_code == 1
+    assert f"{file}: operators[1].name: expected a name of its own, found 'anna'" in made.stderr
+    assert f"{file}: operators[1].public_key: expected a key of its own, found {key}" in made.stderr
+    assert not file.exists()
+
+    nixfleet("trust", "make", file, "--ci", ci, *operators[:2])
+    added = nixfleet("trust", "add-operator", file, "bert", anna)
+    assert added.exit_code == 1
+    assert "operators[1].public_key: expected a key of its own" in added.stderr
+
+    text = file.read_text()
+    (operator,) = re.findall(r'"operators":\[(.*)\]', text)
+    file.write_text(text.replace(operator, f"{operator},{operator}"))
+    checked = nixfleet("trust", "check", file)
+    assert checked.exit_code == 1
+    assert "$.operators[1].name: expected a name of its own" in checked.stderr
+    assert "$.operators[1].publicKey: expected a key of its own" in checked.stderr

@@ -415,6 +415,26 @@ def test_a_trust_root_is_spelt_in_camel_case_and_comes_back() -> None:
     assert decode_trust_root(_text(spelt)) == trust
 
 
+def test_a_trust_file_with_one_name_or_one_key_twice_is_refused_with_its_place() -> None:
+    """One person would count as two who approve. A key is the same in upper case."""
+    operators: list[JsonValue] = [
+        {"name": "alice", "publicKey": {"publicKey": "ab" * 32}},
+        {"name": "bob", "publicKey": {"publicKey": "AB" * 32}},
+        {"name": "alice", "publicKey": {"publicKey": "cd" * 32}},
+    ]
+    spelt: JsonObject = {
+        "ciReleaseKey": {"current": {"publicKey": "00"}},
+        "operators": operators,
+    }
+    with pytest.raises(DecodeError) as refusal:
+        decode_trust_root(_text(spelt))
+
+    assert [str(each) for each in refusal.value.problems] == [
+        f"$.operators[1].publicKey: expected a key of its own, found {'AB' * 32}, as of operators[0]",
+        "$.operators[2].name: expected a name of its own, found 'alice', as of operators[0]",
+    ]
+
+
 def test_decoding_a_trust_file_with_only_a_release_key_trusts_nobody_else() -> None:
     """A trust file needs nothing but the current release key."""
     text = b'{"ciReleaseKey":{"current":{"publicKey":"00"}}}'

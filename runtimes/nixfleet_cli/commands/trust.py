@@ -18,6 +18,7 @@ from nixfleet_proto.codec import (
     decode_signed_token,
     encode_trust_root,
 )
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.signing import (
     MalformedKey,
     UnsupportedAlgorithm,
@@ -105,9 +106,11 @@ def make(file: Path, ci: TrustedKey, org: TrustedKey | None, operators: tuple[st
 
     Exit codes: 0 success; 1 FILE exists already, or the keys conflict; 2 it cannot be written.
     """
-    root = TrustRoot(
-        KeySlot(ci), None if org is None else KeySlot(org), tuple(map(_operator, operators))
-    )
+    named = tuple(map(_operator, operators))
+    try:
+        root = TrustRoot(KeySlot(ci), None if org is None else KeySlot(org), named)
+    except InvalidValue as error:
+        raise _conflicting(file, error) from error
     _require_sound(file, root)
     try:
         with file.open("xb") as opened:
@@ -281,9 +284,16 @@ def _change(output: Output, file: Path, change: Callable[[TrustRoot], TrustRoot]
         _replace(file, encode_trust_root(root))
     except (KeyChangeError, MalformedKey, UnsupportedAlgorithm) as error:
         raise Findings(*lines_of(error, file)) from error
+    except InvalidValue as error:
+        raise _conflicting(file, error) from error
     except OSError as error:
         raise Unusable(f"{file}: {error.strerror}") from error
     output.show(_keys_value(root), _keys(root))
+
+
+def _conflicting(file: Path, error: InvalidValue) -> Findings:
+    """Return the refusal of operators of which two have one name or one key."""
+    return Findings(*(f"{file}: {problem}" for problem in error.problems))
 
 
 def _require_sound(file: Path, root: TrustRoot) -> None:

@@ -113,7 +113,7 @@ class OperatorUnknown(KeyChangeError):
 
 
 def with_operator(trust: TrustRoot, operator: Operator) -> TrustRoot:
-    """Return the trust root with `operator` too. Raises: OperatorKnown."""
+    """Return the trust root with `operator` too. Raises: OperatorKnown; InvalidValue, for another operator's key."""
     if operator.name in (each.name for each in trust.operators):
         raise OperatorKnown(operator.name)
     return evolve(trust, operators=(*trust.operators, operator))
@@ -180,13 +180,6 @@ def _problems(trust: TrustRoot, now: datetime) -> Iterator[Problem]:
                 "the same key in two places",
                 "a different key for each",
                 f"{public_key}, as in {where[0]}",
-            )
-    names = [operator.name for operator in trust.operators]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            place = at(at("operators", index), "name")
-            yield Problem(
-                place, "two operators with the same name", "a different name for each", name
             )
     for place, keys in _placed_slots(trust):
         if keys.reject_before is not None and keys.reject_before > now:
