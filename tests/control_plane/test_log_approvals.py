@@ -26,7 +26,7 @@ from nixfleet_proto.steering.approval import Decision
 from nixfleet_proto.steering.guards import Approvals, WaveGuards
 from nixfleet_proto.steering.warrant import ClosureRule, Warrant
 from nixfleet_proto.trust import OperatorRole
-from nixfleet_state_machine.rollout.event import Verdict, WaveAdvanced
+from nixfleet_state_machine.rollout.event import OperatorClearance, Verdict, WaveAdvanced
 from nixfleet_state_machine.rollout.guard_tally import Outcome
 from tests.control_plane.test_engine_guards import KEYS, OPEN, TWO_APPROVE, Approved
 from tests.engines.releases import Layout
@@ -293,3 +293,37 @@ def test_a_warrant_that_its_operator_did_not_sign_is_found(scratch: Path) -> Non
     assert problem.startswith(
         "the warrant of ada for stable@r1 is not good: order o1 for stable@r1: "
     )
+
+
+def test_a_statement_that_comes_again_after_a_clearance_is_found(fleet: Approved) -> None:
+    """The same signed bytes say what was said before it, which counts no more."""
+    entries = _entries(fleet)
+    (_, first, event), _ = _verdicts(entries)
+    index = entries.index(first)
+    cleared = OperatorClearance(fleet.r1, "ada", "go on", frozenset(), event.at)
+    entries[index + 1 : index + 1] = [evolve(first, entry=RolloutMoved(cleared)), first]
+
+    assert _problems(fleet, entries) == [
+        "the statement of ada on wave 1 comes again after a clearance or another manifest, since which "
+        "it counts no more",
+        "wave 1 began with 1 of 2 approvals: eve",
+    ]
+
+
+def test_an_approval_of_who_is_the_author_of_a_manifest_signed_again_is_found(
+    scratch: Path,
+) -> None:
+    """It was good for the manifest before; the wave began under the one that names its author."""
+    fleet = Approved(scratch, OPEN, TWO_APPROVE)
+    fleet.finish("web-01")
+    fleet.give(fleet.approval("ada"))
+    entries = _entries(fleet)
+    fleet.wait(minutes=1)
+    fleet.offer(fleet.ci.release(evolve(fleet.layout, author="ada"), "r1", fleet.now))
+    taken = [each for each in _entries(fleet) if isinstance(each.entry, ArtefactTaken)]
+    fleet.give(fleet.approval("eve"))
+    (eve,) = [each for _, each, event in _verdicts(_entries(fleet)) if event.judge == "eve"]
+    begun = evolve(eve, entry=RolloutMoved(WaveAdvanced(fleet.r1, 0, 1, fleet.now)))
+    entries += [each for each in taken if each.seq > entries[-1].seq]
+
+    assert _problems(fleet, [*entries, eve, begun]) == ["wave 1 began with 1 of 2 approvals: eve"]

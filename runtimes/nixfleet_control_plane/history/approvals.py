@@ -78,6 +78,7 @@ class _Rollout:
     """What is in force for a rollout, how far it came, and who stated what of its waves that was good.
 
     reached: the last wave that began. dispatched: the hosts that were. early: the waves of which one was, too early.
+    given: the signatures of its statements. spent: those from before its last clearance.
     """
 
     manifest_hash: str
@@ -86,6 +87,8 @@ class _Rollout:
     reached: int = BEFORE_FIRST_WAVE
     dispatched: set[str] = Factory(set[str])
     early: set[int] = Factory(set[int])
+    given: set[str] = Factory(set[str])
+    spent: set[str] = Factory(set[str])
     approved: dict[int, set[str]] = Factory(lambda: defaultdict[int, set[str]](set))
     waived: dict[int, set[str]] = Factory(lambda: defaultdict[int, set[str]](set))
 
@@ -100,6 +103,7 @@ class _Rollout:
         """All statements so far count no more."""
         self.approved.clear()
         self.waived.clear()
+        self.spent |= self.given
 
     def guards_of(self, wave: int) -> WaveGuards:
         """Return the guards of a wave; none, if the fleet of its manifest is not in the log."""
@@ -237,6 +241,7 @@ class _Reader:
             return
         self.statements += 1
         problems = tuple(_problems(rollout, event, self._operators))
+        rollout.given.add(event.signature or "")
         self.problems += (ApprovalProblem(seq, problem) for problem in problems)
         if problems:
             return
@@ -249,7 +254,9 @@ class _Reader:
         asked = rollout.guards_of(wave).approvals
         if asked is None or APPROVALS in rollout.waived[wave]:
             return
-        given = sorted(rollout.approved[wave] & set(asked.names))
+        # Whoever approved, and then is the author of a manifest that was signed again, approved a release of their own.
+        judges = set(asked.names) - {rollout.manifest.meta.author}
+        given = sorted(rollout.approved[wave] & judges)
         if len(given) < asked.count:
             who = f": {', '.join(given)}" if given else ""
             problem = f"wave {wave} began with {len(given)} of {asked.count} approvals{who}"
@@ -280,6 +287,8 @@ def _problems(
 
 def _differences(rollout: _Rollout, event: Verdict, approval: Approval, who: str) -> Iterator[str]:
     guards = rollout.guards_of(event.wave)
+    if event.signature in rollout.spent:
+        yield f"{who} comes again after a clearance or another manifest, since which it counts no more"
     for what, expected, found in (
         ("rollout", event.rollout_id, approval.rollout_id),
         ("wave", event.wave, approval.wave),
