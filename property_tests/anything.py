@@ -30,7 +30,8 @@ POLICY_LIMITS = {
     "max_failure_pct": (1, 100),
 }
 """The least and the most of numbers in policies, by field."""
-EXIT_CODES = st.integers(-(2**31), 2**31 - 1)
+SIGNED = st.integers(-(2**31), 2**31 - 1)
+"""Exit codes, and waves, of which -1 is before the first one."""
 
 
 def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
@@ -113,8 +114,8 @@ def _containers(inner: SearchStrategy[JsonValue]) -> SearchStrategy[JsonValue]:
 
 def _fields(form: type[Any], integer_max: int) -> dict[str, SearchStrategy[Any]]:
     return {
-        field.alias or field.name: EXIT_CODES
-        if field.name in ("exit_code", "expect_exit_code")
+        field.alias or field.name: SIGNED
+        if field.name in ("exit_code", "expect_exit_code", "current_wave", "from_wave")
         else anything(field.type, integer_max)
         for field in attrs.fields(form)
     }

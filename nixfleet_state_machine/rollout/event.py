@@ -153,7 +153,10 @@ class RetryOrdered:
 @frozen
 @checked
 class MembersChanged:
-    """The manifest was amended: hosts joined, and others left. late: the joined ones whose wave was done."""
+    """The manifest was amended: hosts joined, and others left. late: the joined ones whose wave was done.
+
+    Nobody did either: its author has approved a wave, and what was said of guards counts no more.
+    """
 
     rollout_id: RolloutId
     joined: tuple[str, ...]

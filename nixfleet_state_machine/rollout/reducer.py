@@ -222,6 +222,8 @@ def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
             excused = record.with_standings(event.excused_hosts, Standing.EXCUSED)
             waves = tuple(sorted({*record.cleared_waves, *event.cleared_waves}))
             cleared = evolve(excused, cleared_waves=waves) if event.cleared_waves else excused
+            if cleared.guard_tallies:
+                cleared = evolve(cleared, unsaid_at=event.at)
             return _moved(_unguarded(cleared), RolloutState.ACTIVE, event.at)
         case HostJoined() | WaveAdvanced() | RolloutTerminal() | WaveBroken():
             return record, ()

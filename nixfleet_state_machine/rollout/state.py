@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from nixfleet_proto.checked import WordEnum, checked
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.steering.guards import APPROVALS
 from nixfleet_state_machine.rollout.guard_tally import GuardTally
 
 RETENTION_DEFAULT = timedelta(hours=72)
@@ -143,7 +144,8 @@ class RolloutRecord:
     than they converged to. cleared_waves: those that an operator let be done though nobody came.
     current_wave: BEFORE_FIRST_WAVE while the guards of the first wave are open. guarded_since: from when the guards of
     the next wave are asked, since the current one is done; `None`: it is not, or the next one has none.
-    guard_tallies: what was said of the guards of later waves, by wave and name.
+    guard_tallies: what was said of the guards of later waves, by wave and name. unsaid_at: when an operator last let
+    the rollout go on without what was said of them, so that it is not taken again.
     """
 
     rollout_id: RolloutId
@@ -164,6 +166,12 @@ class RolloutRecord:
     cleared_waves: tuple[int, ...] = ()
     guarded_since: datetime | None = None
     guard_tallies: tuple[GuardTally, ...] = ()
+    unsaid_at: datetime | None = None
+
+    def is_approved_by(self, operator: str) -> bool:
+        """Return whether `operator` has approved a wave that has not begun."""
+        given = (each for each in self.guard_tallies if each.guard == APPROVALS)
+        return any(operator in each.passed_by for each in given)
 
     def guard_tally(self, wave: int, guard: str) -> GuardTally | None:
         """Return what was said of a guard of a wave that has not begun; `None`: nothing yet."""

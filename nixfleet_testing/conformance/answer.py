@@ -29,6 +29,7 @@ UNKNOWN_TO_RECORDER = frozenset(
         "guarded_since",
         "retention",
         "standings",
+        "unsaid_at",
     }
 )
 

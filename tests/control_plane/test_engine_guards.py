@@ -233,6 +233,49 @@ def test_an_approval_may_come_before_the_wave_before_is_done(scratch: Path) -> N
     assert fleet.wave == 1
 
 
+def test_an_approval_from_before_a_clearance_does_not_count_again(fleet: Approved) -> None:
+    """The signed bytes say what was said before it; also after a restart. A new statement counts."""
+    early = fleet.approval("ada")
+    fleet.give(early)
+    fleet.give(fleet.approval("eve", Decision.DENY))
+    fleet.wait(minutes=5)
+    fleet.clear(fleet.r1)
+    fleet.wait(minutes=5)
+    fleet.check_restart()
+    refused = fleet.give(early).refusal
+
+    assert refused is not None
+    assert refused.startswith("expected a statement signed after stable@r1 was cleared at ")
+    assert fleet.give(fleet.approval("ada")) == CommandOutcome()
+    assert fleet.give(fleet.approval("eve")) == CommandOutcome()
+    assert fleet.wave == 1
+
+
+def test_an_approval_of_who_becomes_the_author_counts_no_more(fleet: Approved) -> None:
+    """The manifest is signed again under the same ref with another author: all are asked anew."""
+    fleet.give(fleet.approval("ada"))
+    fleet.wait(minutes=1)
+    fleet.offer(fleet.ci.release(evolve(fleet.layout, author="ada"), "r1", fleet.now))
+    fleet.check_restart()
+
+    assert fleet.give(fleet.approval("eve")) == CommandOutcome()
+    assert fleet.wave == 0
+    assert fleet.give(fleet.approval("bob")) == CommandOutcome()
+    assert fleet.wave == 1
+
+
+def test_approvals_stay_when_the_manifest_is_signed_again_by_who_gave_none(
+    fleet: Approved,
+) -> None:
+    """Only an approval of the new author was of another release than it seemed."""
+    fleet.give(fleet.approval("ada"))
+    fleet.wait(minutes=1)
+    fleet.offer(fleet.ci.release(evolve(fleet.layout, author="sam"), "r1", fleet.now))
+    fleet.give(fleet.approval("eve"))
+
+    assert fleet.wave == 1
+
+
 def test_a_denial_halts_the_rollout_at_once(fleet: Approved) -> None:
     """Whoever approved before, or comes after: it takes a clearance, after which all is asked anew."""
     fleet.give(fleet.approval("ada"))

@@ -33,6 +33,7 @@ from nixfleet_state_machine.rollout.event import (
     HostJoined,
     HostsLapsed,
     HostStateChanged,
+    MembersChanged,
     RetentionExpired,
     StandingChanged,
     Verdict,
@@ -162,11 +163,21 @@ def pass_hold_time(state: State, commit: CommitBuilder, zones: Zones, now: datet
 
 
 def amend(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
-    """Apply the manifest that is in force to its rollout, if that is open and the hosts are not the same."""
+    """Apply the manifest that is in force to its rollout, if that is open and the hosts are not the same.
+
+    Also if its author has approved a later wave: who makes a release does not approve it, so all are asked anew.
+    """
     if rollout_id not in state.view.open_rollouts:
         return
     before, after = state.view.terms(rollout_id), state.manifests[rollout_id].terms
-    event = members_change(before, after, state.view.rollout(rollout_id), now)
+    record, author = (
+        state.view.rollout(rollout_id),
+        state.manifests[rollout_id].manifest.meta.author,
+    )
+    event = members_change(before, after, record, now)
+    if event is None and author is not None and record.is_approved_by(author):
+        # Without a member that changes, it lets what was said of the manifest before count no more.
+        event = MembersChanged(rollout_id, (), (), (), now)
     if event is None:
         return
     move_rollout(state, commit, event, now)

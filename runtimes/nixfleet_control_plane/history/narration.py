@@ -281,6 +281,8 @@ def _rollout_event(event: RolloutEvent) -> str:
         case RetryOrdered():
             return f"{named(event.hosts)} may make attempt {event.attempt}: {event.reason}"
         case MembersChanged():
+            if not event.joined and not event.left:
+                return "amended: the author has approved, so all guards are asked anew"
             late = f", of which {named(event.late)} late" if event.late else ""
             return f"amended: joined {named(event.joined)}{late}; left {named(event.left)}"
         case HostDrifted():
