@@ -67,12 +67,21 @@ def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
         ) | st.builds(form, **fields | {"healthy": HEALTH_RULES, "run_once": st.just(False)})
     if form is TrustRoot:
         # No two operators have one name or one key; keys are the same in upper case.
-        unique_by = (lambda it: it.name, lambda it: it.public_key.public_key.lower())
-        operators = st.lists(anything(Operator, integer_max), max_size=3, unique_by=unique_by)
+        operators = st.lists(
+            anything(Operator, integer_max), max_size=3, unique_by=(_name_of, _key_of)
+        )
         return st.builds(form, **fields | {"operators": operators.map(tuple)})
     if form in (HostRolloutState, RolloutRecord):
         return st.fixed_dictionaries(fields).map(lambda values: form(**_consistent(values)))
     return st.builds(form, **fields)
+
+
+def _name_of(operator: Operator) -> str:
+    return operator.name
+
+
+def _key_of(operator: Operator) -> str:
+    return operator.public_key.public_key.lower()
 
 
 def _limited(form: Any, least: int, most: int) -> SearchStrategy[int | None]:

@@ -178,9 +178,16 @@ def operators() -> SearchStrategy[Operator]:
 
 def trust_roots() -> SearchStrategy[TrustRoot]:
     """Trust files in which no operator is named twice, and no two have one key."""
-    unique_by = (lambda it: it.name, lambda it: it.public_key.public_key.lower())
-    several = st.lists(operators(), max_size=2, unique_by=unique_by)
+    several = st.lists(operators(), max_size=2, unique_by=(_name_of, _key_of))
     return st.builds(TrustRoot, key_slots(), st.none() | key_slots(), several.map(tuple))
+
+
+def _name_of(operator: Operator) -> str:
+    return operator.name
+
+
+def _key_of(operator: Operator) -> str:
+    return operator.public_key.public_key.lower()
 
 
 @st.composite
