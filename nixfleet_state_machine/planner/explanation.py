@@ -35,7 +35,8 @@ def with_holding_hosts(
     named = f"{shown} and {more} more" if more > 0 else shown
     # The detail of an edge is the first of these hosts, and no count.
     is_named = block.gate is Gate.HOST_EDGE
-    return evolve(block, detail=named if is_named else f"{block.detail}: {named}")
+    is_all = is_named or not block.detail
+    return evolve(block, detail=named if is_all else f"{block.detail}: {named}")
 
 
 def _with_guards(planning: Planning, rollout_id: RolloutId, block: GateBlock) -> GateBlock:

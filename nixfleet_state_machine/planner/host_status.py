@@ -16,7 +16,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_state_machine.host.convergence import soak_end_of
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
-from nixfleet_state_machine.planner.action import GateBlock
+from nixfleet_state_machine.planner.action import Gate, GateBlock
 from nixfleet_state_machine.planner.deadlines import (
     Due,
     LapseDue,
@@ -241,7 +241,9 @@ def _in_rollout(
     soak_ends_at = soak_end_of(record) if waits_for is WaitsFor.SOAK else None
     retry_at = due.at if isinstance(due, RetryDue) else None
     drift = rollout.drifted.get(hostname)
-    ends = (block.until for block in gates or ())
+    # While the rollout is halted or aborted no gate that ends by itself changes anything.
+    is_halted = any(block.gate is Gate.ROLLOUT_HALTED for block in gates or ())
+    ends = (block.until for block in (() if is_halted else gates or ()))
     ahead = (soak_ends_at, None if deadline is None else deadline.at, retry_at, *ends)
     return HostInRollout(
         rollout_id=rollout_id,

@@ -127,6 +127,8 @@ def test_explaining_names_the_hosts_behind_each_count() -> None:
 
     view.set_rollout(rollout_of(terms, RolloutState.FAILED))
     assert _details(view, terms, "web-4")[Gate.ROLLOUT_HALTED] == "it is Failed: web-2 (Failed)"
+    view.set_rollout(rollout_of(terms, RolloutState.ABORTED))
+    assert _details(view, terms, "web-4")[Gate.ROLLOUT_HALTED] == "web-2 (Failed)"
 
 
 def test_explaining_names_five_hosts_and_counts_the_others() -> None:

@@ -250,6 +250,18 @@ def test_a_host_that_a_signed_time_holds_waits_until_then() -> None:
     assert (status.waits_for, status.until) == (WaitsFor.GATES, begins)
 
 
+@pytest.mark.parametrize("state", [RolloutState.FAILED, RolloutState.ABORTED])
+def test_a_host_of_a_halted_rollout_waits_for_no_time(state: RolloutState) -> None:
+    """A hold that ends by itself changes nothing for it: an operator does, or another release."""
+    terms = terms_of()
+    view = view_of(terms)
+    source = HoldSource(HoldKind.NOT_BEFORE)
+    view.hold(Hold(RolloutScope(terms.rollout_id), source, "begins later", NOW + _minutes(30)))
+    view.set_rollout(rollout_of(terms, state))
+
+    assert _status(view).until is None
+
+
 def test_a_host_that_left_is_known_and_said_to_have_left() -> None:
     """Whether a fleet in force still declares it or not; of a rollout that is superseded it is no member."""
     terms = terms_of(waves=(("web-2",),))
