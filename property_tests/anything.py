@@ -16,6 +16,9 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_proto.policy import DEADLINE_MINUTES_MAX
+from nixfleet_proto.steering.calendar import CalendarEntry
+from nixfleet_proto.steering.guards import Approvals, Check, WaveGuards
+from nixfleet_proto.steering.warrant import Warrant
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_state_machine.host.state import HostRolloutState
 from nixfleet_state_machine.rollout.state import RolloutRecord
@@ -30,6 +33,8 @@ POLICY_LIMITS = {
     "max_failure_pct": (1, 100),
 }
 """The least and the most of numbers in policies, by field."""
+STEERING = (CalendarEntry, Approvals, Check, WaveGuards, Warrant)
+"""What people decide: their fields depend on each other, so the shipped strategies draw them."""
 SIGNED = st.integers(-(2**31), 2**31 - 1)
 """Exit codes, and waves, of which -1 is before the first one."""
 
@@ -53,6 +58,8 @@ def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
         items = st.dictionaries(st.text(), anything(arguments[1], integer_max), max_size=3)
         return items.map(FrozenMap)
     assert attrs.has(form), f"no strategy for {form}"
+    if form in STEERING:
+        return st.from_type(form)
     fields = _fields(form, integer_max)
     # Readers refuse what no policy may say.
     fields |= {

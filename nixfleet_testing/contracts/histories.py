@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import (
     ProbeSubResult,
     ProbeTopologyDeclared,
     ProbeTopologyEntry,
+    Recalled,
     Regressed,
     RollbackComplete,
 )
@@ -126,11 +127,19 @@ REGRESSES_AND_TRIES_AGAIN: tuple[AgentEvent, ...] = (
 )
 """A host that converged, fails, goes back, and converges at its second attempt."""
 
+IS_RECALLED: tuple[AgentEvent, ...] = (
+    *CONVERGES,
+    Recalled("order-1", at(400), seq=8),
+    RollbackComplete(PRIOR, 0, at(420), seq=9),
+)
+"""A host that converged, and that an operator takes back."""
+
 HISTORIES = {
     "converges": CONVERGES,
     "rolls-back": ROLLS_BACK,
     "rollback-fails-first": ROLLBACK_FAILS_FIRST,
     "regresses-and-tries-again": REGRESSES_AND_TRIES_AGAIN,
+    "is-recalled": IS_RECALLED,
 }
 
 

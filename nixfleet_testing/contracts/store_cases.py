@@ -4,6 +4,7 @@ Rows and views are what an engine could write, as far as a store can tell. Texts
 purpose.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
@@ -26,6 +27,7 @@ from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
     OpenProbeFailure,
     PutArtefact,
+    PutBeginning,
     PutDeferral,
     PutDispatch,
     PutEnrolledHost,
@@ -36,7 +38,9 @@ from nixfleet_control_plane.messages.writes import (
     PutRevocation,
     PutRollout,
     PutUsedNonce,
+    PutWarrant,
     RemoveArtefact,
+    RemoveBeginnings,
     RemoveDeferral,
     RemoveDispatch,
     RemoveHold,
@@ -44,6 +48,7 @@ from nixfleet_control_plane.messages.writes import (
     RemoveRefusedEvents,
     RemoveRevocations,
     RemoveUsedNonce,
+    RemoveWarrants,
     RetireQuarantineRow,
     SetRecordsThrough,
     Write,
@@ -55,8 +60,10 @@ from nixfleet_control_plane.store.store import (
     StoredHost,
     StoredRefusal,
 )
+from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant, Warrant
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, OpenRollout
@@ -213,6 +220,21 @@ def _dispatches(snapshot: Snapshot) -> object:
 
 def _deferrals(snapshot: Snapshot) -> object:
     return frozenset(snapshot.deferrals)
+
+
+def _beginnings(snapshot: Snapshot) -> object:
+    return Counter(snapshot.beginnings)
+
+
+def _warrants(snapshot: Snapshot) -> object:
+    return sorted(signed.warrant.order_id for signed in snapshot.warrants)
+
+
+def _relayed(order_id: str) -> PutWarrant:
+    why, until = "it eats disks", at(3600)
+    order = Warrant(order_id, ROLLOUT, ClosureRule.PRIOR, "ada", why, at(0), until)
+    text = encode_signed_warrant(SignedWarrant(order, "00")).decode()
+    return PutWarrant(order_id, ROLLOUT, text, 7)
 
 
 def _holds(snapshot: Snapshot) -> object:
@@ -396,6 +418,29 @@ CASES: dict[str, Case] = {
         (hold(7), PutHold(_FREEZE, 7), RemoveHold(_WHOLE_CHANNEL, ADA)),
         _holds,
         frozenset({_FREEZE}),
+    ),
+    "beginnings": Case(
+        (
+            PutBeginning("all", at(1), 2),
+            PutBeginning("all", at(2), 3),
+            PutBeginning("web", at(1), 4),
+        ),
+        _beginnings,
+        {("all", at(1)): 1, ("all", at(2)): 1, ("web", at(1)): 1},
+    ),
+    "beginnings that are over": Case(
+        (
+            PutBeginning("all", at(1), 2),
+            PutBeginning("all", at(2), 3),
+            PutBeginning("web", at(1), 4),
+            RemoveBeginnings("all", at(1)),
+        ),
+        _beginnings,
+        {("all", at(2)): 1, ("web", at(1)): 1},
+    ),
+    "warrants": Case((_relayed("order-1"), _relayed("order-2")), _warrants, ["order-1", "order-2"]),
+    "warrants that are relayed no more": Case(
+        (_relayed("order-1"), _relayed("order-2"), RemoveWarrants(ROLLOUT)), _warrants, []
     ),
     "artefacts, oldest first": Case(
         (PutArtefact(MANIFEST, ROLLOUT, 2), PutArtefact(FLEET, None, 1)),

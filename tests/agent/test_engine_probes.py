@@ -133,7 +133,7 @@ def test_a_failed_rollback_keeps_the_host_failed() -> None:
     agent.fail_probe(seconds=60)
     agent.tell(Tick())
     agent.tell(RollbackEnded(agent.intent.intent_id, RollbackFinished("new", 1, "boom")))
-    assert agent.facts[-1] == RollbackComplete("new", 1, agent.now, agent.facts[-1].seq)
+    assert agent.facts[-1] == RollbackComplete("new", 1, agent.now, agent.facts[-1].seq, "boom")
     assert agent.record().state is HostState.FAILED
     assert agent.record().current_closure == "new"
 

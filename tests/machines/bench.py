@@ -111,6 +111,8 @@ class Machine:
                 [
                     *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"),
                     *(f"--bind={self.shared}:/site", f"--directory={self.root}", "--console=pipe"),
+                    # The checkout may lie where the machine has a file system of its own.
+                    f"--bind-ro={Path(__file__).parents[2]}",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
