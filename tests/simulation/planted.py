@@ -406,20 +406,6 @@ def takes_any_number_over(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(manifest_agreement, "SEQ_TAKEN_OVER_MAX", 2**63 - 1)
 
 
-def trusts_made_up_probes(patch: pytest.MonkeyPatch) -> None:
-    """A probe that passed in a record that was taken over is not run again."""
-    patch.setattr(agent_engine, "waits_for", lambda *_: None)
-    checks_loaded = AgentEngine._checks_loaded
-
-    def trusting(self: Any, commit: Any, input: Any, now: datetime) -> None:
-        checks_loaded(self, commit, input, now)
-        rollout = self._state.rollouts.get(input.rollout_id)
-        if rollout is not None and rollout.taken_over_seq and rollout.record.probes:
-            commit._actions[:] = [a for a in commit._actions if not isinstance(a, StartProbes)]
-
-    patch.setattr(AgentEngine, "_checks_loaded", trusting)
-
-
 def forgets_the_newest_release(patch: pytest.MonkeyPatch) -> None:
     """A release that is fresh is obeyed, however old."""
     objection = downgrade.objection_to_release
@@ -568,7 +554,6 @@ PLANTED: Final[Mapping[str, Plant]] = {
         takes_a_record_over_with_a_journal,
         takes_a_record_over_without_a_fact,
         takes_any_number_over,
-        trusts_made_up_probes,
         forgets_the_newest_release,
         switches_again_to_what_it_rolled_back_from,
         deletes_rows_on_a_replay_from_the_beginning,
@@ -617,7 +602,6 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "takes_a_record_over_with_a_journal": 1,
     "takes_a_record_over_without_a_fact": 3,
     "takes_any_number_over": 3,
-    "trusts_made_up_probes": 3,
     "forgets_the_newest_release": 3,
     "switches_again_to_what_it_rolled_back_from": 1,
     "deletes_rows_on_a_replay_from_the_beginning": 1,
