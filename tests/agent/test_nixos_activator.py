@@ -66,7 +66,7 @@ async def test_switching_to_another_system_runs_each_step_in_order(
         "systemctl stop nixfleet-switch.service",
         "systemctl reset-failed nixfleet-switch.service",
         "systemctl stop nixfleet-dead-man.timer",
-        "systemd-run --unit=nixfleet-dead-man --on-active=1200s --timer-property=AccuracySec=1s "
+        "systemd-run --unit=nixfleet-dead-man --on-active=1200s --timer-property=AccuracySec=1s --collect "
         "--no-ask-password --quiet -- /bin/sh /agent/switch.way-back",
         "systemd-run --unit=nixfleet-switch --service-type=exec --remain-after-exit "
         "--property=ExecStopPost=-systemctl --no-block start nixfleet-agent.service "

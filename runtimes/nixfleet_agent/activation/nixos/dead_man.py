@@ -25,6 +25,8 @@ def arm(after_seconds: float, script: Path) -> Sequence[str]:
         f"--unit={DEAD_MAN}",
         f"--on-active={after_seconds:g}s",
         "--timer-property=AccuracySec=1s",
+        # A way back that failed would keep the name, and no later switch could set its own.
+        "--collect",
         "--no-ask-password",
         "--quiet",
         "--",
