@@ -9,6 +9,7 @@ from attrs import fields
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.activation.nixos.activator import NixosActivator, OnFailedUnits
 from nixfleet_agent.config import (
+    NIXOS_GRACE_SECONDS,
     AgentConfig,
     ControlPlaneAddress,
     DirectoryActivatorConfig,
@@ -20,10 +21,12 @@ from nixfleet_agent.config import (
     TicksConfig,
     load_agent_config,
 )
+from nixfleet_agent.main import activator_of
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_runtime.config.options import ConfigError
 from nixfleet_runtime.config.sections import LogConfig, TrustConfig
 from nixfleet_runtime.documents.problems import Problem
+from nixfleet_runtime.kernel.clock import SystemClock
 from nixfleet_runtime.releases.nar import closure_name_of
 
 URL = "https://fleet.example.org"
@@ -179,6 +182,43 @@ def test_a_nixos_activator_is_read_with_all_its_options(directory: Path) -> None
         OnFailedUnits.FAIL,
         61.0,
     )
+
+
+def test_an_activator_for_nixos_gets_every_option_of_its_kind() -> None:
+    """Each option, with a value that is not its default, reaches the activator under its own name."""
+    config = NixosActivatorConfig(
+        Path("store"),
+        Path("profile"),
+        Path("current"),
+        1.5,
+        2.5,
+        3.5,
+        4.5,
+        Path("attempt"),
+        Path("roots"),
+        "our-agent.service",
+        OnFailedUnits.FAIL,
+        61.0,
+    )
+
+    activator = activator_of(config, SystemClock())
+
+    given = {field.name: getattr(activator, field.name) for field in fields(NixosActivatorConfig)}
+    assert given == {field.name: getattr(config, field.name) for field in fields(type(config))}
+    assert not [it.name for it in fields(type(config)) if given[it.name] == it.default]
+
+
+def test_an_agent_on_nixos_waits_a_moment_when_it_is_stopped(directory: Path) -> None:
+    """Its switch does not end with it, as that of an agent with directories does."""
+    nixos = """
+        kind = "nixos"
+        store = "store"
+        profile = "system"
+        current_system = "store"
+    """
+    waits = loaded(directory, written(activator=nixos)).settings.switch_grace_seconds
+    assert waits == NIXOS_GRACE_SECONDS
+    assert loaded(directory, written()).settings.switch_grace_seconds > waits
 
 
 @pytest.mark.parametrize("seconds", ["1", "10.5", "-1"])
