@@ -9,9 +9,11 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import attrs
+from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from nixfleet_proto.errors import InvalidValue
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
@@ -31,8 +33,10 @@ POLICY_LIMITS = {
     "attempts": (1, 2**32),
     "factor": (1, 2**32),
     "max_failure_pct": (1, 100),
+    "start": (1, 2**32),
+    "max_per_minute": (1, 2**32),
 }
-"""The least and the most of numbers in policies, by field."""
+"""The least and the most of numbers in policies and budgets, by field."""
 STEERING = (CalendarEntry, Approvals, Check, WaveGuards, Warrant)
 """What people decide: their fields depend on each other, so the shipped strategies draw them."""
 SIGNED = st.integers(-(2**31), 2**31 - 1)
@@ -80,7 +84,19 @@ def anything(form: Any, integer_max: int = 2**64 - 1) -> SearchStrategy[Any]:
         return st.builds(form, **fields | {"operators": operators.map(tuple)})
     if form in (HostRolloutState, RolloutRecord):
         return st.fixed_dictionaries(fields).map(lambda values: form(**_consistent(values)))
-    return st.builds(form, **fields)
+    return st.builds(_made(form), **fields)
+
+
+def _made(form: Any) -> Any:
+    """Return a maker of `form` that draws again for values that contradict each other: there is no such record."""
+
+    def make(**values: Any) -> Any:
+        try:
+            return form(**values)
+        except InvalidValue:
+            reject()
+
+    return make
 
 
 def _name_of(operator: Operator) -> str:

@@ -45,7 +45,7 @@ class Checker:
         self.lies = Lies()
         self.minted = MintedTokens()
         self.requests = RequestModel()
-        self.histories = HostHistories(self.releases, self.lies)
+        self.histories = HostHistories(self.releases, self.lies, threshold_seconds)
         self.log = LogReader(self.releases, self.lies, self.minted, threshold_seconds)
         self.ended: list[LogReader] = []
         self._threshold_seconds = threshold_seconds

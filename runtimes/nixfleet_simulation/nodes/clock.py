@@ -16,13 +16,15 @@ def time_at(moment: int) -> datetime:
 class NodeClock:
     """The clock of one node.
 
-    off_by: the microseconds that it is ahead. set_forward: all that it was ever set forward by, together.
+    off_by: the microseconds that it is ahead. set_forward, set_back: all that it was ever set forward and back by,
+    together.
     """
 
     def __init__(self, agenda: Agenda, off_by: int = 0) -> None:
         self._agenda = agenda
         self.off_by = off_by
         self.set_forward = 0
+        self.set_back = 0
 
     def now(self) -> datetime:
         """Return the time as this node sees it."""
@@ -32,6 +34,7 @@ class NodeClock:
         """Move the clock by `by` microseconds, backwards when negative."""
         self.off_by += by
         self.set_forward += max(by, 0)
+        self.set_back += max(-by, 0)
 
     def set_right(self) -> None:
         """Show the time of a correct clock."""

@@ -21,6 +21,7 @@ from nixfleet_proto.agent_event import (
     AgentEvent,
     Converged,
     DispatchAck,
+    Failed,
     ProbeMode,
     ProbeResult,
     ProbeStatus,
@@ -53,7 +54,8 @@ class JudgedHost:
 
     lived: the number of facts of this journal. taken_over_seq: up to which fact it was taken over. closed_at,
     acknowledged_at, soaks_from: true time. clock_set_forward: as it was at `soaks_from`. has_passed: an enforce probe
-    of the closure passed since then.
+    of the closure passed since then. failing: since when each probe that fails has done so, by a clock that is never
+    set back.
     """
 
     records: dict[int, HostRolloutState] = field(factory=dict[int, HostRolloutState])
@@ -68,12 +70,14 @@ class JudgedHost:
     clock_set_forward: int = 0
     has_passed: bool = False
     attempt: int = 1
+    failing: dict[str, datetime] = field(factory=dict[str, datetime])
 
     def soak_from(self, moment: int, machine: MachineSeen) -> None:
         """Begin a soak."""
         self.soaks_from = moment
         self.clock_set_forward = machine.clock_set_forward
         self.has_passed = False
+        self.failing.clear()
 
 
 @define
@@ -94,12 +98,13 @@ class Memory:
 class HostHistories:
     """The histories of all hosts. by_host: each history, by rollout id and host name."""
 
-    def __init__(self, releases: Releases, lies: Lies) -> None:
+    def __init__(self, releases: Releases, lies: Lies, threshold_seconds: float) -> None:
         self.checks = 0
         self.facts = 0
         self.orders: dict[str, Warrant] = {}
         self.by_host: dict[tuple[str, str], JudgedHost] = {}
         self._releases = releases
+        self._threshold = timedelta(seconds=threshold_seconds)
         self._lies = lies
         self._memories: dict[str, Memory] = {}
         self._lost: set[str] = set()
@@ -270,6 +275,13 @@ class HostHistories:
                 is_own = fact.probe_name in OWN_PROBES
                 if fact.mode is ProbeMode.ENFORCE and not is_own:
                     history.has_passed |= fact.status is ProbeStatus.PASS
+                if fact.status is ProbeStatus.PASS:
+                    history.failing.pop(fact.probe_name, None)
+                else:
+                    since = fact.observed_at + _set_back(machine)
+                    history.failing.setdefault(fact.probe_name, since)
+            case Failed():
+                self._require_sustained(host, rollout_id, fact, history, machine)
             case Recalled():
                 self._require_ordered(host, rollout_id, fact, history)
             case Converged():
@@ -285,6 +297,27 @@ class HostHistories:
             found = f"{host} obeys {rollout_id}, which is older than what it obeyed before"
             raise Broken(Promise.NOTHING_OLDER, found)
         memory.newest = released
+
+    def _require_sustained(
+        self,
+        host: str,
+        rollout_id: str,
+        fact: Failed,
+        history: JudgedHost,
+        machine: MachineSeen,
+    ) -> None:
+        """Check that each probe failed for the threshold, by the times of its facts and how the clock was set back."""
+        self.checks += 1
+        if fact.sustained_duration_secs == 0:
+            return
+        for name in fact.failing_probes:
+            since = history.failing.get(name)
+            if since is None:
+                continue  # It failed before the history was taken over.
+            lasted = fact.failed_at + _set_back(machine) - since
+            if lasted < self._threshold:
+                found = f"{host} in {rollout_id}: it Failed for {name}, which failed for {lasted}"
+                raise Broken(Promise.HOST_MACHINE, found)
 
     def _require_whole_soak(
         self, host: str, rollout_id: str, history: JudgedHost, machine: MachineSeen
@@ -363,6 +396,11 @@ class HostHistories:
         if released is left_in or released.is_older_than(newest):
             found = f"{host} is switched to {intent.closure} again, in {intent.rollout_id}"
             raise Broken(Promise.NOTHING_OLDER, found)
+
+
+def _set_back(machine: MachineSeen) -> timedelta:
+    """Return what makes a time of the machine's clock one of a clock that was never set back."""
+    return timedelta(microseconds=machine.clock_set_back)
 
 
 def _require_signed_soak(record: HostRolloutState, released: Released) -> None:

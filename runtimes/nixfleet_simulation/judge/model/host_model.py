@@ -54,7 +54,7 @@ class IllegalFact(NixfleetError):
 class HostModel:
     """The state of a host. dispatched_at, soak_due_at, activated_at: text. failing: enforce controls that fail.
 
-    enforced: whether each enforce probe passes. fails_from: the earliest result of its present run of failures.
+    enforced: whether each enforce probe passes.
     rolls_back, fails_at_deadline: whether the signed policy says so; the latter of a soak that does
     not end. has_failed: an attempt failed, and none has converged since.
     is_to_roll_back: the failure has a rollback. queued_since: when the dispatch in the queue was put there.
@@ -74,7 +74,6 @@ class HostModel:
     has_declared: bool = False
     declared: tuple[str, ...] = ()
     enforced: dict[str, bool] = Factory(dict[str, bool])
-    fails_from: dict[str, datetime] = Factory(dict[str, datetime])
     failing: set[Control] = Factory(set[Control])
     attempt: int = 1
     has_failed: bool = False
@@ -120,7 +119,6 @@ class HostModel:
             self.has_declared = False
             self.declared = ()
             self.enforced.clear()
-            self.fails_from.clear()
         elif kind == "RollbackComplete" and fact["exitCode"] != 0:
             to = "Failed"
         elif kind == "RollbackComplete":
@@ -211,7 +209,6 @@ class HostModel:
         self.has_declared = False
         self.declared = ()
         self.enforced.clear()
-        self.fails_from.clear()
 
     def _declare(self, fact: Json) -> None:
         self.has_declared = True
@@ -225,12 +222,6 @@ class HostModel:
             self.enforced[name] = fact["status"] == "pass"
         else:
             self.enforced.pop(name, None)
-        if fact["status"] == "pass":
-            self.fails_from.pop(name, None)
-        else:
-            # The earliest by the host's clock, which may have been set back in between.
-            at = _time(fact["observedAt"])
-            self.fails_from[name] = min(self.fails_from.get(name, at), at)
         controls = fact.get("subResults") or ()
         whole: Control = (name, None, None)
         self._note(whole, not controls and mode == "enforce" and fact["status"] == "fail")
@@ -246,15 +237,13 @@ class HostModel:
             self.failing.discard(control)
 
     def _require_sustained(self, fact: Json) -> None:
-        failed_at, lasted = _time(fact["failedAt"]), fact["sustainedDurationSecs"]
+        """Check what facts can show. How long a probe failed is judged at the host, whose clock may be set back."""
+        lasted = fact["sustainedDurationSecs"]
         if self.fails_at_deadline and lasted == 0:
             return
         for name in fact["failingProbes"]:
             if self.enforced.get(name, True):
                 raise IllegalFact(f"it Failed for {name}, which passes")
-            since = (failed_at - self.fails_from[name]).total_seconds()
-            if since < self.threshold_seconds:
-                raise IllegalFact(f"it Failed for {name}, which failed for {since:.0f} s")
         if not fact["failingProbes"] or lasted < self.threshold_seconds:
             raise IllegalFact(f"it Failed after {lasted} s, for {fact['failingProbes']}")
 

@@ -64,14 +64,15 @@ class KeptJournal:
 class MachineSeen:
     """What is true of a host, whatever anybody says.
 
-    at: now, in microseconds. running, running_since: the closure that runs. clock_set_forward: all that its clock was
-    ever set forward by. is_cut_off: whether what runs keeps it from reaching anything.
+    at: now, in microseconds. running, running_since: the closure that runs. clock_set_forward, clock_set_back: all that
+    its clock was ever set forward and back by. is_cut_off: whether what runs keeps it from reaching anything.
     """
 
     at: int
     running: str
     running_since: int
     clock_set_forward: int
+    clock_set_back: int
     is_cut_off: bool = False
 
 
@@ -267,6 +268,7 @@ class Host:
             self.machine.running,
             self.machine.running_since,
             self.clock.set_forward,
+            self.clock.set_back,
             self.machine.is_cut_off,
         )
         self._watcher.agent_kept(self.hostname, written, seen)
