@@ -222,6 +222,7 @@ class RolloutModel:
         """Note that a dispatch was queued for a host, or that its first fact came."""
         if self.due.state == "Opening":
             self.due.state = "Active"
+            self.advance()  # All that its first waves wait for may have been excused before.
 
     def host_moved(self, host: str) -> None:
         """Note a new state of a host."""
