@@ -151,13 +151,27 @@ class FinalPhase:
         return moving + self._unreported()
 
     def _waits_for_operators(self, rollout: RolloutModel) -> bool:
-        """Return whether a host is held by a gate that only operators lift, and none is in flight."""
+        """Return whether a host is held by what only operators lift, and none is in flight."""
         gates = self._world.checker.log.gates
         held = [gates.first(rollout, host) for host in rollout.hosts if rollout.is_waiting(host)]
         under_way = any(
             model.is_in_flight or model.state == "Deferred" for model in rollout.hosts.values()
         )
-        return not under_way and any(gate in LIFTED_BY_OPERATORS for gate in held)
+        if under_way:
+            return False
+        slots = [host for host in rollout.hosts if rollout.takes_slot(host)]
+        are_taken_for_good = bool(slots) and all(
+            self._is_down_for_good(rollout, it) for it in slots
+        )
+        return any(
+            gate in LIFTED_BY_OPERATORS or (gate == "disruption-budget" and are_taken_for_good)
+            for gate in held
+        )
+
+    def _is_down_for_good(self, rollout: RolloutModel, host: str) -> bool:
+        """Return whether the host takes a slot until it is excused: its rollback failed, and no deadline ends that."""
+        machine = self._world.hosts[host].machine
+        return rollout.is_down_for_good(host) and not machine.is_at_work
 
     def _depends_on_a_lie(self, rollout: RolloutModel) -> bool:
         """Return whether a host whose journal was lost took over a record of it that was a lie.

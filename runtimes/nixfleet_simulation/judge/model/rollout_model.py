@@ -10,6 +10,7 @@ from typing import Final
 
 from attrs import Factory, define, field
 
+from nixfleet_simulation.judge.model.dues import has_consequence
 from nixfleet_simulation.judge.model.host_model import HostModel, Json
 from nixfleet_simulation.judge.model.verdicts import (
     BROKEN,
@@ -142,6 +143,11 @@ class RolloutModel:
             return False
         is_down = model.state == "Failed" and self.is_tolerant_of(host)
         return self.is_under_way_itself(host) or (is_down and standing not in ("excused", "left"))
+
+    def is_down_for_good(self, host: str) -> bool:
+        """Return whether the host is down, its rollback does not work, and no deadline frees its slot."""
+        model, deadline = self.hosts[host], self.layout.policy.deadlines.activation
+        return model.is_rolling_back and not has_consequence(deadline)
 
     def is_under_way_itself(self, host: str) -> bool:
         """Return whether the host acts or has a dispatch, for the ramp: it is not merely down."""
