@@ -157,6 +157,49 @@ def test_a_replaced_disk_and_a_late_heartbeat_are_no_contradiction(
     assert control_plane.logged(IdentityForked) == []
 
 
+def test_a_rollout_whose_first_facts_both_sides_lost_begins_anew_without_a_contradiction(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """It took 9 over, of a database that is lost, was asked for all of them, and has 2; a late heartbeat says 9."""
+    rollout_id = control_plane.publish("r1")
+    beat(control_plane, "old", {rollout_id: 9})
+    control_plane.hear("web-01", rollout_id, ACK, STARTED)
+    beat(control_plane, "old", {rollout_id: 9})
+    for _ in range(3):
+        control_plane.wait(minutes=3)
+        beat(control_plane, "old", {rollout_id: 2})
+    assert control_plane.logged(IdentityForked) == []
+
+
+def test_a_journal_that_is_set_back_after_its_rollout_began_anew_is_another_one(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """The number may fall once, when the first fact comes."""
+    rollout_id = control_plane.publish("r1")
+    beat(control_plane, "old", {rollout_id: 9})
+    control_plane.hear("web-01", rollout_id, ACK, STARTED)
+    beat(control_plane, "old", {rollout_id: 4})
+    beat(control_plane, "old", {rollout_id: 4})
+    control_plane.wait(minutes=3)
+    beat(control_plane, "old", {rollout_id: 3})
+    (entry,) = control_plane.logged(IdentityForked)
+    assert entry.reason == f"its journal had 4 facts of {rollout_id}, and has 3"
+
+
+def test_a_host_whose_facts_are_taken_changes_its_closure_as_often_as_it_likes(
+    control_plane: ScriptedControlPlane,
+) -> None:
+    """It began its rollout anew, so its numbers are lower than they were."""
+    rollout_id = control_plane.publish("r1")
+    beat(control_plane, "old", {rollout_id: 9})
+    host = ScriptedHost(control_plane, rollout_id, "web-01")
+    for step in (host.acknowledge, host.start, host.complete, host.declare, host.probe):
+        step()
+        running = "new" if len(host.facts) % 2 else "old"
+        beat(control_plane, running, {rollout_id: len(host.facts)})
+    assert control_plane.logged(IdentityForked) == []
+
+
 def test_a_journal_that_lacks_facts_which_are_durable_is_another_one(
     control_plane: ScriptedControlPlane,
 ) -> None:

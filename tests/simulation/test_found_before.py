@@ -1,0 +1,23 @@
+"""Histories in which a promise broke once. What was found by a seed is here as the few acts that it takes."""
+
+from typing import Final
+
+from nixfleet_simulation.run.run import run
+from nixfleet_simulation.scenario.acts import CONTROL_PLANE, LoseDisk, Release
+from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
+
+ONE_HOST: Final = (ChannelLayout("stable", (("host-01",),), soak_minutes=0),)
+
+
+def test_a_host_whose_first_facts_both_sides_lost_begins_its_rollout_anew() -> None:
+    """Its new journal took over what the control plane knew, which then lost that too. It was held as two machines."""
+    acts = (
+        Release(10, "stable", "r1", "stable-r1"),
+        LoseDisk(600, "host-01", 350),
+        LoseDisk(1800, CONTROL_PLANE, 600),
+    )
+
+    outcome = run(Scenario(5010, ONE_HOST, acts, 3600, real_signatures=False))
+
+    assert outcome.broken is None
+    assert outcome.facts > 6
