@@ -153,19 +153,20 @@ class FinalPhase:
     def _waits_for_operators(self, rollout: RolloutModel) -> bool:
         """Return whether a host is held by what only operators lift, and none is in flight."""
         gates = self._world.checker.log.gates
-        held = [gates.first(rollout, host) for host in rollout.hosts if rollout.is_waiting(host)]
+        held = {gates.first(rollout, host) for host in rollout.hosts if rollout.is_waiting(host)}
         under_way = any(
             model.is_in_flight or model.state == "Deferred" for model in rollout.hosts.values()
         )
         if under_way:
             return False
-        slots = [host for host in rollout.hosts if rollout.takes_slot(host)]
-        are_taken_for_good = bool(slots) and all(
-            self._is_down_for_good(rollout, it) for it in slots
-        )
-        return any(
-            gate in LIFTED_BY_OPERATORS or (gate == "disruption-budget" and are_taken_for_good)
-            for gate in held
+        awaited = {
+            "disruption-budget": [host for host in rollout.hosts if rollout.takes_slot(host)],
+            "host-edge": rollout.awaited_by_others(),
+        }
+        return bool(held & LIFTED_BY_OPERATORS) or any(
+            hosts and all(self._is_down_for_good(rollout, host) for host in hosts)
+            for gate, hosts in awaited.items()
+            if gate in held
         )
 
     def _is_down_for_good(self, rollout: RolloutModel, host: str) -> bool:

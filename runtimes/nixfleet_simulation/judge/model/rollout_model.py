@@ -197,6 +197,12 @@ class RolloutModel:
     def _awaited_by(self, host: str) -> list[str]:
         return [first for first, then in self.layout.edges if then == host]
 
+    def awaited_by_others(self) -> list[str]:
+        """Return the hosts that are not done and that a waiting host comes after."""
+        waiting = [host for host in self.hosts if self.is_waiting(host)]
+        awaited = {first for host in waiting for first in self._awaited_by(host)}
+        return sorted(host for host in awaited if not self.hosts[host].is_eligible)
+
     # Counts.
 
     def count_of(self, wave: int) -> Count:
