@@ -54,12 +54,11 @@ def look(
     *,
     for_seconds: float = 0,
     second: bool | None = None,
-    listening_since: datetime = T0,
 ) -> None:
     """Look at the contact, at its interval, for as long as that; the answers do not change meanwhile."""
-    agent.tell(HomeLooked(R1, "home", answered_at, listening_since, second))
+    agent.tell(HomeLooked(R1, "home", answered_at, second))
     for _ in range(int(for_seconds // LOOK_SECONDS)):
-        looked = HomeLooked(R1, "home", answered_at, listening_since, second)
+        looked = HomeLooked(R1, "home", answered_at, second)
         agent.tell(looked, after_seconds=LOOK_SECONDS)
         agent.tell(Tick())
 
@@ -178,11 +177,9 @@ def test_a_restart_of_the_agent_keeps_that_the_host_was_home_and_waits_anew() ->
     agent = switched()
     agent.restart("new")
     agent.tell(ChecksLoaded(R1, HOME))
-    began_at = agent.now + timedelta(seconds=60)
-    agent.now = began_at
-    look(agent, None, for_seconds=180, listening_since=began_at)
+    look(agent, None, for_seconds=180)
     assert agent.record().state is HostState.SOAKING
-    look(agent, None, for_seconds=90, listening_since=began_at)
+    look(agent, None, for_seconds=90)
 
     assert agent.record().state is HostState.FAILED
 
@@ -197,3 +194,35 @@ def test_another_attempt_forgets_when_the_host_was_home() -> None:
     agent.tell(agent.offered(manifest_of(attempts=2), attempt=2))
 
     assert agent.state.rollouts[R1].home_at is None
+
+
+@pytest.mark.parametrize("jump_seconds", [3600, -3600], ids=["forward", "back"])
+def test_a_clock_that_is_set_while_answers_are_slow_fails_no_host_that_is_home(
+    jump_seconds: int,
+) -> None:
+    """Silence is time that was seen to pass, as the soak is, and not what two clocks show."""
+    agent = switched()
+    look(agent, agent.now)
+    answered_at = agent.now
+    agent.step_clock(jump_seconds)
+    for _ in range(4):
+        # An answer every 150 seconds, and looks between that show the one before.
+        look(agent, answered_at, for_seconds=150)
+        answered_at = agent.now
+
+    assert agent.record().state is not HostState.FAILED
+    assert set(results(agent)) == {ProbeStatus.PASS}
+
+
+@pytest.mark.parametrize("jump_seconds", [3600, -3600], ids=["forward", "back"])
+def test_a_cut_is_noticed_though_the_clock_is_set(jump_seconds: int) -> None:
+    """One that is set back hides no silence, and an answer from before stays one."""
+    agent = switched()
+    look(agent, agent.now)
+    answered_at = agent.now
+    agent.step_clock(jump_seconds)
+    look(agent, answered_at, for_seconds=180)
+    assert agent.record().state is HostState.SOAKING
+    look(agent, answered_at, for_seconds=120)
+
+    assert agent.record().state is HostState.FAILED

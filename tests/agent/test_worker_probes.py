@@ -112,13 +112,13 @@ def test_a_probe_runs_at_its_interval_but_not_below_the_floor(
 def test_a_look_home_reports_the_contact_and_whether_the_second_address_answers(
     worker: ProbeWorker, outcome: ProbeOutcome, answers: bool
 ) -> None:
-    """The worker judges nothing: since when it listens, and when the last answer came."""
+    """The worker judges nothing: when the last answer came is what it reports."""
     script = Script({RunProbe: [outcome], PostInput: Done()})
     home = HomeProbe(second_address="gateway:443", connect_timeout_secs=2)
     script.run(started(worker, home).begin())
 
     assert script.steps[0] == RunProbe(TcpProbe("gateway", 443, connect_timeout_secs=2))
-    assert script.posted == [HomeLooked(R1, "probe", None, T0, answers)]
+    assert script.posted == [HomeLooked(R1, "probe", None, answers)]
 
 
 def test_a_look_home_without_a_second_address_connects_to_nobody(worker: ProbeWorker) -> None:
@@ -126,7 +126,7 @@ def test_a_look_home_without_a_second_address_connects_to_nobody(worker: ProbeWo
     script = Script({PostInput: Done(), Wait: []})
     script.run(started(worker, HomeProbe()).begin())
 
-    assert script.posted == [HomeLooked(R1, "probe", None, T0, None)]
+    assert script.posted == [HomeLooked(R1, "probe", None, None)]
     assert script.waited == [30]
 
 

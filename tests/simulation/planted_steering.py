@@ -12,8 +12,8 @@ import pytest
 from attrs import evolve
 
 from nixfleet_agent.engine import engine, home, recalls
+from nixfleet_agent.engine.observation import Observed
 from nixfleet_agent.engine.state import State
-from nixfleet_agent.messages.inputs import HomeLooked
 from nixfleet_agent.probes.runner import PASSED
 from nixfleet_agent.workers import warrants
 from nixfleet_control_plane.engine import entry_handlers
@@ -47,8 +47,8 @@ def takes_every_silence_for_a_cut(patch: pytest.MonkeyPatch) -> None:
     """The second address is not looked at: an outage of the control plane sends hosts back."""
     judged = home.home_outcome
 
-    def suspicious(check: Any, rollout: Any, looked: HomeLooked, now: datetime) -> Any:
-        return judged(check, rollout, evolve(looked, second_answers=False), now)
+    def suspicious(check: Any, rollout: Any, observed: Observed, _: Any) -> Any:
+        return judged(check, rollout, observed, False)
 
     patch.setattr(engine, "home_outcome", suspicious)
 

@@ -39,7 +39,7 @@ from nixfleet_agent.engine.downgrade import (
     release_of,
 )
 from nixfleet_agent.engine.health_rule import open_probe, unhealthy_probes, with_tally
-from nixfleet_agent.engine.home import home_outcome
+from nixfleet_agent.engine.home import home_outcome, seen_after
 from nixfleet_agent.engine.manifest_agreement import objection_to_dispatch
 from nixfleet_agent.engine.observation import (
     CLOCK_STEP_MAX,
@@ -484,9 +484,15 @@ class AgentEngine:
         check = self._state.checks.get(input.rollout_id, HealthCheckSet()).get(input.probe_name)
         if rollout is None or not isinstance(check, HomeProbe):
             return
-        outcome = home_outcome(check, rollout, input, now)
+        record = rollout.record
+        known, place = self._observed_of(input.rollout_id), self._place_in_soak(record, now)
+        activated_at = record.activation_completed_at or now
+        contact = seen_after(known, input.answered_at, activated_at, place, now)
+        observed = evolve(known, contact=contact)
+        self._state.observed.set(input.rollout_id, observed)
+        outcome = home_outcome(check, rollout, observed, input.second_answers)
         if outcome is not None:
-            self._sampled(commit, rollout.record, input.probe_name, check, outcome, now)
+            self._sampled(commit, record, input.probe_name, check, outcome, now)
 
     def _sampled(
         self,
@@ -589,11 +595,16 @@ class AgentEngine:
         now: datetime,
     ) -> None:
         known = self._observed_of(record.rollout_id)
-        last_tick_at = self._state.last_tick_at.get()
-        assert last_tick_at is not None, "set by the first input"
-        place = place_of(known, now - last_tick_at, self._clock_step_max)
+        place = self._place_in_soak(record, now)
         after = with_tally(known, record, probe_name, check, status, place)
         self._state.observed.set(record.rollout_id, after)
+
+    def _place_in_soak(self, record: HostRolloutState, now: datetime) -> timedelta:
+        """Return how much of the soak was seen to pass until now."""
+        last_tick_at = self._state.last_tick_at.get()
+        assert last_tick_at is not None, "set by the first input"
+        known = self._observed_of(record.rollout_id)
+        return place_of(known, now - last_tick_at, self._clock_step_max)
 
     def _observe(
         self,

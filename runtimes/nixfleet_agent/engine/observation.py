@@ -41,10 +41,24 @@ class Tally:
 
 
 @frozen
+class Contact:
+    """The latest look of a soak at the contact with the control plane.
+
+    answered_at: which answer was the latest, by the clock of its time. heard_place: how much of the soak had passed
+    when it came; `None`: none came in this soak. looked_place: the same of the look.
+    """
+
+    answered_at: datetime | None
+    heard_place: timedelta | None
+    looked_place: timedelta
+
+
+@frozen
 class Observed:
     """activating, soaked: time seen to pass while it did. reported: probes that ran. failing: by probe.
 
     watched_from: `soaked` when this process began to watch. tallies: by probe, see `health_rule`.
+    began_place: `soaked` at the start of this process. contact: for probes of kind `home`; `None`: no look yet.
     """
 
     soaked: timedelta = timedelta()
@@ -53,6 +67,8 @@ class Observed:
     watched_from: timedelta = timedelta()
     tallies: FrozenMap[str, Tally] = FrozenMap()
     activating: timedelta = timedelta()
+    began_place: timedelta = timedelta()
+    contact: Contact | None = None
 
 
 def with_sample(
@@ -104,7 +120,7 @@ def at_start(record: HostRolloutState, now: datetime) -> Observed:
     if record.state is HostState.ACTIVATING:
         return Observed(activating=_since(record.dispatch_acked_at, now))
     passed = _since(record.activation_completed_at, now)
-    return Observed(soaked=passed, watched_from=passed)
+    return Observed(soaked=passed, watched_from=passed, began_place=passed)
 
 
 def _since(began_at: datetime | None, now: datetime) -> timedelta:

@@ -129,14 +129,13 @@ class ProbeRan:
 class HomeLooked:
     """A look at the contact with the control plane, for a probe of kind `home`.
 
-    answered_at: the latest answer to this process; `None`: none. listening_since: when the process began.
+    answered_at: the latest answer to this process; `None`: none.
     second_answers: whether the second address accepted a connection; `None`: none is declared.
     """
 
     rollout_id: RolloutId
     probe_name: str
     answered_at: datetime | None
-    listening_since: datetime
     second_answers: bool | None = None
 
 

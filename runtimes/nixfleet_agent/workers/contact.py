@@ -8,14 +8,10 @@ from nixfleet_runtime.transport import TransportFailed
 
 
 class Contact:
-    """began_at: when this process began to listen. answered_at: the latest answer; `None` before the first one.
-
-    now: the agent's clock.
-    """
+    """answered_at: the latest answer to this process; `None` before the first one. now: the agent's clock."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self.began_at = now()
         self.answered_at: datetime | None = None
 
     @contextmanager

@@ -87,8 +87,7 @@ class ProbeWorker:
             connection = TcpProbe(*second, connect_timeout_secs=check.connect_timeout_secs)
             outcome = yield from RunProbe(connection)
             second_answers = outcome.status is ProbeStatus.PASS
-        contact = self._contact
-        return HomeLooked(rollout_id, name, contact.answered_at, contact.began_at, second_answers)
+        return HomeLooked(rollout_id, name, self._contact.answered_at, second_answers)
 
     def _watch(self, rollout_id: RolloutId, name: str, check: HealthCheck) -> Work:
         while True:
