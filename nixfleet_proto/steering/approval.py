@@ -9,11 +9,13 @@ from typing import Final
 
 from attrs import frozen
 
-from nixfleet_proto.checked import WordEnum, at_least, checked
+from nixfleet_proto.checked import WordEnum, at_least, at_most, checked
 from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.ids import RolloutId
 
 REASON_LENGTH_MAX: Final = 4096
+WAVE_MAX: Final = 999_999
+"""The highest number of a wave that a statement may name. What is signed has no integer beyond 2^53 - 1."""
 
 
 class Decision(WordEnum):
@@ -42,6 +44,7 @@ class Approval:
 
     def _contradictions(self) -> Iterator[ValueProblem]:
         yield from at_least("wave", self.wave, 0)
+        yield from at_most("wave", self.wave, WAVE_MAX)
         if len(self.reason) > REASON_LENGTH_MAX:
             expected = f"at most {REASON_LENGTH_MAX} characters"
             yield ValueProblem("reason", expected, f"{len(self.reason)}")
