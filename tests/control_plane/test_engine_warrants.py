@@ -8,7 +8,8 @@ import pytest
 from attrs import evolve
 
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.messages.inputs import RelayWarrant
+from nixfleet_control_plane.engine.warrants import relayed_warrants
+from nixfleet_control_plane.messages.inputs import CommandOutcome, RelayWarrant
 from nixfleet_control_plane.messages.log_entry import Commanded
 from nixfleet_proto.agent_event import Recalled, RollbackComplete
 from nixfleet_proto.codec.warrant import encode_signed_warrant
@@ -164,9 +165,11 @@ def test_the_next_release_ends_the_relaying(scratch: Path) -> None:
     """Its hosts follow another rollout."""
     control_plane = converged(scratch)
     control_plane.command(relay())
+    assert relayed_warrants(control_plane.state) != ()
     control_plane.publish("r2")
 
-    assert not control_plane.state.warrants
+    assert relayed_warrants(control_plane.state) == ()
+    assert told(control_plane, "web-03") == ()
     assert not control_plane.check_store().differences
 
 
@@ -227,3 +230,51 @@ def test_a_recalled_fact_is_taken_from_every_state_in_which_a_host_has_the_relea
 
     assert control_plane.mirrored(R1, "web-01").state is HostState.FAILED
     assert control_plane.mirrored(R1, "web-01").is_rolling_back
+
+
+def test_an_order_of_a_rollout_that_is_over_is_not_relayed_again(scratch: Path) -> None:
+    """Hosts that obeyed it refuse it in any rollout: who would sign it again is told so, also after a restart."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+    control_plane.wait(minutes=1)
+    r2 = control_plane.publish("r2")
+    assert control_plane.rollout(R1).state is RolloutState.SUPERSEDED
+    assert told(control_plane, "web-03") == ()
+    again = relay(evolve(RECALL, rollout_id=r2))
+    expected = (
+        "order order-1 was for stable@r1, which is over: hosts that obeyed it refuse it again, "
+        "so sign another order"
+    )
+    assert control_plane.command(again).refusal == expected
+    assert not control_plane.check_store().differences
+    before = likeness(control_plane.state)
+    control_plane.restart_control_plane()
+
+    assert likeness(control_plane.state) == before
+    assert control_plane.command(again).refusal == expected
+    assert control_plane.command(relay(evolve(RECALL, rollout_id=r2, order_id="order-2"))) == (
+        CommandOutcome()
+    )
+
+
+def test_orders_of_rollouts_that_are_over_are_forgotten_when_they_have_expired(
+    scratch: Path,
+) -> None:
+    """So they do not add up: the next order that is taken removes them."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+    r2 = control_plane.publish("r2")
+    control_plane.wait(minutes=9 * 60)
+    assert list(control_plane.state.warrants) == ["order-1"]
+    now = control_plane.now
+    later = evolve(
+        RECALL,
+        rollout_id=r2,
+        order_id="order-2",
+        issued_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
+    assert control_plane.command(relay(later)) == CommandOutcome()
+
+    assert list(control_plane.state.warrants) == ["order-2"]
+    assert not control_plane.check_store().differences

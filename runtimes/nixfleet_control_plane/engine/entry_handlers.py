@@ -218,7 +218,7 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
         # Of a Terminal rollout late hosts are planned for again, and get their deferrals anew.
         state.remove_deferrals(commit, record.rollout_id)
     if is_served_no_more:
-        state.remove_warrants(commit, record.rollout_id)
+        state.end_warrants(record.rollout_id)
     if after.state is RolloutState.PRUNED:
         state.forget_rollout(commit, after)
     else:
@@ -358,6 +358,7 @@ def apply_command(state: State, commit: CommitBuilder, entry: Commanded, at: dat
         case RetireQuarantine():
             state.retire_quarantine(commit, command.channel, command.closure, cleared_by=seq)
         case RelayWarrant():
+            state.forget_expired_warrants(commit, at)
             state.relay(commit, decode_signed_warrant(command.warrant.encode()), seq)
         case ClearRollout() | ExcuseHosts() | SkipHosts() | RetryHosts() | AbortRollout():
             pass  # The events of the rollout follow.

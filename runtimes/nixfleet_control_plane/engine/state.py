@@ -124,7 +124,8 @@ class State:
         self.quarantines = UndoableDict[str, frozenset[str]](self.undo)
         self.dispatches = UndoableDict[str, tuple[Dispatch, ...]](self.undo)
         self.deferrals = UndoableDict[HostKey, DeferDispatch](self.undo)
-        # The warrants that are relayed, by order.
+        # The warrants that were taken, by order. Of a rollout that is over, they are relayed no more, and their order
+        # is known until all of them have expired: no other warrant may have it.
         self.warrants = UndoableDict[str, SignedWarrant](self.undo)
         # How long each is, in bytes.
         self.warrant_lengths = UndoableDict[str, int](self.undo)
@@ -472,21 +473,33 @@ class State:
         self.warrants.set(order_id, signed)
         self.warrant_lengths.set(order_id, len(encode_signed_warrant(signed)))
 
-    def remove_warrants(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
-        """Relay no warrant of the rollout any more."""
-        of_rollout = [
-            each for each, it in self.warrants.items() if it.warrant.rollout_id == rollout_id
-        ]
-        if not of_rollout:
-            return
-        for order_id in of_rollout:
-            self.warrants.discard(order_id)
-            self.warrant_lengths.discard(order_id)
+    def end_warrants(self, rollout_id: RolloutId) -> None:
+        """The rollout is over, and nobody is told to go back from it any more."""
         for key in [key for key in self.going_back if key[0] == rollout_id]:
             self.going_back.discard(key)
             self.refusing_recall.discard(key)
         self.ways_back.discard(rollout_id)
-        commit.write(RemoveWarrants(rollout_id))
+
+    def is_over(self, rollout_id: RolloutId) -> bool:
+        """Whether no warrant of the rollout is relayed any more: it was superseded or pruned."""
+        record = self.view.rollouts.get(rollout_id)
+        return record is None or not record.state.is_served
+
+    def forget_expired_warrants(self, commit: CommitBuilder, now: datetime) -> None:
+        """Forget the orders of rollouts that are over, once all of a rollout have expired."""
+        left: dict[RolloutId, datetime] = {}
+        for signed in self.warrants.values():
+            warrant = signed.warrant
+            if self.is_over(warrant.rollout_id):
+                latest = left.get(warrant.rollout_id, warrant.expires_at)
+                left[warrant.rollout_id] = max(latest, warrant.expires_at)
+        for rollout_id in sorted(key for key, at in left.items() if at <= now):
+            for order_id in [
+                each for each, it in self.warrants.items() if it.warrant.rollout_id == rollout_id
+            ]:
+                self.warrants.discard(order_id)
+                self.warrant_lengths.discard(order_id)
+            commit.write(RemoveWarrants(rollout_id))
 
     def hold(self, commit: CommitBuilder, hold: Hold, at: datetime) -> None:
         """Stop dispatching in the scope of `hold`, which begins or changes at `at`, as of the latest log row.

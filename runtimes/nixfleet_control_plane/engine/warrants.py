@@ -53,7 +53,13 @@ def relay_objection(
             f"expected a warrant of at most {WARRANTS_BYTES_MAX} bytes, found {length}: sign several orders, each for "
             "some of the hosts"
         )
-    if warrant.order_id in state.warrants:
+    known = state.warrants.get(warrant.order_id)
+    if known is not None and state.is_over(known.warrant.rollout_id):
+        return (
+            f"order {warrant.order_id} was for {known.warrant.rollout_id}, which is over: hosts that obeyed it "
+            "refuse it again, so sign another order"
+        )
+    if known is not None:
         return f"order {warrant.order_id} is relayed already"
     return _objection_in_rollout(state, warrant)
 
@@ -77,10 +83,15 @@ def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
     return None
 
 
+def relayed_warrants(state: State) -> tuple[SignedWarrant, ...]:
+    """Return the warrants of rollouts that are not over, in the order in which they were taken. O(warrants)."""
+    return tuple(it for it in state.warrants.values() if not state.is_over(it.warrant.rollout_id))
+
+
 def note_recall_refusals(state: State, heartbeat: Heartbeat) -> None:
     """Note in which rollouts a host that was told to go back refuses something. A refusal does not say what of it."""
     refused = {refusal.rollout_id for refusal in heartbeat.refusals}
-    for rollout_id in {signed.warrant.rollout_id for signed in state.warrants.values()}:
+    for rollout_id in {signed.warrant.rollout_id for signed in relayed_warrants(state)}:
         key = rollout_id, heartbeat.hostname
         if key in state.going_back and rollout_id in refused:
             state.refusing_recall.add(key)
@@ -114,7 +125,7 @@ def hand_out_warrants(state: State, hostname: str, now: datetime) -> tuple[Signe
 
 def _warrants_for(state: State, hostname: str, now: datetime) -> Iterator[SignedWarrant]:
     """Yield the warrants that the host is to have now. Each is relayed until its fact is known."""
-    for signed in tuple(state.warrants.values()):
+    for signed in relayed_warrants(state):
         warrant = signed.warrant
         record = state.view.host(warrant.rollout_id, hostname)
         if record is None or now >= warrant.expires_at or not warrant.is_for(hostname):

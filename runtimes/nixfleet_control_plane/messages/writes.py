@@ -128,7 +128,7 @@ class RemoveHold:
 
 @frozen
 class PutWarrant:
-    """A warrant that is relayed, as it was signed."""
+    """A warrant that was taken, as it was signed: it is relayed until its rollout is over."""
 
     order_id: str
     rollout_id: RolloutId
@@ -138,7 +138,7 @@ class PutWarrant:
 
 @frozen
 class RemoveWarrants:
-    """No warrant of the rollout is relayed any more."""
+    """The rollout is over, and all its warrants have expired: their orders are forgotten."""
 
     rollout_id: RolloutId
 
