@@ -45,6 +45,10 @@ async def _verified(desk: OperatorConsole) -> Result:
     trust = desk.directory / "all-operators.json"
     trust.write_bytes(encode_trust_root(_trust(desk.site)))
     arguments = ["log", "verify", str(desk.site.database), "--trust", str(trust)]
+    return await _invoked(*arguments)
+
+
+async def _invoked(*arguments: str) -> Result:
     return await anyio.to_thread.run_sync(partial(CliRunner().invoke, main, arguments))
 
 
@@ -70,6 +74,18 @@ async def test_a_wave_begins_after_an_approval_and_a_promotion(desk: OperatorCon
         assert await agent.next_dispatch(5) is not None
     verified = await _verified(desk)
     assert verified.stdout.endswith("operators' statements are good: 2\n")
+    left = desk.directory / "after-she-left.json"
+    left.write_bytes(encode_trust_root(evolve(_trust(desk.site), operators=())))
+    now, before = ("--trust", str(left)), ("--trust-until", "2126-01-01T00:00:00Z")
+    database, then = str(desk.site.database), str(desk.directory / "all-operators.json")
+    refused = await _invoked("log", "verify", database, *now)
+    assert refused.exit_code == 1
+    assert "is of no operator of the trust file" in refused.stderr
+    good = await _invoked("log", "verify", database, *now, *before, then)
+    assert good.stdout.endswith("operators' statements are good: 2\n")
+    alone = await _invoked("log", "verify", database, *before, then)
+    assert alone.exit_code == 2
+    assert "--trust-until needs --trust" in alone.stderr
 
 
 async def test_a_denial_halts_the_rollout(desk: OperatorConsole) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from nixfleet_control_plane.history.approvals import check_approvals
+from nixfleet_control_plane.history.approvals import EarlierTrust, check_approvals
 from nixfleet_control_plane.messages.inputs import RelayWarrant
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
@@ -131,6 +131,53 @@ def test_a_statement_of_nobody_in_the_trust_file_is_found(fleet: Approved) -> No
     assert report.problems[0].problem == (
         "the statement of ada on wave 1 is of no operator of the trust file"
     )
+
+
+def test_a_statement_of_an_operator_who_left_later_is_good_by_the_trust_file_of_then(
+    fleet: Approved,
+) -> None:
+    """An honest log stays good when the trust file changes."""
+    without = evolve(fleet.trust, operators=fleet.trust.operators[1:])
+    earlier = EarlierTrust(fleet.now + timedelta(seconds=1), fleet.trust)
+    report = check_approvals(_entries(fleet), without, [earlier])
+
+    assert (report.statements, report.problems) == (2, ())
+
+
+def test_a_statement_of_an_operator_who_had_left_is_found(fleet: Approved) -> None:
+    """A key that is good for the rows before proves nothing afterwards: it may have been stolen."""
+    entries = _entries(fleet)
+    given = _verdicts(entries)[0][1]
+    without = evolve(fleet.trust, operators=fleet.trust.operators[1:])
+    left_before = EarlierTrust(given.at, fleet.trust)
+    expected = "the statement of ada on wave 1 is of no operator of the trust file"
+    assert check_approvals(entries, without, [left_before]).problems[0].problem == expected
+
+
+def test_a_row_that_is_dated_back_is_checked_by_the_trust_file_of_its_place(
+    fleet: Approved,
+) -> None:
+    """The times are the control plane's word, and their order is not."""
+    entries = _entries(fleet)
+    index, given, _ = _verdicts(entries)[0]
+    left_at = given.at - timedelta(seconds=1)
+    entries[index] = evolve(given, at=left_at - timedelta(hours=1))
+    entries[index - 1] = evolve(entries[index - 1], at=left_at)
+    without = evolve(fleet.trust, operators=fleet.trust.operators[1:])
+    (first, *_) = check_approvals(entries, without, [EarlierTrust(left_at, fleet.trust)]).problems
+
+    assert first.problem == "the statement of ada on wave 1 is of no operator of the trust file"
+
+
+def test_each_trust_file_is_asked_for_its_own_time(fleet: Approved) -> None:
+    """In whatever order they are given."""
+    nobody = evolve(fleet.trust, operators=())
+    start, end = _entries(fleet)[0].at, fleet.now
+    earlier = [
+        EarlierTrust(end + timedelta(seconds=1), fleet.trust),
+        EarlierTrust(start - timedelta(seconds=1), nobody),
+    ]
+    assert check_approvals(_entries(fleet), nobody, earlier).problems == ()
 
 
 def test_a_promotion_that_waives_what_may_not_be_waived_is_found(scratch: Path) -> None:

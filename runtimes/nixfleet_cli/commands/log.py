@@ -3,17 +3,18 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from nixfleet_cli.shared.arguments import load_trust
+from nixfleet_cli.shared.arguments import load_trust, time
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.database import database_argument, reading
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, note, printing
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.history.approvals import check_approvals
+from nixfleet_control_plane.history.approvals import EarlierTrust, check_approvals
 from nixfleet_control_plane.history.follower import AppliedEntry, Follower
 from nixfleet_control_plane.history.narration import actor_of, line_of, told
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
@@ -93,24 +94,42 @@ def show(
     type=click.Path(path_type=Path),
     help="Check operators' statements against this trust file too.",
 )
+@click.option(
+    "--trust-until",
+    "earlier_trust",
+    metavar="TIME FILE",
+    type=(time, click.Path(path_type=Path)),
+    multiple=True,
+    help="The trust file that was in force until TIME, for the rows before; may be repeated. With --trust.",
+)
 @printing("one object with rows, headHash and statements (null without --trust)")
-def verify(output: Output, database: Path, trust_file: Path | None) -> None:
+def verify(
+    output: Output,
+    database: Path,
+    trust_file: Path | None,
+    earlier_trust: tuple[tuple[datetime, Path], ...],
+) -> None:
     """Check that no row was altered, removed or moved.
 
     Rows cut off at the end leave no trace in the log itself: compare the head with one that you noted earlier. With
     --trust, every approval, denial, promotion and warrant must be signed by its operator, and every fleet and manifest
     by CI; no wave may have begun, and no host been dispatched, without the approvals that the manifest asks for.
+    A statement is checked against the trust file of its time: where an operator left, or a key was changed, give the
+    file from before with --trust-until.
     DB is the database of a control plane.
 
     Exit codes: 0 the chain holds; 1 it is broken, or a statement is not good, and where; 2 a file cannot be read.
     """
+    if earlier_trust and trust_file is None:
+        raise click.UsageError("--trust-until needs --trust, the trust file that is in force now")
     trust = None if trust_file is None else load_trust(trust_file)
+    earlier = tuple(EarlierTrust(until, load_trust(file)) for until, file in earlier_trust)
     with reading(database) as connection:
         report = check_chain(connection)
         if report.problem is not None:
             where = f"the chain breaks at row {report.broken_at}"
             raise Findings(f"{database}: {where}: {report.problem}")
-        stated = None if trust is None else check_approvals(_entries(connection), trust)
+        stated = None if trust is None else check_approvals(_entries(connection), trust, earlier)
     if stated is not None and stated.problems:
         raise Findings(*(f"{database}: row {it.seq}: {it.problem}" for it in stated.problems))
     lines = [f"the chain holds: {report.rows} rows, head {report.head_hash.hex()}"]

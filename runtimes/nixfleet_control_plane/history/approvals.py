@@ -2,11 +2,12 @@
 
 A control plane holds no operator's key, and not the key of CI. So a log in which it made up an approval, a warrant or a
 release, or let a wave begin without its approvals, is found out by whoever has the trust file, without any connection.
-Signatures are checked with the keys of the trust file; how old an artefact was when it was taken is not looked at.
+Signatures are checked with the keys of the trust file that was in force when the row was written. How old an artefact
+was when it was taken is not looked at.
 Source: docs/spec/guards.md, Approvals.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
@@ -119,21 +120,35 @@ class _Rollout:
         return any(self.guards_of(it).approvals for it in range(self.reached + 1, wave + 1))
 
 
-def check_approvals(entries: Iterable[LoggedEntry], trust: TrustRoot) -> ApprovalsReport:
+@frozen
+class EarlierTrust:
+    """A trust file that was in force before another one. until: when that one took its place."""
+
+    until: datetime
+    trust: TrustRoot
+
+
+def check_approvals(
+    entries: Iterable[LoggedEntry], trust: TrustRoot, earlier: Iterable[EarlierTrust] = ()
+) -> ApprovalsReport:
     """Return what is wrong with the statements in a log, and with the artefacts that say which are needed.
 
-    trust: whose keys CI and the operators have.
+    trust: whose keys CI and the operators have. earlier: the trust files before, in any order. A row is checked with
+    the file that was in force then, and with no other: the key of an operator who has left proves nothing afterwards.
+    A row that is dated before one above it counts as dated like that one, so that no row can be dated back.
     """
-    reader = _Reader(trust)
+    reader = _Reader(trust, earlier)
     for logged in entries:
         reader.read(logged)
     return ApprovalsReport(reader.statements, tuple(reader.problems))
 
 
 class _Reader:
-    def __init__(self, trust: TrustRoot) -> None:
-        self._trust = trust
-        self._operators = {each.name: each for each in trust.operators}
+    def __init__(self, trust: TrustRoot, earlier: Iterable[EarlierTrust]) -> None:
+        self._latest_at: datetime | None = None
+        self._earlier = deque(sorted(earlier, key=lambda each: each.until))
+        self._newest = trust
+        self._use_trust_of_then()
         self._fleets: dict[str, FleetResolved] = {}
         self._rollouts: dict[RolloutId, _Rollout] = {}
         self._without_manifest: set[RolloutId] = set()
@@ -143,6 +158,11 @@ class _Reader:
     def read(self, logged: LoggedEntry) -> None:
         """Take the next row of the log. Most rows have nothing to do with guards."""
         seq, entry = logged.seq, logged.entry
+        if self._latest_at is None or logged.at > self._latest_at:
+            self._latest_at = logged.at
+            while self._earlier and self._earlier[0].until <= logged.at:
+                self._earlier.popleft()
+                self._use_trust_of_then()
         if isinstance(entry, ArtefactTaken):
             self._take(seq, entry)
         elif isinstance(entry, RolloutMoved):
@@ -157,6 +177,10 @@ class _Reader:
             self.statements += 1
             for problem in _warrant_problems(entry.command, self._trust, logged.at):
                 self._report(seq, problem)
+
+    def _use_trust_of_then(self) -> None:
+        self._trust = self._earlier[0].trust if self._earlier else self._newest
+        self._operators = {each.name: each for each in self._trust.operators}
 
     def _report(self, seq: int, problem: str) -> None:
         self.problems.append(ApprovalProblem(seq, problem))
