@@ -8,6 +8,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.steering.guards import (
     APPROVALS,
     BAKE,
@@ -18,6 +19,7 @@ from nixfleet_proto.steering.guards import (
     Quorum,
     WaveGuards,
 )
+from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.guards.states import (
     GuardState,
     is_news,
@@ -29,9 +31,14 @@ from nixfleet_state_machine.planner.progress import due_rollout_events
 from nixfleet_state_machine.rollout.event import GuardsOpened, Verdict, WaveAdvanced, WaveBroken
 from nixfleet_state_machine.rollout.guard_tally import GuardTally, Outcome, unjudged
 from nixfleet_state_machine.rollout.reducer import step_rollout
-from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE, RolloutRecord, RolloutState
+from nixfleet_state_machine.rollout.state import (
+    BEFORE_FIRST_WAVE,
+    RolloutRecord,
+    RolloutState,
+    Standing,
+)
 from nixfleet_testing.strategies.guards import OPERATORS, approvals, checks, wave_guards
-from tests.planner.builders import NOW, rollout_of, terms_of, view_of
+from tests.planner.builders import NOW, host_of, rollout_of, terms_of, view_of
 
 SAID = st.lists(
     st.tuples(st.sampled_from(OPERATORS), st.sampled_from((Outcome.PASS, Outcome.FAIL))), max_size=6
@@ -175,6 +182,42 @@ def test_a_wave_begins_exactly_when_all_its_guards_let_it(
     for verdict in over:
         record = settle(step_rollout(record, verdict, later)[0])
     assert not [e for e in due_by_time(view, later, lambda _: NOW) if isinstance(e, Verdict)]
+
+
+@given(
+    guards=wave_guards(),
+    standing=st.sampled_from(Standing),
+    is_cleared=st.booleans(),
+    data=st.data(),
+)
+def test_a_rollout_is_terminal_only_after_each_guarded_wave_began(
+    guards: WaveGuards, standing: Standing, is_cleared: bool, data: st.DataObject
+) -> None:
+    """Also if no host of the wave is waited for: excused, skipped, left, or let be done without anybody."""
+    terms = evolve(TERMS, wave_guards=(WaveGuards(), guards))
+    record = evolve(
+        rollout_of(terms),
+        state=RolloutState.ACTIVE,
+        standings=FrozenMap({} if standing is Standing.COUNTED else {"b": standing}),
+        cleared_waves=(1,) if is_cleared else (),
+    )
+    view = view_of(terms)
+    view.set_host(host_of(terms, "a", HostState.CONVERGED))
+    view.set_rollout(record)
+    for verdict in (None, *data.draw(_verdicts(guards))):
+        if verdict is not None:
+            record, _ = step_rollout(record, verdict, NOW)
+            view.set_rollout(record)
+        while events := due_rollout_events(view, ROLLOUT, NOW):
+            for event in events:
+                record, _ = step_rollout(record, event, NOW)
+                view.set_rollout(record)
+        if record.state is RolloutState.TERMINAL:
+            assert record.current_wave == 1
+        # Who waits for nobody ends as soon as the guards let it.
+        is_done = not standing.is_counted and (is_cleared or not standing.is_absent)
+        if is_done and record.current_wave == 1:
+            assert record.state is RolloutState.TERMINAL
 
 
 @given(guards=wave_guards(), data=st.data())

@@ -3,7 +3,7 @@
 Source: docs/spec/rollout-machine.md, Who emits rollout events.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import assert_never
 
@@ -39,10 +39,11 @@ def due_rollout_events(
     record = view.rollout(rollout_id)
     match record.state:
         case RolloutState.ACTIVE | RolloutState.CONVERGING:
-            return _broken(view, record, now) or (
-                *_waves(view, record, now),
-                *_end(view, record, now),
-            )
+            broken = _broken(view, record, now)
+            if broken:
+                return broken
+            waves = tuple(_waves(view, record, now))
+            return *waves, *_end(view, record, waves, now)
         case RolloutState.OPENING if record.current_wave == BEFORE_FIRST_WAVE:
             return _broken(view, record, now) or tuple(_waves(view, record, now))[:1]
         case (
@@ -103,7 +104,22 @@ def _broken(view: FleetView, record: RolloutRecord, now: datetime) -> tuple[Wave
     return ()
 
 
-def _end(view: FleetView, record: RolloutRecord, now: datetime) -> Iterator[RolloutTerminal]:
+def _end(
+    view: FleetView,
+    record: RolloutRecord,
+    advances: Iterable[WaveAdvanced | GuardsOpened],
+    now: datetime,
+) -> Iterator[RolloutTerminal]:
+    """Yield the end, if every wave is done, and every guarded one began by what its guards say.
+
+    Also of a wave that nobody waits for, since all of its hosts are excused or skipped: its guards stand before those
+    of them that come late. advances: what is due before.
+    """
+    began = (each.to_wave for each in advances if isinstance(each, WaveAdvanced))
+    reached = max(began, default=record.current_wave)
+    terms = view.terms(record.rollout_id)
+    if any(terms.guards_of(wave).is_declared for wave in range(reached + 1, terms.last_wave + 1)):
+        return
     waves = view.waves_of(record.rollout_id)
     if all(_has_ended(view, record.rollout_id, wave) for wave in waves):
         yield RolloutTerminal(record.rollout_id, now)

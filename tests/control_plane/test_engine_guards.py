@@ -7,8 +7,10 @@ import pytest
 from attrs import evolve
 
 from nixfleet_control_plane.messages.inputs import (
+    CheckQuestion,
     CommandOutcome,
     Done,
+    ExcuseHosts,
     GiveApproval,
     ReportVerdict,
 )
@@ -180,6 +182,10 @@ class Approved(Fleet):
     def give(self, approval: Approval, key: SigningKey | None = None) -> CommandOutcome:
         signed = sign_approval(approval, key or KEYS[approval.operator])
         return self.ask_for(CommandOutcome, GiveApproval(signed))
+
+    def excuse(self, *hosts: str) -> None:
+        command = ExcuseHosts(self.r1, frozenset(hosts), "ada", "they are scrap")
+        assert self.command(command) == CommandOutcome()
 
     def state_now(self) -> RolloutState:
         return self.rollout(self.r1).state
@@ -459,8 +465,15 @@ class Checked(Fleet):
     """As `Fleet`; the second wave has a check."""
 
     def say(self, outcome: Outcome, *, wave: int = 1, check: str = "errors") -> None:
-        reported = ReportVerdict(self.r1, wave, check, outcome, "0.02 < 0.01", "0.02")
-        self.ask_for(Done, reported)
+        self.answer(evolve(self.question(), wave=wave, check=check), outcome)
+
+    def answer(self, question: CheckQuestion, outcome: Outcome) -> None:
+        self.ask_for(Done, ReportVerdict(question, outcome, "0.02 < 0.01", "0.02"))
+
+    def question(self) -> CheckQuestion:
+        """What the judge would be asked now, or a question that was never asked."""
+        asked = self.engine.asked_checks()
+        return asked[0].question if asked else CheckQuestion(self.r1, 1, "errors", 0, b"")
 
     @property
     def verdicts(self) -> list[Outcome]:
@@ -548,3 +561,65 @@ def test_a_check_is_asked_as_it_was_signed(scratch: Path) -> None:
     )
     checking.say(Outcome.PASS)
     assert [e.judge for e in checking.moved() if isinstance(e, Verdict)] == ["prometheus"]
+
+
+def test_an_answer_to_a_question_from_before_a_clearance_counts_no_more(checking: Checked) -> None:
+    """It was on its way: the guards are asked anew, and another question is open, though its words are the same."""
+    before = checking.question()
+    checking.say(Outcome.FAIL)
+    checking.say(Outcome.FAIL)
+    checking.clear(checking.r1)
+    checking.tick()
+    assert checking.question() != before
+    for outcome in (Outcome.PASS, Outcome.PASS, Outcome.FAIL):
+        checking.answer(before, outcome)
+
+    assert checking.rollout(checking.r1).guard_tallies == ()
+    assert checking.wave == 0
+    checking.check_restart()
+    checking.say(Outcome.PASS)
+    checking.say(Outcome.PASS)
+    assert checking.wave == 1
+
+
+def test_an_answer_to_a_question_from_before_an_amendment_counts_no_more(
+    checking: Checked,
+) -> None:
+    """What was asked of two hosts says nothing of three."""
+    before = checking.question()
+    more = evolve(checking.layout, waves=(("web-01",), ("web-02", "web-03", "web-04")))
+    checking.wait(minutes=1)
+    checking.publish("r1", more)
+    checking.answer(before, Outcome.PASS)
+    checking.answer(before, Outcome.PASS)
+
+    assert checking.rollout(checking.r1).guard_tallies == ()
+    assert checking.wave == 0
+
+
+# --- waves of which nobody is waited for -----------------------------------------------------------
+
+
+def test_a_wave_whose_hosts_are_all_excused_needs_its_approval_all_the_same(scratch: Path) -> None:
+    """Excusing hosts says nothing of the release: the rollout is not done behind the approvers' backs."""
+    fleet = Approved(scratch, OPEN, TWO_APPROVE)
+    fleet.finish("web-01")
+    fleet.excuse("web-02", "web-03")
+    assert fleet.state_now() is RolloutState.ACTIVE
+    assert fleet.wave == 0
+    fleet.give(fleet.approval("ada"))
+    fleet.give(fleet.approval("bob"))
+
+    assert fleet.state_now() is RolloutState.TERMINAL
+    assert fleet.wave == 1
+    fleet.check_restart()
+
+
+def test_a_denial_of_a_wave_whose_hosts_are_all_excused_halts_the_rollout(scratch: Path) -> None:
+    """As of every other wave."""
+    fleet = Approved(scratch, OPEN, TWO_APPROVE)
+    fleet.finish("web-01")
+    fleet.excuse("web-02", "web-03")
+    fleet.give(fleet.approval("ada", Decision.DENY))
+
+    assert fleet.state_now() is RolloutState.FAILED

@@ -12,7 +12,8 @@ from nixfleet_control_plane.judges.answers import (
     prometheus_answer,
 )
 from nixfleet_control_plane.judges.judge import Answer
-from nixfleet_control_plane.judges.schedule import due_checks, key_of, next_due
+from nixfleet_control_plane.judges.schedule import due_checks, next_due
+from nixfleet_control_plane.messages.inputs import CheckQuestion
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.steering.guards import Check
 from nixfleet_state_machine.rollout.guard_tally import Outcome
@@ -130,7 +131,8 @@ def test_what_a_server_says_is_kept_short_and_harmless() -> None:
 
 def _asked(*, is_answered: bool = False, since: datetime = NOW) -> AskedCheck:
     check = Check("errors", "prometheus", "rate", "< 0.01", passes=1, interval_seconds=60)
-    return AskedCheck(RolloutId("stable@r1"), 1, check, since, is_answered)
+    question = CheckQuestion(RolloutId("stable@r1"), 1, check.name, 7, b"")
+    return AskedCheck(question, check, since, is_answered)
 
 
 def test_a_check_that_was_never_answered_is_asked_at_once() -> None:
@@ -141,7 +143,7 @@ def test_a_check_that_was_never_answered_is_asked_at_once() -> None:
 def test_a_check_is_asked_again_after_its_interval() -> None:
     """Not before, whatever was answered."""
     asked = _asked()
-    last = {key_of(asked): NOW}
+    last = {asked.question: NOW}
     assert due_checks((asked,), last, NOW + timedelta(seconds=59)) == ()
     assert due_checks((asked,), last, NOW + timedelta(seconds=60)) == (asked,)
     assert next_due((asked,), last) == NOW + timedelta(seconds=60)

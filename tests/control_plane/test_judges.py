@@ -145,14 +145,14 @@ async def test_a_judge_that_raises_is_inconclusive_and_the_wave_waits(tmp_path: 
             worker = JudgeWorker(service, {"judge": judge}, SystemClock())
             (asked,) = worker.due()
             await worker.ask(asked)
-            found = service.guarded(asked.rollout_id)
+            found = service.guarded(asked.question.rollout_id)
             assert found is not None
             (guard,) = found.guarded.guards
             assert guard.tally is not None
             assert guard.tally.reason == "the judge failed: ZeroDivisionError: oh"
             assert worker.due() == ()
             await worker.ask(asked)
-            assert service.guarded(asked.rollout_id) is None
+            assert service.guarded(asked.question.rollout_id) is None
             tasks.cancel_scope.cancel()
 
 

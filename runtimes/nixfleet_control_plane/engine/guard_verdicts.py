@@ -19,7 +19,12 @@ from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import move_rollout
 from nixfleet_control_plane.engine.rollout_course import advance
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.messages.inputs import CommandOutcome, GiveApproval, ReportVerdict
+from nixfleet_control_plane.messages.inputs import (
+    CheckQuestion,
+    CommandOutcome,
+    GiveApproval,
+    ReportVerdict,
+)
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.steering.guards import Check, WaveGuards
@@ -36,8 +41,7 @@ REASON_LENGTH_MAX = 500
 class AskedCheck:
     """A check whose judge is to be asked. since: the last answer, or when it was asked for first."""
 
-    rollout_id: RolloutId
-    wave: int
+    question: CheckQuestion
     check: Check
     since: datetime
     is_answered: bool
@@ -75,18 +79,19 @@ def give_approval(
 def report_verdict(
     state: State, commit: CommitBuilder, reported: ReportVerdict, now: datetime
 ) -> None:
-    """Take the answer of a judge, if its check is still asked."""
-    rollout_id = reported.rollout_id
-    asked = {each.check.name: each.check for each in _asked_of(state, rollout_id)}
-    check, record = asked.get(reported.check), state.view.rollouts.get(rollout_id)
-    if check is None or record is None or reported.wave != record.current_wave + 1:
+    """Take the answer of a judge, if its question is still asked."""
+    question = reported.question
+    rollout_id, wave = question.rollout_id, question.wave
+    asked = {each.question: each.check for each in _asked_of(state, rollout_id)}
+    check = asked.get(question)
+    if check is None:
         return
-    tally = record.guard_tally(reported.wave, check.name)
+    tally = state.view.rollouts[rollout_id].guard_tally(wave, check.name)
     if not is_news(check.quorum, tally, reported.outcome):
         return
     verdict = Verdict(
         rollout_id,
-        reported.wave,
+        wave,
         check.name,
         check.judge,
         reported.outcome,
@@ -142,9 +147,14 @@ def _asked_of(state: State, rollout_id: RolloutId) -> Iterator[AskedCheck]:
     if record.state.is_halted or rollout_id not in state.view.open_rollouts:
         return
     wave = record.current_wave + 1
+    since, signature = (
+        record.last_transition_event_log_seq,
+        state.manifests[rollout_id].artefact.signature,
+    )
     for check in state.view.terms(rollout_id).guards_of(wave).checks:
+        question = CheckQuestion(rollout_id, wave, check.name, since, signature)
         tally = record.guard_tally(wave, check.name)
         if tally is None:
-            yield AskedCheck(rollout_id, wave, check, record.guarded_since, is_answered=False)
+            yield AskedCheck(question, check, record.guarded_since, is_answered=False)
         elif tally.waived_by is None:
-            yield AskedCheck(rollout_id, wave, check, tally.at, is_answered=True)
+            yield AskedCheck(question, check, tally.at, is_answered=True)

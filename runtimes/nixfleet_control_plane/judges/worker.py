@@ -11,8 +11,8 @@ import anyio
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck
 from nixfleet_control_plane.judges.answers import shown
 from nixfleet_control_plane.judges.judge import Answer, Judge, Question, unclear
-from nixfleet_control_plane.judges.schedule import CheckKey, due_checks, key_of
-from nixfleet_control_plane.messages.inputs import ReportVerdict
+from nixfleet_control_plane.judges.schedule import due_checks
+from nixfleet_control_plane.messages.inputs import CheckQuestion, ReportVerdict
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, WriteFailed
@@ -35,8 +35,8 @@ class JudgeWorker:
         self._service = service
         self._judges = judges
         self._clock = clock
-        self._last: dict[CheckKey, datetime] = {}
-        self._under_way: set[CheckKey] = set()
+        self._last: dict[CheckQuestion, datetime] = {}
+        self._under_way: set[CheckQuestion] = set()
         self._limit = anyio.CapacityLimiter(ASKED_AT_ONCE_MAX)
 
     async def run(self) -> None:
@@ -50,13 +50,13 @@ class JudgeWorker:
     def due(self) -> tuple[AskedCheck, ...]:
         """Return the checks to ask now, and note that they are."""
         asked, now = self._service.asked_checks(), self._clock.now()
-        keys = {key_of(each) for each in asked}
+        keys = {each.question for each in asked}
         self._last = {key: at for key, at in self._last.items() if key in keys}
         due = due_checks(asked, self._last, now)
-        due = tuple(each for each in due if key_of(each) not in self._under_way)
+        due = tuple(each for each in due if each.question not in self._under_way)
         for each in due:
-            self._last[key_of(each)] = now
-            self._under_way.add(key_of(each))
+            self._last[each.question] = now
+            self._under_way.add(each.question)
         return due
 
     async def ask(self, asked: AskedCheck) -> None:
@@ -65,25 +65,18 @@ class JudgeWorker:
             async with self._limit:
                 answer = await self._answer(asked)
             await self._service.report_verdict(
-                ReportVerdict(
-                    asked.rollout_id,
-                    asked.wave,
-                    asked.check.name,
-                    answer.outcome,
-                    answer.reason,
-                    answer.evidence,
-                )
+                ReportVerdict(asked.question, answer.outcome, answer.reason, answer.evidence)
             )
         except (WriteFailed, EngineFault, MutatorClosed) as error:
             _log.error("an answer to check %s was not taken: %s", asked.check.name, error)
         finally:
-            self._under_way.discard(key_of(asked))
+            self._under_way.discard(asked.question)
 
     async def _answer(self, asked: AskedCheck) -> Answer:
         judge = self._judges.get(asked.check.judge)
         if judge is None:
             return unclear(f"no judge {asked.check.judge} is configured")
-        question = Question(asked.rollout_id, asked.wave, asked.check)
+        question = Question(asked.question.rollout_id, asked.question.wave, asked.check)
         try:
             with anyio.fail_after(JUDGE_SECONDS_MAX):
                 return await judge.ask(question)

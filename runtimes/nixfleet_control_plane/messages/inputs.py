@@ -232,12 +232,25 @@ class GiveApproval:
 
 
 @frozen
-class ReportVerdict:
-    """A judge of a check answered, or did not. wave: the one whose guards were asked."""
+class CheckQuestion:
+    """Which question a judge is asked: a check of a wave, since its guards were last asked anew.
+
+    opened_seq: the log row since which the rollout goes on. manifest_signature: of the manifest in force. After a
+    clearance or another manifest it is another question, so an answer that was on its way counts no more.
+    """
 
     rollout_id: RolloutId
     wave: int
     check: str
+    opened_seq: int
+    manifest_signature: bytes
+
+
+@frozen
+class ReportVerdict:
+    """A judge of a check answered a question, or did not."""
+
+    question: CheckQuestion
     outcome: Outcome
     reason: str
     evidence: str = ""
