@@ -2,8 +2,11 @@
 
 from typing import Final
 
+import pytest
+
 from nixfleet_simulation.run.run import run
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE, LoseDisk, Release
+from nixfleet_simulation.scenario.generate import draw
 from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
 
 ONE_HOST: Final = (ChannelLayout("stable", (("host-01",),), soak_minutes=0),)
@@ -21,3 +24,9 @@ def test_a_host_whose_first_facts_both_sides_lost_begins_its_rollout_anew() -> N
 
     assert outcome.broken is None
     assert outcome.facts > 6
+
+
+@pytest.mark.parametrize("seed", [700081])
+def test_a_seed_that_broke_a_promise_keeps_it(seed: int) -> None:
+    """700081: a host converged by the times of a lie, and by a clock that was set back since it acknowledged."""
+    assert run(draw(seed, 5, 0.1)).broken is None

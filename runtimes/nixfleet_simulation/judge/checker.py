@@ -16,11 +16,11 @@ from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import EventsOutcome
+from nixfleet_simulation.judge.log.log_reader import LogReader
 from nixfleet_simulation.judge.model.gates import differing
 from nixfleet_simulation.judge.model.host_histories import HostHistories
 from nixfleet_simulation.judge.model.identities import MintedTokens
 from nixfleet_simulation.judge.model.lies import Lies
-from nixfleet_simulation.judge.model.log_reader import LogReader
 from nixfleet_simulation.judge.model.releases import Releases, Signing
 from nixfleet_simulation.judge.model.requests import RequestModel
 from nixfleet_simulation.judge.promises import Broken, Promise
@@ -115,7 +115,7 @@ class Checker:
 
     def request_accepted(self, signed: SignedRequest, now: datetime) -> None:
         """A request was accepted as its host's."""
-        self.log.require_key_of(signed.hostname, signed.signed_with)
+        self.log.answers.require_key_of(signed.hostname, signed.signed_with)
         objection = self.requests.objection(
             signed.number, signed.created, now, is_altered=signed.is_altered
         )
@@ -138,7 +138,7 @@ class Checker:
     def answer_sent(self, hostname: str, request: Request, answer: Answer) -> None:
         """An answer is sent: the facts it acknowledges must be durable."""
         if isinstance(request, SendEvents) and isinstance(answer, EventsOutcome):
-            self.log.require_kept(hostname, request.envelopes[: answer.accepted])
+            self.log.answers.require_kept(hostname, request.envelopes[: answer.accepted])
 
     def lie_sent(self, hostname: str, answer: Answer) -> None:
         """A control plane that lies sends an answer."""

@@ -12,8 +12,8 @@ class Lies:
     """Which records of hosts depend on lies.
 
     dispatched: a lie was a dispatch of it, so the host may count its soak from other times than the log. followed: a
-    host with a new journal took over a record that was a lie, or began again what the log has already; what it says of
-    that rollout may contradict the log.
+    host with a new journal took over a record that was a lie, or began again what the log has already, or it converged
+    by the times of a lie; what it says of that rollout may contradict the log.
     """
 
     def __init__(self) -> None:
@@ -35,4 +35,12 @@ class Lies:
     def note_followed(self, rollout_id: str, host: str) -> None:
         """Note that a host with a new journal began with `rollout_id`."""
         if (rollout_id, host) in self._told or (rollout_id, host) in self.dispatched:
+            self.followed.add((rollout_id, host))
+
+    def note_refused_convergence(self, rollout_id: str, host: str) -> None:
+        """Note that a convergence was refused: by the times of a dispatch that was a lie, it may be dated too early.
+
+        The host's clock was set back after it acknowledged, and it soaked whole by a clock that is never set.
+        """
+        if (rollout_id, host) in self.dispatched:
             self.followed.add((rollout_id, host))

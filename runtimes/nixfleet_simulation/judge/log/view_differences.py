@@ -6,10 +6,10 @@ Only the tables that a commit touched are compared after it.
 from collections import Counter
 from collections.abc import Mapping, Set
 
+from nixfleet_simulation.judge.log.views import StoredViews
 from nixfleet_simulation.judge.model.gates import Gates
 from nixfleet_simulation.judge.model.host_model import Control
 from nixfleet_simulation.judge.model.rollout_model import RolloutModel
-from nixfleet_simulation.judge.model.views import StoredViews
 
 _OF_DISPATCHES = frozenset({"PutDispatch", "RemoveDispatch"})
 _OF_DEFERRALS = frozenset({"PutDeferral", "RemoveDeferral"})

@@ -1,102 +1,56 @@
-"""Reads every durable row of the control plane's log, and every answer, as they come.
+"""Reads every durable row of the control plane's log, as they come.
 
-It derives the model of every rollout from the facts alone, and compares the log's other rows, the views and the
-answers with it. Raises `Broken` for the first difference.
+It derives the model of every rollout from the facts alone, and compares the other rows and the views with it.
+Raises `Broken` for the first difference.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, TypeAlias
 
 import orjson
 
 from nixfleet_control_plane.messages.inputs import (
-    AbortRollout,
-    DispatchAnswer,
     DispatchPoll,
-    ExcuseHosts,
     HostEvents,
     Input,
-    ManifestAnswer,
     PlanTick,
-    RelayWarrant,
     Reply,
-    RetryHosts,
-    SkipHosts,
 )
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.agent_event import OnHealthFailure
-from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (
-    EventEarly,
-    EventRefused,
-    EventsOutcome,
     Heartbeat,
-    HeartbeatReply,
-    HostHeld,
-    ReplayFrom,
-    RolloutUnknown,
-    SeqForked,
 )
+from nixfleet_simulation.judge.log.answers import Answers
+from nixfleet_simulation.judge.log.event_rules import EventRules
+from nixfleet_simulation.judge.log.read_log import ReadLog
+from nixfleet_simulation.judge.log.view_differences import first_difference
 from nixfleet_simulation.judge.model.dues import (
-    SILENT_AFTER,
     has_consequence,
-    lapse_due,
-    retry_due_at,
 )
-from nixfleet_simulation.judge.model.gates import Gates
 from nixfleet_simulation.judge.model.host_model import HostModel, IllegalFact, Json
-from nixfleet_simulation.judge.model.identities import IdentityModel, MintedTokens, token_of
+from nixfleet_simulation.judge.model.identities import MintedTokens, token_of
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Released, Releases
 from nixfleet_simulation.judge.model.rollout_model import SERVED, RolloutModel
 from nixfleet_simulation.judge.model.verdicts import SILENT, allowed
-from nixfleet_simulation.judge.model.view_differences import first_difference
-from nixfleet_simulation.judge.model.views import StoredViews
 from nixfleet_simulation.judge.promises import Broken, Promise
-from nixfleet_simulation.scenario.scenario import ChannelLayout, PolicyLayout
-
-HostKey: TypeAlias = tuple[str, str]
-"""Rollout id, host."""
-
-FACT: Final = "agent_event"
+from nixfleet_simulation.scenario.scenario import PolicyLayout
 
 
-class LogReader:
-    """The log of one control plane so far. touched: host records to compare."""
+class LogReader(ReadLog):
+    """Reads the log of one control plane. answers: the judge of its answers."""
 
     def __init__(
         self, releases: Releases, lies: Lies, minted: MintedTokens, threshold_seconds: float
     ) -> None:
-        self.checks = 0
-        self.head = 0
-        self.views = StoredViews()
-        self.deferred: dict[HostKey, str] = {}
-        self.touched: set[HostKey] = set()
-        self._releases = releases
-        self._lies = lies
+        super().__init__(releases, lies, minted)
+        self.answers = Answers(self)
+        self._rules = EventRules(self)
         self._threshold_seconds = threshold_seconds
-        self.identities = IdentityModel(minted)
-        self.gates = Gates(self.identities.is_revoked)
-        self._last_heard: dict[str, datetime] = {}
-        self._layouts: dict[str, ChannelLayout] = {}
-        """The channel of each rollout as its manifest in force has it."""
-        self._input: Input | None = None
-        self._now: datetime
         self._changed: dict[str, None] = {}
         self._all_may_have_changed = False
-
-    @property
-    def rollouts(self) -> dict[str, RolloutModel]:
-        return self.gates.rollouts
-
-    def host_model(self, rollout_id: str, host: str) -> HostModel | None:
-        """Return the model of a host in a rollout that is open and not pruned, `None` otherwise."""
-        rollout = self.rollouts.get(rollout_id)
-        if rollout is None or rollout.due.state == "Pruned":
-            return None
-        return rollout.hosts.get(host)
 
     # One handled input.
 
@@ -105,11 +59,11 @@ class LogReader:
 
         Raises: Broken.
         """
-        self._input, self._now = input, now
+        self.input, self.now = input, now
         self.gates.now = now
         self._hear(input, writes)
         # A poll is answered before the plan: what its own time made due is handed out at the next one.
-        waited = self._queued_for(input.hostname) if isinstance(input, DispatchPoll) else []
+        waited = self.queued_for(input.hostname) if isinstance(input, DispatchPoll) else []
         if writes or self._changed:
             for write in writes:
                 if isinstance(write, LogRow):
@@ -118,13 +72,13 @@ class LogReader:
                     self.views.apply(write)
             self._compare()
         if isinstance(input, PlanTick):
-            self._require_nothing_due()
+            self._rules.require_nothing_due()
         if reply is not None:
-            self._judge(input, reply, waited)
+            self.answers.judge(input, reply, waited)
 
     def started(self) -> None:
         """The control plane started: it has heard of nobody yet."""
-        self._last_heard = {}
+        self.last_heard = {}
 
     def _hear(self, input: Input, writes: Sequence[Write]) -> None:
         """Note that a host was heard of; a heartbeat gives back one that does not act."""
@@ -134,11 +88,9 @@ class LogReader:
             isinstance(write, LogRow) and b"IdentityForked" in write.payload.encode()
             for write in writes
         )
-        if isinstance(input, Heartbeat) and (
-            contradicts or self._is_held_as_forked(input.hostname)
-        ):
+        if isinstance(input, Heartbeat) and (contradicts or self.is_held_as_forked(input.hostname)):
             return
-        self._last_heard[input.hostname] = self._now
+        self.last_heard[input.hostname] = self.now
         if not isinstance(input, Heartbeat):
             return
         for rollout_id, rollout in self.rollouts.items():
@@ -211,7 +163,7 @@ class LogReader:
             "Recalled",
         )
         # Nor for a dispatch that a liar made, while the planner waited.
-        rollout.is_unbounded |= (rollout_id, host) in self._lies.dispatched
+        rollout.is_unbounded |= (rollout_id, host) in self.lies.dispatched
         if moved:
             rollout.join()
             if model.blames_target:
@@ -237,7 +189,9 @@ class LogReader:
 
     def _refused(self, rollout_id: str, host: str, fact: Json) -> None:
         """Take a fact that the log could not apply: only one that continues a lie, or follows one that did."""
-        if (rollout_id, host) not in self._lies.followed:
+        if fact["kind"] == "Converged":
+            self.lies.note_refused_convergence(rollout_id, host)
+        if (rollout_id, host) not in self.lies.followed:
             raise Broken(Promise.MIRROR_IS_THE_HOST, f"{host} in {rollout_id}: {fact} is refused")
         model = self.host_model(rollout_id, host)
         if model is not None:
@@ -245,7 +199,7 @@ class LogReader:
 
     def _forked(self, host: str, reason: str) -> None:
         """Take the hold of a host that contradicts itself: only one that followed a lie does."""
-        if not self._lies.has_followed(host):
+        if not self.lies.has_followed(host):
             raise Broken(Promise.MIRROR_IS_THE_HOST, f"{host} is held: {reason}")
         self.gates.holds[f"host:{host}", "contradiction"] = None
         self._all_may_have_changed = True
@@ -255,7 +209,7 @@ class LogReader:
         rollout = self.rollouts.get(rollout_id)
         if rollout is None:
             raise Broken(Promise.ROLLOUT_MACHINE, f"{rollout_id} is not open")
-        self._require_legal(rollout, event)
+        self._rules.require_legal(rollout, event)
         was_live = rollout.logged.state != "Terminal"
         problem = rollout.apply_logged(event, at)
         if problem is not None:
@@ -283,81 +237,6 @@ class LogReader:
             self.gates.forget_rollout(rollout_id)
         self._changed[rollout_id] = None
         self._all_may_have_changed = True
-
-    def _require_legal(self, rollout: RolloutModel, event: Json) -> None:
-        """Check that what an event says of hosts is due, or was ordered."""
-        self.checks += 1
-        kind, input = event["kind"], self._input
-        found = None
-        if kind == "HostsLapsed":
-            for host in event["hosts"]:
-                due = self._lapse_due(rollout, host)
-                if due != (event["stage"], event["standing"]):
-                    found = (
-                        f"{host} lapses ({event['stage']}, {event['standing']}), and {due} is due"
-                    )
-                elif event.get("withdraws", False) is not (
-                    event["stage"] == "ack" and self._is_off(host)
-                ):
-                    found = f"{host} lapses, and its dispatch is wrongly withdrawn or kept: {event}"
-        elif kind == "RetryOrdered":
-            for host in event["hosts"]:
-                at = retry_due_at(rollout.layout.policy, rollout.hosts[host], rollout.attempt(host))
-                is_due = isinstance(input, PlanTick) and at is not None and at <= self._now
-                if not (is_due or isinstance(input, RetryHosts)):
-                    found = f"{host} is to try again at {self._now}, and may at {at}"
-        elif kind == "RolloutAborted" and not isinstance(input, AbortRollout | RelayWarrant):
-            found = "it is aborted, and no operator ordered that"
-        elif kind == "StandingChanged":
-            found = self._standing_objection(rollout, event)
-        elif kind == "MembersChanged":
-            expected = rollout.members_change(self._layouts[rollout.rollout_id])
-            if (event["joined"], event["left"], event["late"]) != expected:
-                found = f"its members change: {event}, expected {expected}"
-        if found is not None:
-            raise Broken(Promise.STANDINGS, f"{rollout.rollout_id}: {found}")
-
-    def _standing_objection(self, rollout: RolloutModel, event: Json) -> str | None:
-        standing, input = event["standing"], self._input
-        is_ordered = {"excused": ExcuseHosts, "away": SkipHosts}
-        if standing in is_ordered:
-            ordered = isinstance(input, is_ordered[standing])
-            return None if ordered else f"{event['hosts']} are {standing}, by nobody's order"
-        if standing == "skipped":
-            in_vain = self._in_vain(rollout, set(event["hosts"]))
-            expected = {host for host in event["hosts"] if rollout.standing(host) == "skipped"}
-            if not set(event["hosts"]) <= in_vain | expected:
-                return f"{event['hosts']} are skipped, and {sorted(in_vain)} wait in vain"
-        return None
-
-    def _in_vain(self, rollout: RolloutModel, among: set[str]) -> set[str]:
-        """Return which hosts of `among` wait for one that does not come, or for one that so waits."""
-        found: set[str] = set()
-        while True:
-            more = {
-                then
-                for first, then in rollout.layout.edges
-                if then in among - found
-                and rollout.standing(then) == "counted"
-                and rollout.is_waiting(then)
-                and (first in found or rollout.never_comes(first))
-            }
-            if not more:
-                return found
-            found |= more
-
-    def _lapse_due(self, rollout: RolloutModel, host: str) -> tuple[str, str] | None:
-        return lapse_due(
-            rollout.layout.policy,
-            rollout.hosts[host],
-            rollout.standing(host),
-            rollout.attempt(host),
-            self._now,
-        )
-
-    def _is_off(self, host: str) -> bool:
-        heard = self._last_heard.get(host)
-        return heard is None or self._now - heard > SILENT_AFTER
 
     def _lapsed(self, rollout: RolloutModel, event: Json) -> None:
         for host in event["hosts"]:
@@ -394,26 +273,6 @@ class LogReader:
         for host, model in rollout.hosts.items():
             if model.blames_target:
                 self._revert(rollout, host)
-
-    def _require_nothing_due(self) -> None:
-        """Check, after a tick, that everything that the time made due was said."""
-        for name in self.gates.minutes.due(self._now):
-            found = f"slots of {name} should have come back by {self._now}"
-            raise Broken(Promise.PLANNER, found)
-        for rollout in self.rollouts.values():
-            policy = rollout.layout.policy
-            if not rollout.is_served or policy == PolicyLayout():
-                continue
-            for host, model in rollout.hosts.items():
-                self.checks += 1
-                lapse = self._lapse_due(rollout, host)
-                retry = retry_due_at(policy, model, rollout.attempt(host))
-                stands = rollout.standing(host) in ("counted", "late")
-                if lapse is not None or (stands and retry is not None and retry <= self._now):
-                    found = (
-                        f"{host} in {rollout.rollout_id}: {lapse or retry} is due at {self._now}"
-                    )
-                    raise Broken(Promise.STANDINGS, found)
 
     def _drop_deferrals(self, rollout: RolloutModel) -> None:
         for host in rollout.hosts:
@@ -463,7 +322,7 @@ class LogReader:
 
     def _open(self, rollout_id: str) -> None:
         self._all_may_have_changed = True
-        released = self._releases.find(rollout_id)
+        released = self.releases.find(rollout_id)
         if released is None:
             raise Broken(
                 Promise.ONLY_WHAT_IS_SIGNED, f"{rollout_id} opens, and CI never released it"
@@ -475,7 +334,7 @@ class LogReader:
             if other.layout.name == channel and other.due.state not in ("Superseded", "Pruned"):
                 found = f"{rollout_id} opens while {other.rollout_id} is {other.due.state}"
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
-        layout = self._layouts[rollout_id]
+        layout = self.layouts[rollout_id]
         hosts = {host: self._host_of(released, host) for host in layout.hosts}
         self.rollouts[rollout_id] = RolloutModel(rollout_id, layout, hosts, released.begins)
 
@@ -490,9 +349,9 @@ class LogReader:
 
     def _amend(self, rollout: RolloutModel) -> None:
         """Let hosts join and leave as the manifest in force says; those that join begin anew."""
-        released = self._releases.find(rollout.rollout_id)
+        released = self.releases.find(rollout.rollout_id)
         assert released is not None, rollout.rollout_id
-        layout = self._layouts[rollout.rollout_id]
+        layout = self.layouts[rollout.rollout_id]
         for host in rollout.hosts.keys() - set(layout.hosts):
             self.deferred.pop((rollout.rollout_id, host), None)
         joined = set(layout.hosts) - rollout.hosts.keys()
@@ -532,11 +391,11 @@ class LogReader:
         if rollout_id is None:
             return
         self._all_may_have_changed = True
-        if payload["body"].encode() not in self._releases.manifests:
+        if payload["body"].encode() not in self.releases.manifests:
             found = f"a manifest of {rollout_id} is in force that CI did not sign"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
         self.gates.in_force[rollout_id.partition("@")[0]] = rollout_id
-        self._layouts[rollout_id] = self._releases.manifests[payload["body"].encode()]
+        self.layouts[rollout_id] = self.releases.manifests[payload["body"].encode()]
 
     def _enrolled(self, payload: Json, at: datetime) -> None:
         token = token_of(orjson.loads(payload["token"])["token"])
@@ -549,10 +408,6 @@ class LogReader:
 
     def _quarantined(self, channel: str) -> set[str]:
         return self.gates.quarantined.setdefault(channel, set())
-
-    def _is_held(self, host: str) -> bool:
-        """Return whether `host` contradicted itself, and no operator resumed it."""
-        return (f"host:{host}", "contradiction") in self.gates.holds
 
     # After an input.
 
@@ -571,7 +426,7 @@ class LogReader:
                     f"and the log has {rollout.logged_standings}"
                 )
                 raise Broken(Promise.STANDINGS, found)
-            if rollout.is_served and any(rollout.members_change(self._layouts[rollout_id])):
+            if rollout.is_served and any(rollout.members_change(self.layouts[rollout_id])):
                 found = f"{rollout_id} has other hosts than its manifest"
                 raise Broken(Promise.STANDINGS, found)
             if rollout.is_served:
@@ -618,137 +473,3 @@ class LogReader:
             if rollout.is_broken(wave):
                 found = f"wave {wave} of {rollout.rollout_id} is broken: {rollout.count_of(wave)}"
                 raise Broken(Promise.TOLERANCE, found)
-
-    # Answers.
-
-    def _judge(self, input: Input, reply: Reply, waited: Sequence[RolloutModel]) -> None:
-        match reply:
-            case EventsOutcome():
-                assert isinstance(input, HostEvents), input
-                self._judge_events(input, reply)
-            case DispatchAnswer():
-                assert isinstance(input, DispatchPoll), input
-                self._judge_dispatch(input.hostname, reply, waited)
-            case ManifestAnswer():
-                if (
-                    reply.artefact is not None
-                    and reply.artefact.body not in self._releases.manifests
-                ):
-                    raise Broken(
-                        Promise.ONLY_WHAT_IS_SIGNED, "a manifest is handed out that CI did not sign"
-                    )
-            case HeartbeatReply():
-                assert isinstance(input, Heartbeat), input
-                self._judge_heartbeat(input, reply)
-            case _:
-                pass
-
-    def _judge_events(self, input: HostEvents, reply: EventsOutcome) -> None:
-        self.require_kept(input.hostname, input.envelopes[: reply.accepted])
-        refusal = reply.stopped_by
-        if refusal is None:
-            return
-        envelope = input.envelopes[reply.accepted]
-        model = self.host_model(envelope.rollout_id, input.hostname)
-        follows_a_lie = (envelope.rollout_id, input.hostname) in self._lies.followed
-        match refusal:
-            case ReplayFrom():
-                if model is None or refusal.first_missing_seq != model.last_seq + 1:
-                    found = f"{_named(input.hostname, envelope)} is answered with {refusal}"
-                    raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
-            case RolloutUnknown():
-                if model is not None:
-                    found = (
-                        f"{_named(input.hostname, envelope)} is unknown, and its rollout is open"
-                    )
-                    raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
-            case EventEarly():
-                pass  # Nothing is lost and nothing marked: the host sends it again.
-            case HostHeld() if self._is_held(input.hostname):
-                pass
-            case HostHeld():
-                found = f"{_named(input.hostname, envelope)} was lived, and its host is held"
-                raise Broken(Promise.MIRROR_IS_THE_HOST, found)
-            case SeqForked() | EventRefused() if follows_a_lie:
-                pass
-            case SeqForked():
-                found = f"{_named(input.hostname, envelope)} was lived, and another has its number"
-                raise Broken(Promise.MIRROR_IS_THE_HOST, found)
-            case EventRefused():
-                if (envelope.rollout_id, input.hostname) in self._lies.followed:
-                    return
-                found = f"{_named(input.hostname, envelope)} is in the journal, and is refused: {refusal.reason}"
-                raise Broken(Promise.MIRROR_IS_THE_HOST, found)
-
-    def require_key_of(self, host: str, key: str) -> None:
-        """Check that `key` speaks for the host. Raises: Broken."""
-        self.checks += 1
-        if self.identities.key_of(host) != key:
-            found = f"{host} is listened to, and the key that signed does not speak for it"
-            raise Broken(Promise.REQUESTS, found)
-
-    def require_kept(self, host: str, acknowledged: Sequence[AgentEventEnvelope]) -> None:
-        """Check that every acknowledged fact is in the log. Raises: Broken."""
-        for envelope in acknowledged:
-            self.checks += 1
-            model = self.host_model(envelope.rollout_id, host)
-            if model is None or model.last_seq < envelope.event.seq:
-                found = f"{_named(host, envelope)} is acknowledged and not in the log"
-                raise Broken(Promise.ACKNOWLEDGED_IS_KEPT, found)
-
-    def _queued_for(self, host: str) -> list[RolloutModel]:
-        return [
-            rollout
-            for rollout in self.rollouts.values()
-            if host in rollout.hosts and rollout.hosts[host].is_queued
-        ]
-
-    def _judge_dispatch(
-        self, host: str, reply: DispatchAnswer, waited: Sequence[RolloutModel]
-    ) -> None:
-        """waited: the rollouts that had a dispatch queued for the host before the poll."""
-        self.checks += 1
-        queued = self._queued_for(host)
-        if reply.dispatch is None:
-            kept = [rollout.rollout_id for rollout in queued if rollout in waited]
-            if kept:
-                found = f"{host} gets no dispatch, although one of {kept[0]} is queued"
-                raise Broken(Promise.EVERYTHING_RESTS, found)
-            return
-        dispatch = reply.dispatch
-        rollout = self.rollouts.get(dispatch.rollout_id)
-        if rollout is None or rollout not in queued:
-            found = f"{host} is handed a dispatch of {dispatch.rollout_id}, and none is queued"
-            raise Broken(Promise.WITHIN_LIMITS, found)
-        gate = self.gates.withdrawing(rollout, host)
-        if gate is not None or dispatch.target_closure != rollout.hosts[host].target:
-            found = f"{host} is handed {dispatch.target_closure}, against {gate}"
-            raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
-
-    def _judge_heartbeat(self, beat: Heartbeat, reply: HeartbeatReply) -> None:
-        self.checks += 1
-        if self._is_held(beat.hostname):
-            return  # Which of two machines asks is not known, so neither record is offered.
-        ahead = {record.rollout_id for record in reply.bootstrap_rollouts}
-        behind = {replay.rollout_id: replay.first_missing_seq for replay in reply.replay_from}
-        for rollout_id, rollout in self.rollouts.items():
-            model = self.host_model(rollout_id, beat.hostname)
-            if model is None:
-                continue
-            reported = beat.last_seqs.get(rollout_id, 0)
-            should = model.last_seq > reported and rollout.due.state != "Superseded"
-            if should is not (rollout_id in ahead):
-                found = (
-                    f"{beat.hostname} is at {reported} of {model.last_seq} in {rollout_id}: {reply}"
-                )
-                raise Broken(Promise.MIRROR_IS_THE_HOST, found)
-            if (behind.get(rollout_id) == model.last_seq + 1) is not (model.last_seq < reported):
-                found = (
-                    f"{beat.hostname} is at {reported} of {model.last_seq} in {rollout_id}: {reply}"
-                )
-                raise Broken(Promise.HISTORY_SURVIVES, found)
-
-
-def _named(host: str, envelope: AgentEventEnvelope) -> str:
-    kind = type(envelope.event).__name__
-    return f"fact {envelope.event.seq} ({kind}) of {host} in {envelope.rollout_id}"
