@@ -436,6 +436,32 @@ def test_a_skipped_host_is_served_once_it_is_heard_of(scratch: Path) -> None:
     assert ("web-04", fleet.r1) in fleet.queued()
 
 
+def test_who_waits_for_a_host_that_was_skipped_before_the_rollout_began_is_skipped_with_it(
+    scratch: Path,
+) -> None:
+    """While a rollout is Opening nobody is skipped with another; its first host says who waits in vain."""
+    control_plane = ScriptedControlPlane(
+        scratch,
+        Layout(waves=(("web-01", "web-02", "web-03"),), edges=(Edge("web-01", "web-02"),)),
+    )
+    control_plane.publish("r0")
+    control_plane.pause("stable")
+    rollout_id = control_plane.publish("r1")
+    control_plane.wait(minutes=4)
+    command = SkipHosts(rollout_id, frozenset({"web-01"}), "ada", "on leave")
+    assert control_plane.command(command) == CommandOutcome()
+    record = control_plane.state.view.rollouts[rollout_id]
+    assert (record.state, record.standing_of("web-02")) == (RolloutState.OPENING, Standing.COUNTED)
+
+    control_plane.resume("stable")
+
+    record = control_plane.state.view.rollouts[rollout_id]
+    assert (record.state, record.standing_of("web-02")) == (RolloutState.ACTIVE, Standing.SKIPPED)
+    ScriptedHost(control_plane, rollout_id, "web-03").finish()
+    assert control_plane.state.view.rollouts[rollout_id].state is RolloutState.TERMINAL
+    control_plane.check_store()
+
+
 R1 = RolloutId("stable@r1")
 NOBODY: frozenset[str] = frozenset()
 

@@ -44,10 +44,11 @@ from nixfleet_state_machine.rollout.state import RolloutState, Standing
 def join(
     state: State, commit: CommitBuilder, rollout_id: RolloutId, hostname: str, now: datetime
 ) -> None:
-    """Note that the rollout has its first host."""
+    """Note that the rollout has its first host. Before, nobody waited for those who were skipped or excused."""
     if state.view.rollouts[rollout_id].state is RolloutState.OPENING:
         wave = state.view.terms(rollout_id).wave_of.get(hostname, 0)
         move_rollout(state, commit, HostJoined(rollout_id, hostname, wave, now), now)
+        judge(state, commit, rollout_id, _skip_in_vain(state, commit, rollout_id, now), now)
 
 
 def notify(
@@ -213,12 +214,20 @@ def resume(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: date
 
     That may break a wave of which they are all; as everywhere, it is said at once.
     """
+    hosts = _skip_in_vain(state, commit, rollout_id, now)
+    advance(state, commit, rollout_id, now)
+    judge(state, commit, rollout_id, hosts, now)
+
+
+def _skip_in_vain(
+    state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime
+) -> list[str]:
+    """Skip who waits for hosts that stopped coming while the rollout was not under way, and return them."""
     hosts: list[str] = []
     for skipped in skips_due(state.view, rollout_id, now):
         move_rollout(state, commit, skipped, now)
         hosts += skipped.hosts
-    advance(state, commit, rollout_id, now)
-    judge(state, commit, rollout_id, hosts, now)
+    return hosts
 
 
 def advance(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
