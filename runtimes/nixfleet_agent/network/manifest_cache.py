@@ -7,12 +7,10 @@ Source: docs/spec/trust.md, The agent trusts the manifest, not the dispatch.
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -20,6 +18,7 @@ from attrs import frozen
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.releases.layout import MANIFEST_BYTES_MAX
 from nixfleet_runtime.storage.regular_file import read_regular_file
+from nixfleet_runtime.storage.replaced_file import replace_file
 
 SIGNATURE_LENGTH: Final = 64
 _SUFFIX: Final = ".manifest"
@@ -101,7 +100,7 @@ class DirectoryManifestCache:
         path = self.path_of(rollout_id)
         try:
             self.directory.mkdir(mode=0o700, exist_ok=True)
-            _replace(path, artefact.signature + artefact.body)
+            replace_file(path, artefact.signature + artefact.body, mode=0o600)
         except OSError as error:
             _log.warning("the manifest of %s cannot be cached: %s: %s", rollout_id, path, error)
 
@@ -126,19 +125,6 @@ class DirectoryManifestCache:
 def _is_ours(path: Path) -> bool:
     is_named_so = _OUR_NAME.fullmatch(path.name) is not None
     return is_named_so and path.is_file() and not path.is_symlink()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        fresh = Path(file.name)
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            fresh.replace(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
 
 
 def _remove(path: Path) -> None:

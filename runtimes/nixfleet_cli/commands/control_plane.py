@@ -10,6 +10,7 @@ from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Unusable, lines_of
 from nixfleet_cli.shared.output import show_lines
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.storage.replaced_file import replace_file
 
 
 @group("control-plane")
@@ -52,7 +53,7 @@ def run(config_file: Path, url_file: Path | None, clock: Clock) -> None:
 
     def on_listening(url: str) -> None:
         if url_file is not None:
-            _write(url_file, f"{url}\n")
+            replace_file(url_file, f"{url}\n".encode())
         show_lines([f"control plane: {url}"])
 
     try:
@@ -61,10 +62,3 @@ def run(config_file: Path, url_file: Path | None, clock: Clock) -> None:
         run_control_plane(config, clock, on_listening)
     except (ConfigError, CannotStart) as error:
         raise Unusable(*lines_of(error)) from error
-
-
-def _write(path: Path, text: str) -> None:
-    """Write atomically: another process may wait for the file."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text)
-    beside.replace(path)

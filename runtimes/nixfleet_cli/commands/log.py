@@ -8,6 +8,12 @@ from pathlib import Path
 
 import click
 
+from nixfleet_cli.commands.log_proofs import (
+    CHECKPOINTS,
+    make_checkpoint,
+    make_proof,
+    verified_checkpoint,
+)
 from nixfleet_cli.shared.arguments import load_trust, time
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.database import database_argument, reading
@@ -17,6 +23,7 @@ from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.approvals import EarlierTrust, check_approvals
 from nixfleet_control_plane.history.follower import AppliedEntry, Follower
 from nixfleet_control_plane.history.narration import actor_of, line_of, told
+from nixfleet_control_plane.history.proofs import LogDiffers, require_continues, row_hashes
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
 from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
 from nixfleet_control_plane.messages.log_entry import LoggedEntry
@@ -30,6 +37,10 @@ _DIFFERENCES_SHOWN_MAX = 20
 @group()
 def log() -> None:
     """Read and check a control plane's log."""
+
+
+log.add_command(make_checkpoint)
+log.add_command(make_proof)
 
 
 @log.command()
@@ -102,21 +113,24 @@ def show(
     multiple=True,
     help="The trust file that was in force until TIME, for the rows before; may be repeated. With --trust.",
 )
-@printing("one object with rows, headHash and statements (null without --trust)")
+@CHECKPOINTS
+@printing(
+    "one object with rows, headHash, statements (null without --trust) and checkpoints, the rows of each"
+)
 def verify(
     output: Output,
     database: Path,
     trust_file: Path | None,
     earlier_trust: tuple[tuple[datetime, Path], ...],
+    checkpoints: tuple[Path, ...],
 ) -> None:
     """Check that no row was altered, removed or moved.
 
-    Rows cut off at the end leave no trace in the log itself: compare the head with one that you noted earlier. With
+    Rows cut off at the end leave no trace in the log itself: give the checkpoints that were signed earlier. With
     --trust, every approval, denial, promotion and warrant must be signed by its operator, and every fleet and manifest
     by CI; no wave may have begun, and no host been dispatched, without the approvals that the manifest asks for.
-    A statement is checked against the trust file of its time: where an operator left, or a key was changed, give the
-    file from before with --trust-until.
-    DB is the database of a control plane.
+    A statement or checkpoint is checked against the trust file of its time: where an operator left, or a key was
+    changed, give the file from before with --trust-until. DB is the database of a control plane.
 
     Exit codes: 0 the chain holds; 1 it is broken, or a statement is not good, and where; 2 a file cannot be read.
     """
@@ -124,21 +138,41 @@ def verify(
         raise click.UsageError("--trust-until needs --trust, the trust file that is in force now")
     trust = None if trust_file is None else load_trust(trust_file)
     earlier = tuple(EarlierTrust(until, load_trust(file)) for until, file in earlier_trust)
+    if checkpoints and trust is None:
+        raise click.UsageError(
+            "expected --trust, which tells who may sign a checkpoint, found none"
+        )
+    signed = (
+        []
+        if trust is None
+        else [(file, verified_checkpoint(file, trust, earlier)) for file in checkpoints]
+    )
     with reading(database) as connection:
         report = check_chain(connection)
         if report.problem is not None:
             where = f"the chain breaks at row {report.broken_at}"
             raise Findings(f"{database}: {where}: {report.problem}")
+        hashes = row_hashes(connection) if signed else ()
+        for file, checkpoint in signed:
+            try:
+                require_continues(hashes, checkpoint)
+            except LogDiffers as error:
+                raise Findings(f"{database}: {file}: {error}") from error
         stated = None if trust is None else check_approvals(_entries(connection), trust, earlier)
     if stated is not None and stated.problems:
         raise Findings(*(f"{database}: row {it.seq}: {it.problem}" for it in stated.problems))
     lines = [f"the chain holds: {report.rows} rows, head {report.head_hash.hex()}"]
     if stated is not None:
         lines.append(f"operators' statements are good: {stated.statements}")
+    lines += [
+        f"the log continues {file}: {checkpoint.rows} rows, signed by {checkpoint.signer}"
+        for file, checkpoint in signed
+    ]
     output.show(
         {
             "rows": report.rows,
             "headHash": report.head_hash,
+            "checkpoints": [checkpoint.rows for _, checkpoint in signed],
             "statements": None if stated is None else stated.statements,
         },
         lines,

@@ -1,10 +1,8 @@
 """`nixfleet trust`: the trust file, and which files it accepts."""
 
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import click
 
@@ -49,6 +47,7 @@ from nixfleet_runtime.documents.problems import Problem, problem_report
 from nixfleet_runtime.releases.directory import load_artefact
 from nixfleet_runtime.releases.layout import ROLLOUTS_DIRECTORY
 from nixfleet_runtime.storage.regular_file import read_regular_file
+from nixfleet_runtime.storage.replaced_file import replace_file
 
 _trust_file = click.argument("file", metavar="FILE", type=FILE)
 _slot = click.option(
@@ -281,7 +280,7 @@ def _change(output: Output, file: Path, change: Callable[[TrustRoot], TrustRoot]
     try:
         root = change(load_trust(file))
         _require_sound(file, root)
-        _replace(file, encode_trust_root(root))
+        replace_file(file, encode_trust_root(root))
     except (KeyChangeError, MalformedKey, UnsupportedAlgorithm) as error:
         raise Findings(*lines_of(error, file)) from error
     except InvalidValue as error:
@@ -307,16 +306,6 @@ def _problem_lines(file: Path, problems: Collection[Problem]) -> list[str]:
     listed = [f"  {each}" for each in problems]
     heading = text.removesuffix("".join(f"\n{line}" for line in listed))
     return [heading, *listed] if problems else []
-
-
-def _replace(file: Path, content: bytes) -> None:
-    mode = file.stat().st_mode
-    with NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
-        new.write(content)
-        new.flush()
-        os.fsync(new.fileno())
-    Path(new.name).chmod(mode)
-    Path(new.name).replace(file)
 
 
 def _verdict_on(path: Path, root: TrustRoot, time: datetime, minutes: int | None) -> Verdict:

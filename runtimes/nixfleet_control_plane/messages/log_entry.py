@@ -181,10 +181,13 @@ logged_entry = maker(LoggedEntry)
 
 
 def chain_hash(prev_hash: bytes, row: LogRow) -> bytes:
-    """Return SHA-256(prev_hash ‖ canonical row).
+    """Return SHA-256(prev_hash ‖ canonical row)."""
+    return sha256(prev_hash + canonical_row(row)).digest()
 
-    Canonical row: the columns in order, each as text preceded by its length in bytes and a colon; `-` for an absent
-    one.
+
+def canonical_row(row: LogRow) -> bytes:
+    """Return the columns in order, each as text preceded by its length in bytes and a colon; `-` for an absent one.
+
     It is unambiguous without parsing JSON, so it can be verified in any language.
     """
     seq, ts, kind, host, rollout, payload, signature = row
@@ -194,8 +197,7 @@ def chain_hash(prev_hash: bytes, row: LogRow) -> bytes:
         f"{len(number)}:{number}{len(ts)}:{ts}{len(kind)}:{kind}{_sized(host)}{_sized(rollout)}"
         f"{len(payload)}:{payload}{_sized(signature)}"
     )
-    canonical = text.encode() if text.isascii() else b"".join(map(_sized_bytes, (number, *row[1:])))
-    return sha256(prev_hash + canonical).digest()
+    return text.encode() if text.isascii() else b"".join(map(_sized_bytes, (number, *row[1:])))
 
 
 def _sized(column: str | None) -> str:

@@ -51,7 +51,7 @@ from nixfleet_agent.activation.command import (
     CommandOutcome,
     CommandRunner,
 )
-from nixfleet_agent.activation.nixos.attempt import Attempt, AttemptFile, write_durably
+from nixfleet_agent.activation.nixos.attempt import Attempt, AttemptFile, write_beside_the_journal
 from nixfleet_agent.activation.nixos.components import deferring_component, resolved
 from nixfleet_agent.activation.nixos.dead_man import arm, disarm, way_back
 from nixfleet_agent.activation.nixos.switch_unit import (
@@ -299,7 +299,7 @@ class NixosActivator:
         script = self.attempt_file.with_suffix(".way-back")
         commands = way_back(prior, self.profile, self.agent_unit, self.systemctl, self.nix_env)
         try:
-            write_durably(script, commands)
+            write_beside_the_journal(script, commands)
         except OSError as error:
             return SwitchFailed(SwitchPhase.SWITCH, EXIT_CODE_OF_AGENT, str(error))
         return await self._failure_of(SwitchPhase.SWITCH, arm(self.dead_man_seconds, script))

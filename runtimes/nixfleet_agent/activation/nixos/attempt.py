@@ -7,13 +7,13 @@ Source: docs/spec/runtimes.md, A switch is on record.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Self
 
 from attrs import asdict, frozen
 
 from nixfleet_runtime.storage.regular_file import read_regular_file
+from nixfleet_runtime.storage.replaced_file import replace_file
 
 
 @frozen
@@ -69,20 +69,10 @@ class AttemptFile:
 
     def put(self, attempt: Attempt) -> None:
         """Record `attempt` in place of the one before, durably. Raises: OSError."""
-        write_durably(self.path, json.dumps(asdict(attempt)))
+        write_beside_the_journal(self.path, json.dumps(asdict(attempt)))
 
 
-def write_durably(path: Path, text: str) -> None:
-    """Replace the file at `path`, so that it has `text` or what it had, whenever the machine stops. Raises: OSError."""
+def write_beside_the_journal(path: Path, text: str) -> None:
+    """Replace the file at `path`, durably; its directory is made. Raises: OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_file(path, text.encode(), mode=0o600)

@@ -1,0 +1,337 @@
+"""`nixfleet log checkpoint|prove`, `log verify --checkpoint` and the verifier in examples/, another program."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from nixfleet_control_plane.messages.log_entry import chain_hash
+from nixfleet_control_plane.store.sqlite_store import read_chain
+from nixfleet_proto.codec import encode_trust_root
+from nixfleet_proto.signing import SigningKey
+from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
+from tests.cli.conftest import Invoke
+from tests.engines.small_fleet import SmallFleet
+
+ROOT = Path(__file__).parents[2]
+CI = SigningKey(b"c" * 32)
+ADA = SigningKey(b"a" * 32)
+VERIFIER = ROOT / "examples" / "verify_log_proof.py"
+
+
+@frozen
+class Office:
+    """The files of the people around a log: keys and the trust file."""
+
+    directory: Path
+    nixfleet: Invoke
+
+    def __attrs_post_init__(self) -> None:
+        """Write them."""
+        CI.save(self.directory / "ci.key")
+        ADA.save(self.directory / "ada.key")
+        self.believe(KeySlot(CI.public_key))
+
+    def believe(self, ci_key: KeySlot) -> None:
+        """Write the trust file, with CI's key."""
+        operators = (Operator("ada", ADA.public_key, OperatorRole.OPERATE),)
+        self.trust.write_bytes(encode_trust_root(TrustRoot(ci_key, None, operators)))
+
+    @property
+    def trust(self) -> Path:
+        """The trust file."""
+        return self.directory / "trust.json"
+
+    def checkpoint(
+        self, database: Path, name: str = "checkpoint.json", signer: str = "ada"
+    ) -> Path:
+        """Have a checkpoint signed; return its file."""
+        file = self.directory / name
+        key = self.directory / f"{signer}.key"
+        made = self.nixfleet(
+            "log", "checkpoint", database, "--key", key, "--signer", signer, "--to", file
+        )
+        assert made.exit_code == 0, made.output
+        return file
+
+    def prove(self, database: Path, checkpoint: Path, *arguments: str | Path) -> Path:
+        """Have a proof made; return its file."""
+        file = self.directory / "proof.json"
+        made = self.nixfleet(
+            "log", "prove", database, "--checkpoint", checkpoint, *arguments, "--to", file
+        )
+        assert made.exit_code == 0, made.output
+        return file
+
+
+@pytest.fixture
+def office(tmp_path: Path, nixfleet: Invoke) -> Office:
+    """Keys and a trust file."""
+    directory = tmp_path / "office"
+    directory.mkdir()
+    return Office(directory, nixfleet)
+
+
+def _audit(proof: Path, *keys: SigningKey) -> subprocess.CompletedProcess[str]:
+    """Run the verifier, which must need nothing of nixfleet."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = {[str(VERIFIER), str(proof), *(key.public_key.public_key for key in keys)]!r}\n"
+        "try:\n"
+        f"    runpy.run_path({str(VERIFIER)!r}, run_name='__main__')\n"
+        "finally:\n"
+        "    assert not [name for name in sys.modules if name.startswith('nixfleet')]\n"
+    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _edit(database: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        for each in ("update", "delete"):
+            connection.execute(f"DROP TRIGGER event_log_is_append_only_{each}")
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+def _write_anew(database: Path) -> None:
+    """Alter row 7 and make the chain right again, as whoever holds the database can."""
+    with closing(sqlite3.connect(database)) as connection:
+        rows = list(read_chain(connection))
+    head, statements = rows[5][2], list[str]()
+    for row, _, _ in rows[6:]:
+        changed = row._replace(ts="2020-01-01T00:00:00.000000Z") if row.seq == 7 else row
+        before, head = head, chain_hash(head, changed)
+        hashes = f"prev_hash = x'{before.hex()}', hash = x'{head.hex()}'"
+        statements.append(
+            f"UPDATE event_log SET ts = '{changed.ts}', {hashes} WHERE seq = {row.seq}"
+        )
+    _edit(database, *statements)
+
+
+@pytest.mark.parametrize("signer", ["ada", "ci"])
+def test_a_log_that_grew_continues_its_checkpoint(
+    signer: str, office: Office, fleet: SmallFleet, nixfleet: Invoke
+) -> None:
+    """A checkpoint of an operator or of CI is good for every later time."""
+    office.believe(KeySlot(CI.public_key, fleet.ci.trust.ci_release_key.current))
+    checkpoint = office.checkpoint(fleet.database, signer=signer)
+    fleet.publish("r3")
+
+    verified = nixfleet(
+        "log",
+        "verify",
+        fleet.database,
+        "--trust",
+        office.trust,
+        "--checkpoint",
+        checkpoint,
+        "--json",
+    )
+
+    rows = json.loads(verified.stdout)
+    assert rows["checkpoints"] == [json.loads(checkpoint.read_text())["checkpoint"]["rows"]]
+    assert rows["checkpoints"][0] < rows["rows"]
+
+
+def test_a_tail_that_was_cut_off_is_found_by_the_checkpoint_alone(
+    office: Office, database: Path, nixfleet: Invoke
+) -> None:
+    """The chain of what is left holds; only the checkpoint tells that there was more."""
+    checkpoint = office.checkpoint(database)
+    _edit(database, "DELETE FROM event_log WHERE seq > 20")
+
+    alone = nixfleet("log", "verify", database)
+    verified = nixfleet(
+        "log", "verify", database, "--trust", office.trust, "--checkpoint", checkpoint
+    )
+
+    assert alone.exit_code == 0
+    assert verified.exit_code == 1
+    assert "expected at least" in verified.stderr
+    assert "rows, found 20; rows were cut off or rewritten after it was signed" in verified.stderr
+
+
+def test_a_log_that_was_written_anew_is_found_by_the_checkpoint_alone(
+    office: Office, database: Path, nixfleet: Invoke
+) -> None:
+    """A control plane can alter a row and make every hash after it right; not the one that was signed before."""
+    checkpoint = office.checkpoint(database)
+    _write_anew(database)
+
+    alone = nixfleet("log", "verify", database)
+    verified = nixfleet(
+        "log", "verify", database, "--trust", office.trust, "--checkpoint", checkpoint
+    )
+
+    assert alone.exit_code == 0
+    assert verified.exit_code == 1
+    assert "does not continue the checkpoint" in verified.stderr
+    assert "expected head " in verified.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ('"signer":"ada"|"signer":"eve"', "found 'eve'"),
+        ('"signer":"ada"|"signer":"ci"', "signed by none of the trusted keys"),
+        ('"rows":|"rows":1', "signed by none of the trusted keys"),
+        ('"root":"|"root":"x', "expected 64 lower-case hexadecimal digits"),
+        ("{|[", "checkpoint.json"),
+    ],
+)
+def test_a_checkpoint_that_was_changed_is_refused(
+    change: str, why: str, office: Office, database: Path, nixfleet: Invoke
+) -> None:
+    """Its signer, its count and its root are signed, and its form is checked."""
+    checkpoint = office.checkpoint(database)
+    before, after = change.split("|")
+    checkpoint.write_text(checkpoint.read_text().replace(before, after, 1))
+
+    verified = nixfleet(
+        "log", "verify", database, "--trust", office.trust, "--checkpoint", checkpoint
+    )
+
+    assert verified.exit_code == 1
+    assert why in verified.stderr
+
+
+def test_a_checkpoint_without_a_trust_file_is_a_usage_error(
+    office: Office, database: Path, nixfleet: Invoke
+) -> None:
+    """Without one nobody knows who may sign it."""
+    verified = nixfleet("log", "verify", database, "--checkpoint", office.checkpoint(database))
+
+    assert verified.exit_code == 2
+    assert "expected --trust" in verified.stderr
+
+
+def test_a_checkpoint_of_an_operator_who_left_is_checked_by_the_trust_file_of_its_time(
+    office: Office, fleet: SmallFleet, nixfleet: Invoke
+) -> None:
+    """It is good with the file from before, and with no other."""
+    checkpoint = office.checkpoint(fleet.database)
+    before = office.directory / "before.json"
+    office.believe(KeySlot(CI.public_key, fleet.ci.trust.ci_release_key.current))
+    office.trust.rename(before)
+    office.trust.write_bytes(
+        encode_trust_root(TrustRoot(KeySlot(CI.public_key, fleet.ci.trust.ci_release_key.current)))
+    )
+    verify = ["log", "verify", fleet.database, "--trust", office.trust, "--checkpoint", checkpoint]
+
+    alone = nixfleet(*verify)
+    with_both = nixfleet(*verify, "--trust-until", "2099-01-01T00:00:00Z", before)
+
+    assert alone.exit_code == 1
+    assert "found 'ada'" in alone.stderr
+    assert with_both.exit_code == 0, with_both.output
+
+
+def test_no_checkpoint_is_made_of_a_log_that_is_broken(
+    office: Office, database: Path, nixfleet: Invoke
+) -> None:
+    """A signature under damage would make it look right."""
+    _edit(database, "UPDATE event_log SET ts = '2020-01-01T00:00:00.000000Z' WHERE seq = 7")
+    file = office.directory / "new.json"
+
+    made = nixfleet(
+        *("log", "checkpoint", database, "--signer", "ada", "--to", file),
+        *("--key", office.directory / "ada.key"),
+    )
+
+    assert made.exit_code == 1
+    assert "the chain breaks at row 7" in made.stderr
+    assert not file.exists()
+
+
+def test_a_stranger_verifies_rows_and_history_with_public_keys_alone(
+    office: Office, fleet: SmallFleet
+) -> None:
+    """The proof holds for another program, which has neither the log nor nixfleet."""
+    earlier = office.checkpoint(fleet.database, "earlier.json")
+    fleet.publish("r3")
+    fleet.pass_time(minutes=10)
+    checkpoint = office.checkpoint(fleet.database, signer="ci")
+    size = json.loads(checkpoint.read_text())["checkpoint"]["rows"]
+    proof = office.prove(
+        fleet.database, checkpoint, "--row", "1", "--row", str(size), "--earlier", earlier
+    )
+
+    audited = _audit(proof, CI, ADA)
+
+    assert audited.returncode == 0, audited.stderr
+    lines = audited.stdout.splitlines()
+    assert lines[0].startswith("'ci' vouched at ")
+    assert lines[1].startswith("row 1 stands in it: ")
+    assert lines[2].startswith(f"row {size} stands in it: ")
+    assert lines[3].endswith(", unchanged")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("rows", 0, "text"), "1:1"),
+        (("rows", 0, "seq"), 6),
+        (("rows", 0, "prevHash"), "00" * 32),
+        (("rows", 0, "path", 0), "00" * 32),
+        (("rows", 0, "path"), []),
+        (("continued",), []),
+        (("continued", 0), "00" * 32),
+        (("checkpoint", "checkpoint", "rows"), 7),
+        (("checkpoint", "signature"), "00" * 64),
+        (("earlier", "checkpoint", "root"), "00" * 32),
+    ],
+)
+def test_a_proof_with_anything_changed_does_not_hold(
+    path: tuple[str | int, ...], value: object, office: Office, fleet: SmallFleet
+) -> None:
+    """Every part of it counts."""
+    earlier = office.checkpoint(fleet.database, "earlier.json")
+    fleet.publish("r3")
+    checkpoint = office.checkpoint(fleet.database)
+    proof = office.prove(fleet.database, checkpoint, "--row", "7", "--earlier", earlier)
+    content = json.loads(proof.read_text())
+    inner = content
+    for step in path[:-1]:
+        inner = inner[step]
+    assert inner[path[-1]] != value
+    inner[path[-1]] = value
+    proof.write_text(json.dumps(content))
+
+    audited = _audit(proof, ADA)
+
+    assert audited.returncode == 1
+    assert "the proof does not hold" in audited.stderr
+
+
+def test_a_proof_of_another_signer_does_not_hold(office: Office, database: Path) -> None:
+    """The auditor's own keys decide."""
+    proof = office.prove(database, office.checkpoint(database), "--row", "7")
+
+    assert _audit(proof, CI).returncode == 1
+    assert _audit(proof).returncode == 2
+    assert _audit(office.directory / "none.json", ADA).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [((), "expected what to prove"), (("--row", "9999"), "expected a row from 1 to ")],
+)
+def test_a_proof_of_nothing_or_of_no_row_is_refused(
+    arguments: tuple[str, ...], why: str, office: Office, database: Path, nixfleet: Invoke
+) -> None:
+    """Each has its own error."""
+    file, checkpoint = office.directory / "proof.json", office.checkpoint(database)
+
+    made = nixfleet("log", "prove", database, "--checkpoint", checkpoint, *arguments, "--to", file)
+
+    assert made.exit_code in (1, 2)
+    assert why in made.stderr
+    assert not file.exists()
