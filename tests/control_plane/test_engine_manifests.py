@@ -238,7 +238,7 @@ def test_a_manifest_with_other_terms_for_a_rollout_in_force_is_refused(
     release = control_plane.ci.release(layout, "r1", control_plane.now)
 
     assert _refused(control_plane, release) == (
-        "stable@r1 is in force with other terms: wave_soak_minutes: expected (5, 5), found (6, 6). "
+        "stable@r1 is in force with other terms: wave_soak_minutes: expected [5, 5], found [6, 6]. "
         "Under the same ref only hosts may be added or removed: expected that, or a new channel ref"
     )
 

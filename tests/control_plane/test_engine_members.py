@@ -327,11 +327,11 @@ def test_a_rollout_that_was_superseded_is_not_amended(scratch: Path) -> None:
         ),
         (
             Layout(waves=(CANARY, REST, ("web-04",))),
-            "wave_soak_minutes: expected (5, 5), found (5, 5, 5)",
+            "wave_soak_minutes: expected [5, 5], found [5, 5, 5]",
         ),
         (
             Layout(waves=(CANARY, REST), soak_minutes=6),
-            "wave_soak_minutes: expected (5, 5), found (6, 6)",
+            "wave_soak_minutes: expected [5, 5], found [6, 6]",
         ),
         (
             Layout(waves=(CANARY, REST), closure="same"),
@@ -345,7 +345,7 @@ def test_a_rollout_that_was_superseded_is_not_amended(scratch: Path) -> None:
         ),
         (
             Layout(waves=(CANARY, REST), after=("edge",)),
-            "predecessors: expected (), found ('edge',)",
+            "predecessors: expected none, found [edge]",
         ),
         (
             Layout(waves=(CANARY, REST), max_in_flight=1),
@@ -353,7 +353,7 @@ def test_a_rollout_that_was_superseded_is_not_amended(scratch: Path) -> None:
         ),
         (
             Layout(waves=(CANARY, REST), policy=RolloutPolicy(retry=Retry(attempts=2))),
-            "rollout_policy.retry: expected Retry(), found Retry(attempts=2)",
+            "rollout_policy.retry.attempts: expected 1, found 2",
         ),
     ],
 )

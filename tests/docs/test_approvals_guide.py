@@ -8,8 +8,8 @@ import pytest
 
 from nixfleet_control_plane.config_judges import JudgeKind, read_judges
 from nixfleet_release import check
-from nixfleet_release.publish.changes import guard_words
 from nixfleet_runtime.config.options import load_content
+from nixfleet_state_machine.planner.guards.words import declared_words
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "approvals-and-checks.md"
 BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
@@ -23,7 +23,7 @@ def test_each_fleet_of_the_guide_is_valid(text: str, tmp_path: Path) -> None:
     file = tmp_path / "fleet.toml"
     file.write_text(text, encoding="utf-8")
     (policy,) = check(file).declaration.policies.values()
-    assert list(guard_words(policy.waves[1].guards.resolved()))
+    assert list(declared_words(policy.waves[1].guards.resolved()))
 
 
 def test_the_judge_of_the_guide_can_be_read_and_is_the_one_that_is_asked(tmp_path: Path) -> None:

@@ -3,10 +3,16 @@
 import re
 from pathlib import Path
 
+from attrs import fields
+
+from nixfleet_proto.steering.calendar import CalendarEntry
+from nixfleet_proto.steering.guards import Check
+from nixfleet_release.written.declaration import GuardsDeclaration
 from nixfleet_state_machine.planner.action import Gate
 from tests.docs.pages import DOCS
 
 ROOT = Path(__file__).parents[2]
+DECLARING = (DOCS / "how-to" / "declaring-a-fleet.md").read_text("utf-8")
 WATCHING = (DOCS / "how-to" / "watching-a-fleet.md").read_text("utf-8")
 RUNNING = (DOCS / "how-to" / "running-a-control-plane.md").read_text("utf-8")
 CONTROL_PLANE = ROOT / "runtimes" / "nixfleet_control_plane"
@@ -48,3 +54,26 @@ def test_every_metric_that_the_page_names_exists() -> None:
 
     assert len(named) >= 9
     assert {name for name in named if f'"{name}"' not in sources} == set()
+
+
+def _keys_below(heading: str) -> list[list[str]]:
+    """The first column of each table of a section."""
+    section = DECLARING.split(f"{heading}\n", 1)[1]
+    section = re.split(r"^##+ ", section, maxsplit=1, flags=re.MULTILINE)[0]
+    tables = re.findall(r"^\| key \|.*?\n\n", section, re.MULTILINE | re.DOTALL)
+    return [re.findall(r"^\| `([a-z_.]+)` \|", table, re.MULTILINE) for table in tables]
+
+
+def test_every_key_of_a_calendar_entry_is_in_the_guide() -> None:
+    """In the order of the declaration, so that none is forgotten."""
+    (keys,) = _keys_below("## Windows and freezes")
+    assert set(keys) == {field.name for field in fields(CalendarEntry)}
+
+
+def test_every_key_of_a_guard_is_in_the_guide() -> None:
+    """Those of a wave, and those of a check."""
+    of_wave, of_check = _keys_below("### What a wave waits for")
+    assert {key.partition(".")[0] for key in of_wave} == {
+        field.name for field in fields(GuardsDeclaration)
+    }
+    assert set(of_check) == {field.name for field in fields(Check)}

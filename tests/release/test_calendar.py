@@ -150,6 +150,59 @@ def test_freezes_that_leave_no_minute_of_a_month_are_refused(checked: Checked) -
     assert "leave no minute of a month" in _problems(checked, both)["calendar[1]"]
 
 
+def test_freezes_that_leave_some_hosts_no_minute_of_a_month_are_refused(checked: Checked) -> None:
+    """The others of the channel may begin, and these never: who they are is said."""
+    day = HOLIDAYS.split("begins")[0]
+    rule = 'repeat = "daily"\nstart = "{}"\nminutes = 720\n'
+    both = day + rule.format("00:00") + day.replace("holidays", "nights") + rule.format("12:00")
+
+    assert (
+        "freezes of web-01 of channel stable leave no minute"
+        in (_problems(checked, both)["calendar[1]"])
+    )
+
+
+SHORT = NIGHTLY.replace("minutes = 480", "minutes = 30").replace("minutes_needed = 45\n", "")
+ACTIVATES = FLEET.replace(
+    "[policies.steady]",
+    '[policies.steady]\ndeadlines.activation = { minutes = 30, then = "fail" }',
+)
+
+
+@pytest.mark.parametrize(
+    ("selector", "who"),
+    [("", "channel stable"), ('selector = "tags:eu"\n', "web-01 of channel stable")],
+)
+def test_a_window_that_is_shorter_than_the_activation_deadline_is_refused(
+    checked: Checked, selector: str, who: str
+) -> None:
+    """No host could begin in it, whomever it selects."""
+    with pytest.raises(DeclarationError) as refused:
+        checked(ACTIVATES + SHORT + selector)
+    (problem,) = refused.value.problems
+
+    assert problem.path == "calendar[0].minutes"
+    assert f"leaves {who} no minute to begin in" in str(problem)
+    checked(ACTIVATES + SHORT.replace("minutes = 30", "minutes = 31") + selector)
+    checked(ACTIVATES + SHORT + "minutes_needed = 10\n" + selector)
+    checked(FLEET + SHORT + selector)
+
+
+def test_a_single_window_that_is_shorter_than_the_activation_deadline_is_refused(
+    checked: Checked,
+) -> None:
+    """One that comes once is looked at where it is."""
+    once = HOLIDAYS.replace('"deny"', '"allow"').replace("2027-01-04 06:00", "2026-12-23 18:20")
+    with pytest.raises(DeclarationError, match=r"calendar\[0\]"):
+        checked(ACTIVATES + once)
+
+
+def test_short_windows_that_touch_are_one_window(checked: Checked) -> None:
+    """Together they are long enough."""
+    second = SHORT.replace("nightly", "later").replace("22:00:00", "22:30:00")
+    checked(ACTIVATES + SHORT + second)
+
+
 def test_a_start_in_the_gap_of_a_spring_night_is_warned_of(checked: Checked) -> None:
     """In 2027 the clocks of Berlin are put forward at 02:00 on a Sunday."""
     daily = NIGHTLY.replace('repeat = "weekly"\ndays = ["mon", "thu"]', 'repeat = "daily"')
@@ -179,11 +232,35 @@ def test_windows_that_open_after_what_is_signed_expires_are_warned_of() -> None:
     )
     now = datetime(2026, 5, 16, 1, tzinfo=UTC)
     warnings = fleet.check(now=now).warnings
-    late = OpensTooLate("calendar[0]", "stable", datetime(2026, 5, 16, 22, tzinfo=UTC), 180)
+    late = OpensTooLate("calendar[0]", "channel stable", datetime(2026, 5, 16, 22, tzinfo=UTC), 180)
 
     assert late in warnings
     assert "sign it again until then" in str(late)
     assert not any(isinstance(it, OpensTooLate) for it in fleet.check().warnings)
+
+
+def test_windows_of_some_hosts_that_open_too_late_are_warned_of(checked: Checked) -> None:
+    """Who they are is said; the others of the channel wait for nothing."""
+    some = NIGHTLY.replace("until = 2027-06-30\n", "") + 'selector = "tags:eu"\n'
+    now = datetime(2026, 5, 16, 1, tzinfo=UTC)
+    fleet = (
+        Fleet()
+        .policy("steady")
+        .channel("stable", policy="steady")
+        .host("web-01", channel="stable", tags=("eu",))
+        .host("web-02", channel="stable")
+        .window(
+            "nightly",
+            selector="tags:eu",
+            zone="UTC",
+            repeat=Repeat.DAILY,
+            start="22:00",
+            minutes=60,
+        )
+    )
+    (late,) = (it for it in fleet.check(now=now).warnings if isinstance(it, OpensTooLate))
+    assert (late.path, late.who) == ("calendar[0]", "web-01 of channel stable")
+    checked(FLEET + some)
 
 
 def test_a_calendar_that_contradicts_itself_is_not_decoded(checked: Checked) -> None:

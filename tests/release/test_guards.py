@@ -8,7 +8,7 @@ from nixfleet_proto.codec import decode_fleet, encode_fleet, encode_manifest
 from nixfleet_proto.steering.guards import Approvals, Check, WaveGuards
 from nixfleet_release import CheckedFleet, Fleet, Problem, rest, wave
 from nixfleet_release.build.project import project_channel
-from nixfleet_release.publish.changes import guard_words
+from nixfleet_state_machine.planner.guards.words import declared_words
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from tests.release.test_policies import fleet, released
 
@@ -86,7 +86,7 @@ def test_guards_are_declared_in_python_as_in_toml(checked: Checked) -> None:
 
 def test_guards_are_told_in_words() -> None:
     """So that a diff of two releases shows what lets a wave begin."""
-    assert tuple(guard_words(DECLARED)) == (
+    assert tuple(declared_words(DECLARED)) == (
         "bakes 30 min (waivable)",
         "approved by 2 of ada, bob",
         "check errors by prometheus: sum(rate(errors[5m])) < 0.01, 3 in a row, 1 may fail, "

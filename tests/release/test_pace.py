@@ -108,7 +108,7 @@ def test_an_amended_release_has_the_pace_of_its_rollout(checked: Checked) -> Non
 
     assert [(each.path, each.expected, each.found) for each in found] == [
         ("budgets['all'].ramp", "from 2 by a factor of 3", "from 1 by a factor of 2"),
-        ("budgets['all'].max_per_minute", "5", "None"),
+        ("budgets['all'].max_per_minute", "5", "none"),
     ]
 
 

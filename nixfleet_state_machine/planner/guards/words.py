@@ -6,7 +6,7 @@ Source: docs/spec/guards.md, What is shown.
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from nixfleet_proto.steering.guards import APPROVALS, Approvals, Check, WaveGuards
+from nixfleet_proto.steering.guards import APPROVALS, BAKE, Approvals, Check, WaveGuards
 from nixfleet_state_machine.planner.guards.states import GuardedWave, GuardState, GuardStatus
 
 
@@ -23,6 +23,22 @@ def guard_line(guard: GuardStatus, declared: WaveGuards) -> str:
         return _approvals(guard, declared.approvals)
     checks = {check.name: check for check in declared.checks}
     return _check(guard, checks[guard.name]) if guard.name in checks else _bake(guard, declared)
+
+
+def declared_words(guards: WaveGuards) -> Iterator[str]:
+    """Yield what must have happened before a wave begins, as it is declared: one phrase for each guard."""
+    waivable = dict.fromkeys(guards.waivable, " (waivable)")
+    if guards.bake_minutes:
+        yield f"bakes {guards.bake_minutes} min{waivable.get(BAKE, '')}"
+    if guards.approvals is not None:
+        asked = f"{guards.approvals.count} of {', '.join(guards.approvals.names)}"
+        yield f"approved by {asked}{waivable.get(APPROVALS, '')}"
+    for check in guards.checks:
+        unclear = "" if check.inconclusive is None else f", {check.inconclusive} inconclusive"
+        yield (
+            f"check {check.name} by {check.judge}: {check.query} {check.comparison}, {check.passes} in a row, "
+            f"{check.failures} may fail{unclear}, every {check.interval_seconds} s{waivable.get(check.name, '')}"
+        )
 
 
 def _words(guarded: GuardedWave, declared: WaveGuards) -> Iterator[str]:

@@ -7,10 +7,14 @@ from nixfleet_proto.steering.calendar import CalendarEntry, CalendarKind, Repeat
 from nixfleet_state_machine.scopes.selector import summary
 
 
-def entry_words(entry: CalendarEntry) -> str:
-    """Return what an entry does, for whom and when: `allows all, daily at 22:00 for 480 min (Europe/Berlin)`."""
+def entry_words(entry: CalendarEntry, who: str | None = None) -> str:
+    """Return what an entry does, for whom and when: `allows all, daily at 22:00 for 480 min (Europe/Berlin)`.
+
+    who: whom it selects, in words; `None`: as its selector says.
+    """
     does = "allows" if entry.kind is CalendarKind.ALLOW else "freezes"
-    return f"{does} {summary(entry.selector)}, {', '.join(_parts(entry))}"
+    whom = summary(entry.selector) if who is None else who
+    return f"{does} {whom}, {', '.join(_parts(entry))}"
 
 
 def _parts(entry: CalendarEntry) -> Iterator[str]:

@@ -11,6 +11,7 @@ from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, warn
 from nixfleet_cli.shared.policies import blast_radius_value
+from nixfleet_cli.shared.steering import calendar_words, judge_names, steering_of
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_release import (
     BudgetDeclaration,
@@ -22,11 +23,13 @@ from nixfleet_release import (
 )
 from nixfleet_release import check as check_fleet
 from nixfleet_release.check.outlook import BlastRadius, blast_radius_of, course_of, slots_of
+from nixfleet_release.check.rules.guards import unknown_judges
 from nixfleet_release.check.rules.names import scope_path
 from nixfleet_release.publish.changes import terms_lines
 from nixfleet_release.written.layers import Origin, origins
 from nixfleet_runtime.documents.problems import at, is_below, unknown
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
+from nixfleet_state_machine.planner.guards.words import declared_words
 from nixfleet_state_machine.planner.pace.words import pace_words
 from nixfleet_state_machine.scopes.expression import meant
 from nixfleet_state_machine.scopes.merge import FLEET, scopes_of
@@ -48,13 +51,20 @@ def fleet() -> None:
     metavar="REF",
     help="Show whom waves with a limit take when REF is released.",
 )
+@click.option(
+    "--config",
+    "config_file",
+    metavar="CONFIG",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A control plane's configuration (TOML): every judge that is asked must be one of its [judges.NAME].",
+)
 @printing(
     "one object with name, layers, hosts (channel, tags, enabled), channels (policy, enabled, onHealthFailure, "
-    "onDrift, waves: soakMinutes, limit, count, allowedFailures, hosts or null; deadlines: minutes and then, by stage; "
-    "retry: attempts, backoffSeconds, factor; blastRadius: hosts, worst, tolerated, inFlight, or null), pinned and "
-    "warnings"
+    "onDrift, waves: soakMinutes, limit, count, allowedFailures, guards, hosts or null; deadlines: minutes and then, "
+    "by stage; retry: attempts, backoffSeconds, factor; blastRadius: hosts, worst, tolerated, inFlight, or null), "
+    "calendar (name and text), pinned and warnings"
 )
-def check(output: Output, file: Path, ref: str | None) -> None:
+def check(output: Output, file: Path, ref: str | None, config_file: Path | None) -> None:
     """Check the declaration in FILE and summarise it.
 
     FILE is a TOML file, or a directory whose *.toml files are read together; either may name layers. Waves with a limit
@@ -63,6 +73,10 @@ def check(output: Output, file: Path, ref: str | None) -> None:
     Exit codes: 0 it can be released; 1 it cannot, with every problem and its place; 2 no such FILE.
     """
     checked = _checked(file)
+    if config_file is not None:
+        unheard = tuple(unknown_judges(checked.declaration, judge_names(config_file)))
+        if unheard:
+            raise Findings(*lines_of(DeclarationError(unheard)))
     output.show(_value(checked, ref), _summary(checked, ref))
     for warning in checked.warnings:
         warn(str(warning))
@@ -82,13 +96,14 @@ def check(output: Output, file: Path, ref: str | None) -> None:
     help="The declaration: a TOML file or a directory.",
 )
 @printing(
-    "one object with host, channel, tags, enabled, settings (key, value, scope, shadowed) and origins (path, place, "
-    "overrides)"
+    "one object with host, channel, tags, enabled, settings (key, value, scope, shadowed), steering (windows, freezes "
+    "and guards in words) and origins (path, place, overrides)"
 )
 def explain(output: Output, host: str, key: str, file: Path) -> None:
     """Show HOST's effective settings and their scopes.
 
-    Shows each value, the scope that it is from, and the values that it shadows. KEY selects one setting, or all below
+    Shows the windows and freezes that select HOST and the guards of its wave; then each value, the scope that it is
+    from, and the values that it shadows. KEY selects one setting, or all below
     it, such as health_checks or compliance.nis2. For a declaration in layers, also shows which file and line declares
     each value that applies to HOST, and which earlier ones it overrides.
 
@@ -102,6 +117,7 @@ def explain(output: Output, host: str, key: str, file: Path) -> None:
     selected = [each for each in values if not key or each.key == key or is_below(each.key, [key])]
     if key and not selected:
         raise Findings(str(unknown("KEY", "key", key, _keys_of(values))))
+    steered = [] if key else list(steering_of(checked.declaration, host))
     is_enabled = not checked.declaration.is_disabled(host)
     declared = tuple(_origins(checked, host, key))
     heading = [] if key else [_host_line(checked.declaration, host)]
@@ -112,6 +128,7 @@ def explain(output: Output, host: str, key: str, file: Path) -> None:
             "tags": sorted(set(hosts[host].tags)),
             "enabled": is_enabled,
             "settings": list(map(_setting_value, selected)),
+            "steering": steered,
             "origins": [
                 {
                     "path": each.path,
@@ -123,6 +140,7 @@ def explain(output: Output, host: str, key: str, file: Path) -> None:
         },
         [
             *heading,
+            *steered,
             *(line for each in selected for line in _setting_lines(each)),
             *(
                 ()
@@ -240,6 +258,7 @@ class _Wave:
     limit: WaveLimit | None
     count: int
     allowed_failures: int
+    guards: tuple[str, ...]
     hosts: tuple[str, ...] | None
 
 
@@ -252,7 +271,9 @@ def _waves(declared: FleetDeclaration, channel: str, ref: str | None) -> Iterato
     for index, (wave, released) in enumerate(zip(policy.all_waves, course.waves, strict=True)):
         count = len(released.hosts)
         named = released.hosts if is_known else None
-        yield _Wave(wave.soak_minutes, wave.limit, count, course.allowed_in(index), named)
+        guards = tuple(declared_words(released.guards))
+        allowed = course.allowed_in(index)
+        yield _Wave(wave.soak_minutes, wave.limit, count, allowed, guards, named)
 
 
 def _blast_radius(declared: FleetDeclaration, channel: str, ref: str | None) -> BlastRadius | None:
@@ -282,6 +303,8 @@ def _summary(checked: CheckedFleet, ref: str | None) -> Iterator[str]:
         members = _count(len(meant(selected, hosts)), "host")
         pace = pace_words(budget.ramp, budget.max_per_minute)
         yield f"budget {one_line(selected)}: {_limit(budget)} of {members} in flight{pace}"
+    for name, text in calendar_words(declared):
+        yield f"calendar {name}: {text}"
     for edge in (*declared.edges, *declared.channel_edges):
         why = f" ({edge.reason})" if edge.reason else ""
         yield f"order: {edge.gates} before {edge.gated}{why}"
@@ -307,6 +330,8 @@ def _channel(declared: FleetDeclaration, channel: str, ref: str | None) -> Itera
         count = _count(wave.count, "host")
         may_fail = f", {wave.allowed_failures} may fail" if wave.allowed_failures else ""
         yield f"  wave {index}, soak {wave.soak_minutes} min{limit}, {count}{may_fail}: {names}"
+        for guard in wave.guards:
+            yield f"    begins when: {guard}"
     yield from (f"  {line}" for line in terms_lines(policy.deadlines, policy.retry))
     if declared.channels[channel].on_drift is OnDrift.RESTORE:
         yield "  on drift: restore"
@@ -331,6 +356,7 @@ def _value(checked: CheckedFleet, ref: str | None) -> object:
         "channels": {
             name: _channel_value(declared, name, ref) for name in sorted(declared.channels)
         },
+        "calendar": [{"name": name, "text": text} for name, text in calendar_words(declared)],
         "pinned": {
             hostname: {"commit": pin.value.commit, "scope": str(pin.scope)}
             for hostname, pin in sorted(checked.pins.items())
@@ -363,6 +389,7 @@ def _channel_value(declared: FleetDeclaration, channel: str, ref: str | None) ->
                 "limit": None if wave.limit is None else str(wave.limit),
                 "count": wave.count,
                 "allowedFailures": wave.allowed_failures,
+                "guards": list(wave.guards),
                 "hosts": None if wave.hosts is None else list(wave.hosts),
             }
             for wave in _waves(declared, channel, ref)

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from nixfleet_proto.fleet import Selector
 from nixfleet_proto.steering.calendar import CalendarEntry, CalendarKind
-from nixfleet_release.check.rules.calendar import ZONES, selects_all, spans_until
+from nixfleet_release.check.rules.calendar import ZONES, groups_of, spans_until
 from nixfleet_release.written.declaration import FleetDeclaration
 from nixfleet_runtime.documents.problems import at
 from nixfleet_state_machine.planner.holds.calendar import instant, wall_times, window_phase
@@ -55,17 +55,17 @@ class WindowsOverlap:
 
 @frozen
 class OpensTooLate:
-    """A warning: nothing of `channel` begins before what is signed now has expired."""
+    """A warning: none of these hosts, such as `channel stable`, begins before what is signed now has expired."""
 
     path: str
-    channel: str
+    who: str
     opens_at: datetime | None
     freshness_minutes: int
 
     def __str__(self) -> str:
         when = "never" if self.opens_at is None else f"not before {self.opens_at:%Y-%m-%d %H:%M}Z"
         return (
-            f"{self.path}: the windows of channel {self.channel} open {when}, and what is signed now is fresh for "
+            f"{self.path}: the windows of {self.who} open {when}, and what is signed now is fresh for "
             f"{self.freshness_minutes} minutes: sign it again until then"
         )
 
@@ -125,18 +125,18 @@ def _overlaps(fleet: FleetDeclaration, entries: list[CalendarEntry]) -> Iterator
 def _late(
     fleet: FleetDeclaration, channel: str, entries: list[CalendarEntry], now: datetime
 ) -> Iterator[OpensTooLate]:
-    hosts, declared = fleet.enabled_hosts_of(channel), fleet.channels[channel]
-    windows = [
-        index
-        for index, entry in enumerate(entries)
-        if entry.kind is CalendarKind.ALLOW and selects_all(fleet.calendar[index], hosts)
-    ]
-    if not windows or not hosts:
-        return
+    """Yield a warning for the groups of a channel whose windows open too late, each window once."""
+    declared = fleet.channels[channel]
     activation = fleet.policies[declared.rollout_policy].deadlines.activation
     needed = 0 if activation is None else activation.minutes
-    phase = window_phase([entries[index] for index in windows], ZONES, now, needed)
     fresh_until = now + timedelta(minutes=declared.freshness_window)
-    if phase.is_closed and (phase.until is None or phase.until >= fresh_until):
-        path = at("calendar", windows[0])
-        yield OpensTooLate(path, channel, phase.until, declared.freshness_window)
+    warned: set[int] = set()
+    for group in groups_of(fleet, channel, range(len(entries))):
+        windows = [it for it in group.entries if entries[it].kind is CalendarKind.ALLOW]
+        if not windows or windows[0] in warned:
+            continue
+        phase = window_phase([entries[index] for index in windows], ZONES, now, needed)
+        if phase.is_closed and (phase.until is None or phase.until >= fresh_until):
+            warned.add(windows[0])
+            path = at("calendar", windows[0])
+            yield OpensTooLate(path, group.who, phase.until, declared.freshness_window)

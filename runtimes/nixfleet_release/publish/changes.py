@@ -23,11 +23,11 @@ from nixfleet_proto.health_check import kind_of
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.policy import Deadlines, Retry, Tolerance
-from nixfleet_proto.steering.guards import APPROVALS, BAKE, WaveGuards
 from nixfleet_release.check.outlook import BlastRadius, blast_radius
 from nixfleet_runtime.documents.problems import listed
 from nixfleet_runtime.releases.amendment import SignedTerms, differences
 from nixfleet_runtime.releases.directory import Release
+from nixfleet_state_machine.planner.guards.words import declared_words
 from nixfleet_state_machine.planner.holds.words import entry_words
 from nixfleet_state_machine.planner.pace.words import pace_words
 from nixfleet_state_machine.planner.terms import RolloutTerms
@@ -126,20 +126,18 @@ def _tolerance(tolerance: Tolerance) -> str:
     return " and ".join(filter(None, (number, share))) or "none"
 
 
-def guard_words(guards: WaveGuards) -> Iterator[str]:
-    """Yield what must have happened before a wave begins, one phrase for each guard."""
-    waivable = dict.fromkeys(guards.waivable, " (waivable)")
-    if guards.bake_minutes:
-        yield f"bakes {guards.bake_minutes} min{waivable.get(BAKE, '')}"
-    if guards.approvals is not None:
-        asked = f"{guards.approvals.count} of {listed(guards.approvals.names)}"
-        yield f"approved by {asked}{waivable.get(APPROVALS, '')}"
-    for check in guards.checks:
-        unclear = "" if check.inconclusive is None else f", {check.inconclusive} inconclusive"
-        yield (
-            f"check {check.name} by {check.judge}: {check.query} {check.comparison}, {check.passes} in a row, "
-            f"{check.failures} may fail{unclear}, every {check.interval_seconds} s{waivable.get(check.name, '')}"
-        )
+def steering_lines(content: ReleaseContent) -> Mapping[str, Sequence[str]]:
+    """Return what lets hosts begin, in words: the guards by rollout, and the calendar under `calendar`."""
+    guarded = {
+        str(rollout_id): [
+            f"wave {index} begins when: {words}"
+            for index, wave in enumerate(content.fleet.waves.get(rollout_id.channel, ()))
+            for words in declared_words(wave.guards)
+        ]
+        for rollout_id in sorted(content.manifests)
+    }
+    calendar = [f"{name}: {text}" for name, text in _calendar_lines(content.fleet).items()]
+    return {what: lines for what, lines in (*guarded.items(), ("calendar", calendar)) if lines}
 
 
 def _worst(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
@@ -274,7 +272,7 @@ def _wave(wave: Wave | None) -> str:
     begins = "" if wave.not_before is None else f", not before {format_time(wave.not_before)}"
     own = wave.tolerance
     may_fail = f", {_tolerance(own)} may fail" if own.is_declared else ""
-    guards = "".join(f", {words}" for words in guard_words(wave.guards))
+    guards = "".join(f", {words}" for words in declared_words(wave.guards))
     return f"{listed(wave.hosts)}, soak {wave.soak_minutes} min{begins}{may_fail}{guards}"
 
 

@@ -6,13 +6,15 @@ Source: docs/spec/policy.md, Members.
 """
 
 from collections.abc import Iterator, Mapping, Set
-from typing import Final
+from typing import Final, TypeGuard
 
-from attrs import evolve, fields, frozen
+from attrs import evolve, fields, frozen, has
 
 from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.fleet import RolloutPolicy, Selector
 from nixfleet_proto.manifest import ManifestBudget, RolloutManifest
+from nixfleet_proto.steering.guards import WaveGuards
+from nixfleet_state_machine.planner.guards.words import declared_words
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.scopes.selector import summary
 
@@ -135,5 +137,50 @@ def _of_policy(before: RolloutPolicy, after: RolloutPolicy) -> Iterator[ValuePro
 
 
 def _field(path: str, was: object, now: object) -> Iterator[ValueProblem]:
-    if was != now:
-        yield ValueProblem(path, str(was), str(now))
+    """Yield the innermost parts in which two values differ, with their paths."""
+    form: type = type(was)
+    if was == now:
+        return
+    if _are_parts(was) and _are_parts(now) and len(was) == len(now):
+        for index, (one, other) in enumerate(zip(was, now, strict=True)):
+            yield from _field(f"{path}[{index}]", one, other)
+    elif has(form) and form is type(now) and not _has_words(was):
+        for field in fields(form):
+            inner = f"{path}.{field.name}"
+            yield from _field(inner, getattr(was, field.name), getattr(now, field.name))
+    else:
+        yield ValueProblem(path, _shown(was), _shown(now))
+
+
+def _are_parts(value: object) -> TypeGuard[tuple[object, ...]]:
+    """Whether a value has parts with fields, each of which has a place of its own."""
+    return isinstance(value, tuple) and any(has(type(each)) for each in value)
+
+
+def _has_words(value: object) -> bool:
+    """Whether a value is shown as a whole: there are words for it."""
+    return isinstance(value, WaveGuards) or type(value).__str__ is not object.__str__
+
+
+def _shown(value: object) -> str:
+    """Return a value in words; of an object those fields that do not have their default."""
+    match value:
+        case None:
+            return _NONE
+        case WaveGuards():
+            return "; ".join(declared_words(value)) or _NONE
+        case tuple():
+            return f"[{', '.join(map(_shown, value))}]" if value else _NONE
+        case _:
+            return _fields_shown(value, type(value))
+
+
+def _fields_shown(value: object, form: type) -> str:
+    if not has(form) or _has_words(value):
+        return str(value)
+    named = (
+        f"{field.name} {_shown(getattr(value, field.name))}"
+        for field in fields(form)
+        if getattr(value, field.name) != field.default
+    )
+    return " and ".join(named) or "the default"

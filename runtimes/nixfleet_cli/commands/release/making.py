@@ -25,7 +25,7 @@ from nixfleet_cli.shared.output import Output, printing, warn
 from nixfleet_proto.fleet import FleetResolved, Meta
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId
-from nixfleet_proto.trust import TrustedKey
+from nixfleet_proto.trust import TrustedKey, TrustRoot
 from nixfleet_release import (
     AdmissionError,
     CheckedFleet,
@@ -51,6 +51,7 @@ from nixfleet_release.check.staging import InForce
 from nixfleet_release.sign.admission import objection_to_token, require_known_hosts
 from nixfleet_release.sign.signing_hook import SigningHookError
 from nixfleet_release.sign.verify import history_after
+from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.releases.closure_tree import UnfitClosure
 from nixfleet_runtime.releases.nar import FileChangedWhileRead, InvalidClosureName, NotArchivable
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
@@ -120,7 +121,7 @@ class _Resolved:
 @click.option(
     "--author",
     metavar="NAME",
-    help="The operator who wrote the release, recorded in it: NAME does not approve it.",
+    help="The operator of the trust file who wrote the release, recorded in it: NAME does not approve it.",
 )
 @click.option(
     "--after",
@@ -172,6 +173,7 @@ def make(
         now() if signed_at is None else signed_at,
     )
     require_trusted(signing)
+    _require_known_author(author, trust)
     try:
         before = earlier_in(after or out)
         built = _Built(closures, store, store_paths, pinned)
@@ -204,6 +206,13 @@ def make(
     except OSError as error:
         raise Unusable(f"{error.filename or out}: {error.strerror}") from error
     show_made(output, made, before, out, store or STORE, resolved.warnings)
+
+
+def _require_known_author(author: str | None, trust: TrustRoot) -> None:
+    """Return if the author is an operator of the trust file. Another name would keep nobody from approving."""
+    names = [each.name for each in trust.operators]
+    if author is not None and author not in names:
+        raise Findings(str(unknown("--author", "operator in the trust file", author, names)))
 
 
 def _resolved(

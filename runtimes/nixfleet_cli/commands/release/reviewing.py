@@ -27,7 +27,13 @@ from nixfleet_cli.shared.policies import blast_radius_value
 from nixfleet_proto.codec import DecodeError
 from nixfleet_release import Release
 from nixfleet_release.check.import_resolved import policy_problems
-from nixfleet_release.publish.changes import ReleaseContent, blast_radii, changes, wave_sizes
+from nixfleet_release.publish.changes import (
+    ReleaseContent,
+    blast_radii,
+    changes,
+    steering_lines,
+    wave_sizes,
+)
 from nixfleet_release.sign.verify import RefusedArtefact, verify_release
 from nixfleet_runtime.releases.layout import FLEET_FILE
 
@@ -68,8 +74,9 @@ def diff(output: Output, old: Path, new: Path, store: Path | None) -> None:
     help="The release that is in force; what conflicts with it is refused.",
 )
 @printing(
-    "one object with accepted (name, signedBy, signedAt), refused (name, why), waves (host counts, by rollout) and "
-    "blastRadius (hosts, worst, tolerated, inFlight, by rollout)"
+    "one object with accepted (name, signedBy, signedAt), refused (name, why), waves (host counts, by rollout), "
+    "blastRadius (hosts, worst, tolerated, inFlight, by rollout) and steering (guards in words, by rollout, and the "
+    "calendar)"
 )
 def check_(
     output: Output,
@@ -81,8 +88,9 @@ def check_(
 ) -> None:
     """Verify a release as its receivers will.
 
-    Control plane and agents run the same rules on the release in DIRECTORY. Shows how many hosts each wave has, and how
-    many of them a rollout can cost at worst. A release whose rollouts could stand still for ever is refused too.
+    Control plane and agents run the same rules on the release in DIRECTORY. Shows how many hosts each wave has, how
+    many of them a rollout can cost at worst, what the waves wait for, and the windows and freezes. A release whose
+    rollouts could stand still for ever is refused too.
 
     A ref that was superseded is found by the history in DIRECTORY, a conflict with another release by --after.
 
@@ -103,11 +111,13 @@ def check_(
         verdict = evolve(verdict, refused=tuple(_stand_stills(release)))
     waves = {} if verdict.refused else wave_sizes(release)
     radii = {} if verdict.refused else blast_radii(ReleaseContent.by(release))
+    steering = {} if verdict.refused else steering_lines(ReleaseContent.by(release))
     output.show(
         {
             **verdict_value(verdict),
             "waves": waves,
             "blastRadius": {it: blast_radius_value(radius) for it, radius in radii.items()},
+            "steering": steering,
         },
         [
             *(
@@ -119,6 +129,7 @@ def check_(
                 for rollout_id, sizes in waves.items()
             ),
             *(f"{rollout_id}: {radius}" for rollout_id, radius in radii.items()),
+            *(f"{what}: {line}" for what, lines in steering.items() for line in lines),
         ],
     )
     if verdict.refused:

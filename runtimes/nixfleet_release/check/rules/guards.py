@@ -27,7 +27,7 @@ from nixfleet_release.written.declaration import (
     FleetDeclaration,
     GuardsDeclaration,
 )
-from nixfleet_runtime.documents.problems import Problem, at, listed, quoted
+from nixfleet_runtime.documents.problems import Problem, at, listed, quoted, unknown
 
 
 def statements(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
@@ -35,6 +35,16 @@ def statements(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Pro
     for name, policy in fleet.policies.items():
         for index, wave in enumerate(policy.waves):
             yield from _guards(wave_path(name, index), wave.guards, broken)
+
+
+def unknown_judges(fleet: FleetDeclaration, known: Collection[str]) -> Iterator[Problem]:
+    """Yield the checks whose judge is not one of `known`, those that a control plane has: they would never pass."""
+    for name, policy in fleet.policies.items():
+        for index, wave in enumerate(policy.waves):
+            for number, check in enumerate(wave.guards.checks):
+                if check.judge not in known:
+                    path = at(at(at(wave_path(name, index), "checks"), number), "judge")
+                    yield unknown(path, "judge of the control plane", check.judge, known)
 
 
 def bakes(fleet: FleetDeclaration, broken: Collection[str]) -> Iterator[Problem]:
