@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import anyio
+
 from benchmarks.life import POLICY, ROLLOUT, SOAK_SECONDS, TARGET, life
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.messages.inputs import FlushRecords, ManifestsUpdated
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.codec import encode_fleet, encode_manifest
 from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Wave
 from nixfleet_proto.frozen_map import FrozenMap
@@ -92,13 +95,14 @@ def prepare_database(path: Path, hosts: tuple[str, ...]) -> None:
 @asynccontextmanager
 async def control_plane(path: Path) -> AsyncIterator[ControlPlaneService]:
     """Run the service on a prepared database."""
-    store = SqliteStore(path)
+    store = ThreadedStore(SqliteStore(path))
     try:
         async with running(store, CLOCK) as service:
             with tuned_collector():
                 yield service
     finally:
-        store.close()
+        with anyio.CancelScope(shield=True):
+            await store.close()
 
 
 @contextmanager

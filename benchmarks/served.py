@@ -25,6 +25,7 @@ from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustedKey
@@ -91,7 +92,7 @@ async def _serve(database: Path, key: TrustedKey, hosts: tuple[str, ...]) -> Non
     store, limits = TimedStore(database), Limits()
     now = CLOCK.now()
     ring = KeyRing(enrolled=FrozenMap({host: EnrolledHost(host, key, now) for host in hosts}))
-    async with running(store, CLOCK) as service:
+    async with running(ThreadedStore(store), CLOCK) as service:
         app = make_app(service, lambda: ring, database, CLOCK, limits=limits)
         server = uvicorn.Server(server_config(app, limits, shutdown_seconds_max=1))
         with tuned_collector():

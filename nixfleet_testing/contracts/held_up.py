@@ -9,7 +9,7 @@ HELD_UP_MAX_SECONDS: Final = 10.0
 
 
 class HoldsUp:
-    """Subclasses call `_pass` before they write, in the thread that writes; tests call `hold_up` and `let_go`."""
+    """Subclasses call `_passed` before they write, or `_pass` in a thread; tests call `hold_up` and `let_go`."""
 
     def __init__(self) -> None:
         self._may_end = threading.Event()
@@ -28,6 +28,10 @@ class HoldsUp:
     async def begun(self) -> bool:
         """Return whether a write began since `hold_up`, as soon as one has."""
         return await anyio.to_thread.run_sync(self._begun.wait, HELD_UP_MAX_SECONDS)
+
+    async def _passed(self) -> None:
+        # A cancellation ends the wait, as it must end that of any write.
+        await anyio.to_thread.run_sync(self._pass, abandon_on_cancel=True)
 
     def _pass(self) -> None:
         self._begun.set()

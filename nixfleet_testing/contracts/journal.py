@@ -10,15 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import overload
+from typing import ClassVar, overload
 
 import pytest
 from attrs import asdict, evolve
 
 from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
 from nixfleet_agent.engine.state import LocalRollout
-from nixfleet_agent.journal.journal import Journal
+from nixfleet_agent.journal.journal import BlockingJournal, Journal
 from nixfleet_agent.messages.inputs import Intent, IntentKind
 from nixfleet_agent.messages.writes import (
     AppendEvent,
@@ -53,6 +54,7 @@ from nixfleet_testing.contracts.histories import (
     at,
     record_after,
 )
+from nixfleet_testing.contracts.outside import ASYNCIO, JournalFromOutside, event_loop
 from nixfleet_testing.contracts.restarts import Restarts
 from nixfleet_testing.contracts.threads import error_in_thread
 
@@ -87,20 +89,31 @@ def kept(
 class JournalContract(ABC):
     """What every `Journal` must do. Subclass it as `class TestMyJournal(JournalContract)`."""
 
+    backend: ClassVar[str] = ASYNCIO
+    """The event loop that your journal runs in: "asyncio" or "trio"."""
+
     @abstractmethod
-    def open_journal(self, directory: Path) -> Journal:
-        """Return your journal on what is kept in `directory`, as a new process does. An empty one: a new journal."""
+    async def open_journal(self, directory: Path) -> Journal:
+        """Return your journal on what is kept in `directory`, as a new process does. An empty one: a new journal.
+
+        If its calls block, return `ThreadedJournal(…)`.
+        """
 
     @pytest.fixture
-    def journals(self, tmp_path: Path) -> Iterator[Restarts[Journal]]:
+    def journals(self, tmp_path: Path) -> Iterator[Restarts[BlockingJournal]]:
         """A directory, and the processes that open the journal in it."""
-        journals = Restarts(self.open_journal, tmp_path)
-        with closing(journals):
-            yield journals
+        with event_loop(self.backend) as loop:
+
+            def opened(directory: Path) -> BlockingJournal:
+                return JournalFromOutside(loop, partial(self.open_journal, directory))
+
+            journals = Restarts(opened, tmp_path)
+            with closing(journals):
+                yield journals
 
     # What was committed is there.
 
-    def test_a_new_journal_is_empty(self, journals: Restarts[Journal]) -> None:
+    def test_a_new_journal_is_empty(self, journals: Restarts[BlockingJournal]) -> None:
         """`load`, `unsent` and `last_seqs` return nothing from a journal without commits."""
         journal = journals.start()
         found = asdict(journal.load(), recurse=False)
@@ -110,7 +123,7 @@ class JournalContract(ABC):
 
     @pytest.mark.parametrize("facts", HISTORIES.values(), ids=HISTORIES)
     def test_every_fact_is_there_after_a_crash(
-        self, facts: tuple[AgentEvent, ...], journals: Restarts[Journal]
+        self, facts: tuple[AgentEvent, ...], journals: Restarts[BlockingJournal]
     ) -> None:
         """When `commit` returns its facts are durable: each as it was, each to be sent, in order."""
         journals.start().commit(appended(*facts))
@@ -127,7 +140,7 @@ class JournalContract(ABC):
         "policy", [HALT, ROLL_BACK, DEADLINES], ids=["halt", "rollback", "deadlines"]
     )
     def test_a_rollout_is_there_after_a_crash(
-        self, policy: RolloutPolicy, closed_at: datetime | None, journals: Restarts[Journal]
+        self, policy: RolloutPolicy, closed_at: datetime | None, journals: Restarts[BlockingJournal]
     ) -> None:
         """The latest record of a rollout, what is done on failure, and whether it is closed."""
         latest = record_after(ROLLS_BACK)
@@ -141,7 +154,7 @@ class JournalContract(ABC):
         )
 
     def test_how_much_of_a_rollout_was_taken_over_is_there_after_a_crash(
-        self, journals: Restarts[Journal]
+        self, journals: Restarts[BlockingJournal]
     ) -> None:
         """An agent must know which facts did not happen here: it does not act on those."""
         latest = record_after(ROLLS_BACK)
@@ -151,7 +164,9 @@ class JournalContract(ABC):
             f"the first 3 facts of {ROLLOUT} were taken over; after a crash: {found}"
         )
 
-    def test_when_a_host_was_home_is_there_after_a_crash(self, journals: Restarts[Journal]) -> None:
+    def test_when_a_host_was_home_is_there_after_a_crash(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """A switch restarts the agent, and what was before it decides whether the switch cut the host off."""
         latest = record_after(ROLLS_BACK)
         journals.start().commit([evolve(kept(latest), home_at=at(3))])
@@ -159,7 +174,7 @@ class JournalContract(ABC):
         assert found == [at(3)], f"the host was home at {at(3)}; after a crash: {found}"
 
     def test_an_order_that_was_obeyed_is_there_after_a_crash_and_its_rollout(
-        self, journals: Restarts[Journal]
+        self, journals: Restarts[BlockingJournal]
     ) -> None:
         """A control plane can relay an order again; a host obeys it once, whatever it has forgotten meanwhile."""
         journal = journals.start()
@@ -170,7 +185,9 @@ class JournalContract(ABC):
             f"order-1 was obeyed in {ROLLOUT}; after a crash: {dict(found)}"
         )
 
-    def test_an_intent_is_there_until_it_is_removed(self, journals: Restarts[Journal]) -> None:
+    def test_an_intent_is_there_until_it_is_removed(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """A switch or rollback that was decided is found by the next start, one that is over is not."""
         intents = (
             Intent(1, IntentKind.SWITCH, ROLLOUT, TARGET),
@@ -184,7 +201,7 @@ class JournalContract(ABC):
         )
 
     def test_how_often_an_intent_was_begun_is_there_after_a_crash(
-        self, journals: Restarts[Journal]
+        self, journals: Restarts[BlockingJournal]
     ) -> None:
         """A switch that ends the agent each time must be given up: `PutIntent` replaces the one with its number."""
         first = Intent(1, IntentKind.SWITCH, ROLLOUT, TARGET)
@@ -195,7 +212,9 @@ class JournalContract(ABC):
             f"the intent was begun twice, and after a crash: {difference((again,), found)}"
         )
 
-    def test_a_number_of_an_intent_is_not_given_twice(self, journals: Restarts[Journal]) -> None:
+    def test_a_number_of_an_intent_is_not_given_twice(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """The last number is known after its intent is done: a late outcome must not match a new intent."""
         journals.start().commit([PutIntent(Intent(7, IntentKind.SWITCH, ROLLOUT, TARGET))])
         journals.crash().commit([RemoveIntent(7)])
@@ -204,7 +223,7 @@ class JournalContract(ABC):
             f"intent 7 is done; expected the last number 7, found {found}: it would be used again"
         )
 
-    def test_closing_writes_nothing(self, journals: Restarts[Journal]) -> None:
+    def test_closing_writes_nothing(self, journals: Restarts[BlockingJournal]) -> None:
         """`close` only releases resources: the journal is as after a crash."""
         journals.start().commit([kept(record_after(CONVERGES)), *appended(*CONVERGES)])
         after_crash = journals.crash()
@@ -216,7 +235,7 @@ class JournalContract(ABC):
 
     # What is sent.
 
-    def test_the_oldest_unsent_facts_come_first(self, journals: Restarts[Journal]) -> None:
+    def test_the_oldest_unsent_facts_come_first(self, journals: Restarts[BlockingJournal]) -> None:
         """Facts of several rollouts come in the order in which they happened, no more than `limit`."""
         writes = [
             *appended(*CONVERGES[:2]),
@@ -233,7 +252,9 @@ class JournalContract(ABC):
                 f"facts were appended in the order {expected}; `unsent({limit})` returns {found}"
             )
 
-    def test_an_acknowledged_fact_is_not_sent_again(self, journals: Restarts[Journal]) -> None:
+    def test_an_acknowledged_fact_is_not_sent_again(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """An acknowledged fact is not unsent, also after a crash."""
         journal = journals.start()
         journal.commit(appended(*CONVERGES))
@@ -243,7 +264,7 @@ class JournalContract(ABC):
             seqs = _unsent_seqs(found)
             assert seqs == [3, 4, 5, 6, 7], f"facts 1 and 2 are acknowledged; unsent{when}: {seqs}"
 
-    def test_a_refused_fact_is_not_sent_again(self, journals: Restarts[Journal]) -> None:
+    def test_a_refused_fact_is_not_sent_again(self, journals: Restarts[BlockingJournal]) -> None:
         """A fact that the control plane refuses does not block the others."""
         journal = journals.start()
         journal.commit(appended(*CONVERGES))
@@ -252,7 +273,9 @@ class JournalContract(ABC):
             seqs = _unsent_seqs(found)
             assert seqs == [2, 3, 4, 5, 6, 7], f"fact 1 was refused; unsent{when}: {seqs}"
 
-    def test_an_acknowledged_fact_is_kept_for_a_replay(self, journals: Restarts[Journal]) -> None:
+    def test_an_acknowledged_fact_is_kept_for_a_replay(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """A control plane that lost its database gets what it lacks, and other rollouts' facts stay sent."""
         journal = journals.start()
         journal.commit([*appended(*CONVERGES), *appended(*ROLLS_BACK, rollout_id=OTHER_ROLLOUT)])
@@ -268,7 +291,9 @@ class JournalContract(ABC):
             f"asked to replay {ROLLOUT} from 3, the journal sends {[(r, f.seq) for r, f in found]}"
         )
 
-    def test_a_refused_fact_is_sent_again_in_a_replay(self, journals: Restarts[Journal]) -> None:
+    def test_a_refused_fact_is_sent_again_in_a_replay(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """Who asks for a replay has lost its refusals too; without the fact there would be a permanent gap."""
         journal = journals.start()
         journal.commit(appended(*CONVERGES))
@@ -282,7 +307,9 @@ class JournalContract(ABC):
             f"fact 3 had been refused, and asked to replay from 2 the journal sends {found}"
         )
 
-    def test_a_rollout_can_be_left_out_of_what_is_sent(self, journals: Restarts[Journal]) -> None:
+    def test_a_rollout_can_be_left_out_of_what_is_sent(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """Facts that are not accepted, however many, do not hide those of other rollouts."""
         journal = journals.start()
         journal.commit([*appended(*CONVERGES), *appended(*CONVERGES[:2], rollout_id=OTHER_ROLLOUT)])
@@ -294,7 +321,9 @@ class JournalContract(ABC):
         nothing = journal.unsent(3, {ROLLOUT, OTHER_ROLLOUT})
         assert nothing == (), f"without either rollout there is nothing, `unsent` returns {nothing}"
 
-    def test_nothing_is_sent_before_it_is_durable(self, journals: Restarts[Journal]) -> None:
+    def test_nothing_is_sent_before_it_is_durable(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """A reader in the middle of a commit does not see its facts: the commit may still fail, and this one does."""
         journal = journals.start()
         looks = _Looks(journal, appended(*CONVERGES[:2], CONVERGES[0]))
@@ -307,7 +336,9 @@ class JournalContract(ABC):
 
     # What a host must not go back behind.
 
-    def test_the_newest_release_is_the_one_put_last(self, journals: Restarts[Journal]) -> None:
+    def test_the_newest_release_is_the_one_put_last(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """It is one row, and stays when every rollout is removed: without it an older release could be replayed."""
         older, newer = ObeyedRelease(OTHER_ROLLOUT, at(1)), ObeyedRelease(ROLLOUT, at(2))
         journal = journals.start()
@@ -317,7 +348,7 @@ class JournalContract(ABC):
         found = journals.crash().load().newest_release
         assert found == newer, f"{newer} was put last, and the journal has {found}"
 
-    def test_a_closure_rolled_back_from_stays(self, journals: Restarts[Journal]) -> None:
+    def test_a_closure_rolled_back_from_stays(self, journals: Restarts[BlockingJournal]) -> None:
         """Removing its rollout does not remove it, and a later release of the same closure replaces it."""
         first = RolledBackClosure(TARGET, ObeyedRelease(OTHER_ROLLOUT, at(1)))
         again = RolledBackClosure(TARGET, ObeyedRelease(ROLLOUT, at(2)))
@@ -330,7 +361,7 @@ class JournalContract(ABC):
         assert found == expected, f"rolled back from {expected}, and the journal has {found}"
 
     def test_facts_set_aside_are_not_sent_and_leave_their_numbers(
-        self, journals: Restarts[Journal]
+        self, journals: Restarts[BlockingJournal]
     ) -> None:
         """The rollout begins anew with fact 1, and a replay does not bring the facts that were set aside."""
         journal = journals.start()
@@ -344,7 +375,9 @@ class JournalContract(ABC):
 
     # Numbers.
 
-    def test_the_last_number_of_each_rollout_is_known(self, journals: Restarts[Journal]) -> None:
+    def test_the_last_number_of_each_rollout_is_known(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """It is the record's, even where a control plane handed that over and the facts are not here."""
         journals.start().commit(
             [kept(record_after(CONVERGES)), kept(record_after(ROLLS_BACK, OTHER_ROLLOUT))]
@@ -354,7 +387,7 @@ class JournalContract(ABC):
         assert found == expected, f"the records end at {expected}, `last_seqs` says {found}"
 
     def test_the_same_number_in_two_rollouts_is_two_facts(
-        self, journals: Restarts[Journal]
+        self, journals: Restarts[BlockingJournal]
     ) -> None:
         """Each rollout counts from 1."""
         journals.start().commit(
@@ -367,7 +400,9 @@ class JournalContract(ABC):
 
     # All or none.
 
-    def test_a_commit_that_fails_leaves_nothing_behind(self, journals: Restarts[Journal]) -> None:
+    def test_a_commit_that_fails_leaves_nothing_behind(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """A number that is in use is refused, and nothing of such a commit remains."""
         journal = journals.start()
         journal.commit([kept(record_after(CONVERGES[:1])), *appended(CONVERGES[0])])
@@ -384,7 +419,9 @@ class JournalContract(ABC):
                 "put all writes of a commit into one transaction"
             )
 
-    def test_the_commit_after_one_that_failed_succeeds(self, journals: Restarts[Journal]) -> None:
+    def test_the_commit_after_one_that_failed_succeeds(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """A failed commit has no effect on the next one: the same numbers can be used again."""
         journal = journals.start()
         _is_refused(journal, appended(CONVERGES[0], CONVERGES[0]))
@@ -397,7 +434,7 @@ class JournalContract(ABC):
         found = _unsent_seqs(journals.crash())
         assert found == [1, 2], f"facts 1 and 2 were committed after a failure; unsent: {found}"
 
-    def test_writes_are_carried_out_in_order(self, journals: Restarts[Journal]) -> None:
+    def test_writes_are_carried_out_in_order(self, journals: Restarts[BlockingJournal]) -> None:
         """What is put and then removed is gone, what is removed and then put is there."""
         intent = Intent(1, IntentKind.SWITCH, ROLLOUT, TARGET)
         record = kept(record_after(CONVERGES, OTHER_ROLLOUT))
@@ -412,7 +449,9 @@ class JournalContract(ABC):
             "a rollout was removed and then put, and is gone: writes were re-ordered"
         )
 
-    def test_a_forgotten_rollout_takes_its_facts_along(self, journals: Restarts[Journal]) -> None:
+    def test_a_forgotten_rollout_takes_its_facts_along(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """After retention neither the record nor the facts remain, and other rollouts are left alone."""
         journal = journals.start()
         for rollout_id in (ROLLOUT, OTHER_ROLLOUT):
@@ -436,7 +475,9 @@ class JournalContract(ABC):
             f"{ROLLOUT} was forgotten, and the records are those of {found}"
         )
 
-    def test_a_number_of_a_row_is_not_given_twice(self, journals: Restarts[Journal]) -> None:
+    def test_a_number_of_a_row_is_not_given_twice(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """An answer that comes after its rollout was removed marks no fact that was appended since."""
         journal = journals.start()
         journal.commit([kept(record_after(CONVERGES)), *appended(*CONVERGES)])
@@ -452,7 +493,9 @@ class JournalContract(ABC):
             )
             later.commit([RemoveRollout(OTHER_ROLLOUT)])
 
-    def test_a_commit_that_cannot_be_written_says_so(self, journals: Restarts[Journal]) -> None:
+    def test_a_commit_that_cannot_be_written_says_so(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """On a full disk `commit` raises and changes nothing; the same commit succeeds when there is room."""
         journal = journals.start()
         journal.commit([kept(record_after(ROLLS_BACK[:5])), *appended(*ROLLS_BACK[:5])])
@@ -477,7 +520,9 @@ class JournalContract(ABC):
 
     # Threads.
 
-    def test_commits_and_questions_come_from_any_thread(self, journals: Restarts[Journal]) -> None:
+    def test_commits_and_questions_come_from_any_thread(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
         """A kernel commits in a worker thread, a sender and a heartbeat ask in others."""
         journal = journals.start()
         asked: dict[str, Callable[[], object]] = {
@@ -496,7 +541,7 @@ class JournalContract(ABC):
 class _Looks(Sequence[Write]):
     """Writes that, whenever one of them is taken, have somebody ask what is unsent."""
 
-    def __init__(self, journal: Journal, writes: Sequence[Write]) -> None:
+    def __init__(self, journal: BlockingJournal, writes: Sequence[Write]) -> None:
         self.seen: set[int] = set()
         self._journal = journal
         self._writes = writes
@@ -522,11 +567,11 @@ class _Looks(Sequence[Write]):
         self.seen.update(_unsent_seqs(self._journal))
 
 
-def _unsent_seqs(journal: Journal) -> list[int]:
+def _unsent_seqs(journal: BlockingJournal) -> list[int]:
     return [row.fact.seq for row in journal.unsent(100)]
 
 
-def _is_refused(journal: Journal, writes: Sequence[Write]) -> bool:
+def _is_refused(journal: BlockingJournal, writes: Sequence[Write]) -> bool:
     try:
         journal.commit(writes)
     except Exception:

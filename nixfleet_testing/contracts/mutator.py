@@ -7,20 +7,33 @@ Source: docs/spec/runtimes.md, The kernel both sides share.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import pytest
 
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.engine import Engine
-from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, QueueFull, WriteFailed
+from nixfleet_runtime.kernel.mutator import (
+    WRITE_SECONDS_MAX,
+    EngineFault,
+    MutatorClosed,
+    QueueFull,
+    WriteFailed,
+)
+from nixfleet_runtime.kernel.write_failures import (
+    OutcomeUnknown,
+    OwnershipLost,
+    Unreachable,
+    WritingEnded,
+)
 from nixfleet_testing.contracts.event_loop import in_event_loop, let_others_run
 from nixfleet_testing.contracts.mutator_at_work import REFUSED_ACTION, START, Mutator, MutatorBench
 
 __all__ = ["Mutator", "MutatorContract"]
 
 WAYS = ("post", "post_if_room", "post_urgent")
+FROZEN_SECONDS = 0.05
 
 
 class MutatorContract(ABC):
@@ -33,11 +46,12 @@ class MutatorContract(ABC):
     def make_mutator(
         self,
         engine: Engine[str, str, str, str],
-        write: Callable[[Sequence[str]], None],
+        write: Callable[[Sequence[str]], Awaitable[None]],
         carry_out: Callable[[str], None],
         clock: Clock,
         *,
         queue_length_max: int,
+        write_seconds_max: float,
     ) -> Mutator:
         """Return a kernel around `engine`. It is not running yet."""
 
@@ -222,6 +236,61 @@ class MutatorContract(ABC):
             "an action failed, and others were not begun", [REFUSED_ACTION, "after a"], desk.done
         )
 
+    @in_event_loop
+    async def test_a_store_that_cannot_be_reached_is_not_asked_for_each_input(self) -> None:
+        """After Unreachable nothing was written and nothing would be: the batch fails as it is, and nothing ends."""
+        desk = self._desk()
+        async with desk.posted("a", "b", "c"):
+            desk.disk.fails = Unreachable("the store", "connection refused")
+        kinds = {word: type(answer) for word, answer in desk.answers.items()}
+        expected = dict.fromkeys("abc", WriteFailed)
+        desk.require("posters were not told that nothing was written", expected, kinds)
+        desk.require("the engine kept what was never written", [], desk.ledger.words)
+        assert desk.disk.tried <= len("abc"), (
+            f"a store that cannot be reached was asked {desk.disk.tried} times for three inputs: "
+            "do not try the inputs of a batch one by one"
+        )
+
+    @pytest.mark.parametrize(
+        "ends", [OwnershipLost("db", "me", "another"), OutcomeUnknown("db", "no answer")], ids=repr
+    )
+    def test_a_kernel_that_can_write_no_more_ends_by_name(self, ends: WritingEnded) -> None:
+        """It takes back, answers every poster, and raises what the store raised."""
+
+        @in_event_loop
+        async def lose() -> None:
+            desk = self._desk()
+            desk.disk.fails = ends
+            error = await desk.run_to_its_end("a", "b")
+            assert error is ends, (
+                f"the store can be written no more ({ends}): expected the kernel to end with that, found {error!r}"
+            )
+            desk.require("the engine kept what was not confirmed", [], desk.ledger.words)
+            desk.require("something followed from it", [], desk.done)
+            answer = desk.answers.get("a")
+            assert isinstance(answer, WriteFailed), f"its poster got {answer!r}, not WriteFailed"
+            assert isinstance(desk.answers.get("b"), WriteFailed | MutatorClosed), (
+                f"a poster was left without an answer: {desk.answers.get('b')!r}"
+            )
+            desk.require("the store was asked again", 1, desk.disk.tried)
+
+        lose()
+
+    @in_event_loop
+    async def test_a_write_that_does_not_end_ends_the_kernel(self) -> None:
+        """A frozen disk must not leave posters waiting for ever: whether it wrote is not known, and that is said."""
+        desk = self._desk(write_seconds_max=FROZEN_SECONDS)
+        desk.disk.hold_up()
+        error = await desk.run_to_its_end("a")
+        assert isinstance(error, OutcomeUnknown), (
+            f"a write did not end within its {FROZEN_SECONDS:g} s: expected the kernel to end with OutcomeUnknown, "
+            f"found {error!r}"
+        )
+        answer = desk.answers.get("a")
+        assert isinstance(answer, WriteFailed), (
+            f"a writer froze, and its poster got {answer!r} instead of WriteFailed"
+        )
+
     # Coming to an end.
 
     @in_event_loop
@@ -290,7 +359,9 @@ class MutatorContract(ABC):
 
         post_to_closed()
 
-    def _desk(self, queue_length_max: int = 100) -> MutatorBench:
+    def _desk(
+        self, queue_length_max: int = 100, write_seconds_max: float = WRITE_SECONDS_MAX
+    ) -> MutatorBench:
         desk = MutatorBench(self.patience_seconds)
         desk.mutator = self.make_mutator(
             desk.ledger,
@@ -298,6 +369,7 @@ class MutatorContract(ABC):
             desk.carry_out,
             desk.clock,
             queue_length_max=queue_length_max,
+            write_seconds_max=write_seconds_max,
         )
         return desk
 

@@ -124,6 +124,17 @@ class MutatorBench:
             await let_others_run()
             self.disk.let_go()
 
+    async def run_to_its_end(self, *words: str) -> Exception | None:
+        """Queue `words`, and run the kernel, which must end by itself. Return what it ended with."""
+        ended: list[Exception] = []
+        async with self._ending() as tasks:
+            await self.line_up(tasks, *words)
+            try:
+                await self.mutator.run()
+            except Exception as error:
+                ended.append(error)
+        return ended[0] if ended else None
+
     async def _begin_writing(self, tasks: TaskGroup, word: str) -> None:
         await self.line_up(tasks, word)
         assert await self.disk.begun(), f"{word!r} was posted and nothing is being written"

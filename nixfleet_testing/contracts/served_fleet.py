@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
+
 from nixfleet_control_plane.messages.inputs import ManifestsOutcome, ManifestsUpdated
 from nixfleet_control_plane.messages.log_entry import FactReported
 from nixfleet_control_plane.messages.writes import Write
@@ -14,6 +16,7 @@ from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Snapshot, Store
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import encode_fleet, encode_manifest
 from nixfleet_proto.fleet import FleetChannel, FleetHost, FleetResolved, Meta, Wave
@@ -52,20 +55,20 @@ class GuardedStore(HoldsUp):
         self.is_full = False
         self._store = store
 
-    def load(self) -> Snapshot:
+    async def load(self) -> Snapshot:
         """Return what was committed."""
-        return self._store.load()
+        return await self._store.load()
 
-    def commit(self, writes: Sequence[Write]) -> None:
+    async def commit(self, writes: Sequence[Write]) -> None:
         """Make `writes` durable, once it is not blocked. Raises: OSError."""
-        self._pass()
+        await self._passed()
         if self.is_full:
             raise OSError("no space left on device")
-        self._store.commit(writes)
+        await self._store.commit(writes)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the store."""
-        self._store.close()
+        await self._store.close()
 
 
 class ServedFleet:
@@ -120,7 +123,7 @@ class ServedFleet:
 async def served_fleet(directory: Path) -> AsyncGenerator[ServedFleet]:
     """Run a control plane whose database is in `directory`, until the end of the context."""
     database = directory / "control-plane.sqlite"
-    store = GuardedStore(SqliteStore(database))
+    store = GuardedStore(ThreadedStore(SqliteStore(database)))
     clock = FakeClock(T0)
     try:
         async with running(store, clock) as service:
@@ -129,7 +132,8 @@ async def served_fleet(directory: Path) -> AsyncGenerator[ServedFleet]:
             finally:
                 store.let_go()
     finally:
-        store.close()
+        with anyio.CancelScope(shield=True):
+            await store.close()
 
 
 def _fleet() -> FleetResolved:

@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from attrs import asdict
 
 from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, RemoveHold, Write
-from nixfleet_control_plane.store.store import Store, StoredDispatch
+from nixfleet_control_plane.store.store import BlockingStore, Store, StoredDispatch
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_testing.contracts.difference import difference
 from nixfleet_testing.contracts.full_disk import full_disk
 from nixfleet_testing.contracts.histories import HOST, ROLLOUT, at
+from nixfleet_testing.contracts.outside import ASYNCIO, StoreFromOutside, event_loop
 from nixfleet_testing.contracts.restarts import Restarts
 from nixfleet_testing.contracts.store_cases import (
     CASES,
@@ -47,27 +49,38 @@ BROKEN: dict[str, tuple[Write, ...]] = {
 class StoreContract(ABC):
     """What every `Store` must do. Subclass it as `class TestMyStore(StoreContract)`."""
 
+    backend: ClassVar[str] = ASYNCIO
+    """The event loop that your store runs in: "asyncio" or "trio"."""
+
     @abstractmethod
-    def open_store(self, directory: Path) -> Store:
-        """Return your store on what is kept in `directory`, as a new process does. An empty one: a new store."""
+    async def open_store(self, directory: Path) -> Store:
+        """Return your store on what is kept in `directory`, as a new process does. An empty one: a new store.
+
+        If its calls block, return `ThreadedStore(…)`.
+        """
 
     @pytest.fixture
-    def stores(self, tmp_path: Path) -> Iterator[Restarts[Store]]:
+    def stores(self, tmp_path: Path) -> Iterator[Restarts[BlockingStore]]:
         """A directory, and the processes that open the store in it."""
-        stores = Restarts(self.open_store, tmp_path)
-        with closing(stores):
-            yield stores
+        with event_loop(self.backend) as loop:
+
+            def opened(directory: Path) -> BlockingStore:
+                return StoreFromOutside(loop, partial(self.open_store, directory))
+
+            stores = Restarts(opened, tmp_path)
+            with closing(stores):
+                yield stores
 
     # What was committed is there.
 
-    def test_a_new_store_is_empty(self, stores: Restarts[Store]) -> None:
+    def test_a_new_store_is_empty(self, stores: Restarts[BlockingStore]) -> None:
         """`load` returns nothing from a store without commits."""
         found = asdict(stores.start().load().in_memory(), recurse=False)
         assert not any(found.values()), f"a new store must be empty, yours has {found}"
 
     @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
     def test_what_was_committed_is_there_after_a_crash(
-        self, case: Case, stores: Restarts[Store]
+        self, case: Case, stores: Restarts[BlockingStore]
     ) -> None:
         """When `commit` returns, its writes are durable, and a start finds them as they were."""
         stores.start().commit([*ROWS, *case.writes])
@@ -81,7 +94,7 @@ class StoreContract(ABC):
             f"what was committed is not what is read after a crash: {difference(case.expected, kept)}"
         )
 
-    def test_what_was_committed_is_there_at_once(self, stores: Restarts[Store]) -> None:
+    def test_what_was_committed_is_there_at_once(self, stores: Restarts[BlockingStore]) -> None:
         """The same store object reads its own commit."""
         store = stores.start()
         store.commit(ROWS)
@@ -90,7 +103,7 @@ class StoreContract(ABC):
             f"committed up to row {LAST}, and the same store loads up to row {found}"
         )
 
-    def test_commits_follow_each_other(self, stores: Restarts[Store]) -> None:
+    def test_commits_follow_each_other(self, stores: Restarts[BlockingStore]) -> None:
         """Each commit continues where the one before it ended, also after a restart."""
         store = stores.start()
         store.commit(ROWS[:3])
@@ -100,7 +113,7 @@ class StoreContract(ABC):
         seqs = [logged.seq for logged in stores.crash().load().tail]
         assert seqs == list(range(1, LAST + 1)), f"rows 1 to {LAST} were committed, found {seqs}"
 
-    def test_an_empty_commit_changes_nothing(self, stores: Restarts[Store]) -> None:
+    def test_an_empty_commit_changes_nothing(self, stores: Restarts[BlockingStore]) -> None:
         """A commit without writes is not an error."""
         store = stores.start()
         store.commit(ROWS)
@@ -108,7 +121,7 @@ class StoreContract(ABC):
         store.commit([])
         assert store.load().in_memory() == before, "a commit without writes changed the store"
 
-    def test_closing_writes_nothing(self, stores: Restarts[Store]) -> None:
+    def test_closing_writes_nothing(self, stores: Restarts[BlockingStore]) -> None:
         """`close` only releases resources: the store is as after a crash."""
         stores.start().commit(ROWS)
         after_crash = stores.crash().load().in_memory()
@@ -117,7 +130,7 @@ class StoreContract(ABC):
 
     # In order.
 
-    def test_writes_are_carried_out_in_order(self, stores: Restarts[Store]) -> None:
+    def test_writes_are_carried_out_in_order(self, stores: Restarts[BlockingStore]) -> None:
         """The last write of a key in a commit decides."""
         put = PutDispatch(dispatch(), LAST, at(LAST))
         removed = RemoveDispatch(HOST, ROLLOUT)
@@ -135,7 +148,7 @@ class StoreContract(ABC):
 
     @pytest.mark.parametrize("writes", BROKEN.values(), ids=BROKEN)
     def test_a_commit_that_cannot_be_is_refused(
-        self, writes: tuple[Write, ...], stores: Restarts[Store]
+        self, writes: tuple[Write, ...], stores: Restarts[BlockingStore]
     ) -> None:
         """The log has each number once, and every view says which row of the log it came from."""
         store = stores.start()
@@ -146,7 +159,7 @@ class StoreContract(ABC):
 
     @pytest.mark.parametrize("writes", BROKEN.values(), ids=BROKEN)
     def test_a_refused_commit_leaves_nothing_behind(
-        self, writes: tuple[Write, ...], stores: Restarts[Store]
+        self, writes: tuple[Write, ...], stores: Restarts[BlockingStore]
     ) -> None:
         """No write of a failed commit is there, neither at once nor after a crash."""
         store = stores.start()
@@ -163,7 +176,7 @@ class StoreContract(ABC):
 
     @pytest.mark.parametrize("writes", BROKEN.values(), ids=BROKEN)
     def test_the_commit_after_a_refused_one_succeeds(
-        self, writes: tuple[Write, ...], stores: Restarts[Store]
+        self, writes: tuple[Write, ...], stores: Restarts[BlockingStore]
     ) -> None:
         """A failed commit has no effect on the next one, which uses the same numbers."""
         store = stores.start()
@@ -180,7 +193,7 @@ class StoreContract(ABC):
             f"committed up to row {LAST + 1} after a failure, found {found.head_seq} after a crash"
         )
 
-    def test_a_commit_that_cannot_be_written_says_so(self, stores: Restarts[Store]) -> None:
+    def test_a_commit_that_cannot_be_written_says_so(self, stores: Restarts[BlockingStore]) -> None:
         """On a full disk `commit` raises and changes nothing; the same commit succeeds when there is room."""
         store = stores.start()
         store.commit(ROWS)
@@ -204,7 +217,7 @@ class StoreContract(ABC):
 
     # Threads.
 
-    def test_commits_come_from_any_thread(self, stores: Restarts[Store]) -> None:
+    def test_commits_come_from_any_thread(self, stores: Restarts[BlockingStore]) -> None:
         """A kernel commits in a worker thread, not always the same one, and never two at once."""
         store = stores.start()
         for writes in (ROWS[:4], ROWS[4:]):
@@ -214,7 +227,7 @@ class StoreContract(ABC):
         assert found is None, f"loading in another thread raised {found!r}"
 
 
-def _is_refused(store: Store, writes: tuple[Write, ...]) -> bool:
+def _is_refused(store: BlockingStore, writes: tuple[Write, ...]) -> bool:
     try:
         store.commit(writes)
     except Exception:

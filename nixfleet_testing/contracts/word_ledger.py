@@ -48,17 +48,22 @@ class Ledger:
 class Disk(HoldsUp):
     """Keeps what is written, one transaction at a time. A transaction with a word of `refused` fails as a whole.
 
-    While it is blocked, writes begin and do not end.
+    While it is blocked, writes begin and do not end. fails: what every write raises, if anything.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.written: list[str] = []
         self.refused: set[str] = set()
+        self.fails: Exception | None = None
+        self.tried = 0
 
-    def write(self, words: Sequence[str]) -> None:
-        """Make `words` durable, once it is not blocked. Raises: OSError."""
-        self._pass()
+    async def write(self, words: Sequence[str]) -> None:
+        """Make `words` durable, once it is not blocked. Raises: OSError, and `fails`."""
+        self.tried += 1
+        await self._passed()
+        if self.fails is not None:
+            raise self.fails
         if refused := self.refused.intersection(words):
             raise OSError(f"no room for {', '.join(sorted(refused))}")
         self.written += words

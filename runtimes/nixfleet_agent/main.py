@@ -12,7 +12,6 @@ from contextlib import (
     AsyncExitStack,
     ExitStack,
     asynccontextmanager,
-    closing,
 )
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from nixfleet_agent.config import (
     NixosActivatorConfig,
 )
 from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_agent.network.enrollment import own_key
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_agent.network.manifest_cache import DirectoryManifestCache
@@ -76,7 +76,8 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 way_to_control_plane(config, own.key, SystemClock())
             )
             with _using_journal(config.journal.path):
-                journal = stack.enter_context(closing(SqliteJournal(config.journal.path)))
+                journal = ThreadedJournal(SqliteJournal(config.journal.path))
+                stack.push_async_callback(journal.close)
             ports = AgentPorts(
                 journal,
                 transport,

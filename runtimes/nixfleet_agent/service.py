@@ -12,10 +12,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import anyio
-import anyio.to_thread
 
 from nixfleet_agent.engine.engine import AgentEngine
-from nixfleet_agent.journal.loading import load_state
+from nixfleet_agent.journal.loading import loaded_state
 from nixfleet_agent.messages.inputs import Action, Input, Reply
 from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.ports import AgentPorts, AgentSettings
@@ -121,6 +120,6 @@ async def running(settings: AgentSettings, ports: AgentPorts) -> AsyncIterator[A
 
 async def service_of(settings: AgentSettings, ports: AgentPorts) -> AgentService:
     """Return an agent with the state of its journal; it does not run yet. Raises: the errors of `Journal.load`."""
-    state = await anyio.to_thread.run_sync(load_state, ports.journal, settings.hostname)
+    state = await loaded_state(ports.journal, settings.hostname)
     threshold = timedelta(seconds=settings.failure_threshold_seconds)
     return AgentService(settings, ports, AgentEngine(state, failure_threshold=threshold))

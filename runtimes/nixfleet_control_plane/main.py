@@ -38,11 +38,14 @@ from nixfleet_control_plane.releases.scan import ReleaseScanner
 from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Store
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.kernel.visible import visible
+from nixfleet_runtime.kernel.write_failures import WritingEnded
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.process.trust_file import TrustFile
@@ -85,7 +88,7 @@ def run_control_plane(
 
     clock: the fleet's time. Signed requests are checked against the machine's clock instead, because connections are
     lost and retried in real time. on_listening: called with the URL once the server accepts connections. Raises:
-    CannotStart, before that.
+    CannotStart, before that; WritingEnded, when the store can be written no more.
     """
     with ExitStack() as held:
         trust = _trust_in(config.trust.file)
@@ -93,7 +96,8 @@ def run_control_plane(
         listener = _listen(config.listen, held)
         _make_room(config.limits.connections_max)
         parts = _Parts(config, clock, trust, store, listener)
-        anyio.run(partial(_serve, parts, on_listening), backend_options={"use_uvloop": True})
+        with _ending_by_name():
+            anyio.run(partial(_serve, parts, on_listening), backend_options={"use_uvloop": True})
 
 
 @frozen
@@ -103,7 +107,7 @@ class _Parts:
     config: ControlPlaneConfig
     clock: Clock
     trust: TrustRoot
-    store: SqliteStore
+    store: Store
     listener: socket.socket
 
 
@@ -111,6 +115,7 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
     config, clock, metrics = parts.config, parts.clock, Metrics()
     garbage.collect_rarely()
     async with AsyncExitStack() as open_service:
+        open_service.push_async_callback(parts.store.close)
         with _using_database(config.store.path):
             service = await open_service.enter_async_context(
                 running(
@@ -387,10 +392,25 @@ def _trust_in(path: Path) -> TrustRoot:
         raise CannotStart("the trust file", str(error)) from error
 
 
-def _open_store(path: Path, held: ExitStack) -> SqliteStore:
+def _open_store(path: Path, held: ExitStack) -> Store:
     with _using_database(path):
         held.enter_context(only_process_on(path))
-        return held.enter_context(closing(SqliteStore(path)))
+        return ThreadedStore(SqliteStore(path))
+
+
+@contextmanager
+def _ending_by_name() -> Iterator[None]:
+    """Raise what ended the service as it is: a task group wraps it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ended, others = group.split(WritingEnded)
+        if ended is None or others is not None:
+            raise
+        cause: BaseException = ended
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        raise cause from group
 
 
 @contextmanager

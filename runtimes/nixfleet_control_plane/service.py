@@ -13,12 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar, assert_never
 
 import anyio
-import anyio.to_thread
 from attrs import evolve
 
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRollout
-from nixfleet_control_plane.history.loading import load_state
+from nixfleet_control_plane.history.loading import loaded_state
 from nixfleet_control_plane.messages.inputs import (
     Action,
     ArtefactRejected,
@@ -515,7 +514,7 @@ async def running(
     tick_seconds: in the time of `clock`. freshness_limit_minutes: the limit on the windows that releases declare, only
     shown here. Raises: what `Store.load` raises.
     """
-    state = await anyio.to_thread.run_sync(load_state, store)
+    state = await loaded_state(store)
     operators = FrozenMap[str, Operator]() if trust is None else KeyRing.of(trust).operators
     service = ControlPlaneService(
         store,

@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
-from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.journal import Journal, SqliteJournal
+from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_testing.contracts.journal import JournalContract
 
 
 class TestSqliteJournal(JournalContract):
     """The embedded default."""
 
-    def open_journal(self, directory: Path) -> SqliteJournal:
+    async def open_journal(self, directory: Path) -> Journal:
         """Open the database in `directory`."""
-        return SqliteJournal(directory / "journal.sqlite")
+        return ThreadedJournal(SqliteJournal(directory / "journal.sqlite"))
+
+
+class TestSqliteJournalUnderTrio(TestSqliteJournal):
+    """The same under trio."""
+
+    backend = "trio"

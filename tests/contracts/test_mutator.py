@@ -1,6 +1,6 @@
 """Our kernel keeps the contract of a kernel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.engine import Engine
@@ -14,14 +14,22 @@ class TestSingleMutator(MutatorContract):
     def make_mutator(
         self,
         engine: Engine[str, str, str, str],
-        write: Callable[[Sequence[str]], None],
+        write: Callable[[Sequence[str]], Awaitable[None]],
         carry_out: Callable[[str], None],
         clock: Clock,
         *,
         queue_length_max: int,
+        write_seconds_max: float,
     ) -> Mutator:
         """Return a single mutator."""
-        return SingleMutator(engine, write, carry_out, clock, queue_length_max=queue_length_max)
+        return SingleMutator(
+            engine,
+            write,
+            carry_out,
+            clock,
+            queue_length_max=queue_length_max,
+            write_seconds_max=write_seconds_max,
+        )
 
 
 class TestSingleMutatorWithoutBatches(MutatorContract):
@@ -30,11 +38,12 @@ class TestSingleMutatorWithoutBatches(MutatorContract):
     def make_mutator(
         self,
         engine: Engine[str, str, str, str],
-        write: Callable[[Sequence[str]], None],
+        write: Callable[[Sequence[str]], Awaitable[None]],
         carry_out: Callable[[str], None],
         clock: Clock,
         *,
         queue_length_max: int,
+        write_seconds_max: float,
     ) -> Mutator:
         """Return a single mutator that takes one input at a time."""
         return SingleMutator(
@@ -44,4 +53,5 @@ class TestSingleMutatorWithoutBatches(MutatorContract):
             clock,
             queue_length_max=queue_length_max,
             batch_length_max=1,
+            write_seconds_max=write_seconds_max,
         )

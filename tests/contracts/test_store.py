@@ -5,6 +5,8 @@ from typing import get_args
 
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Store
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_testing.contracts.store import StoreContract
 from nixfleet_testing.contracts.store_cases import CASES, ROWS
 
@@ -12,9 +14,15 @@ from nixfleet_testing.contracts.store_cases import CASES, ROWS
 class TestSqliteStore(StoreContract):
     """The embedded default."""
 
-    def open_store(self, directory: Path) -> SqliteStore:
+    async def open_store(self, directory: Path) -> Store:
         """Open the database in `directory`."""
-        return SqliteStore(directory / "control-plane.sqlite")
+        return ThreadedStore(SqliteStore(directory / "control-plane.sqlite"))
+
+
+class TestSqliteStoreUnderTrio(TestSqliteStore):
+    """The same under trio."""
+
+    backend = "trio"
 
 
 def test_a_new_kind_of_write_must_be_in_the_contract() -> None:

@@ -25,7 +25,7 @@ from nixfleet_control_plane.messages.inputs import (
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.service import FLUSH_PORTION, AnotherHost, ControlPlaneService
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_control_plane.store.store import Store
+from nixfleet_control_plane.store.store import BlockingStore
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     AgentEvent,
@@ -63,7 +63,7 @@ def store(scratch: Path) -> Iterator[SqliteStore]:
 class CountingEngine(ControlPlaneEngine):
     """Notes what it was asked, in order."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: BlockingStore) -> None:
         self.asked: list[Input] = []
         super().__init__(load_state(store))
 

@@ -171,7 +171,7 @@ def test_a_log_row_with_a_number_that_is_taken_is_refused(
     control_plane.publish("r1")
     with closing(control_plane.open_store()) as other:
         other.commit([_row(control_plane.state.head_seq + 1)])
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(AnotherWriter):
         control_plane.pause("stable")
 
 

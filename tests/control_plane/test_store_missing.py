@@ -27,6 +27,7 @@ from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.control_plane import ScriptedControlPlane
 from tests.engines.releases import Layout
 from tests.engines.scripted_host import ScriptedHost
+from tests.support.threaded import threaded
 
 MANIFEST = "DELETE FROM artefacts WHERE rollout_id = 'stable@r1'"
 FLEET = "DELETE FROM artefacts WHERE rollout_id IS NULL AND event_log_seq = 1"
@@ -182,7 +183,10 @@ async def test_a_service_says_in_its_log_and_to_operators_what_its_start_left_ou
     """With what follows, and what can be done."""
     _start_without(fleet, MANIFEST)
 
-    async with running(fleet.store, FakeClock(fleet.now)) as service:
+    async with (
+        threaded(fleet.store) as store,
+        running(store, FakeClock(fleet.now)) as service,
+    ):
         (left_out, dispatch) = service.standing().left_out
 
     assert left_out.startswith("the database has no manifest of stable@r1: nothing is dispatched")

@@ -61,7 +61,7 @@ class Disk:
         self.transactions: list[tuple[str, ...]] = []
         self.has_no_room_for = set(has_no_room_for)
 
-    def write(self, words: Sequence[str]) -> None:
+    async def write(self, words: Sequence[str]) -> None:
         """Make `words` durable. Raises: OSError."""
         refused = self.has_no_room_for.intersection(words)
         if refused:
@@ -74,12 +74,12 @@ class StumblingDisk(Disk):
 
     has_stumbled = False
 
-    def write(self, words: Sequence[str]) -> None:
+    async def write(self, words: Sequence[str]) -> None:
         """Make `words` durable, but for the first time. Raises: OSError."""
         if not self.has_stumbled:
             self.has_stumbled = True
             raise OSError("not this time")
-        super().write(words)
+        await super().write(words)
 
 
 class HeldUpDisk(Disk, HoldsUp):
@@ -90,7 +90,7 @@ class HeldUpDisk(Disk, HoldsUp):
         HoldsUp.__init__(self)
         self.hold_up()
 
-    def write(self, words: Sequence[str]) -> None:
+    async def write(self, words: Sequence[str]) -> None:
         """Make `words` durable, once it is let go."""
-        self._pass()
-        super().write(words)
+        await self._passed()
+        await super().write(words)

@@ -1,9 +1,12 @@
 """Agents of a site in the test's own process: their engine, journal, activator and probes are real, and so is HTTP."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
 
 from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_agent.network.http_transport import connected
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.service import running
@@ -39,7 +42,8 @@ async def agents_of(
 async def _agent_of(
     site: Site, host: Host, witness: Witness, url: str, clock: Clock, probe_seconds: float
 ) -> AsyncIterator[None]:
-    with closing(SqliteJournal(host.journal)) as journal:
+    journal = ThreadedJournal(SqliteJournal(host.journal))
+    try:
         async with connected(url, host.hostname, host.key, clock) as transport:
             ports = AgentPorts(
                 journal, WitnessedTransport(transport, witness), host.activator, clock, site.trust
@@ -52,3 +56,6 @@ async def _agent_of(
             )
             async with running(settings, ports):
                 yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await journal.close()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from nixfleet_agent.journal.journal import Journal
+from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 from nixfleet_testing.contracts.journal import JournalContract
 
@@ -11,7 +13,7 @@ class TestMemoryJournal(JournalContract):
 
     kept: dict[Path, MemoryJournal]
 
-    def open_journal(self, directory: Path) -> MemoryJournal:
+    async def open_journal(self, directory: Path) -> Journal:
         """Return what is on that disk."""
         self.kept = getattr(self, "kept", {})
-        return self.kept.setdefault(directory, MemoryJournal())
+        return ThreadedJournal(self.kept.setdefault(directory, MemoryJournal()))

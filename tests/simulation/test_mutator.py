@@ -94,8 +94,12 @@ def _in_virtual_time(words: Sequence[str]) -> list[str]:
 
 async def _in_production(words: Sequence[str]) -> list[str]:
     log = Log()
+
+    async def write(writes: Sequence[str]) -> None:
+        log.write(writes)
+
     mutator = SingleMutator[str, str, str, str](
-        Ledger(), log.write, log.carry_out, FakeClock(datetime(2026, 1, 1, tzinfo=UTC))
+        Ledger(), write, log.carry_out, FakeClock(datetime(2026, 1, 1, tzinfo=UTC))
     )
 
     async def post(word: str) -> None:

@@ -18,6 +18,7 @@ from nixfleet_agent.activation.activator import (
     SwitchOutcome,
 )
 from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_agent.messages.writes import Write
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_agent.service import AgentService, service_of
@@ -180,8 +181,9 @@ class World:
     async def agent(self, settings: AgentSettings = SETTINGS) -> AsyncIterator[Disk]:
         """Run an agent, and stop it in order at the end. Yields its journal."""
         journal = Disk(self.directory / "journal.db")
+        behind = ThreadedJournal(journal)
         ports = AgentPorts(
-            journal,
+            behind,
             self.control_plane,
             self.activator,
             self.clock,
@@ -196,7 +198,8 @@ class World:
                     yield journal
                     self.service.stop()
         finally:
-            journal.close()
+            with anyio.CancelScope(shield=True):
+                await behind.close()
 
     async def until(self, is_so: Callable[[], bool], step_seconds: float = 1.0) -> None:
         """Let time pass, and everybody work, until it is so."""

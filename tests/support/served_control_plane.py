@@ -27,7 +27,8 @@ from nixfleet_control_plane.http.server.server import server_config
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_control_plane.store.store import Store
+from nixfleet_control_plane.store.store import BlockingStore
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
@@ -39,6 +40,7 @@ from nixfleet_state_machine.host.effect import EmitMetric
 from nixfleet_testing.contracts.served_fleet import GuardedStore
 from tests.engines.releases import START as FIXED_START
 from tests.engines.releases import Layout, Publisher, rollout_id_of
+from tests.support.threaded import threaded
 
 CLOCK = SystemClock()
 START = CLOCK.now() - timedelta(seconds=2)
@@ -54,28 +56,32 @@ SERVICE_SECONDS_MAX = 20
 
 @asynccontextmanager
 async def running_service(
-    store: Store,
+    store: BlockingStore,
     clock: Clock | None = None,
     record_metric: Callable[[EmitMetric], None] = lambda _: None,
 ) -> AsyncIterator[ControlPlaneService]:
     """Run the whole service as `nixfleet control-plane run` does; raise TimeoutError instead of hanging."""
     with anyio.fail_after(SERVICE_SECONDS_MAX):
-        async with running(
-            store, clock or FakeClock(FIXED_START), record_metric=record_metric
-        ) as service:
+        async with (
+            threaded(store) as behind,
+            running(
+                behind, clock or FakeClock(FIXED_START), record_metric=record_metric
+            ) as service,
+        ):
             yield service
 
 
 @asynccontextmanager
 async def running_mutator(
-    store: Store, engine: ControlPlaneEngine
+    store: BlockingStore, engine: ControlPlaneEngine
 ) -> AsyncIterator[tuple[ControlPlaneService, TaskGroup]]:
     """Run the mutator of a service around `engine` and nothing else: no ticks, no flushes. The test closes it."""
-    service = ControlPlaneService(store, engine, FakeClock(FIXED_START), lambda _: None)
     with anyio.fail_after(SERVICE_SECONDS_MAX):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.run_mutator)
-            yield service, tasks
+        async with threaded(store) as behind:
+            service = ControlPlaneService(behind, engine, FakeClock(FIXED_START), lambda _: None)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(service.run_mutator)
+                yield service, tasks
 
 
 @frozen
@@ -169,7 +175,7 @@ async def site_with(
     """
     database = directory / "control-plane.sqlite"
     limits = limits or Limits()
-    store = GuardedStore(SqliteStore(database))
+    store = GuardedStore(ThreadedStore(SqliteStore(database)))
     ring, publisher = _ring(), Publisher()
     trust = publisher.trust if enrolls else OPERATORS_TRUST
     async with running(store, CLOCK, trust=trust) as service:
@@ -185,7 +191,7 @@ async def site_with(
         )
         async with served(app, limits) as port:
             yield Site(f"http://127.0.0.1:{port}", port, database, store, service, publisher)
-    store.close()
+    await store.close()
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
-"""The agent's journal: every fact before it is sent, every intent before it begins. Protocol, and SQLite.
+"""The agent's journal: every fact before it is sent, every intent before it begins. Protocols, and SQLite.
 
-Synchronous, like every store here: the mutator calls `commit` in one worker thread, one call per batch.
-`unsent` may be called at the same time: it uses its own connection and sees committed rows only.
+The mutator calls `commit`, once per batch and never twice at once. `unsent` and `last_seqs` may be called at the same
+time: they see committed rows only.
 Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
 """
 
@@ -38,19 +38,28 @@ from nixfleet_proto.codec import (
     format_time,
     parse_time,
 )
+from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
+from nixfleet_runtime.kernel.write_failures import OutcomeUnknown
 from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_policy,
     encode_host_record,
     encode_policy,
 )
-from nixfleet_runtime.storage.sqlite import open_reader, open_writer, transaction
+from nixfleet_runtime.storage.sqlite import (
+    CommitInDoubt,
+    open_reader,
+    open_writer,
+    settle,
+    transaction,
+)
 
 # With what an author of a journal needs to import, in one place: docs/reference/stability.md promises these.
 __all__ = [
     "AppendEvent",
+    "BlockingJournal",
     "Intent",
     "IntentKind",
     "Journal",
@@ -114,16 +123,46 @@ class JournalSnapshot:
 class Journal(Protocol):
     """Makes an agent's commits durable."""
 
+    async def load(self) -> JournalSnapshot:
+        """Return the committed contents."""
+        ...
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        """Make all of `writes` durable, in order and atomically.
+
+        When it raises, nothing has changed: an outcome that is not known is found out first, or OutcomeUnknown says
+        that it could not be. An error must be raised, never swallowed: the agent switches, and lets the control plane
+        forget, by what it believes to be durable. A cancellation ends the wait at once; it comes only when a write
+        takes too long, and the journal is not used again.
+        """
+        ...
+
+    async def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
+        """Return the oldest rows neither acknowledged nor refused, up to `limit`, except those of `excluding`."""
+        ...
+
+    async def last_seqs(self) -> FrozenMap[str, int]:
+        """Return the seq of the last fact of each rollout, committed or bootstrapped."""
+        ...
+
+    async def close(self) -> None:
+        """Release the resources. Nothing is written. Returns within a few seconds, also if a write hangs."""
+        ...
+
+
+class BlockingJournal(Protocol):
+    """A journal whose calls block: `ThreadedJournal` makes it a `Journal`.
+
+    What each call does, and what its errors mean, is as in `Journal`. One thread commits and loads; others may ask
+    `unsent` and `last_seqs` at the same time.
+    """
+
     def load(self) -> JournalSnapshot:
         """Return the committed contents."""
         ...
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, in order and atomically. When it raises, nothing has changed.
-
-        An error must be raised, never swallowed: the agent switches, and lets the control plane forget, by what it
-        believes to be durable.
-        """
+        """Make all of `writes` durable, in order and atomically."""
         ...
 
     def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
@@ -135,7 +174,7 @@ class Journal(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the resources. Nothing is written."""
+        """Release the resources."""
         ...
 
 
@@ -144,28 +183,67 @@ _Statement: TypeAlias = tuple[str, tuple[_Value, ...]]
 
 
 class SqliteJournal:
-    """A journal in one SQLite file, created if missing. Raises: SchemaRefused, NotOurDatabase."""
+    """A journal in one SQLite file, created if missing. `ThreadedJournal` makes it a `Journal`.
+
+    `commit` and `load` are for one thread at a time. connection_type: tests replace it.
+    Raises: SchemaRefused, NotOurDatabase.
+    """
+
+    connection_type: type[sqlite3.Connection] = sqlite3.Connection
 
     def __init__(self, path: Path) -> None:
-        self._writer = open_writer(
-            path,
+        self._path = path
+        self._writer = self._open()
+        self._reader = open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+
+    def _open(self) -> sqlite3.Connection:
+        return open_writer(
+            self._path,
             application_id=APPLICATION_ID,
             schema=SCHEMA,
             version=SCHEMA_VERSION,
             migrations=MIGRATIONS,
+            connection_type=self.connection_type,
         )
-        self._reader = open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
 
     def load(self) -> JournalSnapshot:
         """Return the committed contents. Raises: DecodeError."""
         return snapshot_of(self._writer)
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, atomically. Raises: sqlite3.Error, and nothing has changed."""
+        """Make all of `writes` durable, atomically. Finds out itself what became of a COMMIT that failed.
+
+        Raises: OutcomeUnknown; errors of sqlite3, and then nothing has changed.
+        """
+        try:
+            self._carry_out(writes)
+        except CommitInDoubt as doubt:
+            self._settle(writes, doubt)
+
+    def _carry_out(self, writes: Sequence[Write]) -> None:
         with transaction(self._writer):
             for write in writes:
                 for statement in _statements(write):
                     self._writer.execute(*statement)
+
+    def _settle(self, writes: Sequence[Write], doubt: CommitInDoubt) -> None:
+        """Return if `writes` are durable. Raises: OutcomeUnknown; sqlite3.Error, and nothing has changed."""
+        try:
+            # Before the other one is closed: the last to close a file removes what a full disk has no room for.
+            connection = self._open()
+            self._writer.close()
+            self._writer = connection
+            trace = _trace_of(writes)
+            if trace is None:
+                # All of it can be written twice, and is then as written once.
+                self._carry_out(writes)
+                return
+            is_there = self._writer.execute(*trace).fetchone() is not None
+            settle(self._writer, is_there=is_there)
+        except (sqlite3.Error, OSError, NixfleetError) as error:
+            raise OutcomeUnknown(str(self._path), str(error)) from doubt
+        if not is_there:
+            raise doubt.error from None
 
     def unsent(self, limit: int, excluding: Collection[str] = ()) -> tuple[JournalRow, ...]:
         """Return the oldest rows neither acknowledged nor refused, up to `limit`, except those of `excluding`."""
@@ -243,6 +321,26 @@ def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
             )
         ),
     )
+
+
+def _trace_of(writes: Sequence[Write]) -> _Statement | None:
+    """Return a query that has a row if `writes` are there; `None` if they leave nothing that was not there before.
+
+    What can be there before is replaced or removed: such writes may be repeated.
+    """
+    gone: set[RolloutId] = set()
+    for write in reversed(writes):
+        match write:
+            case RemoveRollout() | SetRolloutAside():
+                gone.add(write.rollout_id)
+            case AppendEvent() if write.rollout_id not in gone:
+                found = "SELECT 1 FROM events WHERE rollout_id = ? AND seq = ?"
+                return found, (write.rollout_id, write.fact.seq)
+            case PutOrder():
+                return "SELECT 1 FROM obeyed_orders WHERE order_id = ?", (write.order_id,)
+            case _:
+                pass
+    return None
 
 
 def _statements(write: Write) -> tuple[_Statement, ...]:

@@ -4,13 +4,22 @@ Source: docs/spec/runtimes.md, Boot; docs/spec/runtimes.md, Journal.
 """
 
 from nixfleet_agent.engine.state import State
-from nixfleet_agent.journal.journal import Journal
+from nixfleet_agent.journal.journal import BlockingJournal, Journal, JournalSnapshot
 from nixfleet_proto.ids import RolloutId
 
 
-def load_state(journal: Journal, hostname: str) -> State:
+async def loaded_state(journal: Journal, hostname: str) -> State:
     """Return the state as of the last commit. Raises: the errors of `Journal.load`."""
-    snapshot = journal.load()
+    return state_of(await journal.load(), hostname)
+
+
+def load_state(journal: BlockingJournal, hostname: str) -> State:
+    """As `loaded_state`."""
+    return state_of(journal.load(), hostname)
+
+
+def state_of(snapshot: JournalSnapshot, hostname: str) -> State:
+    """Return the state that `snapshot` has."""
     state = State(hostname)
     for rollout in snapshot.rollouts:
         state.rollouts.set(rollout.record.rollout_id, rollout)
@@ -26,9 +35,9 @@ def load_state(journal: Journal, hostname: str) -> State:
     return state
 
 
-def unsent_rollouts(journal: Journal) -> frozenset[RolloutId]:
+async def unsent_rollouts(journal: Journal) -> frozenset[RolloutId]:
     """Return the rollouts with unsent facts. Raises: the errors of `Journal.unsent`."""
     found: set[RolloutId] = set()
-    while rows := journal.unsent(1, found):
+    while rows := await journal.unsent(1, found):
         found.add(rows[0].rollout_id)
     return frozenset(found)

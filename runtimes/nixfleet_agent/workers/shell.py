@@ -160,12 +160,11 @@ class AgentShell:
             case FetchManifest():
                 return await ports.transport.fetch_manifest(step.rollout_id)
             case ReadUnsent():
-                unsent = ports.journal.unsent
-                return await anyio.to_thread.run_sync(unsent, step.limit, step.leave_out)
+                return await ports.journal.unsent(step.limit, step.leave_out)
             case ReadUnsentRollouts():
-                return await anyio.to_thread.run_sync(unsent_rollouts, ports.journal)
+                return await unsent_rollouts(ports.journal)
             case ReadLastSeqs():
-                return await anyio.to_thread.run_sync(ports.journal.last_seqs)
+                return await ports.journal.last_seqs()
             case ReadCachedManifest():
                 return await anyio.to_thread.run_sync(ports.manifests.get, step.rollout_id)
             case CacheManifest():

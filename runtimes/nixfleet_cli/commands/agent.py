@@ -47,7 +47,8 @@ def run(file: Path, clock: Clock) -> None:
     It starts and works while the control plane is down: its facts wait in the journal. Logs JSON lines to standard
     error.
 
-    Exit codes: 0 stopped in order, and every fact is in the journal; 1 it cannot run on this machine as it is; 2 FILE,
+    Exit codes: 0 stopped in order, and every fact is in the journal; 1 it cannot run on this machine as it is,
+    or its journal can be written no more; 2 FILE,
     or a file that it names, cannot be used.
     """
     import anyio
@@ -170,10 +171,11 @@ def _ending(error: Exception) -> Exception:
     from nixfleet_agent.activation.activator import NoRunningClosure
     from nixfleet_proto.codec import DecodeError
     from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
+    from nixfleet_runtime.kernel.write_failures import WritingEnded
     from nixfleet_runtime.storage.instance_lock import DatabaseInUse
     from nixfleet_runtime.storage.opening import UnusableDatabase
 
-    found = (DatabaseInUse, NoRunningClosure)
+    found = (DatabaseInUse, NoRunningClosure, WritingEnded)
     unusable = (
         *found,
         DecodeError,

@@ -7,7 +7,7 @@ import click
 
 from nixfleet_cli.shared.clock_option import clock_option
 from nixfleet_cli.shared.commands import group
-from nixfleet_cli.shared.failures import Unusable, lines_of
+from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import show_lines
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.storage.replaced_file import replace_file
@@ -43,13 +43,15 @@ def run(config_file: Path, url_file: Path | None, clock: Clock) -> None:
     Prints one line with its URL when it accepts connections; logs JSON lines to standard error. `nixfleet config check`
     shows every option of the configuration.
 
-    Exit codes: 0 stopped in order; 2 the configuration, or a file that it names, cannot be used.
+    Exit codes: 0 stopped in order; 1 another process took the database over, or it can be written no more; 2 the
+    configuration, or a file that it names, cannot be used.
     """
     # Imported here: it needs the libraries of the extra `http`, and --help does not.
     from nixfleet_cli.shared.logging_setup import log_to_stderr
     from nixfleet_control_plane.config import load_control_plane_config
     from nixfleet_control_plane.main import CannotStart, run_control_plane
     from nixfleet_runtime.config.options import ConfigError
+    from nixfleet_runtime.kernel.write_failures import WritingEnded
 
     def on_listening(url: str) -> None:
         if url_file is not None:
@@ -62,3 +64,5 @@ def run(config_file: Path, url_file: Path | None, clock: Clock) -> None:
         run_control_plane(config, clock, on_listening)
     except (ConfigError, CannotStart) as error:
         raise Unusable(*lines_of(error)) from error
+    except WritingEnded as error:
+        raise Findings(*lines_of(error)) from error

@@ -1,7 +1,7 @@
 """The demonstration's fleet in this very process: agents and control plane share it, and nothing happens to them."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -9,6 +9,7 @@ from attrs import frozen
 
 from nixfleet_agent import service as agent
 from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_agent.ports import AgentPorts, AgentSettings
 from nixfleet_cli.demo.declaration import CHANNEL
 from nixfleet_cli.demo.releases import Published
@@ -23,6 +24,7 @@ from nixfleet_control_plane.judges.worker import JudgeWorker
 from nixfleet_control_plane.messages.inputs import ManifestsUpdated, OperatorCommand
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import sign_approval, verify_fleet, verify_manifest
@@ -49,8 +51,8 @@ class InProcess:
     async def switch_on(self, hostname: str) -> None:
         """Run the agent of `hostname` from now on."""
         (host,) = (host for host in self.world.hosts if host.hostname == hostname)
-        journal = SqliteJournal(journal_in(self.world.directory, hostname))
-        self._running.callback(journal.close)
+        journal = ThreadedJournal(SqliteJournal(journal_in(self.world.directory, hostname)))
+        self._running.push_async_callback(journal.close)
         transport = InProcessTransport(self.control_plane, hostname)
         ports = AgentPorts(journal, transport, host.activator, self.world.clock, self.world.trust)
         await self._running.enter_async_context(agent.running(AgentSettings(hostname), ports))
@@ -90,8 +92,9 @@ async def running_in_process(
     world: World, off: Collection[str] = (), judges: Mapping[str, Judge] = NO_JUDGES
 ) -> AsyncIterator[InProcess]:
     """Run the fleet of `world` while the context is open. off: the hosts that do not run at first."""
-    with ExitStack() as stack:
-        store = stack.enter_context(closing(SqliteStore(database_in(world.directory))))
+    async with AsyncExitStack() as opened:
+        store = ThreadedStore(SqliteStore(database_in(world.directory)))
+        opened.push_async_callback(store.close)
         async with AsyncExitStack() as running:
             service = await running.enter_async_context(
                 control_plane.running(store, world.clock, trust=world.trust)

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, TypeAlias, assert_never
 
+import anyio.to_thread
+
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import FleetMissing, put_artefact
 from nixfleet_control_plane.engine.failing_controls import Control
@@ -37,7 +39,13 @@ from nixfleet_control_plane.messages.log_entry import (
     RolloutMoved,
 )
 from nixfleet_control_plane.messages.writes import SetRecordsThrough
-from nixfleet_control_plane.store.store import Snapshot, Store, StoredHost, stored_host
+from nixfleet_control_plane.store.store import (
+    BlockingStore,
+    Snapshot,
+    Store,
+    StoredHost,
+    stored_host,
+)
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.errors import TransitionError
@@ -61,11 +69,19 @@ _Open: TypeAlias = Mapping[RolloutId, LoadedManifest]
 """The manifest of each rollout that is not pruned."""
 
 
-def load_state(store: Store) -> State:
+async def loaded_state(store: Store) -> State:
     """Return the state as of the last commit; `State.left_out` says what had to be left out.
 
     Raises: DamagedRow, DecodeError, TransitionError.
     """
+    with suppress(_CacheIncomplete):
+        return await anyio.to_thread.run_sync(_state_of, await store.load())
+    await store.commit((SetRecordsThrough(0),))
+    return await anyio.to_thread.run_sync(_state_of, await store.load())
+
+
+def load_state(store: BlockingStore) -> State:
+    """As `loaded_state`."""
     with suppress(_CacheIncomplete):
         return _state_of(store.load())
     store.commit((SetRecordsThrough(0),))

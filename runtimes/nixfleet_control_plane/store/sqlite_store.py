@@ -34,11 +34,18 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
+from nixfleet_runtime.kernel.write_failures import OutcomeUnknown, OwnershipLost
 from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_rollout_record,
 )
-from nixfleet_runtime.storage.sqlite import WalLimiter, open_writer, transaction
+from nixfleet_runtime.storage.sqlite import (
+    CommitInDoubt,
+    WalLimiter,
+    open_writer,
+    settle,
+    transaction,
+)
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.planner.holds.hold import Hold, parse_source
 from nixfleet_state_machine.planner.holds.scope import parse_scope
@@ -58,44 +65,51 @@ LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
 INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)"
 
 
-class AnotherWriter(NixfleetError, sqlite3.IntegrityError):
-    """Another process wrote to the database since this one's last commit. Nothing of the commit was written."""
+class AnotherWriter(OwnershipLost):
+    """Another process wrote to the database since this one's last commit. Nothing of the commit was written.
+
+    expected, found: the hash of the log's last row, in hexadecimal.
+    """
 
     def __init__(self, path: Path, expected: bytes, found: bytes) -> None:
-        super().__init__(path, expected, found)
-        self.path = path
-        self.expected = expected
-        self.found = found
+        super().__init__(str(path), expected.hex(), found.hex())
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: expected a log that ends with the row {self.expected.hex()}, which this process wrote, "
-            f"found {self.found.hex()}: another process writes to it; stop both, and start one"
+            f"{self.where}: expected a log that ends with the row {self.expected}, which this process wrote, "
+            f"found {self.found}: another process writes to it; stop both, and start one"
         )
 
 
 class SqliteStore:
-    """A control plane's database in one file, created if it does not exist.
+    """A control plane's database in one file, created if it does not exist. For one thread at a time.
 
+    `ThreadedStore` makes it a `Store`. connection_type: tests replace it.
     Raises: SchemaRefused, NotOurDatabase.
     """
 
+    connection_type: type[sqlite3.Connection] = sqlite3.Connection
+
     def __init__(self, path: Path) -> None:
-        self._connection = open_writer(
-            path,
+        self._path = path
+        self._connection = self._open()
+        self._wal = WalLimiter(self._connection, path)
+        self._head_hash = _head_hash(self._connection)
+
+    def _open(self) -> sqlite3.Connection:
+        return open_writer(
+            self._path,
             application_id=APPLICATION_ID,
             schema=SCHEMA,
             version=SCHEMA_VERSION,
             migrations=MIGRATIONS,
+            connection_type=self.connection_type,
         )
-        self._path = path
-        self._wal = WalLimiter(self._connection, path)
-        self._head_hash = _head_hash(self._connection)
 
     def commit(self, writes: Sequence[Write]) -> None:
-        """Make all of `writes` durable, atomically.
+        """Make all of `writes` durable, atomically. Finds out itself what became of a COMMIT that failed.
 
-        Raises: AnotherWriter, and other errors of sqlite3; nothing has changed then.
+        Raises: AnotherWriter, OutcomeUnknown; other errors of sqlite3, and then nothing has changed.
         """
         head_hash = self._head_hash
         log: list[tuple[Value, ...]] = []
@@ -106,6 +120,17 @@ class SqliteStore:
                 log.append((*write, prev_hash, head_hash))
             else:
                 others.append(statement_of(write))
+        try:
+            self._carry_out(log, others)
+        except CommitInDoubt as doubt:
+            if not self._is_durable(head_hash, doubt):
+                raise doubt.error from None
+            if not log:
+                self._repeat(others)
+        self._head_hash = head_hash
+        self._wal.truncate_if_long()
+
+    def _carry_out(self, log: Sequence[tuple[Value, ...]], others: Sequence[Statement]) -> None:
         with transaction(self._connection):
             # Asked, because a commit of cached records alone adds nothing to the log, which would refuse it.
             found = _head_hash(self._connection)
@@ -115,8 +140,35 @@ class SqliteStore:
             self._connection.executemany(INSERT_LOG, log)
             for statement, alike in groupby(others, key=itemgetter(0)):
                 self._connection.executemany(statement, [values for _, values in alike])
-        self._head_hash = head_hash
-        self._wal.truncate_if_long()
+
+    def _is_durable(self, head_hash: bytes, doubt: CommitInDoubt) -> bool:
+        """Open the file again, and return whether the log ends with `head_hash`.
+
+        Raises: AnotherWriter, OutcomeUnknown.
+        """
+        try:
+            # Before the other one is closed: the last to close a file removes what a full disk has no room for.
+            connection = self._open()
+            self._connection.close()
+            self._connection = connection
+            self._wal = WalLimiter(connection, self._path)
+            found = _head_hash(connection)
+            settle(connection, is_there=found == head_hash)
+        except (sqlite3.Error, OSError, NixfleetError) as error:
+            raise OutcomeUnknown(str(self._path), str(error)) from doubt
+        if found not in (head_hash, self._head_hash):
+            raise AnotherWriter(self._path, self._head_hash, found)
+        return found == head_hash
+
+    def _repeat(self, others: Sequence[Statement]) -> None:
+        """Carry out again a commit that added nothing to the log, which does not show whether it is there.
+
+        It consists of cached records: written twice they are as written once. Raises: OutcomeUnknown.
+        """
+        try:
+            self._carry_out((), others)
+        except (sqlite3.Error, CommitInDoubt) as error:
+            raise OutcomeUnknown(str(self._path), str(error)) from error
 
     def load(self) -> Snapshot:
         """Return everything committed. Raises: DamagedRow, DecodeError."""

@@ -1,6 +1,6 @@
-"""The protocol of the control plane's store. One implementation ships: `sqlite_store`.
+"""The protocols of the control plane's store. One implementation ships: `sqlite_store`, behind `threaded_store`.
 
-A store decides nothing. It is synchronous: the mutator calls `commit` in one worker thread, once per batch.
+A store decides nothing. The mutator calls `commit`, once per batch and never twice at once.
 Source: docs/spec/runtimes.md, Store.
 """
 
@@ -106,20 +106,42 @@ class Snapshot:
 
 
 class Store(Protocol):
-    """Makes commits durable."""
+    """Makes commits durable. One task uses it at a time. Embedded and networked stores have the same protocol."""
 
-    def load(self) -> Snapshot:
+    async def load(self) -> Snapshot:
         """Return everything committed. Raises: DamagedRow."""
         ...
 
-    def commit(self, writes: Sequence[Write]) -> None:
+    async def commit(self, writes: Sequence[Write]) -> None:
         """Make all of `writes` durable, in order and atomically.
 
-        When this returns, the writes survive a power failure. When it raises, nothing has changed and the next call may
-        succeed.
+        When this returns, the writes survive a power failure. When it raises, nothing has changed, and the next call
+        may succeed: an outcome that is not known is found out first. Three errors say more: Unreachable, nothing was
+        written and nothing can be now; OwnershipLost, another process owns the data; OutcomeUnknown, it could not be
+        found out. After the last two the store is not used again. A cancellation ends the wait at once; it comes only
+        when a write takes too long, and the store is not used again.
         """
         ...
 
+    async def close(self) -> None:
+        """Release resources. Writes nothing. Returns within a few seconds, also if a write hangs."""
+        ...
+
+
+class BlockingStore(Protocol):
+    """A store whose calls block: `ThreadedStore` makes it a `Store`. One thread uses it at a time.
+
+    What each call does, and what its errors mean, is as in `Store`.
+    """
+
+    def load(self) -> Snapshot:
+        """Return everything committed."""
+        ...
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        """Make all of `writes` durable, in order and atomically."""
+        ...
+
     def close(self) -> None:
-        """Release resources. Writes nothing."""
+        """Release resources."""
         ...

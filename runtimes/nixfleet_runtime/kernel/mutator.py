@@ -3,30 +3,38 @@
 Invariants. One task calls the engine. Inputs are handled in the order in which they were posted; urgent ones go ahead
 of those that wait. A batch is written in one transaction; only then are its posters answered and its actions carried
 out. If the write fails, the engine rolls back and the inputs are retried one by one, so that only the faulty one fails.
-An accepted input is handled even if its poster was cancelled or the mutator is closing. Every poster gets an outcome,
-however `run` ends.
+They are not retried if no write can succeed now (`Unreachable`), and `run` ends with the error if none can succeed any
+more (`WritingEnded`). An accepted input is handled even if its poster was cancelled or the mutator is closing. Every
+poster gets an outcome, however `run` ends.
 Source: docs/spec/runtimes.md, The kernel both sides share.
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import anyio
-import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.engine import Commit, Engine
+from nixfleet_runtime.kernel.write_failures import (
+    OutcomeUnknown,
+    Unreachable,
+    WriteOverdue,
+    WritingEnded,
+)
 
 InputT = TypeVar("InputT")
 WriteT = TypeVar("WriteT")
 ReplyT = TypeVar("ReplyT")
 ActionT = TypeVar("ActionT")
 
+WRITE_SECONDS_MAX: Final = 60.0
+"""A disk that takes longer for one commit is not slow, it hangs."""
 _logger = logging.getLogger(__name__)
 
 
@@ -57,10 +65,14 @@ class EngineFault(NixfleetError):
 
 
 class WriteFailed(NixfleetError):
-    """The commit for the input could not be written, so nothing happened. `__cause__` says why."""
+    """The commit for the input was not confirmed. `__cause__` says why.
+
+    Nothing happened, unless the cause is `OutcomeUnknown`: then a start of the service finds out.
+    """
 
     def __str__(self) -> str:
-        return f"could not be made durable: {self.__cause__}"
+        what = "be confirmed" if isinstance(self.__cause__, OutcomeUnknown) else "be made durable"
+        return f"could not {what}: {self.__cause__}"
 
 
 class _Entry(Generic[InputT, ReplyT]):
@@ -95,20 +107,23 @@ class _Entry(Generic[InputT, ReplyT]):
 class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
     """One bounded queue and one task, `run`, around an engine.
 
-    write: makes writes durable in one transaction, or raises; called in a worker thread.
-    carry_out: starts one after-commit action; must not block. on_batch: called with the number of inputs of each batch.
+    write: makes writes durable in one transaction, or raises; what its errors mean is in `write_failures`. A
+    cancellation must end it at once, and is only used to end the mutator. carry_out: starts one after-commit action;
+    must not block. on_batch: called with the number of inputs of each batch. write_seconds_max: how long one write may
+    take, in real time.
     """
 
     def __init__(
         self,
         engine: Engine[InputT, WriteT, ReplyT, ActionT],
-        write: Callable[[Sequence[WriteT]], None],
+        write: Callable[[Sequence[WriteT]], Awaitable[None]],
         carry_out: Callable[[ActionT], None],
         clock: Clock,
         *,
         queue_length_max: int = 4096,
         batch_length_max: int = 512,
         on_batch: Callable[[int], None] = lambda _: None,
+        write_seconds_max: float = WRITE_SECONDS_MAX,
     ) -> None:
         self._engine = engine
         self._write = write
@@ -117,6 +132,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self._queue_length_max = queue_length_max
         self._batch_length_max = batch_length_max
         self._on_batch = on_batch
+        self._write_seconds_max = write_seconds_max
         # `None` in the queue only wakes `run`, to handle urgent inputs.
         self._sender: MemoryObjectSendStream[_Entry[InputT, ReplyT] | None]
         self._sender, self._receiver = anyio.create_memory_object_stream[
@@ -181,7 +197,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
             self._sender.close()
 
     async def run(self) -> None:
-        """Handle inputs until `close`. Call it once."""
+        """Handle inputs until `close`. Call it once. Raises: WritingEnded, once every poster has an outcome."""
         try:
             while batch := await self._next_batch():
                 # Shielded: a cancellation must not separate the write from its answers.
@@ -237,18 +253,33 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
     async def _settle(self, batch: Sequence[_Entry[InputT, ReplyT]]) -> None:
         handled = [(entry, commit) for entry in batch if (commit := self._handle(entry))]
         writes = [write for _, commit in handled for write in commit.writes]
+        entries = [entry for entry, _ in handled]
         try:
             if writes:
-                await anyio.to_thread.run_sync(self._write, writes)
+                await self._written(writes)
+        except WritingEnded as error:
+            self._engine.roll_back()
+            _fail(entries, error)
+            raise
+        except Unreachable as error:
+            self._engine.roll_back()
+            _fail(entries, error)
+            return
         except Exception as error:
             self._engine.roll_back()
-            await self._retry_singly([entry for entry, _ in handled], error)
+            await self._retry_singly(entries, error)
             return
         self._engine.settle()
         for entry, commit in handled:
             entry.answer(commit.reply)
             for action in commit.actions:
                 self._start(action)
+
+    async def _written(self, writes: Sequence[WriteT]) -> None:
+        with anyio.move_on_after(self._write_seconds_max) as limit:
+            await self._write(writes)
+        if limit.cancelled_caught:
+            raise WriteOverdue(self._write_seconds_max)
 
     def _start(self, action: ActionT) -> None:
         try:
@@ -271,9 +302,7 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         self, entries: Sequence[_Entry[InputT, ReplyT]], error: Exception
     ) -> None:
         if len(entries) == 1:
-            failed = WriteFailed()
-            failed.__cause__ = error
-            entries[0].fail(failed)
+            _fail(entries, error)
             return
         for entry in entries:
             await self._settle([entry])
@@ -293,6 +322,13 @@ class SingleMutator(Generic[InputT, WriteT, ReplyT, ActionT]):
         entry: _Entry[InputT, ReplyT] = _Entry(input)
         self._awaited.add(entry)
         return entry
+
+
+def _fail(entries: Sequence[_Entry[InputT, ReplyT]], error: Exception) -> None:
+    for entry in entries:
+        failed = WriteFailed()
+        failed.__cause__ = error
+        entry.fail(failed)
 
 
 def _not_accepted(input: object) -> MutatorClosed:

@@ -85,6 +85,20 @@ class SchemaDiffers(SchemaRefused):
         )
 
 
+class CommitInDoubt(NixfleetError):
+    """COMMIT failed without leaving the transaction open: it may or may not be durable. error: SQLite's.
+
+    The caller opens the file again and looks: a new connection reads what the file has, not what this one believes.
+    """
+
+    def __init__(self, error: sqlite3.Error) -> None:
+        super().__init__(error)
+        self.error = error
+
+    def __str__(self) -> str:
+        return f"it is not known whether a commit is durable: {self.error}"
+
+
 def open_writer(
     path: Path,
     *,
@@ -92,17 +106,20 @@ def open_writer(
     schema: str,
     version: int,
     migrations: Mapping[int, str] | None = None,
+    connection_type: type[sqlite3.Connection] = sqlite3.Connection,
 ) -> sqlite3.Connection:
     """Return the only connection that may write `path`; create the database with `schema` if it does not exist.
 
     migrations: by the version that each starts from, the script that leads to the next one; a database of an older
-    version is upgraded, each step in a transaction of its own.
+    version is upgraded, each step in a transaction of its own. connection_type: tests replace it.
 
     The connection is in autocommit mode (use `transaction`) and may move between threads, one at a time.
     Raises: SchemaRefused, NotOurDatabase, UnfitFile.
     """
     _make_private(path)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, factory=connection_type
+    )
     try:
         found = _version_of(connection, path, application_id, version)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -214,16 +231,40 @@ class WalLimiter:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit the statements inside atomically; roll back on an exception."""
+    """Commit the statements inside atomically; roll back on an exception.
+
+    Raises: CommitInDoubt. After any other error nothing was written.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
-        connection.execute("COMMIT")
     except BaseException:
-        # A failed COMMIT may or may not have ended the transaction.
+        # Some errors, such as a full disk, have rolled back already.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if not connection.in_transaction:
+            raise CommitInDoubt(error) from error
+        connection.execute("ROLLBACK")
+        raise
+
+
+def settle(connection: sqlite3.Connection, *, is_there: bool) -> None:
+    """Make what `connection` found of a commit in doubt true after a power failure too. Raises: sqlite3.Error.
+
+    The flush of what is there may have failed, so it is flushed again. What is not there may have left pages at the
+    end of the write-ahead log, which a recovery would take for a commit: the log is cut off, if the disk allows that;
+    otherwise the next commit overwrites them.
+    """
+    if is_there:
+        # SQLite flushes the write-ahead log before it copies anything of it.
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    else:
+        with suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _require_shape(connection: sqlite3.Connection, path: Path, schema: str, version: int) -> None:

@@ -109,6 +109,10 @@ class MemoryJournal:
         rows = (row for row in self._unsent.values() if row.rollout_id not in excluding)
         return tuple(islice(rows, limit))
 
+    def unsent_rollouts(self) -> frozenset[RolloutId]:
+        """Return the rollouts with unsent facts."""
+        return frozenset(row.rollout_id for row in self._unsent.values())
+
     def last_seqs(self) -> FrozenMap[str, int]:
         """Return the seq of the last fact of each rollout, committed or bootstrapped."""
         return FrozenMap(

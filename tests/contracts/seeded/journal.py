@@ -8,6 +8,7 @@ from pathlib import Path
 from attrs import evolve
 
 from nixfleet_agent.journal.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
+from nixfleet_agent.journal.threaded_journal import ThreadedJournal
 from nixfleet_agent.messages.writes import (
     MarkRefused,
     MarkUnsent,
@@ -26,8 +27,8 @@ class SeededContract(JournalContract):
 
     journal: type[SqliteJournal]
 
-    def open_journal(self, directory: Path) -> Journal:
-        return self.journal(directory / "db")
+    async def open_journal(self, directory: Path) -> Journal:
+        return ThreadedJournal(self.journal(directory / "db"))
 
 
 class AnswersBeforeItCommits(SqliteJournal):

@@ -1,17 +1,17 @@
 """Kernels with one planted bug each. `says`: words of the failure that must tell its author what is wrong."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TypeAlias
 
 import anyio
-import anyio.to_thread
 from attrs import evolve
 
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.engine import Commit, Engine
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, _Entry
+from nixfleet_runtime.kernel.write_failures import Unreachable, WritingEnded
 from nixfleet_testing.contracts.mutator import Mutator, MutatorContract
 
 Kernel: TypeAlias = SingleMutator[str, str, str, str]
@@ -29,13 +29,21 @@ class SeededContract(MutatorContract):
     def make_mutator(
         self,
         engine: WordEngine,
-        write: Callable[[Sequence[str]], None],
+        write: Callable[[Sequence[str]], Awaitable[None]],
         carry_out: Callable[[str], None],
         clock: Clock,
         *,
         queue_length_max: int,
+        write_seconds_max: float,
     ) -> Mutator:
-        return self.kernel(engine, write, carry_out, clock, queue_length_max=queue_length_max)
+        return self.kernel(
+            engine,
+            write,
+            carry_out,
+            clock,
+            queue_length_max=queue_length_max,
+            write_seconds_max=write_seconds_max,
+        )
 
 
 class AnswersFirst(Kernel):
@@ -45,7 +53,7 @@ class AnswersFirst(Kernel):
             entry.answer(commit.reply)
             assert entry.turn is not None
             entry.turn.set()
-        await anyio.to_thread.run_sync(self._write, [w for _, c in handled for w in c.writes])
+        await self._write([w for _, c in handled for w in c.writes])
         self._engine.settle()
         for _, commit in handled:
             for action in commit.actions:
@@ -243,9 +251,11 @@ class SwallowsFailures(Kernel):
         self._write = write
 
 
-def _unless_it_fails(write: Callable[[Sequence[str]], None], writes: Sequence[str]) -> None:
+async def _unless_it_fails(
+    write: Callable[[Sequence[str]], Awaitable[None]], writes: Sequence[str]
+) -> None:
     with suppress(OSError):
-        write(writes)
+        await write(writes)
 
 
 class TestSwallowsAFailedWrite(SeededContract):
@@ -393,3 +403,45 @@ class TestDropsWhatWasAcceptedOnClose(SeededContract):
 
     says = "accepted inputs were dropped on closing"
     kernel = DropsOnClose
+
+
+class TriesOneByOne(Kernel):
+    async def _written(self, writes: Sequence[str]) -> None:
+        try:
+            await super()._written(writes)
+        except Unreachable as error:
+            raise OSError(str(error)) from error
+
+
+class TestTriesAStoreThatIsGoneForEachInput(SeededContract):
+    """Tries the inputs of a batch one by one on a connection that is dead."""
+
+    says = "a store that cannot be reached was asked 4 times"
+    kernel = TriesOneByOne
+
+
+class GoesOnWithout(Kernel):
+    async def _written(self, writes: Sequence[str]) -> None:
+        try:
+            await super()._written(writes)
+        except WritingEnded as error:
+            raise OSError(str(error)) from error
+
+
+class TestGoesOnAfterItLostTheStore(SeededContract):
+    """Takes a store that another process owns for a disk without room."""
+
+    says = "expected the kernel to end with that, found None"
+    kernel = GoesOnWithout
+
+
+class WaitsForEver(Kernel):
+    async def _written(self, writes: Sequence[str]) -> None:
+        await self._write(writes)
+
+
+class TestWaitsForAFrozenWriter(SeededContract):
+    """Has no limit on how long a write may take."""
+
+    says = "expected the kernel to end with OutcomeUnknown, found None"
+    kernel = WaitsForEver

@@ -20,6 +20,7 @@ from nixfleet_control_plane.messages.writes import (
 )
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Snapshot, Store
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_testing.contracts.store import StoreContract
 from nixfleet_testing.contracts.store_cases import SIGNATURE
 
@@ -29,8 +30,8 @@ class SeededContract(StoreContract):
 
     store: type[SqliteStore]
 
-    def open_store(self, directory: Path) -> Store:
-        return self.store(directory / "db")
+    async def open_store(self, directory: Path) -> Store:
+        return ThreadedStore(self.store(directory / "db"))
 
 
 class AnswersBeforeItCommits(SqliteStore):

@@ -12,7 +12,12 @@ from attrs import frozen
 
 from nixfleet_agent.engine.engine import AgentEngine
 from nixfleet_agent.engine.state import State
-from nixfleet_agent.journal.journal import Journal, JournalRow, JournalSnapshot, SqliteJournal
+from nixfleet_agent.journal.journal import (
+    BlockingJournal,
+    JournalRow,
+    JournalSnapshot,
+    SqliteJournal,
+)
 from nixfleet_agent.journal.loading import load_state
 from nixfleet_agent.messages.inputs import Action, Input, Intent, Reply
 from nixfleet_agent.messages.writes import Write
@@ -285,5 +290,5 @@ class Host:
             self._workers.carry_out(action)
 
 
-def _all_of(journal: Journal) -> KeptJournal:
+def _all_of(journal: BlockingJournal) -> KeptJournal:
     return KeptJournal(journal.load(), journal.unsent(ROWS_MAX), journal.last_seqs())

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, assert_never
 
-from nixfleet_agent.journal.loading import unsent_rollouts
 from nixfleet_agent.messages.inputs import (
     Action,
     ChecksLoaded,
@@ -169,7 +168,7 @@ class SimulatedShell:
             case ReadUnsent():
                 task.answer(self._journal.unsent(step.limit, step.leave_out))
             case ReadUnsentRollouts():
-                task.answer(unsent_rollouts(self._journal))
+                task.answer(self._journal.unsent_rollouts())
             case ReadLastSeqs():
                 task.answer(self._journal.last_seqs())
             case ReadCachedManifest():
