@@ -228,7 +228,7 @@ def test_a_sender_posts_no_more_than_its_facts_and_its_waits_explain(
 
     log = logging.Logger("silent", logging.CRITICAL)
     post = RetryingPost(Backoff(lambda: 0.0), log)
-    sender = Sender("web-01", post, Backoff(lambda: 0.0), log, Contact(lambda: T0))
+    sender = Sender("web-01", 0.0, post, Backoff(lambda: 0.0), log, Contact(lambda: T0))
     with suppress(Stopped):
         carried_out(sender.run(), answer)
     assert posts <= POSTS_MAX

@@ -37,6 +37,7 @@ from nixfleet_runtime.config.sections import (
 from nixfleet_runtime.documents.problems import quoted
 
 POLL_WAIT_SECONDS_MAX: Final = 60.0  # the longest the control plane holds a poll
+LINGER_SECONDS_MAX: Final = 1.0  # longer, and people see probes late
 _DEFAULTS: Final = AgentSettings("")
 
 
@@ -128,9 +129,10 @@ class ProbesConfig:
 
 @frozen
 class TicksConfig:
-    """`[ticks]`: the intervals of ticks, heartbeats and polls."""
+    """`[ticks]`: the intervals of ticks, heartbeats and polls, and how long facts wait for others."""
 
     heartbeat_seconds: float = _DEFAULTS.heartbeat_seconds
+    linger_seconds: float = _DEFAULTS.linger_seconds
     poll_wait_seconds: float = _DEFAULTS.poll_wait_seconds
     tick_seconds: float = _DEFAULTS.tick_seconds
 
@@ -158,6 +160,7 @@ class AgentConfig:
             failure_threshold_seconds=self.probes.failure_threshold_seconds,
             freshness_window_minutes=self.trust.freshness_window_minutes,
             tick_seconds=self.ticks.tick_seconds,
+            linger_seconds=self.ticks.linger_seconds,
             heartbeat_seconds=self.ticks.heartbeat_seconds,
             poll_wait_seconds=self.ticks.poll_wait_seconds,
             probe_interval_seconds_min=self.probes.interval_seconds_min,
@@ -321,6 +324,9 @@ def _ticks(section: Section) -> TicksConfig:
         heartbeat_seconds=section.seconds("heartbeat_seconds", default.heartbeat_seconds),
         poll_wait_seconds=section.seconds(
             "poll_wait_seconds", default.poll_wait_seconds, at_most=POLL_WAIT_SECONDS_MAX
+        ),
+        linger_seconds=section.seconds_or_none(
+            "linger_seconds", default.linger_seconds, at_most=LINGER_SECONDS_MAX
         ),
         tick_seconds=section.seconds("tick_seconds", default.tick_seconds),
     )

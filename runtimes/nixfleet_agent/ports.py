@@ -21,6 +21,7 @@ class AgentSettings:
     """How one host's agent behaves. Times are of the agent's clock, except network waits.
 
     failure_threshold_seconds: how long an enforce probe must fail before the host is Failed.
+    linger_seconds: how long facts that no rollout waits for stay, so that others are sent with them; 0: not at all.
     freshness_window_minutes: this host's limit on the window that manifests declare. probe_interval_seconds_min: the
     lower limit of every probe's interval. switch_grace_seconds: how long a stopping agent waits for a switch under way;
     a switch that takes longer is finished by the next start.
@@ -30,6 +31,7 @@ class AgentSettings:
     failure_threshold_seconds: float = FAILURE_THRESHOLD_DEFAULT.total_seconds()
     freshness_window_minutes: int | None = None
     tick_seconds: float = 5.0
+    linger_seconds: float = 0.05
     heartbeat_seconds: float = 60.0
     poll_wait_seconds: float = 60.0
     probe_interval_seconds_min: float = 5.0

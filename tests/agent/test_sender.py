@@ -22,9 +22,9 @@ from nixfleet_agent.messages.writes import AppendEvent, MarkAcknowledged, MarkRe
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.contact import Contact
 from nixfleet_agent.workers.posting import RetryingPost
-from nixfleet_agent.workers.sender import Sender
+from nixfleet_agent.workers.sender import LINGERS_MAX, Sender
 from nixfleet_agent.workers.steps import AgentStep, PostEvents, PostInput, ReadUnsent, Wait
-from nixfleet_proto.agent_event import ActivationStarted
+from nixfleet_proto.agent_event import ActivationFailed, ActivationStarted
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import BATCH_LENGTH_MAX, AgentEventEnvelope
 from nixfleet_runtime.transport import (
@@ -77,11 +77,18 @@ class SenderBench:
     waited: list[float] = field(factory=list)
     hurried: list[bool] = field(factory=list)
     waits_max: int = 100
+    when_waiting: Callable[[], None] = lambda: None
 
     def __attrs_post_init__(self) -> None:
+        self.sender = self.lingering(0.0)
+
+    def lingering(self, linger_seconds: float) -> Sender:
+        """Return a sender whose facts wait so long for others."""
         log = logging.getLogger(__name__)
         post = RetryingPost(Backoff(lambda: 0.0), log)
-        self.sender = Sender("web-01", post, Backoff(lambda: 0.0), log, Contact(lambda: T0))
+        return Sender(
+            "web-01", linger_seconds, post, Backoff(lambda: 0.0), log, Contact(lambda: T0)
+        )
 
     def lived(self, rollout_id: RolloutId, *seqs: int) -> None:
         self.journal.commit(
@@ -107,6 +114,7 @@ class SenderBench:
                     raise Stopped
                 self.waited.append(seconds)
                 self.hurried.append(wakeup is not None)
+                self.when_waiting()
                 return None
             case _:
                 raise AssertionError(step)
@@ -366,3 +374,62 @@ def test_only_the_wait_for_an_answer_ends_when_another_call_is_answered(bench: S
     bench.lived(R1, 1)
     bench.send()
     assert bench.hurried == [True, False, False]
+
+
+def test_facts_that_no_rollout_waits_for_are_sent_with_those_of_the_next_moment(
+    bench: SenderBench,
+) -> None:
+    """What comes while they linger goes in the same request."""
+    bench.sender = bench.lingering(0.05)
+    bench.lived(R1, 1)
+    later = iter([(2, 3)])
+    bench.when_waiting = lambda: bench.lived(R1, *next(later, ()))
+
+    bench.send()
+
+    assert bench.control_plane.posts == 1
+    assert bench.control_plane.accepted == [(R1, 1), (R1, 2), (R1, 3)]
+    assert set(bench.waited) == {0.05}
+
+
+def test_a_fact_that_changes_a_state_goes_at_once_with_all_that_linger(bench: SenderBench) -> None:
+    """It ends the wait of those before it, and has none itself."""
+    bench.sender = bench.lingering(0.05)
+    bench.lived(R1, 1)
+    failed = ActivationFailed(1, "it broke", T0, seq=2)
+
+    def fail() -> None:
+        bench.journal.commit([AppendEvent(R1, failed, T0)])
+        bench.sender.wake()
+
+    bench.when_waiting = fail
+
+    bench.send()
+
+    assert bench.control_plane.posts == 1
+    assert bench.control_plane.accepted == [(R1, 1), (R1, 2)]
+    assert bench.waited == [0.05]
+
+
+def test_facts_that_come_without_end_do_not_linger_without_end(bench: SenderBench) -> None:
+    """A probe at a short interval puts the others off four times."""
+    bench.sender = bench.lingering(0.05)
+    bench.lived(R1, 1)
+    seqs = iter(range(2, 40))
+    bench.when_waiting = lambda: bench.lived(R1, next(seqs))
+    bench.waits_max = LINGERS_MAX
+
+    bench.send()
+
+    assert bench.control_plane.posts == 1
+    assert len(bench.control_plane.accepted) == 1 + LINGERS_MAX
+
+
+def test_without_lingering_every_fact_goes_at_once(bench: SenderBench) -> None:
+    """A linger of 0 waits for nothing."""
+    bench.lived(R1, 1)
+
+    bench.send()
+
+    assert bench.control_plane.accepted == [(R1, 1)]
+    assert bench.waited == []

@@ -16,6 +16,23 @@ from nixfleet_agent.messages.inputs import (
     ReplayAsked,
     RolloutDisowned,
 )
+from nixfleet_proto.agent_event import (
+    ActivationCompleted,
+    ActivationDeferred,
+    ActivationFailed,
+    ActivationStarted,
+    AgentEvent,
+    Converged,
+    DispatchAck,
+    Failed,
+    ProbeFailureFirst,
+    ProbeObservedFirst,
+    ProbeResult,
+    ProbeTopologyDeclared,
+    Recalled,
+    Regressed,
+    RollbackComplete,
+)
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (
@@ -49,6 +66,33 @@ def rows_by_rollout(rows: Iterable[JournalRow]) -> tuple[tuple[JournalRow, ...],
 def envelopes_of(hostname: str, rows: Iterable[JournalRow]) -> tuple[AgentEventEnvelope, ...]:
     """Return the envelopes to send for `rows`."""
     return tuple(AgentEventEnvelope(hostname, row.rollout_id, row.fact) for row in rows)
+
+
+def may_linger(fact: AgentEvent) -> bool:
+    """Return whether no rollout waits for `fact`: it tells how a state is, and changes none."""
+    match fact:
+        case (
+            ActivationStarted()
+            | ProbeTopologyDeclared()
+            | ProbeObservedFirst()
+            | ProbeResult()
+            | ProbeFailureFirst()
+        ):
+            return True
+        case (
+            DispatchAck()
+            | ActivationCompleted()
+            | ActivationFailed()
+            | ActivationDeferred()
+            | Failed()
+            | RollbackComplete()
+            | Converged()
+            | Regressed()
+            | Recalled()
+        ):
+            return False
+        case _:
+            assert_never(fact)
 
 
 class Sending:

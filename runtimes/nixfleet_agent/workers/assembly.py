@@ -82,7 +82,12 @@ class Workers:
             contact,
         )
         self._sender = Sender(
-            settings.hostname, self._post, self.backoff_for_control_plane(), log("sender"), contact
+            settings.hostname,
+            settings.linger_seconds,
+            self._post,
+            self.backoff_for_control_plane(),
+            log("sender"),
+            contact,
         )
         self._probes = ProbeWorker(settings.probe_interval_seconds_min, self._post, contact)
         self._dispatches = DispatchWorker(

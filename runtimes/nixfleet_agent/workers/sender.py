@@ -1,14 +1,17 @@
 """Sends the unsent rows of the journal, in order, until the control plane has made them durable. Sans I/O.
 
 Rows of one rollout never overtake each other. A rollout that the control plane does not know (yet) waits without
-blocking the others. When no answer comes, everything waits, longer each time.
+blocking the others. When no answer comes, everything waits, longer each time. Facts that no rollout waits for linger a
+moment, so that those of the next moments go with them: a request costs the control plane as much as ten facts.
+Source: docs/spec/runtimes.md, Agent.
 """
 
 import logging
 from collections.abc import Generator, Sequence
+from typing import Final
 
 from nixfleet_agent.journal.journal import JournalRow
-from nixfleet_agent.journal.outbox import Sending, envelopes_of, rows_by_rollout
+from nixfleet_agent.journal.outbox import Sending, envelopes_of, may_linger, rows_by_rollout
 from nixfleet_agent.workers.answer_bounds import OUT_OF_BOUNDS, require_bounded_outcome
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.contact import Contact
@@ -18,6 +21,9 @@ from nixfleet_agent.workers.trouble_log import Trouble
 from nixfleet_proto.wire import BATCH_LENGTH_MAX
 from nixfleet_runtime.transport import EventEarly, HostHeld, TransportFailed
 
+LINGERS_MAX: Final = 4
+"""How often in a row facts linger, when others come each time."""
+
 
 class Sender:
     """The worker that sends the journal's rows."""
@@ -25,12 +31,14 @@ class Sender:
     def __init__(
         self,
         hostname: str,
+        linger_seconds: float,
         post: RetryingPost,
         backoff: Backoff,
         log: logging.Logger,
         contact: Contact,
     ) -> None:
         self._hostname = hostname
+        self._linger_seconds = linger_seconds
         self._post = post
         self._backoff = backoff
         self._contact = contact
@@ -46,6 +54,7 @@ class Sender:
 
     def run(self) -> Work:
         """Send without end."""
+        lingered = 0
         while True:
             self._woken.clear()
             self._retry_after_seconds = None
@@ -54,6 +63,12 @@ class Sender:
             if not rows and not self._sending.has_left_out:
                 yield from Wait(None, self._woken)
                 continue
+            if self._has_time(rows) and lingered < LINGERS_MAX:
+                yield from Wait(self._linger_seconds, self._woken)
+                # Whatever woke it is read, and goes at once if a rollout waits for it.
+                lingered = lingered + 1 if self._woken.is_set else LINGERS_MAX
+                continue
+            lingered = 0
             moved = yield from self._send_all(rows)
             if self._sending.has_progressed:
                 self._backoff.reset()
@@ -61,6 +76,11 @@ class Sender:
                 yield from self._backoff.pause(
                     self._retry_after_seconds, was_answered=self._was_answered
                 )
+
+    def _has_time(self, rows: Sequence[JournalRow]) -> bool:
+        """Return whether all of the rows may linger, and more would fit beside them."""
+        is_short = 0 < len(rows) < BATCH_LENGTH_MAX
+        return self._linger_seconds > 0 and is_short and all(may_linger(row.fact) for row in rows)
 
     def _send_all(self, rows: Sequence[JournalRow]) -> Generator[AgentStep, object, bool]:
         """Send the rows of each rollout; return whether there was any progress."""

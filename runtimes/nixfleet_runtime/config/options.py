@@ -233,12 +233,14 @@ class Section:
             self.refuse(key, "out of range", f"more than 0{limit}", f"{value:g}")
         return self._kept(key, value)
 
-    def seconds_or_none(self, key: str, default: float) -> float:
-        """Return a duration, or 0 for what is to be never."""
+    def seconds_or_none(self, key: str, default: float, *, at_most: float | None = None) -> float:
+        """Return a duration up to `at_most`, or 0 for what is to be never."""
         self._override(key, float)
         value = self._table.number(key, default)
         if value < 0:
             self.refuse(key, "out of range", "0, for none, or more", f"{value:g}")
+        elif at_most is not None and value > at_most:
+            self.refuse(key, "out of range", f"0, for none, or at most {at_most:g}", f"{value:g}")
         return self._kept(key, value)
 
     def path(self, key: str, check: PathCheck, default: Path | None = None) -> Path:

@@ -145,6 +145,7 @@ class Host:
             failure_threshold_seconds=cadence.failure_threshold,
             freshness_window_minutes=FRESHNESS_WINDOW_MINUTES,
             tick_seconds=cadence.agent_tick,
+            linger_seconds=0.0,  # What lingers is in the journal, so a crash in between is one between two sends.
             heartbeat_seconds=cadence.heartbeat,
             poll_wait_seconds=cadence.poll_wait,
         )
