@@ -25,6 +25,7 @@ import uvicorn
 from attrs import frozen
 
 from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
+from nixfleet_control_plane.history.shadow import compare_views
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.earlier_commands import earlier_commands
 from nixfleet_control_plane.http.metrics import Metrics
@@ -395,7 +396,7 @@ def _trust_in(path: Path) -> TrustRoot:
 def _open_store(path: Path, held: ExitStack) -> Store:
     with _using_database(path):
         held.enter_context(only_process_on(path))
-        return ThreadedStore(SqliteStore(path))
+        return ThreadedStore(SqliteStore(path, compare_views))
 
 
 @contextmanager

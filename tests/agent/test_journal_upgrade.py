@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nixfleet_agent.engine.state import LocalRollout
-from nixfleet_agent.journal.journal import APPLICATION_ID, SqliteJournal
+from nixfleet_agent.journal.journal import JOURNAL_FORMAT, SqliteJournal
 from nixfleet_agent.messages.inputs import Intent, IntentKind
 from nixfleet_agent.messages.writes import AppendEvent, RemoveRollout
 from nixfleet_proto.agent_event import DispatchAck, OnHealthFailure
@@ -35,7 +35,9 @@ def older_journal(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "journal.sqlite"
     with closing(sqlite3.connect(path)) as old:
         old.executescript(schema.read_text(encoding="utf-8"))
-        old.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={version};")
+        old.executescript(
+            f"PRAGMA application_id={JOURNAL_FORMAT.application_id}; PRAGMA user_version={version};"
+        )
         record = encode_host_record(RECORD).decode()
         policy = "rollback-and-halt"
         if version >= WHOLE_POLICY_SINCE:

@@ -210,6 +210,7 @@ DATABASE: dict[str, list[str]] = {
     "log checkpoint": ["--key", "ci.key", "--signer", "ci", "--to", "a.checkpoint"],
     "log prove": ["--checkpoint", "a.checkpoint", "--row", "7", "--to", "a.proof"],
     "log rebuild": ["--check"],
+    "db upgrade": [],
 }
 
 

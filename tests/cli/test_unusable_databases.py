@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT
 from tests.cli.conftest import Invoke
 
 COMMANDS = [("status",), ("log", "show"), ("log", "verify"), ("log", "rebuild", "--check")]
@@ -64,4 +65,4 @@ def test_a_newer_schema_is_unusable(
     result = nixfleet(*command, database)
 
     assert result.exit_code == 2
-    assert "expected a schema up to 3, found 99" in result.stderr
+    assert f"expected a schema up to {DATABASE_FORMAT.version}, found 99" in result.stderr

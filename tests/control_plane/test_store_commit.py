@@ -11,7 +11,7 @@ from nixfleet_control_plane.messages.entry_codec import row_of
 from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LogRow
 from nixfleet_control_plane.messages.writes import PutHold, PutHostRecord
-from nixfleet_control_plane.store.sqlite_store import SCHEMA_VERSION, AnotherWriter, SqliteStore
+from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, AnotherWriter, SqliteStore
 from nixfleet_runtime.storage.sqlite import SchemaTooNew
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_testing.pauses import pause_of
@@ -181,6 +181,6 @@ def test_a_database_of_a_newer_version_is_refused_by_name(
     """A store does not open what a newer version wrote."""
     control_plane.store.close()
     with closing(sqlite3.connect(control_plane.database)) as connection:
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
-    with pytest.raises(SchemaTooNew, match=f"found {SCHEMA_VERSION + 1}"):
+        connection.execute(f"PRAGMA user_version={DATABASE_FORMAT.version + 1}")
+    with pytest.raises(SchemaTooNew, match=f"found {DATABASE_FORMAT.version + 1}"):
         SqliteStore(control_plane.database)

@@ -5,7 +5,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nixfleet_control_plane.store.sqlite_store import APPLICATION_ID, SqliteStore
+from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, SqliteStore
 from nixfleet_control_plane.store.store import StoredDispatch
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import Dispatch
@@ -27,7 +27,9 @@ def _older(path: Path) -> Path:
     """Return a database of version 1 with one rollout, in which two hosts were excused, and one dispatch."""
     with closing(sqlite3.connect(path)) as old:
         old.executescript(OLD_SCHEMA.read_text(encoding="utf-8"))
-        old.executescript(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version=1;")
+        old.executescript(
+            f"PRAGMA application_id={DATABASE_FORMAT.application_id}; PRAGMA user_version=1;"
+        )
         old.execute(
             "INSERT INTO event_log (seq, ts, kind, payload, prev_hash, hash)"
             " VALUES (1,?,'effect','{}',zeroblob(32),zeroblob(32))",
@@ -49,13 +51,11 @@ def _older(path: Path) -> Path:
 
 
 def test_an_older_database_is_upgraded_with_all_it_holds(tmp_path: Path) -> None:
-    """A dispatch has no time since when it is queued, an excused host has that standing, and a pause is a hold."""
+    """A dispatch is queued since its row of the log, an excused host has that standing, and a pause is a hold."""
     at = datetime(2026, 5, 16, 1, 0, tzinfo=UTC)
     with closing(SqliteStore(_older(tmp_path / "old.sqlite"))) as store:
         found = store.load()
-    assert found.dispatches == (
-        StoredDispatch(Dispatch("web-01", "stable@r1", "new", at, at), None),
-    )
+    assert found.dispatches == (StoredDispatch(Dispatch("web-01", "stable@r1", "new", at, at), at),)
     ((record, _),) = found.rollouts
     assert set(found.holds) == {
         Hold(ChannelScope("stable"), HoldSource(HoldKind.OPERATOR, "ada"), "why", None, at),

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+from attrs import evolve
 
+from nixfleet_runtime.storage.file_format import FileFormat, Step
 from nixfleet_runtime.storage.regular_file import UnfitFile
 from nixfleet_runtime.storage.sqlite import (
     NotOurDatabase,
@@ -18,9 +20,9 @@ from nixfleet_runtime.storage.sqlite import (
     SchemaTooOld,
     WalLimiter,
     open_reader,
-    open_writer,
     transaction,
 )
+from nixfleet_runtime.storage.writer import open_writer
 
 Opening: TypeAlias = Callable[[Path], sqlite3.Connection]
 
@@ -30,6 +32,7 @@ SCHEMA = """
 CREATE TABLE parents (name TEXT PRIMARY KEY);
 CREATE TABLE words (word TEXT PRIMARY KEY, parent TEXT REFERENCES parents (name));
 """
+FORMAT = FileFormat("words", OURS, SCHEMA, (Step(2, ""), Step(3, "")))
 
 
 @pytest.fixture
@@ -44,11 +47,11 @@ def writer(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _open_writer(path: Path) -> sqlite3.Connection:
-    return open_writer(path, application_id=OURS, schema=SCHEMA, version=VERSION)
+    return open_writer(path, FORMAT)
 
 
 def _open_reader(path: Path) -> sqlite3.Connection:
-    return open_reader(path, application_id=OURS, version=VERSION)
+    return open_reader(path, FORMAT)
 
 
 def _words(connection: sqlite3.Connection) -> list[str]:
@@ -82,7 +85,7 @@ def test_an_empty_file_becomes_a_database(path: Path) -> None:
 def test_a_schema_that_fails_leaves_nothing_of_itself(path: Path) -> None:
     """A schema is made whole or not at all, so the next start can try again."""
     with pytest.raises(sqlite3.OperationalError):
-        open_writer(path, application_id=OURS, schema=SCHEMA + "nonsense;", version=VERSION)
+        open_writer(path, evolve(FORMAT, schema=SCHEMA + "nonsense;"))
     with closing(_open_writer(path)) as connection:
         assert _words(connection) == []
 
@@ -307,52 +310,18 @@ def _fill(writer: sqlite3.Connection, long_wal: WalLimiter, times: int) -> None:
         long_wal.truncate_if_long()
 
 
-MIGRATIONS = {1: "CREATE TABLE second (x);", 2: "ALTER TABLE second ADD COLUMN y;"}
-
-
-def _open_migrating(path: Path, schema: str) -> sqlite3.Connection:
-    return open_writer(path, application_id=OURS, schema=schema, version=3, migrations=MIGRATIONS)
-
-
-def _make_first_version(path: Path) -> None:
-    open_writer(path, application_id=OURS, schema="CREATE TABLE first (x);", version=1).close()
-
-
-def test_an_older_schema_is_upgraded_step_by_step(path: Path) -> None:
-    """Each migration leads to the next version, and what was in the database is still there."""
-    _make_first_version(path)
-    _make(path, "INSERT INTO first VALUES (7)")
-    whole = "CREATE TABLE first (x); CREATE TABLE second (x, y);"
-    with closing(_open_migrating(path, whole)) as writer:
-        assert writer.execute("PRAGMA user_version").fetchone() == (3,)
-        assert writer.execute("SELECT x FROM first").fetchone() == (7,)
-        assert writer.execute("SELECT count(y) FROM second").fetchone() == (0,)
-
-
-def test_a_migration_that_fails_leaves_the_version_before_it(path: Path) -> None:
-    """Each step is a transaction: the next start goes on where this one stopped."""
-    _make_first_version(path)
-    _make(path, "CREATE TABLE second (z)")
-    with pytest.raises(sqlite3.OperationalError):
-        _open_migrating(path, "CREATE TABLE first (x);")
-    with closing(sqlite3.connect(path)) as found:
-        assert found.execute("PRAGMA user_version").fetchone() == (1,)
-
-
-def test_an_older_schema_without_a_migration_is_refused_by_name(path: Path) -> None:
-    """Nothing reads it as what it is not."""
-    _make_first_version(path)
-    with pytest.raises(SchemaTooOld, match="has schema 1, expected 3"):
-        _open_writer(path)
-    with pytest.raises(SchemaTooOld, match="has schema 1, expected 3"):
+def test_an_older_schema_is_not_read_but_refused_by_name(path: Path) -> None:
+    """A reader upgrades nothing, and says what does."""
+    open_writer(path, FileFormat("words", OURS, SCHEMA)).close()
+    with pytest.raises(SchemaTooOld, match=f"has schema 1, expected 3.*nixfleet db upgrade {path}"):
         _open_reader(path)
 
 
 def test_a_known_number_with_other_tables_is_refused_by_name(path: Path) -> None:
     """Not at the first statement that misses a column, hours later, but at the start."""
-    open_writer(path, application_id=OURS, schema="CREATE TABLE t (x);", version=3).close()
+    open_writer(path, evolve(FORMAT, schema="CREATE TABLE t (x);")).close()
     with pytest.raises(SchemaDiffers, match="expected column y of table t in it"):
-        open_writer(path, application_id=OURS, schema="CREATE TABLE t (x, y);", version=3)
+        open_writer(path, evolve(FORMAT, schema="CREATE TABLE t (x, y);"))
 
 
 def test_a_new_database_and_its_log_are_their_owners_alone(path: Path) -> None:

@@ -7,7 +7,6 @@ Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Protocol, TypeAlias, assert_never
 
@@ -42,6 +41,7 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.write_failures import OutcomeUnknown
+from nixfleet_runtime.storage.file_format import packaged_format
 from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_policy,
@@ -51,10 +51,10 @@ from nixfleet_runtime.storage.record_codec import (
 from nixfleet_runtime.storage.sqlite import (
     CommitInDoubt,
     open_reader,
-    open_writer,
     settle,
     transaction,
 )
+from nixfleet_runtime.storage.writer import open_writer
 
 # With what an author of a journal needs to import, in one place: docs/reference/stability.md promises these.
 __all__ = [
@@ -84,15 +84,8 @@ __all__ = [
     "snapshot_of",
 ]
 
-APPLICATION_ID = 0x6E666167  # "nfag"
-SCHEMA_VERSION = 6
-_FILES = files("nixfleet_agent.journal")
-SCHEMA = _FILES.joinpath("schema.sql").read_text()
-MIGRATIONS = {
-    older: _FILES.joinpath(f"schema_{older + 1}.sql").read_text()
-    for older in range(1, SCHEMA_VERSION)
-}
-"""By the version that they start from."""
+JOURNAL_FORMAT = packaged_format("nixfleet_agent.journal", "the journal of an agent", 0x6E666167)
+"""The kind of file. Its application id spells "nfag"."""
 
 
 @frozen
@@ -183,10 +176,11 @@ _Statement: TypeAlias = tuple[str, tuple[_Value, ...]]
 
 
 class SqliteJournal:
-    """A journal in one SQLite file, created if missing. `ThreadedJournal` makes it a `Journal`.
+    """A journal in one SQLite file, created if missing, upgraded if it is of an older version.
 
-    `commit` and `load` are for one thread at a time. connection_type: tests replace it.
-    Raises: SchemaRefused, NotOurDatabase.
+    `ThreadedJournal` makes it a `Journal`; `commit` and `load` are for one thread at a time. connection_type: tests
+    replace it.
+    Raises: DecodeError, when this program cannot read what another one wrote; the errors of `writer.open_writer`.
     """
 
     connection_type: type[sqlite3.Connection] = sqlite3.Connection
@@ -194,15 +188,13 @@ class SqliteJournal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writer = self._open()
-        self._reader = open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+        self._reader = open_reader(path, JOURNAL_FORMAT)
 
     def _open(self) -> sqlite3.Connection:
         return open_writer(
             self._path,
-            application_id=APPLICATION_ID,
-            schema=SCHEMA,
-            version=SCHEMA_VERSION,
-            migrations=MIGRATIONS,
+            JOURNAL_FORMAT,
+            check=require_readable,
             connection_type=self.connection_type,
         )
 
@@ -270,6 +262,17 @@ class SqliteJournal:
         """Close the file."""
         self._reader.close()
         self._writer.close()
+
+
+def require_readable(connection: sqlite3.Connection, _found: int) -> tuple[()]:
+    """Read everything in the journal, before a program writes to it for the first time. Raises: DecodeError.
+
+    A journal has no views that could differ from it: its records include what was taken over from the control plane.
+    """
+    snapshot_of(connection)
+    for (fact,) in connection.execute("SELECT fact FROM events"):
+        decode_event(fact.encode())
+    return ()
 
 
 def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_agent.journal.journal import APPLICATION_ID, SCHEMA_VERSION
+from nixfleet_agent.journal.journal import JOURNAL_FORMAT
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import decode_event, parse_time
 from nixfleet_proto.ids import RolloutId
@@ -19,7 +19,7 @@ def open_journal_for_reading(path: Path) -> sqlite3.Connection:
 
     Raises: FileNotFoundError, SchemaRefused, NotOurDatabase.
     """
-    return open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+    return open_reader(path, JOURNAL_FORMAT)
 
 
 @frozen

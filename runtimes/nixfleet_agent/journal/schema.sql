@@ -52,3 +52,9 @@ CREATE TABLE obeyed_orders (
     rollout_id  TEXT NOT NULL,
     obeyed_at   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The version of the program that wrote to this file last. Since version 7.
+CREATE TABLE program (
+    only     INTEGER PRIMARY KEY CHECK (only = 1),
+    version  TEXT NOT NULL
+) STRICT;

@@ -1,2 +1,2 @@
--- From version 2 to 3: how many processes of the agent began an act.
+-- An act has the number of processes of the agent that began it.
 ALTER TABLE intents ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;

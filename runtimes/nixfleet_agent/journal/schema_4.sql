@@ -1,4 +1,4 @@
--- From version 3 to 4: a number of an event is not used twice.
+-- The number of a row of events is not used twice.
 CREATE TABLE events_of_version_4 (
     row_id           INTEGER PRIMARY KEY AUTOINCREMENT,
     rollout_id       TEXT NOT NULL,

@@ -1,5 +1,5 @@
--- From version 4 to 5: the whole policy, since its deadlines hold after a restart too. What it said but for failures is not
--- known of older rollouts; the next attempt or release brings it.
+-- A rollout has the whole policy of its manifest. Of older rollouts only the part about failures is known; the next
+-- attempt or release brings the rest.
 CREATE TABLE rollouts_of_version_5 (
     rollout_id      TEXT PRIMARY KEY,
     record          TEXT NOT NULL,

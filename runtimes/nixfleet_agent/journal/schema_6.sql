@@ -1,4 +1,5 @@
--- From version 5 to 6: when the control plane last answered before a switch. It is not known of older rollouts.
+-- A rollout has the time of the control plane's last answer before its switch, not known of older ones; and the orders
+-- that the host obeyed.
 ALTER TABLE rollouts ADD COLUMN home_at TEXT;
 
 -- For good: the orders of warrants that this host obeyed. A control plane can relay one again; it is obeyed no second time.

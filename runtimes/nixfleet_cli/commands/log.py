@@ -25,6 +25,7 @@ from nixfleet_control_plane.history.follower import AppliedEntry, Follower
 from nixfleet_control_plane.history.narration import actor_of, line_of, told
 from nixfleet_control_plane.history.proofs import LogDiffers, require_continues, row_hashes
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
+from nixfleet_control_plane.history.shadow import line_of as difference_line
 from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
 from nixfleet_control_plane.messages.log_entry import LoggedEntry
 from nixfleet_control_plane.store.sqlite_store import read_chain
@@ -236,8 +237,7 @@ def _value(applied: AppliedEntry) -> object:
 def _differences(database: Path, differences: tuple[ViewDifference, ...]) -> list[str]:
     lines = [f"{database}: {len(differences)} row(s) of the views differ from the log:"]
     for each in differences[:_DIFFERENCES_SHOWN_MAX]:
-        where = "stored, but not in the log" if each.stored else "in the log, but not stored"
-        lines.append(f"  {each.table}, {where}: {each.row}")
+        lines.append(f"  {difference_line(each)}")
     if len(differences) > _DIFFERENCES_SHOWN_MAX:
         lines.append(f"  and {len(differences) - _DIFFERENCES_SHOWN_MAX} more")
     return lines

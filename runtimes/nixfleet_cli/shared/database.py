@@ -10,6 +10,7 @@ import click
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_runtime.storage.copies import NotUpgraded
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 
 database_argument = click.argument("database", metavar="DB", type=click.Path(path_type=Path))
@@ -30,7 +31,7 @@ def reading(
             yield connection
     except (FileNotFoundError, NotOurDatabase) as error:
         raise Unusable(f"{error}; DB must be {wanted}") from error
-    except SchemaRefused as error:
+    except (SchemaRefused, NotUpgraded) as error:
         raise Unusable(str(error)) from error
     except sqlite3.Error as error:
         raise Unusable(f"{path} cannot be read: {error}") from error

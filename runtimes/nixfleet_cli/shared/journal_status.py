@@ -19,6 +19,7 @@ from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, section, shown_time
 from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec import DecodeError
+from nixfleet_runtime.storage.copies import NotUpgraded
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 
 
@@ -26,7 +27,7 @@ def is_journal(path: Path) -> bool:
     """Return whether an agent's journal is at `path`. Raises: Unusable, when it is one of a newer version."""
     try:
         open_journal_for_reading(path).close()
-    except SchemaRefused as error:
+    except (SchemaRefused, NotUpgraded) as error:
         raise Unusable(str(error)) from error
     except (FileNotFoundError, NotOurDatabase, sqlite3.Error):
         return False  # What is wrong with it then is for the reader of the other kind to say.

@@ -22,7 +22,7 @@ from nixfleet_control_plane.messages.writes import (
     ViewWrite,
 )
 from nixfleet_control_plane.store.sqlite_statements import statement_of, view_statement
-from nixfleet_control_plane.store.sqlite_store import SCHEMA, read_chain, read_log
+from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, read_chain, read_log
 
 DERIVED_VIEWS = (
     "rollouts",
@@ -107,7 +107,7 @@ def check_views(connection: sqlite3.Connection) -> ViewsReport:
     try:
         # The rows reference the real log, which is not copied.
         rebuilt.execute("PRAGMA foreign_keys=OFF")
-        rebuilt.executescript(SCHEMA)
+        rebuilt.executescript(DATABASE_FORMAT.schema)
         state = State()
         entries = _replay_into(rebuilt, state, connection)
         views = [d for table in DERIVED_VIEWS for d in _compare(table, connection, rebuilt)]

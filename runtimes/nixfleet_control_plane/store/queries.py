@@ -18,7 +18,7 @@ from nixfleet_control_plane.messages.log_entry import (
     LogRow,
     RolloutMoved,
 )
-from nixfleet_control_plane.store.sqlite_store import APPLICATION_ID, LOG_COLUMNS, SCHEMA_VERSION
+from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, LOG_COLUMNS
 from nixfleet_runtime.storage.record_codec import decode_rollout_record
 from nixfleet_runtime.storage.sqlite import open_reader
 from nixfleet_state_machine.rollout.event import MembersChanged
@@ -41,7 +41,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
     Raises: FileNotFoundError, SchemaRefused, NotOurDatabase.
     """
-    return open_reader(path, application_id=APPLICATION_ID, version=SCHEMA_VERSION)
+    return open_reader(path, DATABASE_FORMAT)
 
 
 @frozen

@@ -170,3 +170,9 @@ CREATE TABLE revocations (
     reason         TEXT,
     event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
 ) STRICT, WITHOUT ROWID;
+
+-- The version of the program that wrote to this file last, once it found the views as it would derive them itself.
+CREATE TABLE program (
+    only     INTEGER PRIMARY KEY CHECK (only = 1),
+    version  TEXT NOT NULL
+) STRICT;

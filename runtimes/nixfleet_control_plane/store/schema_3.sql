@@ -1,4 +1,5 @@
--- From version 2 to 3.
+-- Dispatches that take a slot of a budget by the minute, holds by scope and source in place of pauses, and warrants
+-- that are relayed.
 
 -- Dispatches that take a slot of a budget which comes back by the clock.
 CREATE TABLE beginnings (

@@ -6,7 +6,6 @@ Source: docs/spec/runtimes.md, Store.
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -35,6 +34,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.write_failures import OutcomeUnknown, OwnershipLost
+from nixfleet_runtime.storage.file_format import packaged_format
 from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_rollout_record,
@@ -42,24 +42,20 @@ from nixfleet_runtime.storage.record_codec import (
 from nixfleet_runtime.storage.sqlite import (
     CommitInDoubt,
     WalLimiter,
-    open_writer,
     settle,
     transaction,
 )
+from nixfleet_runtime.storage.upgrade import Check
+from nixfleet_runtime.storage.writer import open_writer
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.planner.holds.hold import Hold, parse_source
 from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutState
 
-APPLICATION_ID = 0x6E666370  # "nfcp"
-SCHEMA_VERSION = 3
-_FILES = files("nixfleet_control_plane.store")
-SCHEMA = _FILES.joinpath("schema.sql").read_text()
-MIGRATIONS = {
-    older: _FILES.joinpath(f"schema_{older + 1}.sql").read_text()
-    for older in range(1, SCHEMA_VERSION)
-}
-"""By the version that each starts from, the script that leads to the next one."""
+DATABASE_FORMAT = packaged_format(
+    "nixfleet_control_plane.store", "the database of a control plane", 0x6E666370
+)
+"""The kind of file. Its application id spells "nfcp"."""
 
 LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
 INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)"
@@ -82,28 +78,25 @@ class AnotherWriter(OwnershipLost):
 
 
 class SqliteStore:
-    """A control plane's database in one file, created if it does not exist. For one thread at a time.
+    """A control plane's database in one file, created if it does not exist, upgraded if it is of an older version.
 
-    `ThreadedStore` makes it a `Store`. connection_type: tests replace it.
-    Raises: SchemaRefused, NotOurDatabase.
+    For one thread at a time; `ThreadedStore` makes it a `Store`. connection_type: tests replace it.
+    check: asked before this program writes to the file for the first time, as of `writer.open_writer`.
+    Raises: the errors of `writer.open_writer`.
     """
 
     connection_type: type[sqlite3.Connection] = sqlite3.Connection
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check: Check | None = None) -> None:
         self._path = path
+        self._check = check
         self._connection = self._open()
         self._wal = WalLimiter(self._connection, path)
         self._head_hash = _head_hash(self._connection)
 
     def _open(self) -> sqlite3.Connection:
         return open_writer(
-            self._path,
-            application_id=APPLICATION_ID,
-            schema=SCHEMA,
-            version=SCHEMA_VERSION,
-            migrations=MIGRATIONS,
-            connection_type=self.connection_type,
+            self._path, DATABASE_FORMAT, check=self._check, connection_type=self.connection_type
         )
 
     def commit(self, writes: Sequence[Write]) -> None:

@@ -4,14 +4,19 @@ For both services. The errors of `sqlite`, `regular_file` and SQLite say what is
 what belongs there, is known to the service alone.
 """
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from nixfleet_proto.errors import NixfleetError
+from nixfleet_runtime.storage.copies import NotUpgraded
 from nixfleet_runtime.storage.regular_file import UnfitFile
-from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
+from nixfleet_runtime.storage.sqlite import CommitInDoubt, NotOurDatabase, SchemaRefused
+
+_FULL: Final = "nothing was changed; make room on its disk, and start again"
 
 
 class UnusableDatabase(NixfleetError):
@@ -38,14 +43,25 @@ def opening_database(path: Path, option: str, kind: str, damaged: str) -> Iterat
     Raises: UnusableDatabase.
     """
     try:
-        yield
-    except SchemaRefused as error:
-        raise UnusableDatabase(path, str(error), "") from error  # It says which version to use.
+        try:
+            yield
+        except CommitInDoubt as doubt:
+            # The next start finds what is there, and goes on from it.
+            raise doubt.error from doubt
+    except (SchemaRefused, NotUpgraded) as error:
+        raise UnusableDatabase(path, str(error), "") from error  # It says what to do.
     except (NotOurDatabase, UnfitFile) as error:
         advice = f"{option} must name {kind}, or a path at which no file is yet"
         raise UnusableDatabase(path, str(error), advice) from error
     except OSError as error:
         advice = f"this user must be able to read and write {option}, and to make files beside it"
-        raise UnusableDatabase(path, str(error), advice) from error
+        raise UnusableDatabase(path, str(error), _FULL if is_full(error) else advice) from error
     except sqlite3.Error as error:
-        raise UnusableDatabase(path, str(error), damaged) from error
+        raise UnusableDatabase(path, str(error), _FULL if is_full(error) else damaged) from error
+
+
+def is_full(error: OSError | sqlite3.Error) -> bool:
+    """Return whether `error` says that the disk, or this user's part of it, is full."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

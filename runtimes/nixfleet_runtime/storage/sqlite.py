@@ -5,15 +5,15 @@ does; readers never checkpoint. `synchronous=FULL`, because otherwise a power fa
 Source: docs/spec/system.md, Platform facts.
 """
 
-import os
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from nixfleet_proto.errors import NixfleetError
-from nixfleet_runtime.storage.regular_file import UnfitFile
+from nixfleet_runtime.storage.copies import require_finished
+from nixfleet_runtime.storage.file_format import FileFormat
 
 WAL_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -54,7 +54,7 @@ class NotOurDatabase(NixfleetError):
 
 
 class SchemaTooOld(SchemaRefused):
-    """The database was written by an earlier version and is not upgraded here. Nothing was changed."""
+    """The database was written by an earlier version, and a reader upgrades nothing. Nothing was changed."""
 
     def __init__(self, path: Path, found: int, supported: int) -> None:
         super().__init__(path, found, supported)
@@ -64,8 +64,8 @@ class SchemaTooOld(SchemaRefused):
 
     def __str__(self) -> str:
         return (
-            f"{self.path} has schema {self.found}, expected {self.supported}: "
-            "the service that owns it upgrades it at its next start"
+            f"{self.path} has schema {self.found}, expected {self.supported}: the service that owns it upgrades it at "
+            f"its next start, and so does `nixfleet db upgrade {self.path}`"
         )
 
 
@@ -99,67 +99,28 @@ class CommitInDoubt(NixfleetError):
         return f"it is not known whether a commit is durable: {self.error}"
 
 
-def open_writer(
-    path: Path,
-    *,
-    application_id: int,
-    schema: str,
-    version: int,
-    migrations: Mapping[int, str] | None = None,
-    connection_type: type[sqlite3.Connection] = sqlite3.Connection,
-) -> sqlite3.Connection:
-    """Return the only connection that may write `path`; create the database with `schema` if it does not exist.
+def open_reader(path: Path, file_format: FileFormat) -> sqlite3.Connection:
+    """Return a read-only connection to `path`, which sees committed data. Any thread may use it.
 
-    migrations: by the version that each starts from, the script that leads to the next one; a database of an older
-    version is upgraded, each step in a transaction of its own. connection_type: tests replace it.
-
-    The connection is in autocommit mode (use `transaction`) and may move between threads, one at a time.
-    Raises: SchemaRefused, NotOurDatabase, UnfitFile.
+    Raises: FileNotFoundError, SchemaRefused, NotOurDatabase, UnfinishedCopy.
     """
-    _make_private(path)
-    connection = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, factory=connection_type
-    )
+    connection = connect_reader(path)
     try:
-        found = _version_of(connection, path, application_id, version)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
+        found = version_of(connection, path, file_format)
         if found == 0:
-            connection.executescript(
-                f"BEGIN IMMEDIATE; {schema}\n"
-                f"PRAGMA application_id={application_id}; PRAGMA user_version={version}; COMMIT;"
+            raise NotOurDatabase(
+                path, f"a database of schema {file_format.version}", "an empty one"
             )
-        else:
-            for step in range(found, version):
-                if step not in (migrations or {}):
-                    raise SchemaTooOld(path, step, version)
-                connection.executescript(
-                    f"BEGIN IMMEDIATE; {(migrations or {})[step]}\n"
-                    f"PRAGMA user_version={step + 1}; COMMIT;"
-                )
-            _require_shape(connection, path, schema, version)
+        if found < file_format.version:
+            raise SchemaTooOld(path, found, file_format.version)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _make_private(path: Path) -> None:
-    """Create the file at `path` for its owner alone if nothing is there; SQLite gives its other files the same mode.
-
-    A file that is there is not opened: closing it would drop the locks that SQLite may hold on it in this process.
-    """
-    if path.is_symlink():
-        raise UnfitFile(path, "a regular file", "a symbolic link")
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-
-
-def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Connection:
-    """Return a read-only connection to `path`, which sees committed data. Any thread may use it.
-
-    Raises: FileNotFoundError, SchemaRefused, NotOurDatabase.
-    """
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Return a read-only connection to whatever database is at `path`. Raises: FileNotFoundError, sqlite3.Error."""
     if not path.is_file():
         raise FileNotFoundError(f"expected a database at {path}, found no file")
     connection = sqlite3.connect(
@@ -171,11 +132,6 @@ def open_reader(path: Path, *, application_id: int, version: int) -> sqlite3.Con
     try:
         connection.execute("PRAGMA query_only=ON")
         connection.execute("PRAGMA wal_autocheckpoint=0")
-        found = _version_of(connection, path, application_id, version)
-        if found == 0:
-            raise NotOurDatabase(path, f"a database of schema {version}", "an empty one")
-        if found < version:
-            raise SchemaTooOld(path, found, version)
     except BaseException:
         connection.close()
         raise
@@ -267,30 +223,22 @@ def settle(connection: sqlite3.Connection, *, is_there: bool) -> None:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _require_shape(connection: sqlite3.Connection, path: Path, schema: str, version: int) -> None:
-    """Raise SchemaDiffers unless every table of `schema` is there with its columns."""
-    with closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(schema)
-        expected = _columns_of(fresh)
-    missing = sorted(expected - _columns_of(connection))
-    if missing:
-        table, column = missing[0]
-        raise SchemaDiffers(path, version, f"column {column} of table {table}")
+def version_of(connection: sqlite3.Connection, path: Path, file_format: FileFormat) -> int:
+    """Return the schema's version; 0 for a new, empty file. Raises: SchemaTooNew, NotOurDatabase, UnfinishedCopy."""
+    require_finished(path)
+    found_id, found, tables = marks_of(connection, path)
+    if tables == 0 and found == 0 and found_id == 0:
+        return 0
+    expected = file_format.application_id
+    if found_id != expected:
+        raise NotOurDatabase(path, f"application id {expected}", f"{found_id}")
+    if found > file_format.version:
+        raise SchemaTooNew(path, found, file_format.version)
+    return found
 
 
-def _columns_of(connection: sqlite3.Connection) -> set[tuple[str, str]]:
-    return set(
-        connection.execute(
-            "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
-            " WHERE m.type = 'table'"
-        )
-    )
-
-
-def _version_of(
-    connection: sqlite3.Connection, path: Path, application_id: int, supported: int
-) -> int:
-    """Return the schema's version; 0 for a new, empty file."""
+def marks_of(connection: sqlite3.Connection, path: Path) -> tuple[int, int, int]:
+    """Return the application id, the schema's version and the number of tables. Raises: NotOurDatabase."""
     try:
         found_id: int = connection.execute("PRAGMA application_id").fetchone()[0]
         found: int = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -299,10 +247,4 @@ def _version_of(
         if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
             raise  # It may be ours, and locked or damaged.
         raise NotOurDatabase(path, "an SQLite database", "a file of another kind") from error
-    if tables == 0 and found == 0 and found_id == 0:
-        return 0
-    if found_id != application_id:
-        raise NotOurDatabase(path, f"application id {application_id}", f"{found_id}")
-    if found > supported:
-        raise SchemaTooNew(path, found, supported)
-    return found
+    return found_id, found, tables

@@ -1,0 +1,155 @@
+"""`nixfleet db`: the files of both services, a control plane's database and an agent's journal, and their versions."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import click
+
+from nixfleet_agent.journal.journal import JOURNAL_FORMAT, require_readable
+from nixfleet_cli.shared.commands import group
+from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.output import Output, printing
+from nixfleet_control_plane.history.rebuild import check_chain
+from nixfleet_control_plane.history.shadow import ViewsDiffer, compare_views, derive_views_anew
+from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT
+from nixfleet_proto.codec import DecodeError
+from nixfleet_runtime.process import garbage
+from nixfleet_runtime.storage.copies import DamagedDatabase, NotUpgraded
+from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
+from nixfleet_runtime.storage.opening import is_full
+from nixfleet_runtime.storage.sqlite import CommitInDoubt, NotOurDatabase, SchemaRefused
+from nixfleet_runtime.storage.upgrade import Check, Upgraded, UpgradePlan
+from nixfleet_runtime.storage.writer import bring_up_to_date, planned_upgrade
+
+_CORRECTED_SHOWN_MAX: Final = 20
+_MEGABYTE: Final = 1_000_000
+
+
+@group()
+def db() -> None:
+    """Upgrade the files of a control plane or an agent."""
+
+
+@db.command()
+@click.argument("file", metavar="PATH", type=click.Path(path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Derive the views anew from the log where this program derives others than are stored.",
+)
+@printing(
+    "one object with path, kind, found, version, steps (of each, version and summary), bytesNeeded, bytesFree, "
+    "upgraded, copy, corrected and logRows (null of a journal, and with --dry-run)"
+)
+def upgrade(output: Output, file: Path, dry_run: bool, rebuild: bool) -> None:
+    """Upgrade PATH to the version that this program writes.
+
+    PATH is the database of a control plane or the journal of an agent, whose service must be stopped. Checks the space,
+    makes a copy and verifies it, upgrades in one transaction, and verifies the result: killed at any moment, or with a
+    full disk, PATH is as it was. Both services do the same when they start. --rebuild makes a copy in any case.
+
+    Exit codes: 0 PATH has this program's version; 1 PATH is damaged, or its log gives other views; 2 PATH cannot be
+    used.
+    """
+    garbage.collect_rarely()
+    with _refusing(file):
+        file_format, plan = planned_upgrade(file, (DATABASE_FORMAT, JOURNAL_FORMAT))
+        is_database = file_format is DATABASE_FORMAT
+        if rebuild and not is_database:
+            raise Unusable(f"{file} is {plan.kind}, which has no views: expected no --rebuild")
+        if not output.as_json:
+            output.show(None, _plan_lines(plan))
+        if dry_run:
+            output.show(_value(plan, None, None), ["nothing was done: --dry-run"])
+            return
+        with only_process_on(file):
+            done = bring_up_to_date(file, file_format, _check(is_database, rebuild), always=rebuild)
+        rows = _verified_rows(file) if is_database else None
+    output.show(_value(plan, done, rows), _done_lines(plan, done, rows))
+
+
+def _check(is_database: bool, rebuild: bool) -> Check:
+    if not is_database:
+        return require_readable
+    return derive_views_anew if rebuild else compare_views
+
+
+def _verified_rows(file: Path) -> int:
+    """Return the number of rows of the log. Raises: Findings, if its chain does not hold."""
+    with closing(open_for_reading(file)) as connection:
+        report = check_chain(connection)
+    if report.problem is not None:
+        where = f"the chain of its log breaks at row {report.broken_at}: {report.problem}"
+        raise Findings(f"{file} has this program's version, but {where}")
+    return report.rows
+
+
+def _plan_lines(plan: UpgradePlan) -> Iterator[str]:
+    if plan.found == plan.version:
+        yield f"{plan.path} is {plan.kind}, of version {plan.found}, which this program writes"
+        return
+    yield f"{plan.path} is {plan.kind}, of version {plan.found}; this program writes {plan.version}"
+    for step in plan.steps:
+        yield f"  to {step.version}: {step.summary}"
+    yield f"space: at most {_megabytes(plan.space.needed)} needed, {_megabytes(plan.space.free)} free"
+
+
+def _done_lines(plan: UpgradePlan, done: Upgraded, rows: int | None) -> Iterator[str]:
+    if done.copy is not None:
+        yield f"the file of before is {done.copy}"
+    if done.corrected:
+        yield f"derived anew from the log, {len(done.corrected)} row(s):"
+        yield from (f"  {line}" for line in done.corrected[:_CORRECTED_SHOWN_MAX])
+        if len(done.corrected) > _CORRECTED_SHOWN_MAX:
+            yield f"  and {len(done.corrected) - _CORRECTED_SHOWN_MAX} more"
+    if rows is not None:
+        yield f"verified: the chain of the log holds, {rows} rows, and the views equal those derived from it"
+    else:
+        yield "verified: everything in it can be read"
+    yield "it was upgraded" if plan.found != plan.version else "nothing to upgrade"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / _MEGABYTE:,.1f} MB"
+
+
+def _value(plan: UpgradePlan, done: Upgraded | None, rows: int | None) -> object:
+    return {
+        "path": str(plan.path),
+        "kind": plan.kind,
+        "found": plan.found,
+        "version": plan.version,
+        "steps": [{"version": step.version, "summary": step.summary} for step in plan.steps],
+        "bytesNeeded": plan.space.needed if plan.steps else 0,
+        "bytesFree": plan.space.free,
+        "upgraded": done is not None and plan.found != plan.version,
+        "copy": None if done is None or done.copy is None else str(done.copy),
+        "corrected": [] if done is None else list(done.corrected),
+        "logRows": rows,
+    }
+
+
+@contextmanager
+def _refusing(file: Path) -> Iterator[None]:
+    """Turn every error of an upgrade into a failure of the command."""
+    try:
+        yield
+    except (ViewsDiffer, DamagedDatabase) as error:
+        raise Findings(str(error)) from error
+    except (DamagedRow, DecodeError) as error:
+        raise Findings(f"{file} was not upgraded, and is as it was: {error}") from error
+    except (SchemaRefused, NotOurDatabase, NotUpgraded, DatabaseInUse) as error:
+        raise Unusable(str(error)) from error
+    except CommitInDoubt as error:
+        raise Unusable(
+            f"{file}: {error}; run the command again, which finds what is there"
+        ) from error
+    except (OSError, sqlite3.Error) as error:
+        advice = "; make room on its disk, and try again" if is_full(error) else ""
+        raise Unusable(f"{file} was not upgraded, and is as it was: {error}{advice}") from error

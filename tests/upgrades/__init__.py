@@ -1,0 +1,1 @@
+"""Files of earlier versions, and what takes them to the current one."""
