@@ -145,9 +145,15 @@ class RolloutModel:
         return self.is_under_way_itself(host) or (is_down and standing not in ("excused", "left"))
 
     def is_down_for_good(self, host: str) -> bool:
-        """Return whether the host is down, its rollback does not work, and no deadline frees its slot."""
-        model, deadline = self.hosts[host], self.layout.policy.deadlines.activation
-        return model.is_rolling_back and not has_consequence(deadline)
+        """Return whether the host is down until an operator excuses it.
+
+        Its rollback does not work and no deadline ends that; or it has none, and no attempt is left.
+        """
+        model, policy = self.hosts[host], self.layout.policy
+        if model.is_rolling_back:
+            return not has_consequence(policy.deadlines.activation)
+        is_last = self.attempt(host) == model.attempt >= policy.retry.attempts
+        return model.state == "Failed" and is_last
 
     def is_under_way_itself(self, host: str) -> bool:
         """Return whether the host acts or has a dispatch, for the ramp: it is not merely down."""
