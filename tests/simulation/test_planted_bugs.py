@@ -7,8 +7,18 @@ import pytest
 from nixfleet_simulation.run.run import run
 from nixfleet_simulation.scenario.generate import draw
 from tests.simulation.planted import FOUND_BY, PLANTED
+from tests.simulation.planted_calendar import (
+    DIRECTED_IN_CALENDARS,
+    FOUND_BY_IN_CALENDARS,
+    PLANTED_IN_CALENDARS,
+)
 from tests.simulation.planted_directed import DIRECTED, Directed
 from tests.simulation.planted_edges import FOUND_BY_AT_EDGES, PLANTED_AT_EDGES
+from tests.simulation.planted_guards import (
+    DIRECTED_IN_GUARDS,
+    FOUND_BY_IN_GUARDS,
+    PLANTED_IN_GUARDS,
+)
 from tests.simulation.planted_pace import FOUND_BY_IN_PACE, PLANTED_IN_PACE
 from tests.simulation.planted_policy import FOUND_BY_IN_POLICY, PLANTED_IN_POLICY
 from tests.simulation.planted_steering import FOUND_BY_IN_STEERING, PLANTED_IN_STEERING
@@ -25,6 +35,8 @@ ALL_PLANTED = {
     **PLANTED_IN_POLICY,
     **PLANTED_IN_STEERING,
     **PLANTED_IN_PACE,
+    **PLANTED_IN_CALENDARS,
+    **PLANTED_IN_GUARDS,
 }
 ALL_FOUND_BY = {
     **FOUND_BY,
@@ -32,6 +44,8 @@ ALL_FOUND_BY = {
     **FOUND_BY_IN_POLICY,
     **FOUND_BY_IN_STEERING,
     **FOUND_BY_IN_PACE,
+    **FOUND_BY_IN_CALENDARS,
+    **FOUND_BY_IN_GUARDS,
 }
 
 
@@ -47,7 +61,10 @@ def test_a_planted_bug_is_found(
     assert any(outcome.broken is not None for outcome in outcomes), plant.__doc__
 
 
-@pytest.mark.parametrize("directed", DIRECTED.values(), ids=DIRECTED)
+ALL_DIRECTED = {**DIRECTED, **DIRECTED_IN_CALENDARS, **DIRECTED_IN_GUARDS}
+
+
+@pytest.mark.parametrize("directed", ALL_DIRECTED.values(), ids=ALL_DIRECTED)
 def test_a_planted_bug_that_few_seeds_find_is_found_by_its_scenario(
     directed: Directed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from nixfleet_simulation.run.run import run
-from nixfleet_simulation.scenario.acts import Family
+from nixfleet_simulation.scenario.family import Family
 from nixfleet_simulation.scenario.generate import ALL_FAULTS, draw
 
 

@@ -17,7 +17,7 @@ from nixfleet_simulation.report.minimise import minimise
 from nixfleet_simulation.report.report import Totals
 from nixfleet_simulation.report.story import pasteable_test, story
 from nixfleet_simulation.run.run import Outcome, run
-from nixfleet_simulation.scenario.acts import Family
+from nixfleet_simulation.scenario.family import Family
 from nixfleet_simulation.scenario.generate import ALL_FAULTS, draw
 from nixfleet_simulation.scenario.scenario import Scenario
 

@@ -45,6 +45,7 @@ from nixfleet_control_plane.engine.record_flush import flush
 from nixfleet_control_plane.engine.rollout_course import (
     advance,
     heard,
+    is_calendar_due,
     join,
     judge,
     note_running,
@@ -342,6 +343,8 @@ class ControlPlaneEngine:
             case HostEvents():
                 return self._ingest(commit, input, now)
             case DispatchPoll():
+                if is_calendar_due(self._state, now):
+                    self._plan(commit, now)  # A freeze that begins now takes back what is queued.
                 self._state.last_heard.set(input.hostname, now)
                 waiting = self._state.dispatches.get(input.hostname)
                 return DispatchAnswer(waiting[-1] if waiting else None)

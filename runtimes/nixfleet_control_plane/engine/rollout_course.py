@@ -153,14 +153,23 @@ def pass_hold_time(state: State, commit: CommitBuilder, zones: Zones, now: datet
     """Begin and end holds as the time has made due. Asked before every plan: no host begins after a hold is due."""
     for event in due_hold_events(state.view.holds, now):
         move_hold(state, commit, event, now)
-    due = state.calendar_due.get()
-    if due is None or due > now:
+    if not is_calendar_due(state, now):
         return
     groups = (group for _, calendar in sorted(state.calendars.items()) for group in calendar.groups)
     events, next_at = calendar_events(state.view.holds, groups, zones, now)
     for event in events:
         move_hold(state, commit, event, now)
     state.calendar_due.set(next_at)
+    state.calendar_asked_at.set(now)
+
+
+def is_calendar_due(state: State, now: datetime) -> bool:
+    """Return whether windows and freezes may hold others at `now` than when they were asked last.
+
+    That is also so where the clock was set back: what was due by then is not due now.
+    """
+    due = state.calendar_due.get()
+    return (due is not None and due <= now) or now < state.calendar_asked_at.get()
 
 
 def amend(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:

@@ -146,6 +146,8 @@ class State:
         self.calendars = UndoableDict[str, ChannelCalendar](self.undo)
         # When they next have something to say; `None`: never. Not known before they were asked.
         self.calendar_due = UndoableValue[datetime | None](self.undo, _AT_ONCE)
+        # When they were asked last. A clock that was set back since shows a time for which that does not hold.
+        self.calendar_asked_at = UndoableValue[datetime](self.undo, _AT_ONCE)
         self.prune_due = UndoableDict[RolloutId, datetime](self.undo)
         # Rollouts of which the store has no manifest, and why: held, since nothing of them can be judged.
         self.lost = UndoableDict[RolloutId, str](self.undo)

@@ -14,6 +14,7 @@ from nixfleet_agent.messages.inputs import Intent
 from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import EventsOutcome
 from nixfleet_simulation.judge.log.log_reader import LogReader
@@ -23,6 +24,8 @@ from nixfleet_simulation.judge.model.identities import MintedTokens
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Releases, Signing
 from nixfleet_simulation.judge.model.requests import RequestModel
+from nixfleet_simulation.judge.model.rollout_model import Moment
+from nixfleet_simulation.judge.model.steering.guards import Statement
 from nixfleet_simulation.judge.promises import Broken, Promise
 from nixfleet_simulation.nodes.ci import LatestRelease
 from nixfleet_simulation.nodes.control_plane import HandledInput
@@ -40,15 +43,23 @@ DECIDED_BEFORE_MAX: Final = timedelta(seconds=30)
 class Checker:
     """Checks a whole run."""
 
-    def __init__(self, trust: Callable[[], TrustRoot], threshold_seconds: float) -> None:
+    def __init__(
+        self,
+        trust: Callable[[], TrustRoot],
+        threshold_seconds: float,
+        moment: Callable[[], Moment] = Moment,
+    ) -> None:
+        """moment: returns the true time, and how much the control plane's clock was set forward before."""
         self.releases = Releases()
         self.lies = Lies()
         self.minted = MintedTokens()
         self.requests = RequestModel()
         self.histories = HostHistories(self.releases, self.lies, threshold_seconds)
-        self.log = LogReader(self.releases, self.lies, self.minted, threshold_seconds)
-        self.ended: list[LogReader] = []
+        self.statements: dict[str, Statement] = {}
         self._threshold_seconds = threshold_seconds
+        self._moment = moment
+        self.log = self._begun_log()
+        self.ended: list[LogReader] = []
         self._trust = trust
 
     @property
@@ -59,17 +70,24 @@ class Checker:
     # CI.
 
     def released(
-        self, layout: ChannelLayout, offer: LatestRelease, at: datetime, key: str, manifest: bytes
+        self,
+        layout: ChannelLayout,
+        offer: LatestRelease,
+        at: datetime,
+        key: str,
+        manifest: bytes,
+        calendar: tuple[CalendarEntry, ...] = (),
     ) -> None:
         """CI signed a release."""
         self.releases.note(
-            layout, offer.ref, offer.closures, offer.begins, Signing(at, key), manifest
+            layout, offer.ref, offer.closures, offer.begins, Signing(at, key), manifest, calendar
         )
 
     # The control plane.
 
     def control_plane_kept(self, handled: Sequence[HandledInput], state: State) -> None:
         """These inputs were handled, in order, and their commits are durable."""
+        self.log.moment = self._moment()
         for each in handled:
             self.log.take(each.input, each.commit.reply, each.commit.writes, each.at)
         self._compare_mirror(state)
@@ -195,7 +213,12 @@ class Checker:
     def database_lost(self) -> None:
         """The control plane's database is lost: its next log begins with row 1."""
         self.ended.append(self.log)
-        self.log = LogReader(self.releases, self.lies, self.minted, self._threshold_seconds)
+        self.log = self._begun_log()
+
+    def _begun_log(self) -> LogReader:
+        return LogReader(
+            self.releases, self.lies, self.minted, self.statements, self._threshold_seconds
+        )
 
     # Hosts.
 

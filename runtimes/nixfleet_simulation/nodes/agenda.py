@@ -6,7 +6,10 @@ A callback of a lifetime that is over (a process that has died) does not run.
 
 import heapq
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import TypeAlias
+
+from nixfleet_simulation.scenario.scenario import START
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -27,13 +30,22 @@ _Due: TypeAlias = tuple[int, int, NodeLifetime | None, Callable[..., None], tupl
 
 
 class Agenda:
-    """The queue of virtual time. now: microseconds since the start. events: the number of callbacks that ran."""
+    """The queue of virtual time. now: microseconds since the start. events: the number of callbacks that ran.
 
-    def __init__(self) -> None:
+    starts_at: the time of a correct clock at the start.
+    """
+
+    def __init__(self, starts_at: datetime = START) -> None:
         self.now = 0
+        self.starts_at = starts_at
         self.events = 0
         self._due: list[_Due] = []
         self._put_down = 0
+
+    @property
+    def time(self) -> datetime:
+        """The time of a correct clock."""
+        return self.starts_at + timedelta(microseconds=self.now)
 
     def after(
         self, delay: int, life: NodeLifetime | None, happen: Callable[..., None], *arguments: object

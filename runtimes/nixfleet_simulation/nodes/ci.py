@@ -44,7 +44,10 @@ from nixfleet_proto.signing import (
     sign_artefact,
     sign_token,
 )
+from nixfleet_proto.signing.approval import sign_approval
 from nixfleet_proto.signing.warrant import sign_warrant
+from nixfleet_proto.steering.approval import Approval, SignedApproval
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant, Warrant
 from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustedKey, TrustRoot
 from nixfleet_proto.wire import SignedArtefact
@@ -54,6 +57,9 @@ from nixfleet_simulation.scenario.randomness import Random, Seed, stream
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
 OPERATOR = "ada"
+APPROVERS = (OPERATOR, "bob", "cyd")
+STRANGER = "eve"
+"""Who is in the trust file, and may only read."""
 POLICY = "canary-first"
 LONG_AGO = timedelta(hours=12)
 
@@ -85,13 +91,18 @@ class ReleaseDirectory:
     """CI: declares, signs, and puts files where the control plane reads them.
 
     every_manifest: each manifest that it ever signed, by rollout id, the oldest first. signed_before: what it
-    published before, the latest last.
+    published before, the latest last. calendar: what the next signing declares.
     """
 
     def __init__(
-        self, seed: Seed, channels: tuple[ChannelLayout, ...], enrolling: Collection[str] = ()
+        self,
+        seed: Seed,
+        channels: tuple[ChannelLayout, ...],
+        enrolling: Collection[str] = (),
+        calendar: tuple[CalendarEntry, ...] = (),
     ) -> None:
         """enrolling: the hosts whose keys the fleet does not declare."""
+        self.calendar = calendar
         self._seed = seed
         self._enrolling = enrolling
         self._declared: dict[str, str] = {}
@@ -105,11 +116,20 @@ class ReleaseDirectory:
         self._signed_last: Published | None = None
         self._revoked: dict[str, Revocation] = {}
         self._operator_key = _key(stream(seed, "operator"))
+        others = {name: _key(stream(seed, "operator", name)) for name in (*APPROVERS[1:], STRANGER)}
+        self._keys_of_operators = {OPERATOR: self._operator_key, **others}
         self.warrants: list[SignedWarrant] = []
         self.trust = TrustRoot(
             KeySlot(self._key.public_key),
             KeySlot(self._org_root_key.public_key),
-            (Operator(OPERATOR, self._operator_key.public_key, OperatorRole.OPERATE),),
+            tuple(
+                Operator(
+                    name,
+                    key.public_key,
+                    OperatorRole.READ if name == STRANGER else OperatorRole.OPERATE,
+                )
+                for name, key in self._keys_of_operators.items()
+            ),
         )
         self.published: Published | None = None
         self.signed_before: list[Published] = []
@@ -193,6 +213,15 @@ class ReleaseDirectory:
         )
         self.warrants.append(sign_warrant(warrant, self._operator_key))
         return self.warrants[-1]
+
+    def state(self, approval: Approval, by: str) -> SignedApproval:
+        """Return a statement on a wave, signed with the key of `by`."""
+        return sign_approval(approval, self._keys_of_operators[by])
+
+    def older_hash(self, rollout_id: str) -> str:
+        """Return the hash of a manifest of the rollout from before the latest, or of none."""
+        older = self.every_manifest.get(rollout_id, [])[:-1]
+        return artefact_hash(older[-1].body) if older else 64 * "0"
 
     def forged_warrant(self, rng: Random, rollout_id: RolloutId, hostname: str) -> SignedWarrant:
         """Return an order that was never given: altered, or signed by a key that may not."""
@@ -315,6 +344,7 @@ class ReleaseDirectory:
                 for channel in channels
                 if channel.has_budget
             ),
+            calendar=self.calendar,
         )
 
     def _declared_key(self, host: str) -> str | None:
@@ -354,6 +384,7 @@ def _wave_of(channel: ChannelLayout, wave: int, begins: tuple[datetime, ...]) ->
         not_before=begins[wave] if begins else None,
         max_failures=own.max_failures,
         max_failure_pct=own.max_failure_pct,
+        guards=channel.guards_of(wave),
     )
 
 

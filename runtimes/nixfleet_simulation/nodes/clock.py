@@ -1,15 +1,13 @@
 """A node's clock: it has an initial offset, and may jump. Waiting is not affected: it is monotonic."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from nixfleet_simulation.nodes.agenda import Agenda
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-"""The time of a correct clock when a simulation begins."""
+from nixfleet_simulation.scenario.scenario import START
 
 
 def time_at(moment: int) -> datetime:
-    """Return the time of a correct clock at `moment`."""
+    """Return the time of a correct clock at `moment`, if the simulation begins at `START`."""
     return START + timedelta(microseconds=moment)
 
 
@@ -28,7 +26,7 @@ class NodeClock:
 
     def now(self) -> datetime:
         """Return the time as this node sees it."""
-        return START + timedelta(microseconds=self._agenda.now + self.off_by)
+        return self._agenda.time + timedelta(microseconds=self.off_by)
 
     def jump(self, by: int) -> None:
         """Move the clock by `by` microseconds, backwards when negative."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol, TypeAlias, assert_never
 
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.guard_verdicts import AskedCheck
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.http.enrollment_problems import problem_of
@@ -303,6 +304,10 @@ class ControlPlane:
         """Post `input`, if the process is running."""
         if self.is_up:
             self._mutator.post(input, then, failed, is_urgent=is_urgent)
+
+    def asked_checks(self) -> tuple[AskedCheck, ...]:
+        """Return the checks whose judges are to be asked."""
+        return self._engine.asked_checks()
 
     def _tick(self) -> None:
         self._mutator.post(PlanTick(), self._ticked, self._tick_failed)

@@ -31,7 +31,6 @@ from nixfleet_runtime.transport import (
 )
 from nixfleet_simulation.nodes.agenda import Agenda
 from nixfleet_simulation.nodes.ci import ReleaseDirectory
-from nixfleet_simulation.nodes.clock import time_at
 from nixfleet_simulation.nodes.network import Answer, Call, Enrolled
 from nixfleet_simulation.nodes.signed_requests import (
     AskDispatch,
@@ -267,7 +266,7 @@ class LyingControlPlane:
         return self._rng.choice((1, known, known + 1, small, known + 1_000, 2**31, SEQ_MAX))
 
     def _now(self) -> datetime:
-        return time_at(self._agenda.now)
+        return self._agenda.time
 
 
 def _passed(at: datetime) -> FrozenMap[str, ProbeRecord]:

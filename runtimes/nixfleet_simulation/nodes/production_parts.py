@@ -13,6 +13,7 @@ from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_simulation.nodes.memory_journal import MemoryJournal
 
 
@@ -20,11 +21,15 @@ def _agent_engine(state: AgentState, failure_threshold: timedelta) -> AgentEngin
     return AgentEngine(state, failure_threshold=failure_threshold)
 
 
+def _control_plane_engine(state: State) -> ControlPlaneEngine:
+    return ControlPlaneEngine(state, zones=SystemZones())
+
+
 @frozen
 class Parts:
     """How each part is made."""
 
-    control_plane_engine: Callable[[State], ControlPlaneEngine] = ControlPlaneEngine
+    control_plane_engine: Callable[[State], ControlPlaneEngine] = _control_plane_engine
     load_control_plane: Callable[[SqliteStore], State] = load_state
     open_store: Callable[[Path], SqliteStore] = SqliteStore
     agent_engine: Callable[[AgentState, timedelta], AgentEngine] = _agent_engine

@@ -77,6 +77,7 @@ class FinalPhase:
             for closure, behaviour in behaviours.items():
                 if behaviour.health in UNSURE:
                     behaviours[closure] = evolve(behaviour, health=Health.GOOD)
+        world.ci.calendar = ()
         self._act_runner.sign()
         self._resume_all()
         self._bring_home()
@@ -115,6 +116,7 @@ class FinalPhase:
                 found = f"{lasted:.0f} s after the last fault {'; '.join(waiting)}"
                 raise Broken(Promise.EVERYTHING_RESTS, found)
             self._resume_all()
+            self._act_runner.steering.let_begin()
             self._act_runner.clear_for_lost_time()
             self._reboot_waiting_machines()
             agenda.run_until(agenda.now + CHECK_EVERY_SECONDS * SECOND)

@@ -2,29 +2,27 @@
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final, assert_never
 
 from nixfleet_control_plane.messages.inputs import (
-    AbortRollout,
     ClearRollout,
     ExcuseHosts,
     OperatorCommand,
     PauseScope,
-    RelayWarrant,
     Reply,
     ResumeScope,
     RetireQuarantine,
     RetryHosts,
     SkipHosts,
 )
-from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.ids import RolloutId
 from nixfleet_simulation.judge.model.rollout_model import CLEARABLE
 from nixfleet_simulation.nodes.agenda import SECOND
-from nixfleet_simulation.nodes.clock import time_at
+from nixfleet_simulation.nodes.ci import OPERATOR
 from nixfleet_simulation.run.perform_hostile_acts import HostileActs
+from nixfleet_simulation.run.perform_steering_acts import SteeringActs
 from nixfleet_simulation.run.world import World
 from nixfleet_simulation.scenario.acts import (
     CONTROL_PLANE,
@@ -67,9 +65,16 @@ from nixfleet_simulation.scenario.acts import (
     TryAgain,
     description,
 )
+from nixfleet_simulation.scenario.steering_acts import (
+    ChangeCalendar,
+    FreezeFor,
+    HoldUntil,
+    JudgeSays,
+    StateAgain,
+    StateOn,
+)
 from nixfleet_state_machine.planner.holds.scope import parse_scope
 
-OPERATOR: Final = "ada"
 LAST_REF: Final = "last"
 """The ref of the good release at the end, which must be complete on every channel."""
 RESTART_AFTER_CRASH_SECONDS: Final = 5.0
@@ -79,7 +84,7 @@ NEW_DISK_AFTER_SECONDS: Final = 300.0
 
 
 class ActRunner:
-    """Performs acts. faults: the number of acts, by name."""
+    """Performs acts. faults: the number of acts, by name. steering: performs those of people who steer."""
 
     def __init__(self, world: World) -> None:
         self.faults: Counter[str] = Counter()
@@ -89,6 +94,7 @@ class ActRunner:
         self._faults_are_over = False
         self._crashes: dict[str, Crash] = {}
         self._hostile = HostileActs(world, self._later, self._note_signing, self.start)
+        self.steering = SteeringActs(world, self._later, self.order, self.sign)
         for name in (CONTROL_PLANE, *world.hosts):
             world.node(name).on_death = partial(self._crash_at_boundary, name)
 
@@ -130,10 +136,17 @@ class ActRunner:
                 self._retire(act.channel)
             case Excuse() | Skip() | TryAgain():
                 self._decide_about_host(act)
-            case Abort():
-                self._abort(act.channel)
-            case RecallRelease():
-                self._recall(act)
+            case (
+                HoldUntil()
+                | ChangeCalendar()
+                | FreezeFor()
+                | StateOn()
+                | StateAgain()
+                | JudgeSays()
+                | Abort()
+                | RecallRelease()
+            ):
+                self.steering.do(act)
             case PowerOff():
                 self.reboot(act.host, act.for_seconds)
             case NoClosures():
@@ -180,7 +193,7 @@ class ActRunner:
         self._world.agenda.after(int(seconds * SECOND), None, happen, *arguments)
 
     def _now(self) -> datetime:
-        return time_at(self._world.agenda.now)
+        return self._world.agenda.time
 
     # CI.
 
@@ -218,7 +231,9 @@ class ActRunner:
             if offer is None:
                 continue  # It was forged, and CI has released nothing yet.
             layout = self._layouts[channel]
-            self._world.checker.released(layout, offer, self._now(), key, manifest.body)
+            self._world.checker.released(
+                layout, offer, self._now(), key, manifest.body, ci.calendar
+            )
 
     # Operators.
 
@@ -248,22 +263,6 @@ class ActRunner:
             is_halted = rollout is not None and rollout.due.state in CLEARABLE
             if is_halted and layout.policy.deadlines.is_declared:
                 self._clear(Clear(0, layout.name, everybody=False))
-
-    def _recall(self, act: RecallRelease) -> None:
-        newest = self._newest(act.channel)
-        if newest is None:
-            return
-        rollout_id, hosts = RolloutId(newest), tuple(filter(None, (act.host,)))
-        lasts = timedelta(seconds=act.good_for_seconds)
-        signed = self._world.ci.order_recall(rollout_id, hosts, self._now(), lasts)
-        self._world.checker.histories.orders[signed.warrant.order_id] = signed.warrant
-        text = encode_signed_warrant(signed).decode()
-        self.order(RelayWarrant(rollout_id, text, OPERATOR, signed.warrant.reason))
-
-    def _abort(self, channel: str) -> None:
-        newest = self._newest(channel)
-        if newest is not None:
-            self.order(AbortRollout(RolloutId(newest), OPERATOR, "nobody wants it"))
 
     def _decide_about_host(self, act: Excuse | Skip | TryAgain) -> None:
         """Give the command, in the channel's newest rollout; the control plane refuses what makes no sense."""

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Final, TypeAlias, assert_never
 
 from nixfleet_proto.enrollment import SignedToken
-from nixfleet_simulation.nodes.clock import time_at
 from nixfleet_simulation.run.world import World
 from nixfleet_simulation.scenario.acts import (
     AlterRequests,
@@ -120,7 +119,7 @@ class HostileActs:
         if hostname not in world.scenario.enrolling:
             return
         key = world.hosts[hostname].identity.key.public_key
-        now = time_at(world.agenda.now)
+        now = world.agenda.time
         token = world.ci.mint(hostname, key, now, timedelta(seconds=valid_seconds))
         world.checker.minted.note(token.token)
         self._note_signing()

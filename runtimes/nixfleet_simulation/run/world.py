@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from nixfleet_control_plane.messages.inputs import DispatchAnswer, ManifestAnswer
 from nixfleet_simulation.judge.checker import Checker
+from nixfleet_simulation.judge.model.rollout_model import Moment
 from nixfleet_simulation.judge.recorder import Recorder
 from nixfleet_simulation.nodes.agenda import SECOND, Agenda
 from nixfleet_simulation.nodes.ci import ReleaseDirectory
@@ -20,6 +21,7 @@ from nixfleet_simulation.nodes.host.identity import HostIdentity
 from nixfleet_simulation.nodes.host.machine import SimulatedMachine
 from nixfleet_simulation.nodes.host.process import Host, HostDisk
 from nixfleet_simulation.nodes.interference import Interference
+from nixfleet_simulation.nodes.judges import Judges
 from nixfleet_simulation.nodes.lying_control_plane import LyingControlPlane
 from nixfleet_simulation.nodes.network import Answer, Call, Network
 from nixfleet_simulation.nodes.production_parts import Parts
@@ -66,14 +68,20 @@ class World:
         make_recorder: Callable[[Trace, Checker], Recorder] = Recorder,
     ) -> None:
         self.scenario = scenario
-        self.agenda = Agenda()
+        self.agenda = Agenda(scenario.starts_at)
         self.trace = Trace(self.agenda, keeps_lines=keeps_lines)
-        self.ci = ReleaseDirectory(scenario.seed, scenario.channels, scenario.enrolling)
+        self.ci = ReleaseDirectory(
+            scenario.seed, scenario.channels, scenario.enrolling, scenario.calendar
+        )
         self.exchange = ReleaseExchange(scenario.seed, self.ci)
         self._signatures = Signatures(scenario.real_signatures)
         self._signer = RequestSigner(self._signatures)
         threshold = scenario.cadence.failure_threshold
-        self.checker = Checker(lambda: self.ci.trust, threshold)
+        self.checker = Checker(
+            lambda: self.ci.trust,
+            threshold,
+            lambda: Moment(self.agenda.now, self.control_plane.clock.set_forward),
+        )
         self.behaviours: dict[str, dict[str, ClosureBehaviour]] = {
             host: {} for host in scenario.hosts
         }
@@ -83,6 +91,7 @@ class World:
         self.die_at = die_at
         self._recorder = make_recorder(self.trace, self.checker)
         self.control_plane = self._made_control_plane()
+        self.judges = Judges(self.agenda, scenario.seed, self.control_plane)
         self.liar = LyingControlPlane(
             self.agenda,
             scenario.seed,
@@ -115,6 +124,8 @@ class World:
             rng = stream(self.scenario.seed, "start", hostname)
             self.agenda.after(rng.randrange(5 * SECOND), None, host.start)
         self._watcher.look()
+        if any(channel.guards for channel in self.scenario.channels):
+            self.judges.look()
 
     def close(self) -> None:
         """Close all files."""

@@ -5,36 +5,17 @@ left out. `at_seconds` is virtual time.
 """
 
 from enum import StrEnum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, cast
 
 from attrs import fields, frozen
 
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_simulation.scenario.closure_behaviour import ClosureBehaviour
+from nixfleet_simulation.scenario.family import Family
+from nixfleet_simulation.scenario.steering_acts import SteeringAct
 
 CONTROL_PLANE = "control-plane"
 """The control plane's name as a node."""
-
-
-class Family(StrEnum):
-    """The kind of a fault. `RELEASE` is not a fault: without releases nothing happens."""
-
-    RELEASE = "release"
-    OPERATOR = "operator"
-    CI = "ci"
-    NETWORK = "network"
-    CLOCK = "clock"
-    DISK = "disk"
-    PROCESS = "process"
-    HOST = "host"
-    PROBE = "probe"
-    TAKEOVER = "takeover"
-    WIRE = "wire"
-    PROXY = "proxy"
-    IDENTITY = "identity"
-    EXCHANGE = "exchange"
-    ABSENCE = "absence"
-    POLICY = "policy"
-    STEERING = "steering"
 
 
 class Boundary(StrEnum):
@@ -511,6 +492,7 @@ Act: TypeAlias = (
     | NoClosures
     | Abort
     | RecallRelease
+    | SteeringAct
 )
 
 
@@ -526,7 +508,17 @@ def description(act: Act) -> str:
 
 def _value_text(value: object) -> str:
     if isinstance(value, tuple):
-        return "; ".join(f"{host}: {str(behaviour) or 'good'}" for host, behaviour in value)
+        return "; ".join(map(_item_text, cast("tuple[object, ...]", value)))
     if isinstance(value, float):
         return f"{value:g}"
     return value.value if isinstance(value, StrEnum) else str(value)
+
+
+def _item_text(item: object) -> str:
+    match item:
+        case (str(host), behaviour):
+            return f"{host}: {str(behaviour) or 'good'}"
+        case CalendarEntry():
+            return f"{item.kind} {item.name} {item.start or item.begins} {item.zone}"
+        case _:
+            return str(item)

@@ -19,7 +19,6 @@ from nixfleet_simulation.scenario.acts import (
     ClockJump,
     Crash,
     Direction,
-    Family,
     ForgeAnswers,
     ForgedRelease,
     Forgery,
@@ -42,6 +41,19 @@ from nixfleet_simulation.scenario.closure_behaviour import (
     Health,
     RollbackResult,
     SwitchResult,
+)
+from nixfleet_simulation.scenario.family import Family
+from nixfleet_simulation.scenario.generate_calendar import (
+    calendar_acts,
+    calendar_of,
+    has_calendar,
+    start_of,
+)
+from nixfleet_simulation.scenario.generate_guards import (
+    STATED_EVERY_SECONDS,
+    has_guards,
+    of_guards,
+    with_guards,
 )
 from nixfleet_simulation.scenario.generate_hostile import (
     of_exchange,
@@ -97,6 +109,8 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
         channels = tuple(with_times(seed, channel) for channel in channels)
     if has_steering(seed):
         channels = tuple(with_steering(seed, channel) for channel in channels)
+    if has_guards(seed):
+        channels = tuple(with_guards(seed, channel) for channel in channels)
     seconds = days * DAY_SECONDS
     acts: list[Act] = list(_releases(seed, channels, seconds, faults))
     every = stream(seed, "pace").choice(FAULT_EVERY_SECONDS)
@@ -104,8 +118,14 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
         if family in faults and _has(seed, family):
             mean = TAKEOVER_EVERY_SECONDS if family is Family.TAKEOVER else every
             acts += _faults(stream(seed, family.value), channels, seconds, mean, draw_one)
+    if Family.CALENDAR in faults and has_calendar(seed):
+        draw_one = calendar_acts(seed, seconds)
+        acts += _faults(stream(seed, Family.CALENDAR), channels, seconds, every, draw_one)
+    if Family.GUARDS in faults and has_guards(seed):
+        often = STATED_EVERY_SECONDS
+        acts += _faults(stream(seed, Family.GUARDS), channels, seconds, often, of_guards)
     acts.sort(key=lambda act: act.at_seconds)
-    return Scenario(
+    scenario = Scenario(
         seed,
         channels,
         tuple(acts),
@@ -114,6 +134,10 @@ def draw(seed: int, hosts: int, days: float, faults: Collection[Family] = ALL_FA
         real_signatures=seed % REAL_SIGNATURES_EVERY == 0,
         watches_home=has_steering(seed),
     )
+    if not has_calendar(seed):
+        return scenario
+    calendar = calendar_of(seed, channels, seconds)
+    return evolve(scenario, calendar=calendar, starts_at=start_of(seed, seconds))
 
 
 def _has(seed: int, family: Family) -> bool:

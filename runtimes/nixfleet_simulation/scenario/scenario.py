@@ -4,14 +4,19 @@ Running the same scenario gives the same trace. A failing one is made smaller by
 """
 
 from collections.abc import Set
+from datetime import UTC, datetime
 
 from attrs import evolve, frozen
 
 from nixfleet_proto.agent_event import OnHealthFailure
 from nixfleet_proto.policy import Deadlines, Recall, Retry, Tolerance
+from nixfleet_proto.steering.calendar import CalendarEntry
+from nixfleet_proto.steering.guards import WaveGuards
 from nixfleet_simulation.scenario.acts import Act
 from nixfleet_simulation.scenario.randomness import Seed
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
+"""The time of a correct clock when a simulation begins, if its scenario does not say otherwise."""
 FRESHNESS_WINDOW_MINUTES = 180
 """How old a manifest may be, for both sides."""
 
@@ -36,7 +41,7 @@ class ChannelLayout:
     max_in_flight, ramp, per_minute: of its budget; all `None`: no budget. ramp: (first slots, factor).
     edges: (host that goes first, host that waits).
     after: the channels that it waits for. policy: but for `on_health_failure`. begins_after_seconds: of each wave, how
-    long after its release it may begin; empty: all at once.
+    long after its release it may begin; empty: all at once. guards: of each wave; empty: none has any.
     """
 
     name: str
@@ -51,6 +56,7 @@ class ChannelLayout:
     ramp: tuple[int, int] | None = None
     per_minute: int | None = None
     begins_after_seconds: tuple[int, ...] = ()
+    guards: tuple[WaveGuards, ...] = ()
 
     @property
     def has_budget(self) -> bool:
@@ -59,6 +65,10 @@ class ChannelLayout:
     @property
     def hosts(self) -> tuple[str, ...]:
         return tuple(host for wave in self.waves for host in wave)
+
+    def guards_of(self, wave: int) -> WaveGuards:
+        """Return what must have happened before the wave begins."""
+        return self.guards[wave] if self.guards else WaveGuards()
 
     def with_hosts(self, hosts: Set[str]) -> "ChannelLayout":
         """Return the channel with these of its hosts alone. Some are left in each wave."""
@@ -89,7 +99,7 @@ class Scenario:
 
     enrolling: the hosts that enroll with a token; the fleet declares the keys of the others. real_signatures: whether
     requests are signed with ed25519, or with a keyed hash, which takes less time. watches_home: whether closures have a
-    probe of kind `home`.
+    probe of kind `home`. calendar: of the fleet, as it is declared first. starts_at: the time of a correct clock then.
     """
 
     seed: Seed
@@ -100,6 +110,8 @@ class Scenario:
     enrolling: tuple[str, ...] = ()
     real_signatures: bool = True
     watches_home: bool = False
+    calendar: tuple[CalendarEntry, ...] = ()
+    starts_at: datetime = START
 
     def channel(self, name: str) -> ChannelLayout:
         """Return a channel by its name, as it was declared first."""

@@ -4,8 +4,9 @@ It derives the model of every rollout from the facts alone, and compares the oth
 Raises `Broken` for the first difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
 
 import orjson
 
@@ -29,11 +30,13 @@ from nixfleet_simulation.judge.log.view_differences import first_difference
 from nixfleet_simulation.judge.model.dues import (
     has_consequence,
 )
+from nixfleet_simulation.judge.model.gates import is_by_calendar
 from nixfleet_simulation.judge.model.host_model import HostModel, IllegalFact, Json
 from nixfleet_simulation.judge.model.identities import MintedTokens, token_of
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Released, Releases
 from nixfleet_simulation.judge.model.rollout_model import SERVED, RolloutModel
+from nixfleet_simulation.judge.model.steering.guards import Statement
 from nixfleet_simulation.judge.model.verdicts import SILENT, allowed
 from nixfleet_simulation.judge.promises import Broken, Promise
 from nixfleet_simulation.scenario.scenario import PolicyLayout
@@ -43,9 +46,14 @@ class LogReader(ReadLog):
     """Reads the log of one control plane. answers: the judge of its answers."""
 
     def __init__(
-        self, releases: Releases, lies: Lies, minted: MintedTokens, threshold_seconds: float
+        self,
+        releases: Releases,
+        lies: Lies,
+        minted: MintedTokens,
+        statements: Mapping[str, Statement],
+        threshold_seconds: float,
     ) -> None:
-        super().__init__(releases, lies, minted)
+        super().__init__(releases, lies, minted, statements)
         self.answers = Answers(self)
         self._rules = EventRules(self)
         self._threshold_seconds = threshold_seconds
@@ -229,6 +237,10 @@ class LogReader(ReadLog):
                 self._stands_otherwise(rollout, event)
             case "MembersChanged":
                 self._amend(rollout)
+            case "GuardsOpened":
+                rollout.asked_moment = self.moment
+            case "Verdict":
+                rollout.hear(event)
             case _:
                 pass
         if rollout.logged.state not in SERVED or (was_live and rollout.logged.state == "Terminal"):
@@ -264,6 +276,11 @@ class LogReader(ReadLog):
 
     def _wave_broke(self, rollout: RolloutModel, event: Json) -> None:
         wave = event["wave"]
+        if event.get("reason"):
+            if not rollout.is_broken_by_guards() and not rollout.was_broken:
+                found = f"wave {wave} of {rollout.rollout_id} breaks by {event['reason']}"
+                raise Broken(Promise.STEERING, found)
+            return
         counted = rollout.count_of(wave)
         expected = counted.failed, allowed(rollout.layout, wave), counted.absent
         if (event["failed"], event["allowed"], event["absent"]) != expected:
@@ -304,7 +321,7 @@ class LogReader(ReadLog):
         gate = self.gates.first(rollout, host)
         if gate is not None:
             found = f"row {seq} dispatches {host} in {rollout_id}, and {gate} holds it"
-            raise Broken(Promise.WITHIN_LIMITS, found)
+            raise Broken(_promise_of(gate), found)
         if not rollout.is_waiting(host) or action.get("attempt", 1) != rollout.attempt(host):
             found = f"row {seq} dispatches {host} in {rollout_id}, which has its dispatch"
             raise Broken(Promise.PLANNER, found)
@@ -336,7 +353,9 @@ class LogReader(ReadLog):
                 raise Broken(Promise.ROLLOUT_MACHINE, found)
         layout = self.layouts[rollout_id]
         hosts = {host: self._host_of(released, host) for host in layout.hosts}
-        self.rollouts[rollout_id] = RolloutModel(rollout_id, layout, hosts, released.begins)
+        rollout = RolloutModel(rollout_id, layout, hosts, released.begins)
+        self.rollouts[rollout_id] = rollout
+        rollout.advance()  # Its first wave may have guards.
 
     def _host_of(self, released: Released, host: str) -> HostModel:
         return HostModel(
@@ -376,10 +395,19 @@ class LogReader(ReadLog):
                 pass  # Whom a clearance excuses comes as an event.
 
     def _hold_event(self, event: Json, at: datetime) -> None:
-        """Take what the time did to a hold: one that ends was on, and its end has come."""
+        """Take what the time did to a hold: one that ends was on, and its end has come.
+
+        What a calendar should do is not taken from here: the gates look at it themselves.
+        """
         self._all_may_have_changed = True
-        assert event["kind"] == "HoldEnded", event
+        if event["kind"] == "HoldBegan":
+            hold = event["hold"]
+            self.gates.holds[hold["scope"], hold["source"]] = hold.get("until")
+            return
         key = event["scope"], event["source"]
+        if is_by_calendar(key[1]):
+            self.gates.holds.pop(key, None)
+            return
         until = self.gates.holds.pop(key, None)
         if until is None or datetime.fromisoformat(until) > at:
             raise Broken(Promise.PLANNER, f"the hold of {key} ends at {at}, and its end is {until}")
@@ -394,7 +422,10 @@ class LogReader(ReadLog):
         if payload["body"].encode() not in self.releases.manifests:
             found = f"a manifest of {rollout_id} is in force that CI did not sign"
             raise Broken(Promise.ONLY_WHAT_IS_SIGNED, found)
-        self.gates.in_force[rollout_id.partition("@")[0]] = rollout_id
+        channel = rollout_id.partition("@")[0]
+        self.gates.in_force[channel] = rollout_id
+        self.hashes[rollout_id] = sha256(payload["body"].encode()).hexdigest()
+        self.gates.calendars[channel] = self.releases.calendars[payload["body"].encode()]
         self.layouts[rollout_id] = self.releases.manifests[payload["body"].encode()]
 
     def _enrolled(self, payload: Json, at: datetime) -> None:
@@ -449,7 +480,7 @@ class LogReader(ReadLog):
                 gate = self.gates.withdrawing(rollout, host)
                 if gate is not None:
                     found = f"{host} keeps its dispatch in {rollout.rollout_id}, against {gate}"
-                    raise Broken(Promise.WITHIN_LIMITS, found)
+                    raise Broken(_promise_of(gate), found)
                 continue
             gate = self.gates.first(rollout, host)
             logged_gate = self.deferred.get((rollout.rollout_id, host))
@@ -473,3 +504,7 @@ class LogReader(ReadLog):
             if rollout.is_broken(wave):
                 found = f"wave {wave} of {rollout.rollout_id} is broken: {rollout.count_of(wave)}"
                 raise Broken(Promise.TOLERANCE, found)
+
+
+def _promise_of(gate: str) -> Promise:
+    return Promise.STEERING if gate == "operator-hold" else Promise.WITHIN_LIMITS

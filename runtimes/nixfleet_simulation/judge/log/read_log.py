@@ -1,5 +1,6 @@
 """What was read of one control plane's log so far: the models, the stored views, and what is being handled. Data."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TypeAlias
 
@@ -10,7 +11,8 @@ from nixfleet_simulation.judge.model.host_model import HostModel
 from nixfleet_simulation.judge.model.identities import IdentityModel, MintedTokens
 from nixfleet_simulation.judge.model.lies import Lies
 from nixfleet_simulation.judge.model.releases import Releases
-from nixfleet_simulation.judge.model.rollout_model import RolloutModel
+from nixfleet_simulation.judge.model.rollout_model import Moment, RolloutModel
+from nixfleet_simulation.judge.model.steering.guards import Statement
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
 HostKey: TypeAlias = tuple[str, str]
@@ -20,10 +22,17 @@ HostKey: TypeAlias = tuple[str, str]
 class ReadLog:
     """The state that the log implies. touched: host records to compare. layouts: as the manifests in force have them.
 
-    input, now: what is being handled, and when, by the control plane's clock. last_heard: of hosts, since the start.
+    input, now: what is being handled, and when, by the control plane's clock. moment: when that became durable.
+    last_heard: of hosts, since the start. hashes: of the manifests in force. statements: of operators, by signature.
     """
 
-    def __init__(self, releases: Releases, lies: Lies, minted: MintedTokens) -> None:
+    def __init__(
+        self,
+        releases: Releases,
+        lies: Lies,
+        minted: MintedTokens,
+        statements: Mapping[str, Statement],
+    ) -> None:
         self.checks = 0
         self.head = 0
         self.views = StoredViews()
@@ -37,6 +46,9 @@ class ReadLog:
         self.layouts: dict[str, ChannelLayout] = {}
         self.input: Input | None = None
         self.now: datetime
+        self.moment = Moment()
+        self.hashes: dict[str, str] = {}
+        self.statements = statements
 
     @property
     def rollouts(self) -> dict[str, RolloutModel]:

@@ -6,8 +6,11 @@ Source: docs/spec/planner.md, Gates.
 from collections.abc import Callable, Iterator, Mapping, Set
 from datetime import datetime
 
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_simulation.judge.model.pace import Minutes, is_ramp_full
 from nixfleet_simulation.judge.model.rollout_model import DONE, RolloutModel
+from nixfleet_simulation.judge.model.steering.calendar import is_closed
+from nixfleet_simulation.scenario.scenario import ChannelLayout
 
 
 class Gates:
@@ -20,6 +23,8 @@ class Gates:
         self.in_force: dict[str, str] = {}
         self.holds: dict[tuple[str, str], str | None] = {}
         """The end of each hold, by scope and source."""
+        self.calendars: dict[str, tuple[CalendarEntry, ...]] = {}
+        """Of the fleet in which the manifest in force of each channel is anchored."""
         self.quarantined: dict[str, set[str]] = {}
         self.minutes = Minutes()
         self.now: datetime
@@ -27,7 +32,11 @@ class Gates:
 
     def paused_scopes(self) -> set[str]:
         """Return the scopes that wait for an operator: their holds have no end."""
-        return {scope for (scope, _), until in self.holds.items() if until is None}
+        return {
+            scope
+            for (scope, source), until in self.holds.items()
+            if until is None and not is_by_calendar(source)
+        }
 
     def resume(self, scope: str, operator: str) -> None:
         """Lift what a resume lifts: a contradiction, and the operator's own pause or the only one."""
@@ -70,8 +79,18 @@ class Gates:
             f"wave:{model.wave_of[host]}:{model.rollout_id}",
             f"host:{host}",
         }
-        if self._is_revoked(host) or any(scope in scopes for scope, _ in self.holds):
+        is_held = any(
+            scope in scopes and not is_by_calendar(source) for scope, source in self.holds
+        )
+        if self._is_revoked(host) or is_held or self._is_closed(model.layout, host):
             yield "operator-hold"
+
+    def _is_closed(self, layout: ChannelLayout, host: str) -> bool:
+        """Return whether a calendar keeps the host from beginning, whatever the log says of it."""
+        entries = self.calendars.get(layout.name, ())
+        deadline = layout.policy.deadlines.activation
+        needed = 0 if deadline is None else deadline.minutes
+        return bool(entries) and is_closed(entries, layout.name, host, needed, self.now)
 
     def _all(self, model: RolloutModel, host: str) -> Iterator[str]:
         yield from self._withdrawing(model, host)
@@ -115,6 +134,11 @@ class Gates:
             if rollout.layout.name == channel
             for host in rollout.hosts
         )
+
+
+def is_by_calendar(source: str) -> bool:
+    """Return whether a hold is one of a window or of a freeze. Whether it should be on is not taken from the log."""
+    return source.startswith(("window:", "freeze:"))
 
 
 def differing(expected: Mapping[str, Set[str]], found: Mapping[str, Set[str]]) -> str | None:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from attrs import define, field, frozen
 
+from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_simulation.scenario.scenario import ChannelLayout
 
 
@@ -31,11 +32,15 @@ class Released:
 
 
 class Releases:
-    """All genuine releases, by rollout id. manifests: all that CI signed, with the channel as it was then."""
+    """All genuine releases, by rollout id.
+
+    manifests: all that CI signed, with the channel as it was then. calendars: of the fleet in which each is anchored.
+    """
 
     def __init__(self) -> None:
         self._released: dict[str, Released] = {}
         self.manifests: dict[bytes, ChannelLayout] = {}
+        self.calendars: dict[bytes, tuple[CalendarEntry, ...]] = {}
 
     def note(
         self,
@@ -45,6 +50,7 @@ class Releases:
         begins: tuple[datetime, ...],
         signing: Signing,
         manifest: bytes,
+        calendar: tuple[CalendarEntry, ...] = (),
     ) -> None:
         """CI signed the release `ref` of a channel. closures: by host. begins: by wave. manifest: the signed bytes."""
         rollout_id = f"{layout.name}@{ref}"
@@ -52,6 +58,7 @@ class Releases:
         released = self._released.setdefault(rollout_id, new)
         released.signings.append(signing)
         self.manifests[manifest] = layout
+        self.calendars[manifest] = calendar
 
     def find(self, rollout_id: str) -> Released | None:
         """Return the release, if CI ever made it."""

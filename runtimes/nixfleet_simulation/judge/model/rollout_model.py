@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from attrs import Factory, define, field
+from attrs import Factory, define, field, frozen
 
 from nixfleet_simulation.judge.model.dues import has_consequence
 from nixfleet_simulation.judge.model.host_model import HostModel, Json
+from nixfleet_simulation.judge.model.steering.guards import Said
 from nixfleet_simulation.judge.model.verdicts import (
     BROKEN,
     ENDS_WITH_A_FACT,
@@ -30,18 +31,32 @@ HALTED: Final = CLEARABLE | {"Aborted"}
 DONE: Final = frozenset({"Terminal", "Superseded"})
 UNDER_WAY: Final = frozenset({"Active", "Converging"})
 SERVED: Final = LIVE | {"Terminal"}
+
+
+@frozen
+class Moment:
+    """A moment in true time, and all that the control plane's clock was set forward by before; in microseconds."""
+
+    at: int = 0
+    set_forward: int = 0
+
+
 FAILURES: Final = frozenset({"Reverted", "Failed"})
 """The states of a host that failed."""
 RETENTION: Final = timedelta(hours=72)
 AT_REST: Final = HALTED | DONE | {"Pruned"}
 
 
+BEFORE_FIRST_WAVE: Final = -1
+
+
 @define
 class Progress:
-    """The progress of a rollout: its state and its current wave."""
+    """The progress of a rollout: its state and its current wave. asks: the guards of the next wave are asked."""
 
     state: str = "Opening"
     wave: int = 0
+    asks: bool = False
 
 
 @define(eq=False)
@@ -52,7 +67,9 @@ class RolloutModel:
     log's events have them. was_broken: a wave broke. was_interfered: somebody was excused, skipped or cleared, or was
     silent past a deadline, so that what was computed before the start does not bound what happens. is_unbounded: a host
     regressed, or was deferred, which is not in that either. begins: by wave, when it may begin, if it has a time.
-    joined: the hosts that joined by an amended manifest.
+    joined: the hosts that joined by an amended manifest. said: of its guards. asked_at, asked_moment: since when those
+    of the next wave are asked, by the control plane's clock and in true time. cleared_at: the last clearance that let
+    what was said count no more.
     """
 
     rollout_id: str
@@ -72,8 +89,14 @@ class RolloutModel:
     is_unbounded: bool = False
     was_done: bool = False
     moved_at: datetime | None = None
+    said: Said = Factory(Said)
+    asked_at: datetime | None = None
+    asked_moment: Moment = Moment()
+    cleared_at: datetime | None = None
 
     def __attrs_post_init__(self) -> None:
+        if self.layout.guards_of(0).is_declared:
+            self.due.wave = self.logged.wave = BEFORE_FIRST_WAVE
         self.wave_of = {
             host: index for index, wave in enumerate(self.layout.waves) for host in wave
         }
@@ -167,8 +190,11 @@ class RolloutModel:
             self.set_standing(host, self._back(host))
 
     def _back(self, host: str) -> str:
-        is_done = self.due.state == "Terminal" or self.wave_of[host] < self.due.wave
-        return "late" if is_done else "counted"
+        return "late" if self._is_done_without(self.wave_of[host]) else "counted"
+
+    def _is_done_without(self, wave: int) -> bool:
+        """Return whether nobody waits for a host of the wave any more. One whose successor is asked for stays done."""
+        return self.due.state == "Terminal" or wave < self.due.wave + self.due.asks
 
     def heard(self, host: str) -> None:
         """Count a host again that does not act, since it was heard of."""
@@ -263,30 +289,73 @@ class RolloutModel:
     def advance(self) -> None:
         """Promote waves and complete the rollout, as far as the hosts allow."""
         place = self.due
-        if place.state not in UNDER_WAY:
-            return
         last = len(self.layout.waves) - 1
+        is_to_begin = place.state == "Opening" and place.wave == BEFORE_FIRST_WAVE
+        if place.state not in UNDER_WAY and not is_to_begin:
+            return
+        if self.is_broken_by_guards():
+            place.state = "Failed"
+            self.was_broken = True
+            return
+        if is_to_begin:
+            self._begins_next()
+            return
         counts = [self.count_of(wave) for wave in range(last + 1)]
         may_fail = [allowed(self.layout, wave) for wave in range(last + 1)]
-        while place.wave < last and (
-            counts[place.wave].verdict(counts[place.wave].eligible, may_fail[place.wave])
-            == WAVE_DONE
+        while (
+            place.wave < last
+            and (
+                place.wave == BEFORE_FIRST_WAVE
+                or counts[place.wave].verdict(counts[place.wave].eligible, may_fail[place.wave])
+                == WAVE_DONE
+            )
+            and self._begins_next()
         ):
-            place.wave += 1
             place.state = "Active"
         settled = counts[last].verdict(counts[last].settled, may_fail[last])
         if place.wave == last and settled == WAVE_DONE:
             place.state = "Converging"
-        if all(
+        has_begun = not any(
+            self.layout.guards_of(w).is_declared for w in range(place.wave + 1, last + 1)
+        )
+        if has_begun and all(
             counted.verdict(counted.converged, limit) == WAVE_DONE
             for counted, limit in zip(counts, may_fail, strict=True)
         ):
             place.state = "Terminal"
             self.was_done = True
 
+    def _begins_next(self) -> bool:
+        """Return whether the next wave begins by its guards, which are asked from now on if it does not."""
+        wave = self.due.wave + 1
+        guards = self.layout.guards_of(wave)
+        if guards.is_declared and not self.said.lets_begin(wave, guards):
+            self.due.asks = True
+            return False
+        self.due.wave, self.due.asks = wave, False
+        self.said.begin(wave)
+        return True
+
+    def is_broken_by_guards(self) -> bool:
+        """Return whether a guard of a wave that has not begun can be satisfied no more."""
+        later = range(self.due.wave + 1, len(self.layout.waves))
+        return any(self.said.breaks(wave, self.layout.guards_of(wave)) for wave in later)
+
+    def hear(self, event: Json) -> None:
+        """Note what a judge said of a guard."""
+        if event["wave"] > self.due.wave:
+            self.said.hear(event["wave"], event["guard"], event["judge"], event["outcome"])
+        self.advance()
+
+    def _unguard(self) -> None:
+        """Ask the guards of the next wave anew, once that is due."""
+        self.said.forget()
+        self.due.asks = False
+
     def supersede(self) -> None:
         """Note that a newer rollout of the channel opened."""
         if self.due.state != "Pruned":
+            self._unguard()
             self.due.state = "Superseded"
             self.was_done = True
 
@@ -297,6 +366,7 @@ class RolloutModel:
         counts = {wave: self.count_of(wave) for wave in range(len(self.layout.waves))}
         self.waived |= {wave for wave, it in counts.items() if it.total == 0 and it.absent}
         self.was_interfered = True
+        self._unguard()
         self.due.state = "Active"
         self.advance()
 
@@ -312,8 +382,7 @@ class RolloutModel:
         """Return who joins, who leaves, and who of the first is late, when `layout` is signed."""
         joined = sorted(set(layout.hosts) - self.hosts.keys())
         wave_of = {host: index for index, wave in enumerate(layout.waves) for host in wave}
-        is_over = self.due.state == "Terminal"
-        late = [host for host in joined if is_over or wave_of[host] < self.due.wave]
+        late = [host for host in joined if self._is_done_without(wave_of[host])]
         return joined, sorted(self.hosts.keys() - set(layout.hosts)), late
 
     def amend(self, layout: ChannelLayout, new: dict[str, HostModel]) -> None:
@@ -325,6 +394,7 @@ class RolloutModel:
             self.attempts.pop(host, None)
             self.set_standing(host, "left")
         self.layout = layout
+        self.said.forget()
         self.wave_of = {host: index for index, wave in enumerate(layout.waves) for host in wave}
         self.hosts |= new
         self.joined |= new.keys()
@@ -373,7 +443,16 @@ class RolloutModel:
                 return self._advance_logged_wave(event["from_wave"], event["to_wave"])
             case "RolloutTerminal":
                 return self._set_logged("Terminal", logged.state in UNDER_WAY, kind)
+            case "GuardsOpened":
+                is_next = event["wave"] == logged.wave + 1 and not logged.asks
+                logged.asks, self.asked_at = True, at
+                may = logged.state in (*UNDER_WAY, "Opening")
+                return None if is_next and may else f"{kind} while {logged}"
+            case "Verdict":
+                may = logged.state in (*UNDER_WAY, "Opening") and event["wave"] > logged.wave
+                return None if may else f"{kind} of wave {event['wave']} while {logged}"
             case "SuccessorOpened":
+                logged.asks = False
                 return self._set_logged("Superseded", logged.state != "Superseded", kind)
             case "RetentionExpired":
                 lasted = None if self.moved_at is None else at - self.moved_at
@@ -383,13 +462,16 @@ class RolloutModel:
                 self.due.state = "Pruned"
                 return problem
             case "OperatorClearance":
+                logged.asks = False
+                self.cleared_at = at if self.said.by_guard else self.cleared_at
                 for host in event["excused_hosts"]:
                     _set(self.logged_standings, host, "excused")
                 return self._set_logged("Active", logged.state in CLEARABLE, kind)
             case "RolloutAborted":
                 return self._set_logged("Aborted", logged.state in SERVED - {"Aborted"}, kind)
             case "WaveBroken":
-                return self._set_logged("Failed", logged.state in UNDER_WAY, kind)
+                is_to_begin = logged.state == "Opening" and logged.wave == BEFORE_FIRST_WAVE
+                return self._set_logged("Failed", logged.state in UNDER_WAY or is_to_begin, kind)
             case "HostsLapsed" | "StandingChanged":
                 for host in event["hosts"]:
                     _set(self.logged_standings, host, event["standing"])
@@ -426,12 +508,13 @@ class RolloutModel:
         return None
 
     def _advance_logged_wave(self, from_wave: int, to_wave: int) -> str | None:
-        if self.logged.state not in UNDER_WAY:
+        is_to_begin = self.logged.state == "Opening" and from_wave == BEFORE_FIRST_WAVE
+        if self.logged.state not in UNDER_WAY and not is_to_begin:
             return f"WaveAdvanced is not legal while {self.logged.state}"
         if from_wave < self.logged.wave:
             return f"wave {from_wave} is left again, after wave {self.logged.wave} was reached"
         if to_wave > from_wave:
-            self.logged = Progress("Active", to_wave)
+            self.logged = Progress("Opening" if is_to_begin else "Active", to_wave)
         else:
             self.logged.state = "Converging"
         return None

@@ -1,0 +1,1 @@
+"""A second implementation of what people decide: calendars, and guards of waves."""
