@@ -36,6 +36,19 @@ def next_time(view: FleetView) -> datetime | None:
     return min((at for at in times if at is not None), default=None)
 
 
+def next_edge(view: FleetView, calendar_at: datetime | None) -> datetime | None:
+    """Return the next time at which a hold ends, a calendar begins or ends one, or a bake is over; `None`: none comes.
+
+    Who drives the planner wakes then, since people wait for these. What comes for each host by itself, such as
+    deadlines and the slots of a minute, is not among them: it is taken together at a tick. calendar_at: when the
+    calendars have something to say next. O(rollouts).
+    Raises: InvalidValue.
+    """
+    require_arguments("next_edge", view=(view, FleetView))
+    times = (view.holds.next_end(), next_bake(view), calendar_at)
+    return min((at for at in times if at is not None), default=None)
+
+
 def slots_due(view: FleetView, now: datetime) -> tuple[SlotsReturned, ...]:
     """Return the slots of `max_per_minute` that the time gives back, one event for each budget.
 

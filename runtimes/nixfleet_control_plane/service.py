@@ -429,12 +429,13 @@ class ControlPlaneService:
         await self._mutator.run()
 
     async def tick_every(self, seconds: float) -> None:
-        """Let the engine handle what has become due, and write host records behind, every `seconds`.
+        """Let the engine handle what has become due, and write host records behind: every `seconds`, and at each edge.
 
+        An edge that a tick did not end is not waited for again, so that no bug makes ticks follow each other.
         A tick that fails, because the disk is full or by a bug, is logged; the next tick catches up.
         """
         while True:
-            await self._clock.sleep(seconds)
+            await self._clock.sleep(seconds_to_tick(seconds, self._engine.next_edge(), self.now()))
             try:
                 await self._ask(PlanTick(), Done)
                 await self._trickle()
@@ -494,6 +495,13 @@ class ControlPlaneService:
                 _log.log(level, "%s: %s %s", action.target, action.message, dict(action.fields))
             case _:
                 assert_never(action)
+
+
+def seconds_to_tick(tick_seconds: float, edge: datetime | None, now: datetime) -> float:
+    """Return how long to wait for the next tick: until the edge, if that is earlier and still to come."""
+    if edge is None or edge <= now:
+        return tick_seconds
+    return min(tick_seconds, (edge - now).total_seconds())
 
 
 @asynccontextmanager

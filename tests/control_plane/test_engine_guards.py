@@ -12,6 +12,7 @@ from nixfleet_control_plane.messages.inputs import (
     Done,
     ExcuseHosts,
     GiveApproval,
+    PlanTick,
     ReportVerdict,
 )
 from nixfleet_control_plane.messages.log_entry import RolloutMoved
@@ -22,6 +23,7 @@ from nixfleet_proto.signing import SigningKey, artefact_hash, sign_approval, ver
 from nixfleet_proto.steering.approval import Approval, Decision, SignedApproval
 from nixfleet_proto.steering.guards import Approvals, Check, WaveGuards
 from nixfleet_proto.trust import Operator, OperatorRole
+from nixfleet_state_machine.host.effect import EmitMetric
 from nixfleet_state_machine.rollout.event import (
     GuardsOpened,
     RolloutEvent,
@@ -94,6 +96,19 @@ def test_a_wave_that_bakes_begins_after_its_minutes(scratch: Path) -> None:
     assert kinds.index(GuardsOpened) < kinds.index(Verdict) < kinds.index(WaveAdvanced)
     assert fleet.rollout(fleet.r1).guarded_since is None
     fleet.check_restart()
+
+
+def test_a_bake_that_is_over_is_counted_and_is_the_next_edge(scratch: Path) -> None:
+    """By its outcome, as what operators and judges say; and the control plane wakes for it."""
+    fleet = Fleet(scratch, OPEN, WaveGuards(bake_minutes=30))
+    fleet.finish("web-01")
+    assert fleet.engine.next_edge() == fleet.now + timedelta(minutes=30)
+    fleet.wait(minutes=30)
+    commit = fleet.engine.handle(PlanTick(), fleet.now)
+    metrics = [each for each in commit.actions if isinstance(each, EmitMetric)]
+
+    assert EmitMetric("nixfleet_verdicts_total", (("outcome", "pass"),), 1) in metrics
+    assert fleet.engine.next_edge() is None
 
 
 def test_a_bake_goes_on_through_a_restart(scratch: Path) -> None:

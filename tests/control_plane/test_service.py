@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -20,10 +20,16 @@ from nixfleet_control_plane.messages.inputs import (
     Flushed,
     Input,
     PauseScope,
+    PlaceHold,
     Reply,
 )
 from nixfleet_control_plane.messages.writes import Write
-from nixfleet_control_plane.service import FLUSH_PORTION, AnotherHost, ControlPlaneService
+from nixfleet_control_plane.service import (
+    FLUSH_PORTION,
+    AnotherHost,
+    ControlPlaneService,
+    seconds_to_tick,
+)
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import BlockingStore
 from nixfleet_proto.agent_event import (
@@ -249,6 +255,35 @@ async def test_a_tick_lets_what_is_due_happen(store: SqliteStore) -> None:
 
     ((record, _),) = store.load().rollouts
     assert record.state is RolloutState.PRUNED
+
+
+async def test_a_hold_that_ends_between_two_ticks_ends_on_time(store: SqliteStore) -> None:
+    """The timer is set to the edge, which people wait for: here eight seconds, with a tick every five."""
+    clock = FakeClock(START)
+    async with running_service(store, clock) as service:
+        await _publish(service)
+        until = START + timedelta(seconds=8)
+        await service.command(PlaceHold(ChannelScope("stable"), "ada", "a moment", until))
+        for seconds in (5, 2):
+            await anyio.wait_all_tasks_blocked()
+            clock.advance(seconds)
+        await anyio.wait_all_tasks_blocked()
+        assert len(service.holds()) == 1
+        clock.advance(1)
+        await anyio.wait_all_tasks_blocked()
+
+        assert service.holds() == ()
+
+
+@pytest.mark.parametrize(
+    ("edge_seconds", "expected"), [(None, 5.0), (2, 2.0), (7, 5.0), (0, 5.0), (-3, 5.0)]
+)
+def test_the_next_tick_is_at_the_edge_if_that_is_earlier(
+    edge_seconds: int | None, expected: float
+) -> None:
+    """One that a tick did not end is not waited for again: ticks would follow each other for ever."""
+    edge = None if edge_seconds is None else START + timedelta(seconds=edge_seconds)
+    assert seconds_to_tick(5.0, edge, START) == expected
 
 
 async def test_a_tick_writes_records_behind(store: SqliteStore) -> None:

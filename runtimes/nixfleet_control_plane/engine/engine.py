@@ -161,6 +161,7 @@ from nixfleet_state_machine.planner.pace.status import (
     budget_statuses,
     shortage_counts,
 )
+from nixfleet_state_machine.planner.passing_time import next_edge
 from nixfleet_state_machine.planner.plan import replan
 from nixfleet_state_machine.planner.rollout_status import (
     WaveStatus,
@@ -290,6 +291,10 @@ class ControlPlaneEngine:
     def asked_checks(self) -> tuple[AskedCheck, ...]:
         """Return the checks whose judges are to be asked. O(rollouts)."""
         return asked_checks(self._state)
+
+    def next_edge(self) -> datetime | None:
+        """Return when a hold ends, a calendar begins or ends one, or a bake is over next; `None`: not in sight."""
+        return next_edge(self._state.view, self._state.calendar_due.get())
 
     def holds(self) -> tuple[Hold, ...]:
         """Return the holds that are on, by scope and source. O(holds)."""

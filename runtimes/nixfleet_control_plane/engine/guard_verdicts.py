@@ -17,7 +17,7 @@ from nixfleet_control_plane.engine.approval_checks import (
 )
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import move_rollout
-from nixfleet_control_plane.engine.rollout_course import advance
+from nixfleet_control_plane.engine.rollout_course import advance, count_verdict
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.inputs import (
     CheckQuestion,
@@ -29,7 +29,6 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.steering.guards import Check, WaveGuards
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_state_machine.host.effect import EmitMetric
 from nixfleet_state_machine.planner.guards.states import GuardedWave, is_news, next_guards
 from nixfleet_state_machine.rollout.event import Verdict
 
@@ -71,7 +70,7 @@ def give_approval(
         return CommandOutcome(note=said)
     for verdict in verdicts_of(state, given.signed, now):
         move_rollout(state, commit, verdict, now)
-        count(commit, verdict)
+        count_verdict(commit, verdict)
     advance(state, commit, approval.rollout_id, now)
     return CommandOutcome()
 
@@ -100,7 +99,7 @@ def report_verdict(
         reported.evidence[:REASON_LENGTH_MAX],
     )
     move_rollout(state, commit, verdict, now)
-    count(commit, verdict)
+    count_verdict(commit, verdict)
     advance(state, commit, rollout_id, now)
 
 
@@ -132,12 +131,6 @@ def guards_open(state: State) -> int:
     rollouts = (guarded_rollout(state, each) for each in state.view.live_rollouts())
     asked = (each.guarded for each in rollouts if each and each.guarded.since is not None)
     return sum(not guard.state.lets_begin for guarded in asked for guard in guarded.guards)
-
-
-def count(commit: CommitBuilder, verdict: Verdict) -> None:
-    """Count a verdict in the metrics, by its outcome."""
-    labels = (("outcome", verdict.outcome.value),)
-    commit.afterwards(EmitMetric("nixfleet_verdicts_total", labels, 1))
 
 
 def _asked_of(state: State, rollout_id: RolloutId) -> Iterator[AskedCheck]:

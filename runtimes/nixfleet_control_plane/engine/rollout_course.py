@@ -13,7 +13,7 @@ from nixfleet_control_plane.engine.entry_handlers import move_hold, move_rollout
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.messages.log_entry import Returned
 from nixfleet_proto.ids import RolloutId
-from nixfleet_state_machine.host.effect import RecordTransition
+from nixfleet_state_machine.host.effect import EmitMetric, RecordTransition
 from nixfleet_state_machine.planner.drift import drift_change, drift_ended, strays
 from nixfleet_state_machine.planner.holds.calendar import Zones
 from nixfleet_state_machine.planner.holds.edges import calendar_events, due_hold_events
@@ -143,6 +143,7 @@ def pass_time(state: State, commit: CommitBuilder, now: datetime) -> None:
             judge(state, commit, event.rollout_id, event.hosts, now)
             advance(state, commit, event.rollout_id, now)
         elif isinstance(event, Verdict):
+            count_verdict(commit, event)
             advance(state, commit, event.rollout_id, now)
     for rollout_id in sorted(key for key, at in state.prune_due.items() if at <= now):
         if may_be_pruned(state.view, rollout_id, now):
@@ -170,6 +171,12 @@ def is_calendar_due(state: State, now: datetime) -> bool:
     """
     due = state.calendar_due.get()
     return (due is not None and due <= now) or now < state.calendar_asked_at.get()
+
+
+def count_verdict(commit: CommitBuilder, verdict: Verdict) -> None:
+    """Count a verdict in the metrics, by its outcome."""
+    labels = (("outcome", verdict.outcome.value),)
+    commit.afterwards(EmitMetric("nixfleet_verdicts_total", labels, 1))
 
 
 def amend(state: State, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
