@@ -33,6 +33,23 @@ class ClosureRule(WordEnum):
     PRIOR = "prior"
 
 
+class RecallStep(WordEnum):
+    """How far a host is with an order to go back; completes "the host …". The values are the wire's.
+
+    WAITS: its turn has not come. TOLD: the order is in the answers to its heartbeats. REFUSES: so it says. GOING: it
+    rolls back. BACK: it did. EXPIRED: the order was over before the host went. STAYS: it did not take the release, has
+    nothing to go back to, or failed otherwise.
+    """
+
+    WAITS = "waits"
+    TOLD = "told"
+    REFUSES = "refuses"
+    GOING = "going"
+    BACK = "back"
+    EXPIRED = "expired"
+    STAYS = "stays"
+
+
 @frozen
 @checked
 class Warrant:

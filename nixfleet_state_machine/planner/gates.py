@@ -310,7 +310,9 @@ def _budget_reason(budgets: Sequence[BudgetTerms]) -> str:
         return f"all {budgets[0].limit} slots are taken ({budgets[0].name})"
     names = ", ".join(f"{budget.name}: {_most(budget)}" for budget in budgets)
     if len(budgets) == 1:
-        return f"all slots are taken ({names})"
+        return f"no further host may begin yet ({names})"
+    if any(budget.has_pace for budget in budgets):
+        return f"one of its budgets lets no further host begin yet ({names})"
     return f"all slots of one of its budgets are taken ({names})"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nixfleet_proto.checked import WordEnum, checked, require_arguments
 from nixfleet_proto.fleet import FleetResolved, OnDrift
@@ -28,6 +28,7 @@ from nixfleet_state_machine.planner.deadlines import (
 )
 from nixfleet_state_machine.planner.errors import UnknownHost
 from nixfleet_state_machine.planner.gates import Quarantines
+from nixfleet_state_machine.planner.guards.states import broken_reason, broken_wave
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import explain
 from nixfleet_state_machine.rollout.event import Stage
@@ -216,7 +217,21 @@ def _in_rollouts(
     if any(view.is_waiting(rollout_id, hostname) for rollout_id, _ in named):
         held = explain(view, quarantines, hostname)
     for rollout_id, record in named:
-        yield _in_rollout(view, record, held.get(rollout_id), now)
+        gates = held.get(rollout_id)
+        if gates is not None:
+            gates = tuple(_with_denial(view, rollout_id, block) for block in gates)
+        yield _in_rollout(view, record, gates, now)
+
+
+def _with_denial(view: FleetView, rollout_id: RolloutId, block: GateBlock) -> GateBlock:
+    """Return the block of a halted rollout with the guard that halted it, and why, if one did."""
+    if block.gate is not Gate.ROLLOUT_HALTED:
+        return block
+    guarded = broken_wave(view.rollout(rollout_id), view.terms(rollout_id))
+    if guarded is None or guarded.broken is None:
+        return block
+    why = f"wave {guarded.wave}, {broken_reason(guarded.broken)}"
+    return evolve(block, detail=f"{block.detail}: {why}")
 
 
 def _in_rollout(

@@ -11,6 +11,7 @@ from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.guards.states import (
     broken_reason,
+    broken_wave,
     guards_of_wave,
 )
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
@@ -95,13 +96,11 @@ def _broken(view: FleetView, record: RolloutRecord, now: datetime) -> tuple[Wave
 
     Also while the waves before are not done: whoever denies a wave early wants the rollout to halt.
     """
-    terms = view.terms(record.rollout_id)
-    for wave in sorted({tally.wave for tally in record.guard_tallies}):
-        guarded = guards_of_wave(record, terms, wave) if wave <= terms.last_wave else None
-        if guarded is not None and guarded.broken is not None:
-            reason = broken_reason(guarded.broken)
-            return (WaveBroken(record.rollout_id, wave, 0, 0, 0, now, reason),)
-    return ()
+    guarded = broken_wave(record, view.terms(record.rollout_id))
+    if guarded is None or guarded.broken is None:
+        return ()
+    reason = broken_reason(guarded.broken)
+    return (WaveBroken(record.rollout_id, guarded.wave, 0, 0, 0, now, reason),)
 
 
 def _end(

@@ -283,6 +283,16 @@ def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
         "slots",
         lambda: _by_state(Shortage, service.budget_shortages()),
     )
+    metrics.gauge(
+        "nixfleet_warrants_relayed",
+        "operators' warrants that are relayed",
+        lambda: len(service.warrants()),
+    )
+    metrics.gauge(
+        "nixfleet_hosts_to_go_back",
+        "hosts that are to go back by a warrant and have not begun",
+        lambda: sum(each.to_go for each in service.warrants()),
+    )
     metrics.gauge_by(
         "nixfleet_holds",
         "holds that are on, by the kind of their source",

@@ -17,6 +17,7 @@ from attrs import evolve
 
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRollout
+from nixfleet_control_plane.engine.warrants import HostRecall, RelayedWarrant
 from nixfleet_control_plane.history.loading import loaded_state
 from nixfleet_control_plane.messages.inputs import (
     Action,
@@ -216,6 +217,18 @@ class ControlPlaneService:
     def budgets(self, rollout_id: RolloutId) -> tuple[BudgetStatus, ...]:
         """Return how full the budgets of a rollout are; none, of one that is pruned or unknown."""
         return self._engine.budgets(rollout_id)
+
+    def warrants(self) -> tuple[RelayedWarrant, ...]:
+        """Return the warrants that are relayed, the oldest first."""
+        return self._engine.warrants()
+
+    def recalls_of(self, hostname: str) -> tuple[HostRecall, ...]:
+        """Return the orders that are for a host, and how far it is with each."""
+        return self._engine.recalls_of(hostname, self.now())
+
+    def until_of(self, rollout_id: RolloutId, hostname: str, gate: Gate) -> datetime | None:
+        """Return the earliest time at which the gate that holds a host may change by itself; `None`: not known."""
+        return self._engine.until_of(rollout_id, hostname, gate)
 
     def holds(self) -> tuple[Hold, ...]:
         """Return the holds that are on, by scope and source."""

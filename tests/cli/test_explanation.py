@@ -10,11 +10,13 @@ from nixfleet_cli.shared.output import shown_time
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline
+from nixfleet_proto.steering.warrant import RecallStep
 from nixfleet_runtime.http.listings import (
     ExplainedRollout,
     HoldingGate,
     HostExplained,
     LeftRollout,
+    ListedRecall,
     StatusInRollout,
 )
 from nixfleet_state_machine.host.state import HostState
@@ -193,3 +195,33 @@ def test_a_host_in_no_rollout_is_shown_with_the_reason(outside: Outside) -> None
     }
     assert line.startswith("web-02 is in no rollout")
     assert line not in others
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (
+            RecallStep.WAITS,
+            f"it waits for its turn: the newest wave goes first, within budgets, until {SHOWN_LATER}",
+        ),
+        (
+            RecallStep.TOLD,
+            f"it is told with each heartbeat, until {SHOWN_LATER}, and has not begun to go back",
+        ),
+        (RecallStep.REFUSES, "it was told, and refuses: its refusal is above"),
+        (RecallStep.GOING, "it goes back"),
+        (RecallStep.BACK, "it is back"),
+        (RecallStep.EXPIRED, f"the order expired at {SHOWN_LATER} before it went: recall it again"),
+        (RecallStep.STAYS, "nothing is to be taken back on it"),
+    ],
+)
+def test_a_recall_is_explained_with_who_why_and_how_far(step: RecallStep, said: str) -> None:
+    """Below the rollout that is taken back, and no retry is advised in it."""
+    failed = evolve(STATUS, rollout_state=RolloutState.ABORTED, state=HostState.FAILED)
+    rollout = ExplainedRollout(STABLE, (), failed)
+    recall = ListedRecall(STABLE, "order-1", "ada", "it eats disks", LATER, step)
+    _, waits, order, _ = explanation_lines(HostExplained("web-02", (rollout,), recalls=(recall,)))
+
+    assert order == f"  recalled by ada: it eats disks; {said} (order order-1)"
+    assert "retry" not in waits
+    assert "aborted" in waits

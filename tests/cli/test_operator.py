@@ -118,6 +118,28 @@ async def test_a_command_that_has_nothing_to_do_is_refused_in_words(desk: Operat
     assert desk.commanded() == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("pause", "stabel"), "stable"),
+        (("pause", "stable@r11"), "stable@r1"),
+        (("hold", "stable@r9"), None),
+        (("hold", "stabel@r1"), "stable@r1"),
+        (("release", "stable@r"), "stable@r1"),
+        (("freeze", "stabl", "--until", "3d"), "stable"),
+    ],
+)
+async def test_the_scope_that_was_meant_never_holds_more(
+    desk: OperatorConsole, arguments: tuple[str, ...], meant: str | None
+) -> None:
+    """Who misspells a rollout does not mean its channel."""
+    await desk.site.publish()
+    refused = await desk.run(*arguments, *WHY)
+    assert refused.exit_code == 1
+    found = refused.stderr.rstrip().rpartition("did you mean ")[2]
+    assert found == (f"{meant}?" if meant else refused.stderr.rstrip())
+
+
 async def test_a_hold_with_an_end_is_listed_and_lifted_by_name(desk: OperatorConsole) -> None:
     """Scope, source, since and until are shown; what another operator holds is released by that name."""
     await desk.site.publish()
@@ -208,6 +230,15 @@ async def test_a_recall_is_relayed_as_it_was_signed_and_ends_the_rollout(
     verified = verify_warrant(signed, OPERATORS_TRUST, CLOCK.now())
     assert verified.warrant.hosts == ("web-01",)
     assert (await desk.run("rollouts")).stdout.split("\t")[1] == "Aborted"
+    (line,) = (await desk.run("warrants")).stdout.splitlines()
+    cells = line.split("\t")
+    assert (cells[0], cells[1], cells[2]) == (rollout_id, signed.warrant.order_id, "alice")
+    assert cells[4:] == ["1 named", "1", "0", "0", "maintenance"]
+    value = orjson.loads((await desk.run("warrants", "--json")).stdout)
+    assert (value["hosts"], value["toGo"]) == (["web-01"], 1)
+    explained = (await desk.run("explain", "web-01")).stdout
+    assert "  recalled by alice: maintenance; it is told with each heartbeat, until " in explained
+    assert "retry" not in explained
     strange = await desk.run("recall", "stable@", *WHY)
     assert strange.exit_code == 2
 

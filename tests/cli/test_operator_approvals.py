@@ -63,12 +63,13 @@ async def test_a_wave_begins_after_an_approval_and_a_promotion(desk: OperatorCon
     promoted = await desk.run("promote", "stable@r1", *WHY)
     assert (promoted.exit_code, promoted.stdout) == (
         0,
-        "wave 0 of stable@r1 is promoted: what may be waived is\n",
+        "your promotion of wave 0 of stable@r1 is taken; it waits for: 0 of 1 approvals, "
+        "waits for one of alice, bob\n",
     )
     again = await desk.run("promote", "stable@r1", "--wave", "0", *WHY)
     assert again.stdout == "alice has stated that of wave 0 before: nothing changes\n"
     approved = await desk.run("approve", "stable@r1", *WHY)
-    assert (approved.exit_code, approved.stdout) == (0, "wave 0 of stable@r1 is approved\n")
+    assert (approved.exit_code, approved.stdout) == (0, "wave 0 of stable@r1 has begun\n")
 
     async with desk.site.agent() as agent:
         assert await agent.next_dispatch(5) is not None
@@ -92,6 +93,12 @@ async def test_a_denial_halts_the_rollout(desk: OperatorConsole) -> None:
     """And after that nothing is guarded that could be approved."""
     denied = await desk.run("deny", "stable@r1", *WHY)
     assert denied.stdout == "wave 0 of stable@r1 is denied: the rollout halts\n"
+    why = "approvals: fail by alice: looks good"
+    assert f"wave 0: halted by {why}" in (await desk.run("rollouts")).stdout
+    explained = (await desk.run("explain", "web-01")).stdout
+    assert f"(it is Failed: wave 0, {why})" in explained
+    status = await _invoked("status", str(desk.site.database))
+    assert f"wave 0 is guarded: halted by {why}" in status.stdout
     assert (await desk.run("rollouts")).stdout.split("\t")[:2] == ["stable@r1", "Failed"]
     late = await desk.run("approve", "stable@r1", *WHY)
     assert late.exit_code == 1

@@ -17,8 +17,9 @@ from nixfleet_control_plane.messages.inputs import (
 )
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.codec import format_time
-from nixfleet_proto.fleet import Ramp
+from nixfleet_proto.fleet import Ramp, Selector
 from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.steering.calendar import CalendarEntry, CalendarKind, Repeat
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from tests.cli.conftest import Invoke
 from tests.engines.control_plane import ScriptedControlPlane
@@ -64,7 +65,7 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         "quarantined\n"
         f"  stable  r2-web-01  since 2026-05-16 01:17:00Z  log row {quarantined_by}\n"
         "\n"
-        "paused by operators\n"
+        "held by operators\n"
         "  none\n"
         "\n"
         "held until\n"
@@ -125,6 +126,29 @@ def test_a_wave_with_a_signed_time_is_shown_until_then(nixfleet: Invoke, fleet: 
     assert held in shown
     assert held not in later
     assert (value["kind"], value["until"]) == ("not-before", format_time(begins))
+
+
+def test_a_window_whose_end_is_not_in_sight_is_shown(nixfleet: Invoke, fleet: SmallFleet) -> None:
+    """It came for the last time: nobody lifts that, and no time ends it."""
+    over = CalendarEntry(
+        "nights",
+        CalendarKind.ALLOW,
+        Selector(all=True),
+        "UTC",
+        "people sleep",
+        repeat=Repeat.DAILY,
+        start="22:00",
+        minutes=60,
+        until="2020-01-01",
+    )
+    fleet.publish("r3", evolve(fleet.layout, calendar=(over,)))
+    shown = nixfleet("status", fleet.database).stdout
+    values = json.loads(nixfleet("status", fleet.database, "--json").stdout)["heldUntil"]
+
+    assert (
+        "  stable  window  nights  no end in sight  with no end in sight: people sleep\n" in shown
+    )
+    assert [(each["kind"], each["until"]) for each in values] == [("window", None)]
 
 
 def test_hosts_are_as_new_as_the_log_though_their_table_lags(

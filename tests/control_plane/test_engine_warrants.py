@@ -17,7 +17,7 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall, RolloutPolicy
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.signing.warrant import sign_warrant
-from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant, Warrant
+from nixfleet_proto.steering.warrant import ClosureRule, RecallStep, SignedWarrant, Warrant
 from nixfleet_runtime.transport import EventsOutcome
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.state import RolloutState
@@ -278,3 +278,41 @@ def test_orders_of_rollouts_that_are_over_are_forgotten_when_they_have_expired(
 
     assert list(control_plane.state.warrants) == ["order-2"]
     assert not control_plane.check_store().differences
+
+
+def test_how_far_hosts_are_with_an_order_is_counted_and_told_for_each(scratch: Path) -> None:
+    """Who waits for its turn, who was told, who refuses, who goes, who is back."""
+    control_plane = converged(scratch)
+    assert control_plane.engine.warrants() == ()
+    control_plane.command(relay())
+    now = control_plane.now
+
+    def step(host: str) -> RecallStep:
+        (recall,) = control_plane.engine.recalls_of(host, now)
+        assert recall.warrant == RECALL
+        return recall.step
+
+    (status,) = control_plane.engine.warrants()
+    assert (status.warrant, status.to_go, status.going, status.refusing) == (RECALL, 3, 0, 0)
+    assert [step(host) for host in ("web-01", "web-02")] == [RecallStep.WAITS] * 2
+    told(control_plane, "web-02")
+    assert [step(host) for host in ("web-01", "web-02")] == [RecallStep.WAITS, RecallStep.TOLD]
+    seq = control_plane.mirrored(R1, "web-02").last_event_seq
+    control_plane.hear("web-02", R1, Recalled("order-1", now, seq + 1))
+    assert step("web-02") is RecallStep.GOING
+    (status,) = control_plane.engine.warrants()
+    assert (status.to_go, status.going) == (2, 1)
+    control_plane.hear("web-02", R1, RollbackComplete("release-0", 0, now, seq + 2))
+    assert step("web-02") is RecallStep.BACK
+    now += timedelta(hours=8)
+    assert step("web-03") is RecallStep.EXPIRED
+
+
+def test_an_order_to_one_host_is_no_order_to_another(scratch: Path) -> None:
+    """Neither counted nor told."""
+    control_plane = converged(scratch)
+    control_plane.command(relay(evolve(RECALL, hosts=("web-02",))))
+    (status,) = control_plane.engine.warrants()
+
+    assert status.to_go == 1
+    assert control_plane.engine.recalls_of("web-01", control_plane.now) == ()

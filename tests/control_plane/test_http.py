@@ -8,6 +8,7 @@ from urllib.parse import quote
 import anyio
 import anyio.lowlevel
 import httpx2
+import orjson
 import pytest
 
 from nixfleet_control_plane.http.server.limits import Limits
@@ -239,6 +240,21 @@ async def test_a_command_without_a_reason_is_told_every_problem(site: Site) -> N
     answer = await site.operate("POST", f"/v1/rollouts/{rollout_id}/pause", b"{}")
     assert answer.status_code == 422
     assert answer.json()["problems"][0]["path"] == "$.reason"
+
+
+async def test_a_deferral_says_until_when_it_is_held_at_least(site: Site) -> None:
+    """The end of the hold, from memory; absent where no time changes anything."""
+    await site.publish()
+    until = format_time(CLOCK.now() + timedelta(days=1))
+    body = orjson.dumps({"scope": "stable", "reason": "x", "until": until})
+    assert (await site.operate("POST", "/v1/holds", body)).status_code == 204
+    listed = (await site.operate("GET", "/v1/deferrals")).json()["deferrals"]
+    assert {each["until"] for each in listed} == {until}
+    body = orjson.dumps({"scope": "stable", "reason": "x"})
+    assert (await site.operate("POST", "/v1/holds/release", body)).status_code == 204
+    listed = (await site.operate("GET", "/v1/deferrals")).json()["deferrals"]
+    assert listed != []
+    assert not any("until" in each for each in listed)
 
 
 async def test_operators_read_hosts_deferrals_and_the_log(site: Site) -> None:

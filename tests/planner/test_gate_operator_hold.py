@@ -23,6 +23,20 @@ def test_host_in_a_paused_scope_is_held(scope: str, words: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scope", "words"), [("fleet:all", "the fleet"), ("wave:0:stable@a1", "wave 0 of stable@a1")]
+)
+def test_a_scope_that_cannot_be_paused_is_held_and_not_paused(scope: str, words: str) -> None:
+    """Who placed a hold did not pause anything."""
+    terms = terms_of()
+    view = view_of(terms)
+    pause(view, scope, "ann: power cut")
+
+    assert gate_operator_hold(planning(view), terms.rollout_id, "web-1") == GateBlock(
+        Gate.OPERATOR_HOLD, f"an operator holds {words}: ann: power cut"
+    )
+
+
 def test_host_in_a_paused_scope_without_a_reason_is_held() -> None:
     """A pause that nobody explained is told without an explanation."""
     terms = terms_of()

@@ -3,14 +3,17 @@
 from datetime import timedelta
 
 import pytest
+from attrs import evolve
 
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.steering.guards import Approvals, Check, Counting, Quorum, WaveGuards
 from nixfleet_state_machine.planner.guards.states import (
     GuardState,
+    GuardStatus,
     next_guards,
     quorum_state,
 )
+from nixfleet_state_machine.planner.guards.words import guard_line
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import GuardsOpened, RolloutOpened, Verdict
 from nixfleet_state_machine.rollout.guard_tally import GuardTally, Outcome, unjudged
@@ -139,3 +142,46 @@ def test_a_check_is_a_quorum_of_answers_in_a_row() -> None:
     check = Check("errors", "prometheus", "rate", "< 0.01", 3, failures=1, inconclusive=1)
 
     assert check.quorum == THREE_IN_A_ROW
+
+
+def _words(
+    guards: WaveGuards, guard: str, *said: tuple[str, Outcome], author: str | None = None
+) -> str:
+    tally = _tally(guard, *said) if said else None
+    status = GuardStatus(guard, quorum_state(guards.quorums[guard], tally), tally)
+    return guard_line(status, guards, author)
+
+
+@pytest.mark.parametrize(
+    ("said", "author", "expected"),
+    [
+        ((), None, "0 of 2 approvals, waits for 2 of ada, bob, eve"),
+        ((("ada", PASS),), None, "1 of 2 approvals: ada, waits for one of bob, eve"),
+        ((("ada", PASS),), "eve", "1 of 2 approvals: ada, waits for one of bob"),
+        ((("ada", PASS), ("eve", PASS)), None, "2 of 2 approvals: ada, eve"),
+        ((("ada", FAIL),), None, "halted by approvals: fail by ada: as seen"),
+    ],
+)
+def test_approvals_say_who_is_waited_for(
+    said: tuple[tuple[str, Outcome], ...], author: str | None, expected: str
+) -> None:
+    """Not the author, who does not approve; and once it is denied, who did and why."""
+    guards = WaveGuards(approvals=TWO_APPROVE)
+    assert _words(guards, "approvals", *said, author=author) == expected
+
+
+@pytest.mark.parametrize(
+    ("inconclusive", "said", "expected"),
+    [
+        (None, (UNCLEAR, UNCLEAR), "0 of 3 passes, 2 inconclusive in a row"),
+        (3, (PASS, UNCLEAR), "0 of 3 passes, 1 of 3 inconclusive in a row"),
+        (3, (UNCLEAR, PASS), "1 of 3 passes"),
+    ],
+)
+def test_a_check_says_how_often_it_was_inconclusive(
+    inconclusive: int | None, said: tuple[Outcome, ...], expected: str
+) -> None:
+    """In a row, since only these count; and of how many, if that is declared."""
+    check = evolve(CHECK, inconclusive=inconclusive)
+    shown = _words(WaveGuards(checks=(check,)), "errors", *(("prometheus", it) for it in said))
+    assert shown.startswith(f"check errors: {expected}; last ")

@@ -113,7 +113,7 @@ def test_only_as_many_hosts_begin_as_the_ramp_has_slots() -> None:
     block = gate_disruption_budget(planning(view), terms.rollout_id, "web-2")
     assert block == GateBlock(
         Gate.DISRUPTION_BUDGET,
-        "all slots are taken (tags:web: 8, growing from 1 by a factor of 2)",
+        "no further host may begin yet (tags:web: 8, growing from 1 by a factor of 2)",
     )
     assert detail_of(block) == "1 of 1 under way (tags:web), more slots after 1 more have converged"
 
@@ -252,7 +252,7 @@ def test_only_so_many_hosts_begin_until_slots_come_back() -> None:
     _begun(view, 1, at=30)
     block = gate_disruption_budget(planning(view), terms.rollout_id, "web-1")
     assert block == GateBlock(
-        Gate.DISRUPTION_BUDGET, "all slots are taken (tags:web: 8, 2 a minute)"
+        Gate.DISRUPTION_BUDGET, "no further host may begin yet (tags:web: 8, 2 a minute)"
     )
     assert (
         detail_of(block)
@@ -364,7 +364,7 @@ def test_a_host_of_two_budgets_waits_for_the_slower_one() -> None:
 
     assert block is not None
     assert block.reason == (
-        "all slots of one of its budgets are taken "
+        "one of its budgets lets no further host begin yet "
         "(tags:web: 5, tags:db: 8, growing from 1 by a factor of 2)"
     )
 

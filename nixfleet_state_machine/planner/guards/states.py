@@ -87,6 +87,15 @@ def guards_of_wave(record: RolloutRecord, terms: RolloutTerms, wave: int) -> Gua
     return GuardedWave(wave, since, tuple(_statuses(record, guards, wave, since)))
 
 
+def broken_wave(record: RolloutRecord, terms: RolloutTerms) -> GuardedWave | None:
+    """Return the first wave to come that a guard breaks, with its guards; `None`: none is. O(verdicts)."""
+    for wave in sorted({tally.wave for tally in record.guard_tallies}):
+        guarded = guards_of_wave(record, terms, wave) if wave <= terms.last_wave else None
+        if guarded is not None and guarded.broken is not None:
+            return guarded
+    return None
+
+
 def broken_reason(guard: GuardStatus) -> str:
     """Return why a guard breaks its wave, for the event: which one, and what its judge said last."""
     tally = guard.tally

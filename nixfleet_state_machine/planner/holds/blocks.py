@@ -43,7 +43,9 @@ def words_of(hold: Hold) -> str:
         return _with_reason(f"{where} is held{_until(hold.until)}", hold)
     match kind:
         case HoldKind.OPERATOR:
-            verb = "paused" if hold.until is None else "holds"
+            # A pause is a hold without an end of what can be paused: `pause` knows neither the fleet nor a wave.
+            can_be_paused = not isinstance(hold.scope, FleetScope | WaveScope)
+            verb = "paused" if hold.until is None and can_be_paused else "holds"
             return _with_reason(f"an operator {verb} {where}{_until(hold.until)}", hold)
         case HoldKind.FREEZE:
             return f"{where} is frozen ({hold.source.name}): {hold.reason}"

@@ -17,7 +17,9 @@ from nixfleet_cli.commands.steering.session import (
     reason_option,
     rollout_ids,
     suggesting,
+    suggesting_scope,
 )
+from nixfleet_cli.commands.steering.warrants import warrants
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.explanation import clock_words, explanation_lines
 from nixfleet_cli.shared.failures import Findings
@@ -127,9 +129,7 @@ def _command_scope(session: Session, name: str, scope: HoldScope, reason: str, d
     try:
         session.command(_scope_path(scope, f"/{name}"), body, value, done)
     except Findings as error:
-        rollouts = session.rollouts()
-        known = {each.rollout_id for each in rollouts} | {each.channel for each in rollouts}
-        raise suggesting(error, str(scope), known) from error
+        raise suggesting_scope(error, str(scope), session.rollouts()) from error
 
 
 @operator.command()
@@ -166,6 +166,7 @@ operator.add_command(freeze)
 operator.add_command(hold)
 operator.add_command(holds)
 operator.add_command(release)
+operator.add_command(warrants)
 
 
 _hosts = click.argument("hosts", metavar="HOSTS", nargs=-1, required=True)
@@ -260,7 +261,8 @@ def retire(session: Session, channel: str, closure: str, reason: str) -> None:
     "one object with hostname, channel, outside, rollouts (of each rolloutId, gates: gate, reason, detail, and status: "
     "rolloutState, state, standing, attempt, attempts, wave, lastWave, since, waitsFor, deadline, soakEndsAt, retryAt, "
     "isOverdue, drift, until), left (rolloutId, since), refusals (rolloutId, reason, since), "
-    "waitingEvents (rolloutId, seq, reason), lastHeardAt, "
+    "waitingEvents (rolloutId, seq, reason), recalls (rolloutId, orderId, operator, reason, expiresAt, step), "
+    "lastHeardAt, "
     "clockAheadSeconds and clockBehindSeconds"
 )
 def explain(session: Session, host: str) -> None:
@@ -393,10 +395,10 @@ def enrollments(session: Session) -> None:
 
 
 @operator.command()
-@asks("one object a host and rollout, with hostname, rolloutId, gate, reason and since")
+@asks("one object a host and rollout, with hostname, rolloutId, gate, reason, since and until")
 def deferrals(session: Session) -> None:
     """List waiting hosts, with the first gate that holds each."""
-    header = ("rollout", "host", "since", "gate", "reason")
+    header = ("rollout", "host", "since", "until", "gate", "reason")
     session.list(
         paths.DEFERRALS, DEFERRAL_PAGE, lambda page: page.deferrals, _deferral_cells, header
     )
@@ -479,7 +481,7 @@ def _guards(rollout: ListedRollout) -> str:
     """What the next wave waits for besides the one before."""
     if rollout.guards is None:
         return ""
-    lacking = [it.text for it in rollout.guards.guards if not it.state.lets_begin]
+    lacking = rollout.guards.lacking
     return f"wave {rollout.guards.wave}: {'; '.join(lacking)}" if lacking else ""
 
 
@@ -514,7 +516,8 @@ def _host_cells(host: ListedHost) -> Row:
 
 def _deferral_cells(waiting: ListedDeferral) -> Row:
     since = shown_time(waiting.since)
-    return waiting.rollout_id, waiting.hostname, since, waiting.gate, waiting.reason
+    until = "" if waiting.until is None else shown_time(waiting.until)
+    return waiting.rollout_id, waiting.hostname, since, until, waiting.gate, waiting.reason
 
 
 def _row_cells(row: ListedRow) -> Row:

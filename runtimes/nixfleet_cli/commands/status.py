@@ -58,8 +58,8 @@ def status(output: Output, database: Path, at_time: datetime) -> None:
 
     DB is the database of a control plane: shows rollouts with their hosts by state; waves, with the hosts that failed
     and are tolerated; budgets, with the slots that are taken; overdue hosts, and what can be done; waiting hosts with
-    the gate that holds them; quarantines, pauses, holds that end by themselves, refused events, what is in force and
-    for how long hosts accept it, and refused releases. Of each the first ten, and how many more there are.
+    the gate that holds them; quarantines, holds of operators, holds that end by themselves, refused events, what is in
+    force and for how long hosts accept it, and refused releases. Of each the first ten, and how many more there are.
     DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the facts that wait
     to be sent or were refused.
 
@@ -86,7 +86,7 @@ def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterat
         ("waiting", map(_waiting, deferrals(connection))),
         ("drifted", _drifted(connection)),
         ("quarantined", map(_quarantined, quarantines(connection))),
-        ("paused by operators", _pauses(state)),
+        ("held by operators", _pauses(state)),
         ("held until", _timed(state, at)),
         ("refused events", _refused(state)),
         ("in force", _in_force(state, at)),
@@ -123,9 +123,9 @@ def _wave_words(record: RolloutRecord, last_wave: int) -> str:
 def _guard_words(state: State, record: RolloutRecord) -> str:
     """What the next wave waits for besides the one before."""
     found = guarded_rollout(state, record.rollout_id)
-    if found is None or found.guarded.since is None:
+    if found is None or (found.guarded.since is None and found.guarded.broken is None):
         return ""
-    line = guards_line(found.guarded, found.declared)
+    line = guards_line(found.guarded, found.declared, found.author)
     return f"; wave {found.guarded.wave} is guarded: {line}" if line else ""
 
 
@@ -141,7 +141,7 @@ def _guards_value(state: State, record: RolloutRecord) -> object:
             {
                 "name": guard.name,
                 "state": guard.state,
-                "text": guard_line(guard, found.declared),
+                "text": guard_line(guard, found.declared, found.author),
                 "until": guard.until,
             }
             for guard in found.guarded.guards
@@ -239,15 +239,22 @@ def _pauses(state: State) -> Iterator[Row]:
 
 def _timed(state: State, at: datetime) -> Iterator[Row]:
     for hold in _sorted_timed(state, at):
-        until = "" if hold.until is None else f"until {shown_time(hold.until)}"
+        until = "no end in sight" if hold.until is None else f"until {shown_time(hold.until)}"
         yield str(hold.scope), str(hold.source.kind), hold.source.name, until, hold.reason
 
 
 def _sorted_timed(state: State, at: datetime) -> Sequence[Hold]:
-    """The holds that end by themselves. Those of signed times follow from the manifests, and are in no log."""
+    """The holds that end by themselves, and those of calendars whose end is not in sight.
+
+    Those of signed times follow from the manifests, and are in no log.
+    """
     for rollout_id in state.timed:
         state.hold_waves(rollout_id, at)
-    timed = (it for it in state.view.holds if it.until is not None and it.until > at)
+    timed = (
+        it
+        for it in state.view.holds
+        if (it.source.kind.is_by_calendar if it.until is None else it.until > at)
+    )
     return sorted(timed, key=lambda hold: (str(hold.scope), hold.source.order))
 
 

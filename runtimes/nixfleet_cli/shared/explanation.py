@@ -7,10 +7,12 @@ from nixfleet_cli.shared.output import shown_time
 from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.fleet import OnDrift
 from nixfleet_proto.policy import AtDeadline
+from nixfleet_proto.steering.warrant import RecallStep
 from nixfleet_runtime.http.listings import (
     ExplainedRollout,
     HostExplained,
     ListedHost,
+    ListedRecall,
     StatusInRollout,
 )
 from nixfleet_state_machine.host.state import HostState
@@ -20,7 +22,7 @@ from nixfleet_state_machine.planner.host_status import (
     StageDeadline,
     WaitsFor,
 )
-from nixfleet_state_machine.rollout.state import Standing
+from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
 _FAILED = (HostState.FAILED, HostState.REVERTED)
 
@@ -33,6 +35,8 @@ def explanation_lines(explained: HostExplained) -> Iterator[str]:
         yield f"{refusal.rollout_id}: {host} does not act since {since}: {refusal.reason}"
     for rollout in explained.rollouts:
         yield from _rollout(host, rollout)
+        recalls = (it for it in explained.recalls if it.rollout_id == rollout.rollout_id)
+        yield from (f"  {_recall(each)}" for each in recalls)
     for left in explained.left:
         since = "" if left.since is None else f" since {shown_time(left.since)}"
         yield (
@@ -123,9 +127,40 @@ def _waiting(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> s
             assert_never(status.waits_for)
 
 
+def _recall(recall: ListedRecall) -> str:
+    """Return whose order it is, why, and how far the host is."""
+    by = f"recalled by {recall.operator}: {recall.reason}"
+    return f"{by}; {_recall_step(recall)} (order {recall.order_id})"
+
+
+def _recall_step(recall: ListedRecall) -> str:
+    until = shown_time(recall.expires_at)
+    match recall.step:
+        case RecallStep.WAITS:
+            return (
+                f"it waits for its turn: the newest wave goes first, within budgets, until {until}"
+            )
+        case RecallStep.TOLD:
+            return f"it is told with each heartbeat, until {until}, and has not begun to go back"
+        case RecallStep.REFUSES:
+            return "it was told, and refuses: its refusal is above"
+        case RecallStep.GOING:
+            return "it goes back"
+        case RecallStep.BACK:
+            return "it is back"
+        case RecallStep.EXPIRED:
+            return f"the order expired at {until} before it went: recall it again"
+        case RecallStep.STAYS:
+            return "nothing is to be taken back on it"
+        case _:
+            assert_never(recall.step)
+
+
 def _at_rest(host: str, rollout: ExplainedRollout, status: StatusInRollout) -> str:
     if status.state is HostState.CONVERGED:
         return "it is done" if status.drift is None else "it was done, and drifted"
+    if status.rollout_state is RolloutState.ABORTED:
+        return "the rollout was aborted: nothing is planned for it until another release"
     if status.state in _FAILED and status.standing is not Standing.EXCUSED:
         return (
             "it failed, and makes no further attempt by itself: "

@@ -57,9 +57,13 @@ from nixfleet_control_plane.engine.rollout_course import (
 )
 from nixfleet_control_plane.engine.state import CONTRADICTION, State
 from nixfleet_control_plane.engine.warrants import (
+    HostRecall,
+    RelayedWarrant,
     hand_out_warrants,
     note_recall_refusals,
+    recalls_of,
     relay_objection,
+    warrant_statuses,
 )
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
@@ -150,6 +154,7 @@ from nixfleet_state_machine.planner.action import (
     WithdrawDispatch,
 )
 from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
+from nixfleet_state_machine.planner.gates import Planning, first_block
 from nixfleet_state_machine.planner.holds.calendar import Zones
 from nixfleet_state_machine.planner.holds.hold import Hold
 from nixfleet_state_machine.planner.holds.scope import HostScope
@@ -295,6 +300,22 @@ class ControlPlaneEngine:
     def next_edge(self) -> datetime | None:
         """Return when a hold ends, a calendar begins or ends one, or a bake is over next; `None`: not in sight."""
         return next_edge(self._state.view, self._state.calendar_due.get())
+
+    def warrants(self) -> tuple[RelayedWarrant, ...]:
+        """Return the warrants that are relayed, the oldest first. O(hosts that are to go back)."""
+        return warrant_statuses(self._state)
+
+    def recalls_of(self, hostname: str, now: datetime) -> tuple[HostRecall, ...]:
+        """Return the orders that are for a host, and how far it is with each. O(warrants)."""
+        return recalls_of(self._state, hostname, now)
+
+    def until_of(self, rollout_id: RolloutId, hostname: str, gate: Gate) -> datetime | None:
+        """Return the earliest time at which the gate that holds a host may change by itself; `None`: not known."""
+        if rollout_id not in self._state.view.open_rollouts:
+            return None
+        planning = Planning(self._state.view, self._state.quarantines)
+        block = first_block(planning, rollout_id, hostname)
+        return block.until if block is not None and block.gate is gate else None
 
     def holds(self) -> tuple[Hold, ...]:
         """Return the holds that are on, by scope and source. O(holds)."""

@@ -29,7 +29,12 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.steering.guards import Check, WaveGuards
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_state_machine.planner.guards.states import GuardedWave, is_news, next_guards
+from nixfleet_state_machine.planner.guards.states import (
+    GuardedWave,
+    broken_wave,
+    is_news,
+    next_guards,
+)
 from nixfleet_state_machine.rollout.event import Verdict
 
 REASON_LENGTH_MAX = 500
@@ -48,11 +53,15 @@ class AskedCheck:
 
 @frozen
 class GuardedRollout:
-    """How the guards of the next wave stand. declared: what the wave declares. manifest_hash: what is approved."""
+    """How the guards of the next wave stand, or of the one that a guard broke.
+
+    declared: what the wave declares. manifest_hash: what is approved. author: of the manifest, who does not approve it.
+    """
 
     guarded: GuardedWave
     declared: WaveGuards
     manifest_hash: str
+    author: str | None = None
 
 
 def give_approval(
@@ -114,16 +123,20 @@ def asked_checks(state: State) -> tuple[AskedCheck, ...]:
 
 
 def guarded_rollout(state: State, rollout_id: RolloutId) -> GuardedRollout | None:
-    """Return how the guards of the next wave of a rollout stand; `None`: it has none, or does not go on."""
+    """Return how the guards of the next wave of a rollout stand, or of the wave that one of them broke.
+
+    `None`: it has none, or does not go on.
+    """
     record = state.view.rollouts.get(rollout_id)
     if record is None or rollout_id not in state.view.open_rollouts or not record.state.is_live:
         return None
     terms = state.view.terms(rollout_id)
-    guarded = next_guards(record, terms)
+    guarded = broken_wave(record, terms) or next_guards(record, terms)
     if guarded is None:
         return None
-    manifest_hash = artefact_hash(state.manifests[rollout_id].artefact.body)
-    return GuardedRollout(guarded, terms.guards_of(guarded.wave), manifest_hash)
+    manifest = state.manifests[rollout_id]
+    manifest_hash, author = artefact_hash(manifest.artefact.body), manifest.manifest.meta.author
+    return GuardedRollout(guarded, terms.guards_of(guarded.wave), manifest_hash, author)
 
 
 def guards_open(state: State) -> int:

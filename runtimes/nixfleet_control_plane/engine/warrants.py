@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from attrs import frozen
+
 from nixfleet_control_plane.engine.host_record import is_to_go
 from nixfleet_control_plane.engine.state import HostKey, State
 from nixfleet_control_plane.messages.inputs import RelayWarrant
@@ -18,10 +20,10 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall
 from nixfleet_proto.signing import VerifyError
 from nixfleet_proto.signing.warrant import WarrantUnverified, verify_warrant
-from nixfleet_proto.steering.warrant import SignedWarrant, Warrant
+from nixfleet_proto.steering.warrant import RecallStep, SignedWarrant, Warrant
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import Heartbeat
-from nixfleet_state_machine.host.state import HostRolloutState
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
 
 WARRANTS_MAX: Final = 8
@@ -86,6 +88,74 @@ def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
 def relayed_warrants(state: State) -> tuple[SignedWarrant, ...]:
     """Return the warrants of rollouts that are not over, in the order in which they were taken. O(warrants)."""
     return tuple(it for it in state.warrants.values() if not state.is_over(it.warrant.rollout_id))
+
+
+@frozen
+class RelayedWarrant:
+    """A warrant that is relayed. to_go: hosts that are to go back yet. going: hosts that roll back. refusing: of those
+    that were told, the ones that refuse something of the rollout.
+    """
+
+    warrant: Warrant
+    to_go: int
+    going: int
+    refusing: int
+
+
+@frozen
+class HostRecall:
+    """An order to a host to go back, and how far the host is with it."""
+
+    warrant: Warrant
+    step: RecallStep
+
+
+def warrant_statuses(state: State) -> tuple[RelayedWarrant, ...]:
+    """Return the warrants that are relayed, the oldest first, and how many hosts each still has.
+
+    O(hosts that are to go back).
+    """
+    return tuple(_status(state, signed.warrant) for signed in relayed_warrants(state))
+
+
+def recalls_of(state: State, hostname: str, now: datetime) -> tuple[HostRecall, ...]:
+    """Return the orders that are for a host, in rollouts that it has a record in, the oldest first."""
+    found = (
+        (signed.warrant, state.view.host(signed.warrant.rollout_id, hostname))
+        for signed in relayed_warrants(state)
+        if signed.warrant.is_for(hostname)
+    )
+    return tuple(
+        HostRecall(warrant, _step(state, warrant, record, now))
+        for warrant, record in found
+        if record is not None
+    )
+
+
+def _status(state: State, warrant: Warrant) -> RelayedWarrant:
+    rollout_id = warrant.rollout_id
+    left = [
+        host for wave in state.ways_back_of(rollout_id) for host in wave if warrant.is_for(host)
+    ]
+    records = [state.view.host(rollout_id, host) for host in left]
+    to_go = sum(record is not None and is_to_go(record) for record in records)
+    refusing = sum((rollout_id, host) in state.refusing_recall for host in left)
+    return RelayedWarrant(warrant, to_go, len(left) - to_go, refusing)
+
+
+def _step(state: State, warrant: Warrant, record: HostRolloutState, now: datetime) -> RecallStep:
+    key = record.rollout_id, record.hostname
+    if record.is_rolling_back:
+        return RecallStep.GOING
+    if record.state is HostState.REVERTED:
+        return RecallStep.BACK
+    if not is_to_go(record):
+        return RecallStep.STAYS
+    if now >= warrant.expires_at:
+        return RecallStep.EXPIRED
+    if key in state.refusing_recall:
+        return RecallStep.REFUSES
+    return RecallStep.TOLD if key in state.going_back else RecallStep.WAITS
 
 
 def note_recall_refusals(state: State, heartbeat: Heartbeat) -> None:

@@ -13,6 +13,7 @@ from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.steering.warrant import ClosureRule, RecallStep
 from nixfleet_runtime.transport import ActingRefusal
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.planner.action import Gate
@@ -47,6 +48,12 @@ class ListedGuards:
     manifest_hash: str
     guards: tuple[ListedGuard, ...]
     since: datetime | None = None
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What is missing before the wave begins, in words; of a guard that halted the rollout, that alone."""
+        broken = tuple(it.text for it in self.guards if it.state is GuardState.BROKEN)
+        return broken or tuple(it.text for it in self.guards if not it.state.lets_begin)
 
 
 @frozen
@@ -116,13 +123,17 @@ class HostPage:
 
 @frozen
 class ListedDeferral:
-    """A held host: the gate that holds it, the reason, and the start time."""
+    """A held host: the gate that holds it, the reason, and the start time.
+
+    until: the earliest time at which the gate's answer may change by itself; absent: not known.
+    """
 
     hostname: str
     rollout_id: RolloutId
     gate: Gate
     reason: str
     since: datetime
+    until: datetime | None = None
 
 
 @frozen
@@ -223,12 +234,24 @@ class WaitingEvent:
 
 
 @frozen
+class ListedRecall:
+    """An operator's order to a host to go back, and how far the host is with it."""
+
+    rollout_id: RolloutId
+    order_id: str
+    operator: str
+    reason: str
+    expires_at: datetime
+    step: RecallStep
+
+
+@frozen
 class HostExplained:
     """Where a host stands. rollouts: those that serve it. outside: why there are none. channel: as declared, if it is.
 
     refusals: what its agent does not act on, and why, by its last heartbeat.
-    waiting_events: what it reported and cannot be true yet. left: rollouts that go on without it. The rest is as in
-    `ListedHost`.
+    waiting_events: what it reported and cannot be true yet. left: rollouts that go on without it. recalls: the orders
+    to it. The rest is as in `ListedHost`.
     """
 
     hostname: str
@@ -241,6 +264,7 @@ class HostExplained:
     channel: str | None = None
     outside: Outside | None = None
     left: tuple[LeftRollout, ...] = ()
+    recalls: tuple[ListedRecall, ...] = ()
 
 
 @frozen
@@ -310,6 +334,34 @@ class HoldList:
 
 
 @frozen
+class ListedWarrant:
+    """A warrant that is relayed. hosts: that it is for; none: all of the rollout.
+
+    to_go: hosts that are to go back yet. going: hosts that roll back. refusing: of those that were told, the ones that
+    refuse something of the rollout.
+    """
+
+    order_id: str
+    rollout_id: RolloutId
+    rule: ClosureRule
+    operator: str
+    reason: str
+    issued_at: datetime
+    expires_at: datetime
+    to_go: int
+    going: int
+    refusing: int
+    hosts: tuple[str, ...] = ()
+
+
+@frozen
+class WarrantList:
+    """All warrants that are relayed, the oldest first."""
+
+    warrants: tuple[ListedWarrant, ...]
+
+
+@frozen
 class RefusedEnrollments:
     """The hosts whose enrollment was refused, the latest first; at most 100."""
 
@@ -325,5 +377,6 @@ RELEASE_STANDING: Final = Coder[ReleaseStanding](_SPELLING, ReleaseStanding, "st
 REFUSED_ENROLLMENTS: Final = Coder[RefusedEnrollments](
     _SPELLING, RefusedEnrollments, "list of refused enrollments"
 )
+WARRANT_LIST: Final = Coder[WarrantList](_SPELLING, WarrantList, "list of warrants")
 HOLD_LIST: Final = Coder[HoldList](_SPELLING, HoldList, "list of holds")
 HOST_EXPLAINED: Final = Coder[HostExplained](_SPELLING, HostExplained, "explanation")

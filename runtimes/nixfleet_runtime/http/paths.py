@@ -15,6 +15,7 @@ RELEASES: Final = "/v1/releases"
 REFUSED_ENROLLMENTS: Final = "/v1/refused-enrollments"
 CHANNELS: Final = "/v1/channels"
 HOLDS: Final = "/v1/holds"
+WARRANTS: Final = "/v1/warrants"
 RELEASED_HOLDS: Final = "/v1/holds/release"
 OPENAPI: Final = "/openapi.json"
 

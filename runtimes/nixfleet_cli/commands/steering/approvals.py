@@ -31,7 +31,7 @@ _manifest = click.option(
     type=click.Path(path_type=Path),
     help="The manifest that you have read; default: the one that the control plane says is in force.",
 )
-_SHAPE = "one object with command, rolloutId, wave, manifestHash, reason and note"
+_SHAPE = "one object with command, rolloutId, wave, manifestHash, reason, note and text"
 
 
 @command()
@@ -106,7 +106,7 @@ def _state(
     signed = session.signed(RolloutId(rollout), stated_wave, manifest_hash, decision, reason)
     path = paths.rollout_path(rollout, "/approvals")
     taken = session.ask(path, SIGNED_APPROVAL.encode(signed), APPROVAL_TAKEN)
-    value = {
+    value: dict[str, object] = {
         "command": decision.value,
         "rolloutId": rollout,
         "wave": stated_wave,
@@ -114,13 +114,24 @@ def _state(
         "reason": reason,
         "note": taken.note,
     }
-    done = {
-        Decision.APPROVE: "approved",
-        Decision.DENY: "denied: the rollout halts",
-        Decision.PROMOTE: "promoted: what may be waived is",
-    }[decision]
-    said = taken.note or f"wave {stated_wave} of {rollout} is {done}"
+    value["text"] = said = taken.note or _done(session, decision, rollout, stated_wave)
     session.output.show(value, [said])
+
+
+def _done(session: Session, decision: Decision, rollout: str, wave: int) -> str:
+    """Return what the statement did, and what the wave waits for now."""
+    where = f"wave {wave} of {rollout}"
+    if decision is Decision.DENY:
+        return f"{where} is denied: the rollout halts"
+    found = next((each for each in session.rollouts() if each.rollout_id == rollout), None)
+    if found is not None and found.current_wave >= wave:
+        return f"{where} has begun"
+    guards = None if found is None else found.guards
+    lacking = [] if guards is None or guards.wave != wave else guards.lacking
+    done = "your approval" if decision is Decision.APPROVE else "your promotion"
+    if lacking:
+        return f"{done} of {where} is taken; it waits for: {'; '.join(lacking)}"
+    return f"{done} of {where} is taken; it begins when the wave before it is done"
 
 
 def _hash_of(file: Path) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from nixfleet_cli.commands.steering.session import Session, asks, reason_option, suggesting
+from nixfleet_cli.commands.steering.session import Session, asks, reason_option, suggesting_scope
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Row, shown_time
@@ -107,7 +107,7 @@ def _hold(session: Session, name: str, scope: str, reason: str, until: datetime 
     try:
         session.command(paths.HOLDS, body, value, done)
     except Findings as error:
-        raise _meaning(session, error, scope) from error
+        raise suggesting_scope(error, scope, session.rollouts()) from error
 
 
 @command()
@@ -126,13 +126,7 @@ def release(session: Session, scope: str, reason: str, holder: str | None) -> No
     try:
         session.command(paths.RELEASED_HOLDS, body, value, f"the hold of {scope} is lifted")
     except Findings as error:
-        raise _meaning(session, error, scope) from error
-
-
-def _meaning(session: Session, refused: Findings, scope: str) -> Findings:
-    rollouts = session.rollouts()
-    known = {str(each.rollout_id) for each in rollouts} | {each.channel for each in rollouts}
-    return suggesting(refused, scope, known) if ":" not in scope else refused
+        raise suggesting_scope(error, scope, session.rollouts()) from error
 
 
 @command()

@@ -222,6 +222,16 @@ def rollout_ids(session: Session) -> set[str]:
     return {str(each.rollout_id) for each in session.rollouts()}
 
 
+def suggesting_scope(refused: Findings, scope: str, rollouts: Sequence[ListedRollout]) -> Findings:
+    """Return the refusal of a command about a scope, with the nearest scope of the same kind.
+
+    Never one that holds more: who misspells a rollout does not mean its channel.
+    """
+    is_rollout = "@" in scope
+    known = {str(it.rollout_id) if is_rollout else it.channel for it in rollouts}
+    return refused if ":" in scope else suggesting(refused, scope, known)
+
+
 def suggesting(refused: Findings, name: str, known: Collection[str]) -> Findings:
     """Return the refusal, with the nearest of the known names when `name` is none of them."""
     meant = None if name in known else closest(name, known)

@@ -38,7 +38,7 @@ def listed_guards(found: GuardedRollout | None) -> ListedGuards | None:
             ListedGuard(
                 guard.name,
                 guard.state,
-                guard_line(guard, found.declared),
+                guard_line(guard, found.declared, found.author),
                 guard.name in found.declared.waivable,
                 guard.until,
             )

@@ -25,6 +25,7 @@ from nixfleet_control_plane.http.routes.approvals import (
     listed_guards,
     require_own,
 )
+from nixfleet_control_plane.http.routes.warrants import listed_recall, listed_warrant
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     ClearRollout,
@@ -73,6 +74,7 @@ from nixfleet_runtime.http.listings import (
     REFUSED_ENROLLMENTS,
     RELEASE_STANDING,
     ROLLOUT_PAGE,
+    WARRANT_LIST,
     DeferralPage,
     ExplainedRollout,
     HoldingGate,
@@ -90,6 +92,7 @@ from nixfleet_runtime.http.listings import (
     RolloutPage,
     StatusInRollout,
     WaitingEvent,
+    WarrantList,
 )
 from nixfleet_runtime.transport import ActingRefusal, EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState
@@ -161,7 +164,13 @@ class OperatorRoutes:
         """Every held host with its gate, reason and start time, ordered by rollout and host."""
         await self.authenticator.operator(request, OperatorRole.READ)
         after, limit = AFTER.of(request), _limit(request)
-        return _shown(DEFERRAL_PAGE, await self._query(lambda c: _deferral_page(c, after, limit)))
+        page = await self._query(lambda c: _deferral_page(c, after, limit))
+        # Until when, from memory: the ends of holds and of slots are not stored with the reason.
+        until_of = self.service.until_of
+        deferrals = (
+            evolve(it, until=until_of(it.rollout_id, it.hostname, it.gate)) for it in page.deferrals
+        )
+        return _shown(DEFERRAL_PAGE, evolve(page, deferrals=tuple(deferrals)))
 
     async def explain(self, request: Request) -> Response:
         """Where a host stands, what it waits for, and until when."""
@@ -177,7 +186,10 @@ class OperatorRoutes:
         refusals = self.service.notices.refusals_of(hostname)
         explained = _explained(explanation.status, explanation.early, self.contacts.last(hostname))
         left = await self._left(hostname, explanation.status.left)
-        return _shown(HOST_EXPLAINED, evolve(explained, refusals=refusals, left=left))
+        recalls = tuple(map(listed_recall, self.service.recalls_of(hostname)))
+        return _shown(
+            HOST_EXPLAINED, evolve(explained, refusals=refusals, left=left, recalls=recalls)
+        )
 
     async def _left(self, hostname: str, left: tuple[RolloutId, ...]) -> tuple[LeftRollout, ...]:
         """The record of a rollout says that a host left, and its log when. Nearly no host did."""
@@ -196,6 +208,12 @@ class OperatorRoutes:
         """Every hold that is on: who or what holds, since when and until when."""
         await self.authenticator.operator(request, OperatorRole.READ)
         return _shown(HOLD_LIST, HoldList(tuple(map(_hold, self.service.holds()))))
+
+    async def warrants(self, request: Request) -> Response:
+        """Every warrant that is relayed: whose order it is, why, until when, and how many hosts are to go yet."""
+        await self.authenticator.operator(request, OperatorRole.READ)
+        listed = WarrantList(tuple(map(listed_warrant, self.service.warrants())))
+        return _shown(WARRANT_LIST, listed)
 
     async def refused_enrollments(self, request: Request) -> Response:
         """The hosts that asked to enroll and were refused, the latest first."""
@@ -440,6 +458,13 @@ OPERATOR_CALLS: Final[tuple[Call[OperatorRoutes], ...]] = (
         OperatorRoutes.holds,
         Caller.READER,
         (Answer(200, "the holds that are on", HOLD_LIST),),
+    ),
+    Call(
+        "GET",
+        paths.WARRANTS,
+        OperatorRoutes.warrants,
+        Caller.READER,
+        (Answer(200, "the warrants that are relayed", WARRANT_LIST),),
     ),
     _command(paths.HOLDS, OperatorRoutes.hold, HOLD),
     _command(paths.RELEASED_HOLDS, OperatorRoutes.release, RELEASE),
