@@ -1,5 +1,6 @@
 """The `nixfleet` command: every command with its heading and first sentence. None is imported until it is called."""
 
+from contextlib import suppress
 from typing import Final
 
 import click
@@ -41,9 +42,17 @@ COMMANDS: Final = {
 def _show_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:
     if not is_given or context.resilient_parsing:
         return
-    from importlib.metadata import version
+    import nixfleet
 
-    click.echo(f"nixfleet {version('nixfleet')}")
+    click.echo(f"nixfleet {nixfleet.__version__}")
+    with suppress(ImportError):  # Without their extras there are no formats to name.
+        from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
+        from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
+
+        for file_format in (DATABASE_FORMAT, JOURNAL_FORMAT):
+            click.echo(
+                f"{file_format.kind}: writes version {file_format.version}, reads 1 and later"
+            )
     context.exit()
 
 
@@ -54,7 +63,7 @@ def _show_version(context: click.Context, _option: click.Parameter, is_given: bo
     expose_value=False,
     is_eager=True,
     callback=_show_version,
-    help="Show the version and exit.",
+    help="Show the version, and those of the files that it writes, and exit.",
 )
 def main() -> None:
     """Roll out signed releases to a fleet of machines.

@@ -24,6 +24,7 @@ import anyio.lowlevel
 import uvicorn
 from attrs import frozen
 
+import nixfleet
 from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
 from nixfleet_control_plane.history.shadow import compare_views
 from nixfleet_control_plane.http.app import make_app
@@ -38,6 +39,7 @@ from nixfleet_control_plane.open_files import raise_open_file_limit
 from nixfleet_control_plane.releases.scan import ReleaseScanner
 from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService, running
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
@@ -168,6 +170,10 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
         limits=limits,
         metrics=metrics,
         earlier_commands=earlier_commands(config.store.path, SystemClock().now()),
+        versions=(
+            f"nixfleet {nixfleet.__version__}",
+            f"database version {DATABASE_FORMAT.version}",
+        ),
     )
     named = config.listen.tls
     tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)
@@ -203,6 +209,15 @@ def _limits(config: LimitsConfig) -> Limits:
 def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
     """Register the gauges that are read at every scrape."""
     totals = service.totals
+    program = nixfleet.__version__
+    metrics.gauge_by(
+        "nixfleet_program", "1, by the version of the program", "version", lambda: {program: 1}
+    )
+    metrics.gauge(
+        "nixfleet_database_version",
+        "version of the database's format",
+        lambda: DATABASE_FORMAT.version,
+    )
     metrics.gauge("nixfleet_queue_length", "inputs in the queue", lambda: service.queue_length)
     metrics.gauge("nixfleet_log_head", "number of the last log row", lambda: totals().head_seq)
     metrics.gauge("nixfleet_enrolled_hosts", "enrolled hosts", lambda: totals().enrolled)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nixfleet_agent.engine.state import LocalRollout
-from nixfleet_agent.journal.journal import JOURNAL_FORMAT, SqliteJournal
+from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
 from nixfleet_agent.messages.inputs import Intent, IntentKind
 from nixfleet_agent.messages.writes import AppendEvent, RemoveRollout
 from nixfleet_proto.agent_event import DispatchAck, OnHealthFailure

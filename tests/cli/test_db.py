@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from nixfleet import __version__ as version
+from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_runtime.storage.instance_lock import only_process_on
 from tests.cli.conftest import Invoke
 from tests.upgrades.test_samples import SAMPLES
@@ -151,3 +154,27 @@ def test_a_journal_has_no_views_to_rebuild(nixfleet: Invoke, tmp_path: Path) -> 
     result = nixfleet("db", "upgrade", "--rebuild", journal)
     assert result.exit_code == 2
     assert "which has no views" in result.stderr
+
+
+def test_a_program_names_the_versions_that_it_writes(nixfleet: Invoke) -> None:
+    """Of both kinds of file."""
+    lines = nixfleet("--version").stdout.splitlines()
+    assert lines[0] == f"nixfleet {version}"
+    assert lines[1:] == [
+        f"the database of a control plane: writes version {DATABASE_FORMAT.version}, reads 1 and later",
+        f"the journal of an agent: writes version {JOURNAL_FORMAT.version}, reads 1 and later",
+    ]
+
+
+def test_status_names_the_version_of_a_file_and_the_program_that_wrote_it(
+    older: Path, nixfleet: Invoke, tmp_path: Path
+) -> None:
+    """Of a database and of a journal."""
+    journal = _sample("journal-1", tmp_path / "journal.db")
+    for path, file_format in ((older, DATABASE_FORMAT), (journal, JOURNAL_FORMAT)):
+        assert nixfleet("db", "upgrade", path).exit_code == 0
+        shown = nixfleet("status", path)
+        expected = f"version {file_format.version} of the file; written by nixfleet {version}"
+        assert shown.stdout.splitlines()[-1] == expected
+        value = json.loads(nixfleet("status", "--json", path).stdout)
+        assert (value["program"], value["version"]) == (version, file_format.version)

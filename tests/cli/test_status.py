@@ -15,6 +15,7 @@ from nixfleet_control_plane.messages.inputs import (
     PlanTick,
     RetireQuarantine,
 )
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_proto.agent_event import ActivationStarted
 from nixfleet_proto.codec import format_time
 from nixfleet_proto.fleet import Ramp, Selector
@@ -79,6 +80,8 @@ def test_a_halted_rollout_is_shown_with_who_waits_and_what_is_quarantined(
         "\n"
         "refused releases\n"
         "  none\n"
+        "\n"
+        f"version {DATABASE_FORMAT.version} of the file; it is not known which program wrote it\n"
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from tests.cli.conftest import Invoke
 
 COMMANDS = [("status",), ("log", "show"), ("log", "verify"), ("log", "rebuild", "--check")]

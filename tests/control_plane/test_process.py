@@ -13,9 +13,11 @@ import httpx2
 import pytest
 from attrs import evolve
 
+import nixfleet
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_control_plane.history.rebuild import check_chain, check_views
 from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_proto.agent_event import ActivationCompleted, ActivationStarted, DispatchAck
 from nixfleet_proto.signing import SigningKey
@@ -138,6 +140,8 @@ async def test_an_operator_sees_how_much_there_is_and_what_came_of_it(premises: 
         "nixfleet_failures_tolerated 0.0",
         "nixfleet_hosts_silent 0.0",
         "nixfleet_queue_length 0.0",
+        f"nixfleet_database_version {float(DATABASE_FORMAT.version)}",
+        f'nixfleet_program{{version="{nixfleet.__version__}"}} 1.0',
         "nixfleet_enrolled_hosts 0.0",
     ):
         assert line in shown.splitlines()

@@ -11,7 +11,8 @@ from nixfleet_control_plane.messages.entry_codec import row_of
 from nixfleet_control_plane.messages.inputs import PauseScope
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LogRow
 from nixfleet_control_plane.messages.writes import PutHold, PutHostRecord
-from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, AnotherWriter, SqliteStore
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
+from nixfleet_control_plane.store.sqlite_store import AnotherWriter, SqliteStore
 from nixfleet_runtime.storage.sqlite import SchemaTooNew
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_testing.pauses import pause_of

@@ -5,7 +5,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, SqliteStore
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import StoredDispatch
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.wire import Dispatch

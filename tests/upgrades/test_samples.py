@@ -14,18 +14,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nixfleet_agent.journal.journal import (
-    JOURNAL_FORMAT,
-    AppendEvent,
-    SqliteJournal,
-    require_readable,
-)
+from nixfleet_agent.journal.journal import AppendEvent, SqliteJournal, require_readable
+from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
 from nixfleet_agent.journal.loading import load_state as load_agent
 from nixfleet_cli.main import main
 from nixfleet_control_plane.history.rebuild import check_chain, check_views
 from nixfleet_control_plane.history.shadow import compare_views
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.queries import open_for_reading
-from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, SqliteStore
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.codec import decode_event
 from nixfleet_proto.ids import RolloutId

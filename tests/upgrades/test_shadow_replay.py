@@ -10,8 +10,8 @@ import pytest
 from nixfleet_control_plane.history.rebuild import check_views
 from nixfleet_control_plane.history.shadow import ViewsDiffer, compare_views, derive_views_anew
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.queries import open_for_reading
-from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT
 from nixfleet_runtime.storage.upgrade import stored_program
 from nixfleet_runtime.storage.writer import bring_up_to_date
 from tests.engines.story import STEPS, Story

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
 from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
 from nixfleet_agent.messages.inputs import Intent, IntentKind
 from nixfleet_agent.messages.writes import (
     AppendEvent,
@@ -41,7 +42,6 @@ from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.kernel.write_failures import OutcomeUnknown
-from nixfleet_runtime.storage.file_format import packaged_format
 from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_policy,
@@ -83,9 +83,6 @@ __all__ = [
     "Write",
     "snapshot_of",
 ]
-
-JOURNAL_FORMAT = packaged_format("nixfleet_agent.journal", "the journal of an agent", 0x6E666167)
-"""The kind of file. Its application id spells "nfag"."""
 
 
 @frozen

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from nixfleet_agent.journal.journal import JOURNAL_FORMAT
+from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import decode_event, parse_time
 from nixfleet_proto.ids import RolloutId

@@ -8,15 +8,16 @@ from typing import Final
 
 import click
 
-from nixfleet_agent.journal.journal import JOURNAL_FORMAT, require_readable
+from nixfleet_agent.journal.journal import require_readable
+from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_control_plane.history.rebuild import check_chain
 from nixfleet_control_plane.history.shadow import ViewsDiffer, compare_views, derive_views_anew
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.queries import open_for_reading
-from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT
 from nixfleet_proto.codec import DecodeError
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.storage.copies import DamagedDatabase, NotUpgraded

@@ -10,6 +10,7 @@ from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.budgets import budget_rows
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.file_versions import versions_line, versions_value
 from nixfleet_cli.shared.journal_status import is_journal, show_journal
 from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, printing, section, shown_time
 from nixfleet_control_plane.engine.guard_verdicts import guarded_rollout
@@ -49,9 +50,10 @@ from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE, Drift, Rollo
 @database_argument
 @arguments.at_time
 @printing(
-    "one object with rollouts, waiting, overdue, drifted, quarantined, paused, heldUntil, refusedEvents, inForce and "
+    "one object with program, version, rollouts, waiting, overdue, drifted, quarantined, paused, heldUntil, "
+    "refusedEvents, inForce and "
     "refusedReleases; "
-    "of a journal: rollouts, underWay, waitingToBeSent and refused"
+    "of a journal: program, version, rollouts, underWay, waitingToBeSent and refused"
 )
 def status(output: Output, database: Path, at_time: datetime) -> None:
     """Show rollouts and what holds their hosts.
@@ -94,6 +96,8 @@ def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterat
     ):
         yield ""
         yield from section(title, rows, ROWS_MAX)
+    yield ""
+    yield versions_line(connection)
 
 
 def rollout_lines(connection: sqlite3.Connection, state: State) -> Iterator[str]:
@@ -301,6 +305,7 @@ def _refused_artefact_value(logged: LoggedEntry) -> object:
 
 def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object:
     return {
+        **versions_value(connection),
         "rollouts": [_rollout_value(state, each) for each in rollouts(connection)],
         "waiting": [
             {

@@ -21,8 +21,9 @@ from nixfleet_control_plane.messages.writes import (
     SetRecordsThrough,
     ViewWrite,
 )
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.sqlite_statements import statement_of, view_statement
-from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, read_chain, read_log
+from nixfleet_control_plane.store.sqlite_store import read_chain, read_log
 
 DERIVED_VIEWS = (
     "rollouts",

@@ -69,13 +69,15 @@ def make_app(
     metrics: Metrics | None = None,
     signed_since: datetime | None = None,
     earlier_commands: EarlierRequests | None = None,
+    versions: tuple[str, ...] = (),
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
 
         ring: returns the keys in force. database: the file that the service's store writes, opened read-only.
     not_ready_because: the reason that `/readyz` returns; `None`: ready. readiness_detail: lines that `/readyz` adds.
     signed_since: requests signed in the minute before are refused; `None`: now. earlier_commands: those that an earlier
-    process may have carried out already; `None`: all that were signed earlier than now.
+    process may have carried out already; `None`: all that were signed earlier than now. versions: lines that `/healthz`
+    adds.
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
     contacts = Contacts()
@@ -112,6 +114,7 @@ def make_app(
         readiness_detail,
         metrics,
         cache(partial(openapi_document, ALL_CALLS)),
+        versions,
     )
     app = Starlette(
         routes=[

@@ -18,7 +18,8 @@ from nixfleet_control_plane.messages.log_entry import (
     LogRow,
     RolloutMoved,
 )
-from nixfleet_control_plane.store.sqlite_store import DATABASE_FORMAT, LOG_COLUMNS
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
+from nixfleet_control_plane.store.sqlite_store import LOG_COLUMNS
 from nixfleet_runtime.storage.record_codec import decode_rollout_record
 from nixfleet_runtime.storage.sqlite import open_reader
 from nixfleet_state_machine.rollout.event import MembersChanged

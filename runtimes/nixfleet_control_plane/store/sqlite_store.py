@@ -19,6 +19,7 @@ from nixfleet_control_plane.messages.log_entry import (
     chain_hash,
 )
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.sqlite_statements import Statement, Value, statement_of
 from nixfleet_control_plane.store.store import (
     Snapshot,
@@ -34,7 +35,6 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.write_failures import OutcomeUnknown, OwnershipLost
-from nixfleet_runtime.storage.file_format import packaged_format
 from nixfleet_runtime.storage.record_codec import (
     decode_host_record,
     decode_rollout_record,
@@ -51,11 +51,6 @@ from nixfleet_state_machine.planner.action import DeferDispatch, Gate
 from nixfleet_state_machine.planner.holds.hold import Hold, parse_source
 from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutState
-
-DATABASE_FORMAT = packaged_format(
-    "nixfleet_control_plane.store", "the database of a control plane", 0x6E666370
-)
-"""The kind of file. Its application id spells "nfcp"."""
 
 LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
 INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)"

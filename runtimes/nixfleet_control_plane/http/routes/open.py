@@ -25,10 +25,14 @@ class OpenRoutes:
     readiness_detail: Callable[[], tuple[str, ...]]
     metrics: Metrics
     document: Callable[[], bytes]
+    versions: tuple[str, ...]
 
     async def healthz(self, request: Request) -> Response:
-        """200 while the process answers."""
-        return PlainTextResponse("ok")
+        """200 while the process answers.
+
+        The lines after the first name the versions of the program and of its database.
+        """
+        return PlainTextResponse("\n".join(("ok", *self.versions)))
 
     async def readyz(self, request: Request) -> Response:
         """200 once a release has been verified; 503 before that, and while shutting down.
