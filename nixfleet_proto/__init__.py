@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         DispatchAck,
         Failed,
         OnHealthFailure,
+        Postponed,
         ProbeFailureFirst,
         ProbeMode,
         ProbeObservedFirst,
@@ -184,6 +185,7 @@ __all__ = [
     "Operator",
     "OperatorRole",
     "PolicyWave",
+    "Postponed",
     "ProbeFailureFirst",
     "ProbeMode",
     "ProbeObservedFirst",
@@ -227,7 +229,7 @@ export_lazily(
     {
         "nixfleet_proto.agent_event": (
             "ActivationCompleted ActivationDeferred ActivationFailed ActivationStarted "
-            "AgentEvent Converged DispatchAck Failed OnHealthFailure ProbeFailureFirst "
+            "AgentEvent Converged DispatchAck Failed OnHealthFailure Postponed ProbeFailureFirst "
             "ProbeMode ProbeObservedFirst ProbeResult ProbeStatus ProbeSubResult "
             "ProbeTopologyDeclared ProbeTopologyEntry Recalled Regressed RollbackComplete"
         ),

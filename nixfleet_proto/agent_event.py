@@ -1,4 +1,4 @@
-"""The thirteen facts: what can happen on a host, in the past tense, with the agent's own timestamp.
+"""The fifteen facts: what can happen on a host, in the past tense, with the agent's own timestamp.
 
 They are the payload of the wire and the input of the host machine. Defined here and nowhere else; a new
 kind of fact goes into `AgentEvent`, and the type checkers then name every place that must learn of it.
@@ -227,6 +227,26 @@ class Recalled:
     seq: int
 
 
+@frozen
+@checked
+class Postponed:
+    """The host's own lock says that it does not begin the dispatch now. The lock is an answer that expires.
+
+    reason: the lock's own words, or what was wrong with the lock; at most 512 characters by the agent that asked.
+    until: when the agent asks again, at the latest. With `postponed_at` as its end the lock is over.
+    """
+
+    postponed_at: datetime
+    reason: str
+    until: datetime
+    seq: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is postponed any more."""
+        return self.until <= self.postponed_at
+
+
 AgentEvent: TypeAlias = (
     DispatchAck
     | ActivationStarted
@@ -242,5 +262,6 @@ AgentEvent: TypeAlias = (
     | Converged
     | Regressed
     | Recalled
+    | Postponed
 )
 """What an agent can report. The wire's `kind` is the class name."""

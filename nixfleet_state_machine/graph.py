@@ -21,6 +21,7 @@ from nixfleet_proto.agent_event import (
     DispatchAck,
     Failed,
     OnHealthFailure,
+    Postponed,
     ProbeFailureFirst,
     ProbeMode,
     ProbeObservedFirst,
@@ -316,6 +317,7 @@ def _facts() -> Iterator[tuple[str, AgentEvent]]:
     enforce = ProbeMode.ENFORCE
     yield "attempt 1", DispatchAck("prior", _AT, 1)
     yield "the next attempt", DispatchAck("prior", _AT, 1, attempt=2)
+    yield "", Postponed(_AT, "a call is in progress", _AT + timedelta(hours=1), 1)
     yield "", ActivationStarted(_AT, "systemd-run", 1)
     yield "", ActivationCompleted("target", 0, _BEFORE, 1)
     yield "", ActivationDeferred("kernel", _AT, 1)

@@ -110,6 +110,7 @@ _FACTS = {
     "Regressed, halt": "Regressed, halt",
     "Regressed, rollback-and-halt": "Regressed, rollback-and-halt",
     "Recalled": "Recalled",
+    "Postponed": "Postponed",
     "RollbackComplete": "RollbackComplete, exit 0",
     "RollbackComplete, exit code 1": "RollbackComplete, exit 1",
     "Converged": "Converged",

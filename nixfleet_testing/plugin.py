@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FACTS = (
     "DispatchAck ActivationStarted ActivationCompleted ActivationFailed ActivationDeferred "
     "ProbeTopologyDeclared ProbeObservedFirst ProbeResult ProbeFailureFirst Failed "
-    "RollbackComplete Converged Regressed Recalled"
+    "RollbackComplete Converged Regressed Recalled Postponed"
 )
 # Enumerations are missing: Hypothesis knows what to do with them.
 TYPES: Mapping[str, Sequence[str]] = {

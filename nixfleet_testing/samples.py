@@ -19,6 +19,7 @@ from nixfleet_proto.agent_event import (
     DispatchAck,
     Failed,
     OnHealthFailure,
+    Postponed,
     ProbeFailureFirst,
     ProbeMode,
     ProbeObservedFirst,
@@ -143,6 +144,8 @@ def facts(at: datetime = AT) -> Mapping[str, AgentEvent]:
             for policy in OnHealthFailure
         },
         "Recalled": Recalled("order-1", at, 0),
+        "Postponed": Postponed(at, "a call is in progress", at + timedelta(hours=1), 0),
+        "Postponed, over": Postponed(at, "no call is in progress", at, 0),
         "RollbackComplete": RollbackComplete("prior", 0, at, 0),
         "RollbackComplete, exit code 1": RollbackComplete("prior", 1, at, 0),
         "Converged": Converged(at, "target", 0),

@@ -26,11 +26,12 @@ TEXT_LENGTH_MAX: Final = 512
 class ClosureRule(WordEnum):
     """Where a warrant may move a host. The values are the wire's.
 
-    PRIOR: back to what the host noted itself at the dispatch. The one rule of this version; it is signed all the same,
-    so that an order of another rule can never be taken for this one.
+    PRIOR: back to what the host noted itself at the dispatch. TARGET: on to what CI signed for it in the rollout,
+    though its own lock says not now. It is signed, so that an order of one rule can never be taken for the other.
     """
 
     PRIOR = "prior"
+    TARGET = "target"
 
 
 class RecallStep(WordEnum):

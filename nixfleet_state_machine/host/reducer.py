@@ -21,6 +21,7 @@ from nixfleet_proto.agent_event import (
     DispatchAck,
     Failed,
     OnHealthFailure,
+    Postponed,
     ProbeFailureFirst,
     ProbeObservedFirst,
     ProbeResult,
@@ -164,6 +165,8 @@ def _from_pending(state: HostRolloutState, event: Event) -> _Step:
                 current_closure_at_dispatch=fact.current_closure_at_dispatch,
                 dispatch_acked_at=fact.received_at,
             )
+        case Postponed():
+            return _noted(state, event)
         case (
             DispatchAck()
             | ActivationStarted()
@@ -210,6 +213,7 @@ def _from_activating(state: HostRolloutState, event: Event, policy: RolloutPolic
             | RollbackComplete()
             | Converged()
             | Regressed()
+            | Postponed()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -237,6 +241,7 @@ def _from_deferred(state: HostRolloutState, event: Event, policy: RolloutPolicy)
             | RollbackComplete()
             | Converged()
             | Regressed()
+            | Postponed()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -290,6 +295,7 @@ def _from_soaking(state: HostRolloutState, event: Event) -> _Step:
             | ActivationDeferred()
             | RollbackComplete()
             | Regressed()
+            | Postponed()
         ):
             raise IllegalForState(state, fact)
         case _:
@@ -315,6 +321,8 @@ def _from_failed(state: HostRolloutState, event: Event) -> _Step:
             return after, (*effects, _rollback_failed(state, fact))
         case DispatchAck():
             return _tried_again(state, event, fact)
+        case Postponed():
+            return _postponed_again(state, event, fact)
         case (
             ActivationStarted()
             | ActivationCompleted()
@@ -349,6 +357,8 @@ def _from_converged(state: HostRolloutState, event: Event) -> _Step:
             )
         case DispatchAck():
             return _tried_again(state, event, fact)
+        case Postponed():
+            return _postponed_again(state, event, fact)
         case Recalled():
             return _recalled(state, event, fact)
         case (
@@ -374,6 +384,8 @@ def _from_reverted(state: HostRolloutState, event: Event) -> _Step:
     match fact:
         case DispatchAck():
             return _tried_again(state, event, fact)
+        case Postponed():
+            return _postponed_again(state, event, fact)
         case (
             ActivationStarted()
             | ActivationCompleted()
@@ -421,6 +433,13 @@ def _tried_again(state: HostRolloutState, event: Event, fact: DispatchAck) -> _S
         current_closure_at_dispatch=fact.current_closure_at_dispatch,
         dispatch_acked_at=fact.received_at,
     )
+
+
+def _postponed_again(state: HostRolloutState, event: Event, fact: Postponed) -> _Step:
+    """Stay as it is: a lock is asked before a switch, never before a way back that is not done."""
+    if not state.may_try_again:
+        raise IllegalForState(state, fact)
+    return _noted(state, event)
 
 
 def _begun_anew(state: HostRolloutState) -> HostRolloutState:

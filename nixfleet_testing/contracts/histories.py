@@ -19,6 +19,7 @@ from nixfleet_proto.agent_event import (
     DispatchAck,
     Failed,
     OnHealthFailure,
+    Postponed,
     ProbeFailureFirst,
     ProbeMode,
     ProbeObservedFirst,
@@ -134,12 +135,21 @@ IS_RECALLED: tuple[AgentEvent, ...] = (
 )
 """A host that converged, and that an operator takes back."""
 
+POSTPONES: tuple[AgentEvent, ...] = (
+    Postponed(at(1), "a call is in progress\n\t“until 9” ✗", at(3600), seq=1),
+    Postponed(at(3600), "order 2 of operator ada overrides it", at(3600), seq=2),
+    DispatchAck(PRIOR, at(3601), seq=3),
+    ActivationStarted(at(3602), "systemd-run", seq=4),
+)
+"""A host whose user is in a call, and that begins once an operator overrides its lock."""
+
 HISTORIES = {
     "converges": CONVERGES,
     "rolls-back": ROLLS_BACK,
     "rollback-fails-first": ROLLBACK_FAILS_FIRST,
     "regresses-and-tries-again": REGRESSES_AND_TRIES_AGAIN,
     "is-recalled": IS_RECALLED,
+    "postpones": POSTPONES,
 }
 
 

@@ -18,7 +18,7 @@ import pytest
 from attrs import asdict, evolve
 
 from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
-from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.engine.state import LocalRollout, ObeyedOrder
 from nixfleet_agent.journal.journal import BlockingJournal, Journal
 from nixfleet_agent.messages.inputs import Intent, IntentKind
 from nixfleet_agent.messages.writes import (
@@ -181,8 +181,25 @@ class JournalContract(ABC):
         journal.commit([kept(record_after(ROLLS_BACK)), PutOrder("order-1", ROLLOUT, at(3))])
         journal.commit([RemoveRollout(ROLLOUT)])
         found = journals.crash().load().orders
-        assert found == {"order-1": ROLLOUT}, (
+        assert found == {"order-1": ObeyedOrder(ROLLOUT)}, (
             f"order-1 was obeyed in {ROLLOUT}; after a crash: {dict(found)}"
+        )
+
+    def test_until_when_an_order_overrides_the_lock_is_there_after_a_crash_unless_it_was_used(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
+        """An order is good for one switch: `PutOrder` replaces the one of its name when it was used."""
+        unused, used = ObeyedOrder(ROLLOUT, False, at(9)), ObeyedOrder(ROLLOUT, False)
+        journals.start().commit(
+            [
+                PutOrder("order-1", ROLLOUT, at(3), is_recall=False, overrides_until=at(9)),
+                PutOrder("order-2", ROLLOUT, at(3), is_recall=False, overrides_until=at(9)),
+                PutOrder("order-2", ROLLOUT, at(4), is_recall=False),
+            ]
+        )
+        found = journals.crash().load().orders
+        assert found == {"order-1": unused, "order-2": used}, (
+            f"order-1 overrides until {at(9)}, and order-2 was used; after a crash: {dict(found)}"
         )
 
     def test_an_intent_is_there_until_it_is_removed(

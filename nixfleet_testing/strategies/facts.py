@@ -1,6 +1,7 @@
 """Facts and events, of any kind and for any record."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from attrs import evolve
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from nixfleet_proto.agent_event import (
     DispatchAck,
     Failed,
     OnHealthFailure,
+    Postponed,
     ProbeFailureFirst,
     ProbeMode,
     ProbeObservedFirst,
@@ -151,6 +153,19 @@ def _recalls() -> SearchStrategy[Recalled]:
     return st.builds(Recalled, st.sampled_from(("order-1", "order-2")), times(), _SEQS)
 
 
+def _postponements() -> SearchStrategy[Postponed]:
+    """Also one that is over."""
+    reasons = st.sampled_from(("a call is in progress", "the backup runs", "<b>\x1b[31m"))
+    minutes = st.sampled_from((0, 1, 60))
+    return st.builds(
+        lambda at, reason, lasts, seq: Postponed(at, reason, at + timedelta(minutes=lasts), seq),
+        times(),
+        reasons,
+        minutes,
+        _SEQS,
+    )
+
+
 def _regressions() -> SearchStrategy[Regressed]:
     failing = st.lists(probe_names(), min_size=1, max_size=2, unique=True).map(tuple)
     return st.builds(
@@ -182,5 +197,6 @@ FACTS: Mapping[type[AgentEvent], SearchStrategy[AgentEvent]] = {
     Converged: _convergences(),
     Regressed: _regressions(),
     Recalled: _recalls(),
+    Postponed: _postponements(),
 }
 _ANY: SearchStrategy[AgentEvent] = st.one_of(list(FACTS.values()))

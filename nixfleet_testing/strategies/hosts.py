@@ -16,6 +16,7 @@ from nixfleet_proto.agent_event import (
     AgentEvent,
     Converged,
     Failed,
+    Postponed,
     ProbeFailureFirst,
     ProbeMode,
     ProbeObservedFirst,
@@ -194,11 +195,14 @@ _MOVES: Mapping[tuple[HostState, HostState], SearchStrategy[AgentEvent]] = {
 }
 # What a host takes and stays where it is.
 _STAYS: Mapping[HostState, SearchStrategy[AgentEvent]] = {
+    HostState.PENDING: _of(Postponed),
     HostState.ACTIVATING: _of(ActivationStarted),
     HostState.SOAKING: _of(
         ProbeResult, ProbeTopologyDeclared, ProbeObservedFirst, ProbeFailureFirst
     ),
     HostState.FAILED: rollbacks_complete(st.sampled_from((1, -9))),
+    HostState.CONVERGED: _of(Postponed),
+    HostState.REVERTED: _of(Postponed),
 }
 _CONVERGES = (HostState.SOAKING, HostState.CONVERGED)
 _TRIES_AGAIN = (HostState.REVERTED, HostState.ACTIVATING)

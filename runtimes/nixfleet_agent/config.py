@@ -15,6 +15,7 @@ from attrs import fields_dict, frozen
 
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.activation.nixos.activator import OnFailedUnits
+from nixfleet_agent.locks.program import TIMEOUT_SECONDS_DEFAULT, LockProgram
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_runtime.config.check import Side
 from nixfleet_runtime.config.options import Section, load
@@ -38,6 +39,8 @@ from nixfleet_runtime.documents.problems import quoted
 
 POLL_WAIT_SECONDS_MAX: Final = 60.0  # the longest the control plane holds a poll
 LINGER_SECONDS_MAX: Final = 1.0  # longer, and people see probes late
+LOCK_SECONDS_MAX: Final = 86_400.0
+ASK_AGAIN_SECONDS_MIN: Final = 60.0
 _DEFAULTS: Final = AgentSettings("")
 
 
@@ -128,6 +131,22 @@ class ProbesConfig:
 
 
 @frozen
+class LockConfig:
+    """`[lock]`: the program that says whether a switch may begin; `None`: nothing is asked."""
+
+    may_activate: tuple[str, ...] | None = None
+    timeout_seconds: float = TIMEOUT_SECONDS_DEFAULT
+    ask_again_seconds: float = _DEFAULTS.ask_again_seconds
+
+    @property
+    def program(self) -> LockProgram | None:
+        """The lock of this host."""
+        if self.may_activate is None:
+            return None
+        return LockProgram(self.may_activate, self.timeout_seconds)
+
+
+@frozen
 class TicksConfig:
     """`[ticks]`: the intervals of ticks, heartbeats and polls, and how long facts wait for others."""
 
@@ -151,6 +170,7 @@ class AgentConfig:
     probes: ProbesConfig
     ticks: TicksConfig
     log: LogConfig
+    lock: LockConfig = LockConfig()
 
     @property
     def settings(self) -> AgentSettings:
@@ -165,6 +185,7 @@ class AgentConfig:
             poll_wait_seconds=self.ticks.poll_wait_seconds,
             probe_interval_seconds_min=self.probes.interval_seconds_min,
             switch_grace_seconds=self._switch_grace_seconds,
+            ask_again_seconds=self.lock.ask_again_seconds,
         )
 
     @property
@@ -202,6 +223,7 @@ def read_agent_config(root: Section) -> AgentConfig:
         probes=_probes(root.section("probes")),
         ticks=_ticks(root.section("ticks")),
         log=read_log(root.section("log")),
+        lock=_lock(root.section("lock")),
     )
 
 
@@ -316,6 +338,29 @@ def _probes(section: Section) -> ProbesConfig:
             "failure_threshold_seconds", default.failure_threshold_seconds
         ),
     )
+
+
+def _lock(section: Section) -> LockConfig:
+    default = LockConfig()
+    may_activate = section.texts("may_activate")
+    program = may_activate[0] if may_activate else ""
+    if "/" in program and not program.startswith("/"):
+        expected = "an absolute path, or the name of a program in PATH, and its arguments"
+        section.refuse("may_activate", "is a relative path", expected, quoted(program))
+    lock = LockConfig(
+        may_activate,
+        section.seconds("timeout_seconds", default.timeout_seconds, at_most=LOCK_SECONDS_MAX),
+        section.seconds("ask_again_seconds", default.ask_again_seconds, at_most=LOCK_SECONDS_MAX),
+    )
+    for key in ("timeout_seconds", "ask_again_seconds"):
+        if may_activate is None and section.has(key):
+            section.refuse(
+                key, "has no effect", "it with may_activate, which says what is asked", "none"
+            )
+    if lock.ask_again_seconds < ASK_AGAIN_SECONDS_MIN:
+        expected = f"at least {ASK_AGAIN_SECONDS_MIN:g}: each answer is a row in the log"
+        section.refuse("ask_again_seconds", "too short", expected, f"{lock.ask_again_seconds:g}")
+    return lock
 
 
 def _ticks(section: Section) -> TicksConfig:

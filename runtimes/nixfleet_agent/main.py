@@ -86,6 +86,7 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
                 trust,
                 manifests=DirectoryManifestCache(config.manifests.cache_directory),
                 evidence=EvidenceReader(own.key.public_key, clock),
+                lock=config.lock.program,
             )
             service = await service_of(config.settings, ports)
             enrollment = EnrollmentWorker(

@@ -7,7 +7,9 @@ from attrs import frozen
 
 from nixfleet_agent.activation.activator import Activator
 from nixfleet_agent.engine.engine import FAILURE_THRESHOLD_DEFAULT
+from nixfleet_agent.engine.locks import ASK_AGAIN_DEFAULT
 from nixfleet_agent.journal.journal import Journal
+from nixfleet_agent.locks.lock import DeviceLock
 from nixfleet_agent.network.manifest_cache import ManifestCache, NoManifestCache
 from nixfleet_agent.probes.evidence import EvidenceReader
 from nixfleet_proto.trust import TrustRoot
@@ -24,7 +26,8 @@ class AgentSettings:
     linger_seconds: how long facts that no rollout waits for stay, so that others are sent with them; 0: not at all.
     freshness_window_minutes: this host's limit on the window that manifests declare. probe_interval_seconds_min: the
     lower limit of every probe's interval. switch_grace_seconds: how long a stopping agent waits for a switch under way;
-    a switch that takes longer is finished by the next start.
+    a switch that takes longer is finished by the next start. ask_again_seconds: after what time the lock is asked
+    again that says "not now" without an end.
     """
 
     hostname: str
@@ -36,6 +39,7 @@ class AgentSettings:
     poll_wait_seconds: float = 60.0
     probe_interval_seconds_min: float = 5.0
     switch_grace_seconds: float = 10.0
+    ask_again_seconds: float = ASK_AGAIN_DEFAULT.total_seconds()
 
 
 @frozen
@@ -43,7 +47,7 @@ class AgentPorts:
     """The ports an agent runs on. Embedders may implement any of them.
 
     chance: returns a random number from 0 up to 1, so that hosts do not retry at the same moments. evidence: without
-    it, evidence probes fail.
+    it, evidence probes fail. lock: asked before each switch; `None`: nothing is asked.
     """
 
     journal: Journal
@@ -55,3 +59,4 @@ class AgentPorts:
     manifests: ManifestCache = NoManifestCache()
     chance: Callable[[], float] = random.random
     evidence: EvidenceReader | None = None
+    lock: DeviceLock | None = None

@@ -122,4 +122,8 @@ async def service_of(settings: AgentSettings, ports: AgentPorts) -> AgentService
     """Return an agent with the state of its journal; it does not run yet. Raises: the errors of `Journal.load`."""
     state = await loaded_state(ports.journal, settings.hostname)
     threshold = timedelta(seconds=settings.failure_threshold_seconds)
-    return AgentService(settings, ports, AgentEngine(state, failure_threshold=threshold))
+    ask_again = None
+    if ports.lock is not None:
+        ask_again = timedelta(seconds=settings.ask_again_seconds)
+    engine = AgentEngine(state, failure_threshold=threshold, ask_again=ask_again)
+    return AgentService(settings, ports, engine)

@@ -114,8 +114,8 @@ class LoneAgent:
             self.state.intents.set(intent_id, intent)
         for closure, left in before.rolled_back.items():
             self.state.rolled_back.set(closure, left)
-        for order_id, rollout_id in before.orders.items():
-            self.state.orders.set(order_id, rollout_id)
+        for order_id, order in before.orders.items():
+            self.state.orders.set(order_id, order)
         self.state.newest_release.set(before.newest_release.get())
         self.state.last_intent_id.set(before.last_intent_id.get())
         self.engine = AgentEngine(self.state)

@@ -11,6 +11,7 @@ from nixfleet_agent.activation.activator import (
     SwitchCompleted,
     SwitchDeferred,
 )
+from nixfleet_agent.engine.state import ObeyedOrder
 from nixfleet_agent.messages.inputs import (
     Booted,
     ChecksLoaded,
@@ -169,7 +170,7 @@ def test_a_recall_survives_a_restart_of_the_agent() -> None:
 def _replayed() -> tuple[LoneAgent, WarrantOffered]:
     """Return a host that runs the release, whose journal knows the order all the same."""
     agent = converged()
-    agent.state.orders.set("order-1", R1)
+    agent.state.orders.set("order-1", ObeyedOrder(R1))
     return agent, offer()
 
 

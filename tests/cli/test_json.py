@@ -259,6 +259,7 @@ OPERATOR_REFUSED: dict[str, list[str]] = {
     "operator retry": ["stable@r2", "--reason", "why"],
     "operator skip": ["stable@r2", "web-03", "--reason", "why"],
     "operator abort": ["stable@r1", "--reason", "why"],
+    "operator override": ["stable@r1", "web-01", "--reason", "why"],
     "operator recall": ["stable@r1", "--reason", "why"],
     # It has no guards either; `test_operator_approvals` has a fleet that has some.
     "operator approve": ["stable@r2", "--reason", "why"],

@@ -19,12 +19,13 @@ from nixfleet_cli.shared.operator_client import RESTART_SECONDS_MAX, Address, Op
 from nixfleet_control_plane.messages.inputs import OperatorCommand
 from nixfleet_control_plane.messages.log_entry import Commanded
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
-from nixfleet_proto.agent_event import DispatchAck
+from nixfleet_proto.agent_event import DispatchAck, Postponed
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall, RolloutPolicy
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.signing.warrant import verify_warrant
+from nixfleet_proto.steering.warrant import ClosureRule
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.http.listings import ListedHost, ListedRollout
 from nixfleet_runtime.http.problem import TYPE_PREFIX, HttpProblem, encode_problem
@@ -241,6 +242,32 @@ async def test_a_recall_is_relayed_as_it_was_signed_and_ends_the_rollout(
     assert "retry" not in explained
     strange = await desk.run("recall", "stable@", *WHY)
     assert strange.exit_code == 2
+
+
+async def test_an_override_is_relayed_to_a_host_whose_lock_says_not_now(
+    desk: OperatorConsole,
+) -> None:
+    """An agent finds it in the answer to its heartbeat; the hold shows why, and the rollout goes on."""
+    release = desk.site.publisher.release(Layout(), "r1", CLOCK.now())
+    await desk.site.service.publish(release)
+    rollout_id = rollout_id_of(release)
+    now = CLOCK.now()
+    locked = Postponed(now, "a call\x1b[31m", now + timedelta(minutes=30), seq=1)
+    async with desk.site.agent() as agent:
+        await agent.post_events((AgentEventEnvelope("web-01", rollout_id, locked),))
+        holds = await desk.run("holds")
+        done = await desk.run("override", rollout_id, "web-01", *WHY)
+        assert done.exit_code == 0, done.stderr
+        reply = await agent.heartbeat(Heartbeat("web-01", "old", FrozenMap({str(rollout_id): 1})))
+    assert "host:web-01\tdevice" in holds.stdout
+    assert "a call" in holds.stdout
+    assert "\x1b" not in holds.stdout
+    (signed,) = reply.warrants
+    warrant = verify_warrant(signed, OPERATORS_TRUST, CLOCK.now()).warrant
+    assert (warrant.rule, warrant.hosts) == (ClosureRule.TARGET, ("web-01",))
+    assert (await desk.run("rollouts")).stdout.split("\t")[1] == "Active"
+    everybody = await desk.run("override", rollout_id, *WHY)
+    assert everybody.exit_code == 2
 
 
 async def test_who_may_only_read_may_not_command(desk: OperatorConsole) -> None:

@@ -33,13 +33,13 @@ from tests.conformance.recorded import VECTORS
 OURS = WireCodec(encode_envelope, decode_envelope, DecodeError)
 KEPT = VECTORS / "nixfleet"
 COUNTS = {
-    "host_matrix.jsonl.gz": 4488,
+    "host_matrix.jsonl.gz": 4760,
     "host_vectors.jsonl.gz": 48,
     "rollout_matrix.jsonl.gz": 736,
     "rollout_vectors.jsonl.gz": 11,
     "planner_vectors.jsonl.gz": 210,
-    "wire_vectors.jsonl.gz": 72,
-    "wire_parse_vectors.jsonl.gz": 924,
+    "wire_vectors.jsonl.gz": 76,
+    "wire_parse_vectors.jsonl.gz": 990,
     "rehydration_vectors.jsonl.gz": 17,
 }
 

@@ -39,6 +39,9 @@ def block_of(holds: Sequence[Hold]) -> GateBlock | None:
 def words_of(hold: Hold) -> str:
     """Return who holds what, until when and why, in one line."""
     where, kind = scope_words(hold.scope), hold.source.kind
+    if kind is HoldKind.DEVICE:
+        # Without its end, which is new with each answer of the device: `until` of the block has it.
+        return _with_reason(f"{where} is locked by its own device", hold)
     if isinstance(hold.scope, HostScope) and not kind.is_by_calendar:
         return _with_reason(f"{where} is held{_until(hold.until)}", hold)
     match kind:

@@ -26,8 +26,8 @@ OUTPUT_TAIL_BYTES_MAX: Final = 4096
 OUTPUT_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much a program may write to each of its two outputs before it is killed."""
 EXIT_CODE_TIMED_OUT: Final = 124
-_EXIT_CODE_NOT_EXECUTABLE: Final = 126
-_EXIT_CODE_NOT_FOUND: Final = 127
+EXIT_CODE_NOT_EXECUTABLE: Final = 126
+EXIT_CODE_NOT_FOUND: Final = 127
 _READ_BYTES: Final = 64 * 1024
 # What a service manager tells the agent alone: a child that takes it for its own speaks for the agent.
 _OF_SERVICE_MANAGER: Final = frozenset(
@@ -42,7 +42,7 @@ class CommandOutcome:
     """The result of a program, and the end of its output.
 
     exit_code: its own; 128 + n when signal n ended it; 124 after a time-out.
-    wrote_too_much: whether it was killed for more than `OUTPUT_BYTES_MAX` of output.
+    wrote_too_much: whether it was killed for more output than it may write. was_not_started: there was no process.
     """
 
     exit_code: int
@@ -50,6 +50,7 @@ class CommandOutcome:
     stderr_tail: str = ""
     timed_out: bool = False
     wrote_too_much: bool = False
+    was_not_started: bool = False
 
 
 class CommandRunner(Protocol):
@@ -74,12 +75,18 @@ async def run_command(
     timeout_seconds: float,
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    output_bytes_max: int = OUTPUT_BYTES_MAX,
 ) -> CommandOutcome:
     """Run `command` (no shell) in `cwd` with only `environment`; both default to the caller's.
 
+    output_bytes_max: how much it may write to each of its outputs before it is killed.
+
     When this returns or is cancelled, nothing of its session runs any more.
     """
-    with closing(_Output()) as stdout, closing(_Output()) as stderr:
+    with (
+        closing(_Output(output_bytes_max)) as stdout,
+        closing(_Output(output_bytes_max)) as stderr,
+    ):
         try:
             process = await anyio.open_process(
                 command,
@@ -158,7 +165,8 @@ def _processes_of_session(session: int) -> Iterator[int]:
 class _Output:
     """The reading end of a pipe that a program writes to: counts all of it, and keeps the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
         self._read_end, self.write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         self._count = 0
@@ -167,7 +175,7 @@ class _Output:
     @property
     def is_over(self) -> bool:
         """Whether more was written than a program may write."""
-        return self._count > OUTPUT_BYTES_MAX
+        return self._count > self._bytes_max
 
     def begin(self) -> None:
         """Close the writing end, which the program has now."""
@@ -208,7 +216,8 @@ class _Output:
 def _not_started(program: str, error: OSError) -> CommandOutcome:
     missing = isinstance(error, FileNotFoundError)
     return CommandOutcome(
-        exit_code=_EXIT_CODE_NOT_FOUND if missing else _EXIT_CODE_NOT_EXECUTABLE,
+        exit_code=EXIT_CODE_NOT_FOUND if missing else EXIT_CODE_NOT_EXECUTABLE,
         # Not every event loop's error names the program.
         stderr_tail=f"{program}: {error.strerror}",
+        was_not_started=True,
     )

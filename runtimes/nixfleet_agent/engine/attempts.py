@@ -8,6 +8,7 @@ Source: docs/spec/policy.md, Attempts.
 from nixfleet_agent.engine.state import LocalRollout
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.wire import Dispatch
+from nixfleet_state_machine.host.state import HostRolloutState, HostState
 
 
 def is_taken_already(dispatch: Dispatch, rollout: LocalRollout) -> bool:
@@ -16,11 +17,20 @@ def is_taken_already(dispatch: Dispatch, rollout: LocalRollout) -> bool:
     Also an earlier one: a control plane that lost its database begins at the first attempt, and is sent the facts of
     all of them when it asks.
     """
+    if rollout.record.state is HostState.PENDING:
+        return False
     return 1 <= dispatch.attempt_number <= rollout.record.attempt
 
 
-def objection_to_first(dispatch: Dispatch, rollout_id: RolloutId) -> str | None:
-    """Return why `dispatch` does not begin a rollout that this host knows nothing of, `None` if it does."""
+def objection_to_first(
+    dispatch: Dispatch, rollout_id: RolloutId, known: LocalRollout | None
+) -> str | None:
+    """Return why `dispatch` does not begin a rollout that this host has not begun, `None` if it does.
+
+    known: of one that waits for the host's own lock.
+    """
+    if known is not None and known.closed_at is not None:
+        return _replaced(known.record)
     return _objection_to_number(dispatch, rollout_id, 0)
 
 
@@ -28,10 +38,7 @@ def objection_to_next(dispatch: Dispatch, rollout: LocalRollout) -> str | None:
     """Return why `dispatch` does not follow on `rollout`, `None` if it does."""
     record = rollout.record
     if rollout.closed_at is not None:
-        return (
-            f"expected a dispatch of a rollout that is not closed, found {record.rollout_id}, "
-            f"which a newer one replaced on {record.hostname}"
-        )
+        return _replaced(record)
     if not record.may_try_again:
         unfinished = " with a rollback that has not succeeded" if record.is_rolling_back else ""
         return (
@@ -39,6 +46,13 @@ def objection_to_next(dispatch: Dispatch, rollout: LocalRollout) -> str | None:
             f"found {record.hostname} {record.state.value}{unfinished}"
         )
     return _objection_to_number(dispatch, record.rollout_id, record.attempt)
+
+
+def _replaced(record: HostRolloutState) -> str:
+    return (
+        f"expected a dispatch of a rollout that is not closed, found {record.rollout_id}, "
+        f"which a newer one replaced on {record.hostname}"
+    )
 
 
 def _objection_to_number(dispatch: Dispatch, rollout_id: RolloutId, made: int) -> str | None:

@@ -40,6 +40,12 @@ from nixfleet_agent.engine.downgrade import (
 )
 from nixfleet_agent.engine.health_rule import open_probe, unhealthy_probes, with_tally
 from nixfleet_agent.engine.home import home_outcome, seen_after
+from nixfleet_agent.engine.locks import (
+    lock_answer,
+    lock_reply,
+    objection_to_override,
+    override,
+)
 from nixfleet_agent.engine.manifest_agreement import objection_to_dispatch
 from nixfleet_agent.engine.observation import (
     CLOCK_STEP_MAX,
@@ -104,6 +110,7 @@ from nixfleet_agent.messages.inputs import (
     IntentWithdrawn,
     KeepManifestsOf,
     LoadChecks,
+    LockAnswered,
     MayBegin,
     ProbeRan,
     RecordBootstrapped,
@@ -135,6 +142,7 @@ from nixfleet_proto.agent_event import (
     DispatchAck,
     Failed,
     OnHealthFailure,
+    Postponed,
     ProbeMode,
     ProbeResult,
     ProbeStatus,
@@ -145,7 +153,7 @@ from nixfleet_proto.agent_event import (
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, HealthCheck, HomeProbe
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.steering.warrant import Warrant
+from nixfleet_proto.steering.warrant import ClosureRule, Warrant
 from nixfleet_proto.wire import Dispatch
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.kernel.redacted import redacted
@@ -173,6 +181,7 @@ class AgentEngine:
     clock_step_max: the longest time between two ticks that counts towards a soak; more is a step of the clock.
     retention: how long a closed rollout's journal is kept, in case the control plane asks for a replay.
     attempts_max: how many processes of the agent may begin the same switch or rollback.
+    ask_again: after what time the host's own lock is asked again, where it gives no end; `None`: the host has no lock.
     """
 
     def __init__(
@@ -183,12 +192,14 @@ class AgentEngine:
         retention: timedelta = RETENTION_DEFAULT,
         clock_step_max: timedelta = CLOCK_STEP_MAX,
         attempts_max: int = ATTEMPTS_MAX,
+        ask_again: timedelta | None = None,
     ) -> None:
         self._state = state
         self._failure_threshold = failure_threshold
         self._retention = retention
         self._clock_step_max = clock_step_max
         self._attempts_max = attempts_max
+        self._ask_again = ask_again
         state.undo.settle()
 
     def handle(self, input: Input, now: datetime) -> Commit[Write, Reply, Action]:
@@ -222,6 +233,8 @@ class AgentEngine:
                 self._tick(commit, input, now)
             case DispatchOffered():
                 return self._consider(commit, input, now)
+            case LockAnswered():
+                return self._lock_answered(commit, input, now)
             case ClosureAwaited():
                 self._closure_awaited(commit, input)
             case IntentBegun():
@@ -262,34 +275,80 @@ class AgentEngine:
     # From dispatch to soak.
 
     def _consider(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> Reply:
-        manifest = offer.manifest.value
-        refusal = objection_to_dispatch(offer.dispatch, manifest, self._state.hostname, now)
-        if refusal is not None:
-            return DispatchRefused(refusal)
-        rollout_id = manifest.rollout_id
+        """Answer a dispatch: of a rollout that is new here or waits for the lock, the one taken, or another attempt."""
+        hindrance = self._hindrance(commit, offer, now) or lock_reply(
+            self._state, offer, self._ask_again, now
+        )
+        if hindrance is not None:
+            return hindrance
+        rollout_id = offer.manifest.value.rollout_id
         known = self._state.rollouts.get(rollout_id)
-        if known is not None:
-            return self._consider_again(commit, offer, known, now)
-        refusal = objection_to_first(offer.dispatch, rollout_id) or objection_to_release(
-            manifest,
-            self._state.hostname,
-            self._state.newest_release.get(),
-            self._state.rolled_back,
-        )
-        if refusal is not None:
-            return DispatchRefused(refusal)
-        if any(map(self._state.is_under_way, self._state.intents.values())):
-            return DispatchPostponed()
-        for older in self._state.open_rollouts():
-            self._state.close_rollout(commit, older, now)
-        self._open(commit, offer, now)
-        self._emit(
-            commit, rollout_id, lambda seq: DispatchAck(offer.running_closure, now, seq), now
-        )
+        if known is None or known.record.state is HostState.PENDING:
+            self._begin(commit, offer, now)
+        else:
+            self._begin_again(commit, offer, known, now)
+        self._state.lock_answers.discard(rollout_id)
+        self._state.use_overrides(commit, rollout_id, now)
         return DispatchTaken()
 
-    def _open(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> None:
+    def _hindrance(
+        self, commit: CommitBuilder, offer: DispatchOffered, now: datetime
+    ) -> DispatchTaken | DispatchPostponed | DispatchRefused | None:
+        """Return why a dispatch begins nothing now, whatever the host's lock says; `None` if it would."""
         manifest, dispatch = offer.manifest.value, offer.dispatch
+        refusal = objection_to_dispatch(dispatch, manifest, self._state.hostname, now)
+        if refusal is not None:
+            return DispatchRefused(refusal)
+        known = self._state.rollouts.get(manifest.rollout_id)
+        if known is not None and is_taken_already(dispatch, known):
+            # The acknowledgement has not reached the control plane yet.
+            commit.afterwards(WakeSender())
+            return DispatchTaken()
+        is_under_way = any(map(self._state.is_under_way, self._state.intents.values()))
+        if known is not None and known.record.state is not HostState.PENDING:
+            if is_under_way:
+                return DispatchPostponed()
+            refusal = self._objection_to_next(offer, known)
+        else:
+            refusal = self._objection_to_first(offer, known)
+        if refusal is not None:
+            return DispatchRefused(refusal)
+        return DispatchPostponed() if is_under_way else None
+
+    def _objection_to_first(self, offer: DispatchOffered, known: LocalRollout | None) -> str | None:
+        manifest = offer.manifest.value
+        return objection_to_first(offer.dispatch, manifest.rollout_id, known) or (
+            objection_to_release(
+                manifest,
+                self._state.hostname,
+                self._state.newest_release.get(),
+                self._state.rolled_back,
+            )
+        )
+
+    def _objection_to_next(self, offer: DispatchOffered, known: LocalRollout) -> str | None:
+        if self._state.is_recalled(known.record.rollout_id):
+            return f"{known.record.rollout_id} was recalled here by an order; sign a new release"
+        newest, rolled_back = self._state.newest_release.get(), self._state.rolled_back
+        return objection_to_next(offer.dispatch, known) or objection_to_retry(
+            offer.manifest.value, known.record, newest, rolled_back
+        )
+
+    def _begin(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> None:
+        """Take the first attempt of a rollout, in place of every other one."""
+        rollout_id = offer.manifest.value.rollout_id
+        for older in self._state.open_rollouts():
+            if older.record.rollout_id != rollout_id:
+                self._state.close_rollout(commit, older, now)
+        self._put_pending(commit, offer, now)
+        self._state.obey(commit, release_of(offer.manifest.value))
+        running = offer.running_closure
+        self._emit(commit, rollout_id, lambda seq: DispatchAck(running, now, seq), now)
+
+    def _put_pending(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> None:
+        """Put the rollout of a first attempt, or put it anew: one that waits for the lock has told facts already."""
+        manifest, dispatch = offer.manifest.value, offer.dispatch
+        known = self._state.rollouts.get(manifest.rollout_id)
         record = HostRolloutState.pending(
             manifest.rollout_id,
             self._state.hostname,
@@ -297,28 +356,18 @@ class AgentEngine:
             dispatch.target_closure,
             *_times_of(dispatch, now),
         )
-        self._state.put_rollout(commit, LocalRollout(record, manifest.rollout_policy))
-        self._state.obey(commit, release_of(manifest))
+        taken_over_seq = 0
+        if known is not None:
+            record = evolve(record, last_event_seq=known.record.last_event_seq)
+            taken_over_seq = known.taken_over_seq
+        rollout = LocalRollout(record, manifest.rollout_policy, taken_over_seq=taken_over_seq)
+        self._state.put_rollout(commit, rollout)
 
-    def _consider_again(
+    def _begin_again(
         self, commit: CommitBuilder, offer: DispatchOffered, known: LocalRollout, now: datetime
-    ) -> Reply:
-        """Answer a dispatch of a rollout that this host knows: the one it took, or another attempt."""
+    ) -> None:
+        """Take another attempt of a rollout that this host knows."""
         manifest, dispatch = offer.manifest.value, offer.dispatch
-        if is_taken_already(dispatch, known):
-            # The acknowledgement has not reached the control plane yet.
-            commit.afterwards(WakeSender())
-            return DispatchTaken()
-        if any(map(self._state.is_under_way, self._state.intents.values())):
-            return DispatchPostponed()
-        if known.record.rollout_id in self._state.orders.values():
-            reason = f"{known.record.rollout_id} was recalled here by an order; sign a new release"
-            return DispatchRefused(reason)
-        refusal = objection_to_next(dispatch, known) or objection_to_retry(
-            manifest, known.record, self._state.newest_release.get(), self._state.rolled_back
-        )
-        if refusal is not None:
-            return DispatchRefused(refusal)
         record = known.record.dispatched(*_times_of(dispatch, now))
         # The manifest may have been signed again since the attempt before.
         again = evolve(known, record=record, policy=manifest.rollout_policy, home_at=None)
@@ -328,7 +377,31 @@ class AgentEngine:
         self._emit(
             commit, record.rollout_id, lambda seq: DispatchAck(running, now, seq, attempt), now
         )
-        return DispatchTaken()
+
+    def _lock_answered(self, commit: CommitBuilder, input: LockAnswered, now: datetime) -> Reply:
+        """Take what the host's own lock said. The dispatch must be offered again: it may be withdrawn meanwhile."""
+        offer = input.offer
+        hindrance = self._hindrance(commit, offer, now)
+        if hindrance is not None:
+            return hindrance
+        rollout_id, ask_again = offer.manifest.value.rollout_id, self._ask_again
+        assert ask_again is not None, "asked without a lock"
+        answer = lock_answer(input.outcome, offer.dispatch.attempt_number, ask_again, now)
+        self._state.lock_answers.set(rollout_id, answer)
+        if answer.may_begin:
+            return Done()
+        known = self._state.rollouts.get(rollout_id)
+        if known is None or known.record.state is HostState.PENDING:
+            for other in self._state.open_rollouts():
+                is_another = other.record.rollout_id != rollout_id
+                if is_another and other.record.state is HostState.PENDING:
+                    self._state.close_rollout(commit, other, now)
+            self._put_pending(commit, offer, now)
+        reason, until = answer.reason, answer.until
+        self._emit(commit, rollout_id, lambda seq: Postponed(now, reason, until, seq), now)
+        if answer.is_broken:
+            commit.afterwards(log_entry(LogLevel.ERROR, "postponed", f"{rollout_id}: {reason}"))
+        return DispatchPostponed()
 
     def _closure_awaited(self, commit: CommitBuilder, input: ClosureAwaited) -> None:
         intent = self._state.intents.get(input.intent_id)
@@ -682,7 +755,33 @@ class AgentEngine:
     # By an operator's warrant.
 
     def _obey_warrant(self, commit: CommitBuilder, warrant: Warrant, now: datetime) -> Reply:
-        """Go back by an order that is relayed until its fact is known, and obeyed once."""
+        """Obey an order that is relayed until its fact is known, and obeyed once."""
+        rule = warrant.rule
+        match rule:
+            case ClosureRule.PRIOR:
+                return self._recall(commit, warrant, now)
+            case ClosureRule.TARGET:
+                return self._override(commit, warrant, now)
+            case _:
+                assert_never(rule)
+
+    def _override(self, commit: CommitBuilder, warrant: Warrant, now: datetime) -> Reply:
+        """Begin the next attempt without asking the host's own lock; tell that the lock is over."""
+        if (
+            self._state.is_overridden(warrant.rollout_id, now)
+            and warrant.order_id in self._state.orders
+        ):
+            return WarrantObeyed()
+        refusal = objection_to_override(self._state, warrant, self._ask_again)
+        if refusal is not None:
+            return WarrantRefused(warrant.rollout_id, refusal)
+        reason = override(self._state, commit, warrant, now)
+        self._emit(commit, warrant.rollout_id, lambda seq: Postponed(now, reason, now, seq), now)
+        commit.afterwards(log_entry(LogLevel.WARNING, "the lock is overridden", reason))
+        return WarrantObeyed()
+
+    def _recall(self, commit: CommitBuilder, warrant: Warrant, now: datetime) -> Reply:
+        """Go back to what ran before the dispatch."""
         if is_carried_out(self._state, warrant):
             return WarrantObeyed()
         refusal = objection_to_recall(self._state, warrant)
@@ -821,6 +920,8 @@ def _without_secrets(fact: AgentEvent) -> AgentEvent:
     """Return `fact` without what looks like a secret in its texts: the log keeps them for ever."""
     if isinstance(fact, ProbeResult) and fact.failure_reason is not None:
         return evolve(fact, failure_reason=redacted(fact.failure_reason))
+    if isinstance(fact, Postponed):
+        return evolve(fact, reason=redacted(fact.reason))
     if isinstance(fact, ActivationFailed):
         return evolve(fact, stderr_tail=redacted(fact.stderr_tail))
     if isinstance(fact, RollbackComplete) and fact.failure_reason is not None:

@@ -23,7 +23,8 @@ def is_carried_out(state: State, warrant: Warrant) -> bool:
     """Return whether this host left the target by this very order, and did nothing in the rollout since."""
     rollout = state.rollouts.get(warrant.rollout_id)
     is_left = rollout is not None and rollout.record.state.is_failure
-    return is_left and state.orders.get(warrant.order_id) == warrant.rollout_id
+    order = state.orders.get(warrant.order_id)
+    return is_left and order is not None and order.rollout_id == warrant.rollout_id
 
 
 def objection_to_recall(state: State, warrant: Warrant) -> str | None:

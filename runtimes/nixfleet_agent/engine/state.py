@@ -5,7 +5,7 @@ an instance.
 Source: docs/spec/runtimes.md, Agent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -56,6 +56,33 @@ class LocalRollout:
     home_at: datetime | None = None
 
 
+@frozen
+class LockAnswer:
+    """What this host's own lock said of an attempt, at `asked_at`; good until `until`. Not in the journal."""
+
+    attempt: int
+    may_begin: bool
+    reason: str
+    asked_at: datetime
+    until: datetime
+    is_broken: bool = False
+
+    def is_good(self, attempt: int, now: datetime) -> bool:
+        """Return whether it still answers. One from after `now`, by a clock that was set back, does not."""
+        return self.attempt == attempt and self.asked_at <= now < self.until
+
+
+@frozen
+class ObeyedOrder:
+    """An operator's order that this host obeyed. overrides_until: when it stops overriding the host's lock, `None` once
+    it was used; of a recall always.
+    """
+
+    rollout_id: RolloutId
+    is_recall: bool = True
+    overrides_until: datetime | None = None
+
+
 class CommitBuilder(commit_builder.CommitBuilder[Write, Action]):
     """The writes and actions of one commit, in order."""
 
@@ -80,7 +107,9 @@ class State:
         self.newest_release = UndoableValue[ObeyedRelease | None](self.undo, None)
         self.rolled_back = UndoableDict[str, RolledBackClosure](self.undo)
         # The orders of warrants that were obeyed, and in which rollout. Kept for good.
-        self.orders = UndoableDict[str, RolloutId](self.undo)
+        self.orders = UndoableDict[str, ObeyedOrder](self.undo)
+        # What the host's own lock said, by rollout. Not in the journal: each process asks for itself.
+        self.lock_answers = UndoableDict[RolloutId, LockAnswer](self.undo)
         # Why the record of a rollout is not taken over: logged when it changes.
         self.objections = UndoableDict[RolloutId, str](self.undo)
         # The rollouts whose due rollback is refused.
@@ -137,11 +166,38 @@ class State:
             commit.write(PutNewestRelease(release))
 
     def note_order(
-        self, commit: CommitBuilder, order_id: str, rollout_id: RolloutId, at: datetime
+        self,
+        commit: CommitBuilder,
+        order_id: str,
+        rollout_id: RolloutId,
+        at: datetime,
+        *,
+        overrides_until: datetime | None = None,
     ) -> None:
-        """Remember that the order was obeyed."""
-        self.orders.set(order_id, rollout_id)
-        commit.write(PutOrder(order_id, rollout_id, at))
+        """Remember that the order was obeyed. overrides_until: of one that overrides the lock; `None`: a recall."""
+        is_recall = overrides_until is None
+        self.orders.set(order_id, ObeyedOrder(rollout_id, is_recall, overrides_until))
+        commit.write(PutOrder(order_id, rollout_id, at, is_recall, overrides_until))
+
+    def is_recalled(self, rollout_id: RolloutId) -> bool:
+        """Return whether an order took this host back from the rollout."""
+        return any(it.is_recall and it.rollout_id == rollout_id for it in self.orders.values())
+
+    def is_overridden(self, rollout_id: RolloutId, now: datetime) -> bool:
+        """Return whether an order that was not used overrides the lock of this host in the rollout."""
+        return any(self._overriding(rollout_id, now))
+
+    def use_overrides(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+        """Let the orders that override the lock in the rollout do so no more: an attempt begins."""
+        for order_id in tuple(self._overriding(rollout_id, now)):
+            self.orders.set(order_id, ObeyedOrder(rollout_id, is_recall=False))
+            commit.write(PutOrder(order_id, rollout_id, now, is_recall=False))
+
+    def _overriding(self, rollout_id: RolloutId, now: datetime) -> Iterator[str]:
+        for order_id, order in self.orders.items():
+            until = order.overrides_until
+            if order.rollout_id == rollout_id and until is not None and now < until:
+                yield order_id
 
     def note_rolled_back(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
         """Remember that this host rolls back from the target of `rollout_id`."""
@@ -172,6 +228,7 @@ class State:
         """Close a rollout for a newer one: its probes stop, and no switch or rollback of it begins any more."""
         self.put_rollout(commit, evolve(rollout, closed_at=now))
         self.withdraw_intents(commit, rollout.record.rollout_id)
+        self.lock_answers.discard(rollout.record.rollout_id)
         self._forget_refusal(commit, rollout.record.rollout_id)
         self.forget_probes(rollout.record.rollout_id)
         commit.afterwards(StopProbes(rollout.record.rollout_id))
@@ -199,6 +256,7 @@ class State:
     ) -> None:
         """Forget the record of a rollout whose facts have lost their beginning; the facts stay in the journal."""
         self.withdraw_intents(commit, rollout_id)
+        self.lock_answers.discard(rollout_id)
         self.rollouts.discard(rollout_id)
         self._forget_refusal(commit, rollout_id)
         self.forget_probes(rollout_id)

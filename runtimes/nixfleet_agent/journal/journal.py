@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, assert_never
 from attrs import frozen
 
 from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
-from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.engine.state import LocalRollout, ObeyedOrder
 from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
 from nixfleet_agent.messages.inputs import Intent, IntentKind
 from nixfleet_agent.messages.writes import (
@@ -69,6 +69,7 @@ __all__ = [
     "MarkAcknowledged",
     "MarkRefused",
     "MarkUnsent",
+    "ObeyedOrder",
     "ObeyedRelease",
     "PutIntent",
     "PutNewestRelease",
@@ -107,7 +108,7 @@ class JournalSnapshot:
     last_intent_id: int
     newest_release: ObeyedRelease | None = None
     rolled_back: tuple[RolledBackClosure, ...] = ()
-    orders: FrozenMap[str, RolloutId] = FrozenMap()
+    orders: FrozenMap[str, ObeyedOrder] = FrozenMap()
 
 
 class Journal(Protocol):
@@ -308,9 +309,14 @@ def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
         ),
         orders=FrozenMap(
             {
-                order_id: RolloutId(rollout_id)
-                for order_id, rollout_id in connection.execute(
-                    "SELECT order_id, rollout_id FROM obeyed_orders ORDER BY order_id"
+                order_id: ObeyedOrder(
+                    RolloutId(rollout_id),
+                    bool(is_recall),
+                    None if until is None else parse_time(until),
+                )
+                for order_id, rollout_id, is_recall, until in connection.execute(
+                    "SELECT order_id, rollout_id, is_recall, overrides_until FROM obeyed_orders"
+                    " ORDER BY order_id"
                 )
             }
         ),
@@ -319,6 +325,23 @@ def snapshot_of(connection: sqlite3.Connection) -> JournalSnapshot:
             for closure, rollout_id, signed_at in connection.execute(
                 "SELECT closure, rollout_id, signed_at FROM rolled_back_closures ORDER BY closure"
             )
+        ),
+    )
+
+
+def _until_text(write: PutOrder) -> str | None:
+    return None if write.overrides_until is None else format_time(write.overrides_until)
+
+
+def _put_order(write: PutOrder) -> _Statement:
+    return (
+        "INSERT OR REPLACE INTO obeyed_orders VALUES (?,?,?,?,?)",
+        (
+            write.order_id,
+            write.rollout_id,
+            format_time(write.obeyed_at),
+            int(write.is_recall),
+            _until_text(write),
         ),
     )
 
@@ -337,7 +360,9 @@ def _trace_of(writes: Sequence[Write]) -> _Statement | None:
                 found = "SELECT 1 FROM events WHERE rollout_id = ? AND seq = ?"
                 return found, (write.rollout_id, write.fact.seq)
             case PutOrder():
-                return "SELECT 1 FROM obeyed_orders WHERE order_id = ?", (write.order_id,)
+                # The same order is put again once it was used: by its number alone it was there before.
+                found = "SELECT 1 FROM obeyed_orders WHERE order_id = ? AND overrides_until IS ?"
+                return found, (write.order_id, _until_text(write))
             case _:
                 pass
     return None
@@ -375,8 +400,7 @@ def _statements(write: Write) -> tuple[_Statement, ...]:
             of = left.release
             return ((put, (left.closure, of.rollout_id, format_time(of.signed_at))),)
         case PutOrder():
-            put = "INSERT INTO obeyed_orders VALUES (?,?,?)"
-            return ((put, (write.order_id, write.rollout_id, format_time(write.obeyed_at))),)
+            return (_put_order(write),)
         case SetRolloutAside():
             return _set_aside(write)
         case RemoveRollout():

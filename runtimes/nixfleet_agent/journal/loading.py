@@ -28,8 +28,8 @@ def state_of(snapshot: JournalSnapshot, hostname: str) -> State:
     state.newest_release.set(snapshot.newest_release)
     for left in snapshot.rolled_back:
         state.rolled_back.set(left.closure, left)
-    for order_id, rollout_id in snapshot.orders.items():
-        state.orders.set(order_id, rollout_id)
+    for order_id, order in snapshot.orders.items():
+        state.orders.set(order_id, order)
     state.last_intent_id.set(snapshot.last_intent_id)
     state.undo.settle()
     return state

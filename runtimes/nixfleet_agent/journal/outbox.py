@@ -25,6 +25,7 @@ from nixfleet_proto.agent_event import (
     Converged,
     DispatchAck,
     Failed,
+    Postponed,
     ProbeFailureFirst,
     ProbeObservedFirst,
     ProbeResult,
@@ -89,6 +90,7 @@ def may_linger(fact: AgentEvent) -> bool:
             | Converged()
             | Regressed()
             | Recalled()
+            | Postponed()
         ):
             return False
         case _:

@@ -50,7 +50,9 @@ CREATE TABLE rolled_back_closures (
 CREATE TABLE obeyed_orders (
     order_id    TEXT PRIMARY KEY,
     rollout_id  TEXT NOT NULL,
-    obeyed_at   TEXT NOT NULL
+    obeyed_at   TEXT NOT NULL,
+    is_recall   INTEGER NOT NULL DEFAULT 1, -- or it overrides the host's own lock; since version 7
+    overrides_until TEXT -- until when it does, if it was not used; since version 7
 ) STRICT, WITHOUT ROWID;
 
 -- The version of the program that wrote to this file last. Since version 7.

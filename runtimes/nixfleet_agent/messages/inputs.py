@@ -10,6 +10,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from nixfleet_agent.activation.activator import RollbackFinished, SwitchEnd
+from nixfleet_agent.locks.lock import LockOutcome, LockQuestion
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_proto.codec import HealthCheckSet
 from nixfleet_proto.ids import RolloutId
@@ -62,6 +63,17 @@ class DispatchOffered:
     dispatch: Dispatch
     manifest: Verified[RolloutManifest]
     running_closure: str
+
+
+@frozen
+class LockAnswered:
+    """The host's own lock was asked for `offer`, which the engine had answered with `LockDue`.
+
+    Reply: `Done`, to be offered again; `DispatchPostponed`, which is in the journal; or what became of the offer.
+    """
+
+    offer: DispatchOffered
+    outcome: LockOutcome
 
 
 @frozen
@@ -207,6 +219,7 @@ class Tick:
 Input: TypeAlias = (
     Booted
     | DispatchOffered
+    | LockAnswered
     | ClosureAwaited
     | IntentBegun
     | SwitchStarted
@@ -247,7 +260,14 @@ class DispatchTaken:
 
 @frozen
 class DispatchPostponed:
-    """A switch or rollback is under way; the dispatch stays queued and must be offered again."""
+    """A switch or rollback is under way, or the host's lock says not now; the dispatch must be offered again."""
+
+
+@frozen
+class LockDue:
+    """The dispatch would be taken, and the host's own lock must be asked first: answer with `LockAnswered`."""
+
+    question: LockQuestion
 
 
 @frozen
@@ -295,6 +315,7 @@ Reply: TypeAlias = (
     | IntentWithdrawn
     | DispatchTaken
     | DispatchPostponed
+    | LockDue
     | DispatchRefused
     | RequestRefused
     | WarrantObeyed

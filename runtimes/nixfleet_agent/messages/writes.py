@@ -98,11 +98,16 @@ class PutRolledBack:
 
 @frozen
 class PutOrder:
-    """An order of a warrant was obeyed in this rollout; it is obeyed no second time. Kept for good."""
+    """An order of a warrant was obeyed in this rollout; it is obeyed no second time. Kept for good.
+
+    Written again when an order that overrides the host's lock was used: it has no `overrides_until` then.
+    """
 
     order_id: str
     rollout_id: RolloutId
     obeyed_at: datetime
+    is_recall: bool = True
+    overrides_until: datetime | None = None
 
 
 @frozen

@@ -13,6 +13,8 @@ from nixfleet_agent.messages.inputs import (
     DispatchTaken,
     Done,
     IntentWithdrawn,
+    LockAnswered,
+    LockDue,
     MayBegin,
     Reply,
     RequestRefused,
@@ -27,6 +29,7 @@ from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.refusals import Refusals
 from nixfleet_agent.workers.steps import (
     AgentStep,
+    AskLock,
     Lock,
     PollDispatch,
     ReadRunningClosure,
@@ -102,14 +105,19 @@ class DispatchWorker:
             yield from self._refuse(dispatch, str(error))
             return
         match reply:
+            case LockDue():
+                raise AssertionError(reply)  # `_answer` has asked.
             case DispatchTaken() | DispatchPostponed():
                 self._refusals.no_dispatch_refused()
                 yield from Wait(BETWEEN_POLLS_SECONDS)
             case DispatchRefused():
                 yield from self._refuse(dispatch, reply.reason)
+            case Done():
+                # The lock lets it begin, if it is still in the queue: the next poll brings it again.
+                yield from Wait(BETWEEN_POLLS_SECONDS)
             case None:
                 yield from self._backoff.pause()
-            case Done() | MayBegin() | AttemptsUsedUp() | IntentWithdrawn() | RequestRefused():
+            case MayBegin() | AttemptsUsedUp() | IntentWithdrawn() | RequestRefused():
                 raise AssertionError(reply)
             case WarrantObeyed() | WarrantRefused():
                 raise AssertionError(reply)
@@ -123,9 +131,15 @@ class DispatchWorker:
         yield from self._at_rest.acquire()
         try:
             running = yield from ReadRunningClosure()
-            return (yield from self._post.try_once(DispatchOffered(dispatch, manifest, running)))
+            offer = DispatchOffered(dispatch, manifest, running)
+            reply = yield from self._post.try_once(offer)
         finally:
             self._at_rest.release()
+        if not isinstance(reply, LockDue):
+            return reply
+        # Outside of the lock above: a user may take minutes to answer, and a rollback waits for nobody.
+        outcome = yield from AskLock(reply.question)
+        return (yield from self._post.try_once(LockAnswered(offer, outcome)))
 
     def _refuse(self, dispatch: Dispatch, reason: str) -> Work:
         """Leave the dispatch where it is: a new manifest, or an operator, may resolve the refusal.

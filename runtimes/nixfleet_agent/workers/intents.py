@@ -32,6 +32,7 @@ from nixfleet_agent.messages.inputs import (
     IntentBegun,
     IntentKind,
     IntentWithdrawn,
+    LockDue,
     MayBegin,
     RequestRefused,
     RollbackEnded,
@@ -233,6 +234,7 @@ class IntentWorker:
                 | DispatchTaken()
                 | DispatchPostponed()
                 | DispatchRefused()
+                | LockDue()
                 | RequestRefused()
                 | WarrantObeyed()
                 | WarrantRefused()

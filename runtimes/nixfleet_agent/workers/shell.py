@@ -22,6 +22,7 @@ from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_agent.workers.backoff import Backoff
 from nixfleet_agent.workers.steps import (
     AgentStep,
+    AskLock,
     Begin,
     CacheManifest,
     FetchManifest,
@@ -182,6 +183,9 @@ class AgentShell:
                 return await ports.activator.switch(intent.closure, limit_seconds, intent.order_id)
             case RollBack():
                 return await ports.activator.rollback(step.intent.closure, step.intent.order_id)
+            case AskLock():
+                assert ports.lock is not None, "the engine asks only if there is one"
+                return await ports.lock.ask(step.question)
             case TellAnswered():
                 await ports.activator.answered()
                 return None

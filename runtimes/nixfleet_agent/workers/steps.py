@@ -18,6 +18,7 @@ from nixfleet_agent.activation.activator import (
     SwitchOutcome,
 )
 from nixfleet_agent.journal.journal import JournalRow
+from nixfleet_agent.locks.lock import LockOutcome, LockQuestion
 from nixfleet_agent.messages.inputs import (
     ChecksLoaded,
     ChecksUnreadable,
@@ -240,6 +241,13 @@ class RollBack(Step[RollbackFinished]):
 
 
 @frozen
+class AskLock(Step[LockOutcome]):
+    """Ask the host's own lock."""
+
+    question: LockQuestion
+
+
+@frozen
 class TellAnswered(Step[None]):
     """Tell the activator that the control plane has answered. Raises: OSError."""
 
@@ -301,6 +309,7 @@ AgentStep: TypeAlias = (
     | Prepare
     | Switch
     | RollBack
+    | AskLock
     | TellAnswered
     | ReadHealthChecks
     | RunProbe

@@ -11,6 +11,7 @@ import click
 from nixfleet_cli.commands.steering.approvals import approve, deny, promote
 from nixfleet_cli.commands.steering.endings import abort, recall
 from nixfleet_cli.commands.steering.holds import freeze, hold, holds, release
+from nixfleet_cli.commands.steering.locks import override
 from nixfleet_cli.commands.steering.session import (
     Session,
     asks,
@@ -162,6 +163,7 @@ operator.add_command(approve)
 operator.add_command(deny)
 operator.add_command(promote)
 operator.add_command(recall)
+operator.add_command(override)
 operator.add_command(freeze)
 operator.add_command(hold)
 operator.add_command(holds)

@@ -122,11 +122,12 @@ from nixfleet_control_plane.messages.log_entry import (
 )
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
-from nixfleet_proto.steering.warrant import SignedWarrant
+from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.kernel.engine import Commit
@@ -764,7 +765,13 @@ class ControlPlaneEngine:
         return CommandOutcome()
 
     def _end_recalled(self, commit: CommitBuilder, command: RelayWarrant, now: datetime) -> None:
-        """A recalled rollout begins nothing any more: what is taken back must not go out again meanwhile."""
+        """A recalled rollout begins nothing any more: what is taken back must not go out again meanwhile.
+
+        One whose locks are overridden goes on.
+        """
+        signed = decode_signed_warrant(command.warrant.encode())
+        if signed.warrant.rule is not ClosureRule.PRIOR:
+            return
         rollout = self._state.view.rollouts[command.rollout_id]
         if rollout.state is not RolloutState.ABORTED:
             reason = f"recalled: {command.reason}"

@@ -45,7 +45,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Returned,
     RolloutMoved,
 )
-from nixfleet_proto.agent_event import AgentEvent, DispatchAck
+from nixfleet_proto.agent_event import AgentEvent, DispatchAck, Postponed
 from nixfleet_proto.codec import (
     decode_bootstrap_nonces,
     decode_fleet,
@@ -73,6 +73,7 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
+from nixfleet_state_machine.planner.holds.device import DEVICE, device_hold
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldBegan, HoldEnded, HoldEvent
 from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.quarantining import bars_closure, reverted_closures
@@ -180,11 +181,27 @@ def take_fact(
     early = state.early.get(key)
     if early is not None and early.seq <= fact.seq:
         state.early.discard(key)
-    if record.dispatch_acked_at is None or isinstance(fact, DispatchAck):
-        # Any first fact shows that the host has its dispatch.
+    locked = _note_lock(state, commit, record.hostname, fact, at)
+    is_first = record.dispatch_acked_at is None and not isinstance(fact, Postponed)
+    if is_first or isinstance(fact, DispatchAck) or locked:
+        # Any first fact shows that the host has its dispatch. One that is postponed is queued again after its hold.
         state.remove_dispatch(commit, key)
         state.remove_deferral(commit, key)
     return tuple(transitions)
+
+
+def _note_lock(
+    state: State, commit: CommitBuilder, hostname: str, fact: AgentEvent, at: datetime
+) -> bool:
+    """Begin or end the hold by the host's own lock, as `fact` says of it; return whether the host is held by it now."""
+    if not isinstance(fact, Postponed | DispatchAck):
+        return False
+    hold = device_hold(hostname, fact, at) if isinstance(fact, Postponed) else None
+    if hold is not None:
+        state.hold(commit, hold, at)
+    elif state.view.holds.get(HostScope(hostname), DEVICE) is not None:
+        state.release(commit, HostScope(hostname), DEVICE)
+    return hold is not None
 
 
 def skip_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datetime) -> None:

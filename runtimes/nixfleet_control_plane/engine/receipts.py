@@ -27,6 +27,7 @@ from nixfleet_proto.agent_event import (
     Converged,
     DispatchAck,
     Failed,
+    Postponed,
     ProbeFailureFirst,
     ProbeObservedFirst,
     ProbeResult,
@@ -156,5 +157,7 @@ def time_of(fact: AgentEvent) -> datetime:
             return fact.regressed_at
         case Recalled():
             return fact.recalled_at
+        case Postponed():
+            return fact.postponed_at
         case _:
             assert_never(fact)

@@ -1,13 +1,14 @@
 """Relaying operators' warrants: which are taken, and which host gets one with its heartbeat.
 
 The control plane verifies a warrant only to tell the operator at once what a host would refuse. It decides the order of
-the hosts, and nothing else: newest wave first, within the budgets. Windows and holds hold no way back.
+the hosts, and nothing else: newest wave first, within the budgets. Windows and holds hold no way back. A warrant that
+overrides locks goes to the hosts that are locked.
 Source: docs/spec/warrants.md, Who is told when.
 """
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, assert_never
 
 from attrs import frozen
 
@@ -20,10 +21,12 @@ from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall
 from nixfleet_proto.signing import VerifyError
 from nixfleet_proto.signing.warrant import WarrantUnverified, verify_warrant
-from nixfleet_proto.steering.warrant import RecallStep, SignedWarrant, Warrant
+from nixfleet_proto.steering.warrant import ClosureRule, RecallStep, SignedWarrant, Warrant
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.transport import Heartbeat
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
+from nixfleet_state_machine.planner.holds.device import DEVICE
+from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
 
 WARRANTS_MAX: Final = 8
@@ -76,6 +79,10 @@ def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
     unknown = set(warrant.hosts) - state.view.terms(rollout_id).targets.keys()
     if unknown:
         return f"expected hosts of {rollout_id}, found {', '.join(sorted(unknown))}"
+    if warrant.rule is ClosureRule.TARGET:
+        return (
+            None  # It moves no machine to anything but what CI signed, so nothing has to grant it.
+        )
     granted = state.manifests[rollout_id].manifest.rollout_policy.recall
     if granted is not Recall.OPERATOR:
         return (
@@ -92,7 +99,7 @@ def relayed_warrants(state: State) -> tuple[SignedWarrant, ...]:
 
 @frozen
 class RelayedWarrant:
-    """A warrant that is relayed. to_go: hosts that are to go back yet. going: hosts that roll back. refusing: of those
+    """A warrant that is relayed. to_go: hosts that are to go back yet, or are held by the lock that the warrant overrides. going: hosts that roll back. refusing: of those
     that were told, the ones that refuse something of the rollout.
     """
 
@@ -123,7 +130,7 @@ def recalls_of(state: State, hostname: str, now: datetime) -> tuple[HostRecall, 
     found = (
         (signed.warrant, state.view.host(signed.warrant.rollout_id, hostname))
         for signed in relayed_warrants(state)
-        if signed.warrant.is_for(hostname)
+        if signed.warrant.rule is ClosureRule.PRIOR and signed.warrant.is_for(hostname)
     )
     return tuple(
         HostRecall(warrant, _step(state, warrant, record, now))
@@ -134,6 +141,12 @@ def recalls_of(state: State, hostname: str, now: datetime) -> tuple[HostRecall, 
 
 def _status(state: State, warrant: Warrant) -> RelayedWarrant:
     rollout_id = warrant.rollout_id
+    if warrant.rule is ClosureRule.TARGET:
+        hosts = warrant.hosts or state.view.terms(rollout_id).targets
+        found = (state.view.host(rollout_id, host) for host in hosts)
+        return RelayedWarrant(
+            warrant, sum(it is not None and _is_locked(state, it) for it in found), 0, 0
+        )
     left = [
         host for wave in state.ways_back_of(rollout_id) for host in wave if warrant.is_for(host)
     ]
@@ -185,7 +198,8 @@ def hand_out_warrants(state: State, hostname: str, now: datetime) -> tuple[Signe
         if room < 0 or len(found) == WARRANTS_MAX:
             break
         found.append(signed)
-        state.going_back.add((signed.warrant.rollout_id, hostname))
+        if signed.warrant.rule is ClosureRule.PRIOR:
+            state.going_back.add((signed.warrant.rollout_id, hostname))
     if len(found) < len(due):
         state.last_handed_out.set(hostname, found[-1].warrant.order_id)
     else:
@@ -200,8 +214,26 @@ def _warrants_for(state: State, hostname: str, now: datetime) -> Iterator[Signed
         record = state.view.host(warrant.rollout_id, hostname)
         if record is None or now >= warrant.expires_at or not warrant.is_for(hostname):
             continue
-        if is_to_go(record) and _has_turn(state, warrant, record, now):
+        if _is_due(state, warrant, record, now):
             yield signed
+
+
+def _is_due(state: State, warrant: Warrant, record: HostRolloutState, now: datetime) -> bool:
+    rule = warrant.rule
+    match rule:
+        case ClosureRule.PRIOR:
+            return is_to_go(record) and _has_turn(state, warrant, record, now)
+        case ClosureRule.TARGET:
+            # Its dispatch takes its turn as every other one: the order only has the lock not asked.
+            return _is_locked(state, record)
+        case _:
+            assert_never(rule)
+
+
+def _is_locked(state: State, record: HostRolloutState) -> bool:
+    """Whether the host's own lock keeps it from beginning in the rollout."""
+    held = state.view.holds.get(HostScope(record.hostname), DEVICE) is not None
+    return held and (record.state is HostState.PENDING or record.may_try_again)
 
 
 def _has_turn(state: State, warrant: Warrant, record: HostRolloutState, now: datetime) -> bool:

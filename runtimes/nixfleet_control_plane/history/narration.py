@@ -45,6 +45,7 @@ from nixfleet_proto.agent_event import (
     Converged,
     DispatchAck,
     Failed,
+    Postponed,
     ProbeFailureFirst,
     ProbeObservedFirst,
     ProbeResult,
@@ -54,7 +55,9 @@ from nixfleet_proto.agent_event import (
     Regressed,
     RollbackComplete,
 )
-from nixfleet_proto.codec import format_time
+from nixfleet_proto.codec import DecodeError, format_time
+from nixfleet_proto.codec.warrant import decode_signed_warrant
+from nixfleet_proto.steering.warrant import ClosureRule
 from nixfleet_state_machine.planner.action import OpenRollout, QueueDispatch, WithdrawDispatch
 from nixfleet_state_machine.planner.holds.blocks import scope_words, words_of
 from nixfleet_state_machine.planner.holds.hold import HoldBegan, HoldEnded, HoldEvent
@@ -227,6 +230,10 @@ def _fact(fact: AgentEvent) -> str:
             return f"has converged on {short(fact.current_closure)}"
         case Recalled():
             return f"is recalled by order {fact.order_id}"
+        case Postponed():
+            if fact.is_over:
+                return f"is not postponed any more: {fact.reason}"
+            return f"postpones until {format_time(fact.until)}: {fact.reason}"
         case Regressed():
             probes = ", ".join(fact.failing_probes)
             lasted = f"{fact.sustained_duration_secs} s"
@@ -344,6 +351,22 @@ def _hold_event(event: HoldEvent) -> str:
             assert_never(event)
 
 
+def _warrant(text: str) -> str:
+    try:
+        warrant = decode_signed_warrant(text.encode()).warrant
+    except DecodeError:
+        return "a warrant"  # Of a log that no control plane wrote.
+    whom = f" of {named(warrant.hosts)}" if warrant.hosts else ""
+    rule = warrant.rule
+    match rule:
+        case ClosureRule.PRIOR:
+            return f"a recall{whom}"
+        case ClosureRule.TARGET:
+            return f"an override of the lock{whom}"
+        case _:
+            assert_never(rule)
+
+
 def _command(command: OperatorCommand) -> str:
     match command:
         case PauseScope():
@@ -366,7 +389,7 @@ def _command(command: OperatorCommand) -> str:
             hosts = named(tuple(sorted(command.hosts))) if command.hosts else "what failed"
             return f"retries {hosts}: {command.reason}"
         case RelayWarrant():
-            return f"relays a warrant for {command.rollout_id}: {command.reason}"
+            return f"relays {_warrant(command.warrant)} for {command.rollout_id}: {command.reason}"
         case AbortRollout():
             return f"aborts {command.rollout_id}: {command.reason}"
         case RetireQuarantine():

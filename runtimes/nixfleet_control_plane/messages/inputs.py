@@ -198,7 +198,7 @@ class AbortRollout:
 
 @frozen
 class RelayWarrant:
-    """Relay an operator's warrant to hosts of a rollout. warrant: as it was signed. The rollout ends.
+    """Relay an operator's warrant to hosts of a rollout. warrant: as it was signed. The rollout ends by a recall.
 
     Source: docs/spec/warrants.md.
     """

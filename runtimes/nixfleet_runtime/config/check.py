@@ -85,6 +85,8 @@ def toml_text(value: Value) -> str:
             return str(value)
         case str() | Path():
             return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
+        case tuple():
+            return f"[{', '.join(map(toml_text, value))}]"
         case _:
             assert_never(value)
 

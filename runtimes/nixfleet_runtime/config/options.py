@@ -25,7 +25,7 @@ from nixfleet_runtime.documents.tables import INTEGER_MAX, Document, Table, read
 ConfigT = TypeVar("ConfigT")
 ValueT = TypeVar("ValueT", bound="Value")
 ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
-Value: TypeAlias = str | int | float | Path | None
+Value: TypeAlias = str | int | float | Path | tuple[str, ...] | None
 
 PREFIX = "NIXFLEET_"
 # The environment of a closure's switch script. A process that the script starts may inherit them.
@@ -184,6 +184,19 @@ class Section:
         self._override(key, str)
         text = self._table.text(key) if default is None else self._table.optional_text(key)
         return self._kept(key, text or default or "")
+
+    def texts(self, key: str) -> tuple[str, ...] | None:
+        """Return a list of strings, at least one, `None` if the option is not set."""
+        self._override(key, tuple)
+        if not self._table.has(key):
+            return self._kept(key, None)
+        texts = self._table.some_texts(key)
+        for place, text in enumerate(texts):
+            if "\0" in text:
+                self.refuse(
+                    key, "cannot be used", "texts without a NUL", f"one in item {place + 1}"
+                )
+        return self._kept(key, texts)
 
     def choice(self, key: str, default: ChoiceT) -> ChoiceT:
         """Return one of the values of `default`'s enumeration."""

@@ -11,7 +11,7 @@ from typing import assert_never
 from attrs import define, evolve
 
 from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
-from nixfleet_agent.engine.state import LocalRollout
+from nixfleet_agent.engine.state import LocalRollout, ObeyedOrder
 from nixfleet_agent.journal.journal import JournalRow, JournalSnapshot
 from nixfleet_agent.messages.inputs import Intent
 from nixfleet_agent.messages.writes import (
@@ -72,7 +72,7 @@ class MemoryJournal:
         self._last_intent_id = 0
         self._newest_release: ObeyedRelease | None = None
         self._rolled_back: dict[str, RolledBackClosure] = {}
-        self._orders: dict[str, RolloutId] = {}
+        self._orders: dict[str, ObeyedOrder] = {}
 
     def load(self) -> JournalSnapshot:
         """Return the committed contents."""
@@ -159,7 +159,9 @@ class MemoryJournal:
             case PutNewestRelease():
                 self._newest_release = write.release
             case PutOrder():
-                self._orders[write.order_id] = write.rollout_id
+                self._orders[write.order_id] = ObeyedOrder(
+                    write.rollout_id, write.is_recall, write.overrides_until
+                )
             case PutRolledBack():
                 self._rolled_back[write.left.closure] = write.left
             case _:

@@ -335,6 +335,20 @@ class TestForgetsWhenItWasHome(SeededContract):
     journal = ForgetsWhenItWasHome
 
 
+class ForgetsThatAnOrderWasUsed(SqliteJournal):
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit(
+            [w for w in writes if not isinstance(w, PutOrder) or w.is_recall or w.overrides_until]
+        )
+
+
+class TestForgetsThatAnOrderWasUsed(SeededContract):
+    """An order that let one switch begin lets another one begin."""
+
+    says = "order-1 overrides until"
+    journal = ForgetsThatAnOrderWasUsed
+
+
 class ForgetsOrders(SqliteJournal):
     def commit(self, writes: Sequence[Write]) -> None:
         super().commit([write for write in writes if not isinstance(write, PutOrder)])

@@ -17,6 +17,10 @@ Json: TypeAlias = Mapping[str, Any]
 
 MOVES: Final[Mapping[tuple[str, str], str]] = {
     ("Pending", "DispatchAck"): "Activating",
+    ("Pending", "Postponed"): "Pending",
+    ("Failed", "Postponed"): "Failed",
+    ("Reverted", "Postponed"): "Reverted",
+    ("Converged", "Postponed"): "Converged",
     ("Activating", "ActivationStarted"): "Activating",
     ("Activating", "ActivationCompleted"): "Soaking",
     ("Deferred", "ActivationCompleted"): "Soaking",

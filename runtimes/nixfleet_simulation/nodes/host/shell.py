@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, assert_never
 
+from nixfleet_agent.locks.lock import LockOutcome
 from nixfleet_agent.messages.inputs import (
     Action,
     ChecksLoaded,
@@ -23,6 +24,7 @@ from nixfleet_agent.network.enrollment import NOT_KNOWN
 from nixfleet_agent.probes.runner import PASSED, failed
 from nixfleet_agent.workers.steps import (
     AgentStep,
+    AskLock,
     Begin,
     CacheManifest,
     FetchManifest,
@@ -194,6 +196,8 @@ class SimulatedShell:
             case RollBack():
                 self._began(step.intent)
                 self._machine.rollback(task.lifetime, step.intent.closure, task.answer)
+            case AskLock():
+                task.answer(LockOutcome(0))
             case TellAnswered():
                 task.answer(None)
             case ReadHealthChecks():
