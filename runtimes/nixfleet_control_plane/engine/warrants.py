@@ -99,8 +99,9 @@ def relayed_warrants(state: State) -> tuple[SignedWarrant, ...]:
 
 @frozen
 class RelayedWarrant:
-    """A warrant that is relayed. to_go: hosts that are to go back yet, or are held by the lock that the warrant overrides. going: hosts that roll back. refusing: of those
-    that were told, the ones that refuse something of the rollout.
+    """A warrant that is relayed. to_go: hosts that are to go back yet, or that the lock holds which it overrides.
+
+    going: hosts that roll back. refusing: of those that were told, the ones that refuse something of the rollout.
     """
 
     warrant: Warrant
