@@ -192,6 +192,7 @@ class Course:
         if self.view.rollouts[rollout_id].state is RolloutState.OPENING:
             wave = self.view.terms(rollout_id).wave_of.get(host, 0)
             self._move(HostJoined(rollout_id, host, wave, now), now)
+            self._judge(rollout_id, self._skip_in_vain(rollout_id, now), now)
 
     def _notify(self, moved: RecordTransition, now: datetime) -> None:
         """Tell a rollout of a host's transition, and go on with it."""
@@ -243,12 +244,17 @@ class Course:
         waves = waves_without(self.view, rollout_id, excused)
         clearance = OperatorClearance(rollout_id, "ada", "seen to it", excused, now, waves)
         self._move(clearance, now)
+        hosts = self._skip_in_vain(rollout_id, now)
+        self._advance(rollout_id, now)
+        self._judge(rollout_id, hosts, now)
+
+    def _skip_in_vain(self, rollout_id: RolloutId, now: datetime) -> list[str]:
+        """Skip who waits for hosts that stopped coming while the rollout was not under way, and return them."""
         hosts: list[str] = []
         for skipped in self.reducers.skips_due(self.view, rollout_id, now):
             self._move(skipped, now)
             hosts += skipped.hosts
-        self._advance(rollout_id, now)
-        self._judge(rollout_id, hosts, now)
+        return hosts
 
     def abort(self, rollout_id: RolloutId, now: datetime) -> None:
         """End a rollout by an operator's order."""
@@ -315,8 +321,18 @@ class Course:
                     concerned = event.hosts if hosts is None else _only(event.hosts, hosts)
                     if concerned:
                         self._make_due(evolve(event, hosts=concerned), now)
+                case Verdict() if hosts is None:
+                    self.take_verdict(event, now)
+                case Verdict():
+                    pass  # The time of rollouts stands.
                 case _:
                     self._move(event, now)
+
+    def end_bakes(self, now: datetime) -> None:
+        """Say of each bake that its time is over by `now`."""
+        for event in self.reducers.due_by_time(self.view, now, lambda _: now):
+            if isinstance(event, Verdict):
+                self.take_verdict(event, now)
 
     def return_slots(self, now: datetime) -> None:
         """Give the slots of beginnings back whose minute is over."""

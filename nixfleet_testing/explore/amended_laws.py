@@ -14,6 +14,8 @@ from nixfleet_testing.explore.bounds import Bounds
 from nixfleet_testing.explore.inputs import (
     Abort,
     Amend,
+    Answer,
+    BakeEnds,
     Clear,
     Hear,
     HearOf,
@@ -49,6 +51,8 @@ def of_turn(
             | Hear()
             | HearOf()
             | Judge()
+            | BakeEnds()
+            | Answer()
             | MinutePasses()
             | PassTime()
             | Pause()

@@ -26,7 +26,7 @@ from nixfleet_proto.policy import (
     Retry,
     RolloutPolicy,
 )
-from nixfleet_proto.steering.guards import Approvals, WaveGuards
+from nixfleet_proto.steering.guards import Approvals, Check, WaveGuards
 from nixfleet_state_machine.planner.terms import BudgetTerms, RolloutTerms
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_testing.course.amended import without_host
@@ -49,7 +49,9 @@ PASSED_AT = DISPATCHED_AT + timedelta(days=30)
 """Later than every deadline and every back-off."""
 
 
-GUARDS: Final = WaveGuards(approvals=Approvals(1, ("ada", "bob")))
+APPROVALS: Final = Approvals(1, ("ada", "bob"))
+CHECK: Final = Check("errors", "prometheus", "up", "== 1", passes=2)
+BAKE_MINUTES: Final = 60
 
 
 @frozen
@@ -66,7 +68,8 @@ class Bounds:
     attempts: how often a host may try. on_drift: heartbeats may show that a Converged host runs something else, and
     what follows; `None`: none does. leaver: the last host of the first wave may leave and join again, at any time and
     as often as it likes. timed: each wave has a time before which it does not begin.
-    guarded: each wave needs the approval of one of two operators, who may deny it.
+    guarded: each wave needs the approval of one of two operators, who may deny it. bakes: the wave before each must
+    have been done for some time. checked: a judge must pass each wave twice in a row, and no failure is allowed.
     every_fact: also facts that change no state (ActivationStarted, ProbeObservedFirst, ProbeFailureFirst).
     """
 
@@ -95,6 +98,8 @@ class Bounds:
     ramp: tuple[int, int] | None = None
     per_minute: int | None = None
     guarded: bool = False
+    bakes: bool = False
+    checked: bool = False
 
     def __attrs_post_init__(self) -> None:
         if not 1 <= self.waves <= self.hosts:
@@ -113,6 +118,15 @@ class Bounds:
             max_failures=self.tolerance or None,
             deadlines=self._deadlines,
             retry=Retry(self.attempts),
+        )
+
+    @cached_property
+    def guards(self) -> WaveGuards:
+        """What must have happened before each wave begins."""
+        return WaveGuards(
+            bake_minutes=BAKE_MINUTES if self.bakes else 0,
+            approvals=APPROVALS if self.guarded else None,
+            checks=(CHECK,) if self.checked else (),
         )
 
     @property
@@ -165,7 +179,7 @@ class Bounds:
             deadlines=self._deadlines,
             retry=Retry(self.attempts),
             on_drift=self.on_drift or OnDrift.REPORT,
-            wave_guards=(GUARDS,) * self.waves if self.guarded else (),
+            wave_guards=(self.guards,) * self.waves if self.guards.is_declared else (),
         )
 
     def _closure(self, release: str, host: str) -> str:

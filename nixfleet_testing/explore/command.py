@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="each wave needs an approval, and operators approve or deny",
     )
+    flag("--bakes", action="store_true", help="each wave waits until its bake is over")
+    flag("--checked", action="store_true", help="each wave needs two passes of a check in a row")
     flag("--timed", action="store_true", help="each wave has a time before which it does not begin")
     flag("--every-fact", action="store_true", help="also facts that change no state")
     flag("--no-symmetry", action="store_true", help="tell hosts of one wave apart")
@@ -153,6 +155,8 @@ def _bounds(options: argparse.Namespace, policy: OnHealthFailure) -> Bounds:
         leaver=options.leaver,
         timed=options.timed,
         guarded=options.guarded,
+        bakes=options.bakes,
+        checked=options.checked,
         ramp=None if options.ramp is None else (options.ramp, 2),
         per_minute=options.per_minute,
     )

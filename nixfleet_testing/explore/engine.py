@@ -26,6 +26,7 @@ from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import (
     BUDGET,
     CHANNEL,
+    CHECK,
     DISPATCHED_AGAIN_AT,
     DISPATCHED_AT,
     LIVED_AT,
@@ -35,6 +36,8 @@ from nixfleet_testing.explore.bounds import (
 from nixfleet_testing.explore.inputs import (
     Abort,
     Amend,
+    Answer,
+    BakeEnds,
     Clear,
     Hear,
     HearOf,
@@ -156,6 +159,15 @@ class Engine:
                     rollout_id, wave, APPROVALS, "ada", input.outcome, "as seen", LIVED_AT
                 )
                 self._course.take_verdict(verdict, LIVED_AT)
+            case BakeEnds():
+                self._course.end_bakes(PASSED_AT)
+            case Answer():
+                rollout_id = self._bounds.terms[input.release].rollout_id
+                wave = self._view.rollouts[rollout_id].current_wave + 1
+                said = Verdict(
+                    rollout_id, wave, CHECK.name, CHECK.judge, input.outcome, "as asked", LIVED_AT
+                )
+                self._course.take_verdict(said, LIVED_AT)
             case WaveTimeComes():
                 self._begun += 1
             case _:

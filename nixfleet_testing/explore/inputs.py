@@ -6,12 +6,12 @@ from typing import TypeAlias
 from attrs import frozen
 
 from nixfleet_proto.agent_event import AgentEvent
-from nixfleet_proto.steering.guards import APPROVALS
+from nixfleet_proto.steering.guards import APPROVALS, BAKE
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
-from nixfleet_testing.explore.bounds import BY_HAND, CHANNEL, Bounds
+from nixfleet_testing.explore.bounds import BY_HAND, CHANNEL, CHECK, Bounds
 from nixfleet_testing.explore.timing import has_time
 from nixfleet_testing.explore.world import ControlPlane, Seat
 
@@ -112,8 +112,25 @@ class Judge:
     outcome: Outcome
 
 
+@frozen
+class BakeEnds:
+    """The bake of the next wave is over."""
+
+    release: int
+
+
+@frozen
+class Answer:
+    """The judge of the next wave's check answers."""
+
+    release: int
+    outcome: Outcome
+
+
 Input: TypeAlias = (
     Judge
+    | BakeEnds
+    | Answer
     | Hear
     | Publish
     | Pause
@@ -152,6 +169,10 @@ def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Inpu
         wave = opened[-1].current_wave + 1
         for outcome, said in ((Outcome.PASS, "approves"), (Outcome.FAIL, "denies")):
             yield Judge(len(opened) - 1, outcome), f"an operator {said} wave {wave}"
+    if opened and is_baking(bounds, opened[-1]):
+        yield BakeEnds(len(opened) - 1), "the bake of the next wave is over"
+    for outcome in answers(bounds, opened[-1]) if opened else ():
+        yield Answer(len(opened) - 1, outcome), f"the judge of the next wave says {outcome}"
     if opened:
         yield from _of_time(bounds, control_plane)
         yield from _of_drift(bounds, control_plane)
@@ -163,8 +184,32 @@ def commands(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Inpu
 def is_awaiting_approval(bounds: Bounds, record: RolloutRecord) -> bool:
     """Whether the next wave of a rollout has no approval yet. It may be given before the wave before is done."""
     wave = record.current_wave + 1
+    return _has_next(bounds, record) and record.guard_tally(wave, APPROVALS) is None
+
+
+def is_baking(bounds: Bounds, record: RolloutRecord) -> bool:
+    """Whether the next wave waits for its bake, which has begun."""
+    is_asked = bounds.bakes and _has_next(bounds, record) and record.guarded_since is not None
+    return is_asked and record.guard_tally(record.current_wave + 1, BAKE) is None
+
+
+def answers(bounds: Bounds, record: RolloutRecord) -> tuple[Outcome, ...]:
+    """Return what the judge of the next wave may say that is new; it is asked until the wave begins."""
+    if not bounds.checked or not _has_next(bounds, record) or record.guarded_since is None:
+        return ()
+    tally = record.guard_tally(record.current_wave + 1, CHECK.name)
+    passes, unclear = (0, 0) if tally is None else (tally.passes, tally.inconclusive)
+    return (
+        Outcome.FAIL,
+        *((Outcome.PASS,) if passes < CHECK.passes else ()),
+        *((Outcome.INCONCLUSIVE,) if not unclear else ()),
+    )
+
+
+def _has_next(bounds: Bounds, record: RolloutRecord) -> bool:
+    """Whether a rollout goes on and has a wave to come."""
     is_going = record.state.is_live and not record.state.is_halted
-    return is_going and wave < bounds.waves and record.guard_tally(wave, APPROVALS) is None
+    return is_going and record.current_wave + 1 < bounds.waves
 
 
 def _of_time(bounds: Bounds, control_plane: ControlPlane) -> Iterator[tuple[Input, str]]:

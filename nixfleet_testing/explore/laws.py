@@ -12,7 +12,6 @@ from typing import NamedTuple, assert_never
 import attrs
 
 from nixfleet_proto.agent_event import ProbeMode, ProbeStatus, RollbackComplete
-from nixfleet_proto.steering.guards import APPROVALS
 from nixfleet_state_machine.host.effect import LocalFireRollbackTo
 from nixfleet_state_machine.host.errors import SeqRegression, TransitionError
 from nixfleet_state_machine.host.event import Remote
@@ -22,9 +21,12 @@ from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
 from nixfleet_testing.course.reducer_set import ReducerSet
 from nixfleet_testing.explore.bounds import LIVED_AT, Bounds
+from nixfleet_testing.explore.guard_laws import begun_unasked, refused_to_hear, waits_for_guards
 from nixfleet_testing.explore.inputs import (
     Abort,
     Amend,
+    Answer,
+    BakeEnds,
     Clear,
     Hear,
     HearOf,
@@ -38,7 +40,6 @@ from nixfleet_testing.explore.inputs import (
     Retire,
     Show,
     WaveTimeComes,
-    is_awaiting_approval,
 )
 from nixfleet_testing.explore.pace_laws import too_many_in_a_minute, too_many_under_way
 from nixfleet_testing.explore.timing import has_time, stage_of
@@ -210,8 +211,8 @@ def of_turn(
             count = _count(bounds, after, release, wave)
             if not isinstance(input, Clear) or count.total or not count.absent:
                 yield Law.WAVE_DONE, f"{now.rollout_id}: wave {wave} was cleared of {count}"
-        if bounds.guarded:
-            yield from _of_guards(was, now, input)
+        if bounds.guards.is_declared:
+            yield from ((Law.GUARDED, it) for it in begun_unasked(bounds, was, now, input))
         for wave in range(max(0, was.current_wave), now.current_wave):
             count = _count(bounds, after, release, wave)
             if _verdict(bounds, count, count.eligible) is not _Verdict.DONE:
@@ -220,20 +221,11 @@ def of_turn(
                     f"{now.rollout_id} left wave {wave}, which is not done: {count}",
                 )
     for opened in after.rollouts[len(before.rollouts) :]:
-        if bounds.guarded and opened.current_wave >= 0:
+        if bounds.guards.is_declared and opened.current_wave >= 0:
             yield Law.GUARDED, f"{opened.rollout_id} opened with a wave that nobody approved"
     yield from _of_budget(bounds, before, after)
     yield from ((Law.RAMP, found) for found in too_many_under_way(bounds, before, after))
     yield from ((Law.MINUTE, found) for found in too_many_in_a_minute(bounds, before, input, after))
-
-
-def _of_guards(was: RolloutRecord, now: RolloutRecord, input: Input) -> Iterator[Breach]:
-    """Yield each wave that began, and was approved neither before nor by this very input."""
-    for wave in range(was.current_wave + 1, now.current_wave + 1):
-        tally = was.guard_tally(wave, APPROVALS)
-        is_approved = isinstance(input, Judge) and input.outcome is Outcome.PASS
-        if (tally is None or not tally.passed_by) and not is_approved:
-            yield Law.GUARDED, f"{now.rollout_id} began wave {wave}, which nobody approved"
 
 
 def of_rest(bounds: Bounds, control_plane: ControlPlane) -> Iterator[Breach]:
@@ -260,7 +252,7 @@ def _is_at_rest(bounds: Bounds, control_plane: ControlPlane) -> bool:
     seats = [seats[release] for seats in control_plane.seats]
     if any(has_time(bounds, rollout, seat) for seat in seats):
         return True
-    if bounds.guarded and is_awaiting_approval(bounds, rollout):
+    if waits_for_guards(bounds, rollout):
         return True
     if budget_wedges(bounds.terms[release], bounds.policy):
         return True
@@ -330,6 +322,10 @@ def _of_input(
             found = after.rollouts[input.release]
             if input.outcome is Outcome.FAIL and not found.state.is_halted:
                 yield Law.GUARDED, f"{found.rollout_id} was denied, and is {found.state}"
+        case BakeEnds() | Answer():
+            unheard = refused_to_hear(before.rollouts[input.release], input, after)
+            if unheard is not None:
+                yield Law.GUARDED, unheard
         case Publish() | Pause() | Resume() | Clear() | Retire() | MinutePasses():
             pass
         case Show() | Amend() | WaveTimeComes():

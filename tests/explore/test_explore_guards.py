@@ -21,6 +21,17 @@ WORLDS = {
     "approvals under a tolerance": Bounds(
         hosts=3, waves=2, guarded=True, tolerance=1, probe_runs=0, on_the_way=1
     ),
+    "bakes": Bounds(hosts=2, waves=2, bakes=True, probe_runs=0),
+    "bakes that are begun anew": Bounds(
+        hosts=2, waves=2, bakes=True, clear=True, abort=True, probe_runs=0, on_the_way=1
+    ),
+    "checks": Bounds(hosts=2, waves=2, checked=True, probe_runs=0, on_the_way=1),
+    "checks that are cleared, with a pause": Bounds(
+        hosts=2, waves=2, checked=True, clear=True, pause=True, probe_runs=0, on_the_way=1
+    ),
+    "all guards": Bounds(
+        hosts=2, waves=2, guarded=True, bakes=True, checked=True, probe_runs=0, on_the_way=1
+    ),
     "approvals of two releases": Bounds(
         hosts=2, waves=2, guarded=True, releases=2, probe_runs=0, on_the_way=1
     ),
@@ -65,3 +76,29 @@ def test_guards_that_do_not_hold_are_found(planted: DueRolloutEvents) -> None:
     assert finding is not None
     assert finding.law is Law.GUARDED
     assert len(finding.path) <= 2
+
+
+def _bakes_are_over_at_once(
+    view: FleetView, rollout_id: RolloutId, now: datetime
+) -> tuple[RolloutEvent, ...]:
+    """A planted bug: a wave that is asked for begins."""
+    record = view.rollout(rollout_id)
+    if record.guarded_since is not None and not record.state.is_halted:
+        return (WaveAdvanced(rollout_id, record.current_wave, record.current_wave + 1, now),)
+    return due_rollout_events(view, rollout_id, now)
+
+
+@pytest.mark.parametrize(
+    ("world", "planted"),
+    [
+        ("bakes", _bakes_are_over_at_once),
+        ("checks", _bakes_are_over_at_once),
+        ("checks", _denials_are_ignored),
+    ],
+)
+def test_bakes_and_checks_that_do_not_hold_are_found(world: str, planted: DueRolloutEvents) -> None:
+    """A wave that began too early, or a rollout that goes on although a check of it failed."""
+    finding = explore(WORLDS[world], ReducerSet(due_rollout_events=planted)).finding
+
+    assert finding is not None
+    assert finding.law is Law.GUARDED

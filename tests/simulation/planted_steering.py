@@ -17,13 +17,18 @@ from nixfleet_agent.engine.state import State
 from nixfleet_agent.probes.runner import PASSED
 from nixfleet_agent.workers import warrants
 from nixfleet_control_plane.engine import entry_handlers
+from nixfleet_control_plane.engine.warrants import hand_out_warrants
 from nixfleet_proto.policy import Recall
 from nixfleet_proto.signing.warrant import VerifiedWarrant, verify_warrant
 from nixfleet_proto.steering.warrant import SignedWarrant, Warrant
+from nixfleet_simulation.scenario.acts import Act, LoseDisk, RecallRelease, Release
+from nixfleet_simulation.scenario.scenario import ChannelLayout, Scenario
+from nixfleet_simulation.scenario.steering_acts import HoldPlace, HoldUntil
 from nixfleet_state_machine.rollout.event import RolloutAborted, RolloutEvent
 from nixfleet_state_machine.rollout.reducer import step_rollout
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState
 from tests.simulation.planted import Plant
+from tests.simulation.planted_directed import Directed
 
 
 def takes_an_abort_for_a_halt(patch: pytest.MonkeyPatch) -> None:
@@ -85,6 +90,52 @@ def goes_back_without_a_grant(patch: pytest.MonkeyPatch) -> None:
         return object_to(seen, warrant)
 
     patch.setattr(engine, "objection_to_recall", granted)
+
+
+def believes_in_the_closure_of_a_lost_journal(patch: pytest.MonkeyPatch) -> None:
+    """A host whose journal was lost goes back to what the control plane says ran before."""
+    way_back = recalls._objection_to_way_back
+
+    def trusting(about: str, rollout: Any) -> str | None:
+        return way_back(about, evolve(rollout, taken_over_seq=0))
+
+    patch.setattr(recalls, "_objection_to_way_back", trusting)
+
+
+def keeps_orders_back_in_a_hold(patch: pytest.MonkeyPatch) -> None:
+    """A hold stops those who should go back, too."""
+
+    def held(state: Any, hostname: str, now: datetime) -> Any:
+        return (
+            () if any(True for _ in state.view.holds) else hand_out_warrants(state, hostname, now)
+        )
+
+    patch.setattr("nixfleet_control_plane.engine.engine.hand_out_warrants", held)
+
+
+def _recalled(*acts: Act) -> Scenario:
+    channel = ChannelLayout("stable", (("host-01",),), soak_minutes=0, recall=Recall.OPERATOR)
+    return Scenario(1, (channel,), (Release(10, "stable", "r1", ""), *acts), 1200)
+
+
+DIRECTED_IN_STEERING: Final[Mapping[str, Directed]] = {
+    directed.plant.__name__: directed
+    for directed in (
+        Directed(
+            believes_in_the_closure_of_a_lost_journal,
+            _recalled(
+                LoseDisk(300, "host-01", 300.0), RecallRelease(900, "stable", "host-01", 3600)
+            ),
+        ),
+        Directed(
+            keeps_orders_back_in_a_hold,
+            _recalled(
+                HoldUntil(900, "stable", HoldPlace.FLEET, "", 9000),
+                RecallRelease(960, "stable", "", 7200),
+            ),
+        ),
+    )
+}
 
 
 def _taken(signed: SignedWarrant) -> VerifiedWarrant:

@@ -21,7 +21,11 @@ from tests.simulation.planted_guards import (
 )
 from tests.simulation.planted_pace import FOUND_BY_IN_PACE, PLANTED_IN_PACE
 from tests.simulation.planted_policy import FOUND_BY_IN_POLICY, PLANTED_IN_POLICY
-from tests.simulation.planted_steering import FOUND_BY_IN_STEERING, PLANTED_IN_STEERING
+from tests.simulation.planted_steering import (
+    DIRECTED_IN_STEERING,
+    FOUND_BY_IN_STEERING,
+    PLANTED_IN_STEERING,
+)
 
 HOSTS = 5
 DAYS = 0.1
@@ -61,7 +65,12 @@ def test_a_planted_bug_is_found(
     assert any(outcome.broken is not None for outcome in outcomes), plant.__doc__
 
 
-ALL_DIRECTED = {**DIRECTED, **DIRECTED_IN_CALENDARS, **DIRECTED_IN_GUARDS}
+ALL_DIRECTED = {
+    **DIRECTED,
+    **DIRECTED_IN_CALENDARS,
+    **DIRECTED_IN_GUARDS,
+    **DIRECTED_IN_STEERING,
+}
 
 
 @pytest.mark.parametrize("directed", ALL_DIRECTED.values(), ids=ALL_DIRECTED)

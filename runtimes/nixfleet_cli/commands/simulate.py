@@ -77,7 +77,7 @@ def _families(_: click.Context, __: click.Parameter, text: str) -> Collection[Fa
 @click.option(
     "--crash-points",
     is_flag=True,
-    help="Instead: run one scripted rollout with a rollback, killing each side once at each write and send.",
+    help="Instead: run two scripted rollouts, with a rollback and with a recall, killing each side at each step.",
 )
 @printing(
     "one object a run, with seed, hostDays, events, digest and broken; then one with runs, broken, events and hostDays;"

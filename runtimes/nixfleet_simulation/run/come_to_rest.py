@@ -28,9 +28,12 @@ CHECK_EVERY_SECONDS: Final = 30
 LIFTED_BY_OPERATORS: Final = frozenset({"quarantine", "channel-edges", "compliance-wave"})
 """Gates that nothing but a person lifts."""
 
+RECALLABLE: Final = frozenset({"Activating", "Deferred", "Soaking", "Converged"})
 HOME_WITHIN_SECONDS: Final = 900
 HOME_BEFORE_SECONDS: Final = 150
 """A switch takes 40 s, and counts as one from home if an answer came five minutes before it at most."""
+RECALLED_WITHIN: Final = 70 * 60 * SECOND
+"""One that rolls back without end is waited for as long as an hour."""
 UNSURE: Final = frozenset({Health.SILENT, Health.FLAPPING})
 
 
@@ -48,6 +51,7 @@ class FinalPhase:
     def __init__(self, world: World, act_runner: ActRunner) -> None:
         self._world = world
         self._act_runner = act_runner
+        self._to_go_back: dict[tuple[str, str], int] = {}
 
     def run_to_rest(self) -> Rest:
         """End all faults. Raises: Broken."""
@@ -150,7 +154,37 @@ class FinalPhase:
             and not self._waits_for_operators(rollout)
             and not self._depends_on_a_lie(rollout)
         ]
-        return moving + self._unreported()
+        return moving + self._unreported() + self._not_back()
+
+    def _not_back(self) -> list[str]:
+        """Return the hosts that an order in force is for, and that have not gone back. Raises: Broken."""
+        checker, now = self._world.checker, self._world.agenda.now
+        waiting = {
+            (order_id, host): f"{host} is in {rollout_id}, against {order_id}"
+            for order_id, rollout_id in checker.log.views.warrants.items()
+            for host in self._recalled_by(order_id, rollout_id)
+        }
+        for key in waiting:
+            if now - self._to_go_back.setdefault(key, now) > RECALLED_WITHIN:
+                raise Broken(Promise.WARRANTS, f"without any fault {waiting[key]}")
+        return list(waiting.values())
+
+    def _recalled_by(self, order_id: str, rollout_id: str) -> list[str]:
+        """Return the hosts that the order is for, and that can go back and have not."""
+        checker = self._world.checker
+        warrant, rollout = checker.histories.orders[order_id], checker.log.rollouts.get(rollout_id)
+        if rollout is None or self._world.agenda.time >= warrant.expires_at:
+            return []
+        return [
+            host
+            for host, model in rollout.hosts.items()
+            if model.state in RECALLABLE
+            and (not warrant.hosts or host in warrant.hosts)
+            and (history := checker.histories.by_host.get((rollout_id, host))) is not None
+            and not (history.is_closed or history.taken_over_seq)
+            and history.prior != model.target
+            and (rollout_id, host) not in checker.lies.followed
+        ]
 
     def _waits_for_operators(self, rollout: RolloutModel) -> bool:
         """Return whether a host is held by what only operators lift, and none is in flight."""
