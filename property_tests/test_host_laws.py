@@ -93,7 +93,11 @@ def _only(kind: type[T], effects: Iterable[HostEffect]) -> list[T]:
 
 
 def _own_time(fact: AgentEvent) -> datetime:
-    (at,) = (value for value in attrs.asdict(fact).values() if isinstance(value, datetime))
+    """Return when it happened: `until` of a postponement is a time to come."""
+    times = {
+        k: v for k, v in attrs.asdict(fact).items() if isinstance(v, datetime) and k != "until"
+    }
+    (at,) = times.values()
     return at
 
 
