@@ -372,6 +372,8 @@ class Course:
                 self._open(action, now)
             case QueueDispatch() if not self.view.rollouts[action.rollout_id].state.is_served:
                 pass  # An earlier action of this plan opened the rollout's successor.
+            case QueueDispatch() if self.view.rollouts[action.rollout_id].state.is_halted:
+                pass  # An earlier action of this plan was its first, after a wave had been denied.
             case QueueDispatch():
                 record = self.host(action.rollout_id, action.host)
                 self.view.set_host(self.reducers.note_dispatch(record, now, action.soak_due_at))

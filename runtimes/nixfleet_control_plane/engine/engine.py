@@ -712,6 +712,8 @@ class ControlPlaneEngine:
                 advance(self._state, commit, action.rollout_id, now)
             case QueueDispatch() | DeferDispatch() if not self._is_served(action.rollout_id):
                 pass  # An earlier action of this plan opened the rollout's successor.
+            case QueueDispatch() if self._state.view.rollouts[action.rollout_id].state.is_halted:
+                pass  # An earlier action of this plan was its first, after a wave had been denied.
             case QueueDispatch():
                 carry_out_plan(self._state, commit, Planned(action), now)
                 was = self._state.view.rollouts[action.rollout_id].state
