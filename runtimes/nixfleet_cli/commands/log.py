@@ -1,4 +1,4 @@
-"""`nixfleet log`: the log of a control plane, read and checked. Writes nothing."""
+"""`nixfleet log`: the log of a control plane, read and checked. These commands write nothing."""
 
 import json
 import sqlite3
@@ -14,9 +14,11 @@ from nixfleet_cli.commands.log_proofs import (
     make_proof,
     verified_checkpoint,
 )
+from nixfleet_cli.commands.logs.export import export_log
 from nixfleet_cli.shared.arguments import load_trust, time
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.exports import exports_option, refusing_exports
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, note, printing
 from nixfleet_control_plane.engine.state import State
@@ -25,10 +27,11 @@ from nixfleet_control_plane.history.follower import AppliedEntry, Follower
 from nixfleet_control_plane.history.narration import actor_of, line_of, told
 from nixfleet_control_plane.history.proofs import LogDiffers, require_continues, row_hashes
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
+from nixfleet_control_plane.history.retention.whole_log import dropped_rows, whole_log
 from nixfleet_control_plane.history.shadow import line_of as difference_line
 from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
 from nixfleet_control_plane.messages.log_entry import LoggedEntry
-from nixfleet_control_plane.store.sqlite_store import read_chain
+from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.process import garbage
 
@@ -42,6 +45,7 @@ def log() -> None:
 
 log.add_command(make_checkpoint)
 log.add_command(make_proof)
+log.add_command(export_log)
 
 
 @log.command()
@@ -115,8 +119,10 @@ def show(
     help="The trust file that was in force until TIME, for the rows before; may be repeated. With --trust.",
 )
 @CHECKPOINTS
+@exports_option
 @printing(
-    "one object with rows, headHash, statements (null without --trust) and checkpoints, the rows of each"
+    "one object with rows, firstRow (left in the database), headHash, statements (null without --trust) and "
+    "checkpoints, the rows of each"
 )
 def verify(
     output: Output,
@@ -124,6 +130,7 @@ def verify(
     trust_file: Path | None,
     earlier_trust: tuple[tuple[datetime, Path], ...],
     checkpoints: tuple[Path, ...],
+    exports: Path | None,
 ) -> None:
     """Check that no row was altered, removed or moved.
 
@@ -131,7 +138,8 @@ def verify(
     --trust, every approval, denial, promotion and warrant must be signed by its operator, and every fleet and manifest
     by CI; no wave may have begun, and no host been dispatched, without the approvals that the manifest asks for.
     A statement or checkpoint is checked against the trust file of its time: where an operator left, or a key was
-    changed, give the file from before with --trust-until. DB is the database of a control plane.
+    changed, give the file from before with --trust-until. Of a log whose beginning was exported and dropped, --exports
+    checks that too; without it the check begins at the first row that is left. DB is the database of a control plane.
 
     Exit codes: 0 the chain holds; 1 it is broken, or a statement is not good, and where; 2 a file cannot be read.
     """
@@ -148,21 +156,30 @@ def verify(
         if trust is None
         else [(file, verified_checkpoint(file, trust, earlier)) for file in checkpoints]
     )
-    with reading(database) as connection:
+    with reading(database) as connection, refusing_exports(database):
         report = check_chain(connection)
         if report.problem is not None:
             where = f"the chain breaks at row {report.broken_at}"
             raise Findings(f"{database}: {where}: {report.problem}")
-        hashes = row_hashes(connection) if signed else ()
+        if exports is not None:
+            for _ in dropped_rows(connection, exports):
+                pass
+        hashes = row_hashes(connection, exports) if signed else ()
         for file, checkpoint in signed:
             try:
                 require_continues(hashes, checkpoint)
             except LogDiffers as error:
                 raise Findings(f"{database}: {file}: {error}") from error
-        stated = None if trust is None else check_approvals(_entries(connection), trust, earlier)
+        stated = (
+            None
+            if trust is None
+            else check_approvals(_entries(connection, exports), trust, earlier)
+        )
     if stated is not None and stated.problems:
         raise Findings(*(f"{database}: row {it.seq}: {it.problem}" for it in stated.problems))
-    lines = [f"the chain holds: {report.rows} rows, head {report.head_hash.hex()}"]
+    begins = report.first_seq if exports is None else 1
+    rows = f"{report.rows} rows" if begins == 1 else f"rows {begins} to {report.rows}"
+    lines = [f"the chain holds: {rows}, head {report.head_hash.hex()}"]
     if stated is not None:
         lines.append(f"operators' statements are good: {stated.statements}")
     lines += [
@@ -172,6 +189,7 @@ def verify(
     output.show(
         {
             "rows": report.rows,
+            "firstRow": report.first_seq,
             "headHash": report.head_hash,
             "checkpoints": [checkpoint.rows for _, checkpoint in signed],
             "statements": None if stated is None else stated.statements,
@@ -183,17 +201,21 @@ def verify(
 @log.command()
 @database_argument
 @click.option("--check", is_flag=True, required=True, help="Compare only; required.")
+@exports_option
 @printing("one object with entries")
-def rebuild(output: Output, database: Path, check: bool) -> None:
+def rebuild(output: Output, database: Path, check: bool, exports: Path | None) -> None:
     """Rebuild every view from the log and compare them.
 
-    Nothing is written: the stored views stay as they are. DB is the database of a control plane.
+    Of a log whose beginning was exported and dropped, begins with the views that are kept in its place; with --exports
+    begins with the first row. Nothing is written: the stored views stay as they are. DB is the database of a control
+    plane.
 
     Exit codes: 0 all are equal; 1 some differ, and where; 2 DB cannot be read.
     """
     garbage.collect_rarely()
-    with reading(database) as connection:
-        report = check_views(connection)
+    with reading(database) as connection, refusing_exports(database):
+        exported = None if exports is None else dropped_rows(connection, exports)
+        report = check_views(connection, exported)
     if report.differences:
         raise Findings(*_differences(database, report.differences))
     output.show(
@@ -202,9 +224,11 @@ def rebuild(output: Output, database: Path, check: bool) -> None:
     )
 
 
-def _entries(connection: sqlite3.Connection) -> Iterator[LoggedEntry]:
+def _entries(connection: sqlite3.Connection, exports: Path | None) -> Iterator[LoggedEntry]:
     """Yield the entries of the log one by one: of a long one not all fit in memory."""
-    return (entry_of(row) for row, _, _ in read_chain(connection))
+    return map(
+        entry_of, read_log(connection) if exports is None else whole_log(connection, exports)
+    )
 
 
 def _is_about(applied: AppliedEntry, host: str | None, rollout: str | None) -> bool:

@@ -9,6 +9,7 @@ import click
 from nixfleet_cli.shared.arguments import FILE, NEW_FILE, load_key, nonblank, now
 from nixfleet_cli.shared.commands import command
 from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.exports import exports_option, refusing_exports
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_control_plane.history.approvals import EarlierTrust
@@ -54,10 +55,16 @@ CHECKPOINTS: Final = click.option(
     callback=nonblank,
     help="The operator whose key it is, or ci.",
 )
+@exports_option
 @_to
 @printing("one object with rows, head, root, signer and signedAt")
 def make_checkpoint(
-    output: Output, database: Path, key_file: Path, signer: str, file: Path
+    output: Output,
+    database: Path,
+    key_file: Path,
+    signer: str,
+    exports: Path | None,
+    file: Path,
 ) -> None:
     """Sign what the log holds now.
 
@@ -67,13 +74,13 @@ def make_checkpoint(
     Exit codes: 0 written; 1 the chain is broken, or the log is empty; 2 a file cannot be read or written.
     """
     key = load_key(key_file)
-    with reading(database) as connection:
+    with reading(database) as connection, refusing_exports(database):
         report = check_chain(connection)
         if report.problem is not None:
             raise Findings(f"{database}: the chain breaks at row {report.broken_at}")
         if not report.rows:
             raise Findings(f"{database}: expected a log with at least one row, found none")
-        checkpoint = checkpoint_of(row_hashes(connection), signer, now())
+        checkpoint = checkpoint_of(row_hashes(connection, exports), signer, now())
     _write(file, SIGNED_CHECKPOINT.encode_canonical(sign_checkpoint(checkpoint, key)))
     output.show(_value(checkpoint), [f"{file}: {_told(checkpoint)}"])
 
@@ -98,6 +105,7 @@ def make_checkpoint(
     type=FILE,
     help="Also prove that nothing up to this checkpoint was changed since.",
 )
+@exports_option
 @_to
 @printing("one object with rows (their numbers), checkpoint and earlier (null without --earlier)")
 def make_proof(
@@ -106,6 +114,7 @@ def make_proof(
     checkpoint_file: Path,
     rows: tuple[int, ...],
     earlier_file: Path | None,
+    exports: Path | None,
     file: Path,
 ) -> None:
     """Show rows to an auditor who does not get the log.
@@ -120,9 +129,9 @@ def make_proof(
         raise click.UsageError("expected what to prove: --row or --earlier, found neither")
     signed = load_checkpoint(checkpoint_file)
     earlier = None if earlier_file is None else load_checkpoint(earlier_file)
-    with reading(database) as connection:
+    with reading(database) as connection, refusing_exports(database):
         try:
-            proof = prove(connection, signed, rows, earlier)
+            proof = prove(connection, signed, rows, earlier, exports)
         except (LogDiffers, NoSuchRow) as error:
             raise Findings(f"{database}: {error}") from error
     _write(file, LOG_PROOF.encode_canonical(proof))

@@ -6,6 +6,7 @@ control plane's state. A log that grows can be followed further.
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TypeAlias, assert_never
 
 from attrs import frozen
@@ -13,6 +14,7 @@ from attrs import frozen
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import replay
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.retention.log_start import log_start, state_at, views_at
 from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
@@ -92,7 +94,9 @@ class Follower:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self.state = State()
+        start = log_start(connection)
+        with closing(views_at(start)) as views:
+            self.state = state_at(start, views)
 
     def catch_up(self) -> Iterator[AppliedEntry]:
         """Yield the entries not read yet, each right after it was applied to the state.

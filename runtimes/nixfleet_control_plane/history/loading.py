@@ -75,24 +75,25 @@ async def loaded_state(store: Store) -> State:
     Raises: DamagedRow, DecodeError, TransitionError.
     """
     with suppress(_CacheIncomplete):
-        return await anyio.to_thread.run_sync(_state_of, await store.load())
+        return await anyio.to_thread.run_sync(state_of, await store.load())
     await store.commit((SetRecordsThrough(0),))
-    return await anyio.to_thread.run_sync(_state_of, await store.load())
+    return await anyio.to_thread.run_sync(state_of, await store.load())
 
 
 def load_state(store: BlockingStore) -> State:
     """As `loaded_state`."""
     with suppress(_CacheIncomplete):
-        return _state_of(store.load())
+        return state_of(store.load())
     store.commit((SetRecordsThrough(0),))
-    return _state_of(store.load())
+    return state_of(store.load())
 
 
 class _CacheIncomplete(Exception):
     """The cache lacks a record that it claims to have."""
 
 
-def _state_of(snapshot: Snapshot) -> State:
+def state_of(snapshot: Snapshot) -> State:
+    """Return the state that a snapshot describes. Raises: DamagedRow, DecodeError, TransitionError."""
     state = State()
     state.head_seq = snapshot.head_seq
     _load_artefacts(state, snapshot)

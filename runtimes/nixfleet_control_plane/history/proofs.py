@@ -5,12 +5,14 @@ Source: docs/spec/log-proofs.md.
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from attrs import define
 
-from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, canonical_row
+from nixfleet_control_plane.history.retention.whole_log import dropped_rows, whole_hashes
+from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, canonical_row
 from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_proto.audit.checkpoint import Checkpoint, SignedCheckpoint
 from nixfleet_proto.audit.merkle import consistency_path, inclusion_path, root_of
@@ -44,9 +46,13 @@ class NoSuchRow(NixfleetError):
         return f"expected a row from 1 to {self.rows}, which the checkpoint has, found {self.seq}"
 
 
-def row_hashes(connection: sqlite3.Connection) -> tuple[bytes, ...]:
-    """Return the hash of each row, in order: 32 bytes a row. `check_chain` tells whether they are those of the rows."""
-    return tuple(row for (row,) in connection.execute("SELECT hash FROM event_log ORDER BY seq"))
+def row_hashes(connection: sqlite3.Connection, exports: Path | None = None) -> tuple[bytes, ...]:
+    """Return the hash of each row, in order: 32 bytes a row. `check_chain` tells whether they are those of the rows.
+
+    exports: the directory with the rows that were exported and dropped.
+    Raises: RowsDropped, ExportAltered, ExportMissing.
+    """
+    return tuple(whole_hashes(connection, exports))
 
 
 def checkpoint_of(hashes: Sequence[bytes], signer: str, now: datetime) -> Checkpoint:
@@ -73,12 +79,15 @@ def prove(
     signed: SignedCheckpoint,
     seqs: Iterable[int],
     earlier: SignedCheckpoint | None = None,
+    exports: Path | None = None,
 ) -> LogProof:
     """Return the proof that rows `seqs` are under the checkpoint, and that it continues the `earlier` one.
 
-    Raises: LogDiffers, when the log is not the one of a checkpoint; NoSuchRow.
+    exports: the directory with the rows that were exported and dropped.
+    Raises: LogDiffers, when the log is not the one of a checkpoint; NoSuchRow, RowsDropped, ExportAltered,
+    ExportMissing.
     """
-    hashes = row_hashes(connection)
+    hashes = row_hashes(connection, exports)
     require_continues(hashes, signed.checkpoint)
     size = signed.checkpoint.rows
     under = hashes[:size]
@@ -86,14 +95,21 @@ def prove(
     if earlier is not None:
         require_continues(under, earlier.checkpoint)
         continued = consistency_path(under, earlier.checkpoint.rows)
-    rows = tuple(_proved(connection, under, seq) for seq in sorted(set(seqs)))
+    wanted = set(seqs)
+    dropped = {row.seq: row for row in dropped_rows(connection, exports) if row.seq in wanted}
+    rows = tuple(_proved(connection, dropped, under, seq) for seq in sorted(wanted))
     return LogProof(signed, rows, earlier, _hex(continued))
 
 
-def _proved(connection: sqlite3.Connection, under: Sequence[bytes], seq: int) -> ProvedRow:
+def _proved(
+    connection: sqlite3.Connection,
+    dropped: Mapping[int, LogRow],
+    under: Sequence[bytes],
+    seq: int,
+) -> ProvedRow:
     if not 1 <= seq <= len(under):
         raise NoSuchRow(seq, len(under))
-    row = next(read_log(connection, after_seq=seq - 1))
+    row = dropped.get(seq) or next(read_log(connection, after_seq=seq - 1))
     prev_hash = under[seq - 2] if seq > 1 else FIRST_PREV_HASH
     path = _hex(inclusion_path(under, seq - 1))
     return ProvedRow(seq, prev_hash.hex(), canonical_row(row).decode(), path)

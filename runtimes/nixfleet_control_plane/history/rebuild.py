@@ -6,22 +6,29 @@ Source: docs/spec/runtimes.md, Store.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import chain
 
 from attrs import frozen
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import replay
 from nixfleet_control_plane.engine.state import State
+from nixfleet_control_plane.history.retention.log_start import (
+    WHOLE,
+    log_start,
+    state_at,
+    views_at,
+)
 from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
-from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
+from nixfleet_control_plane.messages.log_entry import LogRow, chain_hash
 from nixfleet_control_plane.messages.writes import (
     PutHostRecord,
     RemoveHostRecords,
     SetRecordsThrough,
     ViewWrite,
 )
-from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.sqlite_statements import statement_of, view_statement
 from nixfleet_control_plane.store.sqlite_store import read_chain, read_log
 
@@ -46,12 +53,16 @@ NO_VIEW = (LogRow, PutHostRecord, SetRecordsThrough, RemoveHostRecords)
 
 @frozen
 class ChainReport:
-    """How far the chain is intact. `broken_at`: the first row that is altered, missing or out of order."""
+    """How far the chain is intact. `broken_at`: the first row that is altered, missing or out of order.
+
+    rows: up to which one, those before `first_seq` included, which were exported and dropped.
+    """
 
     rows: int
     head_hash: bytes
     broken_at: int | None = None
     problem: str | None = None
+    first_seq: int = 1
 
 
 @frozen
@@ -72,18 +83,19 @@ class ViewsReport:
 
 
 def check_chain(connection: sqlite3.Connection) -> ChainReport:
-    """Return how far the hash chain of the log is intact."""
-    head, rows = FIRST_PREV_HASH, 0
+    """Return how far the hash chain of the log is intact, from the first row that it has."""
+    start = log_start(connection)
+    first, head, rows = start.first_seq, start.prev_hash, start.first_seq - 1
     try:
         for row, prev_hash, row_hash in read_chain(connection):
             problem = _break_in(row, prev_hash, row_hash, head, rows + 1)
             if problem is not None:
-                return ChainReport(rows, head, rows + 1, problem)
+                return ChainReport(rows, head, rows + 1, problem, first)
             head, rows = row_hash, rows + 1
     except sqlite3.DatabaseError as error:
         # Invalid text, or a damaged page.
-        return ChainReport(rows, head, rows + 1, f"the row cannot be read: {error}")
-    return ChainReport(rows, head)
+        return ChainReport(rows, head, rows + 1, f"the row cannot be read: {error}", first)
+    return ChainReport(rows, head, first_seq=first)
 
 
 def _break_in(
@@ -99,34 +111,34 @@ def _break_in(
     return None
 
 
-def check_views(connection: sqlite3.Connection) -> ViewsReport:
+def check_views(
+    connection: sqlite3.Connection, exported: Iterable[LogRow] | None = None
+) -> ViewsReport:
     """Return where the stored views and the cache of host records differ from the log.
 
-    Raises: DamagedRow, when an entry cannot be read or does not apply at its position.
+    exported: the rows before the first one of the log. Without them a replay begins with the views that are kept in
+    their place.
+    Raises: DamagedRow, when an entry cannot be read or does not apply at its position; the errors of `exported`.
     """
-    rebuilt = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        # The rows reference the real log, which is not copied.
-        rebuilt.execute("PRAGMA foreign_keys=OFF")
-        rebuilt.executescript(DATABASE_FORMAT.schema)
-        state = State()
-        entries = _replay_into(rebuilt, state, connection)
+    start = log_start(connection)
+    rows = read_log(connection)
+    if exported is not None:
+        start, rows = WHOLE, chain(exported, rows)
+    with closing(views_at(start)) as rebuilt:
+        state = state_at(start, rebuilt)
+        replay_into(rebuilt, state, rows)
         views = [d for table in DERIVED_VIEWS for d in _compare(table, connection, rebuilt)]
-        return ViewsReport(entries, (*views, *_compare_cache(connection, state)))
-    finally:
-        rebuilt.close()
+        return ViewsReport(state.head_seq, (*views, *_compare_cache(connection, state)))
 
 
-def _replay_into(rebuilt: sqlite3.Connection, state: State, connection: sqlite3.Connection) -> int:
-    entries = 0
+def replay_into(rebuilt: sqlite3.Connection, state: State, rows: Iterable[LogRow]) -> None:
+    """Replay `rows` on `state`, and write what they change to the views in `rebuilt`. Raises: DamagedRow."""
     rebuilt.execute("BEGIN")
-    for row in read_log(connection):
+    for row in rows:
         for write in _repeated(state, row):
             rebuilt.execute(*view_statement(write))
         state.undo.settle()
-        entries += 1
     rebuilt.execute("COMMIT")
-    return entries
 
 
 def _repeated(state: State, row: LogRow) -> list[ViewWrite]:

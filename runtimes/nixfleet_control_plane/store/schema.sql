@@ -176,3 +176,12 @@ CREATE TABLE program (
     only     INTEGER PRIMARY KEY CHECK (only = 1),
     version  TEXT NOT NULL
 ) STRICT;
+
+-- Where the log begins, if rows before that were exported and dropped: the hash of the last of them, and the views as of
+-- it, a compressed database of this format.
+CREATE TABLE log_start (
+    only       INTEGER PRIMARY KEY CHECK (only = 1),
+    first_seq  INTEGER NOT NULL,
+    prev_hash  BLOB NOT NULL CHECK (length(prev_hash) = 32),
+    views      BLOB NOT NULL
+) STRICT;

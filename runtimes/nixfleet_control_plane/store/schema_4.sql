@@ -36,3 +36,12 @@ CREATE TABLE IF NOT EXISTS warrants (
     warrant        TEXT NOT NULL,
     event_log_seq  INTEGER NOT NULL REFERENCES event_log (seq)
 ) STRICT, WITHOUT ROWID;
+
+-- Where the log begins, if rows before that were exported and dropped: the hash of the last of them, and the views as of
+-- it, a compressed database of this format.
+CREATE TABLE log_start (
+    only       INTEGER PRIMARY KEY CHECK (only = 1),
+    first_seq  INTEGER NOT NULL,
+    prev_hash  BLOB NOT NULL CHECK (length(prev_hash) = 32),
+    views      BLOB NOT NULL
+) STRICT;

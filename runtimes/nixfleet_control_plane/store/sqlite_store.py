@@ -160,112 +160,116 @@ class SqliteStore:
 
     def load(self) -> Snapshot:
         """Return everything committed. Raises: DamagedRow, DecodeError."""
-        connection = self._connection
-        through: int = connection.execute(
-            "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
-        ).fetchone()[0]
-        return Snapshot(
-            cached_through=through,
-            head_seq=connection.execute("SELECT ifnull(max(seq), 0) FROM event_log").fetchone()[0],
-            artefacts=tuple(_artefacts(connection)),
-            rollouts=tuple(
-                (decode_rollout_record(record.encode()), time_of(ts))
-                for record, ts in connection.execute(
-                    # A rollout whose row of the log is gone is not to be opened a second time.
-                    "SELECT record, ifnull(ts, opened_at) FROM rollouts LEFT JOIN event_log"
-                    " ON seq = last_transition_event_log_seq WHERE state != ?"
-                    " OR rollouts.rollout_id IN (SELECT rollout_id FROM artefacts) ORDER BY 1",
-                    (RolloutState.PRUNED.value,),
-                )
-            ),
-            pruned=tuple(
-                rollout_id
-                for (rollout_id,) in connection.execute(
-                    "SELECT rollout_id FROM rollouts WHERE state = ?", (RolloutState.PRUNED.value,)
-                )
-            ),
-            hosts=tuple(
-                StoredHost(decode_host_record(record.encode()), seq)
-                for record, seq in connection.execute(
-                    "SELECT record, event_log_seq FROM host_rollout_records"
-                )
-            ),
-            tail=(entry_of(row) for row in read_log(connection, after_seq=through)),
-            failures=tuple(
-                StoredFailure(RolloutId(rollout_id), *rest)
-                for rollout_id, *rest in connection.execute(
-                    "SELECT rollout_id, host_id, probe_name, control_id, framework, event_log_seq"
-                    " FROM probe_failures WHERE cleared_by_seq IS NULL"
-                )
-            ),
-            quarantines=tuple(
-                connection.execute(
-                    "SELECT channel, closure_hash FROM quarantined_closures"
-                    " WHERE cleared_by_seq IS NULL"
-                )
-            ),
-            dispatches=tuple(_dispatches(connection)),
-            deferrals=tuple(
-                DeferDispatch(host, RolloutId(rollout_id), Gate(gate), reason)
-                for host, rollout_id, gate, reason in connection.execute(
-                    "SELECT hostname, rollout_id, gate, reason FROM deferrals"
-                )
-            ),
-            beginnings=tuple(
-                (budget, time_of(began_at))
-                for budget, began_at in connection.execute(
-                    "SELECT budget, began_at FROM beginnings ORDER BY event_log_seq"
-                )
-            ),
-            holds=tuple(
-                Hold(
-                    parse_scope(scope),
-                    parse_source(source),
-                    reason,
-                    None if until is None else time_of(until),
-                    time_of(held_at),
-                )
-                for scope, source, reason, until, held_at in connection.execute(
-                    "SELECT scope, source, reason, until, held_at FROM holds"
-                )
-            ),
-            warrants=tuple(
-                decode_signed_warrant(warrant.encode())
-                for (warrant,) in connection.execute(
-                    "SELECT warrant FROM warrants ORDER BY event_log_seq"
-                )
-            ),
-            refused=tuple(
-                StoredRefusal(RolloutId(rollout_id), hostname, int(seq), reason, bool(counts))
-                for rollout_id, hostname, seq, reason, counts in connection.execute(
-                    # What resumes a host is of no rollout.
-                    "SELECT refused.rollout_id, hostname, refused.seq, reason, log.rollout_id IS NOT NULL"
-                    " FROM refused_events AS refused JOIN event_log AS log ON log.seq = event_log_seq"
-                )
-            ),
-            enrolled=tuple(
-                EnrolledHost(hostname, TrustedKey(public_key), time_of(enrolled_at))
-                for hostname, public_key, enrolled_at in connection.execute(
-                    "SELECT hostname, public_key, enrolled_at FROM hosts"
-                )
-            ),
-            used_nonces=tuple(
-                UsedNonce(nonce, hostname, TrustedKey(public_key), time_of(expires_at))
-                for nonce, hostname, public_key, expires_at in connection.execute(
-                    "SELECT nonce, hostname, public_key, expires_at FROM token_replay"
-                )
-            ),
-            revoked=tuple(
-                Revocation(hostname, time_of(not_before), reason)
-                for hostname, not_before, reason in connection.execute(
-                    "SELECT hostname, not_before, reason FROM revocations"
-                )
-            ),
-        )
+        return snapshot_of(self._connection)
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def snapshot_of(connection: sqlite3.Connection) -> Snapshot:
+    """Return everything in the database. Raises: DamagedRow, DecodeError."""
+    through: int = connection.execute(
+        "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
+    ).fetchone()[0]
+    return Snapshot(
+        cached_through=through,
+        head_seq=connection.execute("SELECT ifnull(max(seq), 0) FROM event_log").fetchone()[0],
+        artefacts=tuple(_artefacts(connection)),
+        rollouts=tuple(
+            (decode_rollout_record(record.encode()), time_of(ts))
+            for record, ts in connection.execute(
+                # A rollout whose row of the log is gone is not to be opened a second time.
+                "SELECT record, ifnull(ts, opened_at) FROM rollouts LEFT JOIN event_log"
+                " ON seq = last_transition_event_log_seq WHERE state != ?"
+                " OR rollouts.rollout_id IN (SELECT rollout_id FROM artefacts) ORDER BY 1",
+                (RolloutState.PRUNED.value,),
+            )
+        ),
+        pruned=tuple(
+            rollout_id
+            for (rollout_id,) in connection.execute(
+                "SELECT rollout_id FROM rollouts WHERE state = ?", (RolloutState.PRUNED.value,)
+            )
+        ),
+        hosts=tuple(
+            StoredHost(decode_host_record(record.encode()), seq)
+            for record, seq in connection.execute(
+                "SELECT record, event_log_seq FROM host_rollout_records"
+            )
+        ),
+        tail=(entry_of(row) for row in read_log(connection, after_seq=through)),
+        failures=tuple(
+            StoredFailure(RolloutId(rollout_id), *rest)
+            for rollout_id, *rest in connection.execute(
+                "SELECT rollout_id, host_id, probe_name, control_id, framework, event_log_seq"
+                " FROM probe_failures WHERE cleared_by_seq IS NULL"
+            )
+        ),
+        quarantines=tuple(
+            connection.execute(
+                "SELECT channel, closure_hash FROM quarantined_closures"
+                " WHERE cleared_by_seq IS NULL"
+            )
+        ),
+        dispatches=tuple(_dispatches(connection)),
+        deferrals=tuple(
+            DeferDispatch(host, RolloutId(rollout_id), Gate(gate), reason)
+            for host, rollout_id, gate, reason in connection.execute(
+                "SELECT hostname, rollout_id, gate, reason FROM deferrals"
+            )
+        ),
+        beginnings=tuple(
+            (budget, time_of(began_at))
+            for budget, began_at in connection.execute(
+                "SELECT budget, began_at FROM beginnings ORDER BY event_log_seq"
+            )
+        ),
+        holds=tuple(
+            Hold(
+                parse_scope(scope),
+                parse_source(source),
+                reason,
+                None if until is None else time_of(until),
+                time_of(held_at),
+            )
+            for scope, source, reason, until, held_at in connection.execute(
+                "SELECT scope, source, reason, until, held_at FROM holds"
+            )
+        ),
+        warrants=tuple(
+            decode_signed_warrant(warrant.encode())
+            for (warrant,) in connection.execute(
+                "SELECT warrant FROM warrants ORDER BY event_log_seq"
+            )
+        ),
+        refused=tuple(
+            StoredRefusal(RolloutId(rollout_id), hostname, int(seq), reason, bool(counts))
+            for rollout_id, hostname, seq, reason, counts in connection.execute(
+                # What resumes a host is of no rollout.
+                "SELECT refused.rollout_id, hostname, refused.seq, reason, log.rollout_id IS NOT NULL"
+                " FROM refused_events AS refused JOIN event_log AS log ON log.seq = event_log_seq"
+            )
+        ),
+        enrolled=tuple(
+            EnrolledHost(hostname, TrustedKey(public_key), time_of(enrolled_at))
+            for hostname, public_key, enrolled_at in connection.execute(
+                "SELECT hostname, public_key, enrolled_at FROM hosts"
+            )
+        ),
+        used_nonces=tuple(
+            UsedNonce(nonce, hostname, TrustedKey(public_key), time_of(expires_at))
+            for nonce, hostname, public_key, expires_at in connection.execute(
+                "SELECT nonce, hostname, public_key, expires_at FROM token_replay"
+            )
+        ),
+        revoked=tuple(
+            Revocation(hostname, time_of(not_before), reason)
+            for hostname, not_before, reason in connection.execute(
+                "SELECT hostname, not_before, reason FROM revocations"
+            )
+        ),
+    )
 
 
 def _dispatches(connection: sqlite3.Connection) -> Iterator[StoredDispatch]:

@@ -7,6 +7,7 @@ Source: docs/how-to/upgrading.md; docs/spec/runtimes.md, Versions.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -101,15 +102,15 @@ def upgrade(
     # A step may drop a table that others refer to. It is off only here, and what it would have found is asked below.
     connection.execute("PRAGMA foreign_keys=OFF")
     with transaction(connection):
+        dangling = _dangling(connection)
         for step in file_format.steps_after(found):
             for statement in statements(step.script):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version={file_format.version}")
         require_shape(connection, path, file_format)
         corrected = _checked(connection, found, check, program)
-        dangling = connection.execute("PRAGMA foreign_key_check").fetchone()
-        if dangling is not None:
-            problem = f"a row of {dangling[0]} refers to a row of {dangling[2]} that is not there"
+        for (table, parent), count in (_dangling(connection) - dangling).items():
+            problem = f"{count} row(s) of {table} refer to rows of {parent} that are not there"
             raise UpgradeRefused(path, problem)
     connection.execute("PRAGMA foreign_keys=ON")
     return Upgraded(found, copy, corrected)
@@ -156,6 +157,12 @@ def _checked(
     corrected = tuple(check(connection, found))
     connection.execute(f"INSERT OR REPLACE INTO {PROGRAM_TABLE} VALUES (1, ?)", (program,))
     return corrected
+
+
+def _dangling(connection: sqlite3.Connection) -> Counter[tuple[str, str]]:
+    """Return how many rows of which table refer to a missing row of which. Views may name rows that were dropped."""
+    found = connection.execute("PRAGMA foreign_key_check")
+    return Counter((table, parent) for table, _, parent, _ in found)
 
 
 def _columns_of(connection: sqlite3.Connection) -> set[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Commands on a log that have files of their own."""

@@ -1,0 +1,121 @@
+"""`nixfleet log export`: moves the beginning of a log into files."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import click
+
+from nixfleet_cli.shared.arguments import DIRECTORY, now, time
+from nixfleet_cli.shared.commands import command
+from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.exports import refusing_exports
+from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.output import Output, printing, shown_time
+from nixfleet_control_plane.history.rebuild import check_chain
+from nixfleet_control_plane.history.retention.dropping import (
+    Exportable,
+    drop,
+    export,
+    exportable,
+)
+from nixfleet_control_plane.history.shadow import compare_views
+from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
+from nixfleet_runtime.process import garbage
+from nixfleet_runtime.storage.copies import NotUpgraded
+from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
+from nixfleet_runtime.storage.opening import is_full
+from nixfleet_runtime.storage.sqlite import CommitInDoubt
+from nixfleet_runtime.storage.writer import open_writer
+
+_KEPT: Final = timedelta(days=90)
+
+
+@command(name="export")
+@database_argument
+@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.option(
+    "--before",
+    metavar="TIME",
+    callback=lambda _context, _option, text: None if text is None else time(text),
+    help="Only rows older than this; default: 90 days before now.",
+)
+@click.option("--drop", "is_dropped", is_flag=True, help="Remove the exported rows from DB.")
+@printing(
+    "one object with firstRow, rows, firstNeededRow, files and dropped, which is false without --drop"
+)
+def export_log(
+    output: Output, database: Path, directory: Path, before: datetime | None, is_dropped: bool
+) -> None:
+    """Write the rows that nothing needs any more to files in DIR.
+
+    Exports the beginning of the log, up to the first row that is not older than --before or that something live needs:
+    a rollout that is not pruned, an artefact in force, an outstanding failure, a quarantine, a hold, a warrant. Each
+    file is compressed, chained to the one before it, and verified when it is written; `log verify --exports DIR` checks
+    them later. With --drop the rows are removed from DB afterwards; the control plane must be stopped. Views stay as
+    they are. Keep the files: what is dropped is only there. DB is the database of a control plane.
+
+    Exit codes: 0 exported, or nothing to export; 1 the log is damaged, or a file in DIR has other rows; 2 DB or DIR
+    cannot be used.
+    """
+    garbage.collect_rarely()
+    older_than = now() - _KEPT if before is None else before
+    with _refusing(database), refusing_exports(database), ExitStack() as held:
+        if is_dropped:
+            held.enter_context(only_process_on(database))
+        with reading(database) as connection:
+            report = check_chain(connection)
+            if report.problem is not None:
+                raise Findings(f"{database}: the chain breaks at row {report.broken_at}")
+            span = exportable(connection, older_than)
+            files = export(connection, directory, span)
+        is_dropped = is_dropped and span.rows > 0
+        if is_dropped:
+            writer = open_writer(database, DATABASE_FORMAT, check=compare_views)
+            with closing(writer):
+                drop(writer, span)
+    output.show(_value(span, files, is_dropped), _lines(span, files, older_than, is_dropped))
+
+
+def _lines(
+    span: Exportable, files: tuple[Path, ...], before: datetime, is_dropped: bool
+) -> Iterator[str]:
+    if not span.rows:
+        yield (
+            f"nothing to export: row {span.first_needed_seq} is needed, or rows from {span.first_seq} on are not older "
+            f"than {shown_time(before)}"
+        )
+        return
+    yield f"exported the rows {span.first_seq} to {span.last_seq}:"
+    yield from (f"  {file}" for file in files)
+    if is_dropped:
+        yield f"the log begins at row {span.last_seq + 1} now; keep the files"
+
+
+def _value(span: Exportable, files: tuple[Path, ...], is_dropped: bool) -> object:
+    return {
+        "firstRow": span.first_seq,
+        "rows": span.rows,
+        "firstNeededRow": span.first_needed_seq,
+        "files": [str(file) for file in files],
+        "dropped": is_dropped,
+    }
+
+
+@contextmanager
+def _refusing(database: Path) -> Iterator[None]:
+    try:
+        yield
+    except DamagedRow as error:
+        raise Findings(f"{database}: {error}; nothing was dropped") from error
+    except (DatabaseInUse, NotUpgraded) as error:
+        raise Unusable(f"{error}; nothing was dropped") from error
+    except CommitInDoubt as error:
+        raise Unusable(f"{database}: {error}; `log verify` shows what it has") from error
+    except (OSError, sqlite3.Error) as error:
+        advice = "; make room, and try again" if is_full(error) else ""
+        raise Unusable(f"{error}; nothing was dropped{advice}") from error

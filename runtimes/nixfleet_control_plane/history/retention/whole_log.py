@@ -1,0 +1,54 @@
+"""A log from its first row on: rows that were exported and dropped, from their files, and then those that are left."""
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from nixfleet_control_plane.history.retention.export_file import exported_rows
+from nixfleet_control_plane.history.retention.log_start import log_start
+from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
+from nixfleet_control_plane.store.sqlite_store import read_log
+from nixfleet_proto.errors import NixfleetError
+
+
+class RowsDropped(NixfleetError):
+    """The beginning of the log is needed, and is in exported files only. first_seq: the first row that is left."""
+
+    def __init__(self, first_seq: int) -> None:
+        super().__init__(first_seq)
+        self.first_seq = first_seq
+
+    def __str__(self) -> str:
+        return (
+            f"the log begins at row {self.first_seq}: expected --exports with the directory that has the rows "
+            "before it, found none"
+        )
+
+
+def dropped_rows(connection: sqlite3.Connection, exports: Path | None) -> Iterator[LogRow]:
+    """Yield the rows before the first one that the log has, each verified.
+
+    Raises: RowsDropped, if there are some and `exports` is `None`; ExportAltered, ExportMissing, OSError.
+    """
+    start = log_start(connection)
+    if start.first_seq == 1:
+        return
+    if exports is None:
+        raise RowsDropped(start.first_seq)
+    yield from exported_rows(exports, start.first_seq, start.prev_hash)
+
+
+def whole_log(connection: sqlite3.Connection, exports: Path | None = None) -> Iterator[LogRow]:
+    """Yield every row from the first on. Raises: as `dropped_rows`; the rows of the database are not verified."""
+    return chain(dropped_rows(connection, exports), read_log(connection))
+
+
+def whole_hashes(connection: sqlite3.Connection, exports: Path | None = None) -> Iterator[bytes]:
+    """Yield the hash of every row from the first on. Raises: as `dropped_rows`."""
+    head = FIRST_PREV_HASH
+    for row in dropped_rows(connection, exports):
+        head = chain_hash(head, row)
+        yield head
+    for (row_hash,) in connection.execute("SELECT hash FROM event_log ORDER BY seq"):
+        yield row_hash

@@ -1,0 +1,1 @@
+"""The beginning of a log: exported, dropped, and verified through its files."""
