@@ -23,6 +23,7 @@ from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.http.server.server import server_config
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
@@ -93,7 +94,7 @@ async def _serve(database: Path, key: TrustedKey, hosts: tuple[str, ...]) -> Non
     now = CLOCK.now()
     ring = KeyRing(enrolled=FrozenMap({host: EnrolledHost(host, key, now) for host in hosts}))
     async with running(ThreadedStore(store), CLOCK) as service:
-        app = make_app(service, lambda: ring, database, CLOCK, limits=limits)
+        app = make_app(service, lambda: ring, SqliteQueries(database), CLOCK, limits=limits)
         server = uvicorn.Server(server_config(app, limits, shutdown_seconds_max=1))
         with tuned_collector():
             async with anyio.create_task_group() as tasks:

@@ -378,6 +378,29 @@ class TransportContract(ABC):
                     f"there is no rollout {rollout_id!r}: expected None, found {found}"
                 )
 
+    # Who speaks.
+
+    @in_event_loop
+    async def test_events_of_another_host_are_not_accepted(self, tmp_path: Path) -> None:
+        """A host speaks for itself alone: its transport proves who calls, and what an envelope says proves nothing."""
+        async with self._line(tmp_path, published=True) as line:
+            try:
+                outcome = await line.other_host.post_events(enveloped(*CONVERGES[:1]))
+            except TransportFailed:
+                outcome = EventsOutcome(0)
+            assert outcome.accepted == 0, (
+                f"{OTHER_HOST} sent an event of {HOST}, and it was accepted: hand on the name of the host that called"
+            )
+            line.require_durable()
+
+    @in_event_loop
+    async def test_a_heartbeat_of_another_host_is_not_answered(self, tmp_path: Path) -> None:
+        """What the control plane knows of a host is for that host alone."""
+        async with self._line(tmp_path, published=True) as line:
+            await _require_failure(
+                lambda: line.other_host.heartbeat(Heartbeat(HOST, PRIOR, FrozenMap[str, int]()))
+            )
+
     @asynccontextmanager
     async def _line(self, directory: Path, *, published: bool = False) -> AsyncGenerator[Line]:
         async with self.serve(directory) as fleet:

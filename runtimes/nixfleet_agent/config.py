@@ -5,16 +5,18 @@ option; a test checks that.
 """
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, TypeVar, assert_never
 from urllib.parse import urlsplit
 
 from attrs import fields_dict, frozen
 
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.activation.nixos.activator import OnFailedUnits
+from nixfleet_agent.config_plugins import PluggedActivator, PluggedJournal, PluggedTransport
 from nixfleet_agent.locks.program import TIMEOUT_SECONDS_DEFAULT, LockProgram
 from nixfleet_agent.ports import AgentSettings
 from nixfleet_runtime.config.check import Side
@@ -28,6 +30,13 @@ from nixfleet_runtime.config.path_checks import (
     readable_directory,
     readable_file,
 )
+from nixfleet_runtime.config.plugins import (
+    ACTIVATORS,
+    JOURNALS,
+    TRANSPORTS,
+    Plugin,
+    read_plugin,
+)
 from nixfleet_runtime.config.sections import (
     LogConfig,
     TrustConfig,
@@ -36,6 +45,9 @@ from nixfleet_runtime.config.sections import (
     read_trust,
 )
 from nixfleet_runtime.documents.problems import quoted
+
+OwnT = TypeVar("OwnT")
+PluggedT = TypeVar("PluggedT")
 
 POLL_WAIT_SECONDS_MAX: Final = 60.0  # the longest the control plane holds a poll
 LINGER_SECONDS_MAX: Final = 1.0  # longer, and people see probes late
@@ -51,6 +63,11 @@ class ControlPlaneAddress:
     url: str
     ca_certificate_file: Path | None = None
     plain_http_beyond_loopback: bool = False
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return self.url
 
 
 @frozen
@@ -119,7 +136,7 @@ class NixosActivatorConfig:
     dead_man_seconds: float = 1200.0
 
 
-ActivatorConfig: TypeAlias = DirectoryActivatorConfig | NixosActivatorConfig
+ActivatorConfig: TypeAlias = DirectoryActivatorConfig | NixosActivatorConfig | PluggedActivator
 
 
 @frozen
@@ -161,10 +178,10 @@ class AgentConfig:
     """The whole configuration of an agent."""
 
     hostname: str
-    control_plane: ControlPlaneAddress
+    control_plane: ControlPlaneAddress | PluggedTransport
     trust: TrustConfig
     identity: IdentityConfig
-    journal: JournalConfig
+    journal: JournalConfig | PluggedJournal
     manifests: ManifestsConfig
     activator: ActivatorConfig
     probes: ProbesConfig
@@ -191,7 +208,7 @@ class AgentConfig:
     @property
     def _switch_grace_seconds(self) -> float:
         match self.activator:
-            case DirectoryActivatorConfig():
+            case DirectoryActivatorConfig() | PluggedActivator():
                 return _DEFAULTS.switch_grace_seconds
             case NixosActivatorConfig():
                 return NIXOS_GRACE_SECONDS
@@ -209,22 +226,40 @@ def load_agent_config(path: Path, environ: Mapping[str, str]) -> AgentConfig:
 
 def read_agent_config(root: Section) -> AgentConfig:
     """Return the configuration in the root section."""
-    journal = JournalConfig(root.section("journal").path("path", file_to_write))
+    journal = _part(root.section("journal"), JOURNALS, _JOURNALS, PluggedJournal, "sqlite")
+    control_plane = _part(
+        root.section("control_plane"), TRANSPORTS, _TRANSPORTS, PluggedTransport, "http"
+    )
     return AgentConfig(
         hostname=root.text("hostname", socket.gethostname()),
-        control_plane=_control_plane(root.section("control_plane")),
+        control_plane=control_plane or ControlPlaneAddress(""),
         trust=read_trust(root.section("trust")),
         identity=_identity(root.section("identity")),
-        journal=journal,
+        journal=journal or JournalConfig(Path()),
         manifests=ManifestsConfig(
             root.section("manifests").path("cache_directory", directory_to_fill)
         ),
-        activator=_activator(root.section("activator"), journal.path),
+        activator=_activator(root.section("activator"), journal),
         probes=_probes(root.section("probes")),
         ticks=_ticks(root.section("ticks")),
         log=read_log(root.section("log")),
         lock=_lock(root.section("lock")),
     )
+
+
+def _part(
+    section: Section,
+    group: str,
+    own: Mapping[str, Callable[[Section], OwnT]],
+    plugged: Callable[[Plugin, Any], PluggedT],
+    default: str = "",
+) -> OwnT | PluggedT | None:
+    """Return what `section` configures: a part of nixfleet, or a plug-in; `None`: the problem is reported."""
+    found = read_plugin(section, group, own, default)
+    if found is None:
+        return None
+    plugin, made = found
+    return made if plugin.name in own else plugged(plugin, made)
 
 
 def _control_plane(section: Section) -> ControlPlaneAddress:
@@ -267,18 +302,23 @@ def _identity(section: Section) -> IdentityConfig:
     )
 
 
-def _activator(section: Section, journal: Path) -> ActivatorConfig:
-    kind = section.required_choice("kind", ActivatorKind)
-    match kind:
-        case None:
-            section.accept_unknown_keys()
-            return NixosActivatorConfig()
-        case ActivatorKind.DIRECTORY:
-            return _directory_activator(section)
-        case ActivatorKind.NIXOS:
-            return _nixos_activator(section, journal)
-        case _:
-            assert_never(kind)
+def _activator(section: Section, journal: JournalConfig | PluggedJournal | None) -> ActivatorConfig:
+    beside = journal.path if isinstance(journal, JournalConfig) else None
+    own: dict[str, Callable[[Section], ActivatorConfig]] = {
+        ActivatorKind.DIRECTORY: _directory_activator,
+        ActivatorKind.NIXOS: partial(_nixos_activator, beside),
+    }
+    return _part(section, ACTIVATORS, own, PluggedActivator) or NixosActivatorConfig()
+
+
+def _journal(section: Section) -> JournalConfig:
+    return JournalConfig(section.path("path", file_to_write))
+
+
+_JOURNALS: Final[Mapping[str, Callable[[Section], JournalConfig]]] = {"sqlite": _journal}
+_TRANSPORTS: Final[Mapping[str, Callable[[Section], ControlPlaneAddress]]] = {
+    "http": _control_plane
+}
 
 
 def _directory_activator(section: Section) -> DirectoryActivatorConfig:
@@ -297,7 +337,7 @@ def _directory_activator(section: Section) -> DirectoryActivatorConfig:
     )
 
 
-def _nixos_activator(section: Section, journal: Path) -> NixosActivatorConfig:
+def _nixos_activator(journal: Path | None, section: Section) -> NixosActivatorConfig:
     default = NixosActivatorConfig()
     activator = NixosActivatorConfig(
         store=section.path("store", readable_directory, default.store),
@@ -316,7 +356,11 @@ def _nixos_activator(section: Section, journal: Path) -> NixosActivatorConfig:
             "command_timeout_seconds", default.command_timeout_seconds
         ),
         attempt_file=section.optional_path("attempt_file", file_to_write)
-        or journal.with_name(default.attempt_file.name),
+        or (
+            default.attempt_file
+            if journal is None
+            else journal.with_name(default.attempt_file.name)
+        ),
         roots=section.optional_path("roots", directory_to_fill) or default.roots,
         agent_unit=section.text("agent_unit", default.agent_unit),
         on_failed_units=section.choice("on_failed_units", default.on_failed_units),

@@ -8,10 +8,12 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import (
+    AbstractAsyncContextManager,
     AbstractContextManager,
     AsyncExitStack,
     ExitStack,
     asynccontextmanager,
+    nullcontext,
 )
 from functools import partial
 from pathlib import Path
@@ -27,12 +29,15 @@ from nixfleet_agent.activation.nixos.activator import NixosActivator
 from nixfleet_agent.config import (
     ActivatorConfig,
     AgentConfig,
+    ControlPlaneAddress,
     DirectoryActivatorConfig,
+    JournalConfig,
     NixosActivatorConfig,
 )
-from nixfleet_agent.journal.journal import SqliteJournal
+from nixfleet_agent.config_plugins import PluggedActivator, PluggedJournal, PluggedTransport
+from nixfleet_agent.journal.journal import Journal, SqliteJournal
 from nixfleet_agent.journal.threaded_journal import ThreadedJournal
-from nixfleet_agent.network.enrollment import own_key
+from nixfleet_agent.network.enrollment import OwnKey, own_key
 from nixfleet_agent.network.http_transport import HttpTransport, connected
 from nixfleet_agent.network.manifest_cache import DirectoryManifestCache
 from nixfleet_agent.ports import AgentPorts
@@ -52,6 +57,7 @@ from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import only_process_on
 from nixfleet_runtime.storage.opening import opening_database
 from nixfleet_runtime.storage.regular_file import read_regular_file
+from nixfleet_runtime.transport import Transport
 
 _log = logging.getLogger(__name__)
 
@@ -61,56 +67,83 @@ async def run_agent(config: AgentConfig, clock: Clock) -> None:
 
     clock: the fleet's. Requests are signed with the system clock's time, and network time-outs use that clock too.
 
-    Raises: DatabaseInUse, UnusableDatabase, NoRunningClosure, DecodeError (of the trust file or the journal),
+    Raises: PluginUnusable, WritingEnded, DatabaseInUse, UnusableDatabase, NoRunningClosure, DecodeError (of the
+    trust file or the journal),
     InsecureKeyFile, MalformedKeyFile, OSError, sqlite3.Error.
     """
-    with ExitStack() as held:
-        with _using_journal(config.journal.path):
-            held.enter_context(only_process_on(config.journal.path))
-        async with AsyncExitStack() as stack:
-            own = own_key(config.identity.key_file)
-            if own.is_new:
-                _log.info("generated the host's key; its fingerprint is %s", own.fingerprint)
-            trust = load_trust(config.trust.file)
-            transport = await stack.enter_async_context(
-                way_to_control_plane(config, own.key, SystemClock())
-            )
-            with _using_journal(config.journal.path):
-                journal = ThreadedJournal(SqliteJournal(config.journal.path))
-                stack.push_async_callback(journal.close)
-            ports = AgentPorts(
-                journal,
-                transport,
-                activator_of(config.activator, clock),
-                clock,
-                trust,
-                manifests=DirectoryManifestCache(config.manifests.cache_directory),
-                evidence=EvidenceReader(own.key.public_key, clock),
-                lock=config.lock.program,
-            )
+    async with AsyncExitStack() as stack:
+        journal = await stack.enter_async_context(_opened_journal(config.journal))
+        own = own_key(config.identity.key_file)
+        if own.is_new:
+            _log.info("generated the host's key; its fingerprint is %s", own.fingerprint)
+        trust = load_trust(config.trust.file)
+        transport = await stack.enter_async_context(_connected(config, own.key))
+        ports = AgentPorts(
+            journal,
+            transport,
+            activator_of(config.activator, clock),
+            clock,
+            trust,
+            manifests=DirectoryManifestCache(config.manifests.cache_directory),
+            evidence=EvidenceReader(own.key.public_key, clock),
+            lock=config.lock.program,
+        )
+        with _using_journal(config.journal):
             service = await service_of(config.settings, ports)
-            enrollment = EnrollmentWorker(
-                config.hostname,
-                own,
-                config.identity.bootstrap_token_file,
-                service.trust,
-                clock.now,
-                service.workers.backoff_for_control_plane(),
-            )
-            transport.when_not_known(enrollment.note_not_known)
-            enrolling = supervised("the enrollment", enrollment.stay_known, Backoff())
-            carry_out = EnrollmentShell(transport, clock).carry_out
-            trust_file = TrustFile(config.trust.file, trust, service.use_trust)
-            await _run_until_signalled(
-                config, service, partial(run_worker, enrolling, carry_out), trust_file
-            )
+        trust_file = TrustFile(config.trust.file, trust, service.use_trust)
+        enroll = _enrollment(config, own, service, transport, clock)
+        await _run_until_signalled(config, service, enroll, trust_file)
     _log.info("the agent has ended; its journal is complete")
 
 
-def _using_journal(path: Path) -> AbstractContextManager[None]:
+@asynccontextmanager
+async def _opened_journal(config: JournalConfig | PluggedJournal) -> AsyncIterator[Journal]:
+    if isinstance(config, PluggedJournal):
+        async with config.opened() as plugged:
+            yield plugged
+        return
+    with ExitStack() as held:
+        with _using_journal(config):
+            held.enter_context(only_process_on(config.path))
+            journal = ThreadedJournal(SqliteJournal(config.path))
+        try:
+            yield journal
+        finally:
+            with anyio.CancelScope(shield=True):
+                await journal.close()
+
+
+def _using_journal(config: JournalConfig | PluggedJournal) -> AbstractContextManager[None]:
+    if isinstance(config, PluggedJournal):
+        return nullcontext()
     # A backup would set the journal back, and its host would contradict itself.
     damaged = "move it away: without it, the agent takes its state over from the control plane"
-    return opening_database(path, "journal.path", "an agent's journal", damaged)
+    return opening_database(config.path, "journal.path", "an agent's journal", damaged)
+
+
+def _connected(config: AgentConfig, key: SigningKey) -> AbstractAsyncContextManager[Transport]:
+    if isinstance(config.control_plane, PluggedTransport):
+        return config.control_plane.connected(config.hostname, key, SystemClock())
+    return way_to_control_plane(config.hostname, config.control_plane, key, SystemClock())
+
+
+def _enrollment(
+    config: AgentConfig, own: OwnKey, service: AgentService, transport: Transport, clock: Clock
+) -> Callable[[], Coroutine[None, None, None]]:
+    """Return what keeps the host enrolled. A transport of another kind does that itself, if it must."""
+    if not isinstance(transport, HttpTransport):
+        return anyio.sleep_forever
+    enrollment = EnrollmentWorker(
+        config.hostname,
+        own,
+        config.identity.bootstrap_token_file,
+        service.trust,
+        clock.now,
+        service.workers.backoff_for_control_plane(),
+    )
+    transport.when_not_known(enrollment.note_not_known)
+    enrolling = supervised("the enrollment", enrollment.stay_known, Backoff())
+    return partial(run_worker, enrolling, EnrollmentShell(transport, clock).carry_out)
 
 
 def load_trust(file: Path) -> TrustRoot:
@@ -120,12 +153,11 @@ def load_trust(file: Path) -> TrustRoot:
 
 @asynccontextmanager
 async def way_to_control_plane(
-    config: AgentConfig, key: SigningKey, clock: Clock
+    hostname: str, address: ControlPlaneAddress, key: SigningKey, clock: Clock
 ) -> AsyncIterator[HttpTransport]:
-    """Yield a transport to the control plane of `config`. Raises: OSError (of the certificate file)."""
-    address = config.control_plane
+    """Yield a transport to the control plane at `address`. Raises: OSError (of the certificate file)."""
     tls = tls_context(address.ca_certificate_file)
-    async with connected(address.url, config.hostname, key, clock, tls=tls) as transport:
+    async with connected(address.url, hostname, key, clock, tls=tls) as transport:
         yield transport
 
 
@@ -158,6 +190,8 @@ def activator_of(config: ActivatorConfig, clock: Clock) -> Activator:
                 systemctl=_lasting("systemctl"),
                 nix_env=_lasting("nix-env"),
             )
+        case PluggedActivator():
+            return config.made(clock)
         case _:
             assert_never(config)
 
@@ -179,7 +213,7 @@ async def _run_until_signalled(
         await tasks.start(_stop_when_signalled, service, tasks.cancel_scope)
         tasks.start_soon(enroll)
         tasks.start_soon(trust_file.follow)
-        _log.info("the agent of %s reports to %s", config.hostname, config.control_plane.url)
+        _log.info("the agent of %s reports to %s", config.hostname, config.control_plane.where)
         notify("READY=1")
         await service.run()
         tasks.cancel_scope.cancel()

@@ -11,11 +11,13 @@ from typing import Final
 from attrs import fields_dict, frozen
 
 from nixfleet_control_plane.config_judges import JudgeConfig, read_judges
+from nixfleet_control_plane.config_store import StoreConfig, read_store
+from nixfleet_control_plane.config_transports import TransportConfig, read_transports
+from nixfleet_control_plane.judges.judge import Judge
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_runtime.config.check import Side
 from nixfleet_runtime.config.options import Section, load
 from nixfleet_runtime.config.path_checks import (
-    file_to_write,
     private_file,
     readable_directory,
     readable_file,
@@ -35,13 +37,6 @@ BODY_BYTES_MAX_LEAST: Final = 1024 * 1024
 HEADER_BYTES_MAX_LEAST: Final = 4096
 RELEASES_POLL_SECONDS: Final = 10.0
 TLS_KEYS: Final = ("tls_certificate_file", "tls_key_file")
-
-
-@frozen
-class StoreConfig:
-    """`[store]`. path: the SQLite database."""
-
-    path: Path
 
 
 @frozen
@@ -111,7 +106,8 @@ class ControlPlaneConfig:
     limits: LimitsConfig
     ticks: TicksConfig
     log: LogConfig
-    judges: Mapping[str, JudgeConfig] = FrozenMap()
+    judges: Mapping[str, JudgeConfig | Judge] = FrozenMap()
+    transports: Mapping[str, TransportConfig] = FrozenMap()
 
 
 def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> ControlPlaneConfig:
@@ -125,7 +121,7 @@ def load_control_plane_config(path: Path, environ: Mapping[str, str]) -> Control
 def read_control_plane_config(root: Section) -> ControlPlaneConfig:
     """Return the configuration in the root section."""
     return ControlPlaneConfig(
-        store=StoreConfig(root.section("store").path("path", file_to_write)),
+        store=read_store(root.section("store")),
         listen=_listen(root.section("listen")),
         trust=read_trust(root.section("trust")),
         releases=_releases(root.section("releases")),
@@ -133,6 +129,7 @@ def read_control_plane_config(root: Section) -> ControlPlaneConfig:
         ticks=_ticks(root.section("ticks")),
         log=read_log(root.section("log")),
         judges=read_judges(root),
+        transports=read_transports(root),
     )
 
 

@@ -26,7 +26,8 @@ from attrs import frozen
 
 import nixfleet
 from nixfleet_control_plane.config import ControlPlaneConfig, LimitsConfig, ListenConfig
-from nixfleet_control_plane.history.shadow import compare_views
+from nixfleet_control_plane.config_judges import JudgeConfig
+from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.earlier_commands import earlier_commands
 from nixfleet_control_plane.http.metrics import Metrics
@@ -36,23 +37,24 @@ from nixfleet_control_plane.judges.http_judges import judge_of
 from nixfleet_control_plane.judges.worker import JudgeWorker
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
 from nixfleet_control_plane.open_files import raise_open_file_limit
+from nixfleet_control_plane.reading.queries import NotReadable
 from nixfleet_control_plane.releases.scan import ReleaseScanner
 from nixfleet_control_plane.releases.watcher import ReleaseWatcher
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
-from nixfleet_control_plane.store.sqlite_store import SqliteStore
-from nixfleet_control_plane.store.store import Store
-from nixfleet_control_plane.store.threaded_store import ThreadedStore
+from nixfleet_control_plane.store.opened_store import OpenedStore
 from nixfleet_proto.codec import DecodeError, decode_trust_root
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.config.plugins import PluginUnusable
+from nixfleet_runtime.http.signing.nonces import EarlierRequests
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
 from nixfleet_runtime.kernel.visible import visible
 from nixfleet_runtime.kernel.write_failures import WritingEnded
 from nixfleet_runtime.process import garbage
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.process.trust_file import TrustFile
-from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
+from nixfleet_runtime.storage.instance_lock import DatabaseInUse
 from nixfleet_runtime.storage.opening import UnusableDatabase, opening_database
 from nixfleet_runtime.storage.regular_file import read_regular_file
 from nixfleet_state_machine.host.errors import TransitionError
@@ -93,14 +95,8 @@ def run_control_plane(
     lost and retried in real time. on_listening: called with the URL once the server accepts connections. Raises:
     CannotStart, before that; WritingEnded, when the store can be written no more.
     """
-    with ExitStack() as held:
-        trust = _trust_in(config.trust.file)
-        store = _open_store(config.store.path, held)
-        listener = _listen(config.listen, held)
-        _make_room(config.limits.connections_max)
-        parts = _Parts(config, clock, trust, store, listener)
-        with _ending_by_name():
-            anyio.run(partial(_serve, parts, on_listening), backend_options={"use_uvloop": True})
+    with _ending_by_name():
+        anyio.run(partial(_run, config, clock, on_listening), backend_options={"use_uvloop": True})
 
 
 @frozen
@@ -110,19 +106,31 @@ class _Parts:
     config: ControlPlaneConfig
     clock: Clock
     trust: TrustRoot
-    store: Store
+    opened: OpenedStore
     listener: socket.socket
+
+
+async def _run(
+    config: ControlPlaneConfig, clock: Clock, on_listening: Callable[[str], None]
+) -> None:
+    async with AsyncExitStack() as held:
+        trust = _trust_in(config.trust.file)
+        with _using_store(config.store):
+            opened = await held.enter_async_context(config.store.opened())
+        listener = _listen(config.listen, held)
+        _make_room(config.limits.connections_max)
+        await _serve(_Parts(config, clock, trust, opened, listener), on_listening)
 
 
 async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
     config, clock, metrics = parts.config, parts.clock, Metrics()
     garbage.collect_rarely()
     async with AsyncExitStack() as open_service:
-        open_service.push_async_callback(parts.store.close)
-        with _using_database(config.store.path):
+        with _using_store(config.store):
+            earlier = await earlier_commands(parts.opened.queries, SystemClock().now())
             service = await open_service.enter_async_context(
                 running(
-                    parts.store,
+                    parts.opened.store,
                     clock,
                     trust=parts.trust,
                     tick_seconds=config.ticks.plan_seconds,
@@ -133,7 +141,7 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                 )
             )
         _register_gauges(metrics, service)
-        server = _server(parts, service, metrics)
+        server = _server(parts, service, metrics, earlier)
         scanner = ReleaseScanner(parts.trust, config.trust.freshness_window_minutes)
         watcher = ReleaseWatcher(service, config.releases.directory, scanner, clock)
         trust_file = TrustFile(
@@ -144,10 +152,17 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
             tasks.start_soon(_stop_on_signal, service, server)
             tasks.start_soon(watcher.run, config.releases.poll_seconds)
             tasks.start_soon(trust_file.follow)
-            judges = {name: judge_of(judge) for name, judge in config.judges.items()}
+            judges = {
+                name: judge_of(judge) if isinstance(judge, JudgeConfig) else judge
+                for name, judge in config.judges.items()
+            }
             tasks.start_soon(JudgeWorker(service, judges, clock).run)
-            tasks.start_soon(_announce, server, _url(parts), on_listening)
-            await server.serve(sockets=[parts.listener])
+            async with AsyncExitStack() as transports:
+                for transport in config.transports.values():
+                    with _using_plugin("the transport"):
+                        await transports.enter_async_context(transport.serving(service))
+                tasks.start_soon(_announce, server, _url(parts), on_listening)
+                await server.serve(sockets=[parts.listener])
             tasks.cancel_scope.cancel()
     _log.info("stopped")
 
@@ -157,23 +172,22 @@ def _use_trust(service: ControlPlaneService, watcher: ReleaseWatcher, trust: Tru
     watcher.use_trust(trust)
 
 
-def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_Server":
+def _server(
+    parts: _Parts, service: ControlPlaneService, metrics: Metrics, earlier: EarlierRequests
+) -> "_Server":
     config = parts.config
     limits = _limits(config.limits)
     app = make_app(
         service,
         service.ring,
-        config.store.path,
+        parts.opened.queries,
         SystemClock(),
         not_ready_because=partial(_not_ready_because, service),
         readiness_detail=partial(_readiness_detail, service),
         limits=limits,
         metrics=metrics,
-        earlier_commands=earlier_commands(config.store.path, SystemClock().now()),
-        versions=(
-            f"nixfleet {nixfleet.__version__}",
-            f"database version {DATABASE_FORMAT.version}",
-        ),
+        earlier_commands=earlier,
+        versions=(f"nixfleet {nixfleet.__version__}", _version_of(config.store)),
     )
     named = config.listen.tls
     tls = None if named is None else TlsFiles(named.certificate_file, named.key_file)
@@ -187,6 +201,12 @@ def _server(parts: _Parts, service: ControlPlaneService, metrics: Metrics) -> "_
             on_refused=metrics.count_refusal,
         )
     )
+
+
+def _version_of(store: StoreConfig) -> str:
+    if store.path is None:
+        return f"store {store.plugin.name} of {store.plugin.distribution}"
+    return f"database version {DATABASE_FORMAT.version}"
 
 
 def _limits(config: LimitsConfig) -> Limits:
@@ -418,19 +438,13 @@ def _trust_in(path: Path) -> TrustRoot:
         raise CannotStart("the trust file", str(error)) from error
 
 
-def _open_store(path: Path, held: ExitStack) -> Store:
-    with _using_database(path):
-        held.enter_context(only_process_on(path))
-        return ThreadedStore(SqliteStore(path, compare_views))
-
-
 @contextmanager
 def _ending_by_name() -> Iterator[None]:
     """Raise what ended the service as it is: a task group wraps it."""
     try:
         yield
     except BaseExceptionGroup as group:
-        ended, others = group.split(WritingEnded)
+        ended, others = group.split((WritingEnded, CannotStart))
         if ended is None or others is not None:
             raise
         cause: BaseException = ended
@@ -440,18 +454,35 @@ def _ending_by_name() -> Iterator[None]:
 
 
 @contextmanager
-def _using_database(path: Path) -> Iterator[None]:
+def _using_store(store: StoreConfig) -> Iterator[None]:
     try:
-        with opening_database(path, "store.path", "the database of a control plane", _DAMAGED):
-            yield
-    except (DatabaseInUse, UnusableDatabase) as error:
+        with ExitStack() as sqlite:
+            if store.path is not None:
+                sqlite.enter_context(
+                    opening_database(
+                        store.path, "store.path", "the database of a control plane", _DAMAGED
+                    )
+                )
+            with _using_plugin("the store"):
+                yield
+    except (DatabaseInUse, UnusableDatabase, NotReadable) as error:
         raise CannotStart("the database", str(error)) from error
     except (DamagedRow, DecodeError, TransitionError) as error:
-        advice = f'"nixfleet log verify {path}" tells whether the log was altered; {_DAMAGED}'
-        raise CannotStart("the database", f"{path}: {error}; {advice}") from error
+        advice = (
+            f'"nixfleet log verify {store.where}" tells whether the log was altered; {_DAMAGED}'
+        )
+        raise CannotStart("the database", f"{store.where}: {error}; {advice}") from error
 
 
-def _listen(config: ListenConfig, held: ExitStack) -> socket.socket:
+@contextmanager
+def _using_plugin(what: str) -> Iterator[None]:
+    try:
+        yield
+    except PluginUnusable as error:
+        raise CannotStart(what, str(error)) from error
+
+
+def _listen(config: ListenConfig, held: AsyncExitStack) -> socket.socket:
     try:
         if config.tls is not None:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

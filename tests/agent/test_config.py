@@ -140,7 +140,8 @@ def test_a_misspelt_kind_is_one_problem(directory: Path) -> None:
     environ = {"NIXFLEET_ACTIVATOR__CURRENT_SYSTEM": "/run/current-system"}
     (problem,) = problems(directory, written(activator='kind = "nxos"\nstore = 3'), environ)
     assert str(problem) == (
-        'activator.kind: unknown value: expected one of directory, nixos, found "nxos"'
+        "activator.kind: unknown value: expected one of directory, nixos, or an installed entry point (none is), "
+        'found "nxos"'
     )
 
 
@@ -286,7 +287,7 @@ def test_a_url_that_leads_to_a_control_plane_is_accepted(
 ) -> None:
     """A slash at the end is nothing."""
     config = loaded(directory, written(url, address=address))
-    assert config.control_plane.url == url.rstrip("/")
+    assert config.control_plane.where == url.rstrip("/")
 
 
 @pytest.mark.parametrize(

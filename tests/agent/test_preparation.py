@@ -33,7 +33,7 @@ def test_a_prepared_directory_is_all_that_an_agent_needs(tree: Path, tmp_path: P
     made = prepared(tree, tmp_path / "web-01")
 
     config = load_agent_config(made.config, {})
-    assert (config.hostname, config.control_plane.url) == ("web-01", URL)
+    assert (config.hostname, config.control_plane.where) == ("web-01", URL)
     assert config.trust.file == tmp_path / "trust.json"
     assert config.identity.key_file.stat().st_mode & 0o777 == 0o600
     assert isinstance(config.activator, DirectoryActivatorConfig)

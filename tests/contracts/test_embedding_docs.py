@@ -11,6 +11,7 @@ import pytest
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "embedding.md").read_text()
 SHOWN = dict(re.findall(r"```python\n# ([^\n]+)\n(.*?)```", PAGE, re.DOTALL))
 CORRECTED = "image_activator.py, corrected"
+STORE_LINES_MAX = 160
 IS_FILE = [name for name in SHOWN if name.endswith(".py")]
 
 
@@ -30,13 +31,26 @@ def run_pytest(project: Path, file: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize(
     "file",
-    ["test_my_applier.py", "test_file_journal.py", "test_my_transport.py", "test_my_rows.py"],
+    [
+        "test_my_applier.py",
+        "test_file_journal.py",
+        "test_file_store.py",
+        "test_queue_transport.py",
+        "test_my_rows.py",
+    ],
 )
 def test_what_the_page_shows_passes_its_contract(project: Path, file: str) -> None:
     """Files with the names and the contents that the page gives, and pytest, are all that it takes."""
     exit_code, said = run_pytest(project, file)
 
     assert exit_code == 0, said
+
+
+def test_the_store_is_short() -> None:
+    """A whole store is a page and a half of code."""
+    lines = [line for line in SHOWN["file_store.py"].splitlines() if line.strip()]
+
+    assert len(lines) < STORE_LINES_MAX
 
 
 def test_the_activator_with_a_bug_fails_as_the_page_says(project: Path) -> None:

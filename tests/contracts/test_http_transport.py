@@ -8,6 +8,7 @@ from nixfleet_agent.network.http_transport import connected
 from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
+from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey
@@ -22,7 +23,7 @@ KEYS = {host: SigningKey.generate() for host in (HOST, OTHER_HOST)}
 RING = KeyRing(
     enrolled=FrozenMap({host: EnrolledHost(host, key.public_key, T0) for host, key in KEYS.items()})
 )
-NO_DATABASE = Path("not read by agents")
+NO_QUERIES = SqliteQueries(Path("not read by agents"))
 
 
 class TestHttpTransport(TransportContract):
@@ -36,7 +37,7 @@ class TestHttpTransport(TransportContract):
         """Serve the control plane on a free port."""
         async with served_fleet(directory) as fleet:
             self.clock = FakeClock(T0)
-            app = make_app(fleet.service, lambda: RING, NO_DATABASE, self.clock)
+            app = make_app(fleet.service, lambda: RING, NO_QUERIES, self.clock)
             # What was signed in the second of the start is refused.
             self.clock.advance(2)
             async with served(app, Limits()) as port:

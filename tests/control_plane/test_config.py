@@ -11,11 +11,11 @@ from nixfleet_control_plane.config import (
     LimitsConfig,
     ListenConfig,
     ReleasesConfig,
-    StoreConfig,
     TicksConfig,
     TlsConfig,
     load_control_plane_config,
 )
+from nixfleet_control_plane.config_store import sqlite_config
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_runtime.config.options import ConfigError
 from nixfleet_runtime.config.sections import LogConfig, TrustConfig
@@ -57,7 +57,7 @@ def told(directory: Path, text: str) -> list[tuple[str, str]]:
 def test_a_minimal_configuration_gets_the_defaults(directory: Path) -> None:
     """Where the database, the trust file and the releases are has no default; everything else has."""
     assert loaded(directory, MINIMAL) == ControlPlaneConfig(
-        store=StoreConfig(directory / "control-plane.db"),
+        store=sqlite_config(directory / "control-plane.db"),
         listen=ListenConfig(),
         trust=TrustConfig(directory / "trust.json"),
         releases=ReleasesConfig(directory / "releases"),

@@ -14,6 +14,7 @@ from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.earlier_commands import earlier_commands
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
+from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import SigningKey
 from nixfleet_runtime.http.signing.nonces import EarlierRequests
@@ -47,7 +48,7 @@ class Fleet:
 async def started_ahead(directory: Path, ahead: timedelta) -> AsyncIterator[Fleet]:
     async with served_fleet(directory) as served_by:
         clock = FakeClock(T0 + ahead)
-        app = make_app(served_by.service, lambda: RING, directory / "none", clock)
+        app = make_app(served_by.service, lambda: RING, SqliteQueries(directory / "none"), clock)
         async with (
             served(app, Limits()) as port,
             connected(f"http://127.0.0.1:{port}", HOST, KEY, FakeClock(T0)) as host,
@@ -80,12 +81,13 @@ def commanded(control_plane: ScriptedControlPlane) -> ScriptedControlPlane:
     return control_plane
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("now", [START + HOUR, START + 9_000 * HOUR, START - HOUR])
-def test_commands_are_accepted_that_are_later_than_the_last_one(
+async def test_commands_are_accepted_that_are_later_than_the_last_one(
     commanded: ScriptedControlPlane, now: datetime
 ) -> None:
     """Whatever the clock shows at the start, the log decides from when on commands are accepted."""
-    found = earlier_commands(commanded.database, now)
+    found = await earlier_commands(SqliteQueries(commanded.database), now)
 
     if now < START:
         assert found == EarlierRequests(None, (START,))
@@ -93,7 +95,8 @@ def test_commands_are_accepted_that_are_later_than_the_last_one(
         assert found == EarlierRequests(START + MARGIN)
 
 
-def test_commands_of_a_time_that_is_yet_to_come_are_remembered_by_themselves(
+@pytest.mark.anyio
+async def test_commands_of_a_time_that_is_yet_to_come_are_remembered_by_themselves(
     commanded: ScriptedControlPlane,
 ) -> None:
     """A command while the clock was ahead does not shut operators out until that time has come."""
@@ -101,13 +104,14 @@ def test_commands_of_a_time_that_is_yet_to_come_are_remembered_by_themselves(
     commanded.resume("stable")
     ahead = commanded.now
 
-    assert earlier_commands(commanded.database, START + HOUR) == EarlierRequests(
-        START + MARGIN, (ahead,)
-    )
+    assert await earlier_commands(
+        SqliteQueries(commanded.database), START + HOUR
+    ) == EarlierRequests(START + MARGIN, (ahead,))
 
 
-def test_without_any_command_none_is_refused(control_plane: ScriptedControlPlane) -> None:
+@pytest.mark.anyio
+async def test_without_any_command_none_is_refused(control_plane: ScriptedControlPlane) -> None:
     """No command can have been carried out before."""
     control_plane.publish("r1")
 
-    assert earlier_commands(control_plane.database, START) == EarlierRequests()
+    assert await earlier_commands(SqliteQueries(control_plane.database), START) == EarlierRequests()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_control_plane.config_judges import JudgeKind, read_judges
+from nixfleet_control_plane.config_judges import JudgeConfig, JudgeKind, read_judges
 from nixfleet_release import check
 from nixfleet_runtime.config.options import load_content
 from nixfleet_state_machine.planner.guards.words import declared_words
@@ -34,5 +34,7 @@ def test_the_judge_of_the_guide_can_be_read_and_is_the_one_that_is_asked(tmp_pat
     content = tomllib.loads(text.replace("/etc/nixfleet/prometheus.token", str(token)))
     judges = load_content(tmp_path / "config.toml", content, {}, read_judges).config
 
-    assert judges["metrics"].kind is JudgeKind.PROMETHEUS
+    judge = judges["metrics"]
+    assert isinstance(judge, JudgeConfig)
+    assert judge.kind is JudgeKind.PROMETHEUS
     assert 'judge = "metrics"' in FLEETS[1]

@@ -85,7 +85,7 @@ def test_the_example_of_an_agent_loads(agent_file: Path) -> None:
     """It speaks to its control plane with TLS."""
     config = load_agent_config(agent_file, {})
     assert config.hostname == "web-01"
-    assert config.control_plane.url.startswith("https://")
+    assert config.control_plane.where.startswith("https://")
 
 
 def test_the_examples_are_told_apart(control_plane_file: Path, agent_file: Path) -> None:

@@ -25,6 +25,7 @@ from nixfleet_control_plane.http.app import make_app
 from nixfleet_control_plane.http.server.limits import Limits
 from nixfleet_control_plane.http.server.server import server_config
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, KeyRing
+from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_control_plane.service import ControlPlaneService, running
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import BlockingStore
@@ -182,7 +183,7 @@ async def site_with(
         app = make_app(
             service,
             service.ring if enrolls else lambda: ring,
-            database,
+            SqliteQueries(database),
             CLOCK,
             limits=limits,
             # What was signed in the second of the start is refused, and a test starts and signs in one.

@@ -171,6 +171,7 @@ def _ending(error: Exception) -> Exception:
     from nixfleet_agent.activation.activator import NoRunningClosure
     from nixfleet_proto.codec import DecodeError
     from nixfleet_proto.signing import InsecureKeyFile, MalformedKeyFile
+    from nixfleet_runtime.config.plugins import PluginUnusable
     from nixfleet_runtime.kernel.write_failures import WritingEnded
     from nixfleet_runtime.storage.instance_lock import DatabaseInUse
     from nixfleet_runtime.storage.opening import UnusableDatabase
@@ -183,6 +184,7 @@ def _ending(error: Exception) -> Exception:
         MalformedKeyFile,
         OSError,
         UnusableDatabase,
+        PluginUnusable,
         sqlite3.Error,
     )
     causes = list(_causes_of(error))

@@ -12,7 +12,7 @@ from nixfleet_cli.shared.output import Output, printing, show_lines
 from nixfleet_runtime.kernel.clock import SystemClock
 
 if TYPE_CHECKING:  # They need the libraries of the extra `http`, and --help does not.
-    from nixfleet_agent.config import AgentConfig
+    from nixfleet_agent.config import AgentConfig, ControlPlaneAddress
     from nixfleet_agent.network.enrollment import OwnKey
     from nixfleet_proto.enrollment import SignedToken
     from nixfleet_proto.trust import TrustRoot
@@ -38,12 +38,18 @@ def enroll(output: Output, file: Path, token_file: Path | None) -> None:
     """
     import anyio
 
+    from nixfleet_agent.config_plugins import PluggedTransport
     from nixfleet_agent.main import load_trust
     from nixfleet_agent.network.enrollment import EnrollmentRefused, WrongToken
     from nixfleet_proto.codec import DecodeError
     from nixfleet_runtime.transport import TransportFailed
 
     config = loaded_config(file)
+    address = config.control_plane
+    if isinstance(address, PluggedTransport):
+        raise Findings(
+            f"{file}: expected a control plane over HTTP, found {address.where}, which enrolls by itself"
+        )
     own = _own_key(config.identity.key_file)
     if not output.as_json:
         made = " (new)" if own.is_new else ""
@@ -53,12 +59,12 @@ def enroll(output: Output, file: Path, token_file: Path | None) -> None:
     token_file = token_file or config.identity.bootstrap_token_file
     try:
         trust = load_trust(config.trust.file)
-        was_known = anyio.run(_enroll, config, own, trust, token_file)
+        was_known = anyio.run(_enroll, config, address, own, trust, token_file)
     except (WrongToken, EnrollmentRefused) as error:
         raise Findings(*lines_of(error)) from error
     except (TransportFailed, DecodeError, OSError) as error:
         raise Unusable(*lines_of(error)) from error
-    url = config.control_plane.url
+    url = address.url
     done = "is enrolled already" if was_known else "is enrolled"
     output.show(
         {
@@ -83,7 +89,11 @@ def _own_key(file: Path) -> "OwnKey":
 
 
 async def _enroll(
-    config: "AgentConfig", own: "OwnKey", trust: "TrustRoot", token_file: Path | None
+    config: "AgentConfig",
+    address: "ControlPlaneAddress",
+    own: "OwnKey",
+    trust: "TrustRoot",
+    token_file: Path | None,
 ) -> bool:
     """Return whether the host was known already."""
     from nixfleet_agent.main import way_to_control_plane
@@ -91,7 +101,7 @@ async def _enroll(
     from nixfleet_agent.workers.enrollment_shell import is_known
 
     clock = SystemClock()
-    async with way_to_control_plane(config, own.key, clock) as transport:
+    async with way_to_control_plane(config.hostname, address, own.key, clock) as transport:
         # A key that was made just now cannot be known.
         if not own.is_new and await is_known(transport):
             return True

@@ -6,12 +6,10 @@ Source: docs/spec/wire.md, Calls; docs/spec/wire.md, Errors.
 """
 
 import logging
-import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache, partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import frozen
@@ -37,13 +35,13 @@ from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, Operator
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.http.server.paths import UndecodedPaths
 from nixfleet_control_plane.messages.key_ring import KeyRing
+from nixfleet_control_plane.reading.queries import NotReadable, Queries
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_runtime.http.problem import TYPE_PREFIX, UNTYPED, HttpProblem
 from nixfleet_runtime.http.signing.nonces import EarlierRequests, NonceMemory
 from nixfleet_runtime.http.signing.refusal import RequestRefused
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import MutatorClosed, QueueFull, WriteFailed
-from nixfleet_runtime.storage.sqlite import NotOurDatabase
 
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
@@ -60,7 +58,7 @@ _Respond: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 def make_app(
     service: ControlPlaneService,
     ring: Callable[[], KeyRing],
-    database: Path,
+    queries: Queries,
     clock: Clock,
     *,
     not_ready_because: Callable[[], str | None] = lambda: None,
@@ -73,7 +71,7 @@ def make_app(
 ) -> Starlette:
     """Return the ASGI application in front of `service`.
 
-        ring: returns the keys in force. database: the file that the service's store writes, opened read-only.
+    ring: returns the keys in force. queries: what the service's store has committed.
     not_ready_because: the reason that `/readyz` returns; `None`: ready. readiness_detail: lines that `/readyz` adds.
     signed_since: requests signed in the minute before are refused; `None`: now. earlier_commands: those that an earlier
     process may have carried out already; `None`: all that were signed earlier than now. versions: lines that `/healthz`
@@ -107,7 +105,7 @@ def make_app(
     metrics.gauge("nixfleet_dispatch_polls", "polls that wait for a dispatch", lambda: len(pollers))
     agents = AgentRoutes(service, authenticator, pollers)
     enrollments = EnrollmentRoutes(service, authenticator)
-    operators = OperatorRoutes(service, authenticator, database, contacts)
+    operators = OperatorRoutes(service, authenticator, queries, contacts)
     open_routes = OpenRoutes(
         not_ready_because,
         lambda: nonces.clock_problem,
@@ -133,9 +131,7 @@ def make_app(
                 (QueueFull, _full),
                 (WriteFailed, _not_written),
                 (MutatorClosed, _closing),
-                (sqlite3.Error, _not_read),
-                (NotOurDatabase, _not_read),
-                (FileNotFoundError, _not_read),
+                (NotReadable, _not_read),
                 (Exception, _failed),
             )
         },
@@ -221,7 +217,7 @@ async def _not_written(_: Request, error: Exception) -> Response:
 
 
 async def _not_read(_: Request, error: Exception) -> Response:
-    _log.error("the database cannot be read: %s", error)
+    _log.error("%s", error)
     detail = "stored data cannot be read at the moment"
     return _unavailable("The database cannot be read", detail, retry_after_seconds=5)
 

@@ -3,12 +3,10 @@
 Source: docs/spec/trust.md, Request signatures.
 """
 
-from contextlib import closing
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
-from nixfleet_control_plane.store import queries
+from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_runtime.http.signing.nonces import EarlierRequests
 
 FRESH_SECONDS: Final = 60
@@ -16,8 +14,8 @@ FRESH_SECONDS: Final = 60
 _ROWS_MAX: Final = 100_000  # read at a start, in a fraction of a second
 
 
-def earlier_commands(database: Path, now: datetime) -> EarlierRequests:
-    """Return the commands that an earlier process may have carried out, by the log in `database`.
+async def earlier_commands(queries: Queries, now: datetime) -> EarlierRequests:
+    """Return the commands that an earlier process may have carried out, by the log.
 
     It may have accepted a command from a clock that was ahead by up to the window, but no later than the last command
     in the log. So a command right after a start is delayed only if another came right before it, and by at most the
@@ -25,8 +23,7 @@ def earlier_commands(database: Path, now: datetime) -> EarlierRequests:
     was ahead before, commands have times that are yet to come; each is remembered by itself.
     """
     window = timedelta(seconds=FRESH_SECONDS)
-    with closing(queries.open_for_reading(database)) as connection:
-        last = queries.last_commands(connection, _ROWS_MAX)
+    last = await queries.last_commands(_ROWS_MAX)
     ended = [at for at in (*last.at, last.before) if at is not None and at <= now + window]
     if ended:
         # One more second: the time of a signature is in whole seconds.

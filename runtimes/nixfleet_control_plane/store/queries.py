@@ -1,12 +1,15 @@
-"""Operators' queries on a store: read-only, on their own connection, so they see only durable rows.
+"""Operators' queries on the SQLite store, as data: what is asked, and what the rows mean.
 
+Asked on read-only connections, so they see only durable rows: of a plain one at once, or as `SqliteQueries` does.
 Source: docs/spec/wire.md, Operator calls; docs/spec/runtimes.md, Store.
 """
 
 import sqlite3
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -27,6 +30,23 @@ from nixfleet_state_machine.rollout.state import RolloutRecord
 
 ALL: Final = -1
 """`LIMIT -1` in SQLite: no limit."""
+T_co = TypeVar("T_co", covariant=True)
+_Rows: TypeAlias = Iterable[Any]
+
+
+class Query(Generic[T_co]):
+    """A question to a database. sql, values: what is asked. read: returns the answer that the rows give."""
+
+    def __init__(
+        self, sql: str, values: tuple[str | int, ...], read: Callable[[_Rows], T_co]
+    ) -> None:
+        self.sql = sql
+        self.values = values
+        self.read = read
+
+    def of(self, connection: sqlite3.Connection) -> T_co:
+        """Return the answer of the database behind `connection`."""
+        return self.read(connection.execute(self.sql, self.values))
 
 
 @frozen
@@ -71,34 +91,64 @@ def rollouts(
     connection: sqlite3.Connection, *, after_seq: int = 0, limit: int = ALL
 ) -> tuple[RolloutRecord, ...]:
     """Return the records of rollouts opened after log row `after_seq`, oldest first, pruned ones included."""
-    rows = connection.execute(
+    return rollouts_query(after_seq=after_seq, limit=limit).of(connection)
+
+
+def rollouts_query(*, after_seq: int = 0, limit: int = ALL) -> Query[tuple[RolloutRecord, ...]]:
+    """As `rollouts`."""
+    return Query(
         "SELECT record FROM rollouts WHERE opened_event_log_seq > ?"
         " ORDER BY opened_event_log_seq LIMIT ?",
         (after_seq, limit),
+        _rollout_records,
     )
+
+
+def _rollout_records(rows: _Rows) -> tuple[RolloutRecord, ...]:
     return tuple(decode_rollout_record(record.encode()) for (record,) in rows)
+
+
+def _quarantines(rows: _Rows) -> tuple[Quarantined, ...]:
+    return tuple(
+        Quarantined(channel, closure, time_of(at), seq, cleared is not None)
+        for channel, closure, at, seq, cleared in rows
+    )
+
+
+QUARANTINES: Final = Query(
+    "SELECT channel, closure_hash, quarantined_at, triggering_event_log_seq, cleared_by_seq"
+    " FROM quarantined_closures ORDER BY triggering_event_log_seq",
+    (),
+    _quarantines,
+)
+"""As `quarantines`."""
 
 
 def quarantines(connection: sqlite3.Connection) -> tuple[Quarantined, ...]:
     """Return every quarantine, oldest first."""
-    return tuple(
-        Quarantined(channel, closure, time_of(at), seq, cleared is not None)
-        for channel, closure, at, seq, cleared in connection.execute(
-            "SELECT channel, closure_hash, quarantined_at, triggering_event_log_seq, cleared_by_seq"
-            " FROM quarantined_closures ORDER BY triggering_event_log_seq"
-        )
-    )
+    return QUARANTINES.of(connection)
 
 
 def deferrals(
     connection: sqlite3.Connection, *, after: tuple[str, str] | None = None, limit: int = ALL
 ) -> tuple[Waiting, ...]:
     """Return the held hosts, ordered by rollout and host, after the given rollout and host."""
-    rows = connection.execute(
+    return deferrals_query(after=after, limit=limit).of(connection)
+
+
+def deferrals_query(
+    *, after: tuple[str, str] | None = None, limit: int = ALL
+) -> Query[tuple[Waiting, ...]]:
+    """As `deferrals`."""
+    return Query(
         "SELECT hostname, rollout_id, gate, reason, since FROM deferrals"
         " WHERE (rollout_id, hostname) > (?, ?) ORDER BY rollout_id, hostname LIMIT ?",
         (*(after or ("", "")), limit),
+        _waiting,
     )
+
+
+def _waiting(rows: _Rows) -> tuple[Waiting, ...]:
     return tuple(
         Waiting(hostname, rollout_id, gate, reason, time_of(since))
         for hostname, rollout_id, gate, reason, since in rows
@@ -132,11 +182,20 @@ def left_at(connection: sqlite3.Connection, rollout_id: str, hostname: str) -> d
 
     Raises: DamagedRow.
     """
-    rows = connection.execute(
+    return left_at_query(rollout_id, hostname).of(connection)
+
+
+def left_at_query(rollout_id: str, hostname: str) -> Query[datetime | None]:
+    """As `left_at`."""
+    return Query(
         f"SELECT {LOG_COLUMNS} FROM event_log WHERE rollout_id = ? AND kind = 'rollout_event'"
         " AND payload LIKE '%MembersChanged%' ORDER BY seq DESC",
         (rollout_id,),
+        partial(_left_at, hostname),
     )
+
+
+def _left_at(hostname: str, rows: _Rows) -> datetime | None:
     entries = (entry_of(LogRow(*columns)).entry for columns in rows)
     events = (entry.event for entry in entries if isinstance(entry, RolloutMoved))
     changes = (event for event in events if isinstance(event, MembersChanged))
@@ -145,15 +204,27 @@ def left_at(connection: sqlite3.Connection, rollout_id: str, hostname: str) -> d
 
 def last_commands(connection: sqlite3.Connection, rows_max: int) -> LastCommands:
     """Return the operator commands among the last `rows_max` log rows."""
-    head: int = connection.execute("SELECT ifnull(max(seq), 0) FROM event_log").fetchone()[0]
-    unread = head - rows_max
-    times = connection.execute(
-        "SELECT ts FROM event_log WHERE seq > ? AND kind = 'operator_command' ORDER BY seq DESC",
-        (unread,),
+    return last_commands_query(rows_max).of(connection)
+
+
+def last_commands_query(rows_max: int) -> Query[LastCommands]:
+    """As `last_commands`."""
+    return Query(
+        # The last row that is not read has a place of its own.
+        "WITH unread(seq) AS (SELECT ifnull(max(seq), 0) - ? FROM event_log)"
+        " SELECT log.seq = unread.seq, log.ts FROM event_log AS log, unread"
+        " WHERE log.seq >= unread.seq AND (log.seq = unread.seq OR log.kind = 'operator_command')"
+        " ORDER BY log.seq DESC",
+        (rows_max,),
+        _last_commands,
     )
-    before = connection.execute("SELECT ts FROM event_log WHERE seq = ?", (unread,)).fetchone()
+
+
+def _last_commands(rows: _Rows) -> LastCommands:
+    times = [(bool(is_unread), time_of(ts)) for is_unread, ts in rows]
     return LastCommands(
-        tuple(time_of(ts) for (ts,) in times), None if before is None else time_of(before[0])
+        tuple(at for is_unread, at in times if not is_unread),
+        next((at for is_unread, at in times if is_unread), None),
     )
 
 
@@ -177,12 +248,14 @@ def refused_artefacts(connection: sqlite3.Connection) -> tuple[LoggedEntry, ...]
     return tuple(logged for _, logged in sorted(refused.items()))
 
 
-def log_rows(
-    connection: sqlite3.Connection, rollout_id: str, *, after_seq: int, limit: int
-) -> tuple[LogRow, ...]:
-    """Return up to `limit` stored log rows of one rollout after `after_seq`, oldest first."""
-    rows = connection.execute(
+def log_rows_query(rollout_id: str, *, after_seq: int, limit: int) -> Query[tuple[LogRow, ...]]:
+    """Up to `limit` stored log rows of one rollout after `after_seq`, oldest first."""
+    return Query(
         f"SELECT {LOG_COLUMNS} FROM event_log WHERE rollout_id = ? AND seq > ? ORDER BY seq LIMIT ?",
         (rollout_id, after_seq, limit),
+        _log_rows,
     )
+
+
+def _log_rows(rows: _Rows) -> tuple[LogRow, ...]:
     return tuple(LogRow(*columns) for columns in rows)

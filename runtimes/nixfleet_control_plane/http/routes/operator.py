@@ -1,14 +1,12 @@
 """The routes of operators: lists, explanations and commands.
 
-Lists are read page by page from committed rows, through a read-only connection. Commands are handled ahead of the queue
+Lists are read page by page from committed rows, through the read port. Commands are handled ahead of the queue
 and logged with the operator's name.
 Source: docs/spec/wire.md, Operator calls.
 """
 
-import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 import anyio.to_thread
@@ -20,7 +18,7 @@ from nixfleet_control_plane.http.answers import bytes_answer, malformed, no_cont
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
 from nixfleet_control_plane.http.contacts import Contact, Contacts
-from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, Place, place_text
+from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, place_text
 from nixfleet_control_plane.http.routes.approvals import (
     listed_guards,
     require_own,
@@ -42,8 +40,9 @@ from nixfleet_control_plane.messages.inputs import (
     SkipHosts,
 )
 from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_control_plane.store import queries
+from nixfleet_control_plane.store.queries import Waiting
 from nixfleet_proto.codec import DecodeError, parse_json, parse_time
 from nixfleet_proto.codec.problem import DecodeProblem
 from nixfleet_proto.codec.strict import Coder
@@ -114,13 +113,13 @@ T = TypeVar("T")
 
 @frozen
 class OperatorRoutes:
-    """The calls of an operator. database: the file that the store writes."""
+    """The calls of an operator. queries: what the store has committed."""
 
     service: ControlPlaneService
     authenticator: Authenticator
-    database: Path
+    queries: Queries
     contacts: Contacts
-    _queries: anyio.CapacityLimiter = field(factory=lambda: anyio.CapacityLimiter(4))
+    _comparing: anyio.CapacityLimiter = field(factory=lambda: anyio.CapacityLimiter(4))
 
     # Lists.
 
@@ -128,7 +127,7 @@ class OperatorRoutes:
         """Every rollout, oldest first."""
         await self.authenticator.operator(request, OperatorRole.READ)
         after_seq, limit = AFTER_ROW.of(request), _limit(request)
-        page = await self._query(lambda c: _rollouts(c, after_seq, limit))
+        page = _rollouts(await self.queries.rollouts(after_seq=after_seq, limit=limit + 1), limit)
         # The waves and budgets of those that are not pruned, and until when they are held, from memory.
         service = self.service
         rollouts = (
@@ -147,9 +146,8 @@ class OperatorRoutes:
         """The log of one rollout, oldest first."""
         await self.authenticator.operator(request, OperatorRole.READ)
         rollout_id, after_seq, limit = _rollout_id(request), AFTER_ROW.of(request), _limit(request)
-        return _shown(
-            LOG_PAGE, await self._query(lambda c: _log_page(c, rollout_id, after_seq, limit))
-        )
+        rows = await self.queries.log_rows(rollout_id, after_seq=after_seq, limit=limit + 1)
+        return _shown(LOG_PAGE, _log_page(rows, limit))
 
     async def hosts(self, request: Request) -> Response:
         """The record of every host in rollouts that are not pruned, ordered by rollout and name."""
@@ -164,7 +162,8 @@ class OperatorRoutes:
         """Every held host with its gate, reason and start time, ordered by rollout and host."""
         await self.authenticator.operator(request, OperatorRole.READ)
         after, limit = AFTER.of(request), _limit(request)
-        page = await self._query(lambda c: _deferral_page(c, after, limit))
+        rows = await self.queries.deferrals(after=after, limit=limit + 1)
+        page = _deferral_page(rows, limit)
         # Until when, from memory: the ends of holds and of slots are not stored with the reason.
         until_of = self.service.until_of
         deferrals = (
@@ -180,7 +179,7 @@ class OperatorRoutes:
         if explanation.status is None:
             # A large fleet has many names to compare with.
             meant = await anyio.to_thread.run_sync(
-                _unknown_host, hostname, explanation.known, limiter=self._queries
+                _unknown_host, hostname, explanation.known, limiter=self._comparing
             )
             raise refusal("host-unknown", "The host is unknown", 404, meant)
         refusals = self.service.notices.refusals_of(hostname)
@@ -193,11 +192,7 @@ class OperatorRoutes:
 
     async def _left(self, hostname: str, left: tuple[RolloutId, ...]) -> tuple[LeftRollout, ...]:
         """The record of a rollout says that a host left, and its log when. Nearly no host did."""
-        if not left:
-            return ()
-        return await self._query(
-            lambda c: tuple(LeftRollout(id_, queries.left_at(c, id_, hostname)) for id_ in left)
-        )
+        return tuple([LeftRollout(id_, await self.queries.left_at(id_, hostname)) for id_ in left])
 
     async def releases(self, request: Request) -> Response:
         """What is in force for each channel and until when, and which artefacts are refused."""
@@ -376,9 +371,6 @@ class OperatorRoutes:
             raise refusal("command-refused", "The command is refused", 409, outcome.refusal)
         return no_content()
 
-    async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        return await anyio.to_thread.run_sync(_queried, self.database, query, limiter=self._queries)
-
 
 _PAGE = "a page; `next` is present if there are more items"
 _CARRIED_OUT = Answer(204, "the command is durable and in effect")
@@ -491,14 +483,6 @@ def _unknown_host(hostname: str, known: Collection[str]) -> str:
     return str(unknown("", "host", hostname, known))
 
 
-def _queried(database: Path, query: Callable[[sqlite3.Connection], T]) -> T:
-    connection = queries.open_for_reading(database)
-    try:
-        return query(connection)
-    finally:
-        connection.close()
-
-
 def _shown(coder: Coder[T], value: T) -> Response:
     return bytes_answer(coder.encode(value), "application/json")
 
@@ -506,8 +490,7 @@ def _shown(coder: Coder[T], value: T) -> Response:
 # Each query fetches one item more than the page shows, to know whether there is a next page.
 
 
-def _rollouts(connection: sqlite3.Connection, after_seq: int, limit: int) -> RolloutPage:
-    records = queries.rollouts(connection, after_seq=after_seq, limit=limit + 1)
+def _rollouts(records: tuple[RolloutRecord, ...], limit: int) -> RolloutPage:
     is_last = len(records) <= limit
     records = records[:limit]
     return RolloutPage(
@@ -573,13 +556,12 @@ def _heard(contact: Contact | None) -> tuple[datetime | None, int | None, int | 
     return contact.at, max(contact.skew_seconds, 0), max(-contact.skew_seconds, 0)
 
 
-def _deferral_page(connection: sqlite3.Connection, after: Place | None, limit: int) -> DeferralPage:
-    rows = queries.deferrals(connection, after=after, limit=limit + 1)
+def _deferral_page(rows: tuple[Waiting, ...], limit: int) -> DeferralPage:
     waiting = tuple(map(_deferral, rows[:limit]))
     return DeferralPage(waiting, None if len(rows) <= limit else _place(waiting[-1]))
 
 
-def _deferral(row: queries.Waiting) -> ListedDeferral:
+def _deferral(row: Waiting) -> ListedDeferral:
     return ListedDeferral(
         row.hostname, RolloutId(row.rollout_id), Gate(row.gate), row.reason, row.since
     )
@@ -629,10 +611,7 @@ def _explained_rollout(it: HostInRollout) -> ExplainedRollout:
     )
 
 
-def _log_page(
-    connection: sqlite3.Connection, rollout_id: RolloutId, after_seq: int, limit: int
-) -> LogPage:
-    rows = queries.log_rows(connection, rollout_id, after_seq=after_seq, limit=limit + 1)
+def _log_page(rows: tuple[LogRow, ...], limit: int) -> LogPage:
     events = tuple(map(_row, rows[:limit]))
     return LogPage(events, None if len(rows) <= limit else str(events[-1].seq))
 

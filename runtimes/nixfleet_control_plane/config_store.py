@@ -1,0 +1,102 @@
+"""`[store]` of the control plane's configuration: which kind of store, and how it is opened.
+
+The kind `sqlite` comes with nixfleet; others are entry points of the group `nixfleet.stores`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import anyio
+from attrs import field, frozen
+
+from nixfleet_control_plane.history.shadow import compare_views
+from nixfleet_control_plane.reading.queries import Queries
+from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
+from nixfleet_control_plane.store.opened_store import OpenedStore, StoreOpener
+from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.store import Store
+from nixfleet_control_plane.store.threaded_store import ThreadedStore
+from nixfleet_runtime.config.options import Section
+from nixfleet_runtime.config.path_checks import file_to_write
+from nixfleet_runtime.config.plugins import STORES, Plugin, read_plugin
+from nixfleet_runtime.storage.instance_lock import only_process_on
+
+SQLITE: Final = "sqlite"
+
+
+@frozen
+class StoreConfig:
+    """`[store]`. path: the SQLite database; `None`: another kind of store."""
+
+    plugin: Plugin
+    opener: StoreOpener = field(eq=False)
+    path: Path | None = None
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return f"the store {self.plugin.name!r}" if self.path is None else str(self.path)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[OpenedStore]:
+        """Open the store; close it at the end. Raises: PluginUnusable, and what a store of nixfleet raises."""
+        made: object
+        try:
+            context = self.opener()
+            made = await context.__aenter__()
+        except Exception as error:
+            if not self.plugin.distribution:
+                raise
+            raise self.plugin.failed("the store to be opened", error) from error
+        try:
+            yield self._fitting(made)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await context.__aexit__(None, None, None)
+
+    def _fitting(self, made: object) -> OpenedStore:
+        if not isinstance(made, OpenedStore):
+            raise self.plugin.unfit("an OpenedStore", f"a {type(made).__qualname__}")
+        self.plugin.require(made.store, Store)
+        self.plugin.require(made.queries, Queries)
+        return made
+
+
+def read_store(section: Section) -> StoreConfig:
+    """Return `[store]`."""
+    found = read_plugin(section, STORES, _OWN, SQLITE)
+    if found is None:
+        return sqlite_config(Path())
+    plugin, opener = found
+    if isinstance(opener, _SqliteOpener):
+        return StoreConfig(plugin, opener, opener.path)
+    return StoreConfig(plugin, opener)
+
+
+def sqlite_config(path: Path) -> StoreConfig:
+    """Return the configuration of the SQLite store at `path`."""
+    return StoreConfig(Plugin(STORES, SQLITE), _SqliteOpener(path), path)
+
+
+@frozen
+class _SqliteOpener:
+    path: Path
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[OpenedStore]:
+        with ExitStack() as held:
+            held.enter_context(only_process_on(self.path))
+            store = ThreadedStore(SqliteStore(self.path, compare_views))
+            try:
+                yield OpenedStore(store, SqliteQueries(self.path))
+            finally:
+                await store.close()
+
+
+def _sqlite(section: Section) -> StoreOpener:
+    return _SqliteOpener(section.path("path", file_to_write))
+
+
+_OWN: Final[Mapping[str, Callable[[Section], StoreOpener]]] = {SQLITE: _sqlite}

@@ -1,0 +1,72 @@
+"""`[transports.NAME]` of the control plane's configuration: what hosts can call it by, beside HTTP.
+
+Each is a part of the group `nixfleet.transports`; HTTP itself is `[listen]`.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol
+
+from attrs import field, frozen
+
+from nixfleet_control_plane.service import ControlPlaneService
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_runtime.config.options import Section
+from nixfleet_runtime.config.plugins import (
+    TRANSPORTS,
+    Plugin,
+    PluginUnfit,
+    read_plugin,
+    refuse_plugin,
+)
+
+
+class TransportServer(Protocol):
+    """The control plane's end of a transport."""
+
+    def serve(self, service: ControlPlaneService) -> AbstractAsyncContextManager[None]:
+        """Serve hosts while the context is open.
+
+        It authenticates: it passes on the name of the host that it has proof of, never one that a message gives.
+        """
+        ...
+
+
+@frozen
+class TransportConfig:
+    """`[transports.NAME]`."""
+
+    plugin: Plugin
+    server: TransportServer = field(eq=False)
+
+    @asynccontextmanager
+    async def serving(self, service: ControlPlaneService) -> AsyncIterator[None]:
+        """Serve hosts while the context is open. Raises: PluginFailed, if it cannot begin."""
+        context = self.server.serve(service)
+        try:
+            await context.__aenter__()
+        except Exception as error:
+            raise self.plugin.failed("to begin to serve", error) from error
+        try:
+            yield
+        finally:
+            await context.__aexit__(None, None, None)
+
+
+def read_transports(root: Section) -> Mapping[str, TransportConfig]:
+    """Return the transports by name."""
+    found: dict[str, TransportConfig] = {}
+    for name, section in root.sections("transports").items():
+        made = read_plugin(section, TRANSPORTS, _OWN)
+        if made is None:
+            continue
+        plugin, server = made
+        try:
+            plugin.require(server, TransportServer)
+        except PluginUnfit as error:
+            refuse_plugin(section, error)
+        found[name] = TransportConfig(plugin, server)
+    return FrozenMap(found)
+
+
+_OWN: Final[Mapping[str, Callable[[Section], TransportServer]]] = {}

@@ -1,0 +1,25 @@
+"""What the part that `[store] kind` names must make: a way to open a store, with its read port.
+
+Source: docs/how-to/embedding.md, Plug-ins.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+from attrs import frozen
+
+from nixfleet_control_plane.reading.queries import Queries
+from nixfleet_control_plane.store.store import Store
+
+
+@frozen
+class OpenedStore:
+    """A store, and what reads beside it."""
+
+    store: Store
+    queries: Queries
+
+
+StoreOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[OpenedStore]]
+"""Opens a store for this process alone, and closes it at the end of the context. Called once, in the event loop."""
