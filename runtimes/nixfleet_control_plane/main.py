@@ -140,7 +140,7 @@ async def _serve(parts: _Parts, on_listening: Callable[[str], None]) -> None:
                     freshness_limit_minutes=config.trust.freshness_window_minutes,
                 )
             )
-        _register_gauges(metrics, service)
+        _register_gauges(metrics, service, config.store)
         server = _server(parts, service, metrics, earlier)
         scanner = ReleaseScanner(parts.trust, config.trust.freshness_window_minutes)
         watcher = ReleaseWatcher(service, config.releases.directory, scanner, clock)
@@ -226,18 +226,19 @@ def _limits(config: LimitsConfig) -> Limits:
     )
 
 
-def _register_gauges(metrics: Metrics, service: ControlPlaneService) -> None:
+def _register_gauges(metrics: Metrics, service: ControlPlaneService, store: StoreConfig) -> None:
     """Register the gauges that are read at every scrape."""
     totals = service.totals
     program = nixfleet.__version__
     metrics.gauge_by(
         "nixfleet_program", "1, by the version of the program", "version", lambda: {program: 1}
     )
-    metrics.gauge(
-        "nixfleet_database_version",
-        "version of the database's format",
-        lambda: DATABASE_FORMAT.version,
-    )
+    if store.path is not None:
+        metrics.gauge(
+            "nixfleet_database_version",
+            "version of the database's format",
+            lambda: DATABASE_FORMAT.version,
+        )
     metrics.gauge("nixfleet_queue_length", "inputs in the queue", lambda: service.queue_length)
     metrics.gauge("nixfleet_log_head", "number of the last log row", lambda: totals().head_seq)
     metrics.gauge("nixfleet_enrolled_hosts", "enrolled hosts", lambda: totals().enrolled)
