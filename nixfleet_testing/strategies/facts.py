@@ -1,7 +1,7 @@
 """Facts and events, of any kind and for any record."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from attrs import evolve
 from hypothesis import strategies as st
@@ -156,14 +156,11 @@ def _recalls() -> SearchStrategy[Recalled]:
 def _postponements() -> SearchStrategy[Postponed]:
     """Also one that is over."""
     reasons = st.sampled_from(("a call is in progress", "the backup runs", "<b>\x1b[31m"))
-    minutes = st.sampled_from((0, 1, 60))
-    return st.builds(
-        lambda at, reason, lasts, seq: Postponed(at, reason, at + timedelta(minutes=lasts), seq),
-        times(),
-        reasons,
-        minutes,
-        _SEQS,
-    )
+    return st.builds(_postponed, times(), reasons, st.sampled_from((0, 1, 60)), _SEQS)
+
+
+def _postponed(at: datetime, reason: str, minutes: int, seq: int) -> Postponed:
+    return Postponed(at, reason, at + timedelta(minutes=minutes), seq)
 
 
 def _regressions() -> SearchStrategy[Regressed]:
