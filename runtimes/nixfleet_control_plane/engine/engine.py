@@ -712,8 +712,8 @@ class ControlPlaneEngine:
                 advance(self._state, commit, action.rollout_id, now)
             case QueueDispatch() | DeferDispatch() if not self._is_served(action.rollout_id):
                 pass  # An earlier action of this plan opened the rollout's successor.
-            case QueueDispatch() if self._state.view.rollouts[action.rollout_id].state.is_halted:
-                pass  # An earlier action of this plan was its first, after a wave had been denied.
+            case QueueDispatch() if self._is_outrun(action):
+                pass  # An earlier action of this plan was its first, which halted or completed it.
             case QueueDispatch():
                 carry_out_plan(self._state, commit, Planned(action), now)
                 was = self._state.view.rollouts[action.rollout_id].state
@@ -727,6 +727,12 @@ class ControlPlaneEngine:
                     defer(self._state, commit, action, now)
             case _:
                 assert_never(action)
+
+    def _is_outrun(self, action: QueueDispatch) -> bool:
+        """Whether the rollout is halted, or done without the host: a wave was denied, or all were excused, before."""
+        record = self._state.view.rollouts[action.rollout_id]
+        is_excused = record.standing_of(action.host) is Standing.EXCUSED
+        return record.state.is_halted or (record.state is RolloutState.TERMINAL and is_excused)
 
     def _is_served(self, rollout_id: RolloutId) -> bool:
         return self._state.view.rollouts[rollout_id].state.is_served
