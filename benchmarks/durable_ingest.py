@@ -2,6 +2,7 @@
 
 1,000 and 10,000 hosts live their 28 facts each, as fast as the service takes them: in batches of 28, 32 at a time, or
 one by one, 256 at a time. Then a tenth of that rate, paced, for the latency of an acknowledgement without a crowd.
+What was signed comes with each post, as it does from the network; signatures are not checked here.
 In one process: the clients' tasks cost time too. Beside it: `eventsourcing` on SQLite, and bare inserts of the same
 log rows, 512 a transaction, with `synchronous=FULL`, the limit of the machine.
 """
@@ -21,14 +22,17 @@ from benchmarks.fleet import control_plane, envelopes, host_names, prepare_datab
 from benchmarks.harness import Figure, Scale, percentile, ratio, scratch
 from benchmarks.life import FACTS_PER_LIFE
 from benchmarks.peers import available_recorder
+from nixfleet_control_plane.messages.inputs import Signed
 from nixfleet_control_plane.service import ControlPlaneService
-from nixfleet_proto.wire import AgentEventEnvelope
+from nixfleet_proto.codec.wire import batch_payload, envelope_payload
+from nixfleet_proto.wire import AgentEventEnvelope, EventBatch
 from nixfleet_runtime.storage.sqlite import transaction
 
 POSTS_AT_ONCE = 256
 BATCHES_AT_ONCE = 32
 BARE_ROWS = 512
 PACED_SHARE = 0.1
+SIGNATURE = "5a" * 64
 P99_FULL_MS, P99_TENTH_MS = 60.0, 10.0
 
 
@@ -46,8 +50,21 @@ class Case:
         return f"{self.hosts:,} hosts, {how}"
 
     @property
+    def posts(self) -> int:
+        """How often each host posts."""
+        return -(-FACTS_PER_LIFE // self.batch)
+
+    @property
     def at_once(self) -> int:
         return BATCHES_AT_ONCE if self.batch > 1 else POSTS_AT_ONCE
+
+
+@frozen
+class Post:
+    """What a host posts at once."""
+
+    envelopes: tuple[AgentEventEnvelope, ...]
+    signed: Signed
 
 
 @frozen
@@ -118,7 +135,7 @@ def _latency(name: str, runs: Sequence[Run], share: float, at_most: float | None
 async def _reported(database: Path, case: Case, *, paced: bool) -> tuple[Run, Run | None]:
     """Let most hosts report at once, and then, if `paced`, the rest of them at a tenth of that rate."""
     hosts = host_names(case.hosts)
-    said = envelopes(hosts)
+    said = _posts(hosts, case.batch)
     prepare_database(database, hosts)
     rest = max(1, case.hosts // 20) if paced else 0
     async with control_plane(database) as service:
@@ -132,16 +149,16 @@ async def _at_once(
     service: ControlPlaneService,
     case: Case,
     hosts: Sequence[str],
-    said: dict[str, tuple[AgentEventEnvelope, ...]],
+    said: dict[str, tuple[Post, ...]],
 ) -> Run:
     waits: list[float] = []
 
     async def client(mine: Sequence[str]) -> None:
-        for start in range(0, FACTS_PER_LIFE, case.batch):
+        for index in range(case.posts):
             for host in mine:
-                posted = said[host][start : start + case.batch]
+                post = said[host][index]
                 begun = perf_counter()
-                outcome = await service.take_events(host, posted)
+                outcome = await service.take_events(host, post.envelopes, post.signed)
                 waits.append((perf_counter() - begun) * 1e3)
                 assert outcome.stopped_by is None, outcome
 
@@ -156,26 +173,43 @@ async def _paced(
     service: ControlPlaneService,
     case: Case,
     hosts: Sequence[str],
-    said: dict[str, tuple[AgentEventEnvelope, ...]],
+    said: dict[str, tuple[Post, ...]],
     per_second: float,
 ) -> Run:
     """Post on a schedule, whether or not earlier posts were answered: a slow answer hides nothing."""
     waits: list[float] = []
 
-    async def post(host: str, start: int, due: float) -> None:
-        outcome = await service.take_events(host, said[host][start : start + case.batch])
+    async def post(host: str, index: int, due: float) -> None:
+        posted = said[host][index]
+        outcome = await service.take_events(host, posted.envelopes, posted.signed)
         waits.append((perf_counter() - due) * 1e3)
         assert outcome.stopped_by is None, outcome
 
     begun = perf_counter()
-    posts = [(host, start) for start in range(0, FACTS_PER_LIFE, case.batch) for host in hosts]
+    posts = [(host, index) for index in range(case.posts) for host in hosts]
     async with anyio.create_task_group() as posting:
-        for index, (host, start) in enumerate(posts):
-            due = begun + index * case.batch / per_second
+        for number, (host, index) in enumerate(posts):
+            due = begun + number * case.batch / per_second
             if (left := due - perf_counter()) > 0:
                 await anyio.sleep(left)
-            posting.start_soon(post, host, start, max(due, perf_counter()))
+            posting.start_soon(post, host, index, max(due, perf_counter()))
     return Run(len(hosts) * FACTS_PER_LIFE / (perf_counter() - begun), tuple(waits))
+
+
+def _posts(hosts: Sequence[str], batch: int) -> dict[str, tuple[Post, ...]]:
+    """Return what each host posts, in order, as many facts at a time."""
+    return {
+        host: tuple(
+            _post(lived[start : start + batch]) for start in range(0, FACTS_PER_LIFE, batch)
+        )
+        for host, lived in envelopes(tuple(hosts)).items()
+    }
+
+
+def _post(posted: tuple[AgentEventEnvelope, ...]) -> Post:
+    if len(posted) == 1:
+        return Post(posted, Signed(envelope_payload(posted[0]), SIGNATURE))
+    return Post(posted, Signed(batch_payload(EventBatch(posted)), SIGNATURE))
 
 
 def _bare_inserts(source: Path, target: Path) -> float:
@@ -188,7 +222,7 @@ def _bare_inserts(source: Path, target: Path) -> float:
         for (statement,) in filled.execute(f"{schema} AND sql IS NOT NULL ORDER BY rowid"):
             empty.execute(statement)
         rows = iter(filled.execute("SELECT * FROM event_log").fetchall())
-        insert = f"INSERT INTO event_log VALUES ({','.join('?' * 9)})"
+        insert = f"INSERT INTO event_log VALUES ({','.join('?' * 12)})"
         count, begun = 0, perf_counter()
         while portion := list(islice(rows, BARE_ROWS)):
             with transaction(empty):

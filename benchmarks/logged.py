@@ -1,9 +1,9 @@
 """A database with a long log: hosts lived their lives through the engine and the store.
 
-Every life is the same but for the host's name and the numbers of its rows. So the first host and the last, which ends
-the rollout, live through the engine, and the others are the first one over again: its writes, with their name and
-their numbers. The store makes them durable like any commit, with chain, indexes and triggers. That they are what the
-engine would have written is seen whenever the views are rebuilt.
+A life is reported in one batch. Every one is the same but for the host's name and the numbers of its rows. So the first
+host and the last, which ends the rollout, live through the engine, and the others are the first one over again: its
+writes, with their name and their numbers. The store makes them durable like any commit, with chain, indexes and
+triggers. That they are what the engine would have written is seen whenever the views are rebuilt.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ from nixfleet_proto.wire import AgentEventEnvelope
 HOSTS_PER_COMMIT = 100
 
 
-def write_log(path: Path, rows: int, uncached: int = 0) -> int:
-    """Write a log of about so many rows, the views and the cache of host records; return how many it is.
+def write_log(path: Path, facts: int, uncached: int = 0) -> int:
+    """Write a log of about so many facts, the views and the cache of host records; return how many it is.
 
-    uncached: the last rows, at least so many, are of hosts whose record in the cache is as old as their dispatch.
+    uncached: the last facts, at least so many, are of hosts whose record in the cache is as old as their dispatch.
     """
-    hosts = host_names(max(2, rows // (FACTS_PER_LIFE + 1)))
+    hosts = host_names(max(2, facts // FACTS_PER_LIFE))
     cached = len(hosts) - uncached // FACTS_PER_LIFE
     prepare_database(path, hosts)
     with closing(SqliteStore(path)) as store:
@@ -47,7 +47,7 @@ def write_log(path: Path, rows: int, uncached: int = 0) -> int:
         others = [write for write in first if not isinstance(write, LogRow)]
         for start in range(1, len(hosts) - 1, HOSTS_PER_COMMIT):
             lives = [
-                (hosts[index], index * FACTS_PER_LIFE)
+                (hosts[index], index * len(lived))
                 for index in range(start, min(start + HOSTS_PER_COMMIT, len(hosts) - 1))
             ]
             writes = [_again(row, *life) for life in lives for row in lived]
@@ -56,7 +56,7 @@ def write_log(path: Path, rows: int, uncached: int = 0) -> int:
             store.commit(writes if start + len(lives) <= cached else _uncached(writes))
         last = _life(store, hosts[-1])
         store.commit(_uncached(last) if uncached else last)
-        return max(write.seq for write in last if isinstance(write, LogRow))
+    return len(hosts) * FACTS_PER_LIFE
 
 
 def _life(store: SqliteStore, host: str) -> list[Write]:
@@ -72,7 +72,8 @@ def _again(write: Write, host: str, offset: int) -> Write:
     """Return a write of a life as that of another host, so many rows later."""
     match write:
         case LogRow():
-            return write._replace(seq=write.seq + offset, host_id=host)
+            said = write.payload.replace(f'"{write.host_id}"', f'"{host}"')
+            return write._replace(seq=write.seq + offset, host_id=host, payload=said)
         case OpenProbeFailure():
             return evolve(write, event_log_seq=write.event_log_seq + offset, host_id=host)
         case ClearProbeFailure():

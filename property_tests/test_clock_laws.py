@@ -18,13 +18,17 @@ OFFSETS = st.timedeltas(-timedelta(days=400), timedelta(days=400))
 WAITS = st.timedeltas(timedelta(), timedelta(hours=3))
 
 
+def _soak() -> timedelta:
+    return SOAK
+
+
 @given(facts())
 def test_a_fact_is_early_when_its_date_is_more_than_a_minute_ahead(fact: AgentEvent) -> None:
     """Of every kind, and to the microsecond."""
     receipts = Receipts(UndoLog())
     at = time_of(fact)
-    assert receipts.first_early(KEY, (fact,), SOAK, at - AHEAD_MAX) is None
-    early = receipts.first_early(KEY, (fact,), SOAK, at - AHEAD_MAX - timedelta(microseconds=1))
+    assert receipts.early(KEY, fact, _soak, at - AHEAD_MAX) is None
+    early = receipts.early(KEY, fact, _soak, at - AHEAD_MAX - timedelta(microseconds=1))
     assert early is not None
     assert early.seq == fact.seq
 
@@ -40,7 +44,7 @@ def test_no_dates_cut_the_soak_of_a_host_that_is_heard(
     receipts.note(KEY, completed, NOW)
     claim = Converged(NOW + converged, "new", seq=2)
     later = NOW + wait
-    if receipts.first_early(KEY, (claim,), SOAK, later) is not None:
+    if receipts.early(KEY, claim, _soak, later) is not None:
         return
     assert claim.converged_at - later <= AHEAD_MAX
     claims_a_soak = claim.converged_at - completed.completed_at >= SOAK - SOAK_ALLOWANCE
@@ -56,7 +60,7 @@ def test_an_early_fact_is_taken_when_the_answer_says(
     receipts.note(KEY, ActivationCompleted("new", 0, NOW - activated, seq=1), NOW)
     claim = Converged(NOW + converged, "new", seq=2)
     now, answers = NOW + wait, 0
-    while (early := receipts.first_early(KEY, (claim,), SOAK, now)) is not None:
+    while (early := receipts.early(KEY, claim, _soak, now)) is not None:
         now += timedelta(seconds=early.retry_after_seconds)
         answers += 1
     assert answers <= 2, "once for its date, and once for the soak"

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nixfleet_control_plane.engine.engine import REFUSED_IN_A_ROW_MAX
+from nixfleet_control_plane.engine.fact_intake import REFUSED_IN_A_ROW_MAX
 from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
 from nixfleet_proto.agent_event import (
     ActivationCompleted,

@@ -14,7 +14,13 @@ from attrs import evolve, frozen
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec.json_text import parse_json, sorted_bytes
 from nixfleet_proto.codec.limits import TEXT_LENGTH_MAX, limit_problems
-from nixfleet_proto.codec.primitives import MalformedValue, shown
+from nixfleet_proto.codec.primitives import (
+    MalformedValue,
+    read_count,
+    read_list,
+    read_object,
+    shown,
+)
 from nixfleet_proto.codec.problem import PROBLEMS_LOOKED_FOR, DecodeError, DecodeProblem
 from nixfleet_proto.codec.strict import Absent, Coder, Spelling, camel_case, snake_case
 from nixfleet_proto.json_value import JsonValue
@@ -95,6 +101,38 @@ def receive_event_batch(data: bytes) -> Received[EventBatch]:
 def batch_payload(batch: EventBatch) -> bytes:
     """Return the bytes that the signature of `batch` covers: its canonical JSON without the signature."""
     return sorted_bytes(EVENT_BATCH.to_json(evolve(batch, signature=None)))
+
+
+def facts_of_payload(payload: bytes) -> tuple[AgentEvent, ...]:
+    """Return the facts in what a host signed: in an envelope or in a batch, both without a signature.
+
+    Raises: DecodeError.
+    """
+    return tuple(map(_EVENT.of_json, _events_in(payload)))
+
+
+def payload_without(payload: bytes, seq_max: int) -> bytes:
+    """Return what a host signed without the facts up to `seq_max`, as a batch. Raises: DecodeError."""
+    parsed = parse_json(payload, EVENT_BATCH.what)
+    assert isinstance(parsed, Mapping), "it was read as a message"
+    envelopes = parsed.get("events", [parsed])
+    assert isinstance(envelopes, list), "it was read as a batch"
+    return sorted_bytes({"events": [each for each in envelopes if _seq_of(each) > seq_max]})
+
+
+def _events_in(payload: bytes) -> Iterator[JsonValue]:
+    parsed = parse_json(payload, EVENT_BATCH.what)
+    if not isinstance(parsed, Mapping):
+        raise MalformedValue("an object", parsed)
+    if "events" not in parsed:
+        yield parsed["event"]
+        return
+    for envelope in read_list(parsed["events"]):
+        yield read_object(envelope)["event"]
+
+
+def _seq_of(envelope: JsonValue) -> int:
+    return read_count(read_object(read_object(envelope)["event"])["seq"])
 
 
 def encode_dispatch(dispatch: Dispatch) -> bytes:

@@ -18,10 +18,11 @@ from nixfleet_control_plane.messages.log_entry import (
     Commanded,
     Deferred,
     Entry,
-    FactReported,
+    FactsReported,
     LoggedEntry,
     LogRow,
     Planned,
+    Stopped,
 )
 from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
@@ -60,12 +61,14 @@ from nixfleet_control_plane.store.store import (
     StoredHost,
     StoredRefusal,
 )
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec.warrant import encode_signed_warrant
+from nixfleet_proto.codec.wire import batch_payload
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant, Warrant
 from nixfleet_proto.trust import TrustedKey
-from nixfleet_proto.wire import Dispatch
+from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, EventBatch
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate, OpenRollout
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
 from nixfleet_state_machine.planner.holds.scope import ChannelScope, HoldScope, RolloutScope
@@ -89,16 +92,35 @@ SIGNATURE = "ab" * 64
 FLEET = "fleet.resolved.json#12ab"
 MANIFEST = f"rollouts/{ROLLOUT}.json"
 
+_NOTHING = FrozenMap[int, str]()
+
+
+def _reported(
+    host: str,
+    *facts: AgentEvent,
+    refused: FrozenMap[int, str] = _NOTHING,
+    signature: str | None = None,
+    stopped: Stopped | None = None,
+    continues: int | None = None,
+) -> FactsReported:
+    """Return what a host reported in one request; more facts than one as a batch."""
+    envelopes = tuple(AgentEventEnvelope(host, ROLLOUT, fact) for fact in facts)
+    payload = batch_payload(EventBatch(envelopes))
+    return FactsReported(
+        host, ROLLOUT, facts, refused, payload.decode(), signature, stopped, continues
+    )
+
+
 # The log under all the views: row n happened n seconds in.
 _ENTRIES: tuple[Entry, ...] = (
     ArtefactTaken(FLEET, None, '{"hosts":{"wéb":"“x”\\n"}}', SIGNATURE, "ci"),
     ArtefactTaken(MANIFEST, ROLLOUT, "{}", SIGNATURE, "ci-2"),
     Planned(OpenRollout(ROLLOUT, CHANNEL, "a1b2c3")),
-    FactReported(HOST, ROLLOUT, CONVERGES[0], SIGNATURE),
-    FactReported(OTHER_HOST, ROLLOUT, ROLLBACK_FAILS_FIRST[2], None),
+    _reported(HOST, *CONVERGES[:3], signature=SIGNATURE),
+    _reported(OTHER_HOST, ROLLBACK_FAILS_FIRST[2], refused=FrozenMap({3: "wéb “x”\n"})),
     Deferred(DeferDispatch(OTHER_HOST, ROLLOUT, Gate.WAVE_PROMOTION, "waits for wave 0")),
     Commanded(PauseScope(ChannelScope(CHANNEL), "Ada O'Brien", 'after "the incident"\n')),
-    FactReported(HOST, ROLLOUT, CONVERGES[5], SIGNATURE),
+    _reported(HOST, CONVERGES[5], stopped=Stopped(9, "gap"), continues=4),
 )
 LOGGED = tuple(LoggedEntry(seq, at(seq), entry) for seq, entry in enumerate(_ENTRIES, start=1))
 ROWS: tuple[LogRow, ...] = tuple(row_of(each.seq, each.at, each.entry) for each in LOGGED)
@@ -107,7 +129,7 @@ LAST = len(ROWS)
 
 def row(seq: int) -> LogRow:
     """Return a log row with this number, that says what none of `ROWS` does."""
-    return row_of(seq, at(seq), FactReported(HOST, ROLLOUT, CONVERGES[1], None))
+    return row_of(seq, at(seq), _reported(HOST, CONVERGES[1]))
 
 
 def large_row(seq: int) -> LogRow:

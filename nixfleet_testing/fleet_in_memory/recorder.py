@@ -24,9 +24,11 @@ from nixfleet_control_plane.messages.log_entry import (
     Deferred,
     FactRefused,
     FactReported,
+    Line,
     LogRow,
     Planned,
     RolloutMoved,
+    lines_of,
 )
 from nixfleet_control_plane.messages.writes import (
     ClearProbeFailure,
@@ -150,10 +152,13 @@ class FleetRecorder(Recorder):
         super().control_plane_started(state, at)
 
     def _row(self, row: LogRow) -> None:
-        entry = entry_of(row).entry
+        for line in lines_of(entry_of(row)):
+            self._line(row.seq, line.entry)
+
+    def _line(self, seq: int, entry: Line) -> None:
         match entry:
             case FactReported():
-                what = f"{row.seq} {entry.host} {entry.rollout_id} {entry.fact.seq}"
+                what = f"{seq} {entry.host} {entry.rollout_id} {entry.fact.seq}"
                 self._add(CONTROL_PLANE, Kind.ROW, what, routine=True)
                 return
             case FactRefused():
@@ -170,7 +175,7 @@ class FleetRecorder(Recorder):
                 what = f"ArtefactTaken {entry.name.partition('#')[0]}"
             case _:
                 what = brief(entry)
-        self._add(CONTROL_PLANE, Kind.ROW, f"{row.seq} {what}")
+        self._add(CONTROL_PLANE, Kind.ROW, f"{seq} {what}")
 
     def _view(self, write: Write) -> None:
         match write:

@@ -16,6 +16,7 @@ import anyio
 from attrs import evolve
 
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
+from nixfleet_control_plane.engine.fact_intake import STOPPED_BY
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRollout
 from nixfleet_control_plane.engine.warrants import HostRecall, RelayedWarrant
 from nixfleet_control_plane.history.loading import loaded_state
@@ -48,6 +49,7 @@ from nixfleet_control_plane.messages.inputs import (
     PlanTick,
     Reply,
     ReportVerdict,
+    Signed,
     Totals,
     UseKeys,
     WakeHost,
@@ -74,16 +76,10 @@ from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
 from nixfleet_runtime.kernel.zones import SystemZones
 from nixfleet_runtime.transport import (
-    EventEarly,
-    EventRefused,
     EventsOutcome,
     Heartbeat,
     HeartbeatReply,
-    HostHeld,
     ReleaseInForce,
-    ReplayFrom,
-    RolloutUnknown,
-    SeqForked,
 )
 from nixfleet_state_machine.host.effect import EmitLog, EmitMetric
 from nixfleet_state_machine.host.state import HostState
@@ -99,14 +95,6 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 FLUSH_PORTION = 100
 FLUSH_TICKS = 12
 QUEUE_LENGTH_MAX = 4096
-_STOPPED = {
-    EventRefused: "refused",
-    ReplayFrom: "gap",
-    RolloutUnknown: "unknown",
-    SeqForked: "forked",
-    EventEarly: "early",
-    HostHeld: "held",
-}
 _emit_metric = maker(EmitMetric)
 _log = logging.getLogger(__name__)
 
@@ -280,15 +268,20 @@ class ControlPlaneService:
     # that a message gives. A message about another host is refused here, whatever the transport.
 
     async def take_events(
-        self, hostname: str, envelopes: tuple[AgentEventEnvelope, ...]
+        self,
+        hostname: str,
+        envelopes: tuple[AgentEventEnvelope, ...],
+        signed: Signed | None = None,
     ) -> EventsOutcome:
         """Return how many events were accepted, and what stopped the rest. Accepted events are durable.
+
+        signed: what the host signed, which the caller verified, of events of one rollout; the log keeps these bytes.
 
         Raises: AnotherHost, QueueFull, WriteFailed, EngineFault, MutatorClosed.
         """
         for envelope in envelopes:
             _require_own(hostname, envelope.hostname)
-        outcome = await self._ask_if_room(HostEvents(hostname, envelopes), EventsOutcome)
+        outcome = await self._ask_if_room(HostEvents(hostname, envelopes, signed), EventsOutcome)
         self._count(envelopes, outcome)
         return outcome
 
@@ -299,7 +292,7 @@ class ControlPlaneService:
             self._count_events(kind, "accepted", number)
         if outcome.stopped_by is not None:
             stopping = type(envelopes[outcome.accepted].event)
-            self._count_events(stopping, _STOPPED[type(outcome.stopped_by)], 1)
+            self._count_events(stopping, STOPPED_BY[type(outcome.stopped_by)], 1)
 
     def _count_events(self, kind: type[AgentEvent], answer: str, number: int) -> None:
         labels = (("kind", kind.__name__), ("answer", answer))

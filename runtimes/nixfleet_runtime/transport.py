@@ -85,10 +85,9 @@ class SeqForked:
 
 @frozen
 class EventEarly:
-    """The event `seq` cannot be true yet, by the control plane's clock; it was not taken, nor what came with it.
+    """The event `seq` cannot be true yet, by the control plane's clock; it was not taken, nor what came after it.
 
-    Send what comes before it without it, and later it again, unchanged: what it says is true then. retry_after_seconds:
-    when it will be taken. (409)
+    Send it again later, unchanged: what it says is true then. retry_after_seconds: when it will be taken. (409)
     """
 
     rollout_id: str

@@ -10,8 +10,8 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
     Commanded,
-    Entry,
     FactReported,
+    Line,
     Planned,
     Returned,
     RolloutMoved,
@@ -114,7 +114,7 @@ def _reported(fact: AgentEvent) -> FactReported:
     ids=lambda it: type(it).__name__ if not isinstance(it, str) else "",
 )
 def test_entry_is_told_as_a_sentence_about_its_actor(
-    entry: Entry, actor: str, sentence: str
+    entry: Line, actor: str, sentence: str
 ) -> None:
     """Each entry has somebody behind it, and a sentence that goes on from that name."""
     assert (actor_of(entry), told(entry)) == (actor, sentence)

@@ -5,7 +5,13 @@ from datetime import timedelta
 import pytest
 from attrs import evolve
 
-from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
+from nixfleet_control_plane.messages.entry_codec import entry_of
+from nixfleet_control_plane.messages.log_entry import (
+    FactRefused,
+    FactReported,
+    FactsReported,
+    Stopped,
+)
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     Converged,
@@ -62,16 +68,18 @@ def test_a_fact_a_minute_ahead_is_taken(control_plane: ScriptedControlPlane) -> 
     assert outcome == EventsOutcome(1)
 
 
-def test_nothing_new_is_taken_of_a_batch_with_a_fact_from_the_future(
+def test_what_comes_before_a_fact_from_the_future_is_taken(
     control_plane: ScriptedControlPlane,
 ) -> None:
-    """The batch's signature is of all its facts; the answer names the one to leave out."""
+    """The row has all that was signed, and where it stopped; the answer names the one to leave out."""
     rollout_id = control_plane.publish("r1")
     ahead = ActivationCompleted("r1-web-01", 0, START + YEAR, seq=2)
     outcome = control_plane.hear("web-01", rollout_id, ACK, ahead)
-    assert (outcome.accepted, early_of(outcome).seq) == (0, 2)
-    assert control_plane.logged(FactReported) == []
-    assert control_plane.hear("web-01", rollout_id, ACK) == EventsOutcome(1)
+    assert (outcome.accepted, early_of(outcome).seq) == (1, 2)
+    assert [entry.fact for entry in control_plane.logged(FactReported)] == [ACK]
+    logged = entry_of(control_plane.rows()[-1]).entry
+    assert isinstance(logged, FactsReported)
+    assert logged.stopped == Stopped(2, "early")
 
 
 def test_a_clock_that_was_a_year_ahead_ends_no_soak(control_plane: ScriptedControlPlane) -> None:

@@ -7,8 +7,14 @@ import pytest
 from attrs import evolve
 
 from nixfleet_control_plane.engine.intake_limits import PROBES_MAX
+from nixfleet_control_plane.messages.entry_codec import entry_of
 from nixfleet_control_plane.messages.inputs import HostEvents
-from nixfleet_control_plane.messages.log_entry import FactReported, RolloutMoved
+from nixfleet_control_plane.messages.log_entry import (
+    FactReported,
+    FactsReported,
+    RolloutMoved,
+    Stopped,
+)
 from nixfleet_proto.agent_event import (
     ActivationCompleted,
     ActivationStarted,
@@ -19,6 +25,7 @@ from nixfleet_proto.agent_event import (
     ProbeStatus,
     ProbeSubResult,
 )
+from nixfleet_proto.codec.wire import facts_of_payload
 from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.transport import (
     EventRefused,
@@ -125,16 +132,20 @@ def test_a_fact_after_a_gap_asks_for_a_replay_from_the_first_that_is_missing(
     assert control_plane.logged(FactReported) == []
 
 
-def test_nothing_new_is_taken_of_a_batch_with_a_gap(control_plane: ScriptedControlPlane) -> None:
-    """Its signature is kept on its last row: without that row, what came before the gap would be unsigned."""
+def test_what_comes_before_a_gap_in_a_batch_is_taken(control_plane: ScriptedControlPlane) -> None:
+    """The row has all that was said, where it stopped, and why."""
     rollout_id = control_plane.publish("r1")
     completed = ActivationCompleted("r1-web-01", 0, START, seq=3)
     converged = Converged(START, "r1-web-01", seq=4)
     control_plane.hear("web-01", rollout_id, ACK)
 
     outcome = control_plane.hear("web-01", rollout_id, ACK, STARTED, converged)
-    assert outcome == EventsOutcome(1, ReplayFrom(rollout_id, 2))
-    assert len(control_plane.logged(FactReported)) == 1
+    assert outcome == EventsOutcome(2, ReplayFrom(rollout_id, 3))
+    assert [entry.fact for entry in control_plane.logged(FactReported)] == [ACK, STARTED]
+    logged = entry_of(control_plane.rows()[-1]).entry
+    assert isinstance(logged, FactsReported)
+    assert (logged.facts, logged.stopped) == ((STARTED,), Stopped(4, "gap"))
+    assert facts_of_payload(logged.payload.encode()) == (ACK, STARTED, converged)
     assert control_plane.hear("web-01", rollout_id, STARTED, completed) == EventsOutcome(2)
 
 

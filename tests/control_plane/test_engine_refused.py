@@ -3,7 +3,7 @@
 import pytest
 from attrs import evolve
 
-from nixfleet_control_plane.engine.engine import REFUSED_IN_A_ROW_MAX, REFUSED_MAX
+from nixfleet_control_plane.engine.fact_intake import REFUSED_IN_A_ROW_MAX, REFUSED_MAX
 from nixfleet_control_plane.engine.intake_limits import PROBES_MAX
 from nixfleet_control_plane.messages.inputs import HostEvents
 from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported, IdentityForked

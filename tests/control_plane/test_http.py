@@ -265,7 +265,7 @@ async def test_operators_read_hosts_deferrals_and_the_log(site: Site) -> None:
     deferrals = (await site.operate("GET", "/v1/deferrals")).json()["deferrals"]
     assert {deferral["gate"] for deferral in deferrals} == {"wave-promotion"}
     events = (await site.operate("GET", f"/v1/rollouts/{rollout_id}/events")).json()["events"]
-    assert events[0]["kind"] == "verify_outcome"
+    assert events[0]["kind"] == "artefact_accepted"
 
 
 async def test_a_list_comes_a_page_at_a_time(site: Site) -> None:

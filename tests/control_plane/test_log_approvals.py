@@ -11,7 +11,7 @@ from nixfleet_control_plane.messages.inputs import RelayWarrant
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     Commanded,
-    LoggedEntry,
+    LoggedLine,
     Planned,
     RolloutMoved,
 )
@@ -43,7 +43,7 @@ def fleet(scratch: Path) -> Approved:
     return fleet
 
 
-def _entries(fleet: Approved) -> list[LoggedEntry]:
+def _entries(fleet: Approved) -> list[LoggedLine]:
     connection = open_for_reading(fleet.database)
     try:
         return list(log_entries(connection))
@@ -51,15 +51,15 @@ def _entries(fleet: Approved) -> list[LoggedEntry]:
         connection.close()
 
 
-def _problems(fleet: Approved, entries: list[LoggedEntry]) -> list[str]:
+def _problems(fleet: Approved, entries: list[LoggedLine]) -> list[str]:
     return [each.problem for each in check_approvals(entries, fleet.trust).problems]
 
 
-def _moved(entry: LoggedEntry, event: Verdict) -> LoggedEntry:
+def _moved(entry: LoggedLine, event: Verdict) -> LoggedLine:
     return evolve(entry, entry=RolloutMoved(event))
 
 
-def _verdicts(entries: list[LoggedEntry]) -> list[tuple[int, LoggedEntry, Verdict]]:
+def _verdicts(entries: list[LoggedLine]) -> list[tuple[int, LoggedLine, Verdict]]:
     return [
         (index, each, each.entry.event)
         for index, each in enumerate(entries)
@@ -200,11 +200,11 @@ def test_a_promotion_that_waives_what_may_not_be_waived_is_found(scratch: Path) 
 # --- a log that was written by somebody else -------------------------------------------------------
 
 
-def _without_verdicts(entries: list[LoggedEntry]) -> list[LoggedEntry]:
+def _without_verdicts(entries: list[LoggedLine]) -> list[LoggedLine]:
     return [each for each in entries if not _is_event(each, Verdict)]
 
 
-def _is_event(entry: LoggedEntry, kind: type[Verdict] | type[WaveAdvanced]) -> bool:
+def _is_event(entry: LoggedLine, kind: type[Verdict] | type[WaveAdvanced]) -> bool:
     return isinstance(entry.entry, RolloutMoved) and isinstance(entry.entry.event, kind)
 
 

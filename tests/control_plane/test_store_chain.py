@@ -8,6 +8,7 @@ import pytest
 from nixfleet_control_plane.history.rebuild import ChainReport, check_chain
 from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH
 from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_control_plane.store.sqlite_store import INSERT_LOG
 from tests.engines.scripted_host import ScriptedHost
 from tests.engines.story import STEPS, Story
 from tests.engines.tampering import cut, forge, knife, with_payload
@@ -78,6 +79,9 @@ def test_an_empty_log_holds(story: Story) -> None:
         "payload = replace(payload, 'release-0', 'release-9')",
         "signature = '51'",
         "signature = ''",
+        "first_fact_seq = 9",
+        "fact_count = 2",
+        "outcome = '{}'",
         "hash = randomblob(32)",
         "prev_hash = randomblob(32)",
         "host_id = CAST(x'ff' AS TEXT)",
@@ -132,7 +136,7 @@ def test_a_row_that_was_altered_and_hashed_anew_is_found_at_the_next(database: P
     database.write_bytes(made)
     with knife(database) as connection:
         connection.execute(f"DELETE FROM event_log WHERE seq = {ROW}")
-        connection.execute("INSERT INTO event_log VALUES (?,?,?,?,?,?,?,?,?)", forged)
+        connection.execute(INSERT_LOG, forged)
 
     assert _broken_at(database) == (ROW, ROW + 1)
 
@@ -143,7 +147,7 @@ def test_a_row_that_was_put_in_is_found(database: Path) -> None:
         database,
         f"UPDATE event_log SET seq = -seq - 1 WHERE seq >= {ROW}",
         f"INSERT INTO event_log SELECT {ROW}, ts, kind, host_id, rollout_id, payload, signature,"
-        f" prev_hash, hash FROM event_log WHERE seq = {ROW - 1}",
+        f" first_fact_seq, fact_count, outcome, prev_hash, hash FROM event_log WHERE seq = {ROW - 1}",
         "UPDATE event_log SET seq = -seq WHERE seq < 0",
     )
 

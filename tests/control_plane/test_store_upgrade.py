@@ -33,8 +33,11 @@ def _older(path: Path) -> Path:
         )
         old.execute(
             "INSERT INTO event_log (seq, ts, kind, payload, prev_hash, hash)"
-            " VALUES (1,?,'effect','{}',zeroblob(32),zeroblob(32))",
-            (AT,),
+            " VALUES (1,?,'operator_command',?,zeroblob(32),zeroblob(32))",
+            (
+                AT,
+                '{"kind":"ClearRollout","rollout_id":"stable@r1","operator":"ada","reason":"x","excused_hosts":[]}',
+            ),
         )
         old.execute(
             "INSERT INTO rollouts VALUES ('stable@r1','stable','r1','Active',0,1,1,?,NULL,NULL,?)",

@@ -217,7 +217,9 @@ def test_a_fact_with_another_number_could_not_have_been_taken(database: Path) ->
     """A fact whose number was changed to one that was used before is named."""
     seq = _seq_of(database, "ActivationStarted")
     forge(database, seq, with_payload('"seq":2', '"seq":1'))
+    assert "expected 1 facts from 2 on, found 0" in _damage(database).problem
 
+    forge(database, seq, lambda row: row._replace(first_fact_seq=1))
     assert "the entry does not apply" in _damage(database).problem
 
 
@@ -249,6 +251,7 @@ def _seq_of(database: Path, kind: str) -> int:
     """Return the number of the first row whose payload is of `kind`."""
     with closing(open_for_reading(database)) as connection:
         seq: int = connection.execute(
-            "SELECT min(seq) FROM event_log WHERE json_extract(payload, '$.kind') = ?", (kind,)
+            "SELECT min(event_log_seq) FROM log_lines WHERE json_extract(payload, '$.kind') = ?",
+            (kind,),
         ).fetchone()[0]
     return seq

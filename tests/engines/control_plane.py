@@ -34,9 +34,9 @@ from nixfleet_control_plane.messages.inputs import (
     ResumeScope,
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObjection
-from nixfleet_control_plane.messages.log_entry import Entry, LoggedEntry
+from nixfleet_control_plane.messages.log_entry import Entry, LoggedLine, LogRow
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
-from nixfleet_control_plane.store.sqlite_store import SqliteStore
+from nixfleet_control_plane.store.sqlite_store import SqliteStore, read_log
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.enrollment import BootstrapToken, Revocation
 from nixfleet_proto.frozen_map import FrozenMap
@@ -207,10 +207,19 @@ class ScriptedControlPlane:
             for dispatch in waiting
         ]
 
-    def log(self, after_seq: int = 0) -> tuple[LoggedEntry, ...]:
+    def log(self, after_seq: int = 0) -> tuple[LoggedLine, ...]:
+        """Return the log's lines: one for each fact, and for each other row."""
         connection = open_for_reading(self.database)
         try:
             return log_entries(connection, after_seq=after_seq)
+        finally:
+            connection.close()
+
+    def rows(self) -> tuple[LogRow, ...]:
+        """Return the log's rows as they are stored."""
+        connection = open_for_reading(self.database)
+        try:
+            return tuple(read_log(connection))
         finally:
             connection.close()
 

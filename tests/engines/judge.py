@@ -33,7 +33,7 @@ from nixfleet_control_plane.messages.log_entry import (
     HoldMoved,
     HostEnrolled,
     IdentityForked,
-    LoggedEntry,
+    LoggedLine,
     Planned,
     Returned,
     RolloutMoved,
@@ -88,7 +88,7 @@ class Judge:
         self._holds: set[str] = set()
         self._quarantined: set[str] = set()
 
-    def read(self, log: Iterable[LoggedEntry]) -> None:
+    def read(self, log: Iterable[LoggedLine]) -> None:
         """Judge the rows of a log, in order."""
         for logged in log:
             entry = logged.entry

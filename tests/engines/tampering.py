@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
-from nixfleet_control_plane.store.sqlite_store import LOG_COLUMNS
+from nixfleet_control_plane.store.sqlite_store import INSERT_LOG, LOG_COLUMNS
 
 
 @contextmanager
@@ -45,9 +45,7 @@ def forge(path: Path, seq: int, change: Callable[[LogRow], LogRow]) -> None:
         for row in rows:
             kept = change(row) if row.seq == seq else row
             previous, head = head, chain_hash(head, kept)
-            connection.execute(
-                "INSERT INTO event_log VALUES (?,?,?,?,?,?,?,?,?)", (*kept, previous, head)
-            )
+            connection.execute(INSERT_LOG, (*kept, previous, head))
 
 
 def with_payload(old: str, new: str) -> Callable[[LogRow], LogRow]:

@@ -21,6 +21,7 @@ from nixfleet_agent.workers.posting import RetryingPost
 from nixfleet_agent.workers.probes import ProbeWorker
 from nixfleet_agent.workers.steps import Lock, PollDispatch, Wait, Wakeup
 from nixfleet_control_plane.engine import entry_handlers as books
+from nixfleet_control_plane.engine import fact_intake
 from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.identity_state import Identities
 from nixfleet_control_plane.engine.state import State
@@ -91,13 +92,13 @@ def deletes_a_dispatch_when_it_is_handed_out(patch: pytest.MonkeyPatch) -> None:
 
 def drops_facts_while_manifests_are_missing(patch: pytest.MonkeyPatch) -> None:
     """What is reported of a rollout that is not known yet is acknowledged, and forgotten."""
-    ingest_one = ControlPlaneEngine._ingest_one
+    take = fact_intake._Intake.take
 
     def careless(self: Any, *arguments: Any) -> Any:
-        refusal = ingest_one(self, *arguments)
+        refusal = take(self, *arguments)
         return None if isinstance(refusal, RolloutUnknown) else refusal
 
-    patch.setattr(ControlPlaneEngine, "_ingest_one", careless)
+    patch.setattr(fact_intake._Intake, "take", careless)
 
 
 def does_not_read_quarantines_back(patch: pytest.MonkeyPatch) -> None:

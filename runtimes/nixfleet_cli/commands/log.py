@@ -30,7 +30,7 @@ from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, 
 from nixfleet_control_plane.history.retention.whole_log import dropped_rows, whole_log
 from nixfleet_control_plane.history.shadow import line_of as difference_line
 from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
-from nixfleet_control_plane.messages.log_entry import LoggedEntry
+from nixfleet_control_plane.messages.log_entry import LoggedLine, lines_of
 from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.process import garbage
@@ -61,7 +61,7 @@ log.add_command(export_log)
 )
 @click.option("--all", "with_routine", is_flag=True, help="Include repeated probe results.")
 @printing(
-    "one object a row, with seq, at, kind, rolloutId, host, actor, text, stateBefore, stateAfter and payload"
+    "one object a line, with seq, at, kind, rolloutId, host, actor, text, stateBefore, stateAfter and payload"
 )
 def show(
     output: Output,
@@ -71,11 +71,11 @@ def show(
     after: int,
     with_routine: bool,
 ) -> None:
-    """Print the log, one row a line.
+    """Print the log, one line for each fact and each other row.
 
-    A line has the row's number, its time, the rollout, the actor (a host, an operator, or a part of the control plane:
-    planner, rollout, verifier) and what happened, with the states before and after when they differ. DB is the
-    database of a control plane.
+    A line has the row's number, which facts of one request share, its time, the rollout, the actor (a host, an
+    operator, or a part of the control plane: planner, rollout, verifier) and what happened, with the states before
+    and after when they differ. DB is the database of a control plane.
 
     Exit codes: 0 success; 1 a row is damaged, or no such host or rollout; 2 DB cannot be read.
     """
@@ -171,9 +171,7 @@ def verify(
             except LogDiffers as error:
                 raise Findings(f"{database}: {file}: {error}") from error
         stated = (
-            None
-            if trust is None
-            else check_approvals(_entries(connection, exports), trust, earlier)
+            None if trust is None else check_approvals(_lines(connection, exports), trust, earlier)
         )
     if stated is not None and stated.problems:
         raise Findings(*(f"{database}: row {it.seq}: {it.problem}" for it in stated.problems))
@@ -224,11 +222,10 @@ def rebuild(output: Output, database: Path, check: bool, exports: Path | None) -
     )
 
 
-def _entries(connection: sqlite3.Connection, exports: Path | None) -> Iterator[LoggedEntry]:
-    """Yield the entries of the log one by one: of a long one not all fit in memory."""
-    return map(
-        entry_of, read_log(connection) if exports is None else whole_log(connection, exports)
-    )
+def _lines(connection: sqlite3.Connection, exports: Path | None) -> Iterator[LoggedLine]:
+    """Yield the lines of the log one by one: of a long one not all fit in memory."""
+    rows = read_log(connection) if exports is None else whole_log(connection, exports)
+    return (line for row in rows for line in lines_of(entry_of(row)))
 
 
 def _is_about(applied: AppliedEntry, host: str | None, rollout: str | None) -> bool:

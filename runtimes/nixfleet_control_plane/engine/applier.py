@@ -9,9 +9,11 @@ from typing import assert_never
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.host_record import opened_record, queued_record
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.messages.log_entry import fact_reported
+from nixfleet_control_plane.messages.log_entry import FactsReported
 from nixfleet_proto.agent_event import ProbeResult
-from nixfleet_proto.wire import Dispatch
+from nixfleet_proto.codec.wire import envelope_payload
+from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
 from nixfleet_state_machine.host.effect import (
     ControlPlaneEffect,
     EmitLog,
@@ -35,18 +37,16 @@ def apply(
     state: State,
     commit: CommitBuilder,
     at: datetime,
-    signature: str | None = None,
 ) -> RecordTransition | None:
     """Carry out `effect` in memory, and add to `commit` what must become durable.
 
-    Returns the transition if `effect` is one: the caller notifies the host's rollout. signature: the envelope's, stored
-    beside the fact that `RemoteAppendEventLog` carries.
+    Returns the transition if `effect` is one: the caller notifies the host's rollout. A fact that comes by itself
+    becomes a row without a signature; those of hosts are logged by `fact_intake`, with what was signed.
     """
     match effect:
         case RemoteAppendEventLog():
             fact = effect.payload
-            entry = fact_reported(effect.host, effect.rollout_id, fact, signature)
-            seq = state.append(commit, entry, at)
+            seq = state.append(commit, _reported(effect), at)
             if isinstance(fact, ProbeResult):
                 state.note_probe_result(commit, (effect.rollout_id, effect.host), fact, seq)
         case RecordTransition():
@@ -65,6 +65,14 @@ def apply(
         case _:
             assert_never(effect)
     return None
+
+
+def _reported(effect: RemoteAppendEventLog) -> FactsReported:
+    envelope = AgentEventEnvelope(effect.host, effect.rollout_id, effect.payload)
+    payload = envelope_payload(envelope).decode()
+    return FactsReported(
+        effect.host, effect.rollout_id, (effect.payload,), FrozenMap(), payload, None
+    )
 
 
 def apply_to_rollout(

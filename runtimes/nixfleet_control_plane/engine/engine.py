@@ -7,8 +7,8 @@ Source: docs/spec/runtimes.md, Control plane.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta, tzinfo
-from itertools import islice, pairwise
+from datetime import datetime, tzinfo
+from itertools import islice
 from typing import Final, assert_never, cast
 
 from nixfleet_control_plane.engine import artefact_intake
@@ -25,11 +25,9 @@ from nixfleet_control_plane.engine.entry_handlers import (
     carry_out_plan,
     defer,
     enroll,
-    fork,
     move_rollout,
-    skip_fact,
-    take_fact,
 )
+from nixfleet_control_plane.engine.fact_intake import hold_forked, take_events
 from nixfleet_control_plane.engine.guard_verdicts import (
     AskedCheck,
     GuardedRollout,
@@ -40,7 +38,6 @@ from nixfleet_control_plane.engine.guard_verdicts import (
     report_verdict,
 )
 from nixfleet_control_plane.engine.in_force import fleets_in_force, in_force, release_of
-from nixfleet_control_plane.engine.intake_limits import intake_objection
 from nixfleet_control_plane.engine.record_flush import flush
 from nixfleet_control_plane.engine.rollout_course import (
     advance,
@@ -49,13 +46,11 @@ from nixfleet_control_plane.engine.rollout_course import (
     join,
     judge,
     note_running,
-    notify,
     pass_hold_time,
     pass_time,
-    reported,
     resume,
 )
-from nixfleet_control_plane.engine.state import CONTRADICTION, State
+from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.engine.warrants import (
     HostRecall,
     RelayedWarrant,
@@ -115,13 +110,10 @@ from nixfleet_control_plane.messages.key_ring import (
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     Commanded,
-    FactRefused,
     HostEnrolled,
-    IdentityForked,
     Planned,
 )
 from nixfleet_control_plane.messages.writes import Write
-from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
@@ -129,22 +121,12 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant
 from nixfleet_proto.trust import TrustRoot
-from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import (
-    EventEarly,
-    EventRefusal,
-    EventRefused,
-    EventsOutcome,
     Heartbeat,
     HeartbeatReply,
-    HostHeld,
     ReplayFrom,
-    RolloutUnknown,
-    SeqForked,
 )
-from nixfleet_state_machine.host.effect import EmitLog, LogLevel
-from nixfleet_state_machine.host.errors import TransitionError
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
@@ -158,7 +140,6 @@ from nixfleet_state_machine.planner.errors import UnknownHost, UnknownRollout
 from nixfleet_state_machine.planner.gates import Planning, first_block
 from nixfleet_state_machine.planner.holds.calendar import Zones
 from nixfleet_state_machine.planner.holds.hold import Hold
-from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.host_status import host_status
 from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.pace.status import (
@@ -185,10 +166,6 @@ from nixfleet_state_machine.rollout.event import (
 )
 from nixfleet_state_machine.rollout.state import RolloutState, Standing
 
-REFUSED_IN_A_ROW_MAX: Final = 8
-"""How many facts of a host in a row may not apply, before its history is taken for another one's."""
-REFUSED_MAX: Final = 256
-"""How many facts of a host may not apply in one rollout. Each is a row for good, whatever the host says in between."""
 _IN_MOTION = frozenset({RolloutState.OPENING, RolloutState.ACTIVE, RolloutState.CONVERGING})
 _IN_USE = frozenset(RolloutState) - {RolloutState.SUPERSEDED, RolloutState.PRUNED}
 
@@ -368,7 +345,7 @@ class ControlPlaneEngine:
     def _reply(self, commit: CommitBuilder, input: Input, now: datetime) -> Reply:
         match input:
             case HostEvents():
-                return self._ingest(commit, input, now)
+                return take_events(self._state, commit, input, now)
             case DispatchPoll():
                 if is_calendar_due(self._state, now):
                     self._plan(commit, now)  # A freeze that begins now takes back what is queued.
@@ -421,168 +398,6 @@ class ControlPlaneEngine:
 
     # Hosts' requests.
 
-    def _ingest(self, commit: CommitBuilder, input: HostEvents, now: datetime) -> EventsOutcome:
-        """Log the facts of a batch, skipping any that does not apply; return what was accepted before the first
-        refusal.
-
-        Facts after a refused one are logged too, though the reply does not acknowledge them and the host sends them
-        again. So the log holds the batch whole, with its signature on the last row. For the same reason no new fact of
-        a batch with a gap, or with a fact that cannot be true yet, is accepted: those before it would be in the log
-        without a signature.
-        """
-        self._state.last_heard.set(input.hostname, now)
-        first_refused: EventsOutcome | None = None
-        has_gap = _has_gap(input.envelopes)
-        early = self._first_early(input, now)
-        for accepted, envelope in enumerate(input.envelopes):
-            refusal = self._ingest_one(commit, input.hostname, envelope, has_gap, early, now)
-            if refusal is None:
-                continue
-            first_refused = first_refused or EventsOutcome(accepted, refusal)
-            if not isinstance(refusal, EventRefused):
-                break
-        return first_refused or EventsOutcome(len(input.envelopes))
-
-    def _ingest_one(
-        self,
-        commit: CommitBuilder,
-        hostname: str,
-        envelope: AgentEventEnvelope,
-        has_gap: bool,
-        early: EventEarly | None,
-        now: datetime,
-    ) -> EventRefusal | None:
-        state, event = self._state, envelope.event
-        # Not validated: a text that is no rollout id names no known rollout either.
-        record = state.view.host(cast("RolloutId", envelope.rollout_id), hostname)
-        seq = event.seq
-        if record is None:
-            return RolloutUnknown(envelope.rollout_id)
-        if seq <= record.last_event_seq:
-            # A duplicate: its first copy is durable, or will be with this batch.
-            if state.digests.is_contradicted_by(
-                (record.rollout_id, hostname), event, record.last_event_seq
-            ):
-                reason = f"it has told two facts of {record.rollout_id} by the number {seq}"
-                self._fork(commit, hostname, record.rollout_id, reason, now)
-                return SeqForked(record.rollout_id, seq)
-            known = state.refused.get((record.rollout_id, hostname, seq))
-            return None if known is None else EventRefused(envelope.rollout_id, seq, known.reason)
-        if hostname in state.forked:
-            held = state.view.holds.get(HostScope(hostname), CONTRADICTION)
-            assert held is not None, hostname
-            return HostHeld(envelope.rollout_id, held.reason)
-        if has_gap or seq > record.last_event_seq + 1:
-            return ReplayFrom(envelope.rollout_id, record.last_event_seq + 1)
-        if early is not None:
-            self._note_early(commit, record, early)
-            return early
-        objection = intake_objection(record, self._failing_controls(record), event)
-        if objection is not None:
-            return self._refuse(commit, record, envelope, objection, now)
-        try:
-            transitions = take_fact(state, commit, record, event, envelope.signature, now)
-        except TransitionError as error:
-            return self._refuse(commit, record, envelope, str(error), now)
-        reported(state, commit, record.rollout_id, hostname, now)
-        for transition in transitions:
-            join(state, commit, record.rollout_id, hostname, now)
-            notify(state, commit, transition, now)
-        return None
-
-    def _failing_controls(self, record: HostRolloutState) -> int:
-        return len(self._state.outstanding.get((record.rollout_id, record.hostname), ()))
-
-    def _refuse(
-        self,
-        commit: CommitBuilder,
-        record: HostRolloutState,
-        envelope: AgentEventEnvelope,
-        reason: str,
-        now: datetime,
-    ) -> EventRefused | HostHeld:
-        """Log a fact that does not apply and pass over it; hold a host of which too many do not."""
-        event, many = envelope.event, self._too_many_refused(record)
-        if many is not None:
-            held = f"{many} do not apply: {reason}"
-            self._fork(commit, record.hostname, record.rollout_id, held, now)
-            return HostHeld(envelope.rollout_id, held)
-        refused = FactRefused(record.hostname, record.rollout_id, event, reason, envelope.signature)
-        skip_fact(self._state, commit, refused, now)
-        return EventRefused(envelope.rollout_id, event.seq, reason)
-
-    def _first_early(self, input: HostEvents, now: datetime) -> EventEarly | None:
-        """Return the first fact that is new and cannot be true yet, by this control plane's clock."""
-        new: dict[RolloutId, list[AgentEvent]] = {}
-        for envelope in input.envelopes:
-            rollout_id = cast("RolloutId", envelope.rollout_id)
-            record = self._state.view.host(rollout_id, input.hostname)
-            if record is not None and envelope.event.seq > record.last_event_seq:
-                new.setdefault(rollout_id, []).append(envelope.event)
-        found = (
-            self._state.receipts.first_early(
-                (rollout_id, input.hostname),
-                tuple(facts),
-                self._soak_of(rollout_id, input.hostname),
-                now,
-            )
-            for rollout_id, facts in new.items()
-        )
-        return next(filter(None, found), None)
-
-    def _soak_of(self, rollout_id: RolloutId, hostname: str) -> timedelta:
-        terms = self._state.view.terms(rollout_id)
-        wave = terms.wave_of.get(hostname)
-        return timedelta(minutes=0 if wave is None else terms.wave_soak_minutes[wave])
-
-    def _note_early(
-        self, commit: CommitBuilder, record: HostRolloutState, early: EventEarly
-    ) -> None:
-        key = record.rollout_id, record.hostname
-        before = self._state.early.get(key)
-        self._state.early.set(key, early)
-        if before is None or before.seq != early.seq:
-            about = (
-                ("host", record.hostname),
-                ("rollout", record.rollout_id),
-                ("why", early.reason),
-            )
-            message = "an event cannot be true yet, and is taken later"
-            commit.afterwards(EmitLog(LogLevel.WARNING, "nixfleet.clocks", message, about))
-
-    def _fork(
-        self,
-        commit: CommitBuilder,
-        host: str,
-        rollout_id: RolloutId | None,
-        reason: str,
-        now: datetime,
-    ) -> None:
-        """Hold a host that contradicted itself. It is logged and told once, until it is resumed."""
-        if host in self._state.forked:
-            return
-        fork(self._state, commit, IdentityForked(host, rollout_id, reason), now)
-        message = "a host contradicts itself and is held: two machines have its key, or its journal was set back"
-        about = (("host", host), ("why", reason))
-        commit.afterwards(EmitLog(LogLevel.WARNING, "nixfleet.identity", message, about))
-
-    def _too_many_refused(self, record: HostRolloutState) -> str | None:
-        """Return how many facts were refused since the host was resumed, if no more may be."""
-        if self._refused_in_a_row(record) == REFUSED_IN_A_ROW_MAX:
-            return f"{REFUSED_IN_A_ROW_MAX} of its facts of {record.rollout_id} in a row"
-        if self._state.refused_counts.get((record.rollout_id, record.hostname), 0) >= REFUSED_MAX:
-            return f"{REFUSED_MAX} of its facts of {record.rollout_id}"
-        return None
-
-    def _refused_in_a_row(self, record: HostRolloutState) -> int:
-        """Return how many of the host's latest facts were refused, counting no further than is of interest."""
-        last, known = record.last_event_seq, self._state.refused
-        for count in range(REFUSED_IN_A_ROW_MAX):
-            refusal = known.get((record.rollout_id, record.hostname, last - count))
-            if refusal is None or not refusal.counts:
-                return count
-        return REFUSED_IN_A_ROW_MAX
-
     def _compare(
         self, commit: CommitBuilder, heartbeat: Heartbeat, now: datetime
     ) -> HeartbeatReply:
@@ -592,7 +407,7 @@ class ControlPlaneEngine:
         taken: dict[str, int] = {id_: each.last_event_seq for id_, each in rollouts.items()}
         contradicts = contradiction(before, heartbeat, taken, now)
         if contradicts is not None:
-            self._fork(commit, heartbeat.hostname, None, contradicts, now)
+            hold_forked(self._state, commit, heartbeat.hostname, None, contradicts, now)
         if heartbeat.hostname in self._state.forked:
             # Neither record is offered for the other: which machine asks is not known. Either may go back.
             return HeartbeatReply(now, warrants=self._warrants(heartbeat, now))
@@ -820,11 +635,3 @@ def _record_of(view: FleetView, rollout_id: RolloutId, hostname: str) -> HostRol
     record = view.host(rollout_id, hostname)
     assert record is not None, (rollout_id, hostname)
     return record
-
-
-def _has_gap(envelopes: tuple[AgentEventEnvelope, ...]) -> bool:
-    """Whether a number is missing between two of these, which are of one rollout."""
-    return len(envelopes) > 1 and any(
-        later.event.seq > earlier.event.seq + 1 and later.rollout_id == earlier.rollout_id
-        for earlier, later in pairwise(envelopes)
-    )

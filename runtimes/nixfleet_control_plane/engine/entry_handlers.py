@@ -5,6 +5,7 @@ in a check, so the views cannot diverge from the log. `replay` applies entries t
 Source: docs/spec/runtimes.md, Control plane.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import assert_never
 
@@ -12,7 +13,8 @@ from attrs import evolve
 
 from nixfleet_control_plane.engine.applier import apply, apply_to_rollout
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.host_record import apply_fact, retried_record, skip_seq
+from nixfleet_control_plane.engine.fact_fold import FactFold
+from nixfleet_control_plane.engine.host_record import retried_record
 from nixfleet_control_plane.engine.operator_holds import resumed
 from nixfleet_control_plane.engine.state import CONTRADICTION, LoadedFleet, LoadedManifest, State
 from nixfleet_control_plane.messages.inputs import (
@@ -37,15 +39,17 @@ from nixfleet_control_plane.messages.log_entry import (
     Deferred,
     FactRefused,
     FactReported,
+    FactsReported,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
+    Line,
     LoggedEntry,
     Planned,
     Returned,
     RolloutMoved,
+    line_of_fact,
 )
-from nixfleet_proto.agent_event import AgentEvent, DispatchAck, Postponed
 from nixfleet_proto.codec import (
     decode_bootstrap_nonces,
     decode_fleet,
@@ -59,10 +63,7 @@ from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.trust import TrustedKey
 from nixfleet_proto.wire import SignedArtefact
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
-from nixfleet_state_machine.host.blame import blames_closure
 from nixfleet_state_machine.host.effect import (
-    RecordTransition,
-    RemoteInsertQuarantine,
     RemoteOpenRolloutRecord,
     RemoteQueueDispatch,
 )
@@ -73,10 +74,9 @@ from nixfleet_state_machine.planner.action import (
     QueueDispatch,
     WithdrawDispatch,
 )
-from nixfleet_state_machine.planner.holds.device import DEVICE, device_hold
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldBegan, HoldEnded, HoldEvent
 from nixfleet_state_machine.planner.holds.scope import HostScope
-from nixfleet_state_machine.planner.quarantining import bars_closure, reverted_closures
+from nixfleet_state_machine.planner.quarantining import reverted_closures
 from nixfleet_state_machine.planner.terms import RolloutTerms
 from nixfleet_state_machine.rollout.event import (
     DriftEnded,
@@ -117,13 +117,24 @@ class FleetMissing(NixfleetError):
         return f"the manifest of {self.rollout_id} is anchored in the fleet {self.fleet_hash}, which is not in force"
 
 
+def replayed(state: State, commit: CommitBuilder, logged: LoggedEntry) -> Iterator[Line]:
+    """As `replay`; yield what the row says one line at a time, each right after it was applied."""
+    entry = logged.entry
+    if isinstance(entry, FactsReported):
+        yield from taken_lines(state, commit, entry, logged.at)
+    else:
+        replay(state, commit, logged)
+        yield entry
+
+
 def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
     """Apply a logged entry to `state`. Raises: what the reducers raise when the entry does not apply."""
     entry = logged.entry
     match entry:
+        case FactsReported():
+            take_facts(state, commit, entry, logged.at)
         case FactReported():
-            record = _record(state, entry)
-            take_fact(state, commit, record, entry.fact, entry.signature, logged.at)
+            take_fact(state, commit, entry, logged.at)
         case FactRefused():
             skip_fact(state, commit, entry, logged.at)
         case IdentityForked():
@@ -150,67 +161,50 @@ def replay(state: State, commit: CommitBuilder, logged: LoggedEntry) -> None:
             assert_never(entry)
 
 
-def take_fact(
+def take_facts(state: State, commit: CommitBuilder, entry: FactsReported, at: datetime) -> None:
+    """Apply what a host reported in one request to its record. Raises: TransitionError."""
+    for _ in taken_lines(state, commit, entry, at, one_by_one=False):
+        pass
+
+
+def taken_lines(
     state: State,
     commit: CommitBuilder,
-    record: HostRolloutState,
-    fact: AgentEvent,
-    signature: str | None,
+    entry: FactsReported,
     at: datetime,
-) -> tuple[RecordTransition, ...]:
-    """Apply a fact to a host's `record`; return the host's transitions, of which its rollout must be notified.
+    *,
+    one_by_one: bool = True,
+) -> Iterator[FactReported | FactRefused]:
+    """As `take_facts`; yield each fact right after it was applied, with the host's record as it was then.
 
-    Raises: TransitionError; nothing has changed then.
+    one_by_one: `False`: with the record as it was before all of them.
     """
-    key = record.rollout_id, record.hostname
-    policy = state.manifests[record.rollout_id].manifest.rollout_policy
-    after, effects = apply_fact(record, fact, at, policy)
-    transitions: list[RecordTransition] = []
-    for effect in effects:
-        if isinstance(effect, RemoteInsertQuarantine) and not (
-            blames_closure(after) and bars_closure(state.view, *key)
-        ):
-            continue
-        transition = apply(effect, state, commit, at, signature)
-        if transition is not None:
-            transitions.append(transition)
-    state.put_host(after)
-    state.digests.note(key, fact)
-    state.note_rollback(key, fact)
-    state.receipts.note(key, fact, at)
-    early = state.early.get(key)
-    if early is not None and early.seq <= fact.seq:
-        state.early.discard(key)
-    locked = _note_lock(state, commit, record.hostname, fact, at)
-    is_first = record.dispatch_acked_at is None and not isinstance(fact, Postponed)
-    if is_first or isinstance(fact, DispatchAck) or locked:
-        # Any first fact shows that the host has its dispatch. One that is postponed is queued again after its hold.
-        state.remove_dispatch(commit, key)
-        state.remove_deferral(commit, key)
-    return tuple(transitions)
+    seq = state.append(commit, entry, at)
+    fold = FactFold(state, commit, _record(state, entry), at)
+    for fact in entry.facts:
+        reason = entry.refused.get(fact.seq)
+        if reason is None:
+            fold.take(fact, seq)
+        else:
+            fold.skip(fact, reason, seq)
+        if one_by_one:
+            fold.put()
+        yield line_of_fact(entry, fact)
+    fold.put()
 
 
-def _note_lock(
-    state: State, commit: CommitBuilder, hostname: str, fact: AgentEvent, at: datetime
-) -> bool:
-    """Begin or end the hold by the host's own lock, as `fact` says of it; return whether the host is held by it now."""
-    if not isinstance(fact, Postponed | DispatchAck):
-        return False
-    hold = device_hold(hostname, fact, at) if isinstance(fact, Postponed) else None
-    if hold is not None:
-        state.hold(commit, hold, at)
-    elif state.view.holds.get(HostScope(hostname), DEVICE) is not None:
-        state.release(commit, HostScope(hostname), DEVICE)
-    return hold is not None
+def take_fact(state: State, commit: CommitBuilder, entry: FactReported, at: datetime) -> None:
+    """Apply a fact of a log of format 1. Raises: TransitionError."""
+    fold = FactFold(state, commit, _record(state, entry), at)
+    fold.take(entry.fact, state.append(commit, entry, at))
+    fold.put()
 
 
 def skip_fact(state: State, commit: CommitBuilder, entry: FactRefused, at: datetime) -> None:
-    """Advance a host's record past a fact that does not apply, so that later facts can be applied."""
-    record = _record(state, entry)
-    seq = state.append(commit, entry, at)
-    state.put_host(skip_seq(record, entry.fact.seq))
-    state.digests.note((entry.rollout_id, entry.host), entry.fact)
-    state.refuse_fact(commit, (entry.rollout_id, entry.host), entry.fact.seq, entry.reason, seq)
+    """Pass over a fact that was refused in a log of format 1."""
+    fold = FactFold(state, commit, _record(state, entry), at)
+    fold.skip(entry.fact, entry.reason, state.append(commit, entry, at))
+    fold.put()
 
 
 def fork(state: State, commit: CommitBuilder, entry: IdentityForked, at: datetime) -> None:
@@ -422,7 +416,7 @@ def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetim
     state.hold_if_revoked(token.hostname)
 
 
-def _record(state: State, entry: FactReported | FactRefused) -> HostRolloutState:
+def _record(state: State, entry: FactsReported | FactReported | FactRefused) -> HostRolloutState:
     record = state.view.host(entry.rollout_id, entry.host)
     assert record is not None, entry
     return record

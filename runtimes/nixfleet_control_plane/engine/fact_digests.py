@@ -4,6 +4,7 @@ In memory only. A fact that is older than the digests here, or was taken by the 
 Source: docs/spec/runtimes.md, Control plane.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from nixfleet_proto.agent_event import AgentEvent
@@ -21,10 +22,10 @@ class FactDigests:
     def __init__(self, undo: UndoLog) -> None:
         self._digests = UndoableDict[tuple[RolloutId, str], bytes](undo)
 
-    def note(self, key: tuple[RolloutId, str], fact: AgentEvent) -> None:
-        """The record of `key` has taken the number of `fact`."""
-        before = self._digests.get(key, b"")
-        self._digests.set(key, before[-_LENGTH * (KEPT_MAX - 1) :] + _digest(fact))
+    def note(self, key: tuple[RolloutId, str], facts: Sequence[AgentEvent]) -> None:
+        """The record of `key` has taken the numbers of `facts`, in order."""
+        known = self._digests.get(key, b"") + b"".join(map(_digest, facts))
+        self._digests.set(key, known[-_LENGTH * KEPT_MAX :])
 
     def is_contradicted_by(
         self, key: tuple[RolloutId, str], fact: AgentEvent, last_event_seq: int

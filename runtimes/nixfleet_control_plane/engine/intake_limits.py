@@ -5,6 +5,7 @@ dear for all. The texts and lists of one event are limited where it is decoded (
 Source: docs/spec/wire.md, Events and envelopes.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from nixfleet_proto.agent_event import AgentEvent, ProbeResult
@@ -16,7 +17,7 @@ _SHOWN_LENGTH_MAX: Final = 60
 
 
 def intake_objection(
-    record: HostRolloutState, failing_controls: int, event: AgentEvent
+    record: HostRolloutState, failing_controls: Callable[[], int], event: AgentEvent
 ) -> str | None:
     """Return why `record` cannot take `event`; `None` if it can. failing_controls: of the host, before `event`."""
     if not isinstance(event, ProbeResult):
@@ -24,7 +25,9 @@ def intake_objection(
     if len(record.probes) >= PROBES_MAX and event.probe_name not in record.probes:
         another = event.probe_name[:_SHOWN_LENGTH_MAX]
         return f"expected at most {PROBES_MAX} probes, found another one, {another!r}"
-    failing = failing_controls + len(event.sub_results or ())
+    if not event.sub_results:
+        return None
+    failing = failing_controls() + len(event.sub_results)
     if failing > FAILING_CONTROLS_MAX:
         return f"expected at most {FAILING_CONTROLS_MAX} failing controls, found up to {failing}"
     return None

@@ -13,6 +13,7 @@ that are dated before their dispatch, because those of a replay are, and a past 
 Source: docs/spec/runtimes.md, Clocks.
 """
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
@@ -80,22 +81,19 @@ class Receipts:
         self._seen_without.discard(key)
         self._activated.discard(key)
 
-    def first_early(
-        self, key: _Key, facts: tuple[AgentEvent, ...], soak: timedelta, now: datetime
+    def early(
+        self, key: _Key, fact: AgentEvent, soak: Callable[[], timedelta], now: datetime
     ) -> EventEarly | None:
-        """Return the first of `facts`, which are new and received together, that cannot be true yet."""
-        activated = self._activated.get(key)
-        for fact in facts:
-            ahead = time_of(fact) - now
-            if ahead > AHEAD_MAX:
-                return _dated_ahead(key, fact, now)
-            if isinstance(fact, ActivationCompleted):
-                activated = self._activated_at(key, fact, now)
-            elif isinstance(fact, Converged) and activated is not None:
-                soaked, needed = now - activated.here, soak - SOAK_ALLOWANCE
+        """Return how `fact`, which is new, cannot be true yet; `None` if it can."""
+        if time_of(fact) - now > AHEAD_MAX:
+            return _dated_ahead(key, fact, now)
+        if isinstance(fact, Converged):
+            activated = self._activated.get(key)
+            if activated is not None:
+                soaked, needed = now - activated.here, soak() - SOAK_ALLOWANCE
                 # One that is too early by the host's own dates stays so: the host machine refuses it.
                 if soaked < needed <= fact.converged_at - activated.there:
-                    return _soaks_still(key, fact, soaked, soak)
+                    return _soaks_still(key, fact, soaked, soak())
         return None
 
     def _activated_at(

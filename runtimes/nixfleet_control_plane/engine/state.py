@@ -181,10 +181,15 @@ class State:
 
     def append(self, commit: CommitBuilder, entry: Entry, at: datetime) -> int:
         """Append `entry` to the log and return its number."""
-        self.undo.note(setattr, self, "head_seq", self.head_seq)
-        self.head_seq = seq = self.head_seq + 1
+        seq = self.number_row()
         commit.write(row_of(seq, at, entry))
         return seq
+
+    def number_row(self) -> int:
+        """Return the number of the next log row, which the caller writes in this commit."""
+        self.undo.note(setattr, self, "head_seq", self.head_seq)
+        self.head_seq += 1
+        return self.head_seq
 
     def heard_at(self, hostname: str) -> datetime | None:
         """Return when the host was heard of last, at the latest when this process began; `None` before that."""

@@ -18,7 +18,7 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     Commanded,
     FactReported,
-    LoggedEntry,
+    LoggedLine,
     Planned,
     RolloutMoved,
 )
@@ -129,7 +129,7 @@ class EarlierTrust:
 
 
 def check_approvals(
-    entries: Iterable[LoggedEntry], trust: TrustRoot, earlier: Iterable[EarlierTrust] = ()
+    entries: Iterable[LoggedLine], trust: TrustRoot, earlier: Iterable[EarlierTrust] = ()
 ) -> ApprovalsReport:
     """Return what is wrong with the statements in a log, and with the artefacts that say which are needed.
 
@@ -155,7 +155,7 @@ class _Reader:
         self.statements = 0
         self.problems: list[ApprovalProblem] = []
 
-    def read(self, logged: LoggedEntry) -> None:
+    def read(self, logged: LoggedLine) -> None:
         """Take the next row of the log. Most rows have nothing to do with guards."""
         seq, entry = logged.seq, logged.entry
         if self._latest_at is None or logged.at > self._latest_at:

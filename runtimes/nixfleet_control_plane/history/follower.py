@@ -1,6 +1,6 @@
 """Follows a log: the state after it, and what each entry changed. Decides and writes nothing.
 
-Entries are replayed by the control plane's own code (`entry_handlers.replay`), so the result cannot differ from the
+Entries are replayed by the control plane's own code (`entry_handlers.replayed`), so the result cannot differ from the
 control plane's state. A log that grows can be followed further.
 """
 
@@ -12,7 +12,7 @@ from typing import TypeAlias, assert_never
 from attrs import frozen
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.entry_handlers import replay
+from nixfleet_control_plane.engine.entry_handlers import replayed
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.retention.log_start import log_start, state_at, views_at
 from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
@@ -24,10 +24,13 @@ from nixfleet_control_plane.messages.log_entry import (
     Entry,
     FactRefused,
     FactReported,
+    FactsReported,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
+    Line,
     LoggedEntry,
+    LoggedLine,
     LogRow,
     Planned,
     Returned,
@@ -46,12 +49,12 @@ Subject: TypeAlias = HostRolloutState | RolloutRecord | None
 
 @frozen
 class AppliedEntry:
-    """An entry that was applied to the state: the host and rollout its row names, its record before and after it.
+    """A line that was applied to the state: the host and rollout its row names, its record before and after it.
 
     quarantined: channels and closures that the entry barred; a quarantine has no row of its own.
     """
 
-    logged: LoggedEntry
+    logged: LoggedLine
     host_id: str | None
     rollout_id: str | None
     before: Subject
@@ -99,12 +102,12 @@ class Follower:
             self.state = state_at(start, views)
 
     def catch_up(self) -> Iterator[AppliedEntry]:
-        """Yield the entries not read yet, each right after it was applied to the state.
+        """Yield the lines not read yet, each right after it was applied to the state.
 
         Raises: DamagedRow, also for a row after a gap.
         """
         for row in read_log(self._connection, self.state.head_seq):
-            yield self._take(row)
+            yield from self._take(row)
 
     def read_all(self) -> State:
         """Return the state at the end of the log. Raises: DamagedRow."""
@@ -112,21 +115,34 @@ class Follower:
             pass
         return self.state
 
-    def _take(self, row: LogRow) -> AppliedEntry:
+    def _take(self, row: LogRow) -> Iterator[AppliedEntry]:
         expected_seq = self.state.head_seq + 1
         if row.seq != expected_seq:
             raise DamagedRow(row.seq, row.kind, f"expected row {expected_seq} here")
         logged = entry_of(row)
         before, barred = _subject(self.state, logged.entry), _barred(self.state)
+        applied = self._applied(row, logged)
+        while (line := next(applied, None)) is not None:
+            after, barred_after = _subject(self.state, logged.entry), _barred(self.state)
+            quarantined = tuple(sorted(barred_after - barred))
+            yield AppliedEntry(
+                LoggedLine(logged.seq, logged.at, line),
+                row.host_id,
+                row.rollout_id,
+                before,
+                after,
+                quarantined,
+            )
+            before, barred = after, barred_after
+
+    def _applied(self, row: LogRow, logged: LoggedEntry) -> Iterator[Line]:
+        """Yield what a row says, each line right after it was applied."""
         try:
-            replay(self.state, CommitBuilder(), logged)
+            yield from replayed(self.state, CommitBuilder(), logged)
         except Exception as error:
             problem = f"the entry does not apply at its position: {error!r}"
             raise DamagedRow(row.seq, row.kind, problem) from error
         self.state.undo.settle()
-        after = _subject(self.state, logged.entry)
-        quarantined = tuple(sorted(_barred(self.state) - barred))
-        return AppliedEntry(logged, row.host_id, row.rollout_id, before, after, quarantined)
 
 
 def _barred(state: State) -> set[tuple[str, str]]:
@@ -136,7 +152,7 @@ def _barred(state: State) -> set[tuple[str, str]]:
 
 def _subject(state: State, entry: Entry) -> Subject:
     match entry:
-        case FactReported() | FactRefused():
+        case FactsReported() | FactReported() | FactRefused():
             return state.view.host(entry.rollout_id, entry.host)
         case RolloutMoved():
             return state.view.rollouts.get(subject_of(entry.event))

@@ -6,7 +6,7 @@ manifest is held, other rows without their rollout are left out, and both are sa
 Source: docs/spec/runtimes.md, Record cache: a start loads the cache and folds the log's tail.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final, TypeAlias, assert_never
 
@@ -30,6 +30,7 @@ from nixfleet_control_plane.messages.log_entry import (
     Deferred,
     FactRefused,
     FactReported,
+    FactsReported,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
@@ -46,6 +47,7 @@ from nixfleet_control_plane.store.store import (
     StoredHost,
     stored_host,
 )
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.host.errors import TransitionError
@@ -157,11 +159,13 @@ def _complete_hosts(state: State, snapshot: Snapshot) -> dict[HostKey, StoredHos
                 state.digests.forget(key)
                 state.receipts.forget(key)
                 state.rollback_failed.discard(key)
-            if isinstance(logged.entry, FactReported | FactRefused):
-                state.digests.note(key, logged.entry.fact)
-            if isinstance(logged.entry, FactReported):
-                state.receipts.note(key, logged.entry.fact, logged.at)
-                state.note_rollback(key, logged.entry.fact)
+            if isinstance(logged.entry, FactsReported | FactReported | FactRefused):
+                facts, refused = _facts_in(logged.entry)
+                state.digests.note(key, facts)
+                for fact in facts:
+                    if fact.seq not in refused:
+                        state.receipts.note(key, fact, logged.at)
+                        state.note_rollback(key, fact)
     for misfit in misfits.values():
         raise misfit
     if hosts.keys() != _expected_hosts(open_rollouts):
@@ -204,12 +208,8 @@ def _records_after(
     """Return the records after `logged`, of those that are older than it."""
     entry = logged.entry
     match entry:
-        case FactReported():
+        case FactsReported() | FactReported() | FactRefused():
             return _records_reported(open_rollouts, hosts, misfits, entry, logged)
-        case FactRefused():
-            key = entry.rollout_id, entry.host
-            before = _earlier(open_rollouts, hosts, key, logged.seq)
-            return () if before is None else ((key, skip_seq(before.record, entry.fact.seq)),)
         case Planned():
             return _records_planned(open_rollouts, hosts, entry.action, logged)
         case RolloutMoved():
@@ -228,7 +228,7 @@ def _records_reported(
     open_rollouts: _Open,
     hosts: Mapping[HostKey, StoredHost],
     misfits: dict[HostKey, TransitionError],
-    entry: FactReported,
+    entry: FactsReported | FactReported | FactRefused,
     logged: LoggedEntry,
 ) -> Iterable[tuple[HostKey, HostRolloutState]]:
     """As `_records_after`.
@@ -240,12 +240,33 @@ def _records_reported(
     before = _earlier(open_rollouts, hosts, key, logged.seq)
     if before is None or key in misfits:
         return ()
-    policy = open_rollouts[entry.rollout_id].manifest.rollout_policy
+    policy, record = open_rollouts[entry.rollout_id].manifest.rollout_policy, before.record
+    facts, refused = _facts_in(entry)
     try:
-        return ((key, apply_fact(before.record, entry.fact, logged.at, policy)[0]),)
+        for fact in facts:
+            if fact.seq in refused:
+                record = skip_seq(record, fact.seq)
+            else:
+                record = apply_fact(record, fact, logged.at, policy)[0]
     except TransitionError as error:
         misfits[key] = error
         return ()
+    return ((key, record),)
+
+
+def _facts_in(
+    entry: FactsReported | FactReported | FactRefused,
+) -> tuple[tuple[AgentEvent, ...], Container[int]]:
+    """Return the facts of a row of either format, and the numbers of those that were refused."""
+    match entry:
+        case FactsReported():
+            return entry.facts, entry.refused
+        case FactReported():
+            return (entry.fact,), ()
+        case FactRefused():
+            return (entry.fact,), (entry.fact.seq,)
+        case _:
+            assert_never(entry)
 
 
 def _records_planned(

@@ -26,12 +26,12 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactTaken,
     Commanded,
     Deferred,
-    Entry,
     FactRefused,
     FactReported,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
+    Line,
     Planned,
     Returned,
     RolloutMoved,
@@ -126,7 +126,7 @@ def _consequence(applied: AppliedEntry) -> str:
     )
 
 
-def actor_of(entry: Entry) -> str:
+def actor_of(entry: Line) -> str:
     """Return the actor of `entry`: a host, an operator, or a part of the control plane."""
     match entry:
         case FactReported() | FactRefused():
@@ -149,7 +149,7 @@ def actor_of(entry: Entry) -> str:
             assert_never(entry)
 
 
-def told(entry: Entry) -> str:
+def told(entry: Line) -> str:
     """Return what happened, as a sentence with the subject `actor_of(entry)`."""
     match entry:
         case FactReported():

@@ -22,7 +22,7 @@ from nixfleet_control_plane.history.retention.log_start import (
     views_at,
 )
 from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
-from nixfleet_control_plane.messages.log_entry import LogRow, chain_hash
+from nixfleet_control_plane.messages.log_entry import EARLIER_KINDS, LogRow, chain_hash
 from nixfleet_control_plane.messages.writes import (
     PutHostRecord,
     RemoveHostRecords,
@@ -144,13 +144,18 @@ def replay_into(rebuilt: sqlite3.Connection, state: State, rows: Iterable[LogRow
 def _repeated(state: State, row: LogRow) -> list[ViewWrite]:
     """Replay `row`, and return its writes to the views."""
     commit = CommitBuilder()
+    logged = entry_of(row)
     try:
-        replay(state, commit, entry_of(row))
+        replay(state, commit, logged)
     except DamagedRow:
         raise
     except Exception as error:
         raise DamagedRow(row.seq, row.kind, f"the entry does not apply: {error}") from error
-    if [write for write in commit.writes if isinstance(write, LogRow)] != [row]:
+    written = [write for write in commit.writes if isinstance(write, LogRow)]
+    # What was one kind in format 1 is written under other names today.
+    if written != [row] and (
+        row.kind not in EARLIER_KINDS or [*map(entry_of, written)] != [logged]
+    ):
         raise DamagedRow(row.seq, row.kind, "replaying the entry does not give the same row")
     return [write for write in commit.writes if not isinstance(write, NO_VIEW)]
 

@@ -5,7 +5,7 @@ Times are text of a fixed width, so that text order is time order.
 Source: docs/spec/runtimes.md, Store.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TypeAlias, TypeVar, assert_never, get_args
@@ -36,24 +36,31 @@ from nixfleet_control_plane.messages.log_entry import (
     Entry,
     FactRefused,
     FactReported,
+    FactsReported,
     HoldMoved,
     HostEnrolled,
     IdentityForked,
+    Line,
     LoggedEntry,
     LogRow,
     Planned,
     Returned,
     RolloutMoved,
+    Stopped,
     fact_reported,
+    lines_of,
     logged_entry,
 )
+from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.codec import (
     decode_event,
     decode_signed_token,
     encode_event,
     encode_signed_token,
 )
+from nixfleet_proto.codec.wire import facts_of_payload
 from nixfleet_proto.errors import NixfleetError
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_runtime.storage.record_codec import (
     decode_gate_decision,
@@ -104,7 +111,7 @@ from nixfleet_state_machine.rollout.event import (
     subject_of,
 )
 
-__all__ = ["DamagedRow", "entry_of", "row_of", "text_of", "time_of"]
+__all__ = ["DamagedRow", "entry_of", "line_rows_of", "row_of", "text_of", "time_of"]
 
 T = TypeVar("T")
 
@@ -136,6 +143,8 @@ def time_of(text: str) -> datetime:
 
 def row_of(seq: int, at: datetime, entry: Entry) -> LogRow:
     """Return the row that holds `entry`."""
+    if isinstance(entry, FactsReported):
+        return _facts_row(seq, at, entry)
     kind, host_id, rollout_id, signature = _columns(entry)
     payload = _payload(entry).decode()
     return LogRow(seq, text_of(at), kind, host_id, rollout_id, payload, signature)
@@ -149,11 +158,81 @@ def entry_of(row: LogRow) -> LoggedEntry:
         raise DamagedRow(row.seq, row.kind, str(error)) from error
 
 
+def line_rows_of(row: LogRow) -> tuple[LogRow, ...]:
+    """Return what `row` says as rows with one fact at most. Others are as they are stored, readable or not.
+
+    Raises: DamagedRow.
+    """
+    if row.first_fact_seq is None:
+        return (row,)
+    return tuple(row_of(line.seq, line.at, line.entry) for line in lines_of(entry_of(row)))
+
+
 # Cached: a log has millions of rows and few rollouts.
 _rollout_id = lru_cache(maxsize=1024)(RolloutId)
 
 
-def _columns(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
+def _facts_row(seq: int, at: datetime, entry: FactsReported) -> LogRow:
+    facts = entry.facts
+    return LogRow(
+        seq,
+        text_of(at),
+        "fact_refused" if len(entry.refused) == len(facts) else "agent_events",
+        entry.host,
+        entry.rollout_id,
+        entry.payload,
+        entry.signature,
+        facts[0].seq,
+        len(facts),
+        _outcome_of(entry),
+    )
+
+
+def _outcome_of(entry: FactsReported) -> str | None:
+    """Return what is to be said of facts that were not all applied; `None`: nothing."""
+    outcome: dict[str, object] = {}
+    if entry.continues is not None:
+        outcome["continues"] = entry.continues
+    if entry.refused:
+        outcome["refused"] = {str(seq): reason for seq, reason in entry.refused.items()}
+    if entry.stopped is not None:
+        outcome["stopped"] = {"seq": entry.stopped.seq, "by": entry.stopped.by}
+    return orjson.dumps(outcome).decode() if outcome else None
+
+
+def _facts_entry(row: LogRow) -> FactsReported:
+    host, rollout_id = _host_and_rollout(row)
+    first_seq, count = row.first_fact_seq, row.fact_count
+    if first_seq is None or count is None or count < 1:
+        raise ValueError("expected the number of the first fact, and how many there are")
+    facts = tuple(_decided(facts_of_payload(row.payload.encode()), first_seq, count))
+    if len(facts) != count:
+        raise ValueError(f"expected {count} facts from {first_seq} on, found {len(facts)}")
+    outcome = orjson.loads(row.outcome or "{}")
+    refused = FrozenMap({int(seq): text for seq, text in outcome.get("refused", {}).items()})
+    stopped = outcome.get("stopped")
+    return FactsReported(
+        host,
+        rollout_id,
+        facts,
+        refused,
+        row.payload,
+        row.signature,
+        None if stopped is None else Stopped(stopped["seq"], stopped["by"]),
+        outcome.get("continues"),
+    )
+
+
+def _decided(facts: Iterable[AgentEvent], first_seq: int, count: int) -> Iterator[AgentEvent]:
+    """Yield the facts with these numbers, each the first time it is there."""
+    expected = first_seq
+    for fact in facts:
+        if fact.seq == expected < first_seq + count:
+            yield fact
+            expected += 1
+
+
+def _columns(entry: Line) -> tuple[str, str | None, str | None, str | None]:
     """Kind, host, rollout, signature."""
     match entry:
         case FactReported():
@@ -172,15 +251,15 @@ def _columns(entry: Entry) -> tuple[str, str | None, str | None, str | None]:
         case Commanded():
             return "operator_command", None, _commanded_rollout(entry.command), None
         case ArtefactTaken():
-            return "verify_outcome", None, entry.rollout_id, entry.signature
+            return "artefact_accepted", None, entry.rollout_id, entry.signature
         case ArtefactRefused():
-            return "verify_outcome", None, None, None
+            return "artefact_refused", None, None, None
         case FactRefused():
-            return "verify_outcome", entry.host, entry.rollout_id, entry.signature
+            return "fact_refused", entry.host, entry.rollout_id, entry.signature
         case IdentityForked():
-            return "verify_outcome", entry.host, entry.rollout_id, None
+            return "identity_forked", entry.host, entry.rollout_id, None
         case HostEnrolled():
-            return "verify_outcome", entry.token.token.hostname, None, None
+            return "host_enrolled", entry.token.token.hostname, None, None
         case _:
             assert_never(entry)
 
@@ -269,7 +348,7 @@ def _scope_host(scope: HoldScope) -> str | None:
             assert_never(scope)
 
 
-def _payload(entry: Entry) -> bytes:
+def _payload(entry: Line) -> bytes:
     match entry:
         case FactReported():
             return encode_event(entry.fact)
@@ -294,6 +373,10 @@ def _payload(entry: Entry) -> bytes:
 def _entry(row: LogRow) -> Entry:
     payload = row.payload.encode()
     match row.kind:
+        case "agent_events":
+            return _facts_entry(row)
+        case "fact_refused" if row.first_fact_seq is not None:
+            return _facts_entry(row)
         case "agent_event":
             host, rollout_id = _host_and_rollout(row)
             return fact_reported(host, rollout_id, decode_event(payload), row.signature)
@@ -311,7 +394,14 @@ def _entry(row: LogRow) -> Entry:
             return Deferred(decision)
         case "operator_command":
             return Commanded(_untagged(payload, _COMMANDS))
-        case "verify_outcome":
+        case (
+            "artefact_accepted"
+            | "artefact_refused"
+            | "host_enrolled"
+            | "identity_forked"
+            | "fact_refused"
+            | "verify_outcome"
+        ):
             return _outcome_entry(row, _untagged(payload, _OUTCOMES))
         case _:
             raise ValueError(f"expected a kind that this version writes, found {row.kind!r}")

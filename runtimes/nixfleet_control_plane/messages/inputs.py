@@ -29,11 +29,24 @@ from nixfleet_state_machine.rollout.state import Drift, RolloutState, Standing
 
 
 @frozen
+class Signed:
+    """What a host signed, byte for byte, and its signature as hex: the canonical JSON of an envelope or of a batch."""
+
+    payload: bytes
+    signature: str | None
+
+
+@frozen
 class HostEvents:
-    """Facts that `hostname` reports, in order. The host has been authenticated."""
+    """Facts that `hostname` reports, in order. The host has been authenticated.
+
+    signed: what it signed, of facts that are all of one rollout; `None`: they came without a network, each with a
+    signature or without.
+    """
 
     hostname: str
     envelopes: tuple[AgentEventEnvelope, ...]
+    signed: Signed | None = None
 
 
 @frozen

@@ -1,13 +1,13 @@
 """The entries of the canonical log, and the hash chain over its rows. Data and pure functions.
 
 An entry holds everything needed to repeat its effect on the state before it. `ENTRY_KINDS` are the values of the
-`kind` column.
-Source: docs/spec/runtimes.md, Store.
+`kind` column. What a host reports in one request is one entry; `lines_of` tells it one fact at a time.
+Source: docs/spec/log.md.
 """
 
 from datetime import datetime
 from hashlib import sha256
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from attrs import frozen
 
@@ -15,6 +15,7 @@ from nixfleet_control_plane.messages.inputs import OperatorCommand
 from nixfleet_proto.agent_event import AgentEvent
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.enrollment import SignedToken
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import (
     DeferDispatch,
@@ -26,22 +27,57 @@ from nixfleet_state_machine.planner.holds.hold import HoldEvent
 from nixfleet_state_machine.planner.pace.minute import SlotsReturned
 from nixfleet_state_machine.rollout.event import RolloutEvent
 
-ENTRY_KINDS = (
-    "agent_event",
+ENTRY_KINDS: Final = (
+    "agent_events",
+    "fact_refused",
     "rollout_event",
     "plan_action",
     "gate_decision",
     "operator_command",
-    "effect",
-    "verify_outcome",
-    "manifest_poll",
+    "artefact_accepted",
+    "artefact_refused",
+    "host_enrolled",
+    "identity_forked",
 )
+EARLIER_KINDS: Final = ("agent_event", "verify_outcome")
+"""What format 1 of the log had: a row for each fact, and one kind for all that was verified. Read, never written."""
 FIRST_PREV_HASH = bytes(32)
 
 
 @frozen
+class Stopped:
+    """Where a request stopped: at the fact `seq`, and why. by: `gap`, `early`, `forked` or `held`."""
+
+    seq: int
+    by: str
+
+
+@frozen
+class FactsReported:
+    """What a host reported of one rollout in one request, and what came of it.
+
+    facts: those that were decided here, in order: applied to the host's record, or refused, with the reason in
+    `refused`. Facts of the payload with lower numbers were known before, those with higher ones were not reached.
+    payload: JSON, the very text that was signed; canonical JSON of the same form, if nothing was.
+    continues: the row with what was signed, if rows of other kinds came between facts of the request.
+    """
+
+    host: str
+    rollout_id: RolloutId
+    facts: tuple[AgentEvent, ...]
+    refused: FrozenMap[int, str]
+    payload: str
+    signature: str | None
+    stopped: Stopped | None = None
+    continues: int | None = None
+
+
+@frozen
 class FactReported:
-    """A host reported a fact, and it was applied to the host's record."""
+    """A host reported a fact, and it was applied to the host's record. A line; in format 1 of the log a row.
+
+    signature: that of the whole request.
+    """
 
     host: str
     rollout_id: RolloutId
@@ -51,7 +87,10 @@ class FactReported:
 
 @frozen
 class FactRefused:
-    """A host reported a fact that does not apply. The record advances to its number and is otherwise unchanged."""
+    """A host reported a fact that does not apply. The record advances to its number and is otherwise unchanged.
+
+    A line; in format 1 of the log a row.
+    """
 
     host: str
     rollout_id: RolloutId
@@ -138,7 +177,7 @@ class HostEnrolled:
     token: SignedToken
 
 
-Entry: TypeAlias = (
+Line: TypeAlias = (
     FactReported
     | FactRefused
     | IdentityForked
@@ -152,10 +191,16 @@ Entry: TypeAlias = (
     | ArtefactRefused
     | HostEnrolled
 )
+"""What people and tools read: at most one fact each."""
+Entry: TypeAlias = FactsReported | Line
+"""What one row of the log says."""
 
 
 class LogRow(NamedTuple):
-    """One row of `event_log` as stored, without its hashes. `payload` is JSON."""
+    """One row of `event_log` as stored, without its hashes. `payload` and `outcome` are JSON.
+
+    first_fact_seq, fact_count: the facts that the row decides. outcome: of those that were not all applied.
+    """
 
     seq: int
     ts: str
@@ -164,6 +209,9 @@ class LogRow(NamedTuple):
     rollout_id: str | None
     payload: str
     signature: str | None
+    first_fact_seq: int | None = None
+    fact_count: int | None = None
+    outcome: str | None = None
 
 
 @frozen
@@ -175,9 +223,37 @@ class LoggedEntry:
     entry: Entry
 
 
-# Faster than the constructors: every fact that a host reports makes one of each.
+@frozen
+class LoggedLine:
+    """A line with the number and the time of its row."""
+
+    seq: int
+    at: datetime
+    entry: Line
+
+
+# Faster than the constructors: every row that is read makes one of each.
 fact_reported = maker(FactReported)
 logged_entry = maker(LoggedEntry)
+_logged_line = maker(LoggedLine)
+
+
+def lines_of(logged: LoggedEntry) -> tuple[LoggedLine, ...]:
+    """Return what a row says, one fact at a time. Other rows are one line."""
+    entry = logged.entry
+    if not isinstance(entry, FactsReported):
+        return (_logged_line(logged.seq, logged.at, entry),)
+    return tuple(
+        _logged_line(logged.seq, logged.at, line_of_fact(entry, fact)) for fact in entry.facts
+    )
+
+
+def line_of_fact(entry: FactsReported, fact: AgentEvent) -> FactReported | FactRefused:
+    """Return what `entry` says of one of its facts."""
+    reason = entry.refused.get(fact.seq)
+    if reason is None:
+        return fact_reported(entry.host, entry.rollout_id, fact, entry.signature)
+    return FactRefused(entry.host, entry.rollout_id, fact, reason, entry.signature)
 
 
 def chain_hash(prev_hash: bytes, row: LogRow) -> bytes:
@@ -188,16 +264,28 @@ def chain_hash(prev_hash: bytes, row: LogRow) -> bytes:
 def canonical_row(row: LogRow) -> bytes:
     """Return the columns in order, each as text preceded by its length in bytes and a colon; `-` for an absent one.
 
+    The last three columns are left out where all of them are absent, so that rows of format 1 keep their hashes.
     It is unambiguous without parsing JSON, so it can be verified in any language.
     """
-    seq, ts, kind, host, rollout, payload, signature = row
+    seq, ts, kind, host, rollout, payload, signature, first_fact_seq, fact_count, outcome = row
     number = str(seq)
     # In ASCII the number of characters is the number of bytes, so the row can be encoded at once.
     text = (
         f"{len(number)}:{number}{len(ts)}:{ts}{len(kind)}:{kind}{_sized(host)}{_sized(rollout)}"
         f"{len(payload)}:{payload}{_sized(signature)}"
     )
-    return text.encode() if text.isascii() else b"".join(map(_sized_bytes, (number, *row[1:])))
+    facts = () if row[7:] == _NO_FACTS else (_text(first_fact_seq), _text(fact_count), outcome)
+    text += "".join(map(_sized, facts))
+    if text.isascii():
+        return text.encode()
+    return b"".join(map(_sized_bytes, (number, *row[1:7], *facts)))
+
+
+_NO_FACTS: Final = (None, None, None)
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _sized(column: str | None) -> str:

@@ -18,8 +18,10 @@ from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
     ArtefactTaken,
     LoggedEntry,
+    LoggedLine,
     LogRow,
     RolloutMoved,
+    lines_of,
 )
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.sqlite_store import LOG_COLUMNS
@@ -161,8 +163,8 @@ def log_entries(
     after_seq: int = 0,
     rollout_id: str | None = None,
     host_id: str | None = None,
-) -> tuple[LoggedEntry, ...]:
-    """Return the log's entries after `after_seq`, oldest first; of one rollout or host if given.
+) -> tuple[LoggedLine, ...]:
+    """Return the log's lines after row `after_seq`, oldest first; of one rollout or host if given.
 
     Raises: DamagedRow.
     """
@@ -174,7 +176,7 @@ def log_entries(
     rows = connection.execute(
         f"SELECT {LOG_COLUMNS} FROM event_log WHERE {where} ORDER BY seq", values
     )
-    return tuple(entry_of(LogRow(*columns)) for columns in rows)
+    return tuple(line for columns in rows for line in lines_of(entry_of(LogRow(*columns))))
 
 
 def left_at(connection: sqlite3.Connection, rollout_id: str, hostname: str) -> datetime | None:
@@ -233,7 +235,8 @@ def refused_artefacts(connection: sqlite3.Connection) -> tuple[LoggedEntry, ...]
     refused: dict[str, LoggedEntry] = {}
     taken_at: datetime | None = None
     for columns in connection.execute(
-        f"SELECT {LOG_COLUMNS} FROM event_log WHERE kind = 'verify_outcome' ORDER BY seq DESC"
+        f"SELECT {LOG_COLUMNS} FROM event_log"
+        " WHERE kind IN ('artefact_accepted', 'artefact_refused', 'verify_outcome') ORDER BY seq DESC"
     ):
         logged = entry_of(LogRow(*columns))
         if taken_at is not None and logged.at < taken_at:

@@ -2,17 +2,21 @@
 -- Source: docs/spec/runtimes.md, Store.
 
 CREATE TABLE event_log (
-    seq         INTEGER PRIMARY KEY,
-    ts          TEXT NOT NULL,
-    kind        TEXT NOT NULL CHECK (kind = 'agent_event' OR kind IN ( -- nearly all are, and the list costs a look-up
-        'rollout_event', 'plan_action', 'gate_decision',
-        'operator_command', 'effect', 'verify_outcome', 'manifest_poll')),
-    host_id     TEXT,
-    rollout_id  TEXT,
-    payload     TEXT NOT NULL CHECK (json_valid(payload)),
-    signature   TEXT,
-    prev_hash   BLOB NOT NULL CHECK (length(prev_hash) = 32),
-    hash        BLOB NOT NULL CHECK (length(hash) = 32)
+    seq             INTEGER PRIMARY KEY,
+    ts              TEXT NOT NULL,
+    kind            TEXT NOT NULL CHECK (kind = 'agent_events' OR kind IN ( -- nearly all are
+        'fact_refused', 'rollout_event', 'plan_action', 'gate_decision', 'operator_command',
+        'artefact_accepted', 'artefact_refused', 'host_enrolled', 'identity_forked',
+        'agent_event', 'verify_outcome')), -- of format 1 of the log, which had a row for each fact
+    host_id         TEXT,
+    rollout_id      TEXT,
+    payload         TEXT NOT NULL CHECK (json_valid(payload)),
+    signature       TEXT,
+    first_fact_seq  INTEGER, -- of the facts that the row decides; others of its payload were known, or not reached
+    fact_count      INTEGER,
+    outcome         TEXT CHECK (outcome IS NULL OR json_valid(outcome)),
+    prev_hash       BLOB NOT NULL CHECK (length(prev_hash) = 32),
+    hash            BLOB NOT NULL CHECK (length(hash) = 32)
 ) STRICT;
 -- Rows of one rollout are in order of `seq`. There is no index by host: every event would write to a different page of
 -- it, at a cost that grows with hosts and rows; a query for one host reads its rollout.
@@ -22,11 +26,6 @@ CREATE TRIGGER event_log_is_append_only_update BEFORE UPDATE ON event_log
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
 CREATE TRIGGER event_log_is_append_only_delete BEFORE DELETE ON event_log
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
--- INSERT OR REPLACE fires no other trigger.
-CREATE TRIGGER event_log_is_append_only_insert BEFORE INSERT ON event_log
-WHEN NEW.seq IS NOT (SELECT ifnull(max(seq), 0) + 1 FROM event_log)
-BEGIN SELECT RAISE(ABORT, 'event_log is append-only: expected the number after the last'); END;
-
 -- A write-behind cache of the reducer's records. `host_records_through` is the log row up to which it is complete.
 CREATE TABLE host_rollout_records (
     rollout_id      TEXT NOT NULL,
@@ -68,7 +67,8 @@ CREATE TABLE probe_failures (
     observed_at     TEXT NOT NULL,
     cleared_by_seq  INTEGER REFERENCES event_log (seq)
 ) STRICT;
-CREATE UNIQUE INDEX probe_failures_by_origin
+-- Not unique: a probe that fails, passes and fails again may have done so in one row of the log.
+CREATE INDEX probe_failures_by_origin
     ON probe_failures (event_log_seq, probe_name, ifnull(control_id, ''), ifnull(framework, ''));
 CREATE INDEX probe_failures_outstanding
     ON probe_failures (rollout_id, host_id) WHERE cleared_by_seq IS NULL;
@@ -185,3 +185,43 @@ CREATE TABLE log_start (
     prev_hash  BLOB NOT NULL CHECK (length(prev_hash) = 32),
     views      BLOB NOT NULL
 ) STRICT;
+
+-- One line for each fact, and for each other row, for people and tools. kind: of a fact `agent_event` or
+-- `fact_refused`. payload: of the fact alone.
+CREATE VIEW log_lines AS
+SELECT
+    seq AS event_log_seq,
+    ts,
+    CASE
+        WHEN json_extract(outcome, '$.refused."' || fact_seq || '"') IS NULL THEN 'agent_event'
+        ELSE 'fact_refused'
+    END AS kind,
+    host_id,
+    rollout_id,
+    fact_seq,
+    fact AS payload,
+    json_extract(outcome, '$.refused."' || fact_seq || '"') AS reason
+FROM (
+    SELECT
+        event_log.*,
+        json_extract(each.value, '$.event.seq') AS fact_seq,
+        json_extract(each.value, '$.event') AS fact
+    FROM event_log, json_each(
+        CASE WHEN json_type(payload, '$.events') IS NULL THEN json_array(json(payload))
+        ELSE json_extract(payload, '$.events') END
+    ) AS each
+    WHERE first_fact_seq IS NOT NULL
+)
+WHERE fact_seq BETWEEN first_fact_seq AND first_fact_seq + fact_count - 1
+UNION ALL
+SELECT
+    seq,
+    ts,
+    kind,
+    host_id,
+    rollout_id,
+    CASE WHEN kind = 'agent_event' THEN json_extract(payload, '$.seq') END,
+    payload,
+    NULL
+FROM event_log
+WHERE first_fact_seq IS NULL;

@@ -85,7 +85,8 @@ def view_statement(write: ViewWrite) -> Statement:
         case ClearProbeFailure():
             return (
                 "UPDATE probe_failures SET cleared_by_seq = ?"
-                " WHERE event_log_seq = ? AND probe_name = ? AND control_id IS ? AND framework IS ?",
+                " WHERE event_log_seq = ? AND probe_name = ? AND control_id IS ? AND framework IS ?"
+                " AND cleared_by_seq IS NULL",
                 (
                     write.cleared_by_seq,
                     write.event_log_seq,

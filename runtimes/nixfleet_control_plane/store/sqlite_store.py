@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import TypeAlias
 
 from nixfleet_control_plane.messages.entry_codec import entry_of, time_of
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, UsedNonce
@@ -52,8 +53,16 @@ from nixfleet_state_machine.planner.holds.hold import Hold, parse_source
 from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutState
 
-LOG_COLUMNS = "seq, ts, kind, host_id, rollout_id, payload, signature"
-INSERT_LOG = f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?)"
+LOG_COLUMNS = (
+    "seq, ts, kind, host_id, rollout_id, payload, signature, first_fact_seq, fact_count, outcome"
+)
+INSERT_LOG = (
+    f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+
+
+_LoggedRow: TypeAlias = tuple[int, *tuple[Value, ...]]
+"""A row of the log with its number first, and its hashes last."""
 
 
 class AnotherWriter(OwnershipLost):
@@ -69,6 +78,22 @@ class AnotherWriter(OwnershipLost):
         return (
             f"{self.where}: expected a log that ends with the row {self.expected}, which this process wrote, "
             f"found {self.found}: another process writes to it; stop both, and start one"
+        )
+
+
+class OutOfOrder(NixfleetError):
+    """A commit has a log row with another number than the next one. Nothing of the commit was written."""
+
+    def __init__(self, path: Path, expected: int, found: int) -> None:
+        super().__init__(path, expected, found)
+        self.path = path
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: event_log is append-only: expected the number after the last, {self.expected}, "
+            f"found {self.found}"
         )
 
 
@@ -97,10 +122,10 @@ class SqliteStore:
     def commit(self, writes: Sequence[Write]) -> None:
         """Make all of `writes` durable, atomically. Finds out itself what became of a COMMIT that failed.
 
-        Raises: AnotherWriter, OutcomeUnknown; other errors of sqlite3, and then nothing has changed.
+        Raises: AnotherWriter, OutcomeUnknown; OutOfOrder, other errors of sqlite3, and then nothing has changed.
         """
         head_hash = self._head_hash
-        log: list[tuple[Value, ...]] = []
+        log: list[_LoggedRow] = []
         others: list[Statement] = []
         for write in writes:
             if isinstance(write, LogRow):
@@ -118,12 +143,15 @@ class SqliteStore:
         self._head_hash = head_hash
         self._wal.truncate_if_long()
 
-    def _carry_out(self, log: Sequence[tuple[Value, ...]], others: Sequence[Statement]) -> None:
+    def _carry_out(self, log: Sequence[_LoggedRow], others: Sequence[Statement]) -> None:
         with transaction(self._connection):
             # Asked, because a commit of cached records alone adds nothing to the log, which would refuse it.
-            found = _head_hash(self._connection)
+            last, found = _head(self._connection)
             if found != self._head_hash:
                 raise AnotherWriter(self._path, self._head_hash, found)
+            for expected, (seq, *_) in enumerate(log, start=last + 1):
+                if seq != expected:
+                    raise OutOfOrder(self._path, expected, seq)
             # First, because rows of the views reference them.
             self._connection.executemany(INSERT_LOG, log)
             for statement, alike in groupby(others, key=itemgetter(0)):
@@ -308,9 +336,16 @@ def read_log(connection: sqlite3.Connection, after_seq: int = 0) -> Iterator[Log
     )
 
 
+def _head(connection: sqlite3.Connection) -> tuple[int, bytes]:
+    """Return the number and the hash of the log's last row."""
+    head: tuple[int, bytes] | None = connection.execute(
+        "SELECT seq, hash FROM event_log ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    return head or (0, FIRST_PREV_HASH)
+
+
 def _head_hash(connection: sqlite3.Connection) -> bytes:
-    head = connection.execute("SELECT hash FROM event_log ORDER BY seq DESC LIMIT 1").fetchone()
-    return FIRST_PREV_HASH if head is None else head[0]
+    return _head(connection)[1]
 
 
 def _artefacts(connection: sqlite3.Connection) -> Iterator[LoggedEntry]:

@@ -25,6 +25,15 @@ class CommitBuilder(Generic[WriteT, ActionT]):
         """Append a write."""
         self._writes.append(write)
 
+    @property
+    def length(self) -> int:
+        """The number of writes added so far."""
+        return len(self._writes)
+
+    def write_at(self, index: int, write: WriteT) -> None:
+        """Insert a write before those that were added since `length` was `index`."""
+        self._writes.insert(index, write)
+
     def afterwards(self, action: ActionT) -> None:
         """Append an action to carry out once the writes are durable."""
         self._actions.append(action)

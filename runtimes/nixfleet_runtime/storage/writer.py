@@ -109,7 +109,13 @@ def _open(
     )
     try:
         found = version_of(connection, path, file_format)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # Recursive, so that a row which is replaced counts as deleted: triggers see it.
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "recursive_triggers=ON",
+        ):
             connection.execute(f"PRAGMA {pragma}")
         done = Upgraded(version, None, ())
         if found == 0:

@@ -21,6 +21,7 @@ from nixfleet_simulation.nodes.trace import Trace
 from nixfleet_simulation.scenario.acts import CONTROL_PLANE
 
 LIAR = "liar"
+_VERIFIED = ("artefact_accepted", "artefact_refused", "host_enrolled", "identity_forked")
 
 
 class Recorder:
@@ -39,9 +40,11 @@ class Recorder:
         self._checker.control_plane_kept(handled, state)
 
     def _write_down(self, row: LogRow) -> None:
-        if row.kind == "agent_event":
-            self._trace.record(CONTROL_PLANE, f"row {row.seq}: {row.host_id} {row.payload}")
-        elif row.kind == "verify_outcome":
+        if row.first_fact_seq is not None:
+            facts = f"{row.first_fact_seq} × {row.fact_count} {row.outcome or ''}"
+            what = f"row {row.seq}: {row.host_id} {facts} of {row.payload}"
+            self._trace.record(CONTROL_PLANE, what)
+        elif row.kind in _VERIFIED:
             self._trace.record(CONTROL_PLANE, f"row {row.seq}: {row.rollout_id} {len(row.payload)}")
         elif row.kind == "gate_decision":
             self._trace.record(CONTROL_PLANE, f"row {row.seq}: {row.payload}")

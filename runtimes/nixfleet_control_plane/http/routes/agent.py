@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 from urllib.parse import quote
 
-from attrs import evolve, frozen
+from attrs import frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +27,7 @@ from nixfleet_control_plane.http.server.limits import (
     Pollers,
 )
 from nixfleet_control_plane.http.server.presence import until_gone
+from nixfleet_control_plane.messages.inputs import Signed
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.codec import (
     DecodeError,
@@ -38,7 +39,7 @@ from nixfleet_proto.codec.primitives import shown
 from nixfleet_proto.codec.wire import DISPATCH, ENVELOPE, EVENT_BATCH
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.signing import VerifyError, verify_payload
-from nixfleet_proto.wire import AgentEventEnvelope, EventBatch
+from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.http.bodies import (
     HEARTBEAT,
@@ -70,7 +71,8 @@ class AgentRoutes:
             raise refusal(
                 "envelope-signature", "The envelope is not signed", 401, str(error)
             ) from error
-        return await self._take(asked, (received.message,))
+        signed = Signed(received.payload, received.message.signature)
+        return await self._take(asked, (received.message,), signed)
 
     async def post_event_batch(self, request: Request) -> Response:
         """204 once every event is durable."""
@@ -84,15 +86,16 @@ class AgentRoutes:
             raise refusal(
                 "envelope-signature", "The batch is not signed", 401, str(error)
             ) from error
-        return await self._take(asked, _with_batch_signature(received.message))
+        signed = Signed(received.payload, received.message.signature)
+        return await self._take(asked, received.message.events, signed)
 
     async def _take(
-        self, asked: HostRequest, envelopes: tuple[AgentEventEnvelope, ...]
+        self, asked: HostRequest, envelopes: tuple[AgentEventEnvelope, ...], signed: Signed
     ) -> Response:
         self.authenticator.count_events(asked.hostname, len(envelopes))
         for envelope in envelopes:
             _require_own(asked, envelope.hostname)
-        outcome = await self.service.take_events(asked.hostname, envelopes)
+        outcome = await self.service.take_events(asked.hostname, envelopes, signed)
         stopped = answer_of(outcome)
         return no_content() if stopped is None else problem_answer(stopped.problem, stopped.headers)
 
@@ -224,16 +227,6 @@ AGENT_CALLS: Final[tuple[Call[AgentRoutes], ...]] = (
         (Answer(200, "64 bytes", "application/octet-stream"), _MANIFEST_UNKNOWN),
     ),
 )
-
-
-def _with_batch_signature(batch: EventBatch) -> tuple[AgentEventEnvelope, ...]:
-    """Return the events with the batch's signature on the last one, with the batch's first seq.
-
-    Source: docs/spec/trust.md, Event signatures.
-    """
-    first, *_ = batch.events
-    signature = f"{batch.signature};batch-from={first.event.seq}"
-    return (*batch.events[:-1], evolve(batch.events[-1], signature=signature))
 
 
 def _require_own(asked: HostRequest, hostname: str) -> None:

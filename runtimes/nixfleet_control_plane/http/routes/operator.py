@@ -24,6 +24,7 @@ from nixfleet_control_plane.http.routes.approvals import (
     require_own,
 )
 from nixfleet_control_plane.http.routes.warrants import listed_recall, listed_warrant
+from nixfleet_control_plane.messages.entry_codec import line_rows_of
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     ClearRollout,
@@ -612,8 +613,16 @@ def _explained_rollout(it: HostInRollout) -> ExplainedRollout:
 
 
 def _log_page(rows: tuple[LogRow, ...], limit: int) -> LogPage:
-    events = tuple(map(_row, rows[:limit]))
-    return LogPage(events, None if len(rows) <= limit else str(events[-1].seq))
+    """Return the lines of `rows`, of which there is one more than `limit` if more follow.
+
+    A page ends with a whole row, the one with which there are `limit` lines.
+    """
+    lines: list[LogRow] = []
+    for row in rows:
+        if len(lines) >= limit:
+            return LogPage(tuple(map(_row, lines)), str(lines[-1].seq))
+        lines += line_rows_of(row)
+    return LogPage(tuple(map(_row, lines)), None)
 
 
 def _row(row: LogRow) -> ListedRow:

@@ -93,8 +93,7 @@ class LogReader(ReadLog):
         if not isinstance(input, Heartbeat | DispatchPoll | HostEvents):
             return
         contradicts = any(
-            isinstance(write, LogRow) and b"IdentityForked" in write.payload.encode()
-            for write in writes
+            isinstance(write, LogRow) and write.kind == "identity_forked" for write in writes
         )
         if isinstance(input, Heartbeat) and (contradicts or self.is_held_as_forked(input.hostname)):
             return
@@ -118,8 +117,8 @@ class LogReader(ReadLog):
         self.head = row.seq
         payload: Json = orjson.loads(row.payload)
         match row.kind:
-            case "agent_event":
-                self._fact(str(row.rollout_id), str(row.host_id), payload)
+            case "agent_events" | "fact_refused":
+                self._reported(row, payload)
             case "rollout_event":
                 self._event(row, payload)
             case "plan_action":
@@ -133,21 +132,35 @@ class LogReader(ReadLog):
                 self.deferred[payload["rollout_id"], payload["host"]] = payload["gate"]
             case "operator_command":
                 self._command(payload)
-            case "verify_outcome":
-                if payload["kind"] == "ArtefactTaken":
-                    self._artefact(row.rollout_id, payload)
-                elif payload["kind"] == "HostEnrolled":
-                    self._enrolled(payload, datetime.fromisoformat(row.ts))
-                elif payload["kind"] == "IdentityForked":
-                    self._forked(str(row.host_id), payload["reason"])
-                elif payload["kind"] == "FactRefused":
-                    self._refused(
-                        str(row.rollout_id), str(row.host_id), orjson.loads(payload["fact"])
-                    )
+            case "artefact_accepted":
+                self._artefact(row.rollout_id, payload)
+            case "artefact_refused":
+                pass
+            case "host_enrolled":
+                self._enrolled(payload, datetime.fromisoformat(row.ts))
+            case "identity_forked":
+                self._forked(str(row.host_id), payload["reason"])
             case _:
                 raise Broken(Promise.VIEWS_ARE_THE_LOG, f"row {row.seq} is a {row.kind!r}")
 
     # Rows.
+
+    def _reported(self, row: LogRow, payload: Json) -> None:
+        """Take the facts that a row decides, in order. All of them are in what was said, and each once."""
+        first, count = row.first_fact_seq, row.fact_count
+        assert first is not None, row
+        assert count is not None, row
+        refused = orjson.loads(row.outcome or "{}").get("refused", {})
+        said: dict[int, Json] = {}
+        for envelope in payload.get("events", [payload]):
+            if (envelope["hostname"], envelope["rolloutId"]) != (row.host_id, row.rollout_id):
+                raise Broken(Promise.VIEWS_ARE_THE_LOG, f"row {row.seq} is of another host")
+            said.setdefault(envelope["event"]["seq"], envelope["event"])
+        for seq in range(first, first + count):
+            if seq not in said:
+                raise Broken(Promise.VIEWS_ARE_THE_LOG, f"row {row.seq} has no fact {seq}")
+            take = self._refused if str(seq) in refused else self._fact
+            take(str(row.rollout_id), str(row.host_id), said[seq])
 
     def _fact(self, rollout_id: str, host: str, fact: Json) -> None:
         model = self.host_model(rollout_id, host)
