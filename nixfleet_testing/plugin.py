@@ -46,6 +46,8 @@ TYPES: Mapping[str, Sequence[str]] = {
         "nixfleet_proto.policy": (
             "Selector PolicyWave RolloutPolicy Tolerance Deadline Deadlines Retry"
         ),
+        "nixfleet_proto.audit.checkpoint": "Checkpoint SignedCheckpoint",
+        "nixfleet_proto.audit.proof": "LogProof ProvedRow",
         "nixfleet_proto.steering.approval": "Approval SignedApproval",
         "nixfleet_proto.steering.warrant": "Warrant SignedWarrant",
         "nixfleet_proto.signing.warrant": "VerifiedWarrant",

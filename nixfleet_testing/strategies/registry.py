@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from nixfleet_proto.agent_event import ProbeSubResult, ProbeTopologyEntry
+from nixfleet_proto.audit.checkpoint import Checkpoint, SignedCheckpoint
+from nixfleet_proto.audit.proof import LogProof, ProvedRow
 from nixfleet_proto.enrollment import (
     BootstrapNonce,
     BootstrapNonces,
@@ -68,7 +70,7 @@ from nixfleet_state_machine.scopes.expression import (
     Not,
 )
 from nixfleet_state_machine.scopes.merge import Scope
-from nixfleet_testing.strategies import guards, messages, releases, scopes, warrants
+from nixfleet_testing.strategies import guards, log_proofs, messages, releases, scopes, warrants
 from nixfleet_testing.strategies.calendars import CALENDARS
 from nixfleet_testing.strategies.effects import (
     HOST_EFFECTS,
@@ -139,6 +141,10 @@ _PROTO: Mapping[type[object], SearchStrategy[object]] = {
     Comparison: guards.comparisons(),
     Approval: guards.operator_approvals(),
     SignedApproval: guards.signed_approvals(),
+    Checkpoint: log_proofs.checkpoints(),
+    SignedCheckpoint: log_proofs.signed_checkpoints(),
+    ProvedRow: log_proofs.proved_rows(),
+    LogProof: log_proofs.log_proofs(),
     Deadline: some_deadlines(),
     Deadlines: deadlines(),
     Retry: retries(),
