@@ -70,6 +70,7 @@ def obeys_orders_that_are_over(patch: pytest.MonkeyPatch) -> None:
         return verify_warrant(signed, trust, signed.warrant.issued_at)
 
     patch.setattr(warrants, "verify_warrant", late)
+    patch.setattr(engine, "is_over", lambda *_: False)
 
 
 def obeys_orders_for_others(patch: pytest.MonkeyPatch) -> None:

@@ -26,11 +26,13 @@ def test_a_host_whose_first_facts_both_sides_lost_begins_its_rollout_anew() -> N
     assert outcome.facts > 6
 
 
-@pytest.mark.parametrize("seed", [7622, 11406, 700081, 700122])
+@pytest.mark.parametrize("seed", [7622, 11406, 12275, 700081, 700122])
 def test_a_seed_that_broke_a_promise_keeps_it(seed: int) -> None:
     """7622: a wave was denied before the first dispatch, and with that all others of the same plan were made.
 
     11406: all hosts were excused before the first dispatch, which completed the rollout; the others were made too.
+
+    12275: a host with a full disk went back by an order that expired while its commit waited.
 
     700081: a host converged by the times of a lie, and by a clock that was set back since it acknowledged.
 

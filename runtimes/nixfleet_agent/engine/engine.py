@@ -70,6 +70,7 @@ from nixfleet_agent.engine.probe_facts import (
 )
 from nixfleet_agent.engine.recalls import (
     is_carried_out,
+    is_over,
     objection_to_recall,
     withdraw_waiting_switch,
 )
@@ -785,6 +786,10 @@ class AgentEngine:
         if is_carried_out(self._state, warrant):
             return WarrantObeyed()
         refusal = objection_to_recall(self._state, warrant)
+        if is_over(warrant, now):
+            refusal = (
+                f"order {warrant.order_id} expired before the host could go back; sign a new one"
+            )
         if refusal is not None:
             return WarrantRefused(warrant.rollout_id, refusal)
         withdraw_waiting_switch(self._state, commit, warrant)

@@ -6,6 +6,7 @@ warrants, and its word decides nothing.
 Source: docs/spec/warrants.md, What a host verifies.
 """
 
+from datetime import datetime
 from typing import Final
 
 from nixfleet_agent.engine.state import CommitBuilder, LocalRollout, State
@@ -25,6 +26,11 @@ def is_carried_out(state: State, warrant: Warrant) -> bool:
     is_left = rollout is not None and rollout.record.state.is_failure
     order = state.orders.get(warrant.order_id)
     return is_left and order is not None and order.rollout_id == warrant.rollout_id
+
+
+def is_over(warrant: Warrant, now: datetime) -> bool:
+    """Return whether the warrant expired since its signature was verified: a full disk keeps inputs waiting."""
+    return now >= warrant.expires_at
 
 
 def objection_to_recall(state: State, warrant: Warrant) -> str | None:
