@@ -173,8 +173,9 @@ class FinalPhase:
         """Return the hosts that the order is for, and that can go back and have not."""
         checker = self._world.checker
         warrant, rollout = checker.histories.orders[order_id], checker.log.rollouts.get(rollout_id)
-        if rollout is None or self._world.agenda.time >= warrant.expires_at:
-            return []
+        is_served = rollout is not None and rollout.is_served
+        if rollout is None or not is_served or self._world.agenda.time >= warrant.expires_at:
+            return []  # A newer release took over from it, or the order is over.
         return [
             host
             for host, model in rollout.hosts.items()
