@@ -3,7 +3,7 @@
 The loop runs in a thread of its own, so nothing that a test does in between lets it stand still.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -19,7 +19,7 @@ ASYNCIO: Final = "asyncio"
 
 
 @contextmanager
-def event_loop(backend: str = ASYNCIO) -> Iterator[BlockingPortal]:
+def event_loop(backend: str = ASYNCIO) -> Generator[BlockingPortal]:
     """Run an event loop of `backend` in a thread, until the end of the context."""
     with start_blocking_portal(backend) as portal:
         yield portal

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from attrs import evolve
@@ -117,7 +117,7 @@ def test_what_operators_did_is_shown(nixfleet: Invoke, fleet: SmallFleet) -> Non
 
 def test_a_wave_with_a_signed_time_is_shown_until_then(nixfleet: Invoke, fleet: SmallFleet) -> None:
     """Also one that no plan of this process held: it follows from the manifest and the time."""
-    begins: datetime = fleet.now + timedelta(hours=1)
+    begins = fleet.now + timedelta(hours=1)
     fleet.publish("r3", evolve(fleet.layout, not_before=(begins, None)))
 
     at = ("--at", format_time(fleet.now))

@@ -54,7 +54,7 @@ def words_of(hold: Hold) -> str:
             return f"{where} is frozen ({hold.source.name}): {hold.reason}"
         case HoldKind.WINDOW:
             return f"{where} is outside of its windows ({hold.source.name}): {hold.reason}"
-        case HoldKind.CONTRADICTION | HoldKind.REVOCATION | HoldKind.DEVICE | HoldKind.NOT_BEFORE:
+        case HoldKind.CONTRADICTION | HoldKind.REVOCATION | HoldKind.NOT_BEFORE:
             return _with_reason(f"{where} is held{_until(hold.until)}", hold)
         case _:
             assert_never(kind)

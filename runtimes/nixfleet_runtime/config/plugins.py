@@ -9,7 +9,7 @@ Source: docs/how-to/embedding.md, Plug-ins.
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from attrs import frozen
 
@@ -167,7 +167,8 @@ def find_plugin(
         inspect.signature(made).bind(None)
     except (TypeError, ValueError) as error:
         raise plugin.unfit(expected, f"{point.value}: {error}") from error
-    return plugin, made
+    # What it returns is found out when it is called: a port is a Protocol.
+    return plugin, cast(Callable[[Section], T], made)
 
 
 def _entry_point(group: str, name: str, own: Iterable[str]) -> EntryPoint:
