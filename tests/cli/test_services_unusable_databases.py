@@ -1,5 +1,6 @@
 """What the two services say of a file that is no database of theirs: its path once, and what to do. Exit code 2."""
 
+import gzip
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from nixfleet_proto.codec import encode_trust_root
 from tests.cli.conftest import Invoke
 from tests.support.control_plane_process import CONFIG
 from tests.support.enrolling_server import TRUST
+from tests.upgrades.test_samples import SAMPLES
 
 Start = Callable[[Callable[[Path], object]], tuple[Path, int, str]]
 """Starts a service after its database was made by a function; returns the path, exit code and standard error."""
@@ -51,6 +53,24 @@ def _malformed(path: Path) -> None:
     SqliteStore(path).close()
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\x55" * (len(content) - 4096))
+
+
+def _altered(path: Path) -> None:
+    """One with a view that no log explains."""
+    SqliteStore(path).close()
+    _run(
+        path,
+        "PRAGMA foreign_keys=OFF",
+        "INSERT INTO holds VALUES ('stable', 'operator:eve', 'why', NULL, '2026', 1)",
+    )
+
+
+def _older_and_damaged(path: Path) -> None:
+    """One of version 1, which SQLite finds inconsistent."""
+    content = (SAMPLES / "database-1.sqlite.gz").read_bytes()
+    damaged = bytearray(gzip.decompress(content))
+    damaged[-4096:-1024] = bytes(3072)
+    path.write_bytes(damaged)
 
 
 @pytest.fixture
@@ -125,7 +145,11 @@ def test_a_service_given_the_database_of_the_other_side_says_what_belongs_there(
 
 @pytest.mark.parametrize(
     ("make", "advice"),
-    [(_newer, "use the version that wrote it"), (_malformed, "restore a backup, or move it away")],
+    [
+        (_newer, "use the version that wrote it"),
+        (_malformed, "restore a backup, or move it away"),
+        (_older_and_damaged, "restore a copy, or move it away"),
+    ],
 )
 def test_a_control_plane_names_an_unusable_database_once_and_says_what_to_do(
     control_plane: Start, make: Callable[[Path], None], advice: str
@@ -135,3 +159,13 @@ def test_a_control_plane_names_an_unusable_database_once_and_says_what_to_do(
 
     assert (code, said.count(str(path))) == (2, 1), said
     assert advice in said
+
+
+def test_a_control_plane_that_derives_other_views_does_not_start(control_plane: Start) -> None:
+    """It names the first row that differs, and both ways to go on."""
+    path, code, said = control_plane(_altered)
+
+    assert code == 2, said
+    assert "holds, stored, but not in the log" in said
+    assert "Go on with the program that wrote it" in said
+    assert f"nixfleet db upgrade --rebuild {path}" in said

@@ -1,5 +1,6 @@
 """The control plane as a process: it starts, is killed and stopped, and loses nothing that it answered."""
 
+import gzip
 import json
 import resource
 import sqlite3
@@ -31,6 +32,7 @@ from nixfleet_runtime.transport import (
 )
 from tests.engines.releases import Layout, Publisher, rollout_id_of
 from tests.support.control_plane_process import Premises
+from tests.upgrades.test_samples import SAMPLES
 
 pytestmark = pytest.mark.anyio
 
@@ -310,3 +312,27 @@ def test_what_it_says_are_lines_of_json(premises: Premises) -> None:
     lines = [json.loads(line) for line in premises.said().splitlines()]
     assert {"time", "level", "logger", "message"} <= lines[0].keys()
     assert f"listening on {living.url}" in [line["message"] for line in lines]
+
+
+async def test_a_control_plane_upgrades_the_database_of_version_1_when_it_starts(
+    tmp_path: Path,
+) -> None:
+    """It goes on with what the database has; the file of before is beside it, and the log of the process says where."""
+    premises = Premises(tmp_path, Publisher())
+    content = gzip.decompress((SAMPLES / "database-1.sqlite.gz").read_bytes())
+    premises.database.write_bytes(content)
+    with premises.running() as living:
+        answer = await anyio.to_thread.run_sync(httpx2.get, f"{living.url}/healthz")
+        assert answer.text.splitlines() == [
+            "ok",
+            f"nixfleet {nixfleet.__version__}",
+            f"database version {DATABASE_FORMAT.version}",
+        ]
+    copy = premises.database.with_name("control-plane.db.version-1")
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert f"upgraded from version 1 to {DATABASE_FORMAT.version}" in premises.said()
+    assert str(copy) in premises.said()
+    with closing(open_for_reading(premises.database)) as connection:
+        assert check_chain(connection).problem is None
+        assert check_views(connection).differences == ()

@@ -59,6 +59,11 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return _unpacked(request.param, tmp_path / "journal.sqlite")
 
 
+def _names_in(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
 def _rows(path: Path, table: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as connection:
         columns = LOG_OF_BEFORE if table == "event_log" else "*"
@@ -95,27 +100,28 @@ def test_there_is_a_sample_of_every_earlier_version() -> None:
 
 def test_a_sample_of_a_database_has_something_of_everything(database: Path) -> None:
     """A table without a row would be upgraded by any step, right or wrong."""
-    for table in (*UNCHANGED, "rollouts", "quarantined_closures", "dispatch_queue", "deferrals"):
+    names = _names_in(database)
+    views = "rollouts", "quarantined_closures", "dispatch_queue", "deferrals"
+    for table in names & {*UNCHANGED, *views, "holds", "operator_holds", "beginnings"}:
         assert _rows(database, table), table
-    with closing(sqlite3.connect(database)) as connection:
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
-    assert _rows(database, "holds" if "holds" in names else "operator_holds")
+    assert names & {"holds", "operator_holds"}
 
 
 def test_a_database_of_any_version_opens_with_all_it_holds(database: Path) -> None:
     """Its log and views are what they were, the chain holds, and the views are those that a rebuild derives."""
-    before = {table: _rows(database, table) for table in UNCHANGED}
+    known = _names_in(database) & {*UNCHANGED}
+    before = {table: _rows(database, table) for table in known}
 
     with closing(SqliteStore(database, compare_views)) as store:
         found = store.load()
 
-    assert {table: _rows(database, table) for table in UNCHANGED} == before
+    assert {table: _rows(database, table) for table in known} == before
     assert [(hold.scope, hold.source.kind) for hold in found.holds] == [
         (ChannelScope("late"), HoldKind.OPERATOR)
     ]
     assert found.quarantines
     assert found.dispatches
-    assert found.refused
+    assert bool(found.refused) is bool(before.get("refused_events"))
     with closing(open_for_reading(database)) as connection:
         assert check_chain(connection).problem is None
         assert check_views(connection).differences == ()
@@ -178,6 +184,22 @@ def test_an_upgraded_journal_has_the_shape_of_a_new_one(journal: Path, tmp_path:
     for path in (journal, new):
         SqliteJournal(path).close()
     assert _shape(journal) == _shape(new)
+
+
+def test_a_journal_of_the_first_days_took_nothing_over(tmp_path: Path) -> None:
+    """Then version 1 had no column for that: it begins with 0, and the rest is as it was."""
+    path = _unpacked("journal-1", tmp_path / "journal.sqlite")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE rollouts DROP COLUMN taken_over_seq")
+        records = connection.execute("SELECT rollout_id, record FROM rollouts").fetchall()
+        connection.commit()
+
+    with closing(SqliteJournal(path)) as opened:
+        rollouts = opened.load().rollouts
+
+    assert [(it.record.rollout_id, it.taken_over_seq) for it in rollouts] == [
+        (rollout_id, 0) for rollout_id, _ in records
+    ]
 
 
 def test_an_agent_goes_on_with_a_journal_of_any_version(journal: Path) -> None:
