@@ -33,6 +33,9 @@ from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_proto.enrollment import Revocation
 from nixfleet_runtime.storage.writer import open_writer
+from tests.engines.control_plane import ScriptedControlPlane
+from tests.engines.releases import Layout
+from tests.engines.scripted_host import ScriptedHost
 from tests.engines.story import LATE, RETENTION_MINUTES, STEPS, Step, Story
 from tests.upgrades.killing import killed_at
 
@@ -340,3 +343,27 @@ def test_a_process_that_is_killed_at_any_statement_of_a_drop_loses_nothing(
         if not was_killed:
             break
     assert starts == {1, span.last_seq + 1}
+
+
+def test_a_log_that_is_exported_regularly_does_not_grow(tmp_path: Path, exports: Path) -> None:
+    """Half a year of weekly releases: the rows that are left are those of the last ones, whatever came before."""
+    control_plane = ScriptedControlPlane(tmp_path, Layout(waves=(("web-01", "web-02"),), edges=()))
+    left: list[int] = []
+    sizes: list[int] = []
+    for week in range(26):
+        rollout_id = control_plane.publish(f"r{week}")
+        for hostname in ("web-01", "web-02"):
+            ScriptedHost(control_plane, rollout_id, hostname).finish()
+        control_plane.wait(minutes=7 * 24 * 60)
+        control_plane.tick()
+        control_plane.store.close()
+        _drop(control_plane.database, exports)
+        left.append(len(_rows(control_plane.database)))
+        sizes.append(control_plane.database.stat().st_size)
+        control_plane.start_control_plane()
+    control_plane.close()
+    assert max(left[4:]) == max(left[2:4])
+    # A row of each rollout that is over stays, with its id.
+    assert sizes[-1] < sizes[4] + 26 * 4096
+    with closing(open_for_reading(control_plane.database)) as connection:
+        assert len(list(whole_log(connection, exports))) > 10 * left[-1]
