@@ -4,6 +4,7 @@ A copy is written under a name that ends in `.partial`, compared with what it wa
 its name. A crash leaves the `.partial` file, which nothing opens, and which the next attempt replaces.
 """
 
+import marshal
 import os
 import shutil
 import sqlite3
@@ -19,6 +20,9 @@ from attrs import frozen
 from nixfleet_proto.errors import NixfleetError
 
 UNFINISHED: Final = ".partial"
+_ROWS_AT_ONCE: Final = 1000
+_PLAIN: Final = 2
+"""The version of `marshal` that writes equal values alike (later ones write references). Faster than `repr`."""
 _NULL: Final = "NULL value in "
 
 
@@ -166,8 +170,9 @@ def content_digest(connection: sqlite3.Connection) -> bytes:
     for (table,) in tables.fetchall():
         digest.update(table.encode())
         # In the order of the pages, which a copy has too.
-        for row in connection.execute(f'SELECT * FROM "{table}"'):
-            digest.update(repr(row).encode())
+        rows = connection.execute(f'SELECT * FROM "{table}"')
+        while some := rows.fetchmany(_ROWS_AT_ONCE):
+            digest.update(marshal.dumps(some, _PLAIN))
     return digest.digest()
 
 
