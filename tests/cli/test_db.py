@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,6 +56,18 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(older: Path, nixflee
     assert shown["bytesNeeded"] == 3 * len(before)
     assert older.read_bytes() == before
     assert _names_in(older.parent) == {older.name}
+
+
+def test_a_dry_run_finds_that_there_is_not_enough_space(
+    older: Path, nixfleet: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how much is missing, before anything is begun."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    for options in (("--dry-run",), ()):
+        result = nixfleet("db", "upgrade", *options, older)
+        assert result.exit_code == 2
+        assert "found 4096: nothing was changed" in result.stderr
+    assert _names_in(older.parent) <= {older.name, f"{older.name}.lock"}
 
 
 def test_an_upgrade_says_where_the_copy_is_and_what_was_derived_anew(

@@ -2,10 +2,12 @@
 
 import json
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_runtime.storage.instance_lock import only_process_on
 from tests.cli.conftest import Invoke
 from tests.engines.story import Story
@@ -158,3 +160,18 @@ def test_another_file_under_the_name_of_an_export_is_not_overwritten(
     assert str(file) in result.stderr
     assert file.read_bytes() == b"another"
     assert nixfleet("log", "verify", lived, "--json").stdout.count('"firstRow":1,') == 1
+
+
+def test_rows_of_the_last_day_are_never_exported(
+    lived: Path, exports: Path, nixfleet: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start looks in them for signed commands that it must not take twice."""
+    latest = datetime(2026, 5, 28, 3, tzinfo=UTC)
+    monkeypatch.setattr("nixfleet_cli.commands.logs.export.now", lambda: latest)
+    shown = nixfleet("log", "export", lived, exports, *ALWAYS)
+    assert shown.exit_code == 0, shown.output
+    last = int(shown.stdout.split(":")[0].split()[-1])
+    with closing(open_for_reading(lived)) as connection:
+        query = "SELECT max(ts) FROM event_log WHERE seq <= ?"
+        (youngest,) = connection.execute(query, (last,)).fetchone()
+    assert youngest < "2026-05-27T03"

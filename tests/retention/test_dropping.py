@@ -165,6 +165,36 @@ def test_a_life_in_which_rows_are_dropped_after_each_step_is_the_same_life(
         assert check_views(connection, dropped_rows(connection, exports)).differences == ()
 
 
+def test_a_start_that_has_no_cache_reads_what_is_left_of_the_log(
+    lived: Story, exports: Path
+) -> None:
+    """Rollouts that are not pruned were opened in it, so their hosts' records follow from it."""
+    control_plane = lived.control_plane
+    before = (
+        dict(control_plane.state.view.rollouts),
+        {
+            rollout_id: control_plane.states(rollout_id)
+            for rollout_id in control_plane.state.view.open_rollouts
+        },
+    )
+    lived.close()
+    assert _drop(control_plane.database, exports).rows
+    with closing(sqlite3.connect(control_plane.database)) as connection:
+        connection.execute("DELETE FROM host_rollout_records")
+        connection.execute("UPDATE host_records_through SET event_log_seq = 1000000")
+        connection.commit()
+
+    control_plane.start_control_plane()
+
+    assert before == (
+        dict(control_plane.state.view.rollouts),
+        {
+            rollout_id: control_plane.states(rollout_id)
+            for rollout_id in control_plane.state.view.open_rollouts
+        },
+    )
+
+
 def test_what_something_live_needs_is_not_exported(story: Story) -> None:
     """At each step of the story, the first row that is kept is no younger than what any view names."""
     queries = (

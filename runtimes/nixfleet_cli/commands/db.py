@@ -20,7 +20,7 @@ from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_proto.codec import DecodeError
 from nixfleet_runtime.process import garbage
-from nixfleet_runtime.storage.copies import DamagedDatabase, NotUpgraded
+from nixfleet_runtime.storage.copies import DamagedDatabase, NotEnoughSpace, NotUpgraded
 from nixfleet_runtime.storage.instance_lock import DatabaseInUse, only_process_on
 from nixfleet_runtime.storage.opening import is_full
 from nixfleet_runtime.storage.sqlite import CommitInDoubt, NotOurDatabase, SchemaRefused
@@ -66,6 +66,8 @@ def upgrade(output: Output, file: Path, dry_run: bool, rebuild: bool) -> None:
             raise Unusable(f"{file} is {plan.kind}, which has no views: expected no --rebuild")
         if not output.as_json:
             output.show(None, _plan_lines(plan))
+        if plan.steps and plan.space.free < plan.space.needed:
+            raise NotEnoughSpace(file, plan.space.needed, plan.space.free)
         if dry_run:
             output.show(_value(plan, None, None), ["nothing was done: --dry-run"])
             return

@@ -33,6 +33,8 @@ from nixfleet_runtime.storage.sqlite import CommitInDoubt
 from nixfleet_runtime.storage.writer import open_writer
 
 _KEPT: Final = timedelta(days=90)
+_ALWAYS_KEPT: Final = timedelta(days=1)
+"""A start reads from the log which signed commands were carried out lately, so that none is taken twice."""
 
 
 @command(name="export")
@@ -42,7 +44,7 @@ _KEPT: Final = timedelta(days=90)
     "--before",
     metavar="TIME",
     callback=lambda _context, _option, text: None if text is None else time(text),
-    help="Only rows older than this; default: 90 days before now.",
+    help="Only rows older than this; default: 90 days before now. Those of the last day stay in any case.",
 )
 @click.option("--drop", "is_dropped", is_flag=True, help="Remove the exported rows from DB.")
 @printing(
@@ -63,7 +65,7 @@ def export_log(
     cannot be used.
     """
     garbage.collect_rarely()
-    older_than = now() - _KEPT if before is None else before
+    older_than = now() - _KEPT if before is None else min(before, now() - _ALWAYS_KEPT)
     with _refusing(database), refusing_exports(database), ExitStack() as held:
         if is_dropped:
             held.enter_context(only_process_on(database))
