@@ -49,6 +49,7 @@ def apply(
             seq = state.append(commit, _reported(effect), at)
             if isinstance(fact, ProbeResult):
                 state.note_probe_result(commit, (effect.rollout_id, effect.host), fact, seq)
+                state.count_outstanding((effect.rollout_id, effect.host))
         case RecordTransition():
             return effect
         case EmitMetric() | EmitLog():

@@ -23,7 +23,7 @@ from nixfleet_control_plane.engine.state import CONTRADICTION, State
 from nixfleet_control_plane.messages.entry_codec import row_of
 from nixfleet_control_plane.messages.inputs import HostEvents, Signed
 from nixfleet_control_plane.messages.log_entry import FactsReported, IdentityForked, Stopped
-from nixfleet_proto.agent_event import AgentEvent
+from nixfleet_proto.agent_event import AgentEvent, ProbeResult
 from nixfleet_proto.codec.wire import batch_payload, envelope_payload, payload_without
 from nixfleet_proto.errors import InvalidValue, ValueProblem
 from nixfleet_proto.frozen_map import FrozenMap
@@ -180,6 +180,8 @@ class _Intake:
         self._key = self._rollout_id, hostname
         record = state.view.host(self._rollout_id, hostname)
         self._fold = None if record is None else FactFold(state, commit, record, now)
+        # Only what follows from a fact changes it.
+        self._is_given_back = record is not None and self._counts_again()
         self._row: _OpenRow | None = None
         # The row with what was signed, and the last fact that is in a row.
         self._signed_in: int | None = None
@@ -199,7 +201,7 @@ class _Intake:
             return HostHeld(self._rollout_id, held.reason)
         if seq > record.last_event_seq + 1:
             return ReplayFrom(self._rollout_id, record.last_event_seq + 1)
-        early = self._state.receipts.early(self._key, fact, self._soak, self._now)
+        early = self._early(fact)
         if early is not None:
             self._note_early(early)
             return early
@@ -213,7 +215,7 @@ class _Intake:
         row = self._row or self._open()
         row.facts.append(fact)
         transitions = fold.carry_out(fact, after, effects, row.seq)
-        if transitions or self._is_given_back():
+        if transitions or self._is_given_back:
             self._go_on(fold, transitions)
         return None
 
@@ -257,10 +259,18 @@ class _Intake:
         if self._row is not None and state.head_seq != self._row.seq:
             self.close()
         fold.read_again()
+        self._is_given_back = self._counts_again()
 
-    def _is_given_back(self) -> bool:
-        """Whether the host was silent or skipped, and counts again since a fact of it was taken."""
-        return self._state.view.rollouts[self._rollout_id].standing_of(self._hostname).is_given_back
+    def _early(self, fact: AgentEvent) -> EventEarly | None:
+        # Most facts are results, of which nothing but the date can be early.
+        if isinstance(fact, ProbeResult) and fact.observed_at <= self._now:
+            return None
+        return self._state.receipts.early(self._key, fact, self._soak, self._now)
+
+    def _counts_again(self) -> bool:
+        """Whether the host was silent or skipped, and counts again when a fact of it is taken."""
+        rollout = self._state.view.rollouts[self._rollout_id]
+        return rollout.standing_of(self._hostname).is_given_back
 
     def _known(self, fold: FactFold, fact: AgentEvent) -> EventRefusal | None:
         """Answer a fact whose number was taken: a duplicate, whose first copy is durable, or will be with this one."""

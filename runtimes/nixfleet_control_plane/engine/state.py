@@ -575,7 +575,10 @@ class State:
     def note_probe_result(
         self, commit: CommitBuilder, key: HostKey, fact: ProbeResult, seq: int
     ) -> None:
-        """Update the outstanding failures with the probe result in log row `seq`."""
+        """Update the outstanding failures with the probe result in log row `seq`.
+
+        The caller has them counted, by `count_outstanding`, before anything else looks at the host.
+        """
         before = self.outstanding.get(key)
         if before is None and fact.status is _Status.PASS and not fact.sub_results:
             return  # The common case: nothing failed before, and nothing fails now.
@@ -586,16 +589,21 @@ class State:
                 commit.write(_opened(seq, key, control, fact))
             elif not is_failing_enforce and control in after:
                 commit.write(_cleared(after.pop(control), control, by_seq=seq))
-        if after != (before or {}):
-            self.put_outstanding(key, FrozenMap(after))
+        if not after:
+            self.outstanding.discard(key)
+        elif after != before:
+            self.outstanding.set(key, FrozenMap(after))
 
     def put_outstanding(self, key: HostKey, failures: FrozenMap[Control, int]) -> None:
-        """Set the host's outstanding failures: each control, with the log row since which it fails."""
-        if failures:
-            self.outstanding.set(key, failures)
-        else:
-            self.outstanding.discard(key)
-        self.view.set_outstanding(key[0], key[1], len(failures))
+        """Set the host's outstanding failures, of which there is one: each control, with the log row since which it
+        fails.
+        """
+        self.outstanding.set(key, failures)
+        self.count_outstanding(key)
+
+    def count_outstanding(self, key: HostKey) -> None:
+        """Count the host's outstanding failures for the planner."""
+        self.view.set_outstanding(*key, len(self.outstanding.get(key, ())))
 
     # Artefacts.
 
