@@ -160,11 +160,12 @@ def test_every_column_that_names_a_log_row_is_known_to_these_tests(eventful: Pat
 
     known = {(table, column) for table, column, _ in REFERENCES}
     assert found == known
-    # No references: what an agent numbers, what a view shows, and the mark of the cache, which starts before any row.
+    # No references: what an agent numbers, what a view shows, where the log begins, and the mark of the cache.
     assert named - known == {
         ("host_rollout_records", "last_event_seq"),
         ("host_records_through", "event_log_seq"),
         ("event_log", "first_fact_seq"),
+        ("log_start", "first_seq"),
         ("log_lines", "event_log_seq"),
         ("log_lines", "fact_seq"),
     }
