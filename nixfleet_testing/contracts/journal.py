@@ -8,12 +8,13 @@ Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, overload
 
+import anyio
 import pytest
 from attrs import asdict, evolve
 
@@ -54,9 +55,11 @@ from nixfleet_testing.contracts.histories import (
     at,
     record_after,
 )
+from nixfleet_testing.contracts.killed import end_here, killed_copies
 from nixfleet_testing.contracts.outside import ASYNCIO, JournalFromOutside, event_loop
 from nixfleet_testing.contracts.restarts import Restarts
 from nixfleet_testing.contracts.threads import error_in_thread
+from nixfleet_testing.contracts.unflushed import tells_unflushed, unflushed_files
 
 HALT = RolloutPolicy(OnHealthFailure.HALT)
 ROLL_BACK = RolloutPolicy(OnHealthFailure.ROLLBACK_AND_HALT)
@@ -99,15 +102,31 @@ class JournalContract(ABC):
         If its calls block, return `ThreadedJournal(…)`.
         """
 
+    is_on_disk: ClassVar[bool] = True
+    """Whether your journal keeps what it has in files of `directory`. Without, three tests are skipped."""
+
+    def lose_the_next_answer(self) -> None:
+        """Let the next `commit` be carried out and its answer be lost, as by a connection that breaks.
+
+        For a journal on which that can be provoked; the test is skipped otherwise.
+        """
+        pytest.skip("this journal has no way to lose an answer; see `lose_the_next_answer`")
+
     @pytest.fixture
     def journals(self, tmp_path: Path) -> Iterator[Restarts[BlockingJournal]]:
         """A directory, and the processes that open the journal in it."""
+        with self.opened_in(tmp_path) as journals:
+            yield journals
+
+    @contextmanager
+    def opened_in(self, directory: Path) -> Iterator[Restarts[BlockingJournal]]:
+        """The processes that open the journal in `directory`."""
         with event_loop(self.backend) as loop:
 
             def opened(directory: Path) -> BlockingJournal:
                 return JournalFromOutside(loop, partial(self.open_journal, directory))
 
-            journals = Restarts(opened, tmp_path)
+            journals = Restarts(opened, directory)
             with closing(journals):
                 yield journals
 
@@ -534,6 +553,74 @@ class JournalContract(ABC):
         assert found == FACTS_OF_A_FULL_DISK, (
             f"after a full disk the same commit returned, and after a crash {found} facts are there"
         )
+
+    def test_a_commit_whose_answer_is_lost_is_settled(
+        self, journals: Restarts[BlockingJournal]
+    ) -> None:
+        """`commit` finds out what became of it: it returns if the facts are there, and raises if they are not."""
+        journal = journals.start()
+        journal.commit(appended(CONVERGES[0]))
+        self.lose_the_next_answer()
+        is_refused = _is_refused(journal, appended(CONVERGES[1]))
+        found = _unsent_seqs(journals.crash())
+        assert found == [1, 2][: 2 - is_refused], (
+            f"the answer of a commit was lost, `commit` {'raised' if is_refused else 'returned'}, and facts {found} "
+            "are there: look what is there before you say so"
+        )
+        try:
+            journal.commit(appended(CONVERGES[len(found)]))
+        except Exception as error:
+            raise AssertionError(
+                f"after an answer that was lost, the next commit failed: {error!r}; go on from what is there"
+            ) from error
+
+    # The disk.
+
+    def test_what_was_committed_is_on_the_disk(
+        self, journals: Restarts[BlockingJournal], tmp_path: Path
+    ) -> None:
+        """When `commit` returns, a power failure loses nothing: every file is flushed (`fsync`)."""
+        if not (self.is_on_disk and tells_unflushed(tmp_path)):
+            pytest.skip("this kernel or file system does not tell what is not on the disk yet")
+        journals.start().commit([kept(record_after(CONVERGES)), *appended(*CONVERGES)])
+        found = unflushed_files(tmp_path)
+        assert found == [], (
+            f"`commit` returned, and a part of {', '.join(found)} is not flushed: call `fsync` before you return"
+        )
+
+    def test_a_process_that_is_killed_in_a_write_leaves_all_of_it_or_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        """Wherever in a write it is killed, the next process reads the commit whole, or nothing of it."""
+        if not self.is_on_disk:
+            pytest.skip("this journal is not on the disk")
+        few: tuple[Write, ...] = (kept(record_after(ROLLS_BACK[:5])), *appended(*ROLLS_BACK[:5]))
+        many = appended(*(evolve(ROLLS_BACK[5], seq=seq) for seq in range(6, FACTS_OF_A_FULL_DISK)))
+
+        async def begin(directory: Path) -> None:
+            journal = await self.open_journal(directory)
+            await journal.commit(many)
+            end_here()  # without closing anything
+
+        home = tmp_path / "home"
+        home.mkdir()
+        with self.opened_in(home) as journals:
+            journals.start().commit(few)
+        for copy in killed_copies(
+            home, tmp_path, lambda copy: anyio.run(begin, copy, backend=self.backend)
+        ):
+            try:
+                with self.opened_in(copy) as journals:
+                    found = len(journals.start().unsent(FACTS_OF_A_FULL_DISK))
+            except Exception as error:
+                raise AssertionError(
+                    f"a process was {copy.name} bytes of a file, and the next one cannot read what it left: {error!r}; "
+                    "never write in place"
+                ) from error
+            assert found in (5, FACTS_OF_A_FULL_DISK - 1), (
+                f"a process was {copy.name} bytes of a file, and the next one finds {found} facts, of a commit of "
+                f"{len(many)} after 5"
+            )
 
     # Threads.
 

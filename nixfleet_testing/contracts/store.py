@@ -7,20 +7,22 @@ Source: docs/spec/runtimes.md, Store.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import anyio
 import pytest
 from attrs import asdict
 
 from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, RemoveHold, Write
-from nixfleet_control_plane.store.store import BlockingStore, Store, StoredDispatch
+from nixfleet_control_plane.store.store import BlockingStore, Snapshot, Store, StoredDispatch
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
 from nixfleet_testing.contracts.difference import difference
 from nixfleet_testing.contracts.full_disk import full_disk
 from nixfleet_testing.contracts.histories import HOST, ROLLOUT, at
+from nixfleet_testing.contracts.killed import end_here, killed_copies
 from nixfleet_testing.contracts.outside import ASYNCIO, StoreFromOutside, event_loop
 from nixfleet_testing.contracts.restarts import Restarts
 from nixfleet_testing.contracts.store_cases import (
@@ -34,6 +36,7 @@ from nixfleet_testing.contracts.store_cases import (
     row,
 )
 from nixfleet_testing.contracts.threads import error_in_thread
+from nixfleet_testing.contracts.unflushed import tells_unflushed, unflushed_files
 
 BROKEN: dict[str, tuple[Write, ...]] = {
     "repeats the number of a log row": (row(LAST + 1), hold(LAST + 1), row(LAST)),
@@ -59,15 +62,31 @@ class StoreContract(ABC):
         If its calls block, return `ThreadedStore(…)`.
         """
 
+    is_on_disk: ClassVar[bool] = True
+    """Whether your store keeps what it has in files of `directory`. Without, three tests are skipped."""
+
+    def lose_the_next_answer(self) -> None:
+        """Let the next `commit` be carried out and its answer be lost, as by a connection that breaks.
+
+        For a store on which that can be provoked; the test is skipped otherwise.
+        """
+        pytest.skip("this store has no way to lose an answer; see `lose_the_next_answer`")
+
     @pytest.fixture
     def stores(self, tmp_path: Path) -> Iterator[Restarts[BlockingStore]]:
         """A directory, and the processes that open the store in it."""
+        with self.opened_in(tmp_path) as stores:
+            yield stores
+
+    @contextmanager
+    def opened_in(self, directory: Path) -> Iterator[Restarts[BlockingStore]]:
+        """The processes that open the store in `directory`."""
         with event_loop(self.backend) as loop:
 
             def opened(directory: Path) -> BlockingStore:
                 return StoreFromOutside(loop, partial(self.open_store, directory))
 
-            stores = Restarts(opened, tmp_path)
+            stores = Restarts(opened, directory)
             with closing(stores):
                 yield stores
 
@@ -214,6 +233,78 @@ class StoreContract(ABC):
         assert stores.crash().load().head_seq == LAST + 1, (
             "after a full disk the same commit returned, and is not there after a crash"
         )
+
+    def test_a_commit_whose_answer_is_lost_is_settled(
+        self, stores: Restarts[BlockingStore]
+    ) -> None:
+        """`commit` finds out what became of it: it returns if the writes are there, and raises if they are not."""
+        store = stores.start()
+        store.commit(ROWS)
+        self.lose_the_next_answer()
+        is_refused = _is_refused(store, (row(LAST + 1), hold(LAST + 1)))
+        found = stores.crash().load().head_seq
+        assert found == LAST + (not is_refused), (
+            f"the answer of a commit was lost, `commit` {'raised' if is_refused else 'returned'}, and the log ends at "
+            f"row {found} of {LAST + 1}: look what is there before you say so"
+        )
+        try:
+            store.commit([row(found + 1)])
+        except Exception as error:
+            raise AssertionError(
+                f"after an answer that was lost, the next commit failed: {error!r}; go on from what is there"
+            ) from error
+
+    # The disk.
+
+    def test_what_was_committed_is_on_the_disk(
+        self, stores: Restarts[BlockingStore], tmp_path: Path
+    ) -> None:
+        """When `commit` returns, a power failure loses nothing: every file is flushed (`fsync`)."""
+        if not (self.is_on_disk and tells_unflushed(tmp_path)):
+            pytest.skip("this kernel or file system does not tell what is not on the disk yet")
+        stores.start().commit([*ROWS, large_row(LAST + 1)])
+        found = unflushed_files(tmp_path)
+        assert found == [], (
+            f"`commit` returned, and a part of {', '.join(found)} is not flushed: call `fsync` before you return"
+        )
+
+    def test_a_process_that_is_killed_in_a_write_leaves_all_of_it_or_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        """Wherever in a write it is killed, the next process reads the commit whole, or nothing of it."""
+        if not self.is_on_disk:
+            pytest.skip("this store is not on the disk")
+        writes: tuple[Write, ...] = (large_row(LAST + 1), hold(LAST + 1))
+
+        async def begin(directory: Path) -> None:
+            store = await self.open_store(directory)
+            await store.commit(writes)
+            end_here()  # without closing anything
+
+        home, done = tmp_path / "home", tmp_path / "done"
+        possible = list[Snapshot]()
+        for directory, commits in ((home, (ROWS,)), (done, (ROWS, writes))):
+            directory.mkdir()
+            with self.opened_in(directory) as stores:
+                store = stores.start()
+                for each in commits:
+                    store.commit(each)
+                possible.append(store.load().in_memory())
+        for copy in killed_copies(
+            home, tmp_path, lambda copy: anyio.run(begin, copy, backend=self.backend)
+        ):
+            try:
+                with self.opened_in(copy) as stores:
+                    found = stores.start().load().in_memory()
+            except Exception as error:
+                raise AssertionError(
+                    f"a process was {copy.name} bytes of a file, and the next one cannot read what it left: {error!r}; "
+                    "never write in place"
+                ) from error
+            assert found in possible, (
+                f"a process was {copy.name} bytes of a file, and the next one finds a part of the commit: rows "
+                f"{[logged.seq for logged in found.tail]}, holds {found.holds}"
+            )
 
     # Threads.
 

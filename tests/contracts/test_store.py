@@ -9,14 +9,26 @@ from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
 from nixfleet_testing.contracts.store import StoreContract
 from nixfleet_testing.contracts.store_cases import CASES, ROWS
+from tests.support.lossy_connection import LossyConnection, Lost, lossy
 
 
 class TestSqliteStore(StoreContract):
     """The embedded default."""
 
+    lossy: type[LossyConnection]
+
     async def open_store(self, directory: Path) -> Store:
         """Open the database in `directory`."""
-        return ThreadedStore(SqliteStore(directory / "control-plane.sqlite"))
+        kind = self.lossy = lossy()
+
+        class OfLossyConnections(SqliteStore):
+            connection_type = kind
+
+        return ThreadedStore(OfLossyConnections(directory / "control-plane.sqlite"))
+
+    def lose_the_next_answer(self) -> None:
+        """SQLite reports an error of a COMMIT that it carried out."""
+        self.lossy.losing.append(Lost.ANSWER)
 
 
 class TestSqliteStoreUnderTrio(TestSqliteStore):

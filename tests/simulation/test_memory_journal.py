@@ -11,6 +11,7 @@ from nixfleet_testing.contracts.journal import JournalContract
 class TestMemoryJournal(JournalContract):
     """What is on a simulated host's disk outlives its processes."""
 
+    is_on_disk = False
     kept: dict[Path, MemoryJournal]
 
     async def open_journal(self, directory: Path) -> Journal:

@@ -19,7 +19,9 @@ from nixfleet_agent.messages.writes import (
 )
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_runtime.storage.sqlite import CommitInDoubt
 from nixfleet_testing.contracts.journal import JournalContract
+from tests.support.lossy_connection import Lost, lossy
 
 
 class SeededContract(JournalContract):
@@ -387,3 +389,41 @@ class TestGivesTheNumberOfARemovedRowToAnother(SeededContract):
 
     says = "never give the number of a removed row to another"
     journal = GivesNumbersAgain
+
+
+class BelievesTheError(SqliteJournal):
+    def __init__(self, path: Path) -> None:
+        self.connection_type = self.lossy = lossy()
+        super().__init__(path)
+
+    def _settle(self, writes: Sequence[Write], doubt: CommitInDoubt) -> None:
+        raise doubt.error
+
+
+class TestCommitsAndLosesTheAnswer(SeededContract):
+    """Takes an error at the end of a commit for a commit that did not happen."""
+
+    says = "the answer of a commit was lost, `commit` raised, and facts [1, 2] are there"
+
+    async def open_journal(self, directory: Path) -> Journal:
+        journal = BelievesTheError(directory / "db")
+        self.losing = journal.lossy.losing
+        return ThreadedJournal(journal)
+
+    def lose_the_next_answer(self) -> None:
+        self.losing.append(Lost.ANSWER)
+
+
+class WritesInPlace(SqliteJournal):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._reader.close()
+        self._writer.execute("PRAGMA journal_mode=MEMORY")
+        self._reader = self._writer
+
+
+class TestWritesInPlace(SeededContract):
+    """Writes over its file, and keeps what was there before in memory alone."""
+
+    says = "never write in place"
+    journal = WritesInPlace

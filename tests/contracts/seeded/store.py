@@ -21,8 +21,10 @@ from nixfleet_control_plane.messages.writes import (
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Snapshot, Store
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
+from nixfleet_runtime.storage.sqlite import CommitInDoubt
 from nixfleet_testing.contracts.store import StoreContract
 from nixfleet_testing.contracts.store_cases import SIGNATURE
+from tests.support.lossy_connection import Lost, lossy
 
 
 class SeededContract(StoreContract):
@@ -283,3 +285,54 @@ class TestWritesWhenItIsClosed(SeededContract):
 
     says = "`close` changed what is stored"
     store = WritesOnClose
+
+
+class BelievesTheError(SqliteStore):
+    def __init__(self, path: Path) -> None:
+        self.connection_type = self.lossy = lossy()
+        super().__init__(path)
+
+    def _is_durable(self, head_hash: bytes, doubt: CommitInDoubt) -> bool:
+        return False
+
+
+class TestCommitsAndLosesTheAnswer(SeededContract):
+    """Takes an error at the end of a commit for a commit that did not happen."""
+
+    says = "the answer of a commit was lost, `commit` raised, and the log ends at row 9 of 9"
+
+    async def open_store(self, directory: Path) -> Store:
+        store = BelievesTheError(directory / "db")
+        self.losing = store.lossy.losing
+        return ThreadedStore(store)
+
+    def lose_the_next_answer(self) -> None:
+        self.losing.append(Lost.ANSWER)
+
+
+class WritesInPlace(SqliteStore):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._connection.execute("PRAGMA journal_mode=MEMORY")
+
+
+class TestWritesInPlace(SeededContract):
+    """Writes over its file, and keeps what was there before in memory alone."""
+
+    says = "never write in place"
+    store = WritesInPlace
+
+
+class WritesInHalves(SqliteStore):
+    def commit(self, writes: Sequence[Write]) -> None:
+        if len(writes) == 2:
+            super().commit(writes[:1])
+            writes = writes[1:]
+        super().commit(writes)
+
+
+class TestTearsACommit(SeededContract):
+    """Makes a small commit in two steps, and can be killed in between."""
+
+    says = "the next one finds a part of the commit: rows"
+    store = WritesInHalves

@@ -267,3 +267,15 @@ class TestLeavesACancelledPollAtTheControlPlane(TransportContract):
         async with anyio.create_task_group() as tasks:
             yield LeavesPollsBehind(control_plane, hostname, tasks)
             tasks.cancel_scope.cancel()
+
+
+class BelievesEnvelopes(InProcessTransport):
+    async def post_events(self, envelopes: tuple[AgentEventEnvelope, ...]) -> EventsOutcome:
+        return await self._service.take_events(envelopes[0].hostname, envelopes)
+
+
+class TestTakesTheHostFromTheEnvelope(SeededContract):
+    """Lets every host speak for every other one."""
+
+    says = "sent an event of web-01, and it was accepted"
+    transport = BelievesEnvelopes
