@@ -12,11 +12,16 @@ from click.testing import Result
 
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck
 from nixfleet_control_plane.messages.inputs import Done, PlanTick, ReportVerdict
+from nixfleet_proto.agent_event import Postponed
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.policy import Recall, RolloutPolicy
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.steering.guards import BAKE, Comparison, WaveGuards
+from nixfleet_proto.steering.warrant import ClosureRule
 from nixfleet_proto.trust import Operator, OperatorRole
+from nixfleet_proto.wire import AgentEventEnvelope
 from nixfleet_release import check
+from nixfleet_runtime.transport import Heartbeat
 from nixfleet_state_machine.rollout.guard_tally import Outcome
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.cli.test_operator import OperatorConsole
@@ -24,7 +29,7 @@ from tests.control_plane.test_engine_guards import Fleet
 from tests.docs.pages import DOCS, blocks_of
 from tests.engines.releases import Layout
 from tests.engines.scratch import scratch_directory
-from tests.support.served_control_plane import site_with
+from tests.support.served_control_plane import CLOCK, site_with
 
 APPROVALS, RECALLS, WINDOWS = (
     (DOCS / "how-to" / name).read_text("utf-8")
@@ -115,6 +120,31 @@ async def test_a_bad_release_is_taken_back_on_a_friday_night(desk: OperatorConso
     assert warrants.stdout.endswith("\tit eats disks\n")
     assert "recall of web-17 is relayed" in (await _run(desk, one)).stdout
     assert (await _run(desk, ["rollouts"])).stdout.split("\t")[1] == "Aborted"
+
+
+@pytest.mark.anyio
+async def test_a_laptop_that_is_locked_is_explained_and_its_lock_overridden(
+    desk: OperatorConsole,
+) -> None:
+    """The order is handed to the host that said "not now", and to no other."""
+    laptop = "laptop-17"
+    rollout_id = await desk.site.publish("a1b2c3", Layout(waves=((laptop, "web-01"),)))
+    holds, explain = _commands(RECALLS, "Ask the user first")
+    (override,) = _commands(RECALLS, "Override a lock")
+    now = CLOCK.now()
+    locked = Postponed(now, "a call is in progress", now + timedelta(minutes=30), seq=1)
+    await desk.site.service.take_events(laptop, (AgentEventEnvelope(laptop, rollout_id, locked),))
+
+    for command in (holds, explain):
+        shown = (await _run(desk, command)).stdout
+        assert "a call is in progress" in shown
+    await _run(desk, override)
+    told = {}
+    for hostname, seq in ((laptop, 1), ("web-01", 0)):
+        heartbeat = Heartbeat(hostname, "old", FrozenMap({str(rollout_id): seq}))
+        reply = await desk.site.service.compare(hostname, heartbeat)
+        told[hostname] = [(it.warrant.rule, it.warrant.hosts) for it in reply.warrants]
+    assert told == {laptop: [(ClosureRule.TARGET, (laptop,))], "web-01": []}
 
 
 @pytest.mark.anyio
@@ -214,6 +244,8 @@ def test_every_command_of_an_operator_in_these_guides_is_run_here() -> None:
         *run(APPROVALS, "A denial"),
         *run(APPROVALS, "An emergency"),
         *run(RECALLS, "Take a release back"),
+        *run(RECALLS, "Ask the user first"),
+        *run(RECALLS, "Override a lock"),
         *run(RECALLS, "End a rollout"),
         *run(WINDOWS, "Now, without a release"),
     ]

@@ -1,7 +1,7 @@
 """The read port of a store: what operators ask of committed data. Protocol and errors.
 
 The HTTP surface knows this and no database. Each call sees committed data of one moment, and holds up no commit.
-Source: docs/spec/wire.md, Operator calls; docs/spec/runtimes.md, Read port.
+Source: docs/spec/wire.md, Operator calls; docs/spec/runtimes.md, The kernel both sides share.
 """
 
 from datetime import datetime
