@@ -5,10 +5,9 @@ Those that come with nixfleet are read in `config`. Others are entry points of t
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol, TypeAlias, TypeVar
 
-import anyio
 from attrs import field, frozen
 
 from nixfleet_agent.activation.activator import Activator
@@ -99,13 +98,9 @@ async def _entered(
     plugin: Plugin, opener: Callable[[], AbstractAsyncContextManager[PortT]], expected: str
 ) -> AsyncIterator[PortT]:
     """Enter what `opener` makes: only what it raises then is a failure of the plug-in."""
-    try:
-        context = opener()
-        port = await context.__aenter__()
-    except Exception as error:
-        raise plugin.failed(expected, error) from error
-    try:
+    async with AsyncExitStack() as held:
+        try:
+            port = await held.enter_async_context(opener())
+        except Exception as error:
+            raise plugin.failed(expected, error) from error
         yield port
-    finally:
-        with anyio.CancelScope(shield=True):
-            await context.__aexit__(None, None, None)

@@ -4,11 +4,10 @@ The kind `sqlite` comes with nixfleet; others are entry points of the group `nix
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import anyio
 from attrs import field, frozen
 
 from nixfleet_control_plane.history.shadow import compare_views
@@ -42,19 +41,14 @@ class StoreConfig:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[OpenedStore]:
         """Open the store; close it at the end. Raises: PluginUnusable, and what a store of nixfleet raises."""
-        made: object
-        try:
-            context = self.opener()
-            made = await context.__aenter__()
-        except Exception as error:
-            if not self.plugin.distribution:
-                raise
-            raise self.plugin.failed("the store to be opened", error) from error
-        try:
+        async with AsyncExitStack() as held:
+            try:
+                made = await held.enter_async_context(self.opener())
+            except Exception as error:
+                if not self.plugin.distribution:
+                    raise
+                raise self.plugin.failed("the store to be opened", error) from error
             yield self._fitting(made)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await context.__aexit__(None, None, None)
 
     def _fitting(self, made: object) -> OpenedStore:
         if not isinstance(made, OpenedStore):

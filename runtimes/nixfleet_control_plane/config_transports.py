@@ -4,7 +4,7 @@ Each is a part of the group `nixfleet.transports`; HTTP itself is `[listen]`.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final, Protocol
 
 from attrs import field, frozen
@@ -42,15 +42,12 @@ class TransportConfig:
     @asynccontextmanager
     async def serving(self, service: ControlPlaneService) -> AsyncIterator[None]:
         """Serve hosts while the context is open. Raises: PluginFailed, if it cannot begin."""
-        context = self.server.serve(service)
-        try:
-            await context.__aenter__()
-        except Exception as error:
-            raise self.plugin.failed("to begin to serve", error) from error
-        try:
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self.server.serve(service))
+            except Exception as error:
+                raise self.plugin.failed("to begin to serve", error) from error
             yield
-        finally:
-            await context.__aexit__(None, None, None)
 
 
 def read_transports(root: Section) -> Mapping[str, TransportConfig]:

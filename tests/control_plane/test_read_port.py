@@ -1,0 +1,96 @@
+"""The read port: both implementations answer alike, errors are named, and the service runs under trio too."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.reading.mirrored_queries import MirroredQueries
+from nixfleet_control_plane.reading.queries import NotReadable, Queries
+from nixfleet_control_plane.reading.sqlite_queries import NeedsAsyncio, SqliteQueries
+from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_control_plane.store.sqlite_store import SqliteStore, read_log
+from nixfleet_proto.ids import RolloutId
+from nixfleet_proto.wire import Dispatch
+from tests.engines.releases import START, Layout, Publisher
+from tests.engines.story import STEPS, Story
+from tests.support.served_control_plane import running_service
+
+ROLLOUT = RolloutId("stable@r1")
+QUESTIONS: dict[str, Callable[[Queries], Awaitable[object]]] = {
+    "rollouts": lambda it: it.rollouts(),
+    "hosts": lambda it: it.hosts(),
+    "deferrals": lambda it: it.deferrals(),
+    "quarantines": lambda it: it.quarantines(),
+    "a page of the log": lambda it: it.log_rows(ROLLOUT, after_seq=3, limit=5),
+    "a host that left": lambda it: it.left_at(ROLLOUT, "web-01"),
+    "commands": lambda it: it.last_commands(1_000),
+    "commands of the last rows": lambda it: it.last_commands(10),
+    "refused artefacts": lambda it: it.refused_artefacts(),
+    "the chain": lambda it: it.verify(),
+}
+
+
+@pytest.fixture
+def eventful(story: Story) -> Path:
+    """A database of a fleet that has lived through much."""
+    for step in STEPS[:40]:
+        step(story)
+    return story.control_plane.database
+
+
+@pytest.mark.anyio
+async def test_the_mirror_of_a_log_answers_as_its_database(eventful: Path, scratch: Path) -> None:
+    """Every question of operators, of a log that is read in portions."""
+
+    async def rows_after(seq: int) -> Sequence[LogRow]:
+        with closing(open_for_reading(eventful)) as connection:
+            return list(read_log(connection, seq))[:50]
+
+    directory = scratch / "mirror"
+    directory.mkdir()
+    database = SqliteQueries(eventful)
+    with closing(MirroredQueries(rows_after, directory)) as mirror:
+        last, head = -1, 0
+        while head != last:  # each question reads another portion
+            last, head = head, (await mirror.status()).head_seq
+        for question, ask in QUESTIONS.items():
+            assert await ask(mirror) == await ask(database), question
+        assert (await mirror.rebuild()).differences == ()
+
+
+@pytest.mark.anyio
+async def test_a_database_that_is_not_there_cannot_be_read_by_name(tmp_path: Path) -> None:
+    """One error for every question, whatever SQLite says."""
+    queries = SqliteQueries(tmp_path / "none")
+    for ask in QUESTIONS.values():
+        with pytest.raises(NotReadable, match="expected a database at"):
+            await ask(queries)
+
+
+def test_the_read_port_of_sqlite_refuses_another_event_loop_by_name(eventful: Path) -> None:
+    """aiosqlite runs under asyncio only."""
+    with pytest.raises(NeedsAsyncio, match="expects an event loop of asyncio"):
+        anyio.run(SqliteQueries(eventful).deferrals, backend="trio")
+
+
+def test_a_control_plane_runs_under_trio(scratch: Path) -> None:
+    """Kernel, engine, store and waiting polls."""
+    answers: list[Dispatch | None] = []
+
+    async def live() -> None:
+        with closing(SqliteStore(scratch / "control-plane.sqlite")) as store:
+            async with running_service(store) as service, anyio.create_task_group() as hosts:
+
+                async def poll() -> None:
+                    answers.append(await service.next_dispatch("web-01", 600))
+
+                hosts.start_soon(poll)
+                await anyio.wait_all_tasks_blocked()
+                await service.publish(Publisher().release(Layout(), "r1", START))
+
+    anyio.run(live, backend="trio")
+    assert [answer and answer.rollout_id for answer in answers] == [ROLLOUT]
