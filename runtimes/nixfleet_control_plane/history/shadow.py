@@ -13,7 +13,7 @@ from typing import Final
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_views
 from nixfleet_runtime.storage.copies import NotUpgraded
 
-FIRST_PROMISED_VERSION: Final = 4
+FIRST_PROMISED_VERSION: Final = 5
 _CACHE: Final = "host_rollout_records"
 
 
