@@ -143,8 +143,16 @@ def test_a_plug_in_that_cannot_be_loaded_is_a_problem_of_the_configuration(
             "expected the store to be opened, found OSError('connection refused')",
         ),
         ("nothing", PluginUnfit, "expected an OpenedStore, found a Nothing"),
-        ("incomplete", PluginUnfit, "expected a Store, found Nothing without close, commit, load"),
-        ("blocking", PluginUnfit, "expected a Store, found Blocking.load, which is not async"),
+        (
+            "incomplete",
+            PluginUnfit,
+            "expected every call of Store, found Nothing without close, commit, load",
+        ),
+        (
+            "blocking",
+            PluginUnfit,
+            "expected every call of Store, found Blocking.load, which is not async",
+        ),
     ],
 )
 async def test_a_store_that_cannot_be_opened_or_does_not_fit_is_named(
@@ -197,7 +205,9 @@ def test_a_judge_without_its_call_is_a_problem(tmp_path: Path) -> None:
     del tmp_path
     from nixfleet_control_plane.config_judges import read_judges
 
-    with pytest.raises(ConfigError, match="expected a Judge, found Nothing without ask"):
+    with pytest.raises(
+        ConfigError, match="expected every call of Judge, found Nothing without ask"
+    ):
         load_content(Path("c.toml"), {"judges": {"errors": {"kind": "mute"}}}, {}, read_judges)
 
 
@@ -205,7 +215,7 @@ def test_a_transport_without_its_call_is_a_problem() -> None:
     """The configuration is refused."""
     content = {"transports": {"queue": {"kind": "mute"}}}
     with pytest.raises(
-        ConfigError, match="expected a TransportServer, found Nothing without serve"
+        ConfigError, match="expected every call of TransportServer, found Nothing without serve"
     ):
         load_content(Path("c.toml"), content, {}, read_transports)
 

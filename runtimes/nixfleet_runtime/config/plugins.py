@@ -86,13 +86,13 @@ class Plugin:
         missing = [name for name in calls_of(calls) if not callable(getattr(made, name, None))]
         if missing:
             found = f"{type(made).__qualname__} without {listed(missing)}"
-            raise self.unfit(f"a {calls.__name__}", found)
+            raise self.unfit(f"every call of {calls.__name__}", found)
         for name in calls_of(calls):
             is_async = inspect.iscoroutinefunction(getattr(calls, name))
             call = getattr(made, name)
             if is_async and not _is_async(call):
                 found = f"{type(made).__qualname__}.{name}, which is not async"
-                raise self.unfit(f"a {calls.__name__}", found)
+                raise self.unfit(f"every call of {calls.__name__}", found)
 
 
 def calls_of(protocol: type) -> tuple[str, ...]:
