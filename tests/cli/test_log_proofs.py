@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -101,19 +102,25 @@ def _edit(database: Path, *statements: str) -> None:
         connection.commit()
 
 
-def _write_anew(database: Path) -> None:
-    """Alter row 7 and make the chain right again, as whoever holds the database can."""
+def _write_anew(database: Path, seq: int = 7, **changes: Any) -> None:
+    """Alter a row and make the chain right again, as everyone who holds the database can."""
     with closing(sqlite3.connect(database)) as connection:
         rows = list(read_chain(connection))
-    head, statements = rows[5][2], list[str]()
-    for row, _, _ in rows[6:]:
-        changed = row._replace(ts="2020-01-01T00:00:00.000000Z") if row.seq == 7 else row
-        before, head = head, chain_hash(head, changed)
-        hashes = f"prev_hash = x'{before.hex()}', hash = x'{head.hex()}'"
-        statements.append(
-            f"UPDATE event_log SET ts = '{changed.ts}', {hashes} WHERE seq = {row.seq}"
-        )
+    head, statements = rows[seq - 2][2], list[str]()
+    for row, _, _ in rows[seq - 1 :]:
+        altered = changes if row.seq == seq else {}
+        before, head = head, chain_hash(head, row._replace(**altered))
+        texts = {name: f"'{text}'" for name, text in altered.items()}
+        texts |= {"prev_hash": f"x'{before.hex()}'", "hash": f"x'{head.hex()}'"}
+        values = ", ".join(f"{name} = {text}" for name, text in texts.items())
+        statements.append(f"UPDATE event_log SET {values} WHERE seq = {row.seq}")
     _edit(database, *statements)
+
+
+def _first_report(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        seqs = connection.execute("SELECT min(seq) FROM event_log WHERE kind = 'agent_events'")
+        return int(seqs.fetchone()[0])
 
 
 @pytest.mark.parametrize("signer", ["ada", "ci"])
@@ -164,7 +171,7 @@ def test_a_log_that_was_written_anew_is_found_by_the_checkpoint_alone(
 ) -> None:
     """A control plane can alter a row and make every hash after it right; not the one that was signed before."""
     checkpoint = office.checkpoint(database)
-    _write_anew(database)
+    _write_anew(database, ts="2020-01-01T00:00:00.000000Z")
 
     alone = nixfleet("log", "verify", database)
     verified = nixfleet(
@@ -232,6 +239,27 @@ def test_a_checkpoint_of_an_operator_who_left_is_checked_by_the_trust_file_of_it
     assert alone.exit_code == 1
     assert "found 'ada'" in alone.stderr
     assert with_both.exit_code == 0, with_both.output
+
+
+def test_reports_are_checked_by_the_keys_of_their_hosts(
+    office: Office, fleet: SmallFleet, nixfleet: Invoke
+) -> None:
+    """A fleet in one process signs nothing; a report with a signature that no host made is found."""
+    office.believe(KeySlot(CI.public_key, fleet.ci.trust.ci_release_key.current))
+    verify = ["log", "verify", fleet.database, "--trust", office.trust, "--signatures"]
+    honest = nixfleet(*verify)
+    fleet.store.close()
+    row = _first_report(fleet.database)
+    _write_anew(fleet.database, row, signature="0" * 128)
+
+    forged = nixfleet(*verify)
+
+    assert honest.exit_code == 0, honest.output
+    assert "facts signed by their hosts: 0; " in honest.stdout
+    assert forged.exit_code == 1
+    assert f"row {row}: the report of web-01 is not proved: " in forged.stderr
+    assert nixfleet(*verify[:3]).exit_code == 0
+    assert nixfleet(*verify[:3], "--signatures").exit_code == 2
 
 
 def test_no_checkpoint_is_made_of_a_log_that_is_broken(

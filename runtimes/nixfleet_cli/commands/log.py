@@ -29,6 +29,7 @@ from nixfleet_control_plane.history.proofs import LogDiffers, require_continues,
 from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
 from nixfleet_control_plane.history.retention.whole_log import dropped_rows, whole_log
 from nixfleet_control_plane.history.shadow import line_of as difference_line
+from nixfleet_control_plane.history.signatures import SignaturesReport, check_signatures
 from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
 from nixfleet_control_plane.messages.log_entry import LoggedLine, lines_of
 from nixfleet_control_plane.store.sqlite_store import read_log
@@ -118,17 +119,24 @@ def show(
     multiple=True,
     help="The trust file that was in force until TIME, for the rows before; may be repeated. With --trust.",
 )
+@click.option(
+    "--signatures",
+    "with_signatures",
+    is_flag=True,
+    help="Also check every report of a host by the key that it had then. With --trust.",
+)
 @CHECKPOINTS
 @exports_option
 @printing(
-    "one object with rows, firstRow (left in the database), headHash, statements (null without --trust) and "
-    "checkpoints, the rows of each"
+    "one object with rows, firstRow (left in the database), headHash, statements (null without --trust), "
+    "checkpoints (the rows of each) and facts (null without --signatures): proved, unsigned and earlier"
 )
 def verify(
     output: Output,
     database: Path,
     trust_file: Path | None,
     earlier_trust: tuple[tuple[datetime, Path], ...],
+    with_signatures: bool,
     checkpoints: tuple[Path, ...],
     exports: Path | None,
 ) -> None:
@@ -137,9 +145,11 @@ def verify(
     Rows cut off at the end leave no trace in the log itself: give the checkpoints that were signed earlier. With
     --trust, every approval, denial, promotion and warrant must be signed by its operator, and every fleet and manifest
     by CI; no wave may have begun, and no host been dispatched, without the approvals that the manifest asks for.
-    A statement or checkpoint is checked against the trust file of its time: where an operator left, or a key was
-    changed, give the file from before with --trust-until. Of a log whose beginning was exported and dropped, --exports
-    checks that too; without it the check begins at the first row that is left. DB is the database of a control plane.
+    With --signatures every fact must be signed with the key that its host had then, and every key be declared in a
+    fleet that CI signed, or enrolled with a token of the organisation. A statement, checkpoint or report is checked
+    against the trust file of its time: where an operator left, or a key was changed, give the file from before with
+    --trust-until. Of a log whose beginning was exported and dropped, --exports checks that too; without it the check
+    begins at the first row that is left. DB is the database of a control plane.
 
     Exit codes: 0 the chain holds; 1 it is broken, or a statement is not good, and where; 2 a file cannot be read.
     """
@@ -147,9 +157,9 @@ def verify(
         raise click.UsageError("--trust-until needs --trust, the trust file that is in force now")
     trust = None if trust_file is None else load_trust(trust_file)
     earlier = tuple(EarlierTrust(until, load_trust(file)) for until, file in earlier_trust)
-    if checkpoints and trust is None:
+    if trust is None and (checkpoints or with_signatures):
         raise click.UsageError(
-            "expected --trust, which tells who may sign a checkpoint, found none"
+            "expected --trust, which tells whose signatures are good, found none"
         )
     signed = (
         []
@@ -173,8 +183,19 @@ def verify(
         stated = (
             None if trust is None else check_approvals(_lines(connection, exports), trust, earlier)
         )
-    if stated is not None and stated.problems:
-        raise Findings(*(f"{database}: row {it.seq}: {it.problem}" for it in stated.problems))
+        said = (
+            check_signatures(map(entry_of, whole_log(connection, exports)), trust, earlier)
+            if trust is not None and with_signatures
+            else None
+        )
+    problems = [
+        f"{database}: row {it.seq}: {it.problem}"
+        for report_of in (stated, said)
+        if report_of is not None
+        for it in report_of.problems
+    ]
+    if problems:
+        raise Findings(*problems)
     begins = report.first_seq if exports is None else 1
     rows = f"{report.rows} rows" if begins == 1 else f"rows {begins} to {report.rows}"
     lines = [f"the chain holds: {rows}, head {report.head_hash.hex()}"]
@@ -184,6 +205,8 @@ def verify(
         f"the log continues {file}: {checkpoint.rows} rows, signed by {checkpoint.signer}"
         for file, checkpoint in signed
     ]
+    if said is not None:
+        lines.append(_told_of_facts(said))
     output.show(
         {
             "rows": report.rows,
@@ -191,9 +214,21 @@ def verify(
             "headHash": report.head_hash,
             "checkpoints": [checkpoint.rows for _, checkpoint in signed],
             "statements": None if stated is None else stated.statements,
+            "facts": None
+            if said is None
+            else {"proved": said.proved, "unsigned": said.unsigned, "earlier": said.earlier},
         },
         lines,
     )
+
+
+def _told_of_facts(said: SignaturesReport) -> str:
+    text = f"facts signed by their hosts: {said.proved}"
+    if said.unsigned:
+        text += f"; {said.unsigned} of hosts that have no key"
+    if said.earlier:
+        text += f"; {said.earlier} in rows of format 1, which do not have what was signed"
+    return text
 
 
 @log.command()
