@@ -7,7 +7,7 @@ Source: docs/spec/runtimes.md, Control plane; docs/spec/wire.md, GET /v1/agent/d
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, assert_never
@@ -19,6 +19,7 @@ from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.engine.fact_intake import STOPPED_BY
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRollout
 from nixfleet_control_plane.engine.warrants import HostRecall, RelayedWarrant
+from nixfleet_control_plane.feed import Feed
 from nixfleet_control_plane.history.loading import loaded_state
 from nixfleet_control_plane.messages.inputs import (
     Action,
@@ -56,6 +57,7 @@ from nixfleet_control_plane.messages.inputs import (
     WaveTotals,
 )
 from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObjection, KeyRing
+from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.notices import Notices
 from nixfleet_control_plane.store.store import Store
@@ -136,11 +138,13 @@ class ControlPlaneService:
         self._ring = ring or KeyRing()
         self._freshness_limit_minutes = freshness_limit_minutes
         self.notices = Notices()
+        self.feed = Feed(engine.totals().head_seq)
+        self._store = store
         self._wakers = Wakers()
         self._is_closing = False
         self._mutator = SingleMutator[Input, Write, Reply, Action](
             engine,
-            store.commit,
+            self._write,
             self._carry_out,
             clock,
             queue_length_max=queue_length_max,
@@ -462,6 +466,7 @@ class ControlPlaneService:
         """Release waiting polls, and refuse new requests from now on. Accepted requests are still answered."""
         self._is_closing = True
         self._wakers.wake_all()
+        self.feed.close()
 
     async def close(self) -> None:
         """As `begin_closing`; then write the remaining host records, and stop.
@@ -484,6 +489,10 @@ class ControlPlaneService:
         # One extra portion, because the last one of a cycle can be short.
         for _ in range(0, left + FLUSH_PORTION, FLUSH_PORTION):
             await self._ask(FlushRecords(FLUSH_PORTION), Flushed)
+
+    async def _write(self, writes: Sequence[Write]) -> None:
+        await self._store.commit(writes)
+        self.feed.add(write for write in writes if isinstance(write, LogRow))
 
     def _carry_out(self, action: Action) -> None:
         match action:

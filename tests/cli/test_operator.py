@@ -534,3 +534,35 @@ async def test_hosts_whose_enrollment_was_refused_are_listed(desk: OperatorConso
 
     assert line.startswith("web-09: the nonce was used (2 times, last ")
     assert line.endswith("; key abcd)")
+
+
+async def test_the_log_is_told_over_the_network(desk: OperatorConsole) -> None:
+    """The last rows, in words; chosen by rollout; and as objects."""
+    rollout_id = await desk.site.publish()
+    lines = (await desk.run("log")).stdout.splitlines()
+    few = (await desk.run("log", "--last", "1")).stdout.splitlines()
+    of_it = (await desk.run("log", "--rollout", str(rollout_id), "--kind", "plan_action")).stdout
+    value = orjson.loads((await desk.run("log", "--last", "1", "--json")).stdout)
+
+    assert lines[-1:] == few
+    row, _, rollout, who, what = few[0].split("\t")
+    assert (int(row), rollout, who, what) == (
+        value["seq"],
+        value.get("rolloutId", ""),
+        value["actor"],
+        value["text"],
+    )
+    assert "\tplanner\t" in of_it
+    assert "web-01" in of_it
+    told = (await desk.run("events", str(rollout_id))).stdout
+    assert of_it.splitlines()[0] in told.splitlines()
+
+
+async def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(
+    desk: OperatorConsole,
+) -> None:
+    """Nothing is printed as if the log were empty."""
+    refused = await desk.run("log", "--kind", "gossip")
+
+    assert refused.exit_code == 1
+    assert "expected one of agent_events" in refused.stderr

@@ -12,9 +12,9 @@ from nixfleet_control_plane.engine.engine import ControlPlaneEngine
 from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.history.loading import load_state
 from nixfleet_control_plane.history.rebuild import check_chain, check_views
-from nixfleet_control_plane.messages.entry_codec import line_rows_of
+from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
 from nixfleet_control_plane.messages.inputs import HostEvents, Signed
-from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported
+from nixfleet_control_plane.messages.log_entry import FactRefused, FactReported, lines_of
 from nixfleet_control_plane.store.queries import log_entries, open_for_reading
 from nixfleet_control_plane.store.sqlite_store import SqliteStore, read_log
 from nixfleet_proto.agent_event import ActivationStarted, DispatchAck
@@ -91,9 +91,13 @@ def test_lines_of_format_1_are_read_like_those_of_format_2(database: Path) -> No
         facts = connection.execute(
             "SELECT count(*) FROM log_lines WHERE kind = 'agent_event'"
         ).fetchone()[0]
-        rows = [line for row in read_log(connection) for line in line_rows_of(row)]
+        rows = [
+            row_of(line.seq, line.at, line.entry)
+            for row in read_log(connection)
+            for line in lines_of(entry_of(row))
+        ]
     assert lines == len(entries)
     assert facts == sum(isinstance(each, FactReported) for each in entries) > 0
     assert any(isinstance(each, FactRefused) for each in entries)
     assert len(rows) == lines
-    assert {"agent_event", "verify_outcome"} <= {row.kind for row in rows}
+    assert {"agent_event", "artefact_accepted"} <= {row.kind for row in rows}

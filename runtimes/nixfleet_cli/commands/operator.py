@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 
 import click
 
+from nixfleet_cli.commands.operator_log import HEADER, SHAPE, cells, show_log
 from nixfleet_cli.commands.steering.approvals import approve, deny, promote
 from nixfleet_cli.commands.steering.endings import abort, recall
 from nixfleet_cli.commands.steering.holds import freeze, hold, holds, release
@@ -24,7 +25,7 @@ from nixfleet_cli.commands.steering.warrants import warrants
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.explanation import clock_words, explanation_lines
 from nixfleet_cli.shared.failures import Findings
-from nixfleet_cli.shared.output import Row, json_text, shown_time
+from nixfleet_cli.shared.output import Row, shown_time
 from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.ids import InvalidRolloutId
 from nixfleet_runtime.documents.problems import unknown
@@ -52,7 +53,6 @@ from nixfleet_runtime.http.listings import (
     ListedDeferral,
     ListedHost,
     ListedRollout,
-    ListedRow,
     ReleaseStanding,
 )
 from nixfleet_runtime.kernel.clock import SystemClock
@@ -75,7 +75,6 @@ if TYPE_CHECKING:  # It needs the libraries of the extra `http`, and --help does
 
 P = TypeVar("P", bound="Page")
 T = TypeVar("T")
-_PAYLOAD_LENGTH_MAX = 100
 
 
 @group()
@@ -159,6 +158,7 @@ def clear(session: Session, rollout: str, reason: str, excuse: tuple[str, ...]) 
 
 
 operator.add_command(abort)
+operator.add_command(show_log)
 operator.add_command(approve)
 operator.add_command(deny)
 operator.add_command(promote)
@@ -411,14 +411,13 @@ def deferrals(session: Session) -> None:
 @click.option(
     "--after", metavar="SEQ", type=click.IntRange(min=0), help="Only rows with a higher number."
 )
-@asks("one object a row, with seq, ts, kind, payload, host and signature")
+@asks(SHAPE)
 def events(session: Session, rollout: str, after: int | None) -> None:
-    """List the log rows about ROLLOUT, oldest first."""
+    """List what happened in ROLLOUT, oldest first."""
     _require_rollout(session, "ROLLOUT", rollout)
     path = paths.rollout_path(rollout, "/events")
-    header = ("row", "at", "host", "kind", "payload")
     begin = None if after is None else str(after)
-    session.list(path, LOG_PAGE, lambda page: page.events, _row_cells, header, after=begin)
+    session.list(path, LOG_PAGE, lambda page: page.events, cells, HEADER, after=begin)
 
 
 def _scope_path(scope: HoldScope, then: str) -> str:
@@ -520,9 +519,3 @@ def _deferral_cells(waiting: ListedDeferral) -> Row:
     since = shown_time(waiting.since)
     until = "" if waiting.until is None else shown_time(waiting.until)
     return waiting.rollout_id, waiting.hostname, since, until, waiting.gate, waiting.reason
-
-
-def _row_cells(row: ListedRow) -> Row:
-    payload = json_text(row.payload)
-    cut = payload if len(payload) <= _PAYLOAD_LENGTH_MAX else f"{payload[:_PAYLOAD_LENGTH_MAX]}…"
-    return str(row.seq), shown_time(row.ts), row.host or "", row.kind, cut

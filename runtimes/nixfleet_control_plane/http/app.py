@@ -30,6 +30,7 @@ from nixfleet_control_plane.http.metrics import Metrics
 from nixfleet_control_plane.http.openapi import openapi_document
 from nixfleet_control_plane.http.routes.agent import AGENT_CALLS, AgentRoutes
 from nixfleet_control_plane.http.routes.enrollment import ENROLLMENT_CALLS, EnrollmentRoutes
+from nixfleet_control_plane.http.routes.log import LOG_CALLS, LogRoutes
 from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
@@ -50,6 +51,7 @@ ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *ENROLLMENT_CALLS,
     *AGENT_CALLS,
     *OPERATOR_CALLS,
+    *LOG_CALLS,
 )
 
 _Respond: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
@@ -101,11 +103,16 @@ def make_app(
         "hosts that were heard since the start, but not for three minutes",
         lambda: contacts.silent(clock.now()),
     )
-    pollers = Pollers(limits)
+    pollers = Pollers(limits.pollers_per_host_max, limits.pollers_max, "host")
+    viewers = Pollers(limits.viewers_per_operator_max, limits.viewers_max, "operator")
     metrics.gauge("nixfleet_dispatch_polls", "polls that wait for a dispatch", lambda: len(pollers))
+    metrics.gauge(
+        "nixfleet_log_readers", "readers that wait for the log to grow", lambda: len(viewers)
+    )
     agents = AgentRoutes(service, authenticator, pollers)
     enrollments = EnrollmentRoutes(service, authenticator)
     operators = OperatorRoutes(service, authenticator, queries, contacts)
+    log = LogRoutes(service, authenticator, queries, viewers)
     open_routes = OpenRoutes(
         not_ready_because,
         lambda: nonces.clock_problem,
@@ -121,6 +128,7 @@ def make_app(
             *_routes(OPEN_CALLS, open_routes),
             *_routes(ENROLLMENT_CALLS, enrollments),
             *_routes(OPERATOR_CALLS, operators),
+            *_routes(LOG_CALLS, log),
         ],
         exception_handlers={
             kind: partial(_counted, metrics, respond)

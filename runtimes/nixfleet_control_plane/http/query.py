@@ -13,7 +13,7 @@ from attrs import frozen
 from starlette.requests import Request
 
 from nixfleet_control_plane.http.answers import Refusal, refusal
-from nixfleet_control_plane.http.server.limits import POLL_SECONDS_MAX
+from nixfleet_control_plane.http.server.limits import FEED_SECONDS_MAX, POLL_SECONDS_MAX
 from nixfleet_proto.json_value import JsonValue
 from nixfleet_runtime.http.listings import PAGE_LENGTH_MAX
 
@@ -104,6 +104,11 @@ def _number(name: str, description: str, default: int, at_least: int = 0) -> Num
 WAIT: Final = _number(
     "wait",
     f"the number of seconds to wait for a dispatch; values above {POLL_SECONDS_MAX} count as {POLL_SECONDS_MAX}",
+    0,
+)
+FEED_WAIT: Final = _number(
+    "wait",
+    f"the number of seconds to wait for a line; values above {FEED_SECONDS_MAX} count as {FEED_SECONDS_MAX}",
     0,
 )
 LIMIT: Final = _number(

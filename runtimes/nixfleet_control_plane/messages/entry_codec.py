@@ -48,7 +48,6 @@ from nixfleet_control_plane.messages.log_entry import (
     RolloutMoved,
     Stopped,
     fact_reported,
-    lines_of,
     logged_entry,
 )
 from nixfleet_proto.agent_event import AgentEvent
@@ -111,7 +110,7 @@ from nixfleet_state_machine.rollout.event import (
     subject_of,
 )
 
-__all__ = ["DamagedRow", "entry_of", "line_rows_of", "row_of", "text_of", "time_of"]
+__all__ = ["DamagedRow", "entry_of", "row_of", "text_of", "time_of"]
 
 T = TypeVar("T")
 
@@ -156,16 +155,6 @@ def entry_of(row: LogRow) -> LoggedEntry:
         return logged_entry(row.seq, time_of(row.ts), _entry(row))
     except Exception as error:
         raise DamagedRow(row.seq, row.kind, str(error)) from error
-
-
-def line_rows_of(row: LogRow) -> tuple[LogRow, ...]:
-    """Return what `row` says as rows with one fact at most. Others are as they are stored, readable or not.
-
-    Raises: DamagedRow.
-    """
-    if row.first_fact_seq is None:
-        return (row,)
-    return tuple(row_of(line.seq, line.at, line.entry) for line in lines_of(entry_of(row)))
 
 
 # Cached: a log has millions of rows and few rollouts.

@@ -59,7 +59,9 @@ class MirroredQueries:
         """As `Queries.quarantines`."""
         return await (await self._current()).quarantines()
 
-    async def log_rows(self, rollout_id: str, *, after_seq: int, limit: int) -> tuple[LogRow, ...]:
+    async def log_rows(
+        self, rollout_id: str | None, *, after_seq: int, limit: int
+    ) -> tuple[LogRow, ...]:
         """As `Queries.log_rows`."""
         return await (await self._current()).log_rows(rollout_id, after_seq=after_seq, limit=limit)
 

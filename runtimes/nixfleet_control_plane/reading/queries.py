@@ -51,8 +51,10 @@ class Queries(Protocol):
         """Return every quarantine, oldest first."""
         ...
 
-    async def log_rows(self, rollout_id: str, *, after_seq: int, limit: int) -> tuple[LogRow, ...]:
-        """Return up to `limit` log rows of one rollout after `after_seq`, oldest first."""
+    async def log_rows(
+        self, rollout_id: str | None, *, after_seq: int, limit: int
+    ) -> tuple[LogRow, ...]:
+        """Return up to `limit` log rows after `after_seq`, oldest first; of one rollout, if it is given."""
         ...
 
     async def left_at(self, rollout_id: RolloutId, hostname: str) -> datetime | None:

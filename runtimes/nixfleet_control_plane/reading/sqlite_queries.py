@@ -86,8 +86,10 @@ class SqliteQueries:
         """Return every quarantine, oldest first."""
         return await self._answer(queries.QUARANTINES)
 
-    async def log_rows(self, rollout_id: str, *, after_seq: int, limit: int) -> tuple[LogRow, ...]:
-        """Return up to `limit` log rows of one rollout after `after_seq`, oldest first."""
+    async def log_rows(
+        self, rollout_id: str | None, *, after_seq: int, limit: int
+    ) -> tuple[LogRow, ...]:
+        """Return up to `limit` log rows after `after_seq`, oldest first; of one rollout, if it is given."""
         found = queries.log_rows_query(rollout_id, after_seq=after_seq, limit=limit)
         return await self._answer(found)
 

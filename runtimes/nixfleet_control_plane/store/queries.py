@@ -251,11 +251,15 @@ def refused_artefacts(connection: sqlite3.Connection) -> tuple[LoggedEntry, ...]
     return tuple(logged for _, logged in sorted(refused.items()))
 
 
-def log_rows_query(rollout_id: str, *, after_seq: int, limit: int) -> Query[tuple[LogRow, ...]]:
-    """Up to `limit` stored log rows of one rollout after `after_seq`, oldest first."""
+def log_rows_query(
+    rollout_id: str | None, *, after_seq: int, limit: int
+) -> Query[tuple[LogRow, ...]]:
+    """Up to `limit` stored log rows after `after_seq`, oldest first; of one rollout, if it is given."""
+    of_rollout = "" if rollout_id is None else "rollout_id = ? AND "
+    about = () if rollout_id is None else (rollout_id,)
     return Query(
-        f"SELECT {LOG_COLUMNS} FROM event_log WHERE rollout_id = ? AND seq > ? ORDER BY seq LIMIT ?",
-        (rollout_id, after_seq, limit),
+        f"SELECT {LOG_COLUMNS} FROM event_log WHERE {of_rollout}seq > ? ORDER BY seq LIMIT ?",
+        (*about, after_seq, limit),
         _log_rows,
     )
 

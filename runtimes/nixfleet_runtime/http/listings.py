@@ -146,7 +146,10 @@ class DeferralPage:
 
 @frozen
 class ListedRow:
-    """A row of the log. signature: of the reporting host, in hex; a batch has it on its last row."""
+    """A line of the log: at most one fact. Facts of one report have one row and one signature, in hex.
+
+    text: what happened, a sentence whose subject is `actor`; both absent from a control plane that does not say it yet.
+    """
 
     seq: int
     ts: datetime
@@ -154,6 +157,18 @@ class ListedRow:
     payload: FrozenMap[str, JsonValue]
     host: str | None = None
     signature: str | None = None
+    rollout_id: str | None = None
+    actor: str | None = None
+    text: str | None = None
+
+
+@frozen
+class FeedPage:
+    """Lines of the log after a row, oldest first. next: the last row that was looked at. head: of the whole log."""
+
+    events: tuple[ListedRow, ...]
+    next: int
+    head: int
 
 
 @frozen
@@ -372,6 +387,7 @@ _SPELLING = Spelling(camel_case, Absent.LEFT_OUT)
 ROLLOUT_PAGE: Final = Coder[RolloutPage](_SPELLING, RolloutPage, "list of rollouts")
 HOST_PAGE: Final = Coder[HostPage](_SPELLING, HostPage, "list of hosts")
 DEFERRAL_PAGE: Final = Coder[DeferralPage](_SPELLING, DeferralPage, "list of waiting hosts")
+FEED_PAGE: Final = Coder[FeedPage](_SPELLING, FeedPage, "page of the feed")
 LOG_PAGE: Final = Coder[LogPage](_SPELLING, LogPage, "page of the log")
 RELEASE_STANDING: Final = Coder[ReleaseStanding](_SPELLING, ReleaseStanding, "standing of releases")
 REFUSED_ENROLLMENTS: Final = Coder[RefusedEnrollments](

@@ -5,7 +5,7 @@ and logged with the operator's name.
 Source: docs/spec/wire.md, Operator calls.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -18,13 +18,13 @@ from nixfleet_control_plane.http.answers import bytes_answer, malformed, no_cont
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
 from nixfleet_control_plane.http.contacts import Contact, Contacts
+from nixfleet_control_plane.http.listed_lines import listed_lines
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, place_text
 from nixfleet_control_plane.http.routes.approvals import (
     listed_guards,
     require_own,
 )
 from nixfleet_control_plane.http.routes.warrants import listed_recall, listed_warrant
-from nixfleet_control_plane.messages.entry_codec import line_rows_of
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
     ClearRollout,
@@ -44,7 +44,7 @@ from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.store.queries import Waiting
-from nixfleet_proto.codec import DecodeError, parse_json, parse_time
+from nixfleet_proto.codec import DecodeError
 from nixfleet_proto.codec.problem import DecodeProblem
 from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.codec.warrant import encode_signed_warrant
@@ -617,20 +617,12 @@ def _log_page(rows: tuple[LogRow, ...], limit: int) -> LogPage:
 
     A page ends with a whole row, the one with which there are `limit` lines.
     """
-    lines: list[LogRow] = []
+    lines: list[ListedRow] = []
     for row in rows:
         if len(lines) >= limit:
-            return LogPage(tuple(map(_row, lines)), str(lines[-1].seq))
-        lines += line_rows_of(row)
-    return LogPage(tuple(map(_row, lines)), None)
-
-
-def _row(row: LogRow) -> ListedRow:
-    payload = parse_json(row.payload.encode())
-    assert isinstance(payload, Mapping), row
-    return ListedRow(
-        row.seq, parse_time(row.ts), row.kind, FrozenMap(payload), row.host_id, row.signature
-    )
+            return LogPage(tuple(lines), str(lines[-1].seq))
+        lines += listed_lines(row)
+    return LogPage(tuple(lines), None)
 
 
 def _rollout_id(request: Request) -> RolloutId:

@@ -16,6 +16,7 @@ from nixfleet_control_plane.http.answers import refusal, unavailable
 from nixfleet_runtime.http.headers import RETRY_AFTER
 
 POLL_SECONDS_MAX = 60
+FEED_SECONDS_MAX = 30
 BURST_SECONDS = 10
 ENROLLMENT_BYTES_MAX = 8 * 1024
 """The body of an enrollment: whoever sends it is not known before it was read. A good one has about 700 bytes."""
@@ -59,6 +60,8 @@ class Limits:
     connections_max: int = 25_000
     pollers_per_host_max: int = 2
     pollers_max: int = 20_000
+    viewers_per_operator_max: int = 8
+    viewers_max: int = 500
     host_requests_per_second_max: int = 20
     host_events_per_second_max: int = 200
 
@@ -94,37 +97,39 @@ class HostRates:
 
 
 class Pollers:
-    """The polls that wait for a dispatch at the moment."""
+    """The polls that wait at the moment. each_max, all_max: of one caller, and of all. caller: what each is."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._by_host: Counter[str] = Counter()
+    def __init__(self, each_max: int, all_max: int, caller: str) -> None:
+        self._each_max = each_max
+        self._all_max = all_max
+        self._caller = caller
+        self._by_name: Counter[str] = Counter()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     @contextmanager
-    def waiting(self, hostname: str) -> Iterator[None]:
+    def waiting(self, name: str) -> Iterator[None]:
         """Count one poll while the context is open. Raises: Refusal, 429 or 503, when a limit is reached."""
-        if self._by_host[hostname] >= self._limits.pollers_per_host_max:
+        if self._by_name[name] >= self._each_max:
             raise refusal(
                 "too-many-polls",
-                "The host has too many open polls",
+                f"The {self._caller} has too many open polls",
                 429,
-                f"{hostname} has reached its limit of {self._by_host[hostname]} open polls",
+                f"{name} has reached its limit of {self._by_name[name]} open polls",
                 {"Retry-After": "1"},
             )
-        if self._count >= self._limits.pollers_max:
+        if self._count >= self._all_max:
             raise unavailable(
                 "Too many polls", f"the limit of {self._count} open polls is reached", 5
             )
-        self._by_host[hostname] += 1
+        self._by_name[name] += 1
         self._count += 1
         try:
             yield
         finally:
             self._count -= 1
-            self._by_host[hostname] -= 1
-            if not self._by_host[hostname]:
-                del self._by_host[hostname]
+            self._by_name[name] -= 1
+            if not self._by_name[name]:
+                del self._by_name[name]

@@ -1,0 +1,60 @@
+"""The rows of the log as they become durable, for those who follow it. Rows come from commits, not from the store.
+
+The last ones are kept in memory, so that a follower costs the database nothing; who is further behind reads the store
+first. A row is here only after its commit is durable, in order and without gaps.
+Source: docs/spec/wire.md, The feed.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+import anyio
+
+from nixfleet_control_plane.messages.log_entry import LogRow
+
+ROWS_KEPT: Final = 10_000
+
+
+class Feed:
+    """The end of a log. head: the number of its last row. rows_kept: how many of the last rows stay in memory."""
+
+    def __init__(self, head: int = 0, *, rows_kept: int = ROWS_KEPT) -> None:
+        self.head = head
+        self.is_closed = False
+        self._rows: deque[LogRow] = deque(maxlen=rows_kept)
+        self._grown = anyio.Event()
+
+    def add(self, rows: Iterable[LogRow]) -> None:
+        """Take rows that have become durable, in order, and wake everyone who waits for one."""
+        before = self.head
+        for row in rows:
+            if row.seq != self.head + 1:
+                # Never an error, for the rows are durable. What is not here is read from the store.
+                self._rows.clear()
+            self._rows.append(row)
+            self.head = row.seq
+        if self.head > before:
+            self._wake()
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        self.is_closed = True
+        self._wake()
+
+    def after(self, seq: int, limit: int) -> tuple[LogRow, ...] | None:
+        """Return up to `limit` rows after row `seq`, oldest first; `None`: they are older than what is kept."""
+        skipped = seq - (self.head - len(self._rows))
+        if skipped < 0:
+            return None
+        return tuple(islice(self._rows, skipped, skipped + limit))
+
+    async def beyond(self, seq: int) -> None:
+        """Return once there is a row after row `seq`, or the feed is closed."""
+        while self.head <= seq and not self.is_closed:
+            await self._grown.wait()
+
+    def _wake(self) -> None:
+        grown, self._grown = self._grown, anyio.Event()
+        grown.set()
