@@ -22,7 +22,7 @@ from nixfleet_control_plane.engine.rollout_course import join, notify, reported
 from nixfleet_control_plane.engine.state import CONTRADICTION, State
 from nixfleet_control_plane.messages.entry_codec import row_of
 from nixfleet_control_plane.messages.inputs import HostEvents, Signed
-from nixfleet_control_plane.messages.log_entry import FactsReported, IdentityForked, Stopped
+from nixfleet_control_plane.messages.log_entry import IdentityForked, Stopped, facts_reported
 from nixfleet_proto.agent_event import AgentEvent, ProbeResult
 from nixfleet_proto.codec.wire import batch_payload, envelope_payload, payload_without
 from nixfleet_proto.errors import InvalidValue, ValueProblem
@@ -132,7 +132,7 @@ def _reports(input: HostEvents) -> Iterator[_Report]:
     """Yield what was said together: a signed batch is of one rollout; other facts are taken apart by rollout."""
     envelopes = input.envelopes
     if input.signed is not None:
-        if len({each.rollout_id for each in envelopes}) != 1:
+        if len(envelopes) != 1 and len({each.rollout_id for each in envelopes}) != 1:
             found = f"{len({each.rollout_id for each in envelopes})}"
             problem = ValueProblem("envelopes", "signed events of one rollout", found)
             raise InvalidValue("HostEvents", (problem,))
@@ -176,9 +176,11 @@ class _Intake:
         self._hostname = hostname
         self._report = report
         self._now = now
-        self._rollout_id = report.rollout_id
+        # The rollout's own id, where there is one: the view looks it up faster than a text.
+        rollout = state.view.rollouts.get(report.rollout_id)
+        self._rollout_id = report.rollout_id if rollout is None else rollout.rollout_id
         self._key = self._rollout_id, hostname
-        record = state.view.host(self._rollout_id, hostname)
+        record = None if rollout is None else state.view.host(*self._key)
         self._fold = None if record is None else FactFold(state, commit, record, now)
         # Only what follows from a fact changes it.
         self._is_given_back = record is not None and self._counts_again()
@@ -229,7 +231,7 @@ class _Intake:
         said = self._report.said()
         if self._signed_in is not None:
             said = Signed(payload_without(said.payload, self._last_logged), None)
-        entry = FactsReported(
+        entry = facts_reported(
             self._hostname,
             self._rollout_id,
             tuple(row.facts),

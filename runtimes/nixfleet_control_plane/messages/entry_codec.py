@@ -48,6 +48,7 @@ from nixfleet_control_plane.messages.log_entry import (
     RolloutMoved,
     Stopped,
     fact_reported,
+    facts_reported,
     logged_entry,
 )
 from nixfleet_proto.agent_event import AgentEvent
@@ -200,7 +201,7 @@ def _facts_entry(row: LogRow) -> FactsReported:
     outcome = orjson.loads(row.outcome or "{}")
     refused = FrozenMap({int(seq): text for seq, text in outcome.get("refused", {}).items()})
     stopped = outcome.get("stopped")
-    return FactsReported(
+    return facts_reported(
         host,
         rollout_id,
         facts,
