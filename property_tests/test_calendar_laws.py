@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nixfleet_proto.fleet import Selector
@@ -64,12 +64,10 @@ def _entries(
     if repeat is None:
         day = draw(st.integers(-1, 1))
         begins = night + timedelta(days=day)
-        ends = begins + timedelta(days=draw(st.integers(1, 2)))
-        return CalendarEntry(
-            **fields,
-            begins=f"{begins:%Y-%m-%d}T{draw(_clock_times())}",
-            ends=f"{ends:%Y-%m-%d}T{draw(_clock_times())}",
-        )
+        ends = begins + timedelta(days=draw(st.integers(0, 2)))
+        walls = sorted(f"{each:%Y-%m-%d}T{draw(_clock_times())}" for each in (begins, ends))
+        assume(walls[0] < walls[1])
+        return CalendarEntry(**fields, begins=walls[0], ends=walls[1])
     minutes = draw(st.sampled_from((1, 30, 60, 90, 600, 1440, _LASTS_MAX)))
     fields |= {
         "repeat": repeat,

@@ -67,8 +67,10 @@ def active_minutes(entry: CalendarEntry, watch: Watch) -> list[bool]:
     """Return for each minute that was watched whether the entry is active."""
     found = [False] * watch.count
     if entry.repeat is None:
-        begins = watch.came.get(datetime.fromisoformat(entry.begins or ""), 0)
-        ends = watch.came.get(datetime.fromisoformat(entry.ends or ""), watch.count)
+        walls = [datetime.fromisoformat(each or "") for each in (entry.begins, entry.ends)]
+        begins, ends = watch.came.get(walls[0], 0), watch.came.get(walls[1], watch.count)
+        if ends <= begins:
+            ends = begins + (walls[1] - walls[0]) // MINUTE
         return [begins <= number < ends for number in range(watch.count)]
     hour, minute = (int(part) for part in (entry.start or "").split(":"))
     for wall, begins in watch.came.items():

@@ -150,6 +150,27 @@ def test_a_freeze_keeps_hosts_from_beginning_what_would_run_into_it() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("begins", "ends", "expected"),
+    [
+        ("02:15", "03:00", ("01:15", "02:00")),
+        ("02:15", "03:15", ("01:15", "02:15")),
+        ("02:15", "03:16", ("01:15", "01:16")),
+        ("02:15", "02:45", ("01:15", "01:45")),
+        ("01:30", "02:15", ("00:30", "01:15")),
+    ],
+)
+def test_a_range_that_the_clocks_leave_out_lasts_as_long_as_it_says(
+    begins: str, ends: str, expected: tuple[str, str]
+) -> None:
+    """It begins after the minutes that are left out, and is never over before that."""
+    night = "2027-03-28"
+    entry = evolve(HOLIDAYS, begins=f"{night}T{begins}", ends=f"{night}T{ends}")
+    (span,) = spans(entry, ZONES, _utc("2027-01-01 00:00"))
+
+    assert (f"{span.begins:%H:%M}", f"{span.ends:%H:%M}") == expected
+
+
 def test_a_window_that_is_always_open_has_no_edge() -> None:
     """Days that follow each other without a gap are not walked for ever."""
     always = evolve(NIGHTLY, start="00:00", minutes=24 * 60)

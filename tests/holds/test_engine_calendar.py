@@ -1,6 +1,6 @@
 """Windows and freezes in the engine: edges are rows of the log, and made before anything begins."""
 
-from datetime import timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from attrs import evolve
@@ -219,6 +219,31 @@ def test_a_restart_finds_the_calendar_and_the_holds(
     control_plane.tick()
     held = {str(hold.source) for hold in control_plane.state.view.holds}
     assert held == ({"window:nightly"} if calendar else set())
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_held_first"),
+    [
+        (evolve(FREEZE, zone="UTC", begins="2026-05-01T00:00", ends="2027-08-01T00:00"), True),
+        (evolve(NIGHTLY, zone="UTC", start="00:00", minutes=1440, until="2027-07-31"), False),
+    ],
+)
+def test_what_ends_after_the_horizon_ends_without_a_restart(
+    control_plane: ScriptedControlPlane, entry: CalendarEntry, is_held_first: bool
+) -> None:
+    """The calendar is looked at again each day, so its end is known once it is near enough."""
+    control_plane.publish("r1", _layout(entry))
+    ends_at = datetime(2027, 8, 1, tzinfo=UTC)
+    held = [bool(control_plane.state.view.holds)]
+    while (edge := control_plane.engine.next_edge()) is not None and edge <= ends_at:
+        control_plane.wait(minutes=(edge - control_plane.now) / timedelta(minutes=1))
+        held.append(bool(control_plane.state.view.holds))
+        control_plane.tick()
+    held.append(bool(control_plane.state.view.holds))
+
+    assert control_plane.now == ends_at
+    assert held == [is_held_first] * (len(held) - 1) + [not is_held_first]
+    assert control_plane.check_store().differences == ()
 
 
 def test_a_calendar_that_goes_takes_its_holds_with_it(control_plane: ScriptedControlPlane) -> None:

@@ -211,6 +211,15 @@ def test_a_start_in_the_gap_of_a_spring_night_is_warned_of(checked: Checked) -> 
     assert StartsInGap("calendar[0].start", "2027-03-28", "03:30", "Europe/Berlin") in warnings
 
 
+def test_a_range_that_begins_in_the_gap_of_a_spring_night_is_warned_of(checked: Checked) -> None:
+    """In whatever year that is; it begins as much later."""
+    night = "2029-03-25"
+    gap = HOLIDAYS.replace("2026-12-23T18:00", f"{night}T02:15")
+    warnings = checked(FLEET + gap.replace("2027-01-04 06:00", f"{night} 03:00")).warnings
+
+    assert StartsInGap("calendar[0].begins", night, "03:15", "Europe/Berlin") in warnings
+
+
 def test_windows_that_overlap_are_warned_of(checked: Checked) -> None:
     """Of the same hosts, and open at once."""
     other = NIGHTLY.replace("nightly", "late").replace("22:00:00", "23:00:00")

@@ -2,6 +2,8 @@
 
 An entry begins at its time on the wall clock and lasts elapsed minutes. Where the clock is put forward over its start,
 the start moves on by as much; where the clock shows it twice, it is the first (RFC 5545, 3.3.5; PEP 495, fold=0).
+A range ends at its time on the wall clock. Where that would be over by its beginning, because the clock is put forward
+over it, the range lasts as long as its times are apart: no entry is empty.
 Rejected: a library for recurrence rules, since of RFC 5545 three rules are needed, and a window must say what it is in
 one line of a file that a person reads.
 Source: docs/spec/holds.md, Calendar.
@@ -29,7 +31,10 @@ Zones: TypeAlias = Mapping[str, tzinfo]
 """Time zones by their IANA names. A runtime loads them; nothing here does."""
 
 HORIZON: Final = timedelta(days=400)
-"""How far ahead is looked: any rule that ever comes again does so within a year and a month."""
+"""How far ahead is looked: any rule that ever comes again does so within a year and a month.
+
+Longer than any `minutes_needed` by more than a day, so that a phase without an end within it goes on for a day.
+"""
 _DAY: Final = timedelta(days=1)
 _WEEKDAYS: Final = tuple(Weekday)
 
@@ -164,9 +169,10 @@ def _walls(
         if entry.repeat is not None:
             yield begins, begins + lasts
             continue
-        ends = wall_time(entry.ends)
-        assert ends is not None, entry
-        yield begins, instant(ends, zone)
+        wall_end = wall_time(entry.ends)
+        assert wall_end is not None, entry
+        ends = instant(wall_end, zone)
+        yield begins, ends if ends > begins else begins + (wall_end - wall)
 
 
 def _days(entry: CalendarEntry, repeat: Repeat, first: date) -> Iterator[date]:

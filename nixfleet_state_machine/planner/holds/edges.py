@@ -6,8 +6,8 @@ Source: docs/spec/holds.md, Time.
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, tzinfo
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Final, NamedTuple
 
 from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_state_machine.planner.holds.calendar import (
@@ -27,9 +27,12 @@ from nixfleet_state_machine.planner.holds.hold import (
 )
 from nixfleet_state_machine.planner.holds.index import HoldIndex
 
+LOOK_AGAIN: Final = timedelta(days=1)
+"""When a calendar is looked at again that names no edge of an entry within its horizon: by then one may be nearer."""
+
 
 class CalendarEvents(NamedTuple):
-    """What a calendar makes due now, and when it next has something to say; `None`: not within its horizon."""
+    """What a calendar makes due now, and when it is to be looked at again; `None`: there is nothing to look at."""
 
     events: tuple[HoldEvent, ...]
     next_at: datetime | None
@@ -51,8 +54,7 @@ def calendar_events(
     edges: list[datetime] = []
     for group in groups:
         for source, phase, zone in _phases(group, zones, now):
-            if phase.until is not None:
-                edges.append(phase.until)
+            edges.append(now + LOOK_AGAIN if phase.until is None else phase.until)
             if phase.is_closed:
                 reason = _reason(phase, zone)
                 hold = Hold(group.scope, source, reason, phase.until)

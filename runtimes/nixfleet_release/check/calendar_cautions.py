@@ -77,7 +77,8 @@ def calendar_cautions(fleet: FleetDeclaration, now: datetime | None) -> Iterator
     """Yield the warnings about the calendar of a valid fleet. now: `None`: nothing is said that depends on it."""
     entries = [declared.entry(_EVERYBODY) for declared in fleet.calendar]
     for index, entry in enumerate(entries):
-        yield from _gaps(at(at("calendar", index), "start"), entry)
+        begins = "begins" if entry.repeat is None else "start"
+        yield from _gaps(at(at("calendar", index), begins), entry)
     yield from _overlaps(fleet, entries)
     if now is not None:
         for channel in sorted(fleet.channels):
@@ -87,7 +88,8 @@ def calendar_cautions(fleet: FleetDeclaration, now: datetime | None) -> Iterator
 def _gaps(path: str, entry: CalendarEntry) -> Iterator[StartsInGap]:
     zone = ZONES[entry.zone]
     for wall in wall_times(entry, _LOOKED_FROM, zone):
-        if wall.replace(tzinfo=UTC) > _LOOKED_FROM + _YEAR:
+        # A range comes once, whenever that is.
+        if entry.repeat is not None and wall.replace(tzinfo=UTC) > _LOOKED_FROM + _YEAR:
             return
         shown = instant(wall, zone).astimezone(zone).replace(tzinfo=None, fold=0)
         if shown != wall:
