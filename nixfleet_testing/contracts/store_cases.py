@@ -41,6 +41,7 @@ from nixfleet_control_plane.messages.writes import (
     PutUsedNonce,
     PutWarrant,
     RemoveArtefact,
+    RemoveBeginning,
     RemoveBeginnings,
     RemoveDeferral,
     RemoveDispatch,
@@ -459,6 +460,18 @@ CASES: dict[str, Case] = {
         ),
         _beginnings,
         {("all", at(2)): 1, ("web", at(1)): 1},
+    ),
+    "a beginning that was none": Case(
+        (
+            PutBeginning("all", at(1), 2),
+            PutBeginning("all", at(1), 3),
+            PutBeginning("all", at(2), 4),
+            PutBeginning("web", at(1), 5),
+            RemoveBeginning("all", at(1)),
+            RemoveBeginning("all", at(3)),
+        ),
+        _beginnings,
+        {("all", at(1)): 1, ("all", at(2)): 1, ("web", at(1)): 1},
     ),
     "warrants": Case((_relayed("order-1"), _relayed("order-2")), _warrants, ["order-1", "order-2"]),
     "warrants that are relayed no more": Case(

@@ -34,6 +34,15 @@ class Beginnings:
         del times[:count]
         return count
 
+    def remove_one(self, budget: str, at: datetime) -> bool:
+        """Remove one beginning at `at`; return whether there was one."""
+        times = self._times.get(budget, [])
+        place = bisect_right(times, at) - 1
+        if place < 0 or times[place] != at:
+            return False
+        self._undo.note(times.insert, place, times.pop(place))
+        return True
+
     def count(self, budget: str) -> int:
         """Return how many there are."""
         return len(self._times.get(budget, ()))

@@ -257,6 +257,14 @@ class FleetView:
         if self._beginnings.remove(budget, begun_by):
             self._changes.budgets.add(budget)
 
+    def give_slot_back(self, budget: str, at: datetime) -> bool:
+        """A host that was dispatched at `at` did not begin. Return whether it still took a slot of the budget."""
+        require_arguments("FleetView.give_slot_back", budget=(budget, str), at=(at, datetime))
+        is_there = self._beginnings.remove_one(budget, at)
+        if is_there:
+            self._changes.budgets.add(budget)
+        return is_there
+
     # --- changes: operators and quarantine ---------------------------------------------------------
 
     def hold(self, hold: Hold) -> None:

@@ -38,8 +38,14 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 def take_over(
     state: State, commit: CommitBuilder, input: RecordBootstrapped, now: datetime
 ) -> Done | RequestRefused:
-    """Take over a record of the control plane that is ahead of a new journal, and continue from it."""
+    """Take over a record of the control plane that is ahead of a new journal, and continue from it.
+
+    One that is Pending says nothing that a host would need: no fact of it but that a lock said "not now". The host
+    begins at 1, which the control plane takes, and what it notes at its dispatch is its own.
+    """
     record, manifest = input.record, input.manifest.value
+    if record.state is HostState.PENDING:
+        return Done()
     known = state.rollouts.get(record.rollout_id)
     if known is not None and known.record.last_event_seq >= record.last_event_seq:
         return Done()

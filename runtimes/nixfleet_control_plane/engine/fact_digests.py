@@ -35,6 +35,12 @@ class FactDigests:
         start = len(known) - _LENGTH * (last_event_seq - fact.seq + 1)
         return start >= 0 and known[start : start + _LENGTH] != _digest(fact)
 
+    def is_known(self, key: tuple[RolloutId, str], fact: AgentEvent, last_event_seq: int) -> bool:
+        """Return whether `fact` was taken by its number, as far as that is remembered."""
+        known = self._digests.get(key, b"")
+        start = len(known) - _LENGTH * (last_event_seq - fact.seq + 1)
+        return start >= 0 and known[start : start + _LENGTH] == _digest(fact)
+
     def forget(self, key: tuple[RolloutId, str]) -> None:
         """The rollout is pruned."""
         self._digests.discard(key)

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from nixfleet_control_plane.engine.applier import apply
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
-from nixfleet_control_plane.engine.host_record import apply_fact, skip_seq
+from nixfleet_control_plane.engine.host_record import apply_fact, skip_seq, starts_over
 from nixfleet_control_plane.engine.state import HostKey, State
 from nixfleet_proto.agent_event import (
     AgentEvent,
@@ -58,7 +58,7 @@ class FactFold:
 
     def step(self, fact: AgentEvent) -> tuple[HostRolloutState, tuple[ControlPlaneEffect, ...]]:
         """Return the record after `fact`, and the effects, of which none is carried out. Raises: TransitionError."""
-        if isinstance(fact, DispatchAck):
+        if isinstance(fact, DispatchAck | Postponed):
             return apply_fact(self.record, fact, self._at, self._policy)
         # As `apply_fact` does it for all others: one call less for each.
         return step(self.record, _remote(fact), self._at, self._policy)
@@ -75,6 +75,9 @@ class FactFold:
         event_log_seq: the row that says it, which has its number.
         """
         state, before = self._state, self.record
+        if starts_over(before, fact):
+            self._not_put = []
+            state.forget_facts(self._commit, self._key)
         transitions: tuple[RecordTransition, ...] = ()
         for effect in effects:
             if isinstance(effect, RemoteAppendEventLog):
@@ -100,6 +103,8 @@ class FactFold:
     def _note_dispatch(self, before: HostRolloutState, fact: AgentEvent) -> None:
         """Take the host's dispatch from the queue, if it has it, or holds it off by its own lock."""
         locked = _note_lock(self._state, self._commit, self._key[1], fact, self._at)
+        if locked:
+            self._state.give_slots_back(self._commit, self._key)
         is_first = before.dispatch_acked_at is None and not isinstance(fact, Postponed)
         if is_first or isinstance(fact, DispatchAck) or locked:
             # Any first fact shows that the host has its dispatch. One that is postponed is queued again after its hold.

@@ -17,6 +17,7 @@ from attrs import Factory, define, frozen
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import fork
 from nixfleet_control_plane.engine.fact_fold import FactFold
+from nixfleet_control_plane.engine.host_record import starts_over
 from nixfleet_control_plane.engine.intake_limits import intake_objection
 from nixfleet_control_plane.engine.rollout_course import join, notify, reported
 from nixfleet_control_plane.engine.state import CONTRADICTION, State
@@ -195,7 +196,7 @@ class _Intake:
         if fold is None:
             return RolloutUnknown(self._rollout_id)
         record = fold.record
-        if seq <= record.last_event_seq:
+        if seq <= record.last_event_seq and not self._starts_over(fold, fact):
             return self._known(fold, fact)
         if self._hostname in self._state.forked:
             held = self._state.view.holds.get(HostScope(self._hostname), CONTRADICTION)
@@ -273,6 +274,17 @@ class _Intake:
         """Whether the host was silent or skipped, and counts again when a fact of it is taken."""
         rollout = self._state.view.rollouts[self._rollout_id]
         return rollout.standing_of(self._hostname).is_given_back
+
+    def _starts_over(self, fold: FactFold, fact: AgentEvent) -> bool:
+        """Whether the host has a new journal, in which another fact has a number that was taken while it waited.
+
+        A number that a refused fact has is not such a one: its host did more than wait.
+        """
+        is_refused = (*self._key, fact.seq) in self._state.refused
+        if is_refused or not starts_over(fold.record, fact):
+            return False
+        fold.put()
+        return not self._state.digests.is_known(self._key, fact, fold.record.last_event_seq)
 
     def _known(self, fold: FactFold, fact: AgentEvent) -> EventRefusal | None:
         """Answer a fact whose number was taken: a duplicate, whose first copy is durable, or will be with this one."""

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from attrs import evolve
 
-from nixfleet_proto.agent_event import AgentEvent, DispatchAck
+from nixfleet_proto.agent_event import AgentEvent, DispatchAck, Postponed
 from nixfleet_proto.drafting import maker
 from nixfleet_proto.fleet import RolloutPolicy
 from nixfleet_state_machine.host.effect import ControlPlaneEffect
@@ -51,11 +51,27 @@ def apply_fact(
 
     Raises: TransitionError.
     """
+    if starts_over(record, fact):
+        record = skip_seq(record, fact.seq - 1)
     return step(_with_dispatch_times(record, fact), _remote(fact), at, policy)
 
 
+def starts_over(record: HostRolloutState, fact: AgentEvent) -> bool:
+    """Return whether `fact` takes a number again, in place of all that a host said which waits for its own lock.
+
+    Such a host said "not now", and nothing else: when its journal was lost meanwhile, it begins at 1 again, and nothing
+    is lost with what it said before. Only what begins a rollout, or does not, is told by a new journal first.
+    Source: docs/spec/warrants.md, A journal that is lost while a host waits.
+    """
+    if fact.seq > record.last_event_seq or record.state is not HostState.PENDING:
+        return False
+    return isinstance(fact, Postponed) or (
+        isinstance(fact, DispatchAck) and fact.attempt_number == 1
+    )
+
+
 def skip_seq(record: HostRolloutState, seq: int) -> HostRolloutState:
-    """Return `record` advanced past the fact number `seq`, which did not apply; otherwise unchanged.
+    """Return `record` with `seq` as the number of its last fact, otherwise unchanged: that fact did not apply.
 
     The host continues from that number, and so must a host that adopts this record.
     """

@@ -34,6 +34,7 @@ from nixfleet_control_plane.messages.writes import (
     PutRollout,
     PutWarrant,
     RemoveArtefact,
+    RemoveBeginning,
     RemoveBeginnings,
     RemoveDeferral,
     RemoveDispatch,
@@ -357,6 +358,19 @@ class State:
         commit.write(RemoveHostRecords(*key))
         commit.write(RemoveRefusedEvents(*key))
 
+    def forget_facts(self, commit: CommitBuilder, key: HostKey) -> None:
+        """The host begins its numbers anew: what came by them before says nothing of what comes now."""
+        self.digests.forget(key)
+        self.early.discard(key)
+        # What was heard of the journal before would contradict the numbers of the new one.
+        self.heard.discard(key[1])
+        self.refused_counts.discard(key)
+        refused = [each for each in self.refused if each[:2] == key]
+        for each in refused:
+            self.refused.discard(each)
+        if refused:
+            commit.write(RemoveRefusedEvents(*key))
+
     def _forget_details(self, key: HostKey) -> None:
         self.outstanding.discard(key)
         self.unsaved.discard(key)
@@ -380,11 +394,22 @@ class State:
         self.remove_deferral(commit, key)
 
     def _note_beginnings(self, commit: CommitBuilder, key: HostKey, at: datetime) -> None:
-        """Take the slots that come back by the clock. A dispatch that is withdrawn gives none back."""
+        """Take the slots that come back by the clock. A dispatch that is withdrawn gives none back, one that
+        is postponed does.
+        """
         rollout_id, hostname = key
         for budget in sorted(self.view.terms(rollout_id).minute_names_of(hostname)):
             self.view.note_beginning(budget, at)
             commit.write(PutBeginning(budget, at, self.head_seq))
+
+    def give_slots_back(self, commit: CommitBuilder, key: HostKey) -> None:
+        """The host that is dispatched says "not now": it takes no slot of a minute, if it still had one."""
+        queued_at = self.view.queued_since(*key)
+        if queued_at is None:
+            return
+        for budget in sorted(self.view.terms(key[0]).minute_names_of(key[1])):
+            if self.view.give_slot_back(budget, queued_at):
+                commit.write(RemoveBeginning(budget, queued_at))
 
     def return_slots(self, commit: CommitBuilder, budget: str, begun_by: datetime) -> None:
         """The slots of the beginnings up to `begun_by` are free again."""

@@ -113,6 +113,14 @@ class RemoveBeginnings:
 
 
 @frozen
+class RemoveBeginning:
+    """One beginning of the budget at `began_at` was none: its host said "not now"."""
+
+    budget: str
+    began_at: datetime
+
+
+@frozen
 class PutHold:
     """A hold that began, in place of the one with its scope and source."""
 
@@ -245,6 +253,7 @@ ViewWrite: TypeAlias = (
     | RemoveDeferral
     | PutBeginning
     | RemoveBeginnings
+    | RemoveBeginning
     | PutHold
     | RemoveHold
     | PutWarrant

@@ -25,6 +25,7 @@ from nixfleet_control_plane.messages.writes import (
     PutUsedNonce,
     PutWarrant,
     RemoveArtefact,
+    RemoveBeginning,
     RemoveBeginnings,
     RemoveDeferral,
     RemoveDispatch,
@@ -49,6 +50,10 @@ _PUT_HOST_RECORD: Final = (
     " SET state = excluded.state, record = excluded.record,"
     " last_event_seq = excluded.last_event_seq, event_log_seq = excluded.event_log_seq"
     " WHERE excluded.event_log_seq >= event_log_seq"
+)
+_REMOVE_BEGINNING: Final = (
+    "DELETE FROM beginnings WHERE budget = ?1 AND event_log_seq ="
+    " (SELECT min(event_log_seq) FROM beginnings WHERE budget = ?1 AND began_at = ?2)"
 )
 
 
@@ -141,6 +146,9 @@ def view_statement(write: ViewWrite) -> Statement:
                 write.budget,
                 text_of(write.begun_by),
             )
+        case RemoveBeginning():
+            # Of those at one time any one is as good as another.
+            return _REMOVE_BEGINNING, (write.budget, text_of(write.began_at))
         case PutHold():
             return _put_hold(write)
         case RemoveHold():

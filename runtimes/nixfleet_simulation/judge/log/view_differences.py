@@ -13,7 +13,7 @@ from nixfleet_simulation.judge.model.rollout_model import RolloutModel
 
 _OF_DISPATCHES = frozenset({"PutDispatch", "RemoveDispatch"})
 _OF_DEFERRALS = frozenset({"PutDeferral", "RemoveDeferral"})
-_OF_BEGINNINGS = frozenset({"PutBeginning", "RemoveBeginnings"})
+_OF_BEGINNINGS = frozenset({"PutBeginning", "RemoveBeginning", "RemoveBeginnings"})
 _OF_FAILURES = frozenset({"OpenProbeFailure", "ClearProbeFailure"})
 
 

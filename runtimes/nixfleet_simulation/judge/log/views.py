@@ -22,6 +22,7 @@ from nixfleet_control_plane.messages.writes import (
     PutUsedNonce,
     PutWarrant,
     RemoveArtefact,
+    RemoveBeginning,
     RemoveBeginnings,
     RemoveDeferral,
     RemoveDispatch,
@@ -97,6 +98,11 @@ class StoredViews:
                     for each in self.beginnings
                     if each[0] != write.budget or each[2] > write.begun_by
                 }
+            case RemoveBeginning():
+                at_once = [
+                    it for it in self.beginnings if it[::2] == (write.budget, write.began_at)
+                ]
+                self.beginnings.discard(min(at_once))
             case PutHold():
                 self.holds.add((str(write.hold.scope), str(write.hold.source)))
                 self._came_from(write.event_log_seq)
