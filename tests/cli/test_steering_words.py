@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nixfleet_proto.codec import encode_trust_root
-from nixfleet_proto.trust import KeySlot, Operator, TrustRoot
+from nixfleet_proto.trust import KeySlot, Operator, OperatorRole, TrustRoot
 from tests.cli.conftest import Invoke
 from tests.cli.test_fleet_check import SHOP
 from tests.cli.test_release import AT, CI, STRANGER, arguments, build
@@ -56,10 +56,17 @@ def place(tmp_path: Path, file: Path) -> Path:
         build(tmp_path, hostname, "1")
     (tmp_path / "store").mkdir()
     CI.save(tmp_path / "ci.key")
-    operators = (Operator("ada", STRANGER.public_key), Operator("bob", CI.public_key))
-    trust = TrustRoot(KeySlot(CI.public_key), operators=operators)
-    (tmp_path / "trust.json").write_bytes(encode_trust_root(trust))
+    trust_file(tmp_path, ada=OperatorRole.OPERATE, bob=OperatorRole.OPERATE)
     return tmp_path
+
+
+def trust_file(place: Path, **roles: OperatorRole) -> Path:
+    """The trust file of the fleet, with these operators."""
+    keys = {"ada": STRANGER.public_key, "bob": CI.public_key}
+    operators = tuple(Operator(name, keys[name], role) for name, role in roles.items())
+    file = place / "trust.json"
+    file.write_bytes(encode_trust_root(TrustRoot(KeySlot(CI.public_key), operators=operators)))
+    return file
 
 
 def test_fleet_check_says_what_lets_hosts_begin(nixfleet: Invoke, file: Path) -> None:
@@ -144,3 +151,76 @@ def test_an_author_who_is_no_operator_is_refused(nixfleet: Invoke, place: Path) 
         'found "adda"; did you mean ada?'
     )
     assert not (place / "releases").exists()
+
+
+TWO = GUARDED.replace("count = 1", "count = 2")
+NEVER = "more approvals than operators who may approve, so the wave would never begin: expected at most 1"
+
+
+def test_a_wave_that_needs_who_may_not_approve_is_refused_by_fleet_check(
+    nixfleet: Invoke, file: Path, tmp_path: Path
+) -> None:
+    """With the names, why each of them may not, and how many approvals are possible."""
+    file.write_text(TWO)
+    path = "policies.canary-first.waves[1].approvals.count"
+    stranger = trust_file(tmp_path, ada=OperatorRole.OPERATE)
+    refused = nixfleet("fleet", "check", file, "--trust", stranger)
+    assert refused.exit_code == 1
+    why = '(ada may approve; "bob" is no operator of the trust file), found 2'
+    assert f"{path}: {NEVER} {why}" in refused.stderr
+
+    reader = trust_file(tmp_path, ada=OperatorRole.OPERATE, bob=OperatorRole.READ)
+    refused = nixfleet("fleet", "check", file, "--trust", reader)
+    why = "(ada may approve; bob has the role read, and approving takes operate), found 2"
+    assert f"{path}: {NEVER} {why}" in refused.stderr
+
+    both = trust_file(tmp_path, ada=OperatorRole.OPERATE, bob=OperatorRole.OPERATE)
+    assert nixfleet("fleet", "check", file, "--trust", both).exit_code == 0
+    assert nixfleet("fleet", "check", file).exit_code == 0
+
+
+def test_a_release_whose_author_is_needed_to_approve_is_not_made(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """Of two who must approve one may not, and nothing is written; without an author it is made."""
+    (place / "fleet.toml").write_text(TWO)
+    make = (*arguments(place), "--key", place / "ci.key")
+    refused = nixfleet(*make, "--author", "ada")
+    assert refused.exit_code == 1
+    why = "(bob may approve; ada is the author), found 2"
+    assert f"waves.stable[1].guards.approvals.count: {NEVER} {why}" in refused.stderr
+    assert not (place / "releases").exists()
+    assert nixfleet(*make).exit_code == 0
+
+
+def test_a_release_that_needs_who_left_is_refused_by_release_check(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """By the trust file that receivers have now, not the one that it was made with."""
+    (place / "fleet.toml").write_text(TWO)
+    assert nixfleet(*arguments(place), "--key", place / "ci.key").exit_code == 0
+    check = ("release", "check", place / "releases", "--trust", place / "trust.json", "--at", AT)
+    assert nixfleet(*check).exit_code == 0
+    trust_file(place, ada=OperatorRole.OPERATE)
+    refused = nixfleet(*check)
+    assert refused.exit_code == 1
+    assert f"waves.stable[1].guards.approvals.count: {NEVER}" in refused.stderr
+
+
+def test_a_release_signed_again_with_another_author_says_what_changes(
+    nixfleet: Invoke, place: Path
+) -> None:
+    """No host moves, and the approvals that were given may count no more."""
+    key = ("--key", place / "ci.key")
+    nixfleet(*arguments(place), *key)
+    named = nixfleet(*arguments(place, at="2026-05-16T01:05:00Z"), *key, "--author", "ada")
+    assert (
+        "rollouts\n  stable@a1b2 names ada as its author: ada does not approve it, and if ada has approved a wave to "
+        "come, all guards are asked anew\n"
+    ) in named.stdout
+    other = nixfleet(*arguments(place, at="2026-05-16T01:06:00Z"), *key, "--author", "bob")
+    assert "stable@a1b2 names bob as its author instead of ada: " in other.stdout
+    same = nixfleet(*arguments(place, at="2026-05-16T01:07:00Z"), *key, "--author", "bob")
+    assert same.stdout.endswith("nothing changes\n")
+    nobody = nixfleet(*arguments(place, at="2026-05-16T01:08:00Z"), *key)
+    assert "stable@a1b2 names no author any longer, so bob may approve it\n" in nobody.stdout

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from attrs import frozen
 
-from nixfleet_cli.shared.arguments import now
+from nixfleet_cli.shared.arguments import load_trust, now
 from nixfleet_cli.shared.commands import group
 from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
 from nixfleet_cli.shared.output import Output, printing, warn
@@ -22,12 +22,13 @@ from nixfleet_release import (
     import_fleet,
 )
 from nixfleet_release import check as check_fleet
+from nixfleet_release.check.approvers import declared_approvals
 from nixfleet_release.check.outlook import BlastRadius, blast_radius_of, course_of, slots_of
 from nixfleet_release.check.rules.guards import unknown_judges
 from nixfleet_release.check.rules.names import scope_path
 from nixfleet_release.publish.changes import terms_lines
 from nixfleet_release.written.layers import Origin, origins
-from nixfleet_runtime.documents.problems import at, is_below, unknown
+from nixfleet_runtime.documents.problems import Problem, at, is_below, unknown
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 from nixfleet_state_machine.planner.guards.words import declared_words
 from nixfleet_state_machine.planner.pace.words import pace_words
@@ -58,13 +59,26 @@ def fleet() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A control plane's configuration (TOML): every judge that is asked must be one of its [judges.NAME].",
 )
+@click.option(
+    "--trust",
+    "trust_file",
+    metavar="TRUST",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The fleet's trust file: every wave must have enough operators of it who may approve.",
+)
 @printing(
     "one object with name, layers, hosts (channel, tags, enabled), channels (policy, enabled, onHealthFailure, "
     "onDrift, waves: soakMinutes, limit, count, allowedFailures, guards, hosts or null; deadlines: minutes and then, "
     "by stage; retry: attempts, backoffSeconds, factor; blastRadius: hosts, worst, tolerated, inFlight, or null), "
     "calendar (name and text), pinned and warnings"
 )
-def check(output: Output, file: Path, ref: str | None, config_file: Path | None) -> None:
+def check(
+    output: Output,
+    file: Path,
+    ref: str | None,
+    config_file: Path | None,
+    trust_file: Path | None,
+) -> None:
     """Check the declaration in FILE and summarise it.
 
     FILE is a TOML file, or a directory whose *.toml files are read together; either may name layers. Waves with a limit
@@ -73,10 +87,13 @@ def check(output: Output, file: Path, ref: str | None, config_file: Path | None)
     Exit codes: 0 it can be released; 1 it cannot, with every problem and its place; 2 no such FILE.
     """
     checked = _checked(file)
+    impossible: list[Problem] = []
     if config_file is not None:
-        unheard = tuple(unknown_judges(checked.declaration, judge_names(config_file)))
-        if unheard:
-            raise Findings(*lines_of(DeclarationError(unheard)))
+        impossible += unknown_judges(checked.declaration, judge_names(config_file))
+    if trust_file is not None:
+        impossible += declared_approvals(checked.declaration, load_trust(trust_file))
+    if impossible:
+        raise Findings(*lines_of(DeclarationError(tuple(impossible))))
     output.show(_value(checked, ref), _summary(checked, ref))
     for warning in checked.warnings:
         warn(str(warning))

@@ -181,8 +181,10 @@ def _rollouts(old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
             yield f"{now} is the first rollout of channel {channel}"
         elif was != now:
             yield f"{now} succeeds {was}"
-        elif _terms(old.manifests[was]) != _terms(new.manifests[now]):
-            yield from _amended(now, old, new)
+        else:
+            if _terms(old.manifests[was]) != _terms(new.manifests[now]):
+                yield from _amended(now, old, new)
+            yield from _author(old.manifests[was], new.manifests[now])
 
 
 def _amended(rollout_id: RolloutId, old: ReleaseContent, new: ReleaseContent) -> Iterator[str]:
@@ -206,6 +208,20 @@ def _amended(rollout_id: RolloutId, old: ReleaseContent, new: ReleaseContent) ->
     left = before.terms.targets.keys() - after.terms.targets.keys()
     if left:
         yield f"{rollout_id} is amended: it is left by {listed(left)}"
+
+
+def _author(old: RolloutManifest, new: RolloutManifest) -> Iterator[str]:
+    was, now = old.meta.author, new.meta.author
+    if was == now:
+        return
+    if now is None:
+        yield f"{new.rollout_id} names no author any longer, so {was} may approve it"
+        return
+    before = "" if was is None else f" instead of {was}"
+    yield (
+        f"{new.rollout_id} names {now} as its author{before}: {now} does not approve it, and if {now} has approved a "
+        "wave to come, all guards are asked anew"
+    )
 
 
 def _terms(manifest: RolloutManifest) -> object:

@@ -47,6 +47,7 @@ from nixfleet_release import (
 )
 from nixfleet_release.build.pins import pinned_refs
 from nixfleet_release.build.resolve import resolve
+from nixfleet_release.check.approvers import resolved_approvals
 from nixfleet_release.check.staging import InForce
 from nixfleet_release.sign.admission import objection_to_token, require_known_hosts
 from nixfleet_release.sign.signing_hook import SigningHookError
@@ -178,6 +179,9 @@ def make(
         before = earlier_in(after or out)
         built = _Built(closures, store, store_paths, pinned)
         resolved = _resolved(declaration, ref, built, signing.signed_at, before)
+        unreachable = tuple(resolved_approvals(resolved.fleet, trust, author))
+        if unreachable:
+            raise DeclarationError(unreachable)
         admitted = read_admission(
             admission,
             tokens,

@@ -25,7 +25,9 @@ from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing, shown_time
 from nixfleet_cli.shared.policies import blast_radius_value
 from nixfleet_proto.codec import DecodeError
+from nixfleet_proto.trust import TrustRoot
 from nixfleet_release import Release
+from nixfleet_release.check.approvers import resolved_approvals
 from nixfleet_release.check.import_resolved import policy_problems
 from nixfleet_release.publish.changes import (
     ReleaseContent,
@@ -96,11 +98,11 @@ def check_(
 
     Exit codes: 0 accepted; 1 refused, with every reason; 2 DIRECTORY is not a release.
     """
-    release = load_made(directory)
+    release, trust = load_made(directory), load_trust(trust_file)
     try:
         verdict = verify_release(
             release,
-            load_trust(trust_file),
+            trust,
             at_time,
             freshness_window_minutes=freshness_minutes,
             before=None if before is None else load_made(before),
@@ -108,7 +110,7 @@ def check_(
     except DecodeError as error:
         raise Unusable(f"{before}: {error}") from error
     if not verdict.refused:
-        verdict = evolve(verdict, refused=tuple(_stand_stills(release)))
+        verdict = evolve(verdict, refused=tuple(_stand_stills(release, trust)))
     waves = {} if verdict.refused else wave_sizes(release)
     radii = {} if verdict.refused else blast_radii(ReleaseContent.by(release))
     steering = {} if verdict.refused else steering_lines(ReleaseContent.by(release))
@@ -136,7 +138,12 @@ def check_(
         raise Findings(*map(str, verdict.refused))
 
 
-def _stand_stills(release: Release) -> Iterable[RefusedArtefact]:
-    """Yield what the policies of a release contradict; those who declare it are refused it earlier."""
-    for problem in policy_problems(ReleaseContent.by(release).fleet):
+def _stand_stills(release: Release, trust: TrustRoot) -> Iterable[RefusedArtefact]:
+    """Yield what the policies of a release contradict; those who declare it are refused it earlier.
+
+    And the waves that need more approvals than the operators of `trust` can give.
+    """
+    fleet = ReleaseContent.by(release).fleet
+    unreachable = resolved_approvals(fleet, trust, fleet.meta.author)
+    for problem in (*policy_problems(fleet), *unreachable):
         yield RefusedArtefact(FLEET_FILE, str(problem))
