@@ -19,14 +19,19 @@ HOSTS_NAMED_MAX: Final = 5
 
 
 def with_holding_hosts(
-    planning: Planning, rollout_id: RolloutId, host: str, block: GateBlock
+    planning: Planning,
+    rollout_id: RolloutId,
+    host: str,
+    block: GateBlock,
+    author: str | None = None,
 ) -> GateBlock:
     """Return `block`, which holds `host`, with the hosts that it waits for in its detail: up to five, by name.
 
     One of a wave that its guards hold says what they lack, and until when, if time alone is lacking.
+    author: of the manifest in force, who does not approve it.
     """
     if block.gate is Gate.WAVE_PROMOTION and block.until is None:
-        block = _with_guards(planning, rollout_id, block)
+        block = _with_guards(planning, rollout_id, block, author)
     hosts = tuple(_holding(planning, rollout_id, host, block.gate))
     if not hosts:
         return block
@@ -39,7 +44,9 @@ def with_holding_hosts(
     return evolve(block, detail=named if is_all else f"{block.detail}: {named}")
 
 
-def _with_guards(planning: Planning, rollout_id: RolloutId, block: GateBlock) -> GateBlock:
+def _with_guards(
+    planning: Planning, rollout_id: RolloutId, block: GateBlock, author: str | None
+) -> GateBlock:
     terms = planning.view.terms(rollout_id)
     guarded = next_guards(planning.view.rollouts[rollout_id], terms)
     if guarded is None or guarded.since is None or guarded.may_begin:
@@ -47,7 +54,7 @@ def _with_guards(planning: Planning, rollout_id: RolloutId, block: GateBlock) ->
     lacking = [guard for guard in guarded.guards if not guard.state.lets_begin]
     until = max((guard.until for guard in lacking if guard.until is not None), default=None)
     alone = until if all(guard.until is not None for guard in lacking) else None
-    line = guards_line(guarded, terms.guards_of(guarded.wave))
+    line = guards_line(guarded, terms.guards_of(guarded.wave), author)
     return evolve(block, detail=f"wave {guarded.wave} is guarded: {line}", until=alone)
 
 

@@ -182,21 +182,25 @@ def gate_wave_promotion(planning: Planning, rollout_id: RolloutId, host: str) ->
             Gate.WAVE_PROMOTION_HOST_UNSTAGED,
             f"this host is in no wave of channel {terms.channel}; declare one that selects it",
         )
-    current = planning.view.rollouts[rollout_id].current_wave
+    rollout = planning.view.rollouts[rollout_id]
+    current = rollout.current_wave
     if wave <= current:
         early = planning.view.held_not_before(rollout_id)
         if early is None:
             return None
         return GateBlock(Gate.WAVE_PROMOTION, early.reason, until=early.until)
+    # All guards of the wave, and not those that are open yet: each change of a reason is a row for each host.
+    is_guarded = wave == 0 or (wave == current + 1 and rollout.guarded_since is not None)
+    guards = ", ".join(terms.guards_of(wave).names)
+    before = f"its guards: {guards}" if is_guarded else f"wave {wave - 1}"
     if current == BEFORE_FIRST_WAVE:
-        before = f"wave {wave - 1}" if wave else "its guards"
         return GateBlock(
             Gate.WAVE_PROMOTION, f"wave {wave} waits for {before}", "no wave has begun"
         )
     tally = planning.view.tally(rollout_id, current)
     return GateBlock(
         Gate.WAVE_PROMOTION,
-        f"wave {wave} waits for wave {wave - 1}",
+        f"wave {wave} waits for {before}",
         f"in wave {current}, {tally.eligible} of {tally.total} hosts are done",
     )
 

@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 from nixfleet_proto.checked import WordEnum, checked, require_arguments
 from nixfleet_proto.fleet import FleetResolved, OnDrift
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import AtDeadline
 from nixfleet_state_machine.host.convergence import soak_end_of
@@ -33,6 +34,8 @@ from nixfleet_state_machine.planner.index.fleet_view import FleetView
 from nixfleet_state_machine.planner.plan import explain
 from nixfleet_state_machine.rollout.event import Stage
 from nixfleet_state_machine.rollout.state import RolloutRecord, RolloutState, Standing
+
+_NO_AUTHORS: FrozenMap[RolloutId, str] = FrozenMap()
 
 
 class WaitsFor(WordEnum):
@@ -154,14 +157,15 @@ def host_status(
     fleets: Sequence[FleetResolved],
     hostname: str,
     now: datetime,
+    authors: Mapping[RolloutId, str] = _NO_AUTHORS,
 ) -> HostInFleet:
     """Return where `hostname` stands in each rollout that is served, or why it is in none.
 
-    fleets: those in force, the newest first. now: aware UTC.
+    fleets: those in force, the newest first. now: aware UTC. authors: as for `explain`.
     Raises: UnknownHost, for a host that no fleet and no open rollout names. InvalidValue.
     """
     require_arguments("host_status", hostname=(hostname, str), now=(now, datetime))
-    rollouts = tuple(_in_rollouts(view, quarantines, hostname, now))
+    rollouts = tuple(_in_rollouts(view, quarantines, hostname, now, authors))
     left = tuple(
         each
         for each in view.served_rollouts()
@@ -206,7 +210,11 @@ def _outside(
 
 
 def _in_rollouts(
-    view: FleetView, quarantines: Quarantines, hostname: str, now: datetime
+    view: FleetView,
+    quarantines: Quarantines,
+    hostname: str,
+    now: datetime,
+    authors: Mapping[RolloutId, str],
 ) -> Iterator[HostInRollout]:
     named = [
         (rollout_id, record)
@@ -215,7 +223,7 @@ def _in_rollouts(
     ]
     held: Mapping[RolloutId, tuple[GateBlock, ...]] = {}
     if any(view.is_waiting(rollout_id, hostname) for rollout_id, _ in named):
-        held = explain(view, quarantines, hostname)
+        held = explain(view, quarantines, hostname, authors)
     for rollout_id, record in named:
         gates = held.get(rollout_id)
         if gates is not None:

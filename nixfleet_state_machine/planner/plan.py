@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 
 from nixfleet_proto.checked import require_arguments
+from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import GateBlock, PlanAction
 from nixfleet_state_machine.planner.decision import answer, rollouts_to_open, withdrawals
@@ -29,6 +30,7 @@ from nixfleet_state_machine.planner.lane_walk import Walk, budgets_of
 
 # The closures themselves are not looked at: `replan` is called after every input.
 _QUARANTINES = Mapping[str, Set[object]]
+_NO_AUTHORS: FrozenMap[RolloutId, str] = FrozenMap()
 
 
 def plan_next(view: FleetView, quarantines: Quarantines, now: datetime) -> tuple[PlanAction, ...]:
@@ -92,11 +94,15 @@ def _walked(
 
 
 def explain(
-    view: FleetView, quarantines: Quarantines, hostname: str
+    view: FleetView,
+    quarantines: Quarantines,
+    hostname: str,
+    authors: Mapping[RolloutId, str] = _NO_AUTHORS,
 ) -> Mapping[RolloutId, tuple[GateBlock, ...]]:
     """Return all gates that hold `hostname`, for each rollout that it waits in. O(hosts).
 
     The detail of a block names up to five of the hosts that its gate waits for.
+    authors: of the manifests that name one; an author is not named as someone who may approve.
 
     Raises: UnknownHost, for a host that no open rollout names. InvalidValue.
     """
@@ -110,7 +116,7 @@ def explain(
     planning = Planning(view, quarantines)
     return {
         rollout_id: tuple(
-            with_holding_hosts(planning, rollout_id, hostname, block)
+            with_holding_hosts(planning, rollout_id, hostname, block, authors.get(rollout_id))
             for block in all_blocks(planning, rollout_id, hostname)
         )
         for rollout_id in view.served_rollouts()

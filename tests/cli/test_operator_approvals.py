@@ -105,6 +105,19 @@ async def test_a_denial_halts_the_rollout(desk: OperatorConsole) -> None:
     assert "expected stable@r1 to go on, found it Failed" in late.stderr
 
 
+async def test_an_aborted_rollout_takes_no_approval_and_waits_for_none(
+    desk: OperatorConsole,
+) -> None:
+    """The list says nothing of its guards, and who approves is told why."""
+    assert (await desk.run("abort", "stable@r1", *WHY)).exit_code == 0
+    assert "approvals" not in (await desk.run("rollouts")).stdout
+    status = await _invoked("status", str(desk.site.database))
+    assert "is guarded" not in status.stdout
+    late = await desk.run("approve", "stable@r1", *WHY)
+    assert late.exit_code == 1
+    assert "expected stable@r1 to go on, found it Aborted: release another ref" in late.stderr
+
+
 async def test_an_approval_of_a_manifest_that_was_read_is_for_that_one_alone(
     desk: OperatorConsole,
 ) -> None:

@@ -185,3 +185,12 @@ def test_a_check_says_how_often_it_was_inconclusive(
     check = evolve(CHECK, inconclusive=inconclusive)
     shown = _words(WaveGuards(checks=(check,)), "errors", *(("prometheus", it) for it in said))
     assert shown.startswith(f"check errors: {expected}; last ")
+
+
+def test_approvals_that_cannot_be_reached_without_the_author_say_so() -> None:
+    """There is no name that could be waited for, or too few."""
+    guards = WaveGuards(approvals=Approvals(2, ("ada", "bob")))
+    given = _words(guards, "approvals", ("bob", PASS), author="ada")
+    assert given == "1 of 2 approvals: bob, and never more than 1: ada is the author"
+    none = _words(guards, "approvals", author="ada")
+    assert none == "0 of 2 approvals, and never more than 1: ada is the author"

@@ -71,8 +71,14 @@ def _approvals(guard: GuardStatus, approvals: Approvals, author: str | None) -> 
     given = [name for name in names if name in approvals.names]
     by = f": {', '.join(given)}" if given else ""
     missing = approvals.count - len(given)
-    others = ", ".join(name for name in approvals.names if name not in (*given, author))
-    waits = f", waits for {'one' if missing == 1 else missing} of {others}" if missing > 0 else ""
+    others = [name for name in approvals.names if name not in (*given, author)]
+    if missing > len(others):
+        # The names are signed, and no further one of them may approve: another release is needed.
+        waits = f", and never more than {len(given) + len(others)}: {author} is the author"
+    elif missing > 0:
+        waits = f", waits for {'one' if missing == 1 else missing} of {', '.join(others)}"
+    else:
+        waits = ""
     return f"{len(given)} of {approvals.count} approvals{by}{waits}"
 
 

@@ -723,7 +723,12 @@ def _counted_otherwise(before: RolloutRecord, after: RolloutRecord) -> Set[str]:
 
 
 def _is_planned_otherwise(before: RolloutRecord, after: RolloutRecord) -> bool:
-    return (before.state, before.current_wave) != (after.state, after.current_wave)
+    # From when guards are asked decides nothing; that they are asked is in the reason of the hosts of the next wave.
+    return (before.state, before.current_wave, before.guarded_since is None) != (
+        after.state,
+        after.current_wave,
+        after.guarded_since is None,
+    )
 
 
 def _gates_otherwise(before: Tally, after: Tally) -> bool:

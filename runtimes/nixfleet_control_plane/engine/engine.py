@@ -32,6 +32,7 @@ from nixfleet_control_plane.engine.guard_verdicts import (
     AskedCheck,
     GuardedRollout,
     asked_checks,
+    authors,
     give_approval,
     guarded_rollout,
     guards_open,
@@ -475,7 +476,9 @@ class ControlPlaneEngine:
         early = tuple(each for (_, host), each in state.early.items() if host == hostname)
         try:
             fleets = fleets_in_force(state)
-            status = host_status(state.view, state.quarantines, fleets, hostname, now)
+            status = host_status(
+                state.view, state.quarantines, fleets, hostname, now, authors(state)
+            )
         except UnknownHost as error:
             return Explanation(None, early, error.hosts)
         return Explanation(status, early)

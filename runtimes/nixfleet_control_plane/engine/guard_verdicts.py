@@ -5,7 +5,7 @@ a judge who is asked for days fills no log.
 Source: docs/spec/guards.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from attrs import frozen
@@ -36,6 +36,7 @@ from nixfleet_state_machine.planner.guards.states import (
     next_guards,
 )
 from nixfleet_state_machine.rollout.event import Verdict
+from nixfleet_state_machine.rollout.state import RolloutState
 
 REASON_LENGTH_MAX = 500
 """What is kept of the reason and of the evidence of an answer."""
@@ -125,10 +126,12 @@ def asked_checks(state: State) -> tuple[AskedCheck, ...]:
 def guarded_rollout(state: State, rollout_id: RolloutId) -> GuardedRollout | None:
     """Return how the guards of the next wave of a rollout stand, or of the wave that one of them broke.
 
-    `None`: it has none, or does not go on.
+    `None`: it has none, or does not go on and never will, as one that was aborted.
     """
     record = state.view.rollouts.get(rollout_id)
     if record is None or rollout_id not in state.view.open_rollouts or not record.state.is_live:
+        return None
+    if record.state is RolloutState.ABORTED:
         return None
     terms = state.view.terms(rollout_id)
     guarded = broken_wave(record, terms) or next_guards(record, terms)
@@ -137,6 +140,12 @@ def guarded_rollout(state: State, rollout_id: RolloutId) -> GuardedRollout | Non
     manifest = state.manifests[rollout_id]
     manifest_hash, author = artefact_hash(manifest.artefact.body), manifest.manifest.meta.author
     return GuardedRollout(guarded, terms.guards_of(guarded.wave), manifest_hash, author)
+
+
+def authors(state: State) -> Mapping[RolloutId, str]:
+    """Return the authors that the manifests of the live rollouts name, who do not approve them. O(rollouts)."""
+    named = {it: state.manifests[it].manifest.meta.author for it in state.view.live_rollouts()}
+    return {rollout_id: author for rollout_id, author in named.items() if author is not None}
 
 
 def guards_open(state: State) -> int:

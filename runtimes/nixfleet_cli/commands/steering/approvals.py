@@ -16,6 +16,7 @@ from nixfleet_cli.shared.failures import Findings
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.steering.approval import Decision
 from nixfleet_runtime.http import paths
+from nixfleet_state_machine.rollout.state import RolloutState
 
 _rollout = click.argument("rollout", metavar="ROLLOUT")
 _wave = click.option(
@@ -98,6 +99,8 @@ def _state(
     found = next((each for each in session.rollouts() if each.rollout_id == rollout), None)
     if found is None:
         raise suggesting(Findings(f"no rollout {rollout} exists"), rollout, rollout_ids(session))
+    if found.state is RolloutState.ABORTED:
+        raise Findings(f"expected {rollout} to go on, found it {found.state}: release another ref")
     if found.guards is None:
         raise Findings(f"expected a wave of {rollout} to come that is guarded, found none")
     guards = found.guards
