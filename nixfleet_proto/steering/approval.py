@@ -4,7 +4,7 @@ Source: docs/spec/guards.md, Approvals.
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from attrs import frozen
@@ -14,6 +14,8 @@ from nixfleet_proto.errors import ValueProblem
 from nixfleet_proto.ids import RolloutId
 
 REASON_LENGTH_MAX: Final = 4096
+SIGNED_AHEAD_MAX: Final = timedelta(seconds=60)
+"""How far ahead of the control plane's clock a statement may be dated when it is received."""
 WAVE_MAX: Final = 999_999
 """The highest number of a wave that a statement may name. What is signed has no integer beyond 2^53 - 1."""
 

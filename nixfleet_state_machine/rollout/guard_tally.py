@@ -44,6 +44,11 @@ class GuardTally:
     inconclusive: int = 0
     waived_by: str | None = None
 
+    @property
+    def is_stated(self) -> bool:
+        """Whether it has a statement that an operator signed."""
+        return self.guard == APPROVALS or self.waived_by is not None
+
     def is_repeated_by(self, judge: str, outcome: Outcome) -> bool:
         """Whether the verdict says what `judge` has said before, where once is enough."""
         match outcome:

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from nixfleet_proto.checked import require_arguments
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.steering.approval import SIGNED_AHEAD_MAX
 from nixfleet_state_machine.host.state import HostState
 from nixfleet_state_machine.rollout.effect import (
     RecordRolloutTransition,
@@ -222,9 +223,7 @@ def _from_halted(record: RolloutRecord, event: RolloutEvent) -> _Step:
             excused = record.with_standings(event.excused_hosts, Standing.EXCUSED)
             waves = tuple(sorted({*record.cleared_waves, *event.cleared_waves}))
             cleared = evolve(excused, cleared_waves=waves) if event.cleared_waves else excused
-            if cleared.guard_tallies:
-                cleared = evolve(cleared, unsaid_at=event.at)
-            return _moved(_unguarded(cleared), RolloutState.ACTIVE, event.at)
+            return _moved(_unsaid(cleared, event.at), RolloutState.ACTIVE, event.at)
         case HostJoined() | WaveAdvanced() | RolloutTerminal() | WaveBroken():
             return record, ()
         case GuardsOpened() | Verdict():
@@ -388,6 +387,14 @@ def _unguarded(record: RolloutRecord) -> RolloutRecord:
     if record.guarded_since is None and not record.guard_tallies:
         return record
     return evolve(record, guarded_since=None, guard_tallies=())
+
+
+def _unsaid(record: RolloutRecord, at: datetime) -> RolloutRecord:
+    """Return the record as if no guard had been asked, in which no statement that was received counts again."""
+    if not record.guard_tallies:
+        return _unguarded(record)
+    dated = (each.at + SIGNED_AHEAD_MAX for each in record.guard_tallies if each.is_stated)
+    return _unguarded(evolve(record, unsaid_at=max(at, record.unsaid_at or at, *dated)))
 
 
 class _Changes(TypedDict, total=False):

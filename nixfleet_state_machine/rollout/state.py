@@ -144,8 +144,8 @@ class RolloutRecord:
     than they converged to. cleared_waves: those that an operator let be done though nobody came.
     current_wave: BEFORE_FIRST_WAVE while the guards of the first wave are open. guarded_since: from when the guards of
     the next wave are asked, since the current one is done; `None`: it is not, or the next one has none.
-    guard_tallies: what was said of the guards of later waves, by wave and name. unsaid_at: when an operator last let
-    the rollout go on without what was said of them, so that it is not taken again.
+    guard_tallies: what was said of the guards of later waves, by wave and name. unsaid_at: after which time
+    a statement on them has to be dated to be none of those that an operator let count no more.
     """
 
     rollout_id: RolloutId

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from nixfleet_control_plane.history.approvals import check_approvals
 from nixfleet_control_plane.messages.inputs import (
     CheckQuestion,
     CommandOutcome,
@@ -266,10 +267,46 @@ def test_an_approval_from_before_a_clearance_does_not_count_again(fleet: Approve
     refused = fleet.give(early).refusal
 
     assert refused is not None
-    assert refused.startswith("expected a statement signed after stable@r1 was cleared at ")
+    assert refused.startswith("expected a statement signed after 2026-05-16T01:10:00Z, ")
+    assert "before stable@r1 was cleared" in refused
     assert fleet.give(fleet.approval("ada")) == CommandOutcome()
     assert fleet.give(fleet.approval("eve")) == CommandOutcome()
     assert fleet.wave == 1
+
+
+@pytest.mark.parametrize("decision", [Decision.APPROVE, Decision.DENY])
+def test_a_statement_by_a_clock_that_is_ahead_does_not_count_again_after_a_clearance(
+    fleet: Approved, decision: Decision
+) -> None:
+    """It is dated after the clearance, and was received before. One that is dated after that minute counts."""
+    ahead = evolve(fleet.approval("ada", decision), signed_at=fleet.now + timedelta(seconds=50))
+    assert fleet.give(ahead) == CommandOutcome()
+    if decision is Decision.APPROVE:
+        fleet.give(fleet.approval("eve", Decision.DENY))
+    fleet.wait(seconds=10)
+    fleet.clear(fleet.r1)
+    fleet.check_restart()
+    refused = fleet.give(ahead).refusal
+
+    assert refused is not None
+    assert refused.startswith("expected a statement signed after 2026-05-16T01:06:00Z, ")
+    assert fleet.state_now().is_live
+    assert not fleet.rollout(fleet.r1).guard_tallies
+    fleet.wait(seconds=51)
+    assert fleet.give(fleet.approval("ada")) == CommandOutcome()
+    assert check_approvals(list(fleet.log()), fleet.trust).problems == ()
+
+
+def test_a_statement_counts_at_once_after_a_clearance_if_the_last_one_before_is_a_minute_old(
+    fleet: Approved,
+) -> None:
+    """What was received by then was dated before the clearance."""
+    fleet.give(fleet.approval("eve", Decision.DENY))
+    fleet.wait(seconds=60)
+    fleet.clear(fleet.r1)
+    fleet.wait(seconds=1)
+
+    assert fleet.give(fleet.approval("eve")) == CommandOutcome()
 
 
 def test_an_approval_of_who_becomes_the_author_counts_no_more(fleet: Approved) -> None:
@@ -311,6 +348,7 @@ def test_a_denial_halts_the_rollout_at_once(fleet: Approved) -> None:
 
     fleet.clear(fleet.r1)
     assert fleet.rollout(fleet.r1).guard_tallies == ()
+    fleet.wait(seconds=61)
     fleet.give(fleet.approval("eve"))
     assert fleet.wave == 0
     fleet.give(fleet.approval("ada"))
@@ -323,6 +361,7 @@ def test_a_denial_before_the_first_wave_halts_a_rollout_that_has_no_host(scratch
     fleet.give(fleet.approval("bob", Decision.DENY, wave=0))
     assert fleet.state_now() is RolloutState.FAILED
     fleet.clear(fleet.r1)
+    fleet.wait(seconds=61)
     fleet.give(fleet.approval("ada", wave=0))
 
     assert fleet.wave == 0

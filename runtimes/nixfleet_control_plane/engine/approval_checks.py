@@ -10,8 +10,13 @@ from typing import assert_never
 
 from nixfleet_control_plane.engine.state import State
 from nixfleet_proto.codec import encode_approval, format_time
-from nixfleet_proto.signing import CLOCK_SKEW, VerifyError, artefact_hash, verify_approval
-from nixfleet_proto.steering.approval import Approval, Decision, SignedApproval
+from nixfleet_proto.signing import VerifyError, artefact_hash, verify_approval
+from nixfleet_proto.steering.approval import (
+    SIGNED_AHEAD_MAX,
+    Approval,
+    Decision,
+    SignedApproval,
+)
 from nixfleet_proto.steering.guards import APPROVALS, WaveGuards
 from nixfleet_proto.trust import OperatorRole, TrustRoot
 from nixfleet_state_machine.rollout.event import Verdict
@@ -105,11 +110,11 @@ def _objection_to_place(state: State, approval: Approval, now: datetime) -> str 
     expected = artefact_hash(manifest.artefact.body)
     if approval.manifest_hash != expected:
         return f"expected a statement on manifest {expected}, which is in force, found one on {approval.manifest_hash}"
-    if approval.signed_at > now + CLOCK_SKEW:
+    if approval.signed_at > now + SIGNED_AHEAD_MAX:
         return f"expected a statement of the past, found one of {approval.signed_at.isoformat()}: check both clocks"
-    if record.unsaid_at is not None and approval.signed_at < record.unsaid_at:
-        cleared, signed = format_time(record.unsaid_at), format_time(approval.signed_at)
-        expected = f"a statement signed after {rollout_id} was cleared at {cleared}"
+    if record.unsaid_at is not None and approval.signed_at <= record.unsaid_at:
+        after, signed = format_time(record.unsaid_at), format_time(approval.signed_at)
+        expected = f"a statement signed after {after}, so none from before {rollout_id} was cleared"
         return f"expected {expected}, found one of {signed}: state it anew"
     return _objection_to_guards(approval, terms.guards_of(wave), manifest.manifest.meta.author)
 
