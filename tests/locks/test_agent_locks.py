@@ -374,6 +374,14 @@ def test_an_end_in_another_zone_is_kept_in_utc() -> None:
     assert fact_of(agent).until == T0 + timedelta(hours=2)
 
 
+def test_a_byte_order_mark_is_no_part_of_what_a_lock_says() -> None:
+    """Some tools write one in front of all text."""
+    agent = LockedAgent()
+    agent.answer(LockOutcome(75, "\ufeffuntil=2026-05-16T03:00:00Z\na call\n"))
+    fact = fact_of(agent)
+    assert (fact.reason, fact.until) == ("a call", T0 + timedelta(hours=2))
+
+
 @pytest.mark.parametrize("output", ["", "\n\n", "until=2026-05-16T03:00:00Z\n"])
 def test_a_lock_that_gives_no_reason_is_said_to_give_none(output: str) -> None:
     """An empty reason would be shown as nothing."""

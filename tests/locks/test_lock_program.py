@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from nixfleet_agent.locks.lock import OUTPUT_BYTES_MAX, LockOutcome, LockQuestion
 from nixfleet_agent.locks.program import LockProgram
@@ -85,7 +86,31 @@ async def test_output_that_is_not_utf_8_is_a_problem(tmp_path: Path) -> None:
     assert outcome.problem == "expected output in UTF-8, found other bytes"
 
 
-@pytest.mark.parametrize("word", ["ende", "Ärger mit dem Akku ✗"])
+@pytest.mark.parametrize("where", ["command", "question"])
+async def test_a_text_with_a_nul_starts_nothing_and_is_a_problem(
+    tmp_path: Path, where: str
+) -> None:
+    """No program can be given one. A closure that has one comes from a release."""
+    lock = program(tmp_path, "exit 0")
+    question = QUESTION
+    if where == "command":
+        lock = LockProgram((*lock.command, "a\0b"))
+    else:
+        question = evolve(QUESTION, closure="closure\0")
+    outcome = await lock.ask(question)
+    expected = f"expected an executable program, found {tmp_path}/may-activate: embedded null byte"
+    assert outcome.problem == expected
+
+
+async def test_output_that_ends_within_a_character_is_a_problem(tmp_path: Path) -> None:
+    """It is UTF-8 up to there."""
+    outcome = await program(tmp_path, r"printf 'call \342\234'; exit 75").ask(QUESTION)
+    assert outcome.problem == "expected output in UTF-8, found other bytes"
+
+
+@pytest.mark.parametrize(
+    "word", ["ende", "Ärger mit dem Akku ✗", "a call \N{REPLACEMENT CHARACTER}"]
+)
 async def test_text_in_any_language_is_no_problem(tmp_path: Path, word: str) -> None:
     """UTF-8 is what it is."""
     outcome = await program(tmp_path, f"echo '{word}'; exit 75").ask(QUESTION)

@@ -43,6 +43,7 @@ class CommandOutcome:
 
     exit_code: its own; 128 + n when signal n ended it; 124 after a time-out.
     wrote_too_much: whether it was killed for more output than it may write. was_not_started: there was no process.
+    is_stdout_utf8: whether the bytes of `stdout_tail` are; in place of those that are not, it has U+FFFD.
     """
 
     exit_code: int
@@ -51,6 +52,7 @@ class CommandOutcome:
     timed_out: bool = False
     wrote_too_much: bool = False
     was_not_started: bool = False
+    is_stdout_utf8: bool = True
 
 
 class CommandRunner(Protocol):
@@ -99,17 +101,24 @@ async def run_command(
             )
         except OSError as error:
             return _not_started(command[0], error)
+        except ValueError as error:
+            # A NUL, which no argument and no variable of a process can have.
+            return CommandOutcome(
+                EXIT_CODE_NOT_EXECUTABLE, "", f"{command[0]}: {error}", was_not_started=True
+            )
         stdout.begin()
         stderr.begin()
         timed_out = await _wait(process, (stdout, stderr), timeout_seconds)
         assert process.returncode is not None
         code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+        stdout_tail, stderr_tail = stdout.tail(), stderr.tail()
         return CommandOutcome(
             exit_code=EXIT_CODE_TIMED_OUT if timed_out else code,
-            stdout_tail=stdout.tail(),
-            stderr_tail=stderr.tail(),
+            stdout_tail=_text(stdout_tail),
+            stderr_tail=_text(stderr_tail),
             timed_out=timed_out,
             wrote_too_much=stdout.is_over or stderr.is_over,
+            is_stdout_utf8=_is_utf8(stdout_tail),
         )
 
 
@@ -190,14 +199,14 @@ class _Output:
                 return
         when_over()
 
-    def tail(self) -> str:
+    def tail(self) -> bytes:
         """Return the end of what was written before the program's end. It no longer runs."""
         left = _PIPE_BYTES_MAX
         with suppress(BlockingIOError):
             # Something that left the session may still write: only so much is read.
             while left > 0 and (taken := self._take()):
                 left -= taken
-        return self._tail.decode(errors="replace")
+        return self._tail
 
     def close(self) -> None:
         """Close the pipe."""
@@ -211,6 +220,18 @@ class _Output:
         self._count += len(chunk)
         self._tail = (self._tail + chunk[-OUTPUT_TAIL_BYTES_MAX:])[-OUTPUT_TAIL_BYTES_MAX:]
         return len(chunk)
+
+
+def _text(tail: bytes) -> str:
+    return tail.decode(errors="replace")
+
+
+def _is_utf8(tail: bytes) -> bool:
+    try:
+        tail.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _not_started(program: str, error: OSError) -> CommandOutcome:

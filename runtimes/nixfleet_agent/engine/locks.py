@@ -25,6 +25,7 @@ REASON_LENGTH_MAX: Final = 512
 YES_GOOD_FOR: Final = timedelta(minutes=1)
 """For how long a "yes" is good that no dispatch followed on: the user may be in the next call by then."""
 _UNTIL: Final = "until="
+_BYTE_ORDER_MARK: Final = "\ufeff"
 
 
 def lock_reply(
@@ -54,7 +55,8 @@ def lock_answer(
         found = f"found {outcome.exit_code}" + (f": {stderr}" if stderr else "")
         problem = f"expected exit code 0 (go) or {EXIT_CODE_NOT_NOW} (not now), {found}"
         return _broken(problem, attempt, ask_again, now)
-    lines = [line.strip() for line in outcome.stdout.splitlines()]
+    said_all = outcome.stdout.removeprefix(_BYTE_ORDER_MARK)
+    lines = [line.strip() for line in said_all.splitlines()]
     reason = next((line for line in lines if line and not line.startswith(_UNTIL)), "")
     said = next((line.removeprefix(_UNTIL) for line in lines if line.startswith(_UNTIL)), None)
     until, wrong = _end(said, ask_again, now)

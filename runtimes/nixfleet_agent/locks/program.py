@@ -17,7 +17,6 @@ from nixfleet_agent.locks.lock import OUTPUT_BYTES_MAX, LockOutcome, LockQuestio
 from nixfleet_agent.probes.exec import probe_environment
 
 TIMEOUT_SECONDS_DEFAULT = 60.0
-_NOT_UTF8 = "\ufffd"
 
 
 @frozen
@@ -51,6 +50,7 @@ class LockProgram:
             return f"expected a program, found none: {outcome.stderr_tail}"
         if outcome.was_not_started and outcome.exit_code == EXIT_CODE_NOT_EXECUTABLE:
             return f"expected an executable program, found {outcome.stderr_tail}"
-        if _NOT_UTF8 in outcome.stdout_tail:
+        # All of it: a program may not write more than is kept.
+        if not outcome.is_stdout_utf8:
             return "expected output in UTF-8, found other bytes"
         return None
