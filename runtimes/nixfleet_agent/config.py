@@ -52,6 +52,8 @@ PluggedT = TypeVar("PluggedT")
 POLL_WAIT_SECONDS_MAX: Final = 60.0  # the longest the control plane holds a poll
 LINGER_SECONDS_MAX: Final = 1.0  # longer, and people see probes late
 LOCK_SECONDS_MAX: Final = 86_400.0
+LOCK_TIMEOUT_SECONDS_MAX: Final = 300.0
+"""A dispatch takes its slot, and its `ack` deadline runs, while the lock is asked; who needs longer says "not now"."""
 ASK_AGAIN_SECONDS_MIN: Final = 60.0
 _DEFAULTS: Final = AgentSettings("")
 
@@ -393,7 +395,9 @@ def _lock(section: Section) -> LockConfig:
         section.refuse("may_activate", "is a relative path", expected, quoted(program))
     lock = LockConfig(
         may_activate,
-        section.seconds("timeout_seconds", default.timeout_seconds, at_most=LOCK_SECONDS_MAX),
+        section.seconds(
+            "timeout_seconds", default.timeout_seconds, at_most=LOCK_TIMEOUT_SECONDS_MAX
+        ),
         section.seconds("ask_again_seconds", default.ask_again_seconds, at_most=LOCK_SECONDS_MAX),
     )
     for key in ("timeout_seconds", "ask_again_seconds"):

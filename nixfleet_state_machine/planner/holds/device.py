@@ -15,13 +15,16 @@ from nixfleet_state_machine.planner.holds.scope import HostScope
 DEVICE: Final = HoldSource(HoldKind.DEVICE)
 POSTPONED_MAX: Final = timedelta(days=7)
 """How long one fact of a host holds it, at most."""
+POSTPONED_MIN: Final = timedelta(minutes=1)
+"""How long at least: each dispatch after it is two rows of the log."""
 REASON_LENGTH_MAX: Final = 512
 
 
 def device_hold(hostname: str, fact: Postponed, received_at: datetime) -> Hold | None:
-    """Return the hold that `fact` begins, or goes on with; `None`: the lock is over, or was by its receipt."""
-    until = min(fact.until, received_at + POSTPONED_MAX)
-    if fact.is_over or until <= received_at:
+    """Return the hold that `fact` begins, or goes on with; `None`: the lock is over."""
+    if fact.is_over:
         return None
+    # Not until the host's own time: by a clock that is behind, the hold would be over at once, again and again.
+    lasts = min(max(fact.until - fact.postponed_at, POSTPONED_MIN), POSTPONED_MAX)
     reason = fact.reason[:REASON_LENGTH_MAX]
-    return Hold(HostScope(hostname), DEVICE, reason, until)
+    return Hold(HostScope(hostname), DEVICE, reason, received_at + lasts)

@@ -22,15 +22,12 @@ def is_taken_already(dispatch: Dispatch, rollout: LocalRollout) -> bool:
     return 1 <= dispatch.attempt_number <= rollout.record.attempt
 
 
-def objection_to_first(
-    dispatch: Dispatch, rollout_id: RolloutId, known: LocalRollout | None
-) -> str | None:
+def objection_to_first(dispatch: Dispatch, rollout_id: RolloutId) -> str | None:
     """Return why `dispatch` does not begin a rollout that this host has not begun, `None` if it does.
 
-    known: of one that waits for the host's own lock.
+    One that only waited for the host's own lock may be begun although another one took its place: nothing of it was
+    obeyed. Which release is too old by then is judged in `downgrade`.
     """
-    if known is not None and known.closed_at is not None:
-        return _replaced(known.record)
     return _objection_to_number(dispatch, rollout_id, 0)
 
 

@@ -41,6 +41,8 @@ from nixfleet_agent.engine.downgrade import (
 from nixfleet_agent.engine.health_rule import open_probe, unhealthy_probes, with_tally
 from nixfleet_agent.engine.home import home_outcome, seen_after
 from nixfleet_agent.engine.locks import (
+    TOLD_AGAIN_AFTER,
+    is_held_off,
     lock_answer,
     lock_reply,
     objection_to_override,
@@ -277,12 +279,15 @@ class AgentEngine:
 
     def _consider(self, commit: CommitBuilder, offer: DispatchOffered, now: datetime) -> Reply:
         """Answer a dispatch: of a rollout that is new here or waits for the lock, the one taken, or another attempt."""
-        hindrance = self._hindrance(commit, offer, now) or lock_reply(
-            self._state, offer, self._ask_again, now
-        )
+        rollout_id = offer.manifest.value.rollout_id
+        hindrance = self._hindrance(commit, offer, now)
         if hindrance is not None:
             return hindrance
-        rollout_id = offer.manifest.value.rollout_id
+        locked = lock_reply(self._state, offer, self._ask_again, now)
+        if locked is not None:
+            if isinstance(locked, DispatchPostponed):
+                self._postpone_again(commit, rollout_id, now)
+            return locked
         known = self._state.rollouts.get(rollout_id)
         if known is None or known.record.state is HostState.PENDING:
             self._begin(commit, offer, now)
@@ -311,14 +316,14 @@ class AgentEngine:
                 return DispatchPostponed()
             refusal = self._objection_to_next(offer, known)
         else:
-            refusal = self._objection_to_first(offer, known)
+            refusal = self._objection_to_first(offer)
         if refusal is not None:
             return DispatchRefused(refusal)
         return DispatchPostponed() if is_under_way else None
 
-    def _objection_to_first(self, offer: DispatchOffered, known: LocalRollout | None) -> str | None:
+    def _objection_to_first(self, offer: DispatchOffered) -> str | None:
         manifest = offer.manifest.value
-        return objection_to_first(offer.dispatch, manifest.rollout_id, known) or (
+        return objection_to_first(offer.dispatch, manifest.rollout_id) or (
             objection_to_release(
                 manifest,
                 self._state.hostname,
@@ -387,6 +392,10 @@ class AgentEngine:
             return hindrance
         rollout_id, ask_again = offer.manifest.value.rollout_id, self._ask_again
         assert ask_again is not None, "asked without a lock"
+        if self._state.is_overridden(rollout_id, now):
+            return (
+                Done()
+            )  # The order came while the lock was asked, so its answer counts for nothing.
         answer = lock_answer(input.outcome, offer.dispatch.attempt_number, ask_again, now)
         self._state.lock_answers.set(rollout_id, answer)
         if answer.may_begin:
@@ -403,6 +412,19 @@ class AgentEngine:
         if answer.is_broken:
             commit.afterwards(log_entry(LogLevel.ERROR, "postponed", f"{rollout_id}: {reason}"))
         return DispatchPostponed()
+
+    def _postpone_again(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
+        """Tell what the lock said again, at most once in a minute: the control plane does not hold this host for it."""
+        answer = self._state.lock_answers[rollout_id]
+        if now - answer.told_at >= TOLD_AGAIN_AFTER:
+            self._state.lock_answers.set(rollout_id, evolve(answer, told_at=now))
+            reason, until = answer.reason, answer.until
+            self._emit(commit, rollout_id, lambda seq: Postponed(now, reason, until, seq), now)
+
+    def _end_postponement(
+        self, commit: CommitBuilder, rollout_id: RolloutId, reason: str, now: datetime
+    ) -> None:
+        self._emit(commit, rollout_id, lambda seq: Postponed(now, reason, now, seq), now)
 
     def _closure_awaited(self, commit: CommitBuilder, input: ClosureAwaited) -> None:
         intent = self._state.intents.get(input.intent_id)
@@ -768,16 +790,16 @@ class AgentEngine:
 
     def _override(self, commit: CommitBuilder, warrant: Warrant, now: datetime) -> Reply:
         """Begin the next attempt without asking the host's own lock; tell that the lock is over."""
-        if (
-            self._state.is_overridden(warrant.rollout_id, now)
-            and warrant.order_id in self._state.orders
-        ):
-            return WarrantObeyed()
-        refusal = objection_to_override(self._state, warrant, self._ask_again)
-        if refusal is not None:
-            return WarrantRefused(warrant.rollout_id, refusal)
+        is_known = warrant.order_id in self._state.orders
+        if is_known and self._state.is_overridden(warrant.rollout_id, now):
+            if not is_held_off(self._state, warrant.rollout_id):
+                return WarrantObeyed()
+        else:
+            refusal = objection_to_override(self._state, warrant)
+            if refusal is not None:
+                return WarrantRefused(warrant.rollout_id, refusal)
         reason = override(self._state, commit, warrant, now)
-        self._emit(commit, warrant.rollout_id, lambda seq: Postponed(now, reason, now, seq), now)
+        self._end_postponement(commit, warrant.rollout_id, reason, now)
         commit.afterwards(log_entry(LogLevel.WARNING, "the lock is overridden", reason))
         return WarrantObeyed()
 
@@ -804,6 +826,9 @@ class AgentEngine:
 
     def _boot(self, commit: CommitBuilder, input: Booted, now: datetime) -> None:
         for rollout in self._state.open_rollouts():
+            if rollout.record.state is HostState.PENDING:
+                # What its lock said is forgotten, and the lock may be another one by now, or gone.
+                self._end_postponement(commit, rollout.record.rollout_id, "the agent started", now)
             for effect in rehydration_effects(rollout.record):
                 apply(effect, self._state, commit, now)
             left = _rollback_refused_of(rollout)

@@ -13,6 +13,7 @@ from typing import Final
 from nixfleet_agent.engine.state import CommitBuilder, LockAnswer, State
 from nixfleet_agent.locks.lock import LockOutcome, LockQuestion
 from nixfleet_agent.messages.inputs import DispatchOffered, DispatchPostponed, LockDue
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.steering.warrant import Warrant
 from nixfleet_state_machine.host.state import HostState
 
@@ -21,6 +22,10 @@ EXIT_CODE_NOT_NOW: Final = 75
 ASK_AGAIN_DEFAULT: Final = timedelta(minutes=15)
 POSTPONED_MAX: Final = timedelta(days=7)
 """How long one answer postpones at most."""
+POSTPONED_MIN: Final = timedelta(minutes=1)
+"""For how long it does at least: each is a row of the log for good."""
+TOLD_AGAIN_AFTER: Final = timedelta(minutes=1)
+"""How long after a fact a dispatch that is offered shows that the control plane does not hold this host for it."""
 REASON_LENGTH_MAX: Final = 512
 YES_GOOD_FOR: Final = timedelta(minutes=1)
 """For how long a "yes" is good that no dispatch followed on: the user may be in the next call by then."""
@@ -66,12 +71,13 @@ def lock_answer(
 
 def _broken(problem: str, attempt: int, ask_again: timedelta, now: datetime) -> LockAnswer:
     reason = f"the lock program is broken, and lets nothing begin: {problem}"
-    return LockAnswer(attempt, False, _cut(reason), now, now + ask_again, is_broken=True)
+    until, _ = _end(None, ask_again, now)
+    return LockAnswer(attempt, False, _cut(reason), now, until, is_broken=True)
 
 
 def _end(said: str | None, ask_again: timedelta, now: datetime) -> tuple[datetime, str | None]:
     """Return until when a "not now" is good, and what is wrong with the end that the program gave."""
-    again = now + ask_again
+    again = now + max(ask_again, POSTPONED_MIN)
     if said is None:
         return again, None
     try:
@@ -92,7 +98,7 @@ def _end(said: str | None, ask_again: timedelta, now: datetime) -> tuple[datetim
     if until > now + POSTPONED_MAX:
         latest = f"expected until= a time within {POSTPONED_MAX.days} days, found until={said[:64]}"
         return now + POSTPONED_MAX, latest
-    return until, None
+    return max(until, now + POSTPONED_MIN), None
 
 
 def _cut(reason: str) -> str:
@@ -101,10 +107,17 @@ def _cut(reason: str) -> str:
     return reason[: REASON_LENGTH_MAX - 1] + "…"
 
 
-def objection_to_override(
-    state: State, warrant: Warrant, ask_again: timedelta | None
-) -> str | None:
-    """Return why this host does not override its lock by the order: expected and found; `None` if it does."""
+def is_held_off(state: State, rollout_id: RolloutId) -> bool:
+    """Return whether a "not now" was told of the rollout, which no order took back since."""
+    answer = state.lock_answers.get(rollout_id)
+    return answer is not None and not answer.may_begin
+
+
+def objection_to_override(state: State, warrant: Warrant) -> str | None:
+    """Return why this host does not override its lock by the order: expected and found; `None` if it does.
+
+    A host that has no lock any more obeys too, so that the control plane, which holds it for one, lets it go.
+    """
     about = f"order {warrant.order_id}"
     if not warrant.is_for(state.hostname):
         return f"{about} is for {len(warrant.hosts)} other hosts, not for {state.hostname}"
@@ -115,8 +128,6 @@ def objection_to_override(
         return f"{about} was obeyed before, and an order is good once; sign a new one"
     if rollout.closed_at is not None:
         return f"{about}: a newer rollout took over from {warrant.rollout_id}; override the lock for that one"
-    if ask_again is None:
-        return f"{about}: this host has no lock, so there is nothing to override"
     if state.is_recalled(warrant.rollout_id):
         return f"{about}: {warrant.rollout_id} was recalled here by an order; sign a new release"
     record = rollout.record

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, field, frozen
 
 from nixfleet_agent.engine.downgrade import ObeyedRelease, RolledBackClosure
 from nixfleet_agent.engine.observation import Observed
@@ -58,7 +58,10 @@ class LocalRollout:
 
 @frozen
 class LockAnswer:
-    """What this host's own lock said of an attempt, at `asked_at`; good until `until`. Not in the journal."""
+    """What this host's own lock said of an attempt, at `asked_at`; good until `until`. Not in the journal.
+
+    told_at: when the control plane was told last.
+    """
 
     attempt: int
     may_begin: bool
@@ -66,6 +69,7 @@ class LockAnswer:
     asked_at: datetime
     until: datetime
     is_broken: bool = False
+    told_at: datetime = field(default=Factory(lambda it: it.asked_at, takes_self=True))
 
     def is_good(self, attempt: int, now: datetime) -> bool:
         """Return whether it still answers. One from after `now`, by a clock that was set back, does not."""
@@ -185,19 +189,20 @@ class State:
 
     def is_overridden(self, rollout_id: RolloutId, now: datetime) -> bool:
         """Return whether an order that was not used overrides the lock of this host in the rollout."""
-        return any(self._overriding(rollout_id, now))
+        return any(now < until for _, until in self._overriding(rollout_id))
 
     def use_overrides(self, commit: CommitBuilder, rollout_id: RolloutId, now: datetime) -> None:
         """Let the orders that override the lock in the rollout do so no more: an attempt begins."""
-        for order_id in tuple(self._overriding(rollout_id, now)):
+        for order_id, _ in tuple(self._overriding(rollout_id)):
             self.orders.set(order_id, ObeyedOrder(rollout_id, is_recall=False))
             commit.write(PutOrder(order_id, rollout_id, now, is_recall=False))
 
-    def _overriding(self, rollout_id: RolloutId, now: datetime) -> Iterator[str]:
+    def _overriding(self, rollout_id: RolloutId) -> Iterator[tuple[str, datetime]]:
+        """Yield the orders that were not used, with their ends: a clock that is set back brings one again."""
         for order_id, order in self.orders.items():
             until = order.overrides_until
-            if order.rollout_id == rollout_id and until is not None and now < until:
-                yield order_id
+            if order.rollout_id == rollout_id and until is not None:
+                yield order_id, until
 
     def note_rolled_back(self, commit: CommitBuilder, rollout_id: RolloutId) -> None:
         """Remember that this host rolls back from the target of `rollout_id`."""

@@ -230,6 +230,11 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
         state.remove_deferrals(commit, record.rollout_id)
     if is_served_no_more:
         state.end_warrants(record.rollout_id)
+        # Locks are asked anew about what takes over: what they said of the release before holds no fix.
+        targets = state.view.terms(record.rollout_id).targets
+        for hostname in state.hosts_held_by_devices():
+            if hostname in targets:
+                state.end_device_hold(commit, hostname)
     if after.state is RolloutState.PRUNED:
         state.forget_rollout(commit, after)
     else:
@@ -406,6 +411,8 @@ def enroll(state: State, commit: CommitBuilder, entry: HostEnrolled, at: datetim
     if token.hostname in state.forked:
         state.release(commit, HostScope(token.hostname), CONTRADICTION)
         state.forgive(commit, token.hostname, seq)
+    # The machine may have another lock now, or none: it says so when it is dispatched.
+    state.end_device_hold(commit, token.hostname)
     kept_until = nonce_kept_until(token, state.identities.nonces.get())
     state.identities.enroll(
         commit,

@@ -31,8 +31,7 @@ from nixfleet_state_machine.host.effect import (
 from nixfleet_state_machine.host.event import Remote
 from nixfleet_state_machine.host.reducer import step
 from nixfleet_state_machine.host.state import HostRolloutState
-from nixfleet_state_machine.planner.holds.device import DEVICE, device_hold
-from nixfleet_state_machine.planner.holds.scope import HostScope
+from nixfleet_state_machine.planner.holds.device import device_hold
 from nixfleet_state_machine.planner.quarantining import bars_closure
 
 _remote = maker(Remote)
@@ -102,7 +101,7 @@ class FactFold:
 
     def _note_dispatch(self, before: HostRolloutState, fact: AgentEvent) -> None:
         """Take the host's dispatch from the queue, if it has it, or holds it off by its own lock."""
-        locked = _note_lock(self._state, self._commit, self._key[1], fact, self._at)
+        locked = _note_lock(self._state, self._commit, self._key, fact, self._at)
         if locked:
             self._state.give_slots_back(self._commit, self._key)
         is_first = before.dispatch_acked_at is None and not isinstance(fact, Postponed)
@@ -145,14 +144,20 @@ class FactFold:
 
 
 def _note_lock(
-    state: State, commit: CommitBuilder, hostname: str, fact: AgentEvent, at: datetime
+    state: State, commit: CommitBuilder, key: HostKey, fact: AgentEvent, at: datetime
 ) -> bool:
-    """Begin or end the hold by the host's own lock, as `fact` says of it; return whether the host is held by it now."""
+    """Begin or end the hold by the host's own lock, as `fact` says of it; return whether the host is held by it now.
+
+    What comes late of a rollout that another one took over from says nothing of the lock.
+    """
+    rollout_id, hostname = key
     if not isinstance(fact, Postponed | DispatchAck):
+        return False
+    if not state.view.rollout(rollout_id).state.is_served:
         return False
     hold = device_hold(hostname, fact, at) if isinstance(fact, Postponed) else None
     if hold is not None:
         state.hold(commit, hold, at)
-    elif state.view.holds.get(HostScope(hostname), DEVICE) is not None:
-        state.release(commit, HostScope(hostname), DEVICE)
+    else:
+        state.end_device_hold(commit, hostname)
     return hold is not None

@@ -59,6 +59,7 @@ from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
 from nixfleet_runtime.transport import EventEarly
 from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.action import DeferDispatch, Gate
+from nixfleet_state_machine.planner.holds.device import DEVICE
 from nixfleet_state_machine.planner.holds.groups import ChannelCalendar, channel_calendar
 from nixfleet_state_machine.planner.holds.hold import Hold, HoldKind, HoldSource
 from nixfleet_state_machine.planner.holds.scope import HoldScope, HostScope, RolloutScope
@@ -557,6 +558,16 @@ class State:
             self.heard.discard(scope.hostname)
         if not source.kind.is_derived:
             commit.write(RemoveHold(scope, source))
+
+    def end_device_hold(self, commit: CommitBuilder, hostname: str) -> None:
+        """The host is not held by its own lock any more."""
+        if self.view.holds.get(HostScope(hostname), DEVICE) is not None:
+            self.release(commit, HostScope(hostname), DEVICE)
+
+    def hosts_held_by_devices(self) -> tuple[str, ...]:
+        """Return the hosts that are held by their own locks, by name. O(holds)."""
+        scopes = (hold.scope for hold in self.view.holds if hold.source == DEVICE)
+        return tuple(sorted(scope.hostname for scope in scopes if isinstance(scope, HostScope)))
 
     def hold_if_revoked(self, hostname: str) -> None:
         """Plan nothing for the host while its key is revoked. In the planner's view alone, where it follows from the

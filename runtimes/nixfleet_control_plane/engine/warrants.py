@@ -28,6 +28,7 @@ from nixfleet_state_machine.host.state import HostRolloutState, HostState
 from nixfleet_state_machine.planner.holds.device import DEVICE
 from nixfleet_state_machine.planner.holds.scope import HostScope
 from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
+from nixfleet_state_machine.rollout.state import RolloutState
 
 WARRANTS_MAX: Final = 8
 """How many warrants an answer to a heartbeat has at most; agents accept twice as many."""
@@ -80,9 +81,10 @@ def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
     if unknown:
         return f"expected hosts of {rollout_id}, found {', '.join(sorted(unknown))}"
     if warrant.rule is ClosureRule.TARGET:
-        return (
-            None  # It moves no machine to anything but what CI signed, so nothing has to grant it.
-        )
+        # It moves no machine to anything but what CI signed, so nothing has to grant it.
+        if rollout.state is not RolloutState.ABORTED:
+            return None
+        return f"{rollout_id} is Aborted, and dispatches no host whatever its lock says: release another ref"
     granted = state.manifests[rollout_id].manifest.rollout_policy.recall
     if granted is not Recall.OPERATOR:
         return (
