@@ -26,6 +26,7 @@ QUESTIONS: dict[str, Callable[[Queries], Awaitable[object]]] = {
     "deferrals": lambda it: it.deferrals(),
     "quarantines": lambda it: it.quarantines(),
     "a page of the log": lambda it: it.log_rows(ROLLOUT, after_seq=3, limit=5),
+    "a page of the whole log": lambda it: it.log_rows(None, after_seq=3, limit=5),
     "a host that left": lambda it: it.left_at(ROLLOUT, "web-01"),
     "commands": lambda it: it.last_commands(1_000),
     "commands of the last rows": lambda it: it.last_commands(10),
