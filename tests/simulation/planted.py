@@ -574,7 +574,7 @@ FOUND_BY: Final[Mapping[str, int]] = {
     "does_not_read_quarantines_back": 1,
     "does_not_honour_a_halt": 1,
     "takes_the_rollback_target_from_its_books": 1,
-    "never_clears_the_stamp_of_a_failure": 27,
+    "never_clears_the_stamp_of_a_failure": 40,
     "lets_one_host_too_many_go": 1,
     "promotes_a_wave_that_soaks": 2,
     "forgets_edges": 6,
