@@ -15,6 +15,7 @@ from nixfleet_agent.messages.inputs import (
     Done,
     LockAnswered,
     SwitchEnded,
+    Tick,
     WarrantObeyed,
 )
 from nixfleet_proto.agent_event import DispatchAck, Postponed
@@ -111,11 +112,34 @@ def test_a_dispatch_that_is_offered_before_the_fact_can_be_known_adds_none() -> 
 # A start of the agent.
 
 
-def test_a_start_ends_the_postponement() -> None:
-    """What the lock said is forgotten, and the lock may be gone: the host is dispatched, and asks anew."""
+def test_a_start_ends_the_postponement_after_a_minute() -> None:
+    """What the lock said is forgotten, and the lock may be gone: the host is dispatched, and asks anew. Once."""
     agent = postponed()
     agent.restart("old")
-    assert fact_of(agent) == Postponed(agent.now, "the agent started", agent.now, 2)
+    agent.tell(Tick(), after_seconds=59)
+    assert len(agent.facts) == 1
+    agent.tell(Tick(), after_seconds=1)
+    assert agent.facts[1:] == [Postponed(agent.now, "the agent was restarted", agent.now, 2)]
+    agent.tell(Tick(), after_seconds=60)
+    assert len(agent.facts) == 2
+
+
+def test_an_agent_that_is_started_again_and_again_adds_no_fact() -> None:
+    """A process that lives for less than a minute ends nothing."""
+    agent = postponed()
+    for _ in range(9):
+        agent.restart("old")
+        agent.tell(Tick(), after_seconds=30)
+    assert len(agent.facts) == 1
+
+
+def test_a_start_ends_no_postponement_that_was_told_since() -> None:
+    """The lock was asked within the minute, and says "not now" again."""
+    agent = postponed()
+    agent.restart("old")
+    agent.answer(NO)
+    agent.tell(Tick(), after_seconds=60)
+    assert [isinstance(fact, Postponed) and fact.is_over for fact in agent.facts] == [False, False]
 
 
 def test_a_start_says_nothing_of_rollouts_that_do_not_wait() -> None:
@@ -128,6 +152,7 @@ def test_a_start_says_nothing_of_rollouts_that_do_not_wait() -> None:
     for agent in (alone, done, closed):
         facts = len(agent.facts)
         agent.restart("old")
+        agent.tell(Tick(), after_seconds=60)
         told = [fact for fact in agent.facts[facts:] if isinstance(fact, Postponed)]
         assert len(told) == (agent is closed)
     assert closed.state.rollouts[R1].record.last_event_seq == 1

@@ -421,6 +421,21 @@ class AgentEngine:
             reason, until = answer.reason, answer.until
             self._emit(commit, rollout_id, lambda seq: Postponed(now, reason, until, seq), now)
 
+    def _end_forgotten(self, commit: CommitBuilder, now: datetime) -> None:
+        """End what the lock said to an earlier process: it is forgotten, and the lock may be another one, or gone.
+
+        Once, and not before a minute: an agent that is started again and again adds no fact.
+        """
+        booted_at = self._state.booted_at.get()
+        if booted_at is None or now - booted_at < TOLD_AGAIN_AFTER:
+            return
+        self._state.booted_at.set(None)
+        for rollout in self._state.open_rollouts():
+            rollout_id = rollout.record.rollout_id
+            is_forgotten = rollout_id not in self._state.lock_answers
+            if rollout.record.state is HostState.PENDING and is_forgotten:
+                self._end_postponement(commit, rollout_id, "the agent was restarted", now)
+
     def _end_postponement(
         self, commit: CommitBuilder, rollout_id: RolloutId, reason: str, now: datetime
     ) -> None:
@@ -614,6 +629,7 @@ class AgentEngine:
     def _tick(self, commit: CommitBuilder, tick: Tick, now: datetime) -> None:
         self._let_time_pass(now)
         self._end_overdue_waiting(commit, now)
+        self._end_forgotten(commit, now)
         for rollout in self._state.open_rollouts():
             rollout_id = rollout.record.rollout_id
             failed = sustained_failure(
@@ -825,10 +841,8 @@ class AgentEngine:
     # After a start.
 
     def _boot(self, commit: CommitBuilder, input: Booted, now: datetime) -> None:
+        self._state.booted_at.set(now)
         for rollout in self._state.open_rollouts():
-            if rollout.record.state is HostState.PENDING:
-                # What its lock said is forgotten, and the lock may be another one by now, or gone.
-                self._end_postponement(commit, rollout.record.rollout_id, "the agent started", now)
             for effect in rehydration_effects(rollout.record):
                 apply(effect, self._state, commit, now)
             left = _rollback_refused_of(rollout)

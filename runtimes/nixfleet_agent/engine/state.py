@@ -114,6 +114,8 @@ class State:
         self.orders = UndoableDict[str, ObeyedOrder](self.undo)
         # What the host's own lock said, by rollout. Not in the journal: each process asks for itself.
         self.lock_answers = UndoableDict[RolloutId, LockAnswer](self.undo)
+        # When this process started; `None` once it ended what the lock said to an earlier one.
+        self.booted_at = UndoableValue[datetime | None](self.undo, None)
         # Why the record of a rollout is not taken over: logged when it changes.
         self.objections = UndoableDict[RolloutId, str](self.undo)
         # The rollouts whose due rollback is refused.
