@@ -225,3 +225,16 @@ def test_a_recall_is_explained_with_who_why_and_how_far(step: RecallStep, said: 
     assert order == f"  recalled by ada: it eats disks; {said} (order order-1)"
     assert "retry" not in waits
     assert "aborted" in waits
+
+
+def test_a_recalled_host_that_waits_for_another_is_explained_with_its_name() -> None:
+    """And until when the order is good, before which the other one has to be back or silent."""
+    failed = evolve(STATUS, rollout_state=RolloutState.ABORTED, state=HostState.CONVERGED)
+    rollout = ExplainedRollout(STABLE, (), failed)
+    recall = ListedRecall(
+        STABLE, "order-1", "ada", "it eats disks", LATER, RecallStep.WAITS, "web-09"
+    )
+    _, _, order, _ = explanation_lines(HostExplained("web-02", (rollout,), recalls=(recall,)))
+
+    assert "it waits for web-09 of a later wave to be back, or silent for three minutes" in order
+    assert f"until {SHOWN_LATER}" in order

@@ -224,8 +224,14 @@ async def test_a_recall_is_relayed_as_it_was_signed_and_ends_the_rollout(
     ack = DispatchAck("old", CLOCK.now(), seq=1)
     async with desk.site.agent() as agent:
         await agent.post_events((AgentEventEnvelope("web-01", rollout_id, ack),))
-        done = await desk.run("recall", rollout_id, "web-01", *WHY, "--expires-minutes", "10")
-        assert done.exit_code == 0, done.stderr
+        done = await desk.run("recall", rollout_id, "web-01", *WHY, "--expires-minutes", "4")
+        assert (done.exit_code, done.stderr) == (0, "")
+        again = await desk.run("recall", rollout_id, "web-01", *WHY, "--expires-minutes", "3")
+        assert again.exit_code == 1
+        assert "the order expires after 3 min, and a host that is silent holds those of " in (
+            " ".join(again.stderr.split())
+        )
+        assert "nothing to do: order " in again.stderr
         reply = await agent.heartbeat(Heartbeat("web-01", "old", FrozenMap({str(rollout_id): 1})))
     (signed,) = reply.warrants
     verified = verify_warrant(signed, OPERATORS_TRUST, CLOCK.now())

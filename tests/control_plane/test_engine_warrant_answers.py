@@ -1,6 +1,7 @@
 """How many warrants are in one answer: an agent can take it, and no order is kept from it by others."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,10 @@ def scratch() -> Iterator[Path]:
 
 
 def order(control_plane: ScriptedControlPlane, order_id: str, hosts: tuple[str, ...] = ()) -> None:
-    warrant = evolve(RECALL, order_id=order_id, hosts=hosts)
+    """Each lasts longer than the one before: the same order again would be nothing to do."""
+    longer = timedelta(minutes=int(order_id.removeprefix("order-")))
+    expires_at = RECALL.expires_at + longer
+    warrant = evolve(RECALL, order_id=order_id, hosts=hosts, expires_at=expires_at)
     assert control_plane.command(relay(warrant)).refusal is None
 
 

@@ -308,6 +308,66 @@ def test_how_far_hosts_are_with_an_order_is_counted_and_told_for_each(scratch: P
     assert step("web-03") is RecallStep.EXPIRED
 
 
+def test_a_host_that_waits_for_its_turn_says_for_whom(scratch: Path) -> None:
+    """Not for web-02 while that is silent; then it is the first by name. A host of the last wave waits for nobody."""
+    control_plane = converged(scratch)
+    control_plane.command(relay())
+
+    def awaited(host: str) -> str | None:
+        (recall,) = control_plane.engine.recalls_of(host, control_plane.now)
+        return recall.awaited
+
+    assert [awaited(host) for host in ("web-01", "web-02")] == ["web-03", None]
+    told(control_plane, "web-02")
+    assert awaited("web-01") == "web-02"
+    recalled(control_plane, "web-02")
+    assert awaited("web-01") == "web-03"
+    told(control_plane, "web-03")
+    recalled(control_plane, "web-03")
+    assert awaited("web-01") is None
+
+
+def test_the_same_recall_again_is_nothing_to_do(scratch: Path) -> None:
+    """One that lasts longer is not the same, nor one to other hosts, nor one where a host refuses the first."""
+    control_plane = converged(scratch)
+    first = evolve(RECALL, hosts=("web-02", "web-03"))
+    assert control_plane.command(relay(first)) == CommandOutcome()
+    second = evolve(first, order_id="order-2", hosts=("web-03",))
+    until = "nothing to do: order order-1 of ada says so until 2026-05-16T09:00:00Z; "
+    assert str(control_plane.command(relay(second)).refusal).startswith(until)
+
+    longer = evolve(second, expires_at=second.expires_at + timedelta(hours=1))
+    assert control_plane.command(relay(longer)) == CommandOutcome()
+    everybody = evolve(RECALL, order_id="order-3")
+    assert control_plane.command(relay(everybody)) == CommandOutcome()
+    control_plane.state.refusing_recall.add((R1, "web-03"))
+    fourth = evolve(second, order_id="order-4")
+    assert control_plane.command(relay(fourth)) == CommandOutcome()
+
+
+def test_a_recall_of_hosts_that_are_back_or_never_took_it_is_nothing_to_do(scratch: Path) -> None:
+    """By name; the rollout goes on, and a recall of all of it is taken as long as a host may have begun unheard."""
+    control_plane = ScriptedControlPlane(scratch, GRANTED)
+    control_plane.publish("r1")
+    never = evolve(RECALL, hosts=("web-02", "web-03"))
+    assert control_plane.command(relay(never)).refusal == (
+        "nothing to do: of web-02, web-03 none has stable@r1 to go back from; abort the rollout to have no further "
+        "host take it"
+    )
+    assert control_plane.rollout(R1).state is not RolloutState.ABORTED
+    for host in GRANTED.hosts:
+        ScriptedHost(control_plane, R1, host).finish()
+    one = evolve(RECALL, hosts=("web-03",))
+    assert control_plane.command(relay(one)) == CommandOutcome()
+    recalled(control_plane, "web-03")
+    control_plane.wait(minutes=60 * 9)
+    now = control_plane.now
+    again = evolve(one, order_id="order-2", issued_at=now, expires_at=now + timedelta(hours=1))
+    assert control_plane.command(relay(again)).refusal == (
+        "nothing to do: of web-03 none has stable@r1 to go back from"
+    )
+
+
 def test_an_order_to_one_host_is_no_order_to_another(scratch: Path) -> None:
     """Neither counted nor told."""
     control_plane = converged(scratch)

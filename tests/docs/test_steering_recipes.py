@@ -12,8 +12,9 @@ from click.testing import Result
 
 from nixfleet_control_plane.engine.guard_verdicts import AskedCheck
 from nixfleet_control_plane.messages.inputs import Done, PlanTick, ReportVerdict
-from nixfleet_proto.agent_event import Postponed
+from nixfleet_proto.agent_event import DispatchAck, Postponed
 from nixfleet_proto.frozen_map import FrozenMap
+from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall, RolloutPolicy
 from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.steering.guards import BAKE, Comparison, WaveGuards
@@ -29,7 +30,7 @@ from tests.control_plane.test_engine_guards import Fleet
 from tests.docs.pages import DOCS, blocks_of
 from tests.engines.releases import Layout
 from tests.engines.scratch import scratch_directory
-from tests.support.served_control_plane import CLOCK, site_with
+from tests.support.served_control_plane import CLOCK, KEY, site_with
 
 APPROVALS, RECALLS, WINDOWS = (
     (DOCS / "how-to" / name).read_text("utf-8")
@@ -109,16 +110,25 @@ async def test_an_emergency_waives_what_the_recipe_lists_and_no_approval(
 @pytest.mark.anyio
 async def test_a_bad_release_is_taken_back_on_a_friday_night(desk: OperatorConsole) -> None:
     """Also while the channel is frozen. The orders are listed, and one host is tried first, or after."""
-    layout = Layout(waves=(("web-01",), ("web-17",)), policy=RolloutPolicy(recall=Recall.OPERATOR))
+    layout = Layout(
+        waves=(("web-01",), ("web-17",)),
+        policy=RolloutPolicy(recall=Recall.OPERATOR),
+        pubkeys=(("web-17", KEY.public_key.public_key),),
+    )
     await desk.site.publish("a1b2c3", layout)
+    took = DispatchAck("old", CLOCK.now(), seq=1)
+    async with desk.site.agent("web-17") as agent:
+        rollout_id = RolloutId("stable@a1b2c3")
+        await agent.post_events((AgentEventEnvelope("web-17", rollout_id, took),))
     await _run(desk, ["freeze", "--all", "--until", "3d", "--reason", "it is Friday"])
     *commands, one = _commands(RECALLS, "Take a release back")
 
+    # First on one host, as the page says below; afterwards that host would be nothing to do.
+    assert "recall of web-17 is relayed" in (await _run(desk, one)).stdout
     recalled, hosts, warrants = [await _run(desk, each) for each in commands]
     assert "recall of its hosts is relayed" in recalled.stdout
     assert [line.split("\t")[1] for line in hosts.stdout.splitlines()] == ["web-01", "web-17"]
     assert warrants.stdout.endswith("\tit eats disks\n")
-    assert "recall of web-17 is relayed" in (await _run(desk, one)).stdout
     assert (await _run(desk, ["rollouts"])).stdout.split("\t")[1] == "Aborted"
 
 

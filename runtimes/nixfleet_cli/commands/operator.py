@@ -206,7 +206,7 @@ def skip(session: Session, rollout: str, hosts: tuple[str, ...], reason: str) ->
 
 @operator.command()
 @click.argument("rollout", metavar="ROLLOUT")
-@click.argument("hosts", metavar="HOSTS", nargs=-1)
+@click.argument("hosts", metavar="[HOSTS]…", nargs=-1)
 @reason_option
 @asks(_HOSTS_SHAPE)
 def retry(session: Session, rollout: str, hosts: tuple[str, ...], reason: str) -> None:
@@ -263,7 +263,8 @@ def retire(session: Session, channel: str, closure: str, reason: str) -> None:
     "one object with hostname, channel, outside, rollouts (of each rolloutId, gates: gate, reason, detail, and status: "
     "rolloutState, state, standing, attempt, attempts, wave, lastWave, since, waitsFor, deadline, soakEndsAt, retryAt, "
     "isOverdue, drift, until), left (rolloutId, since), refusals (rolloutId, reason, since), "
-    "waitingEvents (rolloutId, seq, reason), recalls (rolloutId, orderId, operator, reason, expiresAt, step), "
+    "waitingEvents (rolloutId, seq, reason), recalls (rolloutId, orderId, operator, reason, expiresAt, step, "
+    "awaited), "
     "lastHeardAt, "
     "clockAheadSeconds and clockBehindSeconds"
 )

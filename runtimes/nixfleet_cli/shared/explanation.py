@@ -136,6 +136,9 @@ def _recall(recall: ListedRecall) -> str:
 def _recall_step(recall: ListedRecall) -> str:
     until = shown_time(recall.expires_at)
     match recall.step:
+        case RecallStep.WAITS if recall.awaited is not None:
+            whom = f"{recall.awaited} of a later wave"
+            return f"it waits for {whom} to be back, or silent for three minutes, until {until}"
         case RecallStep.WAITS:
             return (
                 f"it waits for its turn: the newest wave goes first, within budgets, until {until}"

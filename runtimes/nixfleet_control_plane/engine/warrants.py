@@ -15,7 +15,7 @@ from attrs import frozen
 from nixfleet_control_plane.engine.host_record import is_to_go
 from nixfleet_control_plane.engine.state import HostKey, State
 from nixfleet_control_plane.messages.inputs import RelayWarrant
-from nixfleet_proto.codec import DecodeError
+from nixfleet_proto.codec import DecodeError, format_time
 from nixfleet_proto.codec.warrant import decode_signed_warrant, encode_signed_warrant
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.policy import Recall
@@ -67,10 +67,10 @@ def relay_objection(
         )
     if known is not None:
         return f"order {warrant.order_id} is relayed already"
-    return _objection_in_rollout(state, warrant)
+    return _objection_in_rollout(state, warrant, now)
 
 
-def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
+def _objection_in_rollout(state: State, warrant: Warrant, now: datetime) -> str | None:
     rollout_id = warrant.rollout_id
     rollout = state.view.rollouts.get(rollout_id)
     if rollout is None:
@@ -91,7 +91,61 @@ def _objection_in_rollout(state: State, warrant: Warrant) -> str | None:
             f'the policy signed for {rollout_id} says recall = "never", so no host goes back by a warrant; release '
             "another closure, and abort this rollout"
         )
-    return None
+    return _objection_to_idle(state, warrant, now)
+
+
+def _objection_to_idle(state: State, warrant: Warrant, now: datetime) -> str | None:
+    """Return that a recall would move no host that the orders before it do not; `None`: it would, or it might."""
+    known = next((it for it in _recalls_before(state, warrant) if now < it.expires_at), None)
+    is_refused = any(each == warrant.rollout_id for each, _ in state.refusing_recall)
+    if known is not None and not is_refused:
+        return (
+            f"nothing to do: order {known.order_id} of {known.operator} says so until "
+            f"{format_time(known.expires_at)}; to have it last longer, sign one with a longer time until it expires"
+        )
+    records = [
+        record
+        for host in warrant.hosts or state.view.terms(warrant.rollout_id).targets
+        if (record := state.view.host(warrant.rollout_id, host)) is not None
+    ]
+    if any(is_to_go(it) or _may_have_begun(state, warrant, it) for it in records):
+        return None
+    whom = f"of {', '.join(warrant.hosts)} none" if warrant.hosts else "no host"
+    return (
+        f"nothing to do: {whom} has {warrant.rollout_id} to go back from{_or_abort(state, warrant)}"
+    )
+
+
+def _or_abort(state: State, warrant: Warrant) -> str:
+    """A recall aborts too, which may be what was wanted."""
+    is_aborted = state.view.rollout(warrant.rollout_id).state is RolloutState.ABORTED
+    return "" if is_aborted else "; abort the rollout to have no further host take it"
+
+
+def _recalls_before(state: State, warrant: Warrant) -> Iterator[Warrant]:
+    """Yield the recalls of the same rollout that are for all of its hosts, and have no shorter life."""
+    for signed in relayed_warrants(state):
+        known = signed.warrant
+        if known.rule is not ClosureRule.PRIOR or known.rollout_id != warrant.rollout_id:
+            continue
+        are_all_in_it = not known.hosts or (warrant.hosts and warrant.names <= known.names)
+        if are_all_in_it and _lifetime(warrant) <= _lifetime(known):
+            yield known
+
+
+def _lifetime(warrant: Warrant) -> timedelta:
+    return warrant.expires_at - warrant.issued_at
+
+
+def _may_have_begun(state: State, warrant: Warrant, record: HostRolloutState) -> bool:
+    """Whether the host may have taken the release unheard: its dispatch is out, or was until the rollout was aborted.
+
+    A host that is named was looked at by who names it: there a dispatch has to be out.
+    """
+    if record.state is not HostState.PENDING:
+        return False
+    is_out = state.view.queued_since(record.rollout_id, record.hostname) is not None
+    return is_out or not warrant.hosts
 
 
 def relayed_warrants(state: State) -> tuple[SignedWarrant, ...]:
@@ -114,10 +168,14 @@ class RelayedWarrant:
 
 @frozen
 class HostRecall:
-    """An order to a host to go back, and how far the host is with it."""
+    """An order to a host to go back, and how far the host is with it.
+
+    awaited: a host of a later wave that is to be back before its turn comes; `None`: none holds it.
+    """
 
     warrant: Warrant
     step: RecallStep
+    awaited: str | None = None
 
 
 def warrant_statuses(state: State) -> tuple[RelayedWarrant, ...]:
@@ -135,10 +193,16 @@ def recalls_of(state: State, hostname: str, now: datetime) -> tuple[HostRecall, 
         for signed in relayed_warrants(state)
         if signed.warrant.rule is ClosureRule.PRIOR and signed.warrant.is_for(hostname)
     )
-    return tuple(
-        HostRecall(warrant, _step(state, warrant, record, now))
-        for warrant, record in found
-        if record is not None
+    return tuple(_recall(state, it, record, now) for it, record in found if record is not None)
+
+
+def _recall(state: State, warrant: Warrant, record: HostRolloutState, now: datetime) -> HostRecall:
+    step = _step(state, warrant, record, now)
+    if step is not RecallStep.WAITS:
+        return HostRecall(warrant, step)
+    wave = state.view.terms(record.rollout_id).wave_of.get(record.hostname, 0)
+    return HostRecall(
+        warrant, step, min(_later_hosts_to_go(state, warrant, wave, now), default=None)
     )
 
 
@@ -247,11 +311,11 @@ def _has_turn(state: State, warrant: Warrant, record: HostRolloutState, now: dat
     # A host that is in flight has its slot. The budgets come first: fewer hosts are looked at.
     if not record.state.is_in_flight and _is_budget_full(state, rollout_id, hostname, now):
         return False
-    return not _later_wave_is_to_go(state, warrant, wave, now)
+    return not any(True for _ in _later_hosts_to_go(state, warrant, wave, now))
 
 
-def _later_wave_is_to_go(state: State, warrant: Warrant, wave: int, now: datetime) -> bool:
-    """Whether a host of a later wave that others wait for is not back yet.
+def _later_hosts_to_go(state: State, warrant: Warrant, wave: int, now: datetime) -> Iterator[str]:
+    """Yield the hosts of later waves that others wait for and that are not back yet, in no order.
 
     Looks at the hosts that took the release and did not leave it, which are few by the end, and not at whole waves.
     """
@@ -262,8 +326,7 @@ def _later_wave_is_to_go(state: State, warrant: Warrant, wave: int, now: datetim
         for host in of_order:
             is_one = not names or (host in names and host in left)
             if is_one and _is_waited_for(state, (rollout_id, host), now):
-                return True
-    return False
+                yield host
 
 
 def _is_waited_for(state: State, key: HostKey, now: datetime) -> bool:

@@ -250,7 +250,10 @@ class WaitingEvent:
 
 @frozen
 class ListedRecall:
-    """An operator's order to a host to go back, and how far the host is with it."""
+    """An operator's order to a host to go back, and how far the host is with it.
+
+    awaited: a host of a later wave that is to be back before its turn comes.
+    """
 
     rollout_id: RolloutId
     order_id: str
@@ -258,6 +261,7 @@ class ListedRecall:
     reason: str
     expires_at: datetime
     step: RecallStep
+    awaited: str | None = None
 
 
 @frozen

@@ -2,7 +2,11 @@
 
 import click
 
-from nixfleet_cli.commands.steering.orders import expiry_option, send_warrant
+from nixfleet_cli.commands.steering.orders import (
+    expiry_option,
+    send_warrant,
+    warn_of_short_recall,
+)
 from nixfleet_cli.commands.steering.session import (
     Session,
     asks,
@@ -37,7 +41,7 @@ def abort(session: Session, rollout: str, reason: str) -> None:
 
 @command()
 @click.argument("rollout", metavar="ROLLOUT")
-@click.argument("hosts", metavar="HOSTS", nargs=-1)
+@click.argument("hosts", metavar="[HOSTS]…", nargs=-1)
 @reason_option
 @expiry_option
 @asks("one object with command, rolloutId, orderId, hosts, expiresAt and reason")
@@ -51,4 +55,5 @@ def recall(
     must say recall = "operator". The newest wave goes first, and budgets apply; pauses and windows do not. The rollout
     is aborted.
     """
+    warn_of_short_recall(expires_minutes)
     send_warrant(session, "recall", ClosureRule.PRIOR, rollout, hosts, reason, expires_minutes)

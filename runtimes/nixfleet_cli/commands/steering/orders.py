@@ -8,6 +8,7 @@ import click
 
 from nixfleet_cli.commands.steering.session import Session, rollout_ids, suggesting
 from nixfleet_cli.shared.failures import Findings
+from nixfleet_cli.shared.output import warn
 from nixfleet_proto.codec import format_time
 from nixfleet_proto.codec.warrant import encode_signed_warrant
 from nixfleet_proto.ids import InvalidRolloutId, RolloutId
@@ -15,6 +16,7 @@ from nixfleet_proto.signing.warrant import sign_warrant
 from nixfleet_proto.steering.warrant import LIFETIME_MAX, ClosureRule, Warrant
 from nixfleet_runtime.http import paths
 from nixfleet_runtime.kernel.clock import SystemClock
+from nixfleet_state_machine.planner.passing_time import SILENT_AFTER
 
 EXPIRES_MINUTES_DEFAULT: Final = 120
 _EXPIRES_MINUTES_MAX: Final = int(LIFETIME_MAX / timedelta(minutes=1))
@@ -27,6 +29,18 @@ expiry_option = click.option(
     show_default=True,
     help="Hosts that hear of the order later do not obey it.",
 )
+
+
+_FREED_AFTER_MINUTES: Final = SILENT_AFTER // timedelta(minutes=1)
+
+
+def warn_of_short_recall(expires_minutes: int) -> None:
+    """Warn of a recall that expires before a silent host stops holding those that wait for it."""
+    if expires_minutes <= _FREED_AFTER_MINUTES:
+        warn(
+            f"the order expires after {expires_minutes} min, and a host that is silent holds those of earlier waves "
+            f"for {_FREED_AFTER_MINUTES}: those may never be told; give it more time with --expires-minutes"
+        )
 
 
 def send_warrant(

@@ -32,4 +32,5 @@ def listed_recall(recall: HostRecall) -> ListedRecall:
         warrant.reason,
         warrant.expires_at,
         recall.step,
+        recall.awaited,
     )
