@@ -343,7 +343,8 @@ def test_a_denial_halts_the_rollout_at_once(fleet: Approved) -> None:
     (broken,) = [event for event in fleet.moved() if isinstance(event, WaveBroken)]
     assert (broken.wave, broken.reason) == (1, "approvals: fail by bob: looks good")
     refused = fleet.give(fleet.approval("eve"))
-    assert refused.refusal == f"expected {fleet.r1} to go on, found it Failed"
+    found = f"expected {fleet.r1} to go on, found it Failed"
+    assert refused.refusal == f"{found}: clear it first, after which all guards are asked anew"
     fleet.check_restart()
 
     fleet.clear(fleet.r1)

@@ -100,7 +100,9 @@ def _objection_to_place(state: State, approval: Approval, now: datetime) -> str 
     if record is None or rollout_id not in state.view.open_rollouts:
         return f"no rollout {rollout_id} is open"
     if not record.state.is_live or record.state.is_halted:
-        return f"expected {rollout_id} to go on, found it {record.state.value}"
+        found = f"expected {rollout_id} to go on, found it {record.state.value}"
+        cleared = ": clear it first, after which all guards are asked anew"
+        return found + cleared if record.state.is_clearable else found
     terms = state.view.terms(rollout_id)
     if wave > terms.last_wave:
         return f"expected a wave of {rollout_id}, 0 to {terms.last_wave}, found {wave}"
