@@ -76,6 +76,10 @@ BAD = {
         'may_activate = ["may"]\ntimeout_seconds = 0',
         "lock.timeout_seconds: out of range",
     ),
+    "more time than a dispatch may wait": (
+        'may_activate = ["may"]\ntimeout_seconds = 301',
+        "lock.timeout_seconds: out of range",
+    ),
     "asked at each second": (
         'may_activate = ["may"]\nask_again_seconds = 1',
         "lock.ask_again_seconds: too short: expected at least 60",
