@@ -136,10 +136,10 @@ class SqliteStore:
         try:
             self._carry_out(log, others)
         except CommitInDoubt as doubt:
-            if not self._is_durable(head_hash, doubt):
-                raise doubt.error from None
             if not log:
-                self._repeat(others)
+                self._repeat(others, doubt)
+            elif not self._is_durable(head_hash, doubt):
+                raise doubt.error from None
         self._head_hash = head_hash
         self._wal.truncate_if_long()
 
@@ -163,28 +163,38 @@ class SqliteStore:
         Raises: AnotherWriter, OutcomeUnknown.
         """
         try:
-            # Before the other one is closed: the last to close a file removes what a full disk has no room for.
-            connection = self._open()
-            self._connection.close()
-            self._connection = connection
-            self._wal = WalLimiter(connection, self._path)
-            found = _head_hash(connection)
-            settle(connection, is_there=found == head_hash)
+            found = self._reopened()
+            settle(self._connection, is_there=found == head_hash)
         except (sqlite3.Error, OSError, NixfleetError) as error:
             raise OutcomeUnknown(str(self._path), str(error)) from doubt
         if found not in (head_hash, self._head_hash):
             raise AnotherWriter(self._path, self._head_hash, found)
         return found == head_hash
 
-    def _repeat(self, others: Sequence[Statement]) -> None:
+    def _repeat(self, others: Sequence[Statement], doubt: CommitInDoubt) -> None:
         """Carry out again a commit that added nothing to the log, which does not show whether it is there.
 
-        It consists of cached records: written twice they are as written once. Raises: OutcomeUnknown.
+        It consists of cached records: written twice they are as written once, and one that failed is written again by
+        the next flush, whether it is there or not. So on a full disk there is nothing to find out.
+        Raises: AnotherWriter, OutcomeUnknown; the error of the commit, if it fails again.
         """
         try:
+            self._reopened()
+        except (sqlite3.Error, OSError, NixfleetError) as error:
+            raise OutcomeUnknown(str(self._path), str(error)) from doubt
+        try:
             self._carry_out((), others)
-        except (sqlite3.Error, CommitInDoubt) as error:
-            raise OutcomeUnknown(str(self._path), str(error)) from error
+        except (sqlite3.Error, CommitInDoubt):
+            raise doubt.error from None
+
+    def _reopened(self) -> bytes:
+        """Use a new connection, and return the hash of the last row that it finds."""
+        # Before the other one is closed: the last to close a file removes what a full disk has no room for.
+        connection = self._open()
+        self._connection.close()
+        self._connection = connection
+        self._wal = WalLimiter(connection, self._path)
+        return _head_hash(connection)
 
     def load(self) -> Snapshot:
         """Return everything committed. Raises: DamagedRow, DecodeError."""
