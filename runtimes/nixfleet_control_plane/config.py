@@ -68,7 +68,8 @@ class ReleasesConfig:
 
 @frozen
 class LimitsConfig:
-    """`[limits]`: the bounds beyond which requests are refused. Pollers are requests that wait for a dispatch.
+    """`[limits]`: the bounds beyond which requests are refused. Pollers are requests that wait for a dispatch,
+    viewers those that wait for the log to grow.
 
     `queue_length_max` is for the mutator; the others are passed to `http.server.limits.Limits` under the same names.
     """
@@ -86,6 +87,8 @@ class LimitsConfig:
     connections_max: int = 25_000
     host_requests_per_second_max: int = 20
     host_events_per_second_max: int = 200
+    viewers_per_operator_max: int = 8
+    viewers_max: int = 500
 
 
 @frozen
@@ -212,6 +215,10 @@ def _limits(section: Section) -> LimitsConfig:
         host_events_per_second_max=section.count(
             "host_events_per_second_max", default.host_events_per_second_max
         ),
+        viewers_per_operator_max=section.count(
+            "viewers_per_operator_max", default.viewers_per_operator_max
+        ),
+        viewers_max=section.count("viewers_max", default.viewers_max),
     )
 
 

@@ -223,6 +223,8 @@ def _limits(config: LimitsConfig) -> Limits:
         pollers_max=config.pollers_max,
         host_requests_per_second_max=config.host_requests_per_second_max,
         host_events_per_second_max=config.host_events_per_second_max,
+        viewers_per_operator_max=config.viewers_per_operator_max,
+        viewers_max=config.viewers_max,
     )
 
 

@@ -91,6 +91,8 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
         connections_max = 12
         host_requests_per_second_max = 13
         host_events_per_second_max = 14
+        viewers_per_operator_max = 15
+        viewers_max = 16
         [ticks]
         plan_seconds = 0.5
         [log]
@@ -102,7 +104,7 @@ def test_everything_that_a_configuration_may_say_is_read(directory: Path) -> Non
     assert config.trust.freshness_window_minutes == 60
     assert config.releases.poll_seconds == 1.0
     assert config.limits == LimitsConfig(
-        2_000_000, 3_000_000, 2.5, 5000, 1, 10, 11, 3.5, 4.5, 5, 12, 13, 14
+        2_000_000, 3_000_000, 2.5, 5000, 1, 10, 11, 3.5, 4.5, 5, 12, 13, 14, 15, 16
     )
     assert config.ticks.plan_seconds == 0.5
     assert config.log.level is LogLevel.WARNING

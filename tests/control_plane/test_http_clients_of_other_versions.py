@@ -87,6 +87,10 @@ LIVES: tuple[tuple[Mapping[str, Any], ...], ...] = (
         {"kind": "ActivationFailed", "exitCode": 1, "stderrTail": "", "failedAt": T.format(2)},
     ),
     (ACK, STARTED, {"kind": "Recalled", "orderId": "order-1", "recalledAt": T.format(2)}),
+    (
+        {"kind": "Postponed", "postponedAt": T.format(1), "reason": "busy", "until": T.format(30)},
+        ACK,
+    ),
 )
 """What web-01 goes through in one release after another, without numbers."""
 

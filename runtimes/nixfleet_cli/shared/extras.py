@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 EXTRA_OF: Final[Mapping[str, str]] = {
     "click": "cli",
     "rich": "cli",
+    "aiosqlite": "runtime",
     "anyio": "runtime",
     "cattrs": "runtime",
     "nacl": "runtime",
