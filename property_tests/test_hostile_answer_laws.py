@@ -65,8 +65,8 @@ SEQS = tuple(row.fact.seq for row in ROWS)
 TEXT_SHOWN_MAX = 16_384
 """Of a text that is kept or logged: title, type and detail, each with a limit of its own."""
 WAITS_MAX = 16
-WAITED_SECONDS_MIN = 200
-"""Waits of 0.5, 1, 2 … 30 s: three facts can make them short again three times."""
+WAITED_SECONDS_MIN = 30
+"""Waits of 0.5, 1, 2 … 30 s: three facts can make them short again three times, at worst after every fourth wait."""
 POSTS_MAX = 150
 HEARTBEAT = Heartbeat("web-01", "old", FrozenMap({"stable@r1": 5}))
 RECORD = json.loads(

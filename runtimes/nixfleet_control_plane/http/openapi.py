@@ -19,6 +19,7 @@ from nixfleet_proto.codec.strict import Coder
 from nixfleet_proto.enrollment import BootstrapToken, EnrollRequest, SignedToken
 from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.json_value import JsonValue
+from nixfleet_proto.steering.approval import REASON_LENGTH_MAX, WAVE_MAX, Approval
 from nixfleet_proto.wire import (
     BATCH_LENGTH_MAX,
     PROTOCOL_VERSION,
@@ -67,6 +68,8 @@ _LIMITS: Final[dict[tuple[type, str], Schema]] = {
         for name, kind, length_max in request_limits_of(cls)
     },
     (EventBatch, "events"): Schema(minItems=1, maxItems=BATCH_LENGTH_MAX),
+    (Approval, "wave"): Schema(maximum=WAVE_MAX),
+    (Approval, "reason"): Schema(maxLength=REASON_LENGTH_MAX),
 }
 _ANY: Final = Caller.ANYBODY
 
