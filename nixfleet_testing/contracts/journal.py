@@ -7,7 +7,7 @@ Source: docs/spec/runtimes.md, Journal; docs/spec/runtimes.md, Intents.
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
@@ -119,7 +119,7 @@ class JournalContract(ABC):
             yield journals
 
     @contextmanager
-    def opened_in(self, directory: Path) -> Iterator[Restarts[BlockingJournal]]:
+    def opened_in(self, directory: Path) -> Generator[Restarts[BlockingJournal]]:
         """The processes that open the journal in `directory`."""
         with event_loop(self.backend) as loop:
 

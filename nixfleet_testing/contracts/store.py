@@ -6,7 +6,7 @@ Source: docs/spec/runtimes.md, Store.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ class StoreContract(ABC):
             yield stores
 
     @contextmanager
-    def opened_in(self, directory: Path) -> Iterator[Restarts[BlockingStore]]:
+    def opened_in(self, directory: Path) -> Generator[Restarts[BlockingStore]]:
         """The processes that open the store in `directory`."""
         with event_loop(self.backend) as loop:
 
