@@ -230,7 +230,9 @@ def move_rollout(state: State, commit: CommitBuilder, event: RolloutEvent, at: d
         state.remove_deferrals(commit, record.rollout_id)
     if is_served_no_more:
         state.end_warrants(record.rollout_id)
-        # Locks are asked anew about what takes over: what they said of the release before holds no fix.
+    if is_served_no_more and record.rollout_id in state.manifests:
+        # Locks are asked anew about what takes over: what they said of the release before holds no fix. Of a rollout
+        # whose manifest is missing the hosts are not known: their holds end by themselves.
         targets = state.view.terms(record.rollout_id).targets
         for hostname in state.hosts_held_by_devices():
             if hostname in targets:
