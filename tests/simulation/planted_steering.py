@@ -162,7 +162,7 @@ FOUND_BY_IN_STEERING: Final[Mapping[str, int]] = {
     "takes_every_silence_for_a_cut": 7,
     "believes_every_warrant": 7,
     "obeys_orders_that_are_over": 7,
-    "obeys_orders_for_others": 7,
+    "obeys_orders_for_others": 303,
     "goes_back_without_a_grant": 43,
 }
 """As `planted.FOUND_BY`."""
