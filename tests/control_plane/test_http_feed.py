@@ -9,6 +9,8 @@ import pytest
 
 from nixfleet_control_plane.feed import Feed
 from nixfleet_control_plane.http.server.limits import Limits
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
 from nixfleet_runtime.http import paths
 from tests.support.served_control_plane import READER_KEY, Site, site_with
 
@@ -119,6 +121,27 @@ async def test_lines_are_chosen_by_rollout_host_and_kind(site: Site) -> None:
         assert events
         assert {event[name] for event in events} == {value}
     assert (await _log(site, "?host=web-01&kind=rollout_event&rollout=x%40y"))["events"] == []
+
+
+async def test_a_page_of_few_lines_reads_the_store_in_whole_portions(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader who asks for one line of a rare kind costs no query for each row."""
+    site.service.feed = Feed(site.service.feed.head)
+    asked, log_rows = list[int](), SqliteQueries.log_rows
+
+    async def counted(
+        self: SqliteQueries, rollout_id: str | None, *, after_seq: int, limit: int
+    ) -> tuple[LogRow, ...]:
+        asked.append(after_seq)
+        return await log_rows(self, rollout_id, after_seq=after_seq, limit=limit)
+
+    monkeypatch.setattr(SqliteQueries, "log_rows", counted)
+
+    page = await _log(site, "?after=0&limit=1&kind=identity_forked")
+
+    assert page["head"] > 2
+    assert asked == [0]
 
 
 @pytest.mark.parametrize(

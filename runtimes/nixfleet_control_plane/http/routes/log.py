@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 from anyio import CancelScope
 from attrs import evolve, frozen
 from starlette.requests import Request
@@ -20,7 +21,7 @@ from nixfleet_control_plane.http.listed_lines import listed_lines
 from nixfleet_control_plane.http.query import AFTER_ROW, FEED_WAIT, LIMIT, Parameter
 from nixfleet_control_plane.http.server.limits import FEED_SECONDS_MAX, Pollers
 from nixfleet_control_plane.http.server.presence import until_gone
-from nixfleet_control_plane.messages.log_entry import ENTRY_KINDS, LogRow
+from nixfleet_control_plane.messages.log_entry import EARLIER_KINDS, ENTRY_KINDS, LogRow
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_proto.frozen_map import FrozenMap
@@ -45,6 +46,21 @@ class Wanted:
     rollout_id: str | None
     host: str | None
     kind: str | None
+
+    def may_be_in(self, row: LogRow) -> bool:
+        """Return whether a line of `row` can be wanted. By its columns alone: most rows need not be read then."""
+        if row.kind in EARLIER_KINDS:
+            return True
+        has_kind = (
+            self.kind in (None, row.kind)
+            or (row.kind == "agent_events" and self.kind == "agent_event")
+            or (row.kind == "agent_events" and row.outcome is not None)
+        )
+        return (
+            has_kind
+            and self.rollout_id in (None, row.rollout_id)
+            and self.host in (None, row.host_id)
+        )
 
     def has(self, line: ListedRow) -> bool:
         """Return whether `line` is wanted."""
@@ -87,8 +103,11 @@ class LogRoutes:
         """Return a page of what there is. It ends with a whole row, so it may have more lines than `limit`."""
         found, seen = list[ListedRow](), after
         while len(found) < limit and seen < self.service.feed.head and seen - after < SCANNED_MAX:
-            for row in await self._rows(seen, limit):
-                found += map(_without_artefact, filter(wanted.has, listed_lines(row)))
+            # Whole portions, however few lines are asked for; others have their turn in between.
+            await anyio.lowlevel.checkpoint()
+            for row in await self._rows(seen, PAGE_LENGTH_MAX):
+                if wanted.may_be_in(row):
+                    found += map(_without_artefact, filter(wanted.has, listed_lines(row)))
                 seen = row.seq
                 if len(found) >= limit:
                     break
@@ -122,6 +141,8 @@ def _wanted(request: Request) -> Wanted:
 
 def _without_artefact(line: ListedRow) -> ListedRow:
     """Return `line` without the bytes of an artefact: megabytes in a large fleet, which have calls of their own."""
+    if "body" not in line.payload:
+        return line
     said = {name: value for name, value in line.payload.items() if name != "body"}
     return evolve(line, payload=FrozenMap(said))
 
