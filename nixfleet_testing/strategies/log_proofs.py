@@ -18,7 +18,7 @@ def checkpoints() -> SearchStrategy[Checkpoint]:
 
 
 def signed_checkpoints() -> SearchStrategy[SignedCheckpoint]:
-    """Return a strategy for checkpoints with a signature that nobody made."""
+    """Return a strategy for checkpoints whose signature is no key's."""
     return st.builds(SignedCheckpoint, checkpoints(), st.just("0" * 128))
 
 

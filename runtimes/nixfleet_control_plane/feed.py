@@ -39,7 +39,7 @@ class Feed:
             self._wake()
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """End every wait, now and later."""
         self.is_closed = True
         self._wake()
 

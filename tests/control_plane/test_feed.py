@@ -75,7 +75,7 @@ async def test_a_follower_wakes_when_the_log_grows() -> None:
     assert woken == [5]
 
 
-async def test_nobody_waits_for_a_feed_that_is_closed() -> None:
+async def test_a_wait_for_a_feed_that_is_closed_ends_at_once() -> None:
     """The control plane is about to end."""
     feed = Feed(3)
     feed.close()
