@@ -23,7 +23,6 @@ import anyio
 from anyio.abc import TaskStatus
 
 from nixfleet_agent.activation.activator import Activator
-from nixfleet_agent.activation.command import ProcessRunner
 from nixfleet_agent.activation.directory import DirectoryActivator
 from nixfleet_agent.activation.nixos.activator import NixosActivator
 from nixfleet_agent.config import (
@@ -52,6 +51,7 @@ from nixfleet_proto.signing import SigningKey
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_runtime.http.client import tls_context
 from nixfleet_runtime.kernel.clock import Clock, SystemClock
+from nixfleet_runtime.process.command import ProcessRunner
 from nixfleet_runtime.process.service_manager import notify
 from nixfleet_runtime.process.trust_file import TrustFile
 from nixfleet_runtime.storage.instance_lock import only_process_on

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from nixfleet_agent.activation.command import CommandOutcome
 from nixfleet_agent.activation.nixos.activator import NixosActivator
 from nixfleet_agent.activation.nixos.switch_unit import SWITCH_SCRIPT
+from nixfleet_runtime.process.command import CommandOutcome
 
 DONE = CommandOutcome(0)
 

@@ -14,8 +14,8 @@ from nixfleet_agent.activation.activator import (
     SwitchFailed,
     SwitchPhase,
 )
-from nixfleet_agent.activation.command import CommandOutcome
 from nixfleet_agent.activation.nixos.activator import NixosActivator
+from nixfleet_runtime.process.command import CommandOutcome
 from tests.agent.fake_nixos import (
     DONE,
     FakeNixos,

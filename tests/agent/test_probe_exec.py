@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from nixfleet_agent.activation import command
 from nixfleet_agent.probes import exec as exec_probes
 from nixfleet_agent.probes.exec import run_exec_probe
 from nixfleet_proto.agent_event import ProbeStatus
 from nixfleet_proto.health_check import FAILURE_REASON_LENGTH_MAX, ExecProbe
+from nixfleet_runtime.process import command
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from nixfleet_agent.activation import command
-from nixfleet_agent.activation.command import (
+from nixfleet_runtime.process import command
+from nixfleet_runtime.process.command import (
     OUTPUT_TAIL_BYTES_MAX,
     CommandOutcome,
     CommandRunner,
@@ -48,6 +48,19 @@ async def test_program_run_through_the_port_really_runs() -> None:
     assert await runner.run(["echo", "hi"], timeout_seconds=PATIENCE_SECONDS) == CommandOutcome(
         0, "hi\n"
     )
+
+
+async def test_program_reads_what_it_is_given_and_need_not() -> None:
+    """All of it, however much; by default it reads an end. One that does not read blocks nobody."""
+    much = b"x" * 1_000_000
+
+    async def run(script: str, stdin: bytes | None) -> CommandOutcome:
+        command = ["/bin/sh", "-c", script]
+        return await run_command(command, timeout_seconds=PATIENCE_SECONDS, stdin=stdin)
+
+    assert (await run("wc -c", much)).stdout_tail.strip() == "1000000"
+    assert (await run("wc -c", None)).stdout_tail.strip() == "0"
+    assert await run("exit 3", much) == CommandOutcome(3)
 
 
 async def test_program_that_writes_much_gives_the_end_of_it() -> None:

@@ -123,6 +123,37 @@ async def test_lines_are_chosen_by_rollout_host_and_kind(site: Site) -> None:
     assert (await _log(site, "?host=web-01&kind=rollout_event&rollout=x%40y"))["events"] == []
 
 
+async def test_lines_are_chosen_by_how_much_they_matter(site: Site) -> None:
+    """Each line has a type and a severity; a reader gets those that matter so much, or more."""
+    every = (await _log(site))["events"]
+    notices = (await _log(site, "?severity=notice"))["events"]
+
+    assert {"artefact.accepted", "rollout.opened"} <= {event["type"] for event in notices}
+    assert notices == [event for event in every if event["severity"] != "routine"]
+    assert len(notices) < len(every)
+    assert (await _log(site, "?severity=act"))["events"] == []
+
+
+async def test_a_reader_is_told_where_the_log_begins_if_rows_are_gone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were exported and dropped leave a gap, which no filter hides; rows that are there leave none."""
+    head = (await _log(site))["head"]
+    site.service.feed = Feed(head)
+    log_rows = SqliteQueries.log_rows
+
+    async def without_the_first_three(
+        self: SqliteQueries, rollout_id: str | None, *, after_seq: int, limit: int
+    ) -> tuple[LogRow, ...]:
+        return await log_rows(self, rollout_id, after_seq=max(after_seq, 3), limit=limit)
+
+    monkeypatch.setattr(SqliteQueries, "log_rows", without_the_first_three)
+
+    for query in ("?after=1", "?after=1&severity=act&wait=30"):
+        assert (await _log(site, query))["begins"] == 4
+    assert "begins" not in await _log(site, "?after=3")
+
+
 async def test_a_page_of_few_lines_reads_the_store_in_whole_portions(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +179,7 @@ async def test_a_page_of_few_lines_reads_the_store_in_whole_portions(
     ("query", "status", "why"),
     [
         ("?kind=gossip", 422, "expected one of agent_events"),
+        ("?severity=dire", 422, "expected one of routine, notice, warning, act"),
         ("?after=100000", 409, "expected a row from 0 to "),
         ("?after=-1", 422, "expected a whole number"),
     ],

@@ -8,12 +8,14 @@ from attrs import fields
 from nixfleet_proto.steering.calendar import CalendarEntry
 from nixfleet_proto.steering.guards import Check
 from nixfleet_release.written.declaration import GuardsDeclaration
+from nixfleet_runtime.http.line_types import LineType
 from nixfleet_state_machine.planner.action import Gate
 from tests.docs.pages import DOCS
 
 ROOT = Path(__file__).parents[2]
 DECLARING = (DOCS / "how-to" / "declaring-a-fleet.md").read_text("utf-8")
 WATCHING = (DOCS / "how-to" / "watching-a-fleet.md").read_text("utf-8")
+NOTIFICATIONS = (DOCS / "spec" / "notifications.md").read_text("utf-8")
 RUNNING = (DOCS / "how-to" / "running-a-control-plane.md").read_text("utf-8")
 CONTROL_PLANE = ROOT / "runtimes" / "nixfleet_control_plane"
 METRICS_FROM = [
@@ -28,6 +30,13 @@ def test_every_gate_is_explained() -> None:
     (table,) = re.findall(r"^\| gate \|.*?\n\n", WATCHING, re.MULTILINE | re.DOTALL)
 
     assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == [gate.value for gate in Gate]
+
+
+def test_every_type_of_a_log_line_is_specified_with_its_severity() -> None:
+    """The table has exactly the types that the control plane gives, in their order."""
+    specified = re.findall(r"^\| `([a-z.-]+)` \| ([a-z]+) \| .+ \|$", NOTIFICATIONS, re.MULTILINE)
+
+    assert specified == [(str(it), str(it.severity)) for it in LineType]
 
 
 def test_every_refusal_of_an_enrollment_has_a_remedy() -> None:

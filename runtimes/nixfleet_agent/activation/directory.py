@@ -58,7 +58,7 @@ from nixfleet_agent.activation.activator import (
     rollback_finished,
     time_limit_seconds_of,
 )
-from nixfleet_agent.activation.command import OUTPUT_BYTES_MAX, CommandOutcome, run_command
+from nixfleet_runtime.process.command import OUTPUT_BYTES_MAX, CommandOutcome, run_command
 from nixfleet_runtime.process.threads import in_abandonable_thread
 from nixfleet_runtime.releases.closure_tree import (
     UnfitClosure,

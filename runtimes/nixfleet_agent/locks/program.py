@@ -7,14 +7,14 @@ Source: docs/spec/runtimes.md, Device locks.
 
 from attrs import frozen
 
-from nixfleet_agent.activation.command import (
+from nixfleet_agent.locks.lock import OUTPUT_BYTES_MAX, LockOutcome, LockQuestion
+from nixfleet_agent.probes.exec import probe_environment
+from nixfleet_runtime.process.command import (
     EXIT_CODE_NOT_EXECUTABLE,
     EXIT_CODE_NOT_FOUND,
     CommandOutcome,
     run_command,
 )
-from nixfleet_agent.locks.lock import OUTPUT_BYTES_MAX, LockOutcome, LockQuestion
-from nixfleet_agent.probes.exec import probe_environment
 
 TIMEOUT_SECONDS_DEFAULT = 60.0
 

@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from nixfleet_agent.activation.command import OUTPUT_BYTES_MAX, CommandOutcome, run_command
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
 from nixfleet_proto.health_check import ExecProbe
+from nixfleet_runtime.process.command import OUTPUT_BYTES_MAX, CommandOutcome, run_command
 
 _DEFAULT_ENVIRONMENT: Final = {"PATH": os.defpath, "LANG": "C.UTF-8"}
 

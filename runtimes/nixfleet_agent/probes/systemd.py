@@ -7,10 +7,10 @@ Source: docs/spec/declarations.md, Probe kinds.
 
 from typing import Final
 
-from nixfleet_agent.activation.command import CommandOutcome, run_command
 from nixfleet_agent.probes.exec import probe_environment
 from nixfleet_agent.probes.runner import PASSED, ProbeOutcome, failed
 from nixfleet_proto.health_check import SystemdProbe
+from nixfleet_runtime.process.command import CommandOutcome, run_command
 
 _COUNT: Final = ("systemctl", "show", "--property=NFailedUnits", "--value")
 _LIST: Final = ("systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--full")

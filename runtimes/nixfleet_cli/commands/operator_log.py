@@ -20,7 +20,8 @@ from nixfleet_runtime.http.listings import (
 WAIT_SECONDS: Final = 20
 LAST_DEFAULT: Final = 50
 SHAPE: Final = (
-    "one object a line, with seq, ts, kind, payload, host, signature, rolloutId, actor and text"
+    "one object a line, with seq, ts, kind, payload, host, signature, rolloutId, actor, text, type "
+    "and severity"
 )
 
 

@@ -148,7 +148,8 @@ class DeferralPage:
 class ListedRow:
     """A line of the log: at most one fact. Facts of one report have one row and one signature, in hex.
 
-    text: what happened, a sentence whose subject is `actor`; both absent from a control plane that does not say it yet.
+    text: what happened, a sentence whose subject is `actor`. type, severity: of `line_types`, as text, since a newer
+    control plane has more of them. All four are absent from a control plane that does not say them yet.
     """
 
     seq: int
@@ -160,15 +161,21 @@ class ListedRow:
     rollout_id: str | None = None
     actor: str | None = None
     text: str | None = None
+    type: str | None = None
+    severity: str | None = None
 
 
 @frozen
 class FeedPage:
-    """Lines of the log after a row, oldest first. next: the last row that was looked at. head: of the whole log."""
+    """Lines of the log after a row, oldest first. next: the last row that was looked at. head: of the whole log.
+
+    begins: the first row that the log has, if rows after the one that was asked for were exported and dropped.
+    """
 
     events: tuple[ListedRow, ...]
     next: int
     head: int
+    begins: int | None = None
 
 
 @frozen

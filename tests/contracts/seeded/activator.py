@@ -16,8 +16,8 @@ from nixfleet_agent.activation.activator import (
     SwitchOutcome,
     SwitchPhase,
 )
-from nixfleet_agent.activation.command import CommandOutcome
 from nixfleet_agent.activation.directory import DirectoryActivator
+from nixfleet_runtime.process.command import CommandOutcome
 from nixfleet_testing.contracts.activator import ActivatedMachine, ActivatorContract
 from tests.contracts.machines import DirectoryMachine
 

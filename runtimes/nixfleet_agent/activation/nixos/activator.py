@@ -45,12 +45,6 @@ from nixfleet_agent.activation.activator import (
     rollback_finished,
     time_limit_seconds_of,
 )
-from nixfleet_agent.activation.command import (
-    EXIT_CODE_TIMED_OUT,
-    OUTPUT_BYTES_MAX,
-    CommandOutcome,
-    CommandRunner,
-)
 from nixfleet_agent.activation.nixos.attempt import Attempt, AttemptFile, write_beside_the_journal
 from nixfleet_agent.activation.nixos.components import deferring_component, resolved
 from nixfleet_agent.activation.nixos.dead_man import arm, disarm, way_back
@@ -64,6 +58,12 @@ from nixfleet_agent.activation.nixos.switch_unit import (
     unit_of,
 )
 from nixfleet_runtime.kernel.clock import Clock
+from nixfleet_runtime.process.command import (
+    EXIT_CODE_TIMED_OUT,
+    OUTPUT_BYTES_MAX,
+    CommandOutcome,
+    CommandRunner,
+)
 from nixfleet_runtime.releases.nar import InvalidClosureName, split_closure_name
 from nixfleet_runtime.storage.regular_file import read_regular_file
 

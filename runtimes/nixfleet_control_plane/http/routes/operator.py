@@ -14,11 +14,12 @@ from attrs import evolve, field, frozen
 from starlette.requests import Request
 from starlette.responses import Response
 
+from nixfleet_control_plane.history.line_types import AsksApproval
 from nixfleet_control_plane.http.answers import bytes_answer, malformed, no_content, refusal
 from nixfleet_control_plane.http.authentication import Authenticator
 from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
 from nixfleet_control_plane.http.contacts import Contact, Contacts
-from nixfleet_control_plane.http.listed_lines import listed_lines
+from nixfleet_control_plane.http.listed_lines import asks_approval, listed_lines
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, place_text
 from nixfleet_control_plane.http.routes.approvals import (
     listed_guards,
@@ -148,7 +149,7 @@ class OperatorRoutes:
         await self.authenticator.operator(request, OperatorRole.READ)
         rollout_id, after_seq, limit = _rollout_id(request), AFTER_ROW.of(request), _limit(request)
         rows = await self.queries.log_rows(rollout_id, after_seq=after_seq, limit=limit + 1)
-        return _shown(LOG_PAGE, _log_page(rows, limit))
+        return _shown(LOG_PAGE, _log_page(rows, limit, asks_approval(self.service)))
 
     async def hosts(self, request: Request) -> Response:
         """The record of every host in rollouts that are not pruned, ordered by rollout and name."""
@@ -612,7 +613,7 @@ def _explained_rollout(it: HostInRollout) -> ExplainedRollout:
     )
 
 
-def _log_page(rows: tuple[LogRow, ...], limit: int) -> LogPage:
+def _log_page(rows: tuple[LogRow, ...], limit: int, asks: AsksApproval) -> LogPage:
     """Return the lines of `rows`, of which there is one more than `limit` if more follow.
 
     A page ends with a whole row, the one with which there are `limit` lines.
@@ -621,7 +622,7 @@ def _log_page(rows: tuple[LogRow, ...], limit: int) -> LogPage:
     for row in rows:
         if len(lines) >= limit:
             return LogPage(tuple(lines), str(lines[-1].seq))
-        lines += listed_lines(row)
+        lines += listed_lines(row, asks)
     return LogPage(tuple(lines), None)
 
 

@@ -1,4 +1,4 @@
-"""Runs one program to its end or its time-out. The only module that starts processes.
+"""Runs one program to its end or its time-out. The services start programs here, and nowhere else.
 
 A program gets its own session. However it ends, whatever is left in its session is killed: only what has left it, as a
 service manager's services do, stays. Of its output the last bytes are kept and the rest is dropped, so that a program
@@ -14,8 +14,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final, Protocol
 
 import anyio
@@ -78,21 +79,24 @@ async def run_command(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
     output_bytes_max: int = OUTPUT_BYTES_MAX,
+    stdin: bytes | None = None,
 ) -> CommandOutcome:
     """Run `command` (no shell) in `cwd` with only `environment`; both default to the caller's.
 
     output_bytes_max: how much it may write to each of its outputs before it is killed.
+    stdin: what it can read; nothing by default.
 
     When this returns or is cancelled, nothing of its session runs any more.
     """
     with (
         closing(_Output(output_bytes_max)) as stdout,
         closing(_Output(output_bytes_max)) as stderr,
+        _readable(stdin) as input_file,
     ):
         try:
             process = await anyio.open_process(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=input_file,
                 stdout=stdout.write_end,
                 stderr=stderr.write_end,
                 cwd=cwd,
@@ -120,6 +124,18 @@ async def run_command(
             wrote_too_much=stdout.is_over or stderr.is_over,
             is_stdout_utf8=_is_utf8(stdout_tail),
         )
+
+
+@contextmanager
+def _readable(content: bytes | None) -> Iterator[int]:
+    """Yield a descriptor from which `content` can be read: of a file, since a pipe that is not read would block."""
+    if content is None:
+        yield subprocess.DEVNULL
+        return
+    with TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        yield file.fileno()
 
 
 def _own_environment() -> dict[str, str]:
