@@ -4,7 +4,12 @@ The kind `sqlite` comes with nixfleet; others are entry points of the group `nix
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+)
 from pathlib import Path
 from typing import Final
 
@@ -12,17 +17,32 @@ from attrs import field, frozen
 
 from nixfleet_control_plane.history.shadow import compare_views
 from nixfleet_control_plane.reading.queries import Queries
-from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries
+from nixfleet_control_plane.reading.sqlite_queries import SqliteQueries, one_moment
 from nixfleet_control_plane.store.opened_store import OpenedStore, StoreOpener
 from nixfleet_control_plane.store.sqlite_store import SqliteStore
 from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.store.threaded_store import ThreadedStore
-from nixfleet_runtime.config.options import Section
+from nixfleet_proto.errors import NixfleetError
+from nixfleet_runtime.config.options import Section, load, variable_of
 from nixfleet_runtime.config.path_checks import file_to_write
 from nixfleet_runtime.config.plugins import STORES, Plugin, read_plugin
 from nixfleet_runtime.storage.instance_lock import only_process_on
 
 SQLITE: Final = "sqlite"
+
+
+class NotReadBeside(NixfleetError):
+    """Only the process that has the store can read it. where: what messages call the store."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.where = where
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where} can be read only by the control plane that has it: expected its opener to have `reading`, "
+            'found none; ask the control plane while it runs: "nixfleet operator rollouts" and "nixfleet operator log"'
+        )
 
 
 @frozen
@@ -36,7 +56,9 @@ class StoreConfig:
     @property
     def where(self) -> str:
         """What messages call it."""
-        return f"the store {self.plugin.name!r}" if self.path is None else str(self.path)
+        if self.path is not None:
+            return str(self.path)
+        return f"the store {self.plugin.name!r} of {self.plugin.distribution}"
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[OpenedStore]:
@@ -49,6 +71,25 @@ class StoreConfig:
                     raise
                 raise self.plugin.failed("the store to be opened", error) from error
             yield self._fitting(made)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Queries]:
+        """Open the read port alone, beside the process that may have the store.
+
+        Raises: NotReadBeside, if the store has no such way; PluginUnusable, and what a store of nixfleet raises.
+        """
+        reading = getattr(self.opener, "reading", None)
+        if reading is None:
+            raise NotReadBeside(self.where)
+        async with AsyncExitStack() as held:
+            try:
+                queries = await held.enter_async_context(reading())
+            except Exception as error:
+                if not self.plugin.distribution:
+                    raise
+                raise self.plugin.failed("the store to be read", error) from error
+            self.plugin.require(queries, Queries)
+            yield queries
 
     def _fitting(self, made: object) -> OpenedStore:
         if not isinstance(made, OpenedStore):
@@ -69,6 +110,21 @@ def read_store(section: Section) -> StoreConfig:
     return StoreConfig(plugin, opener)
 
 
+def load_store_config(file: Path, environ: Mapping[str, str]) -> StoreConfig:
+    """Return `[store]` of the control plane's configuration in `file`, with the environment's overrides.
+
+    The other sections are not read, so their files need not be there. Raises: ConfigError, with every problem.
+    """
+
+    def read(root: Section) -> StoreConfig:
+        root.accept_unknown_keys()
+        return read_store(root.section("store"))
+
+    prefix = f"{variable_of('store')}__"
+    own = {name: text for name, text in environ.items() if name.startswith(prefix)}
+    return load(file, own, read).config
+
+
 def sqlite_config(path: Path) -> StoreConfig:
     """Return the configuration of the SQLite store at `path`."""
     return StoreConfig(Plugin(STORES, SQLITE), _SqliteOpener(path), path)
@@ -87,6 +143,9 @@ class _SqliteOpener:
                 yield OpenedStore(store, SqliteQueries(self.path))
             finally:
                 await store.close()
+
+    def reading(self) -> AbstractAsyncContextManager[Queries]:
+        return one_moment(self.path)
 
 
 def _sqlite(section: Section) -> StoreOpener:

@@ -471,9 +471,8 @@ def _using_store(store: StoreConfig) -> Iterator[None]:
     except (DatabaseInUse, UnusableDatabase, NotReadable) as error:
         raise CannotStart("the database", str(error)) from error
     except (DamagedRow, DecodeError, TransitionError) as error:
-        advice = (
-            f'"nixfleet log verify {store.where}" tells whether the log was altered; {_DAMAGED}'
-        )
+        named = "--config" if store.path is None else store.path
+        advice = f'"nixfleet log verify {named}" tells whether the log was altered; {_DAMAGED}'
         raise CannotStart("the database", f"{store.where}: {error}; {advice}") from error
 
 

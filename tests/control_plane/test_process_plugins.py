@@ -1,5 +1,6 @@
 """A control plane whose store and transport are plug-ins, in the process that operators run."""
 
+import json
 import os
 import re
 from contextlib import suppress
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import anyio
 import pytest
+from click.testing import CliRunner
 
 from nixfleet_agent.network.http_transport import HttpTransport, connected
+from nixfleet_cli.main import main
 from nixfleet_proto.agent_event import DispatchAck
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch
 from nixfleet_runtime.kernel.clock import SystemClock
@@ -16,7 +19,7 @@ from nixfleet_runtime.transport import EventsOutcome, TransportFailed
 from tests.control_plane.test_process import KEY, LAYOUT
 from tests.engines.releases import Publisher
 from tests.support.control_plane_process import CONFIG, Premises
-from tests.support.installed import install
+from tests.support.installed import install, use
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +105,34 @@ async def test_a_control_plane_runs_on_a_store_and_a_transport_that_are_plug_ins
         assert second.stop() == 0
     assert (premises.directory / "light").read_text() == "closed"
     assert not premises.database.exists()
+
+
+async def test_the_commands_read_a_store_that_is_a_plug_in_while_its_control_plane_runs(
+    premises: Premises, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by the configuration alone, without a connection to the control plane."""
+    use(monkeypatch, premises.directory / "site")
+    premises.publish("r1", LAYOUT)
+    with premises.running() as living:
+        assert living.url, premises.said()
+        async with connected(living.url, "web-01", KEY, CLOCK) as host:
+            rollout_id = (await _dispatched(host)).rollout_id
+            status = json.loads(_done(premises, "status", "--json"))
+            shown = _done(premises, "log", "show")
+            verified = _done(premises, "log", "verify")
+            rebuilt = _done(premises, "log", "rebuild", "--check")
+        assert living.stop() == 0
+
+    assert [each["rolloutId"] for each in status["rollouts"]] == [rollout_id]
+    assert "dispatches web-01: r1-web-01" in shown
+    assert verified.startswith("every row can be read and replayed: ")
+    assert rebuilt.startswith("the stored views equal those rebuilt from ")
+
+
+def _done(premises: Premises, *arguments: str) -> str:
+    done = CliRunner().invoke(main, [*arguments, "--config", str(premises.config)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 async def test_a_plug_in_that_cannot_be_used_ends_the_start_in_one_line(premises: Premises) -> None:

@@ -11,6 +11,7 @@ import click
 from nixfleet_agent.journal.journal import require_readable
 from nixfleet_agent.journal.journal_format import JOURNAL_FORMAT
 from nixfleet_cli.shared.commands import group
+from nixfleet_cli.shared.database import config_option, sqlite_path, store_named
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing
 from nixfleet_control_plane.history.rebuild import check_chain
@@ -37,7 +38,8 @@ def db() -> None:
 
 
 @db.command()
-@click.argument("file", metavar="PATH", type=click.Path(path_type=Path))
+@click.argument("file", metavar="[PATH]", required=False, type=click.Path(path_type=Path))
+@config_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option(
     "--rebuild",
@@ -48,17 +50,21 @@ def db() -> None:
     "one object with path, kind, found, version, steps (of each, version and summary), bytesNeeded, bytesFree, "
     "upgraded, copy, corrected and logRows (null of a journal, and with --dry-run)"
 )
-def upgrade(output: Output, file: Path, dry_run: bool, rebuild: bool) -> None:
+def upgrade(
+    output: Output, file: Path | None, config_file: Path | None, dry_run: bool, rebuild: bool
+) -> None:
     """Upgrade PATH to the version that this program writes.
 
-    PATH is the database of a control plane or the journal of an agent, whose service must be stopped. Checks the space,
-    makes a copy and verifies it, upgrades in one transaction, and verifies the result: killed at any moment, or with a
-    full disk, PATH is as it was. Both services do the same when they start. --rebuild makes a copy in any case.
+    PATH is the database of a control plane or the journal of an agent, whose service must be stopped; --config finds
+    the database by the control plane's configuration. Checks the space, makes a copy and verifies it, upgrades in one
+    transaction, and verifies the result: killed at any moment, or with a full disk, PATH is as it was. Both services do
+    the same when they start. --rebuild makes a copy in any case.
 
     Exit codes: 0 PATH has this program's version; 1 PATH is damaged, or its log gives other views; 2 PATH cannot be
     used.
     """
     garbage.collect_rarely()
+    file = sqlite_path(store_named(file, config_file, "PATH"), "nixfleet db upgrade")
     with _refusing(file):
         file_format, plan = planned_upgrade(file, (DATABASE_FORMAT, JOURNAL_FORMAT))
         is_database = file_format is DATABASE_FORMAT

@@ -1,7 +1,6 @@
 """`nixfleet log`: the log of a control plane, read and checked. These commands write nothing."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,22 +16,21 @@ from nixfleet_cli.commands.log_proofs import (
 from nixfleet_cli.commands.logs.export import export_log
 from nixfleet_cli.shared.arguments import load_trust, time
 from nixfleet_cli.shared.commands import group
-from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.database import StoredLog, reading, store_argument
 from nixfleet_cli.shared.exports import exports_option, refusing_exports
 from nixfleet_cli.shared.failures import Findings
 from nixfleet_cli.shared.output import Output, note, printing
+from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.approvals import EarlierTrust, check_approvals
-from nixfleet_control_plane.history.follower import AppliedEntry, Follower
+from nixfleet_control_plane.history.follower import AppliedEntry, Replay
 from nixfleet_control_plane.history.narration import actor_of, line_of, told
 from nixfleet_control_plane.history.proofs import LogDiffers, require_continues, row_hashes
-from nixfleet_control_plane.history.rebuild import ViewDifference, check_chain, check_views
-from nixfleet_control_plane.history.retention.whole_log import dropped_rows, whole_log
+from nixfleet_control_plane.history.rebuild import ViewDifference
 from nixfleet_control_plane.history.shadow import line_of as difference_line
 from nixfleet_control_plane.history.signatures import SignaturesReport, check_signatures
 from nixfleet_control_plane.messages.entry_codec import entry_of, row_of
 from nixfleet_control_plane.messages.log_entry import LoggedLine, lines_of
-from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_runtime.documents.problems import unknown
 from nixfleet_runtime.process import garbage
 
@@ -50,7 +48,7 @@ log.add_command(export_log)
 
 
 @log.command()
-@database_argument
+@store_argument
 @click.option("--host", metavar="NAME", help="Only rows about this host.")
 @click.option("--rollout", metavar="ID", help="Only rows about this rollout.")
 @click.option(
@@ -66,7 +64,7 @@ log.add_command(export_log)
 )
 def show(
     output: Output,
-    database: Path,
+    store: StoreConfig,
     host: str | None,
     rollout: str | None,
     after: int,
@@ -82,9 +80,9 @@ def show(
     """
     left_out = 0
     hosts, rollouts = set[str](), set[str]()
-    with reading(database) as connection:
-        follower = Follower(connection)
-        for applied in follower.catch_up():
+    with reading(store) as stored:
+        replay = Replay(stored.ask(lambda it: it.log_start()))
+        for applied in _replayed(replay, stored):
             hosts.update(filter(None, (applied.host_id,)))
             rollouts.update(filter(None, (applied.rollout_id,)))
             if applied.logged.seq <= after or not _is_about(applied, host, rollout):
@@ -95,7 +93,7 @@ def show(
             output.show(_value(applied) if output.as_json else None, [line_of(applied)])
     if rollout is not None and rollout not in rollouts:
         raise Findings(str(unknown("--rollout", "rollout", rollout, rollouts)))
-    hosts |= _targets(follower.state)
+    hosts |= _targets(replay.state)
     if host is not None and host not in hosts:
         raise Findings(str(unknown("--host", "host", host, hosts)))
     if left_out:
@@ -103,7 +101,7 @@ def show(
 
 
 @log.command()
-@database_argument
+@store_argument
 @click.option(
     "--trust",
     "trust_file",
@@ -133,7 +131,7 @@ def show(
 )
 def verify(
     output: Output,
-    database: Path,
+    store: StoreConfig,
     trust_file: Path | None,
     earlier_trust: tuple[tuple[datetime, Path], ...],
     with_signatures: bool,
@@ -166,30 +164,29 @@ def verify(
         if trust is None
         else [(file, verified_checkpoint(file, trust, earlier)) for file in checkpoints]
     )
-    with reading(database) as connection, refusing_exports(database):
-        report = check_chain(connection)
+    name = store.where
+    with reading(store) as stored, refusing_exports(name):
+        report = stored.ask(lambda it: it.verify())
         if report.problem is not None:
             where = f"the chain breaks at row {report.broken_at}"
-            raise Findings(f"{database}: {where}: {report.problem}")
+            raise Findings(f"{name}: {where}: {report.problem}")
         if exports is not None:
-            for _ in dropped_rows(connection, exports):
+            for _ in stored.rows_before(exports):
                 pass
-        hashes = row_hashes(connection, exports) if signed else ()
+        hashes = row_hashes(stored.whole_log(exports)) if signed else ()
         for file, checkpoint in signed:
             try:
                 require_continues(hashes, checkpoint)
             except LogDiffers as error:
-                raise Findings(f"{database}: {file}: {error}") from error
-        stated = (
-            None if trust is None else check_approvals(_lines(connection, exports), trust, earlier)
-        )
+                raise Findings(f"{name}: {file}: {error}") from error
+        stated = None if trust is None else check_approvals(_lines(stored, exports), trust, earlier)
         said = (
-            check_signatures(map(entry_of, whole_log(connection, exports)), trust, earlier)
+            check_signatures(map(entry_of, stored.whole_log(exports)), trust, earlier)
             if trust is not None and with_signatures
             else None
         )
     problems = [
-        f"{database}: row {it.seq}: {it.problem}"
+        f"{name}: row {it.seq}: {it.problem}"
         for report_of in (stated, said)
         if report_of is not None
         for it in report_of.problems
@@ -199,6 +196,11 @@ def verify(
     begins = report.first_seq if exports is None else 1
     rows = f"{report.rows} rows" if begins == 1 else f"rows {begins} to {report.rows}"
     lines = [f"the chain holds: {rows}, head {report.head_hash.hex()}"]
+    if not report.is_kept:
+        lines = [
+            f"every row can be read and replayed: {rows}, head {report.head_hash.hex()}",
+            f"{name} keeps no chain of hashes: give a checkpoint that was signed earlier to find out what was altered",
+        ]
     if stated is not None:
         lines.append(f"operators' statements are good: {stated.statements}")
     lines += [
@@ -232,11 +234,11 @@ def _told_of_facts(said: SignaturesReport) -> str:
 
 
 @log.command()
-@database_argument
+@store_argument
 @click.option("--check", is_flag=True, required=True, help="Compare only; required.")
 @exports_option
 @printing("one object with entries")
-def rebuild(output: Output, database: Path, check: bool, exports: Path | None) -> None:
+def rebuild(output: Output, store: StoreConfig, check: bool, exports: Path | None) -> None:
     """Rebuild every view from the log and compare them.
 
     Of a log whose beginning was exported and dropped, begins with the views that are kept in its place; with --exports
@@ -246,20 +248,25 @@ def rebuild(output: Output, database: Path, check: bool, exports: Path | None) -
     Exit codes: 0 all are equal; 1 some differ, and where; 2 DB cannot be read.
     """
     garbage.collect_rarely()
-    with reading(database) as connection, refusing_exports(database):
-        exported = None if exports is None else dropped_rows(connection, exports)
-        report = check_views(connection, exported)
+    with reading(store) as stored, refusing_exports(store.where):
+        exported = None if exports is None else stored.rows_before(exports)
+        report = stored.ask(lambda it: it.rebuild(exported))
     if report.differences:
-        raise Findings(*_differences(database, report.differences))
+        raise Findings(*_differences(store.where, report.differences))
     output.show(
         {"entries": report.entries},
         [f"the stored views equal those rebuilt from {report.entries} log entries"],
     )
 
 
-def _lines(connection: sqlite3.Connection, exports: Path | None) -> Iterator[LoggedLine]:
+def _replayed(replay: Replay, stored: StoredLog) -> Iterator[AppliedEntry]:
+    for row in stored.rows(replay.state.head_seq):
+        yield from replay.take(row)
+
+
+def _lines(stored: StoredLog, exports: Path | None) -> Iterator[LoggedLine]:
     """Yield the lines of the log one by one: of a long one not all fit in memory."""
-    rows = read_log(connection) if exports is None else whole_log(connection, exports)
+    rows = stored.rows() if exports is None else stored.whole_log(exports)
     return (line for row in rows for line in lines_of(entry_of(row)))
 
 
@@ -290,8 +297,8 @@ def _value(applied: AppliedEntry) -> object:
     }
 
 
-def _differences(database: Path, differences: tuple[ViewDifference, ...]) -> list[str]:
-    lines = [f"{database}: {len(differences)} row(s) of the views differ from the log:"]
+def _differences(name: str, differences: tuple[ViewDifference, ...]) -> list[str]:
+    lines = [f"{name}: {len(differences)} row(s) of the views differ from the log:"]
     for each in differences[:_DIFFERENCES_SHOWN_MAX]:
         lines.append(f"  {difference_line(each)}")
     if len(differences) > _DIFFERENCES_SHOWN_MAX:

@@ -8,10 +8,11 @@ import click
 
 from nixfleet_cli.shared.arguments import FILE, NEW_FILE, load_key, nonblank, now
 from nixfleet_cli.shared.commands import command
-from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.database import reading, store_argument
 from nixfleet_cli.shared.exports import exports_option, refusing_exports
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing
+from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.history.approvals import EarlierTrust
 from nixfleet_control_plane.history.proofs import (
     LogDiffers,
@@ -20,7 +21,6 @@ from nixfleet_control_plane.history.proofs import (
     prove,
     row_hashes,
 )
-from nixfleet_control_plane.history.rebuild import check_chain
 from nixfleet_proto.audit.checkpoint import Checkpoint, SignedCheckpoint
 from nixfleet_proto.codec import DecodeError, format_time
 from nixfleet_proto.codec.checkpoint import LOG_PROOF, SIGNED_CHECKPOINT
@@ -44,7 +44,7 @@ CHECKPOINTS: Final = click.option(
 
 
 @command(name="checkpoint")
-@database_argument
+@store_argument
 @click.option(
     "--key", "key_file", required=True, metavar="FILE", type=FILE, help="The signer's key (0600)."
 )
@@ -60,7 +60,7 @@ CHECKPOINTS: Final = click.option(
 @printing("one object with rows, head, root, signer and signedAt")
 def make_checkpoint(
     output: Output,
-    database: Path,
+    store: StoreConfig,
     key_file: Path,
     signer: str,
     exports: Path | None,
@@ -74,19 +74,19 @@ def make_checkpoint(
     Exit codes: 0 written; 1 the chain is broken, or the log is empty; 2 a file cannot be read or written.
     """
     key = load_key(key_file)
-    with reading(database) as connection, refusing_exports(database):
-        report = check_chain(connection)
+    with reading(store) as stored, refusing_exports(store.where):
+        report = stored.ask(lambda it: it.verify())
         if report.problem is not None:
-            raise Findings(f"{database}: the chain breaks at row {report.broken_at}")
+            raise Findings(f"{store.where}: the chain breaks at row {report.broken_at}")
         if not report.rows:
-            raise Findings(f"{database}: expected a log with at least one row, found none")
-        checkpoint = checkpoint_of(row_hashes(connection, exports), signer, now())
+            raise Findings(f"{store.where}: expected a log with at least one row, found none")
+        checkpoint = checkpoint_of(row_hashes(stored.whole_log(exports)), signer, now())
     _write(file, SIGNED_CHECKPOINT.encode_canonical(sign_checkpoint(checkpoint, key)))
     output.show(_value(checkpoint), [f"{file}: {_told(checkpoint)}"])
 
 
 @command(name="prove")
-@database_argument
+@store_argument
 @click.option(
     "--checkpoint",
     "checkpoint_file",
@@ -110,7 +110,7 @@ def make_checkpoint(
 @printing("one object with rows (their numbers), checkpoint and earlier (null without --earlier)")
 def make_proof(
     output: Output,
-    database: Path,
+    store: StoreConfig,
     checkpoint_file: Path,
     rows: tuple[int, ...],
     earlier_file: Path | None,
@@ -129,11 +129,12 @@ def make_proof(
         raise click.UsageError("expected what to prove: --row or --earlier, found neither")
     signed = load_checkpoint(checkpoint_file)
     earlier = None if earlier_file is None else load_checkpoint(earlier_file)
-    with reading(database) as connection, refusing_exports(database):
+    with reading(store) as stored, refusing_exports(store.where):
+        hashes = row_hashes(stored.whole_log(exports))
         try:
-            proof = prove(connection, signed, rows, earlier, exports)
+            proof = prove(hashes, signed, rows, lambda: stored.whole_log(exports), earlier)
         except (LogDiffers, NoSuchRow) as error:
-            raise Findings(f"{database}: {error}") from error
+            raise Findings(f"{store.where}: {error}") from error
     _write(file, LOG_PROOF.encode_canonical(proof))
     output.show(
         {

@@ -1,33 +1,26 @@
 """`nixfleet status`: the rollouts of a control plane, or those of one host by its agent's journal. Reads only."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
+
+from attrs import frozen
 
 from nixfleet_cli.shared import arguments
 from nixfleet_cli.shared.budgets import budget_rows
 from nixfleet_cli.shared.commands import command
-from nixfleet_cli.shared.database import database_argument, reading
-from nixfleet_cli.shared.file_versions import versions_line, versions_value
+from nixfleet_cli.shared.database import StoredLog, reading, store_argument
+from nixfleet_cli.shared.file_versions import Versions, versions_of
 from nixfleet_cli.shared.journal_status import is_journal, show_journal
 from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, printing, section, shown_time
+from nixfleet_control_plane.config_store import StoreConfig
 from nixfleet_control_plane.engine.guard_verdicts import guarded_rollout
 from nixfleet_control_plane.engine.in_force import in_force
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.history.narration import named, short
 from nixfleet_control_plane.messages.inputs import InForce
 from nixfleet_control_plane.messages.log_entry import ArtefactRefused, LoggedEntry
-from nixfleet_control_plane.store.queries import (
-    Quarantined,
-    Waiting,
-    deferrals,
-    quarantines,
-    refused_artefacts,
-    rollouts,
-)
+from nixfleet_control_plane.store.queries import Quarantined, Waiting
 from nixfleet_proto.freshness import freshness_window
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.signing import CLOCK_SKEW
@@ -46,8 +39,20 @@ from nixfleet_state_machine.planner.rollout_status import (
 from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE, Drift, RolloutRecord
 
 
+@frozen
+class _Moment:
+    """What is shown of a control plane, at one moment. state: at the end of the log."""
+
+    versions: Versions
+    state: State
+    rollouts: tuple[RolloutRecord, ...]
+    waiting: tuple[Waiting, ...]
+    quarantined: tuple[Quarantined, ...]
+    refused_artefacts: tuple[LoggedEntry, ...]
+
+
 @command()
-@database_argument
+@store_argument
 @arguments.at_time
 @printing(
     "one object with program, version, rollouts, waiting, overdue, drifted, quarantined, paused, heldUntil, "
@@ -55,13 +60,14 @@ from nixfleet_state_machine.rollout.state import BEFORE_FIRST_WAVE, Drift, Rollo
     "refusedReleases; "
     "of a journal: program, version, rollouts, underWay, waitingToBeSent and refused"
 )
-def status(output: Output, database: Path, at_time: datetime) -> None:
+def status(output: Output, store: StoreConfig, at_time: datetime) -> None:
     """Show rollouts and what holds their hosts.
 
-    DB is the database of a control plane: shows rollouts with their hosts by state; waves, with the hosts that failed
-    and are tolerated; budgets, with the slots that are taken; overdue hosts, and what can be done; waiting hosts with
-    the gate that holds them; quarantines, holds of operators, holds that end by themselves, refused events, what is in
-    force and for how long hosts accept it, and refused releases. Of each the first ten, and how many more there are.
+    DB is the database of a control plane, or --config names its store: shows rollouts with their hosts by state; waves,
+    with the hosts that failed and are tolerated; budgets, with the slots that are taken; overdue hosts, and what can be
+    done; waiting hosts with the gate that holds them; quarantines, holds of operators, holds that end by themselves,
+    refused events, what is in force and for how long hosts accept it, and refused releases. Of each the first ten, and
+    how many more there are.
     DB may also be an agent's journal: shows the rollouts of its host, the activation under way, and the facts that wait
     to be sent or were refused.
 
@@ -70,39 +76,51 @@ def status(output: Output, database: Path, at_time: datetime) -> None:
 
     Exit codes: 0 success; 1 a row is damaged; 2 DB cannot be read.
     """
-    if is_journal(database):
-        show_journal(output, database)
+    if store.path is not None and is_journal(store.path):
+        show_journal(output, store.path)
         return
-    with reading(database, "the database of a control plane, or an agent's journal") as connection:
+    with reading(store, "the database of a control plane, or an agent's journal") as stored:
+        moment = _moment(stored, versions_of(store))
+        output.show(_value(moment, at_time), _lines(moment, at_time))
+
+
+def _moment(stored: StoredLog, versions: Versions) -> _Moment:
+    return _Moment(
+        versions,
         # Host records are written behind, so their table lags; the state of the log does not.
-        state = Follower(connection).read_all()
-        output.show(_value(connection, state, at_time), _lines(connection, state, at_time))
+        stored.ask(lambda it: it.status()),
+        stored.ask(lambda it: it.rollouts()),
+        stored.ask(lambda it: it.deferrals()),
+        stored.ask(lambda it: it.quarantines()),
+        stored.ask(lambda it: it.refused_artefacts()),
+    )
 
 
-def _lines(connection: sqlite3.Connection, state: State, at: datetime) -> Iterator[str]:
-    yield from rollout_lines(connection, state)
+def _lines(moment: _Moment, at: datetime) -> Iterator[str]:
+    state = moment.state
+    yield from rollout_lines(moment.rollouts, state)
     for title, rows in (
         ("waves", _waves(state)),
         ("budgets", _budgets(state)),
         ("overdue", map(_overdue, overdue_hosts(state.view, at))),
-        ("waiting", map(_waiting, deferrals(connection))),
-        ("drifted", _drifted(connection)),
-        ("quarantined", map(_quarantined, quarantines(connection))),
+        ("waiting", map(_waiting, moment.waiting)),
+        ("drifted", _drifted(moment.rollouts)),
+        ("quarantined", map(_quarantined, moment.quarantined)),
         ("held by operators", _pauses(state)),
         ("held until", _timed(state, at)),
         ("refused events", _refused(state)),
         ("in force", _in_force(state, at)),
-        ("refused releases", map(_refused_artefact, refused_artefacts(connection))),
+        ("refused releases", map(_refused_artefact, moment.refused_artefacts)),
     ):
         yield ""
         yield from section(title, rows, ROWS_MAX)
     yield ""
-    yield versions_line(connection)
+    yield moment.versions.line
 
 
-def rollout_lines(connection: sqlite3.Connection, state: State) -> Iterator[str]:
-    """Yield every rollout, oldest first, with its hosts by state. state: at the end of the log."""
-    return section("rollouts", (_rollout(state, each) for each in rollouts(connection)))
+def rollout_lines(records: Sequence[RolloutRecord], state: State) -> Iterator[str]:
+    """Yield every rollout of `records` with its hosts by state. state: at the end of the log."""
+    return section("rollouts", (_rollout(state, each) for each in records))
 
 
 def _rollout(state: State, record: RolloutRecord) -> Row:
@@ -220,8 +238,8 @@ def _quarantined(row: Quarantined) -> Row:
     )
 
 
-def _drifted(connection: sqlite3.Connection) -> Iterator[Row]:
-    for rollout_id, hostname, drift in _drifts(connection):
+def _drifted(records: Sequence[RolloutRecord]) -> Iterator[Row]:
+    for rollout_id, hostname, drift in _drifts(records):
         yield (
             hostname,
             rollout_id,
@@ -230,8 +248,8 @@ def _drifted(connection: sqlite3.Connection) -> Iterator[Row]:
         )
 
 
-def _drifts(connection: sqlite3.Connection) -> Iterator[tuple[str, str, Drift]]:
-    for record in rollouts(connection):
+def _drifts(records: Sequence[RolloutRecord]) -> Iterator[tuple[str, str, Drift]]:
+    for record in records:
         for hostname, drift in record.drifted.items():
             yield record.rollout_id, hostname, drift
 
@@ -303,10 +321,11 @@ def _refused_artefact_value(logged: LoggedEntry) -> object:
     return {"name": logged.entry.name, "reason": logged.entry.reason, "since": logged.at}
 
 
-def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object:
+def _value(moment: _Moment, at: datetime) -> object:
+    state = moment.state
     return {
-        **versions_value(connection),
-        "rollouts": [_rollout_value(state, each) for each in rollouts(connection)],
+        **moment.versions.value,
+        "rollouts": [_rollout_value(state, each) for each in moment.rollouts],
         "waiting": [
             {
                 "hostname": each.hostname,
@@ -315,7 +334,7 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
                 "reason": each.reason,
                 "since": each.since,
             }
-            for each in deferrals(connection)
+            for each in moment.waiting
         ],
         "drifted": [
             {
@@ -324,7 +343,7 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
                 "running": drift.running,
                 "since": drift.since,
             }
-            for rollout_id, hostname, drift in _drifts(connection)
+            for rollout_id, hostname, drift in _drifts(moment.rollouts)
         ],
         "overdue": [
             {
@@ -344,7 +363,7 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
                 "logRow": each.triggering_event_log_seq,
                 "isRetired": each.cleared,
             }
-            for each in quarantines(connection)
+            for each in moment.quarantined
         ],
         "paused": [
             {"scope": str(pause.scope), "operator": _holder(pause), "reason": pause.reason}
@@ -373,7 +392,7 @@ def _value(connection: sqlite3.Connection, state: State, at: datetime) -> object
             }
             for each in in_force(state)
         ],
-        "refusedReleases": list(map(_refused_artefact_value, refused_artefacts(connection))),
+        "refusedReleases": list(map(_refused_artefact_value, moment.refused_artefacts)),
     }
 
 

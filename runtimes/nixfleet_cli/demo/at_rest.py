@@ -16,7 +16,7 @@ from nixfleet_cli.demo.world import database_in, journal_in
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.follower import Follower
 from nixfleet_control_plane.history.rebuild import check_chain, check_views
-from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_control_plane.store.queries import open_for_reading, rollouts
 from nixfleet_runtime.kernel.visible import visible
 
 
@@ -31,7 +31,7 @@ def checked_at_rest(directory: Path, hostnames: Sequence[str]) -> str:
         if differences:
             raise WentWrong(differences)
         return (
-            "\n".join(map(visible, rollout_lines(connection, state))) + "\n\n"
+            "\n".join(map(visible, rollout_lines(rollouts(connection), state))) + "\n\n"
             f"the log: {state.head_seq} rows; the hash chain holds, the views derived from it again "
             "are the stored ones, and every agent's own journal says the same"
         )

@@ -1,41 +1,183 @@
-"""A control plane's database as the commands see it: read-only, one moment of it, live or at rest."""
+"""A control plane's store as the commands read it: by its read port, one moment of it, live or at rest.
 
+The store is a SQLite database that is named by its path, or of any kind, named by the control plane's configuration.
+"""
+
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import click
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from nixfleet_cli.shared.failures import Findings, Unusable
+from nixfleet_cli.shared.arguments import FILE
+from nixfleet_cli.shared.failures import Findings, Unusable, lines_of
+from nixfleet_control_plane.config_store import (
+    NotReadBeside,
+    StoreConfig,
+    load_store_config,
+    sqlite_config,
+)
+from nixfleet_control_plane.history.retention.whole_log import rows_before
 from nixfleet_control_plane.messages.entry_codec import DamagedRow
+from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.reading.queries import NotReadable, Queries
 from nixfleet_control_plane.store.queries import open_for_reading
+from nixfleet_runtime.config.options import ConfigError
+from nixfleet_runtime.config.plugins import PluginUnusable
 from nixfleet_runtime.storage.copies import NotUpgraded
 from nixfleet_runtime.storage.sqlite import NotOurDatabase, SchemaRefused
 
-database_argument = click.argument("database", metavar="DB", type=click.Path(path_type=Path))
-"""Gives a command the argument DB, as `database`."""
+T = TypeVar("T")
+
+DATABASE: Final = "the database of a control plane"
+PAGE_LENGTH: Final = 1_000
+config_option: Final = click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    type=FILE,
+    help="The control plane's configuration, in place of the path: its store may be of any kind.",
+)
+"""Gives a command the option --config, as `config_file`."""
+
+
+def store_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument DB and the option --config, one of which names the store; as `store`."""
+
+    @click.argument("database", metavar="[DB]", required=False, type=click.Path(path_type=Path))
+    @config_option
+    @wraps(command)
+    def with_store(
+        *arguments: Any, database: Path | None, config_file: Path | None, **options: Any
+    ) -> None:
+        command(*arguments, store=store_named(database, config_file), **options)
+
+    return with_store
+
+
+def store_named(
+    database: Path | None, config_file: Path | None, argument: str = "DB"
+) -> StoreConfig:
+    """Return the store that one of both names. argument: what the command calls `database`.
+
+    Raises: UsageError; Unusable, with all that is wrong with `[store]`.
+    """
+    if (database is None) == (config_file is None):
+        found = "found neither" if database is None else "found both"
+        raise click.UsageError(f"expected {argument} or --config, {found}")
+    if config_file is None:
+        assert database is not None
+        return sqlite_config(database)
+    try:
+        return load_store_config(config_file, os.environ)
+    except ConfigError as error:
+        raise Unusable(*lines_of(error)) from error
+
+
+def sqlite_path(store: StoreConfig, command: str) -> Path:
+    """Return the path of the store's database. Raises: Unusable, if it is of another kind, which `command` cannot use.
+
+    command: without its arguments, as in `nixfleet log export`.
+    """
+    if store.path is None:
+        raise Unusable(
+            f'{store.where} keeps its data in its own way: expected a store of kind "sqlite" for `{command}`, found '
+            f"{store.plugin.name!r}; its distribution says how it is upgraded, and how old rows are kept"
+        )
+    return store.path
+
+
+class StoredLog:
+    """A store that is read: each question waits for its answer. The errors of `Queries` are for `reading`."""
+
+    def __init__(self, portal: BlockingPortal, queries: Queries) -> None:
+        self._portal = portal
+        self._queries = queries
+
+    def ask(self, question: Callable[[Queries], Awaitable[T]]) -> T:
+        """Return the answer to `question`."""
+        return self._portal.call(question, self._queries)
+
+    def rows(self, after_seq: int = 0) -> Iterator[LogRow]:
+        """Yield the log's rows after row `after_seq`, in order."""
+        while page := self._page(after_seq):
+            yield from page
+            after_seq = page[-1].seq
+
+    def _page(self, after_seq: int) -> tuple[LogRow, ...]:
+        return self.ask(lambda it: it.log_rows(None, after_seq=after_seq, limit=PAGE_LENGTH))
+
+    def rows_before(self, exports: Path | None) -> Iterator[LogRow]:
+        """Yield the rows that were exported to the directory `exports` and dropped, each verified.
+
+        Raises: RowsDropped, if there are some and `exports` is `None`; ExportAltered, ExportMissing, OSError.
+        """
+        return rows_before(self.ask(lambda it: it.log_start()), exports)
+
+    def whole_log(self, exports: Path | None) -> Iterator[LogRow]:
+        """Yield every row from the first on. Raises: as `rows_before`."""
+        yield from self.rows_before(exports)
+        yield from self.rows()
 
 
 @contextmanager
-def reading(
-    path: Path, wanted: str = "the database of a control plane"
-) -> Iterator[sqlite3.Connection]:
-    """Open the database at `path` for one consistent read: later commits are not seen. wanted: what DB may be.
+def reading(store: StoreConfig, wanted: str = DATABASE) -> Iterator[StoredLog]:
+    """Open the store to be read: later commits are not seen, if the store can. wanted: what DB may be.
 
     Raises: Unusable; Findings, if a row of the log turns out to be damaged.
     """
+    with _refusing(store, wanted), start_blocking_portal() as portal:
+        body: list[Exception] = []
+        with portal.wrap_async_context_manager(store.reading()) as queries:
+            try:
+                yield StoredLog(portal, queries)
+            except Exception as error:
+                # What the command raises is no matter of the store, whose context may wrap it.
+                body.append(error)
+        if body:
+            raise body[0]
+
+
+@contextmanager
+def reading_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the database at `path`, for commands on the file itself: later commits are not seen.
+
+    Raises: as `reading`.
+    """
+    with (
+        _refusing(sqlite_config(path), DATABASE),
+        closing(open_for_reading(path)) as connection,
+    ):
+        connection.execute("BEGIN")
+        yield connection
+
+
+@contextmanager
+def _refusing(store: StoreConfig, wanted: str) -> Iterator[None]:
     try:
-        with closing(open_for_reading(path)) as connection:
-            connection.execute("BEGIN")
-            yield connection
+        yield
+    except NotReadable as error:
+        raise Unusable(_not_readable(store, error)) from error
     except (FileNotFoundError, NotOurDatabase) as error:
         raise Unusable(f"{error}; DB must be {wanted}") from error
-    except (SchemaRefused, NotUpgraded) as error:
+    except (SchemaRefused, NotUpgraded, PluginUnusable, NotReadBeside) as error:
         raise Unusable(str(error)) from error
     except sqlite3.Error as error:
-        raise Unusable(f"{path} cannot be read: {error}") from error
+        raise Unusable(f"{store.where} cannot be read: {error}") from error
     except DamagedRow as error:
+        named = f"--config with {store.where}" if store.path is None else str(store.path)
         raise Findings(
-            f"{error}; `nixfleet log verify {path}` tells whether it was altered"
+            f"{error}; `nixfleet log verify {named}` tells whether it was altered"
         ) from error
+
+
+def _not_readable(store: StoreConfig, error: NotReadable) -> str:
+    cause = error.__cause__
+    if store.path is not None and isinstance(cause, sqlite3.Error):
+        return f"{store.path} cannot be read: {cause}"
+    return f"{store.where} {error}"

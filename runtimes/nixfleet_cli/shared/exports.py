@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import click
@@ -21,11 +20,14 @@ exports_option: Final = click.option(
 
 
 @contextmanager
-def refusing_exports(database: Path) -> Iterator[None]:
-    """Turn what is wrong with exported files into a failure. Raises: Findings, Unusable."""
+def refusing_exports(store: str) -> Iterator[None]:
+    """Turn what is wrong with exported files into a failure. store: what messages call it.
+
+    Raises: Findings, Unusable.
+    """
     try:
         yield
     except ExportRefused as error:
         raise Findings(str(error)) from error
     except RowsDropped as error:
-        raise Unusable(f"{database}: {error}") from error
+        raise Unusable(f"{store}: {error}") from error

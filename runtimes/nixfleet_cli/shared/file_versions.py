@@ -1,23 +1,39 @@
-"""Which version a database or a journal has, and which program wrote it last."""
+"""Which version a database or a journal has, and which program wrote it last; of another store, its kind."""
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 
+from attrs import frozen
+
+from nixfleet_control_plane.config_store import StoreConfig
+from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_runtime.storage.upgrade import stored_program
 
 
-def versions_line(connection: sqlite3.Connection) -> str:
-    """Return both as a line."""
-    written = stored_program(connection)
-    by = f"written by nixfleet {written}" if written else "it is not known which program wrote it"
-    return f"version {_version(connection)} of the file; {by}"
+@frozen
+class Versions:
+    """What a command says of them: as a line, and as members of its JSON."""
+
+    line: str
+    value: Mapping[str, object]
 
 
-def versions_value(connection: sqlite3.Connection) -> Mapping[str, object]:
-    """Return both for JSON."""
-    return {"program": stored_program(connection), "version": _version(connection)}
+def versions_of(store: StoreConfig) -> Versions:
+    """Return those of a control plane's store. Raises: as `open_for_reading`."""
+    if store.path is None:
+        kind, by = store.plugin.name, store.plugin.distribution
+        value = {"program": None, "version": None, "store": {"kind": kind, "distribution": by}}
+        return Versions(f"store {kind!r} of {by}", value)
+    with closing(open_for_reading(store.path)) as connection:
+        return versions_in(connection)
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
+def versions_in(connection: sqlite3.Connection) -> Versions:
+    """Return those of the file behind `connection`."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    program = stored_program(connection)
+    by = f"written by nixfleet {program}" if program else "it is not known which program wrote it"
+    return Versions(
+        f"version {version} of the file; {by}", {"program": program, "version": version}
+    )

@@ -16,7 +16,7 @@ from nixfleet_agent.journal.queries import (
 )
 from nixfleet_agent.messages.inputs import Intent
 from nixfleet_cli.shared.failures import Findings, Unusable
-from nixfleet_cli.shared.file_versions import versions_line, versions_value
+from nixfleet_cli.shared.file_versions import versions_in
 from nixfleet_cli.shared.output import ROWS_MAX, Output, Row, section, shown_time
 from nixfleet_control_plane.history.narration import short
 from nixfleet_proto.codec import DecodeError
@@ -62,7 +62,7 @@ def _lines(journal: sqlite3.Connection, snapshot: JournalSnapshot) -> Iterator[s
         yield ""
         yield from section(title, rows, ROWS_MAX)
     yield ""
-    yield versions_line(journal)
+    yield versions_in(journal).line
 
 
 def _rollout(rollout: LocalRollout) -> Row:
@@ -94,7 +94,7 @@ def _refused(refused: RefusedFact) -> Row:
 
 def _value(journal: sqlite3.Connection, snapshot: JournalSnapshot) -> object:
     return {
-        **versions_value(journal),
+        **versions_in(journal).value,
         "rollouts": [
             {
                 "rolloutId": rollout.record.rollout_id,

@@ -14,7 +14,13 @@ from attrs import frozen
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import replayed
 from nixfleet_control_plane.engine.state import State
-from nixfleet_control_plane.history.retention.log_start import log_start, state_at, views_at
+from nixfleet_control_plane.history.retention.log_start import (
+    WHOLE,
+    LogStart,
+    log_start,
+    state_at,
+    views_at,
+)
 from nixfleet_control_plane.messages.entry_codec import DamagedRow, entry_of
 from nixfleet_control_plane.messages.log_entry import (
     ArtefactRefused,
@@ -92,30 +98,21 @@ class AppliedEntry:
         return known is not None and known.status is fact.status
 
 
-class Follower:
-    """A control plane's state at the end of the log, as far as it was read. `state` is read-only."""
+class Replay:
+    """The state after the rows that were taken so far. `state` is read-only.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        start = log_start(connection)
+    start: where the log begins; by default at its first row.
+    """
+
+    def __init__(self, start: LogStart = WHOLE) -> None:
         with closing(views_at(start)) as views:
             self.state = state_at(start, views)
 
-    def catch_up(self) -> Iterator[AppliedEntry]:
-        """Yield the lines not read yet, each right after it was applied to the state.
+    def take(self, row: LogRow) -> Iterator[AppliedEntry]:
+        """Yield the lines of the next row, each right after it was applied to the state.
 
         Raises: DamagedRow, also for a row after a gap.
         """
-        for row in read_log(self._connection, self.state.head_seq):
-            yield from self._take(row)
-
-    def read_all(self) -> State:
-        """Return the state at the end of the log. Raises: DamagedRow."""
-        for _ in self.catch_up():
-            pass
-        return self.state
-
-    def _take(self, row: LogRow) -> Iterator[AppliedEntry]:
         expected_seq = self.state.head_seq + 1
         if row.seq != expected_seq:
             raise DamagedRow(row.seq, row.kind, f"expected row {expected_seq} here")
@@ -143,6 +140,28 @@ class Follower:
             problem = f"the entry does not apply at its position: {error!r}"
             raise DamagedRow(row.seq, row.kind, problem) from error
         self.state.undo.settle()
+
+
+class Follower(Replay):
+    """A control plane's state at the end of its database's log, as far as it was read. `state` is read-only."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(log_start(connection))
+        self._connection = connection
+
+    def catch_up(self) -> Iterator[AppliedEntry]:
+        """Yield the lines not read yet, each right after it was applied to the state.
+
+        Raises: DamagedRow, also for a row after a gap.
+        """
+        for row in read_log(self._connection, self.state.head_seq):
+            yield from self.take(row)
+
+    def read_all(self) -> State:
+        """Return the state at the end of the log. Raises: DamagedRow."""
+        for _ in self.catch_up():
+            pass
+        return self.state
 
 
 def _barred(state: State) -> set[tuple[str, str]]:

@@ -4,16 +4,18 @@ The log is read; nothing is written. What a checkpoint says can be checked witho
 Source: docs/spec/log-proofs.md.
 """
 
-import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
+from itertools import islice
 
 from attrs import define
 
-from nixfleet_control_plane.history.retention.whole_log import dropped_rows, whole_hashes
-from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, canonical_row
-from nixfleet_control_plane.store.sqlite_store import read_log
+from nixfleet_control_plane.messages.log_entry import (
+    FIRST_PREV_HASH,
+    LogRow,
+    canonical_row,
+    chain_hash,
+)
 from nixfleet_proto.audit.checkpoint import Checkpoint, SignedCheckpoint
 from nixfleet_proto.audit.merkle import consistency_path, inclusion_path, root_of
 from nixfleet_proto.audit.proof import LogProof, ProvedRow
@@ -46,13 +48,14 @@ class NoSuchRow(NixfleetError):
         return f"expected a row from 1 to {self.rows}, which the checkpoint has, found {self.seq}"
 
 
-def row_hashes(connection: sqlite3.Connection, exports: Path | None = None) -> tuple[bytes, ...]:
-    """Return the hash of each row, in order: 32 bytes a row. `check_chain` tells whether they are those of the rows.
-
-    exports: the directory with the rows that were exported and dropped.
-    Raises: RowsDropped, ExportAltered, ExportMissing.
-    """
-    return tuple(whole_hashes(connection, exports))
+def row_hashes(rows: Iterable[LogRow]) -> tuple[bytes, ...]:
+    """Return the hash of each of `rows`, which are a whole log in order: 32 bytes a row."""
+    hashes: list[bytes] = []
+    head = FIRST_PREV_HASH
+    for row in rows:
+        head = chain_hash(head, row)
+        hashes.append(head)
+    return tuple(hashes)
 
 
 def checkpoint_of(hashes: Sequence[bytes], signer: str, now: datetime) -> Checkpoint:
@@ -75,19 +78,17 @@ def require_continues(hashes: Sequence[bytes], checkpoint: Checkpoint) -> None:
 
 
 def prove(
-    connection: sqlite3.Connection,
+    hashes: Sequence[bytes],
     signed: SignedCheckpoint,
     seqs: Iterable[int],
+    rows: Callable[[], Iterable[LogRow]],
     earlier: SignedCheckpoint | None = None,
-    exports: Path | None = None,
 ) -> LogProof:
     """Return the proof that rows `seqs` are under the checkpoint, and that it continues the `earlier` one.
 
-    exports: the directory with the rows that were exported and dropped.
-    Raises: LogDiffers, when the log is not the one of a checkpoint; NoSuchRow, RowsDropped, ExportAltered,
-    ExportMissing.
+    hashes: of the whole log, from `row_hashes`. rows: returns the rows of the log in order, from the first on.
+    Raises: LogDiffers, when the log is not the one of a checkpoint; NoSuchRow.
     """
-    hashes = row_hashes(connection, exports)
     require_continues(hashes, signed.checkpoint)
     size = signed.checkpoint.rows
     under = hashes[:size]
@@ -96,23 +97,18 @@ def prove(
         require_continues(under, earlier.checkpoint)
         continued = consistency_path(under, earlier.checkpoint.rows)
     wanted = set(seqs)
-    dropped = {row.seq: row for row in dropped_rows(connection, exports) if row.seq in wanted}
-    rows = tuple(_proved(connection, dropped, under, seq) for seq in sorted(wanted))
-    return LogProof(signed, rows, earlier, _hex(continued))
+    for seq in sorted(wanted):
+        if not 1 <= seq <= size:
+            raise NoSuchRow(seq, size)
+    found = islice((row for row in rows() if row.seq in wanted), len(wanted)) if wanted else ()
+    proved = tuple(_proved(row, under) for row in found)
+    return LogProof(signed, proved, earlier, _hex(continued))
 
 
-def _proved(
-    connection: sqlite3.Connection,
-    dropped: Mapping[int, LogRow],
-    under: Sequence[bytes],
-    seq: int,
-) -> ProvedRow:
-    if not 1 <= seq <= len(under):
-        raise NoSuchRow(seq, len(under))
-    row = dropped.get(seq) or next(read_log(connection, after_seq=seq - 1))
-    prev_hash = under[seq - 2] if seq > 1 else FIRST_PREV_HASH
-    path = _hex(inclusion_path(under, seq - 1))
-    return ProvedRow(seq, prev_hash.hex(), canonical_row(row).decode(), path)
+def _proved(row: LogRow, under: Sequence[bytes]) -> ProvedRow:
+    prev_hash = under[row.seq - 2] if row.seq > 1 else FIRST_PREV_HASH
+    path = _hex(inclusion_path(under, row.seq - 1))
+    return ProvedRow(row.seq, prev_hash.hex(), canonical_row(row).decode(), path)
 
 
 def _hex(hashes: Iterable[bytes]) -> tuple[str, ...]:

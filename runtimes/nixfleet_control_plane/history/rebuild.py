@@ -55,7 +55,8 @@ NO_VIEW = (LogRow, PutHostRecord, SetRecordsThrough, RemoveHostRecords)
 class ChainReport:
     """How far the chain is intact. `broken_at`: the first row that is altered, missing or out of order.
 
-    rows: up to which one, those before `first_seq` included, which were exported and dropped.
+    rows: up to which one, those before `first_seq` included, which were exported and dropped. is_kept: whether the
+    store keeps the chain; if not, it was computed from the rows as they are now, each of which can be replayed.
     """
 
     rows: int
@@ -63,6 +64,7 @@ class ChainReport:
     broken_at: int | None = None
     problem: str | None = None
     first_seq: int = 1
+    is_kept: bool = True
 
 
 @frozen

@@ -4,18 +4,20 @@ The database is a mirror in a temporary directory. Each question first brings it
 control plane's own replay, so its answers cannot differ from those of the SQLite store. A start reads the whole log.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
 import anyio
 import anyio.to_thread
+from attrs import evolve
 
 from nixfleet_control_plane.engine.commit_builder import CommitBuilder
 from nixfleet_control_plane.engine.entry_handlers import replay
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.rebuild import ChainReport, ViewsReport
+from nixfleet_control_plane.history.retention.log_start import WHOLE, LogStart
 from nixfleet_control_plane.messages.entry_codec import entry_of
 from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
 from nixfleet_control_plane.reading.queries import NotReadable
@@ -83,11 +85,15 @@ class MirroredQueries:
 
     async def verify(self) -> ChainReport:
         """Return that the log can be replayed to its end: its bytes are the store's own matter."""
-        return await (await self._current()).verify()
+        return evolve(await (await self._current()).verify(), is_kept=False)
 
-    async def rebuild(self) -> ViewsReport:
+    async def log_start(self) -> LogStart:
+        """As `Queries.log_start`: a log that can be mirrored is whole."""
+        return WHOLE
+
+    async def rebuild(self, exported: Iterable[LogRow] | None = None) -> ViewsReport:
         """As `Queries.rebuild`, of the mirror's views."""
-        return await (await self._current()).rebuild()
+        return await (await self._current()).rebuild(exported)
 
     def close(self) -> None:
         """Close the mirror."""

@@ -4,11 +4,13 @@ The HTTP surface knows this and no database. Each call sees committed data of on
 Source: docs/spec/wire.md, Operator calls; docs/spec/runtimes.md, The kernel both sides share.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
 from nixfleet_control_plane.engine.state import State
 from nixfleet_control_plane.history.rebuild import ChainReport, ViewsReport
+from nixfleet_control_plane.history.retention.log_start import LogStart
 from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
 from nixfleet_control_plane.store.queries import ALL, LastCommands, Quarantined, Waiting
 from nixfleet_proto.errors import NixfleetError
@@ -77,6 +79,13 @@ class Queries(Protocol):
         """Return how far the log is as it was written. Reads the whole log."""
         ...
 
-    async def rebuild(self) -> ViewsReport:
-        """Return where the views differ from those that the log gives. Reads the whole log. Raises: DamagedRow."""
+    async def log_start(self) -> LogStart:
+        """Return where the log begins: `WHOLE`, unless its first rows were exported and dropped."""
+        ...
+
+    async def rebuild(self, exported: Iterable[LogRow] | None = None) -> ViewsReport:
+        """Return where the views differ from those that the log gives. Reads the whole log. Raises: DamagedRow.
+
+        exported: the rows before the first one of the log; without them it begins with the views of `log_start`.
+        """
         ...

@@ -5,7 +5,7 @@ What is asked, and what the rows mean, is in `store.queries`. Calls that read th
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import datetime
 from functools import partial
@@ -24,6 +24,7 @@ from nixfleet_control_plane.history.rebuild import (
     check_chain,
     check_views,
 )
+from nixfleet_control_plane.history.retention.log_start import LogStart, log_start
 from nixfleet_control_plane.messages.log_entry import LoggedEntry, LogRow
 from nixfleet_control_plane.reading.queries import NotReadable
 from nixfleet_control_plane.store import queries
@@ -113,9 +114,16 @@ class SqliteQueries:
         """Return how far the hash chain of the log is intact."""
         return await self._scan(check_chain)
 
-    async def rebuild(self) -> ViewsReport:
-        """Return where the stored views differ from those that the log gives. Raises: DamagedRow."""
-        return await self._scan(check_views)
+    async def log_start(self) -> LogStart:
+        """Return where the log begins: `WHOLE`, unless its first rows were exported and dropped."""
+        return await self._scan(log_start)
+
+    async def rebuild(self, exported: Iterable[LogRow] | None = None) -> ViewsReport:
+        """Return where the stored views differ from those that the log gives. Raises: DamagedRow.
+
+        exported: the rows before the first one of the log; without them it begins with the views of `log_start`.
+        """
+        return await self._scan(partial(check_views, exported=exported))
 
     async def _answer(self, query: Query[T]) -> T:
         async with self._at_once, self._connected() as connection:
@@ -142,6 +150,34 @@ class SqliteQueries:
                 return work(connection)
 
         return await anyio.to_thread.run_sync(scan, limiter=self._at_once)
+
+
+@asynccontextmanager
+async def one_moment(path: Path) -> AsyncIterator["OneMoment"]:
+    """Open the database at `path`, which may be in use, as it is now: later commits are not seen.
+
+    Its calls block the event loop: it is for a process that does nothing else meanwhile.
+    Raises: FileNotFoundError, NotOurDatabase, SchemaRefused, NotUpgraded, sqlite3.Error.
+    """
+    with closing(open_for_reading(path)) as connection:
+        connection.execute("BEGIN")
+        yield OneMoment(path, connection)
+
+
+class OneMoment(SqliteQueries):
+    """The `Queries` of one moment of a database. connection: in a transaction, which began the moment."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        super().__init__(path)
+        self._path = path
+        self._connection = connection
+
+    async def _answer(self, query: Query[T]) -> T:
+        return await self._scan(query.of)
+
+    async def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with _as_not_readable(self._path):
+            return work(self._connection)
 
 
 @contextmanager

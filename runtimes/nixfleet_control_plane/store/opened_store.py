@@ -5,7 +5,7 @@ Source: docs/how-to/embedding.md, Plug-ins.
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -23,3 +23,14 @@ class OpenedStore:
 
 StoreOpener: TypeAlias = Callable[[], AbstractAsyncContextManager[OpenedStore]]
 """Opens a store for this process alone, and closes it at the end of the context. Called once, in the event loop."""
+
+
+class ReadBeside(Protocol):
+    """What a `StoreOpener` may have as well, so that `nixfleet status` and `nixfleet log` can read its store."""
+
+    def reading(self) -> AbstractAsyncContextManager[Queries]:
+        """Open the read port alone, while another process may have the store: takes no lock, and writes nothing.
+
+        All answers should be of one moment, so later commits need not be seen. Raises: NotReadable.
+        """
+        ...

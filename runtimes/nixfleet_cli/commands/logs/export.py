@@ -9,9 +9,14 @@ from typing import Final
 
 import click
 
-from nixfleet_cli.shared.arguments import DIRECTORY, now, time
+from nixfleet_cli.shared.arguments import now, time
 from nixfleet_cli.shared.commands import command
-from nixfleet_cli.shared.database import database_argument, reading
+from nixfleet_cli.shared.database import (
+    config_option,
+    reading_database,
+    sqlite_path,
+    store_named,
+)
 from nixfleet_cli.shared.exports import refusing_exports
 from nixfleet_cli.shared.failures import Findings, Unusable
 from nixfleet_cli.shared.output import Output, printing, shown_time
@@ -38,8 +43,9 @@ _ALWAYS_KEPT: Final = timedelta(days=1)
 
 
 @command(name="export")
-@database_argument
-@click.argument("directory", metavar="DIR", type=DIRECTORY)
+@click.argument("database", metavar="[DB]", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", required=False, type=click.Path(path_type=Path))
+@config_option
 @click.option(
     "--before",
     metavar="TIME",
@@ -51,7 +57,12 @@ _ALWAYS_KEPT: Final = timedelta(days=1)
     "one object with firstRow, rows, firstNeededRow, files and dropped, which is false without --drop"
 )
 def export_log(
-    output: Output, database: Path, directory: Path, before: datetime | None, is_dropped: bool
+    output: Output,
+    database: Path | None,
+    directory: Path | None,
+    config_file: Path | None,
+    before: datetime | None,
+    is_dropped: bool,
 ) -> None:
     """Write the rows that nothing needs any more to files in DIR.
 
@@ -65,11 +76,12 @@ def export_log(
     cannot be used.
     """
     garbage.collect_rarely()
+    database, directory = _named(database, directory, config_file)
     older_than = now() - _KEPT if before is None else min(before, now() - _ALWAYS_KEPT)
-    with _refusing(database), refusing_exports(database), ExitStack() as held:
+    with _refusing(database), refusing_exports(str(database)), ExitStack() as held:
         if is_dropped:
             held.enter_context(only_process_on(database))
-        with reading(database) as connection:
+        with reading_database(database) as connection:
             report = check_chain(connection)
             if report.problem is not None:
                 raise Findings(f"{database}: the chain breaks at row {report.broken_at}")
@@ -81,6 +93,18 @@ def export_log(
             with closing(writer):
                 drop(writer, span)
     output.show(_value(span, files, is_dropped), _lines(span, files, older_than, is_dropped))
+
+
+def _named(
+    database: Path | None, directory: Path | None, config_file: Path | None
+) -> tuple[Path, Path]:
+    """Return the path of the database, and the directory. Raises: UsageError, Unusable."""
+    if directory is None:  # one argument alone is DIR
+        database, directory = None, database
+    if directory is None or not directory.is_dir():
+        found = "none" if directory is None else f"none at {directory}"
+        raise click.UsageError(f"expected DIR, a directory that is there, found {found}")
+    return sqlite_path(store_named(database, config_file), "nixfleet log export"), directory
 
 
 def _lines(

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from nixfleet_control_plane.history.retention.export_file import exported_rows
-from nixfleet_control_plane.history.retention.log_start import log_start
+from nixfleet_control_plane.history.retention.log_start import LogStart, log_start
 from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
 from nixfleet_control_plane.store.sqlite_store import read_log
 from nixfleet_proto.errors import NixfleetError
@@ -31,7 +31,11 @@ def dropped_rows(connection: sqlite3.Connection, exports: Path | None) -> Iterat
 
     Raises: RowsDropped, if there are some and `exports` is `None`; ExportAltered, ExportMissing, OSError.
     """
-    start = log_start(connection)
+    return rows_before(log_start(connection), exports)
+
+
+def rows_before(start: LogStart, exports: Path | None) -> Iterator[LogRow]:
+    """As `dropped_rows`, of any store's log."""
     if start.first_seq == 1:
         return
     if exports is None:
