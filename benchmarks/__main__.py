@@ -26,6 +26,7 @@ WORKLOADS = (
     "plan",
     "freeze",
     "growth",
+    "signed_again",
     "memory",
     "import_time",
     "nar",

@@ -6,6 +6,7 @@ Real signatures, the real service, SQLite with `synchronous=FULL` on the disk of
 import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -41,9 +42,9 @@ def host_names(count: int) -> tuple[str, ...]:
     return tuple(f"web-{index:06d}" for index in range(count))
 
 
-def release(hosts: tuple[str, ...]) -> ManifestsUpdated:
-    """Return a signed and verified release of one channel with one wave and no budget."""
-    key, now = SigningKey.generate(), CLOCK.now()
+def release(hosts: tuple[str, ...], signed_at: datetime | None = None) -> ManifestsUpdated:
+    """Return a signed and verified release of one channel with one wave and no budget. signed_at: `None` for now."""
+    key, now = SigningKey.generate(), signed_at or CLOCK.now()
     trust = TrustRoot(KeySlot(key.public_key))
     channel = ROLLOUT.channel
     fleet = FleetResolved(

@@ -16,6 +16,7 @@ import anyio
 import pytest
 from attrs import asdict
 
+from nixfleet_control_plane.messages.entry_codec import row_of
 from nixfleet_control_plane.messages.writes import PutDispatch, RemoveDispatch, RemoveHold, Write
 from nixfleet_control_plane.store.store import BlockingStore, Snapshot, Store, StoredDispatch
 from nixfleet_state_machine.planner.holds.scope import ChannelScope
@@ -34,6 +35,7 @@ from nixfleet_testing.contracts.store_cases import (
     hold,
     large_row,
     row,
+    signed_at,
 )
 from nixfleet_testing.contracts.threads import error_in_thread
 from nixfleet_testing.contracts.unflushed import tells_unflushed, unflushed_files
@@ -131,6 +133,19 @@ class StoreContract(ABC):
         store.commit(ROWS[4:])
         seqs = [logged.seq for logged in stores.crash().load().tail]
         assert seqs == list(range(1, LAST + 1)), f"rows 1 to {LAST} were committed, found {seqs}"
+
+    def test_an_artefact_that_is_signed_again_is_read_as_it_was_each_time(
+        self, stores: Restarts[BlockingStore]
+    ) -> None:
+        """A store may keep once what is repeated, and gives back what was signed, byte for byte."""
+        store, signed = stores.start(), [signed_at(seq) for seq in range(LAST + 1, LAST + 4)]
+        store.commit(ROWS)
+        for each in signed:
+            store.commit([row_of(each.seq, each.at, each.entry)])
+        found = [*stores.crash().load().tail][LAST:]
+        assert found == signed, (
+            f"an artefact was signed again, and is not read as it was: {difference(signed, found)}"
+        )
 
     def test_an_empty_commit_changes_nothing(self, stores: Restarts[BlockingStore]) -> None:
         """A commit without writes is not an error."""

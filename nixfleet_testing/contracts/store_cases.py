@@ -138,6 +138,13 @@ def large_row(seq: int) -> LogRow:
     return row_of(seq, at(seq), ArtefactTaken(FLEET, None, f'"{"x" * 2**20}"', SIGNATURE, "ci"))
 
 
+def signed_at(seq: int) -> LoggedEntry:
+    """Return the row of a fleet that is signed again: it differs in the time alone, as when `seq` is another."""
+    hosts = ",".join(f'"web-{number:03}":{{"tags":["wéb","“x”\\n"]}}' for number in range(40))
+    body = f'{{"hosts":{{{hosts}}},"meta":{{"signedAt":"{at(seq).isoformat()}"}}}}'
+    return LoggedEntry(seq, at(seq), ArtefactTaken(FLEET, None, body, SIGNATURE, "ci"))
+
+
 _WHOLE_CHANNEL = ChannelScope(CHANNEL)
 ADA = HoldSource(HoldKind.OPERATOR, "ada")
 _FREEZE = Hold(

@@ -6,7 +6,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
-from nixfleet_control_plane.store.sqlite_store import INSERT_LOG, LOG_COLUMNS
+from nixfleet_control_plane.store.sqlite_store import INSERT_LOG
+from nixfleet_control_plane.store.stored_row import (
+    PUT_CONTENT,
+    READ_COLUMNS,
+    read_row,
+    stored_row,
+)
 
 
 @contextmanager
@@ -37,15 +43,17 @@ def forge(path: Path, seq: int, change: Callable[[LogRow], LogRow]) -> None:
     """Change a row of the log and compute all hashes anew from there, so that the chain holds."""
     with knife(path) as connection:
         rows = [
-            LogRow(*columns)
-            for columns in connection.execute(f"SELECT {LOG_COLUMNS} FROM event_log ORDER BY seq")
+            read_row(columns)
+            for columns in connection.execute(f"SELECT {READ_COLUMNS} FROM event_log ORDER BY seq")
         ]
         connection.execute("DELETE FROM event_log")
         head = FIRST_PREV_HASH
         for row in rows:
             kept = change(row) if row.seq == seq else row
             previous, head = head, chain_hash(head, kept)
-            connection.execute(INSERT_LOG, (*kept, previous, head))
+            stored, contents = stored_row(kept)
+            connection.executemany(PUT_CONTENT, contents.items())
+            connection.execute(INSERT_LOG, (*stored, previous, head))
 
 
 def with_payload(old: str, new: str) -> Callable[[LogRow], LogRow]:

@@ -1,6 +1,7 @@
 """Rows that nothing needs are exported and dropped, and everything goes on as if they were there."""
 
 import gzip
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,7 +28,7 @@ from nixfleet_control_plane.history.retention.whole_log import (
     whole_log,
 )
 from nixfleet_control_plane.messages.inputs import RetireQuarantine
-from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.messages.log_entry import LogRow, chain_hash
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
 from nixfleet_control_plane.store.queries import open_for_reading
 from nixfleet_control_plane.store.sqlite_store import read_log
@@ -236,6 +237,62 @@ def test_an_export_that_is_repeated_writes_the_same_files(lived: Story, exports:
     _export(database, exports)
     assert {path.name: path.read_bytes() for path in exports.iterdir()} == first
     assert all(name.endswith(".jsonl.gz") for name in first)
+
+
+def _contents(database: Path) -> set[str]:
+    with closing(sqlite3.connect(database)) as connection:
+        return {name for (name,) in connection.execute("SELECT hash FROM contents")}
+
+
+def test_contents_of_dropped_rows_go_with_them_and_others_stay(
+    tmp_path: Path, exports: Path
+) -> None:
+    """What an artefact in force shares with one that was dropped stays; each file has all that its rows refer to."""
+    layout = Layout(waves=(tuple(f"web-{number:03}" for number in range(40)),), edges=())
+    with closing(ScriptedControlPlane(tmp_path, layout)) as control_plane:
+        database = control_plane.database
+        for ref in ("r1", "r2", "r2", "r2"):
+            rollout_id = control_plane.publish(ref)
+            for host in layout.hosts:
+                if control_plane.dispatch_of(host) is not None:
+                    ScriptedHost(control_plane, rollout_id, host).finish()
+            control_plane.wait(minutes=RETENTION_MINUTES)
+            control_plane.tick()
+    before, rows = _contents(database), _rows(database)
+    span = _drop(database, exports)
+    dropped = {row.seq: row for row in rows if row.kind == "artefact_accepted"}.keys()
+    assert [seq <= span.last_seq for seq in sorted(dropped)] == [True] * 6 + [False] * 2
+    assert set() < _contents(database) < before
+    with closing(open_for_reading(database)) as connection:
+        assert list(whole_log(connection, exports)) == rows
+        assert check_views(connection).differences == ()
+    (file,) = exports.iterdir()
+    lines = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    carried = [name for line in lines[1:] if isinstance(line, dict) for name in line]
+    assert sorted(carried) == sorted(before)
+
+
+def test_a_file_of_before_there_were_contents_is_read(story: Story, exports: Path) -> None:
+    """Its rows have their artefacts in them; the next file goes on from it."""
+    for step in STEPS[:20]:
+        step(story)
+    rows = _rows(story.control_plane.database)
+    head, lines = bytes(32), list[str]()
+    for row in rows[:50]:
+        head = chain_hash(head, row)
+        lines.append(json.dumps([*row, head.hex()]))
+    header = {
+        "format": "nixfleet-log-1",
+        "firstSeq": 1,
+        "lastSeq": 50,
+        "prevHash": bytes(32).hex(),
+        "headHash": head.hex(),
+        "columns": [*LogRow._fields, "hash"],
+    }
+    file = exports / "log-000000000001-000000000050.jsonl.gz"
+    file.write_bytes(gzip.compress("\n".join([json.dumps(header), *lines, ""]).encode()))
+    write_export(exports, head, rows[50:-1])
+    assert list(exported_rows(exports, *_head(story))) == rows[:-1]
 
 
 def test_rows_that_were_dropped_are_asked_for_by_name(lived: Story, exports: Path) -> None:

@@ -94,6 +94,8 @@ def check_chain(connection: sqlite3.Connection) -> ChainReport:
             if problem is not None:
                 return ChainReport(rows, head, rows + 1, problem, first)
             head, rows = row_hash, rows + 1
+    except DamagedRow as error:
+        return ChainReport(rows, head, rows + 1, error.problem, first)
     except sqlite3.DatabaseError as error:
         # Invalid text, or a damaged page.
         return ChainReport(rows, head, rows + 1, f"the row cannot be read: {error}", first)

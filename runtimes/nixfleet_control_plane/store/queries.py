@@ -24,7 +24,7 @@ from nixfleet_control_plane.messages.log_entry import (
     lines_of,
 )
 from nixfleet_control_plane.store.database_format import DATABASE_FORMAT
-from nixfleet_control_plane.store.sqlite_store import LOG_COLUMNS
+from nixfleet_control_plane.store.stored_row import READ_COLUMNS, read_row
 from nixfleet_runtime.storage.record_codec import decode_rollout_record
 from nixfleet_runtime.storage.sqlite import open_reader
 from nixfleet_state_machine.rollout.event import MembersChanged
@@ -174,9 +174,9 @@ def log_entries(
             where += f" AND {column} = ?"
             values.append(wanted)
     rows = connection.execute(
-        f"SELECT {LOG_COLUMNS} FROM event_log WHERE {where} ORDER BY seq", values
+        f"SELECT {READ_COLUMNS} FROM event_log WHERE {where} ORDER BY seq", values
     )
-    return tuple(line for columns in rows for line in lines_of(entry_of(LogRow(*columns))))
+    return tuple(line for columns in rows for line in lines_of(entry_of(read_row(columns))))
 
 
 def left_at(connection: sqlite3.Connection, rollout_id: str, hostname: str) -> datetime | None:
@@ -190,7 +190,7 @@ def left_at(connection: sqlite3.Connection, rollout_id: str, hostname: str) -> d
 def left_at_query(rollout_id: str, hostname: str) -> Query[datetime | None]:
     """As `left_at`."""
     return Query(
-        f"SELECT {LOG_COLUMNS} FROM event_log WHERE rollout_id = ? AND kind = 'rollout_event'"
+        f"SELECT {READ_COLUMNS} FROM event_log WHERE rollout_id = ? AND kind = 'rollout_event'"
         " AND payload LIKE '%MembersChanged%' ORDER BY seq DESC",
         (rollout_id,),
         partial(_left_at, hostname),
@@ -198,7 +198,7 @@ def left_at_query(rollout_id: str, hostname: str) -> Query[datetime | None]:
 
 
 def _left_at(hostname: str, rows: _Rows) -> datetime | None:
-    entries = (entry_of(LogRow(*columns)).entry for columns in rows)
+    entries = (entry_of(read_row(columns)).entry for columns in rows)
     events = (entry.event for entry in entries if isinstance(entry, RolloutMoved))
     changes = (event for event in events if isinstance(event, MembersChanged))
     return next((change.at for change in changes if hostname in change.left), None)
@@ -235,10 +235,10 @@ def refused_artefacts(connection: sqlite3.Connection) -> tuple[LoggedEntry, ...]
     refused: dict[str, LoggedEntry] = {}
     taken_at: datetime | None = None
     for columns in connection.execute(
-        f"SELECT {LOG_COLUMNS} FROM event_log"
+        f"SELECT {READ_COLUMNS} FROM event_log"
         " WHERE kind IN ('artefact_accepted', 'artefact_refused', 'verify_outcome') ORDER BY seq DESC"
     ):
-        logged = entry_of(LogRow(*columns))
+        logged = entry_of(read_row(columns))
         if taken_at is not None and logged.at < taken_at:
             break
         match logged.entry:
@@ -258,11 +258,11 @@ def log_rows_query(
     of_rollout = "" if rollout_id is None else "rollout_id = ? AND "
     about = () if rollout_id is None else (rollout_id,)
     return Query(
-        f"SELECT {LOG_COLUMNS} FROM event_log WHERE {of_rollout}seq > ? ORDER BY seq LIMIT ?",
+        f"SELECT {READ_COLUMNS} FROM event_log WHERE {of_rollout}seq > ? ORDER BY seq LIMIT ?",
         (*about, after_seq, limit),
         _log_rows,
     )
 
 
 def _log_rows(rows: _Rows) -> tuple[LogRow, ...]:
-    return tuple(LogRow(*columns) for columns in rows)
+    return tuple(read_row(columns) for columns in rows)

@@ -26,6 +26,18 @@ CREATE TRIGGER event_log_is_append_only_update BEFORE UPDATE ON event_log
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
 CREATE TRIGGER event_log_is_append_only_delete BEFORE DELETE ON event_log
 BEGIN SELECT RAISE(ABORT, 'event_log is append-only'); END;
+
+-- Long parts of artefacts, by their SHA-256 in hex. `payload` refers to them, so that an artefact which is signed again
+-- is not stored again; the hash of a row is over the payload with its contents.
+CREATE TABLE contents (
+    hash  TEXT PRIMARY KEY,
+    text  TEXT NOT NULL
+) STRICT;
+CREATE TRIGGER contents_are_append_only_update BEFORE UPDATE ON contents
+BEGIN SELECT RAISE(ABORT, 'contents are append-only'); END;
+CREATE TRIGGER contents_are_append_only_delete BEFORE DELETE ON contents
+BEGIN SELECT RAISE(ABORT, 'contents are append-only'); END;
+
 -- A write-behind cache of the reducer's records. `host_records_through` is the log row up to which it is complete.
 CREATE TABLE host_rollout_records (
     rollout_id      TEXT NOT NULL,

@@ -5,7 +5,7 @@ Source: docs/spec/runtimes.md, Store.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -28,6 +28,13 @@ from nixfleet_control_plane.store.store import (
     StoredFailure,
     StoredHost,
     StoredRefusal,
+)
+from nixfleet_control_plane.store.stored_row import (
+    LOG_COLUMNS,
+    PUT_CONTENT,
+    READ_COLUMNS,
+    read_row,
+    stored_row,
 )
 from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import Revocation
@@ -53,9 +60,6 @@ from nixfleet_state_machine.planner.holds.hold import Hold, parse_source
 from nixfleet_state_machine.planner.holds.scope import parse_scope
 from nixfleet_state_machine.rollout.state import RolloutState
 
-LOG_COLUMNS = (
-    "seq, ts, kind, host_id, rollout_id, payload, signature, first_fact_seq, fact_count, outcome"
-)
 INSERT_LOG = (
     f"INSERT INTO event_log ({LOG_COLUMNS}, prev_hash, hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 )
@@ -126,15 +130,18 @@ class SqliteStore:
         """
         head_hash = self._head_hash
         log: list[_LoggedRow] = []
+        contents: dict[str, str] = {}
         others: list[Statement] = []
         for write in writes:
             if isinstance(write, LogRow):
                 prev_hash, head_hash = head_hash, chain_hash(head_hash, write)
-                log.append((*write, prev_hash, head_hash))
+                stored, referred = stored_row(write)
+                log.append((stored.seq, *stored[1:], prev_hash, head_hash))
+                contents |= referred
             else:
                 others.append(statement_of(write))
         try:
-            self._carry_out(log, others)
+            self._carry_out(log, contents, others)
         except CommitInDoubt as doubt:
             if not log:
                 self._repeat(others, doubt)
@@ -143,7 +150,12 @@ class SqliteStore:
         self._head_hash = head_hash
         self._wal.truncate_if_long()
 
-    def _carry_out(self, log: Sequence[_LoggedRow], others: Sequence[Statement]) -> None:
+    def _carry_out(
+        self,
+        log: Sequence[_LoggedRow],
+        contents: Mapping[str, str],
+        others: Sequence[Statement],
+    ) -> None:
         with transaction(self._connection):
             # Asked, because a commit of cached records alone adds nothing to the log, which would refuse it.
             last, found = _head(self._connection)
@@ -152,7 +164,8 @@ class SqliteStore:
             for expected, (seq, *_) in enumerate(log, start=last + 1):
                 if seq != expected:
                     raise OutOfOrder(self._path, expected, seq)
-            # First, because rows of the views reference them.
+            self._connection.executemany(PUT_CONTENT, contents.items())
+            # Before the others, because rows of the views reference them.
             self._connection.executemany(INSERT_LOG, log)
             for statement, alike in groupby(others, key=itemgetter(0)):
                 self._connection.executemany(statement, [values for _, values in alike])
@@ -183,7 +196,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError, NixfleetError) as error:
             raise OutcomeUnknown(str(self._path), str(error)) from doubt
         try:
-            self._carry_out((), others)
+            self._carry_out((), {}, others)
         except (sqlite3.Error, CommitInDoubt):
             raise doubt.error from None
 
@@ -329,19 +342,19 @@ def _dispatches(connection: sqlite3.Connection) -> Iterator[StoredDispatch]:
 
 
 def read_chain(connection: sqlite3.Connection) -> Iterator[tuple[LogRow, bytes, bytes]]:
-    """Yield each row with its `prev_hash` and `hash`, in order."""
-    for *columns, prev_hash, row_hash in connection.execute(
-        f"SELECT {LOG_COLUMNS}, prev_hash, hash FROM event_log ORDER BY seq"
+    """Yield each row with its `prev_hash` and `hash`, in order. Raises: DamagedRow."""
+    for prev_hash, row_hash, *columns in connection.execute(
+        f"SELECT prev_hash, hash, {READ_COLUMNS} FROM event_log ORDER BY seq"
     ):
-        yield LogRow(*columns), prev_hash, row_hash
+        yield read_row(columns), prev_hash, row_hash
 
 
 def read_log(connection: sqlite3.Connection, after_seq: int = 0) -> Iterator[LogRow]:
-    """Yield each row after `after_seq`, in order."""
+    """Yield each row after `after_seq`, in order. Raises: DamagedRow."""
     return map(
-        LogRow._make,
+        read_row,
         connection.execute(
-            f"SELECT {LOG_COLUMNS} FROM event_log WHERE seq > ? ORDER BY seq", (after_seq,)
+            f"SELECT {READ_COLUMNS} FROM event_log WHERE seq > ? ORDER BY seq", (after_seq,)
         ),
     )
 
@@ -360,7 +373,7 @@ def _head_hash(connection: sqlite3.Connection) -> bytes:
 
 def _artefacts(connection: sqlite3.Connection) -> Iterator[LoggedEntry]:
     for columns in connection.execute(
-        f"SELECT {LOG_COLUMNS} FROM event_log WHERE seq IN (SELECT event_log_seq FROM artefacts)"
+        f"SELECT {READ_COLUMNS} FROM event_log WHERE seq IN (SELECT event_log_seq FROM artefacts)"
         " ORDER BY seq"
     ):
-        yield entry_of(LogRow(*columns))
+        yield entry_of(read_row(columns))

@@ -198,6 +198,28 @@ class TestLosesSignatures(SeededContract):
     store = LosesSignatures
 
 
+class KeepsArtefactsByName(SqliteStore):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._first: dict[tuple[str, int], str] = {}
+
+    def commit(self, writes: Sequence[Write]) -> None:
+        super().commit([self._once(w) if isinstance(w, LogRow) else w for w in writes])
+
+    def _once(self, row: LogRow) -> LogRow:
+        if row.kind != "artefact_accepted":
+            return row
+        alike = row.payload[:200], len(row.payload)
+        return row._replace(payload=self._first.setdefault(alike, row.payload))
+
+
+class TestStoresAnArtefactOnceByItsName(SeededContract):
+    """Takes an artefact that is signed again for the one that it has."""
+
+    says = "an artefact was signed again, and is not read as it was: "
+    store = KeepsArtefactsByName
+
+
 class LosesMicroseconds(SqliteStore):
     def commit(self, writes: Sequence[Write]) -> None:
         super().commit([_rounded(w) if isinstance(w, PutDispatch) else w for w in writes])

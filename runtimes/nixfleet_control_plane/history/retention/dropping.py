@@ -29,6 +29,7 @@ from nixfleet_control_plane.messages.log_entry import LogRow, chain_hash
 from nixfleet_control_plane.messages.writes import PutHostRecord, SetRecordsThrough
 from nixfleet_control_plane.store.sqlite_statements import statement_of
 from nixfleet_control_plane.store.sqlite_store import read_log
+from nixfleet_control_plane.store.stored_row import PUT_CONTENT, REFERRED
 from nixfleet_runtime.storage.sqlite import transaction
 from nixfleet_state_machine.rollout.state import RolloutState
 
@@ -52,6 +53,8 @@ _NAMED: Final = (
     "SELECT event_log_seq FROM refused_events",
 )
 """Rows that a load reads besides the views."""
+_KEPT_BY: Final = ("event_log_is_append_only_delete", "contents_are_append_only_delete")
+"""The triggers that let nothing be dropped."""
 
 
 @frozen
@@ -97,15 +100,18 @@ def drop(connection: sqlite3.Connection, span: Exportable) -> None:
     with closing(views_at(log_start(connection))) as views:
         head = _views_after(connection, views, span)
         compressed = zlib.compress(views.serialize())
-    (trigger,) = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE name = 'event_log_is_append_only_delete'"
-    ).fetchone()
+    triggers = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE name IN (?, ?)", _KEPT_BY
+    ).fetchall()
     # Views keep the numbers of dropped rows: of pruned rollouts, of identities.
     connection.execute("PRAGMA foreign_keys=OFF")
     with transaction(connection):
-        connection.execute("DROP TRIGGER event_log_is_append_only_delete")
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
         connection.execute("DELETE FROM event_log WHERE seq <= ?", (span.last_seq,))
-        connection.execute(trigger)
+        connection.execute(f"DELETE FROM contents WHERE hash NOT IN ({REFERRED})")
+        for _, sql in triggers:
+            connection.execute(sql)
         connection.execute(
             "INSERT OR REPLACE INTO log_start VALUES (1, ?, ?, ?)",
             (span.last_seq + 1, head, compressed),
@@ -118,8 +124,8 @@ def _views_after(
 ) -> bytes:
     """Bring `views` to the last row of `span`; return that row's hash."""
     state = state_at(log_start(connection), views)
-    views.execute("DROP TRIGGER IF EXISTS event_log_is_append_only_insert")
-    views.execute("DROP TRIGGER IF EXISTS event_log_is_append_only_delete")
+    for trigger in ("event_log_is_append_only_insert", *_KEPT_BY):
+        views.execute(f"DROP TRIGGER IF EXISTS {trigger}")
     replay_into(views, state, _rows(connection, span))
     views.execute("DELETE FROM host_rollout_records")
     for key, seq in state.unsaved.items():
@@ -134,6 +140,10 @@ def _views_after(
         row = connection.execute("SELECT * FROM event_log WHERE seq = ?", (seq,)).fetchone()
         if row is not None:
             views.execute(f"INSERT INTO event_log VALUES ({','.join('?' * len(row))})", row)
+    views.execute(f"DELETE FROM contents WHERE hash NOT IN ({REFERRED})")
+    for (name,) in views.execute(REFERRED).fetchall():
+        content = connection.execute("SELECT hash, text FROM contents WHERE hash = ?", (name,))
+        views.executemany(PUT_CONTENT, content)
     views.execute("VACUUM")
     head: bytes = connection.execute(
         "SELECT hash FROM event_log WHERE seq = ?", (span.last_seq,)

@@ -1,7 +1,9 @@
 """Files with a span of the log: compressed, chained by the hashes of their rows, verified before they are used.
 
-A file is gzip of lines: a header in JSON, then each row as a JSON list of its columns and its hash. The hash of a row
-is that of the log, so a file proves that it continues the file before it, and the database that it continues the last.
+A file is gzip of lines: a header in JSON, then each row as a JSON list of its columns and its hash, after the contents
+that it refers to and no row before it, as a JSON object by their hashes. The hash of a row is that of the log, over the
+row with its contents: so a file proves that it continues the file before it, and the database that it continues the
+last. Files of before there were contents are read as well.
 Source: docs/spec/runtimes.md, Retention.
 """
 
@@ -16,10 +18,13 @@ from typing import Any, Final
 from attrs import frozen
 
 from nixfleet_control_plane.messages.log_entry import FIRST_PREV_HASH, LogRow, chain_hash
+from nixfleet_control_plane.store.contents import ContentDamaged
+from nixfleet_control_plane.store.stored_row import stored_row, whole_row
 from nixfleet_proto.errors import NixfleetError
 from nixfleet_runtime.storage.regular_file import LARGE_FILE_BYTES_MAX, read_regular_file
 
-FORMAT: Final = "nixfleet-log-1"
+FORMAT: Final = "nixfleet-log-2"
+EARLIER_FORMAT: Final = "nixfleet-log-1"
 ROWS_MAX: Final = 100_000
 _PATTERN: Final = "log-*.jsonl.gz"
 _MALFORMED: Final = (
@@ -31,6 +36,7 @@ _MALFORMED: Final = (
     EOFError,
     zlib.error,
     gzip.BadGzipFile,
+    ContentDamaged,
 )
 """What reading and hashing raise for a content that is no export. `ExportRefused` is none of them."""
 
@@ -129,10 +135,14 @@ def _missing(directory: Path, expected: int, found: int) -> ExportMissing:
 
 
 def _spelt(prev_hash: bytes, rows: Sequence[LogRow]) -> tuple[Span, list[str]]:
-    head, lines = prev_hash, list[str]()
+    head, lines, written = prev_hash, list[str](), set[str]()
     for row in rows:
         head = chain_hash(head, row)
-        lines.append(_line([*row, head.hex()]))
+        columns, contents = stored_row(row)
+        if fresh := {name: contents[name] for name in contents if name not in written}:
+            lines.append(_line(fresh))
+            written |= fresh.keys()
+        lines.append(_line([*columns, head.hex()]))
     span = Span(rows[0].seq, rows[-1].seq, prev_hash, head)
     header = {
         "format": FORMAT,
@@ -163,15 +173,15 @@ def _read(path: Path) -> tuple[Span, list[LogRow]]:
     try:
         header, *lines = gzip.decompress(content).decode().splitlines()
         span, columns = _header(path, json.loads(header))
-        return span, _verified(path, span, [_row(path, columns, json.loads(it)) for it in lines])
+        return span, _verified(path, span, _rows(path, columns, map(json.loads, lines)))
     except _MALFORMED as error:
         raise ExportAltered(
             path, f"expected an exported span of a log, found: {error!r}"
         ) from error
 
 
-def _verified(path: Path, span: Span, rows: Sequence[tuple[LogRow, bytes]]) -> list[LogRow]:
-    head = span.prev_hash
+def _verified(path: Path, span: Span, found: Iterator[tuple[LogRow, bytes]]) -> list[LogRow]:
+    head, rows = span.prev_hash, list(found)
     for expected, (row, row_hash) in enumerate(rows, start=span.first_seq):
         head = chain_hash(head, row)
         if row.seq != expected or head != row_hash:
@@ -182,13 +192,25 @@ def _verified(path: Path, span: Span, rows: Sequence[tuple[LogRow, bytes]]) -> l
 
 
 def _header(path: Path, header: dict[str, object]) -> tuple[Span, list[str]]:
-    if header["format"] != FORMAT:
+    if header["format"] not in (FORMAT, EARLIER_FORMAT):
         raise ExportAltered(path, f"expected the format {FORMAT}, found {header['format']!r}")
     first, last, columns = header["firstSeq"], header["lastSeq"], header["columns"]
     if not isinstance(first, int) or not isinstance(last, int) or not isinstance(columns, list):
         raise TypeError("numbers and a list were expected in the header")
     hashes = bytes.fromhex(str(header["prevHash"])), bytes.fromhex(str(header["headHash"]))
     return Span(first, last, *hashes), list(map(str, columns))
+
+
+def _rows(
+    path: Path, columns: Sequence[str], lines: Iterable[Any]
+) -> Iterator[tuple[LogRow, bytes]]:
+    contents = dict[str, str]()
+    for line in lines:
+        if isinstance(line, dict):
+            contents |= line
+        else:
+            row, row_hash = _row(path, columns, line)
+            yield whole_row(row, contents), row_hash
 
 
 def _row(path: Path, columns: Iterable[str], values: Sequence[Any]) -> tuple[LogRow, bytes]:
