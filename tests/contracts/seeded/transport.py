@@ -279,3 +279,15 @@ class TestTakesTheHostFromTheEnvelope(SeededContract):
 
     says = "sent an event of web-01, and it was accepted"
     transport = BelievesEnvelopes
+
+
+class BelievesHeartbeats(InProcessTransport):
+    async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatReply:
+        return await self._service.compare(heartbeat.hostname, heartbeat)
+
+
+class TestTakesTheHostFromTheHeartbeat(SeededContract):
+    """Tells every host what the control plane knows of every other one."""
+
+    says = "expected TransportFailed, found HeartbeatReply"
+    transport = BelievesHeartbeats
