@@ -35,6 +35,11 @@ class TimeHeap(Generic[T]):
         self._drop_stale()
         return self._heap[0][0] if self._heap else None
 
+    def first_entry(self) -> T | None:
+        """As `first`, with whose time it is."""
+        self._drop_stale()
+        return self._heap[0] if self._heap else None
+
     def until(self, now: datetime) -> list[T]:
         """Return the entries whose time has come, in order. They stay until they are no longer current."""
         found: list[T] = []

@@ -26,6 +26,7 @@ from nixfleet_agent.activation.activator import (
 from nixfleet_agent.messages.inputs import Tick
 from nixfleet_agent.probes.runner import ProbeOutcome
 from nixfleet_control_plane.messages.inputs import RetireQuarantine
+from nixfleet_control_plane.overview.rollouts import rollout_overviews
 from nixfleet_proto.agent_event import OnHealthFailure, ProbeStatus, ProbeSubResult
 from nixfleet_proto.ids import RolloutId
 from nixfleet_state_machine.planner.action import DeferDispatch, PlanAction
@@ -33,6 +34,7 @@ from nixfleet_state_machine.planner.plan import plan_next
 from nixfleet_state_machine.rollout.state import RolloutState
 from tests.engines.judge import Judge
 from tests.engines.likeness import likeness
+from tests.engines.overview_walk import overview_differences
 from tests.engines.releases import CHANNEL, Layout
 from tests.engines.rough_fleet import RoughFleet
 from tests.engines.scratch import scratch_directory
@@ -297,6 +299,8 @@ class ControlPlaneInRoughWeather(RuleBasedStateMachine):
         assert all(isinstance(action, DeferDispatch) for action in self._plan())
         self._nobody_can_be_handed_what_must_not_be()
         self._only_who_waits_is_said_to_wait()
+        assert overview_differences(self.fleet.state) == []
+        rollout_overviews(self.fleet.state, {}, self.fleet.now, {})
 
     def _nobody_can_be_handed_what_must_not_be(self) -> None:
         state = self.fleet.state

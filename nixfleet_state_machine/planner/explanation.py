@@ -31,7 +31,7 @@ def with_holding_hosts(
     author: of the manifest in force, who does not approve it.
     """
     if block.gate is Gate.WAVE_PROMOTION and block.until is None:
-        block = _with_guards(planning, rollout_id, block, author)
+        block = with_guards(planning, rollout_id, block, author)
     hosts = tuple(_holding(planning, rollout_id, host, block.gate))
     if not hosts:
         return block
@@ -44,9 +44,10 @@ def with_holding_hosts(
     return evolve(block, detail=named if is_all else f"{block.detail}: {named}")
 
 
-def _with_guards(
+def with_guards(
     planning: Planning, rollout_id: RolloutId, block: GateBlock, author: str | None
 ) -> GateBlock:
+    """Return `block`, of a wave that has not begun, with what its guards lack, if they hold it. O(guards)."""
     terms = planning.view.terms(rollout_id)
     guarded = next_guards(planning.view.rollouts[rollout_id], terms)
     if guarded is None or guarded.since is None or guarded.may_begin:

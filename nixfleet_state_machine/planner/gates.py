@@ -112,10 +112,12 @@ def gate_quarantine(planning: Planning, rollout_id: RolloutId, host: str) -> Gat
     closure = terms.targets[host]
     if closure not in planning.quarantines.get(terms.channel, ()):
         return None
-    return GateBlock(
-        Gate.QUARANTINE,
-        f"closure {closure} is quarantined on channel {terms.channel}; release another one",
-    )
+    return GateBlock(Gate.QUARANTINE, quarantine_reason(terms.channel, closure))
+
+
+def quarantine_reason(channel: str, closure: str) -> str:
+    """Return why the hosts of `closure` wait on a channel on which it is quarantined."""
+    return f"closure {closure} is quarantined on channel {channel}; release another one"
 
 
 def gate_rollout_halted(planning: Planning, rollout_id: RolloutId, host: str) -> GateBlock | None:

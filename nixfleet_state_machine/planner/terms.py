@@ -177,6 +177,11 @@ class RolloutTerms:
         """Return the hosts whose target is `closure`."""
         return self._hosts_of_closure.get(closure, ())
 
+    @property
+    def closures(self) -> Collection[str]:
+        """The closures that hosts are to run, each once."""
+        return self._hosts_of_closure.keys()
+
     def budgets_of(self, hostname: str) -> tuple[int, ...]:
         """Return the indexes in `budgets` of those that `hostname` is a member of."""
         return tuple([at for at, budget in enumerate(self.budgets) if hostname in budget.hosts])

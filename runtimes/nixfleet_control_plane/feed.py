@@ -38,6 +38,11 @@ class Feed:
         if self.head > before:
             self._wake()
 
+    @property
+    def last(self) -> LogRow | None:
+        """The last row; `None`: it is not kept."""
+        return self._rows[-1] if self._rows else None
+
     def close(self) -> None:
         """End every wait, now and later."""
         self.is_closed = True

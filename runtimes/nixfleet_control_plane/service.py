@@ -7,7 +7,7 @@ Source: docs/spec/runtimes.md, Control plane; docs/spec/wire.md, GET /v1/agent/d
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, assert_never
@@ -21,6 +21,7 @@ from nixfleet_control_plane.engine.guard_verdicts import AskedCheck, GuardedRoll
 from nixfleet_control_plane.engine.warrants import HostRecall, RelayedWarrant
 from nixfleet_control_plane.feed import Feed
 from nixfleet_control_plane.history.loading import loaded_state
+from nixfleet_control_plane.messages.entry_codec import time_of
 from nixfleet_control_plane.messages.inputs import (
     Action,
     ArtefactRejected,
@@ -60,6 +61,7 @@ from nixfleet_control_plane.messages.key_ring import EnrolledHost, EnrollmentObj
 from nixfleet_control_plane.messages.log_entry import LogRow
 from nixfleet_control_plane.messages.writes import Write
 from nixfleet_control_plane.notices import Notices
+from nixfleet_control_plane.overview.needs import FleetNotices
 from nixfleet_control_plane.store.store import Store
 from nixfleet_control_plane.wakers import Wakers
 from nixfleet_proto.agent_event import AgentEvent
@@ -74,6 +76,7 @@ from nixfleet_proto.steering.approval import SignedApproval
 from nixfleet_proto.trust import Operator, TrustRoot
 from nixfleet_proto.wire import AgentEventEnvelope, Dispatch, SignedArtefact
 from nixfleet_runtime.http.listings import ChannelInForce, ReleaseStanding
+from nixfleet_runtime.http.overview import Asker, FleetCounts, Overview
 from nixfleet_runtime.kernel.clock import Clock
 from nixfleet_runtime.kernel.mutator import EngineFault, MutatorClosed, SingleMutator, WriteFailed
 from nixfleet_runtime.kernel.zones import SystemZones
@@ -252,6 +255,41 @@ class ControlPlaneService:
         return tuple(
             ChannelInForce(it.channel, it.rollout_id, it.signed_at, self._stale_at(it))
             for it in self._engine.in_force()
+        )
+
+    def shown_rollouts(self) -> Collection[RolloutId]:
+        """Return the ids of the rollouts that an overview can show: those that are not pruned."""
+        return self._engine.shown_rollouts()
+
+    def overview(self, you: Operator, silent: int, rollout_id: RolloutId | None = None) -> Overview:
+        """Return how the fleet stands, as of the last committed row, for `you` to see.
+
+        silent: hosts that are not heard of. rollout_id: of this rollout alone, if it is not pruned.
+        """
+        now, last = self.now(), self.feed.last
+        notices = self.notices
+        stale_at = {RolloutId(it.rollout_id): it.stale_at for it in self.in_force()}
+        return Overview(
+            head=self.feed.head,
+            now=now,
+            you=Asker(you.name, you.role),
+            fleet=FleetCounts(
+                enrolled=self._engine.totals().enrolled,
+                silent=silent,
+                refusing=notices.refusing_hosts,
+                knocking=len(notices.refused_enrollments),
+            ),
+            needs_you=self._engine.fleet_needs(
+                FleetNotices(
+                    notices.refused_artefacts,
+                    notices.release_problem,
+                    notices.left_out,
+                    notices.refusing_hosts,
+                    notices.refused_enrollments,
+                )
+            ),
+            rollouts=self._engine.overviews(now, stale_at, rollout_id),
+            head_at=None if last is None else time_of(last.ts),
         )
 
     def standing(self) -> ReleaseStanding:

@@ -73,6 +73,15 @@ def calendar_events(
     return CalendarEvents((*ended, *began), min(edges, default=None))
 
 
+def calendar_changes(
+    group: CalendarGroup, zones: Zones, now: datetime
+) -> Iterator[tuple[datetime, HoldSource]]:
+    """Yield when freezes and windows that are not on begin to hold the hosts of a group next. Costs entries."""
+    for source, phase, _ in _phases(group, zones, now):
+        if phase.until is not None and not phase.is_closed:
+            yield phase.until, source
+
+
 def _phases(
     group: CalendarGroup, zones: Zones, now: datetime
 ) -> Iterator[tuple[HoldSource, Phase, tzinfo | None]]:

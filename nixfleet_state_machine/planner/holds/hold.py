@@ -32,6 +32,15 @@ class HoldKind(WordEnum):
         return self is HoldKind.REVOCATION or self is HoldKind.NOT_BEFORE
 
     @property
+    def is_for_people(self) -> bool:
+        """Whether such a hold, if it has no end, ends by nothing but what a person does."""
+        return (
+            self is HoldKind.OPERATOR
+            or self is HoldKind.CONTRADICTION
+            or self is HoldKind.REVOCATION
+        )
+
+    @property
     def is_by_calendar(self) -> bool:
         """Whether a calendar begins and ends such a hold."""
         return self is HoldKind.FREEZE or self is HoldKind.WINDOW

@@ -27,6 +27,7 @@ class HoldIndex:
         # By the text form of the scope: a gate looks up several scopes of each host, and text is hashed once.
         self._by_scope = UndoableDict[str, tuple[Hold, ...]](undo)
         self._ends = TimeHeap[_End](undo, self._is_current)
+        self._for_people = UndoableDict[tuple[str, str], Hold](undo)
 
     def on(self, scope: str) -> tuple[Hold, ...]:
         """Return the holds on the scope with this text form, by source."""
@@ -42,6 +43,10 @@ class HoldIndex:
         others = (each for each in self.on(scope) if each.source != hold.source)
         holds = sorted((*others, hold), key=lambda each: each.source.order)
         self._by_scope.set(scope, tuple(holds))
+        if hold.until is None and hold.source.kind.is_for_people:
+            self._for_people.set((scope, str(hold.source)), hold)
+        else:
+            self._for_people.discard((scope, str(hold.source)))
         if hold.until is not None:
             self._ends.add(_End(hold.until, scope, str(hold.source)))
 
@@ -53,6 +58,7 @@ class HoldIndex:
             self._by_scope.set(text, left)
         else:
             self._by_scope.discard(text)
+        self._for_people.discard((text, str(source)))
 
     def of_rollout(self, rollout_id: RolloutId) -> tuple[Hold, ...]:
         """Return the holds on a rollout and on its waves. O(holds)."""
@@ -62,6 +68,11 @@ class HoldIndex:
             if isinstance(hold.scope, RolloutScope | WaveScope)
             and hold.scope.rollout_id == rollout_id
         )
+
+    @property
+    def for_people(self) -> Iterator[Hold]:
+        """The holds that end by nothing but what a person does, in no particular order. O(those holds)."""
+        return iter(self._for_people.values())
 
     def next_end(self) -> datetime | None:
         """Return when the next hold ends by itself; `None`: none does."""

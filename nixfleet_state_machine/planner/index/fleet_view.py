@@ -36,6 +36,7 @@ from nixfleet_state_machine.planner.index.dues import DueHost
 from nixfleet_state_machine.planner.index.lanes import LaneIndex
 from nixfleet_state_machine.planner.index.rollout_view import (
     HostCounts,
+    HostGroup,
     RolloutBook,
     counts_alike,
     needs_dispatch,
@@ -499,6 +500,14 @@ class FleetView:
         """Return the counts of one wave; `None`: of the hosts that are in no wave."""
         return self._book(rollout_id).tallies.get(wave, NOBODY)
 
+    def groups_of(self, rollout_id: RolloutId) -> Mapping[HostGroup, int]:
+        """Return how many hosts of an open rollout have each state and standing, by wave. Counted as they change."""
+        return self._book(rollout_id).groups
+
+    def queue_length(self, rollout_id: RolloutId) -> int:
+        """Return how many hosts of an open rollout have a dispatch in the queue."""
+        return len(self._book(rollout_id).queued)
+
     def waves_of(self, rollout_id: RolloutId) -> Collection[int | None]:
         """Return the waves that have hosts; `None` among them, if hosts are in no wave."""
         return self._book(rollout_id).tallies.keys()
@@ -506,6 +515,15 @@ class FleetView:
     def next_due(self) -> datetime | None:
         """Return when the time of a host comes next; `None`: no host has any."""
         return self._dues.first()
+
+    def next_due_host(self) -> tuple[RolloutId, str, Due] | None:
+        """As `next_due`, with whose time it is and what becomes due."""
+        first = self._dues.first_entry()
+        if first is None:
+            return None
+        rollout_id, hostname = first.rollout_id, first.hostname
+        due = self._books[rollout_id].due_of(hostname, self._rollouts[rollout_id])
+        return None if due is None else (rollout_id, hostname, due)
 
     def dues(self, now: datetime) -> Iterator[tuple[RolloutId, str, Due]]:
         """Yield the hosts whose time has come, with what is due for each."""
@@ -592,6 +610,8 @@ class FleetView:
         if after == before:
             return
         rollout_id = record.rollout_id
+        if after.state is not before.state or after.standing is not before.standing:
+            book.regroup(hostname, before, after)
         if after.tally != before.tally:
             old, new = book.recount_wave(hostname, before.tally, after.tally)
             if _gates_otherwise(old, new) and book.terms.is_before_others(hostname):

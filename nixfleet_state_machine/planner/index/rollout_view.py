@@ -22,11 +22,19 @@ from nixfleet_state_machine.rollout.state import RolloutRecord, Standing
 from nixfleet_state_machine.undo import UndoableDict, UndoLog
 
 
-class HostCounts(NamedTuple):
-    """The properties of a host that decisions about it or about other hosts depend on.
+class HostGroup(NamedTuple):
+    """Hosts of a rollout that are shown together. wave: `None`: those in no wave."""
 
-    is_waiting: it needs a dispatch, and none is queued. is_late: it is served, and takes slots, after its rollout is
-    Terminal too.
+    wave: int | None
+    state: HostState
+    standing: Standing
+
+
+class HostCounts(NamedTuple):
+    """The properties of a host that decisions about it or about other hosts depend on, and those it is shown by.
+
+    state: `None` while it has no record. is_waiting: it needs a dispatch, and none is queued. is_late: it is served
+    and takes slots after its rollout is Terminal too.
     is_awaited: hosts at the far ends of its edges wait for it. is_under_way: it is in flight, and not down.
     has_converged: it is Converged, whatever its standing.
     """
@@ -39,6 +47,8 @@ class HostCounts(NamedTuple):
     is_awaited: bool
     is_under_way: bool = False
     has_converged: bool = False
+    state: HostState | None = None
+    standing: Standing = Standing.COUNTED
 
 
 class RolloutBook:
@@ -46,13 +56,14 @@ class RolloutBook:
 
     late_in_flight: the same for hosts that take slots after the rollout is Terminal too. under_way, converged: by the
     names of budgets that have a ramp. due: by host, when its time comes. overdue: by host, when its stage ends, if
-    nothing follows from that.
+    nothing follows from that. groups: how many hosts have a record, by wave, state and standing.
     """
 
     __slots__ = (
         "converged",
         "due",
         "failing",
+        "groups",
         "has_dues",
         "hosts",
         "in_flight",
@@ -77,6 +88,7 @@ class RolloutBook:
         self.tallies: UndoableDict[int | None, Tally] = UndoableDict[int | None, Tally](undo)
         self.due: UndoableDict[str, datetime] = UndoableDict[str, datetime](undo)
         self.overdue: UndoableDict[str, datetime] = UndoableDict[str, datetime](undo)
+        self.groups: UndoableDict[HostGroup, int] = UndoableDict[HostGroup, int](undo)
         unheard_of = Counter(
             (terms.wave_of.get(host), record.standing_of(host)) for host in terms.targets
         )
@@ -131,6 +143,14 @@ class RolloutBook:
         self.tallies.set(wave, new)
         return old, new
 
+    def regroup(self, hostname: str, before: HostCounts, after: HostCounts) -> None:
+        """Count the host by its state and standing in `after` instead of those in `before`."""
+        wave = self.terms.wave_of.get(hostname)
+        for counts, by in ((before, -1), (after, 1)):
+            if counts.state is not None:
+                group = HostGroup(wave, counts.state, counts.standing)
+                self.groups.set(group, self.groups.get(group, 0) + by)
+
     def recount_in_flight(
         self, hostname: str, is_late: bool, by: int, note: Callable[[str, int], object]
     ) -> None:
@@ -172,7 +192,7 @@ def _counted(
     is_late = standing.is_served_late or (standing is Standing.COUNTED and is_at_work)
     is_out = standing is Standing.EXCUSED or standing is Standing.LEFT
     if state is None:
-        return HostCounts(tally, False, False, False, is_late, not is_out)
+        return HostCounts(tally, False, False, False, is_late, not is_out, standing=standing)
     is_handed_out = needs_dispatch and is_queued
     # Where hosts may fail, one that did is down until it is back: it keeps its slot.
     is_down = is_tolerant and state is HostState.FAILED and not is_out
@@ -189,6 +209,8 @@ def _counted(
         is_awaited=not (is_out or state.is_ordering_eligible),
         is_under_way=is_under_way,
         has_converged=state is HostState.CONVERGED,
+        state=state,
+        standing=standing,
     )
 
 

@@ -6,7 +6,7 @@ Source: docs/spec/runtimes.md, Control plane.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, tzinfo
 from itertools import islice
 from typing import Final, assert_never, cast
@@ -115,6 +115,8 @@ from nixfleet_control_plane.messages.log_entry import (
     Planned,
 )
 from nixfleet_control_plane.messages.writes import Write
+from nixfleet_control_plane.overview.needs import FleetNotices, fleet_needs
+from nixfleet_control_plane.overview.rollouts import rollout_overviews
 from nixfleet_proto.codec.warrant import decode_signed_warrant
 from nixfleet_proto.enrollment import EnrollRequest
 from nixfleet_proto.frozen_map import FrozenMap
@@ -122,6 +124,7 @@ from nixfleet_proto.ids import InvalidRolloutId, RolloutId
 from nixfleet_proto.signing import NoOrgRootKey
 from nixfleet_proto.steering.warrant import ClosureRule, SignedWarrant
 from nixfleet_proto.trust import TrustRoot
+from nixfleet_runtime.http.overview import Need, RolloutOverview
 from nixfleet_runtime.kernel.engine import Commit
 from nixfleet_runtime.transport import (
     Heartbeat,
@@ -301,6 +304,23 @@ class ControlPlaneEngine:
         return tuple(
             sorted(self._state.view.holds, key=lambda hold: (str(hold.scope), hold.source.order))
         )
+
+    def overviews(
+        self,
+        now: datetime,
+        stale_at: Mapping[RolloutId, datetime],
+        rollout_id: RolloutId | None = None,
+    ) -> tuple[RolloutOverview, ...]:
+        """Return how the current rollouts stand, or the one with this id. O(waves): see `rollout_overviews`."""
+        return rollout_overviews(self._state, self._zones, now, stale_at, rollout_id)
+
+    def shown_rollouts(self) -> Collection[RolloutId]:
+        """Return the ids of the rollouts that an overview can show: those that are not pruned. O(rollouts)."""
+        return {*self._state.view.open_rollouts, *self._state.lost}
+
+    def fleet_needs(self, notices: FleetNotices) -> tuple[Need, ...]:
+        """Return what a person is needed for that is about no rollout."""
+        return fleet_needs(self._state, notices)
 
     def token_objection(self, request: EnrollRequest) -> EnrollmentObjection | None:
         """Return what is wrong with the token of `request`, whatever time it is. Changes nothing."""

@@ -26,12 +26,12 @@ from nixfleet_control_plane.messages.inputs import (
     ReportVerdict,
 )
 from nixfleet_proto.ids import RolloutId
-from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.steering.guards import Check, WaveGuards
 from nixfleet_proto.trust import TrustRoot
 from nixfleet_state_machine.planner.guards.states import (
     GuardedWave,
     broken_wave,
+    guards_of_wave,
     is_news,
     next_guards,
 )
@@ -137,9 +137,20 @@ def guarded_rollout(state: State, rollout_id: RolloutId) -> GuardedRollout | Non
     guarded = broken_wave(record, terms) or next_guards(record, terms)
     if guarded is None:
         return None
-    manifest = state.manifests[rollout_id]
-    manifest_hash, author = artefact_hash(manifest.artefact.body), manifest.manifest.meta.author
-    return GuardedRollout(guarded, terms.guards_of(guarded.wave), manifest_hash, author)
+    return _guarded(state, guarded, rollout_id)
+
+
+def wave_guards(state: State, rollout_id: RolloutId, wave: int) -> GuardedRollout | None:
+    """Return how the guards of a wave of an open rollout stand that has not begun; `None`: it has none."""
+    record, terms = state.view.rollout(rollout_id), state.view.terms(rollout_id)
+    guarded = guards_of_wave(record, terms, wave)
+    return None if guarded is None else _guarded(state, guarded, rollout_id)
+
+
+def _guarded(state: State, guarded: GuardedWave, rollout_id: RolloutId) -> GuardedRollout:
+    manifest, declared = state.manifests[rollout_id], state.view.terms(rollout_id)
+    author = manifest.manifest.meta.author
+    return GuardedRollout(guarded, declared.guards_of(guarded.wave), manifest.body_hash, author)
 
 
 def authors(state: State) -> Mapping[RolloutId, str]:

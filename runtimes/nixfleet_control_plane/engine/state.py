@@ -7,6 +7,7 @@ Source: docs/spec/runtimes.md, Control plane.
 """
 
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Final
 
 from attrs import evolve, frozen
@@ -18,6 +19,7 @@ from nixfleet_control_plane.engine.failing_controls import Control, control_resu
 from nixfleet_control_plane.engine.host_record import is_to_go
 from nixfleet_control_plane.engine.identity_state import Identities
 from nixfleet_control_plane.engine.receipts import Receipts
+from nixfleet_control_plane.engine.wait_groups import WaitGroups
 from nixfleet_control_plane.messages.entry_codec import row_of
 from nixfleet_control_plane.messages.inputs import WakeHost
 from nixfleet_control_plane.messages.log_entry import Entry
@@ -53,6 +55,7 @@ from nixfleet_proto.frozen_map import FrozenMap
 from nixfleet_proto.ids import RolloutId
 from nixfleet_proto.manifest import RolloutManifest
 from nixfleet_proto.members import members
+from nixfleet_proto.signing import artefact_hash
 from nixfleet_proto.steering.warrant import SignedWarrant
 from nixfleet_proto.wire import Dispatch, SignedArtefact
 from nixfleet_runtime.releases.layout import NONCES_FILE, REVOCATIONS_FILE
@@ -87,6 +90,11 @@ class LoadedManifest:
     manifest: RolloutManifest
     terms: RolloutTerms
     artefact: SignedArtefact
+
+    @cached_property
+    def body_hash(self) -> str:
+        """The SHA-256 of the signed bytes, in hex: what an approval is over. Megabytes in a large fleet."""
+        return artefact_hash(self.artefact.body)
 
 
 @frozen
@@ -124,6 +132,8 @@ class State:
         # The rollouts whose manifest signs a time before which a wave must not begin.
         self.timed = UndoableSet[RolloutId](self.undo)
         self.quarantines = UndoableDict[str, frozenset[str]](self.undo)
+        # Since when each is barred, by channel and closure, for those that look on.
+        self.quarantined_at = UndoableDict[tuple[str, str], datetime](self.undo)
         self.dispatches = UndoableDict[str, tuple[Dispatch, ...]](self.undo)
         self.deferrals = UndoableDict[HostKey, DeferDispatch](self.undo)
         # The warrants that were taken, by order. Of a rollout that is over, they are relayed no more, and their order
@@ -143,6 +153,8 @@ class State:
         self.rollback_failed = UndoableSet[HostKey](self.undo)
         # Counted as deferrals change: how many hosts each gate holds as the first one.
         self.gate_counts = UndoableDict[Gate, int](self.undo)
+        # The same by rollout and reason, and since when there is such a host.
+        self.waits = WaitGroups(self.undo)
         self.outstanding = UndoableDict[HostKey, FrozenMap[Control, int]](self.undo)
         # How the fleet of each channel's manifest in force holds its hosts by the clock, where it does.
         self.calendars = UndoableDict[str, ChannelCalendar](self.undo)
@@ -442,17 +454,19 @@ class State:
 
     def put_deferral(self, commit: CommitBuilder, deferral: DeferDispatch, since: datetime) -> None:
         """Record why the host is held, and since when."""
-        self.load_deferral(deferral)
+        self.load_deferral(deferral, since)
         commit.write(PutDeferral(deferral, since, self.head_seq))
 
-    def load_deferral(self, deferral: DeferDispatch) -> None:
-        """As `put_deferral`, for a deferral that is in the store."""
+    def load_deferral(self, deferral: DeferDispatch, since: datetime | None) -> None:
+        """As `put_deferral`, for a deferral that is in the store. since: `None`: not known."""
         key = deferral.rollout_id, deferral.host
         before = self.deferrals.get(key)
         if before is not None:
             self._count_gate(before.gate, -1)
+            self.waits.remove(before)
         self.deferrals.set(key, deferral)
         self._count_gate(deferral.gate, 1)
+        self.waits.add(deferral, since)
 
     def _count_gate(self, gate: Gate, by: int) -> None:
         self.gate_counts.set(gate, self.gate_counts.get(gate, 0) + by)
@@ -461,6 +475,7 @@ class State:
         """The host is no longer held."""
         if key in self.deferrals:
             self._count_gate(self.deferrals[key].gate, -1)
+            self.waits.remove(self.deferrals[key])
             self.deferrals.discard(key)
             commit.write(RemoveDeferral(key[1], key[0]))
 
@@ -481,6 +496,7 @@ class State:
         if closure in closures:
             return
         self.quarantines.set(channel, closures | {closure})
+        self.quarantined_at.set((channel, closure), at)
         self.view.quarantine_changed(channel, closure)
         commit.write(PutQuarantine(channel, closure, at, triggered_by))
 
@@ -491,6 +507,7 @@ class State:
         # A log of before may retire what was barred by its rules, and is not by ours.
         closures = self.quarantines.get(channel, frozenset[str]())
         self.quarantines.set(channel, closures - {closure})
+        self.quarantined_at.discard((channel, closure))
         self.view.quarantine_changed(channel, closure)
         commit.write(RetireQuarantineRow(channel, closure, cleared_by))
 

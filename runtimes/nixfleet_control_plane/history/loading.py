@@ -8,6 +8,7 @@ Source: docs/spec/runtimes.md, Record cache: a start loads the cache and folds t
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain, repeat
 from typing import Final, TypeAlias, assert_never
 
 import anyio.to_thread
@@ -323,6 +324,8 @@ def _load_views(state: State, snapshot: Snapshot) -> Iterator[str]:
     for channel, closure in snapshot.quarantines:
         closures = state.quarantines.get(channel, frozenset[str]())
         state.quarantines.set(channel, closures | {closure})
+    for quarantine, at in zip(snapshot.quarantines, snapshot.quarantined_at, strict=False):
+        state.quarantined_at.set(quarantine, at)
     for budget, began_at in snapshot.beginnings:
         state.view.note_beginning(budget, began_at)
     for hold in snapshot.holds:
@@ -344,10 +347,11 @@ def _load_views(state: State, snapshot: Snapshot) -> Iterator[str]:
             yield f"the dispatch of {key[1]} in {key[0]} is left out: {_why_unknown(state, *key)}"
         else:
             state.put_dispatch(key, dispatch, stored.queued_at)
-    for deferral in snapshot.deferrals:
+    since_of = chain(snapshot.deferred_since, repeat(None))
+    for deferral, since in zip(snapshot.deferrals, since_of, strict=False):
         # Hosts that are held are planned anew, and have their reason again.
         if state.view.host(deferral.rollout_id, deferral.host) is not None:
-            state.load_deferral(deferral)
+            state.load_deferral(deferral, since)
     outstanding: dict[HostKey, dict[Control, int]] = {}
     for failure in snapshot.failures:
         control = Control(failure.probe_name, failure.control_id, failure.framework)

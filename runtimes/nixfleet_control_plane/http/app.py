@@ -33,6 +33,7 @@ from nixfleet_control_plane.http.routes.enrollment import ENROLLMENT_CALLS, Enro
 from nixfleet_control_plane.http.routes.log import LOG_CALLS, LogRoutes
 from nixfleet_control_plane.http.routes.open import OPEN_CALLS, OpenRoutes
 from nixfleet_control_plane.http.routes.operator import OPERATOR_CALLS, OperatorRoutes
+from nixfleet_control_plane.http.routes.overview import OVERVIEW_CALLS, OverviewRoutes
 from nixfleet_control_plane.http.server.limits import Limits, Pollers
 from nixfleet_control_plane.http.server.paths import UndecodedPaths
 from nixfleet_control_plane.messages.key_ring import KeyRing
@@ -51,6 +52,7 @@ ALL_CALLS: Final[tuple[Call[Any], ...]] = (
     *ENROLLMENT_CALLS,
     *AGENT_CALLS,
     *OPERATOR_CALLS,
+    *OVERVIEW_CALLS,
     *LOG_CALLS,
 )
 
@@ -112,6 +114,7 @@ def make_app(
     agents = AgentRoutes(service, authenticator, pollers)
     enrollments = EnrollmentRoutes(service, authenticator)
     operators = OperatorRoutes(service, authenticator, queries, contacts)
+    overviews = OverviewRoutes(service, authenticator, queries, contacts)
     log = LogRoutes(service, authenticator, queries, viewers)
     open_routes = OpenRoutes(
         not_ready_because,
@@ -128,6 +131,7 @@ def make_app(
             *_routes(OPEN_CALLS, open_routes),
             *_routes(ENROLLMENT_CALLS, enrollments),
             *_routes(OPERATOR_CALLS, operators),
+            *_routes(OVERVIEW_CALLS, overviews),
             *_routes(LOG_CALLS, log),
         ],
         exception_handlers={

@@ -223,6 +223,13 @@ def snapshot_of(connection: sqlite3.Connection) -> Snapshot:
     through: int = connection.execute(
         "SELECT ifnull(max(event_log_seq), 0) FROM host_records_through"
     ).fetchone()[0]
+    quarantined = connection.execute(
+        "SELECT channel, closure_hash, quarantined_at FROM quarantined_closures"
+        " WHERE cleared_by_seq IS NULL"
+    ).fetchall()
+    deferred = connection.execute(
+        "SELECT hostname, rollout_id, gate, reason, since FROM deferrals"
+    ).fetchall()
     return Snapshot(
         cached_through=through,
         head_seq=connection.execute("SELECT ifnull(max(seq), 0) FROM event_log").fetchone()[0],
@@ -257,19 +264,14 @@ def snapshot_of(connection: sqlite3.Connection) -> Snapshot:
                 " FROM probe_failures WHERE cleared_by_seq IS NULL"
             )
         ),
-        quarantines=tuple(
-            connection.execute(
-                "SELECT channel, closure_hash FROM quarantined_closures"
-                " WHERE cleared_by_seq IS NULL"
-            )
-        ),
+        quarantines=tuple((channel, closure) for channel, closure, _ in quarantined),
+        quarantined_at=tuple(time_of(at) for _, _, at in quarantined),
         dispatches=tuple(_dispatches(connection)),
         deferrals=tuple(
             DeferDispatch(host, RolloutId(rollout_id), Gate(gate), reason)
-            for host, rollout_id, gate, reason in connection.execute(
-                "SELECT hostname, rollout_id, gate, reason FROM deferrals"
-            )
+            for host, rollout_id, gate, reason, _ in deferred
         ),
+        deferred_since=tuple(time_of(since) for *_, since in deferred),
         beginnings=tuple(
             (budget, time_of(began_at))
             for budget, began_at in connection.execute(

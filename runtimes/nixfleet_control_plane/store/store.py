@@ -78,7 +78,8 @@ class Snapshot:
     force, each with the time of its last transition. pruned: the ids of all pruned rollouts. cached_through: the log
     row up to which the cache of host records is complete. tail: every entry after that row. It may be the whole log,
     so it is read during iteration: iterate once, before any other call to the store. Iterating may raise DamagedRow.
-    beginnings: by budget name, those that take a slot of a minute.
+    beginnings: by budget name, those that take a slot of a minute. deferred_since, quarantined_at: of each deferral and
+    each quarantine, in their order; empty if the store does not say.
     """
 
     head_seq: int
@@ -99,6 +100,8 @@ class Snapshot:
     enrolled: tuple[EnrolledHost, ...]
     used_nonces: tuple[UsedNonce, ...]
     revoked: tuple[Revocation, ...]
+    deferred_since: tuple[datetime, ...] = ()
+    quarantined_at: tuple[datetime, ...] = ()
 
     def in_memory(self) -> "Snapshot":
         """Return a copy whose tail has been read, so that it can be stored and compared."""

@@ -21,10 +21,7 @@ from nixfleet_control_plane.http.calls import Answer, Call, Caller, Endpoint
 from nixfleet_control_plane.http.contacts import Contact, Contacts
 from nixfleet_control_plane.http.listed_lines import asks_approval, listed_lines
 from nixfleet_control_plane.http.query import AFTER, AFTER_ROW, LIMIT, Parameter, place_text
-from nixfleet_control_plane.http.routes.approvals import (
-    listed_guards,
-    require_own,
-)
+from nixfleet_control_plane.http.routes.approvals import require_own
 from nixfleet_control_plane.http.routes.warrants import listed_recall, listed_warrant
 from nixfleet_control_plane.messages.inputs import (
     AbortRollout,
@@ -42,6 +39,7 @@ from nixfleet_control_plane.messages.inputs import (
     SkipHosts,
 )
 from nixfleet_control_plane.messages.log_entry import LogRow
+from nixfleet_control_plane.overview.guards import listed_guards
 from nixfleet_control_plane.reading.queries import Queries
 from nixfleet_control_plane.service import ControlPlaneService
 from nixfleet_control_plane.store.queries import Waiting

@@ -1,0 +1,1 @@
+"""What an overview says: headline, waves, needs, waits and what comes next."""
