@@ -60,7 +60,7 @@ async def test_nothing_is_answered_again_until_a_row_is_written(site: Site) -> N
         assert (answer.status_code == 304) is not bool(answer.content)
         return answer.status_code
 
-    statuses = list[int]()
+    statuses, tag = list[int](), ""
     for _ in range(2):  # The minute may turn once, and then a sentence may be another.
         tag = (await site.operate("GET", paths.OVERVIEW)).headers["ETag"]
         statuses.append(await status_for(f'"other", {tag}'))
